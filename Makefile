@@ -1,0 +1,59 @@
+# `make` alone lists the targets.  CI uses the same words.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test test-system check bench chaos clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A stamp per extra: pip runs again only when what is to be installed has changed.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio]'
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test]'
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.test-installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,dev]'
+	@touch $@
+
+install: $(VENV)/.installed  ## Make .venv with everything `darkroom up` needs, and nothing else
+	@echo "installed: $(BIN)/darkroom"
+
+demo: $(VENV)/.installed  ## Start the whole system in a temporary folder, make the sample pictures, stop it again
+	@$(BIN)/python -m supervisor.demo
+
+up: $(VENV)/.installed  ## Serve until Ctrl-C, data in ./var
+	@$(BIN)/darkroom up
+
+test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
+	@$(BIN)/python -m pytest -p tests.system_tests -m "not system" $(ARGS)
+
+test-system: $(VENV)/.test-installed  ## Run the tests that need a browser or Prometheus from the system's packages
+	@$(BIN)/python -m pytest -p tests.system_tests -m system $(ARGS)
+
+check: $(VENV)/.dev-installed  ## Check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.test-installed  ## Measure start latency, throughput and rescue; prints a table
+	@$(BIN)/python -m bench $(ARGS)
+
+chaos: $(VENV)/.test-installed  ## Kill parts at random while tasks run, then check every promise
+	@$(BIN)/python -m bench.chaos $(ARGS)
+
+clean:  ## Remove what the other targets made; keeps ./var, where your data is
+	rm -rf $(VENV) build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

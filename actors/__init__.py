@@ -1,0 +1,20 @@
+"""What `dramatiq actors` and `periodiq actors` run.
+
+Importing this package sets Dramatiq's broker, which opens nothing and reads no setting until it is first used; the
+processing actors, whose time limits are settings, are declared when a worker or a scheduler boots (`actors.boot`).
+Producers may import it too: `from actors import submit; submit.send(...)`.
+"""
+
+import dramatiq
+
+from actors.boot import Boot, settle
+from actors.broker import DarkroomBroker
+from actors.middleware import broker_middleware
+
+broker = DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle)
+dramatiq.set_broker(broker)
+
+from actors.submission import submit  # noqa: E402  an actor needs its broker to be set before it is declared
+from actors.sweep import sweep  # noqa: E402
+
+__all__ = ["broker", "submit", "sweep"]

@@ -1,0 +1,91 @@
+"""Boot of a process that runs actors: read the settings, declare the actors they name, start and end the worker.
+
+dramatiq calls these hooks: `after_process_boot` in every worker and in periodiq's scheduler, the others in workers.
+It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
+with one sentence and exit status 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dramatiq import Middleware
+from dramatiq.asyncio import get_event_loop_thread
+
+from actors.broker_client import BadBrokerAddress, open_client
+from actors.processing import declare_processing_actors
+from actors.worker import Worker, close_worker, open_worker
+from config.settings import Settings, SettingsError, load_settings
+from supervisor.broker_address import broker_address
+from supervisor.faults import SettingFault
+from supervisor.logs import configure_logs
+from supervisor.parent_death import die_with_parent
+
+if TYPE_CHECKING:
+    from dramatiq.worker import Worker as DramatiqWorker
+
+    from actors.broker import DarkroomBroker
+
+EXIT_WRONG_SETTINGS = 2
+
+
+@functools.cache
+def settings_of_process() -> Settings:
+    """The settings of this process, read once.  Raises SettingsError."""
+    return load_settings()
+
+
+def settle(broker: DarkroomBroker) -> None:
+    """Tell the broker where its server is.  Raises SettingsError, BadBrokerAddress."""
+    settings = settings_of_process()
+    address = broker_address(settings)
+    broker.configure(
+        client=open_client(address),
+        bell_client_factory=functools.partial(open_client, address),
+        slots=settings.worker_threads,
+    )
+
+
+class Boot(Middleware):
+    """Reads settings at process boot, opens and closes this process's worker around its threads."""
+
+    def after_process_boot(self, broker: Any) -> None:
+        try:
+            settings = settings_of_process()
+            configure_logs(settings, "actors")
+            declare_processing_actors(broker, settings)
+        except (SettingsError, SettingFault, BadBrokerAddress) as error:
+            _give_up(error)
+
+    def before_worker_boot(self, broker: Any, worker: DramatiqWorker) -> None:
+        die_with_parent()  # dramatiq's master, which forks this process: the signal isn't inherited over a fork
+        loop_thread = get_event_loop_thread()
+        assert loop_thread is not None
+        try:
+            loop_thread.run_coroutine(open_worker(settings_of_process(), broker))
+        except (SettingFault, OSError) as error:
+            _give_up(error)
+
+    def before_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
+        _on_loop(Worker.begin_drain)
+
+    def after_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
+        loop_thread = get_event_loop_thread()
+        if loop_thread is not None:
+            loop_thread.run_coroutine(close_worker())
+
+
+def _on_loop(method: Any) -> None:
+    from actors.worker import current_worker
+
+    loop_thread = get_event_loop_thread()
+    if loop_thread is not None:
+        loop_thread.loop.call_soon_threadsafe(method, current_worker())
+
+
+def _give_up(error: Exception) -> NoReturn:
+    print(f"darkroom: {error}", file=sys.__stderr__, flush=True)
+    os._exit(EXIT_WRONG_SETTINGS)

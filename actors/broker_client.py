@@ -1,0 +1,54 @@
+"""A redis client that fails soon and never repeats a command by itself.
+
+The stock defaults hang a send for 59 s and push a message twice (retries), or lose acks (a pool made from `url=` has
+other retries than one made from keywords), so an address is always taken apart and every option is named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+SOCKET_TIMEOUT_SECONDS = 10.0  # how long a frozen broker may hold a caller
+CONNECT_TIMEOUT_SECONDS = 3.0
+
+
+class BadBrokerAddress(ValueError):
+    """The broker's address cannot be used.  Mend `DARKROOM_BROKER_URL`."""
+
+
+def client_options(address: str) -> dict[str, Any]:
+    """Keywords for `redis.Redis`.  address: `redis://`, `rediss://` or `unix://`.  Raises BadBrokerAddress."""
+    try:
+        options = dict(parse_url(address))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise BadBrokerAddress(f"The broker's address can't be read: {error}") from None
+    options.pop("connection_class", None)
+    if address.startswith("unix://"):
+        if not options.get("path"):
+            raise BadBrokerAddress("The broker's address unix:// names no socket.")
+        options["unix_socket_path"] = options.pop("path")
+    else:
+        options["ssl"] = address.startswith("rediss://")
+        options["socket_connect_timeout"] = CONNECT_TIMEOUT_SECONDS
+        options["socket_keepalive"] = True
+        # With these on, the pool no longer notices that a connection holds half a reply.
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return options | {
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": False,
+    }
+
+
+def open_client(address: str) -> redis.Redis:
+    """A client that connects at its first command, not now.  Raises BadBrokerAddress."""
+    try:
+        return redis.Redis(**client_options(address))
+    except TypeError as error:
+        raise BadBrokerAddress(f"The broker's address has an option that doesn't exist: {error}") from None

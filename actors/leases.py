@@ -1,0 +1,74 @@
+"""What this process owes the broker: messages of one queue received and not yet acknowledged.
+
+A message is *held* from its arrival until it is done with, and counts against the prefetch.  From then on its
+acknowledgement is *owed*: the slot is free at once, and the consumer pays with its next fetch, when the broker is
+there.  What the broker believes is leased to us and is neither held nor owed is an *orphan*: the reply that carried it was
+lost, so nobody will ever run it here, and it must go back to the queue.
+
+The record lives as long as the broker object, not as long as a consumer: dramatiq replaces a consumer after an error,
+and a new one that counted from zero would fetch a whole prefetch more than there are slots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+
+class Leases:
+    """Held and owed message ids of one queue (`redis_message_id`, new for each delivery).  Safe in any thread."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        self._owed: dict[str, str] = {}
+        self._changed = threading.Condition()
+
+    def hold(self, message_id: str) -> None:
+        """It has arrived here."""
+        with self._changed:
+            self._held.add(message_id)
+
+    def release(self, message_ids: Iterable[str]) -> None:
+        """Given back."""
+        with self._changed:
+            self._held.difference_update(message_ids)
+            self._changed.notify_all()
+
+    def release_all(self) -> None:
+        """Nothing is here any more; what the broker leased to us are orphans."""
+        with self._changed:
+            self._held.clear()
+            self._changed.notify_all()
+
+    def owe(self, message_id: str, command: str) -> None:
+        """Done with; the broker must be told.  command: `ack` or `nack`."""
+        with self._changed:
+            self._held.discard(message_id)
+            self._owed[message_id] = command
+            self._changed.notify_all()
+
+    def owed(self) -> list[tuple[str, str]]:
+        """(message id, command) still to be told, oldest first."""
+        with self._changed:
+            return list(self._owed.items())
+
+    def pay(self, message_ids: Iterable[str]) -> None:
+        """The broker has been told."""
+        with self._changed:
+            for message_id in message_ids:
+                self._owed.pop(message_id, None)
+
+    def orphans(self, leased: Iterable[str]) -> list[str]:
+        """Those of leased that never arrived.  leased: ids the broker holds for us, read before this call."""
+        with self._changed:
+            return [message_id for message_id in leased if message_id not in self._held | self._owed.keys()]
+
+    def count(self) -> int:
+        """How many are held."""
+        with self._changed:
+            return len(self._held)
+
+    def wait_until_fewer_than(self, limit: int, *, seconds: float) -> bool:
+        """Whether fewer than limit are held, as soon as that is so, or after seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._held) < limit, timeout=seconds)

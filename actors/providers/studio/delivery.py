@@ -1,0 +1,31 @@
+"""Handing over a finished picture: a whole JPEG under its name, or nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """n: which of the order's pictures this is, from 0."""
+
+    n: int
+    path: Path
+    width: int
+    height: int
+
+
+def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
+    """Write picture n into `folder` as `n.jpg`.  The name appears by a rename, so whoever sees it sees the
+    whole file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, unfinished = folder / f"{n}.jpg", folder / f".{n}.jpg.{os.getpid()}"
+    picture.save(unfinished, format="JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    unfinished.replace(path)
+    return Delivered(n, path, picture.width, picture.height)

@@ -1,0 +1,63 @@
+"""Photography: the person of one photo before a scene, `count` times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from actors.providers.studio.backdrops import Backdrop, backdrop
+from actors.providers.studio.compose import compose
+from actors.providers.studio.delivery import Delivered, deliver
+from actors.providers.studio.framing import Frame, frame_for
+from actors.providers.studio.matte import Cutout, cut_out
+from actors.providers.studio.order import Order
+from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.planes import resized, to_array, to_picture
+from actors.providers.studio.segmentation import person_mask
+
+Progress = Callable[[int, str], None]
+BACKDROP, GRAIN = 0, 1  # what chance decides
+
+
+def photograph(order: Order, progress: Progress) -> Iterator[Delivered]:
+    """Make the order's pictures one by one.  Raises ImageUnusable, NoPersonFound before the first."""
+    progress(2, "reading the photo")
+    photo = on_white(read_picture(order.person, size=order.size, which="first"))
+    progress(8, "finding the person")
+    mask = person_mask(photo)
+    progress(15, "cutting out the person")
+    person = cut_out(to_array(photo), mask)
+    share = 75 / len(order.pictures)
+    for done, n in enumerate(order.pictures):
+        begun = 24 + share * done
+        progress(int(begun), "painting the scene")
+        frame, scene = scene_of(person, order, n)
+        progress(int(begun + share * 0.4), "setting the light")
+        picture = portrait(person, frame, scene, order, n)
+        progress(int(begun + share * 0.85), "developing the picture")
+        yield deliver(picture, order.out, n)
+
+
+def scene_of(person: Cutout, order: Order, n: int) -> tuple[Frame, Backdrop]:
+    """The frame of picture n and, at the size of the result, what stands behind."""
+    frame = frame_for(n, person.alpha)
+    return frame, backdrop(
+        order.scene, *frame.scaled_to(order.size), _chance(order, n, BACKDROP), order.seed + n
+    )
+
+
+def portrait(person: Cutout, frame: Frame, scene: Backdrop, order: Order, n: int) -> Image.Image:
+    """Picture n: the person before the scene."""
+    size = frame.scaled_to(order.size)
+    framed = Cutout(
+        resized(frame.of(person.colours), *size, Image.Resampling.BICUBIC).clip(0, 1),
+        resized(frame.of(person.alpha), *size).clip(0, 1),
+    )
+    return to_picture(compose(framed, scene, _chance(order, n, GRAIN)))
+
+
+def _chance(order: Order, n: int, purpose: int) -> np.random.Generator:
+    """From the seed and n alone, so that picture n is the same whichever others are made."""
+    return np.random.default_rng((order.seed, n, purpose))

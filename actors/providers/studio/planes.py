@@ -1,0 +1,77 @@
+"""Pictures as arrays: float32 in [0, 1], shape (height, width) for a plane and (height, width, channels) for
+colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Plane = NDArray[np.floating[Any]]  # float32 in fact; the types of mixed sums say only "floating"
+LUMINANCE = np.array(
+    [0.2126, 0.7152, 0.0722], np.float32
+)  # Rec. 709; exact enough on gamma-coded values for shading
+
+
+def to_array(picture: Image.Image) -> Plane:
+    return np.asarray(picture, np.float32) / np.float32(255)
+
+
+def to_picture(colours: Plane) -> Image.Image:
+    return Image.fromarray((colours.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def luminance(colours: Plane) -> Plane:
+    return colours @ LUMINANCE
+
+
+def smoothstep(low: float, high: float, x: Plane) -> Plane:
+    """0 below `low`, 1 above `high`, and a smooth rise between."""
+    t = ((x - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+    step: Plane = t * t * (3 - 2 * t)
+    return step
+
+
+def resized(a: Plane, width: int, height: int, how: Image.Resampling = Image.Resampling.BILINEAR) -> Plane:
+    """`a` at another size, without the rounding to 8 bits that a colour picture would bring."""
+    if a.shape[:2] == (height, width):
+        return a
+    channels = a[..., None] if a.ndim == 2 else a
+    sources = (
+        Image.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in np.moveaxis(channels, -1, 0)
+    )
+    planes = [np.asarray(source.resize((width, height), how)) for source in sources]
+    return planes[0] if a.ndim == 2 else np.stack(planes, -1)
+
+
+def box_mean(a: Plane, radius: int) -> Plane:
+    """Mean over a square of side 2·radius+1, edges repeated.  Running sums: the cost does not grow with the
+    radius."""
+    side = 2 * radius + 1
+    for axis in (0, 1):
+        pad = [(0, 0)] * a.ndim
+        pad[axis] = (radius + 1, radius)
+        sums = np.moveaxis(np.pad(a, pad, mode="edge").cumsum(axis, dtype=np.float64), axis, 0)
+        a = np.moveaxis(((sums[side:] - sums[:-side]) / side).astype(np.float32), 0, axis)
+    return a
+
+
+def blur(a: Plane, sigma: float) -> Plane:
+    """Gaussian blur to the eye: three box means (Kovesi 2010), on a smaller copy where the blur is wide."""
+    height, width = a.shape[:2]
+    shrink = max(1, int(sigma / 3))
+    small = resized(a, max(2, width // shrink), max(2, height // shrink), Image.Resampling.BOX)
+    # three boxes of radius r have variance 3·((2r+1)²−1)/12
+    radius = max(1, round((np.sqrt(4 * (sigma / shrink) ** 2 + 1) - 1) / 2))
+    for _ in range(3):
+        small = box_mean(small, min(radius, min(small.shape[:2]) - 1))
+    return resized(small, width, height)
+
+
+def grid(width: int, height: int) -> tuple[Plane, Plane]:
+    """(u, v): across and down in [0, 1], shapes (1, width) and (height, 1), ready to broadcast."""
+    u = (np.arange(width, dtype=np.float32) + 0.5) / width
+    v = (np.arange(height, dtype=np.float32) + 0.5) / height
+    return u[None, :], v[:, None]

@@ -1,0 +1,87 @@
+"""The adapter between jobs and the image processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.image_processes import ImageProcessDied, ImageProcesses, ImageWorkFailed
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    InvalidInput,
+    Job,
+    Lost,
+    MadeImage,
+    Progress,
+    ProviderError,
+    Running,
+    Transient,
+)
+
+FAULTS_OF_THE_ORDER = {"bad_params", "image_unusable", "no_person_found", "invalid_input"}
+
+
+class StudioProvider:
+    """The embedded service.  processes: shared by all its jobs in this worker, and closed by whoever made
+    it."""
+
+    may_bill_twice = True  # it costs only our own time
+
+    def __init__(self, processes: ImageProcesses) -> None:
+        self._processes = processes
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """Make the job's pictures.  A cancel kills the process that makes them.  Raises InvalidInput,
+        Transient."""
+        try:
+            images = await self._processes.run(
+                request_for(job), progress, job.ai_timeout_seconds, own_child=job.own_process
+            )
+        except ImageWorkFailed as failure:
+            raise error_for(failure) from failure
+        except ImageProcessDied as death:
+            raise Transient("The process that made the pictures died.", code="worker_died") from death
+        except TimeoutError as error:
+            raise Transient(
+                f"The pictures were not made within {job.ai_timeout_seconds:g} s.", code="ai_timeout"
+            ) from error
+        made = (
+            MadeImage(image["n"], job.folder / f"{image['n']}.jpg", image["width"], image["height"])
+            for image in images
+        )
+        return Done(tuple(made))
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        return Failed(Lost("The studio has no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """Nothing: the processes are shared."""
+
+
+def request_for(job: Job) -> dict[str, Any]:
+    """The image child's request.  Raises InvalidInput when a picture is missing."""
+    wanted = 2 if job.type == "fitting" else 1
+    if len(job.inputs) < wanted:
+        raise InvalidInput(
+            f"{job.type} needs {wanted} picture{'s' if wanted > 1 else ''}.", code="bad_params"
+        )
+    request: dict[str, Any] = {
+        "task": job.type,
+        "person": str(job.inputs[0]),
+        "scene": job.params.get("sceneId") or "studio",
+        "count": job.count,
+        "seed": job.seed,
+        "pictures": list(job.pictures),
+        "out": str(job.folder),
+    }
+    return request | {"garment": str(job.inputs[1])} if job.type == "fitting" else request
+
+
+def error_for(failure: ImageWorkFailed) -> ProviderError:
+    if failure.code in FAULTS_OF_THE_ORDER:
+        return InvalidInput(failure.message, code=failure.code)
+    return Transient(failure.message, code=failure.code)

@@ -1,0 +1,212 @@
+"""A worker process: its id, what runs in it, its heartbeat, its drain.
+
+The id is a ULID made for this spawn.  Everything that runs is registered here *before* it is claimed, so that the
+heartbeat can tell a claim of ours that is on its way from a row that names us and runs nowhere.
+
+Who decides what: the database says who holds a task.  This process believes it; a running attempt whose lease is
+no longer held is cancelled, and a process that could not renew in time stops by itself before others take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from actors.image_processes import ImageProcesses
+from config.settings import Settings
+from supervisor.database import Database, Transaction, open_database
+from supervisor.faults import Fault, LeaseLost
+from supervisor.files import FileStore, open_file_store
+from supervisor.ids import new_ulid
+from supervisor.schema.migrate import check_version
+from supervisor.store import claims, workers
+
+if TYPE_CHECKING:
+    from actors.broker import DarkroomBroker
+    from actors.providers.base import Provider
+
+log = structlog.get_logger(__name__)
+
+SPAWN_ID = "WORKER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can mark its death
+
+
+class Why(enum.Enum):
+    """Why a running attempt was cancelled."""
+
+    LEASE_LOST = "lease lost"
+    DRAIN = "drain"
+
+
+class Running:
+    """One attempt in this process, from before its claim to its end."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self.lease: int | None = None  # None until the claim is known to have succeeded
+        self.work: asyncio.Task[Any] | None = None
+        self.cancelled: Why | None = None
+
+    def cancel(self, why: Why) -> None:
+        """End the attempt; what follows depends on why."""
+        if self.cancelled is None and self.work is not None:
+            self.cancelled = why
+            self.work.cancel()
+
+
+class Worker:
+    """One process's worker.  Lives on the event loop; nothing here blocks it."""
+
+    def __init__(self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore) -> None:
+        self.id = os.environ.get(SPAWN_ID) or new_ulid()
+        self.settings = settings
+        self.broker = broker
+        self.database = database
+        self.files = files
+        self.images = ImageProcesses(settings.image_processes)
+        self.providers: dict[str, Provider] = {}
+        self.draining = False
+        self.running: set[Running] = set()
+        self._renewed_at = time.monotonic()
+        self._strays: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
+        await asyncio.to_thread(check_version, self.database, self.settings)
+
+        def register(tx: Transaction) -> None:
+            workers.register(
+                tx, self.id, host=socket.gethostname(), pid=os.getpid(), slots=self.settings.worker_threads
+            )
+
+        await self.database.write_async(register)
+        self._renewed_at = time.monotonic()
+        self._spawn(self._beat_for_ever())
+        log.info("worker_started", worker=self.id, slots=self.settings.worker_threads)
+
+    def may_start_requests(self) -> bool:
+        """False when the lease may have run out by our own clock: others may be running our tasks already."""
+        silent = time.monotonic() - self._renewed_at
+        return silent < self.settings.lease_seconds - self.settings.heartbeat_seconds
+
+    def begin_drain(self) -> None:
+        """Take nothing new; what still runs after the drain time is given back without counting the attempt."""
+        if not self.draining:
+            self.draining = True
+            self._spawn(self._drain())
+
+    async def close(self) -> None:
+        """End the heartbeat and leave; what this process still holds is rescued as a dead worker's."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.images.close()
+        try:
+            await asyncio.wait_for(self.database.write_async(lambda tx: workers.leave(tx, self.id)), 5)
+        except (Fault, TimeoutError) as error:
+            log.warning("worker_left_without_a_word", worker=self.id, reason=str(error))
+        await asyncio.to_thread(self.database.close)
+
+    async def beat(self) -> None:
+        """One heartbeat: renew, learn what was taken from us, give back what runs nowhere."""
+        busy = len(self.running)
+
+        def renew(tx: Transaction) -> tuple[str | None, list[tuple[str, int]]]:
+            return workers.beat(tx, self.id, busy), claims.held_by(tx, self.id)
+
+        asked_at = time.monotonic()
+        state, held = await self.database.write_async(renew)
+        if state not in ("live", "draining"):
+            self._end_process("somebody has marked this worker dead")
+            return
+        self._renewed_at = asked_at
+        self._cancel_what_was_taken(set(held))
+        await self._give_back_strays(set(held))
+
+    async def _beat_for_ever(self) -> None:
+        interval = self.settings.heartbeat_seconds
+        while True:
+            try:
+                await self.beat()
+            except Fault as fault:
+                log.warning("heartbeat_missed", worker=self.id, reason=str(fault))
+            except Exception:
+                log.exception("heartbeat_failed", worker=self.id)
+            if not self.may_start_requests():
+                self._end_process("it could not renew its lease in time")
+            due = self._renewed_at + interval
+            before = time.monotonic()
+            await asyncio.sleep(max(interval / 5, due - before))
+            if time.monotonic() - before > self.settings.lease_seconds - interval:
+                self._end_process("this process stood still for too long")
+
+    def _cancel_what_was_taken(self, held: set[tuple[str, int]]) -> None:
+        for running in self.running:
+            if running.lease is not None and (running.task_id, running.lease) not in held:
+                running.cancel(Why.LEASE_LOST)
+
+    async def _give_back_strays(self, held: set[tuple[str, int]]) -> None:
+        """Release rows that name us and were unregistered at two beats running: their claim's answer was lost."""
+        registered = {running.task_id for running in self.running}
+        strays = {(task_id, lease) for task_id, lease in held if task_id not in registered}
+        for task_id, lease in strays & self._strays:
+            await self._give_back(task_id, lease)
+        self._strays = strays
+
+    async def _give_back(self, task_id: str, lease: int) -> None:
+        log.warning("stray_released", worker=self.id, task=task_id, lease=lease)
+        try:
+            await self.database.write_async(lambda tx: claims.release(tx, task_id, lease))
+        except LeaseLost:
+            pass  # rescued in between, which is as good
+
+    async def _drain(self) -> None:
+        try:
+            await self.database.write_async(lambda tx: workers.drain(tx, self.id))
+        except Fault as fault:
+            log.warning("drain_not_announced", worker=self.id, reason=str(fault))
+        await asyncio.sleep(self.settings.drain_seconds)
+        for running in tuple(self.running):
+            running.cancel(Why.DRAIN)
+
+    def _end_process(self, reason: str) -> None:
+        """Stop working under this id for good; the supervisor starts another spawn."""
+        log.error("worker_ends", worker=self.id, reason=reason)
+        for running in tuple(self.running):
+            running.cancel(Why.LEASE_LOST)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_current: list[Worker] = []
+
+
+async def open_worker(settings: Settings, broker: DarkroomBroker) -> Worker:
+    """Make and start this process's worker."""
+    database = open_database(settings.database_url)
+    worker = Worker(settings, broker, database, open_file_store(settings.storage_url))
+    await worker.start()
+    _current[:] = [worker]
+    return worker
+
+
+async def close_worker() -> None:
+    """End this process's worker."""
+    if _current:
+        await _current.pop().close()
+
+
+def current_worker() -> Worker:
+    """This process's worker; there is one from its boot to its end."""
+    return _current[0]

@@ -1,0 +1,313 @@
+"""What can be set, its defaults, and which values make sense together.
+
+One frozen value is built by `config.settings.load_settings` and handed down; nothing else reads the environment.
+The names are those of the contract in lower case (`settings.lease_seconds` is `DARKROOM_LEASE_SECONDS`), units are in
+the names, and a number without a unit counts things.  Secrets are `SecretStr`: they print as stars.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+BUILT_IN_TASK_TYPES = ("photography", "fitting")
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0 = no limit
+
+# `python`: an adapter of the user's own, options.class = "module:Class" (docs/ai-services.md)
+Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "python"]
+ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui"})
+
+
+class Group(BaseModel):
+    """A table of settings: frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskType(Group):
+    """How tasks of one type are run.  The limits are nested: an AI call < an attempt < what the sweep calls stuck."""
+
+    provider: str = "studio"
+    time_limit_seconds: Seconds = 600
+    ai_timeout_seconds: Seconds = 300
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture
+    max_running: Count = 0
+    remote_limit_seconds: Seconds = 3600  # from hand-off
+    expire_seconds: Seconds = 86400  # from submit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorten_the_ai_call(cls, given: Any) -> Any:
+        """Who lowers only the time limit means the AI call to fit in it: half of it, as 300 is of 600."""
+        if isinstance(given, dict) and "time_limit_seconds" in given and "ai_timeout_seconds" not in given:
+            limit = _number(given["time_limit_seconds"])
+            if limit is not None and 0 < limit <= 300:
+                return {**given, "ai_timeout_seconds": limit / 2}
+        return given
+
+
+class Provider(Group):
+    """An AI service.  `submit`, `poll`, … are the templates of kind `http`; they are read by its adapter."""
+
+    kind: Kind
+    preset: str = ""
+    url: str = ""
+    model: str = ""
+    mode: Literal["sync", "poll", "callback"] = "sync"
+    submit: dict[str, Any] = Field(default_factory=dict)
+    id: str = ""
+    poll: dict[str, Any] = Field(default_factory=dict)
+    callback: dict[str, Any] = Field(default_factory=dict)
+    result: list[str] = Field(default_factory=list)
+    error: dict[str, Any] = Field(default_factory=dict)
+    cancel: dict[str, Any] = Field(default_factory=dict)
+    limits: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    may_bill_twice: bool = False
+    allow_private_addresses: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bill_twice_where_it_costs_nothing(cls, given: Any) -> Any:
+        """Default of `may_bill_twice`: true for studio, comfyui and synchronous http (CORRECTNESS 15)."""
+        if not isinstance(given, dict) or "may_bill_twice" in given:
+            return given
+        synchronous_http = given.get("kind") == "http" and given.get("mode", "sync") == "sync"
+        return {**given, "may_bill_twice": given.get("kind") in ALWAYS_MAY_BILL_TWICE or synchronous_http}
+
+
+class Credits(Group):
+    enabled: bool = True
+    signup_grant: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100
+
+
+class Limits(Group):
+    """0 = no limit."""
+
+    open_tasks_per_user: Count = 20
+    running_tasks_per_user: Count = 4
+    pending_tasks: Count = 100_000
+    streams_per_user: Count = 10
+    image_bytes: Count = 20_971_520
+    image_pixels: Count = 40_000_000
+
+
+class WeChat(Group):
+    """The mini-program whose login codes `POST /v1/auth/wechat` exchanges; empty = that door is shut."""
+
+    app_id: str = ""
+    app_secret: SecretStr | None = None
+    url: str = "https://api.weixin.qq.com"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set.  Frozen; made by `load_settings`, or in tests by naming what differs."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    # Templates: {data_dir} stands for the absolute data folder.  Not in repr: they may hold a password.
+    database_url: str = Field(default="sqlite:///{data_dir}/darkroom.db", repr=False)
+    broker_url: str = Field(default="", repr=False)
+    storage_url: str = Field(default="file://{data_dir}/files", repr=False)
+    data_dir: Path = Path("./var")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    secret: SecretStr | None = None
+    url: str = ""
+    token: SecretStr | None = None
+    demo_user: bool = True
+    worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
+    worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
+    image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
+    lease_seconds: Seconds = 15
+    heartbeat_seconds: Seconds = 5
+    stuck_grace_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 30
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30
+    feed_retention_seconds: Seconds = 3600
+    file_link_seconds: Seconds = 86400
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    tasks: dict[str, TaskType] = Field(default_factory=dict)
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    credits: Credits = Credits()
+    limits: Limits = Limits()
+    wechat: WeChat = WeChat()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing is read behind the caller's back: `load_settings` collects, this value only checks."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        given = dict(given)
+        lease = _number(given.get("lease_seconds"))
+        if lease is not None and 0 < lease < 10 and "heartbeat_seconds" not in given:
+            given["heartbeat_seconds"] = lease / 3  # a third: two beats may be lost before a rescue
+        if isinstance(given.get("tasks", {}), dict):
+            given["tasks"] = {**{name: {} for name in BUILT_IN_TASK_TYPES}, **given.get("tasks", {})}
+        if isinstance(given.get("providers", {}), dict):
+            given["providers"] = _with_studio(given.get("providers", {}))
+        return given
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return Path(os.path.abspath(folder.expanduser()))
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        _set(self, "database_url", _database_address(self.database_url, self.data_dir))
+        _set(self, "storage_url", _storage_address(self.storage_url, self.data_dir))
+        _check_scheme(
+            "BROKER_URL", self.broker_url, ("redis", "rediss", "unix"), "empty (an embedded server)"
+        )
+        _check_scheme("URL", self.url, ("http", "https"), "empty (the address that `up` wrote)")
+        _check_scheme("WECHAT__URL", self.wechat.url, ("http", "https"), "")
+        _check_lease(self.lease_seconds, self.heartbeat_seconds)
+        _check_door(self.host, self.secret)
+        _check_providers(self.providers)
+        for name, task_type in self.tasks.items():
+            _check_task_type(name, task_type, self.providers)
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Only this host can reach the web part."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and for the addresses 127.0.0.0/8 and ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def hide_password(address: str) -> str:
+    """The address with its password, if it has one, as stars: fit for a message or a log."""
+    return re.sub(r"(?<=://)([^/@:]*):([^@]*)@", r"\1:***@", address)
+
+
+def _with_studio(providers: dict[str, Any]) -> dict[str, Any]:
+    studio = providers.get("studio", {})
+    return {**providers, "studio": {"kind": "studio", **studio} if isinstance(studio, dict) else studio}
+
+
+def _set(settings: Settings, name: str, value: Any) -> None:
+    settings.__dict__[name] = value  # frozen for everyone else
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_scheme(name: str, address: str, schemes: tuple[str, ...], otherwise: str) -> None:
+    if not address and otherwise:
+        return
+    if urlsplit(address).scheme not in schemes:
+        may_be = ", ".join([*([otherwise] if otherwise else []), *(f"{scheme}://…" for scheme in schemes)])
+        raise ValueError(f"DARKROOM_{name} is {hide_password(address)!r}, but may be {may_be}.")
+
+
+def _database_address(given: str, data_dir: Path) -> str:
+    address = given.replace("{data_dir}", str(data_dir))
+    if address.startswith("sqlite:///"):
+        path = address.removeprefix("sqlite:///")
+        if path and path != ":memory:":
+            return "sqlite:///" + os.path.abspath(path)
+    elif urlsplit(address).scheme in ("postgresql", "postgres"):
+        return address
+    raise ValueError(
+        f"DARKROOM_DATABASE_URL is {hide_password(given)!r}, but may be sqlite:///path/of/a/file or "
+        "postgresql://user:password@host/name."
+    )
+
+
+def _storage_address(given: str, data_dir: Path) -> str:
+    address = given.replace("{data_dir}", str(data_dir))
+    if address.startswith("file://") and address.removeprefix("file://"):
+        return "file://" + os.path.abspath(address.removeprefix("file://"))
+    if re.fullmatch(r"s3://[^/]+(/.*)?", address):
+        return address
+    raise ValueError(
+        f"DARKROOM_STORAGE_URL is {hide_password(given)!r}, but may be file:///path/of/a/folder or s3://bucket/prefix."
+    )
+
+
+def _check_lease(lease: float, heartbeat: float) -> None:
+    if heartbeat * 2 > lease:
+        raise ValueError(
+            f"DARKROOM_HEARTBEAT_SECONDS is {heartbeat:g}, but may be at most half of DARKROOM_LEASE_SECONDS "
+            f"({lease:g}): one lost beat must not look like a death."
+        )
+
+
+def _check_door(host: str, secret: SecretStr | None) -> None:
+    if not host or re.search(r"[\s/@]", host):
+        raise ValueError(
+            f"DARKROOM_HOST is {host!r}, but may be an address or a host name such as 127.0.0.1."
+        )
+    if not is_loopback(host) and secret is None:
+        raise ValueError(
+            f"DARKROOM_SECRET is not set, but must be a long random text when DARKROOM_HOST is {host!r}, "
+            "which others can reach: it signs tokens and file links."
+        )
+
+
+def _check_providers(providers: dict[str, Provider]) -> None:
+    for name in providers:
+        if not PROVIDER_NAME.fullmatch(name):
+            raise ValueError(
+                f"DARKROOM_PROVIDERS__{name} names a provider {name!r}, but a name may be a small letter and up to "
+                "31 more small letters, digits, - and _."
+            )
+
+
+def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:
+    setting = f"DARKROOM_TASKS__{name}"
+    if not TASK_TYPE_NAME.fullmatch(name):
+        raise ValueError(
+            f"{setting} names a task type {name!r}, but a name may be a small letter and up to 31 more small "
+            "letters, digits and _."
+        )
+    if task_type.provider not in providers:
+        known = ", ".join(sorted(providers))
+        raise ValueError(f"{setting}__PROVIDER is {task_type.provider!r}, but may be one of: {known}.")
+    if task_type.ai_timeout_seconds >= task_type.time_limit_seconds:
+        raise ValueError(
+            f"{setting}__AI_TIMEOUT_SECONDS is {task_type.ai_timeout_seconds:g}, but may be anything below "
+            f"{setting}__TIME_LIMIT_SECONDS ({task_type.time_limit_seconds:g}): an attempt must outlive its AI call."
+        )

@@ -1,0 +1,61 @@
+"""What one web process counts of itself: requests, streams, deliveries.  In its own registry, gone with the process.
+
+Several web processes are several targets; nothing here is shared between them.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+
+
+class WebMetrics:
+    """Counters, gauges and histograms of this process, under `registry`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Histogram(
+            "darkroom_http_request_seconds",
+            "Time from a request's head to the end of its answer; of a stream, to its first byte.",
+            ["route", "method", "status"],
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._request_series: dict[tuple[str, str, int], Histogram] = {}
+        self.feed_clients = Gauge(
+            "darkroom_feed_clients", "Event streams that are open in this process.", registry=self.registry
+        )
+        self.feed_events = Counter(
+            "darkroom_feed_events",
+            "Changes written to event streams, one per stream.",
+            registry=self.registry,
+        )
+        self.feed_delivery = Histogram(
+            "darkroom_feed_delivery_seconds",
+            "Time from a change's commit to its bytes being handed to the first stream's socket.",
+            buckets=_DELIVERY_BUCKETS,
+            registry=self.registry,
+        )
+        self.listener_up = Gauge(
+            "darkroom_listener_up",
+            "1 while this process hears of changes as they are made.",
+            registry=self.registry,
+        )
+
+    def know_route(self, route: str, method: str, status: int) -> None:
+        """Start the series of an answer that is to be expected at 0."""
+        self._series(route, method, status)
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answered request.  route: its pattern, never the path itself."""
+        self._series(route, method if method in _METHODS else "OTHER", status).observe(seconds)
+
+    def _series(self, route: str, method: str, status: int) -> Histogram:
+        key = (route, method, status)
+        series = self._request_series.get(key)
+        if series is None:
+            series = self._request_series[key] = self._requests.labels(route, method, str(status))
+        return series

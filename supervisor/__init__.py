@@ -1,0 +1,1 @@
+"""The heart of Darkroom: lifecycle, store, credits, rescue, change log, files, and the process supervisor."""

@@ -1,0 +1,96 @@
+"""The command line: `darkroom …`.  Exit status 0 done, 1 the task or check failed, 2 wrong usage or settings.
+
+Errors are one sentence on stderr.  Each command imports what it needs when it runs, so `--help` and `token` are quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from config.settings import Settings, SettingsError, load_settings
+
+FAILED, WRONG_USAGE = 1, 2
+
+
+class Failed(click.ClickException):
+    """The task or check failed; the message is the sentence for the person."""
+
+    exit_code = FAILED
+
+
+class WrongUsage(click.ClickException):
+    """The command or the settings can't be meant so."""
+
+    exit_code = WRONG_USAGE
+
+
+def settings_of_command() -> Settings:
+    """The settings, or the end of the command with their sentence.  Raises WrongUsage."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise WrongUsage(str(error)) from None
+
+
+class _Commands(click.Group):
+    """Commands in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Long AI image jobs: hand in a photo, come back for the print."""
+
+
+from supervisor.cli import administration, operation, orders, parts  # noqa: E402  they add themselves to `commands`
+
+for _module in (parts, orders, operation, administration):
+    for _command in _module.COMMANDS:
+        commands.add_command(_command)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point; never returns."""
+    from supervisor.embedded_broker import NoEmbeddedBroker
+    from supervisor.faults import Fault, SettingFault
+
+    try:
+        commands.main(
+            args=list(argv) if argv is not None else None, prog_name="darkroom", standalone_mode=False
+        )
+    except click.exceptions.Abort:
+        _end("stopped", 130)
+    except click.UsageError as error:
+        hint = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
+        _end(error.format_message() + hint, WRONG_USAGE)
+    except click.ClickException as error:
+        _end(error.format_message(), error.exit_code)
+    except (SettingFault, NoEmbeddedBroker) as fault:
+        _end(str(fault), WRONG_USAGE)
+    except Fault as fault:
+        _end(str(fault), FAILED)
+    except BrokenPipeError:  # `darkroom tasks | head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        _end(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILED)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _end(sentence: str, status: int) -> None:
+    from supervisor.logs import secret_filter
+
+    with contextlib.suppress(SettingsError):
+        sentence = secret_filter(load_settings())(sentence)
+    print(f"darkroom: {sentence}", file=sys.stderr)
+    sys.exit(status)

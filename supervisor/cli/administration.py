@@ -1,0 +1,76 @@
+"""Commands of whoever administers the system: tokens, credits, and what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from supervisor.cli import Failed, WrongUsage, settings_of_command
+
+
+@click.command()
+@click.argument("user")
+@click.option("--role", type=click.Choice(["user", "service", "operator"]), default="user", show_default=True)
+@click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_default=True, metavar="SECONDS")
+def token(user: str, role: str, ttl_seconds: float) -> None:
+    """Print a token for a user, and nothing else."""
+    from supervisor.secret import read_or_make_secret
+    from supervisor.tokens import make_user_token
+
+    if not (math.isfinite(ttl_seconds) and 0 < ttl_seconds <= 10 * 365 * 86400):
+        raise WrongUsage(
+            f"--ttl is {ttl_seconds:g}, but may be a number of seconds above 0 and up to ten years."
+        )
+    secret = read_or_make_secret(settings_of_command())
+    try:
+        click.echo(make_user_token(secret, user, role, ttl_seconds=ttl_seconds))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise WrongUsage(f"No token can be made for {user!r}: {error}.") from None
+
+
+@click.group()
+def credits() -> None:
+    """Credits of users."""
+
+
+@credits.command()
+@click.argument("user")
+@click.argument("amount", metavar="N", type=click.IntRange(1, 1_000_000_000))
+@click.option("--reference", help="grants with a reference that was used before change nothing")
+def grant(user: str, amount: int, reference: str | None) -> None:
+    """Give a user credits."""
+    from supervisor.cli.operation import _with_database
+    from supervisor.ids import new_ulid
+    from supervisor.store import credits as ledger
+    from supervisor.tokens import is_user_name
+
+    if not is_user_name(user):
+        raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
+    unique = f"command:{reference or new_ulid()}"
+    settings = settings_of_command()
+    given, balance = _with_database(
+        settings,
+        lambda db: db.write_now(
+            lambda tx: (ledger.grant(tx, user, amount, unique), ledger.balance(tx, user))
+        ),
+    )
+    if not given:
+        raise Failed(f"The reference {reference} was granted before; {user} has {balance} credits.")
+    click.echo(f"{user} has {balance} credits")
+
+
+@click.command()
+def doctor() -> None:
+    """Check every configured part; one line each, with what to do."""
+    from supervisor.cli.examination import examine
+
+    findings = examine(settings_of_command())
+    for finding in findings:
+        click.echo(f"{'ok   ' if finding.well else 'WRONG'} {finding.part:10} {finding.sentence}")
+    wrong = sum(not finding.well for finding in findings)
+    if wrong:
+        raise Failed(f"{wrong} of {len(findings)} checks failed.")
+
+
+COMMANDS = [token, credits, doctor]

@@ -1,0 +1,179 @@
+"""What `darkroom doctor` looks at: each configured part, in one sentence, with what to do if it is not well."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+
+from config.settings import Settings, hide_password
+from supervisor.broker_address import broker_address, socket_path
+from supervisor.database import open_database
+from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
+from supervisor.faults import Fault
+from supervisor.schema.migrate import check_version
+from supervisor.store import rescuing, sweeps, workers
+from supervisor.up import answers_readyz
+
+SHORT_SECRET = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    part: str
+    well: bool
+    sentence: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """A finding for each part.  Changes nothing."""
+    checks: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
+        ("settings", _settings),
+        ("database", _database),
+        ("broker", _broker),
+        ("storage", _storage),
+        ("web", _web),
+        ("processes", _processes),
+    ]
+    findings: list[Finding] = []
+    for part, check in checks:
+        try:
+            findings.extend(check(settings))
+        except (Fault, OSError, NoEmbeddedBroker) as error:
+            findings.append(Finding(part, False, str(error)))
+    return findings
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    if settings.secret is not None and len(settings.secret.get_secret_value()) < SHORT_SECRET:
+        yield Finding(
+            "settings",
+            False,
+            f"DARKROOM_SECRET is shorter than {SHORT_SECRET} characters; take a longer one.",
+        )
+    else:
+        yield Finding("settings", True, f"{len(settings.tasks)} task types, data in {settings.data_dir}")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    if settings.database_url.startswith("sqlite:") and not path.exists():
+        yield Finding(
+            "database", False, f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`."
+        )
+        return
+    database = open_database(settings.database_url)
+    try:
+        check_version(database, settings)
+        yield Finding("database", True, hide_password(settings.database_url))
+        stuck = sum(database.read(rescuing.count_stuck).values())
+        if stuck:
+            yield Finding(
+                "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
+            )
+        else:
+            yield Finding("tasks", True, "no task is stuck")
+        present = database.read(workers.present)
+        beating = [row for row in present if row["state"] == "live"]
+        if beating:
+            yield Finding(
+                "workers", True, f"{len(beating)} take tasks, {sum(row['slots'] for row in beating)} slots"
+            )
+        else:
+            yield Finding(
+                "workers", False, "No worker takes tasks; start `darkroom up` or `darkroom worker`."
+            )
+        last = database.read(sweeps.last)
+        if last is None:
+            yield Finding(
+                "sweep", False, "No sweep has ever run; start `darkroom up` or `darkroom scheduler`."
+            )
+        else:
+            yield Finding("sweep", True, f"last run at {last['finished_at']}")
+    finally:
+        database.close()
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    where = hide_password(broker_address(settings))
+    if not settings.broker_url:
+        server_path()
+        if broker_answers(socket_path(settings.data_dir)):
+            yield Finding("broker", True, f"embedded, {where}")
+        else:
+            yield Finding(
+                "broker", False, f"The embedded broker does not answer at {where}; start `darkroom up`."
+            )
+        return
+    import redis
+
+    parts = urlsplit(settings.broker_url)
+    try:
+        client = redis.Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3)
+        client.ping()
+        yield Finding("broker", True, where)
+    except (redis.RedisError, ValueError) as error:
+        hint = "check DARKROOM_BROKER_URL and that the server runs"
+        yield Finding(
+            "broker",
+            False,
+            f"{parts.scheme} broker {where} does not answer ({type(error).__name__}); {hint}.",
+        )
+
+
+def _storage(settings: Settings) -> Iterator[Finding]:
+    if not settings.storage_url.startswith("file://"):
+        yield Finding("storage", True, f"{settings.storage_url} (not tried)")
+        return
+    folder = Path(settings.storage_url.removeprefix("file://"))
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        yield Finding(
+            "storage", False, f"{nearest} can't be written ({error.strerror}); mend its owner or mode."
+        )
+        return
+    free = os.statvfs(nearest)
+    gigabytes = free.f_bavail * free.f_frsize / 1e9
+    if gigabytes < 1:
+        yield Finding("storage", False, f"{nearest} has only {gigabytes:.1f} GB left; make room.")
+    else:
+        yield Finding("storage", True, f"{folder}, {gigabytes:.0f} GB free")
+
+
+def _web(settings: Settings) -> Iterator[Finding]:
+    try:
+        where = settings.url or (settings.data_dir / "url").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        yield Finding(
+            "web", False, f"No web runs on {settings.data_dir}; start `darkroom up` or `darkroom web`."
+        )
+        return
+    parts = urlsplit(where)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if parts.scheme == "http" and not answers_readyz(parts.hostname or "127.0.0.1", port):
+        yield Finding("web", False, f"{where}/readyz does not answer 200; its log says why.")
+    else:
+        yield Finding("web", True, where)
+
+
+def _processes(settings: Settings) -> Iterator[Finding]:
+    try:
+        state = orjson.loads((settings.data_dir / "processes.json").read_bytes())
+    except FileNotFoundError:
+        return
+    if not Path(f"/proc/{state['supervisor']['pid']}").exists() and Path("/proc/self").exists():
+        yield Finding("processes", False, "`darkroom up` does not run here any more; start it again.")
+        return
+    for process in state["processes"]:
+        restarts = f", {process['restarts']} restarts" if process["restarts"] else ""
+        last = f", last end: {process['last_exit']['text']}" if process["last_exit"] else ""
+        sentence = f"{process['state']}, process {process['pid']}{restarts}{last}"
+        yield Finding(process["name"], process["state"] == "ready", sentence)

@@ -1,0 +1,78 @@
+"""Commands that run the system: all of it under a supervisor, or one part alone.
+
+The parts are other packages' programs.  They are started as programs, not imported, so the heart depends on none of
+them: web and dispatcher in this very process (so `ps` shows `darkroom web`), worker and scheduler by becoming dramatiq
+and periodiq.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+import click
+
+from supervisor.cli import settings_of_command
+
+
+@click.command()
+def up() -> None:
+    """Run everything on this host; Ctrl-C drains, twice stops at once."""
+    from supervisor.up import run_up
+
+    sys.exit(run_up(settings_of_command()))
+
+
+@click.command()
+def web() -> None:
+    """Run the HTTP part alone."""
+    _run_module("web")
+
+
+@click.command()
+def dispatcher() -> None:
+    """Run a dispatcher alone; of several, one works."""
+    _run_module("actors.dispatcher")
+
+
+@click.command()
+def worker() -> None:
+    """Run a worker process alone; the same as `dramatiq actors`."""
+    from supervisor.up import worker_argv
+
+    _become(worker_argv(settings_of_command()))
+
+
+@click.command()
+def scheduler() -> None:
+    """Run the minute's scheduler alone; the same as `periodiq actors`."""
+    from supervisor.up import scheduler_argv
+
+    settings_of_command()
+    _become(scheduler_argv())
+
+
+@click.command()
+def migrate() -> None:
+    """Create or upgrade tables and triggers; safe to run again."""
+    from supervisor.schema.migrate import migrate as run
+
+    applied = run(settings_of_command())
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo("the database is up to date")
+
+
+def _run_module(name: str) -> None:
+    settings_of_command()  # wrong settings are said the same way by every command
+    sys.argv = [sys.argv[0]]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _become(argv: tuple[str, ...]) -> None:
+    sys.stdout.flush()
+    os.execv(argv[0], argv)
+
+
+COMMANDS = [up, web, dispatcher, worker, scheduler, migrate]

@@ -1,0 +1,137 @@
+"""The database as the rest of the program sees it: steps to write, queries to read.
+
+A *step* is a function of a `Transaction` that either does all of its work or, by raising, none of it.
+`write` gathers the steps that wait, from every thread of this process, into one transaction with a savepoint
+each: that is the group commit, and a step that raises takes only itself back.  A step's result is handed out
+after the commit, never before.  Steps must be short: they hold the only writer's lock, so they do no I/O.
+
+What is *not* promised: the order between steps of different callers.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import peewee
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+READER_THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a database says the few things that standard SQL does not.
+
+    now: the database's own clock.  in_seconds: a time so many seconds from now, with one `?` parameter.
+    """
+
+    name: str
+    now: str
+    in_seconds: str
+
+
+class Transaction:
+    """SQL inside one transaction, or inside one consistent read.
+
+    Statements use `?` for parameters on every database.  `now` and `in_seconds` are SQL expressions (Dialect).
+    """
+
+    def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
+        self._database = database
+        self.dialect = dialect
+        self.now, self.in_seconds = dialect.now, dialect.in_seconds
+
+    def execute(self, sql: str, *params: Any) -> Any:
+        """Run one statement; the DB-API cursor."""
+        return self._database.execute_sql(sql, params)
+
+    def run(self, sql: str, *params: Any) -> int:
+        """Run one statement; how many rows it touched."""
+        return int(self.execute(sql, *params).rowcount)
+
+    def all(self, sql: str, *params: Any) -> list[Row]:
+        """Every row as a dict of column names."""
+        cursor = self.execute(sql, *params)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def one(self, sql: str, *params: Any) -> Row | None:
+        """The first row, or None."""
+        cursor = self.execute(sql, *params)
+        row = cursor.fetchone()
+        return (
+            None if row is None else {column[0]: v for column, v in zip(cursor.description, row, strict=True)}
+        )
+
+    def value(self, sql: str, *params: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self.execute(sql, *params).fetchone()
+        return None if row is None else row[0]
+
+    def query(self, query: Any) -> Any:
+        """Run a peewee query in this transaction."""
+        return query.execute(self._database)
+
+
+class Database(abc.ABC):
+    """One database, opened on first use, so that it may be made before a fork."""
+
+    def __init__(self) -> None:
+        self._readers: concurrent.futures.ThreadPoolExecutor | None = None
+
+    @abc.abstractmethod
+    def write(self, step: Callable[[Transaction], T]) -> concurrent.futures.Future[T]:
+        """Hand a step to the writer; its result comes after the commit.
+
+        Raises (from the future) whatever the step raised, and DatabaseBusy when no lock was had in time.
+        """
+
+    @abc.abstractmethod
+    def write_now(self, step: Callable[[Transaction], T]) -> T:
+        """Run one step in a transaction of its own on the calling thread, which it may block."""
+
+    @abc.abstractmethod
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        """Run a query on one snapshot, on the calling thread, which it may block."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Finish what was handed in, close every connection."""
+
+    async def write_async(self, step: Callable[[Transaction], T]) -> T:
+        """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""
+        return await asyncio.wrap_future(self.write(step))
+
+    async def read_async(self, query: Callable[[Transaction], T]) -> T:
+        """`read` in one of a few reader threads."""
+        if self._readers is None:
+            self._readers = concurrent.futures.ThreadPoolExecutor(
+                READER_THREADS, thread_name_prefix="db-reader"
+            )
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read, query)
+
+    def _stop_readers(self) -> None:
+        if self._readers is not None:
+            self._readers.shutdown(wait=True)
+            self._readers = None
+
+
+def open_database(url: str) -> Database:
+    """The database behind a `DATABASE_URL`; nothing is opened yet."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        from supervisor.sqlite_database import SqliteDatabase
+
+        return SqliteDatabase(rest.removeprefix("/"))
+    from supervisor.faults import SettingFault
+
+    raise SettingFault(
+        f"DATABASE_URL begins with '{scheme}://', but this version stores in sqlite:/// files only."
+    )

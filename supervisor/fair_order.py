@@ -1,0 +1,72 @@
+"""The order in which waiting tasks run.  Pure.
+
+Terms: a *turn* is a round in which every waiting user gets one task; the *clock* of a priority is the turn that
+was picked last.  A task's turn is fixed when it is admitted:
+
+    turn = max(clock[priority], 1 + highest turn of the user's open tasks at that priority)
+
+so a user's first task joins the round that is being served and their thousandth waits for 999 more rounds,
+whoever came first.  Ranking each user's n-th waiting task at pick time instead starves others whenever new
+tasks keep arriving, and costs a sort of the whole queue.  Start-time fair queueing is the same idea:
+Goyal, Vin, Cheng (1996).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """A task's place in the queue; smaller runs sooner.
+
+    negated_priority comes first, so that tuples compare as `priority DESC, turn, created_at, id`.
+    """
+
+    negated_priority: int
+    turn: int
+    created_at: str
+    task_id: str
+
+
+class Waiting(NamedTuple):
+    """A due task as the pick sees it."""
+
+    place: Place
+    user: str
+    type: str
+
+
+def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:
+    """The turn of a task that is admitted now.
+
+    highest_open_turn: of the user's other open tasks at that priority, None where there is none.
+    """
+    return clock if highest_open_turn is None else max(clock, highest_open_turn + 1)
+
+
+def pick(
+    heads: Iterable[Iterable[Waiting]],
+    free_slots: int,
+    *,
+    room_of_user: Callable[[str], int],
+    room_of_type: Callable[[str], int],
+) -> Iterator[Waiting]:
+    """The tasks to dispatch now, in fair order.
+
+    heads: one stream per type, each in order.  room_of_*: how many more may run; asked once for each key.
+    """
+    users: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for waiting in heapq.merge(*heads):
+        if free_slots <= 0:
+            return
+        user_room = users.setdefault(waiting.user, room_of_user(waiting.user))
+        type_room = types.setdefault(waiting.type, room_of_type(waiting.type))
+        if user_room <= 0 or type_room <= 0:
+            continue
+        users[waiting.user] -= 1
+        types[waiting.type] -= 1
+        free_slots -= 1
+        yield waiting

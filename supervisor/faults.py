@@ -1,0 +1,88 @@
+"""What can go wrong with a request to the store: one small tree.
+
+Each fault's text is a sentence for whoever asked; the docstring says what to do.
+"""
+
+from __future__ import annotations
+
+
+class Fault(Exception):
+    """Something asked of the store can't be done.  Nothing was changed."""
+
+
+class SettingFault(Fault):
+    """The set-up is wrong: the program must not start.  Mend what the sentence names."""
+
+
+class TaskNotFound(Fault):
+    """No such task for this user.  Check the id; somebody else's task looks the same."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"There is no task {task_id}.")
+
+
+class WorkNotFound(Fault):
+    """No such work for this user."""
+
+    def __init__(self, work_id: str) -> None:
+        super().__init__(f"There is no work {work_id}.")
+
+
+class AlreadyFinished(Fault):
+    """The task is over: there is nothing to cancel."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        super().__init__(f"Task {task_id} is already {status}.")
+        self.status = status
+
+
+class NotRetryable(Fault):
+    """Only a failed or cancelled task whose work still exists can be retried."""
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(f"Task {task_id} can't be retried: {reason}.")
+
+
+class InsufficientCredits(Fault):
+    """The user's balance does not cover the price.  Grant credits, then submit again."""
+
+    def __init__(self, price: int, balance: int) -> None:
+        super().__init__(f"This costs {price} credits and the balance is {balance}.")
+        self.price, self.balance = price, balance
+
+
+class TooManyOpenTasks(Fault):
+    """The user's own limit of open tasks is reached.  Try again when one has finished."""
+
+    def __init__(self, limit: int, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"You have {limit} open tasks already, which is the limit; wait until one has finished."
+        )
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(Fault):
+    """The whole queue is full.  Try again later."""
+
+    def __init__(self, limit: int, retry_after_seconds: int) -> None:
+        super().__init__(f"The queue holds {limit} waiting tasks, which is the limit; try again later.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BadParams(Fault):
+    """The task's params are wrong; `code` is the task's error.code."""
+
+    def __init__(self, sentence: str, code: str = "bad_params") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class LeaseLost(Fault):
+    """The task was rescued, cancelled or claimed again since.  Drop this result: the task has moved on."""
+
+    def __init__(self, task_id: str, lease: int) -> None:
+        super().__init__(f"Lease {lease} of task {task_id} is no longer held.")
+
+
+class DatabaseBusy(Fault):
+    """The database could not be written in time.  Nothing was stored; try again."""

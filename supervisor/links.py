@@ -1,0 +1,47 @@
+"""Links to stored files that prove themselves and expire: `/files/{key}?exp=<seconds since 1970>&sig=<signature>`.
+
+A link is made when it is sent and never stored, so a leaked one is worthless after `FILE_LINK_SECONDS`.  The
+signature is HMAC-SHA256 over key and expiry with a key derived from the secret, so that no signature made for one
+purpose can serve another.  Expiries fall on a coarse grid: all links made within 1/24 of the lifetime are the same
+text, and a browser that has the picture need not fetch it again; a link therefore lives between 23/24 and the whole
+of the lifetime.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from urllib.parse import quote
+
+_PURPOSE = b"darkroom file links 1"
+_SIGNATURE_BYTES = 18  # 144 bits, 24 characters
+_STEPS_A_LIFETIME = 24
+
+
+class LinkSigner:
+    """Makes and checks links under one secret.  lifetime_seconds: how long a new link is good."""
+
+    def __init__(self, secret: str, lifetime_seconds: float) -> None:
+        self._key = hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256)
+        self._lifetime = lifetime_seconds
+        self._step = max(1.0, lifetime_seconds / _STEPS_A_LIFETIME)
+
+    def link(self, key: str, now: float | None = None) -> str:
+        """The path and query under which the file can be fetched for now.  now: seconds since 1970."""
+        wanted = (time.time() if now is None else now) + self._lifetime
+        expires = int(wanted - wanted % self._step)
+        return f"/files/{quote(key)}?exp={expires}&sig={self._signature(key, str(expires))}"
+
+    def holds(self, key: str, expires: str, signature: str, now: float | None = None) -> bool:
+        """Whether exactly this link was made by us and has not expired."""
+        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12 and signature.isascii()):
+            return False
+        if not hmac.compare_digest(self._signature(key, expires), signature):
+            return False
+        return (time.time() if now is None else now) < int(expires)
+
+    def _signature(self, key: str, expires: str) -> str:
+        digest = hmac.digest(self._key, f"{key}\n{expires}".encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()

@@ -1,0 +1,328 @@
+"""Keep a set of programs running: the plan decides, this loop does.
+
+One thread plans, forks, waits and reaps.  Signal handlers only note: the kernel's note (`signal.set_wakeup_fd`) wakes
+the loop, so an exit is noticed at once.  What may take long (is it ready? mark its rows!) runs in helper threads whose
+results come back through the same pipe, so a hanging database never keeps the loop from stopping or restarting.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import structlog
+
+from supervisor import restart_plan
+from supervisor.child import Child, adopt_orphans, reap, start_child
+from supervisor.ids import new_ulid
+from supervisor.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PROBE_SECONDS = 0.05  # between two questions whether a child is ready
+GROUP_SECONDS = 0.005  # between two looks whether a dying group has gone
+LAST_WORDS_SECONDS = 5.0  # at the end, for marks still under way
+
+log = structlog.get_logger("supervisor")
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """What a readiness check or an exit hook may know of a child."""
+
+    name: str
+    pid: int
+    spawn_id: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The child works.  members: pids of its group whose death is its death (dramatiq's worker is a grandchild)."""
+
+    members: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A child spec and how to run it.
+
+    ready: called in a helper thread until it yields Ready; without one a child is ready once started.
+    spawn_id_variable: names the environment variable in which the child finds the ULID of its spawn.
+    on_exit: called in a helper thread when the child and all of its group are gone.
+    """
+
+    spec: ChildSpec
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    cwd: Path
+    ready: Callable[[Spawned], Ready | None] | None = None
+    spawn_id_variable: str = ""
+    on_exit: Callable[[Spawned], None] | None = None
+
+
+class ProcessSupervisor:
+    """Runs programs until told to stop or until one of them loops in crashes.
+
+    state_path: a small JSON file for the operator page, the metrics and the doctor, replaced at each change.
+    on_all_ready: called once, in a helper thread, when everything is ready.
+    """
+
+    def __init__(
+        self, programs: list[Program], state_path: Path, on_all_ready: Callable[[], None] | None = None
+    ) -> None:
+        self._programs = {program.spec.name: program for program in programs}
+        self._plan = restart_plan.new_plan([program.spec for program in programs])
+        self._state_path = state_path
+        self._on_all_ready = on_all_ready
+        self._children: dict[str, Child] = {}
+        self._probes: dict[str, tuple[str, concurrent.futures.Future[Ready | None]]] = {}
+        self._probe_again_at: dict[str, float] = {}
+        self._last_death: dict[str, Death] = {}
+        self._signals: list[int] = []
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._helpers = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix="supervisor-helper")
+        self._written_state = b""
+
+    def run(self) -> int:
+        """Supervise until everything is stopped.  0 after a polite stop, 1 after a crash loop or a hurried stop.
+
+        Only from the main thread.
+        """
+        assert threading.current_thread() is threading.main_thread()
+        adopt_orphans()
+        before = {number: signal.signal(number, self._note_signal) for number in STOP_SIGNALS}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            while not self.run_once():
+                self._wait()
+        finally:
+            self._end_everything()
+            signal.set_wakeup_fd(old_wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._close()
+        return 1 if self._plan.gave_up or self._plan.hurried else 0
+
+    def run_once(self) -> bool:
+        """Take notice of all that has happened, do what is due.  True when everything is over."""
+        self._take_signals()
+        self._take_deaths()
+        self._take_probes()
+        self._plan, acts = restart_plan.decide(self._plan, time.monotonic())
+        for act in acts:
+            self._do(act)
+        self._write_state()
+        if self._plan.all_ready and self._on_all_ready is not None:
+            self._help(self._on_all_ready)
+            self._on_all_ready = None
+        return self._plan.over and not self._children
+
+    # --- taking notice ---
+
+    def _note_signal(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+
+    def _take_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+        while self._signals:
+            number = self._signals.pop(0)
+            self._plan = restart_plan.note_stop(self._plan)
+            how = "stopping at once" if self._plan.hurried else "draining; a second signal stops at once"
+            log.info(how, signal=signal.Signals(number).name)
+
+    def _take_deaths(self) -> None:
+        by_pid = {child.pid: child for child in self._children.values()}
+        for pid, status in reap():
+            if pid in by_pid:
+                by_pid[pid].note_end(status)
+        for child in list(self._children.values()):
+            if child.is_gone:
+                self._bury(child)
+            elif child.status is None and child.has_lost_a_member():
+                self._forget_watches(child)
+                child.kill()  # the rest of the group is of no use without it
+
+    def _bury(self, child: Child) -> None:
+        assert child.status is not None
+        now = time.monotonic()
+        self._forget_watches(child)
+        del self._children[child.name]
+        death = self._last_death[child.name] = Death(now, child.status)
+        if not self._plan.stopping:
+            log.warning(f"{child.name} ended ({death})", process=child.name, pid=child.pid)
+        self._plan = restart_plan.note_exit(self._plan, child.name, child.status, now)
+        on_exit = self._programs[child.name].on_exit
+        if on_exit is not None:
+            spawned = Spawned(child.name, child.pid, child.spawn_id)
+            self._help(lambda: on_exit(spawned))
+
+    def _take_probes(self) -> None:
+        now = time.monotonic()
+        for name, child in self._children.items():
+            if self._plan.child(name).phase is not Phase.STARTING or child.status is not None:
+                continue
+            ready = self._programs[name].ready
+            if ready is None:
+                self._plan = restart_plan.note_ready(self._plan, name, now)
+                continue
+            spawn_id, probe = self._probes.get(name, ("", None))
+            if probe is not None and spawn_id == child.spawn_id:
+                if not probe.done():
+                    continue
+                del self._probes[name]
+                if (answer := _answer(name, probe)) is not None:
+                    self._note_ready(child, answer, now)
+                    continue
+                self._probe_again_at[name] = now + PROBE_SECONDS
+            elif now >= self._probe_again_at.get(name, 0.0):
+                spawned = Spawned(name, child.pid, child.spawn_id)
+                future = self._helpers.submit(ready, spawned)
+                self._probes[name] = (child.spawn_id, future)
+                future.add_done_callback(lambda _: self._wake())
+
+    def _note_ready(self, child: Child, ready: Ready, now: float) -> None:
+        for pid in ready.members:
+            if (pidfd := child.watch(pid)) is not None:
+                self._selector.register(pidfd, selectors.EVENT_READ)
+        self._plan = restart_plan.note_ready(self._plan, child.name, now)
+        log.debug(f"{child.name} is ready", process=child.name, pid=child.pid)
+
+    # --- acting ---
+
+    def _do(self, act: restart_plan.Act) -> None:
+        match act:
+            case Spawn(name):
+                self._spawn(self._programs[name])
+            case Terminate(name):
+                self._children[name].terminate()
+            case Kill(name):
+                log.warning(f"{name} is killed: it did not stop in time", process=name)
+                self._children[name].kill()
+            case GiveUp(sentence):
+                log.error(sentence)
+
+    def _spawn(self, program: Program) -> None:
+        name, spawn_id = program.spec.name, new_ulid()
+        environ = dict(program.environ)
+        if program.spawn_id_variable:
+            environ[program.spawn_id_variable] = spawn_id
+        try:
+            self._children[name] = start_child(name, spawn_id, program.argv, environ, program.cwd)
+        except OSError as error:
+            log.error(f"{name} could not be started: {error.strerror}: {program.argv[0]}", process=name)
+            self._last_death[name] = Death(time.monotonic(), 127)
+            self._plan = restart_plan.note_exit(self._plan, name, 127, time.monotonic())
+            self._wake()
+
+    def _help(self, call: Callable[[], None]) -> None:
+        """Run it in a helper thread; a failure is logged."""
+
+        def run() -> None:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - a helper may fail in any way; the loop must go on
+                log.error(f"a helper of the supervisor failed: {error}", error=type(error).__name__)
+
+        self._helpers.submit(run)
+
+    def _end_everything(self) -> None:
+        """However the loop ended, nobody is left behind."""
+        for child in self._children.values():
+            child.kill()
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        while self._children and time.monotonic() < until:
+            self._take_deaths()
+            time.sleep(GROUP_SECONDS)
+
+    # --- waiting ---
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        moments = [moment for moment in [restart_plan.next_moment(self._plan)] if moment is not None]
+        if any(child.status is not None for child in self._children.values()):
+            moments.append(now + GROUP_SECONDS)
+        for name, child in self._plan_children():
+            if child.phase is Phase.STARTING and name not in self._probes:
+                moments.append(max(now, self._probe_again_at.get(name, now)))
+        timeout = max(0.0, min(moments) - now) if moments else None
+        self._selector.select(timeout)
+
+    def _plan_children(self) -> list[tuple[str, restart_plan.Child]]:
+        return [(child.spec.name, child) for child in self._plan.children]
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it is over
+            os.write(self._wake_write, b"\0")
+
+    def _forget_watches(self, child: Child) -> None:
+        for pidfd in child.stop_watching():
+            self._selector.unregister(pidfd)
+
+    def _close(self) -> None:
+        self._helpers.shutdown(wait=True, cancel_futures=False)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    # --- telling ---
+
+    def _write_state(self) -> None:
+        wall = time.time() - time.monotonic()
+        processes = []
+        for name, planned in self._plan_children():
+            child, death = self._children.get(name), self._last_death.get(name)
+            processes.append(
+                {
+                    "name": name,
+                    "pid": child.pid if child else None,
+                    "spawn_id": child.spawn_id if child else None,
+                    "state": planned.phase.value,
+                    "restarts": planned.restarts,
+                    "since": round(wall + planned.since, 2) if planned.since else None,
+                    "last_exit": {"status": death.status, "text": str(death), "at": round(wall + death.at, 2)}
+                    if death
+                    else None,
+                }
+            )
+        phases = tuple((p["name"], p["pid"], p["state"], p["restarts"]) for p in processes)
+        fingerprint = orjson.dumps([phases, self._plan.stopping])
+        if fingerprint == self._written_state:
+            return
+        self._written_state = fingerprint
+        state = {
+            "supervisor": {
+                "pid": os.getpid(),
+                "stopping": self._plan.stopping,
+                "gave_up": self._plan.gave_up,
+            },
+            "processes": processes,
+        }
+        draft = self._state_path.with_name(f".{self._state_path.name}.{os.getpid()}")
+        try:
+            draft.write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
+            os.replace(draft, self._state_path)
+        except OSError as error:  # a full disk must not stop the supervisor
+            log.warning(f"the state file could not be written: {error.strerror}", path=str(self._state_path))
+
+
+def _answer(name: str, probe: concurrent.futures.Future[Ready | None]) -> Ready | None:
+    error = probe.exception()
+    if error is not None:
+        log.debug(f"{name} could not be asked whether it is ready: {error}", process=name)
+        return None
+    return probe.result()

@@ -1,0 +1,92 @@
+"""What becomes of a stuck task, and of an attempt that failed.  Pure verdicts; the store applies them.
+
+A worker's death is not the task's fault, so it counts in `deaths`, apart from `failures`; but a task under which
+workers keep dying is poison, and ends as `worker_died` before it has killed them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from supervisor.backoff import backoff_seconds
+
+
+class Reason(enum.StrEnum):
+    """Why a task counts as stuck; label of `darkroom_stuck_tasks`."""
+
+    DEAD_WORKER = "dead_worker"
+    DEADLINE = "deadline"
+    UNDELIVERED = "undelivered"
+    REMOTE_OVERDUE = "remote_overdue"
+    EXPIRED = "expired"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunAgain:
+    """Back to pending, due in so many seconds.  What is counted: 'failures', 'deaths' or nothing."""
+
+    in_seconds: float = 0.0
+    counts: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PollAgain:
+    """The remote job goes on; only its poller is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GiveUp:
+    """Fail and refund, with the task's error."""
+
+    code: str
+    message: str
+    counts: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a task has used up."""
+
+    failures: int
+    deaths: int
+    max_attempts: int
+
+
+Verdict = RunAgain | PollAgain | GiveUp
+
+
+def after_death(budget: Budget, *, remote: bool) -> Verdict:
+    """A worker died with this task in its hands.  remote: the task waits for a service, which goes on."""
+    if remote:
+        return PollAgain()
+    deaths = budget.deaths + 1
+    if deaths >= 2 * budget.max_attempts or budget.failures >= budget.max_attempts:
+        return GiveUp(
+            "worker_died", f"Workers died {deaths} times while making this; it was not tried again.", "deaths"
+        )
+    return RunAgain(counts="deaths")
+
+
+def after_failure(
+    budget: Budget,
+    code: str,
+    message: str,
+    *,
+    retryable: bool,
+    draw: float,
+    retry_after_seconds: float | None = None,
+) -> RunAgain | GiveUp:
+    """An attempt ended with an error.  draw: uniform in [0, 1)."""
+    failures = budget.failures + 1
+    if not retryable or failures >= budget.max_attempts:
+        return GiveUp(code, message, "failures")
+    wait = backoff_seconds(failures, draw=draw, retry_after_seconds=retry_after_seconds)
+    return RunAgain(wait, "failures")
+
+
+def after_deadline(budget: Budget, *, draw: float) -> RunAgain | GiveUp:
+    """The attempt's deadline passed and its worker has said nothing: the limit has failed to strike."""
+    return after_failure(
+        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
+    )

@@ -1,0 +1,1 @@
+"""Tables by numbered migrations, triggers and guards made anew from the code after each."""

@@ -1,0 +1,68 @@
+"""The database's own guard, generated from the lifecycle table.
+
+An UPDATE of `task_queue` passes when at least one arrow of the table explains it: the pair of statuses and
+what happened to every counted column.  The text is a SQL condition over OLD and NEW that is true for a legal
+step; columns that belong to a step (a claim has a worker, a hand-off none) are demanded beside it.
+"""
+
+from __future__ import annotations
+
+from supervisor.lifecycle import COUNTED, TRANSITIONS, Event, Rule, Transition
+
+IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
+
+# What an arrow demands beyond the counted columns.  Status pairs and counted columns come from the table.
+_DEMANDS = {
+    Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
+    Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
+    Event.DISPATCH: "NEW.progress = OLD.progress AND NEW.worker_id IS OLD.worker_id",
+    Event.PROGRESS: "NEW.progress >= OLD.progress AND NEW.worker_id IS OLD.worker_id",
+    Event.HAND_OFF: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
+    Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
+    Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
+    Event.RETRY: "NEW.progress = 0",
+    Event.RELEASE: "NEW.worker_id IS NULL AND (NEW.status <> 'pending' OR NEW.progress = 0)",
+    Event.POSTPONE: "NEW.worker_id IS NULL AND (NEW.status <> 'pending' OR NEW.progress = 0)",
+}
+
+
+def _counted(arrow: Transition) -> list[str]:
+    """The condition each counted column must meet."""
+    demands = {
+        Rule.SAME: "NEW.{0} = OLD.{0}",
+        Rule.PLUS_ONE: "NEW.{0} = OLD.{0} + 1",
+        Rule.MAY_RISE: "NEW.{0} - OLD.{0} BETWEEN 0 AND 1",
+        Rule.ZERO: "NEW.{0} = 0",
+        Rule.TO_CHARGE: "NEW.{0} = OLD.charge",
+    }
+    return [demands[arrow.rule(column)].format(column) for column in COUNTED]
+
+
+def legal_step(arrow: Transition) -> str:
+    """The SQL condition under which an UPDATE is this arrow."""
+    parts = [f"OLD.status = '{arrow.source}' AND NEW.status = '{arrow.target}'", *_counted(arrow)]
+    if arrow.event in _DEMANDS:
+        parts.append(_DEMANDS[arrow.event])
+    return "(" + " AND ".join(parts) + ")"
+
+
+def legal_update_on_sqlite() -> str:
+    """The guard's condition on SQLite.
+
+    A trigger can't change NEW there, so a manual retry is two steps inside one statement: the outer UPDATE
+    sets the status alone (every counted column stays), and a trigger's inner UPDATE then applies the arrow's
+    columns to the row, which is known by its `finished_at`.
+    """
+    steps = [legal_step(arrow) for arrow in TRANSITIONS if arrow.event is not Event.RESUBMIT]
+    resubmit = next(arrow for arrow in TRANSITIONS if arrow.event is Event.RESUBMIT)
+    unchanged = " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
+    steps.append(
+        f"(OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND {unchanged}"
+        " AND NEW.finished_at IS NOT NULL)"
+    )
+    inner = " AND ".join(_counted(resubmit))
+    steps.append(
+        f"(OLD.status = 'pending' AND NEW.status = 'pending' AND OLD.finished_at IS NOT NULL"
+        f" AND NEW.finished_at IS NULL AND {inner})"
+    )
+    return "\n            OR ".join(steps)

@@ -1,0 +1,275 @@
+"""The triggers on SQLite: defaults' guard, lifecycle guard, works, change log, money, wake-ups.
+
+They must hold in a plain `sqlite3` connection (3.38 or newer) that has set no pragma and registered no function:
+built-in functions only, no foreign keys, and no reliance on an inner constraint failing, because the conflict
+clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger's; `RAISE(ABORT)` is not overridden.
+"""
+
+from __future__ import annotations
+
+from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
+
+NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
+UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
+
+# Columns a producer may not set: what they hold before anything has happened.
+_BORN_WITH = {
+    "status": "'pending'",
+    "stage": "'queued'",
+    "progress": "0",
+    "work_id": "NULL",
+    "images": "NULL",
+    "error": "NULL",
+    "charge": "1",
+    "admitted_charge": "0",
+    "picture_count": "1",
+    "missing": "0",
+    "attempt": "0",
+    "failures": "0",
+    "deaths": "0",
+    "max_attempts": "3",
+    "lease": "0",
+    "worker_id": "NULL",
+    "ready": "0",
+    "turn": "0",
+    "dispatch": "1",
+    "dispatched_at": "NULL",
+    "next_poll_at": "NULL",
+    "remote_deadline_at": "NULL",
+    "expires_at": "NULL",
+    "created_at": UNSHIFTED_NOW,
+    "updated_at": UNSHIFTED_NOW,
+    "processing_started_at": "NULL",
+    "deadline_at": "NULL",
+    "finished_at": "NULL",
+}
+
+_VISIBLE = ("status", "stage", "progress", "images", "error")
+
+
+def _doc(row: str) -> str:
+    """The public document of a work, as JSON text; pictures by key, links are signed when sent."""
+    return (
+        f"json_object('_id', {row}.id, 'task_id', {row}.task_id, 'user_openid', {row}.user_openid,"
+        f" 'type', {row}.type, 'status', {row}.status, 'stage', {row}.stage, 'progress', {row}.progress,"
+        f" 'images', json({row}.images), 'error', json({row}.error),"
+        f" 'created_at', {row}.created_at, 'updated_at', {row}.updated_at)"
+    )
+
+
+def _updated_fields() -> str:
+    """A JSON object of the visible columns that differ; a null stays a null, which json_patch would drop."""
+    parts = []
+    for column in _VISIBLE:
+        value = (
+            f"coalesce(NEW.{column}, 'null')"
+            if column in ("images", "error")
+            else f"json_quote(NEW.{column})"
+        )
+        parts.append(
+            f"CASE WHEN NEW.{column} IS NOT OLD.{column} THEN ',\"{column}\":' || {value} ELSE '' END"
+        )
+    return "'{' || substr(" + " || ".join(parts) + ", 2) || '}'"
+
+
+def _change(row: str, data_type: str, queue_type: str, updated_fields: str = "NULL") -> str:
+    """Raise the user's seq and write the change, in the writer's transaction."""
+    return f"""
+        UPDATE account SET seq = seq + 1 WHERE user_openid = {row}.user_openid;
+        INSERT INTO work_change (user_openid, seq, data_type, queue_type, doc_id, doc, updated_fields, created_at)
+            SELECT {row}.user_openid, account.seq, '{data_type}', '{queue_type}', {row}.id, {_doc(row)},
+                   {updated_fields}, {NOW}
+            FROM account WHERE account.user_openid = {row}.user_openid;
+        UPDATE wake SET feed = feed + 1;"""
+
+
+def _differs(columns: tuple[str, ...]) -> str:
+    return " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)
+
+
+def _insert_guard() -> list[str]:
+    """What an INSERT into task_queue must not do, each with its sentence."""
+    checks = [
+        (
+            "typeof(NEW.id) <> 'text' OR length(NEW.id) NOT BETWEEN 1 AND 64 OR NEW.id GLOB '*[^A-Za-z0-9_-]*'",
+            "id must be 1-64 characters of A-Z a-z 0-9 _ -",
+        ),
+        ("EXISTS (SELECT 1 FROM task_queue WHERE id = NEW.id)", "a task with this id exists already"),
+        (
+            "typeof(NEW.user_openid) <> 'text' OR length(NEW.user_openid) NOT BETWEEN 1 AND 128",
+            "user_openid must be 1-128 characters",
+        ),
+        (
+            "typeof(NEW.type) <> 'text' OR length(NEW.type) NOT BETWEEN 1 AND 64",
+            "type must be 1-64 characters",
+        ),
+        (
+            "typeof(NEW.params) <> 'text' OR CASE WHEN json_valid(NEW.params)"
+            " THEN json_type(NEW.params) <> 'object' ELSE 1 END",
+            "params must be a JSON object",
+        ),
+        (
+            "typeof(NEW.priority) <> 'integer' OR NEW.priority NOT BETWEEN -10 AND 10",
+            "priority must be a whole number from -10 to 10",
+        ),
+        (
+            f"NEW.run_after IS NOT NULL AND (NEW.run_after NOT LIKE '____-__-__%' OR"
+            f" {_normalised('NEW.run_after')} IS NULL)",
+            "run_after must be a time such as 2026-11-05T08:00:00.000Z",
+        ),
+    ]
+    for column, born in _BORN_WITH.items():
+        sentence = (
+            "status may be given at insert only as pending"
+            if column == "status"
+            else f"{column} is set by Darkroom and can not be given at insert"
+        )
+        checks.append((f"NEW.{column} IS NOT {born}", sentence))
+    return [f"SELECT RAISE(ABORT, '{sentence}') WHERE {condition};" for condition, sentence in checks]
+
+
+def _normalised(time: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {time})"
+
+
+def triggers() -> dict[str, str]:
+    """Every trigger by name, in the order they are to be made."""
+    lines = "\n        "
+    final = "('completed','failed','cancelled')"
+    return {
+        "task_queue_born": f"""BEFORE INSERT ON task_queue BEGIN
+        {lines.join(_insert_guard())}
+    END""",
+        "task_queue_arrived": f"""AFTER INSERT ON task_queue BEGIN
+        INSERT INTO account (user_openid) SELECT NEW.user_openid
+            WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
+        UPDATE task_queue SET run_after = {_normalised("run_after")} WHERE id = NEW.id AND run_after IS NOT NULL;
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
+        SELECT RAISE(ABORT, 'id, user_openid, type, params and created_at of a task can not change')
+            WHERE {_differs(IMMUTABLE)};
+        SELECT RAISE(ABORT, 'lease and attempt of a task never fall')
+            WHERE NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt;
+        SELECT RAISE(ABORT, 'status must be pending, processing, ai_processing, completed, failed or cancelled')
+            WHERE NEW.status NOT IN ('pending','processing','ai_processing','completed','failed','cancelled');
+        SELECT RAISE(ABORT, 'this task''s work was deleted, so it can not be retried')
+            WHERE OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND OLD.work_id IS NOT NULL
+              AND NOT EXISTS (SELECT 1 FROM works WHERE id = OLD.work_id);
+        SELECT RAISE(ABORT, 'the lifecycle of a task has no such step')
+            WHERE NOT ({legal_update_on_sqlite()});
+    END""",
+        "task_queue_kept": f"""BEFORE DELETE ON task_queue WHEN OLD.status NOT IN {final} BEGIN
+        SELECT RAISE(ABORT, 'an open task can not be deleted; cancel it first');
+    END""",
+        "task_queue_resubmitted": f"""AFTER UPDATE OF status ON task_queue
+        WHEN OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' BEGIN
+        UPDATE task_queue SET charge = charge + 1, failures = 0, deaths = 0, dispatch = dispatch + 1, ready = 0,
+            progress = 0, stage = 'queued', error = NULL, images = NULL, missing = 0, worker_id = NULL,
+            deadline_at = NULL, dispatched_at = NULL, run_after = NULL, next_poll_at = NULL,
+            remote_deadline_at = NULL, expires_at = NULL, processing_started_at = NULL, finished_at = NULL,
+            updated_at = {NOW}
+        WHERE id = NEW.id;
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "task_queue_work_made": f"""AFTER UPDATE OF work_id ON task_queue
+        WHEN OLD.work_id IS NULL AND NEW.work_id IS NOT NULL BEGIN
+        INSERT INTO works (id, user_openid, task_id, type, status, stage, progress, error, created_at, updated_at)
+            VALUES (NEW.work_id, NEW.user_openid, NEW.id, NEW.type, NEW.status, NEW.stage, NEW.progress,
+                    NEW.error, NEW.created_at, {NOW});
+    END""",
+        "task_queue_published": f"""AFTER UPDATE OF {", ".join(_VISIBLE)} ON task_queue
+        WHEN OLD.work_id IS NOT NULL AND ({_differs(_VISIBLE)} OR NEW.finished_at IS NOT OLD.finished_at)
+             AND NOT (NEW.status = 'pending' AND NEW.finished_at IS NOT NULL) BEGIN
+        UPDATE works SET status = NEW.status, stage = NEW.stage, progress = NEW.progress,
+            images = coalesce(NEW.images, '[]'), error = NEW.error, updated_at = {NOW}
+        WHERE id = NEW.work_id;
+    END""",
+        "task_queue_refunded": """AFTER UPDATE OF status ON task_queue
+        WHEN NEW.status IN ('failed','cancelled') AND OLD.status <> NEW.status BEGIN
+        INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
+            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount
+            FROM credit_entry AS debit
+            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
+              AND NOT EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id AND charge = NEW.charge
+                              AND kind = 'refund');
+    END""",
+        "task_queue_partly_refunded": """AFTER UPDATE OF status ON task_queue
+        WHEN NEW.status = 'completed' AND OLD.status <> 'completed' AND NEW.missing > 0 BEGIN
+        INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
+            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount * NEW.missing / NEW.picture_count
+            FROM credit_entry AS debit
+            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit';
+    END""",
+        # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
+        "task_queue_rang": f"""AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
+        WHEN (NEW.status <> OLD.status AND NEW.status <> 'processing')
+          OR NEW.run_after IS NOT OLD.run_after OR NEW.next_poll_at IS NOT OLD.next_poll_at
+          OR (OLD.status = 'ai_processing' AND OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL) BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "account_opened": """AFTER INSERT ON account BEGIN
+        SELECT RAISE(ABORT, 'an account opens with nothing: balance and seq are moved by triggers')
+            WHERE NEW.balance <> 0 OR NEW.seq <> 0;
+        INSERT INTO credit_entry (user_openid, kind, amount, reference)
+            SELECT NEW.user_openid, 'grant', signup_grant, 'signup' FROM rule WHERE signup_grant > 0;
+    END""",
+        "account_unique": """BEFORE INSERT ON account WHEN EXISTS
+        (SELECT 1 FROM account WHERE user_openid = NEW.user_openid) BEGIN
+        SELECT RAISE(ABORT, 'this user has an account already');
+    END""",
+        "account_kept": """BEFORE DELETE ON account BEGIN
+        SELECT RAISE(ABORT, 'an account can not be deleted: the ledger refers to it');
+    END""",
+        "account_guard": """BEFORE UPDATE ON account BEGIN
+        SELECT RAISE(ABORT, 'seq of an account never falls') WHERE NEW.seq < OLD.seq AND NEW.epoch = OLD.epoch;
+        SELECT RAISE(ABORT, 'user_openid of an account can not change') WHERE NEW.user_openid <> OLD.user_openid;
+    END""",
+        "credit_entry_guard": """BEFORE INSERT ON credit_entry BEGIN
+        SELECT RAISE(ABORT, 'a credit entry with this id exists already')
+            WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM credit_entry WHERE id = NEW.id);
+        SELECT RAISE(ABORT, 'the user has no account')
+            WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
+        SELECT RAISE(ABORT, 'insufficient credits')
+            WHERE (SELECT balance FROM account WHERE user_openid = NEW.user_openid) + NEW.amount < 0;
+        SELECT RAISE(ABORT, 'debits and refunds name their task and charge')
+            WHERE NEW.kind <> 'grant' AND (NEW.task_id IS NULL OR NEW.charge IS NULL);
+        SELECT RAISE(ABORT, 'this charge of the task has such an entry already')
+            WHERE EXISTS (SELECT 1 FROM credit_entry
+                          WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind);
+        SELECT RAISE(ABORT, 'this grant was made already')
+            WHERE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference
+                          AND (NEW.reference <> 'signup' OR user_openid = NEW.user_openid));
+        SELECT RAISE(ABORT, 'a refund needs a debit of the same user, task and charge, and is never above it')
+            WHERE NEW.kind = 'refund' AND NOT EXISTS
+                (SELECT 1 FROM credit_entry WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'
+                 AND user_openid = NEW.user_openid AND -amount >= NEW.amount);
+    END""",
+        "credit_entry_booked": """AFTER INSERT ON credit_entry BEGIN
+        UPDATE account SET balance = balance + NEW.amount WHERE user_openid = NEW.user_openid;
+    END""",
+        "credit_entry_unchangeable": """BEFORE UPDATE ON credit_entry BEGIN
+        SELECT RAISE(ABORT, 'the ledger is append-only');
+    END""",
+        "credit_entry_kept": """BEFORE DELETE ON credit_entry BEGIN
+        SELECT RAISE(ABORT, 'the ledger is append-only');
+    END""",
+        "works_added": f"""AFTER INSERT ON works BEGIN{_change("NEW", "add", "enqueue")}
+    END""",
+        "works_updated": f"""AFTER UPDATE ON works WHEN {_differs(_VISIBLE)} BEGIN
+        {_change("NEW", "update", "update", _updated_fields())}
+    END""",
+        "works_removed": f"""AFTER DELETE ON works BEGIN{_change("OLD", "remove", "dequeue")}
+    END""",
+        "works_guard": """BEFORE DELETE ON works
+        WHEN (SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing') BEGIN
+        SELECT RAISE(ABORT, 'cancel the task before its work is deleted');
+    END""",
+        "worker_arrived": """AFTER INSERT ON worker BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "worker_changed": """AFTER UPDATE OF state, slots, busy ON worker
+        WHEN NEW.state <> OLD.state OR NEW.slots <> OLD.slots OR NEW.busy < OLD.busy BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+    }

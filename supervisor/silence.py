@@ -1,0 +1,37 @@
+"""Which heartbeats have stopped, by the watcher's own clock.  Pure.
+
+The watcher counts the seconds for which it has itself seen the same beat, and only while it looks often enough:
+a gap in its own looking proves nothing about others, so after one every count starts from zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class SilenceWatch:
+    """lease_seconds: how long the same beat may be seen before its sender counts as dead."""
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease_seconds = lease_seconds
+        self._longest_gap = lease_seconds / 3
+        self._first_seen: dict[str, tuple[int, float]] = {}
+        self._looked_at: float | None = None
+
+    def start_anew(self) -> None:
+        """Forget everything: the watcher has been away."""
+        self._first_seen.clear()
+        self._looked_at = None
+
+    def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
+        """Who has been silent for the lease.  beats: {sender: its beat}; now: monotonic seconds."""
+        if self._looked_at is not None and now - self._looked_at > self._longest_gap:
+            self._first_seen.clear()
+        self._looked_at = now
+        self._first_seen = {
+            sender: seen if (seen := self._first_seen.get(sender)) and seen[0] == beat else (beat, now)
+            for sender, beat in beats.items()
+        }
+        return [
+            sender for sender, (_, since) in self._first_seen.items() if now - since >= self._lease_seconds
+        ]

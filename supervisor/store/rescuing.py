@@ -1,0 +1,162 @@
+"""Rescue: which tasks are stuck, and what becomes of each.
+
+One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it, so
+the metric counts exactly the rows that the next sweep would rescue.  The verdict is `supervisor.rescue`'s; each
+is applied by compare-and-set on the lease it was made for, so two rescuers and a late worker are harmless.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from supervisor.database import Row, Transaction
+from supervisor.faults import LeaseLost
+from supervisor.ids import new_ulid
+from supervisor.rescue import (
+    Budget,
+    GiveUp,
+    PollAgain,
+    Reason,
+    RunAgain,
+    Verdict,
+    after_deadline,
+    after_death,
+)
+from supervisor.store import claims, tallies
+from supervisor.store.dispatching import RESEND_SECONDS
+from supervisor.store.rows import encoded
+
+BATCH = 200
+
+
+def _stuck_sql(tx: Transaction) -> str:
+    """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
+    return f"""
+        SELECT id, 'expired' AS reason FROM task_queue
+            WHERE status IN ('pending','processing','ai_processing') AND expires_at IS NOT NULL AND expires_at <= {tx.now}
+        UNION ALL
+        SELECT id, 'dead_worker' FROM task_queue
+            WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+        UNION ALL
+        SELECT id, 'remote_overdue' FROM task_queue
+            WHERE status = 'ai_processing' AND remote_deadline_at <= {tx.now}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND (worker_id IS NULL OR EXISTS
+                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
+        UNION ALL
+        SELECT id, 'deadline' FROM task_queue
+            WHERE status = 'processing' AND deadline_at <= {tx.now}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+        UNION ALL
+        SELECT id, 'undelivered' FROM task_queue
+            WHERE status = 'pending' AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
+              AND (expires_at IS NULL OR expires_at > {tx.now})"""
+
+
+def _older_than_resend(tx: Transaction) -> str:
+    return tx.in_seconds.replace("?", str(-2 * RESEND_SECONDS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescued:
+    """One task that was rescued.  action: 'retried', 'released' or 'failed'."""
+
+    task_id: str
+    reason: Reason
+    action: str
+
+
+def count_stuck(tx: Transaction) -> dict[str, int]:
+    """How many tasks are stuck, by reason."""
+    rows = tx.all(f"SELECT reason, count(*) AS n FROM ({_stuck_sql(tx)}) GROUP BY reason")
+    return {row["reason"]: row["n"] for row in rows}
+
+
+def stuck_ids(tx: Transaction) -> dict[str, str]:
+    """{task id: reason} of every stuck task."""
+    return {row["id"]: row["reason"] for row in tx.all(_stuck_sql(tx))}
+
+
+def rescue(
+    tx: Transaction, *, draw: Callable[[], float], deadlines: bool = True, most: int = BATCH
+) -> list[Rescued]:
+    """Rescue up to `most` stuck tasks; call again until nothing comes back.
+
+    draw: uniform in [0, 1), for back-off.  deadlines: False while verdicts by the clock must pause.
+    Undelivered hints are the dispatcher's own to send again and are left to it.
+    """
+    wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
+    marks = ",".join("?" * len(wanted))
+    rows = tx.all(
+        f"""SELECT task_queue.*, stuck.reason FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue USING (id)
+            WHERE stuck.reason IN ({marks}) ORDER BY user_openid, id LIMIT ?""",
+        *wanted, most,
+    )  # fmt: skip
+    return [_rescue_one(tx, row, Reason(row["reason"]), draw()) for row in rows]
+
+
+def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float) -> Rescued:
+    budget = Budget(row["failures"], row["deaths"], row["max_attempts"])
+    verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", draw=draw)
+    try:
+        action = _apply(tx, row, verdict)
+    except LeaseLost:  # somebody else was faster, which is as good
+        action = "released"
+    tallies.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)
+    return Rescued(row["id"], reason, action)
+
+
+def _verdict(reason: Reason, budget: Budget, *, remote: bool, draw: float) -> Verdict:
+    match reason:
+        case Reason.DEAD_WORKER:
+            return after_death(budget, remote=remote)
+        case Reason.DEADLINE:
+            return after_deadline(budget, draw=draw)
+        case Reason.REMOTE_OVERDUE:
+            return GiveUp("remote_lost", "The AI service did not finish this in time.")
+        case _:
+            return GiveUp("expired", "This was not finished in time and is given up.")
+
+
+def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
+    task_id, lease = row["id"], row["lease"]
+    match verdict:
+        case PollAgain():
+            tx.execute(
+                f"""UPDATE task_queue SET worker_id = NULL, dispatched_at = NULL, dispatch = dispatch + 1,
+                    next_poll_at = {tx.now}, updated_at = {tx.now}
+                WHERE id = ? AND lease = ? AND status = 'ai_processing'""",
+                task_id, lease,
+            )  # fmt: skip
+            return "released"
+        case RunAgain(counts="deaths"):
+            claims.release(tx, task_id, lease, died=True)
+            return "released"
+        case RunAgain(in_seconds=in_seconds):
+            claims.retry(tx, task_id, lease, in_seconds)
+            return "retried"
+        case GiveUp():
+            _give_up(tx, row, verdict)
+            return "failed"
+
+
+def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
+    """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
+    tx.execute(
+        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
+            failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL,
+            finished_at = {tx.now}, updated_at = {tx.now}
+        WHERE id = ? AND lease = ? AND status = ?""",
+        encoded({"code": verdict.code, "message": verdict.message}), new_ulid(),
+        int(verdict.counts == "failures"), int(verdict.counts == "deaths"), row["id"], row["lease"], row["status"],
+    )  # fmt: skip
+    tx.execute(
+        f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
+            WHERE task_id = ? AND charge = ? AND state IN ('submitting','waiting')""",
+        row["id"], row["charge"],
+    )  # fmt: skip
+    tallies.count(tx, "darkroom_tasks_finished_total", type=row["type"], outcome="failed")

@@ -1,0 +1,67 @@
+"""Rows as the rest of the program sees them: Python values instead of JSON text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from supervisor.database import Row
+
+
+def decoded(value: Any) -> Any:
+    """A JSON column's value: text on SQLite, already decoded elsewhere."""
+    return json.loads(value) if isinstance(value, str | bytes) else value
+
+
+def encoded(value: Any) -> str:
+    """A value for a JSON column."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """One page of a list; `next` is the cursor of the one after, None at the end."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+def task_view(row: Row) -> dict[str, Any]:
+    """A task as CONTRACT section 4 shows it, still without queue position; pictures by key, links unsigned."""
+    images = decoded(row["work_images"]) if row["status"] == "completed" else None
+    return {
+        "task_id": row["id"],
+        "work_id": row["work_id"],
+        "user_openid": row["user_openid"],
+        "type": row["type"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": row["progress"],
+        "queue_position": None,
+        "eta_seconds": None,
+        "attempt": row["attempt"],
+        "max_attempts": row["max_attempts"],
+        "error": decoded(row["error"]),
+        "result": {"images": images} if images is not None else None,
+        "created_at": row["created_at"],
+        "started_at": row["processing_started_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+def work_doc(row: Row) -> dict[str, Any]:
+    """A work as the `doc` of CONTRACT section 5, pictures by key."""
+    return {
+        "_id": row["id"],
+        "task_id": row["task_id"],
+        "user_openid": row["user_openid"],
+        "type": row["type"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": row["progress"],
+        "images": decoded(row["images"]),
+        "error": decoded(row["error"]),
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }

@@ -1,0 +1,22 @@
+"""The wake counters: one read tells a woken process whether anything happened that concerns it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from supervisor.database import Transaction
+
+
+@dataclasses.dataclass(frozen=True)
+class Wakes:
+    """dispatch rises with whatever makes work or frees a slot, feed with every change a user sees."""
+
+    dispatch: int
+    feed: int
+
+
+def read(tx: Transaction) -> Wakes:
+    """Both counters."""
+    row = tx.one("SELECT dispatch, feed FROM wake WHERE id = 1")
+    assert row is not None
+    return Wakes(**row)

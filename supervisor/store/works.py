@@ -1,0 +1,47 @@
+"""Works: what users see of their tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database import Transaction
+from supervisor.faults import WorkNotFound
+from supervisor.lifecycle import OPEN
+from supervisor.store import tasks
+from supervisor.store.rows import Page, decoded, work_doc
+
+
+def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
+    """The user's own work as its `doc`, or None."""
+    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    return None if row is None else work_doc(row)
+
+
+def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = None) -> Page:
+    """The user's works, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    created_at, last_id = tasks.cursor_place(cursor)
+    rows = tx.all(
+        """SELECT * FROM works WHERE user_openid = ? AND (? IS NULL OR (created_at, id) < (?, ?))
+            ORDER BY created_at DESC, id DESC LIMIT ?""",
+        user, created_at, created_at, last_id, limit + 1,
+    )  # fmt: skip
+    more = len(rows) > limit
+    items = [work_doc(row) for row in rows[:limit]]
+    return Page(items, f"{items[-1]['created_at']}~{items[-1]['_id']}" if more else None)
+
+
+def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
+    """Delete a work, cancelling its task first when that is open; keys of the files that are now nobody's.
+
+    The feed sends a `remove`.  Raises WorkNotFound.
+    """
+    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    if row is None:
+        raise WorkNotFound(work_id)
+    if row["status"] in OPEN:
+        tasks.cancel(tx, row["task_id"])
+    keys = [image["key"] for image in decoded(row["images"])]
+    stored = tx.all("SELECT key FROM result_file WHERE task_id = ?", row["task_id"])
+    tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
+    tx.execute("DELETE FROM works WHERE id = ?", work_id)
+    return sorted({*keys, *(each["key"] for each in stored)})

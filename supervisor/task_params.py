@@ -1,0 +1,257 @@
+"""What a task may ask for: one set of rules for every door (CONTRACT section 4).
+
+HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both end
+in the same models.  Nothing is coerced: "2" is no number, `true` is no number, null is not the same as absent, and a
+member nobody knows is refused, since a misspelt one would be paid for and ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from config.values import Settings
+from supervisor.faults import BadParams
+
+SCENES = ("studio", "sunset", "night")
+MOST_PICTURES = 8
+MOST_IMAGES = 16
+MOST_PROMPT_CHARACTERS = 4000
+MOST_URL_CHARACTERS = 2048
+MOST_NESTED = 64  # levels of `parameters`; SQLite's JSON functions stop at 1000
+PRIORITIES = (-10, 10)
+
+_IMAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+Pointer = str  # RFC 6901, into the body (`/params/images/0`), or into params when only these were given
+
+
+class BadTask(BadParams):
+    """The submission is well-formed but wrong.  `errors`: what is wrong where, never empty; `code`: error.code."""
+
+    def __init__(self, errors: list[tuple[Pointer, str]], code: str = "bad_params") -> None:
+        pointer, detail = errors[0]
+        super().__init__(f"{pointer.removeprefix('/').replace('/', '.') or 'params'}: {detail}", code)
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedParams:
+    """Params that can be run.  images: ids of uploads or https URLs.  scene_id: None where no scene was named."""
+
+    type: str
+    images: tuple[str, ...]
+    prompt: str
+    scene_id: str | None
+    count: int
+    parameters: Mapping[str, Any]
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The images that must be uploads of the same user."""
+        return tuple(image for image in self.images if not is_url(image))
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task as asked for.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None."""
+
+    type: str
+    params: dict[str, Any]
+    checked: CheckedParams
+    priority: int
+    run_after: str | None
+
+
+def is_url(image: str) -> bool:
+    """Whether an entry of `images` is an address rather than an upload's id."""
+    return ":" in image
+
+
+def check_params(type_name: str, params: Any, settings: Settings) -> CheckedParams:
+    """The params of a task of this type.  Raises BadTask, with code `unknown_type` or `bad_params`."""
+    if type_name not in settings.tasks:
+        known = ", ".join(sorted(settings.tasks))
+        raise BadTask(
+            [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
+        )
+    model = _MODELS.get(type_name, _Params)
+    try:
+        checked = model.model_validate(params)
+    except ValidationError as error:
+        raise BadTask(_errors_of(error)) from None
+    return CheckedParams(
+        type=type_name,
+        images=tuple(checked.images),
+        prompt=checked.prompt,
+        scene_id=checked.sceneId,
+        count=checked.count,
+        parameters=checked.parameters,
+    )
+
+
+def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
+    """The body of a submission.  may_jump_the_queue: the caller may use a priority above 0.  Raises BadTask."""
+    try:
+        envelope = _Submission.model_validate(body)
+    except ValidationError as error:
+        raise BadTask(_errors_of(error)) from None
+    if envelope.priority > 0 and not may_jump_the_queue:
+        raise BadTask([("/priority", "A user may only lower the priority: -10 to 0.")])
+    try:
+        checked = check_params(envelope.type, envelope.params, settings)
+    except BadTask as bad:
+        if bad.code == "unknown_type":
+            raise
+        raise BadTask([(f"/params{pointer}", detail) for pointer, detail in bad.errors], bad.code) from None
+    return Submission(envelope.type, envelope.params, checked, envelope.priority, envelope.run_after)
+
+
+# --- the models; member names are the contract's ---
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Params(_Closed):
+    """Any type's params; the built-in types narrow them."""
+
+    images: Annotated[list[str], Field(min_length=1, max_length=MOST_IMAGES)]
+    prompt: Annotated[str, Field(max_length=MOST_PROMPT_CHARACTERS)] = ""
+    sceneId: str | None = Field(default=None)
+    count: Annotated[int, Field(ge=1, le=MOST_PICTURES)] = 1
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("images")
+    @classmethod
+    def _name_images(cls, images: list[str]) -> list[str]:
+        for n, image in enumerate(images):
+            if not _IMAGE_ID.fullmatch(image) and not _is_https_url(image):
+                raise _at((n,), "An image is the id of an upload or an https URL.")
+        return images
+
+    @field_validator("prompt", "sceneId", mode="before")
+    @classmethod
+    def _be_storable_text(cls, text: Any) -> Any:
+        if text is None:
+            raise _at((), "This must be text; leave it out to use the default.")
+        if isinstance(text, str) and _UNSTORABLE.search(text):
+            raise _at((), "Text may not hold NUL or a lone surrogate.")
+        return text
+
+    @field_validator("parameters")
+    @classmethod
+    def _be_storable_json(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for where, fault in _unstorable_in(parameters):
+            raise _at(where, fault)
+        return parameters
+
+
+class _Photography(_Params):
+    images: Annotated[list[str], Field(min_length=1, max_length=1)]
+    sceneId: Literal["studio", "sunset", "night"] | None = Field(default=None)
+
+
+class _Fitting(_Params):
+    images: Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
+_MODELS: dict[str, type[_Params]] = {"photography": _Photography, "fitting": _Fitting}
+
+
+class _Submission(_Closed):
+    type: str
+    params: dict[str, Any]
+    priority: Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1])] = 0
+    run_after: str | None = Field(default=None)
+
+    @field_validator("run_after", mode="before")
+    @classmethod
+    def _be_a_moment(cls, text: Any) -> str:
+        if not isinstance(text, str) or not _RFC3339.fullmatch(text):
+            raise _at((), "A time is RFC 3339 with its offset, such as 2027-01-31T09:00:00.000Z.")
+        try:
+            moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise _at((), "There is no such time.") from None
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- what the models ask ---
+
+
+def _is_https_url(text: str) -> bool:
+    if len(text) > MOST_URL_CHARACTERS or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _unstorable_in(value: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Where a JSON value holds what a database, or the next reader, can't take.  Iterative: depth is the caller's."""
+    waiting: list[tuple[tuple[int | str, ...], Any]] = [((), value)]
+    while waiting:
+        where, here = waiting.pop()
+        if isinstance(here, str) and _UNSTORABLE.search(here):
+            yield where, "Text may not hold NUL or a lone surrogate."
+        elif isinstance(here, float) and not math.isfinite(here):
+            yield where, "A number must be finite."
+        elif isinstance(here, dict | list):
+            if len(where) >= MOST_NESTED:
+                yield where, f"Values may be nested {MOST_NESTED} deep."
+                continue
+            entries = here.items() if isinstance(here, dict) else enumerate(here)
+            for key, entry in entries:
+                if isinstance(key, str) and _UNSTORABLE.search(key):
+                    yield where, "A name may not hold NUL or a lone surrogate."
+                waiting.append(((*where, key), entry))
+
+
+def _at(where: tuple[int | str, ...], sentence: str) -> PydanticCustomError:
+    """A fault in a part of the field; `_errors_of` adds the part to the field's own place."""
+    return PydanticCustomError("darkroom", "{sentence}", {"sentence": sentence, "where": where})
+
+
+def _errors_of(error: ValidationError) -> list[tuple[Pointer, str]]:
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        context = each.get("ctx", {})
+        where = (*each["loc"], *context.get("where", ()))
+        found.append((pointer_to(where), context.get("sentence") or _sentence(each["type"], each["msg"])))
+    return found
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "There is no such member."
+    if kind == "missing":
+        return "This member is required."
+    if kind in ("model_type", "dict_type"):
+        return "This must be a JSON object."
+    if kind == "string_unicode":
+        return "Text may not hold NUL or a lone surrogate."
+    return message.rstrip(".") + "."
+
+
+def pointer_to(where: tuple[int | str, ...]) -> Pointer:
+    """A JSON pointer (RFC 6901).  What can't be shown in a response is shown as `?`."""
+    parts = (_shown(str(part)).replace("~", "~0").replace("/", "~1") for part in where)
+    return "".join(f"/{part}" for part in parts)
+
+
+def _shown(text: str) -> str:
+    return _UNSTORABLE.sub("?", text)[:100]

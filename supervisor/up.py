@@ -1,0 +1,253 @@
+"""`darkroom up`: everything on one host under one supervisor.
+
+Start order: broker, then workers, dispatcher, web, scheduler side by side, as only the broker is waited for.  Stop
+order is the reverse, one rank after the other: no new minute, no new requests and a `bye` to every feed, no new
+dispatches; then the workers finish what they run; the broker goes last.
+
+Children run in the data folder, not in the caller's: dramatiq and periodiq put the current folder before everything
+else on the module path, and ours must not be hidden by somebody's `web/` or `config/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings, environment_of
+from supervisor.broker_address import socket_path
+from supervisor.database import Database, open_database
+from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
+from supervisor.faults import SettingFault
+from supervisor.logs import configure_logs
+from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
+from supervisor.restart_plan import ChildSpec
+from supervisor.schema.migrate import migrate
+from supervisor.secret import read_or_make_secret
+from supervisor.store import workers
+
+CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
+READYZ_SECONDS = 2.0
+STOP_SECONDS = 10.0  # for parts that have nothing to finish
+SPAWN_ID_VARIABLE = "WORKER_SPAWN_ULID"  # not DARKROOM_…: it is no setting
+
+BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
+
+log = structlog.get_logger("supervisor")
+
+
+def run_up(settings: Settings) -> int:
+    """Serve until told to stop; the exit status.  Raises SettingFault, NoEmbeddedBroker, OSError."""
+    configure_logs(settings, "supervisor")
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with only_one(settings.data_dir):
+        read_or_make_secret(settings)  # once, before several parts want it
+        if settings.port == 0:
+            settings = settings.model_copy(update={"port": free_port(settings.host)})
+        elif not _port_is_free(settings.host, settings.port):
+            raise SettingFault(
+                f"DARKROOM_PORT is {settings.port}, but another program listens there already; set another, or 0 for "
+                "a free one."
+            )
+        migrate(settings)
+        if not settings.broker_url:
+            clear_the_way(settings.data_dir)
+        url_file = settings.data_dir / "url"
+        url_file.unlink(missing_ok=True)
+        database = open_database(settings.database_url)
+        try:
+            return ProcessSupervisor(
+                programs(settings, database),
+                settings.data_dir / "processes.json",
+                on_all_ready=lambda: _say_ready(settings, url_file),
+            ).run()
+        finally:
+            url_file.unlink(missing_ok=True)
+            database.close()
+
+
+def programs(settings: Settings, database: Database) -> list[Program]:
+    """What `up` runs, in start order."""
+    environ = environment_of(settings)
+    environ.pop("DARKROOM_URL", None)
+    environ.pop("DARKROOM_TOKEN", None)
+    folder = settings.data_dir
+
+    def program(spec: ChildSpec, *argv: str) -> Program:
+        return Program(spec, argv, environ, folder)
+
+    children: list[Program] = []
+    if not settings.broker_url:
+        broker = ChildSpec("broker", BROKER, grace_seconds=STOP_SECONDS, reasons=f"{log_path(folder)} says")
+        path = socket_path(folder)
+        children.append(
+            Program(
+                broker,
+                broker_argv(folder),
+                environ,
+                folder,
+                ready=lambda _: Ready() if broker_answers(path) else None,
+            )
+        )
+    for number in range(1, settings.worker_processes + 1):
+        children.append(_worker_program(settings, database, f"worker-{number}", environ))
+    darkroom = script("darkroom")
+    children.append(
+        program(
+            ChildSpec("dispatcher", DISPATCHER, awaited=False, grace_seconds=STOP_SECONDS),
+            darkroom,
+            "dispatcher",
+        )
+    )
+    children.append(
+        Program(
+            ChildSpec("web", WEB, awaited=False, grace_seconds=STOP_SECONDS),
+            (darkroom, "web"),
+            environ,
+            folder,
+            ready=lambda _: Ready() if answers_readyz(settings.host, settings.port) else None,
+        )
+    )
+    # Any hiccup of the broker ends periodiq, which is no reason to stop the house: it has no budget of deaths.
+    scheduler = ChildSpec(
+        "scheduler", SCHEDULER, awaited=False, own=None, any_kind=None, grace_seconds=STOP_SECONDS
+    )
+    children.append(program(scheduler, *scheduler_argv()))
+    return children
+
+
+def worker_argv(settings: Settings) -> tuple[str, ...]:
+    """One dramatiq master with one worker process; its threads are the slots and those for control messages."""
+    threads = settings.worker_threads + CONTROL_THREADS
+    shutdown_ms = round(_worker_grace_seconds(settings) * 1000)
+    return (
+        script("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
+        "--worker-shutdown-timeout", str(shutdown_ms), "--skip-logging",
+    )  # fmt: skip
+
+
+def scheduler_argv() -> tuple[str, ...]:
+    return (script("periodiq"), "actors")
+
+
+def script(name: str) -> str:
+    """The path of a command that was installed beside this Python.  Raises SettingFault."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise SettingFault(
+            f"The command '{name}' is not installed beside {sys.executable}; run `make install` again."
+        )
+    return found
+
+
+def free_port(host: str) -> int:
+    """A port that is free just now.  It is chosen here, so that a restarted web keeps its address."""
+    with _bound(host, 0) as probe:
+        return int(probe.getsockname()[1])
+
+
+def local_host(host: str) -> str:
+    """Where a server that listens at `host` can be reached from here."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+
+
+def address(host: str, port: int) -> str:
+    """`http://HOST:PORT`, an IPv6 address in brackets."""
+    bare = host.strip("[]")
+    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
+def answers_readyz(host: str, port: int) -> bool:
+    """The web part answers 200 to GET /readyz."""
+    connection = http.client.HTTPConnection(local_host(host), port, timeout=READYZ_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock, which the kernel gives back however this process ends.  Raises SettingFault."""
+    with open(data_dir / "up.lock", "a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise SettingFault(
+                f"Another `darkroom up` (process {holder}) runs on {data_dir}; stop it, or set DARKROOM_DATA_DIR to "
+                "another folder."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _worker_program(settings: Settings, database: Database, name: str, environ: dict[str, str]) -> Program:
+    def has_beaten(spawned: Spawned) -> Ready | None:
+        for row in database.read(workers.live):
+            if row["worker_id"] == spawned.spawn_id:
+                return Ready(members=(int(row["pid"]),))
+        return None
+
+    def mark(spawned: Spawned) -> None:
+        database.write(lambda tx: workers.mark_dead(tx, spawned.spawn_id)).result()
+
+    spec = ChildSpec(name, WORKERS, awaited=False, grace_seconds=_worker_grace_seconds(settings))
+    return Program(
+        spec, worker_argv(settings), environ, settings.data_dir, has_beaten, SPAWN_ID_VARIABLE, on_exit=mark
+    )
+
+
+def _worker_grace_seconds(settings: Settings) -> float:
+    """Drain, the AI time-out of paid requests that must not be sent twice (CORRECTNESS 15), and time to say so."""
+    unrepeatable = [
+        task_type.ai_timeout_seconds
+        for task_type in settings.tasks.values()
+        if not settings.providers[task_type.provider].may_bill_twice
+    ]
+    return settings.drain_seconds + max(unrepeatable, default=0.0) + STOP_SECONDS
+
+
+def _say_ready(settings: Settings, url_file: Path) -> None:
+    where = address(settings.host, settings.port)
+    draft = url_file.with_name(f".url.{os.getpid()}")
+    draft.write_text(address(local_host(settings.host), settings.port) + "\n", encoding="utf-8")
+    os.replace(draft, url_file)
+    print(f"ready {where}", flush=True)
+    if settings.on_loopback and settings.demo_user:
+        log.info("open the address in a browser; Ctrl-C stops", address=where)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bare = host.strip("[]")
+    probe = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((bare, port))
+    except BaseException:
+        probe.close()
+        raise
+    return probe
+
+
+def _port_is_free(host: str, port: int) -> bool:
+    try:
+        _bound(host, port).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,164 @@
+"""Coming back: after a break, after a restart of the web part, with an id that is unknown; and the same by polling."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.test_feed_stream import make_changes
+from tests.web_server import Web, bearer, feed_of, running_web
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running_web(tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def _place(http: aiohttp.ClientSession, web: Web, user: str = "o-1") -> str:
+    async with feed_of(http, web, user) as feed:
+        event = await feed.next()
+        assert event is not None and event.id is not None
+        return event.id
+
+
+async def _changes(http: aiohttp.ClientSession, web: Web, user: str = "o-1", **params: Any) -> dict[str, Any]:
+    async with http.get(web.url + "/v1/works/changes", params=params, headers=bearer(user)) as response:
+        assert response.status == 200, await response.text()
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def test_a_stream_goes_on_where_it_was_across_a_restart_of_the_web_part(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    place, seen = await _place(http, web), 0
+    for _ in range(3):
+        await make_changes(web, "o-1", 100)
+        async with feed_of(http, web, "o-1", last_event_id=place) as feed:
+            for event in await feed.take(100):
+                assert event.event == "change" and event.data["id"] == seen + 1
+                seen, place = event.data["id"], str(event.id)
+            await make_changes(web, "o-1", 50)
+            for event in await feed.take(50):
+                assert event.data["id"] == seen + 1
+                seen, place = event.data["id"], str(event.id)
+        await make_changes(web, "o-1", 20)
+        await web.stop()
+        await web.start()
+        async with feed_of(http, web, "o-1", path=f"/v1/works/feed?last_event_id={place}") as feed:
+            for event in await feed.take(20):
+                assert event.data["id"] == seen + 1
+                seen, place = event.data["id"], str(event.id)
+
+
+async def test_the_header_is_newer_than_the_address(web: Web, http: aiohttp.ClientSession) -> None:
+    """EventSource repeats its address for ever and sends the header when it comes back."""
+    place = await _place(http, web)
+    await make_changes(web, "o-1", 3)
+    newer = place.partition("-")[0] + "-2"
+    async with feed_of(http, web, "o-1", last_event_id=newer, path=f"/v1/works/feed?last_event_id={place}") as feed:
+        event = await feed.next()
+        assert event is not None and event.data["id"] == 3
+
+
+@pytest.mark.parametrize("given", ["garbage", "0-0", "zzzz-1", "{epoch}-99", "{epoch}--1", "{epoch}-1e3", "'; --"])
+async def test_an_unknown_id_is_answered_with_reset(web: Web, http: aiohttp.ClientSession, given: str) -> None:
+    await make_changes(web, "o-1", 2)
+    epoch = (await _place(http, web)).partition("-")[0]
+    async with feed_of(http, web, "o-1", last_event_id=given.format(epoch=epoch)) as feed:
+        event = await feed.next()
+        assert event is not None and event.event == "reset" and event.id == f"{epoch}-2"
+        assert event.data["type"] == "reset" and len(event.data["docs"]) == 2
+        await make_changes(web, "o-1", 1)
+        event = await feed.next()
+        assert event is not None and event.event == "change" and event.data["id"] == 3
+
+
+async def test_another_users_id_is_answered_with_reset(web: Web, http: aiohttp.ClientSession) -> None:
+    theirs = await _place(http, web, "o-2")
+    async with feed_of(http, web, "o-1", last_event_id=theirs) as feed:
+        event = await feed.next()
+        assert event is not None and event.event == "reset"
+
+
+async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(web: Web, http: aiohttp.ClientSession) -> None:
+    place = await _place(http, web)
+    epoch = place.partition("-")[0]
+    await make_changes(web, "o-1", 5)
+    web.sql("DELETE FROM work_change WHERE seq <= 3")
+    for seq, first in [(0, "reset"), (2, "reset"), (3, "change"), (4, "change")]:
+        async with feed_of(http, web, "o-1", last_event_id=f"{epoch}-{seq}") as feed:
+            event = await feed.next()
+            assert event is not None and event.event == first, seq
+    web.sql("DELETE FROM work_change")
+    async with feed_of(http, web, "o-1", last_event_id=f"{epoch}-5") as feed:
+        await make_changes(web, "o-1", 1)
+        event = await feed.next()
+        assert event is not None and event.event == "change" and event.data["id"] == 6
+
+
+async def test_a_resumed_stream_reads_more_than_one_page_of_the_log(web: Web, http: aiohttp.ClientSession) -> None:
+    place = await _place(http, web)
+    await make_changes(web, "o-1", 1000)
+    async with feed_of(http, web, "o-1", last_event_id=place) as feed:
+        assert [event.data["id"] for event in await feed.take(1000)] == list(range(1, 1001))
+
+
+async def test_polling_tells_the_same_changes(web: Web, http: aiohttp.ClientSession) -> None:
+    first = await _changes(http, web)
+    assert first["type"] == "init" and first["docs"] == [] and first["next"].endswith("-0")
+    await make_changes(web, "o-1", 600)
+    seen, place = [], first["next"]
+    while len(seen) < 600:
+        answer = await _changes(http, web, since=place)
+        assert "type" not in answer and answer["docChanges"]
+        seen += [entry["id"] for entry in answer["docChanges"]]
+        assert answer["id"] == seen[-1] and answer["next"].endswith(f"-{seen[-1]}")
+        place = answer["next"]
+    assert seen == list(range(1, 601))
+    nothing = await _changes(http, web, since=place)
+    assert nothing["docChanges"] == [] and nothing["next"] == place
+    unknown = await _changes(http, web, since="garbage")
+    assert unknown["type"] == "reset" and len(unknown["docs"]) == 100
+
+
+async def test_polling_waits_for_something_to_come_and_no_longer(web: Web, http: aiohttp.ClientSession) -> None:
+    place = (await _changes(http, web))["next"]
+    waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    await make_changes(web, "o-1", 1)
+    assert [entry["id"] for entry in (await waiting)["docChanges"]] == [1]
+    assert time.monotonic() - started < 5
+    assert (await _changes(http, web, since=(await _changes(http, web))["next"], wait=1))["docChanges"] == []
+
+
+@pytest.mark.parametrize("wait", ["26", "-1", "x", "1.5", "", "٣"])
+async def test_a_wait_out_of_bounds_is_422(web: Web, http: aiohttp.ClientSession, wait: str) -> None:
+    async with http.get(web.url + "/v1/works/changes", params={"wait": wait}, headers=bearer("o-1")) as response:
+        assert response.status == 422
+        assert (await response.json())["errors"][0]["pointer"] == "/wait"
+
+
+async def test_waiting_polls_end_at_once_when_the_process_stops(web: Web, http: aiohttp.ClientSession) -> None:
+    place = (await _changes(http, web))["next"]
+    waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await web.stop()
+    assert time.monotonic() - started < 2
+    assert (await waiting)["docChanges"] == []
+    await web.start()

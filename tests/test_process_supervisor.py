@@ -1,0 +1,245 @@
+"""The process supervisor with real processes: what dies is started again, what stops stops in order, nobody is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def eventually(claim: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
+        time.sleep(0.005)
+    return found
+
+
+class House:
+    """A running supervisor and what it has written."""
+
+    def __init__(self, folder: Path, specs: list[dict[str, Any]]) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.supervised", str(folder), json.dumps(specs)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        try:
+            processes = json.loads((self.folder / "processes.json").read_text())["processes"]
+        except FileNotFoundError:
+            return {}
+        return {process["name"]: process for process in processes}
+
+    def pid(self, name: str) -> int:
+        return int(
+            eventually(
+                f"{name} is ready",
+                lambda: self.state().get(name, {}).get("state") == "ready" and self.state()[name]["pid"],
+            )
+        )
+
+    def lines(self, file: str) -> list[list[str]]:
+        path = self.folder / file
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def started(self, name: str) -> list[float]:
+        """When the child reported each of its starts."""
+        return [float(line[-1]) for line in self.lines("log") if line[:2] == [name, "started"]]
+
+    def wait(self, seconds: float = 15) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def output(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+    def everybody(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    houses: list[House] = []
+
+    def build(*specs: dict[str, Any]) -> House:
+        houses.append(House(tmp_path, list(specs)))
+        return houses[-1]
+
+    yield build
+    for built in houses:
+        built.process.kill()
+        built.process.wait()
+        assert built.process.stdout is not None
+        built.process.stdout.close()
+
+
+def test_a_killed_child_is_back_within_a_second(house):
+    home = house({"name": "web"})
+    pid = home.pid("web")
+    eventually("it started", lambda: home.started("web"))
+    killed_at = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    eventually("it started again", lambda: len(home.started("web")) == 2)
+    assert home.started("web")[1] - killed_at < 1.0
+    assert home.state()["web"]["restarts"] == 1
+    assert home.state()["web"]["last_exit"]["text"] == "signal SIGKILL"
+
+
+def test_an_exit_is_noticed_within_50_ms(house):
+    home = house({"name": "web"})
+    pid = home.pid("web")
+    eventually("it started", lambda: home.started("web"))
+    delays = []
+    for n in range(3):
+        killed_at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        eventually("the hook heard of it", lambda n=n: len(home.lines("events")) == n + 1)
+        delays.append(float(home.lines("events")[n][-1]) - killed_at)
+        pid = eventually(
+            "another runs",
+            lambda pid=pid: home.state()["web"]["pid"] not in (None, pid) and home.state()["web"]["pid"],
+        )
+    assert min(delays) < 0.05, delays
+
+
+def test_a_dead_grandchild_is_noticed_at_once_and_its_group_goes_with_it(house):
+    home = house({"name": "worker", "mode": "master"})
+    master = home.pid("worker")
+    worker = int((home.folder / "worker.worker").read_text())
+    killed_at = time.monotonic()
+    os.kill(worker, signal.SIGKILL)
+    eventually("the hook heard of it", lambda: home.lines("events"))
+    event = home.lines("events")[0]
+    assert event[:3] == ["exit", "worker", str(master)]
+    assert float(event[-1]) - killed_at < 1.0
+    assert not psutil.pid_exists(master) and not psutil.pid_exists(worker)
+
+
+def test_a_death_is_reported_only_when_the_whole_group_has_gone(house):
+    home = house({"name": "worker", "mode": "master"})
+    master = home.pid("worker")
+    worker = int((home.folder / "worker.worker").read_text())
+    os.kill(master, signal.SIGKILL)
+    eventually("the hook heard of it", lambda: home.lines("events"))
+    assert not psutil.pid_exists(worker)
+
+
+def test_each_spawn_has_an_id_of_its_own(house):
+    home = house({"name": "web"})
+    for n in range(2):
+        os.kill(home.pid("web"), signal.SIGKILL)
+        eventually("the hook heard of it", lambda n=n: len(home.lines("events")) == n + 1)
+    ids = [event[3] for event in home.lines("events")]
+    assert len(set(ids)) == 2 and all(len(spawn_id) == 26 for spawn_id in ids)
+
+
+def test_kill_9_of_the_supervisor_leaves_nobody(house):
+    home = house(
+        {"name": "broker"},
+        {"name": "worker", "rank": 1, "mode": "master"},
+        {"name": "web", "rank": 2, "mode": "stubborn"},
+    )
+    home.pid("worker")
+    home.pid("web")
+    everybody = home.everybody()
+    assert len(everybody) == 4
+    home.process.kill()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not [
+        process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_a_crash_loop_stops_everything_with_a_sentence_and_status_1(house):
+    home = house({"name": "broker"}, {"name": "web", "rank": 1, "mode": "crash", "own": 3})
+    assert home.wait() == 1
+    said = home.output()
+    assert "web ended 4 times within 30 s (last: exit status 3), so everything is stopped" in said
+    assert "Traceback" not in said
+    assert ["broker", "stopped"] in [line[:2] for line in home.lines("log")]
+
+
+def test_one_that_cannot_be_started_at_all_is_a_crash_loop_too(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from supervisor.process_supervisor import *; "
+        "from supervisor.restart_plan import *; p = Path(sys.argv[1]); "
+        "program = Program(ChildSpec('web', own=Budget(2, 30)), ('/no/such/thing',), {}, p); "
+        "sys.exit(ProcessSupervisor([program], p / 's').run())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "could not be started" in done.stdout + done.stderr
+
+
+def test_stops_go_in_reverse_order_one_rank_after_the_other(house):
+    home = house(
+        {"name": "broker", "mode": "slow"},
+        {"name": "worker", "rank": 1, "mode": "slow"},
+        {"name": "web", "rank": 2, "mode": "slow"},
+    )
+    eventually("all started", lambda: {line[0] for line in home.lines("log")} == {"broker", "worker", "web"})
+    home.process.send_signal(signal.SIGTERM)
+    assert home.wait() == 0
+    stops = [(line[0], float(line[-1])) for line in home.lines("log") if line[1] == "stopped"]
+    assert [name for name, _ in stops] == ["web", "worker", "broker"]
+    assert stops[1][1] - stops[0][1] >= 0.3 and stops[2][1] - stops[1][1] >= 0.3
+
+
+def test_a_second_signal_stops_at_once(house):
+    home = house({"name": "broker"}, {"name": "worker", "rank": 1, "mode": "stubborn", "grace": 60.0})
+    eventually("all started", lambda: len(home.lines("log")) == 2)
+    everybody = home.everybody()
+    home.process.send_signal(signal.SIGINT)
+    eventually("it stops", lambda: home.state()["worker"]["state"] == "stopping")
+    home.process.send_signal(signal.SIGINT)
+    asked_at = time.monotonic()
+    assert home.wait() == 1
+    assert time.monotonic() - asked_at < 2.0
+    assert not any(process.is_running() for process in everybody)
+
+
+def test_who_ignores_the_polite_signal_is_killed_after_its_grace(house):
+    home = house({"name": "worker", "mode": "stubborn", "grace": 0.5})
+    eventually("it started", lambda: home.started("worker"))
+    home.process.send_signal(signal.SIGTERM)
+    assert home.wait(5) == 0
+
+
+def test_no_zombie_is_left_behind(house):
+    home = house({"name": "worker", "mode": "master"}, {"name": "web"})
+    for n in range(3):
+        os.kill(home.pid("worker"), signal.SIGKILL)
+        eventually("it is noticed", lambda n=n: len(home.lines("events")) == n + 1)
+    home.pid("worker")
+    eventually("no zombie", lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in home.everybody()))
+
+
+def test_the_state_file_is_always_whole(house):
+    home = house({"name": "web", "own": 1000})
+    home.pid("web")
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        web = home.state()["web"]
+        assert set(web) == {"name", "pid", "spawn_id", "state", "restarts", "since", "last_exit"}
+        if web["pid"] and web["state"] == "ready":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(web["pid"], signal.SIGKILL)

@@ -1,0 +1,191 @@
+"""What a task may ask for, to the letter of the contract."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.settings import Settings
+from supervisor.task_params import BadTask, check_params, check_submission
+
+SETTINGS = Settings(secret="x" * 40, tasks={"stylise": {}})
+
+
+def _errors(body: Any, *, may_jump: bool = False) -> dict[str, str]:
+    with pytest.raises(BadTask) as caught:
+        check_submission(body, SETTINGS, may_jump_the_queue=may_jump)
+    assert str(caught.value)
+    return dict(caught.value.errors)
+
+
+def _order(type_: str = "photography", **params: Any) -> dict[str, Any]:
+    images = {"photography": ["a"], "fitting": ["a", "b"], "stylise": ["a"]}.get(type_, ["a"])
+    return {"type": type_, "params": {"images": images, **params}}
+
+
+def test_a_plain_order_has_the_contracts_defaults() -> None:
+    order = check_submission(_order(), SETTINGS, may_jump_the_queue=False)
+    assert (order.checked.count, order.checked.scene_id, order.checked.prompt) == (1, None, "")
+    assert (order.priority, order.run_after) == (0, None)
+    assert order.params == {"images": ["a"]}, "params are stored as they were given"
+
+
+@pytest.mark.parametrize("count", [0, 9, -1, "2", 1.5, 2.0, True, None, [1], 10**30])
+def test_count_is_a_whole_number_from_1_to_8(count: Any) -> None:
+    assert list(_errors(_order(count=count))) == ["/params/count"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "images"),
+    [
+        ("photography", []),
+        ("photography", ["a", "b"]),
+        ("fitting", ["a"]),
+        ("fitting", ["a", "b", "c"]),
+        ("stylise", []),
+        ("stylise", ["a"] * 17),
+        ("stylise", "a"),
+        ("stylise", None),
+        ("stylise", {"0": "a"}),
+    ],
+)
+def test_each_type_takes_its_number_of_images(type_: str, images: Any) -> None:
+    assert list(_errors({"type": type_, "params": {"images": images}})) == ["/params/images"]
+
+
+def test_own_types_take_1_to_16_images() -> None:
+    for count in (1, 16):
+        check_params("stylise", {"images": ["a"] * count}, SETTINGS)
+
+
+@pytest.mark.parametrize("image", ["01J8ZQ4", "A_b-9", "x" * 64, "https://example.org/a.jpg?x=1", "https://[::1]/a"])
+def test_an_image_is_an_id_or_an_https_url(image: str) -> None:
+    checked = check_params("photography", {"images": [image]}, SETTINGS)
+    assert checked.image_ids == (() if image.startswith("https") else (image,))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "a b",
+        "ä",
+        "x" * 65,
+        "http://example.org/a.jpg",
+        "ftp://example.org/a",
+        "file:///etc/passwd",
+        "https://",
+        "https:///a",
+        "https://user:pass@example.org/a",
+        "https://example.org/" + "a" * 2048,
+        "https://example.org/a b",
+        "https://example.org/\n",
+        "https://example.org:99999/",
+        "https://[::1/",
+        "data:image/png;base64,AAAA",
+        "a\x00",
+        "\ud800",
+        7,
+        None,
+    ],
+)
+def test_what_is_neither_is_named_by_its_place(image: Any) -> None:
+    assert list(_errors({"type": "fitting", "params": {"images": ["a", image]}})) == ["/params/images/1"]
+
+
+def test_photography_knows_its_scenes_and_fitting_keeps_and_ignores_any() -> None:
+    for scene in ("studio", "sunset", "night"):
+        check_params("photography", {"images": ["a"], "sceneId": scene}, SETTINGS)
+    for scene in ("beach", "", "STUDIO", None, 1):
+        assert list(_errors(_order(sceneId=scene))) == ["/params/sceneId"]
+    order = check_submission(_order("fitting", sceneId="beach"), SETTINGS, may_jump_the_queue=False)
+    assert order.params["sceneId"] == "beach"
+
+
+def test_text_holds_no_nul_and_no_lone_surrogate_and_a_prompt_4000_characters() -> None:
+    check_params("photography", {"images": ["a"], "prompt": "好" * 4000}, SETTINGS)
+    for prompt in ("x" * 4001, "a\x00b", json.loads(r'"\ud83d"'), 5, None):
+        assert list(_errors(_order(prompt=prompt))) == ["/params/prompt"]
+    check_params("photography", {"images": ["a"], "prompt": json.loads(r'"\ud83d\ude00"')}, SETTINGS)
+
+
+def test_parameters_may_be_any_object_that_can_be_stored() -> None:
+    deep: Any = {}
+    for _ in range(70):
+        deep = {"a": deep}
+    fine = {"a": [1, None, {"b": 2.5, "c": "x" * 5000}], "": True, "big": 10**30}
+    assert check_params("stylise", {"images": ["a"], "parameters": fine}, SETTINGS).parameters == fine
+    for parameters, pointer in [
+        ([], ""),
+        ("{}", ""),
+        (None, ""),
+        ({"a": [1, {"b": float("inf")}]}, "/a/1/b"),
+        ({"a": float("nan")}, "/a"),
+        ({"a/b": {"~": "\x00"}}, "/a~1b/~0"),
+        ({"k\ud800": 1}, ""),
+        (deep, "/a" * 64),
+    ]:
+        assert list(_errors(_order("stylise", parameters=parameters))) == [f"/params/parameters{pointer}"]
+
+
+def test_a_misspelt_member_is_refused_where_it_stands() -> None:
+    assert list(_errors(_order(scene_id="night"))) == ["/params/scene_id"]
+    assert list(_errors({**_order(), "Priority": 1})) == ["/Priority"]
+
+
+def test_an_unknown_type_has_its_own_code() -> None:
+    with pytest.raises(BadTask) as caught:
+        check_submission(_order("portrait"), SETTINGS, may_jump_the_queue=False)
+    assert caught.value.code == "unknown_type" and caught.value.errors[0][0] == "/type"
+
+
+def test_a_user_may_only_lower_the_priority() -> None:
+    for priority in (-10, 0):
+        check_submission({**_order(), "priority": priority}, SETTINGS, may_jump_the_queue=False)
+    check_submission({**_order(), "priority": 10}, SETTINGS, may_jump_the_queue=True)
+    assert list(_errors({**_order(), "priority": 1})) == ["/priority"]
+    for priority in (-11, 11, "0", 0.0, True, None):
+        assert list(_errors({**_order(), "priority": priority}, may_jump=True)) == ["/priority"]
+
+
+def test_run_after_is_kept_in_utc_with_milliseconds() -> None:
+    for given_, kept in [
+        ("2027-01-31T09:00:00+08:00", "2027-01-31T01:00:00.000Z"),
+        ("2027-01-31T09:00:00Z", "2027-01-31T09:00:00.000Z"),
+        ("2027-01-31t09:00:00.123456z", "2027-01-31T09:00:00.123Z"),
+    ]:
+        order = check_submission({**_order(), "run_after": given_}, SETTINGS, may_jump_the_queue=False)
+        assert order.run_after == kept
+    for wrong in ("2027-01-31", "2027-01-31T09:00:00", "2027-02-30T09:00:00Z", "tomorrow", 5, None, "0001-01-01T00:00:00+23:00"):
+        assert list(_errors({**_order(), "run_after": wrong})) == ["/run_after"]
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 5, {}, {"type": "photography"}, {"params": {"images": ["a"]}}])
+def test_a_body_of_another_shape_is_wrong_not_broken(body: Any) -> None:
+    assert _errors(body)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(_JSON, _JSON)
+def test_whatever_comes_is_either_fit_to_be_stored_or_refused(params: Any, parameters: Any) -> None:
+    for body in (params, _order("stylise", parameters=parameters), {"type": "stylise", "params": params}):
+        try:
+            order = check_submission(body, SETTINGS, may_jump_the_queue=False)
+        except BadTask as bad:
+            for pointer, detail in bad.errors:
+                assert pointer == "" or pointer.startswith("/")
+                json.dumps([pointer, detail]).encode("ascii")
+                f"{pointer}{detail}".encode()
+        else:
+            text = json.dumps(order.params, ensure_ascii=False, allow_nan=False)
+            assert "\x00" not in text and text.encode()

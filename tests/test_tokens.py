@@ -1,0 +1,125 @@
+"""What a token proves, and everything that proves nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from supervisor.tokens import (
+    BadToken,
+    Callback,
+    make_callback_token,
+    make_feed_ticket,
+    make_user_token,
+    read_callback_token,
+    read_feed_ticket,
+    read_user_token,
+)
+
+SECRET = "one secret that is long enough for HS256"
+
+
+def _segment(value: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def test_a_user_token_names_its_bearer_and_role() -> None:
+    identity = read_user_token(SECRET, make_user_token(SECRET, "o-1", "service", ttl_seconds=60))
+    assert (identity.user, identity.role) == ("o-1", "service")
+
+
+def test_a_token_of_another_program_needs_only_sub_and_exp() -> None:
+    token = jwt.encode({"sub": "微信-用户", "exp": time.time() + 60}, SECRET, algorithm="HS256")
+    assert read_user_token(SECRET, token).role == "user"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": 4_000_000_000},
+        {"sub": "o-1"},
+        {"sub": "o-1", "exp": 1},
+        {"sub": "", "exp": 4_000_000_000},
+        {"sub": "a\x00b", "exp": 4_000_000_000},
+        {"sub": "x" * 129, "exp": 4_000_000_000},
+        {"sub": 7, "exp": 4_000_000_000},
+        {"sub": "o-1", "exp": 4_000_000_000, "role": "root"},
+        {"sub": "o-1", "exp": 4_000_000_000, "role": ["operator"]},
+        {"sub": "o-1", "exp": "soon"},
+        {"sub": "o-1", "exp": 4_000_000_000, "nbf": 3_900_000_000},
+    ],
+)
+def test_a_token_with_missing_or_impossible_claims_proves_nothing(claims: dict[str, Any]) -> None:
+    token = ".".join((_segment({"alg": "HS256", "typ": "JWT"}), _segment(claims)))
+    key = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    signature = base64.urlsafe_b64encode(key.sign(token.encode(), SECRET.encode())).rstrip(b"=").decode()
+    with pytest.raises(BadToken):
+        read_user_token(SECRET, f"{token}.{signature}")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "HS384", "RS256"])
+def test_no_other_algorithm_is_accepted(algorithm: str) -> None:
+    claims = _segment({"sub": "o-1", "role": "operator", "exp": 4_000_000_000})
+    with pytest.raises(BadToken):
+        read_user_token(SECRET, f"{_segment({'alg': algorithm, 'typ': 'JWT'})}.{claims}.")
+    if algorithm.startswith("HS"):
+        with pytest.raises(BadToken):
+            read_user_token(SECRET, jwt.encode({"sub": "o-1", "exp": 4e9}, SECRET, algorithm=algorithm))
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "é", "\ud800", "x" * 10_000, "ey.ey.ey", "null"])
+def test_rubbish_is_refused_with_a_sentence(token: str) -> None:
+    with pytest.raises(BadToken, match=r"\.$"):
+        read_user_token(SECRET, token)
+
+
+def test_a_token_of_another_secret_or_altered_by_one_bit_is_refused() -> None:
+    token = make_user_token(SECRET, "o-1", ttl_seconds=60)
+    head, claims, signature = token.split(".")
+    other = _segment({"sub": "o-2", "role": "user", "exp": 4_000_000_000})
+    for bad in (make_user_token("another " + SECRET, "o-1", ttl_seconds=60), f"{head}.{other}.{signature}"):
+        with pytest.raises(BadToken):
+            read_user_token(SECRET, bad)
+
+
+def test_none_of_the_three_kinds_serves_as_another() -> None:
+    user = make_user_token(SECRET, "o-1", ttl_seconds=60)
+    ticket = make_feed_ticket(SECRET, "o-1")
+    callback = make_callback_token(SECRET, Callback("t", 1, 2, "studio"))
+    for reader, wrong in [
+        (read_user_token, (ticket, callback)),
+        (read_feed_ticket, (user, callback)),
+        (read_callback_token, (user, ticket)),
+    ]:
+        for token in wrong:
+            with pytest.raises(BadToken):
+                reader(SECRET, token)
+
+
+def test_a_ticket_is_for_first_use_within_a_minute_and_good_for_an_hour() -> None:
+    now = time.time()
+    fresh = read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 50))
+    old = read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 3500))
+    assert fresh.is_for_first_use(now) and not old.is_for_first_use(now)
+    with pytest.raises(BadToken, match="expired"):
+        read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 3700))
+
+
+def test_a_callback_token_is_bound_to_one_submission() -> None:
+    job = Callback("01J", 2, 5, "replicate")
+    assert read_callback_token(SECRET, make_callback_token(SECRET, job)) == job
+    forged = jwt.encode({"aud": "darkroom:callback", "job": ["01J", "2", 5, "x"]}, SECRET, algorithm="HS256")
+    with pytest.raises(BadToken):
+        read_callback_token(SECRET, forged)
+
+
+def test_nobody_can_be_named_with_control_characters() -> None:
+    with pytest.raises(ValueError, match="1-128 characters"):
+        make_user_token(SECRET, "a\nb", ttl_seconds=60)
+    with pytest.raises(ValueError, match="a role is"):
+        make_user_token(SECRET, "o-1", "root", ttl_seconds=60)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""`darkroom web`: the HTTP part alone.  Exit status 0 after a drain, 2 for a set-up that can't work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+from config.settings import Settings, SettingsError, load_settings
+from metrics.exposition import Exposition
+from metrics.web_metrics import WebMetrics
+from supervisor.database import Database, open_database
+from supervisor.faults import SettingFault
+from supervisor.logs import configure_logs
+from supervisor.schema.migrate import check_version
+from supervisor.secret import read_or_make_secret
+from supervisor.sqlite_database import SqliteDatabase
+from supervisor.wakeup import Wakeups
+from web.app import build_app
+from web.parts import make_parts
+from web.server import WebServer, listen_on
+
+log = logging.getLogger("darkroom.web")
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; a second one stops at once."""
+    try:
+        settings = load_settings()
+        configure_logs(settings, "web")
+        _allow_many_connections()
+        database = open_database(settings.database_url)
+        check_version(database, settings)
+        asyncio.run(serve(settings, database))
+    except (SettingsError, SettingFault) as fault:
+        print(f"darkroom web: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+async def serve(settings: Settings, database: Database) -> None:
+    """Bind, serve, say where; drain when asked to stop."""
+    secret = read_or_make_secret(settings)
+    listening = listen_on(settings.host, settings.port)
+
+    def exposition(metrics: WebMetrics) -> bytes:
+        return collected.render([metrics.registry])
+
+    collected = Exposition(settings, database)
+    parts = make_parts(settings, database, secret, exposition)
+    assert isinstance(database, SqliteDatabase)
+    wakeups = Wakeups(database)
+    server = WebServer(build_app(parts, wakeups), parts, listening)
+    stop = _stop_signals()
+    await server.start()
+    url_file = settings.data_dir / "url"
+    try:
+        _write_whole(url_file, server.address + "\n")
+        log.info("serving on %s", server.address)
+        await stop.wait()
+        log.info("draining")
+    finally:
+        await server.stop()
+        wakeups.close()
+        await asyncio.to_thread(database.close)
+
+
+def _stop_signals() -> asyncio.Event:
+    """Set at the first SIGTERM or SIGINT; the second ends the process at once."""
+    stop = asyncio.Event()
+
+    def note() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, note)
+    return stop
+
+
+def _allow_many_connections() -> None:
+    """Every stream is a file descriptor: ask for as many as the host allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1_048_576 if hard == resource.RLIM_INFINITY else hard
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a file at once, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

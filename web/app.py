@@ -1,0 +1,87 @@
+"""The application: which address leads where, and what every request passes on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor.wakeup import Wakeups
+from web import changes_poll, feed, health, images, metrics_route, stored_files, tasks, tickets, works
+from web.authentication import FEED_PATH, authenticate
+from web.observing import observe
+from web.parts import PARTS, Parts
+from web.problems import answer_problems, expect_100_continue
+from web.tailer import Tailer
+
+MOST_JSON_BYTES = 1024 * 1024  # uploads have a limit of their own
+
+
+class Address(NamedTuple):
+    """One row of the table of addresses.  status: of an answer that is to be expected."""
+
+    method: str
+    path: str
+    handler: Handler
+    status: int = 200
+
+
+ADDRESSES = (
+    Address("POST", "/v1/images", images.upload, 201),
+    Address("POST", "/v1/tasks", tasks.submit, 202),
+    Address("GET", "/v1/tasks", tasks.list_tasks),
+    Address("GET", "/v1/tasks/{task_id}", tasks.show),
+    Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
+    Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
+    Address("GET", FEED_PATH, feed.feed),
+    Address("GET", "/v1/works/changes", changes_poll.changes),
+    Address("GET", "/v1/works", works.list_works),
+    Address("GET", "/v1/works/{work_id}", works.show),
+    Address("DELETE", "/v1/works/{work_id}", works.delete, 204),
+    Address("GET", "/v1/credits", works.show_credits),
+    Address("POST", "/v1/feed-tickets", tickets.issue, 201),
+    Address("GET", "/files/{key:.+}", stored_files.fetch),
+    Address("GET", "/healthz", health.healthz),
+    Address("GET", "/readyz", health.readyz),
+    Address("GET", "/metrics", metrics_route.show_metrics),
+)
+
+
+def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
+    """The application over these parts; starts its tailer with itself."""
+    app = web.Application(
+        middlewares=[observe, answer_problems, authenticate], client_max_size=MOST_JSON_BYTES
+    )
+    app[PARTS] = parts
+    for address in ADDRESSES:
+        route = app.router.add_route(
+            address.method, address.path, address.handler, expect_handler=expect_100_continue
+        )
+        assert route.resource is not None
+        parts.metrics.know_route(route.resource.canonical, address.method, address.status)
+
+    async def follow_the_log(_: web.Application) -> AsyncIterator[None]:
+        tailer = Tailer(parts.database, parts.hub, parts.links.link, parts.metrics)
+        await tailer.start()  # before the first stream can open
+        running = [
+            asyncio.create_task(tailer.run(wakeups), name="tailer"),
+            asyncio.create_task(parts.hub.ping(parts.ping_seconds), name="pings"),
+        ]
+        yield
+        for task in running:
+            task.cancel()
+        for task in running:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def say_goodbye(_: web.Application) -> None:
+        parts.is_draining = True
+        await parts.hub.close()
+
+    app.cleanup_ctx.append(follow_the_log)
+    app.on_shutdown.append(say_goodbye)
+    return app

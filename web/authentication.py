@@ -1,0 +1,97 @@
+"""Who asks: a bearer token, a feed ticket, or, on a loopback host without either, the demo user.
+
+A wrong token is never taken for none.  Everything under `/v1/` needs an identity; what does not is `OPEN_PATHS`.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor.tokens import BadToken, Identity, Ticket, is_user_name, read_feed_ticket, read_user_token
+from web.loopback_rule import refusal
+from web.parts import IDENTITY, Parts, parts_of
+from web.problems import Problem
+
+DEMO = Identity("demo", "operator")
+FEED_PATH = "/v1/works/feed"
+OPEN_PATHS: frozenset[str] = frozenset()  # paths under /v1/ that carry a proof of their own
+TICKET = web.RequestKey("TICKET", Ticket)
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Set the request's identity, or answer 401 or 403; open the account of a user seen for the first time."""
+    resource = request.match_info.route.resource
+    if (
+        resource is not None
+        and resource.canonical.startswith("/v1/")
+        and resource.canonical not in OPEN_PATHS
+    ):
+        parts = parts_of(request)
+        identity = _acting_for(identify(request, parts), request)
+        await parts.meet(identity.user)
+        request[IDENTITY] = identity
+    return await handler(request)
+
+
+def identify(request: web.Request, parts: Parts) -> Identity:
+    """Who asks.  Raises a Problem: 401 without proof, 403 for a demo user who may be somebody's web page."""
+    try:
+        given = request.headers.getall("Authorization", [])
+        if given:
+            return _of_header(given, parts)
+        if "ticket" in request.query and request.rel_url.path == FEED_PATH:
+            ticket = read_feed_ticket(parts.secret, request.query["ticket"])
+            request[TICKET] = ticket
+            return Identity(ticket.user, ticket.role, ticket.expires_at)
+    except BadToken as bad:
+        raise unauthorized(str(bad)) from None
+    return _demo(request, parts)
+
+
+def unauthorized(detail: str) -> Problem:
+    """401, with what would be accepted."""
+    return Problem(401, detail, kind="unauthorized", headers={"WWW-Authenticate": 'Bearer realm="darkroom"'})
+
+
+def _of_header(given: list[str], parts: Parts) -> Identity:
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer":
+        raise BadToken("Authorization must be given once, as 'Bearer' and a token.")
+    return read_user_token(parts.secret, token.strip())
+
+
+def _demo(request: web.Request, parts: Parts) -> Identity:
+    settings = parts.settings
+    if not (settings.demo_user and settings.on_loopback):
+        raise unauthorized("A token is needed: Authorization: Bearer <token>.")
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport else None
+    here = transport.get_extra_info("sockname") if transport else None
+    reason = refusal(
+        peer=peer[0] if peer else None,
+        port=here[1] if here else None,
+        hosts=request.headers.getall("Host", []),
+        origins=request.headers.getall("Origin", []),
+        fetch_sites=request.headers.getall("Sec-Fetch-Site", []),
+        header_names=request.headers.keys(),
+    )
+    if reason is not None:
+        raise Problem(403, reason, kind="forbidden")
+    return DEMO
+
+
+def _acting_for(identity: Identity, request: web.Request) -> Identity:
+    """A service may name the user it acts for; nobody else may name anybody."""
+    named = request.headers.getall("X-User", [])
+    if not named or named == [identity.user]:
+        return identity
+    if identity.role != "service":
+        raise Problem(403, "Only a token with role 'service' may act for another user.", kind="forbidden")
+    user = named[0].strip()  # bytes that are not UTF-8 come as surrogates, which no name may hold
+    if len(named) > 1 or not is_user_name(user):
+        raise Problem(
+            422, "X-User must name one user: 1-128 characters, no control characters.", kind="bad_params"
+        )
+    return Identity(user, identity.role, identity.expires_at)

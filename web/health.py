@@ -1,0 +1,38 @@
+"""/healthz, /readyz: is the process alive, and may it be sent requests."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from supervisor.faults import SettingFault
+from supervisor.schema.migrate import check_version
+from web.answers import json_answer
+from web.parts import parts_of
+from web.problems import unavailable
+
+CHECK_SECONDS = 3.0
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """200 while the event loop turns."""
+    return json_answer({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when the database is migrated and can be read and the process is not draining; else 503.
+
+    A broker that is away changes nothing: tasks are still accepted.
+    """
+    parts = parts_of(request)
+    if parts.is_draining:
+        raise unavailable("This process is draining.", kind="draining")
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await asyncio.to_thread(check_version, parts.database, parts.settings)
+    except SettingFault as fault:
+        raise unavailable(str(fault), kind="not_migrated") from None
+    except TimeoutError:
+        raise unavailable("The database does not answer.") from None
+    return json_answer({"status": "ready"})

@@ -1,0 +1,157 @@
+"""Errors as `application/problem+json` (RFC 9457): what can go wrong, its status, its shape.
+
+Handlers raise: a `Problem` for what only HTTP knows, a fault of the domain for the rest.  One middleware turns
+either into an answer; aiohttp's own 404, 405 and 413 go the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import peewee
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor import faults, pictures
+from supervisor.task_params import BadTask
+
+log = logging.getLogger("darkroom.web")
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE = "urn:darkroom:problem:"
+
+
+class Problem(Exception):
+    """An error that is an answer.  kind: a short name for programs, kept stable; detail: a sentence for people."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "",
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.kind = status, detail, kind
+        self.errors, self.headers = errors, dict(headers or {})
+
+    def to_response(self, instance: str) -> web.Response:
+        """The answer.  instance: the path that was asked for, without its query."""
+        body: dict[str, Any] = {
+            "type": _TYPE + self.kind if self.kind else "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        if self.errors:
+            body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in self.errors]
+        return web.Response(
+            status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=self.headers
+        )
+
+
+def unprocessable(pointer: str, detail: str) -> Problem:
+    """422 for one member of the input."""
+    return Problem(422, detail, kind="bad_params", errors=[(pointer, detail)])
+
+
+def unavailable(detail: str, *, retry_after_seconds: float = 1, kind: str = "unavailable") -> Problem:
+    """503 that says when to come again."""
+    return Problem(503, detail, kind=kind, headers=_after(retry_after_seconds))
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """What a fault of the domain means over HTTP; None for one that nobody foresaw."""
+    match error:
+        case Problem():
+            return error
+        case web.HTTPException():
+            return _of_aiohttp(error)
+        case BadTask():
+            return Problem(422, str(error), kind=error.code, errors=error.errors)
+        case faults.BadParams():
+            return Problem(422, str(error), kind=error.code)
+        case faults.TaskNotFound() | faults.WorkNotFound():
+            return Problem(404, str(error), kind="not_found")
+        case faults.AlreadyFinished():
+            return Problem(409, str(error), kind="already_finished")
+        case faults.NotRetryable():
+            return Problem(409, str(error), kind="not_retryable")
+        case faults.InsufficientCredits():
+            return Problem(402, str(error), kind="insufficient_credits")
+        case faults.TooManyOpenTasks():
+            return Problem(
+                429, str(error), kind="too_many_open_tasks", headers=_after(error.retry_after_seconds)
+            )
+        case faults.QueueFull():
+            return unavailable(str(error), retry_after_seconds=error.retry_after_seconds, kind="queue_full")
+        case faults.DatabaseBusy():
+            return unavailable(str(error))
+        case pictures.TooManyBytes():
+            return Problem(413, str(error), kind="too_many_bytes")
+        case pictures.NotAPicture():
+            return Problem(415, str(error), kind="not_a_picture")
+        case pictures.PictureFault():
+            return Problem(422, str(error), kind="image_unusable", errors=[("/image", str(error))])
+        case peewee.OperationalError() | peewee.InterfaceError():
+            log.error("the database failed: %s", error)
+            return unavailable(
+                "The database can't be used just now; nothing was stored.", retry_after_seconds=5
+            )
+    return None
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as problem+json; one that nobody foresaw is logged whole and answered with a bare 500."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        problem = problem_of(error)
+        if problem is None:
+            log.exception("%s %s failed", request.method, public_path(request))
+            problem = Problem(500, "The request failed inside the server; the log there says why.")
+        return problem.to_response(public_path(request))
+
+
+def public_path(request: web.Request) -> str:
+    """The path without what must not be repeated: the query, and tokens that stand in the path."""
+    resource = request.match_info.route.resource
+    if resource is not None and "token" in request.match_info:
+        return resource.canonical
+    return request.rel_url.raw_path
+
+
+async def expect_100_continue(request: web.Request) -> None:
+    """The only expectation that HTTP knows; any other is 417, as a problem."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        problem = Problem(417, "The only expectation that can be met is 100-continue.")
+        answer = problem.to_response(public_path(request))
+        raise web.HTTPExpectationFailed(body=answer.body, content_type=MEDIA_TYPE)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _of_aiohttp(error: web.HTTPException) -> Problem:
+    headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
+    match error:
+        case web.HTTPMethodNotAllowed():
+            detail = f"{error.method} is not possible here; possible is {', '.join(sorted(error.allowed_methods))}."
+        case web.HTTPNotFound():
+            detail = "There is nothing at this address."
+        case web.HTTPRequestEntityTooLarge():
+            detail = "The body is larger than is accepted here."
+        case _:
+            detail = f"{error.reason}."
+    return Problem(error.status, detail, headers=headers)
+
+
+def _after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,114 @@
+"""The listening server: binds, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from supervisor.faults import SettingFault
+from web.parts import Parts
+from web.problems import Problem
+
+BACKLOG = 1024
+KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
+LAST_REQUESTS_SECONDS = 5.0
+
+
+class WebServer:
+    """One application on one socket."""
+
+    def __init__(self, app: web.Application, parts: Parts, listening: socket.socket) -> None:
+        self._parts, self._socket = parts, listening
+        # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS
+        )
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """The base address under which this host reaches the server."""
+        host, port = self._socket.getsockname()[:2]
+        if host in ("0.0.0.0", "::"):
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        await self._runner.setup()
+        manager = self._runner.server
+        assert manager is not None
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> RequestHandler:
+            return _Connection(
+                manager,
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type]  # None is aiohttp's own word for "none"
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+            )
+
+        self._server = await loop.create_server(protocol, sock=self._socket, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        """Drain: not ready from now on, goodbye to every feed, the last requests answered, everything closed."""
+        self._parts.is_draining = True
+        await self._parts.hub.close()
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+        self._parts.decoders.shutdown(wait=False, cancel_futures=True)
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, except that what was not even HTTP is answered with a problem too."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        answer = super().handle_error(request, status, exc, message)
+        detail = (
+            "This is not a request in HTTP/1.1." if isinstance(exc, BadHttpMessage) else "The request failed."
+        )
+        problem = Problem(answer.status, detail).to_response(request.rel_url.raw_path)
+        problem.force_close()
+        return problem
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 picks a free one.  Raises SettingFault when the address can't be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)  # two servers may bind with SO_REUSEADDR, but only one may listen
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingFault(
+                f"Port {port} of {host} is taken by another program; set DARKROOM_PORT."
+            ) from None
+        reason = error.strerror or str(error)
+        raise SettingFault(
+            f"{host} port {port} can't be listened on ({reason}); set DARKROOM_HOST."
+        ) from None
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,16 @@
+"""POST /v1/feed-tickets: leave to open a stream where no header can be set, such as a browser's EventSource."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from supervisor.tokens import TICKET_FIRST_USE_SECONDS, make_feed_ticket
+from web.answers import json_answer
+from web.parts import IDENTITY, parts_of
+
+
+async def issue(request: web.Request) -> web.Response:
+    """201 with a ticket for `?ticket=`: first use within a minute, then good to reopen that stream for an hour."""
+    identity = request[IDENTITY]
+    ticket = make_feed_ticket(parts_of(request).secret, identity.user, identity.role)
+    return json_answer({"ticket": ticket, "expires_in": TICKET_FIRST_USE_SECONDS}, status=201)

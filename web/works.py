@@ -1,0 +1,64 @@
+"""/v1/works and /v1/credits: what a user sees of their tasks, and what they have paid."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from supervisor.faults import WorkNotFound
+from supervisor.ids import is_task_id
+from supervisor.store import credits, works
+from web.answers import json_answer, shown_page
+from web.bodies import bad_cursor, limit_of
+from web.feed_event import with_links
+from web.parts import Parts, parts_of, user_of
+
+
+async def list_works(request: web.Request) -> web.Response:
+    """200 with a page of works, newest first."""
+    parts, user, limit, cursor = (
+        parts_of(request),
+        user_of(request),
+        limit_of(request),
+        request.query.get("cursor"),
+    )
+    try:
+        page = await parts.database.read_async(lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
+    except ValueError:
+        raise bad_cursor() from None
+    return json_answer(shown_page(page, [with_links(doc, parts.links.link) for doc in page.items]))
+
+
+async def show(request: web.Request) -> web.Response:
+    """200 with the work."""
+    parts, user, work_id = parts_of(request), user_of(request), _work_id(request)
+    doc = await parts.database.read_async(lambda tx: works.get(tx, work_id, user))
+    if doc is None:
+        raise WorkNotFound(work_id)
+    return json_answer(with_links(doc, parts.links.link))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """204; an open task is cancelled first, and the files go too."""
+    await asyncio.shield(_delete(parts_of(request), _work_id(request), user_of(request)))
+    return web.Response(status=204)
+
+
+async def show_credits(request: web.Request) -> web.Response:
+    """200 with the balance and the newest entries of the ledger."""
+    parts, user = parts_of(request), user_of(request)
+    return json_answer(await parts.database.read_async(lambda tx: credits.statement(tx, user)))
+
+
+async def _delete(parts: Parts, work_id: str, user: str) -> None:
+    """The rows first: a crash in between leaves a file that nobody can find, never a work without its pictures."""
+    for key in await parts.database.write_async(lambda tx: works.delete(tx, work_id, user)):
+        await asyncio.to_thread(parts.files.delete, key)
+
+
+def _work_id(request: web.Request) -> str:
+    work_id = request.match_info["work_id"]
+    if not is_task_id(work_id):
+        raise WorkNotFound("of that name")
+    return work_id
