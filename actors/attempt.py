@@ -22,11 +22,11 @@ from actors.inputs import fetch_inputs
 from actors.outcomes import Outcome, Postpone, after_error, after_time_limit
 from actors.progress import ProgressReport
 from actors.providers import open_provider
-from actors.providers.base import Done, Job, MadeImage, ProviderError
+from actors.providers.base import Done, Job, MadeImage, ProviderError, Transient
 from actors.worker import Running, Why, Worker
 from supervisor import rescue
 from supervisor.database import Transaction
-from supervisor.faults import Fault, LeaseLost
+from supervisor.faults import Fault, LeaseLost, SettingFault
 from supervisor.store import claims, results, tallies
 from supervisor.store.claims import Claim
 from supervisor.store.results import ResultFile
@@ -38,14 +38,14 @@ Step = Callable[[Transaction], None]
 FETCHING_PERCENT = 2
 
 
-async def run_attempt(worker: Worker, task_id: str, dispatch: int) -> None:
+async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -> None:
     """Run a task if it is still to be had; its outcome is in the row when this returns."""
     if worker.draining or not worker.may_start_requests():
         return  # the hint is sent again, to somebody who works
     running = Running(task_id)
     worker.running.add(running)
     try:
-        claim = await _claim(worker, task_id, dispatch)
+        claim = await _claim(worker, type_, task_id, dispatch)
         if claim is not None:
             running.lease = claim.lease
             await _run(worker, running, claim)
@@ -53,15 +53,9 @@ async def run_attempt(worker: Worker, task_id: str, dispatch: int) -> None:
         worker.running.discard(running)
 
 
-async def _claim(worker: Worker, task_id: str, dispatch: int) -> Claim | None:
-    limits = worker.settings.tasks
-
-    def take(tx: Transaction) -> Claim | None:
-        type_ = tx.value("SELECT type FROM task_queue WHERE id = ?", task_id)
-        limit = limits[type_].time_limit_seconds if type_ in limits else 0
-        return claims.claim(tx, task_id, dispatch, worker.id, limit + worker.settings.stuck_grace_seconds)
-
-    return await worker.database.write_async(take)
+async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Claim | None:
+    limit = worker.settings.tasks[type_].time_limit_seconds + worker.settings.stuck_grace_seconds
+    return await worker.database.write_async(lambda tx: claims.claim(tx, task_id, dispatch, worker.id, limit))
 
 
 async def _run(worker: Worker, running: Running, claim: Claim) -> None:
@@ -76,7 +70,7 @@ async def _run(worker: Worker, running: Running, claim: Claim) -> None:
         if not running.work.done():  # the actor's own limit has struck, not our cancel
             running.work.cancel()
             await asyncio.wait([running.work])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
         step = _after_error(worker, claim, error, bound)
     await _record(worker, claim, step, bound)
 
@@ -98,26 +92,33 @@ async def _work(worker: Worker, claim: Claim) -> Step:
     def already_made(tx: Transaction) -> list[ResultFile]:
         return results.found(tx, claim.task_id, claim.charge, params_hash)
 
-    found = {file.n: file for file in await worker.database.read_async(already_made)} if claim.attempt > 1 else {}
+    found = (
+        {file.n: file for file in await worker.database.read_async(already_made)} if claim.attempt > 1 else {}
+    )
     missing = tuple(n for n in range(claim.count) if n not in found)
+    short = 0
     if missing:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="darkroom-"))
+        # Made here, not in a thread: it takes microseconds, a thread's turn takes a tenth of a start.
+        folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
         try:
-            made = await _make(worker, claim, missing, folder)
-            for picture in made:
+            done = await _make(worker, claim, missing, folder)
+            for picture in done.images:
                 found[picture.n] = await _store(worker, claim, params_hash, picture)
+            if not found and not done.without_pictures:
+                raise Transient("The AI service returned no picture.")
+            short = 0 if done.without_pictures else claim.count - len(found)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
     files = [found[n] for n in sorted(found)]
 
     def completed(tx: Transaction) -> None:
         images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
-        claims.complete(tx, claim.task_id, claim.lease, images, missing=claim.count - len(files))
+        claims.complete(tx, claim.task_id, claim.lease, images, missing=short)
 
     return completed
 
 
-async def _make(worker: Worker, claim: Claim, missing: tuple[int, ...], folder: Path) -> tuple[MadeImage, ...]:
+async def _make(worker: Worker, claim: Claim, missing: tuple[int, ...], folder: Path) -> Done:
     """Ask the provider for the missing pictures; it keeps to the AI time-out, and the actor's limit is above it."""
     task_type = worker.settings.tasks[claim.type]
     provider = worker.providers.get(task_type.provider)
@@ -144,7 +145,7 @@ async def _make(worker: Worker, claim: Claim, missing: tuple[int, ...], folder: 
         done = await provider.submit(job, progress.report)
         assert isinstance(done, Done)
         outcome = "done"
-        return done.images
+        return done
     except ProviderError as error:
         outcome = error.code
         raise
@@ -193,7 +194,9 @@ def _after_cancel(running: Running, claim: Claim) -> Step | None:
 
 
 def _after_error(worker: Worker, claim: Claim, error: Exception, bound: Any) -> Step:
-    if isinstance(error, ProviderError | Fault):
+    if isinstance(error, SettingFault):
+        bound.error("provider_unusable", reason=str(error))
+    elif isinstance(error, ProviderError | Fault):
         bound.info("attempt_failed", kind=type(error).__name__, reason=str(error))
     else:
         bound.error("attempt_broke", exc_info=error)

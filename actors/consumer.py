@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BROKER_AWAY = (redis.RedisError, OSError)
 
 BELL_SECONDS = 1  # one blocking pop; also how late a lost ring is made good.  Below the socket time-out
+IDLE_SECONDS = 1.0  # a nap of a consumer that has nothing to wait for; how late it may notice a stop
 TIDY_SECONDS = 5.0  # the server takes us for dead after 60: eleven may fail
 RECONCILE_SECONDS = 30.0
 RECONCILE_AGAIN_SECONDS = (
@@ -204,7 +205,7 @@ class DoorbellConsumer(Consumer):
         self._give_back_received()
         self._broker.give_back_unstarted()
         self._pay()
-        time.sleep(BELL_SECONDS)
+        time.sleep(IDLE_SECONDS)
 
     def _give_back(self, message_ids: list[str]) -> None:
         self._broker.do_requeue(self.queue_name, *message_ids)
@@ -229,7 +230,7 @@ class DelayConsumer(DoorbellConsumer):
             self._fetch_at = now + DELAYED_FETCH_SECONDS
         self._pay()
         if not self._received:
-            time.sleep(BELL_SECONDS)
+            time.sleep(IDLE_SECONDS)
 
 
 def _decoded(payload: bytes | None) -> Message[Any] | None:

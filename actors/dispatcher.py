@@ -1,8 +1,8 @@
 """The dispatcher: hand due tasks to the broker, in fair order, as many as there are free slots.
 
 One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and mark;
-commit; then hand the hints to the sender.  A crash between commit and send loses hints, which are sent again after ten seconds.  Of
-several dispatchers one works and the others watch its beat (`supervisor.store.leadership`).
+commit; then hand the hints to the sender.  A crash between commit and send loses hints, which are sent again after
+ten seconds.  Of several dispatchers one works and the others watch its beat (`supervisor.store.leadership`).
 
 Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
 has not changed for LEASE_SECONDS *while this loop ticked normally*.  After a gap (a suspended laptop, a database
@@ -60,7 +60,9 @@ class Round:
 class Dispatcher:
     """One dispatcher process.  `run_once` is one turn of its loop, so that tests can take turns themselves."""
 
-    def __init__(self, settings: Settings, database: Database, broker: DarkroomBroker, wakeups: Wakeups) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, broker: DarkroomBroker, wakeups: Wakeups
+    ) -> None:
         self.settings = settings
         self.database = database
         self.wakeups = wakeups
@@ -157,7 +159,9 @@ class Dispatcher:
         def tick(tx: Transaction) -> list[str] | None:
             if not leadership.renew(tx, held):
                 return None
-            silent = self._silence.silent({row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic())
+            silent = self._silence.silent(
+                {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()
+            )
             return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
 
         dead = self.database.write_now(tick)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dramatiq.asyncio import EventLoopThread, set_event_loop_thread
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO, Interrupt
 
 if TYPE_CHECKING:
@@ -42,29 +42,35 @@ class PatientEventLoopThread(EventLoopThread):
         """Its result, or what it raised.  Raises an Interrupt after its cleanup, else CoroutineWouldNotEnd."""
         if not self.loop.is_running():
             raise RuntimeError("The event loop is not running.")
-        ended = threading.Event()
-
-        async def watched() -> Result:
-            try:
-                return await coro
-            finally:
-                ended.set()
-
-        future = asyncio.run_coroutine_threadsafe(watched(), self.loop)
+        task: asyncio.Future[Result] | None = None
         done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        try:
+
+        def begin() -> None:
+            nonlocal task
+            task = asyncio.ensure_future(coro, loop=self.loop)
+            task.add_done_callback(lambda _: done.set())
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+            else:  # the loop takes calls in order: it was not begun and will not be
+                if asyncio.iscoroutine(coro):
+                    coro.close()
+                done.set()
+
+        try:  # an interrupt may strike at any line of this block
+            self.loop.call_soon_threadsafe(begin)
             while not done.wait(self.interrupt_check_ival):
-                pass  # an interrupt is raised here, between two waits
-            return future.result()
+                pass
+            assert task is not None
+            return task.result()
         except Interrupt as interrupt:
-            # The future counts as done the moment it is cancelled; `ended` tells when the coroutine is.
-            self.loop.call_soon_threadsafe(future.cancel)
-            if not ended.wait(self.cleanup_seconds):
+            self.loop.call_soon_threadsafe(cancel)
+            if not done.wait(self.cleanup_seconds):
                 raise CoroutineWouldNotEnd("A cancelled attempt does not end.") from interrupt
             raise
         finally:
-            del future  # else future, exception, traceback and this frame keep each other alive
+            task = None  # else task, exception, traceback and this frame keep each other alive
 
 
 class EventLoop(AsyncIO):
@@ -73,8 +79,17 @@ class EventLoop(AsyncIO):
     def __init__(self, *, cleanup_seconds: float = CLEANUP_SECONDS) -> None:
         super().__init__()
         self.cleanup_seconds = cleanup_seconds
+        self._thread: PatientEventLoopThread | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        thread = PatientEventLoopThread(self.logger, cleanup_seconds=self.cleanup_seconds)
-        thread.start(timeout=10.0)
-        set_event_loop_thread(thread)
+        self._thread = PatientEventLoopThread(self.logger, cleanup_seconds=self.cleanup_seconds)
+        self._thread.start(timeout=10.0)
+        set_event_loop_thread(self._thread)
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if self._thread is None:
+            return
+        self._thread.stop()
+        if get_event_loop_thread() is self._thread:
+            set_event_loop_thread(None)
+        self._thread = None

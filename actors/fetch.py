@@ -30,7 +30,9 @@ async def fetch_public_image(address: str, *, most_bytes: int) -> bytes:
                         continue
                     return await _body(response, address, most_bytes)
         except NotPublic as error:
-            raise InvalidInput(f"{_shown(address)} can't be fetched: {error}.", code="image_not_found") from None
+            raise InvalidInput(
+                f"{_shown(address)} can't be fetched: {error}.", code="image_not_found"
+            ) from None
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, NotPublic):
                 raise InvalidInput(
@@ -39,7 +41,9 @@ async def fetch_public_image(address: str, *, most_bytes: int) -> bytes:
             raise Transient(f"{_shown(address)} can't be reached.", code="image_not_found") from None
         except (aiohttp.ClientError, TimeoutError):
             raise Transient(f"{_shown(address)} can't be fetched.", code="image_not_found") from None
-    raise InvalidInput(f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.", code="image_not_found")
+    raise InvalidInput(
+        f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.", code="image_not_found"
+    )
 
 
 async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int) -> bytes:
@@ -61,9 +65,8 @@ def _checked(address: str) -> URL:
     if url.scheme != "https" or not url.host:
         raise InvalidInput(f"{_shown(address)} is no https address.", code="image_not_found")
     literal = url.host.strip("[]")
-    if literal.replace(".", "").isdigit() or ":" in literal:
-        if not is_public(literal):
-            raise InvalidInput(f"{_shown(address)} is not a public address.", code="image_not_found")
+    if (literal.replace(".", "").isdigit() or ":" in literal) and not is_public(literal):
+        raise InvalidInput(f"{_shown(address)} is not a public address.", code="image_not_found")
     return url
 
 

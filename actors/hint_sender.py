@@ -68,7 +68,9 @@ class HintSender:
                 self._when_done()
 
     def _unmark(self, hints: list[Hint], error: HintsNotSent) -> None:
-        log.error("hints_not_sent", count=len(hints), certain=error.certain, reason=str(error.__cause__ or error))
+        log.error(
+            "hints_not_sent", count=len(hints), certain=error.certain, reason=str(error.__cause__ or error)
+        )
         if not error.certain:
             return
         lost = {message.args[0] for message in error.messages}

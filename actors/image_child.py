@@ -1,9 +1,7 @@
-"""The program that works on pictures: `python -m actors.image_child`, a child of a worker, one request at a
-time.
+"""The program that works on pictures, one request at a time: `python -m actors.image_child`, a child of a worker.
 
 It is a process of its own because nothing can interrupt a thread inside image code, while a process can be
-killed.  It reads one
-JSON object a line from stdin and answers on stdout, until stdin ends:
+killed.  It reads one JSON object a line from stdin and answers on stdout, until stdin ends:
 
     → {"id", "task": "photography" | "fitting", "person", "garment"?, "scene", "count", "seed", "out",
        "pictures"?, "size"?}
@@ -12,13 +10,14 @@ JSON object a line from stdin and answers on stdout, until stdin ends:
     ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user
 
 Pictures are written to the folder `out` under their final names only when they are whole.  What libraries
-print goes to stderr.
+print goes to stderr.  Signals that ask to stop are left to the parent: a drain lets the pictures be finished.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -41,6 +40,8 @@ Answer = Callable[[dict[str, Any]], None]
 def main() -> None:
     """Serve requests until stdin ends.  argv[1], when given: the pid of the parent to die with."""
     die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group
+        signal.signal(asks_to_stop, signal.SIG_IGN)
     _be_modest()
     answers = _reserve_stdout()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from actors.fetch import fetch_public_image
 from actors.providers.base import InvalidInput
-from supervisor.store import images
 from supervisor.task_params import is_url
 
 if TYPE_CHECKING:
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
 
 async def fetch_inputs(worker: Worker, claim: Claim, folder: Path) -> tuple[Path, ...]:
     """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
-    return tuple([await _fetch(worker, claim, n, entry, folder) for n, entry in enumerate(claim.params["images"])])
+    return tuple(
+        [await _fetch(worker, claim, n, entry, folder) for n, entry in enumerate(claim.params["images"])]
+    )
 
 
 async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path) -> Path:
@@ -27,18 +28,15 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path)
         data = await fetch_public_image(entry, most_bytes=worker.settings.limits.image_bytes)
         await asyncio.to_thread(target.write_bytes, data)
         return target
-    row = await worker.database.read_async(lambda tx: images.get(tx, entry, claim.user))
-    if row is None:
+    key = claim.image_keys.get(entry)
+    if key is None:
         raise InvalidInput(f"There is no image {entry}.", code="image_not_found")
     try:
-        return await asyncio.to_thread(_as_file, worker, row["key"], folder / f"input-{n}{Path(row['key']).suffix}")
+        path = worker.files.local_path(key)
+        if path is not None:
+            return path
+        target = folder / f"input-{n}{Path(key).suffix}"
+        await asyncio.to_thread(lambda: target.write_bytes(worker.files.read(key)))
+        return target
     except FileNotFoundError:
         raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None
-
-
-def _as_file(worker: Worker, key: str, target: Path) -> Path:
-    path = worker.files.local_path(key)
-    if path is not None:
-        return path
-    target.write_bytes(worker.files.read(key))
-    return target

@@ -61,7 +61,8 @@ class Leases:
     def orphans(self, leased: Iterable[str]) -> list[str]:
         """Those of leased that never arrived.  leased: ids the broker holds for us, read before this call."""
         with self._changed:
-            return [message_id for message_id in leased if message_id not in self._held | self._owed.keys()]
+            known = self._held | self._owed.keys()
+        return [message_id for message_id in leased if message_id not in known]
 
     def count(self) -> int:
         """How many are held."""

@@ -7,20 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from actors.providers.base import (
-    AtCapacity,
-    ContentRejected,
-    InvalidInput,
-    ProviderDown,
-    ProviderError,
-    RateLimited,
-    UnknownOutcome,
-)
+from actors.providers.base import Postponed, ProviderError, UnknownOutcome
 from supervisor import rescue
-from supervisor.faults import BadParams
+from supervisor.faults import BadParams, SettingFault
 
-AT_CAPACITY_SECONDS = 10.0
-PROVIDER_DOWN_SECONDS = 30.0
+UNUSABLE_SECONDS = 30.0  # a provider that is set up wrongly: somebody will mend it, and the task can wait
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,27 +27,27 @@ Outcome = rescue.RunAgain | rescue.GiveUp | Postpone
 def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, draw: float) -> Outcome:
     """The verdict on an error.  draw: uniform in [0, 1)."""
     match error:
-        case RateLimited():
-            return Postpone(error.retry_after * (1 + draw / 4))  # not all at the same moment again
-        case AtCapacity():
-            return Postpone(AT_CAPACITY_SECONDS * (0.5 + draw))
-        case ProviderDown():
-            return Postpone(PROVIDER_DOWN_SECONDS * (0.5 + draw))
-        case InvalidInput() | ContentRejected():
-            return _failed(budget, error.code, str(error), retryable=False, draw=draw)
+        case Postponed():
+            return Postpone(error.wait_seconds * (1 + draw / 4))  # not all at the same moment again
+        case SettingFault():
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
         case UnknownOutcome():
             return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
         case ProviderError():
-            return _failed(budget, error.code, str(error), retryable=True, draw=draw)
+            return _failed(budget, error.code, str(error), retryable=error.retryable, draw=draw)
         case BadParams():
             return _failed(budget, error.code, str(error), retryable=False, draw=draw)
         case _:
-            return _failed(budget, "internal", "Something went wrong inside; it was logged.", retryable=True, draw=draw)
+            return _failed(
+                budget, "internal", "Something went wrong inside; it was logged.", retryable=True, draw=draw
+            )
 
 
 def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
     """The actor's own limit struck."""
-    return _failed(budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw)
+    return _failed(
+        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
+    )
 
 
 def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, draw: float) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import dramatiq
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
 def declare_processing_actors(broker: DarkroomBroker, settings: Settings) -> None:
     """Declare `<type>(task_id, dispatch)` for every type."""
     for name, task_type in settings.tasks.items():
-        dramatiq.actor(
-            _process,
+        declare = dramatiq.actor(
             actor_name=name,
             queue_name=TASK_QUEUE,
             broker=broker,
             time_limit=round(task_type.time_limit_seconds * 1000),
         )
+        declare(_processing(name))
 
 
-async def _process(task_id: str, dispatch: int) -> None:
-    """Run a hint.  Always returns normally: the outcome stands in the row, never in the message."""
-    await run_attempt(current_worker(), task_id, dispatch)
+def _processing(type_: str) -> Callable[[str, int], Awaitable[None]]:
+    async def process(task_id: str, dispatch: int) -> None:
+        """Run a hint.  Always returns normally: the outcome stands in the row, never in the message."""
+        await run_attempt(current_worker(), type_, task_id, dispatch)
+
+    return process

@@ -1,4 +1,7 @@
-"""Progress of an attempt: shown at once, then at most once a second, and only when it has moved."""
+"""Progress of an attempt: shown within FIRST_SECONDS, then at most once a second, and only when it has moved.
+
+The first write waits a moment too: a claim has just been shown, and a start must not wait for another commit.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import asyncio
 from supervisor.database import Database
 from supervisor.store import claims
 
+FIRST_SECONDS = 0.05
 SECONDS_BETWEEN_WRITES = 1.0
 
 
@@ -27,7 +31,8 @@ class ProgressReport:
             return
         self._percent, self._stage = max(self._percent, min(99, int(percent))), stage[:100]
         if self._timer is None:
-            self._write()
+            wait = FIRST_SECONDS if self._written is None else 0
+            self._timer = asyncio.get_running_loop().call_later(wait, self._write)
 
     def close(self) -> None:
         """Write nothing more; what follows is the attempt's end."""
@@ -43,5 +48,7 @@ class ProgressReport:
         self._written = now
         percent, stage = now
         # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
-        self._database.write(lambda tx: claims.report_progress(tx, self._task_id, self._lease, percent, stage))
+        self._database.write(
+            lambda tx: claims.report_progress(tx, self._task_id, self._lease, percent, stage)
+        )
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -10,6 +10,7 @@ no longer held is cancelled, and a process that could not renew in time stops by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import os
 import signal
@@ -63,7 +64,9 @@ class Running:
 class Worker:
     """One process's worker.  Lives on the event loop; nothing here blocks it."""
 
-    def __init__(self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore) -> None:
+    def __init__(
+        self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore
+    ) -> None:
         self.id = os.environ.get(SPAWN_ID) or new_ulid()
         self.settings = settings
         self.broker = broker
@@ -107,6 +110,8 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for provider in self.providers.values():
+            await provider.close()
         await self.images.close()
         try:
             await asyncio.wait_for(self.database.write_async(lambda tx: workers.leave(tx, self.id)), 5)
@@ -162,10 +167,8 @@ class Worker:
 
     async def _give_back(self, task_id: str, lease: int) -> None:
         log.warning("stray_released", worker=self.id, task=task_id, lease=lease)
-        try:
+        with contextlib.suppress(LeaseLost):  # rescued in between, which is as good
             await self.database.write_async(lambda tx: claims.release(tx, task_id, lease))
-        except LeaseLost:
-            pass  # rescued in between, which is as good
 
     async def _drain(self) -> None:
         try:

@@ -41,6 +41,7 @@ class Order:
 
 ORDERS = [
     Order("photography", ("portrait.png",), {"sceneId": "sunset", "count": 2}),
+    Order("fitting", ("portrait.png", "garment.png")),
 ]
 
 

@@ -29,7 +29,8 @@ from supervisor.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROBE_SECONDS = 0.05  # between two questions whether a child is ready
 GROUP_SECONDS = 0.005  # between two looks whether a dying group has gone
-LAST_WORDS_SECONDS = 5.0  # at the end, for marks still under way
+LAST_WORDS_SECONDS = 5.0  # at the end, for deaths and marks still under way
+HURRIED_WORDS_SECONDS = 0.5
 
 log = structlog.get_logger("supervisor")
 
@@ -93,12 +94,13 @@ class ProcessSupervisor:
             os.set_blocking(end, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._helpers = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix="supervisor-helper")
+        self._help_under_way: set[concurrent.futures.Future[None]] = set()
         self._written_state = b""
 
     def run(self) -> int:
         """Supervise until everything is stopped.  0 after a polite stop, 1 after a crash loop or a hurried stop.
 
-        Only from the main thread.
+        Only from the main thread.  A helper that hangs is left behind: end the program with `os._exit`.
         """
         assert threading.current_thread() is threading.main_thread()
         adopt_orphans()
@@ -238,7 +240,8 @@ class ProcessSupervisor:
             except Exception as error:  # noqa: BLE001 - a helper may fail in any way; the loop must go on
                 log.error(f"a helper of the supervisor failed: {error}", error=type(error).__name__)
 
-        self._helpers.submit(run)
+        self._help_under_way = {help for help in self._help_under_way if not help.done()}
+        self._help_under_way.add(self._helpers.submit(run))
 
     def _end_everything(self) -> None:
         """However the loop ended, nobody is left behind."""
@@ -274,7 +277,9 @@ class ProcessSupervisor:
             self._selector.unregister(pidfd)
 
     def _close(self) -> None:
-        self._helpers.shutdown(wait=True, cancel_futures=False)
+        patience = HURRIED_WORDS_SECONDS if self._plan.hurried else LAST_WORDS_SECONDS
+        concurrent.futures.wait(self._help_under_way, timeout=patience)
+        self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not hold us up
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

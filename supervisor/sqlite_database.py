@@ -103,7 +103,7 @@ class SqliteDatabase(Database):
 
     def _commit(self, batch: list[_Step]) -> None:
         """Run a batch in one transaction and settle its futures after the commit."""
-        done: list[tuple[concurrent.futures.Future[Any], Any, BaseException | None]] = []
+        done: list[tuple[concurrent.futures.Future[Any], Any, Exception | None]] = []
         try:
             with self._turn, self._immediate() as transaction:
                 for step, future in batch:
@@ -118,17 +118,17 @@ class SqliteDatabase(Database):
                         if len(batch) == 1:
                             raise
                         done.append((future, None, error))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
             cause = error.__cause__ if isinstance(error, _BrokenTransaction) and error.__cause__ else error
             for _, future in batch:
                 if not future.cancelled() and not future.done():
                     future.set_exception(_as_fault(cause))
             return
-        for future, result, error in done:
-            if error is None:
+        for future, result, failure in done:
+            if failure is None:
                 future.set_result(result)
             else:
-                future.set_exception(_as_fault(error))
+                future.set_exception(_as_fault(failure))
 
     @contextlib.contextmanager
     def _savepoint(self, transaction: Transaction, *, alone: bool) -> Iterator[None]:
@@ -192,7 +192,7 @@ class SqliteDatabase(Database):
 
     def _open(self, *, thread_safe: bool) -> peewee.SqliteDatabase:
         database = peewee.SqliteDatabase(
-            self.path,
+            str(self.path),
             pragmas=self._pragmas,
             timeout=BUSY_TIMEOUT_SECONDS,
             thread_safe=thread_safe,

@@ -45,9 +45,18 @@ log = structlog.get_logger("supervisor")
 
 
 def run_up(settings: Settings) -> int:
-    """Serve until told to stop; the exit status.  Raises SettingFault, NoEmbeddedBroker, OSError."""
+    """Serve until told to stop; the exit status.  Raises SettingFault, NoEmbeddedBroker, OSError.
+
+    The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
+    """
     configure_logs(settings, "supervisor")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingFault(
+            f"DARKROOM_DATA_DIR is '{settings.data_dir}', but may be a folder that can be made and written "
+            f"({error.strerror})."
+        ) from None
     with only_one(settings.data_dir):
         read_or_make_secret(settings)  # once, before several parts want it
         if settings.port == 0:
@@ -71,7 +80,6 @@ def run_up(settings: Settings) -> int:
             ).run()
         finally:
             url_file.unlink(missing_ok=True)
-            database.close()
 
 
 def programs(settings: Settings, database: Database) -> list[Program]:

@@ -9,6 +9,7 @@ A wake-up is a hint: it may come for nothing, and a lost one costs SAFETY_SECOND
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import sys
@@ -21,6 +22,7 @@ from supervisor.sqlite_database import SqliteDatabase
 
 SAFETY_SECONDS = 0.25
 POLL_SECONDS = 0.02
+HAS_INOTIFY = sys.platform.startswith("linux")
 LOOK_AGAIN_SECONDS = (0.0005, 0.001, 0.002, 0.005)
 
 
@@ -36,19 +38,15 @@ class Wakeups:
 
     def interrupt(self) -> None:
         """End a `wait` from another thread or a signal handler."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: the waiter has enough to wake up for
             os.write(self._stop_write, b"x")
-        except BlockingIOError:
-            pass  # the pipe is full, so the waiter has enough to wake up for
 
     def wait(self, timeout_seconds: float) -> bool:
         """Block until something was committed, `interrupt` was called, or the time is over.
 
         True when there may be something new.
         """
-        if sys.platform == "linux":
-            return self._wait_for_event(timeout_seconds)
-        return self._poll(timeout_seconds)
+        return self._wait_for_event(timeout_seconds) if HAS_INOTIFY else self._poll(timeout_seconds)
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -30,6 +30,7 @@ def running_server() -> Iterator[BrokerServer]:
 def server(running_server: BrokerServer, monkeypatch: pytest.MonkeyPatch) -> BrokerServer:
     running_server.flush()
     monkeypatch.setattr(consumer_module, "BELL_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "RETRY_SECONDS", 0.01)
     return running_server
 

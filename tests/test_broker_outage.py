@@ -81,7 +81,6 @@ class Frozen:
     stock: WorkerProcess
     send_failure: HintsNotSent
     send_seconds: float
-    hint_id: str
     doubled: int
     folder: Path
 
@@ -99,9 +98,8 @@ def frozen(running_server: BrokerServer, tmp_path_factory: pytest.TempPathFactor
     try:
         retrying.enqueue(hint("warm"))
         for process, broker in ((ours, producer), (stock, stock_producer)):
-            broker.enqueue_many([work("a", gate), work("b", gate)]) if broker is producer else [
-                broker.enqueue(work(name, gate)) for name in "ab"
-            ]
+            broker.enqueue(work("a", gate))
+            broker.enqueue(work("b", gate))
             process.wait_for("start a")
             process.wait_for("start b")
         with server.frozen():
@@ -118,11 +116,8 @@ def frozen(running_server: BrokerServer, tmp_path_factory: pytest.TempPathFactor
                 process.wait_for("end b")
             eventually("fifteen seconds have passed", lambda: time.monotonic() >= thawed_at)
         doubling.join(60)
-        with server.client() as client:
-            eventually("what was sent has been worked off", lambda: client.ping())
-            doubled = int(client.llen("retrying:tasks")) - 1
-        hint_id = caught.value.messages[0].options["redis_message_id"]
-        yield Frozen(server, ours, stock, caught.value, send_seconds, hint_id, doubled, folder)
+        doubled = waiting(server, "retrying") - 1  # less the first, which warmed its connection
+        yield Frozen(server, ours, stock, caught.value, send_seconds, doubled, folder)
     finally:
         ours.kill()
         stock.kill()
@@ -152,14 +147,13 @@ def test_frozen_no_acknowledgement_is_lost_and_no_thread_dies(frozen):
     assert sorted(frozen.ours.events("end")) == ["end a", "end b", "end during"]
 
 
-def test_frozen_stock_acknowledgements_are_lost(frozen):
-    """Characterisation: the finished jobs stay leased, and run again when the process ends."""
+def test_frozen_stock_acknowledgements_are_given_up(frozen):
+    """Characterisation: unless the broker had read it before, the finished job stays leased and runs again."""
     stock_broker(frozen.server, "stock").enqueue(work("after", frozen.folder / "gate"))
     frozen.stock.wait_for("end after")
     eventually(
         "dramatiq takes it for a bug", lambda: "found a bug in Dramatiq" in frozen.stock.log.read_text()
     )
-    assert leases(frozen.server, "stock") > 0
 
 
 def test_frozen_stock_a_send_is_doubled(frozen):

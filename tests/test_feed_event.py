@@ -40,10 +40,13 @@ def _link(key: str) -> str:
 
 def test_a_change_is_one_event_with_exactly_one_entry() -> None:
     change = _Change(7, {"_id": "w1", "stage": "läuft", "images": []}, updated_fields={"stage": "läuft"})
-    assert change_frame(change, _link) == (
-        'id: ab12-7\nevent: change\ndata: {"id":7,"docChanges":[{"id":7,"dataType":"update","queueType":"update",'
-        '"docId":"w1","doc":{"_id":"w1","stage":"läuft","images":[]},"updatedFields":{"stage":"läuft"}}]}\n\n'
-    ).encode()
+    assert (
+        change_frame(change, _link)
+        == (
+            'id: ab12-7\nevent: change\ndata: {"id":7,"docChanges":[{"id":7,"dataType":"update","queueType":"update",'
+            '"docId":"w1","doc":{"_id":"w1","stage":"läuft","images":[]},"updatedFields":{"stage":"läuft"}}]}\n\n'
+        ).encode()
+    )
 
 
 def test_a_change_without_updated_fields_does_not_speak_of_them() -> None:
@@ -74,7 +77,9 @@ def test_a_snapshot_shows_each_work_as_an_entry_and_as_a_document() -> None:
     works = [{"_id": "w2", "images": []}, {"_id": "w1", "images": []}]
     data = json.loads(snapshot_frame("reset", EventId("ab12", 9), works, _link).split(b"data: ")[1])
     assert data["type"] == "reset" and data["docs"] == works
-    assert [(each["id"], each["dataType"], each["queueType"], each["docId"]) for each in data["docChanges"]] == [
+    assert [
+        (each["id"], each["dataType"], each["queueType"], each["docId"]) for each in data["docChanges"]
+    ] == [
         (9, "init", "init", "w2"),
         (9, "init", "init", "w1"),
     ]
@@ -101,7 +106,22 @@ def test_a_document_without_pictures_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", "7", "ab12", "ab12-", "-7", "ab12-07", "ab12--7", "ab12-7 ", "ab12-7\n", "a b-7", "ab12-x", "a-1-2"]
+    "text",
+    [
+        "",
+        "-",
+        "7",
+        "ab12",
+        "ab12-",
+        "-7",
+        "ab12-07",
+        "ab12--7",
+        "ab12-7 ",
+        "ab12-7\n",
+        "a b-7",
+        "ab12-x",
+        "a-1-2",
+    ],
 )
 def test_what_never_was_an_event_id_is_none(text: str) -> None:
     assert parse_event_id(text) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 
@@ -24,7 +25,7 @@ async def test_a_stream_takes_all_that_waits_at_once_and_in_order() -> None:
     hub = Hub()
     with hub.stream("o-1", most=0, hang_up=_nobody) as stream:
         for seq in range(1, 6):
-            hub.publish("o-1", lambda seq=seq: _event(seq))
+            hub.publish("o-1", functools.partial(_event, seq))
             hub.publish("o-2", lambda: pytest.fail("nobody of o-2 listens"))
         assert [event.seq for event in await stream.take()] == [1, 2, 3, 4, 5]
 
@@ -58,7 +59,7 @@ async def test_a_burst_is_no_reason_to_be_cut_off_but_to_read_the_log() -> None:
     hub = Hub()
     with hub.stream("o-1", most=0, hang_up=_nobody) as stream:
         for seq in range(MOST_WAITING + 50):
-            hub.publish("o-1", lambda seq=seq: _event(seq))
+            hub.publish("o-1", functools.partial(_event, seq))
         assert await stream.take() == [] and stream.is_behind
         stream.catch_up()
         hub.publish("o-1", lambda: _event(999))
@@ -70,7 +71,7 @@ async def test_who_does_not_take_what_is_written_is_cut_off(monkeypatch: pytest.
     hub, cut = Hub(), asyncio.Event()
     with hub.stream("o-1", most=0, hang_up=cut.set) as stream, stream.writing():
         for seq in range(MOST_WAITING):
-            hub.publish("o-1", lambda seq=seq: _event(seq))
+            hub.publish("o-1", functools.partial(_event, seq))
         assert not stream.is_behind
         hub.publish("o-1", lambda: _event(MOST_WAITING))
         await asyncio.wait_for(cut.wait(), 5)
@@ -82,7 +83,7 @@ async def test_who_finishes_the_write_in_time_is_not_cut_off(monkeypatch: pytest
     with hub.stream("o-1", most=0, hang_up=_nobody) as stream:
         with stream.writing():
             for seq in range(MOST_WAITING + 1):
-                hub.publish("o-1", lambda seq=seq: _event(seq))
+                hub.publish("o-1", functools.partial(_event, seq))
         passed = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(0.03, passed.set_result, None)
         await passed

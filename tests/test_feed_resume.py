@@ -12,12 +12,14 @@ import aiohttp
 import pytest
 
 from tests.test_feed_stream import make_changes
-from tests.web_server import Web, bearer, feed_of, running_web
+from tests.web_server import Web, bearer, feed_of, running_web, until
 
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}) as running:
+    async with running_web(
+        tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
+    ) as running:
         yield running
 
 
@@ -69,13 +71,19 @@ async def test_the_header_is_newer_than_the_address(web: Web, http: aiohttp.Clie
     place = await _place(http, web)
     await make_changes(web, "o-1", 3)
     newer = place.partition("-")[0] + "-2"
-    async with feed_of(http, web, "o-1", last_event_id=newer, path=f"/v1/works/feed?last_event_id={place}") as feed:
+    async with feed_of(
+        http, web, "o-1", last_event_id=newer, path=f"/v1/works/feed?last_event_id={place}"
+    ) as feed:
         event = await feed.next()
         assert event is not None and event.data["id"] == 3
 
 
-@pytest.mark.parametrize("given", ["garbage", "0-0", "zzzz-1", "{epoch}-99", "{epoch}--1", "{epoch}-1e3", "'; --"])
-async def test_an_unknown_id_is_answered_with_reset(web: Web, http: aiohttp.ClientSession, given: str) -> None:
+@pytest.mark.parametrize(
+    "given", ["garbage", "0-0", "zzzz-1", "{epoch}-99", "{epoch}--1", "{epoch}-1e3", "'; --"]
+)
+async def test_an_unknown_id_is_answered_with_reset(
+    web: Web, http: aiohttp.ClientSession, given: str
+) -> None:
     await make_changes(web, "o-1", 2)
     epoch = (await _place(http, web)).partition("-")[0]
     async with feed_of(http, web, "o-1", last_event_id=given.format(epoch=epoch)) as feed:
@@ -94,7 +102,9 @@ async def test_another_users_id_is_answered_with_reset(web: Web, http: aiohttp.C
         assert event is not None and event.event == "reset"
 
 
-async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
     place = await _place(http, web)
     epoch = place.partition("-")[0]
     await make_changes(web, "o-1", 5)
@@ -110,7 +120,9 @@ async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(web: Web, htt
         assert event is not None and event.event == "change" and event.data["id"] == 6
 
 
-async def test_a_resumed_stream_reads_more_than_one_page_of_the_log(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_a_resumed_stream_reads_more_than_one_page_of_the_log(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
     place = await _place(http, web)
     await make_changes(web, "o-1", 1000)
     async with feed_of(http, web, "o-1", last_event_id=place) as feed:
@@ -121,7 +133,8 @@ async def test_polling_tells_the_same_changes(web: Web, http: aiohttp.ClientSess
     first = await _changes(http, web)
     assert first["type"] == "init" and first["docs"] == [] and first["next"].endswith("-0")
     await make_changes(web, "o-1", 600)
-    seen, place = [], first["next"]
+    seen: list[int] = []
+    place = first["next"]
     while len(seen) < 600:
         answer = await _changes(http, web, since=place)
         assert "type" not in answer and answer["docChanges"]
@@ -135,10 +148,12 @@ async def test_polling_tells_the_same_changes(web: Web, http: aiohttp.ClientSess
     assert unknown["type"] == "reset" and len(unknown["docs"]) == 100
 
 
-async def test_polling_waits_for_something_to_come_and_no_longer(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_polling_waits_for_something_to_come_and_no_longer(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
     place = (await _changes(http, web))["next"]
     waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
-    await asyncio.sleep(0.05)
+    await until(lambda: web.parts.hub.listens("o-1"), "the poll waits")
     started = time.monotonic()
     await make_changes(web, "o-1", 1)
     assert [entry["id"] for entry in (await waiting)["docChanges"]] == [1]
@@ -148,15 +163,19 @@ async def test_polling_waits_for_something_to_come_and_no_longer(web: Web, http:
 
 @pytest.mark.parametrize("wait", ["26", "-1", "x", "1.5", "", "٣"])
 async def test_a_wait_out_of_bounds_is_422(web: Web, http: aiohttp.ClientSession, wait: str) -> None:
-    async with http.get(web.url + "/v1/works/changes", params={"wait": wait}, headers=bearer("o-1")) as response:
+    async with http.get(
+        web.url + "/v1/works/changes", params={"wait": wait}, headers=bearer("o-1")
+    ) as response:
         assert response.status == 422
         assert (await response.json())["errors"][0]["pointer"] == "/wait"
 
 
-async def test_waiting_polls_end_at_once_when_the_process_stops(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_waiting_polls_end_at_once_when_the_process_stops(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
     place = (await _changes(http, web))["next"]
     waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
-    await asyncio.sleep(0.1)
+    await until(lambda: web.parts.hub.listens("o-1"), "the poll waits")
     started = time.monotonic()
     await web.stop()
     assert time.monotonic() - started < 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
+import sqlite3
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +23,9 @@ from tests.web_server import SECRET, SseReader, Web, bearer, feed_of, running_we
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}) as running:
+    async with running_web(
+        tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
+    ) as running:
         yield running
 
 
@@ -41,8 +45,6 @@ async def make_changes(web: Web, user: str, count: int) -> None:
 
 
 def _insert_many(web: Web, values: list[tuple[str, str, str]]) -> None:
-    import sqlite3
-
     plain = sqlite3.connect(web.settings.database_url.removeprefix("sqlite:///"), 15)
     plain.executemany("INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, ?)", values)
     plain.commit()
@@ -55,7 +57,9 @@ async def test_init_comes_even_when_there_is_nothing(web: Web, http: aiohttp.Cli
         assert event is not None and event.event == "init"
         assert event.data == {"id": 0, "type": "init", "docChanges": [], "docs": []}
         assert event.id is not None and event.id.endswith("-0")
-        assert feed.first_bytes.startswith(b"retry: ") and feed.retry is not None and 500 <= feed.retry <= 10_000
+        assert (
+            feed.first_bytes.startswith(b"retry: ") and feed.retry is not None and 500 <= feed.retry <= 10_000
+        )
         headers = feed.response.headers
         assert headers["Content-Type"] == "text/event-stream"
         assert headers["Cache-Control"] == "no-store, no-transform"
@@ -102,9 +106,11 @@ async def test_a_burst_of_thousands_arrives_whole_and_in_order(web: Web, http: a
         await writing
 
 
-async def test_streams_opened_amid_changes_have_no_gap_and_no_double(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_streams_opened_amid_changes_have_no_gap_and_no_double(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
     """Subscribe, then read, then pass on what is above: at whatever moment a stream opens."""
-    done = asyncio.Event()
+    batches = 0
 
     async def follow() -> None:
         async with feed_of(http, web, "o-1") as feed:
@@ -118,15 +124,15 @@ async def test_streams_opened_amid_changes_have_no_gap_and_no_double(web: Web, h
                 seq += 1
 
     async def write() -> None:
-        for _ in range(40):
+        nonlocal batches
+        for batches in range(40):  # noqa: B007  # the test waits for it
             await make_changes(web, "o-1", 10)
-        done.set()
 
     writing = asyncio.create_task(write())
     followers = []
-    for _ in range(9):
+    for n in range(9):
+        await until(functools.partial(lambda n: batches >= 4 * n, n), "the writer is further on")
         followers.append(asyncio.create_task(follow()))
-        await asyncio.sleep(0.01)
     await asyncio.gather(writing, *followers)
 
 
@@ -208,25 +214,27 @@ async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(
 
 
 async def test_bye_is_said_to_everybody_and_all_is_over_in_two_seconds(tmp_path: Path) -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        async with running_web(tmp_path, limits={"streams_per_user": 0}) as web:
-            responses = await asyncio.gather(
-                *(http.get(web.url + "/v1/works/feed", headers=bearer("o-1")) for _ in range(200))
-            )
-            rude = await asyncio.to_thread(_raw_feed, web, "o-1", receive_buffer=4096)
-            await until(lambda: web.parts.hub.stream_count == 201, "all are open")
-            url, started = web.url, time.monotonic()
-            await web.stop()
-            assert time.monotonic() - started < 2
-            for response in responses:
-                feed = SseReader(response)
-                events = [event async for event in _all(feed)]
-                assert [event.event for event in events] == ["init", "bye"]
-                assert events[-1].data == {}
-            rude.close()
-            with pytest.raises(aiohttp.ClientConnectorError):
-                await http.get(url + "/healthz")
-            await web.start()
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        running_web(tmp_path, limits={"streams_per_user": 0}) as web,
+    ):
+        responses = await asyncio.gather(
+            *(http.get(web.url + "/v1/works/feed", headers=bearer("o-1")) for _ in range(200))
+        )
+        rude = await asyncio.to_thread(_raw_feed, web, "o-1", receive_buffer=4096)
+        await until(lambda: web.parts.hub.stream_count == 201, "all are open")
+        url, started = web.url, time.monotonic()
+        await web.stop()
+        assert time.monotonic() - started < 2
+        for response in responses:
+            feed = SseReader(response)
+            events = [event async for event in _all(feed)]
+            assert [event.event for event in events] == ["init", "bye"]
+            assert events[-1].data == {}
+        rude.close()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await http.get(url + "/healthz")
+        await web.start()
 
 
 async def _all(feed: SseReader) -> AsyncIterator[Any]:
@@ -255,14 +263,22 @@ async def test_a_ticket_opens_a_stream_and_an_old_one_only_reopens_it(
     old = {"ticket": make_feed_ticket(SECRET, "o-1", now=time.time() - 600)}
     async with http.get(web.url + "/v1/works/feed", params=old) as response:
         assert response.status == 401
-    async with http.get(web.url + "/v1/works/feed", params=old, headers={"Last-Event-ID": "guessed-0"}) as response:
+    async with http.get(
+        web.url + "/v1/works/feed", params=old, headers={"Last-Event-ID": "guessed-0"}
+    ) as response:
         assert response.status == 401
-    async with http.get(web.url + "/v1/works/feed", params=old, headers={"Last-Event-ID": str(place)}) as response:
+    async with http.get(
+        web.url + "/v1/works/feed", params=old, headers={"Last-Event-ID": str(place)}
+    ) as response:
         assert response.status == 200
     too_old = {"ticket": make_feed_ticket(SECRET, "o-1", now=time.time() - 3700)}
-    async with http.get(web.url + "/v1/works/feed", params=too_old, headers={"Last-Event-ID": str(place)}) as response:
+    async with http.get(
+        web.url + "/v1/works/feed", params=too_old, headers={"Last-Event-ID": str(place)}
+    ) as response:
         assert response.status == 401
-    async with http.get(web.url + "/v1/credits", params={"ticket": answer["ticket"]}, headers={"Host": "x"}) as response:
+    async with http.get(
+        web.url + "/v1/credits", params={"ticket": answer["ticket"]}, headers={"Host": "x"}
+    ) as response:
         assert response.status == 403, "a ticket opens nothing but the feed"
 
 

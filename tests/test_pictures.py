@@ -127,7 +127,14 @@ def test_too_many_bytes_are_refused_before_anything_is_read() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"hello, I am text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"%!PS-Adobe", b"\x00" * 64],
+    [
+        b"",
+        b"hello, I am text",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7",
+        b"%!PS-Adobe",
+        b"\x00" * 64,
+    ],
 )
 def test_what_is_no_picture_is_told_so(data: bytes) -> None:
     with pytest.raises(NotAPicture):

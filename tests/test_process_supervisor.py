@@ -243,3 +243,13 @@ def test_the_state_file_is_always_whole(house):
         if web["pid"] and web["state"] == "ready":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(web["pid"], signal.SIGKILL)
+
+
+def test_who_starts_after_its_parent_died_ends_at_once():
+    code = "from supervisor.parent_death import die_with_parent; die_with_parent(1); print('alive')"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+
+
+def test_who_knows_no_better_takes_its_present_parent_for_its_parent():
+    code = "from supervisor.parent_death import die_with_parent; die_with_parent(); print('alive')"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"alive\n"

@@ -62,7 +62,9 @@ def test_own_types_take_1_to_16_images() -> None:
         check_params("stylise", {"images": ["a"] * count}, SETTINGS)
 
 
-@pytest.mark.parametrize("image", ["01J8ZQ4", "A_b-9", "x" * 64, "https://example.org/a.jpg?x=1", "https://[::1]/a"])
+@pytest.mark.parametrize(
+    "image", ["01J8ZQ4", "A_b-9", "x" * 64, "https://example.org/a.jpg?x=1", "https://[::1]/a"]
+)
 def test_an_image_is_an_id_or_an_https_url(image: str) -> None:
     checked = check_params("photography", {"images": [image]}, SETTINGS)
     assert checked.image_ids == (() if image.startswith("https") else (image,))
@@ -100,8 +102,8 @@ def test_what_is_neither_is_named_by_its_place(image: Any) -> None:
 def test_photography_knows_its_scenes_and_fitting_keeps_and_ignores_any() -> None:
     for scene in ("studio", "sunset", "night"):
         check_params("photography", {"images": ["a"], "sceneId": scene}, SETTINGS)
-    for scene in ("beach", "", "STUDIO", None, 1):
-        assert list(_errors(_order(sceneId=scene))) == ["/params/sceneId"]
+    for other in ("beach", "", "STUDIO", None, 1):
+        assert list(_errors(_order(sceneId=other))) == ["/params/sceneId"]
     order = check_submission(_order("fitting", sceneId="beach"), SETTINGS, may_jump_the_queue=False)
     assert order.params["sceneId"] == "beach"
 
@@ -148,8 +150,8 @@ def test_a_user_may_only_lower_the_priority() -> None:
         check_submission({**_order(), "priority": priority}, SETTINGS, may_jump_the_queue=False)
     check_submission({**_order(), "priority": 10}, SETTINGS, may_jump_the_queue=True)
     assert list(_errors({**_order(), "priority": 1})) == ["/priority"]
-    for priority in (-11, 11, "0", 0.0, True, None):
-        assert list(_errors({**_order(), "priority": priority}, may_jump=True)) == ["/priority"]
+    for wrong in (-11, 11, "0", 0.0, True, None):
+        assert list(_errors({**_order(), "priority": wrong}, may_jump=True)) == ["/priority"]
 
 
 def test_run_after_is_kept_in_utc_with_milliseconds() -> None:
@@ -160,11 +162,21 @@ def test_run_after_is_kept_in_utc_with_milliseconds() -> None:
     ]:
         order = check_submission({**_order(), "run_after": given_}, SETTINGS, may_jump_the_queue=False)
         assert order.run_after == kept
-    for wrong in ("2027-01-31", "2027-01-31T09:00:00", "2027-02-30T09:00:00Z", "tomorrow", 5, None, "0001-01-01T00:00:00+23:00"):
+    for wrong in (
+        "2027-01-31",
+        "2027-01-31T09:00:00",
+        "2027-02-30T09:00:00Z",
+        "tomorrow",
+        5,
+        None,
+        "0001-01-01T00:00:00+23:00",
+    ):
         assert list(_errors({**_order(), "run_after": wrong})) == ["/run_after"]
 
 
-@pytest.mark.parametrize("body", [None, [], "x", 5, {}, {"type": "photography"}, {"params": {"images": ["a"]}}])
+@pytest.mark.parametrize(
+    "body", [None, [], "x", 5, {}, {"type": "photography"}, {"params": {"images": ["a"]}}]
+)
 def test_a_body_of_another_shape_is_wrong_not_broken(body: Any) -> None:
     assert _errors(body)
 

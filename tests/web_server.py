@@ -46,7 +46,9 @@ class Web:
     async def start(self) -> None:
         self.database = open_database(self.settings.database_url)
         assert isinstance(self.database, SqliteDatabase)
-        self.parts = make_parts(self.settings, self.database, SECRET, lambda own: generate_latest(own.registry))
+        self.parts = make_parts(
+            self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
+        )
         self.parts.ping_seconds = self.ping_seconds
         self.wakeups = Wakeups(self.database)
         listening = listen_on(self.settings.host, self.port)
@@ -63,16 +65,26 @@ class Web:
     def url(self) -> str:
         return self.server.address
 
+    def connections(self) -> int:
+        """How many connections the server has."""
+        server = self.server._runner.server
+        return len(server.connections) if server is not None else 0
+
     def sql(self, statement: str, *params: Any) -> list[tuple[Any, ...]]:
         """What a program does that knows nothing of ours: one committed statement through plain sqlite3."""
-        with contextlib.closing(sqlite3.connect(self.settings.database_url.removeprefix("sqlite:///"), 15)) as plain:
+        with contextlib.closing(
+            sqlite3.connect(self.settings.database_url.removeprefix("sqlite:///"), 15)
+        ) as plain:
             rows = plain.execute(statement, params).fetchall()
             plain.commit()
             return rows
 
     def insert_task(self, user: str, *, type_: str = "photography") -> None:
         self.sql(
-            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, ?)", user, type_, '{"images":["x"]}'
+            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, ?)",
+            user,
+            type_,
+            '{"images":["x"]}',
         )
 
 
@@ -129,7 +141,7 @@ class SseReader:
 
     async def take(self, count: int) -> list[SseEvent]:
         """So many events; fails when the stream ends before."""
-        found = []
+        found: list[SseEvent] = []
         for _ in range(count):
             event = await self.next()
             assert event is not None, f"the stream ended after {len(found)} of {count} events"
@@ -158,7 +170,12 @@ class SseReader:
 
 @contextlib.asynccontextmanager
 async def feed_of(
-    session: aiohttp.ClientSession, web: Web, user: str, *, last_event_id: str | None = None, path: str = "/v1/works/feed"
+    session: aiohttp.ClientSession,
+    web: Web,
+    user: str,
+    *,
+    last_event_id: str | None = None,
+    path: str = "/v1/works/feed",
 ) -> AsyncIterator[SseReader]:
     """A user's open feed."""
     headers = bearer(user) | ({"Last-Event-ID": last_event_id} if last_event_id is not None else {})
@@ -176,7 +193,9 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = DEA
         await asyncio.sleep(0.005)
 
 
-def picture_bytes(format_: str = "JPEG", size: tuple[int, int] = (64, 48), color: Any = (200, 30, 30), **save: Any) -> bytes:
+def picture_bytes(
+    format_: str = "JPEG", size: tuple[int, int] = (64, 48), color: Any = (200, 30, 30), **save: Any
+) -> bytes:
     """A picture as a phone would send it."""
     out = io.BytesIO()
     mode = "RGBA" if isinstance(color, tuple) and len(color) == 4 else "RGB"

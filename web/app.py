@@ -58,11 +58,11 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     )
     app[PARTS] = parts
     for address in ADDRESSES:
-        route = app.router.add_route(
-            address.method, address.path, address.handler, expect_handler=expect_100_continue
-        )
-        assert route.resource is not None
-        parts.metrics.know_route(route.resource.canonical, address.method, address.status)
+        resource = app.router.add_resource(address.path)
+        resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
+        if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
+            resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
+        parts.metrics.know_route(resource.canonical, address.method, address.status)
 
     async def follow_the_log(_: web.Application) -> AsyncIterator[None]:
         tailer = Tailer(parts.database, parts.hub, parts.links.link, parts.metrics)

@@ -38,6 +38,7 @@ log = logging.getLogger("darkroom.web")
 RETRY_MILLISECONDS = (1000, 3000)  # spread, so that not everybody comes back at once after a restart
 SEND_BUFFER_BYTES = 64 * 1024  # what the kernel holds of a client that does not read
 SILENT_PEER_MILLISECONDS = 60_000
+BYE = bye_frame()
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store, no-transform",
@@ -91,8 +92,10 @@ class _Conversation:
             while not self._is_over():
                 await self._pass_on(await self._stream.take())
             self._response.force_close()
-            await self._write(bye_frame())
-            await self._response.write_eof()
+            with self._stream.writing():
+                await self._response.write_eof(
+                    BYE
+                )  # with the stream's end in one write: there may be thousands
         except ConnectionError:
             pass  # the client has gone, which is how streams end
         except Exception:

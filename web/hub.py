@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 MOST_WAITING = 256
 CUT_OFF_GRACE_SECONDS = 2.0  # tells a client that does not read from one that reads slowly
-BYE_SECONDS = 1.0  # how long a stream may take over its last words
+BYE_SECONDS = 0.9  # how long a stream may take over its last words, and as long again if many do
 PING_STEPS = 15  # a fifteenth of the streams is pinged at a time, so that pings don't come in one burst
 
 
@@ -99,10 +99,14 @@ class Stream:
             self._waiter.set_result(None)
 
     def end(self) -> None:
-        """Ask the stream to say goodbye; it is hung up on if it does not manage to."""
+        """Ask the stream to say goodbye."""
         self.is_ending = True
         self.wake()
-        asyncio.get_running_loop().call_later(BYE_SECONDS, self._hang_up)
+
+    def hang_up(self, *, only_if_stuck: bool = False) -> None:
+        """Cut the connection.  only_if_stuck: only where the client does not take what is written to it."""
+        if self._is_writing or not only_if_stuck:
+            self._hang_up()
 
     def _judge(self) -> None:
         if self._is_writing and self._cut_off is None:
@@ -208,8 +212,11 @@ class Hub:
                     changed.set()
             for stream in self._every_stream():
                 stream.end()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), BYE_SECONDS + 1)
+        for only_if_stuck in (True, False):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), BYE_SECONDS)
+            for stream in self._every_stream():
+                stream.hang_up(only_if_stuck=only_if_stuck)
 
     def _every_stream(self) -> list[Stream]:
         return [stream for mine in self._streams.values() for stream in mine]

@@ -135,7 +135,7 @@ async def expect_100_continue(request: web.Request) -> None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         problem = Problem(417, "The only expectation that can be met is 100-continue.")
         answer = problem.to_response(public_path(request))
-        raise web.HTTPExpectationFailed(body=answer.body, content_type=MEDIA_TYPE)
+        raise web.HTTPExpectationFailed(text=answer.text, content_type=MEDIA_TYPE)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 

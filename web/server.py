@@ -91,7 +91,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     """A bound socket; port 0 picks a free one.  Raises SettingFault when the address can't be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
         try:

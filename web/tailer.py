@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
 from typing import Protocol
 
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database
 from supervisor.store import changes
-from supervisor.wakeup import LOOK_AGAIN_SECONDS
+from supervisor.wakeup import LOOK_AGAIN_SECONDS, SAFETY_SECONDS
 from web.feed_event import Link, change_frame
 from web.hub import Event, Hub
 
@@ -30,9 +30,9 @@ DEAF_SECONDS = 5.0  # many times what passes between two wake-ups of an idle dat
 
 
 class Wakeups(Protocol):
-    """Yields when the database may have changed, soon after the commit; False when only time has passed."""
+    """Yields when the database may have changed, soon after the commit, and every SAFETY_SECONDS anyway."""
 
-    def listen(self) -> AsyncGenerator[object, None]: ...
+    def listen(self) -> AsyncIterator[object]: ...
 
 
 class Tailer:
@@ -75,12 +75,16 @@ class Tailer:
 
     async def _follow(self, wakeups: Wakeups) -> None:
         """Raises TimeoutError when no wake-up comes, though one is due even where nothing happens."""
-        async with contextlib.aclosing(wakeups.listen()) as heard:
+        clock = asyncio.get_running_loop().time
+        last = clock()
+        async with _closing(wakeups.listen()) as heard:
             while True:
                 async with asyncio.timeout(DEAF_SECONDS):
-                    wake = await anext(heard)
+                    await anext(heard)
                 self._metrics.listener_up.set(1)
-                if not await self.run_once() and wake is not False:
+                # A wake-up after so long is the one that always comes; an earlier one means a commit.
+                is_commit, last = clock() - last < SAFETY_SECONDS, clock()
+                if not await self.run_once() and is_commit:
                     await self._look_again()
 
     async def _look_again(self) -> None:
@@ -104,6 +108,16 @@ class Tailer:
                 offered = 0
                 await asyncio.sleep(0)
         return len(page) == CHANGES_A_READ
+
+
+@contextlib.asynccontextmanager
+async def _closing(heard: AsyncIterator[object]) -> AsyncIterator[AsyncIterator[object]]:
+    """Close an async generator when the block ends, so that its thread ends with it."""
+    try:
+        yield heard
+    finally:
+        if isinstance(heard, AsyncGenerator):
+            await heard.aclose()
 
 
 def _encoder(change: changes.Change, link: Link) -> Callable[[], Event]:

@@ -25,7 +25,8 @@ def open_provider(name: str, worker: Worker) -> Provider:
             provider: Provider = getattr(importlib.import_module(module), class_name)(name, setting)
         except (ImportError, AttributeError, ValueError) as error:
             raise SettingFault(
-                f"PROVIDERS__{name}__OPTIONS must name a class as module:Class; {module}:{class_name} is none ({error})."
+                f"PROVIDERS__{name}__OPTIONS must name a class as module:Class, and {module}:{class_name} is none: "
+                f"{error}."
             ) from error
         return provider
     raise SettingFault(f"PROVIDERS__{name}__KIND is {setting.kind}, which this version does not speak.")

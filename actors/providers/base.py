@@ -45,9 +45,12 @@ class MadeImage:
 
 @dataclass(frozen=True)
 class Done:
-    """The work is over.  images: as many of the ordered ones as were made."""
+    """The work is over.  images: as many of the ordered ones as were made; the others are refunded.
+
+    without_pictures: the type makes none, so that none are missing."""
 
     images: tuple[MadeImage, ...]
+    without_pictures: bool = False
 
 
 @dataclass(frozen=True)

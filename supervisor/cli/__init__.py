@@ -67,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except click.exceptions.Abort:
         _end("stopped", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(WRONG_USAGE)
     except click.UsageError as error:
         hint = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
         _end(error.format_message() + hint, WRONG_USAGE)

@@ -35,6 +35,9 @@ def submit(
     user: str,
 ) -> None:
     """Order pictures, follow the work and save them."""
+    for image in images:
+        if not image.startswith("https://") and not Path(image).is_file():
+            raise click.UsageError(f"{image} is no file and no https:// address.")
     given = {"sceneId": scene, "prompt": prompt, "count": count}
     params = {name: value for name, value in given.items() if value is not None}
     run_async(_submit(settings_of_command(), task_type, images, params, out, user))
@@ -67,7 +70,7 @@ async def _submit(
 
     async with Api(service_address(settings), bearer_token(settings, user)) as api:
         references = [
-            image if image.startswith("https://") else await _upload(api, Path(image)) for image in images
+            image if image.startswith("https://") else await api.upload(Path(image)) for image in images
         ]
         accepted = await api.submit(task_type, {**params, "images": references})
         doc = await follow(api, accepted["work_id"], f"{task_type} {accepted['task_id']}")
@@ -77,12 +80,6 @@ async def _submit(
         for number, image in enumerate(doc["images"], start=1):
             path = await api.download(image["url"], out / f"{task_type}-{accepted['task_id']}-{number}")
             click.echo(f"{path}  {image['width']}×{image['height']}")
-
-
-async def _upload(api: Any, picture: Path) -> str:
-    if not picture.is_file():
-        raise click.UsageError(f"{picture} is no file and no https:// address.")
-    return str(await api.upload(picture))
 
 
 async def _watch(settings: Settings, user: str) -> None:

@@ -21,7 +21,11 @@ def up() -> None:
     """Run everything on this host; Ctrl-C drains, twice stops at once."""
     from supervisor.up import run_up
 
-    sys.exit(run_up(settings_of_command()))
+    status = run_up(settings_of_command())
+    sys.stdout.flush()
+    os._exit(
+        status
+    )  # all that mattered is committed and gone; a helper that hangs in the database may not hold us
 
 
 @click.command()

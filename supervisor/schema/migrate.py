@@ -51,7 +51,9 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def _upgrade(path: Path, settings: Settings) -> list[str]:
-    database = peewee.SqliteDatabase(path, pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=15)
+    database = peewee.SqliteDatabase(
+        str(path), pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=15
+    )
     try:
         database.connect()
         _refuse_newer(_applied(database), path)
@@ -75,7 +77,8 @@ def _refuse_newer(applied: list[str], path: Path) -> None:
     newer = sorted(set(applied) - set(known_versions()))
     if newer:
         raise SettingFault(
-            f"The database {path} was upgraded by a newer Darkroom ({newer[-1]}); run that version, or restore a backup."
+            f"The database {path} was upgraded by a newer Darkroom ({newer[-1]}); run that version, or restore a "
+            "backup."
         )
 
 

@@ -202,7 +202,7 @@ def triggers() -> dict[str, str]:
             WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit';
     END""",
         # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
-        "task_queue_rang": f"""AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
+        "task_queue_rang": """AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
         WHEN (NEW.status <> OLD.status AND NEW.status <> 'processing')
           OR NEW.run_after IS NOT OLD.run_after OR NEW.next_poll_at IS NOT OLD.next_poll_at
           OR (OLD.status = 'ai_processing' AND OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL) BEGIN

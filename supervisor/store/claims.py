@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.rescue import Budget
-from supervisor.store import tallies
+from supervisor.store import images, tallies
 from supervisor.store.rows import decoded, encoded
 
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
@@ -23,7 +23,7 @@ _OVER = "deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL"
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A task in a worker's hands.  seed: the same for every attempt of a charge, so that a picture can be made again."""
+    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}."""
 
     task_id: str
     lease: int
@@ -32,6 +32,7 @@ class Claim:
     type: str
     user: str
     params: dict[str, Any]
+    image_keys: dict[str, str]
     count: int
     budget: Budget
     wait_seconds: float
@@ -59,7 +60,8 @@ def claim(
         return None
     if row["attempt"] == 1:
         tallies.observe(tx, "darkroom_task_wait_seconds", row["waited"], type=row["type"])
-    return _claimed(row)
+    params = decoded(row["params"])
+    return _claimed(row, params, images.keys(tx, row["user_openid"], params["images"]))
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
@@ -71,16 +73,14 @@ def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, sta
     return touched == 1
 
 
-def complete(
-    tx: Transaction, task_id: str, lease: int, images: list[dict[str, Any]], missing: int = 0
-) -> None:
-    """Record success.  images: [{key, width, height}] that are durable already.
+def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
+    """Record success.  made: [{key, width, height}] that are durable already.
 
     missing: pictures that were paid for and could not be made; they are refunded.  Raises LeaseLost.
     """
     row = _end(
         tx, task_id, lease, f"status = 'completed', stage = 'done', progress = 100, images = ?, missing = ?, {_OVER}",
-        encoded(images), missing,
+        encoded(made), missing,
     )  # fmt: skip
     _tally_end(tx, row, "completed")
 
@@ -157,7 +157,7 @@ def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:
     tallies.observe(tx, "darkroom_task_run_seconds", row["ran"] or 0.0, type=row["type"], outcome=outcome)
 
 
-def _claimed(row: Row) -> Claim:
+def _claimed(row: Row, params: dict[str, Any], image_keys: dict[str, str]) -> Claim:
     return Claim(
         task_id=row["id"],
         lease=row["lease"],
@@ -165,7 +165,8 @@ def _claimed(row: Row) -> Claim:
         charge=row["charge"],
         type=row["type"],
         user=row["user_openid"],
-        params=decoded(row["params"]),
+        params=params,
+        image_keys=image_keys,
         count=row["picture_count"],
         budget=Budget(row["failures"], row["deaths"], row["max_attempts"]),
         wait_seconds=row["waited"],

@@ -71,7 +71,8 @@ def overdue_hints(tx: Transaction) -> list[Hint]:
     """Hints that nobody has claimed for RESEND_SECONDS; they go out again under the same number."""
     rows = tx.all(
         f"""UPDATE task_queue SET dispatched_at = {tx.now}
-            WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL AND dispatched_at <= {tx.in_seconds}
+            WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL
+              AND dispatched_at <= {tx.in_seconds}
             RETURNING id, dispatch, type""",
         -RESEND_SECONDS,
     )
@@ -95,7 +96,8 @@ def unmark(tx: Transaction, hints: list[Hint]) -> None:
     for hint in hints:
         tx.execute(
             """UPDATE task_queue SET dispatched_at = NULL
-                WHERE id = ? AND dispatch = ? AND status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL""",
+                WHERE id = ? AND dispatch = ? AND status IN ('pending','ai_processing')
+                  AND dispatched_at IS NOT NULL""",
             hint.task_id, hint.dispatch,
         )  # fmt: skip
 
@@ -141,7 +143,8 @@ def _room_of_user(tx: Transaction, settings: Settings, user: str) -> int:
         return _UNLIMITED
     running = tx.value(
         """SELECT count(*) FROM task_queue WHERE user_openid = ?
-            AND status IN ('pending','processing','ai_processing') AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
+            AND status IN ('pending','processing','ai_processing')
+            AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
         user,
     )
     return int(limit - running)
@@ -153,7 +156,8 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
         return _UNLIMITED
     running = tx.value(
         """SELECT count(*) FROM task_queue WHERE type = ?
-            AND status IN ('pending','processing','ai_processing') AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
+            AND status IN ('pending','processing','ai_processing')
+            AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
         type_,
     )
     return int(limit - running)
@@ -163,7 +167,7 @@ def _mark(tx: Transaction, waiting: Waiting) -> Hint:
     """Mark one task dispatched and move its priority's clock to the turn it took."""
     tx.execute(
         """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
-            ON CONFLICT (priority) DO UPDATE SET turn = max(turn, excluded.turn) WHERE excluded.turn > fair_clock.turn""",
+            ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
         -waiting.place.negated_priority, waiting.place.turn,
     )  # fmt: skip
     dispatch = tx.value(

@@ -31,3 +31,10 @@ def add(tx: Transaction, image: NewImage) -> None:
 def get(tx: Transaction, image_id: str, user: str) -> Row | None:
     """The user's own upload, or None."""
     return tx.one("SELECT * FROM image WHERE id = ? AND user_openid = ?", image_id, user)
+
+
+def keys(tx: Transaction, user: str, image_ids: list[str]) -> dict[str, str]:
+    """{id: key} of those that are the user's own uploads."""
+    marks = ",".join("?" * len(image_ids))
+    rows = tx.all(f"SELECT id, key FROM image WHERE user_openid = ? AND id IN ({marks})", user, *image_ids)
+    return {row["id"]: row["key"] for row in rows}

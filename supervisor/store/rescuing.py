@@ -34,7 +34,8 @@ def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
     return f"""
         SELECT id, 'expired' AS reason FROM task_queue
-            WHERE status IN ('pending','processing','ai_processing') AND expires_at IS NOT NULL AND expires_at <= {tx.now}
+            WHERE status IN ('pending','processing','ai_processing')
+              AND expires_at IS NOT NULL AND expires_at <= {tx.now}
         UNION ALL
         SELECT id, 'dead_worker' FROM task_queue
             WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL

@@ -8,8 +8,8 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database import Row, Transaction
 from supervisor.faults import AlreadyFinished, NotRetryable, QueueFull, TaskNotFound, TooManyOpenTasks
-from supervisor.lifecycle import FINAL, RETRYABLE
 from supervisor.ids import new_ulid
+from supervisor.lifecycle import FINAL, RETRYABLE
 from supervisor.store import admission, credits, places, tallies
 from supervisor.store.rows import Page, decoded, encoded, task_view
 

@@ -209,7 +209,7 @@ STREETS: tuple[tuple[Colour, Colour, Sequence[Colour]], ...] = (  # (sky, street
 
 def _night(width: int, height: int, chance: Chance, n: int) -> Backdrop:
     """City lamps far out of focus over a wet street, before dark house fronts."""
-    u, v = grid(width, height)
+    _, v = grid(width, height)
     sky, street, lamps = STREETS[n % len(STREETS)]
     kerb = float(chance.uniform(0.68, 0.78))
     down = np.broadcast_to(v, (height, width))

@@ -58,8 +58,8 @@ def card(person: Image.Image, garment: Image.Image | None, order: Order, n: int)
     width, height = int(size * (0.78 if garment is None else 0.42)), int(size * 0.84)
     gap = (size - len(photos) * width) // (len(photos) + 1)
     for place, photo in enumerate(photos):
-        _hang(mount, _graded(ImageOps.fit(photo, (width, height), Image.Resampling.LANCZOS, centering=(0.5, 0.25)), above, below),
-              gap + place * (width + gap), int(size * 0.05))  # fmt: skip
+        fitted = ImageOps.fit(photo, (width, height), Image.Resampling.LANCZOS, centering=(0.5, 0.25))
+        _hang(mount, _graded(fitted, above, below), gap + place * (width + gap), int(size * 0.05))
     text = ImageDraw.Draw(mount)
     text.text(
         (size / 2, size * 0.945),

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from actors.providers.studio.faults import ImageUnusable
 from actors.providers.studio.originals import on_white
+from actors.providers.studio.regions import without_holes
 
 DIFFERENCES = (
     22,
@@ -23,7 +24,7 @@ LONG_SLEEVE = 0.62  # a sleeve that ends lower than this share of the garment's 
 
 @dataclass(frozen=True)
 class Garment:
-    """picture: RGBA.  points: what hangs where, name → (x, y) in its pixels; "left" and "right" as seen in the picture."""
+    """picture: RGBA.  points: what hangs where, name → (x, y) in its pixels, "left" and "right" as seen."""
 
     picture: Image.Image
     points: dict[str, tuple[float, float]]
@@ -31,7 +32,6 @@ class Garment:
 
     def picture_of(self, piece: str) -> Image.Image:
         """One piece as if cut out at the side seams.  piece: "body", or "left", "right" for a sleeve."""
-        width, height = self.picture.size
         if "left cuff" not in self.points:
             return self.picture
         keep = Image.new("L", self.picture.size, 0)
@@ -45,14 +45,14 @@ class Garment:
         """The rectangles that hold a piece; pieces overlap a little where they are sewn together."""
         width, height = self.picture.size
         left, right = self.points["left hem"][0], self.points["right hem"][0]
-        overlap = (right - left) * 0.02
+        overlap = (right - left) * 0.008
         if piece == "body":
             return [(left - overlap, 0, right + overlap, height)]
         armpit, end = self.points[f"{piece} armpit"][1], self.points[f"{piece} underarm"][1] + 2
         # below the armpit a sleeve is not sewn on, and what lies close to the seam is the body's own flare
         if piece == "left":
-            return [(0, 0, left + overlap, armpit), (0, armpit, left - 2 * overlap, end)]
-        return [(right - overlap, 0, width, armpit), (right + 2 * overlap, armpit, width, end)]
+            return [(0, 0, left + overlap, armpit), (0, armpit, left - overlap, end)]
+        return [(right - overlap, 0, width, armpit), (right + overlap, armpit, width, end)]
 
 
 def find_garment(picture: Image.Image) -> Garment:
@@ -60,7 +60,8 @@ def find_garment(picture: Image.Image) -> Garment:
     mask = _see_through(picture) if picture.mode == "RGBA" else _standing_out(picture)
     if mask is None:
         raise ImageUnusable(
-            "No garment was found in the second picture; show one garment, spread out, on a plain background that differs from it."
+            "No garment was found in the second picture; "
+            "show one garment, spread out, on a plain background that differs from it."
         )
     edge = ImageChops.multiply(mask, mask.filter(ImageFilter.GaussianBlur(max(mask.size) / 700)))
     cut = on_white(picture).copy()
@@ -88,23 +89,13 @@ def _standing_out(picture: Image.Image) -> Image.Image | None:
         return None  # no plain background
     difference = np.abs(pixels - background).max(-1)
     for least in DIFFERENCES:
-        mask = _without_holes(
-            Image.fromarray(((difference > least) * 255).astype(np.uint8)).filter(ImageFilter.MedianFilter(5))
+        clear = Image.fromarray(((difference > least) * 255).astype(np.uint8)).filter(
+            ImageFilter.MedianFilter(5)
         )
-        share = float((np.asarray(mask) > 127).mean())
-        if SMALLEST_SHARE < share < LARGEST_SHARE:
-            return mask
+        mask = without_holes(np.asarray(clear) > 127)
+        if SMALLEST_SHARE < float(mask.mean()) < LARGEST_SHARE:
+            return Image.fromarray((mask * 255).astype(np.uint8))
     return None
-
-
-def _without_holes(mask: Image.Image) -> Image.Image:
-    """The mask with everything filled that the picture's border can't reach."""
-    framed = Image.new("L", (mask.width + 2, mask.height + 2), 0)
-    framed.paste(mask, (1, 1))
-    ImageDraw.floodfill(framed, (0, 0), 128)
-    return framed.crop((1, 1, mask.width + 1, mask.height + 1)).point(
-        [0 if value == 128 else 255 for value in range(256)]
-    )
 
 
 def _hanging_points(solid: NDArray[np.bool_]) -> tuple[dict[str, tuple[float, float]], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -29,7 +29,7 @@ class Net:
         return [self._interpreter.get_tensor(index) for index in self._outputs]
 
 
-@lru_cache(maxsize=None)
+@cache
 def net(name: str) -> Net:
     """The model `name` of the package folder `models`."""
     return Net(files("actors.providers.studio").joinpath("models", f"{name}.tflite").read_bytes())

@@ -27,7 +27,7 @@ def read_picture(path: Path, *, size: int, which: str) -> Image.Image:
             picture = _plain(ImageOps.exif_transpose(file))
     except ImageUnusable:
         raise
-    except Exception as error:  # noqa: BLE001  decoders raise nearly anything: OSError, SyntaxError, struct.error …
+    except Exception as error:  # decoders raise nearly anything: OSError, SyntaxError, struct.error …
         message = f"The {which} picture can't be read; send a whole JPEG, PNG or WebP file."
         raise ImageUnusable(message) from error
     scale = size / max(picture.size)

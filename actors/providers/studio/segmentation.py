@@ -8,18 +8,16 @@ certain: specks far from the person go, unsure islands inside the outline are fi
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from actors.providers.studio.faults import NoPersonFound
 from actors.providers.studio.nets import net
 from actors.providers.studio.planes import Plane, resized, smoothstep, to_array
+from actors.providers.studio.regions import large_parts, reached
 
 SIDE = 256
 SMALLEST_SHARE, LARGEST_SHARE = 0.02, 0.97
-MOST_PARTS = 64  # a mask in more pieces than that is noise
 Box = tuple[int, int, int, int]
-Mask = NDArray[np.bool_]
 
 
 def person_mask(picture: Image.Image) -> Plane:
@@ -82,42 +80,13 @@ def _settled(mask: Plane) -> Plane:
     height, width = mask.shape
     small = resized(mask, SIDE // 2, SIDE // 2)
     person = small > 0.5
-    apart = person & ~_large_parts(person)
+    apart = person & ~large_parts(person)
     around = np.zeros_like(person)
     around[0, :] = around[:, 0] = around[:, -1] = (
         True  # not the bottom: a body usually runs out of the picture there
     )
-    inside = ~_reached(around & ~person, ~person)
+    inside = ~reached(around & ~person, ~person)
     fill = resized(inside.astype(np.float32), width, height) * smoothstep(0.08, 0.4, mask)
     drop = resized(apart.astype(np.float32), width, height)
     settled: Plane = smoothstep(0.3, 0.85, np.maximum(mask, fill)) * (1 - drop)
     return settled
-
-
-def _large_parts(person: Mask) -> Mask:
-    """The parts of a mask, without those under a tenth of the largest."""
-    left = person.copy()
-    parts: list[Mask] = []
-    while left.any() and len(parts) < MOST_PARTS:
-        seed = np.zeros_like(left)
-        seed.flat[np.argmax(left)] = True
-        parts.append(_reached(seed, left))
-        left &= ~parts[-1]
-    largest = max((part.sum() for part in parts), default=0)
-    kept = [part for part in parts if part.sum() * 10 >= largest]
-    return np.logical_or.reduce(kept) if kept else person
-
-
-def _reached(seed: Mask, within: Mask) -> Mask:
-    """All of `within` that a walk by sides from `seed` can reach."""
-    reached = seed & within
-    while True:
-        grown = reached.copy()
-        grown[1:] |= reached[:-1]
-        grown[:-1] |= reached[1:]
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        grown &= within
-        if (grown == reached).all():
-            return reached
-        reached = grown

@@ -70,7 +70,8 @@ STATEMENTS = (
     # The pick reads the heads of this index, one open type at a time.
     """CREATE INDEX task_queue_pick ON task_queue (type, priority DESC, turn, created_at, id)
         WHERE status = 'pending' AND ready = 1 AND dispatched_at IS NULL""",
-    "CREATE INDEX task_queue_unadmitted ON task_queue (user_openid, id) WHERE status = 'pending' AND admitted_charge <> charge",
+    """CREATE INDEX task_queue_unadmitted ON task_queue (user_openid, id)
+        WHERE status = 'pending' AND admitted_charge <> charge""",
     """CREATE INDEX task_queue_unripe ON task_queue (run_after)
         WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge""",
     """CREATE INDEX task_queue_dispatched ON task_queue (dispatched_at)
@@ -123,7 +124,8 @@ STATEMENTS = (
         CONSTRAINT a_task_is_debited_and_refunded_once_a_charge UNIQUE (task_id, charge, kind)
     )""",
     "CREATE UNIQUE INDEX credit_entry_signup ON credit_entry (user_openid) WHERE reference = 'signup'",
-    "CREATE UNIQUE INDEX credit_entry_reference ON credit_entry (reference) WHERE reference IS NOT NULL AND reference <> 'signup'",
+    """CREATE UNIQUE INDEX credit_entry_reference ON credit_entry (reference)
+        WHERE reference IS NOT NULL AND reference <> 'signup'""",
     "CREATE INDEX credit_entry_user ON credit_entry (user_openid, id)",
     f"""
     CREATE TABLE work_change (

@@ -1,0 +1,32 @@
+"""`make bench`: run the benches and print what they saw."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.running_system import LIFTED
+
+BENCHES = ("start_latency", "feed_latency")
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(BENCHES))
+def main(names: tuple[str, ...]) -> None:
+    """Run the named benches, or all of them."""
+    console = Console()
+    console.print("Settings lifted for benches: " + ", ".join(f"{k}={v}" for k, v in LIFTED.items()))
+    for name in names or BENCHES:
+        module = importlib.import_module(f"bench.{name}")
+        table = Table(title=name, title_justify="left")
+        table.add_column("what")
+        table.add_column("figures")
+        for what, figures in module.run().items():
+            table.add_row(what, str(figures))
+        console.print(table)
+
+
+main()

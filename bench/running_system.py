@@ -1,0 +1,104 @@
+"""A whole Darkroom for a bench: `darkroom up` in a folder of its own, limits and credits lifted by settings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+SAMPLE = REPOSITORY / "examples" / "samples" / "portrait.png"
+START_SECONDS = 60
+STOP_SECONDS = 40
+
+# Said in every report: what a bench changes of the defaults.
+LIFTED = {
+    "DARKROOM_CREDITS__ENABLED": "false",
+    "DARKROOM_LIMITS__OPEN_TASKS_PER_USER": "0",
+    "DARKROOM_LIMITS__RUNNING_TASKS_PER_USER": "0",
+    "DARKROOM_LIMITS__STREAMS_PER_USER": "0",
+    "DARKROOM_LOG_LEVEL": "warning",
+}
+
+
+@dataclass(frozen=True)
+class RunningSystem:
+    """url: where its web listens.  environ: what its commands need to reach it."""
+
+    url: str
+    data_dir: Path
+    environ: dict[str, str]
+    pid: int
+
+    def upload_sample(self) -> str:
+        """The id of the sample portrait, uploaded as the demo user."""
+        request = urllib.request.Request(
+            f"{self.url}/v1/images", SAMPLE.read_bytes(), {"Content-Type": "image/png"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return str(json.load(response)["id"])
+
+
+@contextlib.contextmanager
+def running_system(**settings: str) -> Iterator[RunningSystem]:
+    """`darkroom up` until the block ends.  settings: names without DARKROOM_."""
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as folder:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
+        environ |= LIFTED | {f"DARKROOM_{name}": value for name, value in settings.items()}
+        environ |= {
+            "DARKROOM_DATA_DIR": folder,
+            "DARKROOM_PORT": "0",
+            "DARKROOM_CONFIG": "",
+            "PYTHONPATH": str(REPOSITORY),  # for bench.probe
+        }
+        darkroom = Path(sys.executable).with_name("darkroom")
+        process = subprocess.Popen(
+            [darkroom, "up"], env=environ, stdout=subprocess.PIPE, text=True, cwd=folder
+        )
+        try:
+            url = _ready_url(process)
+            yield RunningSystem(url, Path(folder), environ, process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def probe_settings(folder_placeholder: str = "") -> dict[str, str]:
+    """Settings of a task type `probe` whose provider says when it is reached."""
+    return {
+        "TASKS__probe__PROVIDER": "probe",
+        "PROVIDERS__probe__KIND": "python",
+        "PROVIDERS__probe__OPTIONS__class": "bench.probe:ProbeProvider",
+        "PROVIDERS__probe__OPTIONS__socket": folder_placeholder,
+    }
+
+
+def _ready_url(process: subprocess.Popen[str]) -> str:
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    stream = process.stdout
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := lines.get(timeout=START_SECONDS):
+        if line.startswith("ready "):
+            return line.split()[1]
+    raise RuntimeError("`darkroom up` ended before it was ready.")

@@ -1,0 +1,35 @@
+"""A producer process: `python -m tests.producer sql|http …` makes tasks as fast as it can."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import urllib.request
+
+
+def by_sql(database: str, user: str, image: str, tasks: int) -> None:
+    """One plain connection, one commit a row, no pragma but the busy time-out every program sets."""
+    connection = sqlite3.connect(database, timeout=15)
+    for _ in range(tasks):
+        connection.execute(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)",
+            (user, json.dumps({"images": [image]})),
+        )
+        connection.commit()
+
+
+def by_http(url: str, token: str, image: str, tasks: int) -> None:
+    """One request a task."""
+    body = json.dumps({"type": "instant", "params": {"images": [image]}}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    for _ in range(tasks):
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/v1/tasks", body, headers), timeout=60
+        ) as answer:
+            assert answer.status == 202
+
+
+if __name__ == "__main__":
+    door, where, who, image_id, count = sys.argv[1:]
+    {"sql": by_sql, "http": by_http}[door](where, who, image_id, int(count))

@@ -1,0 +1,118 @@
+"""The command line: exit statuses, one sentence on stderr, and what stdout holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.settings import load_settings
+from supervisor.cli.api import Event, _fields, bearer_token, service_address
+from supervisor.secret import read_or_make_secret
+from supervisor.tokens import read_user_token
+
+ROOT = Path(__file__).parent.parent
+
+
+def darkroom(folder: Path, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from supervisor.cli import main; main()", *argv],
+        env={"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(folder), "PATH": "/usr/bin:/bin", **environ},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        (["up", "--nope"], 2, "No such option"),
+        (["nope"], 2, "No such command"),
+        (["submit", "photography"], 2, "Missing argument"),
+        (["submit", "photography", "nowhere.png"], 2, "nowhere.png is no file"),
+        (["token"], 2, "Missing argument"),
+        (["token", "bob", "--ttl", "0"], 2, "--ttl is 0"),
+        (["credits", "grant", "bob", "0"], 2, "range"),
+        (["watch"], 1, "start it with `darkroom up`"),
+        (["show", "nothing"], 2, "run `darkroom migrate` first"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_on_stderr(tmp_path, argv, status, said):
+    done = darkroom(tmp_path, *argv)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "web", "dispatcher", "worker", "scheduler", "migrate", "doctor"])
+def test_wrong_settings_end_every_command_the_same_way(tmp_path, command):
+    done = darkroom(tmp_path, command, DARKROOM_HSOT="127.0.0.1")
+    assert done.returncode == 2
+    assert "did you mean DARKROOM_HOST?" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_token_is_printed_alone_and_says_who_and_what(tmp_path):
+    done = darkroom(tmp_path, "token", "bob", "--role", "service", "--ttl", "60")
+    assert done.returncode == 0 and done.stderr == ""
+    identity = read_user_token((tmp_path / "secret").read_text().strip(), done.stdout.strip())
+    assert (identity.user, identity.role) == ("bob", "service")
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_migrate_grant_and_list_work_without_anything_running(tmp_path):
+    assert darkroom(tmp_path, "migrate").returncode == 0
+    assert darkroom(tmp_path, "migrate").stdout == "the database is up to date\n"
+    assert (
+        darkroom(tmp_path, "credits", "grant", "bob", "5", "--reference", "r1").stdout
+        == "bob has 105 credits\n"
+    )
+    again = darkroom(tmp_path, "credits", "grant", "bob", "5", "--reference", "r1")
+    assert again.returncode == 1 and "granted before" in again.stderr
+    assert darkroom(tmp_path, "tasks").returncode == 0
+    assert darkroom(tmp_path, "sweep").stdout == "0 tasks rescued\n"
+    assert "There is no task" in darkroom(tmp_path, "cancel", "nothing").stderr
+
+
+def test_the_doctor_says_what_to_do(tmp_path):
+    done = darkroom(tmp_path, "doctor")
+    assert done.returncode == 1
+    assert "run `darkroom migrate`" in done.stdout and "start `darkroom up`" in done.stdout
+
+
+def test_the_secret_is_made_once_even_by_many_at_once(tmp_path):
+    settings = load_settings({"DARKROOM_DATA_DIR": str(tmp_path)})
+    code = (
+        "import config; from supervisor.secret import *; print(read_or_make_secret(config.load_settings()))"
+    )
+    environ = {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(tmp_path)}
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    made = {maker.communicate()[0].strip() for maker in makers}
+    assert made == {read_or_make_secret(settings)}
+    assert len(made.pop()) == 64
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_the_address_and_token_are_found_on_the_same_host(tmp_path):
+    settings = load_settings({"DARKROOM_DATA_DIR": str(tmp_path)})
+    assert bearer_token(settings, "demo") == ""
+    (tmp_path / "url").write_text("http://127.0.0.1:1234\n")
+    secret = read_or_make_secret(settings)
+    assert service_address(settings) == "http://127.0.0.1:1234"
+    assert read_user_token(secret, bearer_token(settings, "demo")).role == "operator"
+    away = load_settings({"DARKROOM_DATA_DIR": str(tmp_path), "DARKROOM_URL": "https://darkroom.example/"})
+    assert service_address(away) == "https://darkroom.example"
+    assert bearer_token(away, "demo") == ""
+
+
+def test_event_stream_frames_are_read():
+    assert _fields(":\n: beat") == {}
+    assert _fields("id: a-1\nevent: change\ndata: {}") == {"id": "a-1", "event": "change", "data": "{}"}
+    gone = {"dataType": "remove", "doc": {"_id": "w"}}
+    assert Event("change", {"docChanges": [gone]}).docs == []

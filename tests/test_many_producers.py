@@ -1,0 +1,102 @@
+"""Eight producers at once, by both doors, on a whole running system."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from bench.running_system import REPOSITORY, SAMPLE, RunningSystem, running_system
+from supervisor.tokens import make_user_token
+
+PRODUCERS, TASKS_EACH = 8, 50
+INSTANT = {
+    "TASKS__instant__PROVIDER": "instant",
+    "PROVIDERS__instant__KIND": "python",
+    "PROVIDERS__instant__OPTIONS__class": "tests.instant_provider:InstantProvider",
+    "CREDITS__ENABLED": "true",
+    "CREDITS__SIGNUP_GRANT": "1000",
+}
+
+
+class Recorder:
+    """Writes down every event of one user's feed."""
+
+    def __init__(self, system: RunningSystem, token: str) -> None:
+        request = urllib.request.Request(
+            f"{system.url}/v1/works/feed", headers={"Authorization": f"Bearer {token}"}
+        )
+        self._response = urllib.request.urlopen(request, timeout=120)
+        self.events: list[dict] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._response:
+            if line.startswith(b"data: "):
+                self.events.append(json.loads(line[6:]))
+
+    def completed(self) -> int:
+        return sum(
+            change["doc"]["status"] == "completed" for event in self.events for change in event["docChanges"]
+        )
+
+
+def upload(system: RunningSystem, token: str) -> str:
+    request = urllib.request.Request(
+        f"{system.url}/v1/images",
+        SAMPLE.read_bytes(),
+        {"Content-Type": "image/png", "Authorization": f"Bearer {token}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["id"]
+
+
+def test_each_of_400_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap():
+    with running_system(**INSTANT) as system:
+        secret = (system.data_dir / "secret").read_text().strip()
+        users = [f"user-{n}" for n in range(PRODUCERS)]
+        tokens = {user: make_user_token(secret, user, ttl_seconds=600) for user in users}
+        recorders = {user: Recorder(system, tokens[user]) for user in users}
+        database = str(system.data_dir / "darkroom.db")
+        producers = []
+        for n, user in enumerate(users):
+            door = ("sql", database, user) if n % 2 else ("http", system.url, tokens[user])
+            argv = [
+                sys.executable,
+                "-m",
+                "tests.producer",
+                *door,
+                upload(system, tokens[user]),
+                str(TASKS_EACH),
+            ]
+            producers.append(subprocess.Popen(argv, cwd=REPOSITORY))
+        assert [producer.wait(120) for producer in producers] == [0] * PRODUCERS
+
+        deadline = time.monotonic() + 120
+        while any(recorder.completed() < TASKS_EACH for recorder in recorders.values()):
+            assert time.monotonic() < deadline, {user: each.completed() for user, each in recorders.items()}
+            time.sleep(0.05)
+
+        reader = sqlite3.connect(Path(database))
+        everything = PRODUCERS * TASKS_EACH
+        assert reader.execute(
+            "SELECT count(*), min(status), max(status), min(attempt), max(attempt), max(lease) FROM task_queue"
+        ).fetchone() == (everything, "completed", "completed", 1, 1, 1)
+        assert dict(
+            reader.execute("SELECT kind, count(*) FROM credit_entry WHERE task_id IS NOT NULL GROUP BY kind")
+        ) == {"debit": everything}
+        assert reader.execute(
+            """SELECT count(*) FROM account WHERE balance <>
+                (SELECT sum(amount) FROM credit_entry WHERE credit_entry.user_openid = account.user_openid)"""
+        ).fetchone() == (0,)
+        for user, recorder in recorders.items():
+            seqs = [event["id"] for event in recorder.events]
+            assert seqs == list(range(seqs[0], seqs[0] + len(seqs))), user
+            (last,) = reader.execute("SELECT seq FROM account WHERE user_openid = ?", (user,)).fetchone()
+            assert seqs[-1] == last

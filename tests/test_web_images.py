@@ -1,0 +1,229 @@
+"""Uploads and the links to them, over a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from tests.test_pictures import _png_that_claims
+from tests.web_server import Web, bearer, picture_bytes, running_web, until
+from web import images as images_module
+
+IMAGES = "/v1/images"
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Web]:
+    async with running_web(tmp_path, limits={"image_bytes": 200_000}) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def _upload(
+    http: aiohttp.ClientSession, web: Web, data: Any, content_type: str | None = "image/jpeg"
+) -> Any:
+    headers = bearer("o-1") | ({"Content-Type": content_type} if content_type else {})
+    async with http.post(web.url + IMAGES, data=data, headers=headers) as response:
+        body = await response.json()
+        if response.status != 201:
+            assert response.content_type == "application/problem+json" and body["detail"]
+            assert web.sql("SELECT count(*) FROM image") == [(0,)]
+            assert _stored(web) == []
+        return response.status, body
+
+
+def _stored(web: Web) -> list[str]:
+    folder = web.settings.data_dir / "files"
+    return sorted(name for _, _, names in os.walk(folder) for name in names)
+
+
+def _form(data: bytes, **field: Any) -> aiohttp.FormData:
+    form = aiohttp.FormData()
+    form.add_field("note", "hello")
+    form.add_field("image", data, filename="../../me.jpg", **field)
+    return form
+
+
+async def test_a_raw_body_and_a_form_are_the_same_upload(web: Web, http: aiohttp.ClientSession) -> None:
+    for data, content_type in ((picture_bytes(), "image/jpeg"), (_form(picture_bytes()), None)):
+        status, image = await _upload(http, web, data, content_type)
+        assert status == 201 and (image["width"], image["height"]) == (64, 48)
+        async with http.get(web.url + image["url"]) as response:
+            assert response.status == 200 and response.content_type == "image/jpeg"
+            assert len(await response.read()) == image["bytes"]
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert len(_stored(web)) == 2 and not any("me.jpg" in name for name in _stored(web))
+
+
+async def test_an_upload_is_stored_upright_and_without_metadata(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "SpyCam 3000"
+    _, image = await _upload(http, web, picture_bytes(size=(64, 48), exif=exif))
+    assert (image["width"], image["height"]) == (48, 64)
+    async with http.get(web.url + image["url"]) as response:
+        data = await response.read()
+    assert b"SpyCam" not in data and Image.open(io.BytesIO(data)).size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "status"),
+    [
+        (b"hello, I am text", "image/jpeg", 415),
+        (b"hello, I am text", "text/plain", 415),
+        (b"{}", "application/json", 415),
+        (b"", "image/png", 415),
+        (b"<svg/>", "image/svg+xml", 415),
+        (picture_bytes("PNG", (300, 300))[:200], "image/png", 422),
+        (_png_that_claims(50_000, 50_000), "image/png", 422),
+        (b"x" * 200_001, "image/jpeg", 413),
+        (b"x" * 2_000_000, "image/jpeg", 413),
+        (b"no form at all", "multipart/form-data; boundary=x", 422),
+        (b"no form at all", "multipart/form-data", 422),
+        (
+            b"--x\r\nContent-Disposition: form-data; name=other\r\n\r\na\r\n--x--\r\n",
+            "multipart/form-data; boundary=x",
+            422,
+        ),
+    ],
+)
+async def test_what_can_not_be_used_is_refused_and_nothing_is_kept(
+    web: Web, http: aiohttp.ClientSession, data: bytes, content_type: str, status: int
+) -> None:
+    assert (await _upload(http, web, data, content_type))[0] == status
+
+
+async def test_a_form_is_judged_by_its_field(web: Web, http: aiohttp.ClientSession) -> None:
+    assert (await _upload(http, web, _form(b"text"), None))[0] == 415
+    assert (await _upload(http, web, _form(picture_bytes(), content_type="text/html"), None))[0] == 415
+    assert (await _upload(http, web, _form(b"x" * 200_001), None))[0] == 413
+    endless = aiohttp.FormData()
+    endless.add_field("note", "x" * 150_000)
+    endless.add_field("image", picture_bytes(), filename="a.jpg")
+    assert (await _upload(http, web, endless, None))[0] == 413
+
+
+async def test_a_compressed_body_is_bounded_as_it_unfolds(web: Web, http: aiohttp.ClientSession) -> None:
+    bomb = zlib.compress(b"\x00" * 50_000_000)
+    headers = bearer("o-1") | {"Content-Type": "image/jpeg", "Content-Encoding": "deflate"}
+    async with http.post(web.url + IMAGES, data=bomb, headers=headers) as response:
+        assert response.status == 413
+    assert web.parts.upload_bytes_held == 0
+
+
+async def test_a_body_of_unknown_length_is_bounded_too(web: Web, http: aiohttp.ClientSession) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 65_536
+
+    assert (await _upload(http, web, endless()))[0] == 413
+
+
+async def test_a_caller_who_leaves_in_the_middle_leaves_nothing_behind(web: Web) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
+    writer.write(f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 50_000)
+    await until(lambda: web.parts.upload_bytes_held > 0, "the upload is being received")
+    writer.close()
+    await until(lambda: web.parts.upload_bytes_held == 0, "its memory was given back")
+    assert _stored(web) == []
+    del reader
+
+
+async def test_too_many_uploads_at_once_are_told_to_come_again(
+    web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "MOST_BYTES_HELD", 100)
+    headers = bearer("o-1") | {"Content-Type": "image/jpeg"}
+    async with http.post(web.url + IMAGES, data=picture_bytes(), headers=headers) as response:
+        assert response.status == 503 and int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_file_is_not_kept_when_its_row_can_not_be_written(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    web.sql("CREATE TRIGGER no_image BEFORE INSERT ON image BEGIN SELECT RAISE(ABORT, 'no'); END")
+    headers = bearer("o-1") | {"Content-Type": "image/jpeg"}
+    async with http.post(web.url + IMAGES, data=picture_bytes(), headers=headers) as response:
+        assert response.status == 500
+        assert "RAISE" not in await response.text()
+    assert _stored(web) == []
+
+
+async def test_a_link_that_was_altered_or_has_expired_is_403(web: Web, http: aiohttp.ClientSession) -> None:
+    _, image = await _upload(http, web, picture_bytes())
+    url, _, query = image["url"].partition("?")
+    expires = query.partition("&")[0].removeprefix("exp=")
+    key = url.removeprefix("/files/")
+    for path in [
+        url,
+        f"{url}?{query}x",
+        f"{url}?{query.replace(expires, str(int(expires) + 1))}",
+        f"{url.replace('.jpg', '.png')}?{query}",
+        f"/files/other/{key}?{query}",
+        web.parts.links.link(key, now=1_000_000),
+    ]:
+        async with http.get(web.url + path) as response:
+            assert response.status == 403, path
+            assert response.content_type == "application/problem+json"
+
+
+async def test_a_good_link_to_a_file_that_is_gone_is_404(web: Web, http: aiohttp.ClientSession) -> None:
+    _, image = await _upload(http, web, picture_bytes())
+    web.parts.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
+    async with http.get(web.url + image["url"]) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/files/../secret",
+        "/files/../../../../../../etc/passwd",
+        "/files/%2e%2e/secret",
+        "/files/..%2fsecret",
+        "/files/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/files//etc/passwd",
+        "/files/%00",
+        "/files/a%00.jpg",
+        "/files/..\\secret",
+        "/files/",
+        "/files",
+    ],
+)
+async def test_no_path_climbs_out_even_when_it_is_signed(web: Web, path: str) -> None:
+    (web.settings.data_dir / "secret").write_text("the secret")
+    for query in (
+        "",
+        "?exp=4000000000&sig=x",
+        web.parts.links.link("../secret").removeprefix("/files/../secret"),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(f"GET {path}{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert answer.split(b" ")[1] in (b"400", b"403", b"404"), answer[:80]
+        assert (
+            b"application/problem+json" in answer and b"the secret" not in answer and b"root:" not in answer
+        )
+
+
+async def test_a_part_of_a_picture_can_be_asked_for(web: Web, http: aiohttp.ClientSession) -> None:
+    _, image = await _upload(http, web, picture_bytes())
+    async with http.get(web.url + image["url"], headers={"Range": "bytes=0-1"}) as response:
+        assert response.status == 206 and await response.read() == b"\xff\xd8"
