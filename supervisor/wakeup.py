@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import select
 import sys
@@ -83,8 +84,7 @@ class Wakeups:
         if self._inotify is None:
             self._database.data_version()  # a reader held open keeps the -wal file there
             self._inotify = _WalWatch(self._database.path)
-        descriptors = [self._inotify.fileno(), self._stop_read]
-        readable, _, _ = select.select(descriptors, [], [], max(0.0, timeout_seconds))
+        readable = _readable((self._inotify.fileno(), self._stop_read), timeout_seconds)
         if self._stop_read in readable:
             os.read(self._stop_read, 4096)
         if self._inotify.fileno() in readable and not self._inotify.drain():
@@ -102,9 +102,18 @@ class Wakeups:
             remaining = end - time.monotonic()
             if remaining <= 0:
                 return False
-            if select.select([self._stop_read], [], [], min(POLL_SECONDS, remaining))[0]:
+            if _readable((self._stop_read,), min(POLL_SECONDS, remaining)):
                 os.read(self._stop_read, 4096)
                 return True
+
+
+def _readable(descriptors: tuple[int, ...], timeout_seconds: float) -> set[int]:
+    """Which can be read within the time.  By poll: select can't take a web's thousandth descriptor."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    # Rounded up to a millisecond only when there is time to wait: 0 must stay "look, don't wait".
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(max(0.0, timeout_seconds) * 1000))}
 
 
 class _WalWatch:

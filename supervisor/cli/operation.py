@@ -71,21 +71,12 @@ def retry(task_id: str) -> None:
 
 @click.command()
 def sweep() -> None:
-    """Rescue stuck tasks now instead of at the next minute."""
-    import random
+    """Rescue stuck tasks and prune old rows now instead of at the next minute."""
+    from supervisor.sweeping import sweep_now
 
-    from supervisor.store import rescuing
-
-    def run(database: Any) -> list[Any]:
-        done: list[Any] = []
-        while batch := database.write_now(lambda tx: rescuing.rescue(tx, draw=random.random)):
-            done.extend(batch)
-        return done
-
-    rescued = _with_database(settings_of_command(), run)
-    for each in rescued:
-        click.echo(f"{each.task_id}  {each.action}  {each.reason.value}")
-    click.echo(f"{len(rescued)} tasks rescued")
+    settings = settings_of_command()
+    counts = _with_database(settings, lambda database: sweep_now(database, settings))
+    click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
 
 
 def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task]) -> None:

@@ -29,6 +29,15 @@ def end(tx: Transaction, minute: str, counts: dict[str, Any]) -> None:
     )
 
 
+def record_by_hand(tx: Transaction, counts: dict[str, Any]) -> None:
+    """A finished run outside the schedule counts as this minute's, unless that is taken."""
+    tx.execute(
+        f"""INSERT INTO sweep_run (minute, started_at, finished_at, counts)
+            VALUES (substr({tx.now}, 1, 16), {tx.now}, {tx.now}, ?) ON CONFLICT (minute) DO NOTHING""",
+        encoded(counts),
+    )
+
+
 def last(tx: Transaction) -> Row | None:
     """The newest finished run."""
     return tx.one("SELECT * FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1")
