@@ -11,10 +11,9 @@ from actors.boot import Boot, settle
 from actors.broker import DarkroomBroker
 from actors.middleware import broker_middleware
 
-broker = DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle)
-dramatiq.set_broker(broker)
+dramatiq.set_broker(DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle))
 
 from actors.submission import submit  # noqa: E402  an actor needs its broker to be set before it is declared
-from actors.sweep import sweep  # noqa: E402
+from actors.sweeping import sweep  # noqa: E402
 
-__all__ = ["broker", "submit", "sweep"]
+__all__ = ["submit", "sweep"]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import peewee
 import structlog
+from dramatiq import get_broker
 
 from actors.broker import DarkroomBroker
 from actors.hint_sender import HintSender
@@ -133,7 +134,7 @@ class Dispatcher:
         return self._wake_counter() != self._wake
 
     def _wake_counter(self) -> int:
-        return self.database.read(wakes.read).dispatch
+        return self.database.glance(wakes.read).dispatch
 
     # --- who works ---
 
@@ -180,20 +181,31 @@ class Dispatcher:
         """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction."""
         held = self._held
         assert held is not None
-        counters = wakes.read(tx)
         if leadership.read(tx).term != held.term:
             self._held = self._seen = None
-            return Round([], None, False, counters.dispatch)
+            return Round([], None, False, self._wake)
         admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND)
+        rescued = self._rescue(tx) if workers.any_dead(tx) else 0
+        sending = self.sender.is_ready()
+        hints: list[Hint] = []
+        next_due = dispatching.seconds_to_next_due(tx)
+        if next_due == 0.0:
+            dispatching.ripen(tx)
+            hints += dispatching.overdue_hints(tx) if sending else []
+            next_due = dispatching.seconds_to_next_due(tx)
+        hints += dispatching.pick_and_mark(tx, self.settings) if sending else []
+        if hints:
+            next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
+        more = admitted == ADMITTED_A_ROUND or rescued == rescuing.BATCH
+        return Round(hints, next_due, more, wakes.read(tx).dispatch)
+
+    def _rescue(self, tx: Transaction) -> int:
+        """Deal with the rows of dead workers; how many there were."""
         rescued = rescuing.rescue(tx, draw=random.random, deadlines=False)
         for each in rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
-        dispatching.ripen(tx)
-        hints = []
-        if self.sender.is_ready():
-            hints = dispatching.overdue_hints(tx) + dispatching.pick_and_mark(tx, self.settings)
-        more = admitted == ADMITTED_A_ROUND or len(rescued) == rescuing.BATCH
-        return Round(hints, dispatching.seconds_to_next_due(tx), more, wakes.read(tx).dispatch)
+        workers.bury(tx)
+        return len(rescued)
 
 
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
@@ -208,8 +220,8 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings, "dispatcher")
-        from actors import broker
-
+        broker = get_broker()  # set by importing this package
+        assert isinstance(broker, DarkroomBroker)
         dispatcher = open_dispatcher(settings, open_database(settings.database_url), broker)
     except (SettingsError, SettingFault) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)

@@ -89,7 +89,7 @@ class EventLoop(AsyncIO):
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._thread is None:
             return
-        self._thread.stop()
+        self._thread.stop()  # type: ignore[no-untyped-call]
         if get_event_loop_thread() is self._thread:
             set_event_loop_thread(None)
         self._thread = None

@@ -29,15 +29,18 @@ PAUSE_SECONDS = (0.02, 0.12)
 def run(tasks: int = TASKS) -> dict[str, Quantiles]:
     """{what: milliseconds}."""
     return {
-        "darkroom, SQL INSERT to provider (synchronous=FULL)": _darkroom(tasks),
+        "darkroom, SQL INSERT to provider (synchronous=FULL, the default)": _darkroom(tasks, "full"),
+        "darkroom, the same with ?synchronous=normal": _darkroom(tasks, "normal"),
+        "one durable commit by plain sqlite3 (FULL)": _bare_commit(tasks),
         "stock dramatiq, send to actor (not durable)": _stock(tasks),
     }
 
 
-def _darkroom(tasks: int) -> Quantiles:
+def _darkroom(tasks: int, synchronous: str) -> Quantiles:
     with tempfile.TemporaryDirectory(prefix="dr-probe-") as folder, _probe_socket(Path(folder)) as probe:
         path = str(Path(folder) / "probe.sock")
-        with running_system(**probe_settings(path)) as system:
+        address = f"sqlite:///{{data_dir}}/darkroom.db?synchronous={synchronous}"
+        with running_system(DATABASE_URL=address, **probe_settings(path)) as system:
             params = json.dumps({"images": [system.upload_sample()]})
             producer = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
 
@@ -50,6 +53,23 @@ def _darkroom(tasks: int) -> Quantiles:
                 return time.monotonic_ns()
 
             return _one_at_a_time(tasks, start, probe)
+
+
+def _bare_commit(tasks: int) -> Quantiles:
+    """What the disk alone costs: our path has one such commit before the wake-up and two after it."""
+    with tempfile.TemporaryDirectory(prefix="dr-bare-") as folder:
+        connection = sqlite3.connect(Path(folder) / "bare.db")
+        connection.executescript(
+            "PRAGMA journal_mode = wal; PRAGMA synchronous = full; CREATE TABLE t (v TEXT);"
+        )
+        sample = []
+        for _ in range(tasks):
+            time.sleep(random.uniform(*PAUSE_SECONDS))
+            connection.execute("INSERT INTO t VALUES ('x')")
+            begun = time.monotonic_ns()
+            connection.commit()
+            sample.append((time.monotonic_ns() - begun) / 1e6)
+        return Quantiles.of(sample)
 
 
 def _stock(tasks: int) -> Quantiles:

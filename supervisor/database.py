@@ -102,6 +102,10 @@ class Database(abc.ABC):
         """Run a query on one snapshot, on the calling thread, which it may block."""
 
     @abc.abstractmethod
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        """Run a query of one statement, which is its own snapshot, without a transaction around it."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Finish what was handed in, close every connection."""
 
@@ -124,14 +128,8 @@ class Database(abc.ABC):
 
 
 def open_database(url: str) -> Database:
-    """The database behind a `DATABASE_URL`; nothing is opened yet."""
-    scheme, _, rest = url.partition("://")
-    if scheme == "sqlite":
-        from supervisor.sqlite_database import SqliteDatabase
+    """The database behind a `DATABASE_URL`; nothing is opened yet.  Raises SettingFault."""
+    from supervisor.sqlite_database import SqliteDatabase, sqlite_file  # it is built on this module
 
-        return SqliteDatabase(rest.removeprefix("/"))
-    from supervisor.faults import SettingFault
-
-    raise SettingFault(
-        f"DATABASE_URL begins with '{scheme}://', but this version stores in sqlite:/// files only."
-    )
+    path, synchronous = sqlite_file(url)
+    return SqliteDatabase(path, synchronous=synchronous)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import peewee
 
 from supervisor.database import Database, Dialect, Transaction
-from supervisor.faults import DatabaseBusy
+from supervisor.faults import DatabaseBusy, SettingFault
 
 T = TypeVar("T")
 
@@ -31,11 +31,33 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "temp_store": "memory",
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
 SQLITE = Dialect("sqlite", now=_TIME.format(""), in_seconds=_TIME.format(", ? || ' seconds'"))
 
+DURABILITIES = ("full", "normal")
+
+
+def sqlite_file(url: str) -> tuple[Path, str]:
+    """(path, synchronous) of `sqlite:///path` or `sqlite:///path?synchronous=normal`.  Raises SettingFault.
+
+    normal: a commit does not wait for the disk, so loss of power may take the last ones back; nothing else does.
+    """
+    if not url.startswith("sqlite:///"):
+        scheme = url.partition("://")[0]
+        raise SettingFault(
+            f"DATABASE_URL begins with '{scheme}://', but this version stores in sqlite:/// files only."
+        )
+    path, _, options = url.removeprefix("sqlite:///").partition("?")
+    synchronous = options.removeprefix("synchronous=") if options else "full"
+    if synchronous not in DURABILITIES:
+        raise SettingFault(
+            f"DATABASE_URL ends with '?{options}', but may end with ?synchronous=full or ?synchronous=normal."
+        )
+    return Path(path), synchronous
+
+
 _Step = tuple[Callable[[Transaction], Any], "concurrent.futures.Future[Any]"]
 
 
 class SqliteDatabase(Database):
-    """A SQLite file.  `synchronous` is FULL; benches may lower it to show its price."""
+    """A SQLite file.  synchronous: one of DURABILITIES."""
 
     def __init__(self, path: str | Path, *, synchronous: str = "full") -> None:
         super().__init__()
@@ -68,6 +90,9 @@ class SqliteDatabase(Database):
         database = self._reading()
         with database.atomic():
             return query(Transaction(database, SQLITE))
+
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        return query(Transaction(self._reading(), SQLITE))
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed (`PRAGMA data_version`)."""

@@ -40,9 +40,7 @@ def sweep(database: Database, settings: Settings) -> Counts:
         for each in rescued:
             counts[each.action] += 1
     retention = settings.feed_retention_seconds
-    counts["changes_pruned"] = _until_nothing(
-        database, lambda tx: changes.prune(tx, retention, PRUNE_BATCH)
-    )
+    counts["changes_pruned"] = _until_nothing(database, lambda tx: changes.prune(tx, retention, PRUNE_BATCH))
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
     return counts

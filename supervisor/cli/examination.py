@@ -17,6 +17,7 @@ from supervisor.database import open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault
 from supervisor.schema.migrate import check_version
+from supervisor.sqlite_database import sqlite_file
 from supervisor.store import rescuing, sweeps, workers
 from supervisor.up import answers_readyz
 
@@ -61,8 +62,8 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    path = Path(settings.database_url.removeprefix("sqlite:///"))
-    if settings.database_url.startswith("sqlite:") and not path.exists():
+    path, _ = sqlite_file(settings.database_url)
+    if not path.exists():
         yield Finding(
             "database", False, f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`."
         )

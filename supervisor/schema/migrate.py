@@ -18,6 +18,7 @@ from config.settings import Settings
 from supervisor.database import Database, Transaction
 from supervisor.faults import SettingFault
 from supervisor.schema.sqlite_triggers import triggers
+from supervisor.sqlite_database import sqlite_file
 
 VERSIONS = Path(__file__).parent / "versions"
 HISTORY = "migration_history"
@@ -33,7 +34,7 @@ def migrate(settings: Settings) -> list[str]:
 
     Raises SettingFault when the database is newer than this program, or can't be written.
     """
-    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    path = sqlite_file(settings.database_url)[0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".migrate"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -102,7 +103,7 @@ def check_version(database: Database, settings: Settings) -> None:
             return []
         return [row["name"] for row in tx.all(f"SELECT name FROM {HISTORY}")]
 
-    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    path = sqlite_file(settings.database_url)[0]
     if not path.exists():
         raise SettingFault(f"There is no database at {path}; run `darkroom migrate` first.")
     present = database.read(applied)

@@ -248,6 +248,13 @@ def triggers() -> dict[str, str]:
         "credit_entry_booked": """AFTER INSERT ON credit_entry BEGIN
         UPDATE account SET balance = balance + NEW.amount WHERE user_openid = NEW.user_openid;
     END""",
+        # Counted here because counting the ledger would read all of it; no upsert, whose conflict clause the outer
+        # statement's would override.
+        "credit_entry_refund_counted": """AFTER INSERT ON credit_entry WHEN NEW.kind = 'refund' BEGIN
+        INSERT INTO metric (name) SELECT 'darkroom_refunds_total'
+            WHERE NOT EXISTS (SELECT 1 FROM metric WHERE name = 'darkroom_refunds_total');
+        UPDATE metric SET value = value + 1 WHERE name = 'darkroom_refunds_total';
+    END""",
         "credit_entry_unchangeable": """BEFORE UPDATE ON credit_entry BEGIN
         SELECT RAISE(ABORT, 'the ledger is append-only');
     END""",

@@ -29,6 +29,10 @@ from supervisor.store.rows import encoded
 
 BATCH = 200
 
+# SQLite takes a partial index only where its condition stands in the query; `status = 'processing'` alone would
+# read the whole table.
+_IS_OPEN = "status IN ('pending','processing','ai_processing')"
+
 
 def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
@@ -49,12 +53,13 @@ def _stuck_sql(tx: Transaction) -> str:
                    (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
         UNION ALL
         SELECT id, 'deadline' FROM task_queue
-            WHERE status = 'processing' AND deadline_at <= {tx.now}
+            WHERE {_IS_OPEN} AND status = 'processing' AND deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
         SELECT id, 'undelivered' FROM task_queue
-            WHERE status = 'pending' AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
+            WHERE status IN ('pending','ai_processing') AND status = 'pending'
+              AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
               AND (expires_at IS NULL OR expires_at > {tx.now})"""
 
 

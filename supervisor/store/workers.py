@@ -45,6 +45,20 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
     )
 
 
+def any_dead(tx: Transaction) -> bool:
+    """Whether a worker is marked dead and may still have rows to be rescued."""
+    return tx.value("SELECT 1 FROM worker WHERE state = 'dead' LIMIT 1") is not None
+
+
+def bury(tx: Transaction) -> None:
+    """Dead workers that hold nothing any more are gone."""
+    tx.execute(
+        """UPDATE worker SET state = 'gone', busy = 0 WHERE state = 'dead' AND NOT EXISTS
+            (SELECT 1 FROM task_queue WHERE task_queue.worker_id = worker.id
+             AND status IN ('processing','ai_processing'))"""
+    )
+
+
 def present(tx: Transaction) -> list[Row]:
     """Workers that live or drain, oldest first."""
     return tx.all("SELECT * FROM worker WHERE state IN ('live','draining') ORDER BY id")

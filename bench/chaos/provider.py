@@ -1,0 +1,71 @@
+"""AI services for the chaos: short work of a random length, and a photo that kills whoever touches it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import zlib
+from typing import Any
+
+from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
+
+STEP_SECONDS = 0.25
+
+
+def one_pixel_png(grey: int) -> bytes:
+    """A real picture of one pixel.  grey: 0 … 255."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    pixel = zlib.compress(bytes((0, grey)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+
+
+class ShortWork:
+    """Each task takes its own time, the same at every attempt.
+
+    options.longest_seconds: 6 by default; most tasks take a third of it or less.
+    """
+
+    may_bill_twice = True
+
+    def __init__(self, name: str, settings: Any) -> None:
+        self._longest_seconds = float(settings.options.get("longest_seconds", 6))
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """A pixel a picture, after a while."""
+        seconds = 0.1 + self._longest_seconds * (job.seed % 1000 / 1000) ** 2
+        steps = max(1, round(seconds / STEP_SECONDS))
+        for step in range(steps):
+            progress(5 + 90 * step // steps, "making")
+            await asyncio.sleep(seconds / steps)
+        return Done(tuple(self._picture(job, n) for n in job.pictures))
+
+    def _picture(self, job: Job, n: int) -> MadeImage:
+        path = job.folder / f"{n}.png"
+        path.write_bytes(one_pixel_png((job.seed + n) % 256))
+        return MadeImage(n, path, 1, 1)
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        """Nothing is remote."""
+        return Failed(Lost("There are no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        """Nothing is remote."""
+        return True
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Poison(ShortWork):
+    """Kills the worker that touches it."""
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """Never returns."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return await super().submit(job, progress)

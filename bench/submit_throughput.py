@@ -1,0 +1,106 @@
+"""Submissions a second over HTTP from 32 connections, each answered when its row is durable.
+
+In the same run, in turns: `darkroom web` (checks, order, work, change log and triggers included), bare aiohttp with
+one durable INSERT a request, and the group-commit floor (bench.submit_servers).  Each round has a fresh database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.figures import Quantiles
+from bench.http_load import Load, run_load
+from bench.running_system import LIFTED, REPOSITORY, SAMPLE
+
+ROUNDS = 3
+SECONDS = 4.0
+CONNECTIONS = 32
+START_SECONDS = 30
+
+
+def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
+    """{what: requests/s, median of the rounds, and latencies of all rounds}."""
+    loads: dict[str, list[Load]] = {"group": [], "darkroom": [], "bare": []}
+    for _ in range(rounds):
+        for kind, seen in loads.items():
+            seen.append(_measure(kind, seconds))
+    medians = {kind: statistics.median(load.per_second for load in seen) for kind, seen in loads.items()}
+    names = {
+        "darkroom": "darkroom web, whole submission (synchronous=FULL)",
+        "bare": "bare aiohttp, one durable INSERT a request",
+        "group": "group-commit floor: minimal aiohttp, one writer",
+    }
+    found = {
+        name: f"{medians[kind]:,.0f} requests/s  {Quantiles.of(_milliseconds(loads[kind]))}"
+        for kind, name in names.items()
+    }
+    found["darkroom / floor"] = f"{medians['darkroom'] / medians['group']:.2f}"
+    found["darkroom / bare"] = f"{medians['darkroom'] / medians['bare']:.2f}"
+    return found
+
+
+def _milliseconds(loads: list[Load]) -> list[float]:
+    return [each for load in loads for each in load.milliseconds]
+
+
+def _measure(kind: str, seconds: float) -> Load:
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, _server(kind, Path(name)) as url:
+        image = _upload(url) if kind == "darkroom" else "01JABCDEFGHJKMNPQRSTVWXYZ0"
+        order = {"type": "photography", "params": {"images": [image], "sceneId": "studio"}}
+        load = asyncio.run(
+            run_load(url, "/v1/tasks", json.dumps(order).encode(), connections=CONNECTIONS, seconds=seconds)
+        )
+    if set(load.statuses) != {202}:
+        raise RuntimeError(f"{kind} answered {load.statuses}, not 202 alone.")
+    return load
+
+
+@contextlib.contextmanager
+def _server(kind: str, folder: Path) -> Iterator[str]:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
+    environ |= LIFTED | {
+        "DARKROOM_DATA_DIR": str(folder),
+        "DARKROOM_PORT": "0",
+        "DARKROOM_CONFIG": "",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    if kind == "darkroom":
+        darkroom = Path(sys.executable).with_name("darkroom")
+        subprocess.run([darkroom, "migrate"], env=environ, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        command = [str(darkroom), "web"]
+    else:
+        command = [sys.executable, "-m", "bench.submit_servers", kind, str(folder)]
+    process = subprocess.Popen(command, env=environ, cwd=folder)
+    try:
+        yield _address(process, folder / "url")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _address(process: subprocess.Popen[bytes], file: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while not file.exists() or not file.read_text().endswith("\n"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The server did not start: {process.args}.")
+        time.sleep(0.02)
+    return file.read_text().strip()
+
+
+def _upload(url: str) -> str:
+    request = urllib.request.Request(
+        f"{url}/v1/images", SAMPLE.read_bytes(), {"Content-Type": "image/png"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return str(json.load(response)["id"])

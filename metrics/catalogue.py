@@ -1,0 +1,147 @@
+"""Every name that is told from outside a process, with its HELP, TYPE and closed label sets (CONTRACT section 7).
+
+The names of the web process's own metrics stand in `web_metrics`.  Label values come from settings and from the
+program's own words; a value from elsewhere (anybody with SQL may write any type) is shown as OTHER, so that no
+producer can make series.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from config.settings import Settings
+from supervisor.rescue import Reason
+
+OTHER = "OTHER"  # in capitals, as no task type and no provider can be
+
+Kind = Literal["gauge", "counter", "histogram"]
+LabelValues = tuple[str, ...]
+
+# CONTRACT's list for stuck tasks.  An expired task is given up at its time: that is its end, not its being stuck.
+STUCK_REASONS = (Reason.DEAD_WORKER, Reason.DEADLINE, Reason.UNDELIVERED, Reason.REMOTE_OVERDUE)
+OPEN_STATUSES = ("pending", "processing", "ai_processing")
+RESCUE_ACTIONS = ("released", "retried", "failed")
+ENDS = ("completed", "failed", "cancelled")
+RUN_ENDS = (*ENDS, "retried", "postponed", "released")
+# `done`, or the error.code; `error` is what has none: cancelled, out of time, or broken.
+CALL_ENDS = (
+    "done", "error", "ai_timeout", "bad_params", "content_rejected", "image_unusable", "invalid_input",
+    "no_person_found", "provider_down", "provider_error", "remote_lost", "unknown_outcome", "worker_died",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """A label and all of its values.  otherwise: what stands for any other value."""
+
+    name: str
+    values: tuple[str, ...]
+    otherwise: str = OTHER
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One metric name."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[Label, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    def known_label_sets(self) -> Iterator[LabelValues]:
+        """The label sets that are shown at 0 before anything has happened."""
+        return itertools.product(*(label.values for label in self.labels))
+
+    def closed(self, given: Mapping[str, str]) -> LabelValues:
+        """The label set under which a value with these labels is shown."""
+        return tuple(
+            value if (value := given.get(label.name, "")) in label.values else label.otherwise
+            for label in self.labels
+        )
+
+
+def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
+    """What the database tells."""
+    type_ = Label("type", tuple(settings.tasks))
+    return (
+        Family(
+            "darkroom_tasks",
+            "gauge",
+            "Open tasks by type and status.",
+            (type_, Label("status", OPEN_STATUSES)),
+        ),
+        Family("darkroom_queue_depth", "gauge", "Tasks that are pending and due.", (type_,)),
+        Family(
+            "darkroom_oldest_pending_seconds",
+            "gauge",
+            "How long the oldest due task has been waiting since it was submitted, put back or became due; 0 for none.",
+            (type_,),
+        ),
+        Family(
+            "darkroom_running_tasks",
+            "gauge",
+            "Tasks that count against MAX_RUNNING: dispatched, processing or ai_processing.",
+            (type_,),
+        ),
+        Family(
+            "darkroom_stuck_tasks",
+            "gauge",
+            "Tasks that the next round of rescue would take, by reason.",
+            (Label("reason", STUCK_REASONS),),
+        ),
+        Family(
+            "darkroom_worker_slots",
+            "gauge",
+            "Task slots of present workers: busy, free, or (draining) empty in a worker that takes nothing new.",
+            (Label("state", ("busy", "free", "draining")),),
+        ),
+        Family(
+            "darkroom_workers",
+            "gauge",
+            "Worker processes that live or drain, and those found dead within the last day.",
+            (Label("state", ("live", "draining", "dead")),),
+        ),
+        Family(
+            "darkroom_last_sweep_timestamp_seconds",
+            "gauge",
+            "When the last sweep ended, in seconds since 1970; 0 before the first one.",
+        ),
+        Family(
+            "darkroom_rescues_total",
+            "counter",
+            "Stuck tasks rescued, by what became of them and why they were stuck.",
+            (Label("action", RESCUE_ACTIONS), Label("reason", tuple(Reason))),
+        ),
+        Family(
+            "darkroom_tasks_finished_total",
+            "counter",
+            "Tasks that came to an end; a task that is resubmitted ends again.",
+            (type_, Label("outcome", ENDS)),
+        ),
+        Family(
+            "darkroom_task_wait_seconds",
+            "histogram",
+            "Time from a task's submission, or its run_after, to its first claim.",
+            (type_,),
+        ),
+        Family(
+            "darkroom_task_run_seconds",
+            "histogram",
+            "Time from a claim to the end of that attempt.",
+            (type_, Label("outcome", RUN_ENDS)),
+        ),
+        Family(
+            "darkroom_ai_call_seconds",
+            "histogram",
+            "Time that a provider took for one call; outcome is done or the error's code.",
+            (Label("provider", tuple(settings.providers)), Label("outcome", CALL_ENDS, otherwise="error")),
+        ),
+        Family("darkroom_refunds_total", "counter", "Refunds written to the ledger, partial ones included."),
+    )

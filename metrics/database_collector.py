@@ -1,0 +1,109 @@
+"""What the database tells: how things stand now, and what the workers have added up.
+
+If the database fails or is slow the scrape goes on without these series: a gap is the truth, while zeros would
+say that nothing waits, and that every counter has begun anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+
+from prometheus_client.registry import Collector
+
+from config.settings import Settings
+from metrics.catalogue import STUCK_REASONS, Family, LabelValues, families_of_the_database
+from metrics.families import Metric, empty_metric, histogram, numbers
+from metrics.one_at_a_time import OneAtATime
+from metrics.tallied import Tallies, by_label_set
+from supervisor.database import Database, Transaction
+from supervisor.store import gauges, tallies
+
+FRESH_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
+
+Snapshot = tuple[gauges.Gauges, Tallies]
+Values = dict[str, dict[LabelValues, float]]
+
+log = logging.getLogger("darkroom.metrics")
+
+
+class DatabaseCollector(Collector):
+    """The families of the catalogue, read when asked for."""
+
+    def __init__(
+        self, database: Database, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        self._families = families_of_the_database(settings)
+        self._patience_seconds = patience_seconds
+        self._snapshots: OneAtATime[Snapshot] = OneAtATime(
+            lambda: database.read(lambda tx: read_snapshot(tx, settings)), fresh_seconds=FRESH_SECONDS
+        )
+
+    def describe(self) -> Iterator[Metric]:
+        """Names, HELP and TYPE; asks nobody."""
+        return map(empty_metric, self._families)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, without values if the database could not be read in time.  Blocks."""
+        try:
+            now, added_up = self._snapshots.latest(self._patience_seconds)
+        except TimeoutError:
+            log.warning("the database did not answer in %g s; metrics go without it", self._patience_seconds)
+            return self.describe()
+        except Exception as error:  # noqa: BLE001 - whatever ails the database, the scrape goes on
+            log.warning("the database can't be read (%s); metrics go without it", error)
+            return self.describe()
+        return self._shown(now, added_up)
+
+    def _shown(self, now: gauges.Gauges, added_up: Tallies) -> Iterator[Metric]:
+        tallied = by_label_set(self._families, added_up)
+        gauged = gauge_values(self._families, now)
+        for family in self._families:
+            match family.kind:
+                case "gauge":
+                    yield numbers(family, gauged[family.name])
+                case "counter":
+                    counted = {labels: sum(of.values()) for labels, of in tallied[family.name].items()}
+                    yield numbers(family, counted)
+                case "histogram":
+                    yield histogram(family, tallied[family.name])
+
+
+def read_snapshot(tx: Transaction, settings: Settings) -> Snapshot:
+    """All that is read for one scrape."""
+    return gauges.read(tx, settings.tasks), tallies.read_all(tx)
+
+
+def gauge_values(families: tuple[Family, ...], now: gauges.Gauges) -> Values:
+    """{name: {label set: value}}; types of no setting are added up under one label set."""
+    named = {family.name: family for family in families}
+    values: Values = {family.name: {} for family in families if family.kind == "gauge"}
+
+    def add(name: str, value: float, **labels: str) -> None:
+        closed = named[name].closed(labels)
+        values[name][closed] = values[name].get(closed, 0.0) + value
+
+    for (type_, status), count in now.open_tasks.items():
+        add("darkroom_tasks", count, type=type_, status=status)
+        if status == "pending":
+            add("darkroom_queue_depth", count - now.not_due.get(type_, 0), type=type_)
+        else:
+            add("darkroom_running_tasks", count, type=type_)
+    for type_, count in now.dispatched.items():
+        add("darkroom_running_tasks", count, type=type_)
+    for type_, seconds in now.oldest_seconds.items():
+        add("darkroom_oldest_pending_seconds", seconds, type=type_)
+    for reason in STUCK_REASONS:
+        add("darkroom_stuck_tasks", now.stuck.get(reason, 0), reason=reason)
+    for state in ("busy", "free", "draining"):
+        add("darkroom_worker_slots", getattr(now.slots, state), state=state)
+    for state, count in now.workers.items():
+        add("darkroom_workers", count, state=state)
+    add("darkroom_last_sweep_timestamp_seconds", _seconds_since_1970(now.last_sweep))
+    return values
+
+
+def _seconds_since_1970(time: str | None) -> float:
+    return 0.0 if time is None else datetime.fromisoformat(time).timestamp()

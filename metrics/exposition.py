@@ -1,0 +1,43 @@
+"""The text of /metrics: every name of CONTRACT section 7, from the first scrape on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from config.settings import Settings
+from metrics.database_collector import DatabaseCollector
+from metrics.process_restarts import ProcessRestarts
+from supervisor.database import Database
+
+
+class Exposition:
+    """What the database and the supervisor tell, as text, beside what a process counts of itself.
+
+    Nothing is read before the first `render`, and nothing is kept here that a restart could lose.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(DatabaseCollector(database, settings))
+        self._registry.register(ProcessRestarts(settings.data_dir / "processes.json"))
+
+    def render(self, own: Iterable[CollectorRegistry] = ()) -> bytes:
+        """The text format 0.0.4.  own: registries of the calling process.  Blocks: call it in a thread."""
+        return b"".join(generate_latest(_WithoutCreated(registry)) for registry in (self._registry, *own))
+
+
+class _WithoutCreated(Collector):
+    """A registry less the `_created` series, which this text format can only show as names nobody asked for."""
+
+    def __init__(self, registry: Collector) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            created = metric.name + "_created"
+            metric.samples = [sample for sample in metric.samples if sample.name != created]
+            yield metric

@@ -1,0 +1,143 @@
+"""How things stand now, for the metrics: a bounded set of read-only queries.
+
+Each reads partial indexes over open rows only, so its cost follows the tasks that wait and run, never the
+millions that are finished.  The planner takes such an index only where its own condition stands in the query
+word for word: that is why `status = 'pending'` has the three open statuses beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from supervisor.database import Transaction
+from supervisor.store import rescuing
+
+_IS_OPEN = "status IN ('pending','processing','ai_processing')"
+_LAST_ROWID = (1 << 63) - 1
+
+# Since when a pending task waits: its submission, or when it was last put back or resubmitted; not before run_after.
+_WAITS_SINCE = """max(CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END,
+    coalesce(run_after, ''))"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """Task slots of present workers.  draining: empty slots of workers that take nothing new."""
+
+    busy: int
+    free: int
+    draining: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Gauges:
+    """One snapshot; what has none of something may lack it.
+
+    open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
+    the oldest due task of a type waits; workers: {state: processes}; last_sweep: a time, or None.
+    """
+
+    open_tasks: dict[tuple[str, str], int]
+    not_due: dict[str, int]
+    dispatched: dict[str, int]
+    oldest_seconds: dict[str, float]
+    stuck: dict[str, int]
+    slots: Slots
+    workers: dict[str, int]
+    last_sweep: str | None
+
+
+def read(tx: Transaction, types: Iterable[str]) -> Gauges:
+    """Everything, from one snapshot.  types: those whose oldest task is looked for."""
+    return Gauges(
+        open_tasks=open_tasks(tx),
+        not_due=not_due(tx),
+        dispatched=dispatched(tx),
+        oldest_seconds={type_: oldest_due_seconds(tx, type_) for type_ in types},
+        stuck=rescuing.count_stuck(tx),
+        slots=slots(tx),
+        workers=workers_by_state(tx),
+        last_sweep=last_sweep(tx),
+    )
+
+
+def open_tasks(tx: Transaction) -> dict[tuple[str, str], int]:
+    """Open tasks by type and status, counted in an index alone."""
+    rows = tx.all(
+        f"SELECT status, type, count(*) AS n FROM task_queue WHERE {_IS_OPEN} GROUP BY status, type"
+    )
+    return {(row["type"], row["status"]): row["n"] for row in rows}
+
+
+def not_due(tx: Transaction) -> dict[str, int]:
+    """Pending tasks by type whose run_after is ahead: the admitted ones, and those that are still to be."""
+    rows = tx.all(
+        f"""SELECT type, count(*) AS n FROM
+            (SELECT type FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+                AND run_after > {tx.now}
+             UNION ALL
+             SELECT type FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
+                AND run_after > {tx.now})
+            GROUP BY type"""
+    )
+    return {row["type"]: row["n"] for row in rows}
+
+
+def dispatched(tx: Transaction) -> dict[str, int]:
+    """Pending tasks by type whose hint is on its way."""
+    rows = tx.all(
+        """SELECT type, count(*) AS n FROM task_queue WHERE status IN ('pending','ai_processing')
+            AND dispatched_at IS NOT NULL AND status = 'pending' GROUP BY type"""
+    )
+    return {row["type"]: row["n"] for row in rows}
+
+
+def oldest_due_seconds(tx: Transaction, type_: str) -> float:
+    """How long the due task of this type that has waited longest waits; 0 when none is due.
+
+    Rows come in the order of submission, and none waits since before its submission.  So the first row that
+    waits since exactly then bounds the search: whatever comes after it waits for less.
+    """
+    first = tx.value(
+        f"""SELECT rowid FROM task_queue WHERE {_IS_OPEN} AND status = 'pending' AND type = ?
+            AND attempt = 0 AND charge = 1 AND run_after IS NULL ORDER BY rowid LIMIT 1""",
+        type_,
+    )
+    seconds = tx.value(
+        f"""SELECT (julianday({tx.now}) - julianday(min({_WAITS_SINCE}))) * 86400.0 FROM task_queue
+            WHERE {_IS_OPEN} AND status = 'pending' AND type = ? AND rowid <= ?
+              AND (run_after IS NULL OR run_after <= {tx.now})""",
+        type_, _LAST_ROWID if first is None else first,
+    )  # fmt: skip
+    return max(0.0, seconds or 0.0)
+
+
+def slots(tx: Transaction) -> Slots:
+    """Slots of present workers; one is busy that holds a task or whose thread is reported busy."""
+    rows = tx.all(
+        """SELECT state, slots, max(busy, held) AS busy FROM
+            (SELECT state, slots, busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+                AND status IN ('processing','ai_processing')) AS held
+             FROM worker WHERE state IN ('live','draining'))"""
+    )
+    empty = {"live": 0, "draining": 0}
+    for row in rows:
+        empty[row["state"]] += max(0, row["slots"] - row["busy"])
+    return Slots(sum(row["busy"] for row in rows), empty["live"], empty["draining"])
+
+
+def workers_by_state(tx: Transaction) -> dict[str, int]:
+    """Worker processes that live, drain, or were marked dead and are not forgotten yet."""
+    rows = tx.all(
+        "SELECT state, count(*) AS n FROM worker WHERE state IN ('live','draining','dead') GROUP BY state"
+    )
+    return {row["state"]: row["n"] for row in rows}
+
+
+def last_sweep(tx: Transaction) -> str | None:
+    """When the newest finished sweep ended."""
+    ended: str | None = tx.value(
+        "SELECT finished_at FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"
+    )
+    return ended

@@ -1,0 +1,161 @@
+"""A real database with tasks in every state, and what /metrics says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from config.settings import Settings
+from metrics.exposition import Exposition
+from metrics.web_metrics import WebMetrics
+from supervisor.database import Transaction, open_database
+from supervisor.schema.migrate import migrate
+from supervisor.store import claims, dispatching, handoffs, rescuing, tasks, workers
+
+T = TypeVar("T")
+WORKER = "01JAAAAAAAAAAAAAAAAAAAAAAA"
+
+Labels = frozenset[tuple[str, str]]
+
+
+class Told:
+    """The samples of one scrape."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text.decode()
+        self.samples: dict[tuple[str, Labels], float] = {}
+        self.helped: dict[str, str] = {}
+        self.types: dict[str, str] = {}
+        for line in self.text.splitlines():
+            if line.startswith("# HELP "):
+                _, _, name, help_ = line.split(" ", 3)
+                assert name not in self.helped, f"{name} is told twice"
+                self.helped[name] = help_
+            elif line.startswith("# TYPE "):
+                _, _, name, type_ = line.split(" ")
+                self.types[name] = type_
+        for family in text_string_to_metric_families(self.text):
+            for sample in family.samples:
+                key = (sample.name, frozenset(sample.labels.items()))
+                assert key not in self.samples, f"{key} is told twice"
+                self.samples[key] = sample.value
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """The value of one series; fails when there is none."""
+        return self.samples[name, frozenset(labels.items())]
+
+    def label_sets(self, name: str) -> set[Labels]:
+        return {labels for told, labels in self.samples if told == name}
+
+    def nonzero(self, name: str) -> dict[Labels, float]:
+        return {labels: value for (told, labels), value in self.samples.items() if told == name and value}
+
+
+class Shop:
+    """One database and what happens in it.  Time passes by `wait`."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(data_dir=folder, **settings)
+        migrate(self.settings)
+        self.database = open_database(self.settings.database_url)
+        self.leases: dict[str, int] = {}
+        self._waited = 0.0
+        self._users = 0
+
+    def do(self, step: Callable[[Transaction], T]) -> T:
+        return self.database.write_now(step)
+
+    def sql(self, statement: str, *params: Any) -> None:
+        self.do(lambda tx: tx.execute(statement, *params))
+
+    def scrape(self, exposition: Exposition | None = None) -> Told:
+        """What a web process that has just started would tell."""
+        fresh = exposition or Exposition(self.settings, self.database)
+        return Told(fresh.render([WebMetrics().registry]))
+
+    def wait(self, seconds: float) -> None:
+        self._waited += seconds
+        self.sql("UPDATE rule SET shift = ?", f"+{self._waited} seconds")
+
+    def worker(self, worker_id: str = WORKER, slots: int = 4) -> str:
+        self.do(lambda tx: workers.register(tx, worker_id, host="h", pid=1, slots=slots))
+        return worker_id
+
+    def pending_task(self, type_: str = "photography", **more: Any) -> str:
+        self._users += 1
+        images = ["https://pictures.example/1.jpg", "https://pictures.example/2.jpg"]
+        new = tasks.NewTask(
+            f"o-{self._users}", type_, {"images": images[: 2 if type_ == "fitting" else 1]}, **more
+        )
+        return str(self.do(lambda tx: tasks.submit(tx, self.settings, new))["task_id"])
+
+    def dispatched_task(self, type_: str = "photography") -> str:
+        task_id = self.pending_task(type_)
+        hints = self.do(lambda tx: dispatching.pick_and_mark(tx, self.settings))
+        assert task_id in [hint.task_id for hint in hints]
+        return task_id
+
+    def claimed_task(
+        self, type_: str = "photography", *, worker: str = WORKER, deadline_seconds: float = 630
+    ) -> str:
+        task_id = self.dispatched_task(type_)
+        self.claim(task_id, worker, deadline_seconds)
+        return task_id
+
+    def claim(self, task_id: str, worker: str = WORKER, deadline_seconds: float = 630) -> None:
+        def step(tx: Transaction) -> None:
+            number = tx.value("SELECT dispatch FROM task_queue WHERE id = ?", task_id)
+            claim = claims.claim(tx, task_id, number, worker, deadline_seconds)
+            assert claim is not None
+            self.leases[task_id] = claim.lease
+
+        self.do(step)
+
+    def handed_off_task(self, *, remote_limit_seconds: float = 3600) -> str:
+        task_id = self.claimed_task()
+        self.do(
+            lambda tx: handoffs.hand_off(
+                tx,
+                task_id,
+                self.leases[task_id],
+                poll_in_seconds=5,
+                remote_limit_seconds=remote_limit_seconds,
+            )
+        )
+        return task_id
+
+    def completed_task(self) -> str:
+        task_id = self.claimed_task()
+        made = [{"key": "results/1.png", "width": 1, "height": 1}]
+        self.do(lambda tx: claims.complete(tx, task_id, self.leases[task_id], made))
+        return task_id
+
+    def failed_task(self) -> str:
+        task_id = self.claimed_task()
+        self.do(lambda tx: claims.fail(tx, task_id, self.leases[task_id], "no_person_found", "Nobody."))
+        return task_id
+
+    def rescue(self) -> dict[str, int]:
+        """Rescue everything; {reason: tasks taken}, the hints that were sent again among them."""
+        taken: dict[str, int] = {}
+        for hint in self.do(dispatching.overdue_hints):
+            assert hint
+            taken["undelivered"] = taken.get("undelivered", 0) + 1
+        while done := self.do(lambda tx: rescuing.rescue(tx, draw=random.random)):
+            for each in done:
+                taken[each.reason.value] = taken.get(each.reason.value, 0) + 1
+        return taken
+
+
+@contextlib.contextmanager
+def open_shop(folder: Path, **settings: Any) -> Iterator[Shop]:
+    shop = Shop(folder, **settings)
+    try:
+        yield shop
+    finally:
+        shop.database.close()
