@@ -33,11 +33,11 @@ class Producer(threading.Thread):
         address: str,
         tokens: dict[str, str],
         images: dict[str, str],
-        started: float,
+        began: float,
     ) -> None:
         super().__init__(daemon=True)
         self._orders, self._database, self._address = orders, database, address
-        self._tokens, self._images, self._started = tokens, images, started
+        self._tokens, self._images, self._began = tokens, images, began
         self.faults: list[str] = []
         self.tried_again = 0
         self.giving_up = threading.Event()
@@ -46,7 +46,7 @@ class Producer(threading.Thread):
         connection = sqlite3.connect(self._database, timeout=15)
         try:
             for order in self._orders:
-                if self.giving_up.wait(max(0.0, self._started + order.at - time.monotonic())):
+                if self.giving_up.wait(max(0.0, self._began + order.at - time.monotonic())):
                     return
                 (self._by_http if order.by_http else self._by_sql)(connection, order)
         except Exception as error:  # noqa: BLE001 - whatever stops a producer is a finding

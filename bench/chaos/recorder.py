@@ -5,6 +5,7 @@ It knows the stream from the HTML standard and CONTRACT section 5 alone, and use
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -27,20 +28,19 @@ class Recorder(threading.Thread):
         self.last_seq = -1
         self._token, self._port = token, port
         self._last_event_id: str | None = None
-        self._stopped = threading.Event()
+        self._ending = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
-        while not self._stopped.is_set():
-            try:
+        while not self._ending.is_set():
+            # Cut off, refused, silent for too long; AttributeError: closed by `stop` under our hands.
+            with contextlib.suppress(OSError, http.client.HTTPException, AttributeError):
                 self._listen()
-            except (OSError, http.client.HTTPException, AttributeError):
-                pass  # cut off, refused or silent for too long; AttributeError: closed by `stop` under our hands
-            self._stopped.wait(PAUSE_SECONDS)
+            self._ending.wait(PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Listen no more."""
-        self._stopped.set()
+        self._ending.set()
         if self._connection is not None:
             self._connection.close()
 

@@ -7,9 +7,12 @@ step; columns that belong to a step (a claim has a worker, a hand-off none) are 
 
 from __future__ import annotations
 
-from supervisor.lifecycle import COUNTED, TRANSITIONS, Event, Rule, Transition
+from supervisor.lifecycle import COUNTED, OPEN, TRANSITIONS, Event, Rule, Transition
 
-IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
+IMMUTABLE = ("rowid", "id", "user_openid", "type", "params", "created_at")
+
+# Back to pending is a new attempt; a remote job that goes on is the same one, whose progress never falls.
+_STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.progress >= OLD.progress END"
 
 # What an arrow demands beyond the counted columns.  Status pairs and counted columns come from the table.
 _DEMANDS = {
@@ -21,8 +24,8 @@ _DEMANDS = {
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
     Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.RETRY: "NEW.progress = 0",
-    Event.RELEASE: "NEW.worker_id IS NULL AND (NEW.status <> 'pending' OR NEW.progress = 0)",
-    Event.POSTPONE: "NEW.worker_id IS NULL AND (NEW.status <> 'pending' OR NEW.progress = 0)",
+    Event.RELEASE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
+    Event.POSTPONE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
 }
 
 
@@ -43,6 +46,9 @@ def legal_step(arrow: Transition) -> str:
     parts = [f"OLD.status = '{arrow.source}' AND NEW.status = '{arrow.target}'", *_counted(arrow)]
     if arrow.event in _DEMANDS:
         parts.append(_DEMANDS[arrow.event])
+    if arrow.target in OPEN:
+        # Or a pending row could be made to look like the first half of a resubmit (legal_update_on_sqlite).
+        parts.append("NEW.finished_at IS NULL")
     return "(" + " AND ".join(parts) + ")"
 
 

@@ -91,21 +91,30 @@ def _insert_guard() -> list[str]:
     """What an INSERT into task_queue must not do, each with its sentence."""
     checks = [
         (
-            "typeof(NEW.id) <> 'text' OR length(NEW.id) NOT BETWEEN 1 AND 64 OR NEW.id GLOB '*[^A-Za-z0-9_-]*'",
+            "typeof(NEW.id) <> 'text' OR length(NEW.id) NOT BETWEEN 1 AND 64 OR NEW.id GLOB '*[^A-Za-z0-9_-]*'"
+            f" OR {_holds_nul('NEW.id')}",
             "id must be 1-64 characters of A-Z a-z 0-9 _ -",
         ),
         ("EXISTS (SELECT 1 FROM task_queue WHERE id = NEW.id)", "a task with this id exists already"),
+        # INSERT OR REPLACE by rowid would delete that row, and fire no delete trigger.
+        ("EXISTS (SELECT 1 FROM task_queue WHERE rowid = NEW.rowid)", "a task with this rowid exists already"),
         (
-            "typeof(NEW.user_openid) <> 'text' OR length(NEW.user_openid) NOT BETWEEN 1 AND 128",
+            "EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id)"
+            " OR EXISTS (SELECT 1 FROM works WHERE task_id = NEW.id)",
+            "a task with this id existed before; its work or its ledger entries still name it",
+        ),
+        (
+            "typeof(NEW.user_openid) <> 'text' OR length(NEW.user_openid) NOT BETWEEN 1 AND 128"
+            f" OR {_holds_nul('NEW.user_openid')}",
             "user_openid must be 1-128 characters",
         ),
         (
-            "typeof(NEW.type) <> 'text' OR length(NEW.type) NOT BETWEEN 1 AND 64",
+            f"typeof(NEW.type) <> 'text' OR length(NEW.type) NOT BETWEEN 1 AND 64 OR {_holds_nul('NEW.type')}",
             "type must be 1-64 characters",
         ),
         (
             "typeof(NEW.params) <> 'text' OR CASE WHEN json_valid(NEW.params)"
-            " THEN json_type(NEW.params) <> 'object' ELSE 1 END",
+            f" THEN json_type(NEW.params) <> 'object' ELSE 1 END OR {_holds_nul('NEW.params')}",
             "params must be a JSON object",
         ),
         (
@@ -128,6 +137,11 @@ def _insert_guard() -> list[str]:
     return [f"SELECT RAISE(ABORT, '{sentence}') WHERE {condition};" for condition, sentence in checks]
 
 
+def _holds_nul(text: str) -> str:
+    """SQLite's text functions stop at a NUL, so what stands behind one would pass every other check."""
+    return f"instr(CAST({text} AS BLOB), x'00') > 0"
+
+
 def _normalised(time: str) -> str:
     return f"strftime('%Y-%m-%dT%H:%M:%fZ', {time})"
 
@@ -141,6 +155,7 @@ def triggers() -> dict[str, str]:
         {lines.join(_insert_guard())}
     END""",
         "task_queue_arrived": f"""AFTER INSERT ON task_queue BEGIN
+        SELECT RAISE(ABORT, 'rowid of a task is above 0') WHERE NEW.rowid < 1;
         INSERT INTO account (user_openid) SELECT NEW.user_openid
             WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
         UPDATE task_queue SET run_after = {_normalised("run_after")} WHERE id = NEW.id AND run_after IS NOT NULL;
@@ -149,6 +164,10 @@ def triggers() -> dict[str, str]:
         "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
         SELECT RAISE(ABORT, 'id, user_openid, type, params and created_at of a task can not change')
             WHERE {_differs(IMMUTABLE)};
+        SELECT RAISE(ABORT, 'work_id of a task is given once, by its admission, and to no other task')
+            WHERE NEW.work_id IS NOT OLD.work_id
+              AND (OLD.work_id IS NOT NULL OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)
+                   OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id OR task_id = NEW.id));
         SELECT RAISE(ABORT, 'lease and attempt of a task never fall')
             WHERE NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt;
         SELECT RAISE(ABORT, 'status must be pending, processing, ai_processing, completed, failed or cancelled')
@@ -157,7 +176,7 @@ def triggers() -> dict[str, str]:
             WHERE OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND OLD.work_id IS NOT NULL
               AND NOT EXISTS (SELECT 1 FROM works WHERE id = OLD.work_id);
         SELECT RAISE(ABORT, 'the lifecycle of a task has no such step')
-            WHERE NOT ({legal_update_on_sqlite()});
+            WHERE ({legal_update_on_sqlite()}) IS NOT TRUE;
     END""",
         "task_queue_kept": f"""BEFORE DELETE ON task_queue WHEN OLD.status NOT IN {final} BEGIN
         SELECT RAISE(ABORT, 'an open task can not be deleted; cancel it first');
@@ -222,12 +241,18 @@ def triggers() -> dict[str, str]:
         SELECT RAISE(ABORT, 'an account can not be deleted: the ledger refers to it');
     END""",
         "account_guard": """BEFORE UPDATE ON account BEGIN
-        SELECT RAISE(ABORT, 'seq of an account never falls') WHERE NEW.seq < OLD.seq AND NEW.epoch = OLD.epoch;
-        SELECT RAISE(ABORT, 'user_openid of an account can not change') WHERE NEW.user_openid <> OLD.user_openid;
+        SELECT RAISE(ABORT, 'seq of an account never falls')
+            WHERE (NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE;
+        SELECT RAISE(ABORT, 'user_openid of an account can not change') WHERE NEW.user_openid IS NOT OLD.user_openid;
+        SELECT RAISE(ABORT, 'balance of an account is moved by an entry in the ledger alone')
+            WHERE NEW.balance IS NOT OLD.balance AND NOT EXISTS
+                (SELECT 1 FROM credit_entry WHERE id = (SELECT max(id) FROM credit_entry)
+                 AND user_openid = NEW.user_openid AND amount = NEW.balance - OLD.balance);
     END""",
         "credit_entry_guard": """BEFORE INSERT ON credit_entry BEGIN
         SELECT RAISE(ABORT, 'a credit entry with this id exists already')
             WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM credit_entry WHERE id = NEW.id);
+        SELECT RAISE(ABORT, 'amount must be a whole number') WHERE typeof(NEW.amount) <> 'integer';
         SELECT RAISE(ABORT, 'the user has no account')
             WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
         SELECT RAISE(ABORT, 'insufficient credits')
@@ -246,6 +271,8 @@ def triggers() -> dict[str, str]:
                  AND user_openid = NEW.user_openid AND -amount >= NEW.amount);
     END""",
         "credit_entry_booked": """AFTER INSERT ON credit_entry BEGIN
+        SELECT RAISE(ABORT, 'the ledger is append-only: an entry''s id is above all others')
+            WHERE NEW.id < 1 OR NEW.id < (SELECT max(id) FROM credit_entry);
         UPDATE account SET balance = balance + NEW.amount WHERE user_openid = NEW.user_openid;
     END""",
         # Counted here because counting the ledger would read all of it; no upsert, whose conflict clause the outer
@@ -260,6 +287,16 @@ def triggers() -> dict[str, str]:
     END""",
         "credit_entry_kept": """BEFORE DELETE ON credit_entry BEGIN
         SELECT RAISE(ABORT, 'the ledger is append-only');
+    END""",
+        "works_born": """BEFORE INSERT ON works BEGIN
+        SELECT RAISE(ABORT, 'a work is made by the admission of its task alone')
+            WHERE NOT EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.id AND id = NEW.task_id
+                              AND user_openid = NEW.user_openid)
+               OR EXISTS (SELECT 1 FROM works WHERE id = NEW.id OR task_id = NEW.task_id OR rowid = NEW.rowid);
+    END""",
+        "works_fixed": f"""BEFORE UPDATE ON works BEGIN
+        SELECT RAISE(ABORT, 'id, user_openid, task_id, type and created_at of a work can not change')
+            WHERE {_differs(("rowid", "id", "user_openid", "task_id", "type", "created_at"))};
     END""",
         "works_added": f"""AFTER INSERT ON works BEGIN{_change("NEW", "add", "enqueue")}
     END""",

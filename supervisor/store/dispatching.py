@@ -31,7 +31,7 @@ class Hint:
 def free_slots(tx: Transaction) -> int:
     """Slots of live workers, less what they hold or report busy, less what was dispatched and not claimed."""
     row = tx.one(
-        """SELECT coalesce(sum(slots - max(busy, held)), 0) AS free FROM
+        """SELECT coalesce(sum(max(0, slots - max(busy, held))), 0) AS free FROM
             (SELECT worker.slots, worker.busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND status IN ('processing','ai_processing')) AS held
              FROM worker WHERE worker.state = 'live')"""

@@ -1,0 +1,302 @@
+"""One run from the first start to the last stop: it does what the plan says while producers and recorders are busy."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import json
+import shutil
+import sqlite3
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from bench.chaos.house import House, NotInTime, until
+from bench.chaos.latency import Hit
+from bench.chaos.orders import TYPES, USERS, Order, orders
+from bench.chaos.plan import Act, Fault, Role, plan
+from bench.chaos.producers import Producer, share_out
+from bench.chaos.recorder import Recorder
+from bench.running_system import SAMPLE
+from supervisor.tokens import make_user_token
+
+PRODUCERS = 6
+CENSUS_SECONDS = 0.5  # between two looks at who is there
+LEASE_SECONDS = 15.0  # the default
+AFTERMATH_SECONDS = 5.0  # how long a killed part is felt, as a bystander's figures go
+PRODUCERS_SECONDS = 90.0  # all of these: after the chaos, each a deadline and not a wait
+FINAL_SECONDS = 300.0
+HEARD_SECONDS = 60.0
+WHOLE_SECONDS = 60.0
+STOP_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What one run is to be."""
+
+    seed: int
+    seconds: float
+    tasks: int
+    max_attempts: int
+    poison: int
+
+
+@dataclasses.dataclass
+class Seen:
+    """What one run has shown; the database and the recorders say the rest."""
+
+    orders: tuple[Order, ...] = ()
+    done: Counter[str] = dataclasses.field(default_factory=Counter)
+    missed: Counter[str] = dataclasses.field(default_factory=Counter)
+    hits: list[Hit] = dataclasses.field(default_factory=list)
+    collapse_seconds: list[float] = dataclasses.field(default_factory=list)
+    restart_seconds: list[float] = dataclasses.field(default_factory=list)
+    recorders: list[Recorder] = dataclasses.field(default_factory=list)
+    tried_again: int = 0
+    final_after_seconds: float = 0.0
+    stop_seconds: float = 0.0
+    faults: list[str] = dataclasses.field(default_factory=list)
+
+
+def settings_of(wish: Wish) -> dict[str, str]:
+    """What a run changes of the defaults: its own types, credits and limits that 1,000 tasks fit in."""
+    settings = {
+        "CREDITS__SIGNUP_GRANT": "1000000",
+        "LIMITS__OPEN_TASKS_PER_USER": "0",
+        "FEED_RETENTION_SECONDS": "86400",
+        "LOG_LEVEL": "info",
+    }
+    for name, class_name in (("short", "ShortWork"), ("poison", "Poison")):
+        settings |= {
+            f"PROVIDERS__{name}__KIND": "python",
+            f"PROVIDERS__{name}__OPTIONS__class": f"bench.chaos.provider:{class_name}",
+            f"PROVIDERS__{name}__MAY_BILL_TWICE": "true",
+        }
+    for type_ in (*TYPES, "poison"):
+        settings |= {
+            f"TASKS__{type_}__PROVIDER": "poison" if type_ == "poison" else "short",
+            f"TASKS__{type_}__TIME_LIMIT_SECONDS": "60",
+            f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "30",
+        }
+    for type_ in (*TYPES, "poison", "photography", "fitting"):
+        settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
+    return settings | {"TASKS__sticker__MAX_RUNNING": "6"}
+
+
+@contextlib.contextmanager
+def house_of(wish: Wish) -> Iterator[House]:
+    """A house in a folder of its own, which is kept when the run raises or `house.keep` says so."""
+    folder = Path(tempfile.mkdtemp(prefix=f"dk-chaos-{wish.seed}-"))
+    house = House(folder, settings_of(wish))
+    try:
+        yield house
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        house.end()
+
+
+def conduct(house: House, wish: Wish) -> Seen:
+    """Live through one run; what was done and seen.  The house is stopped when this returns."""
+    seen = Seen(orders=orders(wish.seed, wish.tasks, wish.seconds, wish.poison))
+    house.start()
+    secret = (house.data_dir / "secret").read_text().strip()
+    tokens = {user: make_user_token(secret, user, ttl_seconds=86_400) for user in USERS}
+    images = {user: _upload(house, tokens[user]) for user in USERS}
+    seen.recorders = [Recorder(user, tokens[user], house.port) for user in USERS]
+    for recorder in seen.recorders:
+        recorder.start()
+    until("every recorder listens", lambda: all(each.first_seq is not None for each in seen.recorders), 30)
+    began = time.monotonic()
+    producers = [
+        Producer(
+            share,
+            database=house.database,
+            address=house.address,
+            tokens=tokens,
+            images=images,
+            began=began,
+        )
+        for share in share_out(seen.orders, PRODUCERS)
+    ]
+    for producer in producers:
+        producer.start()
+    try:
+        _chaos(house, wish, seen)
+        _aftermath(house, seen, producers)
+    finally:
+        for producer in producers:
+            producer.giving_up.set()
+        for each in seen.recorders:
+            each.stop()
+    for producer in producers:
+        seen.tried_again += producer.tried_again
+        seen.faults += producer.faults
+    for recorder in seen.recorders:
+        seen.faults += recorder.faults
+        if recorder.first_seq != 0:
+            seen.faults.append(f"{recorder.user} began to listen at seq {recorder.first_seq}")
+    return seen
+
+
+def _chaos(house: House, wish: Wish, seen: Seen) -> None:
+    """Do what the plan says.  The plan's clock stands still while a killed house is started again."""
+    faults = plan(wish.seed, wish.seconds)
+    wounds = _Wounds(house, faults, seen)
+    clock_zero = time.monotonic()
+    for fault in faults:
+        while (left := clock_zero + fault.at - time.monotonic()) > 0:
+            wounds.heal_what_is_due()
+            house.descendants()
+            time.sleep(min(left, CENSUS_SECONDS, wounds.seconds_to_next()))
+        if fault.role is Role.HOUSE and fault.act is Act.KILL:
+            stopped_at = time.monotonic()
+            wounds.collapse(fault)
+            clock_zero += time.monotonic() - stopped_at
+        else:
+            wounds.inflict(fault)
+    while wounds.seconds_to_next() < float("inf"):
+        time.sleep(min(CENSUS_SECONDS, wounds.seconds_to_next()))
+        wounds.heal_what_is_due()
+
+
+class _Wounds:
+    """Does faults and undoes the freezes among them when their time has come."""
+
+    def __init__(self, house: House, faults: tuple[Fault, ...], seen: Seen) -> None:
+        self._house, self._faults, self._seen = house, faults, seen
+        self._frozen: list[tuple[float, int, psutil.Process]] = []
+        self._number = itertools.count()
+
+    def seconds_to_next(self) -> float:
+        """Until somebody is to be thawed; infinity when nobody is frozen."""
+        return max(0.0, self._frozen[0][0] - time.monotonic()) if self._frozen else float("inf")
+
+    def heal_what_is_due(self) -> None:
+        while self._frozen and self._frozen[0][0] <= time.monotonic():
+            _, _, process = heapq.heappop(self._frozen)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def inflict(self, fault: Fault) -> None:
+        """Do a fault to one of those who have the role now; nobody has it: it is missed."""
+        label = f"{fault.act} {fault.role}"
+        candidates = self._house.with_role(fault.role)
+        if not candidates:
+            self._seen.missed[label] += 1
+            return
+        process = candidates[fault.which % len(candidates)]
+        tasks = self._at_work(fault, process)
+        try:
+            at = time.time()
+            if fault.act is Act.FREEZE:
+                process.suspend()
+                thaw_at = time.monotonic() + fault.seconds
+                heapq.heappush(self._frozen, (thaw_at, next(self._number), process))
+            elif fault.act is Act.KILL:
+                process.kill()
+            else:
+                process.terminate()
+        except psutil.NoSuchProcess:
+            self._seen.missed[label] += 1
+            return
+        self._seen.done[label] += 1
+        kind = {Act.KILL: "worker killed", Act.FREEZE: "worker frozen"}.get(fault.act)
+        if tasks and kind and (fault.act is Act.KILL or fault.seconds > LEASE_SECONDS):
+            self._seen.hits.append(Hit(kind, at, tasks, self._is_alone(fault)))
+
+    def collapse(self, fault: Fault) -> None:
+        """Kill `up`, see that nobody survives it, start it again."""
+        tasks = tuple(row[0] for row in self._ask("SELECT id FROM task_queue WHERE status = 'processing'"))
+        at = time.time()
+        self._seen.collapse_seconds.append(self._house.collapse())
+        self._frozen.clear()
+        self._seen.done[f"{fault.act} {fault.role}"] += 1
+        self._seen.hits.append(Hit("up killed and started again", at, tasks, alone=True))
+        started_at = time.monotonic()
+        self._house.start()
+        self._seen.restart_seconds.append(time.monotonic() - started_at)
+
+    def _at_work(self, fault: Fault, process: psutil.Process) -> tuple[str, ...]:
+        """Tasks in the hands of this worker, or of this master's."""
+        if fault.role not in (Role.WORKER, Role.MASTER):
+            return ()
+        if fault.role is Role.MASTER and fault.act is Act.FREEZE:
+            return ()  # its worker works on
+        with contextlib.suppress(psutil.NoSuchProcess):
+            pids = [process.pid, *(child.pid for child in process.children())]
+            marks = ",".join("?" * len(pids))
+            sql = f"""SELECT task_queue.id FROM task_queue JOIN worker ON worker.id = worker_id
+                WHERE status = 'processing' AND worker.state = 'live' AND worker.pid IN ({marks})"""
+            return tuple(row[0] for row in self._ask(sql, *pids))
+        return ()
+
+    def _ask(self, sql: str, *params: object) -> list[tuple[str]]:
+        with contextlib.closing(sqlite3.connect(self._house.database, timeout=15)) as connection:
+            return connection.execute(sql, params).fetchall()
+
+    def _is_alone(self, fault: Fault) -> bool:
+        """Whether no other fault's effect falls on the seconds before and after."""
+        return not any(
+            other.at <= fault.at + 1.5 and fault.at <= other.at + max(other.seconds, 0.0) + AFTERMATH_SECONDS
+            for other in self._faults
+            if other is not fault
+        )
+
+
+def _aftermath(house: House, seen: Seen, producers: list[Producer]) -> None:
+    """All is quiet: everything must come to its end by itself, each within a deadline."""
+    quiet_at = time.monotonic()
+    try:
+        until("the producers are done", lambda: not any(p.is_alive() for p in producers), PRODUCERS_SECONDS)
+        with contextlib.closing(sqlite3.connect(house.database, timeout=15)) as connection:
+
+            def open_tasks() -> int:
+                sql = (
+                    "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing','ai_processing')"
+                )
+                return int(connection.execute(sql).fetchone()[0])
+
+            until("all tasks are over", lambda: open_tasks() == 0, FINAL_SECONDS, 0.1)
+            seen.final_after_seconds = time.monotonic() - quiet_at
+            ends = dict(connection.execute("SELECT user_openid, seq FROM account").fetchall())
+        until(
+            "every recorder has heard the end",
+            lambda: all(each.last_seq >= ends[each.user] for each in seen.recorders),
+            HEARD_SECONDS,
+        )
+        until("every process is ready again", lambda: _is_whole(house), WHOLE_SECONDS, 0.1)
+    except NotInTime as late:
+        seen.faults.append(str(late))
+    stop_at = time.monotonic()
+    try:
+        status = house.terminate(STOP_SECONDS)
+        if status != 0:
+            seen.faults.append(f"`darkroom up` ended with status {status}")
+        until("no process is left", lambda: not house.left_behind(), 1.0)
+    except NotInTime as late:
+        names = [f"{process.pid} {' '.join(process.cmdline()[:4])}" for process in house.left_behind()]
+        seen.faults.append(f"{late}: {names}")
+    seen.stop_seconds = time.monotonic() - stop_at
+
+
+def _is_whole(house: House) -> bool:
+    try:
+        state = json.loads((house.data_dir / "processes.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return all(process["state"] == "ready" for process in state["processes"])
+
+
+def _upload(house: House, token: str) -> str:
+    headers = {"Content-Type": "image/png", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{house.address}/v1/images", SAMPLE.read_bytes(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(json.load(answer)["id"])
