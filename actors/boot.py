@@ -16,6 +16,7 @@ from dramatiq import Middleware
 from dramatiq.asyncio import get_event_loop_thread
 
 from actors.broker_client import BadBrokerAddress, open_client
+from actors.event_loop import CoroutineWouldNotEnd
 from actors.processing import declare_processing_actors
 from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
@@ -68,6 +69,12 @@ class Boot(Middleware):
             loop_thread.run_coroutine(open_worker(settings_of_process(), broker))
         except (SettingFault, OSError) as error:
             _give_up(error)
+
+    def after_process_message(
+        self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        if isinstance(exception, CoroutineWouldNotEnd):
+            _on_loop(Worker.end_for_a_stuck_attempt)
 
     def before_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
         _on_loop(Worker.begin_drain)

@@ -60,6 +60,7 @@ class DoorbellConsumer(Consumer):
         self._leases = leases
         self._received: deque[MessageProxy] = deque()
         self._bell = broker.new_bell_client()
+        self._may_have_left_some = True
         self._must_ring_on = False
         self._tidy_at = self._reconcile_at = 0.0
         self._away_since: float | None = None
@@ -122,12 +123,17 @@ class DoorbellConsumer(Consumer):
     def _wait_and_fetch(self) -> None:
         if not self._leases.wait_until_fewer_than(self.prefetch, seconds=BELL_SECONDS):
             return
-        self._fetch()
-        if not self._received and self._answer_the_bell():
-            if self._broker.draining.is_set():
-                self._broker.ring(self.queue_name)  # it was meant for somebody who still works
-            else:
-                self._must_ring_on = self._fetch()
+        if self._may_have_left_some:
+            self._may_have_left_some = self._fetch()
+            if self._received:
+                return
+        # The last fetch emptied the queue, and whatever was sent since has rung: no need to look before waiting.
+        rang = self._answer_the_bell()
+        if rang and self._broker.draining.is_set():
+            self._broker.ring(self.queue_name)  # it was meant for somebody who still works
+            return
+        self._may_have_left_some = self._fetch()
+        self._must_ring_on = rang and self._may_have_left_some
 
     def _fetch(self) -> bool:
         """Take as many as there is room for.  Returns whether the room is full, so that some may have been left."""

@@ -2,8 +2,8 @@
 
 A message is *held* from its arrival until it is done with, and counts against the prefetch.  From then on its
 acknowledgement is *owed*: the slot is free at once, and the consumer pays with its next fetch, when the broker is
-there.  What the broker believes is leased to us and is neither held nor owed is an *orphan*: the reply that carried it was
-lost, so nobody will ever run it here, and it must go back to the queue.
+there.  What the broker believes is leased to us and is neither held nor owed is an *orphan*: the reply that carried it
+was lost, so nobody will ever run it here, and it must go back to the queue.
 
 The record lives as long as the broker object, not as long as a consumer: dramatiq replaces a consumer after an error,
 and a new one that counted from zero would fetch a whole prefetch more than there are slots.

@@ -25,6 +25,7 @@ from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import Fault, LeaseLost
 from supervisor.files import FileStore, open_file_store
+from supervisor.fresh_order import FreshOrder
 from supervisor.ids import new_ulid
 from supervisor.schema.migrate import check_version
 from supervisor.store import claims, workers
@@ -72,6 +73,7 @@ class Worker:
         self.broker = broker
         self.database = database
         self.files = files
+        self.waiting = FreshOrder(database, ())  # for the pending limit alone
         self.images = ImageProcesses(settings.image_processes)
         self.providers: dict[str, Provider] = {}
         self.draining = False
@@ -178,6 +180,11 @@ class Worker:
         await asyncio.sleep(self.settings.drain_seconds)
         for running in tuple(self.running):
             running.cancel(Why.DRAIN)
+
+    def end_for_a_stuck_attempt(self) -> None:
+        """A cancelled attempt does not end, so its slot is lost: drain what runs and let a new process begin."""
+        log.error("worker_ends", worker=self.id, reason="a cancelled attempt does not end")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_process(self, reason: str) -> None:
         """Stop working under this id for good; the supervisor starts another spawn."""

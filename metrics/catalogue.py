@@ -105,7 +105,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_workers",
             "gauge",
-            "Worker processes that live or drain, and those found dead within the last day.",
+            "Worker processes that live or drain, and dead ones whose tasks are still to be rescued.",
             (Label("state", ("live", "draining", "dead")),),
         ),
         Family(

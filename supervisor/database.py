@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,23 +31,30 @@ class Dialect:
     """How a database says the few things that standard SQL does not.
 
     now: the database's own clock.  in_seconds: a time so many seconds from now, with one `?` parameter.
+    index_hint: names the index that a query is to use, where the planner would not find it by itself.
     """
 
     name: str
     now: str
     in_seconds: str
+    index_hint: str
 
 
 class Transaction:
     """SQL inside one transaction, or inside one consistent read.
 
     Statements use `?` for parameters on every database.  `now` and `in_seconds` are SQL expressions (Dialect).
+    Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
     """
 
     def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
         self._database = database
         self.dialect = dialect
         self.now, self.in_seconds = dialect.now, dialect.in_seconds
+
+    def by_index(self, name: str) -> str:
+        """What follows a table's name in FROM, to read it by this index."""
+        return self.dialect.index_hint.format(name)
 
     def execute(self, sql: str, *params: Any) -> Any:
         """Run one statement; the DB-API cursor."""
@@ -58,21 +66,20 @@ class Transaction:
 
     def all(self, sql: str, *params: Any) -> list[Row]:
         """Every row as a dict of column names."""
-        cursor = self.execute(sql, *params)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        with contextlib.closing(self.execute(sql, *params)) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def one(self, sql: str, *params: Any) -> Row | None:
         """The first row, or None."""
-        cursor = self.execute(sql, *params)
-        row = cursor.fetchone()
-        return (
-            None if row is None else {column[0]: v for column, v in zip(cursor.description, row, strict=True)}
-        )
+        with contextlib.closing(self.execute(sql, *params)) as cursor:
+            names, row = [column[0] for column in cursor.description], cursor.fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
 
     def value(self, sql: str, *params: Any) -> Any:
         """The first column of the first row, or None."""
-        row = self.execute(sql, *params).fetchone()
+        with contextlib.closing(self.execute(sql, *params)) as cursor:
+            row = cursor.fetchone()
         return None if row is None else row[0]
 
     def query(self, query: Any) -> Any:

@@ -69,6 +69,13 @@ class QueueFull(Fault):
         self.retry_after_seconds = retry_after_seconds
 
 
+class KeyReused(Fault):
+    """The idempotency key was used for another body.  Use a new key for a new request."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another body; a new request needs a new key.")
+
+
 class BadParams(Fault):
     """The task's params are wrong; `code` is the task's error.code."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fcntl
+import functools
 import os
 import queue
 import threading
@@ -28,8 +29,13 @@ BUSY_TIMEOUT_SECONDS = 15
 MOST_STEPS_A_COMMIT = 128
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "temp_store": "memory", "cache_size": -16000}
 
+# Programs that know nothing of us may store text that is not UTF-8; one such row must not stop whoever reads it.
+READABLE_TEXT = functools.partial(str, encoding="utf-8", errors="replace")
+
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
-SQLITE = Dialect("sqlite", now=_TIME.format(""), in_seconds=_TIME.format(", ? || ' seconds'"))
+SQLITE = Dialect(
+    "sqlite", now=_TIME.format(""), in_seconds=_TIME.format(", ? || ' seconds'"), index_hint=" INDEXED BY {}"
+)
 
 DURABILITIES = ("full", "normal")
 
@@ -211,8 +217,7 @@ class SqliteDatabase(Database):
                 if self._reader is None:
                     self._reader = self._open(thread_safe=True)
         if self._reader.is_closed():
-            self._reader.connect()
-            self._opened.append(self._reader.connection())
+            self._connect(self._reader)
         return self._reader
 
     def _open(self, *, thread_safe: bool) -> peewee.SqliteDatabase:
@@ -224,9 +229,13 @@ class SqliteDatabase(Database):
             check_same_thread=False,  # the writer's connection moves between threads under `_turn`
         )
         if not thread_safe:
-            database.connect()
-            self._opened.append(database.connection())
+            self._connect(database)
         return database
+
+    def _connect(self, database: peewee.SqliteDatabase) -> None:
+        database.connect()
+        database.connection().text_factory = READABLE_TEXT
+        self._opened.append(database.connection())
 
 
 class _BrokenTransaction(Exception):

@@ -24,7 +24,7 @@ import structlog
 
 from config.settings import Settings, environment_of
 from supervisor.broker_address import socket_path
-from supervisor.database import Database, open_database
+from supervisor.database import Database, Transaction, open_database
 from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
 from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
@@ -72,6 +72,7 @@ def run_up(settings: Settings) -> int:
         url_file = settings.data_dir / "url"
         url_file.unlink(missing_ok=True)
         database = open_database(settings.database_url)
+        _mark_the_dead_of_last_time(database)
         try:
             return ProcessSupervisor(
                 programs(settings, database),
@@ -219,6 +220,31 @@ def _worker_program(settings: Settings, database: Database, name: str, environ: 
     return Program(
         spec, worker_argv(settings), environ, settings.data_dir, has_beaten, SPAWN_ID_VARIABLE, on_exit=mark
     )
+
+
+def _mark_the_dead_of_last_time(database: Database) -> None:
+    """Workers of this host whose process is gone died with an `up` that was killed: nobody was left to say so.
+
+    A process number that was given away again only looks alive; such a worker is found by its silence.
+    """
+
+    def mark(tx: Transaction) -> int:
+        here = socket.gethostname()
+        gone = [row["id"] for row in workers.present(tx) if row["host"] == here and not _lives(row["pid"])]
+        return sum(workers.mark_dead(tx, worker_id) for worker_id in gone)
+
+    if marked := database.write(mark).result():
+        log.warning("workers_died_unseen", count=marked)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _worker_grace_seconds(settings: Settings) -> float:

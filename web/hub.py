@@ -1,4 +1,4 @@
-"""Who is listening: every open stream and every waiting request of this process, by user.
+"""Who is listening: every open stream and every waiting request of this process, by user or by task.
 
 The tailer publishes a change once; each stream of that user keeps it in a bounded queue until its own coroutine
 writes it.  A stream that falls behind loses its queue and is told so: it reads what it missed from the change log,
@@ -119,10 +119,12 @@ class Hub:
     def __init__(self) -> None:
         self._streams: dict[str, set[Stream]] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._ends: dict[str, set[asyncio.Event]] = {}
         self._all_gone = asyncio.Event()
         self._all_gone.set()
         self._opened = 0
         self.stream_count = 0
+        self.waiter_count = 0
         self.is_closing = False
 
     @contextlib.contextmanager
@@ -171,10 +173,32 @@ class Hub:
             if not mine and self._watchers.get(user) is mine:
                 del self._watchers[user]
 
+    @contextlib.contextmanager
+    def end_of(self, task_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the task has ended, or when the process is about to stop.  Raises Closing."""
+        if self.is_closing:
+            raise Closing
+        waiting = self._ends.setdefault(task_id, set())
+        ended = asyncio.Event()
+        waiting.add(ended)
+        self.waiter_count += 1
+        try:
+            yield ended
+        finally:
+            self.waiter_count -= 1
+            waiting.discard(ended)
+            if not waiting and self._ends.get(task_id) is waiting:
+                del self._ends[task_id]
+
+    def task_ended(self, task_id: str) -> None:
+        """Tell whoever waits for this task's end."""
+        for ended in self._ends.get(task_id, ()):
+            ended.set()
+
     @property
     def is_idle(self) -> bool:
         """Nobody listens."""
-        return not self._streams and not self._watchers
+        return not self._streams and not self._watchers and not self._ends
 
     def listens(self, user: str) -> bool:
         """Whether anybody wants this user's changes."""
@@ -210,6 +234,8 @@ class Hub:
             for mine in self._watchers.values():
                 for changed in mine:
                     changed.set()
+            for task_id in self._ends:
+                self.task_ended(task_id)
             for stream in self._every_stream():
                 stream.end()
         for only_if_stuck in (True, False):

@@ -13,6 +13,7 @@ from config.settings import Settings
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database
 from supervisor.files import FileStore, open_file_store
+from supervisor.fresh_order import FreshOrder
 from supervisor.links import LinkSigner
 from supervisor.store import credits
 from supervisor.tokens import Identity
@@ -33,6 +34,7 @@ class Parts:
     files: FileStore
     links: LinkSigner
     hub: Hub
+    order: FreshOrder
     metrics: WebMetrics
     decoders: concurrent.futures.Executor
     exposition: Callable[[], bytes]
@@ -65,6 +67,7 @@ def make_parts(
         files=open_file_store(settings.storage_url),
         links=LinkSigner(secret, settings.file_link_seconds),
         hub=hub,
+        order=FreshOrder(database, settings.tasks),
         metrics=metrics,
         decoders=concurrent.futures.ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder"),
         exposition=lambda: exposition(metrics),

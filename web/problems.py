@@ -85,6 +85,10 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(409, str(error), kind="already_finished")
         case faults.NotRetryable():
             return Problem(409, str(error), kind="not_retryable")
+        case faults.KeyReused():
+            return Problem(
+                422, str(error), kind="idempotency_key_reused", errors=[("/Idempotency-Key", str(error))]
+            )
         case faults.InsufficientCredits():
             return Problem(402, str(error), kind="insufficient_credits")
         case faults.TooManyOpenTasks():

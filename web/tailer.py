@@ -16,6 +16,7 @@ from typing import Protocol
 
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database
+from supervisor.lifecycle import FINAL
 from supervisor.store import changes
 from supervisor.wakeup import LOOK_AGAIN_SECONDS, SAFETY_SECONDS
 from web.feed_event import Link, change_frame
@@ -103,6 +104,8 @@ class Tailer:
         for change in page:
             if self._hub.listens(change.user):
                 offered += 1 + self._hub.publish(change.user, _encoder(change, self._link))
+            if change.data_type == "remove" or change.doc["status"] in FINAL:
+                self._hub.task_ended(change.doc["task_id"])
             self._cursor = change.log_id
             if offered >= OFFERS_BETWEEN_BREATHS:
                 offered = 0

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from supervisor.database import Transaction
 from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
-from supervisor.store import tasks
+from supervisor.store import idempotency, tasks
 from supervisor.task_params import BadTask, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
 from web.bodies import bad_cursor, limit_of, read_json
-from web.parts import IDENTITY, parts_of, user_of
+from web.idempotency import REPLAYED, key_of
+from web.parts import IDENTITY, Parts, parts_of, user_of
+from web.preferences import task_after, wait_of
 from web.problems import unprocessable
 
 STATUSES = frozenset(str(status) for status in (*OPEN, *FINAL))
 
+View = dict[str, Any]
+Step = Callable[[Transaction], View]
+
 
 async def submit(request: web.Request) -> web.Response:
-    """202 once the task is stored.  402 too few credits, 422 bad input, 429 too many open, 503 the queue is full."""
-    parts = parts_of(request)
-    identity = request[IDENTITY]
-    order = check_submission(
-        await read_json(request), parts.settings, may_jump_the_queue=identity.role != "user"
-    )
+    """202 once the task is stored; with `Prefer: wait=N`, 200 if it ends in time.
+
+    402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.
+    """
+    parts, identity = parts_of(request), request[IDENTITY]
+    body = await read_json(request)
+    order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
+    key = key_of(request, identity.user, body)
     new = tasks.NewTask(identity.user, order.type, order.params, order.priority, order.run_after)
+    pending = (await parts.order.latest()).pending
     try:
-        # A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
-        view = await asyncio.shield(
-            parts.database.write_async(lambda tx: tasks.submit(tx, parts.settings, new))
+        view, is_replay = await _once(
+            parts, key, lambda tx: tasks.submit(tx, parts.settings, new, pending=pending)
         )
     except BadTask:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
-    return json_answer(accepted_task(view), status=202)
+    if not is_replay:
+        parts.order.note_joined(view)
+    headers = dict(REPLAYED) if is_replay else {}
+    seconds = wait_of(request)
+    if seconds is not None:
+        view, has_waited = await task_after(parts, view, seconds)
+        headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
+        if has_waited and view["status"] in FINAL:
+            return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
+    return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -46,7 +64,7 @@ async def show(request: web.Request) -> web.Response:
     view = await parts.database.read_async(lambda tx: tasks.get(tx, task_id, user))
     if view is None:
         raise TaskNotFound(task_id)
-    return json_answer(shown_task(view, parts.links.link))
+    return json_answer(shown_task(await parts.order.placed(view), parts.links.link))
 
 
 async def list_tasks(request: web.Request) -> web.Response:
@@ -61,25 +79,41 @@ async def list_tasks(request: web.Request) -> web.Response:
         )
     except ValueError:
         raise bad_cursor() from None
-    return json_answer(shown_page(page, [shown_task(view, parts.links.link) for view in page.items]))
+    items = [shown_task(await parts.order.placed(view), parts.links.link) for view in page.items]
+    return json_answer(shown_page(page, items))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
-    task_id, user = _task_id(request), user_of(request)
-    return await _changed(request, lambda tx: tasks.cancel(tx, task_id, user))
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    view, is_replay = await _once(parts, key_of(request, user), lambda tx: tasks.cancel(tx, task_id, user))
+    if not is_replay:
+        parts.order.note_left(view["place"])
+    return await _changed(parts, view, is_replay)
 
 
 async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again; 402 too few credits, 409 when it can't be run again."""
-    settings, task_id, user = parts_of(request).settings, _task_id(request), user_of(request)
-    return await _changed(request, lambda tx: tasks.resubmit(tx, settings, task_id, user))
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    view, is_replay = await _once(
+        parts, key_of(request, user), lambda tx: tasks.resubmit(tx, parts.settings, task_id, user)
+    )
+    if not is_replay:
+        parts.order.note_joined(view)
+    return await _changed(parts, view, is_replay)
 
 
-async def _changed(request: web.Request, step: Any) -> web.Response:
-    parts = parts_of(request)
-    view = await asyncio.shield(parts.database.write_async(step))
-    return json_answer(shown_task(view, parts.links.link), status=202)
+async def _once(parts: Parts, key: idempotency.Key | None, step: Step) -> tuple[View, bool]:
+    """The step's task, or the one that its key stands for; whether it is that.
+
+    A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
+    """
+    return await asyncio.shield(parts.database.write_async(lambda tx: idempotency.once(tx, key, step)))
+
+
+async def _changed(parts: Parts, view: View, is_replay: bool) -> web.Response:
+    shown = shown_task(await parts.order.placed(view), parts.links.link)
+    return json_answer(shown, status=202, headers=REPLAYED if is_replay else None)
 
 
 def _task_id(request: web.Request) -> str:

@@ -33,7 +33,8 @@ class BrokenPromise(Exception):
 @click.option(
     "--seeds", default=1, show_default=True, help="How many seeds, from --seed on, one after the other."
 )
-def main(seed: int, seconds: float, tasks: int, max_attempts: int, seeds: int) -> None:
+@click.option("--keep", is_flag=True, help="Leave each run's folder in place: its database and its log.")
+def main(seed: int, seconds: float, tasks: int, max_attempts: int, seeds: int, keep: bool) -> None:
     """Kill, freeze and restart every part of a `darkroom up` while it works, then check every promise."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     poison = POISON if max_attempts < POISON_ATTEMPTS else 0
@@ -42,7 +43,7 @@ def main(seed: int, seconds: float, tasks: int, max_attempts: int, seeds: int) -
         wish = Wish(each, seconds, tasks, max_attempts, poison)
         began = time.monotonic()
         try:
-            _live_through(console, wish)
+            _live_through(console, wish, keep)
         except (BrokenPromise, NotInTime) as error:
             console.print(f"seed {each}: {error}", markup=False, highlight=False, soft_wrap=True)
             broken.append(each)
@@ -54,9 +55,9 @@ def main(seed: int, seconds: float, tasks: int, max_attempts: int, seeds: int) -
     sys.exit(1 if broken else 0)
 
 
-def _live_through(console: Console, wish: Wish) -> None:
+def _live_through(console: Console, wish: Wish, keep: bool) -> None:
     """One run.  Raises BrokenPromise or NotInTime."""
-    with house_of(wish) as house:
+    with house_of(wish, keep=keep) as house:
         seen = conduct(house, wish)
         reader = Reader(
             house.database,
@@ -68,6 +69,8 @@ def _live_through(console: Console, wish: Wish) -> None:
         poison = frozenset(order.name for order in seen.orders if order.type == "poison")
         wrong = [*seen.faults, *reader.complaints(wanted, poison)]
         report(console, wish, seen, reader, wrong)
+        if keep:
+            console.print(f"kept: {house.folder}", soft_wrap=True)
         if wrong:
             raise BrokenPromise(f"{len(wrong)} promises broken; the house's folder is kept: {house.folder}")
 

@@ -92,13 +92,14 @@ def settings_of(wish: Wish) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def house_of(wish: Wish) -> Iterator[House]:
-    """A house in a folder of its own, which is kept when the run raises or `house.keep` says so."""
+def house_of(wish: Wish, *, keep: bool) -> Iterator[House]:
+    """A house in a folder of its own, which stays there when the run raises.  keep: it stays in any case."""
     folder = Path(tempfile.mkdtemp(prefix=f"dk-chaos-{wish.seed}-"))
     house = House(folder, settings_of(wish))
     try:
         yield house
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
         house.end()
 
@@ -182,6 +183,7 @@ class _Wounds:
     def heal_what_is_due(self) -> None:
         while self._frozen and self._frozen[0][0] <= time.monotonic():
             _, _, process = heapq.heappop(self._frozen)
+            self._house.note(f"thaw process {process.pid}")
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
 
@@ -208,6 +210,7 @@ class _Wounds:
             self._seen.missed[label] += 1
             return
         self._seen.done[label] += 1
+        self._house.note(f"{fault} (process {process.pid}, {len(tasks)} tasks in hand)")
         kind = {Act.KILL: "worker killed", Act.FREEZE: "worker frozen"}.get(fault.act)
         if tasks and kind and (fault.act is Act.KILL or fault.seconds > LEASE_SECONDS):
             self._seen.hits.append(Hit(kind, at, tasks, self._is_alone(fault)))
@@ -216,6 +219,7 @@ class _Wounds:
         """Kill `up`, see that nobody survives it, start it again."""
         tasks = tuple(row[0] for row in self._ask("SELECT id FROM task_queue WHERE status = 'processing'"))
         at = time.time()
+        self._house.note(f"{fault} ({len(tasks)} tasks in hand)")
         self._seen.collapse_seconds.append(self._house.collapse())
         self._frozen.clear()
         self._seen.done[f"{fault.act} {fault.role}"] += 1

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -131,6 +132,12 @@ class House:
         for process in self.left_behind():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def note(self, what: str) -> None:
+        """Write into the house's log what is done to it, between the lines of those to whom it is done."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with self.log.open("a") as log:
+            log.write(f"{now} [chaos] {what}\n")
 
     # --- its processes ---
 

@@ -39,13 +39,18 @@ def list_tasks(status: str | None, stuck: bool, limit: int) -> None:
 @click.argument("task_id", metavar="ID")
 def show(task_id: str) -> None:
     """Show everything about a task."""
-    from supervisor.store import tasks
+    from supervisor.store import places, tasks
 
     settings = settings_of_command()
     if settings.url:
         _print_task(_ask(settings, "GET", f"/v1/tasks/{task_id}"))
         return
-    view = _with_database(settings, lambda database: database.read(lambda tx: tasks.get(tx, task_id)))
+
+    def read(tx: Any) -> Task | None:
+        view = tasks.get(tx, task_id)
+        return None if view is None else places.read_order(tx, settings.tasks).placed(view)
+
+    view = _with_database(settings, lambda database: database.read(read))
     if view is None:
         raise Failed(f"There is no task {task_id}.")
     _print_task(view)

@@ -97,7 +97,10 @@ def _insert_guard() -> list[str]:
         ),
         ("EXISTS (SELECT 1 FROM task_queue WHERE id = NEW.id)", "a task with this id exists already"),
         # INSERT OR REPLACE by rowid would delete that row, and fire no delete trigger.
-        ("EXISTS (SELECT 1 FROM task_queue WHERE rowid = NEW.rowid)", "a task with this rowid exists already"),
+        (
+            "EXISTS (SELECT 1 FROM task_queue WHERE rowid = NEW.rowid)",
+            "a task with this rowid exists already",
+        ),
         (
             "EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id)"
             " OR EXISTS (SELECT 1 FROM works WHERE task_id = NEW.id)",

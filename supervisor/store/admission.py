@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import peewee
+
 from config.settings import Settings
 from supervisor.database import Row, Transaction
 from supervisor.fair_order import turn_of_new_task
@@ -39,8 +41,8 @@ def check(tx: Transaction, settings: Settings, user: str, type_: str, params: di
     return Order(params, checked.count, cost * checked.count)
 
 
-def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> None:
-    """Take the credits, make the work, fix the turn.  Raises InsufficientCredits and changes nothing."""
+def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> Row:
+    """Take the credits, make the work, fix the turn; the task's row.  Raises InsufficientCredits, changes nothing."""
     user, charge = task["user_openid"], task["charge"]
     if order.price:
         balance = credits.balance(tx, user)
@@ -48,13 +50,15 @@ def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> None:
             raise InsufficientCredits(order.price, balance)
         credits.debit(tx, user, task["id"], charge, order.price)
     type_settings = settings.tasks[task["type"]]
-    tx.execute(
+    row = tx.one(
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, ?), turn = ?,
             ready = (run_after IS NULL OR run_after <= {tx.now}), picture_count = ?, max_attempts = ?,
             expires_at = {_expiry(tx)}, updated_at = {tx.now}
-        WHERE id = ? AND status = 'pending' AND admitted_charge <> charge""",
+        WHERE id = ? AND status = 'pending' AND admitted_charge <> charge RETURNING *""",
         new_ulid(), _turn(tx, task), order.count, type_settings.max_attempts, type_settings.expire_seconds, task["id"],
     )  # fmt: skip
+    assert row is not None
+    return row
 
 
 def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
@@ -75,12 +79,31 @@ def admit_waiting(tx: Transaction, settings: Settings, most: int) -> int:
         most,
     )
     for row in rows:
-        try:
-            order = check(tx, settings, row["user_openid"], row["type"], decoded(row["params"]))
-            admit(tx, settings, row, order)
-        except Fault as fault:
-            reject(tx, row, error_code(fault), str(fault))
+        _admit_or_reject(tx, settings, row)
     return len(rows)
+
+
+def _admit_or_reject(tx: Transaction, settings: Settings, row: Row) -> None:
+    """Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it."""
+    tx.execute("SAVEPOINT admission")
+    try:
+        order = check(tx, settings, row["user_openid"], row["type"], params_of(row))
+        admit(tx, settings, row, order)
+    except (Fault, peewee.IntegrityError) as error:
+        tx.execute("ROLLBACK TO admission")
+        if isinstance(error, Fault):
+            reject(tx, row, error_code(error), str(error))
+        else:
+            reject(tx, row, "internal", f"The database refused the admission: {error}.")
+    tx.execute("RELEASE admission")
+
+
+def params_of(row: Row) -> Any:
+    """The params of a row.  Raises BadParams for JSON that SQLite takes and Python does not (too deep, too long)."""
+    try:
+        return decoded(row["params"])
+    except (ValueError, RecursionError):
+        raise BadParams("params are nested too deep, or hold a number that is too long.") from None
 
 
 def error_code(fault: Fault) -> str:
@@ -98,13 +121,16 @@ def row_to_admit(tx: Transaction, task_id: str) -> Row:
 
 
 def _turn(tx: Transaction, task: Row) -> int:
-    clock = tx.value("SELECT turn FROM fair_clock WHERE priority = ?", task["priority"]) or 0
-    highest = tx.value(
-        """SELECT max(turn) FROM task_queue WHERE user_openid = ? AND priority = ? AND id <> ?
-            AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge""",
-        task["user_openid"], task["priority"], task["id"],
+    """From the end of an index: max() would read all of the user's open tasks."""
+    row = tx.one(
+        """SELECT (SELECT turn FROM fair_clock WHERE priority = ?) AS clock,
+            (SELECT turn FROM task_queue WHERE user_openid = ? AND priority = ?
+                AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge AND id <> ?
+                ORDER BY turn DESC LIMIT 1) AS highest""",
+        task["priority"], task["user_openid"], task["priority"], task["id"],
     )  # fmt: skip
-    return turn_of_new_task(clock, highest)
+    assert row is not None
+    return turn_of_new_task(row["clock"] or 0, row["highest"])
 
 
 def _expiry(tx: Transaction) -> str:

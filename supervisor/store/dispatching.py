@@ -37,7 +37,9 @@ def free_slots(tx: Transaction) -> int:
              FROM worker WHERE worker.state = 'live')"""
     )
     underway = tx.value(
-        "SELECT count(*) FROM task_queue WHERE status = 'pending' AND dispatched_at IS NOT NULL"
+        # The first condition names the partial index, which the planner does not see to be implied by the second.
+        """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+            AND status = 'pending' AND dispatched_at IS NOT NULL"""
     )
     assert row is not None
     return int(row["free"]) - int(underway)

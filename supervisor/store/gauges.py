@@ -128,7 +128,7 @@ def slots(tx: Transaction) -> Slots:
 
 
 def workers_by_state(tx: Transaction) -> dict[str, int]:
-    """Worker processes that live, drain, or were marked dead and are not forgotten yet."""
+    """Worker processes that live, drain, or are marked dead and not yet buried."""
     rows = tx.all(
         "SELECT state, count(*) AS n FROM worker WHERE state IN ('live','draining','dead') GROUP BY state"
     )

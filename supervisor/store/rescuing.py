@@ -37,7 +37,7 @@ _IS_OPEN = "status IN ('pending','processing','ai_processing')"
 def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
     return f"""
-        SELECT id, 'expired' AS reason FROM task_queue
+        SELECT id, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
             WHERE status IN ('pending','processing','ai_processing')
               AND expires_at IS NOT NULL AND expires_at <= {tx.now}
         UNION ALL

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from supervisor.database import Row
+from supervisor.waiting_order import place_key
 
 
 def decoded(value: Any) -> Any:
@@ -28,7 +29,12 @@ class Page:
 
 
 def task_view(row: Row) -> dict[str, Any]:
-    """A task as CONTRACT section 4 shows it, still without queue position; pictures by key, links unsigned."""
+    """A task as CONTRACT section 4 shows it; pictures by key, links unsigned.
+
+    Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending
+    and not dispatched), whether it stands in line or is not to run yet, and the seconds it has been running.
+    """
+    is_waiting = row["status"] == "pending" and row["dispatched_at"] is None
     images = decoded(row["work_images"]) if row["status"] == "completed" else None
     return {
         "task_id": row["id"],
@@ -38,8 +44,11 @@ def task_view(row: Row) -> dict[str, Any]:
         "status": row["status"],
         "stage": row["stage"],
         "progress": row["progress"],
-        "queue_position": None,
-        "eta_seconds": None,
+        "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])
+        if is_waiting
+        else None,
+        "is_in_line": is_waiting and bool(row["ready"]),
+        "running_for_seconds": row["running_for"],
         "attempt": row["attempt"],
         "max_attempts": row["max_attempts"],
         "error": decoded(row["error"]),

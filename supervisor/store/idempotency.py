@@ -1,0 +1,87 @@
+"""Idempotency keys: a request that is sent again finds the task that its first sending has made.
+
+A key belongs to user, method and path.  It is stored in the task's own transaction, so there is no moment at which
+one of the two exists alone, and a twin that comes meanwhile waits for the writer and then finds the key.  Whatever
+is refused stores no task and so no key: the caller may mend the request and use the key again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.database import Transaction
+from supervisor.faults import KeyReused
+from supervisor.store import tasks
+
+KEPT_SECONDS = 24 * 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """Where a key holds, and for which body.  body_hash: of the body in canonical form."""
+
+    user: str
+    method: str
+    path: str
+    text: str
+    body_hash: str
+
+
+_MINE = "user_openid = ? AND method = ? AND path = ? AND key = ?"
+
+
+def once(
+    tx: Transaction, key: Key | None, step: Callable[[Transaction], dict[str, Any]]
+) -> tuple[dict[str, Any], bool]:
+    """What the step makes of a task, and False; or the task that this key has made before, as it is now, and True.
+
+    step: returns the task's view.  Without a key it is simply run.  Raises KeyReused and what the step raises.
+    """
+    if key is None:
+        return step(tx), False
+    task_id = task_of(tx, key)
+    known = None if task_id is None else tasks.get(tx, task_id, key.user)
+    if known is not None:
+        return known, True
+    view = step(tx)
+    keep(tx, key, view["task_id"])
+    return view, False
+
+
+def task_of(tx: Transaction, key: Key) -> str | None:
+    """The task that the first request with this key was about; None for a new or outlived key.
+
+    Raises KeyReused when that request had another body.
+    """
+    row = tx.one(
+        f"SELECT body_hash, task_id, created_at > {tx.in_seconds} AS is_kept FROM idempotency_key WHERE {_MINE}",
+        -KEPT_SECONDS, key.user, key.method, key.path, key.text,
+    )  # fmt: skip
+    if row is None or not row["is_kept"]:
+        return None
+    if row["body_hash"] != key.body_hash:
+        raise KeyReused()
+    return str(row["task_id"])
+
+
+def keep(tx: Transaction, key: Key, task_id: str) -> None:
+    """Remember the task under the key, instead of one whose time is over."""
+    tx.execute(
+        f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
+            VALUES (?, ?, ?, ?, ?, ?, {tx.now})
+            ON CONFLICT DO UPDATE SET body_hash = excluded.body_hash, task_id = excluded.task_id,
+                created_at = excluded.created_at""",
+        key.user, key.method, key.path, key.text, key.body_hash, task_id,
+    )  # fmt: skip
+
+
+def prune(tx: Transaction, most: int) -> int:
+    """Drop keys whose time is over; how many went."""
+    return tx.run(
+        f"""DELETE FROM idempotency_key WHERE (user_openid, method, path, key) IN
+            (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.in_seconds}
+             ORDER BY created_at LIMIT ?)""",
+        -KEPT_SECONDS, most,
+    )  # fmt: skip

@@ -1,0 +1,310 @@
+"""A migrated SQLite database for each test, a clock that moves it, and factories named after the state reached."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from config.settings import Settings
+from supervisor.database import Transaction
+from supervisor.schema.migrate import migrate
+from supervisor.sqlite_database import SqliteDatabase
+from supervisor.store import admission, claims, dispatching, handoffs, tasks, workers
+from supervisor.store.claims import Claim
+from supervisor.store.dispatching import Hint
+
+T = TypeVar("T")
+
+PARAMS = {"images": ["https://example.org/person.jpg"]}
+SLOTS = 1000
+DEADLINE_SECONDS = 15.0
+
+
+@functools.cache
+def _migrated_file() -> Path:
+    """An empty migrated database, made once a process; a copy of it costs a millisecond."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-template-"))
+    settings = Settings(data_dir=folder)
+    migrate(settings)
+    return folder / "darkroom.db"
+
+
+def fresh_settings(folder: Path, **changed: Any) -> Settings:
+    """Settings of a data folder with an empty migrated database in it."""
+    shutil.copyfile(_migrated_file(), folder / "darkroom.db")
+    return Settings(data_dir=folder, **changed)
+
+
+def plain_connection(settings: Settings) -> sqlite3.Connection:
+    """What a program has that knows nothing of ours: no pragma, no function, a commit for each statement."""
+    return sqlite3.connect(settings.data_dir / "darkroom.db", timeout=15, isolation_level=None)
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    """Wait for a named condition; fails with its name."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {DEADLINE_SECONDS:g} s: {what}"
+        time.sleep(0.002)
+
+
+class Clock:
+    """The database's clock, which stands still nowhere but can be moved ahead: `rule.shift`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ahead = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass for every statement that asks the database for the time."""
+        self._ahead += seconds
+        with contextlib.closing(plain_connection(self._settings)) as connection:
+            connection.execute("UPDATE rule SET shift = ?", (f"{self._ahead:+.3f} seconds",))
+
+    def now(self) -> datetime.datetime:
+        """The database's time."""
+        with contextlib.closing(plain_connection(self._settings)) as connection:
+            (text,) = connection.execute(
+                "SELECT strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
+            ).fetchone()
+        return datetime.datetime.fromisoformat(text)
+
+
+class Store:
+    """A database and what a test wants to know of it."""
+
+    def __init__(self, settings: Settings, database: SqliteDatabase) -> None:
+        self.settings = settings
+        self.database = database
+
+    def write(self, step: Callable[[Transaction], T]) -> T:
+        """A step's result, after its commit."""
+        return self.database.write(step).result(timeout=60)
+
+    def all(self, sql: str, *params: Any) -> list[dict[str, Any]]:
+        return self.database.read(lambda tx: tx.all(sql, *params))
+
+    def value(self, sql: str, *params: Any) -> Any:
+        return self.database.read(lambda tx: tx.value(sql, *params))
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """The row of a task."""
+        (row,) = self.all("SELECT * FROM task_queue WHERE id = ?", task_id)
+        return row
+
+    def work(self, task_id: str) -> dict[str, Any]:
+        """The row of a task's work."""
+        (row,) = self.all("SELECT * FROM works WHERE task_id = ?", task_id)
+        return row
+
+    def balance(self, user: str = "o-1") -> int:
+        """The user's balance, which must be the sum of the ledger."""
+        (row,) = self.all(
+            """SELECT balance, (SELECT coalesce(sum(amount), 0) FROM credit_entry
+                WHERE credit_entry.user_openid = account.user_openid) AS ledger
+                FROM account WHERE user_openid = ?""",
+            user,
+        )
+        assert row["balance"] == row["ledger"], "the balance is the sum of the ledger"
+        return int(row["balance"])
+
+    def entries(self, task_id: str) -> list[tuple[int, str, int]]:
+        """(charge, kind, amount) of a task's ledger entries, in order."""
+        rows = self.all(
+            "SELECT charge, kind, amount FROM credit_entry WHERE task_id = ? ORDER BY id", task_id
+        )
+        return [(row["charge"], row["kind"], row["amount"]) for row in rows]
+
+    def admit_waiting(self) -> int:
+        return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000))
+
+    def dispatch(self) -> list[Hint]:
+        return self.write(lambda tx: dispatching.pick_and_mark(tx, self.settings))
+
+    def claim(self, hint: Hint, worker_id: str, deadline_seconds: float = 630) -> Claim | None:
+        return self.write(
+            lambda tx: claims.claim(tx, hint.task_id, hint.dispatch, worker_id, deadline_seconds)
+        )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Defaults, in a folder of the test's own, with a migrated database."""
+    return fresh_settings(tmp_path)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[SqliteDatabase]:
+    opened = SqliteDatabase(settings.data_dir / "darkroom.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(settings: Settings, database: SqliteDatabase) -> Store:
+    return Store(settings, database)
+
+
+@pytest.fixture
+def clock(settings: Settings) -> Clock:
+    return Clock(settings)
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[sqlite3.Connection]:
+    """A plain sqlite3 connection to the same file."""
+    with contextlib.closing(plain_connection(settings)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def live_worker(store: Store) -> Callable[..., str]:
+    """Registers a worker process; its id."""
+
+    def make(worker_id: str = "worker-1", slots: int = SLOTS) -> str:
+        if store.value("SELECT 1 FROM worker WHERE id = ?", worker_id) is None:
+            store.write(lambda tx: workers.register(tx, worker_id, host="here", pid=1, slots=slots))
+        return worker_id
+
+    return make
+
+
+@pytest.fixture
+def pending_task(producer: sqlite3.Connection) -> Callable[..., str]:
+    """Written by plain SQL and not admitted yet; its id."""
+
+    def make(user: str = "o-1", type_: str = "photography", params: str | None = None) -> str:
+        (task_id,) = producer.execute(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, ?) RETURNING id",
+            (user, type_, params or '{"images":["https://example.org/person.jpg"]}'),
+        ).fetchone()
+        return str(task_id)
+
+    return make
+
+
+@pytest.fixture
+def admitted_task(store: Store) -> Callable[..., str]:
+    """Submitted and paid for; its id."""
+
+    def make(
+        user: str = "o-1",
+        *,
+        count: int = 1,
+        priority: int = 0,
+        type_: str = "photography",
+        run_after: str | None = None,
+    ) -> str:
+        images = PARAMS["images"] * (2 if type_ == "fitting" else 1)
+        new = tasks.NewTask(user, type_, {"images": images, "count": count}, priority, run_after)
+        return str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
+
+    return make
+
+
+@pytest.fixture
+def dispatched_task(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> Callable[..., Hint]:
+    """Picked and marked; the hint that a broker would carry."""
+
+    def make(user: str = "o-1", **more: Any) -> Hint:
+        live_worker()
+        task_id = admitted_task(user, **more)
+        (hint,) = [each for each in store.dispatch() if each.task_id == task_id]
+        return hint
+
+    return make
+
+
+@pytest.fixture
+def claimed_task(
+    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+) -> Callable[..., Claim]:
+    """In a worker's hands; the claim."""
+
+    def make(user: str = "o-1", *, worker: str = "worker-1", **more: Any) -> Claim:
+        claim = store.claim(dispatched_task(user, **more), live_worker(worker))
+        assert claim is not None
+        return claim
+
+    return make
+
+
+@pytest.fixture
+def handed_off_task(store: Store, claimed_task: Callable[..., Claim]) -> Callable[..., str]:
+    """Waiting for a remote service, its poll due now; its id."""
+
+    def make(user: str = "o-1", *, poll_in_seconds: float = 0, **more: Any) -> str:
+        claim = claimed_task(user, **more)
+        store.write(
+            lambda tx: handoffs.hand_off(
+                tx, claim.task_id, claim.lease, poll_in_seconds=poll_in_seconds, remote_limit_seconds=3600
+            )
+        )
+        return claim.task_id
+
+    return make
+
+
+@pytest.fixture
+def polled_task(store: Store, handed_off_task: Callable[..., str]) -> Callable[..., tuple[str, int]]:
+    """In the hands of a worker that asks its service; (id, lease)."""
+
+    def make(user: str = "o-1", **more: Any) -> tuple[str, int]:
+        task_id = handed_off_task(user, **more)
+        (hint,) = [each for each in store.write(dispatching.due_polls) if each.task_id == task_id]
+        lease = store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300))
+        assert lease is not None
+        return task_id, lease
+
+    return make
+
+
+@pytest.fixture
+def completed_task(store: Store, claimed_task: Callable[..., Claim]) -> Callable[..., str]:
+    """Finished with one picture; its id."""
+
+    def make(user: str = "o-1", *, missing: int = 0, **more: Any) -> str:
+        claim = claimed_task(user, **more)
+        made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3}]
+        store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, missing))
+        return claim.task_id
+
+    return make
+
+
+@pytest.fixture
+def failed_task(store: Store, claimed_task: Callable[..., Claim]) -> Callable[..., str]:
+    """Failed in its first attempt and refunded; its id."""
+
+    def make(user: str = "o-1", **more: Any) -> str:
+        claim = claimed_task(user, **more)
+        store.write(
+            lambda tx: claims.fail(tx, claim.task_id, claim.lease, "invalid_input", "This can't be made.")
+        )
+        return claim.task_id
+
+    return make
+
+
+@pytest.fixture
+def cancelled_task(store: Store, admitted_task: Callable[..., str]) -> Callable[..., str]:
+    """Cancelled while it waited, and refunded; its id."""
+
+    def make(user: str = "o-1", **more: Any) -> str:
+        task_id = admitted_task(user, **more)
+        store.write(lambda tx: tasks.cancel(tx, task_id))
+        return task_id
+
+    return make
