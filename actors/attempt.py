@@ -26,7 +26,7 @@ from actors.providers.base import Done, Job, MadeImage, ProviderError, Transient
 from actors.worker import Running, Why, Worker
 from supervisor import rescue
 from supervisor.database import Transaction
-from supervisor.faults import Fault, LeaseLost, SettingFault
+from supervisor.faults import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.store import claims, results, tallies
 from supervisor.store.claims import Claim
 from supervisor.store.results import ResultFile
@@ -45,7 +45,11 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
     running = Running(task_id)
     worker.running.add(running)
     try:
-        claim = await _claim(worker, type_, task_id, dispatch)
+        try:
+            claim = await _claim(worker, type_, task_id, dispatch)
+        except DatabaseBusy as fault:
+            log.warning("claim_failed", task=task_id, reason=str(fault))
+            return  # the hint is sent again
         if claim is not None:
             running.lease = claim.lease
             await _run(worker, running, claim)
@@ -79,7 +83,7 @@ async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any) -
     if step is None:
         return
     try:
-        await worker.database.write_async(step)
+        await worker.write(step)
         bound.info("attempt_ended", outcome=step.__name__)
     except LeaseLost:
         bound.info("result_dropped", reason="the task has moved on")
@@ -168,9 +172,7 @@ async def _store(worker: Worker, claim: Claim, params_hash: str, picture: MadeIm
         return hashlib.sha256(data).hexdigest()
 
     file = ResultFile(picture.n, key, await asyncio.to_thread(put), picture.width, picture.height)
-    await worker.database.write_async(
-        lambda tx: results.add(tx, claim.task_id, claim.charge, params_hash, file)
-    )
+    await worker.write(lambda tx: results.add(tx, claim.task_id, claim.charge, params_hash, file))
     return file
 
 

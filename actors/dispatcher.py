@@ -67,9 +67,10 @@ class Dispatcher:
         self.settings = settings
         self.database = database
         self.wakeups = wakeups
-        self.sender = HintSender(broker, database, when_done=wakeups.interrupt)
+        self.sender = HintSender(broker, database, when_ready=self._note_sender_ready)
         self.name = new_ulid()
         self.stopping = False
+        self._sender_is_ready_again = False
         self._held: Leadership | None = None
         self._seen: tuple[Leadership, float] | None = None
         self._silence = SilenceWatch(settings.lease_seconds)
@@ -106,6 +107,7 @@ class Dispatcher:
             return TICK_SECONDS
         if now >= self._beat_due and not self._renew(now):
             return TICK_SECONDS
+        self._sender_is_ready_again = False
         decided = self.database.write_now(self._decide)
         self._wake = decided.wake
         if decided.hints:
@@ -125,8 +127,14 @@ class Dispatcher:
             if self.wakeups.wait(remaining) and self._something_happened():
                 return
 
+    def _note_sender_ready(self) -> None:
+        self._sender_is_ready_again = True
+        self.wakeups.interrupt()
+
     def _something_happened(self) -> bool:
         """Whether the wake counter has moved; a commit may be visible a moment after its event."""
+        if self._sender_is_ready_again:
+            return True
         for pause in LOOK_AGAIN_SECONDS:
             if self._wake_counter() != self._wake:
                 return True
@@ -196,12 +204,19 @@ class Dispatcher:
         hints += dispatching.pick_and_mark(tx, self.settings) if sending else []
         if hints:
             next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
+        if not sending:
+            next_due = None  # what is due can't be sent: asking again at once would only burn a core
         more = admitted == ADMITTED_A_ROUND or rescued == rescuing.BATCH
         return Round(hints, next_due, more, wakes.read(tx).dispatch)
 
     def _rescue(self, tx: Transaction) -> int:
         """Deal with the rows of dead workers; how many there were."""
-        rescued = rescuing.rescue(tx, draw=random.random, deadlines=False)
+        rescued = rescuing.rescue(
+            tx,
+            draw=random.random,
+            may_bill_twice=self.settings.providers_that_may_bill_twice,
+            deadlines=False,
+        )
         for each in rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         workers.bury(tx)

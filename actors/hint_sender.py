@@ -27,25 +27,32 @@ PAUSE_AFTER_FAILURE_SECONDS = 1.0
 
 
 class HintSender:
-    """A thread that sends.  when_done: called after a failure has been dealt with."""
+    """A thread that sends one batch at a time.  when_ready: called when it is ready again after a vain `is_ready`."""
 
-    def __init__(self, broker: DarkroomBroker, database: Database, *, when_done: Callable[[], None]) -> None:
+    def __init__(self, broker: DarkroomBroker, database: Database, *, when_ready: Callable[[], None]) -> None:
         self._broker = broker
         self._database = database
-        self._when_done = when_done
+        self._when_ready = when_ready
         self._queue: queue.SimpleQueue[list[Hint] | None] = queue.SimpleQueue()
-        self._sending = 0
+        self._idle = threading.Event()
+        self._idle.set()
+        self._was_asked_in_vain = False
         self._paused_until = 0.0
         self._thread = threading.Thread(target=self._run, name="hint-sender", daemon=True)
         self._thread.start()
 
     def is_ready(self) -> bool:
         """Whether it makes sense to pick: what was given is sent, and the broker was not away a moment ago."""
-        return self._sending == 0 and time.monotonic() >= self._paused_until
+        # Noted before looking, so that the thread can't become idle unseen in between.
+        self._was_asked_in_vain = True
+        ready = self._idle.is_set() and time.monotonic() >= self._paused_until
+        if ready:
+            self._was_asked_in_vain = False
+        return ready
 
     def send(self, hints: list[Hint]) -> None:
         """Send soon, in order; their marks are committed already."""
-        self._sending += 1
+        self._idle.clear()
         self._queue.put(hints)
 
     def close(self) -> None:
@@ -63,9 +70,10 @@ class HintSender:
             except Exception:
                 log.exception("hints_not_sent", count=len(hints))
             finally:
-                self._sending -= 1
-            if not self.is_ready():
-                self._when_done()
+                self._idle.set()
+            if self._was_asked_in_vain:
+                self._was_asked_in_vain = False
+                self._when_ready()
 
     def _unmark(self, hints: list[Hint], error: HintsNotSent) -> None:
         log.error(

@@ -32,7 +32,13 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         body = {"type": type, "params": params, **options}
         checked = check_submission(body, worker.settings, may_jump_the_queue=True)
         new = tasks.NewTask(
-            user_openid, checked.type, checked.params, checked.priority, checked.run_after, task_id
+            user_openid,
+            checked.type,
+            checked.params,
+            checked.priority,
+            checked.run_after,
+            task_id,
+            checked.checked,
         )
     except Fault as fault:
         log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))

@@ -16,14 +16,15 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from actors.image_processes import ImageProcesses
 from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
-from supervisor.faults import Fault, LeaseLost
+from supervisor.faults import DatabaseBusy, Fault, LeaseLost
 from supervisor.files import FileStore, open_file_store
 from supervisor.fresh_order import FreshOrder
 from supervisor.ids import new_ulid
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
+WATCH_SECONDS = 1.0
+BUSY_AGAIN_SECONDS = 0.5
 SPAWN_ID = "WORKER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can mark its death
 
 
@@ -94,12 +99,25 @@ class Worker:
         await self.database.write_async(register)
         self._renewed_at = time.monotonic()
         self._spawn(self._beat_for_ever())
+        self._spawn(self._watch_own_lease())
         log.info("worker_started", worker=self.id, slots=self.settings.worker_threads)
 
     def may_start_requests(self) -> bool:
         """False when the lease may have run out by our own clock: others may be running our tasks already."""
         silent = time.monotonic() - self._renewed_at
         return silent < self.settings.lease_seconds - self.settings.heartbeat_seconds
+
+    async def write(self, step: Callable[[Transaction], T]) -> T:
+        """Store what was worked for: while the database can't be written the step is tried again.
+
+        Ends by the step's own fault, LeaseLost above all: others have rescued the task meanwhile.
+        """
+        while True:
+            try:
+                return await self.database.write_async(step)
+            except DatabaseBusy as fault:
+                log.warning("write_delayed", worker=self.id, reason=str(fault))
+                await asyncio.sleep(BUSY_AGAIN_SECONDS)
 
     def begin_drain(self) -> None:
         """Take nothing new; what still runs after the drain time is given back without counting the attempt."""
@@ -146,13 +164,25 @@ class Worker:
                 log.warning("heartbeat_missed", worker=self.id, reason=str(fault))
             except Exception:
                 log.exception("heartbeat_failed", worker=self.id)
-            if not self.may_start_requests():
-                self._end_process("it could not renew its lease in time")
             due = self._renewed_at + interval
-            before = time.monotonic()
-            await asyncio.sleep(max(interval / 5, due - before))
-            if time.monotonic() - before > self.settings.lease_seconds - interval:
-                self._end_process("this process stood still for too long")
+            await asyncio.sleep(max(interval / 5, due - time.monotonic()))
+
+    async def _watch_own_lease(self) -> None:
+        """Cancel what runs once others may believe us dead: no beat got through, or this process stood still.
+
+        The process lives on: if nobody has marked it dead, it goes on under the same id when a beat gets through.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self.may_start_requests():
+                self._cancel_all("no heartbeat got through in time")
+
+    def _cancel_all(self, reason: str) -> None:
+        live = [running for running in self.running if running.cancelled is None]
+        if live:
+            log.warning("attempts_cancelled", worker=self.id, count=len(live), reason=reason)
+        for running in live:
+            running.cancel(Why.LEASE_LOST)
 
     def _cancel_what_was_taken(self, held: set[tuple[str, int]]) -> None:
         for running in self.running:
@@ -189,8 +219,7 @@ class Worker:
     def _end_process(self, reason: str) -> None:
         """Stop working under this id for good; the supervisor starts another spawn."""
         log.error("worker_ends", worker=self.id, reason=reason)
-        for running in tuple(self.running):
-            running.cancel(Why.LEASE_LOST)
+        self._cancel_all(reason)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _spawn(self, work: Any) -> None:

@@ -50,9 +50,9 @@ class RunningSystem:
 
 
 @contextlib.contextmanager
-def running_system(**settings: str) -> Iterator[RunningSystem]:
+def running_system(folder_above: Path | None = None, **settings: str) -> Iterator[RunningSystem]:
     """`darkroom up` until the block ends.  settings: names without DARKROOM_."""
-    with tempfile.TemporaryDirectory(prefix="dr-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dr-bench-", dir=folder_above) as folder:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
         environ |= LIFTED | {f"DARKROOM_{name}": value for name, value in settings.items()}
         environ |= {

@@ -190,7 +190,16 @@ def _members(where: Place) -> dict[str, FieldInfo]:
         return Settings.model_fields
     group = _groups().get(where[0])
     named = where[0] in ("tasks", "providers")  # tasks.<type>.…, providers.<name>.…
-    return group.model_fields if group and len(where) == (2 if named else 1) else {}
+    depth = 2 if named else 1
+    if group is None or len(where) < depth:
+        return {}
+    for part in where[depth:]:
+        field = group.model_fields.get(part)
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return {}
+        group = inner
+    return group.model_fields
 
 
 def _variable(where: Place) -> str:
@@ -279,6 +288,8 @@ def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> 
         variable = _variable(where)
         field = _field_at(where)
         return f"{variable} is not set, but must be {what_it_may_be(field) if field else 'given'}."
+    if first["type"] == "extra_forbidden" and _members(where[:-1]):
+        return f"{name} holds {where[-1]!r}, but may hold only {', '.join(sorted(_members(where[:-1])))}."
     field = _field_at(where)
     may_be = what_it_may_be(field) if field else "a table"
     hidden = field is None or "secret" in where[-1] or "secrets" in where or where[-1] == "token"

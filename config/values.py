@@ -58,6 +58,14 @@ class TaskType(Group):
         return given
 
 
+class ProviderLimits(Group):
+    """What a service bears, all hosts taken together.  0 = no limit.  answer_bytes: of one answer, or one picture."""
+
+    rps: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0
+    concurrency: Count = 0
+    answer_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] = 67_108_864
+
+
 class Provider(Group):
     """An AI service.  `submit`, `poll`, … are the templates of kind `http`; they are read by its adapter."""
 
@@ -73,7 +81,7 @@ class Provider(Group):
     result: list[str] = Field(default_factory=list)
     error: dict[str, Any] = Field(default_factory=dict)
     cancel: dict[str, Any] = Field(default_factory=dict)
-    limits: dict[str, Any] = Field(default_factory=dict)
+    limits: ProviderLimits = ProviderLimits()
     options: dict[str, Any] = Field(default_factory=dict)
     secrets: dict[str, SecretStr] = Field(default_factory=dict)
     may_bill_twice: bool = False
@@ -196,6 +204,11 @@ class Settings(BaseSettings):
         for name, task_type in self.tasks.items():
             _check_task_type(name, task_type, self.providers)
         return self
+
+    @property
+    def providers_that_may_bill_twice(self) -> frozenset[str]:
+        """Names of those whose requests may be sent again though nobody heard the answer to the first."""
+        return frozenset(name for name, provider in self.providers.items() if provider.may_bill_twice)
 
     @property
     def on_loopback(self) -> bool:

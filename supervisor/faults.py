@@ -91,5 +91,27 @@ class LeaseLost(Fault):
         super().__init__(f"Lease {lease} of task {task_id} is no longer held.")
 
 
+class MayBeBilledAlready(Fault):
+    """An earlier request for this task was never answered, and its provider may not bill twice.  Fail the task."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"An earlier request for task {task_id} was never answered; it is not sent again.")
+
+
+class ProviderFull(Fault):
+    """The provider has as many open jobs as its `limits.concurrency` allows.  Try again when one has ended."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"The provider {name} has {limit} open jobs, which is its limit.")
+
+
+class ProviderTooFast(Fault):
+    """The provider's `limits.rps` is used up for the moment.  Wait as long as it says."""
+
+    def __init__(self, name: str, rps: float, wait_seconds: float) -> None:
+        super().__init__(f"The provider {name} may be asked {rps:g} times a second, which is its limit.")
+        self.wait_seconds = wait_seconds
+
+
 class DatabaseBusy(Fault):
-    """The database could not be written in time.  Nothing was stored; try again."""
+    """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""

@@ -12,6 +12,9 @@ import enum
 from supervisor.backoff import backoff_seconds
 
 
+UNANSWERED = "The AI service was asked for this and nobody heard its answer. It may have billed it, so it was not asked again."
+
+
 class Reason(enum.StrEnum):
     """Why a task counts as stuck; label of `darkroom_stuck_tasks`."""
 
@@ -56,8 +59,12 @@ class Budget:
 Verdict = RunAgain | PollAgain | GiveUp
 
 
-def after_death(budget: Budget, *, remote: bool) -> Verdict:
-    """A worker died with this task in its hands.  remote: the task waits for a service, which goes on."""
+def after_death(budget: Budget, *, remote: bool, draw: float) -> Verdict:
+    """A worker died with this task in its hands.  remote: the task waits for a service, which goes on.
+
+    The first time it runs again at once.  From the second on it waits a while, so that tasks which died together do
+    not meet again, and poison leaves the workers time for others.  draw: uniform in [0, 1).
+    """
     if remote:
         return PollAgain()
     deaths = budget.deaths + 1
@@ -65,7 +72,7 @@ def after_death(budget: Budget, *, remote: bool) -> Verdict:
         return GiveUp(
             "worker_died", f"Workers died {deaths} times while making this; it was not tried again.", "deaths"
         )
-    return RunAgain(counts="deaths")
+    return RunAgain(backoff_seconds(deaths - 1, draw=draw) if deaths > 1 else 0.0, "deaths")
 
 
 def after_failure(
@@ -90,3 +97,11 @@ def after_deadline(budget: Budget, *, draw: float) -> RunAgain | GiveUp:
     return after_failure(
         budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
     )
+
+
+def after_unanswered(verdict: Verdict, *, may_bill_twice: bool) -> Verdict:
+    """A verdict on an attempt whose paid request nobody heard the answer of: it may have been carried out and billed,
+    so the task runs again only where its provider may bill twice."""
+    if may_bill_twice or not isinstance(verdict, RunAgain):
+        return verdict
+    return GiveUp("unknown_outcome", UNANSWERED, verdict.counts)

@@ -89,8 +89,11 @@ class SqliteDatabase(Database):
         return future
 
     def write_now(self, step: Callable[[Transaction], T]) -> T:
-        with self._turn, self._immediate() as transaction:
-            return step(transaction)
+        try:
+            with self._turn, self._immediate() as transaction:
+                return step(transaction)
+        except peewee.OperationalError as error:
+            raise _as_fault(error) from error
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         database = self._reading()
@@ -242,12 +245,22 @@ class _BrokenTransaction(Exception):
     """The database itself has rolled the whole transaction back; no step of the batch is stored."""
 
 
+# What SQLite says when it can't write for now, and what a person should know of it.
+_NOT_NOW = {
+    "locked": f"The database was locked by another program for over {BUSY_TIMEOUT_SECONDS} s; nothing was stored.",
+    "disk is full": "The disk that holds the database is full; nothing was stored.  Free some space.",
+    "disk I/O error": "The disk that holds the database fails; nothing was stored.  See the system's log.",
+    "unable to open database file": "The database file can't be opened; nothing was stored.  See its folder's rights.",
+    "readonly database": "The database file can't be written; nothing was stored.  See its rights.",
+}
+
+
 def _as_fault(error: BaseException) -> BaseException:
-    """A lock that was not had in time, as a sentence; anything else as it is."""
-    if isinstance(error, peewee.OperationalError) and "locked" in str(error):
-        fault = DatabaseBusy(
-            f"The database was locked by another program for over {BUSY_TIMEOUT_SECONDS} s; nothing was stored."
-        )
-        fault.__cause__ = error
-        return fault
+    """DatabaseBusy for what may pass by itself or by a person's hand; anything else as it is."""
+    if isinstance(error, peewee.OperationalError):
+        for said, sentence in _NOT_NOW.items():
+            if said in str(error):
+                fault = DatabaseBusy(sentence)
+                fault.__cause__ = error
+                return fault
     return error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
-from supervisor.store import changes, idempotency, rescuing, sweeps, workers
+from supervisor.store import changes, idempotency, remote_jobs, rescuing, sweeps, workers
 
 PRUNE_BATCH = 1000
 FORGET_WORKERS_SECONDS = 86_400
@@ -36,9 +36,13 @@ def sweep_now(database: Database, settings: Settings) -> Counts:
 def sweep(database: Database, settings: Settings) -> Counts:
     """Rescue and prune; how much of each."""
     counts = {"retried": 0, "released": 0, "failed": 0, "changes_pruned": 0, "keys_pruned": 0}
-    while rescued := database.write(lambda tx: rescuing.rescue(tx, draw=random.random)).result():
+    again = settings.providers_that_may_bill_twice
+    while rescued := database.write(
+        lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=again)
+    ).result():
         for each in rescued:
             counts[each.action] += 1
+    database.write(remote_jobs.close_stale).result()
     retention = settings.feed_retention_seconds
     counts["changes_pruned"] = _until_nothing(database, lambda tx: changes.prune(tx, retention, PRUNE_BATCH))
     counts["keys_pruned"] = _until_nothing(database, lambda tx: idempotency.prune(tx, PRUNE_BATCH))

@@ -244,7 +244,18 @@ def _lives(pid: int) -> bool:
         return False
     except PermissionError:  # somebody else's
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Dead, but not yet waited for: whoever inherits a killed `up`'s children may take its time."""
+    try:
+        after_name = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        )
+    except OSError:  # gone this moment, or no /proc here
+        return False
+    return after_name.split()[0] == "Z"
 
 
 def _worker_grace_seconds(settings: Settings) -> float:

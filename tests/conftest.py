@@ -145,7 +145,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(settings.data_dir / "darkroom.db")
+    opened = SqliteDatabase(settings.data_dir / "darkroom.db", synchronous="normal")  # no power is lost here
     yield opened
     opened.close()
 

@@ -20,7 +20,7 @@ async def read_json(request: web.Request) -> Any:
     of any size and lone surrogates, which are judged with the rest of the content.
     """
     try:
-        return json.loads(await request.read(), parse_constant=_refuse_constant)
+        return _DECODER.decode(_text_of(await request.read()))
     except (ValueError, RecursionError):
         raise Problem(400, "The body is not JSON.", kind="not_json") from None
 
@@ -40,5 +40,13 @@ def bad_cursor() -> Problem:
     return unprocessable("/cursor", "cursor must be the 'next' of the page before.")
 
 
+def _text_of(body: bytes) -> str:
+    """The body as text: UTF-8, or UTF-16 or UTF-32 where its first bytes say so."""
+    return body.decode(json.detect_encoding(body), "surrogatepass")
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

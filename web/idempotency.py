@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.store.idempotency import Key
+from supervisor.store.orders import Key
 from web.problems import unprocessable
 
 MOST_KEY_CHARACTERS = 255

@@ -6,6 +6,7 @@ without a token everything that a foreign page or a proxy would show is looked f
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 
@@ -40,6 +41,7 @@ def refusal(
     return None
 
 
+@functools.lru_cache(maxsize=1024)  # the same few, at every request
 def is_loopback_address(text: str) -> bool:
     """True for 127.0.0.0/8, ::1, and the former written as IPv6."""
     try:

@@ -16,6 +16,7 @@ from supervisor.files import FileStore, open_file_store
 from supervisor.fresh_order import FreshOrder
 from supervisor.links import LinkSigner
 from supervisor.store import credits
+from supervisor.submissions import Submissions
 from supervisor.tokens import Identity
 from web.hub import Hub
 
@@ -35,6 +36,7 @@ class Parts:
     links: LinkSigner
     hub: Hub
     order: FreshOrder
+    submissions: Submissions
     metrics: WebMetrics
     decoders: concurrent.futures.Executor
     exposition: Callable[[], bytes]
@@ -60,6 +62,7 @@ def make_parts(
     metrics = WebMetrics()
     hub = Hub()
     metrics.feed_clients.set_function(lambda: hub.stream_count)
+    order = FreshOrder(database, settings.tasks)
     return Parts(
         settings=settings,
         database=database,
@@ -67,7 +70,8 @@ def make_parts(
         files=open_file_store(settings.storage_url),
         links=LinkSigner(secret, settings.file_link_seconds),
         hub=hub,
-        order=FreshOrder(database, settings.tasks),
+        order=order,
+        submissions=Submissions(settings, database, order),
         metrics=metrics,
         decoders=concurrent.futures.ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder"),
         exposition=lambda: exposition(metrics),

@@ -77,7 +77,7 @@ class Tailer:
     async def _follow(self, wakeups: Wakeups) -> None:
         """Raises TimeoutError when no wake-up comes, though one is due even where nothing happens."""
         clock = asyncio.get_running_loop().time
-        last = clock()
+        last = looked = clock()
         async with _closing(wakeups.listen()) as heard:
             while True:
                 async with asyncio.timeout(DEAF_SECONDS):
@@ -85,6 +85,9 @@ class Tailer:
                 self._metrics.listener_up.set(1)
                 # A wake-up after so long is the one that always comes; an earlier one means a commit.
                 is_commit, last = clock() - last < SAFETY_SECONDS, clock()
+                if self._hub.is_idle and last - looked < SAFETY_SECONDS:
+                    continue  # nobody listens: that the cursor is a little old costs nobody anything
+                looked = last
                 if not await self.run_once() and is_commit:
                     await self._look_again()
 

@@ -13,6 +13,7 @@ from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import idempotency, tasks
+from supervisor.store.orders import Key, NewTask
 from supervisor.task_params import BadTask, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
 from web.bodies import bad_cursor, limit_of, read_json
@@ -35,19 +36,21 @@ async def submit(request: web.Request) -> web.Response:
     parts, identity = parts_of(request), request[IDENTITY]
     body = await read_json(request)
     order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
-    key = key_of(request, identity.user, body)
-    new = tasks.NewTask(identity.user, order.type, order.params, order.priority, order.run_after)
-    pending = (await parts.order.latest()).pending
+    new = NewTask(
+        identity.user,
+        order.type,
+        order.params,
+        order.priority,
+        order.run_after,
+        checked=order.checked,
+        key=key_of(request, identity.user, body),
+    )
     try:
-        view, is_replay = await _once(
-            parts, key, lambda tx: tasks.submit(tx, parts.settings, new, pending=pending)
-        )
+        view, is_replay = await parts.submissions.submit(new)
     except BadTask:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
-    if not is_replay:
-        parts.order.note_joined(view)
     headers = dict(REPLAYED) if is_replay else {}
     seconds = wait_of(request)
     if seconds is not None:
@@ -103,7 +106,7 @@ async def retry(request: web.Request) -> web.Response:
     return await _changed(parts, view, is_replay)
 
 
-async def _once(parts: Parts, key: idempotency.Key | None, step: Step) -> tuple[View, bool]:
+async def _once(parts: Parts, key: Key | None, step: Step) -> tuple[View, bool]:
     """The step's task, or the one that its key stands for; whether it is that.
 
     A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.

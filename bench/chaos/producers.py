@@ -67,9 +67,9 @@ class Producer(threading.Thread):
                 )
                 connection.commit()
                 return
-            except sqlite3.OperationalError as error:  # locked by somebody who is frozen
+            except sqlite3.OperationalError:  # locked by somebody who is frozen
                 connection.rollback()
-                self._note_another_try(order, error)
+                self._note_another_try()
             except sqlite3.IntegrityError as error:
                 connection.rollback()
                 if "exists already" in str(error):
@@ -91,18 +91,16 @@ class Producer(threading.Thread):
                     answer.read()
                     return
             except urllib.error.HTTPError as error:
-                if error.code not in (409, 429, 500, 502, 503):
+                if error.code not in (429, 503):
                     self.faults.append(f"{order.name} was answered {error.code}: {error.read()[:200]!r}")
                     return
-                if error.code == 500:
-                    self.faults.append(f"{order.name} was answered 500: {error.read()[:200]!r}")
-                self._note_another_try(order, error)
-            except (OSError, http.client.HTTPException) as error:
-                self._note_another_try(order, error)
+                self._note_another_try()
+            except (OSError, http.client.HTTPException):
+                self._note_another_try()
             if _is_there(connection, order):
                 return
 
-    def _note_another_try(self, order: Order, error: Exception) -> None:
+    def _note_another_try(self) -> None:
         self.tried_again += 1
         self.giving_up.wait(PAUSE_SECONDS)
 

@@ -7,6 +7,7 @@ clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger
 
 from __future__ import annotations
 
+from supervisor.remote_states import MOVES
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
@@ -85,6 +86,14 @@ def _change(row: str, data_type: str, queue_type: str, updated_fields: str = "NU
 
 def _differs(columns: tuple[str, ...]) -> str:
     return " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)
+
+
+def _legal_moves() -> str:
+    """The condition that a request's state moves as the table says."""
+    return " OR ".join(
+        f"(OLD.state = '{source}' AND NEW.state IN ({', '.join(repr(str(target)) for target in sorted(targets))}))"
+        for source, targets in MOVES.items()
+    )
 
 
 def _insert_guard() -> list[str]:
@@ -311,6 +320,22 @@ def triggers() -> dict[str, str]:
         "works_guard": """BEFORE DELETE ON works
         WHEN (SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing') BEGIN
         SELECT RAISE(ABORT, 'cancel the task before its work is deleted');
+    END""",
+        "remote_job_born": """BEFORE INSERT ON remote_job BEGIN
+        SELECT RAISE(ABORT, 'a request is written down before it leaves, as submitting')
+            WHERE NEW.state <> 'submitting' OR NEW.remote_id IS NOT NULL;
+        SELECT RAISE(ABORT, 'a request with this id or reference exists already')
+            WHERE EXISTS (SELECT 1 FROM remote_job WHERE id = NEW.id OR reference = NEW.reference);
+    END""",
+        "remote_job_guard": f"""BEFORE UPDATE ON remote_job BEGIN
+        SELECT RAISE(ABORT, 'which task a request was for, and what it was called, can not change')
+            WHERE {_differs(("id", "task_id", "charge", "lease", "provider", "reference", "created_at"))}
+               OR (OLD.remote_id IS NOT NULL AND NEW.remote_id IS NOT OLD.remote_id);
+        SELECT RAISE(ABORT, 'what is known of a request is never taken back')
+            WHERE NEW.state <> OLD.state AND NOT ({_legal_moves()});
+    END""",
+        "remote_job_kept": """BEFORE DELETE ON remote_job BEGIN
+        SELECT RAISE(ABORT, 'the evidence of paid requests is append-only');
     END""",
         "worker_arrived": """AFTER INSERT ON worker BEGIN
         UPDATE wake SET dispatch = dispatch + 1;

@@ -37,8 +37,12 @@ def check(tx: Transaction, settings: Settings, user: str, type_: str, params: di
     for reference in checked.image_ids:
         if images.get(tx, reference, user) is None:
             raise BadParams(f"There is no image {reference}.", code="image_not_found")
-    cost = settings.tasks[type_].cost_credits if settings.credits.enabled else 0
-    return Order(params, checked.count, cost * checked.count)
+    return Order(params, checked.count, price_of(settings, type_, checked.count))
+
+
+def price_of(settings: Settings, type_: str, count: int) -> int:
+    """Credits for so many pictures; nothing where credits are turned off."""
+    return settings.tasks[type_].cost_credits * count if settings.credits.enabled else 0
 
 
 def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> Row:
@@ -53,7 +57,7 @@ def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> Row:
     row = tx.one(
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, ?), turn = ?,
             ready = (run_after IS NULL OR run_after <= {tx.now}), picture_count = ?, max_attempts = ?,
-            expires_at = {_expiry(tx)}, updated_at = {tx.now}
+            expires_at = {expiry(tx, "?")}, updated_at = {tx.now}
         WHERE id = ? AND status = 'pending' AND admitted_charge <> charge RETURNING *""",
         new_ulid(), _turn(tx, task), order.count, type_settings.max_attempts, type_settings.expire_seconds, task["id"],
     )  # fmt: skip
@@ -133,7 +137,8 @@ def _turn(tx: Transaction, task: Row) -> int:
     return turn_of_new_task(row["clock"] or 0, row["highest"])
 
 
-def _expiry(tx: Transaction) -> str:
+def expiry(tx: Transaction, seconds: str) -> str:
+    """SQL for when a task admitted now expires.  seconds: SQL for EXPIRE_SECONDS."""
     # A task that was asked for a later time is not late before that time.
     soonest = f"max({tx.now}, coalesce(run_after, ''))"
-    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {soonest}, ? || ' seconds')"
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {soonest}, {seconds} || ' seconds')"

@@ -109,9 +109,11 @@ def postpone(tx: Transaction, task_id: str, lease: int, in_seconds: float) -> No
     _tally_run(tx, row, "postponed")
 
 
-def release(tx: Transaction, task_id: str, lease: int, *, died: bool = False) -> None:
-    """Put the task back, due now.  died: its worker died, which is counted apart.  Raises LeaseLost."""
-    row = _put_back(tx, task_id, lease, f"deaths = deaths + {int(died)}", None)
+def release(
+    tx: Transaction, task_id: str, lease: int, *, died: bool = False, in_seconds: float = 0.0
+) -> None:
+    """Put the task back, due in so many seconds.  died: its worker died, which is counted apart.  Raises LeaseLost."""
+    row = _put_back(tx, task_id, lease, f"deaths = deaths + {int(died)}", in_seconds)
     _tally_run(tx, row, "released")
 
 

@@ -58,9 +58,10 @@ def pick_and_mark(tx: Transaction, settings: Settings) -> list[Hint]:
     free = free_slots(tx)
     if free <= 0:
         return []
+    lane = _SuspectLane(tx)
     chosen = list(
         pick(
-            [_heads(tx, type_) for type_ in settings.tasks],
+            [_heads(tx, type_, lane) for type_ in settings.tasks],
             free,
             room_of_user=lambda user: _room_of_user(tx, settings, user),
             room_of_type=lambda type_: _room_of_type(tx, settings, type_),
@@ -119,18 +120,49 @@ def seconds_to_next_due(tx: Transaction) -> float | None:
     return max(0.0, float(tx.value(f"SELECT (julianday(?) - julianday({tx.now})) * 86400.0", soonest)))
 
 
-def _heads(tx: Transaction, type_: str) -> Iterator[Waiting]:
+class _SuspectLane:
+    """Of the tasks under which workers have died MAX_ATTEMPTS times, half of what is allowed, one runs at a time.
+
+    Poison takes its neighbours with it, and counts alone do not tell them apart: those that merely ran beside it
+    would use up their deaths together with it and be failed for nothing.  Run one by one, only poison goes on dying.
+    """
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._is_free: bool | None = None  # asked only when a suspect waits, which is rare
+
+    def take(self) -> bool:
+        """Whether this suspect may run now; the next one of this pick may not."""
+        free = self._is_free if self._is_free is not None else not self._is_taken()
+        self._is_free = False
+        return free
+
+    def _is_taken(self) -> bool:
+        # The first condition of each names the partial index, which the planner does not see to be implied.
+        return bool(
+            self._tx.value(
+                """SELECT EXISTS (SELECT 1 FROM task_queue WHERE status IN ('processing','ai_processing')
+                        AND worker_id IS NOT NULL AND status = 'processing' AND deaths >= max_attempts)
+                    OR EXISTS (SELECT 1 FROM task_queue WHERE status IN ('pending','ai_processing')
+                        AND dispatched_at IS NOT NULL AND status = 'pending' AND deaths >= max_attempts)"""
+            )
+        )
+
+
+def _heads(tx: Transaction, type_: str, lane: _SuspectLane) -> Iterator[Waiting]:
     """A type's ready tasks in order, a chunk at a time from the pick's index."""
     after = (11, 0, "", "")
     while True:
         rows = tx.all(
-            """SELECT id, user_openid, priority, turn, created_at FROM task_queue
+            """SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect FROM task_queue
                 WHERE type = ? AND status = 'pending' AND ready = 1 AND dispatched_at IS NULL
                   AND priority <= ? AND (priority < ? OR (turn, created_at, id) > (?, ?, ?))
                 ORDER BY priority DESC, turn, created_at, id LIMIT ?""",
             type_, after[0], *after, _CHUNK,
         )  # fmt: skip
         for row in rows:
+            if row["is_suspect"] and not lane.take():
+                continue
             place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
             yield Waiting(place, row["user_openid"], type_)
         if len(rows) < _CHUNK:

@@ -7,42 +7,29 @@ is refused stores no task and so no key: the caller may mend the request and use
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from supervisor.database import Transaction
 from supervisor.faults import KeyReused
-from supervisor.store import tasks
+from supervisor.store import task_views
+from supervisor.store.orders import Key
 
 KEPT_SECONDS = 24 * 3600
 
-
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """Where a key holds, and for which body.  body_hash: of the body in canonical form."""
-
-    user: str
-    method: str
-    path: str
-    text: str
-    body_hash: str
-
-
-_MINE = "user_openid = ? AND method = ? AND path = ? AND key = ?"
+_THIS = "user_openid = ? AND method = ? AND path = ? AND key = ?"
 
 
 def once(
     tx: Transaction, key: Key | None, step: Callable[[Transaction], dict[str, Any]]
 ) -> tuple[dict[str, Any], bool]:
-    """What the step makes of a task, and False; or the task that this key has made before, as it is now, and True.
+    """What the step makes of a task, and False; or the task that this key stands for, as it is now, and True.
 
     step: returns the task's view.  Without a key it is simply run.  Raises KeyReused and what the step raises.
     """
     if key is None:
         return step(tx), False
-    task_id = task_of(tx, key)
-    known = None if task_id is None else tasks.get(tx, task_id, key.user)
+    known = task_of(tx, key)
     if known is not None:
         return known, True
     view = step(tx)
@@ -50,20 +37,20 @@ def once(
     return view, False
 
 
-def task_of(tx: Transaction, key: Key) -> str | None:
-    """The task that the first request with this key was about; None for a new or outlived key.
+def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
+    """The task that the first request with this key was about, as it is now; None for a new or outlived key.
 
     Raises KeyReused when that request had another body.
     """
     row = tx.one(
-        f"SELECT body_hash, task_id, created_at > {tx.in_seconds} AS is_kept FROM idempotency_key WHERE {_MINE}",
-        -KEPT_SECONDS, key.user, key.method, key.path, key.text,
+        f"SELECT body_hash, task_id, created_at > {tx.in_seconds} AS is_kept FROM idempotency_key WHERE {_THIS}",
+        -KEPT_SECONDS, *key.place,
     )  # fmt: skip
     if row is None or not row["is_kept"]:
         return None
     if row["body_hash"] != key.body_hash:
-        raise KeyReused()
-    return str(row["task_id"])
+        raise KeyReused
+    return task_views.get(tx, row["task_id"], key.user)
 
 
 def keep(tx: Transaction, key: Key, task_id: str) -> None:
@@ -73,7 +60,7 @@ def keep(tx: Transaction, key: Key, task_id: str) -> None:
             VALUES (?, ?, ?, ?, ?, ?, {tx.now})
             ON CONFLICT DO UPDATE SET body_hash = excluded.body_hash, task_id = excluded.task_id,
                 created_at = excluded.created_at""",
-        key.user, key.method, key.path, key.text, key.body_hash, task_id,
+        *key.place, key.body_hash, task_id,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ is applied by compare-and-set on the lease it was made for, so two rescuers and 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
@@ -22,8 +22,9 @@ from supervisor.rescue import (
     Verdict,
     after_deadline,
     after_death,
+    after_unanswered,
 )
-from supervisor.store import claims, tallies
+from supervisor.store import claims, remote_jobs, tallies
 from supervisor.store.dispatching import RESEND_SECONDS
 from supervisor.store.rows import encoded
 
@@ -88,11 +89,17 @@ def stuck_ids(tx: Transaction) -> dict[str, str]:
 
 
 def rescue(
-    tx: Transaction, *, draw: Callable[[], float], deadlines: bool = True, most: int = BATCH
+    tx: Transaction,
+    *,
+    draw: Callable[[], float],
+    may_bill_twice: Set[str] = frozenset(),
+    deadlines: bool = True,
+    most: int = BATCH,
 ) -> list[Rescued]:
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
-    draw: uniform in [0, 1), for back-off.  deadlines: False while verdicts by the clock must pause.
+    draw: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
+    sent again.  deadlines: False while verdicts by the clock must pause.
     Undelivered hints are the dispatcher's own to send again and are left to it.
     """
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
@@ -102,14 +109,19 @@ def rescue(
             WHERE stuck.reason IN ({marks}) ORDER BY user_openid, id LIMIT ?""",
         *wanted, most,
     )  # fmt: skip
-    return [_rescue_one(tx, row, Reason(row["reason"]), draw()) for row in rows]
+    return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
 
 
-def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float) -> Rescued:
+def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float, may_bill_twice: Set[str]) -> Rescued:
     budget = Budget(row["failures"], row["deaths"], row["max_attempts"])
     verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", draw=draw)
+    asked = remote_jobs.unanswered(tx, row["id"], row["charge"]) if row["status"] == "processing" else None
+    if asked:
+        verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
     try:
         action = _apply(tx, row, verdict)
+        if asked:
+            remote_jobs.give_up_hope(tx, row["id"], row["charge"])
     except LeaseLost:  # somebody else was faster, which is as good
         action = "released"
     tallies.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)
@@ -119,7 +131,7 @@ def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float) -> Rescu
 def _verdict(reason: Reason, budget: Budget, *, remote: bool, draw: float) -> Verdict:
     match reason:
         case Reason.DEAD_WORKER:
-            return after_death(budget, remote=remote)
+            return after_death(budget, remote=remote, draw=draw)
         case Reason.DEADLINE:
             return after_deadline(budget, draw=draw)
         case Reason.REMOTE_OVERDUE:
@@ -139,8 +151,8 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
                 task_id, lease,
             )  # fmt: skip
             return "released"
-        case RunAgain(counts="deaths"):
-            claims.release(tx, task_id, lease, died=True)
+        case RunAgain(in_seconds=in_seconds, counts="deaths"):
+            claims.release(tx, task_id, lease, died=True, in_seconds=in_seconds)
             return "released"
         case RunAgain(in_seconds=in_seconds):
             claims.retry(tx, task_id, lease, in_seconds)

@@ -10,6 +10,9 @@ from supervisor.database import Row
 from supervisor.waiting_order import place_key
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def decoded(value: Any) -> Any:
     """A JSON column's value: text on SQLite, already decoded elsewhere."""
     return json.loads(value) if isinstance(value, str | bytes) else value
@@ -17,7 +20,7 @@ def decoded(value: Any) -> Any:
 
 def encoded(value: Any) -> str:
     """A value for a JSON column."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 @dataclasses.dataclass(frozen=True)

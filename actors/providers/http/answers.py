@@ -1,0 +1,175 @@
+"""What an answer means: pictures, or an error with its class.  Pure.
+
+The settings' lists come first: each is of globs, matched with the service's own error codes and, after those, with the
+HTTP status as text (`"5??"`).  What no list names is judged by the status:
+
+| status | class |
+|---|---|
+| 200-299 with pictures | done |
+| 200-299 without | provider_error |
+| 429 | rate_limited, for as long as Retry-After says |
+| 409, and 503 with Retry-After | at_capacity |
+| 401, 402, 403, 404, 405, 407, 410, and redirects, which are not followed | provider_down |
+| 504, 524: a gateway gave up waiting | unknown_outcome |
+| 408, 425, other 5xx | transient |
+| other 4xx | invalid_input |
+"""
+
+from __future__ import annotations
+
+import email.utils
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.providers.base import (
+    AtCapacity,
+    ContentRejected,
+    InvalidInput,
+    ProviderDown,
+    ProviderError,
+    RateLimited,
+    Transient,
+    UnknownOutcome,
+)
+from actors.providers.http.paths import Path
+from actors.providers.http.picture_sources import Inline, Source, picture_type, source_of
+
+CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
+LONGEST_WAIT_SECONDS = 86_400.0
+_NO_ERROR = (None, "", 0, False)
+_SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
+_GATEWAY_GAVE_UP = frozenset({504, 524})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer.  headers: with small names.  document: the body as JSON, None when it is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    document: Any = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where things stand in this service's answers.  classes: {class of CLASSES: globs}.
+
+    hide: takes secrets out of a text that the service has written.
+    """
+
+    result: tuple[Path, ...] = ()
+    code: tuple[Path, ...] = ()
+    message: tuple[Path, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hide: Callable[[str], str] = str
+
+
+def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
+    """The pictures of an answer, in order.  now: seconds since 1970, for a Retry-After that is a date.
+
+    Raises a ProviderError whose class says what is to follow.
+    """
+    codes = error_codes(answer.document, rules)
+    named = _named_class(codes, answer.status, rules)
+    if named is not None:
+        raise _error(named, answer, codes, rules, now)
+    if not 200 <= answer.status < 300:
+        raise _error(_class_of_status(answer, now), answer, codes, rules, now)
+    found = _pictures(answer, rules)
+    if found:
+        return found
+    if codes:
+        raise ProviderError(f"The AI service reports an error ({_said(answer, codes, rules)}).")
+    raise ProviderError("The AI service's answer holds no picture where its settings look for one.")
+
+
+def error_codes(document: Any, rules: Rules) -> list[str]:
+    """The service's own codes for what went wrong; null, empty and 0 are none."""
+    found = [value for path in rules.code for value in path.find(document)]
+    return [
+        str(value)[:200] for value in found if isinstance(value, str | int | float) and value not in _NO_ERROR
+    ]
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, from `Retry-After-Ms` or `Retry-After` (seconds or a date); None when nothing is said."""
+    milliseconds = headers.get("retry-after-ms", "")
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", milliseconds):
+        return min(float(milliseconds) / 1000, LONGEST_WAIT_SECONDS)
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
+        return min(float(text), LONGEST_WAIT_SECONDS)
+    try:
+        when = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, when - now), LONGEST_WAIT_SECONDS)
+
+
+def _named_class(codes: list[str], status: int, rules: Rules) -> str | None:
+    for texts in (codes, [str(status)]):
+        for name in CLASSES:
+            if any(fnmatch.fnmatchcase(text, glob) for text in texts for glob in rules.classes.get(name, ())):
+                return name
+    return None
+
+
+def _class_of_status(answer: Answer, now: float) -> str:
+    status = answer.status
+    if status == 429:
+        return "rate_limited"
+    if status == 409 or (status == 503 and retry_after(answer.headers, now) is not None):
+        return "at_capacity"
+    if status in _SETUP or 300 <= status < 400:
+        return "halt"
+    if status in _GATEWAY_GAVE_UP:
+        return "unknown_outcome"
+    return "retry" if status in (408, 425) or status >= 500 else "permanent"
+
+
+def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
+    wait = retry_after(answer.headers, now)
+    # A refused key may stand in the service's own sentence, cut or masked in ways no filter knows: only its code.
+    brief = ", ".join([f"HTTP {answer.status}", *map(rules.hide, codes[:1])])
+    match name:
+        case "rate_limited":
+            return RateLimited(f"The AI service asks for patience ({brief}).", wait_seconds=wait)
+        case "at_capacity":
+            return AtCapacity(f"The AI service has no room for another job ({brief}).", wait_seconds=wait)
+        case "halt":
+            return ProviderDown(f"The AI service refuses every job ({brief}).", wait_seconds=wait)
+        case "unknown_outcome":
+            return UnknownOutcome(f"A gateway gave up waiting for the AI service ({brief}).")
+        case "content_rejected":
+            return ContentRejected(
+                f"The AI service refuses this content ({_said(answer, codes, rules)}).",
+            )
+        case "permanent":
+            return InvalidInput(f"The AI service can not work with this ({_said(answer, codes, rules)}).")
+        case _:
+            return Transient(f"The AI service is in trouble ({brief}).")
+
+
+def _pictures(answer: Answer, rules: Rules) -> list[Source]:
+    """Those of the first path that finds any; a body that is a picture needs no path."""
+    if picture_type(answer.body) is not None:
+        return [Inline(answer.body)]
+    for path in rules.result:
+        sources = [source for value in path.find(answer.document) if (source := source_of(value))]
+        if sources:
+            return sources
+    return []
+
+
+def _said(answer: Answer, codes: list[str], rules: Rules) -> str:
+    """Status, code and the service's own sentence, without secrets, on one line, short enough for a user."""
+    sentences = [
+        value for path in rules.message for value in path.find(answer.document) if isinstance(value, str)
+    ]
+    parts = [f"HTTP {answer.status}", *codes[:1], *sentences[:1]]
+    said = rules.hide(", ".join(dict.fromkeys(parts)))
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\s]+", " ", said).strip()[:300]

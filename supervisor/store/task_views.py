@@ -1,0 +1,54 @@
+"""Tasks as their users see them: one, or a page of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database import Transaction
+from supervisor.store.rows import Page, task_view
+
+
+def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
+    """One task's view with its place in the line, or None.  user: only if it is theirs."""
+    row = tx.one(
+        f"{_view(tx)} WHERE task_queue.id = ? AND (? IS NULL OR task_queue.user_openid = ?)",
+        task_id,
+        user,
+        user,
+    )
+    return None if row is None else task_view(row)
+
+
+def page(
+    tx: Transaction, user: str | None, *, status: str | None = None, type_: str | None = None, limit: int = 20,
+    cursor: str | None = None,
+) -> Page:  # fmt: skip
+    """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    created_at, last_id = cursor_place(cursor)
+    rows = tx.all(
+        f"""{_view(tx)} WHERE (? IS NULL OR task_queue.user_openid = ?) AND (? IS NULL OR task_queue.status = ?)
+            AND (? IS NULL OR task_queue.type = ?)
+            AND (? IS NULL OR (task_queue.created_at, task_queue.id) < (?, ?))
+            ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT ?""",
+        user, user, status, status, type_, type_, created_at, created_at, last_id, limit + 1,
+    )  # fmt: skip
+    items = [task_view(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(items, f"{rows[limit - 1]['created_at']}~{rows[limit - 1]['id']}" if more else None)
+
+
+def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
+    """(created_at, id) of the last item of the page before, (None, None) for the first page."""
+    if cursor is None:
+        return None, None
+    created_at, separator, last_id = cursor.partition("~")
+    if not separator or len(created_at) != 24:
+        raise ValueError("cursor is not one that this list has given")
+    return created_at, last_id
+
+
+def _view(tx: Transaction) -> str:
+    return f"""SELECT task_queue.*, works.images AS work_images,
+        CASE WHEN task_queue.status IN ('processing','ai_processing')
+            THEN (julianday({tx.now}) - julianday(task_queue.processing_started_at)) * 86400.0 END AS running_for
+    FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

@@ -1,0 +1,64 @@
+"""When a task will be finished, by guess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.eta import eta_seconds
+from supervisor.store import places
+from tests.conftest import Store
+
+RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
+
+
+def test_nothing_is_guessed_from_nothing() -> None:
+    assert eta_seconds(ahead=0, slots=4, recent_run_seconds=[]) is None
+    assert eta_seconds(ahead=0, slots=0, recent_run_seconds=[10]) is None
+
+
+def test_a_waiting_task_waits_for_the_rounds_before_it() -> None:
+    assert eta_seconds(ahead=0, slots=4, recent_run_seconds=[10]) == 10
+    assert eta_seconds(ahead=8, slots=4, recent_run_seconds=[10]) == 30
+
+
+def test_a_running_task_has_the_rest_of_a_run_and_never_less_than_nothing() -> None:
+    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10], running_for_seconds=4) == 6
+    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10], running_for_seconds=400) == 0
+
+
+def test_one_task_that_hung_spoils_nobodys_guess() -> None:
+    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10, 9, 11, 600]) in (10, 11)
+
+
+@given(RUNS, st.integers(0, 1000), st.integers(1, 64))
+def test_more_ahead_is_never_sooner_and_more_slots_never_later(
+    runs: list[float], ahead: int, slots: int
+) -> None:
+    def guess(ahead: int, slots: int) -> int:
+        seconds = eta_seconds(ahead=ahead, slots=slots, recent_run_seconds=runs)
+        assert seconds is not None
+        return seconds
+
+    assert guess(ahead, slots) <= guess(ahead + 1, slots)
+    assert guess(ahead, slots + 1) <= guess(ahead, slots)
+
+
+def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
+    store: Store,
+    completed_task: Callable[..., str],
+    failed_task: Callable[..., str],
+    live_worker: Callable[..., str],
+) -> None:
+    completed_task()
+    failed_task()
+    completed_task(type_="fitting")
+    live_worker("worker-2", slots=5)
+    order = store.database.read(lambda tx: places.read_order(tx, ["photography", "fitting", "other"]))
+    assert order.pending == 0
+    runs = {type_: len(store.database.read(lambda tx, t=type_: places.recent_run_seconds(tx, t)))
+            for type_ in ("photography", "fitting", "other")}  # fmt: skip
+    assert runs == {"photography": 1, "fitting": 1, "other": 0}
+    assert store.database.read(places.live_slots) == 1005

@@ -1,0 +1,410 @@
+"""Money: paid for exactly once, given back exactly once, and never from an empty account."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from supervisor.faults import InsufficientCredits
+from supervisor.sqlite_database import SqliteDatabase
+from supervisor.store import admission, claims, credits, rescuing, tasks
+from supervisor.store.claims import Claim
+from tests.conftest import PARAMS, Clock, Store, fresh_settings, plain_connection
+
+PROCESSES = 8
+START = multiprocessing.get_context("spawn")
+
+
+def _store(folder: Path, **changed: Any) -> Store:
+    settings = fresh_settings(folder, **changed)
+    return Store(settings, SqliteDatabase(folder / "darkroom.db", synchronous="normal"))
+
+
+def _spend(folder: Path, user: str, tasks_each: int) -> int:
+    """In a process of its own: submit until refused; how many were accepted."""
+    settings = Settings(data_dir=folder, limits={"open_tasks_per_user": 0})
+    database = SqliteDatabase(folder / "darkroom.db")
+    accepted = 0
+    for _ in range(tasks_each):
+        with contextlib.suppress(InsufficientCredits):
+            database.write(
+                lambda tx: tasks.submit(tx, settings, tasks.NewTask(user, "photography", PARAMS))
+            ).result()
+            accepted += 1
+    database.close()
+    return accepted
+
+
+def test_two_tasks_never_spend_the_same_last_credit(store: Store) -> None:
+    """Eight processes ask for 48 pictures; 7 credits buy 7."""
+    store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 7"))
+    with ProcessPoolExecutor(PROCESSES, mp_context=START) as pool:
+        folder = store.settings.data_dir
+        accepted = sum(pool.map(_spend, [folder] * PROCESSES, ["o-1"] * PROCESSES, [6] * PROCESSES))
+    assert accepted == 7
+    assert store.balance("o-1") == 0
+    assert store.value("SELECT count(*) FROM task_queue") == 7
+    assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'debit'") == 7
+    assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'grant'") == 1
+
+
+def test_making_the_account_makes_the_signup_grant_once(
+    store: Store, producer: sqlite3.Connection, pending_task: Callable[..., str]
+) -> None:
+    pending_task("by-sql")
+    for _ in range(2):
+        store.write(lambda tx: credits.ensure_account(tx, "by-http"))
+        store.write(lambda tx: credits.ensure_account(tx, "by-sql"))
+    for user in ("by-sql", "by-http"):
+        assert store.balance(user) == 100
+        assert store.value("SELECT count(*) FROM credit_entry WHERE user_openid = ?", user) == 1
+    with pytest.raises(sqlite3.IntegrityError, match="this grant was made already"):
+        producer.execute(
+            """INSERT INTO credit_entry (user_openid, kind, amount, reference)
+                VALUES ('by-sql', 'grant', 100, 'signup')"""
+        )
+
+
+def test_without_credits_nothing_is_granted_taken_or_given_back(tmp_path: Path) -> None:
+    settings = fresh_settings(tmp_path, credits={"enabled": False})
+    with contextlib.closing(plain_connection(settings)) as plain:
+        plain.execute("UPDATE rule SET signup_grant = 0")  # as migrate does with these settings
+    store = Store(settings, SqliteDatabase(tmp_path / "darkroom.db", synchronous="normal"))
+    new = tasks.NewTask("o-1", "photography", PARAMS)
+    task_id = store.write(lambda tx: tasks.submit(tx, settings, new))["task_id"]
+    store.write(lambda tx: tasks.cancel(tx, task_id))
+    assert store.value("SELECT count(*) FROM credit_entry") == 0
+    store.database.close()
+
+
+def test_a_grant_with_a_used_reference_changes_nothing(store: Store, producer: sqlite3.Connection) -> None:
+    assert store.write(lambda tx: credits.grant(tx, "o-1", 50, "command:invoice 7"))
+    assert not store.write(lambda tx: credits.grant(tx, "o-1", 50, "command:invoice 7"))
+    assert store.balance() == 150
+    with pytest.raises(sqlite3.IntegrityError, match="this grant was made already"):
+        producer.execute(
+            """INSERT OR REPLACE INTO credit_entry (user_openid, kind, amount, reference)
+                VALUES ('o-1', 'grant', 50, 'command:invoice 7')"""
+        )
+    assert store.balance() == 150
+
+
+def test_the_debit_is_cost_times_count_and_made_at_admission(
+    store: Store, pending_task: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    by_sql = pending_task("o-1", params='{"images":["https://example.org/p.jpg"],"count":3}')
+    assert store.entries(by_sql) == []
+    store.admit_waiting()
+    assert store.entries(by_sql) == [(1, "debit", -3)]
+    by_http = admitted_task("o-1", count=2)
+    assert store.entries(by_http) == [(1, "debit", -2)]
+    assert store.balance() == 95
+
+
+def test_too_few_credits_store_nothing_over_http_and_fail_the_task_by_sql(
+    store: Store, pending_task: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 1"))
+    with pytest.raises(InsufficientCredits, match=r"This costs 2 credits and the balance is 1\."):
+        admitted_task("o-1", count=2)
+    assert store.value("SELECT count(*) FROM task_queue") == store.value("SELECT count(*) FROM account") == 0
+    task_id = pending_task("o-1", params='{"images":["https://example.org/p.jpg"],"count":2}')
+    store.admit_waiting()
+    assert store.task(task_id)["status"] == store.work(task_id)["status"] == "failed"
+    assert '"insufficient_credits"' in store.work(task_id)["error"]
+    assert store.entries(task_id) == [] and store.balance() == 1
+
+
+def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
+    store: Store,
+    clock: Clock,
+    admitted_task: Callable[..., str],
+    claimed_task: Callable[..., Claim],
+    handed_off_task: Callable[..., str],
+    polled_task: Callable[..., tuple[str, int]],
+    failed_task: Callable[..., str],
+) -> None:
+    ended = [failed_task(count=2)]
+    waiting, running, remote = (
+        admitted_task(count=2),
+        claimed_task(count=2).task_id,
+        handed_off_task(count=2, poll_in_seconds=900),
+    )
+    for task_id in (waiting, running, remote):
+        store.write(lambda tx, task_id=task_id: tasks.cancel(tx, task_id))
+        ended.append(task_id)
+    polled, lease = polled_task(count=2)
+    store.write(lambda tx: claims.fail(tx, polled, lease, "remote_lost", "The service forgot it."))
+    ended.append(polled)
+    ended += [admitted_task(count=2), claimed_task(count=2).task_id]
+    clock.advance(86_500)
+    store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5))
+    for task_id in ended:
+        assert store.task(task_id)["status"] in ("failed", "cancelled")
+        assert store.entries(task_id) == [(1, "debit", -2), (1, "refund", 2)]
+    assert store.balance() == 100
+
+
+def test_the_refund_is_what_was_taken_whatever_the_settings_say_now(tmp_path: Path) -> None:
+    store = _store(tmp_path, tasks={"photography": {"cost_credits": 5}})
+    new = tasks.NewTask("o-1", "photography", PARAMS)
+    task_id = store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"]
+    store.settings = Settings(data_dir=tmp_path, credits={"enabled": False})
+    with contextlib.closing(plain_connection(store.settings)) as plain:
+        plain.execute(
+            "UPDATE task_queue SET status = 'cancelled', finished_at = '2026-11-05T08:00:00.000Z' WHERE id = ?",
+            (task_id,),
+        )
+    assert store.entries(task_id) == [(1, "debit", -5), (1, "refund", 5)]
+    store.database.close()
+
+
+def test_a_completed_task_keeps_its_price_and_gives_back_the_missing_pictures(
+    store: Store, completed_task: Callable[..., str]
+) -> None:
+    whole, partly, nothing = (
+        completed_task(count=3),
+        completed_task(count=3, missing=2),
+        completed_task(count=3),
+    )
+    assert store.entries(whole) == store.entries(nothing) == [(1, "debit", -3)]
+    assert store.entries(partly) == [(1, "debit", -3), (1, "refund", 2)]
+    assert store.balance() == 100 - 3 - 1 - 3
+
+
+def test_a_resubmission_is_a_new_charge_that_is_paid_and_refunded_by_itself(
+    store: Store, failed_task: Callable[..., str], producer: sqlite3.Connection
+) -> None:
+    task_id = failed_task()
+    store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+    store.write(lambda tx: tasks.cancel(tx, task_id))
+    producer.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", (task_id,))
+    assert len(store.entries(task_id)) == 4  # by SQL: debited at admission, not before
+    store.admit_waiting()
+    assert store.entries(task_id) == [
+        (1, "debit", -1), (1, "refund", 1), (2, "debit", -1), (2, "refund", 1), (3, "debit", -1)
+    ]  # fmt: skip
+
+
+def test_a_retry_without_credits_leaves_the_task_as_it_is(
+    store: Store, failed_task: Callable[..., str]
+) -> None:
+    task_id = failed_task()
+    new = tasks.NewTask("o-1", "photography", {**PARAMS, "count": 8})
+    for _ in range(12):
+        store.write(lambda tx: tasks.submit(tx, store.settings, new))
+    for _ in range(4):
+        store.write(lambda tx: tasks.submit(tx, store.settings, tasks.NewTask("o-1", "photography", PARAMS)))
+    before = store.task(task_id)
+    with pytest.raises(InsufficientCredits):
+        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+    assert store.task(task_id) == before
+
+
+def test_a_task_is_neither_picked_nor_claimed_before_its_charge_is_admitted(
+    store: Store,
+    pending_task: Callable[..., str],
+    failed_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    producer: sqlite3.Connection,
+) -> None:
+    live_worker()
+    retried, new = failed_task(), pending_task()
+    producer.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", (retried,))
+    assert store.dispatch() == []
+    for task_id in (retried, new):
+        row = store.task(task_id)
+        assert row["charge"] == row["admitted_charge"] + 1
+        assert (
+            store.write(lambda tx, row=row: claims.claim(tx, row["id"], row["dispatch"], "worker-1", 9))
+            is None
+        )
+        with pytest.raises(sqlite3.IntegrityError, match="no such step"):
+            producer.execute(
+                """UPDATE task_queue SET status = 'processing', lease = lease + 1, attempt = attempt + 1,
+                    worker_id = 'w', deadline_at = 'x' WHERE id = ?""",
+                (task_id,),
+            )
+    store.admit_waiting()
+    assert {hint.task_id for hint in store.dispatch()} == {retried, new}
+
+
+# --- what the ledger refuses, whoever writes ---
+
+VERBS = ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE", "INSERT OR FAIL", "INSERT OR ROLLBACK", "REPLACE"]
+
+
+def _ledger(store: Store) -> tuple[list[Any], list[Any]]:
+    return store.all("SELECT * FROM credit_entry ORDER BY id"), store.all("SELECT * FROM account")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_second_debit_or_refund_of_a_charge_is_refused(
+    verb: str, store: Store, cancelled_task: Callable[..., str], producer: sqlite3.Connection
+) -> None:
+    task_id = cancelled_task(count=2)
+    before = _ledger(store)
+    for kind, amount in (("debit", -2), ("refund", 2), ("debit", -1), ("refund", 1)):
+        with pytest.raises(sqlite3.IntegrityError, match="such an entry already"):
+            producer.execute(
+                f"""{verb} INTO credit_entry (user_openid, task_id, charge, kind, amount)
+                    VALUES ('o-1', ?, 1, ?, ?)""",
+                (task_id, kind, amount),
+            )
+    assert _ledger(store) == before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ("'o-1', :task, 1, 'refund', 3", "never above it"),
+        ("'o-1', :task, 2, 'refund', 1", "a refund needs a debit"),
+        ("'o-1', 'no-such-task', 1, 'refund', 1", "a refund needs a debit"),
+        ("'o-2', :task, 1, 'refund', 1", "a refund needs a debit of the same user"),
+        ("'o-1', NULL, NULL, 'refund', 1", "name their task and charge"),
+        ("'o-1', NULL, NULL, 'debit', -1", "name their task and charge"),
+        ("'o-1', 'other', 1, 'debit', -99", "insufficient credits"),
+        ("'o-1', NULL, NULL, 'grant', -99", "insufficient credits"),
+        ("'o-1', NULL, NULL, 'grant', 1.5", "amount must be a whole number"),
+        ("'o-1', NULL, NULL, 'grant', 'many'", "amount must be a whole number"),
+        ("'o-1', NULL, NULL, 'grant', NULL", "amount must be a whole number"),
+        ("'nobody', NULL, NULL, 'grant', 5", "the user has no account"),
+    ],
+)
+def test_the_ledger_refuses_what_was_never_owed(
+    verb: str, columns: str, why: str, store: Store, producer: sqlite3.Connection
+) -> None:
+    store.write(lambda tx: credits.ensure_account(tx, "o-2"))
+    store.write(lambda tx: credits.ensure_account(tx, "o-1"))
+    store.write(lambda tx: credits.debit(tx, "o-1", "task-1", 1, 2))
+    before = _ledger(store)
+    with pytest.raises(sqlite3.IntegrityError, match=why):
+        producer.execute(
+            f"{verb} INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ({columns})",
+            {"task": "task-1"},
+        )
+    assert _ledger(store) == before
+
+
+@pytest.mark.parametrize("amount_of", [("grant", 0), ("grant", -5), ("debit", 5), ("bonus", 5)])
+def test_an_amount_has_the_sign_of_its_kind(
+    amount_of: tuple[str, int], store: Store, producer: sqlite3.Connection
+) -> None:
+    store.write(lambda tx: credits.ensure_account(tx, "o-1"))
+    before = _ledger(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        producer.execute(
+            "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ('o-1', 't', 1, ?, ?)",
+            amount_of,
+        )
+    assert _ledger(store) == before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("entry_id", ["1", "-1", "-7", "0", "'1'", "(SELECT max(id) FROM credit_entry)"])
+def test_no_entry_takes_the_place_of_another(
+    verb: str, entry_id: str, store: Store, producer: sqlite3.Connection
+) -> None:
+    store.write(lambda tx: credits.ensure_account(tx, "o-1"))
+    store.write(lambda tx: credits.grant(tx, "o-1", 5, "one"))
+    before = _ledger(store)[0]
+    for _ in range(2):
+        with contextlib.suppress(sqlite3.IntegrityError):
+            producer.execute(
+                f"{verb} INTO credit_entry (id, user_openid, kind, amount) VALUES ({entry_id}, 'o-1', 'grant', 9)"
+            )
+        assert _ledger(store)[0][: len(before)] == before
+        store.balance("o-1")
+
+
+def test_the_ledger_is_append_only(store: Store, producer: sqlite3.Connection) -> None:
+    store.write(lambda tx: credits.ensure_account(tx, "o-1"))
+    before = _ledger(store)
+    for statement in (
+        "UPDATE credit_entry SET amount = 1",
+        "UPDATE OR REPLACE credit_entry SET amount = 1",
+        "UPDATE OR IGNORE credit_entry SET user_openid = 'x'",
+        "DELETE FROM credit_entry",
+        """INSERT INTO credit_entry (id, user_openid, kind, amount) VALUES (1, 'o-1', 'grant', 1)
+            ON CONFLICT (id) DO UPDATE SET amount = 1000""",
+    ):
+        with pytest.raises(sqlite3.IntegrityError):
+            producer.execute(statement)
+        assert _ledger(store) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE account SET balance = balance + 1",
+        "UPDATE account SET balance = 0",
+        "UPDATE OR REPLACE account SET balance = NULL",
+        "UPDATE OR REPLACE account SET seq = NULL",
+        "UPDATE account SET seq = seq - 1",
+        "UPDATE account SET user_openid = 'thief'",
+        "DELETE FROM account",
+        "INSERT INTO account (user_openid) VALUES ('o-1')",
+        "INSERT OR REPLACE INTO account (user_openid) VALUES ('o-1')",
+        "REPLACE INTO account (user_openid, balance) VALUES ('o-1', 1000)",
+        "INSERT INTO account (user_openid) VALUES ('o-1') ON CONFLICT DO UPDATE SET balance = 1000",
+        "INSERT INTO account (user_openid, balance) VALUES ('o-9', 1000)",
+        "INSERT OR REPLACE INTO account (user_openid, seq) VALUES ('o-9', 7)",
+    ],
+)
+def test_the_balance_is_moved_by_the_ledger_alone(
+    statement: str, store: Store, admitted_task: Callable[..., str], producer: sqlite3.Connection
+) -> None:
+    admitted_task()
+    before = _ledger(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        producer.execute(statement)
+    assert _ledger(store) == before
+    admitted_task()
+    assert store.balance() == 98
+
+
+def test_a_refund_under_or_replace_is_made_once(
+    store: Store, admitted_task: Callable[..., str], producer: sqlite3.Connection
+) -> None:
+    """The conflict clause of the outer statement overrides those of its triggers."""
+    for verb in ("UPDATE OR REPLACE", "UPDATE OR IGNORE", "UPDATE OR FAIL"):
+        task_id = admitted_task()
+        ended = "status = 'cancelled', finished_at = '2026-11-05T08:00:00.000Z'"
+        producer.execute(f"{verb} task_queue SET {ended} WHERE id = ?", (task_id,))
+        producer.execute(f"{verb} task_queue SET {ended} WHERE id = ?", (task_id,))
+        assert store.entries(task_id) == [(1, "debit", -1), (1, "refund", 1)]
+    assert store.balance() == 100
+
+
+def test_a_refused_admission_leaves_no_debit_behind(
+    store: Store, producer: sqlite3.Connection, pending_task: Callable[..., str]
+) -> None:
+    """The debit comes first; whatever the database refuses after it takes it back."""
+    task_id = pending_task()
+    producer.execute(
+        """CREATE TRIGGER refuse BEFORE UPDATE OF admitted_charge ON task_queue BEGIN
+            SELECT RAISE(ABORT, 'for the test'); END"""
+    )
+    store.write(lambda tx: admission.admit_waiting(tx, store.settings, 10))
+    assert store.task(task_id)["status"] == "failed"
+    assert store.entries(task_id) == [] and store.balance() == 100
+
+
+def test_a_statement_shows_the_balance_and_its_reasons(
+    store: Store, cancelled_task: Callable[..., str]
+) -> None:
+    task_id = cancelled_task()
+    statement = store.database.read(lambda tx: credits.statement(tx, "o-1"))
+    assert statement["balance"] == 100
+    assert [(e["kind"], e["amount"], e["task_id"]) for e in statement["entries"]] == [
+        ("refund", 1, task_id), ("debit", -1, task_id), ("grant", 100, None)
+    ]  # fmt: skip

@@ -1,0 +1,74 @@
+"""Poison: a task under which workers die again and again, and those that merely ran beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from supervisor.rescue import Budget, GiveUp, RunAgain, after_death
+from supervisor.store import rescuing, workers
+from tests.conftest import Store
+
+MAX_ATTEMPTS = 3  # the default
+
+
+def test_the_first_death_costs_no_time_and_later_ones_more_and_more() -> None:
+    def wait(deaths_before: int) -> float:
+        verdict = after_death(Budget(0, deaths_before, MAX_ATTEMPTS), remote=False, draw=0.999)
+        assert isinstance(verdict, RunAgain) and verdict.counts == "deaths"
+        return verdict.in_seconds
+
+    assert wait(0) == 0
+    assert [round(wait(before)) for before in (1, 2, 3, 4)] == [2, 4, 8, 16]
+    assert isinstance(after_death(Budget(0, 5, MAX_ATTEMPTS), remote=False, draw=0.5), GiveUp)
+
+
+@pytest.fixture
+def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callable[[], list[str]]:
+    """Dispatch what is due, claim it with one worker and kill that; who died."""
+    spawns = iter(range(1000))
+
+    def die() -> list[str]:
+        clock.advance(seconds=600)  # above every wait
+        worker = live_worker(f"worker-{next(spawns)}")
+        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        store.write(_ripened)
+        died = [hint.task_id for hint in store.dispatch() if store.claim(hint, worker)]
+        store.write(lambda tx: workers.mark_dead(tx, worker))
+        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        return sorted(died)
+
+    return die
+
+
+def _ripened(tx) -> None:
+    from supervisor.store import dispatching
+
+    dispatching.ripen(tx)
+
+
+def test_tasks_that_died_as_often_as_they_may_be_tried_run_one_at_a_time(
+    store: Store, admitted_task: Callable[..., str], die_together: Callable[[], list[str]]
+) -> None:
+    suspects = sorted(admitted_task() for _ in range(3))
+    for deaths in range(1, MAX_ATTEMPTS + 1):
+        assert die_together() == suspects
+        assert {store.task(task)["deaths"] for task in suspects} == {deaths}
+    newcomer = admitted_task()
+    died = die_together()
+    assert newcomer in died and len(died) == 2
+    assert sorted(store.task(task)["deaths"] for task in suspects) == [3, 3, 4]
+    assert len(set(die_together()) & set(suspects)) == 1
+
+
+def test_poison_ends_as_worker_died_after_twice_its_attempts_and_is_refunded(
+    store: Store, admitted_task: Callable[..., str], die_together: Callable[[], list[str]]
+) -> None:
+    poison = admitted_task()
+    for _ in range(2 * MAX_ATTEMPTS):
+        assert die_together() == [poison]
+    row = store.task(poison)
+    assert (row["status"], row["deaths"], row["failures"]) == ("failed", 2 * MAX_ATTEMPTS, 0)
+    assert "worker_died" in row["error"]
+    assert [kind for _, kind, _ in store.entries(poison)] == ["debit", "refund"]

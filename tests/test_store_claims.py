@@ -1,0 +1,369 @@
+"""Claims and leases: one worker at a time, and whoever has lost the lease writes nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.faults import AlreadyFinished, LeaseLost, TaskNotFound
+from supervisor.sqlite_database import SqliteDatabase
+from supervisor.store import claims, dispatching, handoffs, images, rescuing, results, tasks, workers
+from supervisor.store.claims import Claim
+from supervisor.store.dispatching import Hint
+from supervisor.store.images import NewImage
+from supervisor.store.results import ResultFile
+from tests.conftest import Clock, Store
+
+
+def _claim_every(folder: Path, worker: str, hints: list[Hint]) -> list[str]:
+    """In a process of its own: try to claim each hint twice; the tasks that were had."""
+    database = SqliteDatabase(folder / "darkroom.db", synchronous="normal")
+    futures = [
+        database.write(lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, worker, 60))
+        for hint in hints * 2
+    ]
+    had = [claim.task_id for future in futures if (claim := future.result(timeout=60))]
+    database.close()
+    return had
+
+
+def test_of_many_claims_of_a_hint_one_is_given(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    names = [live_worker(f"worker-{n}") for n in range(3)]
+    for n in range(20):
+        admitted_task(f"o-{n % 5}")
+    hints = store.dispatch()
+    assert len(hints) == 20
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        folders = [store.settings.data_dir] * 3
+        had = [task for each in pool.map(_claim_every, folders, names, [hints] * 3) for task in each]
+    assert sorted(had) == sorted(hint.task_id for hint in hints)
+    rows = store.all("SELECT lease, attempt FROM task_queue")
+    assert {(row["lease"], row["attempt"]) for row in rows} == {(1, 1)}
+
+
+def test_a_claim_raises_lease_and_attempt_and_a_poll_the_lease_alone(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    assert (claim.lease, claim.attempt, claim.charge, claim.count) == (1, 1, 1, 1)
+    store.write(
+        lambda tx: handoffs.hand_off(
+            tx, claim.task_id, claim.lease, poll_in_seconds=0, remote_limit_seconds=9
+        )
+    )
+    (hint,) = store.write(dispatching.due_polls)
+    assert store.write(lambda tx: handoffs.claim_poll(tx, claim.task_id, hint.dispatch, "worker-1", 9)) == 2
+    row = store.task(claim.task_id)
+    assert (row["lease"], row["attempt"], row["worker_id"]) == (2, 1, "worker-1")
+
+
+def test_lease_and_attempt_grow_through_retry_and_resubmission(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    task_id = claim.task_id
+    for expected in (2, 3):
+        lease = expected - 1
+        store.write(lambda tx, lease=lease: claims.fail(tx, task_id, lease, "internal", "It broke."))
+        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+        (hint,) = store.dispatch()
+        again = store.claim(hint, "worker-1")
+        assert again is not None and (again.lease, again.attempt, again.charge) == (expected,) * 3
+        assert again.budget.failures == 0
+
+
+WRITES: dict[str, Callable[[Any, str, int], Any]] = {
+    "complete": lambda tx, task, lease: claims.complete(tx, task, lease, []),
+    "fail": lambda tx, task, lease: claims.fail(tx, task, lease, "internal", "It broke."),
+    "retry": lambda tx, task, lease: claims.retry(tx, task, lease, 2.0),
+    "postpone": lambda tx, task, lease: claims.postpone(tx, task, lease, 2.0),
+    "release": claims.release,
+    "hand_off": lambda tx, task, lease: handoffs.hand_off(
+        tx, task, lease, poll_in_seconds=1, remote_limit_seconds=9
+    ),
+    "not_yet": lambda tx, task, lease: handoffs.not_yet(tx, task, lease, 1),
+}
+
+
+def _swept(store: Store, claim: Claim, clock: Clock) -> None:
+    clock.advance(10_000)
+    assert store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0))
+
+
+def _cancelled(store: Store, claim: Claim, clock: Clock) -> None:
+    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+
+
+def _completed(store: Store, claim: Claim, clock: Clock) -> None:
+    store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+
+
+def _claimed_by_another(store: Store, claim: Claim, clock: Clock) -> None:
+    store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
+    (hint,) = store.dispatch()
+    assert store.claim(hint, "worker-1") is not None
+
+
+@pytest.mark.parametrize("meanwhile", [_swept, _cancelled, _completed, _claimed_by_another])
+def test_a_late_worker_writes_nothing(
+    meanwhile: Callable[[Store, Claim, Clock], None],
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+) -> None:
+    claim = claimed_task()
+    meanwhile(store, claim, clock)
+    before = store.task(claim.task_id), store.entries(claim.task_id)
+    for name, write in WRITES.items():
+        with pytest.raises(LeaseLost, match=rf"Lease 1 of task {claim.task_id} is no longer held\."):
+            store.write(lambda tx, write=write: write(tx, claim.task_id, claim.lease))
+        assert (store.task(claim.task_id), store.entries(claim.task_id)) == before, name
+    assert not store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 50, "late"))
+    assert (store.task(claim.task_id), store.entries(claim.task_id)) == before
+
+
+def test_a_lease_is_not_held_between_hand_off_and_poll(
+    store: Store, handed_off_task: Callable[..., str]
+) -> None:
+    task_id = handed_off_task()
+    for name in ("complete", "fail", "not_yet"):
+        with pytest.raises(LeaseLost):
+            store.write(lambda tx, name=name: WRITES[name](tx, task_id, 1))
+
+
+def test_only_a_failed_attempt_spends_the_budget(store: Store, claimed_task: Callable[..., Claim]) -> None:
+    claim = claimed_task()
+    spent = []
+    for put_back in (
+        lambda tx, task, lease: claims.release(tx, task, lease),
+        lambda tx, task, lease: claims.postpone(tx, task, lease, 0.0),
+        lambda tx, task, lease: claims.release(tx, task, lease, died=True),
+        lambda tx, task, lease: claims.retry(tx, task, lease, 0.0),
+    ):
+        store.write(lambda tx, put_back=put_back, claim=claim: put_back(tx, claim.task_id, claim.lease))
+        row = store.task(claim.task_id)
+        spent.append((row["failures"], row["deaths"]))
+        (hint,) = store.dispatch()
+        claimed = store.claim(hint, "worker-1")
+        assert claimed is not None
+        claim = claimed
+    assert spent == [(0, 0), (0, 0), (0, 1), (1, 1)]
+    assert claim.attempt == 5
+
+
+# --- hints ---
+
+
+def test_an_old_hint_can_not_jump_the_queue(store: Store, dispatched_task: Callable[..., Hint]) -> None:
+    old = dispatched_task()
+    claim = store.claim(old, "worker-1")
+    assert claim is not None
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
+    assert store.claim(old, "worker-1") is None
+    (new,) = store.dispatch()
+    assert new.dispatch == old.dispatch + 1 and store.claim(new, "worker-1") is not None
+
+
+def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: Callable[..., Claim]) -> None:
+    claim = claimed_task()
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 60.0))
+    hint = Hint(claim.task_id, store.task(claim.task_id)["dispatch"], claim.type)
+    assert store.dispatch() == [] and store.claim(hint, "worker-1") is None
+    clock.advance(61)
+    assert store.claim(hint, "worker-1") is not None
+
+
+def test_a_resend_repeats_the_number_so_either_copy_may_be_claimed_once(
+    store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
+) -> None:
+    hint = dispatched_task()
+    assert store.write(dispatching.overdue_hints) == []
+    clock.advance(dispatching.RESEND_SECONDS + 1)
+    assert store.write(dispatching.overdue_hints) == [hint]
+    assert store.claim(hint, "worker-1") is not None
+    assert store.claim(hint, "worker-1") is None
+
+
+def test_only_a_live_registered_worker_claims(
+    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+) -> None:
+    hint = dispatched_task()
+    assert store.claim(hint, "never registered") is None
+    for worker, mark in (("draining", workers.drain), ("dead", workers.mark_dead), ("gone", workers.leave)):
+        live_worker(worker)
+        store.write(lambda tx, mark=mark, worker=worker: mark(tx, worker))
+        assert store.claim(hint, worker) is None
+    assert store.claim(hint, "worker-1") is not None
+
+
+def test_a_cancelled_task_is_not_claimed(store: Store, dispatched_task: Callable[..., Hint]) -> None:
+    hint = dispatched_task()
+    store.write(lambda tx: tasks.cancel(tx, hint.task_id))
+    assert store.claim(hint, "worker-1") is None
+
+
+def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable[..., str]) -> None:
+    live_worker()
+    mine = NewImage("upload-1", "o-1", "uploads/1.jpg", 4, 3, 100, "ab" * 32)
+    store.write(lambda tx: images.add(tx, mine))
+    params = {"images": ["upload-1"], "count": 2, "prompt": "ein Bärenfoto 熊"}
+    store.write(lambda tx: tasks.submit(tx, store.settings, tasks.NewTask("o-1", "photography", params)))
+    (hint,) = store.dispatch()
+    claim = store.claim(hint, "worker-1")
+    assert claim is not None
+    assert (claim.user, claim.type, claim.count, claim.params) == ("o-1", "photography", 2, params)
+    assert claim.image_keys == {"upload-1": "uploads/1.jpg"}
+    assert (claim.budget.failures, claim.budget.deaths, claim.budget.max_attempts) == (0, 0, 3)
+    assert store.database.read(lambda tx: images.get(tx, "upload-1", "o-2")) is None
+
+
+def test_a_worker_knows_what_it_holds(
+    store: Store, claimed_task: Callable[..., Claim], polled_task: Callable[..., tuple[str, int]]
+) -> None:
+    running, polled = claimed_task(), polled_task()
+    claimed_task(worker="worker-2")
+    held = store.database.read(lambda tx: claims.held_by(tx, "worker-1"))
+    assert sorted(held) == sorted([(running.task_id, 1), polled])
+
+
+# --- remote jobs ---
+
+
+def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
+    store: Store, clock: Clock, polled_task: Callable[..., tuple[str, int]]
+) -> None:
+    task_id, lease = polled_task()
+    assert store.write(dispatching.due_polls) == []
+    clock.advance(301)  # again_in_seconds of the factory is 300; the poller was never heard of again
+    (hint,) = store.write(dispatching.due_polls)
+    assert hint.task_id == task_id
+    store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
+    store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0, deadlines=False))
+    with pytest.raises(LeaseLost):
+        store.write(lambda tx: claims.complete(tx, task_id, lease, []))
+    row = store.task(task_id)
+    assert (row["status"], row["worker_id"], row["attempt"], row["deaths"]) == ("ai_processing", None, 1, 0)
+
+
+def test_not_yet_gives_the_lease_back_and_waits(
+    store: Store, clock: Clock, polled_task: Callable[..., tuple[str, int]]
+) -> None:
+    task_id, lease = polled_task()
+    store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 20))
+    assert store.write(dispatching.due_polls) == []
+    clock.advance(21)
+    (hint,) = store.write(dispatching.due_polls)
+    again = store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300))
+    assert again == lease + 1 and store.task(task_id)["attempt"] == 1
+    assert store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300)) is None
+
+
+def _remote_job(producer: sqlite3.Connection, task_id: str, charge: int, reference: str, state: str) -> None:
+    """A request that was written down before it left, and what became known of it."""
+    producer.execute(
+        """INSERT INTO remote_job (task_id, charge, lease, provider, reference, state)
+            VALUES (?, ?, 1, 'p', ?, 'submitting')""",
+        (task_id, charge, reference),
+    )
+    for known in {"submitting": (), "waiting": ("waiting",), "done": ("waiting", "done")}[state]:
+        producer.execute("UPDATE remote_job SET state = ? WHERE reference = ?", (known, reference))
+
+
+@pytest.mark.parametrize("verb", ["INSERT", "INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE"])
+def test_a_remote_job_is_append_only_evidence(verb: str, store: Store, producer: sqlite3.Connection) -> None:
+    _remote_job(producer, "t", 1, "ref", "waiting")
+    producer.execute("UPDATE remote_job SET remote_id = 'theirs' WHERE reference = 'ref'")
+    before = store.all("SELECT * FROM remote_job")
+    columns = "task_id, charge, lease, provider, reference, state"
+    insert = f"{verb} INTO remote_job ({columns}{{}}) VALUES ('t', 1, 1, 'p', {{}})"
+    for statement in (
+        insert.format("", "'ref', 'submitting'"),
+        insert.format("", "'new', 'waiting'"),
+        insert.format(", id", "'new', 'submitting', 1"),
+        "UPDATE OR REPLACE remote_job SET task_id = 'u'",
+        "UPDATE OR REPLACE remote_job SET remote_id = NULL",
+        "UPDATE OR REPLACE remote_job SET state = 'submitting'",
+        "UPDATE OR REPLACE remote_job SET state = 'sent'",
+        "DELETE FROM remote_job",
+    ):
+        with pytest.raises(sqlite3.IntegrityError):
+            producer.execute(statement)
+        assert store.all("SELECT * FROM remote_job") == before, statement
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_the_remote_job_of_an_ended_task_is_to_be_cancelled(
+    end: str, store: Store, clock: Clock, handed_off_task: Callable[..., str], producer: sqlite3.Connection
+) -> None:
+    task_id = handed_off_task(poll_in_seconds=900)
+    for charge, state in ((1, "waiting"), (1, "done"), (2, "waiting")):
+        _remote_job(producer, task_id, charge, f"{charge} {state}", state)
+    if end == "cancel":
+        store.write(lambda tx: tasks.cancel(tx, task_id))
+    else:
+        clock.advance(86_500)
+        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0))
+    rows = store.all("SELECT reference FROM remote_job WHERE cancel_wanted = 1")
+    assert [row["reference"] for row in rows] == ["1 waiting"]
+
+
+# --- finished pictures ---
+
+
+def test_the_first_finished_picture_of_a_place_wins_and_the_next_attempt_finds_it(store: Store) -> None:
+    first = ResultFile(0, "results/t/1-0.jpg", "aa", 4, 3)
+    late = ResultFile(0, "results/t/2-0.jpg", "bb", 4, 3)
+    second = ResultFile(1, "results/t/2-1.jpg", "cc", 4, 3)
+    for file in (second, first, late):
+        store.write(lambda tx, file=file: results.add(tx, "t", 1, "hash", file))
+    assert store.database.read(lambda tx: results.found(tx, "t", 1, "hash")) == [first, second]
+    for other in (("t", 2, "hash"), ("t", 1, "other"), ("u", 1, "hash")):
+        assert store.database.read(lambda tx, other=other: results.found(tx, *other)) == []
+
+
+# --- what users do to their tasks ---
+
+
+@pytest.mark.parametrize("who", [None, "o-1"])
+def test_a_task_is_seen_and_changed_by_its_own_user_only(
+    who: str | None, store: Store, admitted_task: Callable[..., str]
+) -> None:
+    task_id = admitted_task("o-1")
+    assert store.database.read(lambda tx: tasks.get(tx, task_id, "o-2")) is None
+    for change in (
+        lambda tx: tasks.cancel(tx, task_id, "o-2"),
+        lambda tx: tasks.resubmit(tx, store.settings, task_id, "o-2"),
+    ):
+        with pytest.raises(TaskNotFound):
+            store.write(change)
+    assert store.write(lambda tx: tasks.cancel(tx, task_id, who))["status"] == "cancelled"
+    with pytest.raises(AlreadyFinished, match="is already cancelled"):
+        store.write(lambda tx: tasks.cancel(tx, task_id, who))
+
+
+def test_pages_show_every_task_once_newest_first(store: Store, producer: sqlite3.Connection) -> None:
+    producer.execute(
+        """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25)
+            INSERT INTO task_queue (user_openid, type, params) SELECT 'o-1', 'photography', '{}' FROM n"""
+    )  # one statement, so one created_at: the id decides
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = store.database.read(lambda tx, cursor=cursor: tasks.page(tx, "o-1", limit=10, cursor=cursor))
+        seen += [item["task_id"] for item in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    rows = store.all("SELECT id FROM task_queue ORDER BY created_at DESC, id DESC")
+    assert seen == [row["id"] for row in rows]
+    assert store.database.read(lambda tx: tasks.page(tx, "o-2")).items == []
+    with pytest.raises(ValueError, match="cursor is not one that this list has given"):
+        store.database.read(lambda tx: tasks.page(tx, "o-1", cursor="nonsense"))
