@@ -28,7 +28,6 @@ REQUIRES = [
     "pydantic>=2.12",
     "pydantic-settings>=2.14",
     "pyjwt>=2.12",
-    "python-ulid>=3.1",
     "redis>=7.0",
     "rich>=14.2",
     "structlog>=25.5",

@@ -18,6 +18,8 @@ from dramatiq.asyncio import get_event_loop_thread
 from actors.broker_client import BadBrokerAddress, open_client
 from actors.event_loop import CoroutineWouldNotEnd
 from actors.processing import declare_processing_actors
+from actors.providers import check_providers
+from actors.watchdog import Watchdog
 from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker_address import broker_address
@@ -57,6 +59,7 @@ class Boot(Middleware):
         try:
             settings = settings_of_process()
             configure_logs(settings, "actors")
+            check_providers(settings)
             declare_processing_actors(broker, settings)
         except (SettingsError, SettingFault, BadBrokerAddress) as error:
             _give_up(error)
@@ -65,8 +68,13 @@ class Boot(Middleware):
         die_with_parent()  # dramatiq's master, which forks this process: the signal isn't inherited over a fork
         loop_thread = get_event_loop_thread()
         assert loop_thread is not None
+        settings = settings_of_process()
+        for watchdog in broker.middleware:
+            if isinstance(watchdog, Watchdog):
+                # A blocked loop is a silent worker: its process ends before others take its tasks over.
+                watchdog.blocked_seconds = settings.lease_seconds - settings.heartbeat_seconds
         try:
-            loop_thread.run_coroutine(open_worker(settings_of_process(), broker))
+            loop_thread.run_coroutine(open_worker(settings, broker))
         except (SettingFault, OSError) as error:
             _give_up(error)
 

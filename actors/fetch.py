@@ -1,6 +1,11 @@
-"""Fetch a picture from an address that a user gave: https, public hosts, bounded, checked again at each redirect."""
+"""Fetch a file from an address that came as data: bounded, and checked again at each redirect.
+
+Public hosts only, unless the caller may enter its own network.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import aiohttp
 from yarl import URL
@@ -13,60 +18,92 @@ TOTAL_SECONDS = 60
 _CHUNK_BYTES = 65_536
 
 
+class NotFetched(Exception):
+    """str() is a sentence without the address's query, which may hold a signature."""
+
+
+class Unfetchable(NotFetched):
+    """This address may not or can not be fetched, now or later."""
+
+
+class TooLarge(Unfetchable):
+    """The file is larger than asked for."""
+
+
+class NotFetchedNow(NotFetched):
+    """The server is in trouble, or can't be reached."""
+
+
 async def fetch_public_image(address: str, *, most_bytes: int) -> bytes:
-    """The body behind an https URL, at most `most_bytes` (0 = no limit).
+    """The body behind an https URL that a user gave, at most `most_bytes` (0 = no limit).
 
     Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
     """
-    connector = aiohttp.TCPConnector(resolver=PublicResolver(), use_dns_cache=False)
+    try:
+        return await fetch(address, most_bytes=most_bytes)
+    except TooLarge as error:
+        raise InvalidInput(str(error), code="image_unusable") from None
+    except Unfetchable as error:
+        raise InvalidInput(str(error), code="image_not_found") from None
+    except NotFetchedNow as error:
+        raise Transient(str(error), code="image_not_found") from None
+
+
+async def fetch(
+    address: str,
+    *,
+    most_bytes: int,
+    schemes: Collection[str] = ("https",),
+    allow_private_addresses: bool = False,
+) -> bytes:
+    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched."""
+    resolver = None if allow_private_addresses else PublicResolver()
+    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
-        url = _checked(address)
         try:
+            url = _checked(URL(address), schemes, allow_private_addresses)
             for _ in range(MOST_REDIRECTS + 1):
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in (301, 302, 303, 307, 308):
-                        url = _checked(str(url.join(URL(response.headers.get("Location", "")))))
+                        next_url = url.join(URL(response.headers.get("Location", "")))
+                        url = _checked(next_url, schemes, allow_private_addresses)
                         continue
                     return await _body(response, address, most_bytes)
         except NotPublic as error:
-            raise InvalidInput(
-                f"{_shown(address)} can't be fetched: {error}.", code="image_not_found"
-            ) from None
+            raise Unfetchable(f"{_shown(address)} can't be fetched: {error}.") from None
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, NotPublic):
-                raise InvalidInput(
-                    f"{_shown(address)} can't be fetched: {error.os_error}.", code="image_not_found"
-                ) from None
-            raise Transient(f"{_shown(address)} can't be reached.", code="image_not_found") from None
-        except (aiohttp.ClientError, TimeoutError):
-            raise Transient(f"{_shown(address)} can't be fetched.", code="image_not_found") from None
-    raise InvalidInput(
-        f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.", code="image_not_found"
-    )
+                raise Unfetchable(f"{_shown(address)} can't be fetched: {error.os_error}.") from None
+            raise NotFetchedNow(f"{_shown(address)} can't be reached.") from None
+        except ValueError:  # InvalidURL is one
+            raise Unfetchable(f"{_shown(address)} is no address that can be fetched.") from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise NotFetchedNow(f"{_shown(address)} can't be fetched.") from None
+    raise Unfetchable(f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.")
 
 
 async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int) -> bytes:
     if response.status >= 500 or response.status == 429:
-        raise Transient(f"{_shown(address)} answers {response.status}.", code="image_not_found")
+        raise NotFetchedNow(f"{_shown(address)} answers {response.status}.")
     if response.status != 200:
-        raise InvalidInput(f"{_shown(address)} answers {response.status}.", code="image_not_found")
+        raise Unfetchable(f"{_shown(address)} answers {response.status}.")
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
         if most_bytes and len(body) > most_bytes:
-            raise InvalidInput(f"{_shown(address)} is larger than {most_bytes} bytes.", code="image_unusable")
+            raise TooLarge(f"{_shown(address)} is larger than {most_bytes} bytes.")
     return bytes(body)
 
 
-def _checked(address: str) -> URL:
+def _checked(url: URL, schemes: Collection[str], allow_private_addresses: bool) -> URL:
     """A URL that may be asked.  An address written as digits meets no resolver, so it is checked here."""
-    url = URL(address)
-    if url.scheme != "https" or not url.host:
-        raise InvalidInput(f"{_shown(address)} is no https address.", code="image_not_found")
+    if url.scheme not in schemes or not url.host:
+        raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
     literal = url.host.strip("[]")
-    if (literal.replace(".", "").isdigit() or ":" in literal) and not is_public(literal):
-        raise InvalidInput(f"{_shown(address)} is not a public address.", code="image_not_found")
+    is_literal = literal.replace(".", "").isdigit() or ":" in literal
+    if is_literal and not allow_private_addresses and not is_public(literal):
+        raise Unfetchable(f"{_shown(str(url))} is not a public address.")
     return url
 
 

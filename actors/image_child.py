@@ -5,6 +5,7 @@ killed.  It reads one JSON object a line from stdin and answers on stdout, until
 
     → {"id", "task": "photography" | "fitting", "person", "garment"?, "scene", "count", "seed", "out",
        "pictures"?, "size"?}
+    → {"id", "task": "plain", "files": [{"n", "path"}], "out", "most_pixels", "name"?}       (`plain_pictures`)
     ← {"id", "progress": 0 … 99, "stage"}          progress only rises within a request
     ← {"id", "images": [{"n", "path", "width", "height"}]}          or
     ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user
@@ -23,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from actors.providers.studio.faults import StudioFault
+from actors.providers.studio.faults import ImageUnusable, StudioFault
 from actors.providers.studio.order import Order, read_order
 from supervisor.parent_death import die_with_parent
 
@@ -55,7 +56,10 @@ def main() -> None:
 def serve(request: dict[str, Any], answer: Answer) -> None:
     """Carry out one request; whatever goes wrong becomes an error answer."""
     try:
-        images = carry_out(read_order(request), _rising(request.get("id"), answer))
+        if request.get("task") == "plain":
+            images = _plain(request)
+        else:
+            images = carry_out(read_order(request), _rising(request.get("id"), answer))
         answer({"id": request.get("id"), "images": images})
     except StudioFault as fault:
         answer({"id": request.get("id"), "error": {"code": fault.code, "message": str(fault)}})
@@ -63,6 +67,16 @@ def serve(request: dict[str, Any], answer: Answer) -> None:
         traceback.print_exc()  # for the log; the user gets a sentence
         message = "The pictures could not be made because of an internal error."
         answer({"id": request.get("id"), "error": {"code": "internal", "message": message}})
+
+
+def _plain(request: dict[str, Any]) -> list[dict[str, Any]]:
+    from actors.plain_pictures import make_plain
+    from supervisor.pictures import PictureFault
+
+    try:
+        return make_plain(request)
+    except PictureFault as fault:
+        raise ImageUnusable(str(fault)) from fault
 
 
 def carry_out(order: Order, progress: Progress) -> list[dict[str, Any]]:

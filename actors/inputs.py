@@ -22,6 +22,11 @@ async def fetch_inputs(worker: Worker, claim: Claim, folder: Path) -> tuple[Path
     )
 
 
+def input_keys(claim: Claim) -> tuple[str | None, ...]:
+    """Where each of them lies in the file store; None for one that was given by its address."""
+    return tuple(claim.image_keys.get(entry) for entry in claim.params["images"])
+
+
 async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path) -> Path:
     if is_url(entry):
         target = folder / f"input-{n}"

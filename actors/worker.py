@@ -33,12 +33,14 @@ from supervisor.store import claims, workers
 
 if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
+    from actors.paid_requests import PaidRequest
     from actors.providers.base import Provider
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+STORING_SECONDS = 5.0  # for an answer that comes at the last moment; `up` waits a little longer
 WATCH_SECONDS = 1.0
 BUSY_AGAIN_SECONDS = 0.5
 SPAWN_ID = "WORKER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can mark its death
@@ -58,7 +60,14 @@ class Running:
         self.task_id = task_id
         self.lease: int | None = None  # None until the claim is known to have succeeded
         self.work: asyncio.Task[Any] | None = None
+        self.request: PaidRequest | None = None  # the newest of its paid requests
+        self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
         self.cancelled: Why | None = None
+
+    @property
+    def owes_an_answer(self) -> bool:
+        """Its paid request may have been carried out, is not heard of yet, and must not be sent again."""
+        return self.request is not None and self.request.is_unanswered and not self.request.may_bill_twice
 
     def cancel(self, why: Why) -> None:
         """End the attempt; what follows depends on why."""
@@ -209,7 +218,19 @@ class Worker:
             log.warning("drain_not_announced", worker=self.id, reason=str(fault))
         await asyncio.sleep(self.settings.drain_seconds)
         for running in tuple(self.running):
-            running.cancel(Why.DRAIN)
+            if running.owes_an_answer:
+                self._let_answer_come(running)
+            else:
+                running.cancel(Why.DRAIN)
+
+    def _let_answer_come(self, running: Running) -> None:
+        """A request that was paid for and must not be sent twice gets until its AI time-out (CORRECTNESS 15)."""
+        assert running.request is not None
+        loop = asyncio.get_running_loop()
+        running.stops_when_answered = True
+        due = running.request.answer_due
+        log.info("drain_waits_for_an_answer", task=running.task_id, seconds=round(due - loop.time(), 1))
+        loop.call_at(due + STORING_SECONDS, running.cancel, Why.DRAIN)
 
     def end_for_a_stuck_attempt(self) -> None:
         """A cancelled attempt does not end, so its slot is lost: drain what runs and let a new process begin."""

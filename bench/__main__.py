@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bench.running_system import LIFTED
 
-BENCHES = ("start_latency", "feed_latency")
+BENCHES = ("start_latency", "feed_latency", "submit_throughput")
 
 
 @click.command()

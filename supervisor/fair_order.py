@@ -62,9 +62,11 @@ def pick(
     for waiting in heapq.merge(*heads):
         if free_slots <= 0:
             return
-        user_room = users.setdefault(waiting.user, room_of_user(waiting.user))
-        type_room = types.setdefault(waiting.type, room_of_type(waiting.type))
-        if user_room <= 0 or type_room <= 0:
+        if waiting.user not in users:
+            users[waiting.user] = room_of_user(waiting.user)
+        if waiting.type not in types:
+            types[waiting.type] = room_of_type(waiting.type)
+        if users[waiting.user] <= 0 or types[waiting.type] <= 0:
             continue
         users[waiting.user] -= 1
         types[waiting.type] -= 1

@@ -11,8 +11,10 @@ import enum
 
 from supervisor.backoff import backoff_seconds
 
-
-UNANSWERED = "The AI service was asked for this and nobody heard its answer. It may have billed it, so it was not asked again."
+UNANSWERED = (
+    "The AI service was asked for this and nobody heard its answer. "
+    "It may have billed it, so it was not asked again."
+)
 
 
 class Reason(enum.StrEnum):

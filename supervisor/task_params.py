@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from config.values import Settings
@@ -78,6 +78,11 @@ def is_url(image: str) -> bool:
     return ":" in image
 
 
+def params_model(type_name: str) -> type[TaskParams]:
+    """The model that a type's params are checked with; also what the API's description is made from."""
+    return _MODELS.get(type_name, TaskParams)
+
+
 def check_params(type_name: str, params: Any, settings: Settings) -> CheckedParams:
     """The params of a task of this type.  Raises BadTask, with code `unknown_type` or `bad_params`."""
     if type_name not in settings.tasks:
@@ -85,7 +90,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         raise BadTask(
             [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
         )
-    model = _MODELS.get(type_name, _Params)
+    model = params_model(type_name)
     try:
         checked = model.model_validate(params)
     except ValidationError as error:
@@ -103,7 +108,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
     """The body of a submission.  may_jump_the_queue: the caller may use a priority above 0.  Raises BadTask."""
     try:
-        envelope = _Submission.model_validate(body)
+        envelope = SubmissionBody.model_validate(body)
     except ValidationError as error:
         raise BadTask(_errors_of(error)) from None
     if envelope.priority > 0 and not may_jump_the_queue:
@@ -118,20 +123,46 @@ def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool)
 
 
 # --- the models; member names are the contract's ---
+# Each says twice what it takes: to pydantic, and, where a validator says more than a type can, as JSON Schema.
+
+_IMAGE_SCHEMA = {
+    "type": "string",
+    "maxLength": MOST_URL_CHARACTERS,
+    "pattern": r"^([A-Za-z0-9_-]{1,64}|https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(/[!-~]*)?)$",
+    "description": "The id of an upload, or an https URL.",
+}
+_TEXT_SCHEMA = {"type": "string", "pattern": r"^[^\u0000]*$"}
+
+
+def _described(schema: dict[str, Any], description: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({**schema, "description": description, **more})
+
+
+_Image = Annotated[str, WithJsonSchema(_IMAGE_SCHEMA)]
 
 
 class _Closed(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class _Params(_Closed):
-    """Any type's params; the built-in types narrow them."""
+class TaskParams(_Closed):
+    """What a task of one's own type is made from; the built-in types narrow it."""
 
-    images: Annotated[list[str], Field(min_length=1, max_length=MOST_IMAGES)]
-    prompt: Annotated[str, Field(max_length=MOST_PROMPT_CHARACTERS)] = ""
-    sceneId: str | None = Field(default=None)
-    count: Annotated[int, Field(ge=1, le=MOST_PICTURES)] = 1
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    images: Annotated[list[_Image], Field(min_length=1, max_length=MOST_IMAGES)]
+    prompt: Annotated[
+        str,
+        Field(max_length=MOST_PROMPT_CHARACTERS),
+        _described(
+            _TEXT_SCHEMA, "What the picture shall show.", maxLength=MOST_PROMPT_CHARACTERS, default=""
+        ),
+    ] = ""
+    sceneId: Annotated[str | None, _described(_TEXT_SCHEMA, "The scene, for services that know scenes.")] = (
+        None
+    )
+    count: Annotated[int, Field(ge=1, le=MOST_PICTURES, description="How many pictures.")] = 1
+    parameters: Annotated[
+        dict[str, Any], Field(description="Handed to the AI service as it is; nested at most 64 deep.")
+    ] = Field(default_factory=dict, json_schema_extra={"propertyNames": {**_TEXT_SCHEMA}})
 
     @field_validator("images")
     @classmethod
@@ -158,23 +189,44 @@ class _Params(_Closed):
         return parameters
 
 
-class _Photography(_Params):
-    images: Annotated[list[str], Field(min_length=1, max_length=1)]
-    sceneId: Literal["studio", "sunset", "night"] | None = Field(default=None)
+class PhotographyParams(TaskParams):
+    """A person (`images[0]`) put before a scene."""
+
+    images: Annotated[list[_Image], Field(min_length=1, max_length=1)]
+    sceneId: Annotated[
+        Literal["studio", "sunset", "night"] | None,
+        _described({"type": "string", "enum": list(SCENES)}, "The scene.", default="studio"),
+    ] = None
 
 
-class _Fitting(_Params):
-    images: Annotated[list[str], Field(min_length=2, max_length=2)]
+class FittingParams(TaskParams):
+    """A garment (`images[1]`) laid on a person (`images[0]`).  `sceneId` is kept and ignored."""
+
+    images: Annotated[list[_Image], Field(min_length=2, max_length=2)]
 
 
-_MODELS: dict[str, type[_Params]] = {"photography": _Photography, "fitting": _Fitting}
+_MODELS: dict[str, type[TaskParams]] = {"photography": PhotographyParams, "fitting": FittingParams}
 
 
-class _Submission(_Closed):
+class SubmissionBody(_Closed):
+    """A task as it is asked for."""
+
     type: str
     params: dict[str, Any]
-    priority: Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1])] = 0
-    run_after: str | None = Field(default=None)
+    priority: Annotated[
+        int,
+        Field(
+            ge=PRIORITIES[0],
+            le=PRIORITIES[1],
+            description="Higher runs sooner.  Role `user` may only lower it: -10 to 0.",
+        ),
+    ] = 0
+    run_after: Annotated[
+        str | None,
+        _described(
+            {"type": "string", "format": "date-time"}, "Not before this time: RFC 3339 with its offset."
+        ),
+    ] = None
 
     @field_validator("run_after", mode="before")
     @classmethod

@@ -86,7 +86,6 @@ def run_up(settings: Settings) -> int:
 def programs(settings: Settings, database: Database) -> list[Program]:
     """What `up` runs, in start order."""
     environ = environment_of(settings)
-    environ.pop("DARKROOM_URL", None)
     environ.pop("DARKROOM_TOKEN", None)
     folder = settings.data_dir
 

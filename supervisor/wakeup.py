@@ -100,11 +100,11 @@ class Wakeups:
                 self._version = version
                 return True
             remaining = end - time.monotonic()
-            if remaining <= 0:
-                return False
             if _readable((self._stop_read,), min(POLL_SECONDS, remaining)):
                 os.read(self._stop_read, 4096)
                 return True
+            if remaining <= 0:
+                return False
 
 
 def _readable(descriptors: tuple[int, ...], timeout_seconds: float) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,14 @@ class FaultyProvider:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class BlockingProvider(FaultyProvider):
+    """Blocks the event loop it runs on, the first time a task is made: it sleeps instead of awaiting."""
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """The second attempt is well-behaved."""
+        if self._calls(job) == 0:
+            self._note(job, "call")
+            time.sleep(600)  # noqa: ASYNC251 - the fault that this is about
+        return await super().submit(job, progress)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import changes, claims, credits, dispatching, tasks, wakes, workers, works
 from supervisor.store.changes import Change
 from supervisor.store.claims import Claim
-from tests.conftest import PARAMS, Clock, Store
+from tests.conftest import PARAMS, Clock, Store, processes
 
 DOC = {
     "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "error", "created_at",
@@ -98,7 +96,7 @@ def _write_many(folder: Path, users: int, each: int) -> None:
 def test_seq_has_no_gap_and_follows_commit_order_under_concurrent_writers(store: Store) -> None:
     """Three processes with group commit, a third of whose steps roll back."""
     folder, users, each = store.settings.data_dir, 4, 15
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes(3) as pool:
         for done in [pool.submit(_write_many, folder, users, each) for _ in range(3)]:
             done.result(timeout=60)
     for n in range(users):

@@ -512,7 +512,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
 TestStoreBesideLifecycle = StoreBesideLifecycle.TestCase
 TestStoreBesideLifecycle.settings = hypothesis_settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

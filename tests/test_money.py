@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import itertools
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ import pytest
 from config.settings import Settings
 from supervisor.faults import InsufficientCredits
 from supervisor.sqlite_database import SqliteDatabase
-from supervisor.store import admission, claims, credits, rescuing, tasks
+from supervisor.store import admission, claims, credits, rescuing, submitting, tasks
 from supervisor.store.claims import Claim
-from tests.conftest import PARAMS, Clock, Store, fresh_settings, plain_connection
+from tests.conftest import PARAMS, Clock, Store, fresh_settings, plain_connection, processes
 
 PROCESSES = 8
-START = multiprocessing.get_context("spawn")
 
 
 def _store(folder: Path, **changed: Any) -> Store:
@@ -46,7 +44,7 @@ def _spend(folder: Path, user: str, tasks_each: int) -> int:
 def test_two_tasks_never_spend_the_same_last_credit(store: Store) -> None:
     """Eight processes ask for 48 pictures; 7 credits buy 7."""
     store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 7"))
-    with ProcessPoolExecutor(PROCESSES, mp_context=START) as pool:
+    with processes(PROCESSES) as pool:
         folder = store.settings.data_dir
         accepted = sum(pool.map(_spend, [folder] * PROCESSES, ["o-1"] * PROCESSES, [6] * PROCESSES))
     assert accepted == 7
@@ -54,6 +52,34 @@ def test_two_tasks_never_spend_the_same_last_credit(store: Store) -> None:
     assert store.value("SELECT count(*) FROM task_queue") == 7
     assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'debit'") == 7
     assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'grant'") == 1
+
+
+def test_orders_of_one_crowd_never_spend_the_same_last_credit(store: Store) -> None:
+    """Submitted in one go: 5 credits for two users each, 4 orders of 2 credits each."""
+    store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 5"))
+    orders = [tasks.NewTask(user, "photography", {**PARAMS, "count": 2}) for user in ("a", "b") * 4]
+    outcomes = store.write(lambda tx: submitting.submit_many(tx, store.settings, orders))
+    accepted = [isinstance(each, submitting.Submitted) for each in outcomes]
+    assert accepted == [True] * 4 + [False] * 4
+    assert all(isinstance(each, InsufficientCredits) for each in outcomes[4:])
+    assert store.balance("a") == store.balance("b") == 1
+    assert store.value("SELECT count(*) FROM task_queue") == store.value("SELECT count(*) FROM works") == 4
+
+
+def test_an_order_that_the_database_refuses_takes_nobody_of_its_crowd_with_it(store: Store) -> None:
+    orders = [
+        tasks.NewTask("a", "photography", PARAMS, task_id="twice"),
+        tasks.NewTask("b", "photography", PARAMS),
+        tasks.NewTask("c", "photography", PARAMS, task_id="twice"),
+        tasks.NewTask("d", "photography", {"images": []}),
+    ]
+    first, second, third, fourth = store.write(lambda tx: submitting.submit_many(tx, store.settings, orders))
+    assert isinstance(first, submitting.Submitted) and isinstance(second, submitting.Submitted)
+    assert isinstance(third, Exception) and isinstance(fourth, Exception)
+    assert [store.balance(user) for user in "ab"] == [99, 99]
+    rows = store.all("SELECT user_openid FROM task_queue ORDER BY user_openid")
+    assert [row["user_openid"] for row in rows] == ["a", "b"]
+    assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'debit'") == 2
 
 
 def test_making_the_account_makes_the_signup_grant_once(
@@ -246,13 +272,14 @@ def _ledger(store: Store) -> tuple[list[Any], list[Any]]:
     return store.all("SELECT * FROM credit_entry ORDER BY id"), store.all("SELECT * FROM account")
 
 
-@pytest.mark.parametrize("verb", VERBS)
 def test_a_second_debit_or_refund_of_a_charge_is_refused(
-    verb: str, store: Store, cancelled_task: Callable[..., str], producer: sqlite3.Connection
+    store: Store, cancelled_task: Callable[..., str], producer: sqlite3.Connection
 ) -> None:
     task_id = cancelled_task(count=2)
     before = _ledger(store)
-    for kind, amount in (("debit", -2), ("refund", 2), ("debit", -1), ("refund", 1)):
+    for verb, (kind, amount) in itertools.product(
+        VERBS, (("debit", -2), ("refund", 2), ("debit", -1), ("refund", 1))
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="such an entry already"):
             producer.execute(
                 f"""{verb} INTO credit_entry (user_openid, task_id, charge, kind, amount)
@@ -262,7 +289,6 @@ def test_a_second_debit_or_refund_of_a_charge_is_refused(
     assert _ledger(store) == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
@@ -281,18 +307,19 @@ def test_a_second_debit_or_refund_of_a_charge_is_refused(
     ],
 )
 def test_the_ledger_refuses_what_was_never_owed(
-    verb: str, columns: str, why: str, store: Store, producer: sqlite3.Connection
+    columns: str, why: str, store: Store, producer: sqlite3.Connection
 ) -> None:
     store.write(lambda tx: credits.ensure_account(tx, "o-2"))
     store.write(lambda tx: credits.ensure_account(tx, "o-1"))
     store.write(lambda tx: credits.debit(tx, "o-1", "task-1", 1, 2))
     before = _ledger(store)
-    with pytest.raises(sqlite3.IntegrityError, match=why):
-        producer.execute(
-            f"{verb} INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ({columns})",
-            {"task": "task-1"},
-        )
-    assert _ledger(store) == before
+    for verb in VERBS:
+        with pytest.raises(sqlite3.IntegrityError, match=why):
+            producer.execute(
+                f"{verb} INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ({columns})",
+                {"task": "task-1"},
+            )
+        assert _ledger(store) == before
 
 
 @pytest.mark.parametrize("amount_of", [("grant", 0), ("grant", -5), ("debit", 5), ("bonus", 5)])
@@ -309,15 +336,14 @@ def test_an_amount_has_the_sign_of_its_kind(
     assert _ledger(store) == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("entry_id", ["1", "-1", "-7", "0", "'1'", "(SELECT max(id) FROM credit_entry)"])
 def test_no_entry_takes_the_place_of_another(
-    verb: str, entry_id: str, store: Store, producer: sqlite3.Connection
+    entry_id: str, store: Store, producer: sqlite3.Connection
 ) -> None:
     store.write(lambda tx: credits.ensure_account(tx, "o-1"))
     store.write(lambda tx: credits.grant(tx, "o-1", 5, "one"))
     before = _ledger(store)[0]
-    for _ in range(2):
+    for verb in VERBS * 2:
         with contextlib.suppress(sqlite3.IntegrityError):
             producer.execute(
                 f"{verb} INTO credit_entry (id, user_openid, kind, amount) VALUES ({entry_id}, 'o-1', 'grant', 9)"
@@ -408,3 +434,39 @@ def test_a_statement_shows_the_balance_and_its_reasons(
     assert [(e["kind"], e["amount"], e["task_id"]) for e in statement["entries"]] == [
         ("refund", 1, task_id), ("debit", -1, task_id), ("grant", 100, None)
     ]  # fmt: skip
+
+
+def _instructions(connection: sqlite3.Connection, statement: str) -> int:
+    """What a statement costs, in tens of instructions of SQLite's machine; it is taken back."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    connection.execute("BEGIN")
+    connection.set_progress_handler(step, 10)
+    connection.execute(statement)
+    connection.set_progress_handler(None, 0)
+    connection.execute("ROLLBACK")
+    return count
+
+
+def test_an_entry_costs_the_same_however_long_the_ledger_is(
+    store: Store, producer: sqlite3.Connection
+) -> None:
+    store.write(lambda tx: credits.ensure_account(tx, "o-1"))
+    columns = "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount, reference)"
+    statements = [
+        f"{columns} VALUES ('o-1', 'new', 1, 'debit', -1, NULL)",
+        f"{columns} VALUES ('o-1', NULL, NULL, 'grant', 1, 'new')",
+        "INSERT INTO account (user_openid) VALUES ('new')",
+        "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'photography', '{}')",
+    ]
+    short = [_instructions(producer, each) for each in statements]
+    producer.execute(
+        f"""WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+            {columns} SELECT 'o-1', 't-' || i, 1, 'grant', 1, 'r-' || i FROM n"""
+    )
+    for before, statement in zip(short, statements, strict=True):
+        assert _instructions(producer, statement) <= before + 20, statement

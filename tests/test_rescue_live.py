@@ -22,6 +22,7 @@ import pytest
 
 from bench.chaos.house import House, until
 from bench.running_system import SAMPLE
+from supervisor import up
 from supervisor.faults import LeaseLost
 from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import claims
@@ -63,11 +64,12 @@ class Studio:
             "limited": {"wait_seconds": "500"},
             "poison": {"die_at": "start"},
             "stored": {"die_at": "complete"},
+            "blocking": {"class": "tests.faulty_provider:BlockingProvider"},
         }.items():
             settings[f"TASKS__{type_}__PROVIDER"] = type_
             settings[f"PROVIDERS__{type_}__KIND"] = "python"
             settings[f"PROVIDERS__{type_}__MAY_BILL_TWICE"] = "true"
-            options |= {"class": "tests.faulty_provider:FaultyProvider", "notes": str(self.notes)}
+            options = {"class": "tests.faulty_provider:FaultyProvider", "notes": str(self.notes)} | options
             settings |= {f"PROVIDERS__{type_}__OPTIONS__{name}": value for name, value in options.items()}
         return settings
 
@@ -301,3 +303,22 @@ def test_sigterm_to_one_worker_lets_its_task_finish_there(studio):
     row = studio.ends(task, "completed")
     assert (row["attempt"], row["lease"], row["deaths"]) == (1, 1, 0)
     until("the drained worker has ended", lambda: not worker.is_running(), 10)
+
+
+def test_code_that_blocks_the_event_loop_costs_its_process_and_the_task_runs_elsewhere(studio):
+    task = studio.order("blocking")
+    until("it is claimed", lambda: studio.row(task)["lease"] == 1, 10)
+    (blocked,) = studio.all("SELECT pid FROM worker WHERE id = ?", studio.row(task)["worker_id"])
+    until(
+        "the blocked process is ended", lambda: not psutil.pid_exists(blocked["pid"]), 2 * LEASE_SECONDS + 5
+    )
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["deaths"], row["failures"]) == (2, 1, 0)
+    until("everybody is back", studio.is_whole, 20)
+
+
+def test_a_dead_worker_that_nobody_has_waited_for_is_known_to_be_dead():
+    process = subprocess.Popen(["true"])
+    until("it has ended", lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, 10)
+    assert not up._lives(process.pid)
+    process.wait()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
 from supervisor.store.images import NewImage
 from supervisor.store.results import ResultFile
-from tests.conftest import Clock, Store
+from tests.conftest import Clock, Store, processes
 
 
 def _claim_every(folder: Path, worker: str, hints: list[Hint]) -> list[str]:
@@ -41,7 +39,7 @@ def test_of_many_claims_of_a_hint_one_is_given(
         admitted_task(f"o-{n % 5}")
     hints = store.dispatch()
     assert len(hints) == 20
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes(3) as pool:
         folders = [store.settings.data_dir] * 3
         had = [task for each in pool.map(_claim_every, folders, names, [hints] * 3) for task in each]
     assert sorted(had) == sorted(hint.task_id for hint in hints)

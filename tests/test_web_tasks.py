@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -218,21 +220,20 @@ async def test_a_caller_who_leaves_does_not_take_the_task_back(web: Web) -> None
     """Handlers are cancelled when the client goes; what was handed to the writer is stored as a whole."""
     body = b'{"type":"photography","params":{"images":["https://example.org/a.jpg"]}}'
     head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
-    release = asyncio.Event()
-    entered = asyncio.Event()
-    write_async = web.database.write_async
-
-    async def slow_write(step: Any) -> Any:
-        entered.set()
-        await release.wait()
-        return await write_async(step)
-
     await web.parts.meet("o-1")
-    web.database.write_async = slow_write  # type: ignore[method-assign]
-    _, writer = await asyncio.open_connection("127.0.0.1", web.port)
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    await asyncio.wait_for(entered.wait(), 10)
-    writer.transport.abort()
-    await until(lambda: not web.connections(), "the server knows that the client left")
-    release.set()
+    handed_in, write = asyncio.Event(), web.database.write
+
+    def noted_write(step: Any) -> Any:
+        handed_in.set()
+        return write(step)
+
+    web.database.write = noted_write  # type: ignore[method-assign]
+    with contextlib.closing(sqlite3.connect(web.settings.database_url.removeprefix("sqlite:///"))) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody else writes
+        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await asyncio.wait_for(handed_in.wait(), 10)
+        writer.transport.abort()
+        await until(lambda: not web.connections(), "the server knows that the client left")
+        other.rollback()
     await until(lambda: web.sql("SELECT count(*) FROM task_queue") == [(1,)], "the task is stored")

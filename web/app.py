@@ -11,7 +11,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from supervisor.wakeup import Wakeups
-from web import changes_poll, feed, health, images, metrics_route, stored_files, tasks, tickets, works
+from web import (
+    changes_poll,
+    feed,
+    health,
+    images,
+    metrics_route,
+    openapi,
+    pages,
+    stored_files,
+    tasks,
+    tickets,
+    works,
+)
 from web.authentication import FEED_PATH, authenticate
 from web.observing import observe
 from web.parts import PARTS, Parts
@@ -45,6 +57,10 @@ ADDRESSES = (
     Address("GET", "/v1/credits", works.show_credits),
     Address("POST", "/v1/feed-tickets", tickets.issue, 201),
     Address("GET", "/files/{key:.+}", stored_files.fetch),
+    Address("GET", "/", pages.console),
+    Address("GET", "/docs", pages.docs),
+    Address("GET", "/static/{name}", pages.asset),
+    Address("GET", "/openapi.json", openapi.show_openapi),
     Address("GET", "/healthz", health.healthz),
     Address("GET", "/readyz", health.readyz),
     Address("GET", "/metrics", metrics_route.show_metrics),
@@ -57,6 +73,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         middlewares=[observe, answer_problems, authenticate], client_max_size=MOST_JSON_BYTES
     )
     app[PARTS] = parts
+    app[openapi.DOCUMENT] = openapi.openapi_document(parts.settings)
     for address in ADDRESSES:
         resource = app.router.add_resource(address.path)
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)

@@ -20,7 +20,9 @@ from web.problems import unprocessable
 MOST_KEY_CHARACTERS = 255
 REPLAYED = {"Idempotent-Replayed": "true"}
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')  # RFC 8941, section 3.3.3
-_BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")  # what is visible, less quotation mark, backslash, comma, semicolon
+_BARE = re.compile(
+    r"[!#-+\--:<-\[\]-~]+"
+)  # what is visible, less quotation mark, backslash, comma, semicolon
 
 
 def key_of(request: web.Request, user: str, body: Any = None) -> Key | None:
@@ -31,7 +33,8 @@ def key_of(request: web.Request, user: str, body: Any = None) -> Key | None:
     text = parse_key(given[0]) if len(given) == 1 else None
     if text is None:
         raise unprocessable(
-            "/Idempotency-Key", f"Idempotency-Key must be one string of 1-{MOST_KEY_CHARACTERS} visible characters."
+            "/Idempotency-Key",
+            f"Idempotency-Key must be one string of 1-{MOST_KEY_CHARACTERS} visible characters.",
         )
     return Key(user, request.method, request.path, text, hash_of(body))
 
@@ -39,12 +42,9 @@ def key_of(request: web.Request, user: str, body: Any = None) -> Key | None:
 def parse_key(header: str) -> str | None:
     """The key that a header holds, quoted or not; None for anything else."""
     header = header.strip(" \t")
-    quoted = _QUOTED.fullmatch(header)
-    if quoted:
-        text = re.sub(r"\\(.)", r"\1", quoted[1])
-    else:
-        text = header if _BARE.fullmatch(header) else ""
-    return text if 0 < len(text) <= MOST_KEY_CHARACTERS else None
+    quoted, bare = _QUOTED.fullmatch(header), _BARE.fullmatch(header)
+    text = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
+    return text if (quoted or bare) and len(text) <= MOST_KEY_CHARACTERS else None
 
 
 def hash_of(body: Any) -> str:

@@ -19,7 +19,9 @@ Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 class Job:
     """One attempt's order.  inputs: local files, in the order of params["images"].  pictures: which n of 0 …
     count−1 to make; picture n must not depend on which others are made.  folder: scratch space for this
-    attempt alone. own_process: do it apart from other jobs, since workers have died under it."""
+    attempt alone. own_process: do it apart from other jobs, since workers have died under it.
+    input_keys: where each input lies in the file store, None for one that was given by its address.
+    reference: the unique name of this request in our evidence of it, empty for a provider that is not paid."""
 
     task_id: str
     type: str
@@ -31,6 +33,8 @@ class Job:
     folder: Path
     ai_timeout_seconds: float
     own_process: bool = False
+    input_keys: tuple[str | None, ...] = ()
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,12 @@ class UnknownOutcome(ProviderError):
     code = "unknown_outcome"
 
 
+class ResultLost(UnknownOutcome):
+    """The service has done the job, and perhaps billed it, but its pictures can't be had or are none."""
+
+    code = "provider_error"
+
+
 class Postponed(ProviderError):
     """Nothing was accepted and nothing is wrong with the order: wait, and it costs no attempt."""
 
@@ -152,7 +162,12 @@ class ProviderDown(Postponed):
 
 
 class Provider(Protocol):
-    """may_bill_twice: whether a job whose outcome is unknown may simply be sent again."""
+    """may_bill_twice: whether a job whose outcome is unknown may simply be sent again; the settings decide.
+
+    Two more attributes an adapter may have:
+    paid = True: before `submit` is called, our evidence of the request is stored, and the provider's limits are kept.
+    pictures_per_request = n: `submit` is called once for every n pictures of an order; without it, once for all.
+    """
 
     may_bill_twice: bool
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 
 import click
 from rich.console import Console
@@ -50,8 +51,11 @@ def main(seed: int, seconds: float, tasks: int, max_attempts: int, seeds: int, k
         else:
             console.print(f"seed {each}: every promise kept ({time.monotonic() - began:.0f} s)")
     if broken:
-        again = " ".join(f"make chaos ARGS='--seed {each} --seconds {seconds:g}'" for each in broken)
-        console.print(f"broken promises; to see them again: {again}", markup=False, soft_wrap=True)
+        rest = f"--seconds {seconds:g} --tasks {tasks} --max-attempts {max_attempts} --keep"
+        for each in broken:
+            console.print(
+                f"to see it again: make chaos ARGS='--seed {each} {rest}'", markup=False, soft_wrap=True
+            )
     sys.exit(1 if broken else 0)
 
 
@@ -67,7 +71,8 @@ def _live_through(console: Console, wish: Wish, keep: bool) -> None:
         )
         wanted = {order.name: (order.user, order.type, order.count) for order in seen.orders}
         poison = frozenset(order.name for order in seen.orders if order.type == "poison")
-        wrong = [*seen.faults, *reader.complaints(wanted, poison)]
+        struck = Counter(task for hit in seen.hits for task in hit.tasks)
+        wrong = [*seen.faults, *reader.complaints(wanted, poison, struck)]
         report(console, wish, seen, reader, wrong)
         if keep:
             console.print(f"kept: {house.folder}", soft_wrap=True)

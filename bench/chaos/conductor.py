@@ -28,6 +28,7 @@ from bench.running_system import SAMPLE
 from supervisor.tokens import make_user_token
 
 PRODUCERS = 6
+BYSTANDERS = frozenset({Role.WEB, Role.SCHEDULER, Role.IMAGE_CHILD})  # no rescue needs them
 CENSUS_SECONDS = 0.5  # between two looks at who is there
 LEASE_SECONDS = 15.0  # the default
 AFTERMATH_SECONDS = 5.0  # how long a killed part is felt, as a bystander's figures go
@@ -88,7 +89,7 @@ def settings_of(wish: Wish) -> dict[str, str]:
         }
     for type_ in (*TYPES, "poison", "photography", "fitting"):
         settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
-    return settings | {"TASKS__sticker__MAX_RUNNING": "6"}
+    return settings | {"TASKS__sticker__MAX_RUNNING": "12"}
 
 
 @contextlib.contextmanager
@@ -247,11 +248,11 @@ class _Wounds:
             return connection.execute(sql, params).fetchall()
 
     def _is_alone(self, fault: Fault) -> bool:
-        """Whether no other fault's effect falls on the seconds before and after."""
+        """Whether nobody whom a rescue needs is hit shortly before or after."""
         return not any(
-            other.at <= fault.at + 1.5 and fault.at <= other.at + max(other.seconds, 0.0) + AFTERMATH_SECONDS
+            other.at <= fault.at + 1.5 and fault.at <= other.at + other.seconds + AFTERMATH_SECONDS
             for other in self._faults
-            if other is not fault
+            if other is not fault and other.role not in BYSTANDERS
         )
 
 

@@ -37,7 +37,11 @@ class Rescued:
 
 
 def rescues(reader: Reader, hits: Sequence[Hit]) -> list[Rescued]:
-    """Every task that was hit and had to run again; those that had just finished are left out."""
+    """Every task that was hit and had to run again; those that had just finished are left out.
+
+    So are those of low priority: what they wait for then is their turn, which everybody else's comes before.
+    """
+    low = {row["id"] for row in reader.rows("SELECT id FROM task_queue WHERE priority < 0")}
     histories: dict[str, list[tuple[float, str]]] = {}
     for row in reader.rows("SELECT doc, created_at FROM work_change ORDER BY log_id"):
         doc = json.loads(row["doc"])
@@ -45,7 +49,7 @@ def rescues(reader: Reader, hits: Sequence[Hit]) -> list[Rescued]:
         histories.setdefault(doc["task_id"], []).append((moment, doc["status"]))
     found = []
     for hit in hits:
-        for task in hit.tasks:
+        for task in (task for task in hit.tasks if task not in low):
             seconds = _until_running_again(histories.get(task, []), hit.at)
             if seconds is not None:
                 found.append(Rescued(hit.kind, seconds, hit.alone))

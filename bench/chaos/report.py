@@ -57,8 +57,6 @@ def _tasks(reader: Reader, seen: Seen) -> Iterator[tuple[str, str]]:
         "ordered",
         f"{len(seen.orders) - by_http} by SQL, {by_http} by HTTP, sent again {seen.tried_again} times",
     )
-    if twins := reader.twins():
-        yield "stored twice by HTTP", f"{twins}, where an answer was lost"
     yield "ended", _counted(Counter(task["status"] for task in tasks))
     yield "attempts a task", _counted(Counter(task["attempt"] for task in tasks))
     yield "deaths, failures", f"{sum(t['deaths'] for t in tasks)}, {sum(t['failures'] for t in tasks)}"

@@ -275,8 +275,11 @@ def triggers() -> dict[str, str]:
             WHERE EXISTS (SELECT 1 FROM credit_entry
                           WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind);
         SELECT RAISE(ABORT, 'this grant was made already')
-            WHERE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference
-                          AND (NEW.reference <> 'signup' OR user_openid = NEW.user_openid));
+            WHERE NEW.reference IS NOT NULL AND CASE NEW.reference
+                WHEN 'signup' THEN EXISTS (SELECT 1 FROM credit_entry
+                    WHERE user_openid = NEW.user_openid AND reference = 'signup')
+                ELSE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference
+                    AND reference IS NOT NULL AND reference <> 'signup') END;
         SELECT RAISE(ABORT, 'a refund needs a debit of the same user, task and charge, and is never above it')
             WHERE NEW.kind = 'refund' AND NOT EXISTS
                 (SELECT 1 FROM credit_entry WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Transaction
@@ -15,7 +16,9 @@ from supervisor.fair_order import Place, Waiting, pick
 
 RESEND_SECONDS = 10
 POLLS_A_ROUND = 1000
-_CHUNK = 64
+_FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
+_ABOVE_ALL = 11  # no priority is
+_READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 _UNLIMITED = 1 << 30
 
 
@@ -150,25 +153,36 @@ class _SuspectLane:
 
 
 def _heads(tx: Transaction, type_: str, lane: _SuspectLane) -> Iterator[Waiting]:
-    """A type's ready tasks in order, a chunk at a time from the pick's index."""
-    after = (11, 0, "", "")
-    while True:
-        rows = tx.all(
-            """SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect FROM task_queue
-                WHERE type = ? AND status = 'pending' AND ready = 1 AND dispatched_at IS NULL
-                  AND priority <= ? AND (priority < ? OR (turn, created_at, id) > (?, ?, ?))
-                ORDER BY priority DESC, turn, created_at, id LIMIT ?""",
-            type_, after[0], *after, _CHUNK,
-        )  # fmt: skip
-        for row in rows:
-            if row["is_suspect"] and not lane.take():
-                continue
-            place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
-            yield Waiting(place, row["user_openid"], type_)
-        if len(rows) < _CHUNK:
-            return
-        last = rows[-1]
-        after = (last["priority"], last["turn"], last["created_at"], last["id"])
+    """A type's ready tasks in order, from the pick's index: one priority after the other, a chunk at a time."""
+    priority = _highest_priority(tx, type_, below=_ABOVE_ALL)
+    while priority is not None:
+        after: tuple[Any, ...] = (-1, "", "")
+        chunk = _FIRST_CHUNK
+        while True:
+            rows = tx.all(
+                f"""SELECT id, user_openid, turn, created_at, deaths >= max_attempts AS is_suspect FROM task_queue
+                    WHERE {_READY} AND type = ? AND priority = ? AND (turn, created_at, id) > (?, ?, ?)
+                    ORDER BY turn, created_at, id LIMIT ?""",
+                type_, priority, *after, chunk,
+            )  # fmt: skip
+            for row in rows:
+                if row["is_suspect"] and not lane.take():
+                    continue
+                place = Place(-priority, row["turn"], row["created_at"], row["id"])
+                yield Waiting(place, row["user_openid"], type_)
+            if len(rows) < chunk:
+                break
+            after = (rows[-1]["turn"], rows[-1]["created_at"], rows[-1]["id"])
+            chunk = min(2 * chunk, _LARGEST_CHUNK)
+        priority = _highest_priority(tx, type_, below=priority)
+
+
+def _highest_priority(tx: Transaction, type_: str, *, below: int) -> int | None:
+    """The next lower priority at which the type has ready tasks."""
+    found: int | None = tx.value(
+        f"SELECT max(priority) FROM task_queue WHERE {_READY} AND type = ? AND priority < ?", type_, below
+    )
+    return found
 
 
 def _room_of_user(tx: Transaction, settings: Settings, user: str) -> int:

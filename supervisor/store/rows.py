@@ -9,7 +9,6 @@ from typing import Any
 from supervisor.database import Row
 from supervisor.waiting_order import place_key
 
-
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

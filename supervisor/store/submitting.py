@@ -48,7 +48,7 @@ class _Accepted(NamedTuple):
     task_id: str
     work_id: str
     turn: int
-    count: int
+    pictures: int
     price: int
 
 
@@ -217,7 +217,7 @@ def _store(tx: Transaction, settings: Settings, accepted: list[_Accepted]) -> li
     for each in accepted:
         type_ = settings.tasks[each.new.type]
         admitted.append(
-            (each.task_id, each.work_id, each.turn, each.count, type_.max_attempts, type_.expire_seconds)
+            (each.task_id, each.work_id, each.turn, each.pictures, type_.max_attempts, type_.expire_seconds)
         )
     tx.execute(
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = made.value ->> 1, turn = made.value ->> 2,

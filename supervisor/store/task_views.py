@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from supervisor.database import Transaction
 from supervisor.store.rows import Page, task_view
+
+_CURSOR = re.compile(r"([0-9TZ:.-]{24})~([A-Za-z0-9_-]{1,64})")
 
 
 def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
@@ -41,10 +44,10 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
     """(created_at, id) of the last item of the page before, (None, None) for the first page."""
     if cursor is None:
         return None, None
-    created_at, separator, last_id = cursor.partition("~")
-    if not separator or len(created_at) != 24:
+    place = _CURSOR.fullmatch(cursor)
+    if place is None:
         raise ValueError("cursor is not one that this list has given")
-    return created_at, last_id
+    return place[1], place[2]
 
 
 def _view(tx: Transaction) -> str:

@@ -99,9 +99,7 @@ def _request(here: str, provider: Provider, secrets: Mapping[str, str]) -> Reque
             encoding,
         ),
     )
-    for part in (template.address, template.headers, template.query, template.body):
-        if part is not None:
-            _checked(there, lambda part=part: check(part, secrets=secrets))
+    _checked(there, lambda: check(template.placeholders, secrets=secrets))
     return template
 
 
@@ -127,7 +125,7 @@ def _checked(here: str, make: Callable[[], T]) -> T:
 
 
 def _paths(here: str, value: Any) -> tuple[Path, ...]:
-    return tuple(_checked(here, lambda text=text: parse_path(text)) for text in _texts(here, value))
+    return _checked(here, lambda: tuple(map(parse_path, _texts(here, value))))
 
 
 def _texts(here: str, value: Any) -> tuple[str, ...]:

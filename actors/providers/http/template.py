@@ -105,10 +105,13 @@ def parse(value: Any) -> Template:
 
 
 def check(
-    template: Template, *, secrets: Collection[str], without: Collection[str] = ("id", "callback_url")
+    placeholders: Collection[Placeholder],
+    *,
+    secrets: Collection[str],
+    without: Collection[str] = ("id", "callback_url"),
 ) -> None:
     """Raises BadTemplate for a secret that is not set, and for names that have no value here (`without`)."""
-    for placeholder in sorted(template.placeholders, key=str):
+    for placeholder in sorted(placeholders, key=str):
         if placeholder.name in without:
             raise BadTemplate(f"{placeholder} has no value here")
         if placeholder.secret is not None and placeholder.secret not in secrets:
@@ -196,9 +199,7 @@ def _rendered(value: Any, lookup: Lookup, quote: Callable[[str], str]) -> Any:
         entries = ((key, _rendered(entry, lookup, quote)) for key, entry in value.items())
         return {key: entry for key, entry in entries if entry is not MISSING}
     if isinstance(value, list):
-        return [
-            entry for entry in (_rendered(each, lookup, quote) for each in value) if entry is not MISSING
-        ]
+        return [entry for entry in (_rendered(each, lookup, quote) for each in value) if entry is not MISSING]
     return value
 
 

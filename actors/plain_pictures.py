@@ -1,0 +1,44 @@
+"""Pictures that came from elsewhere made plain: whole, upright, without metadata, encoded anew.
+
+Runs in an image child: nothing that a stranger sends is decoded in a worker's own process.  One picture of several that
+can't be read is left out; when none can, that is the answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from supervisor.pictures import Picture, PictureFault, normalise_picture
+
+
+def make_plain(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Carry out `{"files": [{"n", "path"}], "out", "most_pixels"}`; [{"n", "path", "width", "height"}].
+
+    Raises PictureFault when no file holds a picture that can be used.
+    """
+    made: list[dict[str, Any]] = []
+    fault: PictureFault | None = None
+    for file in request["files"]:
+        try:
+            picture = normalise_picture(
+                Path(file["path"]).read_bytes(), most_pixels=int(request["most_pixels"])
+            )
+        except PictureFault as error:
+            fault = error
+            continue
+        path = _written(picture, Path(request["out"]), f"{request.get('name', '')}{file['n']}")
+        made.append({"n": file["n"], "path": str(path), "width": picture.width, "height": picture.height})
+    if not made and fault is not None:
+        raise fault
+    return made
+
+
+def _written(picture: Picture, folder: Path, name: str) -> Path:
+    """The name appears by a rename, so whoever sees it sees the whole file."""
+    path, unfinished = folder / f"{name}.{picture.extension}", folder / f".{name}.{os.getpid()}"
+    unfinished.write_bytes(picture.data)
+    unfinished.replace(path)
+    return path

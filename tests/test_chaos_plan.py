@@ -1,0 +1,32 @@
+"""The chaos can be lived through again: what is done and what is ordered depend on the seed alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.chaos.orders import orders
+from bench.chaos.plan import LONGEST_FREEZE_SECONDS, SHORTEST_FREEZE_SECONDS, Act, Role, plan
+
+
+def test_a_seed_always_means_the_same() -> None:
+    assert plan(7, 180) == plan(7, 180) != plan(8, 180)
+    assert orders(7, 1000, 180, 3) == orders(7, 1000, 180, 3) != orders(8, 1000, 180, 3)
+
+
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_three_minutes_spare_nobody(seed: int) -> None:
+    faults = plan(seed, 180)
+    assert {fault.role for fault in faults} == set(Role)
+    assert {fault.act for fault in faults} == set(Act)
+    assert sum(fault.role is Role.HOUSE and fault.act is Act.KILL for fault in faults) == 2
+    assert [fault.at for fault in faults] == sorted(fault.at for fault in faults)
+    for fault in faults:
+        frozen = SHORTEST_FREEZE_SECONDS <= fault.seconds <= LONGEST_FREEZE_SECONDS
+        assert frozen if fault.act is Act.FREEZE else fault.seconds == 0
+
+
+def test_every_order_has_a_name_of_its_own_and_as_many_are_poison_as_was_wished() -> None:
+    made = orders(3, 1000, 180, 3)
+    assert len({order.name for order in made}) == 1000
+    assert sum(order.type == "poison" for order in made) == 3
+    assert 0.25 < sum(order.by_http for order in made) / 1000 < 0.35

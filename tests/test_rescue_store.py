@@ -1,0 +1,300 @@
+"""Rescue in the store: what counts as stuck, what becomes of it, and the sweep around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from supervisor.faults import LeaseLost
+from supervisor.rescue import Reason
+from supervisor.store import claims, dispatching, rescuing, sweeps, workers
+from supervisor.store.claims import Claim
+from supervisor.store.dispatching import Hint
+from supervisor.store.rescuing import Rescued
+from supervisor.sweeping import sweep, sweep_now, sweep_this_minute
+from tests.conftest import Clock, Store
+
+
+def _rescue(store: Store, *, deadlines: bool = True, most: int = rescuing.BATCH) -> list[Rescued]:
+    return store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=deadlines, most=most))
+
+
+def _stuck(store: Store) -> dict[str, str]:
+    return store.database.read(rescuing.stuck_ids)
+
+
+def _die(store: Store, worker: str = "worker-1") -> None:
+    assert store.write(lambda tx: workers.mark_dead(tx, worker))
+
+
+def test_a_mark_alone_changes_no_task(store: Store, claimed_task: Callable[..., Claim]) -> None:
+    claim = claimed_task()
+    before = store.task(claim.task_id)
+    _die(store)
+    assert store.task(claim.task_id) == before
+    assert _stuck(store) == {claim.task_id: Reason.DEAD_WORKER}
+
+
+def test_a_dead_workers_tasks_run_again_and_only_its_own(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    mine, other = claimed_task(worker="worker-1"), claimed_task(worker="worker-2")
+    _die(store)
+    assert _rescue(store) == [Rescued(mine.task_id, Reason.DEAD_WORKER, "released")]
+    row = store.task(mine.task_id)
+    assert (row["status"], row["deaths"], row["failures"], row["worker_id"]) == ("pending", 1, 0, None)
+    assert store.task(other.task_id)["status"] == "processing"
+    (hint,) = store.dispatch()
+    assert hint.task_id == mine.task_id and store.claim(hint, "worker-2") is not None
+    assert _rescue(store) == []
+
+
+@pytest.mark.parametrize("gone", ["forgotten", "left"])
+def test_rows_that_name_a_worker_nobody_knows_are_rescued_too(
+    gone: str, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    if gone == "left":
+        store.write(lambda tx: workers.leave(tx, "worker-1"))
+        assert store.value("SELECT state FROM worker") == "dead"
+    else:
+        store.write(lambda tx: tx.execute("DELETE FROM worker"))
+    assert [each.task_id for each in _rescue(store)] == [claim.task_id]
+
+
+def test_a_worker_that_leaves_with_nothing_in_hand_is_gone(
+    store: Store, live_worker: Callable[..., str]
+) -> None:
+    live_worker()
+    store.write(lambda tx: workers.leave(tx, "worker-1"))
+    assert store.value("SELECT state FROM worker") == "gone"
+    assert not store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
+
+
+def test_a_marked_worker_hears_of_it_at_its_next_beat(store: Store, live_worker: Callable[..., str]) -> None:
+    live_worker()
+    assert store.write(lambda tx: workers.beat(tx, "worker-1", 0)) == "live"
+    _die(store)
+    assert store.write(lambda tx: workers.beat(tx, "worker-1", 0)) == "dead"
+    assert store.write(lambda tx: workers.beat(tx, "never registered", 0)) is None
+
+
+def test_a_remote_job_goes_on_when_its_poller_dies(
+    store: Store, polled_task: Callable[..., tuple[str, int]]
+) -> None:
+    task_id, lease = polled_task()
+    _die(store)
+    assert _rescue(store, deadlines=False) == [Rescued(task_id, Reason.DEAD_WORKER, "released")]
+    row = store.task(task_id)
+    assert (row["status"], row["worker_id"], row["deaths"], row["attempt"]) == ("ai_processing", None, 0, 1)
+    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [task_id]
+    with pytest.raises(LeaseLost):
+        store.write(lambda tx: claims.complete(tx, task_id, lease, []))
+
+
+def test_a_passed_deadline_is_a_failed_attempt_until_the_budget_is_spent(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    actions = []
+    for _ in range(3):
+        clock.advance(631)
+        assert _stuck(store) == {claim.task_id: Reason.DEADLINE}
+        actions += [each.action for each in _rescue(store)]
+        clock.advance(301)  # above every back-off
+        store.write(dispatching.ripen)
+        for hint in store.dispatch():
+            assert store.claim(hint, "worker-1") is not None
+    assert actions == ["retried", "retried", "failed"]
+    row = store.task(claim.task_id)
+    assert (row["status"], row["failures"], json.loads(row["error"])["code"]) == ("failed", 3, "time_limit")
+    assert store.entries(claim.task_id) == [(1, "debit", -1), (1, "refund", 1)]
+
+
+def test_deadline_verdicts_pause_on_demand_and_deaths_do_not(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    late, dead = claimed_task(worker="worker-1"), claimed_task(worker="worker-2")
+    clock.advance(100_000)  # past deadline and expiry
+    assert _rescue(store, deadlines=False) == []
+    clock.advance(-99_000)
+    _die(store, "worker-2")
+    assert [each.task_id for each in _rescue(store, deadlines=False)] == [dead.task_id]
+    assert store.task(late.task_id)["status"] == "processing"
+
+
+def test_a_remote_job_that_never_ends_is_lost(
+    store: Store, clock: Clock, handed_off_task: Callable[..., str]
+) -> None:
+    task_id = handed_off_task(poll_in_seconds=9000)
+    clock.advance(3599)
+    assert _stuck(store) == {}
+    clock.advance(2)
+    assert _rescue(store) == [Rescued(task_id, Reason.REMOTE_OVERDUE, "failed")]
+    row = store.task(task_id)
+    assert json.loads(row["error"])["code"] == "remote_lost"
+    assert store.entries(task_id)[-1] == (1, "refund", 1)
+
+
+@pytest.mark.parametrize(
+    "stand", ["admitted", "dispatched", "claimed", "handed off", "polled", "backing off"]
+)
+def test_a_task_expires_wherever_it_stands_and_is_refunded(
+    stand: str,
+    store: Store,
+    clock: Clock,
+    admitted_task: Callable[..., str],
+    dispatched_task: Callable[..., Hint],
+    claimed_task: Callable[..., Claim],
+    handed_off_task: Callable[..., str],
+    polled_task: Callable[..., tuple[str, int]],
+) -> None:
+    def backing_off() -> str:
+        claim = claimed_task()
+        store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 200_000.0))
+        return claim.task_id
+
+    task_id = {
+        "admitted": admitted_task,
+        "dispatched": lambda: dispatched_task().task_id,
+        "claimed": lambda: claimed_task().task_id,
+        "handed off": handed_off_task,
+        "polled": lambda: polled_task()[0],
+        "backing off": backing_off,
+    }[stand]()
+    clock.advance(86_395)
+    assert Reason.EXPIRED not in _stuck(store).values()
+    clock.advance(10)
+    assert _stuck(store) == {task_id: Reason.EXPIRED}
+    assert _rescue(store) == [Rescued(task_id, Reason.EXPIRED, "failed")]
+    row, work = store.task(task_id), store.work(task_id)
+    assert row["status"] == work["status"] == "failed"
+    assert json.loads(work["error"])["code"] == "expired"
+    assert store.entries(task_id) == [(1, "debit", -1), (1, "refund", 1)]
+    assert _rescue(store) == [] and _stuck(store) == {}
+
+
+def test_a_task_asked_for_later_expires_later(
+    store: Store, clock: Clock, admitted_task: Callable[..., str]
+) -> None:
+    at = clock.now().replace(year=clock.now().year + 1).strftime("%Y-%m-%dT00:00:00.000Z")
+    task_id = admitted_task(run_after=at)
+    assert store.task(task_id)["expires_at"] > at
+    clock.advance(90_000)
+    assert _rescue(store) == []
+
+
+def test_what_the_metric_counts_is_what_the_next_sweep_rescues(
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+    handed_off_task: Callable[..., str],
+    dispatched_task: Callable[..., Hint],
+) -> None:
+    undelivered = dispatched_task("u")
+    claimed_task("d", worker="worker-2")
+    claimed_task("t")
+    handed_off_task("r", poll_in_seconds=9000)
+    _die(store, "worker-2")
+    clock.advance(3605)
+    counted = store.database.read(rescuing.count_stuck)
+    assert counted == {"undelivered": 1, "dead_worker": 1, "deadline": 1, "remote_overdue": 1}
+    rescued = _rescue(store)
+    assert sorted(each.reason for each in rescued) == ["dead_worker", "deadline", "remote_overdue"]
+    assert _stuck(store) == {undelivered.task_id: "undelivered"}, "the dispatcher sends it again itself"
+
+
+def test_two_rescuers_rescue_once(store: Store, claimed_task: Callable[..., Claim]) -> None:
+    claim = claimed_task()
+    _die(store)
+    futures = [store.database.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5)) for _ in range(5)]
+    assert sum(len(future.result(timeout=30)) for future in futures) == 1
+    assert store.task(claim.task_id)["deaths"] == 1
+
+
+def test_rescue_works_in_batches_ordered_by_user_and_skips_no_row(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    held = [claimed_task(user) for user in ("c", "a", "b", "a", "c")]
+    _die(store)
+    rescued: list[Rescued] = []
+    while batch := _rescue(store, most=2):
+        assert len(batch) <= 2
+        rescued += batch
+    users = [store.task(each.task_id)["user_openid"] for each in rescued]
+    assert users == ["a", "a", "b", "c", "c"]
+    assert {each.task_id for each in rescued} == {claim.task_id for claim in held}
+
+
+# --- the sweep ---
+
+
+def test_a_sweep_rescues_prunes_and_leaves_nothing(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    for user in ("a", "b"):
+        claimed_task(user)
+    _die(store)
+    clock.advance(90_000)
+    counts = sweep(store.database, store.settings)
+    assert counts["failed"] == 2
+    assert counts["changes_pruned"] == 4
+    assert all(number == 0 for number in sweep(store.database, store.settings).values())
+    assert store.value("SELECT count(*) FROM worker") == 0, "dead for a day and holding nothing"
+
+
+def test_a_minute_is_swept_once_however_many_schedulers_fire(store: Store, clock: Clock) -> None:
+    clock.advance(60 - clock.now().second)  # the test must not straddle a minute
+    assert sweep_this_minute(store.database, store.settings) is not None
+    assert sweep_this_minute(store.database, store.settings) is None
+    clock.advance(60)
+    assert sweep_this_minute(store.database, store.settings) is not None
+    assert store.value("SELECT count(*) FROM sweep_run WHERE finished_at IS NOT NULL") == 2
+
+
+def test_a_run_without_end_is_taken_over_after_55_seconds(store: Store, clock: Clock) -> None:
+    clock.advance(60 - clock.now().second)
+    minute = store.write(sweeps.begin)
+    assert minute is not None
+    clock.advance(50)
+    assert store.write(sweeps.begin) is None
+    clock.advance(6)
+    assert store.write(sweeps.begin) == minute
+    store.write(lambda tx: sweeps.end(tx, minute, {"failed": 1}))
+    assert store.write(sweeps.begin) is None
+    last = store.database.read(sweeps.last)
+    assert last is not None and json.loads(last["counts"]) == {"failed": 1}
+
+
+def test_a_sweep_catches_up_after_missed_minutes(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    clock.advance(7200)
+    counts = sweep_this_minute(store.database, store.settings)
+    assert counts is not None and counts["retried"] == 1
+    assert store.task(claim.task_id)["status"] == "pending"
+
+
+def test_a_sweep_by_hand_runs_whatever_the_minute_has_had(store: Store) -> None:
+    for _ in range(2):
+        assert sweep_now(store.database, store.settings)["failed"] == 0
+    last = store.database.read(sweeps.last)
+    assert last is not None and last["finished_at"] is not None
+
+
+def test_rescues_are_counted_with_their_action_and_reason(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claimed_task()
+    _die(store)
+    _rescue(store)
+    rows: list[dict[str, Any]] = store.all(
+        "SELECT labels, value FROM metric WHERE name = 'darkroom_rescues_total'"
+    )
+    assert [(json.loads(row["labels"]), row["value"]) for row in rows] == [
+        ({"action": "released", "reason": "dead_worker"}, 1.0)
+    ]

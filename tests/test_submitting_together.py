@@ -1,0 +1,151 @@
+"""A crowd of submissions in one go: each has the outcome it would have had alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from config.settings import Settings
+from supervisor.database import Database, open_database
+from supervisor.faults import BadParams, InsufficientCredits, KeyReused, QueueFull, TooManyOpenTasks
+from supervisor.schema.migrate import migrate
+from supervisor.store import credits, tasks
+from supervisor.store.orders import Key, NewTask
+from supervisor.store.submitting import Outcome, Submitted, submit_many
+
+PARAMS = {"images": ["https://example.org/a.jpg"]}
+
+
+class Shop:
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(data_dir=folder, secret="x" * 40, **settings)
+        migrate(self.settings)
+        self.database: Database = open_database(self.settings.database_url)
+
+    def submit(self, *orders: NewTask, pending: int | None = None) -> list[Outcome]:
+        return self.database.write_now(
+            lambda tx: submit_many(tx, self.settings, list(orders), pending=pending)
+        )
+
+    def rows(self, sql: str, *params: Any) -> list[dict[str, Any]]:
+        return self.database.read(lambda tx: tx.all(sql, *params))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Any]:
+    opened: list[Shop] = []
+
+    def make(**settings: Any) -> Shop:
+        opened.append(Shop(tmp_path, **settings))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.database.close()
+
+
+def _new(user: str = "o-1", count: int = 1, **more: Any) -> NewTask:
+    return NewTask(user, "photography", {**PARAMS, "count": count}, **more)
+
+
+def _kinds(outcomes: list[Outcome]) -> list[Any]:
+    return [type(outcome) for outcome in outcomes]
+
+
+def test_every_order_has_its_own_outcome_and_only_the_good_ones_are_stored(shop: Any) -> None:
+    here = shop()
+    outcomes = here.submit(
+        _new(),
+        NewTask("o-1", "unknown", PARAMS),
+        NewTask("o-1", "photography", {"images": ["NOT-THERE"]}),
+        NewTask("o-1", "photography", {"images": "x"}),
+        _new("o-2"),
+    )
+    assert _kinds(outcomes) == [Submitted, *[outcome.__class__ for outcome in outcomes[1:4]], Submitted]
+    codes = [outcome.code for outcome in outcomes if isinstance(outcome, BadParams)]
+    assert codes == ["unknown_type", "image_not_found", "bad_params"]
+    assert [row["user_openid"] for row in here.rows("SELECT user_openid FROM task_queue ORDER BY id")] == [
+        "o-1",
+        "o-2",
+    ]
+
+
+def test_the_last_credit_is_spent_once(shop: Any) -> None:
+    here = shop(credits={"signup_grant": 5})
+    outcomes = here.submit(_new(count=2), _new(count=2), _new(count=2), _new(count=1), _new("o-2", count=5))
+    assert _kinds(outcomes) == [Submitted, Submitted, InsufficientCredits, Submitted, Submitted]
+    assert {row["balance"] for row in here.rows("SELECT balance FROM account")} == {0}
+    sums = here.rows("SELECT sum(amount) AS left FROM credit_entry GROUP BY user_openid")
+    assert [row["left"] for row in sums] == [0, 0]
+
+
+def test_limits_bind_within_a_crowd(shop: Any) -> None:
+    here = shop(limits={"open_tasks_per_user": 2, "pending_tasks": 5})
+    outcomes = here.submit(*(_new() for _ in range(3)), *(_new(f"o-{n}") for n in range(2, 7)))
+    assert _kinds(outcomes) == [*[Submitted] * 2, TooManyOpenTasks, *[Submitted] * 3, *[QueueFull] * 2]
+    assert _kinds(here.submit(_new("o-9"), pending=4)) == [Submitted], "the reading it is given counts"
+
+
+def test_turns_are_given_in_the_order_of_the_crowd_and_after_what_is_there(shop: Any) -> None:
+    here = shop()
+    here.submit(_new("many"), _new("many"))
+    here.submit(_new("few"), *(_new("many") for _ in range(3)), _new("many", priority=-1))
+    rows = here.rows("SELECT user_openid, priority, turn FROM task_queue ORDER BY id")
+    assert [(row["user_openid"], row["priority"], row["turn"]) for row in rows] == [
+        *[("many", 0, n) for n in range(2)],
+        ("few", 0, 0),
+        *[("many", 0, n) for n in range(2, 5)],
+        ("many", -1, 0),
+    ]
+
+
+def test_ids_of_a_crowd_sort_as_its_orders_came(shop: Any) -> None:
+    here = shop(limits={"open_tasks_per_user": 0})
+    outcomes = here.submit(*(_new(f"o-{n}") for n in range(50)))
+    ids = [outcome.view["task_id"] for outcome in outcomes]
+    assert ids == sorted(ids)
+
+
+def test_a_view_is_what_the_store_would_read(shop: Any) -> None:
+    here = shop()
+    (one, later) = here.submit(_new(), _new(run_after="2100-01-01T00:00:00.000Z"))
+    for outcome in (one, later):
+        read = here.database.read(lambda tx: tasks.get(tx, outcome.view["task_id"]))  # noqa: B023
+        assert outcome.view == read
+    assert one.view["is_in_line"] and not later.view["is_in_line"]
+
+
+def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) -> None:
+    here = shop()
+    (first,) = here.submit(_new(task_id="mine"))
+    assert isinstance(first, Submitted)
+    outcomes = here.submit(_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4"))
+    assert _kinds(outcomes) == [Submitted, peewee.IntegrityError, peewee.IntegrityError, Submitted]
+    assert len(here.rows("SELECT 1 FROM task_queue")) == 3
+    assert here.rows("SELECT balance FROM account WHERE user_openid = 'o-3'") in ([], [{"balance": 100}])
+
+
+def test_twins_in_a_crowd_are_one_task(shop: Any) -> None:
+    here = shop()
+    key = Key("o-1", "POST", "/v1/tasks", "k", "hash")
+    other = Key("o-1", "POST", "/v1/tasks", "k", "another")
+    outcomes = here.submit(_new(key=key), _new(key=key), _new(key=other), _new())
+    assert _kinds(outcomes) == [Submitted, Submitted, KeyReused, Submitted]
+    assert [outcome.is_replay for outcome in outcomes if isinstance(outcome, Submitted)] == [
+        False,
+        True,
+        False,
+    ]
+    assert len(here.rows("SELECT 1 FROM task_queue")) == 2
+
+
+def test_the_twin_of_a_refused_order_is_refused_alike(shop: Any) -> None:
+    here = shop(credits={"signup_grant": 0})
+    key = Key("o-1", "POST", "/v1/tasks", "k", "hash")
+    assert _kinds(here.submit(_new(key=key), _new(key=key))) == [InsufficientCredits] * 2
+    here.database.write_now(lambda tx: credits.grant(tx, "o-1", 1, "r"))
+    assert _kinds(here.submit(_new(key=key))) == [Submitted]

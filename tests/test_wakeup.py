@@ -1,0 +1,136 @@
+"""Wake-ups: a process learns within a moment that another one has committed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import supervisor.wakeup
+from config.settings import Settings
+from supervisor.sqlite_database import SqliteDatabase
+from supervisor.store import wakes
+from supervisor.wakeup import HAS_INOTIFY, SAFETY_SECONDS, Wakeups
+from tests.conftest import DEADLINE_SECONDS
+
+INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'photography', '{}')"
+
+
+@pytest.fixture(params=["inotify", "polling"])
+def wakeups(
+    request: pytest.FixtureRequest, database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Wakeups]:
+    """Both ways of noticing a commit, where the system has both."""
+    if request.param == "inotify" and not HAS_INOTIFY:
+        pytest.skip("this system has no inotify")
+    monkeypatch.setattr(supervisor.wakeup, "HAS_INOTIFY", request.param == "inotify")
+    made = Wakeups(database)
+    made.wait(0)
+    yield made
+    made.close()
+
+
+def _quiet(wakeups: Wakeups) -> None:
+    """Take what is left of earlier commits."""
+    while wakeups.wait(0.05):
+        pass
+
+
+def test_a_commit_by_a_plain_connection_wakes(wakeups: Wakeups, producer: sqlite3.Connection) -> None:
+    for _ in range(5):
+        _quiet(wakeups)
+        producer.execute(INSERT)
+        assert wakeups.wait(DEADLINE_SECONDS)
+
+
+def test_a_commit_by_another_process_wakes_whoever_waits_already(
+    wakeups: Wakeups, settings: Settings
+) -> None:
+    _quiet(wakeups)
+    path = str(settings.data_dir / "darkroom.db")
+    program = f"import sqlite3; c = sqlite3.connect({path!r}, 15); c.execute({INSERT!r}); c.commit()"
+    with subprocess.Popen([sys.executable, "-c", program]) as other:
+        assert wakeups.wait(DEADLINE_SECONDS)
+        assert other.wait(DEADLINE_SECONDS) == 0
+
+
+def test_whoever_looks_after_each_wait_misses_no_commit(wakeups: Wakeups, database: SqliteDatabase) -> None:
+    """The event comes when the log is written, the commit when the disk has it: on a slow disk the first look is
+    too soon and no second event follows, so a wait that ends for nothing must be followed by a look as well."""
+    for _ in range(5):
+        _quiet(wakeups)
+        before = database.glance(wakes.read).dispatch
+        writer = threading.Thread(target=_insert_from_a_thread, args=(str(database.path),))
+        writer.start()
+        end = time.monotonic() + DEADLINE_SECONDS
+        while database.glance(wakes.read).dispatch == before:
+            assert time.monotonic() < end
+            wakeups.wait(SAFETY_SECONDS)
+        writer.join()
+
+
+def _insert_from_a_thread(path: str) -> None:
+    connection = sqlite3.connect(path, timeout=15)
+    connection.execute(INSERT)
+    connection.commit()
+    connection.close()
+
+
+def test_nothing_committed_wakes_nobody(wakeups: Wakeups) -> None:
+    _quiet(wakeups)
+    begun = time.monotonic()
+    assert not wakeups.wait(0.1)
+    assert time.monotonic() - begun >= 0.09
+
+
+def test_an_interrupt_ends_the_wait_at_once_even_one_given_before(wakeups: Wakeups) -> None:
+    _quiet(wakeups)
+    wakeups.interrupt()
+    begun = time.monotonic()
+    assert wakeups.wait(DEADLINE_SECONDS)
+    later = threading.Timer(0.05, wakeups.interrupt)
+    later.start()
+    assert wakeups.wait(DEADLINE_SECONDS)
+    assert time.monotonic() - begun < DEADLINE_SECONDS / 2
+    later.join()
+    for _ in range(100_000):
+        wakeups.interrupt()  # a full pipe is no error: the waiter has enough to wake up for
+    assert wakeups.wait(0)
+
+
+async def test_listening_yields_after_commits_and_ends_cleanly(
+    wakeups: Wakeups, producer: sqlite3.Connection, database: SqliteDatabase
+) -> None:
+    found = 0
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        listening = wakeups.listen()
+        producer.execute(INSERT)
+        async for _ in listening:
+            found = await database.read_async(lambda tx: tx.value("SELECT count(*) FROM task_queue"))
+            if found == 3:
+                break
+            producer.execute(INSERT)
+        await listening.aclose()  # type: ignore[attr-defined]
+    assert found == 3
+    assert not [thread for thread in threading.enumerate() if thread.name == "wakeups"]
+
+
+async def test_a_lost_wake_up_costs_no_more_than_the_safety_time(
+    wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing to be heard at all the listener still looks."""
+    monkeypatch.setattr(wakeups, "_wait_for_event", lambda seconds: time.sleep(seconds))
+    monkeypatch.setattr(wakeups, "_poll", lambda seconds: time.sleep(seconds))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        listening = wakeups.listen()
+        begun = time.monotonic()
+        await anext(listening)
+        await anext(listening)
+        assert time.monotonic() - begun < 20 * SAFETY_SECONDS
+        await listening.aclose()  # type: ignore[attr-defined]

@@ -1,0 +1,364 @@
+"""What is said about each address of the API: one entry for each row of the table in `web.app`.
+
+A test holds the two tables against each other, so an address without a description can't be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from supervisor.lifecycle import FINAL, OPEN
+from web import schemas
+
+TAGS = {
+    "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
+    "Tasks": "A task is one order for AI work.  It is accepted in milliseconds and runs for as long as it must.",
+    "Works": "A work is what the user sees of a task.  Its changes can be heard live, or asked for.",
+    "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
+    "Service": "For those who run it: no token, nothing about users.",
+}
+
+REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
+WAITED = {"Preference-Applied": "`wait=N` where the wait was granted."}
+RETRY_AFTER = {"Retry-After": "Seconds after which it may be tried again."}
+_JSON = "application/json"
+_PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to be expected.  schema: a model, or JSON Schema; None for an empty body."""
+
+    about: str
+    schema: type[BaseModel] | Mapping[str, Any] | None = None
+    media: str = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An address as it is described.  body: {media type: schema, or the name of one}."""
+
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    details: str = ""
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    needs_token: bool = True
+
+
+def problem(about: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """An error's answer."""
+    return Answer(about, schemas.Problem, _PROBLEM, headers or {})
+
+
+def _parameter(place: str, name: str, schema: Mapping[str, Any], about: str) -> Mapping[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+
+
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_TASK_ID = _parameter("path", "task_id", _ID, "A task's id.")
+_WORK_ID = _parameter("path", "work_id", _ID, "A work's id.")
+_LIMIT = _parameter(
+    "query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Items on a page."
+)
+_CURSOR = _parameter(
+    "query",
+    "cursor",
+    {"type": "string", "pattern": "^[0-9TZ:.-]{24}~[A-Za-z0-9_-]{1,64}$"},
+    "`next` of the page before.",
+)
+_STATUS = _parameter(
+    "query",
+    "status",
+    {"type": "string", "enum": sorted(str(each) for each in (*OPEN, *FINAL))},
+    "Only tasks with this status.",
+)
+_TYPE = _parameter("query", "type", {"type": "string"}, "Only tasks of this type.")
+_KEY = _parameter(
+    "header",
+    "Idempotency-Key",
+    {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,255}$"},
+    "A string of your own for one request, quoted or not.  Sent again within 24 hours with the same body it names the"
+    " same task, as it is now; with another body it is 422.",
+)
+_PREFER = _parameter(
+    "header",
+    "Prefer",
+    {"type": "string", "examples": ["wait=30"]},
+    "`wait=N`, 1 to 60 seconds: answer 200 with the finished task if it ends in time.",
+)
+_USER = _parameter(
+    "header",
+    "X-User",
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    "Role `service` only: the user for whom this is done.",
+)
+_TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
+_SINCE_QUERY = _parameter(
+    "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
+)
+_SINCE_HEADER = _parameter(
+    "header", "Last-Event-ID", {"type": "string"}, "The last event's id: go on after it."
+)
+
+_NO_TASK = problem("There is no such task of this user.")
+_NO_WORK = problem("There is no such work of this user.")
+_BAD_QUERY = problem("A query parameter is wrong.")
+
+_PICTURE = {"type": "string", "format": "binary"}
+_STREAM = """retry: 2140
+
+id: 5f0c9a31b27d-41
+event: init
+data: {"id":41,"type":"init","docChanges":[],"docs":[]}
+
+id: 5f0c9a31b27d-42
+event: change
+data: {"id":42,"docChanges":[{"id":42,"dataType":"add","queueType":"enqueue","docId":"01K…","doc":{…}}]}
+
+:
+
+event: bye
+data: {}
+
+"""
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/images"): Operation(
+        "uploadImage",
+        "Pictures",
+        "Upload a photo.",
+        {
+            201: Answer("Stored.", schemas.UploadedImage),
+            413: problem("More bytes than are accepted."),
+            415: problem("No picture in JPEG, PNG, WebP, AVIF, GIF or BMP."),
+            422: problem("A picture that can't be used: damaged, too many pixels; or a broken form."),
+        },
+        "It is decoded, turned upright, stripped of metadata and bounded in bytes and pixels.  Send a form with the"
+        " field `image`, or the picture itself.",
+        body={
+            "multipart/form-data": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": _PICTURE},
+            },
+            "image/jpeg": _PICTURE,
+            "image/png": _PICTURE,
+            "image/webp": _PICTURE,
+        },
+    ),
+    ("POST", "/v1/tasks"): Operation(
+        "submitTask",
+        "Tasks",
+        "Hand in an order.",
+        {
+            200: Answer(
+                "With `Prefer: wait=N`: it has ended in time.", schemas.Task, headers=REPLAYED | WAITED
+            ),
+            202: Answer("Stored, paid and in line.", schemas.AcceptedTask, headers=REPLAYED | WAITED),
+            400: problem("The body is not JSON."),
+            402: problem("The balance does not cover the price."),
+            413: problem("The body has more than 1 MiB."),
+            422: problem("The order is wrong, an image is not there, or the key was used for another body."),
+            429: problem("The user has as many open tasks as are allowed.", RETRY_AFTER),
+            503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
+        },
+        "The answer comes after the commit: what is answered 202 survives loss of power.",
+        (_KEY, _PREFER),
+        {_JSON: "Order"},
+    ),
+    ("GET", "/v1/tasks"): Operation(
+        "listTasks",
+        "Tasks",
+        "List tasks, newest first.",
+        {200: Answer("A page.", schemas.TaskPage), 422: _BAD_QUERY},
+        parameters=(_STATUS, _TYPE, _LIMIT, _CURSOR),
+    ),
+    ("GET", "/v1/tasks/{task_id}"): Operation(
+        "showTask",
+        "Tasks",
+        "Look at a task.",
+        {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/tasks/{task_id}/cancel"): Operation(
+        "cancelTask",
+        "Tasks",
+        "Cancel an open task, with its refund.",
+        {
+            202: Answer("Cancelled.", schemas.Task, headers=REPLAYED),
+            404: _NO_TASK,
+            409: problem("It has finished already."),
+            422: problem("The key can't be one."),
+        },
+        parameters=(_TASK_ID, _KEY),
+    ),
+    ("POST", "/v1/tasks/{task_id}/retry"): Operation(
+        "retryTask",
+        "Tasks",
+        "Run a failed or cancelled task again; it is paid again.",
+        {
+            202: Answer("Pending again.", schemas.Task, headers=REPLAYED),
+            402: problem("The balance does not cover the price."),
+            404: _NO_TASK,
+            409: problem("It has not failed or been cancelled, or its work was deleted."),
+            422: problem("It can't be run any more: an image is gone, or its type; or the key can't be one."),
+        },
+        parameters=(_TASK_ID, _KEY),
+    ),
+    ("GET", "/v1/works/feed"): Operation(
+        "followWorks",
+        "Works",
+        "Hear every change of the user's works as it is committed.",
+        {
+            200: Answer(
+                "A stream without end: `init` or `reset` with all works, then `change` for each change, `bye` before"
+                " the server stops, and a comment every 15 s.",
+                {"type": "string"},
+                "text/event-stream",
+                examples={"stream": {"summary": "A stream", "value": _STREAM}},
+            ),
+            429: problem("The user has as many streams open as are allowed.", RETRY_AFTER),
+            503: problem("The process is about to stop.", RETRY_AFTER),
+        },
+        "In order, none missing, none twice.  Go on after an event by `Last-Event-ID`; an id that is unknown or no"
+        " longer kept is answered with `reset`, never with silence.",
+        (_SINCE_HEADER, _SINCE_QUERY, _TICKET),
+    ),
+    ("GET", "/v1/works/changes"): Operation(
+        "pollChanges",
+        "Works",
+        "The same changes, by asking for them.",
+        {
+            200: Answer("What came after `since`, or everything.", schemas.Changes),
+            422: _BAD_QUERY,
+            429: problem("The user waits in too many places.", RETRY_AFTER),
+            503: problem("The process is about to stop.", RETRY_AFTER),
+        },
+        parameters=(
+            _parameter("query", "since", {"type": "string"}, "`next` of the call before."),
+            _parameter(
+                "query",
+                "wait",
+                {"type": "integer", "minimum": 0, "maximum": 25, "default": 0},
+                "Seconds to wait for something to come.",
+            ),
+        ),
+    ),
+    ("GET", "/v1/works"): Operation(
+        "listWorks",
+        "Works",
+        "List works, newest first.",
+        {200: Answer("A page.", schemas.WorkPage), 422: _BAD_QUERY},
+        parameters=(_LIMIT, _CURSOR),
+    ),
+    ("GET", "/v1/works/{work_id}"): Operation(
+        "showWork",
+        "Works",
+        "Look at a work.",
+        {200: Answer("As it is now.", schemas.Work), 404: _NO_WORK},
+        parameters=(_WORK_ID,),
+    ),
+    ("DELETE", "/v1/works/{work_id}"): Operation(
+        "deleteWork",
+        "Works",
+        "Delete a work and its pictures; an open task is cancelled first, with its refund.",
+        {204: Answer("Gone; the feed sends a `remove`."), 404: _NO_WORK},
+        parameters=(_WORK_ID,),
+    ),
+    ("POST", "/v1/feed-tickets"): Operation(
+        "issueFeedTicket",
+        "Works",
+        "Leave to open a stream where no header can be set, such as a browser's EventSource.",
+        {
+            201: Answer(
+                "`?ticket=` opens a stream within a minute, and reopens it for an hour.", schemas.FeedTicket
+            )
+        },
+    ),
+    ("GET", "/v1/credits"): Operation(
+        "showCredits",
+        "Credits",
+        "The user's balance and the newest entries of the ledger.",
+        {200: Answer("As it is now.", schemas.Credits)},
+    ),
+    ("GET", "/files/{key}"): Operation(
+        "fetchPicture",
+        "Pictures",
+        "Fetch a picture by a signed link.",
+        {
+            200: Answer("The picture.", _PICTURE, "image/*"),
+            206: Answer("The part of it that was asked for.", _PICTURE, "image/*"),
+            304: Answer("Not changed."),
+            403: problem("The link was altered or has expired."),
+            404: problem("The picture is gone."),
+            416: problem("The picture has no such part."),
+        },
+        parameters=(
+            _parameter(
+                "path",
+                "key",
+                {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_./-]{0,200}$"},
+                "As the link has it; it holds slashes.",
+            ),
+            _parameter("query", "exp", {"type": "string"}, "As the link has it."),
+            _parameter("query", "sig", {"type": "string"}, "As the link has it."),
+        ),
+        needs_token=False,
+    ),
+    ("GET", "/healthz"): Operation(
+        "healthz",
+        "Service",
+        "Whether the process is alive.",
+        {200: Answer("It is.", schemas.Health)},
+        needs_token=False,
+    ),
+    ("GET", "/readyz"): Operation(
+        "readyz",
+        "Service",
+        "Whether the process may be sent requests.",
+        {
+            200: Answer("It may.", schemas.Health),
+            503: problem("It drains, or its database is away or not migrated.", RETRY_AFTER),
+        },
+        needs_token=False,
+    ),
+    ("GET", "/metrics"): Operation(
+        "metrics",
+        "Service",
+        "Everything Prometheus may know.",
+        {200: Answer("The text format 0.0.4.", {"type": "string"}, "text/plain")},
+        needs_token=False,
+    ),
+    ("GET", "/openapi.json"): Operation(
+        "openapi",
+        "Service",
+        "This description.",
+        {200: Answer("OpenAPI 3.1.", {"type": "object"})},
+        needs_token=False,
+    ),
+    ("GET", "/"): Operation(
+        "console",
+        "Service",
+        "The console: a page to order pictures and watch them being made.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
+    ("GET", "/docs"): Operation(
+        "docs",
+        "Service",
+        "This description as a page.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
+}
+USER_HEADER = _USER
+NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages

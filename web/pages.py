@@ -1,0 +1,78 @@
+"""The pages and what belongs to them: a few files beside this one, read once.
+
+They hold nothing about anybody, so they need no token; what they show they ask the API for.  The policy lets them
+load only from here and run no script that is not a file of ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import web
+
+STATIC = Path(__file__).parent / "static"
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # kept, and asked about: an upgrade is seen at the next look
+}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class StaticFile(NamedTuple):
+    """A file as it is sent."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+@functools.cache
+def static_files() -> dict[str, StaticFile]:
+    """{plain name: file} of `static/`."""
+    found = {}
+    for path in STATIC.iterdir():
+        if path.suffix in _TYPES:
+            body = path.read_bytes()
+            found[path.name] = StaticFile(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+    return found
+
+
+async def console(request: web.Request) -> web.Response:
+    """200 with the console."""
+    return _answer(request, "console.html")
+
+
+async def docs(request: web.Request) -> web.Response:
+    """200 with the page that shows the API's description."""
+    return _answer(request, "docs.html")
+
+
+async def asset(request: web.Request) -> web.Response:
+    """200 with a style, script or picture of the pages."""
+    return _answer(request, request.match_info["name"])
+
+
+def _answer(request: web.Request, name: str) -> web.Response:
+    file = static_files().get(name)
+    if file is None:
+        raise web.HTTPNotFound
+    headers = {**_HEADERS, "ETag": f'"{file.etag}"'}
+    if any(each.value == file.etag for each in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=file.body, headers={**headers, "Content-Type": file.content_type})

@@ -1,0 +1,240 @@
+"""What the API answers, as models: the description is made from them, and tests hold every answer against them.
+
+Closed: a member that is not described here is a mistake here or there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Time = Annotated[
+    str, Field(json_schema_extra={"format": "date-time"}, description="UTC, RFC 3339, milliseconds.")
+]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Path = Annotated[str, Field(pattern=r"^/")]
+Status = Literal["pending", "processing", "ai_processing", "completed", "failed", "cancelled"]
+Percent = Annotated[int, Field(ge=0, le=100)]
+ErrorCode = Literal[
+    "bad_params",
+    "unknown_type",
+    "insufficient_credits",
+    "image_not_found",
+    "image_unusable",
+    "no_person_found",
+    "time_limit",
+    "ai_timeout",
+    "invalid_input",
+    "content_rejected",
+    "provider_error",
+    "provider_down",
+    "unknown_outcome",
+    "remote_lost",
+    "expired",
+    "worker_died",
+    "internal",
+]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: Annotated[
+        str, Field(description="`urn:darkroom:problem:<kind>`, or `about:blank` where the status says all.")
+    ]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="A sentence for people.")]
+    instance: Annotated[str, Field(description="The path that was asked for.")]
+    errors: Annotated[list[Mistake] | None, Field(description="Bad input: what is wrong where.")] = None
+
+
+class Mistake(_Answer):
+    """One thing that is wrong with the input."""
+
+    pointer: Annotated[str, Field(description="RFC 6901, into the body; of a query or header, its name.")]
+    detail: str
+
+
+class UploadedImage(_Answer):
+    """An upload, upright and without metadata."""
+
+    id: Id
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1)]
+
+
+class Picture(_Answer):
+    """A finished picture."""
+
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    width: int
+    height: int
+
+
+class TaskError(_Answer):
+    """Why a task failed."""
+
+    code: ErrorCode
+    message: Annotated[str, Field(description="A sentence for the user.")]
+
+
+class TaskUrls(_Answer):
+    """Where to go on from."""
+
+    task: Path
+    work: Path
+    feed: Path
+    cancel: Path
+
+
+class AcceptedTask(_Answer):
+    """A task that is stored, paid and in line."""
+
+    task_id: Id
+    work_id: Id
+    status: Status
+    queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
+    urls: TaskUrls
+
+
+class TaskResult(_Answer):
+    """What a completed task has made."""
+
+    images: list[Picture]
+
+
+class Task(_Answer):
+    """A task as it is now."""
+
+    task_id: Id
+    work_id: Annotated[Id | None, Field(description="Null until the task is admitted.")]
+    type: str
+    status: Status
+    stage: Annotated[str, Field(description="A word or two on what is being done.")]
+    progress: Percent
+    queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
+    eta_seconds: Annotated[int | None, Field(ge=0, description="Null where nothing is known yet.")]
+    attempt: Annotated[int, Field(ge=0)]
+    max_attempts: Annotated[int, Field(ge=1)]
+    error: TaskError | None
+    result: TaskResult | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class TaskPage(_Answer):
+    """Tasks, newest first."""
+
+    items: list[Task]
+    next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
+
+
+class Work(_Answer):
+    """What the user sees of a task; the `doc` of the feed."""
+
+    id_: Annotated[Id, Field(alias="_id")]
+    task_id: Id
+    user_openid: str
+    type: str
+    status: Status
+    stage: str
+    progress: Percent
+    images: list[Picture]
+    error: TaskError | None
+    created_at: Time
+    updated_at: Time
+
+
+class WorkPage(_Answer):
+    """Works, newest first."""
+
+    items: list[Work]
+    next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
+
+
+class UpdatedFields(_Answer):
+    """The members of `doc` that differ from before."""
+
+    status: Status | None = None
+    stage: str | None = None
+    progress: Percent | None = None
+    images: list[Picture] | None = None
+    error: TaskError | None = None
+
+
+class DocChange(_Answer):
+    """One change of one work."""
+
+    id: Annotated[int, Field(ge=0, description="The user's seq: no gap, in the order of commits.")]
+    dataType: Literal["init", "add", "update", "remove"]
+    queueType: Literal["init", "enqueue", "update", "dequeue"]
+    docId: Id
+    doc: Annotated[Work, Field(description="After the change; of a `remove`, the last one.")]
+    updatedFields: UpdatedFields | None = None
+
+
+class Changes(_Answer):
+    """What came after `since`; with `type`, everything there is."""
+
+    id: Annotated[int, Field(ge=0, description="The user's seq up to which this tells everything.")]
+    type: Annotated[
+        Literal["init", "reset"] | None,
+        Field(description="`init` without `since`; `reset` where `since` is unknown or no longer kept."),
+    ] = None
+    docChanges: list[DocChange]
+    docs: Annotated[list[Work] | None, Field(description="With `type`: the newest 100 works.")] = None
+    next: Annotated[str, Field(description="`since` of the next call, and an event id of the stream.")]
+
+
+class FeedTicket(_Answer):
+    """Leave to open one stream."""
+
+    ticket: str
+    expires_in: Annotated[int, Field(description="Seconds until its first use must have happened.")]
+
+
+class CreditEntry(_Answer):
+    """A row of the ledger."""
+
+    kind: Literal["grant", "debit", "refund"]
+    amount: Annotated[int, Field(description="Signed: debits are negative.")]
+    task_id: Id | None
+    at: Time
+
+
+class Credits(_Answer):
+    """The balance and the newest entries."""
+
+    balance: Annotated[int, Field(ge=0)]
+    entries: list[CreditEntry]
+
+
+class Health(_Answer):
+    """The process is well."""
+
+    status: Literal["ok", "ready"]
+
+
+ANSWERS: tuple[type[BaseModel], ...] = (
+    AcceptedTask,
+    Task,
+    TaskPage,
+    Work,
+    WorkPage,
+    Changes,
+    DocChange,
+    UploadedImage,
+    FeedTicket,
+    Credits,
+    Health,
+    Problem,
+)
