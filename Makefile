@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system check bench chaos clean
+.PHONY: help install demo up test test-system seed-tests check bench chaos clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from th
 
 test-system: $(VENV)/.test-installed  ## Run the tests that need a browser or Prometheus from the system's packages
 	@$(BIN)/python -m pytest -p tests.system_tests -m system $(ARGS)
+
+seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
+	@$(BIN)/python -m pytest -s tests/seed $(ARGS)
 
 check: $(VENV)/.dev-installed  ## Check format, lint and types
 	@$(BIN)/ruff format --check .

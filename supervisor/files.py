@@ -83,10 +83,11 @@ class LocalFiles:
     @staticmethod
     def _new_file_beside(target: Path) -> tuple[Path, int]:
         """A fresh file in the target's folder, open for writing, under a name that is no key."""
-        for _ in range(100):  # a delete may take the empty folder away before the file is in it
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A delete may take the empty folder away before the file is in it, or between mkdir's two looks at it.
+        for _ in range(100):
             temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 return temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         raise FileNotFoundError(f"The folder {target.parent} can't be made.")
 

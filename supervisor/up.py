@@ -29,6 +29,7 @@ from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_wa
 from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
+from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
 from supervisor.schema.migrate import migrate
 from supervisor.secret import read_or_make_secret
@@ -50,6 +51,7 @@ def run_up(settings: Settings) -> int:
     The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
     """
     configure_logs(settings, "supervisor")
+    check_providers(settings)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import functools
@@ -25,6 +26,8 @@ from supervisor.store import admission, claims, dispatching, handoffs, tasks, wo
 from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
 
+collect_ignore = ["seed"]  # `make seed-tests` names that folder itself
+
 T = TypeVar("T")
 
 PARAMS = {"images": ["https://example.org/person.jpg"]}
@@ -47,6 +50,7 @@ def processes(count: int) -> ProcessPoolExecutor:
 def _migrated_file() -> Path:
     """An empty migrated database, made once a process; a copy of it costs a millisecond."""
     folder = Path(tempfile.mkdtemp(prefix="darkroom-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = Settings(data_dir=folder)
     migrate(settings)
     return folder / "darkroom.db"

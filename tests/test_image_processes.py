@@ -46,9 +46,19 @@ LONG = {"count": 8, "size": 1024}
 
 
 def children() -> set[int]:
-    """Our child processes, zombies too."""
+    """Our child processes, zombies too, but for what other tests' modules have started and keep."""
     path = Path("/proc/self/task")
-    return {int(pid) for thread in path.iterdir() for pid in _read(thread / "children").split()}
+    found = {int(pid) for thread in path.iterdir() for pid in _read(thread / "children").split()}
+    return found - _OF_OTHERS
+
+
+_OF_OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def note_children_of_others() -> None:
+    """multiprocessing's helpers live as long as the test run."""
+    _OF_OTHERS.update(children())
 
 
 def _read(path: Path) -> str:

@@ -55,17 +55,16 @@ def test_the_document_is_valid_openapi_3_1() -> None:
 
 
 def test_every_address_is_described_and_nothing_else() -> None:
-    served = {(address.method, address.path.replace(":.+}", "}")) for address in ADDRESSES}
-    assert {(method, path) for method, path in served if path not in NOT_DESCRIBED} == set(OPERATIONS)
+    served = {(address.method, address.path) for address in ADDRESSES if address.path not in NOT_DESCRIBED}
+    assert served == set(OPERATIONS)
     ids = [operation.id for operation in OPERATIONS.values()]
     assert len(ids) == len(set(ids))
 
 
 def test_the_status_that_is_expected_is_described() -> None:
     for address in ADDRESSES:
-        path = address.path.replace(":.+}", "}")
-        if path not in NOT_DESCRIBED:
-            assert address.status in OPERATIONS[address.method, path].answers
+        if address.path not in NOT_DESCRIBED:
+            assert address.status in OPERATIONS[address.method, address.path].answers
 
 
 def test_an_order_is_described_by_the_models_that_check_it() -> None:

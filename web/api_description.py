@@ -95,12 +95,6 @@ _PREFER = _parameter(
     {"type": "string", "examples": ["wait=30"]},
     "`wait=N`, 1 to 60 seconds: answer 200 with the finished task if it ends in time.",
 )
-_USER = _parameter(
-    "header",
-    "X-User",
-    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
-    "Role `service` only: the user for whom this is done.",
-)
 _TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
 _SINCE_QUERY = _parameter(
     "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
@@ -222,7 +216,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             200: Answer(
                 "A stream without end: `init` or `reset` with all works, then `change` for each change, `bye` before"
                 " the server stops, and a comment every 15 s.",
-                {"type": "string"},
+                {"description": "Events as in the HTML standard, section 9.2."},
                 "text/event-stream",
                 examples={"stream": {"summary": "A stream", "value": _STREAM}},
             ),
@@ -360,5 +354,4 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=False,
     ),
 }
-USER_HEADER = _USER
 NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages

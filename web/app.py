@@ -56,7 +56,7 @@ ADDRESSES = (
     Address("DELETE", "/v1/works/{work_id}", works.delete, 204),
     Address("GET", "/v1/credits", works.show_credits),
     Address("POST", "/v1/feed-tickets", tickets.issue, 201),
-    Address("GET", "/files/{key:.+}", stored_files.fetch),
+    Address("GET", "/files/{key}", stored_files.fetch),
     Address("GET", "/", pages.console),
     Address("GET", "/docs", pages.docs),
     Address("GET", "/static/{name}", pages.asset),
@@ -67,6 +67,13 @@ ADDRESSES = (
 )
 
 
+# What a part of a path may be, where it is not any one name.
+PATTERNS = {
+    "{key}": "{key:.+}",
+    "{work_id}": "{work_id:(?!(?:feed|changes)$)[^{}/]+}",  # or their 405 would promise a DELETE
+}
+
+
 def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
     app = web.Application(
@@ -75,7 +82,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     app[PARTS] = parts
     app[openapi.DOCUMENT] = openapi.openapi_document(parts.settings)
     for address in ADDRESSES:
-        resource = app.router.add_resource(address.path)
+        resource = app.router.add_resource(_pattern(address.path))
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
         if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
             resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
@@ -102,3 +109,9 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     app.cleanup_ctx.append(follow_the_log)
     app.on_shutdown.append(say_goodbye)
     return app
+
+
+def _pattern(path: str) -> str:
+    for part, pattern in PATTERNS.items():
+        path = path.replace(part, pattern)
+    return path

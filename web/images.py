@@ -8,6 +8,7 @@ import functools
 from collections.abc import AsyncIterator
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from supervisor.ids import new_ulid
 from supervisor.pictures import Picture, TooManyBytes, normalise_picture
@@ -110,6 +111,7 @@ async def _received(request: web.Request, most_bytes: int, hold: _Hold) -> bytes
         AssertionError,
         RuntimeError,
         LookupError,
+        HttpProcessingError,
     ):  # whatever the parser makes of a broken form
         raise unprocessable("/image", "The form is broken.") from None
 

@@ -17,7 +17,7 @@ from config.settings import Settings
 from supervisor.task_params import SubmissionBody, params_model
 from web import schemas
 from web.answers import json_answer
-from web.api_description import OPERATIONS, RETRY_AFTER, TAGS, USER_HEADER, Answer, Operation, problem
+from web.api_description import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
 
 DOCUMENT = web.AppKey("DOCUMENT", dict)
 
@@ -29,7 +29,7 @@ Every error is `application/problem+json`.  400 is a body that is not JSON, 422 
 Somebody else's task looks like none: 404.
 
 Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
-makes one.  On a loopback host without a token you are the user `demo`."""
+makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are the user `demo`."""
 
 
 async def show_openapi(request: web.Request) -> web.Response:
@@ -71,7 +71,6 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
     parameters = list(operation.parameters)
     answers = dict(operation.answers)
     if operation.needs_token:
-        parameters.append(USER_HEADER)
         answers.setdefault(401, problem("Without a token, or with one that proves nothing."))
         answers.setdefault(
             403, problem("Not for this caller: a foreign page or proxy, or `X-User` without the role.")

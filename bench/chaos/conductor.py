@@ -34,6 +34,7 @@ LEASE_SECONDS = 15.0  # the default
 AFTERMATH_SECONDS = 5.0  # how long a killed part is felt, as a bystander's figures go
 PRODUCERS_SECONDS = 90.0  # all of these: after the chaos, each a deadline and not a wait
 FINAL_SECONDS = 300.0
+FINAL_AFTER_POISON_SECONDS = 1200.0  # who died beside it MAX_ATTEMPTS times runs one at a time
 HEARD_SECONDS = 60.0
 WHOLE_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -132,7 +133,7 @@ def conduct(house: House, wish: Wish) -> Seen:
         producer.start()
     try:
         _chaos(house, wish, seen)
-        _aftermath(house, seen, producers)
+        _aftermath(house, wish, seen, producers)
     finally:
         for producer in producers:
             producer.giving_up.set()
@@ -256,7 +257,7 @@ class _Wounds:
         )
 
 
-def _aftermath(house: House, seen: Seen, producers: list[Producer]) -> None:
+def _aftermath(house: House, wish: Wish, seen: Seen, producers: list[Producer]) -> None:
     """All is quiet: everything must come to its end by itself, each within a deadline."""
     quiet_at = time.monotonic()
     try:
@@ -269,7 +270,8 @@ def _aftermath(house: House, seen: Seen, producers: list[Producer]) -> None:
                 )
                 return int(connection.execute(sql).fetchone()[0])
 
-            until("all tasks are over", lambda: open_tasks() == 0, FINAL_SECONDS, 0.1)
+            most = FINAL_AFTER_POISON_SECONDS if wish.poison else FINAL_SECONDS
+            until("all tasks are over", lambda: open_tasks() == 0, most, 0.1)
             seen.final_after_seconds = time.monotonic() - quiet_at
             ends = dict(connection.execute("SELECT user_openid, seq FROM account").fetchall())
         until(

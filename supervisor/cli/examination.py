@@ -16,6 +16,7 @@ from supervisor.broker_address import broker_address, socket_path
 from supervisor.database import open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault
+from supervisor.provider_check import check_providers
 from supervisor.schema.migrate import check_version
 from supervisor.sqlite_database import sqlite_file
 from supervisor.store import rescuing, sweeps, workers
@@ -35,6 +36,7 @@ def examine(settings: Settings) -> list[Finding]:
     """A finding for each part.  Changes nothing."""
     checks: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
         ("settings", _settings),
+        ("providers", _providers),
         ("database", _database),
         ("broker", _broker),
         ("storage", _storage),
@@ -59,6 +61,12 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("settings", True, f"{len(settings.tasks)} task types, data in {settings.data_dir}")
+
+
+def _providers(settings: Settings) -> Iterator[Finding]:
+    check_providers(settings)
+    used = sorted({task_type.provider for task_type in settings.tasks.values()})
+    yield Finding("providers", True, ", ".join(f"{name} ({settings.providers[name].kind})" for name in used))
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,33 @@
+"""Whether the configured AI services can be used at all, asked of the part that knows: `actors`, run as a command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from config.settings import Settings, environment_of
+from supervisor.faults import SettingFault
+
+SECONDS = 30.0
+
+
+def check_providers(settings: Settings) -> None:
+    """Raises SettingFault with the sentence that names the wrong setting.  Asks no service."""
+    used = {settings.providers[task_type.provider].kind for task_type in settings.tasks.values()}
+    if used <= {"studio"}:
+        return  # it has no settings of its own, and a start must not wait for another interpreter
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "actors.check_settings"],
+            env=environment_of(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise SettingFault(f"The AI services' settings could not be checked within {SECONDS:g} s.") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise SettingFault(said[-1] if said else f"The check of the AI services ended with {done.returncode}.")
