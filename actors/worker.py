@@ -91,6 +91,7 @@ class Worker:
         self.images = ImageProcesses(settings.image_processes)
         self.providers: dict[str, Provider] = {}
         self.draining = False
+        self._ending = False
         self.running: set[Running] = set()
         self._renewed_at = time.monotonic()
         self._strays: set[tuple[str, int]] = set()
@@ -239,6 +240,9 @@ class Worker:
 
     def _end_process(self, reason: str) -> None:
         """Stop working under this id for good; the supervisor starts another spawn."""
+        if self._ending:
+            return  # a second signal would end the process without its clean-up
+        self._ending = True
         log.error("worker_ends", worker=self.id, reason=reason)
         self._cancel_all(reason)
         os.kill(os.getpid(), signal.SIGTERM)

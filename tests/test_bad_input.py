@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web
 import jwt
 import pytest
 
-from actors.fetch import fetch_public_image
+import actors.fetch
+from actors.fetch import Unfetchable, fetch, fetch_public_image
 from actors.providers.base import InvalidInput
 from config.settings import Settings
 from supervisor.schema.migrate import HISTORY, migrate
@@ -244,6 +246,31 @@ async def test_a_worker_fetches_nothing_from_its_own_network(address: str) -> No
     with pytest.raises(InvalidInput) as refused:
         await fetch_public_image(address, most_bytes=0)
     assert refused.value.code == "image_not_found"
+
+
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "http://169.254.169.254/", "ftp://127.0.0.1/a", "https://["]
+)
+async def test_where_a_redirect_leads_is_judged_like_the_address_itself(
+    monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """The first address is let through here, as a public one would be; what it leads to is not."""
+
+    async def lead_away(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(status=302, headers={"Location": target})
+
+    monkeypatch.setattr(actors.fetch, "is_public", lambda address: address == "127.0.0.1")
+    app = aiohttp.web.Application()
+    app.router.add_get("/a.jpg", lead_away)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    try:
+        await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}/a.jpg"
+        with pytest.raises(Unfetchable):
+            await fetch(address, most_bytes=0, schemes=("http",))
+    finally:
+        await runner.cleanup()
 
 
 # --- set-ups that can't work: one sentence, exit status 2 ---

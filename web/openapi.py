@@ -29,7 +29,8 @@ Every error is `application/problem+json`.  400 is a body that is not JSON, 422 
 Somebody else's task looks like none: 404.
 
 Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
-makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are the user `demo`."""
+makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are \
+the user `demo`."""
 
 
 async def show_openapi(request: web.Request) -> web.Response:

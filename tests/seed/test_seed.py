@@ -43,12 +43,12 @@ class Feed:
 
     def __init__(self, shop: Shop) -> None:
         self.seen: list[tuple[float, dict]] = []
-        self._answer = urllib.request.urlopen(f"{shop.system.url}/v1/works/feed", timeout=180)
-        threading.Thread(target=self._read, daemon=True).start()
+        answer = urllib.request.urlopen(f"{shop.system.url}/v1/works/feed", timeout=180)
+        threading.Thread(target=self._read, args=(answer,), daemon=True).start()
 
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in self._answer:
+    def _read(self, answer: http.client.HTTPResponse) -> None:
+        with contextlib.suppress(OSError), answer:  # it ends with the system
+            for line in answer:
                 if line.startswith(b"data: "):
                     came = datetime.now(UTC).timestamp()
                     for change in json.loads(line[6:]).get("docChanges", []):
@@ -62,9 +62,6 @@ class Feed:
         """Each status as it came, without repetitions."""
         said = [doc["status"] for _, doc in self.of(task_id)]
         return [status for n, status in enumerate(said) if n == 0 or said[n - 1] != status]
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 def test_submit_answers_p99_within_50_ms_while_20_tasks_run():
@@ -135,7 +132,6 @@ def test_the_feed_shows_each_status_as_it_comes():
         assert max(late) < SHOWN_WITHIN_SECONDS
         progress = [doc["progress"] for _, doc in feed.of(made)]
         assert progress == sorted(progress) and progress[-1] == 100
-        feed.close()
 
 
 def test_a_stuck_task_is_rescued():

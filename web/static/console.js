@@ -179,6 +179,7 @@ const ghosts = new Map();  // {work id: address of the photo that was handed in}
 /** One card.  Updated in place, so that focus stays where it is and pictures don't flicker. */
 class Print {
   #estimate = null;
+  #isActing = false;
 
   constructor(doc, isNew) {
     this.card = $("print").content.firstElementChild.cloneNode(true);
@@ -298,7 +299,9 @@ class Print {
   async #act(button) {
     const act = button.dataset.act;
     if (act === "delete" && !button.classList.contains("sure")) return makeSure(button);
-    button.disabled = true;
+    if (this.#isActing) return;
+    this.#isActing = true;  // not `disabled`, which would take the focus away
+    button.setAttribute("aria-busy", "true");
     try {
       if (act === "delete") {
         await callPatiently("DELETE", `/v1/works/${this.doc._id}`).catch((error) => {
@@ -314,7 +317,8 @@ class Print {
       this.part(".line").textContent = error.message;
       say(error.message);
     } finally {
-      button.disabled = false;
+      this.#isActing = false;
+      button.removeAttribute("aria-busy");
     }
   }
 }

@@ -67,10 +67,14 @@ function content(media) {
   return Object.entries(media ?? {}).flatMap(([type, each]) => [
     h("p", { class: "kind" }, h("code", {}, type), " ", ...(each.schema?.$ref ? kind(each.schema) : [])),
     each.schema && !each.schema.$ref && each.schema.properties ? members(each.schema) : null,
-    ...Object.values(each.examples ?? {}).map((example) => h("details", {},
-      h("summary", {}, example.summary ?? "Example"),
-      h("pre", {}, h("code", {}, typeof example.value === "string" ? example.value : JSON.stringify(example.value, null, 2))))),
+    ...examples(each),
   ]).filter(Boolean);
+}
+
+function examples(media) {
+  return Object.values(media.examples ?? {}).map((each) => h("details", { open: "" },
+    h("summary", {}, each.summary ?? "Example"),
+    h("pre", {}, h("code", {}, typeof each.value === "string" ? each.value : JSON.stringify(each.value, null, 2)))));
 }
 
 function answers(responses, resolve) {
@@ -84,7 +88,8 @@ function answers(responses, resolve) {
       h("td", {}, ...prose(answer.description),
         ...(headers.length ? [h("span", { class: "kind" }, " Headers: ", headers.join(", "))] : [])));
   });
-  return [h("h4", {}, "Answers"), h("table", {}, ...rows)];
+  const shown = Object.values(responses).flatMap((each) => Object.values(resolve(each).content ?? {})).flatMap(examples);
+  return [h("h4", {}, "Answers"), h("table", {}, ...rows), ...shown];
 }
 
 function show(document_) {

@@ -1,0 +1,119 @@
+"""Paid requests in a worker: what is written down when a request does not leave after all, or must not."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from actors.paid_requests import begin_paid_request, state_after
+from actors.providers.base import (
+    AtCapacity,
+    InvalidInput,
+    ProviderDown,
+    RateLimited,
+    ResultLost,
+    Transient,
+    UnknownOutcome,
+)
+from actors.worker import Running
+from config.settings import Provider, Settings
+from supervisor.faults import LeaseLost
+from supervisor.remote_states import RemoteState
+from supervisor.store import claims
+from supervisor.store.claims import Claim
+from tests.conftest import Store, wait_until
+
+
+def worker_of(store: Store, *, may_start: bool = True, **provider: Any) -> Any:
+    """As much of a worker as a request needs."""
+    given = Provider(kind="http", **({"may_bill_twice": False} | provider))
+    settings = Settings(data_dir=store.settings.data_dir, providers={"ai": given})
+    return SimpleNamespace(
+        settings=settings,
+        database=store.database,
+        write=store.database.write_async,
+        may_start_requests=lambda: may_start,
+    )
+
+
+def states(store: Store) -> list[str]:
+    return [row["state"] for row in store.all("SELECT state FROM remote_job ORDER BY id")]
+
+
+async def begin(
+    store: Store, claim: Claim, running: Running | None = None, part: int = 0, **worker: Any
+) -> Any:
+    running = running or Running(claim.task_id)
+    return await begin_paid_request(worker_of(store, **worker), running, claim, "ai", part)
+
+
+async def test_a_request_that_may_have_left_owes_an_answer_until_its_end_is_known(store, claimed_task):
+    running = Running("t")
+    request = await begin(store, claimed_task(), running)
+    assert running.owes_an_answer and states(store) == ["submitting"]
+    request.broke_off(asyncio.CancelledError())
+    assert running.owes_an_answer
+    wait_until(lambda: states(store) == ["unknown"], "it is unknown")
+    request.broke_off(InvalidInput("The service says no after all."))
+    assert not running.owes_an_answer
+    wait_until(lambda: states(store) == ["failed"], "it is known")
+
+
+async def test_where_a_second_bill_is_allowed_nobody_waits_for_an_answer(store, claimed_task):
+    running = Running("t")
+    await begin(store, claimed_task(), running, may_bill_twice=True)
+    assert not running.owes_an_answer
+
+
+async def test_a_cancel_while_it_is_written_down_leaves_no_doubt(store, claimed_task):
+    running = Running("t")
+    beginning = asyncio.create_task(begin(store, claimed_task(), running))
+    await asyncio.sleep(0)  # the step is with the writer
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    async with asyncio.timeout(10):
+        while states(store) != ["failed"]:  # noqa: ASYNC110  the writer is another thread
+            await asyncio.sleep(0.01)
+    assert running.request is None
+
+
+async def test_nothing_leaves_when_others_may_believe_us_dead(store, claimed_task):
+    running = Running("t")
+    with pytest.raises(LeaseLost):
+        await begin(store, claimed_task(), running, may_start=False)
+    assert not running.owes_an_answer
+    wait_until(lambda: states(store) == ["failed"], "it is known that it did not leave")
+
+
+async def test_the_stores_refusals_have_the_providers_classes(store, claimed_task):
+    claim = claimed_task()
+    with pytest.raises(RateLimited) as fast:
+        for part in range(2):
+            await begin(store, claim, part=part, limits={"rps": 0.5})
+    assert 0 < fast.value.wait_seconds <= 2
+    with pytest.raises(AtCapacity):
+        await begin(store, claim, part=2, limits={"concurrency": 1})
+    store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
+    (hint,) = store.dispatch()
+    again = store.claim(hint, "worker-1")
+    with pytest.raises(UnknownOutcome):
+        await begin(store, again)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Transient("Not reached."), RemoteState.FAILED),
+        (ProviderDown("Refused."), RemoteState.FAILED),
+        (UnknownOutcome("Nothing heard."), RemoteState.UNKNOWN),
+        (ResultLost("It could not be fetched."), RemoteState.UNKNOWN),
+        (asyncio.CancelledError(), RemoteState.UNKNOWN),
+        (RuntimeError("a bug"), RemoteState.UNKNOWN),
+    ],
+)
+def test_what_is_known_after_an_error(error, state):
+    assert state_after(error) is state
