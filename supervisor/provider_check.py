@@ -30,4 +30,6 @@ def check_providers(settings: Settings) -> None:
         raise SettingFault(f"The AI services' settings could not be checked within {SECONDS:g} s.") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise SettingFault(said[-1] if said else f"The check of the AI services ended with {done.returncode}.")
+        raise SettingFault(
+            said[-1] if said else f"The check of the AI services ended with {done.returncode}."
+        )
