@@ -44,7 +44,7 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     short = 0
     if missing:
         # Made here, not in a thread: it takes microseconds, a thread's turn takes a tenth of a start.
-        folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
+        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
         try:
             making = _Making(worker, running, claim, params_hash, folder)
             found |= await making.make(missing)

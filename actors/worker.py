@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from actors.image_processes import ImageProcesses
+from actors.scratch import close_scratch, open_scratch
 from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost
@@ -90,6 +91,7 @@ class Worker:
         self.waiting = FreshOrder(database, ())  # for the pending limit alone
         self.images = ImageProcesses(settings.image_processes)
         self.providers: dict[str, Provider] = {}
+        self.scratch = settings.data_dir
         self.draining = False
         self._ending = False
         self.running: set[Running] = set()
@@ -101,12 +103,14 @@ class Worker:
         """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
         await asyncio.to_thread(check_version, self.database, self.settings)
 
-        def register(tx: Transaction) -> None:
+        def register(tx: Transaction) -> set[str]:
             workers.register(
                 tx, self.id, host=socket.gethostname(), pid=os.getpid(), slots=self.settings.worker_threads
             )
+            return {row["id"] for row in workers.present(tx)}
 
-        await self.database.write_async(register)
+        living = await self.database.write_async(register)
+        self.scratch = await asyncio.to_thread(open_scratch, self.settings.data_dir, self.id, living)
         self._renewed_at = time.monotonic()
         self._spawn(self._beat_for_ever())
         self._spawn(self._watch_own_lease())
@@ -147,6 +151,7 @@ class Worker:
             await asyncio.wait_for(self.database.write_async(lambda tx: workers.leave(tx, self.id)), 5)
         except (Fault, TimeoutError) as error:
             log.warning("worker_left_without_a_word", worker=self.id, reason=str(error))
+        await asyncio.to_thread(close_scratch, self.scratch)
         await asyncio.to_thread(self.database.close)
 
     async def beat(self) -> None:
