@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
 TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
+SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
+POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
 
 
@@ -135,11 +137,16 @@ class Dispatcher:
         """Whether the wake counter has moved; a commit may be visible a moment after its event."""
         if self._sender_is_ready_again:
             return True
-        for pause in LOOK_AGAIN_SECONDS:
-            if self._wake_counter() != self._wake:
-                return True
-            time.sleep(pause)
-        return self._wake_counter() != self._wake
+        pauses = iter((*LOOK_AGAIN_SECONDS, *SLOW_DISK_SECONDS))
+        while self._wake_counter() == self._wake:
+            pause = next(pauses, None)
+            if pause is None or self.stopping:
+                return False
+            if pause < POLL_STEP_SECONDS:
+                time.sleep(pause)
+            elif self.wakeups.wait(pause) and time.monotonic() < self._beat_due:
+                pauses = iter((*LOOK_AGAIN_SECONDS, *SLOW_DISK_SECONDS))  # somebody commits just now
+        return True
 
     def _wake_counter(self) -> int:
         return self.database.glance(wakes.read).dispatch

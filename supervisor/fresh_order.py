@@ -7,6 +7,7 @@ then served from the old one, so that no submission waits for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from supervisor.database import Database
 from supervisor.store import places
 from supervisor.waiting_order import NOBODY_WAITS, WaitingOrder
+
+log = logging.getLogger("darkroom.order")
 
 AT_MOST_EVERY_SECONDS = 1.0
 PATIENCE_SECONDS = 0.02
@@ -36,6 +39,7 @@ class FreshOrder:
                 self._begun_at = time.monotonic()
                 self._since.clear()
                 self._reading = asyncio.create_task(self._read(), name="waiting order")
+                self._reading.add_done_callback(_note_failure)  # whoever waits for it may have gone on
             reading = self._reading
             await asyncio.wait({reading}, timeout=None if self._order is None else PATIENCE_SECONDS)
             if reading.done():
@@ -72,6 +76,11 @@ class FreshOrder:
             self._order = order
         finally:
             self._reading = None
+
+
+def _note_failure(reading: asyncio.Task[None]) -> None:
+    if not reading.cancelled() and reading.exception() is not None:
+        log.warning("the waiting order can't be read: %s", reading.exception())
 
 
 def _apply(order: WaitingOrder, place: str, joined: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
@@ -29,39 +30,52 @@ class Submissions:
     def __init__(self, settings: Settings, database: Database, order: FreshOrder) -> None:
         self._settings, self._database, self._order = settings, database, order
         self._waiting: collections.deque[_Waiting] = collections.deque()  # taken from by the writer's thread
-        self._steps = 0
+        self._steps = self._pending = 0
+        self._is_planned = False
 
     async def submit(self, new: NewTask) -> Submitted:
         """The task once it is stored, or the one that its key stands for.  Raises the outcome of a refusal."""
-        pending = (await self._order.latest()).pending
+        self._pending = (await self._order.latest()).pending
         answer: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
         self._waiting.append((new, answer))
-        if self._steps < MOST_STEPS_UNDER_WAY:
-            self._start_step(pending)
+        self._plan_step()
         return await answer
 
-    def _start_step(self, pending: int) -> None:
-        loop = asyncio.get_running_loop()
+    def _plan_step(self) -> None:
+        """A step soon: whoever came with the same turn of the event loop goes along."""
+        if not self._is_planned and self._steps < MOST_STEPS_UNDER_WAY:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self._start_step)
+
+    def _start_step(self) -> None:
+        self._is_planned = False
+        loop, pending = asyncio.get_running_loop(), self._pending
         crowd: list[_Waiting] = []
 
         def store(tx: Transaction) -> list[Outcome]:
-            while self._waiting and len(crowd) < MOST_IN_A_CROWD:
-                crowd.append(self._waiting.popleft())
-            return (
-                submit_many(tx, self._settings, [new for new, _ in crowd], pending=pending) if crowd else []
-            )
+            self._take_into(crowd)
+            orders = [new for new, _ in crowd]
+            return submit_many(tx, self._settings, orders, pending=pending) if orders else []
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
             self._steps -= 1
             failure = done.exception()
+            if failure is not None and not crowd:
+                self._take_into(crowd)  # the transaction could not even begin: whoever waits must hear of it
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
             for (_, answer), outcome in zip(crowd, outcomes, strict=True):
                 self._answer(answer, outcome)
-            if self._waiting and self._steps < MOST_STEPS_UNDER_WAY:
-                self._start_step(pending)
+            if self._waiting:
+                self._plan_step()
 
         self._steps += 1
         self._database.write(store).add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
+
+    def _take_into(self, crowd: list[_Waiting]) -> None:
+        """Move what waits into the crowd; called by the writer's thread or by the event loop."""
+        with contextlib.suppress(IndexError):
+            while len(crowd) < MOST_IN_A_CROWD:
+                crowd.append(self._waiting.popleft())
 
     def _answer(self, answer: asyncio.Future[Submitted], outcome: Outcome | BaseException) -> None:
         if isinstance(outcome, Submitted) and not outcome.is_replay:

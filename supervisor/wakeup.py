@@ -24,7 +24,7 @@ from supervisor.sqlite_database import SqliteDatabase
 SAFETY_SECONDS = 0.25
 POLL_SECONDS = 0.02
 HAS_INOTIFY = sys.platform.startswith("linux")
-LOOK_AGAIN_SECONDS = (0.0002, 0.0003, 0.0004, 0.0006, 0.001, 0.002, 0.005, 0.01, 0.02)
+LOOK_AGAIN_SECONDS = (0.0002, 0.0003, 0.0004, 0.0006, 0.001, 0.002, 0.005)
 
 
 class Wakeups:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,20 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database import Database, open_database
-from supervisor.faults import BadParams, InsufficientCredits, KeyReused, QueueFull, TooManyOpenTasks
+from supervisor.faults import (
+    BadParams,
+    DatabaseBusy,
+    InsufficientCredits,
+    KeyReused,
+    QueueFull,
+    TooManyOpenTasks,
+)
+from supervisor.fresh_order import FreshOrder
 from supervisor.schema.migrate import migrate
 from supervisor.store import credits, tasks
 from supervisor.store.orders import Key, NewTask
 from supervisor.store.submitting import Outcome, Submitted, submit_many
+from supervisor.submissions import Submissions
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
@@ -119,14 +132,53 @@ def test_a_view_is_what_the_store_would_read(shop: Any) -> None:
     assert one.view["is_in_line"] and not later.view["is_in_line"]
 
 
-def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) -> None:
+async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) -> None:
     here = shop()
-    (first,) = here.submit(_new(task_id="mine"))
-    assert isinstance(first, Submitted)
-    outcomes = here.submit(_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4"))
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    await way.submit(_new(task_id="mine"))
+    orders = [_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4")]
+    with contextlib.closing(sqlite3.connect(here.settings.data_dir / "darkroom.db")) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody else writes: meanwhile a crowd gathers
+        asked = asyncio.gather(*(way.submit(each) for each in orders), return_exceptions=True)
+        await asyncio.sleep(0.05)
+        other.rollback()
+    outcomes = await asked
     assert _kinds(outcomes) == [Submitted, peewee.IntegrityError, peewee.IntegrityError, Submitted]
     assert len(here.rows("SELECT 1 FROM task_queue")) == 3
-    assert here.rows("SELECT balance FROM account WHERE user_openid = 'o-3'") in ([], [{"balance": 100}])
+
+
+async def test_a_database_that_can_not_be_written_is_told_to_everybody_and_tried_anew_by_the_next(
+    shop: Any,
+) -> None:
+    here = shop()
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    write, failed = here.database.write, 0
+
+    def fail(step: Any) -> Any:
+        nonlocal failed
+        failed += 1
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_exception(DatabaseBusy("locked"))
+        return future
+
+    here.database.write = fail
+    outcomes = await asyncio.wait_for(
+        asyncio.gather(*(way.submit(_new()) for _ in range(9)), return_exceptions=True), 10
+    )
+    assert _kinds(outcomes) == [DatabaseBusy] * 9 and failed <= 3
+    here.database.write = write
+    assert isinstance(await way.submit(_new()), Submitted)
+
+
+async def test_many_submissions_become_few_transactions(shop: Any) -> None:
+    here = shop(limits={"open_tasks_per_user": 0})
+    written: list[Any] = []
+    write = here.database.write
+    here.database.write = lambda step: (written.append(step), write(step))[1]
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    outcomes = await asyncio.gather(*(way.submit(_new(f"o-{n % 7}")) for n in range(200)))
+    assert len({outcome.view["task_id"] for outcome in outcomes}) == 200
+    assert len(written) < 10
 
 
 def test_twins_in_a_crowd_are_one_task(shop: Any) -> None:

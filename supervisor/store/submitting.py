@@ -34,6 +34,21 @@ RETRY_AFTER_OPEN_SECONDS = 10
 RETRY_AFTER_FULL_SECONDS = 30
 
 
+# One statement, one row: each statement, and each row fetched, would hand the interpreter's lock over once more.
+_KNOWN = f"""SELECT json_array(
+    (SELECT json_group_array(json_array(who.value,
+        (SELECT balance FROM account WHERE user_openid = who.value),
+        (SELECT count(*) FROM (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN} LIMIT ?))))
+     FROM json_each(?) AS who),
+    (SELECT json_group_array(json_array(line.value ->> 0, line.value ->> 1,
+        (SELECT turn FROM fair_clock WHERE priority = line.value ->> 1),
+        (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0 AND priority = line.value ->> 1
+            AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
+     FROM json_each(?) AS line),
+    (SELECT json_group_array(json_array(user_openid, id)) FROM image
+        WHERE id IN (SELECT value FROM json_each(?))))"""
+
+
 class Submitted(NamedTuple):
     """A submission's task as its view.  is_replay: an earlier request with the same key has made it."""
 
@@ -62,20 +77,17 @@ def submit_many(
 
     pending: how many tasks wait, by a reading of this second (CORRECTNESS 11); None counts them here.
     An order that is refused has one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused as its
-    outcome, and stores nothing.
+    outcome, or IntegrityError where the database itself refuses it, and stores nothing.
     """
     tx.execute("SAVEPOINT submission")
     try:
         outcomes = _submit_together(tx, settings, orders, pending)
-    except peewee.IntegrityError as error:
+    except peewee.IntegrityError as error:  # one of them can't be stored, and which is not known
         tx.execute("ROLLBACK TO submission")
-        outcomes = (
-            [error]
-            if len(orders) == 1
-            else [
-                outcome for each in orders for outcome in submit_many(tx, settings, [each], pending=pending)
-            ]
-        )
+        if len(orders) == 1:
+            outcomes = [error]
+        else:
+            outcomes = [submit_many(tx, settings, [each], pending=pending)[0] for each in orders]
     tx.execute("RELEASE submission")
     return outcomes
 
@@ -125,40 +137,17 @@ class _Desk:
     ) -> None:
         self._tx, self._settings = tx, settings
         self._limit = settings.limits.open_tasks_per_user
-        users = sorted({new.user for new in orders})
-        rows = _one_row(
-            tx,
-            f"""SELECT json_group_array(json_array(who.value,
-                    (SELECT balance FROM account WHERE user_openid = who.value),
-                    (SELECT count(*) FROM (SELECT 1 FROM task_queue
-                        WHERE user_openid = who.value AND {_OPEN} LIMIT ?))))
-                FROM json_each(?) AS who""",
-            self._limit, users,
+        users, lines, images = _rows_in_one(
+            tx, _KNOWN, self._limit,
+            sorted({new.user for new in orders}),
+            sorted({(new.user, new.priority) for new in orders}),
+            sorted({image for new in orders for image in _images_of(new)}),
         )  # fmt: skip
-        self._balances = {user: balance for user, balance, _ in rows}
-        self._open = {user: count for user, _, count in rows}
-        pairs = sorted({(new.user, new.priority) for new in orders})
-        rows = _one_row(
-            tx,
-            f"""SELECT json_group_array(json_array(who.value ->> 0, who.value ->> 1,
-                    (SELECT turn FROM fair_clock WHERE priority = who.value ->> 1),
-                    (SELECT turn FROM task_queue WHERE user_openid = who.value ->> 0 AND priority = who.value ->> 1
-                        AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
-                FROM json_each(?) AS who""",
-            pairs,
-        )
-        self._clocks = {priority: clock or 0 for _, priority, clock, _ in rows}
-        self._highest = {(user, priority): highest for user, priority, _, highest in rows}
-        wanted = sorted({image for new in orders for image in _images_of(new)})
-        self._images = set[tuple[str, str]]()
-        if wanted:
-            rows = _one_row(
-                tx,
-                """SELECT json_group_array(json_array(user_openid, id)) FROM image
-                    WHERE id IN (SELECT value FROM json_each(?))""",
-                wanted,
-            )
-            self._images = {(user, image) for user, image in rows}
+        self._balances = {user: balance for user, balance, _ in users}
+        self._open = {user: count for user, _, count in users}
+        self._clocks = {priority: clock or 0 for _, priority, clock, _ in lines}
+        self._highest = {(user, priority): highest for user, priority, _, highest in lines}
+        self._images = {(user, image) for user, image in images}
         self._pending = 0
         if settings.limits.pending_tasks:
             self._pending = count_pending(tx) if pending is None else pending
@@ -229,7 +218,7 @@ def _store(tx: Transaction, settings: Settings, accepted: list[_Accepted]) -> li
     )
     stored = {
         task_id: (created_at, ready)
-        for task_id, created_at, ready in _one_row(
+        for task_id, created_at, ready in _rows_in_one(
             tx,
             """SELECT json_group_array(json_array(id, created_at, ready)) FROM task_queue
                 WHERE id IN (SELECT value FROM json_each(?)) AND status = 'pending' AND admitted_charge = charge""",
@@ -274,8 +263,8 @@ def _images_of(new: NewTask) -> tuple[str, ...]:
     return tuple(each for each in images if isinstance(each, str)) if isinstance(images, list) else ()
 
 
-def _one_row(tx: Transaction, sql: str, *params: Any) -> list[Any]:
-    """The rows of a query that returns them as one JSON array: fetching each would hand the lock over each time."""
+def _rows_in_one(tx: Transaction, sql: str, *params: Any) -> list[Any]:
+    """The rows of a query that returns them as one JSON array."""
     given = [encoded(each) if isinstance(each, list) else each for each in params]
     rows: list[Any] = decoded(tx.value(sql, *given))
     return rows
