@@ -120,7 +120,10 @@ def seconds_to_next_due(tx: Transaction) -> float | None:
     )
     if soonest is None:
         return None
-    return max(0.0, float(tx.value(f"SELECT (julianday(?) - julianday({tx.now})) * 86400.0", soonest)))
+    # Days as a float are exact to a twentieth of a millisecond.
+    return max(
+        0.0, round(float(tx.value(f"SELECT (julianday(?) - julianday({tx.now})) * 86400.0", soonest)), 3)
+    )
 
 
 class _SuspectLane:
