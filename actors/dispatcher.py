@@ -77,6 +77,7 @@ class Dispatcher:
         self._seen: tuple[Leadership, float] | None = None
         self._silence = SilenceWatch(settings.lease_seconds)
         self._wake = -1
+        self._heard = False  # of a commit that could not be seen yet
         self._beat_due = 0.0
 
     def run(self) -> None:
@@ -126,7 +127,8 @@ class Dispatcher:
             remaining = min(end, self._beat_due) - time.monotonic()
             if remaining <= 0:
                 return
-            if self.wakeups.wait(remaining) and self._something_happened():
+            heard, self._heard = self._heard or self.wakeups.wait(remaining), False
+            if heard and self._something_happened():
                 return
 
     def _note_sender_ready(self) -> None:
@@ -144,7 +146,10 @@ class Dispatcher:
                 return False
             if pause < POLL_STEP_SECONDS:
                 time.sleep(pause)
-            elif self.wakeups.wait(pause) and time.monotonic() < self._beat_due:
+            elif self.wakeups.wait(pause):
+                if time.monotonic() >= self._beat_due:
+                    self._heard = True  # the beat can't wait; this commit is looked for again after it
+                    return True
                 pauses = iter((*LOOK_AGAIN_SECONDS, *SLOW_DISK_SECONDS))  # somebody commits just now
         return True
 

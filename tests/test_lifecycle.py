@@ -202,6 +202,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         self.producer.execute("PRAGMA synchronous = off")  # thousands of commits, and no power to lose
         self.producer.execute("UPDATE rule SET signup_grant = 5")
         self.model: dict[str, TaskState] = {}
+        self.made = 0
         self.held: dict[str, int] = {}  # the lease that a worker holds
         self.lost: list[tuple[str, int]] = []  # leases that somebody once held
         for worker in ("a", "b"):
@@ -221,6 +222,11 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     def _write(self, work: Any) -> Any:
         return self.database.write_now(work)
+
+    def _new_id(self) -> str:
+        """Rising ids: what the store orders by id must come out the same when an example is run again."""
+        self.made += 1
+        return f"task-{self.made:04}"
 
     def _some(self, *statuses: Status) -> list[str]:
         return [task_id for task_id, task in self.model.items() if task.status in statuses]
@@ -249,7 +255,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from([RICH, POOR]))
     def submit(self, user: str) -> None:
-        new = tasks.NewTask(user, "photography", {**PARAMS, "count": 2})
+        new = tasks.NewTask(user, "photography", {**PARAMS, "count": 2}, task_id=self._new_id())
         try:
             view = self._write(lambda tx: tasks.submit(tx, self.store.settings, new))
         except InsufficientCredits:
@@ -260,8 +266,8 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @rule(user=st.sampled_from([RICH, POOR]))
     def insert_by_sql(self, user: str) -> None:
         (task_id,) = self.producer.execute(
-            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'photography', ?) RETURNING id",
-            (user, '{"images":["https://example.org/person.jpg"],"count":2}'),
+            "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, ?, 'photography', ?) RETURNING id",
+            (self._new_id(), user, '{"images":["https://example.org/person.jpg"],"count":2}'),
         ).fetchone()
         self.model[task_id] = TaskState()
 
