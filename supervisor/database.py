@@ -32,12 +32,18 @@ class Dialect:
 
     now: the database's own clock.  in_seconds: a time so many seconds from now, with one `?` parameter.
     index_hint: names the index that a query is to use, where the planner would not find it by itself.
+    seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
+    greatest, least: the scalar functions' names.
     """
 
     name: str
     now: str
     in_seconds: str
     index_hint: str
+    seconds_between: str
+    shifted: str
+    greatest: str
+    least: str
 
 
 class Transaction:
@@ -55,6 +61,22 @@ class Transaction:
     def by_index(self, name: str) -> str:
         """What follows a table's name in FROM, to read it by this index."""
         return self.dialect.index_hint.format(name)
+
+    def seconds_between(self, earlier: str, later: str) -> str:
+        """SQL for the seconds from one time to another, a float; both are SQL expressions."""
+        return self.dialect.seconds_between.format(earlier=earlier, later=later)
+
+    def shifted(self, time: str, seconds: str) -> str:
+        """SQL for a time so many seconds after another; both are SQL expressions."""
+        return self.dialect.shifted.format(time=time, seconds=seconds)
+
+    def greatest(self, *values: str) -> str:
+        """SQL for the largest of some expressions, none of which is NULL."""
+        return f"{self.dialect.greatest}({', '.join(values)})"
+
+    def least(self, *values: str) -> str:
+        """SQL for the smallest of some expressions, none of which is NULL."""
+        return f"{self.dialect.least}({', '.join(values)})"
 
     def execute(self, sql: str, *params: Any) -> Any:
         """Run one statement; the DB-API cursor."""

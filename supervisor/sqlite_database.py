@@ -34,7 +34,14 @@ READABLE_TEXT = functools.partial(str, encoding="utf-8", errors="replace")
 
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
 SQLITE = Dialect(
-    "sqlite", now=_TIME.format(""), in_seconds=_TIME.format(", ? || ' seconds'"), index_hint=" INDEXED BY {}"
+    "sqlite",
+    now=_TIME.format(""),
+    in_seconds=_TIME.format(", ? || ' seconds'"),
+    index_hint=" INDEXED BY {}",
+    seconds_between="((julianday({later}) - julianday({earlier})) * 86400.0)",
+    shifted="strftime('%Y-%m-%dT%H:%M:%fZ', {time}, {seconds} || ' seconds')",
+    greatest="max",
+    least="min",
 )
 
 DURABILITIES = ("full", "normal")
