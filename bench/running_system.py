@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.tokens import make_user_token
+
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE = REPOSITORY / "examples" / "samples" / "portrait.png"
 START_SECONDS = 60
@@ -40,11 +42,14 @@ class RunningSystem:
     environ: dict[str, str]
     pid: int
 
-    def upload_sample(self) -> str:
-        """The id of the sample portrait, uploaded as the demo user."""
-        request = urllib.request.Request(
-            f"{self.url}/v1/images", SAMPLE.read_bytes(), {"Content-Type": "image/png"}, method="POST"
-        )
+    def upload_sample(self, user: str = "demo") -> str:
+        """The id of the sample portrait, uploaded as this user."""
+        secret = (self.data_dir / "secret").read_text().strip()
+        headers = {
+            "Content-Type": "image/png",
+            "Authorization": f"Bearer {make_user_token(secret, user, ttl_seconds=60)}",
+        }
+        request = urllib.request.Request(f"{self.url}/v1/images", SAMPLE.read_bytes(), headers, method="POST")
         with urllib.request.urlopen(request, timeout=30) as response:
             return str(json.load(response)["id"])
 

@@ -27,15 +27,22 @@ def place_key(priority: int, turn: int, created_at: str, task_id: str) -> str:
 class WaitingOrder:
     """One reading.  places: sorted; pending: all pending tasks, those included that may not run yet.
 
-    slots: task slots of live workers.  run_seconds: {type: run times of its newest completed tasks}.
+    slots: task slots of live workers, in_use of which are taken.  run_seconds: {type: run times of its newest
+    completed tasks}.
     """
 
     def __init__(
-        self, places: list[str], pending: int, slots: int, run_seconds: Mapping[str, Sequence[float]]
+        self,
+        places: list[str],
+        pending: int,
+        slots: int,
+        in_use: int,
+        run_seconds: Mapping[str, Sequence[float]],
     ) -> None:
         self._places = places
         self.pending = pending
-        self._slots, self._run_seconds = slots, run_seconds
+        self._slots, self._free = slots, max(0, slots - in_use)
+        self._run_seconds = run_seconds
 
     def ahead_of(self, place: str) -> int:
         """How many tasks run before the one in this place."""
@@ -67,7 +74,9 @@ class WaitingOrder:
         match view["status"]:
             case "pending":
                 ahead = 0 if place is None else self.ahead_of(place)
-                eta = eta_seconds(ahead=ahead, slots=self._slots, recent_run_seconds=runs)
+                eta = eta_seconds(
+                    ahead=ahead, slots=self._slots, free_slots=self._free, recent_run_seconds=runs
+                )
                 return {**shown, "queue_position": ahead, "eta_seconds": eta}
             case "processing" | "ai_processing":
                 eta = eta_seconds(ahead=0, slots=1, recent_run_seconds=runs, running_for_seconds=running_for)
@@ -75,4 +84,4 @@ class WaitingOrder:
         return {**shown, "queue_position": None, "eta_seconds": None}
 
 
-NOBODY_WAITS = WaitingOrder([], 0, 0, {})
+NOBODY_WAITS = WaitingOrder([], 0, 0, 0, {})

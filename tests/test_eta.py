@@ -20,8 +20,14 @@ def test_nothing_is_guessed_from_nothing() -> None:
 
 
 def test_a_waiting_task_waits_for_the_rounds_before_it() -> None:
-    assert eta_seconds(ahead=0, slots=4, recent_run_seconds=[10]) == 10
-    assert eta_seconds(ahead=8, slots=4, recent_run_seconds=[10]) == 30
+    assert eta_seconds(ahead=3, slots=4, recent_run_seconds=[10]) == 20
+    assert eta_seconds(ahead=7, slots=4, recent_run_seconds=[10]) == 30
+
+
+def test_a_task_that_finds_a_free_slot_waits_for_nobody() -> None:
+    assert eta_seconds(ahead=0, slots=4, free_slots=1, recent_run_seconds=[10]) == 10
+    assert eta_seconds(ahead=0, slots=4, free_slots=0, recent_run_seconds=[10]) == 12, "a quarter of a run"
+    assert eta_seconds(ahead=5, slots=4, free_slots=2, recent_run_seconds=[10]) == 20
 
 
 def test_a_running_task_has_the_rest_of_a_run_and_never_less_than_nothing() -> None:
@@ -30,7 +36,7 @@ def test_a_running_task_has_the_rest_of_a_run_and_never_less_than_nothing() -> N
 
 
 def test_one_task_that_hung_spoils_nobodys_guess() -> None:
-    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10, 9, 11, 600]) in (10, 11)
+    assert eta_seconds(ahead=0, slots=1, free_slots=1, recent_run_seconds=[10, 9, 11, 600]) in (10, 11)
 
 
 @given(RUNS, st.integers(0, 1000), st.integers(1, 64))
@@ -51,6 +57,8 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     completed_task: Callable[..., str],
     failed_task: Callable[..., str],
     live_worker: Callable[..., str],
+    dispatched_task: Callable[..., object],
+    claimed_task: Callable[..., object],
 ) -> None:
     completed_task()
     failed_task()
@@ -62,3 +70,7 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
             for type_ in ("photography", "fitting", "other")}  # fmt: skip
     assert runs == {"photography": 1, "fitting": 1, "other": 0}
     assert store.database.read(places.live_slots) == 1005
+    assert store.database.read(places.slots_in_use) == 0
+    dispatched_task()
+    claimed_task("o-2")
+    assert store.database.read(places.slots_in_use) == 2

@@ -22,6 +22,7 @@ def read_order(tx: Transaction, types: Iterable[str]) -> WaitingOrder:
         sorted(text.split("\n")) if text else [],
         count_pending(tx),
         live_slots(tx),
+        slots_in_use(tx),
         {type_: recent_run_seconds(tx, type_) for type_ in types},
     )
 
@@ -51,3 +52,17 @@ def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
 def live_slots(tx: Transaction) -> int:
     """Task slots of live workers."""
     return int(tx.value("SELECT coalesce(sum(slots), 0) FROM worker WHERE state = 'live'"))
+
+
+def slots_in_use(tx: Transaction) -> int:
+    """Tasks that a worker holds, and those whose hint is on its way to one."""
+    # The first condition of each names its partial index.
+    held = tx.value(
+        """SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
+            AND worker_id IS NOT NULL AND status = 'processing'"""
+    )
+    sent = tx.value(
+        """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+            AND dispatched_at IS NOT NULL AND status = 'pending'"""
+    )
+    return int(held) + int(sent)
