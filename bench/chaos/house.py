@@ -120,7 +120,11 @@ class House:
         killed_at = time.monotonic()
         self._up.kill()
         self._up.wait()
-        until("every descendant of a killed `up` is gone", lambda: not self.left_behind(), GONE_SECONDS)
+        try:
+            until("every descendant of a killed `up` is gone", lambda: not self.left_behind(), GONE_SECONDS)
+        except NotInTime as late:
+            left = "; ".join(_description(process) for process in self.left_behind())
+            raise NotInTime(f"{late}: {left}") from None
         return time.monotonic() - killed_at
 
     def end(self) -> None:
@@ -209,6 +213,16 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
+
+
+def _description(process: psutil.Process) -> str:
+    """Who it is, for a person who looks for the reason that it still lives."""
+    try:
+        with process.oneshot():
+            age = time.time() - process.create_time()
+            return f"{process.pid} {process.status()}, {age:.1f} s old, child of {process.ppid()}: {_command(process)}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid}, gone since"
 
 
 def _is_helper(process: psutil.Process) -> bool:
