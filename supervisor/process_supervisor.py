@@ -24,6 +24,7 @@ import structlog
 from supervisor import restart_plan
 from supervisor.child import Child, adopt_orphans, reap, start_child
 from supervisor.ids import new_ulid
+from supervisor.last_will import LastWill
 from supervisor.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,6 +85,7 @@ class ProcessSupervisor:
         self._state_path = state_path
         self._on_all_ready = on_all_ready
         self._children: dict[str, Child] = {}
+        self._will = LastWill()
         self._probes: dict[str, tuple[str, concurrent.futures.Future[Ready | None]]] = {}
         self._probe_again_at: dict[str, float] = {}
         self._last_death: dict[str, Death] = {}
@@ -126,6 +128,7 @@ class ProcessSupervisor:
         self._plan, acts = restart_plan.decide(self._plan, time.monotonic())
         for act in acts:
             self._do(act)
+        self._will.name(child.pid for child in self._children.values())
         self._write_state()
         if self._plan.all_ready and self._on_all_ready is not None:
             self._help(self._on_all_ready)
@@ -280,6 +283,7 @@ class ProcessSupervisor:
         patience = HURRIED_WORDS_SECONDS if self._plan.hurried else LAST_WORDS_SECONDS
         concurrent.futures.wait(self._help_under_way, timeout=patience)
         self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not hold us up
+        self._will.close()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

@@ -37,6 +37,11 @@ if mode == "master":  # as dramatiq: a forked worker, whose death the master not
         die_with_parent(master)
         open(f"{folder}/{name}.worker", "w").write(str(os.getpid()))
         while True: time.sleep(60)
+if mode == "deaf":  # one that has not asked to die with its parent yet, and is frozen before it can
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+    note(f"started {os.getpid()}")
+    os.kill(os.getpid(), signal.SIGSTOP)
 note(f"started {os.getpid()}")
 while True:
     time.sleep(60)

@@ -159,12 +159,41 @@ def test_kill_9_of_the_supervisor_leaves_nobody(house):
     home.pid("worker")
     home.pid("web")
     everybody = home.everybody()
-    assert len(everybody) == 4
+    assert len(everybody) == 5, "three children, a grandchild, and the shell that waits for the end"
     home.process.kill()
     _, alive = psutil.wait_procs(everybody, timeout=8)
     assert not [
         process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     ]
+
+
+def test_a_child_that_is_frozen_before_it_can_ask_to_die_with_its_parent_is_ended_all_the_same(house):
+    home = house({"name": "worker", "mode": "deaf"})
+    pid = home.pid("worker")
+    child = psutil.Process(pid)
+    eventually("it is frozen", lambda: child.status() == psutil.STATUS_STOPPED)
+    everybody = home.everybody()
+    home.process.kill()
+    home.wait()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not alive
+
+
+def test_the_shell_that_waits_for_the_supervisors_end_may_be_killed(house):
+    home = house({"name": "web"}, {"name": "worker", "mode": "deaf"})
+    home.pid("worker")
+    (shell,) = (each for each in home.everybody() if each.cmdline()[:1] == ["/bin/sh"])
+    shell.kill()
+    eventually("it is gone", lambda: not shell.is_running() or shell.status() == psutil.STATUS_ZOMBIE)
+    eventually("web has started", lambda: home.started("web"))
+    os.kill(home.pid("web"), signal.SIGKILL)
+    eventually("web is back", lambda: len(home.started("web")) == 2)
+    eventually("another waits", lambda: any(each.cmdline()[:1] == ["/bin/sh"] for each in home.everybody()))
+    everybody = home.everybody()
+    home.process.kill()
+    home.wait()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not alive
 
 
 def test_a_crash_loop_stops_everything_with_a_sentence_and_status_1(house):
@@ -229,7 +258,7 @@ def test_no_zombie_is_left_behind(house):
     for n in range(3):
         os.kill(home.pid("worker"), signal.SIGKILL)
         eventually("it is noticed", lambda n=n: len(home.lines("events")) == n + 1)
-    home.pid("worker")
+        eventually("it is said", lambda n=n: home.state()["worker"]["restarts"] == n + 1)
     eventually("no zombie", lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in home.everybody()))
 
 
