@@ -24,7 +24,7 @@ import structlog
 from dramatiq import get_broker
 
 from actors.broker import DarkroomBroker
-from actors.hint_sender import HintSender
+from actors.hint_sender import Errand, HintSender
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import Fault, SettingFault
@@ -32,11 +32,18 @@ from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
 from supervisor.silence import SilenceWatch
-from supervisor.sqlite_database import SqliteDatabase
-from supervisor.store import admission, dispatching, leadership, rescuing, wakes, workers
-from supervisor.store.dispatching import Hint
+from supervisor.store import (
+    admission,
+    dispatching,
+    leadership,
+    remote_cancels,
+    rescuing,
+    tallies,
+    wakes,
+    workers,
+)
 from supervisor.store.leadership import Leadership
-from supervisor.wakeup import LOOK_AGAIN_SECONDS, Wakeups
+from supervisor.wakeup import Wakeups, dispatch_wakeups
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,16 +55,19 @@ TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
+FOLDED_A_TICK = 2000  # what workers have counted
 
 
 @dataclasses.dataclass
 class Round:
     """What one transaction decided.  next_due_seconds: until something is due by time alone."""
 
-    hints: list[Hint]
+    errands: list[Errand]
+    rescued: list[rescuing.Rescued]
     next_due_seconds: float | None
     more: bool
     wake: int
+    picked: bool
 
 
 class Dispatcher:
@@ -79,13 +89,14 @@ class Dispatcher:
         self._wake = -1
         self._heard = False  # of a commit that could not be seen yet
         self._beat_due = 0.0
+        self._picked_at = time.monotonic()
 
     def run(self) -> None:
         """Work until stopped.  A database that fails is tried again; nothing is lost meanwhile."""
         while not self.stopping:
             try:
                 self.wait(self.run_once())
-            except (Fault, peewee.DatabaseError) as error:
+            except (Fault, peewee.PeeweeException) as error:
                 log.error("dispatch_failed", reason=str(error))
                 self._silence.start_anew()
                 self.wakeups.wait(1.0)
@@ -100,8 +111,12 @@ class Dispatcher:
     def resign(self) -> None:
         """Let a standby work at once."""
         held, self._held = self._held, None
-        if held is not None:
+        if held is None:
+            return
+        try:
             self.database.write_now(lambda tx: leadership.resign(tx, held))
+        except (Fault, peewee.PeeweeException) as error:
+            log.warning("dispatcher_left_without_a_word", dispatcher=self.name, reason=str(error))
 
     def run_once(self) -> float:
         """One turn: lead or stand by; rescue, dispatch.  Seconds until the next turn is due by time."""
@@ -111,10 +126,20 @@ class Dispatcher:
         if now >= self._beat_due and not self._renew(now):
             return TICK_SECONDS
         self._sender_is_ready_again = False
-        decided = self.database.write_now(self._decide)
+        held = self._held
+        assert held is not None
+        began = time.monotonic()
+        decided = self.database.write_now(lambda tx: self._decide(tx, held))
+        if decided is None:
+            self._held = self._seen = None
+            return TICK_SECONDS
+        for each in decided.rescued:
+            log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         self._wake = decided.wake
-        if decided.hints:
-            self.sender.send(decided.hints)
+        if decided.picked:
+            self._picked_at = began
+        if decided.errands:
+            self.sender.send(decided.errands)
         due = 0.0 if decided.more else TICK_SECONDS
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
@@ -137,9 +162,10 @@ class Dispatcher:
 
     def _something_happened(self) -> bool:
         """Whether the wake counter has moved; a commit may be visible a moment after its event."""
-        if self._sender_is_ready_again:
+        if self._sender_is_ready_again or not self.wakeups.look_again_seconds:
             return True
-        pauses = iter((*LOOK_AGAIN_SECONDS, *SLOW_DISK_SECONDS))
+        all_pauses = (*self.wakeups.look_again_seconds, *SLOW_DISK_SECONDS)
+        pauses = iter(all_pauses)
         while self._wake_counter() == self._wake:
             pause = next(pauses, None)
             if pause is None or self.stopping:
@@ -150,7 +176,7 @@ class Dispatcher:
                 if time.monotonic() >= self._beat_due:
                     self._heard = True  # the beat can't wait; this commit is looked for again after it
                     return True
-                pauses = iter((*LOOK_AGAIN_SECONDS, *SLOW_DISK_SECONDS))  # somebody commits just now
+                pauses = iter(all_pauses)  # somebody commits just now
         return True
 
     def _wake_counter(self) -> int:
@@ -183,6 +209,7 @@ class Dispatcher:
             silent = self._silence.silent(
                 {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()
             )
+            tallies.fold(tx, FOLDED_A_TICK)
             return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
 
         dead = self.database.write_now(tick)
@@ -197,49 +224,60 @@ class Dispatcher:
 
     # --- what to do ---
 
-    def _decide(self, tx: Transaction) -> Round:
-        """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction."""
-        held = self._held
-        assert held is not None
-        if leadership.read(tx).term != held.term:
-            self._held = self._seen = None
-            return Round([], None, False, self._wake)
+    def _decide(self, tx: Transaction, held: Leadership) -> Round | None:
+        """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction.  None: another one works.
+
+        Polls and cancels of remote jobs go round in the same way, beside the task slots.
+        """
+        if not leadership.is_held(tx, held):
+            return None
         admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND)
-        rescued = self._rescue(tx) if workers.any_dead(tx) else 0
+        rescued = self._rescue(tx) if workers.any_dead(tx) else []
         sending = self.sender.is_ready()
-        hints: list[Hint] = []
+        errands: list[Errand] = []
         next_due = dispatching.seconds_to_next_due(tx)
         if next_due == 0.0:
             dispatching.ripen(tx)
-            hints += dispatching.overdue_hints(tx) if sending else []
-            next_due = dispatching.seconds_to_next_due(tx)
-        hints += dispatching.pick_and_mark(tx, self.settings) if sending else []
-        if hints:
+            errands += dispatching.overdue_hints(tx) if sending else []
+            room = dispatching.room_for_polls(tx)
+            polls = dispatching.due_polls(tx, room) if sending and room else []
+            errands += polls
+            next_due = dispatching.seconds_to_next_due(tx, polls=len(polls) < room)
+        if sending:
+            picked = dispatching.pick_and_mark(tx, self.settings)
+            self._tally_lag(tx, picked)
+            errands += picked
+            errands += remote_cancels.due_cancels(tx)
+        if errands:
             next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
         if not sending:
             next_due = None  # what is due can't be sent: asking again at once would only burn a core
-        more = admitted == ADMITTED_A_ROUND or rescued == rescuing.BATCH
-        return Round(hints, next_due, more, wakes.read(tx).dispatch)
+        more = admitted == ADMITTED_A_ROUND or len(rescued) == rescuing.BATCH
+        return Round(errands, rescued, next_due, more, wakes.read(tx).dispatch, sending)
 
-    def _rescue(self, tx: Transaction) -> int:
-        """Deal with the rows of dead workers; how many there were."""
+    def _tally_lag(self, tx: Transaction, picked: list[dispatching.Hint]) -> None:
+        """How late these are.  Who was due at the last pick and left out had no slot then, or was above a limit, and
+        did not wait for the dispatcher."""
+        since_last_pick = time.monotonic() - self._picked_at
+        late = [hint.waited_seconds for hint in picked if hint.waited_seconds <= since_last_pick]
+        tallies.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
+
+    def _rescue(self, tx: Transaction) -> list[rescuing.Rescued]:
+        """Deal with the rows of dead workers."""
         rescued = rescuing.rescue(
             tx,
             draw=random.random,
             may_bill_twice=self.settings.providers_that_may_bill_twice,
             deadlines=False,
         )
-        for each in rescued:
-            log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         workers.bury(tx)
-        return len(rescued)
+        return rescued
 
 
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
     """A dispatcher on this database.  Raises SettingFault for one that can't be used."""
     check_version(database, settings)
-    assert isinstance(database, SqliteDatabase)
-    return Dispatcher(settings, database, broker, Wakeups(database))
+    return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings))
 
 
 def main() -> int:
@@ -249,7 +287,7 @@ def main() -> int:
         configure_logs(settings, "dispatcher")
         broker = get_broker()  # set by importing this package
         assert isinstance(broker, DarkroomBroker)
-        dispatcher = open_dispatcher(settings, open_database(settings.database_url), broker)
+        dispatcher = open_dispatcher(settings, open_database(settings), broker)
     except (SettingsError, SettingFault) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
         return 2

@@ -5,7 +5,12 @@ A *step* is a function of a `Transaction` that either does all of its work or, b
 each: that is the group commit, and a step that raises takes only itself back.  A step's result is handed out
 after the commit, never before.  Steps must be short: they hold the only writer's lock, so they do no I/O.
 
-What is *not* promised: the order between steps of different callers.
+On PostgreSQL several transactions are under way at once, and one that met a deadlock or lost its connection runs
+again.  So a step does nothing but read and write through its Transaction: it takes nothing
+off a queue, sets no attribute, and works from what it was given.
+
+What is *not* promised: the order between steps, even of one caller who does not wait between, unless they name one
+line.
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ from typing import Any, TypeVar
 
 import peewee
 
+from config.settings import Settings
+from supervisor.faults import SettingFault
+
 T = TypeVar("T")
 Row = dict[str, Any]
 
@@ -32,6 +40,10 @@ class Dialect:
 
     now: the database's own clock.  in_seconds: a time so many seconds from now, with one `?` parameter.
     index_hint: names the index that a query is to use, where the planner would not find it by itself.
+    for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
+    for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
+    named_lock: a statement with one `?` that waits for whoever holds that name, then holds it to the transaction's end.
+    each_of: a subquery of the texts (`value`) in a JSON array, which is its one `?`.  as_text: template with {time}.
     seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
     greatest, least: the scalar functions' names.
     """
@@ -40,6 +52,11 @@ class Dialect:
     now: str
     in_seconds: str
     index_hint: str
+    for_update: str
+    for_update_of_free: str
+    named_lock: str
+    each_of: str
+    as_text: str
     seconds_between: str
     shifted: str
     greatest: str
@@ -56,11 +73,24 @@ class Transaction:
     def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
         self._database = database
         self.dialect = dialect
-        self.now, self.in_seconds = dialect.now, dialect.in_seconds
+        self.now, self.in_seconds, self.for_update = dialect.now, dialect.in_seconds, dialect.for_update
 
     def by_index(self, name: str) -> str:
         """What follows a table's name in FROM, to read it by this index."""
         return self.dialect.index_hint.format(name)
+
+    def for_update_of_free(self, table: str) -> str:
+        """Like `for_update`, leaving out rows of this table that another transaction has locked, instead of waiting."""
+        return self.dialect.for_update_of_free.format(table)
+
+    def lock_name(self, name: str) -> None:
+        """Wait for whoever holds this name, then hold it to the end of the transaction."""
+        if self.dialect.named_lock:
+            self.execute(self.dialect.named_lock, name)
+
+    def as_text(self, time: str) -> str:
+        """SQL for a time as the text that is shown; `time` is a SQL expression."""
+        return self.dialect.as_text.format(time=time)
 
     def seconds_between(self, earlier: str, later: str) -> str:
         """SQL for the seconds from one time to another, a float; both are SQL expressions."""
@@ -116,9 +146,13 @@ class Database(abc.ABC):
         self._readers: concurrent.futures.ThreadPoolExecutor | None = None
 
     @abc.abstractmethod
-    def write(self, step: Callable[[Transaction], T]) -> concurrent.futures.Future[T]:
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
         """Hand a step to the writer; its result comes after the commit.
 
+        line: the id of the one task that the step concerns; steps of one task are committed in the order they were
+        handed in, and those of several may share a transaction.
         Raises (from the future) whatever the step raised, and DatabaseBusy when no lock was had in time.
         """
 
@@ -138,9 +172,9 @@ class Database(abc.ABC):
     def close(self) -> None:
         """Finish what was handed in, close every connection."""
 
-    async def write_async(self, step: Callable[[Transaction], T]) -> T:
+    async def write_async(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
         """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""
-        return await asyncio.wrap_future(self.write(step))
+        return await asyncio.wrap_future(self.write(step, line=line))
 
     async def read_async(self, query: Callable[[Transaction], T]) -> T:
         """`read` in one of a few reader threads."""
@@ -156,9 +190,27 @@ class Database(abc.ABC):
             self._readers = None
 
 
-def open_database(url: str) -> Database:
-    """The database behind a `DATABASE_URL`; nothing is opened yet.  Raises SettingFault."""
-    from supervisor.sqlite_database import SqliteDatabase, sqlite_file  # it is built on this module
+def is_postgres(url: str) -> bool:
+    """Whether a DATABASE_URL names PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://"))
 
-    path, synchronous = sqlite_file(url)
-    return SqliteDatabase(path, synchronous=synchronous)
+
+def open_database(where: Settings | str) -> Database:
+    """The database of these settings, or behind a bare address; nothing is opened yet.  Raises SettingFault."""
+    url = where if isinstance(where, str) else where.database_url
+    if not is_postgres(url):
+        from supervisor.sqlite_database import SqliteDatabase, sqlite_file  # it is built on this module
+
+        path, synchronous = sqlite_file(url)
+        return SqliteDatabase(path, synchronous=synchronous)
+    try:
+        from supervisor.postgres_database import PostgresDatabase
+    except ImportError:
+        raise SettingFault(
+            "DATABASE_URL names PostgreSQL, whose client is not installed: pip install 'darkroom-queue[postgres]'."
+        ) from None
+    if isinstance(where, str):
+        return PostgresDatabase(url)
+    return PostgresDatabase(
+        url, connections=where.database_connections, pooled=where.database_listen_url not in ("", url)
+    )

@@ -38,6 +38,11 @@ SQLITE = Dialect(
     now=_TIME.format(""),
     in_seconds=_TIME.format(", ? || ' seconds'"),
     index_hint=" INDEXED BY {}",
+    for_update="",
+    for_update_of_free="",
+    named_lock="",
+    each_of="(SELECT value FROM json_each(?))",
+    as_text="{time}",
     seconds_between="((julianday({later}) - julianday({earlier})) * 86400.0)",
     shifted="strftime('%Y-%m-%dT%H:%M:%fZ', {time}, {seconds} || ' seconds')",
     greatest="max",
@@ -85,7 +90,9 @@ class SqliteDatabase(Database):
         self._lock_file: int | None = None
         self._opened: list[Any] = []
 
-    def write(self, step: Callable[[Transaction], T]) -> concurrent.futures.Future[T]:
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         if self._thread is None:
             with self._start:

@@ -1,15 +1,14 @@
-"""A migrated SQLite database for each test, a clock that moves it, and factories named after the state reached."""
+"""A migrated database for each test, a clock that moves it, and factories named after the state reached.
+
+Whatever asks for `settings`, `database` or `store` runs once on each kind of database, unless its module or the test
+is marked `sqlite_only` or `postgresql_only`.
+"""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import datetime
-import functools
 import multiprocessing
-import shutil
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,12 +18,21 @@ from typing import Any, TypeVar
 import pytest
 
 from config.settings import Settings
-from supervisor.database import Transaction
-from supervisor.schema.migrate import migrate
-from supervisor.sqlite_database import SqliteDatabase
+from supervisor.database import Database, Transaction
 from supervisor.store import admission, claims, dispatching, handoffs, tasks, workers
 from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
+from tests.databases import (
+    KINDS,
+    POSTGRESQL,
+    SQLITE,
+    Plain,
+    fresh_settings,
+    is_postgres,
+    open_quickly,
+    plain_connection,
+)
+from tests.postgres_databases import give_back
 
 collect_ignore = ["seed"]  # `make seed-tests` names that folder itself
 
@@ -46,27 +54,6 @@ def processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, mp_context=_PROCESSES)
 
 
-@functools.cache
-def _migrated_file() -> Path:
-    """An empty migrated database, made once a process; a copy of it costs a millisecond."""
-    folder = Path(tempfile.mkdtemp(prefix="darkroom-template-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = Settings(data_dir=folder)
-    migrate(settings)
-    return folder / "darkroom.db"
-
-
-def fresh_settings(folder: Path, **changed: Any) -> Settings:
-    """Settings of a data folder with an empty migrated database in it."""
-    shutil.copyfile(_migrated_file(), folder / "darkroom.db")
-    return Settings(data_dir=folder, **changed)
-
-
-def plain_connection(settings: Settings) -> sqlite3.Connection:
-    """What a program has that knows nothing of ours: no pragma, no function, a commit for each statement."""
-    return sqlite3.connect(settings.data_dir / "darkroom.db", timeout=15, isolation_level=None)
-
-
 def wait_until(condition: Callable[[], Any], what: str) -> None:
     """Wait for a named condition; fails with its name."""
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -86,13 +73,15 @@ class Clock:
         """Let so many seconds pass for every statement that asks the database for the time."""
         self._ahead += seconds
         with contextlib.closing(plain_connection(self._settings)) as connection:
-            connection.execute("UPDATE rule SET shift = ?", (f"{self._ahead:+.3f} seconds",))
+            shift = "CAST(? AS text)::interval" if is_postgres(self._settings) else "?"
+            connection.execute(f"UPDATE rule SET shift = {shift}", (f"{self._ahead:+.3f} seconds",))
 
     def now(self) -> datetime.datetime:
         """The database's time."""
         with contextlib.closing(plain_connection(self._settings)) as connection:
+            now = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
             (text,) = connection.execute(
-                "SELECT strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
+                f"SELECT {'darkroom_now()' if is_postgres(self._settings) else now}"
             ).fetchone()
         return datetime.datetime.fromisoformat(text)
 
@@ -100,7 +89,7 @@ class Clock:
 class Store:
     """A database and what a test wants to know of it."""
 
-    def __init__(self, settings: Settings, database: SqliteDatabase) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
         self.database = database
 
@@ -154,21 +143,36 @@ class Store:
         )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of the store is two tests: one for each kind of database."""
+    if "database_kind" in metafunc.fixturenames:
+        kinds = [kind for kind in KINDS if not _is_left_out(kind, metafunc.definition)]
+        metafunc.parametrize("database_kind", kinds)
+
+
+def _is_left_out(kind: str, test: pytest.Item) -> bool:
+    only = [name for name in (SQLITE, POSTGRESQL) if test.get_closest_marker(f"{name}_only")]
+    return bool(only) and kind not in only
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, database_kind: str) -> Iterator[Settings]:
     """Defaults, in a folder of the test's own, with a migrated database."""
-    return fresh_settings(tmp_path)
+    chosen = fresh_settings(tmp_path, kind=database_kind)
+    yield chosen
+    if is_postgres(chosen):
+        give_back(chosen.database_url)
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(settings.data_dir / "darkroom.db", synchronous="normal")  # no power is lost here
+def database(settings: Settings) -> Iterator[Database]:
+    opened = open_quickly(settings)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def store(settings: Settings, database: SqliteDatabase) -> Store:
+def store(settings: Settings, database: Database) -> Store:
     return Store(settings, database)
 
 
@@ -178,8 +182,8 @@ def clock(settings: Settings) -> Clock:
 
 
 @pytest.fixture
-def producer(settings: Settings) -> Iterator[sqlite3.Connection]:
-    """A plain sqlite3 connection to the same file."""
+def producer(settings: Settings) -> Iterator[Plain]:
+    """A plain connection to the same database."""
     with contextlib.closing(plain_connection(settings)) as connection:
         yield connection
 
@@ -197,7 +201,7 @@ def live_worker(store: Store) -> Callable[..., str]:
 
 
 @pytest.fixture
-def pending_task(producer: sqlite3.Connection) -> Callable[..., str]:
+def pending_task(producer: Plain) -> Callable[..., str]:
     """Written by plain SQL and not admitted yet; its id."""
 
     def make(user: str = "o-1", type_: str = "photography", params: str | None = None) -> str:

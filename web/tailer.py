@@ -1,8 +1,7 @@
 """The one reader of the change log in this process: every change is read once and encoded once.
 
-It starts at the log's present end, since whoever connects reads what is older by itself; streams are subscribed
-before they read (CORRECTNESS 29), so what they did not read, the tailer brings.  On SQLite the log's own order is
-the order of commits, so one cursor is enough.  If reading fails the cursor stays, and nothing is lost but time.
+Whoever connects reads what is older by itself; streams are subscribed before they read (CORRECTNESS 29), so what they
+did not read, the tailer brings.  How far it has read is kept by `change_readers`, one for each kind of database.
 """
 
 from __future__ import annotations
@@ -12,121 +11,116 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
-from typing import Protocol
+from typing import TypeVar
+
+import peewee
 
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database
+from supervisor.faults import Fault
 from supervisor.lifecycle import FINAL
-from supervisor.store import changes
-from supervisor.wakeup import LOOK_AGAIN_SECONDS, SAFETY_SECONDS
+from supervisor.store.changes import Change
+from supervisor.wakeup import SOMETHING, Heard, Wakeups
+from web.change_readers import change_reader
 from web.feed_event import Link, change_frame
-from web.hub import Event, Hub
+from web.hub import Hub
+from web.stream import Event
+
+T = TypeVar("T")
 
 log = logging.getLogger("darkroom.web")
 
-CHANGES_A_READ = 1000
 OFFERS_BETWEEN_BREATHS = 500  # then the loop may serve others, and streams may empty their queues
 RETRY_SECONDS = 1.0
 DEAF_SECONDS = 5.0  # many times what passes between two wake-ups of an idle database
-
-
-class Wakeups(Protocol):
-    """Yields when the database may have changed, soon after the commit, and every SAFETY_SECONDS anyway."""
-
-    def listen(self) -> AsyncIterator[object]: ...
 
 
 class Tailer:
     """Brings the change log to the hub."""
 
     def __init__(self, database: Database, hub: Hub, link: Link, metrics: WebMetrics) -> None:
-        self._database, self._hub, self._link, self._metrics = database, hub, link, metrics
-        self._cursor: int | None = None
+        self._hub, self._link, self._metrics = hub, link, metrics
+        self._reader = change_reader(database, hub)
+        self._has_started = False
 
     async def start(self) -> None:
         """Take the log's present end as the place to go on from."""
-        self._cursor = await self._database.read_async(changes.end_of_log)
+        await self._reader.start()
+        self._has_started = True
 
     async def run(self, wakeups: Wakeups) -> None:
         """Follow the log until cancelled."""
         while True:
             try:
-                if self._cursor is None:
+                if not self._has_started:
                     await self.start()
                 await self._follow(wakeups)
             except TimeoutError:
                 log.error("no wake-up for %g s; listening anew", DEAF_SECONDS)
+            except (Fault, peewee.PeeweeException) as error:
+                log.error("the change log can't be read (%s); trying again", error)
             except Exception:
                 log.exception("the change log can't be followed; trying again")
             self._metrics.listener_up.set(0)
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def run_once(self) -> int:
-        """Publish all that is in the log by now; how many changes there were."""
-        assert self._cursor is not None
-        before = self._cursor
-        if self._hub.is_idle:
-            end = await self._database.read_async(changes.end_of_log)
-            if self._hub.is_idle:  # who came in the meantime may have read less than this end
-                self._cursor = end
-                return end - before
-        while await self._publish_page():
-            pass
-        return self._cursor - before
+    async def run_once(self, heard: Heard = SOMETHING) -> int:
+        """Publish what is in the log by now; how many changes there were."""
+        count = 0
+        async with _closing(self._reader.pages(heard)) as pages:
+            async for page in pages:
+                await self._publish(page)
+                count += len(page)
+        return count
 
     async def _follow(self, wakeups: Wakeups) -> None:
         """Raises TimeoutError when no wake-up comes, though one is due even where nothing happens."""
         clock = asyncio.get_running_loop().time
         last = looked = clock()
-        async with _closing(wakeups.listen()) as heard:
+        async with _closing(wakeups.listen()) as wake:
             while True:
                 async with asyncio.timeout(DEAF_SECONDS):
-                    await anext(heard)
-                self._metrics.listener_up.set(1)
+                    heard = await anext(wake)
+                self._metrics.listener_up.set(int(wakeups.is_listening))
                 # A wake-up after so long is the one that always comes; an earlier one means a commit.
-                is_commit, last = clock() - last < SAFETY_SECONDS, clock()
-                if self._hub.is_idle and last - looked < SAFETY_SECONDS:
+                is_commit, last = clock() - last < wakeups.safety_seconds, clock()
+                if self._hub.is_idle and last - looked < wakeups.safety_seconds:
                     continue  # nobody listens: that the cursor is a little old costs nobody anything
                 looked = last
-                if not await self.run_once() and is_commit:
-                    await self._look_again()
+                if not await self.run_once(heard) and is_commit and not self._hub.is_idle:
+                    await self._look_again(wakeups.look_again_seconds)
 
-    async def _look_again(self) -> None:
+    async def _look_again(self, pauses: tuple[float, ...]) -> None:
         """The event may have come a moment before the commit could be seen."""
-        for seconds in LOOK_AGAIN_SECONDS:
+        for seconds in pauses:
             await asyncio.sleep(seconds)
             if await self.run_once():
                 return
 
-    async def _publish_page(self) -> bool:
-        """Publish one read's worth; whether there may be more."""
-        cursor = self._cursor
-        assert cursor is not None
-        page = await self._database.read_async(lambda tx: changes.tail(tx, cursor, CHANGES_A_READ))
+    async def _publish(self, page: list[Change]) -> None:
         offered = 0
         for change in page:
             if self._hub.listens(change.user):
                 offered += 1 + self._hub.publish(change.user, _encoder(change, self._link))
             if change.data_type == "remove" or change.doc["status"] in FINAL:
                 self._hub.task_ended(change.doc["task_id"])
-            self._cursor = change.log_id
+            self._reader.passed(change)
             if offered >= OFFERS_BETWEEN_BREATHS:
                 offered = 0
-                await asyncio.sleep(0)
-        return len(page) == CHANGES_A_READ
+                await self._hub.delivered()
 
 
 @contextlib.asynccontextmanager
-async def _closing(heard: AsyncIterator[object]) -> AsyncIterator[AsyncIterator[object]]:
+async def _closing(generator: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     """Close an async generator when the block ends, so that its thread ends with it."""
     try:
-        yield heard
+        yield generator
     finally:
-        if isinstance(heard, AsyncGenerator):
-            await heard.aclose()
+        if isinstance(generator, AsyncGenerator):
+            await generator.aclose()
 
 
-def _encoder(change: changes.Change, link: Link) -> Callable[[], Event]:
+def _encoder(change: Change, link: Link) -> Callable[[], Event]:
     def encode() -> Event:
         return Event(change.seq, change_frame(change, link), seconds_since_1970(change.created_at))
 

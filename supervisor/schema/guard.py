@@ -7,9 +7,13 @@ step; columns that belong to a step (a claim has a worker, a hand-off none) are 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from supervisor.lifecycle import COUNTED, OPEN, TRANSITIONS, Event, Rule, Transition
 
-IMMUTABLE = ("rowid", "id", "user_openid", "type", "params", "created_at")
+IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
+
+_SAME_WORKER = "(NEW.worker_id = OLD.worker_id OR (NEW.worker_id IS NULL AND OLD.worker_id IS NULL))"
 
 # Back to pending is a new attempt; a remote job that goes on is the same one, whose progress never falls.
 _STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.progress >= OLD.progress END"
@@ -18,8 +22,8 @@ _STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.pr
 _DEMANDS = {
     Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
     Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
-    Event.DISPATCH: "NEW.progress = OLD.progress AND NEW.worker_id IS OLD.worker_id",
-    Event.PROGRESS: "NEW.progress >= OLD.progress AND NEW.worker_id IS OLD.worker_id",
+    Event.DISPATCH: f"NEW.progress = OLD.progress AND {_SAME_WORKER}",
+    Event.PROGRESS: f"NEW.progress >= OLD.progress AND {_SAME_WORKER}",
     Event.HAND_OFF: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
     Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
@@ -52,6 +56,16 @@ def legal_step(arrow: Transition) -> str:
     return "(" + " AND ".join(parts) + ")"
 
 
+def counted_unchanged() -> str:
+    """The SQL condition that no counted column moves."""
+    return " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
+
+
+def legal_update_on_postgres() -> str:
+    """The guard's condition on PostgreSQL, where a trigger has set what belongs to a manual retry already."""
+    return _or(legal_step(arrow) for arrow in TRANSITIONS)
+
+
 def legal_update_on_sqlite() -> str:
     """The guard's condition on SQLite.
 
@@ -61,9 +75,8 @@ def legal_update_on_sqlite() -> str:
     """
     steps = [legal_step(arrow) for arrow in TRANSITIONS if arrow.event is not Event.RESUBMIT]
     resubmit = next(arrow for arrow in TRANSITIONS if arrow.event is Event.RESUBMIT)
-    unchanged = " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
     steps.append(
-        f"(OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND {unchanged}"
+        f"(OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND {counted_unchanged()}"
         " AND NEW.finished_at IS NOT NULL)"
     )
     inner = " AND ".join(_counted(resubmit))
@@ -71,4 +84,8 @@ def legal_update_on_sqlite() -> str:
         f"(OLD.status = 'pending' AND NEW.status = 'pending' AND OLD.finished_at IS NOT NULL"
         f" AND NEW.finished_at IS NULL AND {inner})"
     )
-    return "\n            OR ".join(steps)
+    return _or(steps)
+
+
+def _or(conditions: Iterable[str]) -> str:
+    return "\n            OR ".join(conditions)

@@ -1,23 +1,21 @@
 """Create or upgrade the database; safe to run again, and from several places at once.
 
-Migrations are the numbered files of `versions/`, applied in order by playhouse.migrations, which takes no lock:
-ours is a file lock beside the database.  Triggers are dropped and made anew from the code after every run, so
-they always belong to the program that migrated last.
+Migrations are the numbered files of `versions/`, applied in order by playhouse.migrations, which takes no lock: each
+database has one of its own (`sqlite_upgrade`, `postgres_upgrade`).  Triggers are made anew from the code after every
+run, so they always belong to the program that migrated last.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import peewee
 from playhouse.migrations import Runner
 
 from config.settings import Settings
-from supervisor.database import Database, Transaction
+from supervisor.database import Database, Transaction, is_postgres
 from supervisor.faults import SettingFault
-from supervisor.schema.sqlite_triggers import triggers
+from supervisor.schema.sqlite_upgrade import upgrade_sqlite
 from supervisor.sqlite_database import sqlite_file
 
 VERSIONS = Path(__file__).parent / "versions"
@@ -34,38 +32,18 @@ def migrate(settings: Settings) -> list[str]:
 
     Raises SettingFault when the database is newer than this program, or can't be written.
     """
-    path = sqlite_file(settings.database_url)[0]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_name(path.name + ".migrate"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise SettingFault(
-            f"The database folder {path.parent} can't be written ({error.strerror}); mend DATA_DIR."
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return _upgrade(path, settings)
-    except peewee.DatabaseError as error:
-        raise SettingFault(f"The database {path} can't be upgraded: {error}.") from error
-    finally:
-        os.close(lock)
+    if is_postgres(settings.database_url):
+        from supervisor.schema.postgres_upgrade import upgrade_postgres  # its client need not be installed
+
+        return upgrade_postgres(settings, lambda database: _run(database, settings))
+    return upgrade_sqlite(settings, lambda database: _run(database, settings))
 
 
-def _upgrade(path: Path, settings: Settings) -> list[str]:
-    database = peewee.SqliteDatabase(
-        str(path), pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=15
-    )
-    try:
-        database.connect()
-        _refuse_newer(_applied(database), path)
-        applied = Runner(database, directory=str(VERSIONS), table_name=HISTORY).up()
-        with database.atomic("IMMEDIATE"):
-            _make_triggers(database)
-            grant = settings.credits.signup_grant if settings.credits.enabled else 0
-            database.execute_sql("UPDATE rule SET signup_grant = ? WHERE signup_grant <> ?", (grant, grant))
-        return [str(name) for name in applied or []]
-    finally:
-        database.close()
+def _run(database: peewee.Database, settings: Settings) -> list[str]:
+    """Apply what is missing."""
+    _refuse_newer(_applied(database), settings)
+    applied = Runner(database, directory=str(VERSIONS), table_name=HISTORY).up()
+    return [str(name) for name in applied or []]
 
 
 def _applied(database: peewee.Database) -> list[str]:
@@ -74,42 +52,48 @@ def _applied(database: peewee.Database) -> list[str]:
     return [row[0] for row in database.execute_sql(f"SELECT name FROM {HISTORY} ORDER BY name").fetchall()]
 
 
-def _refuse_newer(applied: list[str], path: Path) -> None:
+def _refuse_newer(applied: list[str], settings: Settings) -> None:
     newer = sorted(set(applied) - set(known_versions()))
     if newer:
         raise SettingFault(
-            f"The database {path} was upgraded by a newer Darkroom ({newer[-1]}); run that version, or restore a "
-            "backup."
+            f"{_the_database(settings)} was upgraded by a newer Darkroom ({newer[-1]}); run that version, or restore "
+            "a backup."
         )
 
 
-def _make_triggers(database: peewee.Database) -> None:
-    wanted = {name: f"CREATE TRIGGER {name} {text}" for name, text in triggers().items()}
-    rows = database.execute_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    present = dict(rows)
-    if present == wanted:
-        return
-    for name in present:
-        database.execute_sql(f"DROP TRIGGER {name}")
-    for statement in wanted.values():
-        database.execute_sql(statement)
+def _the_database(settings: Settings) -> str:
+    """As a sentence begins; an address on the network is not said, since it may hold a password."""
+    if is_postgres(settings.database_url):
+        return "The database"
+    return f"The database {sqlite_file(settings.database_url)[0]}"
 
 
-def check_version(database: Database, settings: Settings) -> None:
-    """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do."""
+def check_version(database: Database, settings: Settings, *, may_be_newer: bool = False) -> None:
+    """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do.
 
-    def applied(tx: Transaction) -> list[str]:
-        if tx.value("SELECT 1 FROM sqlite_master WHERE name = ?", HISTORY) is None:
-            return []
-        return [row["name"] for row in tx.all(f"SELECT name FROM {HISTORY}")]
-
-    path = sqlite_file(settings.database_url)[0]
-    if not path.exists():
-        raise SettingFault(f"There is no database at {path}; run `darkroom migrate` first.")
-    present = database.read(applied)
-    _refuse_newer(present, path)
+    may_be_newer: for a program that runs already while its successor has migrated.
+    """
+    if not is_postgres(settings.database_url) and not sqlite_file(settings.database_url)[0].exists():
+        raise SettingFault(
+            f"There is no database at {sqlite_file(settings.database_url)[0]}; run `darkroom migrate` first."
+        )
+    present = database.read(_history)
+    if not may_be_newer:
+        _refuse_newer(present, settings)
     missing = [name for name in known_versions() if name not in present]
     if missing:
         raise SettingFault(
-            f"The database {path} is not up to date ({missing[0]} is missing); run `darkroom migrate`."
+            f"{_the_database(settings)} is not up to date ({missing[0]} is missing); run `darkroom migrate`."
         )
+
+
+_HAS_HISTORY = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = ?",
+    "postgresql": "SELECT to_regclass(?)",
+}
+
+
+def _history(tx: Transaction) -> list[str]:
+    if tx.value(_HAS_HISTORY[tx.dialect.name], HISTORY) is None:
+        return []
+    return [row["name"] for row in tx.all(f"SELECT name FROM {HISTORY}")]

@@ -8,44 +8,14 @@ clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger
 from __future__ import annotations
 
 from supervisor.remote_states import MOVES
+from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
 UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 
 # Columns a producer may not set: what they hold before anything has happened.
-_BORN_WITH = {
-    "status": "'pending'",
-    "stage": "'queued'",
-    "progress": "0",
-    "work_id": "NULL",
-    "images": "NULL",
-    "error": "NULL",
-    "charge": "1",
-    "admitted_charge": "0",
-    "picture_count": "1",
-    "missing": "0",
-    "attempt": "0",
-    "failures": "0",
-    "deaths": "0",
-    "max_attempts": "3",
-    "lease": "0",
-    "worker_id": "NULL",
-    "ready": "0",
-    "turn": "0",
-    "dispatch": "1",
-    "dispatched_at": "NULL",
-    "next_poll_at": "NULL",
-    "remote_deadline_at": "NULL",
-    "expires_at": "NULL",
-    "created_at": UNSHIFTED_NOW,
-    "updated_at": UNSHIFTED_NOW,
-    "processing_started_at": "NULL",
-    "deadline_at": "NULL",
-    "finished_at": "NULL",
-}
-
-_VISIBLE = ("status", "stage", "progress", "images", "error")
+_BORN_WITH = {**BORN_WITH, "created_at": UNSHIFTED_NOW, "updated_at": UNSHIFTED_NOW}
 
 
 def _doc(row: str) -> str:
@@ -61,7 +31,7 @@ def _doc(row: str) -> str:
 def _updated_fields() -> str:
     """A JSON object of the visible columns that differ; a null stays a null, which json_patch would drop."""
     parts = []
-    for column in _VISIBLE:
+    for column in VISIBLE:
         value = (
             f"coalesce(NEW.{column}, 'null')"
             if column in ("images", "error")
@@ -140,12 +110,7 @@ def _insert_guard() -> list[str]:
         ),
     ]
     for column, born in _BORN_WITH.items():
-        sentence = (
-            "status may be given at insert only as pending"
-            if column == "status"
-            else f"{column} is set by Darkroom and can not be given at insert"
-        )
-        checks.append((f"NEW.{column} IS NOT {born}", sentence))
+        checks.append((f"NEW.{column} IS NOT {born}", refusal_of(column)))
     return [f"SELECT RAISE(ABORT, '{sentence}') WHERE {condition};" for condition, sentence in checks]
 
 
@@ -175,7 +140,7 @@ def triggers() -> dict[str, str]:
     END""",
         "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
         SELECT RAISE(ABORT, 'id, user_openid, type, params and created_at of a task can not change')
-            WHERE {_differs(IMMUTABLE)};
+            WHERE {_differs(("rowid", *IMMUTABLE))};
         SELECT RAISE(ABORT, 'work_id of a task is given once, by its admission, and to no other task')
             WHERE NEW.work_id IS NOT OLD.work_id
               AND (OLD.work_id IS NOT NULL OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)
@@ -195,11 +160,8 @@ def triggers() -> dict[str, str]:
     END""",
         "task_queue_resubmitted": f"""AFTER UPDATE OF status ON task_queue
         WHEN OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' BEGIN
-        UPDATE task_queue SET charge = charge + 1, failures = 0, deaths = 0, dispatch = dispatch + 1, ready = 0,
-            progress = 0, stage = 'queued', error = NULL, images = NULL, missing = 0, worker_id = NULL,
-            deadline_at = NULL, dispatched_at = NULL, run_after = NULL, next_poll_at = NULL,
-            remote_deadline_at = NULL, expires_at = NULL, processing_started_at = NULL, finished_at = NULL,
-            updated_at = {NOW}
+        UPDATE task_queue SET charge = charge + 1, dispatch = dispatch + 1, updated_at = {NOW},
+            {", ".join(f"{column} = {value}" for column, value in SET_BACK.items())}
         WHERE id = NEW.id;
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
@@ -209,8 +171,8 @@ def triggers() -> dict[str, str]:
             VALUES (NEW.work_id, NEW.user_openid, NEW.id, NEW.type, NEW.status, NEW.stage, NEW.progress,
                     NEW.error, NEW.created_at, {NOW});
     END""",
-        "task_queue_published": f"""AFTER UPDATE OF {", ".join(_VISIBLE)} ON task_queue
-        WHEN OLD.work_id IS NOT NULL AND ({_differs(_VISIBLE)} OR NEW.finished_at IS NOT OLD.finished_at)
+        "task_queue_published": f"""AFTER UPDATE OF {", ".join(VISIBLE)} ON task_queue
+        WHEN OLD.work_id IS NOT NULL AND ({_differs(VISIBLE)} OR NEW.finished_at IS NOT OLD.finished_at)
              AND NOT (NEW.status = 'pending' AND NEW.finished_at IS NOT NULL) BEGIN
         UPDATE works SET status = NEW.status, stage = NEW.stage, progress = NEW.progress,
             images = coalesce(NEW.images, '[]'), error = NEW.error, updated_at = {NOW}
@@ -233,10 +195,11 @@ def triggers() -> dict[str, str]:
             WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit';
     END""",
         # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
-        "task_queue_rang": """AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
+        # A poll that becomes due later is found by the dispatcher's tick: ten thousand waiting jobs must not ring.
+        "task_queue_rang": f"""AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
         WHEN (NEW.status <> OLD.status AND NEW.status <> 'processing')
-          OR NEW.run_after IS NOT OLD.run_after OR NEW.next_poll_at IS NOT OLD.next_poll_at
-          OR (OLD.status = 'ai_processing' AND OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL) BEGIN
+          OR NEW.run_after IS NOT OLD.run_after
+          OR (NEW.next_poll_at IS NOT OLD.next_poll_at AND NEW.next_poll_at <= {NOW}) BEGIN
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
         "account_opened": """AFTER INSERT ON account BEGIN
@@ -297,6 +260,13 @@ def triggers() -> dict[str, str]:
             WHERE NOT EXISTS (SELECT 1 FROM metric WHERE name = 'darkroom_refunds_total');
         UPDATE metric SET value = value + 1 WHERE name = 'darkroom_refunds_total';
     END""",
+        "credit_entry_counted": """AFTER INSERT ON credit_entry BEGIN
+        INSERT INTO metric (name, labels) SELECT 'darkroom_credits_total', json_object('kind', NEW.kind)
+            WHERE NOT EXISTS (SELECT 1 FROM metric
+                WHERE name = 'darkroom_credits_total' AND labels = json_object('kind', NEW.kind));
+        UPDATE metric SET value = value + abs(NEW.amount)
+            WHERE name = 'darkroom_credits_total' AND labels = json_object('kind', NEW.kind);
+    END""",
         "credit_entry_unchangeable": """BEFORE UPDATE ON credit_entry BEGIN
         SELECT RAISE(ABORT, 'the ledger is append-only');
     END""",
@@ -315,7 +285,7 @@ def triggers() -> dict[str, str]:
     END""",
         "works_added": f"""AFTER INSERT ON works BEGIN{_change("NEW", "add", "enqueue")}
     END""",
-        "works_updated": f"""AFTER UPDATE ON works WHEN {_differs(_VISIBLE)} BEGIN
+        "works_updated": f"""AFTER UPDATE ON works WHEN {_differs(VISIBLE)} BEGIN
         {_change("NEW", "update", "update", _updated_fields())}
     END""",
         "works_removed": f"""AFTER DELETE ON works BEGIN{_change("OLD", "remove", "dequeue")}

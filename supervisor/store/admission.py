@@ -1,4 +1,4 @@
-"""Admit a pending task: check it, take its credits, make its work, give it its turn.
+"""Admit pending tasks: check them, take their credits, make their works, give them their turns.
 
 HTTP admits in the request's transaction; rows written by SQL are admitted by the dispatcher just before it picks.
 """
@@ -6,38 +6,32 @@ HTTP admits in the request's transaction; rows written by SQL are admitted by th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import peewee
 
 from config.settings import Settings
 from supervisor.database import Row, Transaction
-from supervisor.fair_order import turn_of_new_task
 from supervisor.faults import BadParams, Fault, InsufficientCredits
 from supervisor.ids import new_ulid
-from supervisor.store import credits, images, tallies
+from supervisor.store import crowds, tallies
 from supervisor.store.rows import decoded, encoded
-from supervisor.task_params import check_params
+from supervisor.task_params import CheckedParams, check_params
 
-_COLUMNS = "id, user_openid, type, params, priority, run_after, charge, work_id, created_at"
+_COLUMNS = "id, user_openid, type, params, priority, charge"
+
+# What a database says that can't store a row, rather than that it can't work.
+REFUSALS = (peewee.IntegrityError, peewee.DataError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """What a checked task asks for.  price: credits for all its pictures."""
+class _Checked:
+    """A row whose params were looked at.  order: None when they are wrong, and why."""
 
-    params: dict[str, Any]
-    count: int
-    price: int
-
-
-def check(tx: Transaction, settings: Settings, user: str, type_: str, params: dict[str, Any]) -> Order:
-    """Whether this may be made at all.  Raises BadParams with the task's error code."""
-    checked = check_params(type_, params, settings)
-    for reference in checked.image_ids:
-        if images.get(tx, reference, user) is None:
-            raise BadParams(f"There is no image {reference}.", code="image_not_found")
-    return Order(params, checked.count, price_of(settings, type_, checked.count))
+    row: Row
+    order: CheckedParams | None
+    fault: Fault | None = None
 
 
 def price_of(settings: Settings, type_: str, count: int) -> int:
@@ -45,24 +39,119 @@ def price_of(settings: Settings, type_: str, count: int) -> int:
     return settings.tasks[type_].cost_credits * count if settings.credits.enabled else 0
 
 
-def admit(tx: Transaction, settings: Settings, task: Row, order: Order) -> Row:
-    """Take the credits, make the work, fix the turn; the task's row.  Raises InsufficientCredits, changes nothing."""
-    user, charge = task["user_openid"], task["charge"]
-    if order.price:
-        balance = credits.balance(tx, user)
-        if balance < order.price:
-            raise InsufficientCredits(order.price, balance)
-        credits.debit(tx, user, task["id"], charge, order.price)
-    type_settings = settings.tasks[task["type"]]
-    row = tx.one(
-        f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, ?), turn = ?,
-            ready = (run_after IS NULL OR run_after <= {tx.now}), picture_count = ?, max_attempts = ?,
-            expires_at = {expiry(tx, "?")}, updated_at = {tx.now}
-        WHERE id = ? AND status = 'pending' AND admitted_charge <> charge RETURNING *""",
-        new_ulid(), _turn(tx, task), order.count, type_settings.max_attempts, type_settings.expire_seconds, task["id"],
-    )  # fmt: skip
+def check_images(images: set[tuple[str, str]], user: str, order: CheckedParams) -> None:
+    """Whether the uploads that an order names are its user's own.  Raises BadParams.  images: {(user, id)}."""
+    for image in order.image_ids:
+        if (user, image) not in images:
+            raise BadParams(f"There is no image {image}.", code="image_not_found")
+
+
+def admission_of(
+    settings: Settings,
+    task_id: str,
+    type_: str,
+    order: CheckedParams,
+    *,
+    user: str,
+    turn: int,
+    charge: int = 1,
+) -> crowds.Admission:
+    """What admitting a checked task writes."""
+    settings_of_type = settings.tasks[type_]
+    return crowds.Admission(
+        task_id,
+        new_ulid(),
+        turn,
+        order.count,
+        settings_of_type.max_attempts,
+        settings_of_type.expire_seconds,
+        user,
+        charge,
+        price_of(settings, type_, order.count),
+        order.image_ids,
+    )
+
+
+def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
+    """Admit one pending task.  Raises BadParams, InsufficientCredits: the caller's step is then undone."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = ?", task_id)
     assert row is not None
-    return row
+    for _, fault in _admit_together(tx, settings, [row]):
+        raise fault
+
+
+def admit_waiting(tx: Transaction, settings: Settings, most: int) -> int:
+    """Admit or reject rows that SQL has written, users in sorted order; how many there were.
+
+    Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
+    """
+    rows = tx.all(
+        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
+            ORDER BY user_openid, id LIMIT ?{tx.for_update_of_free("task_queue")}""",
+        most,
+    )
+    if not rows:
+        return 0
+    refusal = _admit_or_reject(tx, settings, rows)
+    if refusal is not None:  # one of them can't be stored, and which is not known
+        for row in rows:
+            refusal = _admit_or_reject(tx, settings, [row])
+            if refusal is not None:
+                said = str(refusal).splitlines()[0]
+                reject(tx, row, "internal", f"The database refused the admission: {said}.")
+    return len(rows)
+
+
+def _admit_or_reject(tx: Transaction, settings: Settings, rows: list[Row]) -> Exception | None:
+    """All of them, or none: what the database has refused them for."""
+    tx.execute("SAVEPOINT admission")
+    refusal: Exception | None = None
+    try:
+        for row, fault in _admit_together(tx, settings, rows):
+            reject(tx, row, error_code(fault), str(fault))
+    except REFUSALS as error:
+        refusal = error
+        tx.execute("ROLLBACK TO admission")
+    tx.execute("RELEASE admission")
+    return refusal
+
+
+def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:
+    """Admit those that may be; the others, with their faults."""
+    checked = [_checked(settings, row) for row in rows]
+    known = crowds.known(
+        tx,
+        lines=[(row["user_openid"], row["priority"]) for row in rows],
+        images=[image for each in checked if each.order is not None for image in each.order.image_ids],
+    )
+    admissions: list[crowds.Admission] = []
+    faulty: list[tuple[Row, Fault]] = []
+    for each in checked:
+        row, user = each.row, each.row["user_openid"]
+        try:
+            if each.order is None:
+                raise each.fault or AssertionError
+            check_images(known.images, user, each.order)
+            known.pay(user, price_of(settings, row["type"], each.order.count))
+        except Fault as fault:
+            faulty.append((row, fault))
+            continue
+        turn = known.take_turn(user, row["priority"])
+        admissions.append(
+            admission_of(
+                settings, row["id"], row["type"], each.order, user=user, turn=turn, charge=row["charge"]
+            )
+        )
+    if admissions:
+        crowds.admit(tx, admissions)
+    return faulty
+
+
+def _checked(settings: Settings, row: Row) -> _Checked:
+    try:
+        return _Checked(row, check_params(row["type"], params_of(row), settings))
+    except Fault as fault:
+        return _Checked(row, None, fault)
 
 
 def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
@@ -72,34 +161,8 @@ def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
             finished_at = {tx.now}, updated_at = {tx.now} WHERE id = ? AND status = 'pending'""",
         encoded({"code": code, "message": message}), new_ulid(), task["id"],
     )  # fmt: skip
-    tallies.count(tx, "darkroom_tasks_finished_total", type=task["type"], outcome="failed")
-
-
-def admit_waiting(tx: Transaction, settings: Settings, most: int) -> int:
-    """Admit or reject rows that SQL has written, users in sorted order; how many there were."""
-    rows = tx.all(
-        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
-            ORDER BY user_openid, id LIMIT ?""",
-        most,
-    )
-    for row in rows:
-        _admit_or_reject(tx, settings, row)
-    return len(rows)
-
-
-def _admit_or_reject(tx: Transaction, settings: Settings, row: Row) -> None:
-    """Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it."""
-    tx.execute("SAVEPOINT admission")
-    try:
-        order = check(tx, settings, row["user_openid"], row["type"], params_of(row))
-        admit(tx, settings, row, order)
-    except (Fault, peewee.IntegrityError) as error:
-        tx.execute("ROLLBACK TO admission")
-        if isinstance(error, Fault):
-            reject(tx, row, error_code(error), str(error))
-        else:
-            reject(tx, row, "internal", f"The database refused the admission: {error}.")
-    tx.execute("RELEASE admission")
+    type_ = tallies.OTHER if code == "unknown_type" else task["type"]
+    tallies.count(tx, "darkroom_tasks_finished_total", type=type_, outcome="failed")
 
 
 def params_of(row: Row) -> Any:
@@ -115,30 +178,3 @@ def error_code(fault: Fault) -> str:
     if isinstance(fault, BadParams):
         return fault.code
     return "insufficient_credits" if isinstance(fault, InsufficientCredits) else "bad_params"
-
-
-def row_to_admit(tx: Transaction, task_id: str) -> Row:
-    """The columns admission needs of one task."""
-    row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = ?", task_id)
-    assert row is not None
-    return row
-
-
-def _turn(tx: Transaction, task: Row) -> int:
-    """From the end of an index: max() would read all of the user's open tasks."""
-    row = tx.one(
-        """SELECT (SELECT turn FROM fair_clock WHERE priority = ?) AS clock,
-            (SELECT turn FROM task_queue WHERE user_openid = ? AND priority = ?
-                AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge AND id <> ?
-                ORDER BY turn DESC LIMIT 1) AS highest""",
-        task["priority"], task["user_openid"], task["priority"], task["id"],
-    )  # fmt: skip
-    assert row is not None
-    return turn_of_new_task(row["clock"] or 0, row["highest"])
-
-
-def expiry(tx: Transaction, seconds: str) -> str:
-    """SQL for when a task admitted now expires.  seconds: SQL for EXPIRE_SECONDS."""
-    # A task that was asked for a later time is not late before that time.
-    soonest = f"max({tx.now}, coalesce(run_after, ''))"
-    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {soonest}, {seconds} || ' seconds')"

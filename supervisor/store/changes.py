@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from supervisor.database import Row, Transaction
-from supervisor.store.rows import decoded, work_doc
+from supervisor.store.rows import decoded, encoded, work_doc
 
 SNAPSHOT_WORKS = 100
 
@@ -72,6 +72,23 @@ def after(tx: Transaction, user: str, seq: int, limit: int = 1000) -> list[Chang
     """The user's changes above seq, in order."""
     rows = tx.all(f"{_CHANGE} WHERE user_openid = ? AND work_change.seq > ? ORDER BY work_change.seq LIMIT ?",
                   user, seq, limit)  # fmt: skip
+    return [_change(row) for row in rows]
+
+
+def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000) -> list[Change]:
+    """Several users' changes above the seq given for each, in order for each user.  PostgreSQL only.
+
+    None: the user's newest change only.
+    """
+    rows = tx.all(
+        """SELECT newer.*, account.epoch FROM jsonb_each_text(CAST(? AS jsonb)) AS place (who, seq)
+            JOIN account ON account.user_openid = place.who
+            CROSS JOIN LATERAL (SELECT * FROM work_change WHERE work_change.user_openid = account.user_openid
+                AND work_change.seq > coalesce(CAST(place.seq AS bigint), account.seq - 1)
+                ORDER BY work_change.seq LIMIT ?) AS newer
+            ORDER BY newer.user_openid, newer.seq LIMIT ?""",
+        encoded(places), limit, limit,
+    )  # fmt: skip
     return [_change(row) for row in rows]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.rescue import Budget
-from supervisor.store import images, tallies
+from supervisor.store import images, remote_cancels, tallies
 from supervisor.store.rows import decoded, encoded
 
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
@@ -45,6 +45,7 @@ def claim(
 
     deadline_seconds: from now, when the attempt must be over.
     """
+    due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
     row = tx.one(
         f"""UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
             lease = lease + 1, attempt = attempt + 1, worker_id = ?, dispatched_at = NULL,
@@ -52,22 +53,21 @@ def claim(
         WHERE id = ? AND status = 'pending' AND dispatch = ? AND admitted_charge = charge
           AND (run_after IS NULL OR run_after <= {tx.now})
           AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND worker.state = 'live')
-        RETURNING *, max(0, (julianday({tx.now}) - julianday(max(created_at, coalesce(run_after, '')))) * 86400.0)
-            AS waited""",
+        RETURNING *, {tx.greatest("0.0", tx.seconds_between(due_since, tx.now))} AS waited""",
         worker_id, deadline_seconds, task_id, dispatch, worker_id,
     )  # fmt: skip
     if row is None:
         return None
     if row["attempt"] == 1:
         tallies.observe(tx, "darkroom_task_wait_seconds", row["waited"], type=row["type"])
-    params = decoded(row["params"])
-    return _claimed(row, params, images.keys(tx, row["user_openid"], params["images"]))
+    return claim_of(row, image_keys=images.keys(tx, row["user_openid"], decoded(row["params"])["images"]))
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
     """Show how far the attempt is; progress never falls.  False when the lease is no longer held."""
     touched = tx.run(
-        f"UPDATE task_queue SET progress = max(progress, ?), stage = ?, updated_at = {tx.now} WHERE {_HELD}",
+        f"""UPDATE task_queue SET progress = {tx.greatest("progress", "?")}, stage = ?, updated_at = {tx.now}
+            WHERE {_HELD}""",
         min(percent, 99), stage, task_id, lease,
     )  # fmt: skip
     return touched == 1
@@ -78,11 +78,13 @@ def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any
 
     missing: pictures that were paid for and could not be made; they are refunded.  Raises LeaseLost.
     """
+    stage = f"done, {len(made)} of {len(made) + missing} pictures" if missing else "done"
     row = _end(
-        tx, task_id, lease, f"status = 'completed', stage = 'done', progress = 100, images = ?, missing = ?, {_OVER}",
-        encoded(made), missing,
+        tx, task_id, lease, f"status = 'completed', stage = ?, progress = 100, images = ?, missing = ?, {_OVER}",
+        stage, encoded(made), missing,
     )  # fmt: skip
-    _tally_end(tx, row, "completed")
+    remote_cancels.want_cancel(tx, task_id, row["charge"])
+    tally_end(tx, row, "completed")
 
 
 def fail(
@@ -94,7 +96,8 @@ def fail(
         f"status = 'failed', stage = 'failed', error = ?, failures = failures + ?, deaths = deaths + ?, {_OVER}",
         encoded({"code": code, "message": message}), int(counts == "failures"), int(counts == "deaths"),
     )  # fmt: skip
-    _tally_end(tx, row, "failed")
+    remote_cancels.want_cancel(tx, task_id, row["charge"])
+    tally_end(tx, row, "failed")
 
 
 def retry(tx: Transaction, task_id: str, lease: int, in_seconds: float) -> None:
@@ -138,28 +141,36 @@ def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_second
 
 def _end(tx: Transaction, task_id: str, lease: int, changes: str, *params: Any, finished: bool = True) -> Row:
     """End a held attempt; the row as it was changed, with how long the attempt ran (`ran`, seconds)."""
-    ran = tx.value("SELECT processing_started_at FROM task_queue WHERE id = ?", task_id)
+    before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = ?", task_id)
     finish = f"finished_at = {tx.now}, " if finished else ""
     row = tx.one(
         f"""UPDATE task_queue SET {changes}, {finish}updated_at = {tx.now} WHERE {_HELD}
-            RETURNING id, type, (julianday({tx.now}) - julianday(?)) * 86400.0 AS ran""",
-        *params, task_id, lease, ran,
+            RETURNING id, type, charge""",
+        *params, task_id, lease,
     )  # fmt: skip
-    if row is None:
+    if row is None or before is None:
         raise LeaseLost(task_id, lease)
-    return row
+    return {**row, **before}
 
 
-def _tally_end(tx: Transaction, row: Row, outcome: str) -> None:
+def tally_end(tx: Transaction, row: Row, outcome: str) -> None:
+    """Count a task that is over, and how long its last attempt ran.  row: `type`, and `ran` as `ran` says."""
     tallies.count(tx, "darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
     _tally_run(tx, row, outcome)
 
 
+def ran(tx: Transaction) -> str:
+    """SQL for how long the attempt of a row has run, in seconds; NULL when none runs."""
+    return f"{tx.seconds_between('processing_started_at', tx.now)} AS ran"
+
+
 def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:
-    tallies.observe(tx, "darkroom_task_run_seconds", row["ran"] or 0.0, type=row["type"], outcome=outcome)
+    if row["ran"] is not None:
+        tallies.observe(tx, "darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
 
 
-def _claimed(row: Row, params: dict[str, Any], image_keys: dict[str, str]) -> Claim:
+def claim_of(row: Row, *, image_keys: dict[str, str]) -> Claim:
+    """The claim that a task's row tells of."""
     return Claim(
         task_id=row["id"],
         lease=row["lease"],
@@ -167,9 +178,9 @@ def _claimed(row: Row, params: dict[str, Any], image_keys: dict[str, str]) -> Cl
         charge=row["charge"],
         type=row["type"],
         user=row["user_openid"],
-        params=params,
+        params=decoded(row["params"]),
         image_keys=image_keys,
         count=row["picture_count"],
         budget=Budget(row["failures"], row["deaths"], row["max_attempts"]),
-        wait_seconds=row["waited"],
+        wait_seconds=row.get("waited", 0.0),
     )

@@ -7,15 +7,17 @@ a hint, and a hint that nobody has claimed is sent again with the same number.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.fair_order import Place, Waiting, pick
+from supervisor.store import providers
+from supervisor.store.rows import encoded
 
 RESEND_SECONDS = 10
-POLLS_A_ROUND = 1000
+POLLS_PER_WORKER = 200  # at once: a batch for each of its control threads
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 _ABOVE_ALL = 11  # no priority is
 _READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
@@ -24,77 +26,105 @@ _UNLIMITED = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Hint:
-    """What the broker carries: where to look, and the number of the dispatch."""
+    """What the broker carries: where to look, and the number of the dispatch.
+
+    waited_seconds: how long a task had been due when it was picked.
+    """
 
     task_id: str
     dispatch: int
     type: str
+    is_poll: bool = False
+    waited_seconds: float = dataclasses.field(default=0.0, compare=False)
+
+
+def waits_since(tx: Transaction) -> str:
+    """SQL for when a pending task began to wait: submitted, put back or resubmitted, and not before its run_after."""
+    put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
+    return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
 def free_slots(tx: Transaction) -> int:
     """Slots of live workers, less what they hold or report busy, less what was dispatched and not claimed."""
-    row = tx.one(
-        """SELECT coalesce(sum(max(0, slots - max(busy, held))), 0) AS free FROM
+    taken = tx.greatest("busy", "held")
+    # One statement, so one moment: a claim in between would be counted in neither half.
+    # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
+    free = tx.value(
+        f"""SELECT (SELECT coalesce(sum({tx.greatest("0", f"slots - {taken}")}), 0) FROM
             (SELECT worker.slots, worker.busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing')) AS held
-             FROM worker WHERE worker.state = 'live')"""
+                AND status IN ('processing','ai_processing') AND status = 'processing') AS held
+             FROM worker WHERE worker.state = 'live') AS present)
+            - (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+               AND status = 'pending' AND dispatched_at IS NOT NULL)"""
     )
-    underway = tx.value(
-        # The first condition names the partial index, which the planner does not see to be implied by the second.
-        """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND status = 'pending' AND dispatched_at IS NOT NULL"""
-    )
-    assert row is not None
-    return int(row["free"]) - int(underway)
+    return int(free)
 
 
 def ripen(tx: Transaction) -> int:
     """Make admitted tasks ready whose time has come."""
     return tx.run(
-        f"""UPDATE task_queue SET ready = 1 WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-            AND (run_after IS NULL OR run_after <= {tx.now})"""
+        f"""UPDATE task_queue SET ready = 1 WHERE id IN
+            (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+             AND (run_after IS NULL OR run_after <= {tx.now}){tx.for_update_of_free("task_queue")})"""
     )
 
 
 def pick_and_mark(tx: Transaction, settings: Settings) -> list[Hint]:
-    """Dispatch as many due tasks as there are free slots, in fair order."""
+    """Dispatch as many due tasks as there are free slots, in fair order.
+
+    Types whose providers are full or down are left out: a claim of theirs would only be put back.
+    """
     free = free_slots(tx)
     if free <= 0:
         return []
-    lane = _SuspectLane(tx)
+    room = providers.rooms(tx, settings)
+    lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
-            [_heads(tx, type_, lane) for type_ in settings.tasks],
+            [_heads(tx, type_, lane, users) for type_ in settings.tasks if room.get(type_, 1) > 0],
             free,
-            room_of_user=lambda user: _room_of_user(tx, settings, user),
-            room_of_type=lambda type_: _room_of_type(tx, settings, type_),
+            room_of_user=users.room,
+            room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
         )
     )
-    return [_mark(tx, waiting) for waiting in chosen]
+    return _mark(tx, chosen)
 
 
 def overdue_hints(tx: Transaction) -> list[Hint]:
     """Hints that nobody has claimed for RESEND_SECONDS; they go out again under the same number."""
     rows = tx.all(
-        f"""UPDATE task_queue SET dispatched_at = {tx.now}
-            WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL
-              AND dispatched_at <= {tx.in_seconds}
-            RETURNING id, dispatch, type""",
+        f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
+            (SELECT id FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL
+             AND dispatched_at <= {tx.in_seconds}{tx.for_update_of_free("task_queue")})
+            RETURNING id, dispatch, type, status""",
         -RESEND_SECONDS,
     )
-    return [Hint(row["id"], row["dispatch"], row["type"]) for row in rows]
+    return [Hint(row["id"], row["dispatch"], row["type"], row["status"] == "ai_processing") for row in rows]
 
 
-def due_polls(tx: Transaction) -> list[Hint]:
-    """Waiting remote jobs whose poll time has come, marked as dispatched."""
+def room_for_polls(tx: Transaction) -> int:
+    """How many more polls the live workers take at once, so that no batch of them waits long at the broker."""
+    underway = tx.value(
+        # The first condition of each names the partial index, which the planner does not see to be implied.
+        """SELECT (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+                AND dispatched_at IS NOT NULL AND status = 'ai_processing')
+            + (SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
+                AND worker_id IS NOT NULL AND status = 'ai_processing')"""
+    )
+    live = tx.value("SELECT count(*) FROM worker WHERE state = 'live'")
+    return max(0, int(live) * POLLS_PER_WORKER - int(underway))
+
+
+def due_polls(tx: Transaction, most: int = POLLS_PER_WORKER) -> list[Hint]:
+    """Waiting remote jobs whose poll time has come, at most so many, marked as dispatched."""
     rows = tx.all(
         f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
             (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now}
-             AND dispatched_at IS NULL ORDER BY next_poll_at LIMIT ?)
+             AND dispatched_at IS NULL ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")})
             RETURNING id, dispatch, type""",
-        POLLS_A_ROUND,
+        most,
     )
-    return [Hint(row["id"], row["dispatch"], row["type"]) for row in rows]
+    return [Hint(row["id"], row["dispatch"], row["type"], is_poll=True) for row in rows]
 
 
 def unmark(tx: Transaction, hints: list[Hint]) -> None:
@@ -108,22 +138,22 @@ def unmark(tx: Transaction, hints: list[Hint]) -> None:
         )  # fmt: skip
 
 
-def seconds_to_next_due(tx: Transaction) -> float | None:
-    """Until something becomes due by time alone: a run_after, a poll, a hint to send again; None for nothing."""
-    soonest = tx.value(
-        f"""SELECT min(due) FROM (
+def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> float | None:
+    """Until something becomes due by time alone: a run_after, a poll, a hint to send again; None for nothing.
+
+    polls: whether polls could be sent; those that can't are not waited for."""
+    resent = tx.shifted("min(dispatched_at)", str(RESEND_SECONDS))
+    seconds = tx.value(
+        f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
             SELECT min(run_after) AS due FROM task_queue
                 WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-            UNION ALL SELECT min(next_poll_at) FROM task_queue WHERE status = 'ai_processing' AND dispatched_at IS NULL
-            UNION ALL SELECT strftime('%Y-%m-%dT%H:%M:%fZ', min(dispatched_at), '{RESEND_SECONDS} seconds')
-                FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL)"""
+            UNION ALL SELECT min(next_poll_at) FROM task_queue
+                WHERE status = 'ai_processing' AND dispatched_at IS NULL AND {"1 = 1" if polls else "1 = 0"}
+            UNION ALL SELECT {resent}
+                FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL) AS soon"""
     )
-    if soonest is None:
-        return None
     # Days as a float are exact to a twentieth of a millisecond.
-    return max(
-        0.0, round(float(tx.value(f"SELECT (julianday(?) - julianday({tx.now})) * 86400.0", soonest)), 3)
-    )
+    return None if seconds is None else max(0.0, round(float(seconds), 3))
 
 
 class _SuspectLane:
@@ -155,19 +185,21 @@ class _SuspectLane:
         )
 
 
-def _heads(tx: Transaction, type_: str, lane: _SuspectLane) -> Iterator[Waiting]:
+def _heads(tx: Transaction, type_: str, lane: _SuspectLane, users: _RoomOfUsers) -> Iterator[Waiting]:
     """A type's ready tasks in order, from the pick's index: one priority after the other, a chunk at a time."""
     priority = _highest_priority(tx, type_, below=_ABOVE_ALL)
     while priority is not None:
-        after: tuple[Any, ...] = (-1, "", "")
+        beyond: str = ""
+        after: tuple[Any, ...] = ()
         chunk = _FIRST_CHUNK
         while True:
             rows = tx.all(
                 f"""SELECT id, user_openid, turn, created_at, deaths >= max_attempts AS is_suspect FROM task_queue
-                    WHERE {_READY} AND type = ? AND priority = ? AND (turn, created_at, id) > (?, ?, ?)
+                    WHERE {_READY} AND type = ? AND priority = ?{beyond}
                     ORDER BY turn, created_at, id LIMIT ?""",
                 type_, priority, *after, chunk,
             )  # fmt: skip
+            users.learn(row["user_openid"] for row in rows)
             for row in rows:
                 if row["is_suspect"] and not lane.take():
                     continue
@@ -175,6 +207,7 @@ def _heads(tx: Transaction, type_: str, lane: _SuspectLane) -> Iterator[Waiting]
                 yield Waiting(place, row["user_openid"], type_)
             if len(rows) < chunk:
                 break
+            beyond = " AND (turn, created_at, id) > (?, ?, ?)"
             after = (rows[-1]["turn"], rows[-1]["created_at"], rows[-1]["id"])
             chunk = min(2 * chunk, _LARGEST_CHUNK)
         priority = _highest_priority(tx, type_, below=priority)
@@ -188,41 +221,76 @@ def _highest_priority(tx: Transaction, type_: str, *, below: int) -> int | None:
     return found
 
 
-def _room_of_user(tx: Transaction, settings: Settings, user: str) -> int:
-    limit = settings.limits.running_tasks_per_user
-    if not limit:
-        return _UNLIMITED
-    running = tx.value(
-        """SELECT count(*) FROM task_queue WHERE user_openid = ?
-            AND status IN ('pending','processing','ai_processing')
-            AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
-        user,
-    )
-    return int(limit - running)
+class _RoomOfUsers:
+    """How many more of a user's tasks may run; asked for all users of a chunk in one go.  limit: 0 for none."""
+
+    def __init__(self, tx: Transaction, limit: int) -> None:
+        self._tx, self._limit = tx, limit
+        self._running: dict[str, int] = {}
+
+    def learn(self, users: Iterable[str]) -> None:
+        """Count what these users run."""
+        new = sorted(set(users) - set(self._running))
+        if not self._limit or not new:
+            return
+        rows = self._tx.all(
+            f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue WHERE user_openid = who.value
+                AND status IN ('pending','processing','ai_processing')
+                AND (status <> 'pending' OR dispatched_at IS NOT NULL)) AS running
+            FROM {self._tx.dialect.each_of} AS who""",
+            encoded(new),
+        )
+        self._running |= {row["user_openid"]: row["running"] for row in rows}
+
+    def room(self, user: str) -> int:
+        """Of a user who was learnt of."""
+        return self._limit - self._running[user] if self._limit else _UNLIMITED
 
 
 def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
     limit = settings.tasks[type_].max_running
     if not limit:
         return _UNLIMITED
+    is_open = "status IN ('pending','processing','ai_processing')"
+    # `type || ''`: what is dispatched is little, whatever its type; all of a type's pending tasks are many.
     running = tx.value(
-        """SELECT count(*) FROM task_queue WHERE type = ?
-            AND status IN ('pending','processing','ai_processing')
-            AND (status <> 'pending' OR dispatched_at IS NOT NULL)""",
-        type_,
-    )
+        f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = ?)
+            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = ?)
+            + (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+               AND dispatched_at IS NOT NULL AND status = 'pending' AND type || '' = ?)""",
+        type_, type_, type_,
+    )  # fmt: skip
     return int(limit - running)
 
 
-def _mark(tx: Transaction, waiting: Waiting) -> Hint:
-    """Mark one task dispatched and move its priority's clock to the turn it took."""
-    tx.execute(
-        """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
-            ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
-        -waiting.place.negated_priority, waiting.place.turn,
-    )  # fmt: skip
-    dispatch = tx.value(
-        f"UPDATE task_queue SET dispatched_at = {tx.now} WHERE id = ? RETURNING dispatch",
-        waiting.place.task_id,
+def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
+    """Mark tasks dispatched and move each priority's clock to the turn that was taken; the hints, in order.
+
+    One that somebody else has locked, to cancel it for instance, is left out and picked again if it still waits.
+    """
+    if not chosen:
+        return []
+    rows = tx.all(
+        f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
+            (SELECT id FROM task_queue WHERE {_READY} AND id IN {tx.dialect.each_of}
+             {tx.for_update_of_free("task_queue")})
+            RETURNING id, dispatch, {tx.seconds_between(waits_since(tx), tx.now)} AS waited""",
+        encoded([waiting.place.task_id for waiting in chosen]),
     )
-    return Hint(waiting.place.task_id, dispatch, waiting.type)
+    found = {row["id"]: row for row in rows}
+    marked = [waiting for waiting in chosen if waiting.place.task_id in found]
+    turns: dict[int, int] = {}
+    for waiting in marked:
+        priority = -waiting.place.negated_priority
+        turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
+    for priority, turn in turns.items():
+        tx.execute(
+            """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
+                ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
+            priority, turn,
+        )  # fmt: skip
+    return [
+        Hint(row["id"], row["dispatch"], each.type, waited_seconds=max(0.0, float(row["waited"])))
+        for each in marked
+        if (row := found[each.place.task_id])
+    ]

@@ -2,7 +2,7 @@
 
 Each reads partial indexes over open rows only, so its cost follows the tasks that wait and run, never the
 millions that are finished.  The planner takes such an index only where its own condition stands in the query
-word for word: that is why `status = 'pending'` has the three open statuses beside it.
+word for word.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Iterable
 
 from supervisor.database import Transaction
 from supervisor.store import rescuing
+from supervisor.store.dispatching import waits_since
 
 _IS_OPEN = "status IN ('pending','processing','ai_processing')"
-_LAST_ROWID = (1 << 63) - 1
+_LAST_TIME = "9999-12-31T23:59:59.999Z"
 
-# Since when a pending task waits: its submission, or when it was last put back or resubmitted; not before run_after.
-_WAITS_SINCE = """max(CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END,
-    coalesce(run_after, ''))"""
+# Pending tasks that nothing has happened to, and all others: the conditions of two indexes.
+_FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"
+_AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Gauges:
     """One snapshot; what has none of something may lack it.
 
     open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
-    the oldest due task of a type waits; workers: {state: processes}; last_sweep: a time, or None.
+    the oldest due task of a type waits; workers: {state: processes}; last_sweep: a time, or None; breakers: {provider:
+    'open' or 'half_open'}, closed ones left out.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -46,6 +48,7 @@ class Gauges:
     slots: Slots
     workers: dict[str, int]
     last_sweep: str | None
+    breakers: dict[str, str]
 
 
 def read(tx: Transaction, types: Iterable[str]) -> Gauges:
@@ -59,6 +62,7 @@ def read(tx: Transaction, types: Iterable[str]) -> Gauges:
         slots=slots(tx),
         workers=workers_by_state(tx),
         last_sweep=last_sweep(tx),
+        breakers=breakers(tx),
     )
 
 
@@ -78,7 +82,7 @@ def not_due(tx: Transaction) -> dict[str, int]:
                 AND run_after > {tx.now}
              UNION ALL
              SELECT type FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
-                AND run_after > {tx.now})
+                AND run_after > {tx.now}) AS ahead
             GROUP BY type"""
     )
     return {row["type"]: row["n"] for row in rows}
@@ -96,30 +100,29 @@ def dispatched(tx: Transaction) -> dict[str, int]:
 def oldest_due_seconds(tx: Transaction, type_: str) -> float:
     """How long the due task of this type that has waited longest waits; 0 when none is due.
 
-    Rows come in the order of submission, and none waits since before its submission.  So the first row that
-    waits since exactly then bounds the search: whatever comes after it waits for less.
+    Fresh rows wait since their submission, so the first of them has waited longest.  The others wait since they were
+    put back or became due, which is later than their submission: of them, only those submitted before it can be older.
     """
-    first = tx.value(
-        f"""SELECT rowid FROM task_queue WHERE {_IS_OPEN} AND status = 'pending' AND type = ?
-            AND attempt = 0 AND charge = 1 AND run_after IS NULL ORDER BY rowid LIMIT 1""",
+    fresh = tx.one(
+        f"""SELECT created_at, {tx.seconds_between("created_at", tx.now)} AS seconds FROM task_queue
+            WHERE {_FRESH} AND type = ? ORDER BY created_at LIMIT 1""",
         type_,
     )
-    seconds = tx.value(
-        f"""SELECT (julianday({tx.now}) - julianday(min({_WAITS_SINCE}))) * 86400.0 FROM task_queue
-            WHERE {_IS_OPEN} AND status = 'pending' AND type = ? AND rowid <= ?
-              AND (run_after IS NULL OR run_after <= {tx.now})""",
-        type_, _LAST_ROWID if first is None else first,
+    again = tx.value(
+        f"""SELECT {tx.seconds_between(f"min({waits_since(tx)})", tx.now)} FROM task_queue
+            WHERE {_AGAIN} AND type = ? AND created_at <= ? AND (run_after IS NULL OR run_after <= {tx.now})""",
+        type_, fresh["created_at"] if fresh else _LAST_TIME,
     )  # fmt: skip
-    return max(0.0, seconds or 0.0)
+    return max(0.0, float(fresh["seconds"]) if fresh else 0.0, float(again or 0.0))
 
 
 def slots(tx: Transaction) -> Slots:
     """Slots of present workers; one is busy that holds a task or whose thread is reported busy."""
     rows = tx.all(
-        """SELECT state, slots, max(busy, held) AS busy FROM
+        f"""SELECT state, slots, {tx.greatest("busy", "held")} AS busy FROM
             (SELECT state, slots, busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing')) AS held
-             FROM worker WHERE state IN ('live','draining'))"""
+                AND status IN ('processing','ai_processing') AND status = 'processing') AS held
+             FROM worker WHERE state IN ('live','draining')) AS present"""
     )
     empty = {"live": 0, "draining": 0}
     for row in rows:
@@ -141,3 +144,12 @@ def last_sweep(tx: Transaction) -> str | None:
         "SELECT finished_at FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"
     )
     return ended
+
+
+def breakers(tx: Transaction) -> dict[str, str]:
+    """Circuit breakers that are not closed; one whose time is up lets a task try, and is half open."""
+    rows = tx.all(
+        f"""SELECT name, CASE WHEN until <= {tx.now} THEN 'half_open' ELSE breaker END AS state
+            FROM provider_state WHERE breaker <> 'closed'"""
+    )
+    return {row["name"]: row["state"] for row in rows}

@@ -29,6 +29,7 @@ def once(
     """
     if key is None:
         return step(tx), False
+    tx.lock_name("idempotency key " + " ".join(key.place))
     known = task_of(tx, key)
     if known is not None:
         return known, True
@@ -58,8 +59,8 @@ def keep(tx: Transaction, key: Key, task_id: str) -> None:
     tx.execute(
         f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
             VALUES (?, ?, ?, ?, ?, ?, {tx.now})
-            ON CONFLICT DO UPDATE SET body_hash = excluded.body_hash, task_id = excluded.task_id,
-                created_at = excluded.created_at""",
+            ON CONFLICT (user_openid, method, path, key) DO UPDATE
+                SET body_hash = excluded.body_hash, task_id = excluded.task_id, created_at = excluded.created_at""",
         *key.place, key.body_hash, task_id,
     )  # fmt: skip
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
-from supervisor.database import Row, Transaction
+from supervisor.database import Transaction
+from supervisor.store.rows import encoded
+
+_USES_A_STATEMENT = 1000  # whose parameters are below every database's limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +32,22 @@ def add(tx: Transaction, image: NewImage) -> None:
     )  # fmt: skip
 
 
-def get(tx: Transaction, image_id: str, user: str) -> Row | None:
-    """The user's own upload, or None."""
-    return tx.one("SELECT * FROM image WHERE id = ? AND user_openid = ?", image_id, user)
+def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
+    """Tasks name these uploads: (upload's id, task's id).  They are kept while the task's work is."""
+    pairs = sorted(set(uses))
+    for start in range(0, len(pairs), _USES_A_STATEMENT):
+        noted = pairs[start : start + _USES_A_STATEMENT]
+        marks = ", ".join(["(?, ?)"] * len(noted))
+        tx.execute(
+            f"INSERT INTO image_use (image_id, task_id) VALUES {marks} ON CONFLICT (image_id, task_id) DO NOTHING",
+            *(each for pair in noted for each in pair),
+        )
 
 
 def keys(tx: Transaction, user: str, image_ids: list[str]) -> dict[str, str]:
     """{id: key} of those that are the user's own uploads."""
-    marks = ",".join("?" * len(image_ids))
-    rows = tx.all(f"SELECT id, key FROM image WHERE user_openid = ? AND id IN ({marks})", user, *image_ids)
+    rows = tx.all(
+        f"SELECT id, key FROM image WHERE user_openid = ? AND id IN {tx.dialect.each_of}",
+        user, encoded(image_ids),
+    )  # fmt: skip
     return {row["id"]: row["key"] for row in rows}

@@ -28,6 +28,11 @@ def read(tx: Transaction) -> Leadership:
     return Leadership(**row)
 
 
+def is_held(tx: Transaction, held: Leadership) -> bool:
+    """Whether this dispatcher is still the one; from here to the commit nobody else can become it."""
+    return bool(tx.value(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}") == held.term)
+
+
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:
     """Become the working dispatcher unless the other one has stirred since; None then."""
     row = tx.one(

@@ -10,14 +10,19 @@ from supervisor.waiting_order import WaitingOrder
 RECENT_RUNS = 20
 
 # One row: a Python thread that fetches 100,000 of them fights for the interpreter's lock at each.
-_PLACES = """SELECT group_concat(printf('%02d%012d%s%s', 10 - priority, turn, created_at, id), char(10))
-    FROM task_queue INDEXED BY task_queue_pick
-    WHERE status = 'pending' AND ready = 1 AND dispatched_at IS NULL"""
+_READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
+_PLACES = {
+    "sqlite": f"""SELECT group_concat(printf('%02d%012d%s%s', 10 - priority, turn, created_at, id), char(10))
+        FROM task_queue INDEXED BY task_queue_pick WHERE {_READY}""",
+    "postgresql": f"""SELECT string_agg(lpad((10 - priority)::text, 2, '0') || lpad(turn::text, 12, '0')
+            || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || id, chr(10))
+        FROM task_queue WHERE {_READY}""",
+}
 
 
 def read_order(tx: Transaction, types: Iterable[str]) -> WaitingOrder:
     """The waiting order in one index scan, with the slots and run times that estimates are made of."""
-    text: str | None = tx.value(_PLACES)
+    text: str | None = tx.value(_PLACES[tx.dialect.name])
     return WaitingOrder(
         sorted(text.split("\n")) if text else [],
         count_pending(tx),
@@ -41,7 +46,7 @@ def count_pending(tx: Transaction) -> int:
 def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
     """Run times of the type's newest completed tasks, seconds."""
     rows = tx.all(
-        """SELECT (julianday(finished_at) - julianday(processing_started_at)) * 86400.0 AS seconds
+        f"""SELECT {tx.seconds_between("processing_started_at", "finished_at")} AS seconds
             FROM task_queue WHERE type = ? AND finished_at IS NOT NULL AND status = 'completed'
             ORDER BY finished_at DESC LIMIT ?""",
         type_, RECENT_RUNS,

@@ -4,18 +4,24 @@
 what may have been billed already, takes a token of the provider's bucket and a place among its open jobs, and writes
 the row.  So the limits hold across all hosts, and no path back to pending, whichever it was, can bill twice in silence.
 
-Terms: a *part* is one request of an attempt, counted from 0; an attempt that needs several has as many rows.
+Terms: a *part* is one request of an attempt, counted from 0; an attempt that needs several has as many rows.  A part
+is *waiting* while its service works on it; the next attempt of the charge resumes it instead of asking again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
-from config.values import Provider, ProviderLimits
-from supervisor.database import Transaction
-from supervisor.faults import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
+from config.values import Provider
+from supervisor.database import Row, Transaction
+from supervisor.faults import LeaseLost, MayBeBilledAlready
 from supervisor.remote_states import UNANSWERED, RemoteState, sources
+from supervisor.store import providers
 from supervisor.store.claims import Claim
+from supervisor.store.providers import count_open as count_open
+from supervisor.store.rows import decoded, encoded
 
 STALE_SECONDS = (
     30  # a live worker that has lost its lease hears of it within a heartbeat, and writes down what it knows
@@ -24,44 +30,143 @@ STALE_SECONDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """A row of remote_job.  reference: unique, the request's name towards the service."""
+    """A row of remote_job.  reference: unique, the request's name towards the service.
+
+    probe: its number, if it is to tell whether a service that was down is up again."""
 
     id: int
     reference: str
+    probe: int | None = None
 
 
-def begin(tx: Transaction, claim: Claim, name: str, provider: Provider, part: int) -> Evidence:
-    """Write down that a request is about to leave.  name: the provider's.
+@dataclasses.dataclass(frozen=True)
+class RemoteJob:
+    """A part that its service works on.  remote_id: empty when a report is all that we have heard of it.
 
-    Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and the provider
-    may not bill twice; ProviderFull, ProviderTooFast.  Nothing is changed then.
+    pictures: which of the order's it is to make.  details: what its adapter gave.  reports: its service tells by itself
+    when it is over.  age_seconds: since it was begun."""
+
+    id: int
+    task_id: str
+    charge: int
+    lease: int
+    provider: str
+    reference: str
+    remote_id: str
+    pictures: tuple[int, ...]
+    details: Mapping[str, Any]
+    reports: bool
+    age_seconds: float
+
+
+def begin(
+    tx: Transaction,
+    claim: Claim,
+    name: str,
+    provider: Provider,
+    part: int,
+    *,
+    pictures: Sequence[int] = (),
+    careful: Set[str] = frozenset(),
+    probe_seconds: float = 300.0,
+) -> Evidence:
+    """Write down that a request for these pictures is about to leave.  name: the provider's.
+
+    careful: names of providers that may not bill twice, beside this one.  probe_seconds: how long it may take.
+    Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and its
+    provider, or this one, may not bill twice; ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
     """
     held = tx.value(
-        "SELECT 1 FROM task_queue WHERE id = ? AND lease = ? AND status = 'processing' AND worker_id IS NOT NULL",
+        f"""SELECT 1 FROM task_queue WHERE id = ? AND lease = ? AND status = 'processing'
+            AND worker_id IS NOT NULL{tx.for_update}""",
         claim.task_id, claim.lease,
     )  # fmt: skip
     if held is None:
         raise LeaseLost(claim.task_id, claim.lease)
-    if not provider.may_bill_twice and unanswered(tx, claim.task_id, claim.charge, before_lease=claim.lease):
+    asked = unanswered(tx, claim.task_id, claim.charge, before_lease=claim.lease)
+    if asked and (not provider.may_bill_twice or asked & careful):
         raise MayBeBilledAlready(claim.task_id)
-    _take_room(tx, name, provider.limits)
+    probe = providers.take_room(tx, name, provider.limits, probe_seconds=probe_seconds)
     reference = f"{claim.task_id}.{claim.charge}.{claim.lease}.{part}"  # an id holds no full stop
     evidence = tx.value(
-        f"""INSERT INTO remote_job (task_id, charge, lease, provider, reference, state, created_at, updated_at)
-            VALUES (?, ?, ?, ?, ?, 'submitting', {tx.now}, {tx.now}) RETURNING id""",
-        claim.task_id, claim.charge, claim.lease, name, reference,
+        f"""INSERT INTO remote_job
+                (task_id, charge, lease, provider, reference, pictures, state, created_at, updated_at)
+            VALUES (?, ?, ?, ?, ?, ?, 'submitting', {tx.now}, {tx.now}) RETURNING id""",
+        claim.task_id, claim.charge, claim.lease, name, reference, encoded(list(pictures)),
     )  # fmt: skip
-    return Evidence(int(evidence), reference)
+    return Evidence(int(evidence), reference, probe)
 
 
-def accepted(tx: Transaction, evidence: Evidence, remote_id: str) -> bool:
-    """The service has taken the job under this id, whoever holds the lease by now; False when more is known already."""
-    return _move(tx, evidence, RemoteState.WAITING, remote_id)
+def accepted(
+    tx: Transaction,
+    evidence: Evidence,
+    remote_id: str,
+    details: Mapping[str, Any] | None = None,
+    *,
+    reports: bool = False,
+) -> bool:
+    """The service has taken the job under this id, whoever holds the lease by now; False when more is known already.
+
+    If the task is over, or runs under another charge, the job is to be cancelled.
+    """
+    # Locked first: who ends the task at this moment either sees the job as waiting, or is seen here.
+    tx.one(
+        f"""SELECT 1 FROM task_queue WHERE id = (SELECT task_id FROM remote_job WHERE id = ?) {tx.for_update}""",
+        evidence.id,
+    )  # fmt: skip
+    touched = tx.run(
+        f"""UPDATE remote_job SET state = 'waiting', remote_id = ?, details = ?, reports = ?, updated_at = {tx.now},
+            cancel_wanted = CASE WHEN EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
+                AND task_queue.charge = remote_job.charge AND status IN ('pending','processing','ai_processing'))
+                THEN cancel_wanted ELSE 1 END
+            WHERE id = ? AND remote_id IS NULL AND state IN ('waiting',{_listed(sources(RemoteState.WAITING))})""",
+        remote_id, encoded(dict(details or {})), int(reports), evidence.id,
+    )  # fmt: skip
+    return touched == 1
 
 
-def settle(tx: Transaction, evidence: Evidence, state: RemoteState) -> bool:
+def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) -> bool:
     """The request ended so; False when that, or more, is known already."""
-    return _move(tx, evidence, state)
+    touched = tx.run(
+        f"""UPDATE remote_job SET state = ?, updated_at = {tx.now}
+            WHERE id = ? AND state IN ({_listed(sources(state))})""",
+        state.value, evidence.id,
+    )  # fmt: skip
+    return touched == 1
+
+
+def waiting(tx: Transaction, task_ids: Sequence[str]) -> list[RemoteJob]:
+    """What services work on for these tasks' present charges, oldest first."""
+    marks = ",".join("?" * len(task_ids))
+    rows = tx.all(
+        f"""SELECT remote_job.*, {tx.seconds_between("remote_job.created_at", tx.now)} AS age
+            FROM remote_job JOIN task_queue ON task_queue.id = remote_job.task_id
+                AND task_queue.charge = remote_job.charge
+            WHERE remote_job.task_id IN ({marks}) AND remote_job.state = 'waiting' ORDER BY remote_job.id""",
+        *task_ids,
+    )
+    return [_remote_job(row) for row in rows]
+
+
+def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
+    """Those of these rows whose service is still to be told to stop."""
+    marks = ",".join("?" * len(ids))
+    rows = tx.all(
+        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+            WHERE id IN ({marks}) AND state = 'waiting' AND cancel_wanted = 1 AND remote_id IS NOT NULL ORDER BY id""",
+        *ids,
+    )
+    return [_remote_job(row) for row in rows]
+
+
+def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
+    """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
+    rows = tx.all(
+        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+            WHERE task_id = ? AND charge = ? AND lease < ? AND state IN ({_listed(UNANSWERED)}) ORDER BY id""",
+        task_id, charge, before_lease,
+    )  # fmt: skip
+    return [_remote_job(row) for row in rows]
 
 
 def unanswered(
@@ -73,7 +178,7 @@ def unanswered(
     """
     rows = tx.all(
         f"""SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?
-            AND state IN ({_listed(UNANSWERED)}) AND (? IS NULL OR lease < ?)""",
+            AND state IN ({_listed(UNANSWERED)}) AND (CAST(? AS INTEGER) IS NULL OR lease < ?)""",
         task_id, charge, before_lease, before_lease,
     )  # fmt: skip
     return frozenset(row["provider"] for row in rows)
@@ -103,45 +208,20 @@ def close_stale(tx: Transaction) -> int:
     )
 
 
-def count_open(tx: Transaction, name: str) -> int:
-    """How many of a provider's jobs are on their way or waiting."""
-    return int(
-        tx.value(
-            "SELECT count(*) FROM remote_job WHERE provider = ? AND state IN ('submitting','waiting')", name
-        )
+def _remote_job(row: Row) -> RemoteJob:
+    return RemoteJob(
+        id=row["id"],
+        task_id=row["task_id"],
+        charge=row["charge"],
+        lease=row["lease"],
+        provider=row["provider"],
+        reference=row["reference"],
+        remote_id=row["remote_id"] or "",
+        pictures=tuple(decoded(row["pictures"])),
+        details=decoded(row["details"]),
+        reports=bool(row["reports"]),
+        age_seconds=max(0.0, row["age"]),
     )
-
-
-def _move(tx: Transaction, evidence: Evidence, state: RemoteState, remote_id: str | None = None) -> bool:
-    touched = tx.run(
-        f"""UPDATE remote_job SET state = ?, remote_id = coalesce(remote_id, ?), updated_at = {tx.now}
-            WHERE id = ? AND state IN ({_listed(sources(state))})""",
-        state.value, remote_id, evidence.id,
-    )  # fmt: skip
-    return touched == 1
-
-
-def _take_room(tx: Transaction, name: str, limits: ProviderLimits) -> None:
-    """One of the provider's places and one of its tokens.  Raises ProviderFull, ProviderTooFast.
-
-    The bucket holds a second's worth of requests and fills at `rps`; the UPDATE comes first, since it locks the row.
-    """
-    if not limits.rps and not limits.concurrency:
-        return
-    most = max(1.0, limits.rps)
-    tx.execute("INSERT INTO provider_state (name, tokens) VALUES (?, ?) ON CONFLICT DO NOTHING", name, most)
-    tokens = tx.value(
-        f"""UPDATE provider_state SET refilled_at = {tx.now},
-            tokens = min(?, tokens + ? * max(0.0, (julianday({tx.now}) - julianday(refilled_at)) * 86400.0))
-            WHERE name = ? RETURNING tokens""",
-        most, limits.rps, name,
-    )  # fmt: skip
-    if limits.concurrency and count_open(tx, name) >= limits.concurrency:
-        raise ProviderFull(name, limits.concurrency)
-    if limits.rps:
-        if tokens < 1:
-            raise ProviderTooFast(name, limits.rps, (1 - tokens) / limits.rps)
-        tx.execute("UPDATE provider_state SET tokens = tokens - 1 WHERE name = ?", name)
 
 
 def _listed(states: frozenset[RemoteState] | list[RemoteState]) -> str:

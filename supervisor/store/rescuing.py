@@ -24,41 +24,41 @@ from supervisor.rescue import (
     after_death,
     after_unanswered,
 )
-from supervisor.store import claims, remote_jobs, tallies
+from supervisor.store import claims, handoffs, remote_cancels, remote_jobs, tallies
 from supervisor.store.dispatching import RESEND_SECONDS
 from supervisor.store.rows import encoded
 
 BATCH = 200
 
-# SQLite takes a partial index only where its condition stands in the query; `status = 'processing'` alone would
-# read the whole table.
-_IS_OPEN = "status IN ('pending','processing','ai_processing')"
+# SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
+# hold, which are few whatever waits.
+_IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
 
 
 def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
     return f"""
-        SELECT id, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
+        SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
             WHERE status IN ('pending','processing','ai_processing')
               AND expires_at IS NOT NULL AND expires_at <= {tx.now}
         UNION ALL
-        SELECT id, 'dead_worker' FROM task_queue
-            WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
+        SELECT id, lease, 'dead_worker' FROM task_queue
+            WHERE {_IS_HELD}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
-        SELECT id, 'remote_overdue' FROM task_queue
+        SELECT id, lease, 'remote_overdue' FROM task_queue
             WHERE status = 'ai_processing' AND remote_deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND (worker_id IS NULL OR EXISTS
                    (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
         UNION ALL
-        SELECT id, 'deadline' FROM task_queue
-            WHERE {_IS_OPEN} AND status = 'processing' AND deadline_at <= {tx.now}
+        SELECT id, lease, 'deadline' FROM task_queue
+            WHERE {_IS_HELD} AND status = 'processing' AND deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
-        SELECT id, 'undelivered' FROM task_queue
+        SELECT id, lease, 'undelivered' FROM task_queue
             WHERE status IN ('pending','ai_processing') AND status = 'pending'
               AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
               AND (expires_at IS NULL OR expires_at > {tx.now})"""
@@ -79,7 +79,7 @@ class Rescued:
 
 def count_stuck(tx: Transaction) -> dict[str, int]:
     """How many tasks are stuck, by reason."""
-    rows = tx.all(f"SELECT reason, count(*) AS n FROM ({_stuck_sql(tx)}) GROUP BY reason")
+    rows = tx.all(f"SELECT reason, count(*) AS n FROM ({_stuck_sql(tx)}) AS stuck GROUP BY reason")
     return {row["reason"]: row["n"] for row in rows}
 
 
@@ -105,8 +105,11 @@ def rescue(
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
     marks = ",".join("?" * len(wanted))
     rows = tx.all(
-        f"""SELECT task_queue.*, stuck.reason FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue USING (id)
-            WHERE stuck.reason IN ({marks}) ORDER BY user_openid, id LIMIT ?""",
+        # Locked before anything is read of it, and only as it was found: its worker may have ended it meanwhile.
+        f"""SELECT task_queue.*, stuck.reason FROM ({_stuck_sql(tx)}) AS stuck
+            JOIN task_queue ON task_queue.id = stuck.id AND task_queue.lease = stuck.lease
+            WHERE stuck.reason IN ({marks}) AND task_queue.status IN ('pending','processing','ai_processing')
+            ORDER BY task_queue.user_openid, task_queue.id LIMIT ?{tx.for_update_of_free("task_queue")}""",
         *wanted, most,
     )  # fmt: skip
     return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
@@ -144,12 +147,7 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
     task_id, lease = row["id"], row["lease"]
     match verdict:
         case PollAgain():
-            tx.execute(
-                f"""UPDATE task_queue SET worker_id = NULL, dispatched_at = NULL, dispatch = dispatch + 1,
-                    next_poll_at = {tx.now}, updated_at = {tx.now}
-                WHERE id = ? AND lease = ? AND status = 'ai_processing'""",
-                task_id, lease,
-            )  # fmt: skip
+            handoffs.ask_again(tx, task_id, lease)
             return "released"
         case RunAgain(in_seconds=in_seconds, counts="deaths"):
             claims.release(tx, task_id, lease, died=True, in_seconds=in_seconds)
@@ -164,17 +162,15 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
 
 def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
     """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
-    tx.execute(
+    ended = tx.one(
         f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
             failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL,
             finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = ? AND lease = ? AND status = ?""",
+        WHERE id = ? AND lease = ? AND status = ? RETURNING type, {claims.ran(tx)}""",
         encoded({"code": verdict.code, "message": verdict.message}), new_ulid(),
         int(verdict.counts == "failures"), int(verdict.counts == "deaths"), row["id"], row["lease"], row["status"],
     )  # fmt: skip
-    tx.execute(
-        f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE task_id = ? AND charge = ? AND state IN ('submitting','waiting')""",
-        row["id"], row["charge"],
-    )  # fmt: skip
-    tallies.count(tx, "darkroom_tasks_finished_total", type=row["type"], outcome="failed")
+    if ended is None:
+        raise LeaseLost(row["id"], row["lease"])
+    remote_cancels.want_cancel(tx, row["id"], row["charge"])
+    claims.tally_end(tx, ended, "failed")

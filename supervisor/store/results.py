@@ -22,10 +22,8 @@ def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: Resu
     """Record a picture that is durable already; of two for the same place the first row wins."""
     tx.execute(
         """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height)
-            SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-            (SELECT 1 FROM result_file WHERE task_id = ? AND charge = ? AND params_hash = ? AND n = ?)""",
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
         task_id, charge, params_hash, file.n, file.key, file.sha256, file.width, file.height,
-        task_id, charge, params_hash, file.n,
     )  # fmt: skip
 
 

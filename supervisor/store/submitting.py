@@ -5,8 +5,8 @@ as much in handing the interpreter's lock to and fro as in SQLite itself; togeth
 one admission.  A single submission is a crowd of one and takes the same way.
 
 What one of them asks wrongly is an outcome, not an exception, and concerns nobody else: limits, credits and images
-are read once at the beginning (this transaction is the only writer) and carried forward order by order.  Should the
-database refuse the crowd all the same, its members are tried one by one.
+are read once at the beginning, under the locks of their users' accounts, and carried forward order by order.
+Should the database refuse the crowd all the same, its members are tried one by one.
 """
 
 from __future__ import annotations
@@ -14,39 +14,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import peewee
-
 from config.settings import Settings
 from supervisor.database import Transaction
-from supervisor.fair_order import turn_of_new_task
-from supervisor.faults import BadParams, Fault, InsufficientCredits, KeyReused, QueueFull, TooManyOpenTasks
+from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
 from supervisor.ids import new_ulid
-from supervisor.store import admission, credits, idempotency
+from supervisor.store import admission, crowds, idempotency
 from supervisor.store.orders import NewTask
 from supervisor.store.places import count_pending
-from supervisor.store.rows import decoded, encoded, task_view
+from supervisor.store.rows import encoded, task_view
 from supervisor.task_params import check_params
-
-_OPEN = "status IN ('pending','processing','ai_processing')"
 
 # How long a refused producer is told to wait.  A slot of the queue frees with every task that starts.
 RETRY_AFTER_OPEN_SECONDS = 10
 RETRY_AFTER_FULL_SECONDS = 30
-
-
-# One statement, one row: each statement, and each row fetched, would hand the interpreter's lock over once more.
-_KNOWN = f"""SELECT json_array(
-    (SELECT json_group_array(json_array(who.value,
-        (SELECT balance FROM account WHERE user_openid = who.value),
-        (SELECT count(*) FROM (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN} LIMIT ?))))
-     FROM json_each(?) AS who),
-    (SELECT json_group_array(json_array(line.value ->> 0, line.value ->> 1,
-        (SELECT turn FROM fair_clock WHERE priority = line.value ->> 1),
-        (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0 AND priority = line.value ->> 1
-            AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
-     FROM json_each(?) AS line),
-    (SELECT json_group_array(json_array(user_openid, id)) FROM image
-        WHERE id IN (SELECT value FROM json_each(?))))"""
 
 
 class Submitted(NamedTuple):
@@ -60,11 +40,7 @@ class _Accepted(NamedTuple):
     """An order that will be stored."""
 
     new: NewTask
-    task_id: str
-    work_id: str
-    turn: int
-    pictures: int
-    price: int
+    admission: crowds.Admission
 
 
 Outcome = Submitted | Exception
@@ -82,7 +58,7 @@ def submit_many(
     tx.execute("SAVEPOINT submission")
     try:
         outcomes = _submit_together(tx, settings, orders, pending)
-    except peewee.IntegrityError as error:  # one of them can't be stored, and which is not known
+    except admission.REFUSALS as error:  # one of them can't be stored, and which is not known
         tx.execute("ROLLBACK TO submission")
         if len(orders) == 1:
             outcomes = [error]
@@ -118,7 +94,7 @@ def _submit_together(
         except Fault as fault:
             outcomes[n] = fault
     if accepted:
-        for n, view in zip(accepted, _store(tx, settings, list(accepted.values())), strict=True):
+        for n, view in zip(accepted, _store(tx, list(accepted.values())), strict=True):
             outcomes[n] = Submitted(view, False)
             key = orders[n].key
             if key is not None:
@@ -137,17 +113,12 @@ class _Desk:
     ) -> None:
         self._tx, self._settings = tx, settings
         self._limit = settings.limits.open_tasks_per_user
-        users, lines, images = _rows_in_one(
-            tx, _KNOWN, self._limit,
-            sorted({new.user for new in orders}),
-            sorted({(new.user, new.priority) for new in orders}),
-            sorted({image for new in orders for image in _images_of(new)}),
-        )  # fmt: skip
-        self._balances = {user: balance for user, balance, _ in users}
-        self._open = {user: count for user, _, count in users}
-        self._clocks = {priority: clock or 0 for _, priority, clock, _ in lines}
-        self._highest = {(user, priority): highest for user, priority, _, highest in lines}
-        self._images = {(user, image) for user, image in images}
+        self._known = crowds.known(
+            tx,
+            lines=[(new.user, new.priority) for new in orders],
+            images=[image for new in orders for image in _images_of(new)],
+            count_open_to=self._limit,
+        )
         self._pending = 0
         if settings.limits.pending_tasks:
             self._pending = count_pending(tx) if pending is None else pending
@@ -155,96 +126,62 @@ class _Desk:
     def accept(self, new: NewTask, fresh_id: str) -> _Accepted:
         """The order as it will be stored.  Raises a Fault."""
         limits = self._settings.limits
-        if self._limit and self._open[new.user] >= self._limit:
+        user, known = new.user, self._known
+        if self._limit and known.open_tasks[user] >= self._limit:
             raise TooManyOpenTasks(self._limit, RETRY_AFTER_OPEN_SECONDS)
         if limits.pending_tasks and self._pending >= limits.pending_tasks:
             raise QueueFull(limits.pending_tasks, RETRY_AFTER_FULL_SECONDS)
         checked = new.checked or check_params(new.type, new.params, self._settings)
-        for image in checked.image_ids:
-            if (new.user, image) not in self._images:
-                raise BadParams(f"There is no image {image}.", code="image_not_found")
+        admission.check_images(known.images, user, checked)
         price = admission.price_of(self._settings, new.type, checked.count)
         if price:
-            balance = self._balance(new.user)
-            if balance < price:
-                raise InsufficientCredits(price, balance)
-            self._balances[new.user] = balance - price
-        self._open[new.user] += 1
+            known.open_account(self._tx, user)
+        known.pay(user, price)
+        known.open_tasks[user] += 1
         self._pending += 1
-        line = (new.user, new.priority)
-        self._highest[line] = turn_of_new_task(self._clocks[new.priority], self._highest[line])
-        return _Accepted(new, new.task_id or fresh_id, new_ulid(), self._highest[line], checked.count, price)
-
-    def _balance(self, user: str) -> int:
-        if self._balances[user] is None:  # never seen: the account opens with its grant
-            credits.ensure_account(self._tx, user)
-            self._balances[user] = credits.balance(self._tx, user)
-        return int(self._balances[user])
+        turn = known.take_turn(user, new.priority)
+        return _Accepted(
+            new,
+            admission.admission_of(
+                self._settings, new.task_id or fresh_id, new.type, checked, user=user, turn=turn
+            ),
+        )
 
 
-def _store(tx: Transaction, settings: Settings, accepted: list[_Accepted]) -> list[dict[str, Any]]:
+def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     """Insert, debit, admit; the views, in order."""
-    tx.execute(
-        """INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
-            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)""",
-        encoded(
-            [
-                (each.task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after)
-                for each in accepted
-                for new in (each.new,)
-            ]
-        ),
+    crowds.insert(
+        tx,
+        [
+            crowds.NewRow(
+                each.admission.task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after
+            )
+            for each in accepted
+            for new in (each.new,)
+        ],
     )
-    debits = [(each.new.user, each.task_id, -each.price) for each in accepted if each.price]
-    if debits:
-        tx.execute(
-            """INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-                SELECT value ->> 0, value ->> 1, 1, 'debit', value ->> 2 FROM json_each(?)""",
-            encoded(debits),
-        )
-    admitted = []
-    for each in accepted:
-        type_ = settings.tasks[each.new.type]
-        admitted.append(
-            (each.task_id, each.work_id, each.turn, each.pictures, type_.max_attempts, type_.expire_seconds)
-        )
-    tx.execute(
-        f"""UPDATE task_queue SET admitted_charge = charge, work_id = made.value ->> 1, turn = made.value ->> 2,
-            ready = (run_after IS NULL OR run_after <= {tx.now}), picture_count = made.value ->> 3,
-            max_attempts = made.value ->> 4, expires_at = {admission.expiry(tx, "made.value ->> 5")},
-            updated_at = {tx.now}
-        FROM json_each(?) AS made WHERE task_queue.id = made.value ->> 0""",
-        encoded(admitted),
-    )
-    stored = {
-        task_id: (created_at, ready)
-        for task_id, created_at, ready in _rows_in_one(
-            tx,
-            """SELECT json_group_array(json_array(id, created_at, ready)) FROM task_queue
-                WHERE id IN (SELECT value FROM json_each(?)) AND status = 'pending' AND admitted_charge = charge""",
-            [each.task_id for each in accepted],
-        )
-    }
-    return [_view(settings, each, *stored[each.task_id]) for each in accepted]
+    admitted = crowds.admit(tx, [each.admission for each in accepted])
+    stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
+    return [_view(each, *stored[each.admission.task_id]) for each in accepted]
 
 
-def _view(settings: Settings, each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
+def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
     """A task that was admitted a moment ago, as the store would read it."""
     return task_view(
         {
-            "id": each.task_id,
-            "work_id": each.work_id,
+            "id": each.admission.task_id,
+            "work_id": each.admission.work_id,
             "user_openid": each.new.user,
             "type": each.new.type,
             "status": "pending",
             "stage": "queued",
             "progress": 0,
             "attempt": 0,
-            "max_attempts": settings.tasks[each.new.type].max_attempts,
+            "max_attempts": each.admission.max_attempts,
             "error": None,
             "work_images": None,
             "priority": each.new.priority,
-            "turn": each.turn,
+            "turn": each.admission.turn,
             "ready": ready,
             "dispatched_at": None,
             "created_at": created_at,
@@ -261,10 +198,3 @@ def _images_of(new: NewTask) -> tuple[str, ...]:
         return new.checked.image_ids
     images = new.params.get("images")
     return tuple(each for each in images if isinstance(each, str)) if isinstance(images, list) else ()
-
-
-def _rows_in_one(tx: Transaction, sql: str, *params: Any) -> list[Any]:
-    """The rows of a query that returns them as one JSON array."""
-    given = [encoded(each) if isinstance(each, list) else each for each in params]
-    rows: list[Any] = decoded(tx.value(sql, *given))
-    return rows

@@ -13,7 +13,7 @@ TAKEN_OVER_SECONDS = 55
 def begin(tx: Transaction) -> str | None:
     """Take this minute's run; its minute, or None when it is taken already."""
     minute: str | None = tx.value(
-        f"""INSERT INTO sweep_run (minute, started_at) VALUES (substr({tx.now}, 1, 16), {tx.now})
+        f"""INSERT INTO sweep_run (minute, started_at) VALUES ({_minute(tx)}, {tx.now})
             ON CONFLICT (minute) DO UPDATE SET started_at = excluded.started_at
                 WHERE sweep_run.finished_at IS NULL AND sweep_run.started_at <= {tx.in_seconds}
             RETURNING minute""",
@@ -33,7 +33,7 @@ def record_by_hand(tx: Transaction, counts: dict[str, Any]) -> None:
     """A finished run outside the schedule counts as this minute's, unless that is taken."""
     tx.execute(
         f"""INSERT INTO sweep_run (minute, started_at, finished_at, counts)
-            VALUES (substr({tx.now}, 1, 16), {tx.now}, {tx.now}, ?) ON CONFLICT (minute) DO NOTHING""",
+            VALUES ({_minute(tx)}, {tx.now}, {tx.now}, ?) ON CONFLICT (minute) DO NOTHING""",
         encoded(counts),
     )
 
@@ -46,3 +46,7 @@ def last(tx: Transaction) -> Row | None:
 def forget_old(tx: Transaction, older_than_seconds: float) -> int:
     """Drop records of old runs."""
     return tx.run(f"DELETE FROM sweep_run WHERE started_at < {tx.in_seconds}", -older_than_seconds)
+
+
+def _minute(tx: Transaction) -> str:
+    return f"substr({tx.as_text(tx.now)}, 1, 16)"

@@ -14,7 +14,7 @@ _CURSOR = re.compile(r"([0-9TZ:.-]{24})~([A-Za-z0-9_-]{1,64})")
 def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
     """One task's view with its place in the line, or None.  user: only if it is theirs."""
     row = tx.one(
-        f"{_view(tx)} WHERE task_queue.id = ? AND (? IS NULL OR task_queue.user_openid = ?)",
+        f"{_view(tx)} WHERE task_queue.id = ? AND (CAST(? AS TEXT) IS NULL OR task_queue.user_openid = ?)",
         task_id,
         user,
         user,
@@ -29,9 +29,10 @@ def page(
     """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
     created_at, last_id = cursor_place(cursor)
     rows = tx.all(
-        f"""{_view(tx)} WHERE (? IS NULL OR task_queue.user_openid = ?) AND (? IS NULL OR task_queue.status = ?)
-            AND (? IS NULL OR task_queue.type = ?)
-            AND (? IS NULL OR (task_queue.created_at, task_queue.id) < (?, ?))
+        f"""{_view(tx)} WHERE (CAST(? AS TEXT) IS NULL OR task_queue.user_openid = ?)
+            AND (CAST(? AS TEXT) IS NULL OR task_queue.status = ?)
+            AND (CAST(? AS TEXT) IS NULL OR task_queue.type = ?)
+            AND (CAST(? AS TEXT) IS NULL OR (task_queue.created_at, task_queue.id) < (?, ?))
             ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT ?""",
         user, user, status, status, type_, type_, created_at, created_at, last_id, limit + 1,
     )  # fmt: skip
@@ -53,5 +54,5 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
 def _view(tx: Transaction) -> str:
     return f"""SELECT task_queue.*, works.images AS work_images,
         CASE WHEN task_queue.status IN ('processing','ai_processing')
-            THEN (julianday({tx.now}) - julianday(task_queue.processing_started_at)) * 86400.0 END AS running_for
+            THEN {tx.seconds_between("task_queue.processing_started_at", tx.now)} END AS running_for
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

@@ -9,7 +9,7 @@ from supervisor.database import Row, Transaction
 from supervisor.faults import AlreadyFinished, NotRetryable, TaskNotFound
 from supervisor.ids import new_ulid
 from supervisor.lifecycle import FINAL, RETRYABLE
-from supervisor.store import admission, tallies
+from supervisor.store import admission, claims, remote_cancels, tallies
 from supervisor.store.orders import NewTask as NewTask
 from supervisor.store.submitting import submit_many
 from supervisor.store.task_views import cursor_place as cursor_place
@@ -39,19 +39,18 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     row = _own(tx, task_id, user)
     if row["status"] in FINAL:
         raise AlreadyFinished(task_id, row["status"])
-    tx.execute(
+    ended = tx.one(
         f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', dispatched_at = NULL, deadline_at = NULL,
             worker_id = CASE WHEN status = 'pending' THEN NULL ELSE worker_id END,
             work_id = coalesce(work_id, ?), finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = ? AND status IN ('pending','processing','ai_processing')""",
+        WHERE id = ? AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",
         new_ulid(), task_id,
     )  # fmt: skip
-    tx.execute(
-        f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE task_id = ? AND charge = ? AND state IN ('submitting','waiting')""",
-        task_id, row["charge"],
-    )  # fmt: skip
-    tallies.count(tx, "darkroom_tasks_finished_total", type=row["type"], outcome="cancelled")
+    assert ended is not None
+    remote_cancels.want_cancel(tx, task_id, row["charge"])
+    if not row["admitted_charge"]:
+        ended["type"] = tallies.OTHER  # nobody has looked yet whether there is such a type
+    claims.tally_end(tx, ended, "cancelled")
     view = get(tx, task_id)
     assert view is not None
     return {**view, "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])}
@@ -67,9 +66,8 @@ def resubmit(tx: Transaction, settings: Settings, task_id: str, user: str | None
         raise NotRetryable(task_id, f"it is {row['status']}")
     if tx.value("SELECT 1 FROM works WHERE id = ?", row["work_id"]) is None:
         raise NotRetryable(task_id, "its work was deleted")
-    order = admission.check(tx, settings, row["user_openid"], row["type"], admission.params_of(row))
     tx.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", task_id)
-    admission.admit(tx, settings, admission.row_to_admit(tx, task_id), order)
+    admission.admit_one(tx, settings, task_id)
     view = get(tx, task_id)
     assert view is not None
     return view
@@ -77,7 +75,10 @@ def resubmit(tx: Transaction, settings: Settings, task_id: str, user: str | None
 
 def _own(tx: Transaction, task_id: str, user: str | None) -> Row:
     row = tx.one(
-        "SELECT * FROM task_queue WHERE id = ? AND (? IS NULL OR user_openid = ?)", task_id, user, user
+        f"SELECT * FROM task_queue WHERE id = ? AND (CAST(? AS TEXT) IS NULL OR user_openid = ?){tx.for_update}",
+        task_id,
+        user,
+        user,
     )
     if row is None:
         raise TaskNotFound(task_id)

@@ -8,6 +8,7 @@ from supervisor.database import Transaction
 from supervisor.faults import WorkNotFound
 from supervisor.lifecycle import OPEN
 from supervisor.store import tasks
+from supervisor.store.doomed_files import doom
 from supervisor.store.rows import Page, decoded, work_doc
 
 
@@ -21,7 +22,7 @@ def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = No
     """The user's works, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
     created_at, last_id = tasks.cursor_place(cursor)
     rows = tx.all(
-        """SELECT * FROM works WHERE user_openid = ? AND (? IS NULL OR (created_at, id) < (?, ?))
+        """SELECT * FROM works WHERE user_openid = ? AND (CAST(? AS TEXT) IS NULL OR (created_at, id) < (?, ?))
             ORDER BY created_at DESC, id DESC LIMIT ?""",
         user, created_at, created_at, last_id, limit + 1,
     )  # fmt: skip
@@ -31,17 +32,24 @@ def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = No
 
 
 def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
-    """Delete a work, cancelling its task first when that is open; keys of the files that are now nobody's.
+    """Delete a work, cancelling its task first when that is open; keys of the files that are now doomed.
 
     The feed sends a `remove`.  Raises WorkNotFound.
     """
     row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    if (
+        row is not None and tx.for_update
+    ):  # tasks are locked before works, and this one may have moved until then
+        tx.value(f"SELECT 1 FROM task_queue WHERE id = ?{tx.for_update}", row["task_id"])
+        row = tx.one("SELECT * FROM works WHERE id = ?", work_id)
     if row is None:
         raise WorkNotFound(work_id)
     if row["status"] in OPEN:
         tasks.cancel(tx, row["task_id"])
-    keys = [image["key"] for image in decoded(row["images"])]
+    shown = [image["key"] for image in decoded(row["images"])]
     stored = tx.all("SELECT key FROM result_file WHERE task_id = ?", row["task_id"])
     tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
     tx.execute("DELETE FROM works WHERE id = ?", work_id)
-    return sorted({*keys, *(each["key"] for each in stored)})
+    keys = sorted({*shown, *(each["key"] for each in stored)})
+    doom(tx, keys)
+    return keys

@@ -1,8 +1,10 @@
 """Idempotency keys: which task a request with a key has made."""
 
+from supervisor.schema.both import run
+
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 
-STATEMENTS = (
+SQLITE = (
     f"""
     CREATE TABLE idempotency_key (
         user_openid TEXT NOT NULL,
@@ -17,8 +19,24 @@ STATEMENTS = (
     "CREATE INDEX idempotency_key_age ON idempotency_key (created_at)",
 )
 
+_ID = 'TEXT COLLATE "C"'
+
+POSTGRES = (
+    f"""
+    CREATE TABLE idempotency_key (
+        user_openid {_ID} NOT NULL,
+        method {_ID} NOT NULL,
+        path {_ID} NOT NULL,
+        key {_ID} NOT NULL,
+        body_hash {_ID} NOT NULL,
+        task_id {_ID} NOT NULL,
+        created_at TIMESTAMPTZ(3) NOT NULL DEFAULT darkroom_now(),
+        PRIMARY KEY (user_openid, method, path, key)
+    )""",
+    "CREATE INDEX idempotency_key_age ON idempotency_key (created_at)",
+)
+
 
 def up(migrator, db):  # type: ignore[no-untyped-def]
     """Create the table."""
-    for statement in STATEMENTS:
-        db.execute_sql(statement)
+    run(db, sqlite=SQLITE, postgres=POSTGRES)

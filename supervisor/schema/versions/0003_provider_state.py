@@ -1,8 +1,10 @@
 """What all hosts must agree on about an AI service: its circuit breaker and its bucket of requests."""
 
+from supervisor.schema.both import run
+
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 
-STATEMENTS = (
+SQLITE = (
     f"""
     CREATE TABLE provider_state (
         name TEXT PRIMARY KEY NOT NULL,
@@ -14,8 +16,19 @@ STATEMENTS = (
     ) WITHOUT ROWID""",
 )
 
+POSTGRES = (
+    """
+    CREATE TABLE provider_state (
+        name TEXT COLLATE "C" PRIMARY KEY,
+        breaker TEXT NOT NULL DEFAULT 'closed' CHECK (breaker IN ('closed','open')),
+        until TIMESTAMPTZ(3),
+        probe_lease INTEGER,
+        tokens DOUBLE PRECISION NOT NULL DEFAULT 0,
+        refilled_at TIMESTAMPTZ(3) NOT NULL DEFAULT darkroom_now()
+    ) WITH (fillfactor = 50)""",
+)
+
 
 def up(migrator, db):  # type: ignore[no-untyped-def]
     """Create the table."""
-    for statement in STATEMENTS:
-        db.execute_sql(statement)
+    run(db, sqlite=SQLITE, postgres=POSTGRES)

@@ -1,0 +1,150 @@
+"""One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
+
+`pooled` says that the address leads to a pooler in transaction mode (PgBouncer): then nothing of a session may be
+relied on, so statements are not prepared and the time-outs travel with each transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import peewee
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from supervisor.postgres_errors import GIVEN_UP, is_of_a_lost_connection, sqlstate
+from supervisor.postgres_sql import adapt
+
+STATEMENT_SECONDS = 30
+IDLE_IN_TRANSACTION_SECONDS = 10  # our transactions wait for nothing: such a one belongs to a frozen process
+_TIMEOUTS = {
+    "statement_timeout": STATEMENT_SECONDS * 1000,
+    "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS * 1000,
+}
+# A silent peer is given up after about 11 seconds, by us and by the server.
+KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+_SESSION = "; ".join(
+    [
+        "SET timezone = 'UTC'",
+        *(f"SET {name} = {value}" for name, value in _TIMEOUTS.items()),
+        *(f"SET tcp_{name} = {value}" for name, value in KEEPALIVE.items()),
+    ]
+)
+CONNECT_SECONDS = 5
+_MARK = """INSERT INTO commit_mark (writer, number)
+    SELECT {}, {} WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+    ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at"""
+_FORGET_OLD_MARKS = "DELETE FROM commit_mark WHERE marked_at < clock_timestamp() - interval '1 day'"
+
+
+def connect_parameters(url: str) -> dict[str, Any]:
+    """What libpq is told besides the address; whatever the address itself says goes first."""
+    path = Path(sys.argv[0] if sys.argv and sys.argv[0] else "python")
+    program = path.parent.name if path.stem == "__main__" else path.stem
+    wanted: dict[str, Any] = {
+        "application_name": f"darkroom {program} {os.getpid()}",
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": 10_000,
+        **KEEPALIVE,
+    }
+    given = conninfo_to_dict(url)
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+class Connection(peewee.PostgresqlDatabase):
+    """A peewee database of exactly one connection, for one thread at a time.  It is never reopened."""
+
+    def __init__(self, url: str, *, pooled: bool) -> None:
+        super().__init__(url, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
+        self._url, self._pooled = url, pooled
+        begin = "BEGIN"
+        if pooled:
+            begin += "".join(f"; SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items())
+        # The lock is nobody else's: it only shows, as long as the server knows of it, that a transaction is open.
+        self.writer = secrets.randbits(63)
+        self.number = 0
+        self._begin_writing = f"{begin}; SELECT pg_advisory_xact_lock({self.writer})"
+        self._begin_reading = begin + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+    def _connect(self) -> Any:
+        raw = psycopg.connect(self._url, autocommit=True, **connect_parameters(self._url))
+        adapt(raw)
+        if self._pooled:
+            raw.prepare_threshold = None
+            raw.execute("SET timezone = 'UTC'")  # poolers carry this one along
+        else:
+            raw.execute(_SESSION, prepare=False)
+        return raw
+
+    def begin_writing(self) -> None:
+        """Begin; the transaction is this connection's `number`th, by which its outcome can be learnt later."""
+        if not self.number:
+            self._run(_FORGET_OLD_MARKS)
+        self.number += 1
+        self._run(self._begin_writing)
+
+    def begin_reading(self) -> None:
+        """Begin a read of one moment."""
+        self._run(self._begin_reading)
+
+    def commit_marked(self) -> None:
+        """Commit, and in the same transaction note its number, if it has written anything at all.
+
+        Raises InternalError for one that went on after an error: the server has given it up already.
+        """
+        # Not prepared by hand: after any ROLLBACK psycopg has the server forget all that is prepared.
+        mark = _MARK.format(self.writer, self.number)
+        try:
+            self._run(f"{mark}; COMMIT")
+        except peewee.InternalError as error:
+            if sqlstate(error) == GIVEN_UP:
+                raise peewee.InternalError(
+                    "A step went on after an error in one of its statements."
+                ) from error
+            raise
+
+    def end_reading(self) -> None:
+        """End a read of one moment."""
+        self._run("COMMIT")
+
+    def has_committed(self, writer: int, number: int) -> bool:
+        """Whether a writer's transaction is stored; waits until the server has done with it."""
+        with peewee.__exception_wrapper__, self._raw().transaction():  # type: ignore[attr-defined]
+            self._raw().execute("SELECT pg_advisory_xact_lock(%s)", (writer,), prepare=False)
+            row = (
+                self._raw()
+                .execute("SELECT number FROM commit_mark WHERE writer = %s", (writer,), prepare=False)
+                .fetchone()
+            )
+        return row is not None and int(row[0]) == number
+
+    def take_back(self) -> None:
+        """Roll back; a connection that can't is closed."""
+        try:
+            if not self.is_lost and self._raw().info.transaction_status != pq.TransactionStatus.IDLE:
+                self._run("ROLLBACK")
+        except peewee.PeeweeException:
+            self.close()
+
+    @property
+    def is_lost(self) -> bool:
+        return self.is_closed() or bool(self._raw().closed)
+
+    def note(self, error: BaseException) -> None:
+        """Close at an error that says that the connection is of no more use."""
+        if is_of_a_lost_connection(error) and not self.is_closed():
+            self.close()
+
+    def _raw(self) -> psycopg.Connection[Any]:
+        raw: psycopg.Connection[Any] = self.connection()  # type: ignore[no-untyped-call]
+        return raw
+
+    def _run(self, sql: str) -> Any:
+        """Several statements in one message, which can't be prepared."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            return self._raw().execute(sql, prepare=False)

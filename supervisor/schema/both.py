@@ -1,0 +1,14 @@
+"""One migration, two databases: the statements of the kind that is being upgraded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import peewee
+
+
+def run(database: peewee.Database, *, sqlite: Iterable[str], postgres: Iterable[str]) -> None:
+    """Execute a version's statements, in order.  They are plain SQL: a percent sign in one means itself."""
+    cursor = database.cursor()
+    for statement in postgres if isinstance(database, peewee.PostgresqlDatabase) else sqlite:
+        cursor.execute(statement)

@@ -1,0 +1,51 @@
+"""The triggers on PostgreSQL: guards row by row, changes statement by statement, made anew from the code."""
+
+from __future__ import annotations
+
+import hashlib
+
+import peewee
+
+from supervisor.schema.plpgsql import Trigger
+from supervisor.schema.postgres_changes import changes
+from supervisor.schema.postgres_guards import guards
+
+# The order in which every transaction locks them (CORRECTNESS 27); the others are locked for a moment only.
+_LOCKED = "task_queue, works, account, credit_entry, remote_job, worker"
+
+
+def triggers() -> list[Trigger]:
+    """Every trigger, in the order they are to be made."""
+    return [*guards(), *changes()]
+
+
+def make_triggers(database: peewee.Database, schema: str) -> None:
+    """Make the triggers of this program the database's, in the caller's transaction; nothing where they are already.
+
+    schema: its name, quoted.
+    """
+    wanted = triggers()
+    statements = [statement for each in wanted for statement in each.statements(schema)]
+    fingerprint = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    present = _present(database)
+    (known,) = database.execute_sql("SELECT triggers FROM rule").fetchone()
+    if known == fingerprint and {each.name for each in wanted} == {name for name, _ in present}:
+        return
+    cursor = database.cursor()
+    cursor.execute(f"LOCK TABLE {_LOCKED} IN ACCESS EXCLUSIVE MODE")
+    for name, table in present:
+        if name not in {each.name for each in wanted}:
+            cursor.execute(f'DROP TRIGGER "{name}" ON {table}')
+            cursor.execute(f'DROP FUNCTION IF EXISTS "{name}"()')
+    for statement in statements:
+        cursor.execute(statement)
+    cursor.execute("UPDATE rule SET triggers = %s", (fingerprint,))
+
+
+def _present(database: peewee.Database) -> list[tuple[str, str]]:
+    """(trigger, table) of what is there."""
+    rows: list[tuple[str, str]] = database.execute_sql(
+        """SELECT tgname, tgrelid::regclass::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+            WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace ORDER BY tgname"""
+    ).fetchall()
+    return rows

@@ -1,0 +1,55 @@
+"""Bring a SQLite file up to date, under a file lock beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+
+import peewee
+
+from config.settings import Settings
+from supervisor.faults import SettingFault
+from supervisor.schema.sqlite_triggers import triggers
+from supervisor.sqlite_database import sqlite_file
+
+
+def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str]]) -> list[str]:
+    """Run the migrations and make the triggers; what `run` returns.  Raises SettingFault."""
+    path = sqlite_file(settings.database_url)[0]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(path.name + ".migrate"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingFault(
+            f"The database folder {path.parent} can't be written ({error.strerror}); mend DATA_DIR."
+        ) from None
+    database = peewee.SqliteDatabase(
+        str(path), pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=15
+    )
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        database.connect()
+        applied = run(database)
+        with database.atomic("IMMEDIATE"):
+            _make_triggers(database)
+            grant = settings.credits.signup_grant if settings.credits.enabled else 0
+            database.execute_sql("UPDATE rule SET signup_grant = ? WHERE signup_grant <> ?", (grant, grant))
+        return applied
+    except peewee.DatabaseError as error:
+        raise SettingFault(f"The database {path} can't be upgraded: {error}.") from error
+    finally:
+        database.close()
+        os.close(lock)
+
+
+def _make_triggers(database: peewee.Database) -> None:
+    wanted = {name: f"CREATE TRIGGER {name} {text}" for name, text in triggers().items()}
+    rows = database.execute_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    present = dict(rows)
+    if present == wanted:
+        return
+    for name in present:
+        database.execute_sql(f"DROP TRIGGER {name}")
+    for statement in wanted.values():
+        database.execute_sql(statement)

@@ -1,0 +1,212 @@
+"""Many tasks at once: what must be known to accept them, and how they are stored and admitted.
+
+Each step is one statement for all of them, and what it reads comes as one row: every statement, and every row fetched,
+would hand the interpreter's lock over once more.
+
+The accounts of all their users are locked first, in the order of the users (CORRECTNESS 27).  Whoever holds them knows
+balances, turns and open tasks for as long as the transaction lasts, and may carry them forward from task to task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from supervisor.database import Transaction
+from supervisor.fair_order import turn_of_new_task
+from supervisor.faults import InsufficientCredits
+from supervisor.store import credits
+from supervisor.store.images import note_use
+from supervisor.store.rows import decoded, encoded
+
+_OPEN = "status IN ('pending','processing','ai_processing')"
+
+
+class _Words(NamedTuple):
+    """How a database says JSON.  texts, rows: the elements of an array, which is one `?`, as a table with `value`."""
+
+    array: str
+    group: str
+    texts: str
+    rows: str
+    json: str
+    time: str
+
+
+_WORDS = {
+    "sqlite": _Words("json_array", "json_group_array", "json_each(?)", "json_each(?)", "{}", "{}"),
+    "postgresql": _Words(
+        "jsonb_build_array",
+        "jsonb_agg",
+        "jsonb_array_elements_text(CAST(? AS jsonb))",
+        "jsonb_array_elements(CAST(? AS jsonb))",
+        "CAST({} AS jsonb)",
+        "CAST({} AS timestamptz)",
+    ),
+}
+
+
+class NewRow(NamedTuple):
+    """A task as it is inserted.  params: JSON text; run_after: as text, or None."""
+
+    task_id: str
+    user: str
+    type: str
+    params: str
+    priority: int
+    run_after: str | None
+
+
+class Admission(NamedTuple):
+    """A pending task as it is admitted.  work_id: its work's, should it have none.  price: credits."""
+
+    task_id: str
+    work_id: str
+    turn: int
+    pictures: int
+    max_attempts: int
+    expire_seconds: float
+    user: str
+    charge: int
+    price: int
+    image_ids: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Known:
+    """What was read, kept true while tasks are accepted one after another.
+
+    balances: None of a user who was never seen.  open_tasks: counted up to a limit.  highest: of the user's open tasks
+    at that priority.
+    """
+
+    balances: dict[str, int | None]
+    open_tasks: dict[str, int]
+    clocks: dict[int, int]
+    highest: dict[tuple[str, int], int | None]
+    images: set[tuple[str, str]]
+
+    def open_account(self, tx: Transaction, user: str) -> None:
+        """Of a user who was never seen; it opens with its grant."""
+        if self.balances[user] is None:
+            credits.ensure_account(tx, user)
+            self.balances[user] = credits.balance(tx, user)
+
+    def pay(self, user: str, price: int) -> None:
+        """Set the price aside.  Raises InsufficientCredits."""
+        balance = self.balances[user] or 0
+        if balance < price:
+            raise InsufficientCredits(price, balance)
+        self.balances[user] = balance - price
+
+    def take_turn(self, user: str, priority: int) -> int:
+        """The turn of the user's next task."""
+        line = (user, priority)
+        turn = turn_of_new_task(self.clocks[priority], self.highest[line])
+        self.highest[line] = turn
+        return turn
+
+
+def known(
+    tx: Transaction,
+    *,
+    lines: Iterable[tuple[str, int]],
+    images: Iterable[str] = (),
+    count_open_to: int = 0,
+) -> Known:
+    """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: where counting may stop."""
+    lines = sorted(set(lines))
+    users = sorted({user for user, _ in lines})
+    if tx.for_update:
+        _lock_accounts(tx, users)
+    words = _WORDS[tx.dialect.name]
+    of_users, of_lines, of_images = _rows_in_one(
+        tx,
+        f"""SELECT {words.array}(
+            (SELECT {words.group}({words.array}(who.value,
+                (SELECT balance FROM account WHERE user_openid = who.value),
+                (SELECT count(*) FROM
+                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN} LIMIT ?) AS opened)))
+             FROM {words.texts} AS who),
+            (SELECT {words.group}({words.array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
+                (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
+                (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
+                    AND priority = CAST(line.value ->> 1 AS INTEGER)
+                    AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
+             FROM {words.rows} AS line),
+            (SELECT {words.group}({words.array}(user_openid, id)) FROM image
+                WHERE expired_at IS NULL AND id IN {tx.dialect.each_of}))""",
+        count_open_to, users, lines, sorted(set(images)),
+    )  # fmt: skip
+    return Known(
+        {user: balance for user, balance, _ in of_users},
+        {user: count for user, _, count in of_users},
+        {priority: clock or 0 for _, priority, clock, _ in of_lines},
+        {(user, priority): highest for user, priority, _, highest in of_lines},
+        {(user, image) for user, image in of_images or ()},
+    )
+
+
+def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
+    """Make the rows."""
+    words = _WORDS[tx.dialect.name]
+    tx.execute(
+        f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
+            SELECT value ->> 0, value ->> 1, value ->> 2, {words.json.format("value ->> 3")},
+                CAST(value ->> 4 AS INTEGER), {words.time.format("value ->> 5")} FROM {words.rows} AS new""",
+        encoded(new),
+    )
+
+
+def admit(tx: Transaction, admissions: Sequence[Admission]) -> list[list[Any]]:
+    """Take the prices, make the works, fix the turns; (id, created_at, ready) of each.
+
+    The ledger's guard refuses a second debit and an overdrawn account.
+    """
+    words = _WORDS[tx.dialect.name]
+    debits = [(each.user, each.task_id, each.charge, -each.price) for each in admissions if each.price]
+    if debits:
+        tx.execute(
+            f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
+                SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER)
+                FROM {words.rows} AS taken""",
+            encoded(debits),
+        )
+    note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
+    # A task that was asked for a later time is not late before that time.
+    soonest = tx.greatest(tx.now, f"coalesce(run_after, {tx.now})")
+    expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
+    tx.execute(
+        f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
+            turn = CAST(made.value ->> 2 AS INTEGER),
+            ready = CASE WHEN run_after IS NULL OR run_after <= {tx.now} THEN 1 ELSE 0 END,
+            picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
+            expires_at = {expires_at}, updated_at = {tx.now}
+        FROM {words.rows} AS made WHERE task_queue.id = made.value ->> 0""",
+        encoded([each[:6] for each in admissions]),
+    )
+    stored = _rows_in_one(
+        tx,
+        f"""SELECT {words.group}({words.array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
+            WHERE id IN {tx.dialect.each_of} AND status = 'pending' AND admitted_charge = charge""",
+        [each.task_id for each in admissions],
+    )
+    return list(stored or ())
+
+
+def _lock_accounts(tx: Transaction, users: list[str]) -> None:
+    """Open those that are missing, and lock all."""
+    lock = (
+        f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of} ORDER BY user_openid{tx.for_update}"
+    )
+    if len(tx.all(lock, encoded(users))) < len(users):
+        for user in users:
+            credits.ensure_account(tx, user)
+        tx.all(lock, encoded(users))
+
+
+def _rows_in_one(tx: Transaction, sql: str, *params: Any) -> Any:
+    """The rows of a query that returns them as one JSON array."""
+    given = [encoded(each) if isinstance(each, list) else each for each in params]
+    return decoded(tx.value(sql, *given))

@@ -1,0 +1,141 @@
+"""What is forgotten with age, a batch a step: uploads that nobody uses, finished tasks, files that no row names.
+
+An upload goes in two steps.  First it expires: no new task may name it, those that do already still find it.  An hour
+later, when every submission that may have seen it alive has long been committed, it is looked at again, and only then
+forgotten.  Objects are never deleted here: their keys are doomed in the same transaction (`doomed_files`).
+
+The ledger stays, and so does the evidence of paid requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from supervisor.database import Transaction
+from supervisor.store.doomed_files import doom
+from supervisor.store.rows import decoded, encoded
+
+SECOND_LOOK_SECONDS = 3600
+
+
+class Looked(NamedTuple):
+    """How many rows a step has looked at, and how many of them it has forgotten."""
+
+    at: int
+    forgotten: int
+
+
+# Needed: by a task whose work is kept, and so by every open one; or, it may be, by a row that nobody has admitted yet.
+_IS_NEEDED = """(EXISTS (SELECT 1 FROM image_use JOIN works ON works.task_id = image_use.task_id
+        WHERE image_use.image_id = image.id)
+    OR EXISTS (SELECT 1 FROM task_queue WHERE task_queue.user_openid = image.user_openid
+        AND task_queue.status = 'pending' AND task_queue.admitted_charge <> task_queue.charge))"""
+
+
+def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
+    """Look at uploads that were not seen in use for so long; how many were looked at."""
+    return tx.run(
+        f"""UPDATE image SET used_at = CASE WHEN {_IS_NEEDED} THEN {tx.now} ELSE used_at END,
+            expired_at = CASE WHEN {_IS_NEEDED} THEN NULL ELSE {tx.now} END
+        WHERE id IN (SELECT id FROM image WHERE expired_at IS NULL
+            AND coalesce(used_at, created_at) < {tx.in_seconds} ORDER BY coalesce(used_at, created_at) LIMIT ?)""",
+        -unused_seconds, most,
+    )  # fmt: skip
+
+
+def forget_expired_uploads(tx: Transaction, most: int) -> Looked:
+    """Forget uploads that expired an hour ago, but for those that were used in the moment of their expiry."""
+    rows = tx.all(
+        f"""SELECT id, key, {_IS_NEEDED} AS is_needed FROM image
+            WHERE expired_at < {tx.in_seconds} ORDER BY expired_at LIMIT ?{tx.for_update}""",
+        -SECOND_LOOK_SECONDS, most,
+    )  # fmt: skip
+    needed = [row["id"] for row in rows if row["is_needed"]]
+    if needed:
+        tx.execute(
+            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.dialect.each_of}",
+            encoded(needed),
+        )
+    unneeded = [row for row in rows if not row["is_needed"]]
+    if unneeded:
+        ids = encoded([row["id"] for row in unneeded])
+        doom(tx, (row["key"] for row in unneeded))
+        tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.dialect.each_of}", ids)
+        tx.execute(f"DELETE FROM image WHERE id IN {tx.dialect.each_of}", ids)
+    return Looked(len(rows), len(unneeded))
+
+
+def types_of_finished_tasks(tx: Transaction) -> list[str]:
+    """Every type that a finished task has, each found by one step along the index, however many tasks there are."""
+    found: list[str] = []
+    while (
+        type_ := tx.value(
+            "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL AND type > ?",
+            found[-1] if found else "",
+        )
+    ) is not None:
+        found.append(type_)
+    return found
+
+
+def forget_finished_tasks(tx: Transaction, type_: str, older_than_seconds: float, most: int) -> int:
+    """Forget the oldest finished tasks of a type with their works and pictures; how many were forgotten.
+
+    Their users' feeds say that the works are gone.  A task whose remote job is not over yet waits.
+    """
+    rows = tx.all(
+        f"""SELECT id FROM task_queue WHERE finished_at IS NOT NULL AND type = ? AND finished_at < {tx.in_seconds}
+            AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+                AND remote_job.state IN ('submitting','waiting'))
+            ORDER BY finished_at LIMIT ?""",
+        type_, -older_than_seconds, most,
+    )  # fmt: skip
+    candidates = encoded([row["id"] for row in rows])
+    rows = tx.all(  # a retry may have come first; in the order of locks that everybody keeps (CORRECTNESS 27)
+        f"""SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} AND finished_at IS NOT NULL
+            ORDER BY user_openid, id{tx.for_update}""",
+        candidates,
+    )
+    if not rows:
+        return 0
+    ids = encoded([row["id"] for row in rows])
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    stored = tx.all(f"SELECT key FROM result_file WHERE task_id IN {tx.dialect.each_of}", ids)
+    doom(
+        tx,
+        [
+            *(each["key"] for work in shown for each in decoded(work["images"])),
+            *(row["key"] for row in stored),
+        ],
+    )
+    for table in ("result_file", "works"):
+        tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
+    return tx.run(f"DELETE FROM task_queue WHERE id IN {tx.dialect.each_of}", ids)
+
+
+def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
+    """Of these objects, doom those that no row will ever need again; how many they are.
+
+    A picture of an earlier charge, or of a task that failed, is one: only the charge it was paid with may use it.
+    """
+    asked = encoded(list(keys))
+    wanted = tx.all(f"SELECT key FROM image WHERE key IN {tx.dialect.each_of}", asked)
+    wanted += tx.all(
+        f"""SELECT result_file.key FROM result_file JOIN task_queue ON task_queue.id = result_file.task_id
+            JOIN works ON works.task_id = result_file.task_id
+            WHERE result_file.key IN {tx.dialect.each_of} AND result_file.charge = task_queue.charge
+              AND task_queue.status NOT IN ('failed','cancelled')""",
+        asked,
+    )
+    orphans = sorted(set(keys) - {row["key"] for row in wanted} - _shown(tx, keys))
+    if orphans:
+        tx.execute(f"DELETE FROM result_file WHERE key IN {tx.dialect.each_of}", encoded(orphans))
+    return doom(tx, orphans)
+
+
+def _shown(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Those that a work shows, whatever else is known of them."""
+    tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
+    rows = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", encoded(sorted(tasks)))
+    return {image["key"] for row in rows for image in decoded(row["images"])}
