@@ -1,0 +1,147 @@
+"""deploy/: every command exists, every setting is a known one, nobody runs as root, and drains have their time."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.settings import Settings, load_settings
+from supervisor.cli.parts import COMMANDS as PARTS
+from supervisor.up import STOP_SECONDS
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+OURS = {name: each for name, each in COMPOSE["services"].items() if each["image"] == "darkroom-queue"}
+COMMANDS = {command.name for command in PARTS}
+VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
+
+
+def unit(path: Path) -> dict[str, dict[str, list[str]]]:
+    """{section: {name: values}}; configparser alone would take a repeated name for an error."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            section = found.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            section.setdefault(name, []).append(value)
+    return found
+
+
+def env_file(path: Path) -> dict[str, str]:
+    parser = configparser.RawConfigParser(delimiters="=", comment_prefixes="#", strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string("[all]\n" + path.read_text())
+    return dict(parser["all"])
+
+
+def drain_seconds() -> float:
+    """The longest that a worker with default settings may take to stop, its provider one that may not bill twice."""
+    settings = Settings()
+    longest = max(each.ai_timeout_seconds for each in settings.tasks.values())
+    return settings.drain_seconds + longest + STOP_SECONDS
+
+
+def hardening(path: Path) -> str:
+    """The lines that every unit has alike."""
+    found = re.search(r"# It needs nothing.*?UMask=0077\n", path.read_text(), re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+def seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_runs_a_command_that_exists_with_settings_that_exist(path: Path) -> None:
+    service = unit(path)["Service"]
+    (command,) = service["ExecStart"]
+    program, _, name = command.partition(" ")
+    assert program == "/opt/darkroom/bin/darkroom" and name in COMMANDS
+    given = dict(each.split("=", 1) for each in service["Environment"])
+    assert load_settings({"DARKROOM_CONFIG": "", **given}).data_dir == Path("/var/lib/darkroom")
+    assert service["EnvironmentFile"] == ["/etc/darkroom/darkroom.env"]
+    if name in ("worker", "up"):
+        assert seconds(service["TimeoutStopSec"][0]) >= drain_seconds()
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_is_hardened_not_root_and_started_again(path: Path) -> None:
+    service = unit(path)["Service"]
+    assert service["User"] == ["darkroom"] and service["Restart"][0] in ("always", "on-failure")
+    assert len({hardening(each) for each in UNITS}) == 1
+    for name in ("NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter"):
+        assert name in service
+    assert service["CapabilityBoundingSet"] == [""]
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    program = shutil.which("true")
+    for path in (DEPLOY / "systemd").iterdir():
+        text = path.read_text().replace("/opt/darkroom/bin/darkroom", str(program))
+        (tmp_path / path.name.replace("@.", "@1.")).write_text(text)
+    units = [str(path) for path in tmp_path.iterdir() if path.suffix in (".service", ".target")]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    about_ours = [line for line in done.stderr.splitlines() if "darkroom" in line]
+    assert done.returncode == 0 and about_ours == []
+
+
+def test_the_example_of_an_environment_is_a_set_of_settings_that_work() -> None:
+    given = env_file(DEPLOY / "systemd" / "darkroom.env.example")
+    settings = load_settings({"DARKROOM_CONFIG": "", **given})
+    assert settings.database_url.startswith("postgresql://") and settings.storage_url.startswith("s3://")
+
+
+def test_compose_runs_commands_that_exist_with_settings_that_exist() -> None:
+    assert set(OURS) == {"migrate", "web", "dispatcher", "worker", "scheduler"}
+    words = env_file(DEPLOY / "compose" / "env.example")
+    for name, service in OURS.items():
+        assert service["command"] == [name] and name in COMMANDS
+        given = {
+            key: VARIABLE.sub(lambda found: words[found[1]] or "aWordOfTheTests", value)
+            for key, value in service["environment"].items()
+        }
+        settings = load_settings({"DARKROOM_CONFIG": "", **given})
+        assert settings.s3.secret_access_key is not None and not settings.demo_user
+    assert OURS["web"]["environment"]["DARKROOM_HOST"] == "0.0.0.0"
+    assert seconds(OURS["worker"]["stop_grace_period"]) >= drain_seconds()
+
+
+def test_compose_has_a_health_check_and_a_user_for_everybody() -> None:
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        assert service["user"] not in ("", "root", "0"), name
+        if name != "migrate":  # it ends
+            assert service["healthcheck"]["test"][0] == "CMD", name
+            assert service["restart"] == "unless-stopped"
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services
+            wanted = "service_completed_successfully" if other == "migrate" else "service_healthy"
+            assert how == {"condition": wanted}
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert source.startswith("/") or source in COMPOSE["volumes"]
+    for service in OURS.values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+
+
+def test_every_word_that_compose_asks_for_is_in_its_example() -> None:
+    asked = set(VARIABLE.findall((DEPLOY / "compose" / "compose.yaml").read_text()))
+    assert asked == set(env_file(DEPLOY / "compose" / "env.example"))
+
+
+def test_the_image_installs_what_many_hosts_need_and_runs_as_nobody_special() -> None:
+    text = (DEPLOY / "compose" / "Dockerfile").read_text()
+    assert "[studio,postgres,s3]" in text and "--constraint constraints.txt" in text
+    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001"]
