@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from actors.image_processes import ImageProcesses
-from actors.providers import check_providers
+from actors.providers import check_provider, check_providers
 from actors.providers.base import ContentRejected, Job, RateLimited
-from actors.providers.http.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
-from config.settings import Settings, load_settings
-from supervisor.files import LocalFiles
+from actors.providers.surroundings import Surroundings
+from actors.providers.wire.answers import CLASSES
+from config.provider_presets import preset_names
+from config.settings import Settings, SettingsError, load_settings
 from supervisor.links import LinkSigner
+from supervisor.local_files import LocalFiles
 from tests.fake_ai_service import FakeAiService, Reply
 from tests.instant_provider import ONE_PIXEL
 
@@ -65,11 +67,13 @@ async def test_the_http_example_works_as_it_stands(tmp_path):
         images = ImageProcesses(1)
         provider = HttpProvider(
             service,
-            images=images,
-            files=LocalFiles(tmp_path / "files"),
-            links=LinkSigner("secret", 60),
-            base_url=settings.url,
-            most_pixels=1000,
+            Surroundings(
+                images=images,
+                files=LocalFiles(tmp_path / "files"),
+                links=LinkSigner("secret", 60),
+                base_url=settings.url,
+                most_pixels=1000,
+            ),
         )
         try:
             done = await provider.submit(job(tmp_path), lambda percent, stage: None)
@@ -116,10 +120,64 @@ async def test_the_python_example_works_as_it_stands(tmp_path, monkeypatch):
 def test_every_class_and_placeholder_of_the_program_stands_on_the_page():
     for name in CLASSES:
         assert f"`{name}`" in PAGE
-    for name in ("task_id", "reference", "count", "seed", "secret.NAME", "input.0.url", "input.0.bytes"):
+    names = [
+        "task_id",
+        "reference",
+        "count",
+        "seed",
+        "model",
+        "id",
+        "callback_url",
+        "secret.NAME",
+        "kept.NAME",
+    ]
+    for name in [*names, *(f"input.0.{form}" for form in ("url", "data_uri", "bytes", "file"))]:
         assert f"${{{name}}}" in PAGE
 
 
 def test_the_first_example_is_a_task_type(tmp_path):
     first = blocks("toml")[0] + '\n[providers.atelier]\nkind = "http"\n'
     assert settings_of(first, tmp_path).tasks["portrait"].max_running == 8
+
+
+def test_every_provider_of_the_page_can_be_used(tmp_path):
+    workflow = tmp_path / "workflow.json"
+    workflow.write_text('{"9": {"class_type": "SaveImage", "inputs": {}}}', encoding="utf-8")
+    together = [
+        block for block in blocks("toml") if "[tasks.portrait]" not in block and "my_provider" not in block
+    ]
+    page = "\n".join(together).replace("/etc/darkroom/portrait_api.json", str(workflow))
+    page = re.sub(r"(?m)^\[tasks\..*\]\nprovider = .*$", "", page)
+    settings = settings_of(page, tmp_path, PROVIDERS__tryon__SECRETS__KEY="k", URL="https://us.test")
+    assert {"tryon", "painter", "flux", "mine", "comfy", "slow"} <= set(settings.providers)
+    for name in settings.providers:
+        check_provider(name, settings)
+
+
+def test_every_preset_of_the_program_stands_on_the_page_and_can_be_used(tmp_path):
+    for name in preset_names():
+        assert f"`{name}`" in PAGE
+        environ = {
+            "URL": "https://us.test",
+            "PROVIDERS__it__PRESET": name,
+            "PROVIDERS__it__SECRETS__KEY": "k",
+        }
+        settings = settings_of("", tmp_path, **environ)
+        check_provider("it", settings)
+        assert not settings.providers["it"].may_bill_twice
+    with pytest.raises(SettingsError, match="may be one of ark-seedream, dashscope-aitryon"):
+        settings_of("", tmp_path, PROVIDERS__it__PRESET="fall")
+
+
+def test_a_preset_is_laid_under_what_is_set_and_a_body_is_replaced_whole(tmp_path):
+    own = """
+        [providers.it]
+        preset = "fal"
+        model = "fal-ai/flux/dev"
+        submit = { headers = { X-Mine = "1" }, body = { prompt = "${params.prompt}" } }
+        limits = { rps = 3 }
+    """
+    fal = settings_of(own, tmp_path).providers["it"]
+    assert fal.submit["headers"] == {"Authorization": "Key ${secret.KEY}", "X-Mine": "1"}
+    assert fal.submit["body"] == {"prompt": "${params.prompt}"}
+    assert (fal.kind, fal.mode, fal.model, fal.limits.rps) == ("http", "poll", "fal-ai/flux/dev", 3)

@@ -3,6 +3,17 @@ out.
 
 The error's class decides what follows (`supervisor.rescue` draws the verdict); its `code` is what the user
 sees (CONTRACT.md, error.code), its text a sentence for them.  Pure: standard library only.
+
+The life of a remote job, and who does what in it:
+
+1. Our evidence is stored, then `submit` is called.  It may come back with the pictures (`Done`), or with the
+   service's word that it has the job: `Accepted`.  That is stored as it is, whoever holds the task by then.
+2. The task waits, and no process holds anything for it.  When its poll is due, or the service has reported to
+   `Job.callback_url`, any worker is given the stored `Accepted` and calls `parse_callback` for each report, then
+   `poll` unless a report has settled it.  It may be another process than the one that submitted, on another host, after
+   any number of crashes: what an adapter needs for polling must be in `Accepted.details`, nothing in its own memory.
+3. `Running` puts the task back to wait and shows its progress; `Done` and `Failed` end the remote job.
+4. When the task was cancelled or has ended otherwise, `cancel` is called until it returns True.
 """
 
 from __future__ import annotations
@@ -10,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 
@@ -21,7 +32,12 @@ class Job:
     count−1 to make; picture n must not depend on which others are made.  folder: scratch space for this
     attempt alone. own_process: do it apart from other jobs, since workers have died under it.
     input_keys: where each input lies in the file store, None for one that was given by its address.
-    reference: the unique name of this request in our evidence of it, empty for a provider that is not paid."""
+    reference: the unique name of this request in our evidence of it, empty for a provider that is not paid.
+    callback_url: where the service may report on this request, empty when no address is known under which it could
+    reach us.
+
+    While a remote job is polled or a report on it is read, `inputs` is empty: the pictures are not fetched for that.
+    `pictures`, `seed`, `reference` and `callback_url` are those of the request that was submitted."""
 
     task_id: str
     type: str
@@ -35,6 +51,7 @@ class Job:
     own_process: bool = False
     input_keys: tuple[str | None, ...] = ()
     reference: str = ""
+    callback_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,8 @@ class MadeImage:
 
 @dataclass(frozen=True)
 class Done:
-    """The work is over.  images: as many of the ordered ones as were made; the others are refunded.
+    """The work is over.  images: as many of the ordered ones as were made, in any order and at least one; the others
+    are refunded, and the work says how many there are.  A service that made none has failed: raise or return an error.
 
     without_pictures: the type makes none, so that none are missing."""
 
@@ -59,16 +77,27 @@ class Done:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The service has a remote job and we only wait.  details: what `poll` needs besides the id, JSON-safe."""
+    """The service has a remote job and we only wait.
+
+    remote_id: the service's name for it, 1-500 characters.  poll_after_seconds: when the service wants to be asked
+    first.  details: what `poll`, `cancel` and `parse_callback` need besides the id (addresses the service gave, a
+    client's name), JSON-safe, at most 64 KiB, no secret.  reports: the service was given `Job.callback_url` and will
+    tell when the job is over, so it is asked seldom, in case a report was lost.  An adapter gets back what it gave,
+    `remote_id` and `details`; both are empty when a report came and the worker that submitted died before it could
+    store them."""
 
     remote_id: str
     poll_after_seconds: float = 5.0
     details: Mapping[str, Any] = field(default_factory=dict)
+    reports: bool = False
 
 
 @dataclass(frozen=True)
 class Running:
-    """The remote job is under way.  progress: percent, or None if the service does not say."""
+    """The remote job is under way.
+
+    progress: percent, or None if the service does not say.  poll_after_seconds: how soon the service may be asked
+    again; a job that has waited for long is asked less often than that (`supervisor.poll_times`)."""
 
     progress: int | None = None
     stage: str | None = None
@@ -77,9 +106,25 @@ class Running:
 
 @dataclass(frozen=True)
 class Failed:
-    """The remote job is over without a result."""
+    """The remote job is over without a result.  error: its class decides what follows, as if it were raised by
+    `submit`: a Transient, Lost or Postponed one is submitted anew while attempts are left."""
 
     error: ProviderError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a service sent to `Job.callback_url`: stored as it came, not yet believed.
+
+    headers: names in small letters; those a signature may be made of (`webhook-…`, `x-…`, `content-type`, `signature…`,
+    `digest…`).  body: at most 1 MiB."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NotGenuine(Exception):
+    """A report that the service did not send, or that says nothing of this job: it is dropped, and the job goes on."""
 
 
 class ProviderError(Exception):
@@ -164,25 +209,60 @@ class ProviderDown(Postponed):
 class Provider(Protocol):
     """may_bill_twice: whether a job whose outcome is unknown may simply be sent again; the settings decide.
 
-    Two more attributes an adapter may have:
+    Attributes an adapter may have:
     paid = True: before `submit` is called, our evidence of the request is stored, and the provider's limits are kept.
+      Only such an adapter may return `Accepted`.
     pictures_per_request = n: `submit` is called once for every n pictures of an order; without it, once for all.
+    hands_in = True: `submit` returns `Accepted` within seconds.  It is then not broken off when its task is cancelled
+      meanwhile: without the id that it brings, the remote job could be neither cancelled nor found again.
+    It may also be one that `ReadsReports`, and one that `LooksUp`.
     """
 
     may_bill_twice: bool
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
-        """Do the job or hand it in.  Raises ProviderError."""
+        """Do the job or hand it in; progress may be reported as often as one likes.  Raises ProviderError."""
         ...
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """How the remote job is doing.  Raises ProviderError when that can't be learned."""
+        """How the remote job is doing; when it is done, its pictures as files in `job.folder`.
+
+        Raises ProviderError when that can't be learned now: Transient and Postponed ones are asked again later, at no
+        cost; any other class ends the remote job like a `Failed`.
+        """
         ...
 
     async def cancel(self, remote: Accepted) -> bool:
-        """Ask the service to stop; True once the job is over or the service can't stop it."""
+        """Ask the service to stop; True once the job is over, unknown there, or the service can't stop jobs; False to
+        be called again later.  Raises ProviderError when that can't be learned."""
         ...
 
     async def close(self) -> None:
         """Free what the adapter holds."""
+        ...
+
+
+@runtime_checkable
+class ReadsReports(Protocol):
+    """A provider whose service reports to `Job.callback_url`."""
+
+    async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
+        """What a report says, with pictures fetched as by `poll`.  Running for one that settles nothing; with
+        poll_after_seconds=0, for one that is only a reason to ask: then `poll` is called at once.
+
+        Raises NotGenuine, and ProviderErrors as `poll` does.
+        """
+        ...
+
+
+@runtime_checkable
+class LooksUp(Protocol):
+    """A provider whose service can tell whether it knows a request by our own name for it."""
+
+    async def look_up(self, job: Job) -> Accepted | None:
+        """The remote job of `job.reference`; None if the request certainly never arrived.
+
+        Called before the same pictures are ordered again, when nobody heard the answer to the first request.
+        Raises ProviderError when that can't be learned.
+        """
         ...

@@ -1,5 +1,5 @@
-"""Any AI service that answers HTTP requests, described by settings alone.
+"""Any AI service that answers HTTP requests, described by settings alone: at once, by polling, or by calling back.
 
-`template` renders the request, `requests` encodes it, `answers` judges what comes back, `picture_sources` says where a
-picture is; these are pure.  `service` reads the settings into one value, `client` sends, `provider` is the adapter.
+`service` reads the settings into one value, `remote_jobs` judges what it says about a job (pure), `provider` is the
+adapter.
 """

@@ -1,46 +1,91 @@
-"""The settings of an HTTP service, read once into one checked value, or one sentence about what is wrong.
-
-Whatever a template or a path gets wrong is said when a process starts, not when somebody's task meets it.
-"""
+"""The settings of an HTTP service, read once into one checked value, or one sentence about what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-from actors.providers.http import answers
-from actors.providers.http.answers import Rules
-from actors.providers.http.paths import BadPath, Path, parse_path
-from actors.providers.http.requests import RequestTemplate, request_template
-from actors.providers.http.template import BadTemplate, check
+from actors.providers.http.remote_jobs import STATES, JobRules
+from actors.providers.wire.answers import Rules
+from actors.providers.wire.paths import Path
+from actors.providers.wire.reading import (
+    can_be_called,
+    checked,
+    read_choice,
+    read_count,
+    read_path,
+    read_paths,
+    read_rules,
+    read_seconds,
+    read_secrets,
+    read_table,
+    read_texts,
+    refuse_unknown,
+    setting_name,
+)
+from actors.providers.wire.requests import Encoding, RequestTemplate, request_template
+from actors.providers.wire.template import check
 from config.settings import Provider, Settings
 from supervisor.faults import SettingFault
-from supervisor.logs import secret_filter
 
-T = TypeVar("T")
-
-METHODS = ("POST", "PUT", "PATCH", "GET")
+METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 ENCODINGS = ("json", "multipart")
-_SUBMIT = ("method", "url", "headers", "query", "body", "encoding", "pictures_per_request")
-_ERROR = ("code", "message", *answers.CLASSES)
+FORMS = ("url", "data_uri", "bytes")
+USUAL_INTERVAL = (2.0, 30.0)
+_REQUEST = ("method", "url", "headers", "query", "body", "encoding")
+_SUBMIT = (*_REQUEST, "pictures_per_request", "keep")
+_JOB = ("status", "map", "pending_http", "progress", "progress_of")
+_POLL = (*_REQUEST, *_JOB, "interval", "fetch")
+_CALLBACK = (*_JOB, "result")
+
+
+@dataclass(frozen=True)
+class _AtHand:
+    """What has a value when a request is sent.  without: plain names that have none; forms: of the order's pictures."""
+
+    without: tuple[str, ...]
+    forms: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RemoteService:
+    """What is asked about a remote job, and where the answers say it.
+
+    id, keep: where the first answer says what is needed later.  ask, fetch: None when the service only reports, and
+    when the answer to `ask` holds the result too.  interval: seconds, first and longest.  reports: None when a report
+    is only a reason to ask; report_result: where one has its pictures.
+    """
+
+    id: Path
+    keep: Mapping[str, Path]
+    ask: RequestTemplate | None
+    job: JobRules
+    interval: tuple[float, float]
+    fetch: RequestTemplate | None
+    cancel: RequestTemplate | None
+    reports: JobRules | None
+    report_result: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Service:
-    """What a synchronous service is asked, and how it answers.
+    """What a service is asked, and how it answers.
 
-    pictures_per_request: how many it makes at most when asked once; 0 = as many as are ordered.
+    pictures_per_request: how many it makes at most when asked once; 0 = as many as are ordered.  remote: None when the
+    first answer holds the pictures.
     """
 
     name: str
     request: RequestTemplate
     rules: Rules
     pictures_per_request: int
-    secrets: Mapping[str, str]
     answer_bytes: int
     allow_private_addresses: bool
     may_bill_twice: bool
+    remote: RemoteService | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def sends_links(self) -> bool:
@@ -50,109 +95,155 @@ class Service:
 
 def read_service(name: str, provider: Provider, settings: Settings) -> Service:
     """The service of a provider of kind `http`.  Raises SettingFault with the setting's name."""
-    here = f"DARKROOM_PROVIDERS__{name}"
-    if provider.mode != "sync":
-        raise SettingFault(f"{here}__MODE is {provider.mode!r}, but this version speaks sync.")
-    secrets = {key: value.get_secret_value() for key, value in provider.secrets.items()}
+    here = setting_name(name)
+    reader = _Reader(here, provider)
+    at_submit = _AtHand(without=("id", "callback_url") if provider.mode == "sync" else ("id",), forms=FORMS)
     service = Service(
         name=name,
-        request=_request(here, provider, secrets),
-        rules=_rules(here, provider, settings),
-        pictures_per_request=_count(
+        request=reader.request("SUBMIT", provider.submit, _SUBMIT, at_submit, "POST"),
+        rules=read_rules(name, provider, settings),
+        pictures_per_request=read_count(
             f"{here}__SUBMIT__PICTURES_PER_REQUEST", provider.submit.get("pictures_per_request", 0)
         ),
-        secrets=secrets,
         answer_bytes=provider.limits.answer_bytes,
         allow_private_addresses=provider.allow_private_addresses,
         may_bill_twice=provider.may_bill_twice,
+        remote=None if provider.mode == "sync" else reader.remote(),
+        secrets=read_secrets(provider),
     )
+    _check_address(here, service, provider, settings)
+    return service
+
+
+def _check_address(here: str, service: Service, provider: Provider, settings: Settings) -> None:
     if service.sends_links and not settings.url:
         raise SettingFault(
             f"{here}__SUBMIT sends links to pictures, but DARKROOM_URL, the address under which the service can fetch "
             "them from here, is not set; set it, or send ${input.0.data_uri} or ${input.0.bytes} instead."
         )
-    return service
-
-
-def _request(here: str, provider: Provider, secrets: Mapping[str, str]) -> RequestTemplate:
-    submit, there = provider.submit, f"{here}__SUBMIT"
-    _refuse_unknown(there, submit, _SUBMIT)
-    method = str(submit.get("method", "POST")).upper()
-    if method not in METHODS:
-        raise SettingFault(f"{there}__METHOD is {method!r}, but may be one of {', '.join(METHODS)}.")
-    encoding = submit.get("encoding", "json")
-    if encoding not in ENCODINGS:
-        raise SettingFault(f"{there}__ENCODING is {encoding!r}, but may be one of {', '.join(ENCODINGS)}.")
-    address = str(submit.get("url", ""))
-    if address.startswith("/") or not address:
-        address = provider.url.rstrip("/") + address
-    if not address:
-        raise SettingFault(f"{there}__URL is not set, but must be the address that takes the request.")
-    template = _checked(
-        there,
-        lambda: request_template(
-            method,
-            address,
-            _table(f"{there}__HEADERS", submit.get("headers", {})),
-            _table(f"{there}__QUERY", submit.get("query", {})),
-            submit.get("body"),
-            encoding,
-        ),
-    )
-    _checked(there, lambda: check(template.placeholders, secrets=secrets))
-    return template
-
-
-def _rules(here: str, provider: Provider, settings: Settings) -> Rules:
-    error = provider.error
-    _refuse_unknown(f"{here}__ERROR", error, _ERROR)
-    return Rules(
-        result=_paths(f"{here}__RESULT", provider.result),
-        code=_paths(f"{here}__ERROR__CODE", error.get("code", [])),
-        message=_paths(f"{here}__ERROR__MESSAGE", error.get("message", [])),
-        classes={
-            each: _texts(f"{here}__ERROR__{each.upper()}", error.get(each, [])) for each in answers.CLASSES
-        },
-        hide=secret_filter(settings),
-    )
-
-
-def _checked(here: str, make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except (BadTemplate, BadPath) as error:
-        raise SettingFault(f"{here}: {error}.") from None
-
-
-def _paths(here: str, value: Any) -> tuple[Path, ...]:
-    return _checked(here, lambda: tuple(map(parse_path, _texts(here, value))))
-
-
-def _texts(here: str, value: Any) -> tuple[str, ...]:
-    """A list of texts; one text is a list of one."""
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list) or not all(isinstance(each, str | int) for each in given):
-        raise SettingFault(f"{here} is {value!r}, but may be a list of texts.")
-    return tuple(str(each) for each in given)
-
-
-def _table(here: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingFault(f"{here} may be a table.")
-    return value
-
-
-def _count(here: str, value: Any) -> int:
-    """A whole number; from the environment it comes as text."""
-    text = str(value)
-    if not text.isdecimal() or len(text) > 4:
-        raise SettingFault(f"{here} is {value!r}, but may be a whole number from 0.")
-    return int(text)
-
-
-def _refuse_unknown(here: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    unknown = sorted(set(table) - set(known))
-    if unknown:
+    if provider.mode == "callback" and not can_be_called(provider, settings):
         raise SettingFault(
-            f"{here}__{unknown[0].upper()} is not a setting; it may be one of {', '.join(known)}."
+            f"{here}__MODE is 'callback', but DARKROOM_URL, the address under which the service can call us, is not "
+            "set; set it, or take the mode poll."
         )
+
+
+class _Reader:
+    """The tables of one provider.  Everything raises SettingFault."""
+
+    def __init__(self, here: str, provider: Provider) -> None:
+        self._here, self._provider = here, provider
+        self._home = self._address("SUBMIT", provider.submit)
+
+    def request(
+        self, table_name: str, table: Mapping[str, Any], known: tuple[str, ...], at_hand: _AtHand, method: str
+    ) -> RequestTemplate:
+        """One request.  method: where the table names none."""
+        here = f"{self._here}__{table_name}"
+        refuse_unknown(here, table, known)
+        template = checked(
+            here,
+            lambda: request_template(
+                read_choice(f"{here}__METHOD", str(table.get("method", method)).upper(), METHODS),
+                self._address(table_name, table),
+                read_table(f"{here}__HEADERS", table.get("headers", {})),
+                read_table(f"{here}__QUERY", table.get("query", {})),
+                table.get("body"),
+                cast("Encoding", read_choice(f"{here}__ENCODING", table.get("encoding", "json"), ENCODINGS)),
+                constants={"model": self._provider.model},
+                home=self._home if at_hand.kept else "",
+            ),
+        )
+        secrets, found = self._provider.secrets, template.placeholders
+        checked(
+            here,
+            lambda: check(
+                found, secrets=secrets, without=at_hand.without, input_forms=at_hand.forms, kept=at_hand.kept
+            ),
+        )
+        return template
+
+    def remote(self) -> RemoteService:
+        """What concerns the remote job that `submit` starts."""
+        provider, here = self._provider, self._here
+        keep_name = f"{here}__SUBMIT__KEEP"
+        keep = {
+            key: self._path(f"{keep_name}__{key.upper()}", value)
+            for key, value in read_table(keep_name, provider.submit.get("keep", {})).items()
+        }
+        poll, callback = provider.poll, provider.callback
+        if provider.mode == "poll" and not poll.get("url"):
+            raise SettingFault(
+                f"{here}__POLL__URL is not set, but must be the address that is asked about a job."
+            )
+        if provider.mode == "callback" and not poll.get("url") and not callback.get("status"):
+            raise SettingFault(
+                f"{here}__CALLBACK__STATUS is not set, but must be where a report says how the job is, since "
+                f"{here}__POLL__URL is not set either."
+            )
+        refuse_unknown(f"{here}__CALLBACK", callback, _CALLBACK)
+        later = _AtHand(without=("callback_url",), kept=tuple(keep))
+        ask = self.request("POLL", poll, _POLL, later, "GET") if poll.get("url") else None
+        # The result of a finished job may have an address of its own; it is asked with the same headers.
+        fetch = {"url": poll.get("fetch", ""), "headers": poll.get("headers", {})}
+        return RemoteService(
+            id=self._path(f"{here}__ID", provider.id),
+            keep=keep,
+            ask=ask,
+            job=self._job_rules("POLL", poll),
+            interval=self._interval(poll.get("interval", list(USUAL_INTERVAL))),
+            fetch=self.request("POLL", fetch, _POLL, later, "GET") if fetch["url"] else None,
+            cancel=self._cancel(later.kept),
+            reports=self._job_rules("CALLBACK", callback) if callback.get("status") else None,
+            report_result=read_paths(f"{here}__CALLBACK__RESULT", callback.get("result", [])),
+        )
+
+    def _cancel(self, kept: tuple[str, ...]) -> RequestTemplate | None:
+        if not self._provider.cancel:
+            return None
+        # The order itself is not at hand when its job is cancelled.
+        nothing = _AtHand(without=("callback_url", "task_id", "reference", "count", "seed"), kept=kept)
+        return self.request("CANCEL", self._provider.cancel, _REQUEST, nothing, "POST")
+
+    def _job_rules(self, table_name: str, table: Mapping[str, Any]) -> JobRules:
+        here = f"{self._here}__{table_name}"
+        states = read_table(f"{here}__MAP", table.get("map", {}))
+        for word, state in states.items():
+            read_choice(f"{here}__MAP__{word}", state, STATES)
+        pending = read_texts(f"{here}__PENDING_HTTP", table.get("pending_http", []))
+        return JobRules(
+            status=read_path(f"{here}__STATUS", table.get("status", "")),
+            states=states,
+            pending=frozenset(read_count(f"{here}__PENDING_HTTP", each) for each in pending),
+            progress=read_path(f"{here}__PROGRESS", table.get("progress", "")),
+            progress_of=read_seconds(f"{here}__PROGRESS_OF", table.get("progress_of", 100)),
+        )
+
+    def _interval(self, value: Any) -> tuple[float, float]:
+        name = f"{self._here}__POLL__INTERVAL"
+        given = value if isinstance(value, list) else [value, value]
+        if len(given) != 2:
+            raise SettingFault(
+                f"{name} is {value!r}, but may be two numbers of seconds: the first and the longest."
+            )
+        first, longest = (read_seconds(name, each) for each in given)
+        return first, max(first, longest)
+
+    def _path(self, here: str, value: Any) -> Path:
+        path = read_path(here, value)
+        if path is None:
+            raise SettingFault(
+                f"{here} is not set, but must be the path to the job's id, such as $.output.task_id."
+            )
+        return path
+
+    def _address(self, table_name: str, table: Mapping[str, Any]) -> str:
+        """An address may be a path of the provider's `url`."""
+        address = str(table.get("url", ""))
+        if address.startswith("/") or not address:
+            address = self._provider.url.rstrip("/") + address
+        if not address:
+            raise SettingFault(
+                f"{self._here}__{table_name}__URL is not set, but must be the address that takes the request."
+            )
+        return address.replace("${model}", self._provider.model)

@@ -11,8 +11,12 @@ inside text.  `$${` is a plain `${`.
 | `${count}` `${seed}` | how many pictures are to be made now; a number that is the same for every attempt |
 | `${params.NAME…}` | the task's params; names and list indexes joined by full stops |
 | `${input.N.url}` `.data_uri` `.bytes` | picture N of the task, from 0: a signed link, a data: URI, the file itself |
+| `${input.N.file}` | the name under which picture N was uploaded to the service |
 | `${secret.NAME}` | one of the provider's secrets |
-| `${id}` `${callback_url}` | the service's own id of the job; where it may report.  Not in a synchronous request |
+| `${callback_url}` | where the service may report on this request |
+| `${id}` `${kept.NAME}` | the service's own id of a job; what else was kept of its first answer |
+
+Names in `constants`, such as `${model}`, are the settings' own: they are put in when the template is read.
 """
 
 from __future__ import annotations
@@ -26,12 +30,13 @@ from typing import Any
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _PLAIN_NAMES = frozenset({"task_id", "reference", "count", "seed", "id", "callback_url"})
-_INPUT = re.compile(r"input\.(\d{1,2})\.(url|data_uri|bytes)")
+_INPUT = re.compile(r"input\.(\d{1,2})\.(url|data_uri|bytes|file)")
 _PARAMS = re.compile(r"params(\.[^.]+)+")
 _SECRET = re.compile(r"secret\.([A-Za-z0-9_]+)")
+_KEPT = re.compile(r"kept\.([A-Za-z0-9_]+)")
 _NAMES = (
-    "task_id, reference, count, seed, params.NAME, input.N.url, input.N.data_uri, input.N.bytes, secret.NAME, id "
-    "and callback_url"
+    "task_id, reference, count, seed, model, params.NAME, input.N.url, input.N.data_uri, input.N.bytes, input.N.file, "
+    "secret.NAME, callback_url, id and kept.NAME"
 )
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
@@ -52,7 +57,7 @@ class Placeholder:
 
     @property
     def input(self) -> tuple[int, str] | None:
-        """(number of the picture, url | data_uri | bytes), or None."""
+        """(number of the picture, url | data_uri | bytes | file), or None."""
         found = _INPUT.fullmatch(self.name)
         return (int(found[1]), found[2]) if found else None
 
@@ -60,6 +65,12 @@ class Placeholder:
     def secret(self) -> str | None:
         """The secret's name, or None."""
         found = _SECRET.fullmatch(self.name)
+        return found[1] if found else None
+
+    @property
+    def kept(self) -> str | None:
+        """The name of what was kept, or None."""
+        found = _KEPT.fullmatch(self.name)
         return found[1] if found else None
 
 
@@ -99,9 +110,9 @@ class Template:
         return _rendered(self.value, lookup, quote)
 
 
-def parse(value: Any) -> Template:
+def parse(value: Any, constants: Mapping[str, str] | None = None) -> Template:
     """The template of a JSON-like value.  Raises BadTemplate for what is no placeholder."""
-    return Template(_parsed(value))
+    return Template(_parsed(value, constants or {}))
 
 
 def check(
@@ -109,10 +120,17 @@ def check(
     *,
     secrets: Collection[str],
     without: Collection[str] = ("id", "callback_url"),
+    input_forms: Collection[str] = ("url", "data_uri", "bytes"),
+    kept: Collection[str] = (),
 ) -> None:
-    """Raises BadTemplate for a secret that is not set, and for names that have no value here (`without`)."""
+    """Raises BadTemplate for a secret that is not set, and for what has no value here.
+
+    without: plain names; input_forms: which of url, data_uri, bytes, file have one; kept: names of what was kept.
+    """
     for placeholder in sorted(placeholders, key=str):
-        if placeholder.name in without:
+        known_input = placeholder.input is None or placeholder.input[1] in input_forms
+        known_kept = placeholder.kept is None or placeholder.kept in kept
+        if placeholder.name in without or not known_input or not known_kept:
             raise BadTemplate(f"{placeholder} has no value here")
         if placeholder.secret is not None and placeholder.secret not in secrets:
             raise BadTemplate(f"{placeholder} is not set")
@@ -142,17 +160,17 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(value: Any, constants: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return _parsed_text(value)
+        return _parsed_text(value, constants)
     if isinstance(value, Mapping):
-        return {str(key): _parsed(entry) for key, entry in value.items()}
+        return {str(key): _parsed(entry, constants) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_parsed(entry) for entry in value]
+        return [_parsed(entry, constants) for entry in value]
     return value
 
 
-def _parsed_text(text: str) -> str | _Text:
+def _parsed_text(text: str, constants: Mapping[str, str]) -> str | _Text:
     parts: list[str | Placeholder] = []
     end = 0
     for found in _PLACEHOLDER.finditer(text):
@@ -162,6 +180,8 @@ def _parsed_text(text: str) -> str | _Text:
             parts.append("${")
         elif found[1] is None:
             raise BadTemplate(f"a '${{' in {_short(text)} is not closed; write '$${{' for the characters")
+        elif found[1].strip() in constants:
+            parts.append(constants[found[1].strip()])
         else:
             parts.append(_known(found[1].strip()))
     parts.append(text[end:])
@@ -171,7 +191,8 @@ def _parsed_text(text: str) -> str | _Text:
 
 
 def _known(name: str) -> Placeholder:
-    if name in _PLAIN_NAMES or any(pattern.fullmatch(name) for pattern in (_INPUT, _PARAMS, _SECRET)):
+    patterns = (_INPUT, _PARAMS, _SECRET, _KEPT)
+    if name in _PLAIN_NAMES or any(pattern.fullmatch(name) for pattern in patterns):
         return Placeholder(name)
     raise BadTemplate(f"${{{_short(name)}}} is no placeholder; there are {_NAMES}")
 

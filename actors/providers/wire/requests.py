@@ -1,7 +1,8 @@
 """A request as it will leave: method, address, headers and an encoded body.  Pure.
 
 Values that come from a task can fill in the path and the query of the address, quoted, but never its host: where a
-request goes is the operator's decision alone.
+request goes is the operator's decision alone.  An address that the service itself gave (`${kept.NAME}`) is followed
+only to the service's own scheme, host and port, since the request carries its key.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
-from actors.providers.base import InvalidInput
-from actors.providers.http.template import (
+from actors.providers.base import InvalidInput, ProviderError
+from actors.providers.wire.template import (
     MISSING,
     BadTemplate,
     InputPicture,
@@ -27,6 +29,8 @@ from actors.providers.http.template import (
 
 Encoding = Literal["json", "multipart"]
 _HOST = re.compile(r"https?://[^/?#\s$]+", re.IGNORECASE)
+_GIVEN_BY_SERVICE = re.compile(r"\$\{\s*kept\.\w+\s*\}[^$]*")
+_PLAIN_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+([/?][^\s\\]*)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -53,7 +57,10 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class RequestTemplate:
-    """What `submit` says."""
+    """What `submit`, `poll` or `cancel` says.
+
+    home: of an address that the service gives: the address whose scheme, host and port it must have.
+    """
 
     method: str
     address: Template
@@ -61,6 +68,7 @@ class RequestTemplate:
     query: Template
     body: Template | None
     encoding: Encoding
+    home: str = ""
 
     @property
     def placeholders(self) -> frozenset[Placeholder]:
@@ -70,7 +78,7 @@ class RequestTemplate:
 
     def render(self, lookup: Lookup) -> Outgoing:
         """The request with every placeholder filled in.  Raises InvalidInput for values that can't stand there."""
-        address = str(self.address.render(lookup, quote=_path_segment))
+        address = self._address(lookup)
         query = {name: as_text(value) for name, value in self.query.render(lookup).items()}
         if query:
             address += ("&" if "?" in address else "?") + urlencode(query)
@@ -86,6 +94,16 @@ class RequestTemplate:
         kind = {} if "content-type" in named else {"Content-Type": "application/json"}
         return Outgoing(self.method, address, headers | kind, body=as_json(body))
 
+    def _address(self, lookup: Lookup) -> str:
+        if not self.home:
+            return str(self.address.render(lookup, quote=_path_segment))
+        address = str(self.address.render(lookup))
+        if not _PLAIN_ADDRESS.fullmatch(address) or origin(address) != origin(self.home):
+            raise ProviderError(
+                "The AI service names an address that is not its own; it was not asked there."
+            )
+        return address
+
 
 def request_template(
     method: str,
@@ -94,9 +112,16 @@ def request_template(
     query: dict[str, Any],
     body: Any,
     encoding: Encoding,
+    *,
+    constants: Mapping[str, str] | None = None,
+    home: str = "",
 ) -> RequestTemplate:
-    """Raises BadTemplate."""
-    if not _HOST.match(address):
+    """home: an address of the service; where it is given, the request's may be one that the service gave.
+
+    Raises BadTemplate.
+    """
+    given_by_service = bool(home) and _GIVEN_BY_SERVICE.fullmatch(address) is not None
+    if not given_by_service and not _HOST.match(address):
         raise BadTemplate(f"{address!r} must begin with http:// or https:// and a host without placeholders")
     for name in headers:
         if not _HEADER_NAME.fullmatch(name):
@@ -105,12 +130,23 @@ def request_template(
         raise BadTemplate("a multipart body must be a table of its fields")
     return RequestTemplate(
         method=method,
-        address=parse(address),
-        headers=parse(headers),
-        query=parse(query),
-        body=None if body is None else parse(body),
+        address=parse(address, constants),
+        headers=parse(headers, constants),
+        query=parse(query, constants),
+        body=None if body is None else parse(body, constants),
         encoding=encoding,
+        home=home if given_by_service else "",
     )
+
+
+def origin(address: str) -> tuple[str, str, int | None]:
+    """(scheme, host, port) of an address; a port that is no number is none."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", "", None
+    return parts.scheme, (parts.hostname or ""), port
 
 
 def as_json(value: Any) -> bytes:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import email.utils
 import fnmatch
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,8 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.http.paths import Path
-from actors.providers.http.picture_sources import Inline, Source, picture_type, source_of
+from actors.providers.wire.paths import Path
+from actors.providers.wire.picture_sources import Inline, Source, picture_type, source_of
 
 CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
 LONGEST_WAIT_SECONDS = 86_400.0
@@ -58,11 +58,13 @@ class Answer:
 class Rules:
     """Where things stand in this service's answers.  classes: {class of CLASSES: globs}.
 
-    hide: takes secrets out of a text that the service has written.
+    picture_code: of pictures that were refused among others.  hide: takes secrets out of a text that the service has
+    written.
     """
 
     result: tuple[Path, ...] = ()
     code: tuple[Path, ...] = ()
+    picture_code: tuple[Path, ...] = ()
     message: tuple[Path, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hide: Callable[[str], str] = str
@@ -73,23 +75,41 @@ def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
 
     Raises a ProviderError whose class says what is to follow.
     """
-    codes = error_codes(answer.document, rules)
-    named = _named_class(codes, answer.status, rules)
-    if named is not None:
-        raise _error(named, answer, codes, rules, now)
-    if not 200 <= answer.status < 300:
-        raise _error(_class_of_status(answer, now), answer, codes, rules, now)
+    error = error_in(answer, rules, now=now)
+    if error is not None:
+        raise error
     found = _pictures(answer, rules)
     if found:
         return found
-    if codes:
-        raise ProviderError(f"The AI service reports an error ({_said(answer, codes, rules)}).")
-    raise ProviderError("The AI service's answer holds no picture where its settings look for one.")
+    raise no_pictures(answer, rules, now=now)
 
 
-def error_codes(document: Any, rules: Rules) -> list[str]:
+def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
+    """What an answer's codes and its status say is wrong; None when they say nothing."""
+    codes = error_codes(answer.document, rules.code)
+    named = _named_class([codes, [str(answer.status)]], rules)
+    if named is not None:
+        return _error(named, answer, codes, rules, now)
+    if not 200 <= answer.status < 300:
+        return _error(_class_of_status(answer, now), answer, codes, rules, now)
+    return None
+
+
+def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
+    """Why a job that is over has no picture: by its codes, or those of its refused pictures."""
+    codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
+    named = _named_class([codes], rules)
+    if named is not None:
+        return _error(named, answer, codes, rules, now)
+    said = _said(answer, codes, rules)
+    if codes or said != f"HTTP {answer.status}":
+        return ProviderError(f"The AI service reports an error ({said}).")
+    return ProviderError("The AI service's answer holds no picture where its settings look for one.")
+
+
+def error_codes(document: Any, paths: Iterable[Path]) -> list[str]:
     """The service's own codes for what went wrong; null, empty and 0 are none."""
-    found = [value for path in rules.code for value in path.find(document)]
+    found = [value for path in paths for value in path.find(document)]
     return [
         str(value)[:200] for value in found if isinstance(value, str | int | float) and value not in _NO_ERROR
     ]
@@ -110,8 +130,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return min(max(0.0, when - now), LONGEST_WAIT_SECONDS)
 
 
-def _named_class(codes: list[str], status: int, rules: Rules) -> str | None:
-    for texts in (codes, [str(status)]):
+def _named_class(said: Iterable[list[str]], rules: Rules) -> str | None:
+    """The class of the first texts that any list names."""
+    for texts in said:
         for name in CLASSES:
             if any(fnmatch.fnmatchcase(text, glob) for text in texts for glob in rules.classes.get(name, ())):
                 return name

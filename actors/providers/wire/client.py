@@ -7,15 +7,18 @@ user's picture, to somewhere that no setting names.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 
 from actors.providers.base import ResultLost, Transient, UnknownOutcome
-from actors.providers.http.answers import Answer
-from actors.providers.http.requests import Outgoing
+from actors.providers.wire.answers import Answer
+from actors.providers.wire.event_stream import EventReader, ServerEvent
+from actors.providers.wire.requests import Outgoing
 
 CONNECT_SECONDS = 20.0
 _CHUNK_BYTES = 65_536
@@ -28,8 +31,10 @@ class HttpClient:
         self._most_bytes = most_bytes
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, request: Outgoing, timeout_seconds: float) -> Answer:
-        """The answer, whatever its status.
+    async def ask(
+        self, request: Outgoing, timeout_seconds: float, listen: Callable[[ServerEvent], None] | None = None
+    ) -> Answer:
+        """The answer, whatever its status.  listen: told each event of an event stream as it comes; its body is empty.
 
         Raises Transient when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
         came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
@@ -45,9 +50,13 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS),
                 trace_request_ctx=journey,
             ) as response:
-                body = await self._read(response)
+                if listen is not None and response.content_type == "text/event-stream":
+                    await self._listen(response, listen)
+                    body = b""
+                else:
+                    body = await self._read(response)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, body, _document(body))
+                return Answer(response.status, headers, body, document_of(body))
         except TimeoutError:
             if not journey.connected:
                 raise Transient("The AI service can't be reached.") from None
@@ -62,6 +71,32 @@ class HttpClient:
                 f"The AI service broke off before its answer was complete ({type(error).__name__})."
             ) from None
 
+    async def question(self, request: Outgoing, timeout_seconds: float) -> Answer:
+        """The answer to a request that costs nothing and changes nothing when it is sent again.
+
+        Raises Transient when there is none, ResultLost for one above the limit.
+        """
+        try:
+            return await self.ask(request, timeout_seconds)
+        except ResultLost:
+            raise
+        except UnknownOutcome as error:
+            raise Transient(error.message) from None
+
+    @contextlib.asynccontextmanager
+    async def socket(
+        self, address: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket.  Raises aiohttp.ClientError, OSError, TimeoutError."""
+        timeout = aiohttp.ClientWSTimeout(ws_close=1)
+        async with self._opened().ws_connect(
+            address,
+            headers=headers,
+            timeout=timeout,
+            max_msg_size=self._most_bytes,
+        ) as opened:
+            yield opened
+
     async def close(self) -> None:
         """Close the session."""
         if self._session is not None:
@@ -75,6 +110,15 @@ class HttpClient:
             if len(body) > self._most_bytes:
                 raise ResultLost(f"The AI service's answer is larger than {self._most_bytes} bytes.")
         return bytes(body)
+
+    async def _listen(self, response: aiohttp.ClientResponse, listen: Callable[[ServerEvent], None]) -> None:
+        reader, length = EventReader(), 0
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            length += len(chunk)
+            if length > self._most_bytes:
+                raise ResultLost(f"The AI service's answer is larger than {self._most_bytes} bytes.")
+            for event in reader.feed(chunk):
+                listen(event)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -93,7 +137,8 @@ def _connection_trace() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
 
     async def note(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-        context.trace_request_ctx.connected = True
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.connected = True
 
     trace.on_connection_create_end.append(note)
     return trace
@@ -108,7 +153,7 @@ def _body(request: Outgoing) -> bytes | aiohttp.FormData | None:
     return form
 
 
-def _document(body: bytes) -> Any:
+def document_of(body: bytes) -> Any:
     """The body as JSON; None for what is none."""
     if body[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
         return None

@@ -1,0 +1,77 @@
+"""What ComfyUI says of a prompt: its place in the queue, and its end in the history.  Pure.
+
+Always in this order: a prompt goes from the queue into the history, so one that is in neither was never there, was
+deleted from the queue, or the server has been started anew: it is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from actors.providers.base import Failed, Lost, ProviderError, Transient
+
+RUNNING = 0
+
+
+def place_in_queue(document: Any, prompt_id: str) -> int | None:
+    """RUNNING, or how many are before it and it; None when it is not in the queue."""
+    queue = document if isinstance(document, Mapping) else {}
+    if prompt_id in _ids(queue.get("queue_running")):
+        return RUNNING
+    pending = sorted(_entries(queue.get("queue_pending")), key=lambda entry: entry[0])
+    ids = [entry[1] for entry in pending]
+    return ids.index(prompt_id) + 1 if prompt_id in ids else None
+
+
+def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str] | Failed:
+    """The paths under which a finished prompt's pictures are shown, in the order of its nodes.
+
+    outputs: ids of the nodes that count, empty = all.
+    """
+    entry = document.get(prompt_id) if isinstance(document, Mapping) else None
+    if not isinstance(entry, Mapping):
+        return Failed(Lost("ComfyUI does not know the job any more; it may have been started anew."))
+    status = entry.get("status") or {}
+    if status.get("status_str") == "error":
+        return Failed(_error(status.get("messages") or []))
+    found = [
+        image
+        for node, output in sorted((entry.get("outputs") or {}).items(), key=_node_order)
+        if not outputs or node in outputs
+        for image in (output.get("images") or [])
+        if image.get("type") == "output"  # others are previews, gone with the server
+    ]
+    if not found:
+        return Failed(ProviderError("ComfyUI's workflow has ended without a picture."))
+    return [
+        "/view?" + urlencode({key: image.get(key, "") for key in ("filename", "subfolder", "type")})
+        for image in found
+    ]
+
+
+def _error(messages: Any) -> ProviderError:
+    events = {
+        message[0]: message[1] for message in messages if isinstance(message, list) and len(message) == 2
+    }
+    if "execution_interrupted" in events:
+        return ProviderError("The job was stopped in ComfyUI.")
+    said = events.get("execution_error") or {}
+    kind, node = str(said.get("exception_type", "an error")), str(said.get("node_type", "?"))
+    sentence = f"ComfyUI's node {node[:60]} has failed ({kind[:80]})."
+    return Transient(sentence) if "OutOfMemory" in kind else ProviderError(sentence)
+
+
+def _node_order(item: tuple[str, Any]) -> tuple[int, str]:
+    return (int(item[0]) if item[0].isdecimal() else 0, item[0])
+
+
+def _entries(value: Any) -> Iterator[tuple[float, str]]:
+    for each in value if isinstance(value, list) else []:
+        if isinstance(each, list) and len(each) > 1:
+            yield float(each[0]), str(each[1])
+
+
+def _ids(value: Any) -> set[str]:
+    return {entry[1] for entry in _entries(value)}

@@ -1,0 +1,208 @@
+"""The adapter: the pictures are uploaded, the workflow is queued under an id of our own, and its history is the truth.
+
+A prompt is a remote job like any other, so nothing is held while it waits in ComfyUI's queue, which is where jobs spend
+their time: the server runs one at a time.  Live progress comes by WebSocket alone and only to the client that queued
+the prompt.  Every prompt has a client id of its own, and whoever polls a *running* one listens under that id for
+WATCH_SECONDS: the server repeats where it is to a late listener.  So progress is seconds old at most, any worker can
+show it after any crash, and no connection outlives its poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from typing import Any
+
+import aiohttp
+
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    Progress,
+    ResultLost,
+    Running,
+    Transient,
+)
+from actors.providers.comfyui.history import RUNNING, end_of, place_in_queue
+from actors.providers.comfyui.progress import WorkflowProgress
+from actors.providers.comfyui.service import ComfyService
+from actors.providers.surroundings import Surroundings
+from actors.providers.wire.answers import Answer, error_in
+from actors.providers.wire.client import HttpClient
+from actors.providers.wire.collecting import Collector
+from actors.providers.wire.order_values import OrderValues
+from actors.providers.wire.picture_sources import Inline, Source
+from actors.providers.wire.requests import Field, Outgoing, as_json
+from actors.providers.wire.template import MISSING, Placeholder
+
+ASK_SECONDS = 30.0
+HAND_IN_SECONDS = 60.0
+WATCH_SECONDS = 1.5
+RUNNING_PAUSE_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.5
+PAUSE_A_PLACE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
+FOLDER = "darkroom"
+_IDS = uuid.UUID("7b0c8f4e-3a52-4f0e-9a3a-0f6d1d0c2b11")  # ours, so that no other program makes the same ids
+
+
+class ComfyProvider:
+    """One server in one process."""
+
+    paid = True
+    hands_in = True
+
+    def __init__(self, service: ComfyService, surroundings: Surroundings) -> None:
+        self.may_bill_twice = service.may_bill_twice
+        self.pictures_per_request = 0 if service.workflow.makes_several else 1
+        self._service = service
+        self._client = HttpClient(most_bytes=service.answer_bytes)
+        self._values = OrderValues(surroundings, service.secrets)
+        self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
+        self._collector = Collector(
+            service.name,
+            surroundings,
+            hide=service.rules.hide,
+            most_bytes=service.answer_bytes,
+            allow_private_addresses=False,  # pictures come through the server's own address
+        )
+
+    async def submit(self, job: Job, progress: Progress) -> Accepted:
+        prompt_id = _prompt_id(job)
+        progress(5, "uploading the pictures")
+        values = await self._placeholder_values(job, prompt_id)
+        graph = await asyncio.to_thread(self._service.workflow.render, values.__getitem__)
+        body = as_json({"prompt": graph, "prompt_id": prompt_id, "client_id": prompt_id})
+        headers = self._headers | {"Content-Type": "application/json"}
+        progress(10, "queueing the workflow")
+        request = Outgoing("POST", f"{self._service.base}/prompt", headers, body=body)
+        self._refuse(await self._client.ask(request, HAND_IN_SECONDS))
+        return self._accepted(prompt_id)
+
+    async def look_up(self, job: Job) -> Accepted | None:
+        """ComfyUI runs the same id twice if it is told so twice; but it can be asked before."""
+        prompt_id = _prompt_id(job)
+        if await self._place(prompt_id) is not None:
+            return self._accepted(prompt_id)
+        history = (await self._get(f"/history/{prompt_id}")).document
+        return self._accepted(prompt_id) if history else None
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        place = await self._place(remote.remote_id)
+        if place == RUNNING:
+            progress = await self._watch(remote.remote_id)
+            return Running(progress, "running in ComfyUI", RUNNING_PAUSE_SECONDS)
+        if place is not None:
+            pause = min(LONGEST_PAUSE_SECONDS, place * PAUSE_A_PLACE_SECONDS)
+            return Running(None, f"number {place} in ComfyUI's queue", pause)
+        history = (await self._get(f"/history/{remote.remote_id}")).document
+        found = end_of(history, remote.remote_id, self._service.outputs)
+        if isinstance(found, Failed):
+            return found
+        try:
+            sources = [await self._picture(path) for path in found[: len(job.pictures)]]
+            return await self._collector.done(job, sources, may_wait=True)
+        except ResultLost as error:
+            return Failed(error)
+
+    async def cancel(self, remote: Accepted) -> bool:
+        """Out of the queue; or stopped, if it is the one that runs: older servers stop whatever runs."""
+        await self._post("/queue", {"delete": [remote.remote_id]})
+        place = await self._place(remote.remote_id)
+        if place == RUNNING:
+            await self._post("/interrupt", {"prompt_id": remote.remote_id})
+            place = await self._place(remote.remote_id)
+        return place is None
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    # --- the order ---
+
+    async def _placeholder_values(self, job: Job, prompt_id: str) -> dict[Placeholder, Any]:
+        placeholders = self._service.workflow.template.placeholders
+        uploads = {each for each in placeholders if each.input is not None and each.input[1] == "file"}
+        values = await self._values.of_order(placeholders - uploads, job, [])
+        names: dict[int, str] = {}
+        for placeholder in uploads:
+            assert placeholder.input is not None
+            n = placeholder.input[0]
+            if n < len(job.inputs) and n not in names:
+                names[n] = await self._upload(job, n, prompt_id)
+            values[placeholder] = names.get(n, MISSING)
+        return values
+
+    async def _upload(self, job: Job, n: int, prompt_id: str) -> str:
+        """The name under which a node finds the picture."""
+        picture = await self._values.file(job, n)
+        fields = (
+            Field("image", picture.data, picture.type, f"{prompt_id}-{picture.name}"),
+            Field("subfolder", FOLDER),
+            Field("type", "input"),
+            Field("overwrite", "true"),
+        )
+        request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
+        answer = await self._client.question(request, HAND_IN_SECONDS)
+        self._refuse(answer)
+        said = answer.document if isinstance(answer.document, dict) else {}
+        if not said.get("name"):
+            raise Transient("ComfyUI does not say where it has put an uploaded picture.")
+        folder = said.get("subfolder")
+        return f"{folder}/{said['name']}" if folder else str(said["name"])
+
+    def _accepted(self, prompt_id: str) -> Accepted:
+        return Accepted(prompt_id, FIRST_PAUSE_SECONDS)
+
+    # --- questions ---
+
+    async def _place(self, prompt_id: str) -> int | None:
+        return place_in_queue((await self._get("/queue")).document, prompt_id)
+
+    async def _picture(self, path: str) -> Source:
+        answer = await self._get(path, may_be_gone=True)
+        if answer.status == 404:
+            raise ResultLost("ComfyUI has made a picture, but has not got it any more.")
+        return Inline(answer.body)
+
+    async def _get(self, path: str, *, may_be_gone: bool = False) -> Answer:
+        request = Outgoing("GET", self._service.base + path, self._headers)
+        answer = await self._client.question(request, ASK_SECONDS)
+        if answer.status != 200 and not (may_be_gone and answer.status == 404):
+            self._refuse(answer)
+            raise Transient(f"ComfyUI can't be asked just now (HTTP {answer.status}).")
+        return answer
+
+    async def _post(self, path: str, body: dict[str, Any]) -> None:
+        headers = self._headers | {"Content-Type": "application/json"}
+        request = Outgoing("POST", self._service.base + path, headers, body=as_json(body))
+        self._refuse(await self._client.question(request, ASK_SECONDS))
+
+    def _refuse(self, answer: Answer) -> None:
+        """Raises the ProviderError that a bad answer stands for."""
+        error = error_in(answer, self._service.rules, now=time.time())
+        if error is not None:
+            raise error
+
+    async def _watch(self, prompt_id: str) -> int | None:
+        """The percentage of a running prompt, None when the server does not say within WATCH_SECONDS."""
+        progress = WorkflowProgress(prompt_id, self._service.workflow.nodes)
+        address = f"{self._service.base}/ws?clientId={prompt_id}"
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):  # the history is the truth
+            async with (
+                asyncio.timeout(WATCH_SECONDS),
+                self._client.socket(address, self._headers) as socket,
+            ):
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        progress.take(message.data)
+                    if progress.ended:
+                        break
+        return progress.percent()
+
+
+def _prompt_id(job: Job) -> str:
+    """The same for the same request, so that it can be looked up."""
+    return str(uuid.uuid5(_IDS, job.reference))

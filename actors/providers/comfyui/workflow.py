@@ -1,0 +1,52 @@
+"""A workflow: the file that ComfyUI's "Export (API)" writes, with our placeholders in its texts.
+
+`"${input.0.file}"` is the name of an uploaded picture for a LoadImage node, `"${seed}"` and `"${count}"` are numbers.
+A workflow that says nothing of `${count}` makes one picture and is run once for each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.providers.wire.template import BadTemplate, Lookup, Template, check, parse
+
+FORMS = ("file", "data_uri", "bytes")  # the last two for nodes that read base64
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """nodes: how many there are."""
+
+    template: Template
+    nodes: int
+
+    @property
+    def makes_several(self) -> bool:
+        """Whether one run makes as many pictures as are ordered."""
+        names = {placeholder.name for placeholder in self.template.placeholders}
+        return bool(names & {"count", "params.count"})
+
+    def render(self, lookup: Lookup) -> dict[str, Any]:
+        """The graph as the server takes it."""
+        rendered: dict[str, Any] = self.template.render(lookup)
+        return rendered
+
+
+def read_workflow(path: str, secrets: Mapping[str, str]) -> Workflow:
+    """Raises BadTemplate with a sentence about the file."""
+    try:
+        graph = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadTemplate(f"{path!r} can't be read ({error.strerror})") from None
+    except ValueError as error:
+        raise BadTemplate(f"{path!r} is not valid JSON: {error}") from None
+    nodes = graph.values() if isinstance(graph, dict) else []
+    if not nodes or not all(isinstance(node, dict) and "class_type" in node for node in nodes):
+        raise BadTemplate(f"{path!r} is no workflow in API format; export it with ComfyUI's 'Export (API)'")
+    template = parse(graph)
+    check(template.placeholders, secrets=secrets, input_forms=FORMS)
+    return Workflow(template, len(graph))

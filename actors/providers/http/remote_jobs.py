@@ -1,0 +1,136 @@
+"""What a service's answer, or its report, says about a remote job.  Pure.
+
+| the answer | the job |
+|---|---|
+| a status that `map` calls queued or running, or an HTTP status of `pending_http` | goes on |
+| done; or pictures, where no status is looked for | is over: its pictures are wanted |
+| failed | is over, with the class that the lists of `error` give its code, else provider_error |
+| cancelled | is over: somebody has stopped it at the service |
+| lost; HTTP 404 or 410 | is unknown there: it is ordered again while attempts are left |
+| a wrong key, too many questions, a server in trouble, what can't be understood | nothing is learned; asked again |
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.providers.base import (
+    Failed,
+    Lost,
+    Postponed,
+    ProviderError,
+    Running,
+    Transient,
+    UnknownOutcome,
+)
+from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in
+from actors.providers.wire.paths import Path
+from actors.providers.wire.picture_sources import Source
+
+STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
+_STAGES = {"queued": "queued at the AI service", "running": "running at the AI service"}
+_GONE = frozenset({404, 410})
+
+
+class Verdict(enum.Enum):
+    """The job is done."""
+
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class JobRules:
+    """Where an answer about a job says how it is.  states: {the service's word: one of STATES}.
+
+    progress: a number from 0 to progress_of.  pending: HTTP statuses that mean that the job goes on.
+    """
+
+    status: Path | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
+    pending: frozenset[int] = frozenset()
+    progress: Path | None = None
+    progress_of: float = 100.0
+
+
+def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running | Failed | Verdict:
+    """How the job is doing.  Raises Transient and Postponed when the answer does not say."""
+    if answer.status in job.pending:
+        return _running(answer.document, job, "running")
+    if not 200 <= answer.status < 300:
+        return _refused(answer, rules, now)
+    word = _word(answer.document, job)
+    state = job.states.get(word, "") if word is not None else ""
+    if word is not None and not state:
+        return _running(answer.document, job, "running")  # a word of a newer version: wait, as for the others
+    match state:
+        case "queued" | "running":
+            return _running(answer.document, job, state)
+        case "failed":
+            return Failed(no_pictures(answer, rules, now=now))
+        case "cancelled":
+            return Failed(ProviderError("The job was cancelled at the AI service."))
+        case "lost":
+            return Failed(Lost("The AI service does not know the job any more."))
+        case "done":
+            error = error_in(answer, rules, now=now)
+            return Failed(error) if error is not None else Verdict.DONE
+        case _:
+            return _without_a_word(answer, rules, now)
+
+
+def found_in(answer: Answer, rules: Rules, *, now: float) -> list[Source] | Failed:
+    """The pictures of the answer that holds a finished job's result.  Raises Transient and Postponed."""
+    if answer.status in (408, 425, 429, 502, 503, 504):
+        raise Transient("The AI service can't show the result just now.")
+    if answer.status in _GONE:
+        return Failed(Lost("The AI service does not have the result any more."))
+    try:
+        return pictures_in(answer, rules, now=now)
+    except ProviderError as error:
+        return Failed(error)
+
+
+def _without_a_word(answer: Answer, rules: Rules, now: float) -> Failed | Verdict:
+    """A good answer with no status in it: the result itself, an error's code, or something of a proxy's."""
+    try:
+        pictures_in(answer, rules, now=now)
+        return Verdict.DONE
+    except ProviderError as error:
+        if type(error) is ProviderError:
+            raise Transient("The AI service's answer about the job can't be understood.") from None
+        if isinstance(error, Transient | Postponed):
+            raise
+        return Failed(error)
+
+
+def _refused(answer: Answer, rules: Rules, now: float) -> Failed:
+    error = error_in(answer, rules, now=now)
+    if isinstance(error, Transient | Postponed) and answer.status not in _GONE:
+        raise error
+    if isinstance(error, UnknownOutcome):  # a question that is asked again costs nothing
+        raise Transient(error.message)
+    if answer.status in _GONE:
+        return Failed(Lost("The AI service does not know the job any more."))
+    return Failed(error or ProviderError(f"The AI service says nothing of the job (HTTP {answer.status})."))
+
+
+def _word(document: Any, job: JobRules) -> str | None:
+    found = job.status.find(document) if job.status is not None else []
+    return str(found[0]) if found and isinstance(found[0], str | int | float) else None
+
+
+def _running(document: Any, job: JobRules, state: str) -> Running:
+    return Running(progress=_percent(document, job), stage=_STAGES[state])
+
+
+def _percent(document: Any, job: JobRules) -> int | None:
+    found = job.progress.find(document) if job.progress is not None else []
+    try:
+        value = float(str(found[0]).strip().rstrip("%")) / job.progress_of * 100 if found else math.nan
+    except ValueError:
+        return None
+    return int(min(99.0, max(0.0, value))) if math.isfinite(value) else None

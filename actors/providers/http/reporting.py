@@ -1,0 +1,35 @@
+"""The adapter for a service that reports by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from actors.providers.base import Accepted, Done, Failed, Job, Report, Running
+from actors.providers.http.provider import HttpProvider
+from actors.providers.http.remote_jobs import Verdict, judge
+from actors.providers.wire.answers import Answer
+from actors.providers.wire.client import document_of
+
+_ASK_AT_ONCE = Running(poll_after_seconds=0)
+
+
+class ReportingHttpProvider(HttpProvider):
+    """One service in one process."""
+
+    async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
+        """What the report says, where the settings say how to read it; else it is a reason to ask."""
+        service = self.service.remote
+        if service is None or service.reports is None:
+            return _ASK_AT_ONCE
+        rules = self.service.rules
+        if service.report_result:
+            rules = dataclasses.replace(rules, result=service.report_result)
+        answer = Answer(200, report.headers, report.body, document_of(report.body))
+        said = judge(answer, service.reports, rules, now=time.time())
+        if isinstance(said, Running):
+            return said
+        ended = await self.end(said, answer, rules, remote, job)
+        if isinstance(ended, Failed) and isinstance(said, Verdict) and service.ask and remote.remote_id:
+            return _ASK_AT_ONCE  # done, but its pictures can't be had from the report
+        return ended

@@ -1,0 +1,28 @@
+"""The class of an error, where the service says itself whether to ask again.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from actors.providers.base import (
+    ContentRejected,
+    InvalidInput,
+    Postponed,
+    ProviderDown,
+    ProviderError,
+    Transient,
+)
+
+
+def as_told(error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
+    """The error as `x-should-retry` has it: what the official clients obey before they look at the status."""
+    told = headers.get("x-should-retry", "").lower()
+    if told == "true" and isinstance(error, InvalidInput):
+        return Transient(error.message)
+    if told == "false" and isinstance(error, Transient):
+        return ProviderError(error.message)
+    if told == "false" and isinstance(error, Postponed) and not isinstance(error, ProviderDown):
+        return ProviderDown(error.message, wait_seconds=error.wait_seconds)
+    if told == "true" and type(error) is ProviderError and not isinstance(error, ContentRejected):
+        return Transient(error.message)
+    return error

@@ -1,0 +1,120 @@
+"""The adapter: one request, held open until the pictures are there.  A cancel closes the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    InvalidInput,
+    Job,
+    Lost,
+    Progress,
+    ProviderError,
+    Running,
+    UnknownOutcome,
+)
+from actors.providers.openai.errors import as_told
+from actors.providers.openai.events import StreamedAnswer
+from actors.providers.openai.service import TASK_PARAMETERS, OpenAiService
+from actors.providers.surroundings import Surroundings
+from actors.providers.wire.answers import Answer, pictures_in
+from actors.providers.wire.client import HttpClient
+from actors.providers.wire.collecting import Collector
+from actors.providers.wire.event_stream import ServerEvent
+from actors.providers.wire.order_values import OrderValues
+from actors.providers.wire.picture_sources import Source, data_uri
+from actors.providers.wire.requests import Field, Outgoing, as_json
+from actors.providers.wire.template import InputPicture, as_text
+
+
+class OpenAiProvider:
+    """One service in one process."""
+
+    paid = True
+
+    def __init__(self, service: OpenAiService, surroundings: Surroundings) -> None:
+        self.may_bill_twice = service.may_bill_twice
+        self._service = service
+        self._client = HttpClient(most_bytes=service.answer_bytes)
+        self._values = OrderValues(surroundings, service.secrets)
+        self._collector = Collector(
+            service.name,
+            surroundings,
+            hide=service.rules.hide,
+            most_bytes=service.answer_bytes,
+            allow_private_addresses=service.allow_private_addresses,
+        )
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        progress(5, "preparing the request")
+        request = await self._request(job)
+        progress(10, "waiting for the AI service")
+        streamed = StreamedAnswer(self._service.partial_images)
+
+        def listen(event: ServerEvent) -> None:
+            percent = streamed.take(event)
+            if percent is not None:
+                progress(percent, "drafting the picture")
+
+        answer = await self._client.ask(request, job.ai_timeout_seconds, listen)
+        progress(90, "collecting the pictures")
+        return await self._collector.done(job, await asyncio.to_thread(self._sources, answer, streamed))
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        return Failed(Lost("This service answers at once and has no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        return True
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _sources(self, answer: Answer, streamed: StreamedAnswer) -> list[Source]:
+        if answer.status == 200 and not answer.body:
+            document = streamed.document()
+            if document is None:
+                raise UnknownOutcome("The AI service's stream ended before its picture came.")
+            answer = Answer(answer.status, answer.headers, b"", document)
+        try:
+            return pictures_in(answer, self._service.rules, now=time.time())
+        except ProviderError as error:
+            raise as_told(error, answer.headers) from None
+
+    async def _request(self, job: Job) -> Outgoing:
+        service = self._service
+        prompt = as_text(service.prompt.render(lambda placeholder: self._values.plain(placeholder, job)))
+        if not prompt.strip():
+            raise InvalidInput("This needs a prompt: say what the picture shall show.")
+        given = job.params.get("parameters")
+        given = given if isinstance(given, dict) else {}
+        asked = {name: given[name] for name in TASK_PARAMETERS if given.get(name) is not None}
+        body: dict[str, Any] = {"model": service.model, "prompt": prompt, "n": len(job.pictures)}
+        body |= asked | dict(service.parameters)
+        if service.partial_images and len(job.pictures) == 1:
+            body |= {"stream": True, "partial_images": service.partial_images}
+        headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
+        wanted = [] if service.edit_style == "none" else range(len(job.inputs))
+        pictures = [await self._values.file(job, n) for n in wanted]
+        if pictures and service.edit_style == "multipart":
+            fields = tuple(_fields(body, pictures))
+            return Outgoing("POST", f"{service.base}/images/edits", headers, fields=fields)
+        if pictures:
+            uris = [await asyncio.to_thread(data_uri, each.type, each.data) for each in pictures]
+            body["image"] = uris[0] if len(uris) == 1 else uris
+        headers["Content-Type"] = "application/json"
+        return Outgoing(
+            "POST", f"{service.base}/images/generations", headers, body=await asyncio.to_thread(as_json, body)
+        )
+
+
+def _fields(body: dict[str, Any], pictures: list[InputPicture]) -> list[Field]:
+    """One picture is `image`, several are `image[]`, as the official client sends them."""
+    name = "image" if len(pictures) == 1 else "image[]"
+    return [Field(name, each.data, each.type, each.name) for each in pictures] + [
+        Field(key, as_text(value)) for key, value in body.items()
+    ]

@@ -1,0 +1,108 @@
+"""The settings of a provider of kind `openai`, read once.
+
+`options`: `edit_style`, how pictures are sent: `multipart` to /images/edits (OpenAI), `json_image` to
+/images/generations (Ark and others), or `none`: text alone.  `prompt`: a template.  `parameters`: of every request;
+what they leave open, a task's own `parameters` may say, of those in TASK_PARAMETERS.  `partial_images`: how many drafts
+a single picture is streamed with, which is where its progress comes from; 0 = no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.providers.wire.answers import Rules
+from actors.providers.wire.reading import (
+    checked,
+    read_choice,
+    read_count,
+    read_rules,
+    read_secrets,
+    read_table,
+    refuse_unknown,
+    setting_name,
+)
+from actors.providers.wire.template import Template, check, parse
+from config.settings import Provider, Settings
+from supervisor.faults import SettingFault
+
+BASE = "https://api.openai.com/v1"
+EDIT_STYLES = ("multipart", "json_image", "none")
+MOST_PARTIAL_IMAGES = 3
+TASK_PARAMETERS = ("size", "quality", "background", "output_format", "output_compression", "input_fidelity")
+_OPTIONS = ("edit_style", "prompt", "parameters", "partial_images")
+_USUAL = {
+    "result": ["$.data[*].b64_json", "$.data[*].url"],
+    "code": ["$.error.code", "$.error.type"],
+    "picture_code": ["$.data[*].error.code"],
+    "message": ["$.error.message", "$.data[*].error.message"],
+    "content_rejected": [
+        "content_policy_violation",
+        "moderation_blocked",
+        "*SensitiveContent*",
+        "*RiskDetect*",
+    ],
+    "halt": [
+        "insufficient_quota",
+        "invalid_api_key",
+        "billing_*",
+        "account_deactivated",
+        "model_not_found",
+        "AccountOverdue*",
+    ],
+    "rate_limited": ["rate_limit_exceeded"],
+}
+
+
+@dataclass(frozen=True)
+class OpenAiService:
+    """base: the address before `/images/…`.  key: empty where none is wanted.  pictures_per_request: 0 = all."""
+
+    name: str
+    base: str
+    model: str
+    edit_style: str
+    prompt: Template
+    parameters: Mapping[str, Any]
+    partial_images: int
+    rules: Rules
+    answer_bytes: int
+    allow_private_addresses: bool
+    may_bill_twice: bool
+    key: str = field(default="", repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiService:
+    """Raises SettingFault with the setting's name."""
+    here = setting_name(name)
+    options = provider.options
+    refuse_unknown(f"{here}__OPTIONS", options, _OPTIONS)
+    if not provider.model:
+        raise SettingFault(f"{here}__MODEL is not set, but must be the model's name, such as gpt-image-2.")
+    prompt = checked(f"{here}__OPTIONS__PROMPT", lambda: parse(options.get("prompt", "${params.prompt}")))
+    secrets = read_secrets(provider)
+    checked(
+        f"{here}__OPTIONS__PROMPT",
+        lambda: check(prompt.placeholders, secrets=(), input_forms=(), without=("id", "callback_url")),
+    )
+    return OpenAiService(
+        name=name,
+        base=(provider.url or BASE).rstrip("/"),
+        model=provider.model,
+        edit_style=read_choice(
+            f"{here}__OPTIONS__EDIT_STYLE", options.get("edit_style", "multipart"), EDIT_STYLES
+        ),
+        prompt=prompt,
+        parameters=read_table(f"{here}__OPTIONS__PARAMETERS", options.get("parameters", {})),
+        partial_images=read_count(
+            f"{here}__OPTIONS__PARTIAL_IMAGES", options.get("partial_images", 2), most=MOST_PARTIAL_IMAGES
+        ),
+        rules=read_rules(name, provider, settings, usual=_USUAL),
+        answer_bytes=provider.limits.answer_bytes,
+        allow_private_addresses=provider.allow_private_addresses,
+        may_bill_twice=provider.may_bill_twice,
+        key=secrets.get("KEY", ""),
+        secrets=secrets,
+    )

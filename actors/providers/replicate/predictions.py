@@ -1,0 +1,65 @@
+"""What a service says of a prediction.  Pure.
+
+| status | the job |
+|---|---|
+| starting, processing | goes on; its progress is the last progress bar in its log |
+| succeeded | is done |
+| failed | is over; the text of its error decides the class, which is provider_error where no list names it |
+| canceled | is over: somebody has stopped it there |
+| aborted | never began within its deadline: it is ordered again |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from actors.providers.base import Failed, ProviderError, Running, Transient
+from actors.providers.wire.answers import Answer, Rules, no_pictures, pictures_in
+from actors.providers.wire.picture_sources import Source
+
+# A progress bar of tqdm: the rule of Replicate's own client.
+_BAR = re.compile(r"^\s*(?P<percent>\d+)%\s*\|.+?\|\s*\d+/\d+", re.MULTILINE)
+_WAIT = re.compile(r"resets in ~?(\d{1,6})\s*s")
+LONGEST_LOG = 65_536
+
+
+def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | list[Source]:
+    """How it is doing, by a good answer about it, or its pictures.
+
+    Raises Transient for an answer that says nothing of it.
+    """
+    document = answer.document if isinstance(answer.document, dict) else {}
+    match document.get("status"):
+        case "starting":
+            return Running(stage="starting at the AI service")
+        case "processing":
+            return Running(percent(document.get("logs")), "running at the AI service")
+        case "succeeded":
+            try:
+                return pictures_in(answer, rules, now=now)
+            except ProviderError as error:
+                return Failed(error)
+        case "failed":
+            return Failed(no_pictures(answer, rules, now=now))
+        case "canceled":
+            return Failed(ProviderError("The job was cancelled at the AI service."))
+        case "aborted":
+            return Failed(Transient("The AI service did not begin the job in time."))
+        case _:
+            raise Transient("The AI service's answer says nothing of the job.")
+
+
+def percent(logs: Any) -> int | None:
+    """The last progress bar of a log."""
+    if not isinstance(logs, str):
+        return None
+    bars = _BAR.findall(logs[-LONGEST_LOG:])
+    return min(99, int(bars[-1])) if bars else None
+
+
+def wait_told(document: Any) -> float | None:
+    """Seconds to wait, where an error says it in words: `Your rate limit resets in ~30s.`"""
+    detail = document.get("detail") if isinstance(document, dict) else None
+    found = _WAIT.search(detail) if isinstance(detail, str) else None
+    return float(found[1]) if found else None

@@ -1,0 +1,178 @@
+"""The adapter for Replicate: a prediction is handed in and asked about."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    Lost,
+    Postponed,
+    Progress,
+    ProviderError,
+    RateLimited,
+    ResultLost,
+    Running,
+    Transient,
+    UnknownOutcome,
+)
+from actors.providers.replicate.predictions import judge, wait_told
+from actors.providers.replicate.service import ReplicateService
+from actors.providers.surroundings import Surroundings
+from actors.providers.wire.answers import Answer, error_in
+from actors.providers.wire.client import HttpClient
+from actors.providers.wire.collecting import Collector
+from actors.providers.wire.order_values import OrderValues
+from actors.providers.wire.requests import Outgoing, as_json
+
+HAND_IN_SECONDS = 60.0
+ASK_SECONDS = 30.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
+
+
+class ReplicateProvider:
+    """One service in one process.  What Replicate and cog have in common is here too."""
+
+    paid = True
+    hands_in = True
+
+    def __init__(self, service: ReplicateService, surroundings: Surroundings) -> None:
+        self.may_bill_twice = service.may_bill_twice
+        self.service = service
+        self._client = HttpClient(most_bytes=service.answer_bytes)
+        self._values = OrderValues(surroundings, service.secrets)
+        self._collector = Collector(
+            service.name,
+            surroundings,
+            hide=service.rules.hide,
+            most_bytes=service.answer_bytes,
+            allow_private_addresses=service.allow_private_addresses,
+        )
+
+    async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
+        """Hand the prediction in; it may be over at once."""
+        service = self.service
+        path, body = _place(service.model)
+        if job.callback_url.startswith("https://"):  # Replicate calls no others
+            body |= {"webhook": job.callback_url, "webhook_events_filter": ["completed"]}
+        headers = {"Cancel-After": service.cancel_after} if service.cancel_after else {}
+        put_down: list[str] = []
+        accepted = None
+        try:
+            body["input"] = await self._input(job, put_down)
+            progress(10, "handing the job in")
+            answer = await self._send("POST", path, body, headers, HAND_IN_SECONDS)
+            accepted = _accepted(answer, put_down, reports="webhook" in body)
+            return accepted
+        finally:
+            if accepted is None:
+                await self._values.take_away(put_down)
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        if not remote.remote_id:
+            raise Transient("Nobody knows the AI service's id of this job.")
+        answer = await self._client.question(
+            self._outgoing("GET", f"/predictions/{remote.remote_id}"), ASK_SECONDS
+        )
+        if answer.status in (404, 410):
+            return Failed(Lost("The AI service does not know the job any more."))
+        error = self._http_error(answer)
+        if isinstance(error, UnknownOutcome):
+            raise Transient(error.message)
+        if error is not None:
+            raise error
+        return await self.said(answer, remote, job)
+
+    async def cancel(self, remote: Accepted) -> bool:
+        await self._values.take_away(remote.details.get("put_down", []))
+        if not remote.remote_id:
+            return True
+        request = self._outgoing("POST", f"/predictions/{remote.remote_id}/cancel")
+        answer = await self._client.question(request, ASK_SECONDS)
+        error = self._http_error(answer)
+        return answer.status in (404, 410) or not isinstance(error, Transient | Postponed)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    # --- in common with cog ---
+
+    async def _input(self, job: Job, put_down: list[str]) -> Any:
+        template = self.service.input
+        values = await self._values.of_order(template.placeholders, job, put_down)
+        return await asyncio.to_thread(template.render, values.__getitem__)
+
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], seconds: float
+    ) -> Answer:
+        """The answer to a request that costs money.  Raises ProviderError for one that says no."""
+        request = await asyncio.to_thread(self._outgoing, method, path, body, headers)
+        answer = await self._client.ask(request, seconds)
+        error = self._http_error(answer)
+        if error is not None:
+            raise error
+        return answer
+
+    def _http_error(self, answer: Answer) -> ProviderError | None:
+        """What an HTTP status says.  A prediction that failed is a good answer about a bad job."""
+        if 200 <= answer.status < 300:
+            return None
+        error = error_in(answer, self.service.rules, now=time.time())
+        if isinstance(error, RateLimited) and (told := wait_told(answer.document)) is not None:
+            return RateLimited(error.message, wait_seconds=told)
+        return error
+
+    async def said(self, answer: Answer, remote: Accepted, job: Job) -> Running | Done | Failed:
+        said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
+        if isinstance(said, Running):
+            return Running(said.progress, said.stage, _pause(remote))
+        try:
+            ended = said if isinstance(said, Failed) else await self._collector.done(job, said, may_wait=True)
+        except ResultLost as error:
+            ended = Failed(error)
+        await self._values.take_away(remote.details.get("put_down", []))
+        return ended
+
+    def _outgoing(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Outgoing:
+        given = {"Authorization": f"Bearer {self.service.key}"} if self.service.key else {}
+        given |= headers or {}
+        if body is None:
+            return Outgoing(method, self.service.base + path, given)
+        given["Content-Type"] = "application/json"
+        return Outgoing(method, self.service.base + path, given, body=as_json(body))
+
+
+def _place(model: str) -> tuple[str, dict[str, Any]]:
+    """Where a prediction of this model is ordered, and what names it in the body."""
+    if model.startswith("deployments/"):
+        return f"/{model}/predictions", {}
+    name, _, version = model.rpartition(":")
+    if name or "/" not in model:
+        return "/predictions", {"version": version}
+    return f"/models/{model}/predictions", {}
+
+
+def _accepted(answer: Answer, put_down: list[str], *, reports: bool) -> Accepted:
+    document = answer.document if isinstance(answer.document, dict) else {}
+    remote_id = document.get("id")
+    if not isinstance(remote_id, str) or not remote_id.isalnum() or len(remote_id) > 100:
+        raise UnknownOutcome("The AI service's answer holds no id of a job.")
+    details = {"put_down": put_down, "accepted_at": time.time()}
+    return Accepted(remote_id, FIRST_PAUSE_SECONDS, details, reports)
+
+
+def _pause(remote: Accepted) -> float:
+    """Half of the job's age: short jobs are noticed soon, long ones asked about seldom."""
+    age = time.time() - float(remote.details.get("accepted_at", 0))
+    return min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, age / 2))

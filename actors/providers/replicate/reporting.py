@@ -1,0 +1,27 @@
+"""Adapters for Replicate and for cog servers that report by themselves."""
+
+from __future__ import annotations
+
+from actors.providers.base import Accepted, Done, Failed, Job, NotGenuine, Report, Running
+from actors.providers.replicate.cog import CogProvider
+from actors.providers.replicate.provider import ReplicateProvider
+from actors.providers.replicate.signature import is_signed
+from actors.providers.wire.answers import Answer
+from actors.providers.wire.client import document_of
+
+
+class ReportingReplicateProvider(ReplicateProvider):
+    """One service in one process."""
+
+    async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
+        if self.service.webhook_key and not is_signed(report.headers, report.body, self.service.webhook_key):
+            raise NotGenuine("The report's signature is not the AI service's.")
+        document = document_of(report.body)
+        known = document.get("id") if isinstance(document, dict) else None
+        if known is None or (remote.remote_id and known != remote.remote_id):
+            raise NotGenuine("The report is about another job.")
+        return await self.said(Answer(200, report.headers, report.body, document), remote, job)
+
+
+class ReportingCogProvider(CogProvider, ReportingReplicateProvider):
+    """One server in one process."""

@@ -1,0 +1,122 @@
+"""The settings of a provider of kind `replicate`, read once.
+
+`options`: `dialect`, `replicate` (default) or `cog`; `input`: the model's input, a template; `cancel_after`: a deadline
+that Replicate keeps, such as `5m`.  `model` is `owner/name`, `owner/name:version`, a bare version, or
+`deployments/owner/name`; a cog server has just one.  `mode`: with `callback` the service reports by itself and is asked
+seldom; without, Replicate is asked (which is where live progress comes from), and cog answers on a held connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from actors.providers.wire.answers import Rules
+from actors.providers.wire.reading import (
+    can_be_called,
+    checked,
+    read_choice,
+    read_rules,
+    read_secrets,
+    read_table,
+    refuse_unknown,
+    setting_name,
+)
+from actors.providers.wire.template import Template, check, parse
+from config.settings import Provider, Settings
+from supervisor.faults import SettingFault
+
+BASE = "https://api.replicate.com/v1"
+DIALECTS = ("replicate", "cog")
+_OPTIONS = ("dialect", "input", "cancel_after")
+_MODEL = re.compile(r"(deployments/)?[\w.-]+/[\w.-]+|([\w.-]+/[\w.-]+:)?[0-9a-f]{32,64}")
+_USUAL = {
+    "result": [
+        "$.output",
+        "$.output[*]",
+        "$.output.images[*]",
+        "$.output.image",
+        "$.output[*].url",
+        "$.output.url",
+        "$.output.*",
+    ],
+    "code": ["$.error"],
+    "message": ["$.detail", "$.error"],
+    "content_rejected": ["*NSFW*", "*nsfw*", "*flagged as sensitive*", "*safety*"],
+    "at_capacity": ["At capacity*"],
+    "retry": ["*out of memory*", "*imed out*", "*Prediction interrupted*"],
+}
+
+
+@dataclass(frozen=True)
+class ReplicateService:
+    """base: the address before `/predictions`.  keys: of requests and of reports, empty where there is none."""
+
+    name: str
+    dialect: str
+    mode: str
+    base: str
+    model: str
+    input: Template
+    cancel_after: str
+    rules: Rules
+    answer_bytes: int
+    allow_private_addresses: bool
+    may_bill_twice: bool
+    key: str = field(default="", repr=False)
+    webhook_key: str = field(default="", repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_service(name: str, provider: Provider, settings: Settings) -> ReplicateService:
+    """Raises SettingFault with the setting's name."""
+    here = setting_name(name)
+    options = provider.options
+    refuse_unknown(f"{here}__OPTIONS", options, _OPTIONS)
+    dialect = read_choice(f"{here}__OPTIONS__DIALECT", options.get("dialect", "replicate"), DIALECTS)
+    _check_address(here, dialect, provider, settings)
+    there = f"{here}__OPTIONS__INPUT"
+    secrets = read_secrets(provider)
+    template = checked(there, lambda: parse(read_table(there, options.get("input", {}))))
+    checked(there, lambda: check(template.placeholders, secrets=secrets))
+    if any(each.input and each.input[1] == "url" for each in template.placeholders) and not settings.url:
+        raise SettingFault(
+            f"{there} sends links to pictures, but DARKROOM_URL, the address under which the service can fetch them "
+            "from here, is not set; set it, or send ${input.0.data_uri} instead."
+        )
+    return ReplicateService(
+        name=name,
+        dialect=dialect,
+        mode=provider.mode,
+        base=(provider.url or BASE).rstrip("/"),
+        model=provider.model,
+        input=template,
+        cancel_after=str(options.get("cancel_after", "")),
+        rules=read_rules(name, provider, settings, usual=_USUAL),
+        answer_bytes=provider.limits.answer_bytes,
+        allow_private_addresses=provider.allow_private_addresses,
+        may_bill_twice=provider.may_bill_twice,
+        key=secrets.get("KEY", ""),
+        webhook_key=secrets.get("WEBHOOK", ""),
+        secrets=secrets,
+    )
+
+
+def _check_address(here: str, dialect: str, provider: Provider, settings: Settings) -> None:
+    if dialect == "replicate" and not _MODEL.fullmatch(provider.model):
+        raise SettingFault(
+            f"{here}__MODEL is {provider.model!r}, but may be owner/name, owner/name:version, a version, or "
+            "deployments/owner/name."
+        )
+    if dialect == "cog" and not provider.url:
+        raise SettingFault(f"{here}__URL is not set, but must be the cog server's address.")
+    if dialect == "cog" and provider.mode == "poll":
+        raise SettingFault(
+            f"{here}__MODE is 'poll', but a cog server can't be asked; it may be sync or callback."
+        )
+    if provider.mode == "callback" and not can_be_called(provider, settings):
+        raise SettingFault(
+            f"{here}__MODE is 'callback', but DARKROOM_URL, the address under which the service can call us, is "
+            "not set; set it, or leave the mode away."
+        )

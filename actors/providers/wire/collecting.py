@@ -1,0 +1,93 @@
+"""What a service sends becomes pictures of ours: bounded, known by their first bytes, decoded and encoded anew in an
+image child.  A service is believed in nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from actors.fetch import NotFetched, NotFetchedNow, fetch
+from actors.image_processes import ImageProcessDied, ImageWorkFailed
+from actors.providers.base import Done, Job, MadeImage, ResultLost, Transient
+from actors.providers.surroundings import Surroundings
+from actors.providers.wire.picture_sources import At, Source
+from actors.providers.wire.plain_pictures import make_plain
+
+FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
+FETCH_AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Collector:
+    """Collects for one service.  hide: takes secrets out of a text.  most_bytes: of one picture."""
+
+    def __init__(
+        self,
+        name: str,
+        surroundings: Surroundings,
+        *,
+        hide: Callable[[str], str],
+        most_bytes: int,
+        allow_private_addresses: bool,
+    ) -> None:
+        self._name, self._surroundings, self._hide = name, surroundings, hide
+        self._most_bytes, self._allow_private_addresses = most_bytes, allow_private_addresses
+
+    async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
+        """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
+
+        may_wait: the service keeps them, so if its server is in trouble it is Transient, and we ask again later.
+        """
+        wanted = list(zip(job.pictures, sources, strict=False))
+        fetched = await asyncio.gather(
+            *(self._fetched(source, job.folder / f"answer-{n}") for n, source in wanted)
+        )
+        if may_wait and any(isinstance(each, NotFetchedNow) for each in fetched):
+            raise Transient("The AI service's pictures can't be fetched just now.")
+        files = [
+            {"n": n, "path": str(path)}
+            for (n, _), path in zip(wanted, fetched, strict=True)
+            if isinstance(path, Path)
+        ]
+        if not files:
+            raise ResultLost("The AI service has made pictures, but they could not be fetched from it.")
+        try:
+            made = await make_plain(self._surroundings, job, files)
+        except ImageWorkFailed as failure:
+            raise ResultLost(
+                f"The AI service has sent something that is no usable picture: {failure.message}"
+            ) from None
+        except (ImageProcessDied, TimeoutError):
+            raise ResultLost("The AI service has sent a picture that could not be read.") from None
+        return Done(
+            tuple(MadeImage(each["n"], Path(each["path"]), each["width"], each["height"]) for each in made)
+        )
+
+    async def _fetched(self, source: Source, path: Path) -> Path | NotFetched:
+        """A picture as a file of ours, as the service made it; or why it can't be had."""
+        if not isinstance(source, At):
+            await asyncio.to_thread(path.write_bytes, source.data)
+            return path
+        for again in range(FETCHES):
+            if again:
+                await asyncio.sleep(FETCH_AGAIN_SECONDS)
+            try:
+                data = await fetch(
+                    source.address,
+                    most_bytes=self._most_bytes,
+                    schemes=("http", "https"),
+                    allow_private_addresses=self._allow_private_addresses,
+                )
+                await asyncio.to_thread(path.write_bytes, data)
+                return path
+            except NotFetched as error:
+                failure = error
+                if not isinstance(error, NotFetchedNow):
+                    break
+        log.warning("picture_not_fetched", provider=self._name, reason=self._hide(str(failure)))
+        return failure

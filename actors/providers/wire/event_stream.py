@@ -1,0 +1,49 @@
+"""Reading an event stream (HTML Living Standard, section 9.2) in pieces.  Pure."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LINE_END = re.compile(r"\r\n|\n|\r(?!$)")  # a CR at the end may be the first half of a CRLF
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """name: of its `event:` line, `message` when it has none.  data: its lines joined."""
+
+    name: str
+    data: str
+
+
+class EventReader:
+    """Turns the bytes of a stream, however they are cut, into events."""
+
+    def __init__(self) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._rest = ""
+        self._name = ""
+        self._data: list[str] = []
+
+    def feed(self, piece: bytes) -> Iterator[ServerEvent]:
+        """The events that are complete with this piece."""
+        *lines, self._rest = _LINE_END.split(self._rest + self._decode(piece))
+        for line in lines:
+            event = self._line(line)
+            if event is not None:
+                yield event
+
+    def _line(self, line: str) -> ServerEvent | None:
+        if line == "":
+            event = ServerEvent(self._name or "message", "\n".join(self._data)) if self._data else None
+            self._name, self._data = "", []
+            return event
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            self._name = value
+        elif field == "data":
+            self._data.append(value)
+        return None

@@ -1,0 +1,51 @@
+"""Pictures of strangers made plain by an image child: whole, upright, without metadata, encoded anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from actors.image_processes import ImageProcessDied, ImageWorkFailed
+from actors.providers.base import InvalidInput, Job, Transient
+from actors.providers.surroundings import Surroundings
+
+PLAIN_SECONDS = 60.0  # for an image child to make the pictures of one answer plain
+
+
+async def make_plain(
+    surroundings: Surroundings, job: Job, files: list[dict[str, Any]], name: str = ""
+) -> list[dict[str, Any]]:
+    """[{"n", "path", "width", "height"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
+
+    One of several that can't be read is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError.
+    """
+    request = {
+        "task": "plain",
+        "files": files,
+        "out": str(job.folder),
+        "most_pixels": surroundings.most_pixels,
+        "name": name,
+    }
+    return await surroundings.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
+
+
+async def plain_input(surroundings: Surroundings, job: Job, n: int) -> Path:
+    """Input n as an upload would be: one that was given by its address is made plain first.
+
+    Raises InvalidInput, Transient.
+    """
+    if job.input_keys[n] is not None:
+        return job.inputs[n]
+    for path in job.folder.glob(f"plain-{n}.*"):  # made before, in another form
+        return path
+    try:
+        made = await make_plain(surroundings, job, [{"n": n, "path": str(job.inputs[n])}], name="plain-")
+    except ImageWorkFailed as failure:
+        raise InvalidInput(failure.message, code="image_unusable") from None
+    except (ImageProcessDied, TimeoutError):
+        raise Transient(f"Picture {n + 1} could not be read.", code="worker_died") from None
+    return Path(made[0]["path"])
+
+
+def _silent(percent: int, stage: str) -> None:
+    """A child that makes pictures plain has no progress worth showing."""

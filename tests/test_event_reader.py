@@ -1,0 +1,29 @@
+"""An event stream read in pieces says the same however it was cut."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.providers.wire.event_stream import EventReader, ServerEvent
+
+STREAM = (
+    ": a comment\r\nevent: first\r\ndata: 海边 🌊\r\ndata:two\r\n\r\n"
+    'data: plain\n\nevent: without data\n\nid: 7\nretry: 5\ndata: {"a": 1}\r\rdata: cut off'
+).encode()
+EVENTS = [
+    ServerEvent("first", "海边 🌊\ntwo"),
+    ServerEvent("message", "plain"),
+    ServerEvent("message", '{"a": 1}'),
+]
+
+
+@given(st.sets(st.integers(1, len(STREAM) - 1)))
+def test_the_events_do_not_depend_on_where_the_stream_is_cut(cuts):
+    reader, found = EventReader(), []
+    edges = [0, *sorted(cuts), len(STREAM)]
+    for start, end in itertools.pairwise(edges):
+        found += list(reader.feed(STREAM[start:end]))
+    assert found == EVENTS
