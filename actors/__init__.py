@@ -7,13 +7,16 @@ Producers may import it too: `from actors import submit; submit.send(...)`.
 
 import dramatiq
 
-from actors.boot import Boot, settle
+from actors.boot import Boot, boot_scheduler, settle
 from actors.broker import DarkroomBroker
 from actors.middleware import broker_middleware
 
 dramatiq.set_broker(DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle))
 
-from actors.submission import submit  # noqa: E402  an actor needs its broker to be set before it is declared
+from actors.errands import cancel_remote, poll_remote  # noqa: E402  an actor needs its broker to be set first
+from actors.submission import submit  # noqa: E402
 from actors.sweeping import sweep  # noqa: E402
 
-__all__ = ["submit", "sweep"]
+boot_scheduler()
+
+__all__ = ["cancel_remote", "poll_remote", "submit", "sweep"]

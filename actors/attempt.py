@@ -1,4 +1,4 @@
-"""One attempt at a task: claim, have its pictures made, record.
+"""One attempt at a task: claim, have its pictures made or handed in, record.
 
 A hint is only a hint: when the claim fails, somebody else has the task, or it is over, and that is no error.  Every
 way an attempt can end (pictures, an error's class, a limit, a drain, a lost lease, a cancel) becomes a verdict of
@@ -13,9 +13,12 @@ from typing import Any
 
 import structlog
 
-from actors.making import Step, make_pictures
-from actors.outcomes import Outcome, Postpone, after_error, after_time_limit
-from actors.providers.base import ProviderError, UnknownOutcome
+from actors.jobs import hash_of_params
+from actors.making import make_pictures, remote_limit_seconds
+from actors.outcomes import Outcome, after_error, after_time_limit
+from actors.paid_requests import AlreadyAsked
+from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
+from actors.recording import Step, step_of, unless_reported
 from actors.worker import Running, Why, Worker
 from supervisor import rescue
 from supervisor.database import Transaction
@@ -47,14 +50,18 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
 
 async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Claim | None:
     limit = worker.settings.tasks[type_].time_limit_seconds + worker.settings.stuck_grace_seconds
-    return await worker.database.write_async(lambda tx: claims.claim(tx, task_id, dispatch, worker.id, limit))
+    return await worker.database.write_async(
+        lambda tx: claims.claim(tx, task_id, dispatch, worker.id, limit), line=task_id
+    )
 
 
 async def _run(worker: Worker, running: Running, claim: Claim) -> None:
     """Work, then record; whatever ends the work is turned into what is to be recorded."""
-    bound = log.bind(task=claim.task_id, lease=claim.lease, attempt=claim.attempt, worker=worker.id)
+    names = {"task": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "worker": worker.id}
+    bound = log.bind(**names)
     bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
-    running.work = asyncio.create_task(make_pictures(worker, running, claim))
+    with structlog.contextvars.bound_contextvars(**names):  # whatever is logged on its behalf names it
+        running.work = asyncio.create_task(make_pictures(worker, running, claim))
     step: Step | None
     try:
         step = await running.work
@@ -62,7 +69,7 @@ async def _run(worker: Worker, running: Running, claim: Claim) -> None:
         if not running.work.done():  # the actor's own limit has struck, not our cancel
             running.work.cancel()
             await asyncio.wait([running.work])
-        step = _after_cancel(running, claim)
+        step = _after_cancel(worker, running, claim)
     except LeaseLost:
         step = None
     except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
@@ -74,18 +81,18 @@ async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any) -
     if step is None:
         return
     try:
-        await worker.write(step)
+        await worker.write(step, line=claim.task_id)
         bound.info("attempt_ended", outcome=step.__name__)
     except LeaseLost:
         bound.info("result_dropped", reason="the task has moved on")
 
 
-def _after_cancel(running: Running, claim: Claim) -> Step | None:
+def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None:
     match running.cancelled:
         case Why.LEASE_LOST:
             return None
         case _ if running.owes_an_answer:
-            return _step_of(claim, _unanswered(claim))
+            return _unanswered(worker, claim)
         case Why.DRAIN:
 
             def released(tx: Transaction) -> None:
@@ -96,10 +103,17 @@ def _after_cancel(running: Running, claim: Claim) -> Step | None:
             return _step_of(claim, after_time_limit(claim.budget, draw=random.random()))
 
 
-def _unanswered(claim: Claim) -> Outcome:
-    """The verdict on an attempt that ended while its paid request may have been carried out."""
+def _step_of(claim: Claim, outcome: Outcome) -> Step:
+    return step_of(claim, outcome, hash_of_params(claim))
+
+
+def _unanswered(worker: Worker, claim: Claim) -> Step:
+    """What follows an attempt that ended while its paid request may have been carried out."""
     error = UnknownOutcome(rescue.UNANSWERED)
-    return after_error(claim.budget, error, may_bill_twice=False, draw=random.random())
+    outcome = after_error(claim.budget, error, may_bill_twice=False, draw=random.random())
+    return unless_reported(
+        claim, _step_of(claim, outcome), remote_limit_seconds=remote_limit_seconds(worker, claim)
+    )
 
 
 def _after_error(worker: Worker, running: Running, claim: Claim, error: Exception, bound: Any) -> Step:
@@ -110,32 +124,12 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
     else:
         bound.error("attempt_broke", exc_info=error)
     if running.owes_an_answer and not isinstance(error, ProviderError):
-        return _step_of(claim, _unanswered(claim))
-    provider = worker.settings.providers[worker.settings.tasks[claim.type].provider]
-    return _step_of(
-        claim, after_error(claim.budget, error, may_bill_twice=provider.may_bill_twice, draw=random.random())
+        return _unanswered(worker, claim)
+    request = running.request
+    may_bill_twice = not isinstance(error, AlreadyAsked) and (request is None or request.may_bill_twice)
+    step = _step_of(
+        claim, after_error(claim.budget, error, may_bill_twice=may_bill_twice, draw=random.random())
     )
-
-
-def _step_of(claim: Claim, outcome: Outcome) -> Step:
-    """The step that records an outcome."""
-    task_id, lease = claim.task_id, claim.lease
-    match outcome:
-        case Postpone(in_seconds=in_seconds):
-
-            def postponed(tx: Transaction) -> None:
-                claims.postpone(tx, task_id, lease, in_seconds)
-
-            return postponed
-        case rescue.RunAgain(in_seconds=in_seconds):
-
-            def retried(tx: Transaction) -> None:
-                claims.retry(tx, task_id, lease, in_seconds)
-
-            return retried
-        case rescue.GiveUp(code=code, message=message):
-
-            def failed(tx: Transaction) -> None:
-                claims.fail(tx, task_id, lease, code, message)
-
-            return failed
+    if isinstance(error, UnknownOutcome) and not isinstance(error, ResultLost):
+        return unless_reported(claim, step, remote_limit_seconds=remote_limit_seconds(worker, claim))
+    return step

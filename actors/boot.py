@@ -1,6 +1,6 @@
 """Boot of a process that runs actors: read the settings, declare the actors they name, start and end the worker.
 
-dramatiq calls these hooks: `after_process_boot` in every worker and in periodiq's scheduler, the others in workers.
+dramatiq calls these hooks in every worker; periodiq calls none, so its logs are set up when it imports this package.
 It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
 with one sentence and exit status 2.
 """
@@ -8,8 +8,10 @@ with one sentence and exit status 2.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq import Middleware
@@ -58,7 +60,7 @@ class Boot(Middleware):
     def after_process_boot(self, broker: Any) -> None:
         try:
             settings = settings_of_process()
-            configure_logs(settings, "actors")
+            configure_logs(settings, "worker")
             check_providers(settings)
             declare_processing_actors(broker, settings)
         except (SettingsError, SettingFault, BadBrokerAddress) as error:
@@ -91,6 +93,25 @@ class Boot(Middleware):
         loop_thread = get_event_loop_thread()
         if loop_thread is not None:
             loop_thread.run_coroutine(close_worker())
+
+
+def boot_scheduler() -> None:
+    """Log as the settings say where this process is periodiq's, which has no hook for it: it imports us, then works."""
+    if Path(sys.argv[0]).stem != "periodiq":
+        return
+    try:
+        configure_logs(settings_of_process(), "scheduler")
+    except SettingsError as error:
+        _give_up(error)
+    logging.getLogger("periodiq").addFilter(_say_plainly)
+
+
+def _say_plainly(record: logging.LogRecord) -> bool:
+    """No table at the start; and what ends the scheduler, such as a broker that is away, in one sentence."""
+    if record.exc_info:
+        record.msg, record.args = "the scheduler ends: %s", (record.exc_info[1],)
+        record.exc_info = None
+    return record.funcName != "print_periodic_actors" and "Please file an issue" not in record.getMessage()
 
 
 def _on_loop(method: Any) -> None:

@@ -23,6 +23,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from actors.leases import Leases
+from supervisor.broker_trouble import in_words
 
 if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
@@ -196,7 +197,7 @@ class DoorbellConsumer(Consumer):
     def _note_absence(self, error: Exception) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            log.warning("The broker does not serve %s: %s", self.queue_name, error)
+            log.warning("The broker does not serve %s: %s.", self.queue_name, in_words(error))
 
     def _come_back(self) -> None:
         self._reconcile()

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.fetch import fetch_public_image
 from actors.providers.base import InvalidInput
+from supervisor.files import copy_to
 from supervisor.task_params import is_url
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ def input_keys(claim: Claim) -> tuple[str | None, ...]:
 async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path) -> Path:
     if is_url(entry):
         target = folder / f"input-{n}"
+        # Not above: with it comes an HTTP client, which most processes never need.
+        from actors.fetch import fetch_public_image
+
         data = await fetch_public_image(entry, most_bytes=worker.settings.limits.image_bytes)
         await asyncio.to_thread(target.write_bytes, data)
         return target
@@ -41,7 +44,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path)
         if path is not None:
             return path
         target = folder / f"input-{n}{Path(key).suffix}"
-        await asyncio.to_thread(lambda: target.write_bytes(worker.files.read(key)))
+        await asyncio.to_thread(copy_to, worker.files, key, target)
         return target
     except FileNotFoundError:
         raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None

@@ -1,173 +1,194 @@
-"""What an attempt is for: fetch the photos, have the missing pictures made, store them.
+"""What an attempt is for: fetch the photos, have the missing pictures made, store them, or leave them to a service.
 
-Pictures that an earlier attempt of the same charge has stored are found and not made again.  What a provider is paid
-for is written down before it is asked (`actors.paid_requests`), and counts as answered only when its pictures are
-stored, in the transaction that says where they are.
+Pictures that an earlier attempt of the same charge has stored are found and not made again; those that a service works
+on are waited for and not ordered again.  What a provider is paid for is written down before it is asked
+(`actors.paid_requests`), and counts as answered only when its pictures are stored, in the transaction that says where
+they are, or when the service's id for its remote job is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from actors.inputs import fetch_inputs, input_keys
+from actors.asking import ask
+from actors.inputs import fetch_inputs
+from actors.jobs import hash_of_params, job_of, provider_of, providers_for
+from actors.lookup import look_up_unheard
 from actors.paid_requests import PaidRequest, begin_paid_request
 from actors.progress import ProgressReport
-from actors.providers import open_provider
-from actors.providers.base import Done, Job, MadeImage, Progress, Provider, ProviderError, Transient
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Progress,
+    ProviderDown,
+    Transient,
+)
+from actors.recording import Step, completed, handed_off
+from actors.storing import store_pictures
 from actors.worker import Running, Why, Worker
 from supervisor.database import Transaction
-from supervisor.store import claims, results, tallies
+from supervisor.poll_times import next_poll_seconds
+from supervisor.store import remote_jobs, results
 from supervisor.store.claims import Claim
+from supervisor.store.remote_jobs import RemoteJob
 from supervisor.store.results import ResultFile
-from supervisor.store.rows import encoded
 
-Step = Callable[[Transaction], None]
 FETCHING_PERCENT = 2
+OUT_OF_THE_PICK_SECONDS = 2.0
 
 
 async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
-    """Have everything made that is missing; the step that completes the task."""
-    params_hash = hashlib.sha256(encoded(claim.params).encode()).hexdigest()[:16]
-
-    def already_made(tx: Transaction) -> list[ResultFile]:
-        return results.found(tx, claim.task_id, claim.charge, params_hash)
-
-    found = (
-        {file.n: file for file in await worker.database.read_async(already_made)} if claim.attempt > 1 else {}
-    )
-    missing = [n for n in range(claim.count) if n not in found]
-    short = 0
+    """Have everything made that is missing; the step that completes the task, or hands it off."""
+    found, waiting = await _left_by_earlier_attempts(worker, claim)
+    at_work = {n for job in waiting for n in job.pictures}
+    missing = [n for n in range(claim.count) if n not in found and n not in at_work]
+    making = _Making(worker, running, claim)
     if missing:
         # Made here, not in a thread: it takes microseconds, a thread's turn takes a tenth of a start.
         folder = Path(tempfile.mkdtemp(dir=worker.scratch))
         try:
-            making = _Making(worker, running, claim, params_hash, folder)
-            found |= await making.make(missing)
-            if not found and not making.without_pictures:
-                raise Transient("The AI service returned no picture.")
-            short = 0 if making.without_pictures else claim.count - len(found)
+            found |= await making.make(missing, folder)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
-    files = [found[n] for n in sorted(found)]
+    if waiting or making.poll_in_seconds:
+        return handed_off(
+            claim,
+            poll_in_seconds=0.0 if waiting else min(making.poll_in_seconds),
+            remote_limit_seconds=remote_limit_seconds(worker, claim, waiting),
+        )
+    if not found and not making.without_pictures:
+        raise Transient("The AI service returned no picture.")
+    short = 0 if making.without_pictures else claim.count - len(found)
+    return completed(claim, [found[n] for n in sorted(found)], missing=short)
 
-    def completed(tx: Transaction) -> None:
-        images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
-        claims.complete(tx, claim.task_id, claim.lease, images, missing=short)
 
-    return completed
+def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
+    """Until remote jobs are overdue; for those that are resumed, counted from when they were handed in."""
+    limit = worker.settings.tasks[claim.type].remote_limit_seconds
+    return max(1.0, limit - max((job.age_seconds for job in waiting), default=0.0))
+
+
+async def _left_by_earlier_attempts(
+    worker: Worker, claim: Claim
+) -> tuple[dict[int, ResultFile], list[RemoteJob]]:
+    """{n: its file} of the pictures that exist, and what services work on."""
+    if claim.attempt == 1:
+        return {}, []
+    await look_up_unheard(worker, claim)
+
+    def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob]]:
+        found = results.found(tx, claim.task_id, claim.charge, hash_of_params(claim))
+        return found, remote_jobs.waiting(tx, [claim.task_id])
+
+    found, waiting = await worker.database.read_async(read)
+    return {file.n: file for file in found}, waiting
 
 
 class _Making:
-    """The requests of one attempt, one after the other."""
+    """The requests of one attempt, one after the other.
 
-    def __init__(
-        self, worker: Worker, running: Running, claim: Claim, params_hash: str, folder: Path
-    ) -> None:
+    without_pictures: the type makes none.  poll_in_seconds: of each remote job, when it is to be asked first."""
+
+    def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
-        self._params_hash, self._folder = params_hash, folder
-        self._task_type = worker.settings.tasks[claim.type]
+        self._inputs: tuple[Path, ...] = ()
         self.without_pictures = False
+        self.poll_in_seconds: list[float] = []
 
-    async def make(self, missing: Sequence[int]) -> dict[int, ResultFile]:
-        """{n: its file} of those that could be made."""
+    async def make(self, missing: Sequence[int], folder: Path) -> dict[int, ResultFile]:
+        """{n: its file} of those that could be made at once.  folder: scratch space of this attempt."""
         worker, claim = self._worker, self._claim
-        provider = self._provider()
         progress = ProgressReport(worker.database, claim.task_id, claim.lease)
-        found: dict[int, ResultFile] = {}
         try:
             progress.report(FETCHING_PERCENT, "fetching the photos")
-            inputs = await fetch_inputs(worker, claim, self._folder)
-            parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
-            for number, part in enumerate(parts):
-                request = await self._write_down(provider, number)
-                job = self._job(inputs, part, request)
-                done = await self._ask(provider, job, _scaled(progress.report, number, len(parts)), request)
-                found |= await self._store(done, request)
-                self.without_pictures = done.without_pictures
-                if self._running.stops_when_answered and number + 1 < len(parts):
-                    self._running.cancel(Why.DRAIN)
-                    await asyncio.sleep(0)  # where the cancel strikes
+            self._inputs = await fetch_inputs(worker, claim, folder)
+            return await self._along_the_chain(missing, folder, progress.report)
         finally:
             progress.close()
+
+    async def _along_the_chain(
+        self, missing: Sequence[int], folder: Path, progress: Progress
+    ) -> dict[int, ResultFile]:
+        """The first provider that is up makes them; the next one is asked while those before are down."""
+        worker, found = self._worker, dict[int, ResultFile]()
+        names = providers_for(worker, self._claim)
+        for place, name in enumerate(names):
+            left = [n for n in missing if n not in found]
+            try:
+                await self._by_provider(name, place, left, folder, progress, found)
+            except ProviderDown as down:
+                if name != names[-1] and not self.poll_in_seconds:
+                    continue
+                if "provider" in self._claim.params or not getattr(provider_of(worker, name), "paid", False):
+                    raise
+                # Its breaker is open now, so the type is out of the pick for as long as that lasts.
+                raise ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS) from down
+            else:
+                break
         return found
 
-    def _provider(self) -> Provider:
-        name = self._task_type.provider
-        provider = self._worker.providers.get(name)
-        if provider is None:
-            provider = self._worker.providers[name] = open_provider(name, self._worker)
-        return provider
-
-    async def _write_down(self, provider: Provider, part: int) -> PaidRequest | None:
-        """The evidence of a request that is about to leave; None where nobody is paid."""
-        if not getattr(provider, "paid", False):
-            return None
-        return await begin_paid_request(
-            self._worker, self._running, self._claim, self._task_type.provider, part
-        )
-
-    def _job(self, inputs: tuple[Path, ...], pictures: tuple[int, ...], request: PaidRequest | None) -> Job:
-        claim = self._claim
-        return Job(
-            task_id=claim.task_id,
-            type=claim.type,
-            params=claim.params,
-            inputs=inputs,
-            pictures=pictures,
-            count=claim.count,
-            seed=_seed(claim),
-            folder=self._folder,
-            ai_timeout_seconds=self._task_type.ai_timeout_seconds,
-            own_process=claim.budget.deaths > 0,
-            input_keys=input_keys(claim),
-            reference=request.reference if request else "",
-        )
-
-    async def _ask(
-        self, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
-    ) -> Done:
-        """One request; the provider keeps to the AI time-out, and the actor's limit is above it."""
-        started = asyncio.get_running_loop().time()
-        outcome = "error"
-        try:
-            done = await provider.submit(job, progress)
-            assert isinstance(done, Done)
-            outcome = "done"
-            return done
-        except BaseException as error:
-            if isinstance(error, ProviderError):
-                outcome = error.code
-            if request is not None:
-                request.broke_off(error)
-            raise
-        finally:
-            seconds = asyncio.get_running_loop().time() - started
-            name, result = self._task_type.provider, outcome
-            self._worker.database.write(
-                lambda tx: tallies.observe(
-                    tx, "darkroom_ai_call_seconds", seconds, provider=name, outcome=result
+    async def _by_provider(
+        self,
+        name: str,
+        place: int,
+        missing: Sequence[int],
+        folder: Path,
+        progress: Progress,
+        found: dict[int, ResultFile],
+    ) -> None:
+        """Have one provider make them, with as many requests as it needs.  found: is added to."""
+        worker, claim = self._worker, self._claim
+        provider = provider_of(worker, name)
+        parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
+        for number, part in enumerate(parts):
+            request: PaidRequest | None = None
+            if getattr(provider, "paid", False):  # the evidence of a request that is about to leave
+                request = await begin_paid_request(
+                    worker, self._running, claim, name, place * claim.count + number, part
                 )
+            job = job_of(
+                worker,
+                claim,
+                name,
+                pictures=part,
+                folder=folder,
+                inputs=self._inputs,
+                reference=request.reference if request else "",
             )
+            answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request)
+            if isinstance(answer, Accepted):
+                self.poll_in_seconds.append(
+                    next_poll_seconds(
+                        answer.poll_after_seconds, 0.0, reports=answer.reports, draw=random.random()
+                    )
+                )
+            else:
+                found |= await self._store(answer, request)
+                self.without_pictures = answer.without_pictures
+            if self._running.stops_when_answered and number + 1 < len(parts):
+                self._running.cancel(Why.DRAIN)
+                await asyncio.sleep(0)  # where the cancel strikes
 
     async def _store(self, done: Done, request: PaidRequest | None) -> dict[int, ResultFile]:
         """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
         claim = self._claim
+        params_hash = hash_of_params(claim)
 
         def say_so(tx: Transaction) -> None:
             for file in files:
-                results.add(tx, claim.task_id, claim.charge, self._params_hash, file)
+                results.add(tx, claim.task_id, claim.charge, params_hash, file)
             if request is not None:
                 request.done(tx)
 
         try:
-            files = [await asyncio.to_thread(self._put, picture) for picture in done.images]
+            files = await store_pictures(self._worker, claim, done)
             if files or request is not None:
-                await self._worker.write(say_so)
+                await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:
             if request is not None:
                 request.broke_off(error)
@@ -175,13 +196,6 @@ class _Making:
         if request is not None:
             request.is_unanswered = False
         return {file.n: file for file in files}
-
-    def _put(self, picture: MadeImage) -> ResultFile:
-        claim = self._claim
-        key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{picture.n}{picture.path.suffix}"
-        data = picture.path.read_bytes()
-        self._worker.files.put(key, data)
-        return ResultFile(picture.n, key, hashlib.sha256(data).hexdigest(), picture.width, picture.height)
 
 
 def _parts(missing: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
@@ -196,8 +210,3 @@ def _scaled(report: Progress, number: int, parts: int) -> Progress:
     if parts == 1:
         return report
     return lambda percent, stage: report((100 * number + percent) // parts, stage)
-
-
-def _seed(claim: Claim) -> int:
-    """The same for every attempt of a charge, so that a picture that is made again is the same picture."""
-    return int.from_bytes(hashlib.sha256(f"{claim.task_id}/{claim.charge}".encode()).digest()[:6], "big")

@@ -1,17 +1,34 @@
-"""What follows an attempt that ended with an error.  Pure.
+"""What follows an attempt, or a remote job, that ended with an error.  Pure.
 
-The class of the error decides, never its text: run again at a cost, wait without one, or give up and refund.
+The class of the error decides, never its text: run again at a cost, wait without one, or give up and refund.  The same
+class says what the error tells of its service (`supervisor.breaker`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from actors.providers.base import Postponed, ProviderError, UnknownOutcome
+from actors.providers.base import (
+    Failed,
+    Lost,
+    Postponed,
+    ProviderDown,
+    ProviderError,
+    ResultLost,
+    Running,
+    Transient,
+    UnknownOutcome,
+)
 from supervisor import rescue
-from supervisor.faults import BadParams, SettingFault
+from supervisor.breaker import TROUBLE_SECONDS, Sign
+from supervisor.faults import BadParams, SettingFault, StoreAway
+from supervisor.remote_states import RemoteState
 
-UNUSABLE_SECONDS = 30.0  # a provider that is set up wrongly: somebody will mend it, and the task can wait
+OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
+UNUSABLE_SECONDS = (
+    30.0  # a provider set up wrongly, a store that is away: somebody mends it, and the task can wait
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +46,7 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
     match error:
         case Postponed():
             return Postpone(error.wait_seconds * (1 + draw / 4))  # not all at the same moment again
-        case SettingFault():
+        case SettingFault() | StoreAway():
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
         case UnknownOutcome():
             return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
@@ -48,6 +65,73 @@ def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
     return _failed(
         budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
     )
+
+
+def after_poll_error(error: Exception, *, usual_seconds: float) -> Running | Failed:
+    """What a poll, or the reading of a report, that ended with an error says of the remote job.
+
+    Hiccups say nothing: it is asked again, at no cost, until its time is over.  usual_seconds: until then.
+    """
+    match error:
+        case Postponed():
+            return Running(poll_after_seconds=error.wait_seconds)
+        case Transient():
+            return Running(poll_after_seconds=usual_seconds)
+        case ProviderError():
+            return Failed(error)
+        case _:  # out of time, set up wrongly, or a bug: somebody may mend it while the job goes on
+            return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS))
+
+
+def after_remote_errors(
+    budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, draw: float
+) -> Outcome:
+    """The verdict on remote jobs that are over, some of them without a result.  errors: at least one.
+
+    What can't be had by trying again decides; a wait that the service asks for is obeyed, but the job that it ended is
+    a failure all the same: it was accepted once.
+    """
+    outcomes = [_after_remote_error(budget, error, may_bill_twice, draw) for error in errors]
+    hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
+    return hopeless[0] if hopeless else outcomes[0]
+
+
+def _after_remote_error(
+    budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, draw: float
+) -> Outcome:
+    if isinstance(error, Postponed):
+        wait = error.wait_seconds
+        return rescue.after_failure(
+            budget, error.code, str(error), retryable=True, draw=draw, retry_after_seconds=wait
+        )
+    return after_error(budget, error, may_bill_twice=may_bill_twice, draw=draw)
+
+
+def state_of_failed(error: ProviderError) -> RemoteState:
+    """What is known of a remote job that ended with this error."""
+    return RemoteState.LOST if isinstance(error, Lost) else RemoteState.FAILED
+
+
+def sign_of(error: BaseException | None) -> Sign | None:
+    """What the end of a request says about the service; None for nothing.  error: None for one that went well."""
+    match error:
+        case None | ResultLost():
+            return Sign.WELL
+        case ProviderDown():
+            return Sign.DOWN
+        case ProviderError() if error.code in OUR_OWN_CODES:
+            return None  # it never left: our photo or our image child is at fault
+        case Transient() | UnknownOutcome():
+            return Sign.TROUBLE
+        case ProviderError():
+            return Sign.WELL
+        case _:
+            return None
+
+
+def keep_away_seconds(error: BaseException | None) -> float:
+    """How long the service is left alone after this error, the first time."""
+    return error.wait_seconds if isinstance(error, Postponed) else TROUBLE_SECONDS
 
 
 def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, draw: float) -> Outcome:

@@ -1,8 +1,8 @@
 """Paid requests of this process: the evidence of each, from before it leaves until its pictures are stored.
 
-A request is *unanswered* from its evidence's commit until we have stored what came of it.  Whoever ends an attempt in
-that time (a drain, a limit, a bug) must treat it as possibly billed: `Running.owes_an_answer` says so, and the verdict
-is that of `unknown_outcome`.
+A request is *unanswered* from its evidence's commit until we have stored what came of it: its pictures, the service's
+id for its remote job, or its refusal.  Whoever ends an attempt in that time (a drain, a limit, a bug) must treat it as
+possibly billed: `Running.owes_an_answer` says so, and the verdict is that of `unknown_outcome`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.providers.base import AtCapacity, ProviderError, RateLimited, UnknownOutcome
+from actors.outcomes import keep_away_seconds, sign_of
+from actors.providers.base import (
+    Accepted,
+    AtCapacity,
+    ProviderDown,
+    ProviderError,
+    RateLimited,
+    UnknownOutcome,
+)
 from supervisor import rescue
-from supervisor.faults import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
+from supervisor.faults import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.remote_states import RemoteState
-from supervisor.store import remote_jobs
+from supervisor.store import providers, remote_jobs
+from supervisor.store.providers import Change
 from supervisor.store.remote_jobs import Evidence
 
 if TYPE_CHECKING:
@@ -27,13 +36,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+class AlreadyAsked(UnknownOutcome):
+    """An earlier attempt's request was never answered, and may not be sent again."""
+
+
 class PaidRequest:
     """One request and our evidence of it.  answer_due: when its AI time-out strikes, by the event loop's clock."""
 
     def __init__(
-        self, database: Database, evidence: Evidence, *, may_bill_twice: bool, answer_due: float
+        self,
+        database: Database,
+        task_id: str,
+        name: str,
+        evidence: Evidence,
+        *,
+        may_bill_twice: bool,
+        answer_due: float,
     ) -> None:
         self._database = database
+        self._task_id = task_id
+        self._name = name
         self.evidence = evidence
         self.may_bill_twice = may_bill_twice
         self.answer_due = answer_due
@@ -47,24 +69,63 @@ class PaidRequest:
     def done(self, tx: Transaction) -> None:
         """A step for the transaction that stores its pictures."""
         remote_jobs.settle(tx, self.evidence, RemoteState.DONE)
+        self._note(tx, None)
+
+    def accepted(self, tx: Transaction, remote: Accepted) -> None:
+        """A step: the service has a job for it, and only now it is answered."""
+        remote_jobs.accepted(tx, self.evidence, remote.remote_id, remote.details, reports=remote.reports)
+        self._note(tx, None)
 
     def broke_off(self, error: BaseException) -> None:
-        """Write down how it ended; not awaited, but in line before whatever this process stores next."""
+        """Write down how it ended; not awaited, but in line before what is stored of the task next."""
         state = state_after(error)
         self.is_unanswered = state is RemoteState.UNKNOWN
-        self._database.write(lambda tx: remote_jobs.settle(tx, self.evidence, state))
+
+        def write_down(tx: Transaction) -> None:
+            remote_jobs.settle(tx, self.evidence, state)
+            self._note(tx, error)
+
+        self._database.write(write_down, line=self._task_id)
+
+    def _note(self, tx: Transaction, error: BaseException | None) -> None:
+        note_end(tx, self._name, error, probe=self.evidence.probe)
+
+
+def note_end(tx: Transaction, name: str, error: BaseException | None, *, probe: int | None = None) -> None:
+    """Let the provider's breaker know how a request to it ended, and say so when it moves."""
+    sign = sign_of(error)
+    if sign is None:
+        return
+    change = providers.note(tx, name, sign, probe=probe, wait_seconds=keep_away_seconds(error))
+    if change is not None:
+        _say(name, change, error)
+
+
+def _say(name: str, change: Change, error: BaseException | None) -> None:
+    if not change.now.is_open:
+        log.info("provider_up", provider=name)
+    else:
+        event = "provider_still_down" if change.before.is_open else "provider_down"
+        log.warning(event, provider=name, asked_again_in_seconds=change.open_seconds, reason=str(error))
 
 
 async def begin_paid_request(
-    worker: Worker, running: Running, claim: Claim, name: str, part: int
+    worker: Worker, running: Running, claim: Claim, name: str, part: int, pictures: tuple[int, ...] = ()
 ) -> PaidRequest:
-    """Write down that a request leaves now, which is also known as `running.request`.
+    """Write down that a request for these pictures leaves now, which is also known as `running.request`.
 
-    Raises LeaseLost, and ProviderErrors: RateLimited, AtCapacity, UnknownOutcome for one that was sent before.
+    Raises LeaseLost, and ProviderErrors: ProviderDown, RateLimited, AtCapacity, AlreadyAsked.
     """
-    provider = worker.settings.providers[name]
+    settings = worker.settings
+    provider = settings.providers[name]
+    timeout = settings.tasks[claim.type].ai_timeout_seconds
+    careful = settings.providers.keys() - settings.providers_that_may_bill_twice
     writing = asyncio.ensure_future(
-        worker.write(lambda tx: remote_jobs.begin(tx, claim, name, provider, part))
+        worker.write(
+            lambda tx: remote_jobs.begin(
+                tx, claim, name, provider, part, pictures=pictures, careful=careful, probe_seconds=timeout
+            )
+        )
     )
     try:
         evidence = await asyncio.shield(writing)
@@ -73,17 +134,21 @@ async def begin_paid_request(
     ):  # it may be committed all the same, and then it is known that nothing was sent
         writing.add_done_callback(lambda written: _never_sent(worker.database, written))
         raise
+    except ProviderIsDown as fault:
+        raise ProviderDown(str(fault), wait_seconds=fault.wait_seconds) from None
     except ProviderFull as fault:
         raise AtCapacity(str(fault)) from None
     except ProviderTooFast as fault:
         raise RateLimited(str(fault), wait_seconds=fault.wait_seconds) from None
     except MayBeBilledAlready:
-        raise UnknownOutcome(rescue.UNANSWERED) from None
+        raise AlreadyAsked(rescue.UNANSWERED) from None
     request = running.request = PaidRequest(
         worker.database,
+        claim.task_id,
+        name,
         evidence,
         may_bill_twice=provider.may_bill_twice,
-        answer_due=asyncio.get_running_loop().time() + worker.settings.tasks[claim.type].ai_timeout_seconds,
+        answer_due=asyncio.get_running_loop().time() + timeout,
     )
     if not worker.may_start_requests():  # the commit took so long that others may run this already
         request.is_unanswered = False

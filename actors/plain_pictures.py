@@ -23,22 +23,26 @@ def make_plain(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     fault: PictureFault | None = None
     for file in request["files"]:
         try:
-            picture = normalise_picture(
-                Path(file["path"]).read_bytes(), most_pixels=int(request["most_pixels"])
+            path, picture = _made_plain(
+                Path(file["path"]),
+                Path(request["out"]),
+                f"{request.get('name', '')}{file['n']}",
+                int(request["most_pixels"]),
             )
         except PictureFault as error:
             fault = error
             continue
-        path = _written(picture, Path(request["out"]), f"{request.get('name', '')}{file['n']}")
         made.append({"n": file["n"], "path": str(path), "width": picture.width, "height": picture.height})
     if not made and fault is not None:
         raise fault
     return made
 
 
-def _written(picture: Picture, folder: Path, name: str) -> Path:
+def _made_plain(source: Path, folder: Path, name: str, most_pixels: int) -> tuple[Path, Picture]:
     """The name appears by a rename, so whoever sees it sees the whole file."""
-    path, unfinished = folder / f"{name}.{picture.extension}", folder / f".{name}.{os.getpid()}"
-    unfinished.write_bytes(picture.data)
+    unfinished = folder / f".{name}.{os.getpid()}"
+    with source.open("rb") as file, unfinished.open("w+b") as target:
+        picture = normalise_picture(file, target, most_pixels=most_pixels)
+    path = folder / f"{name}.{picture.extension}"
     unfinished.replace(path)
-    return path
+    return path, picture

@@ -49,6 +49,7 @@ class ProgressReport:
         percent, stage = now
         # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
         self._database.write(
-            lambda tx: claims.report_progress(tx, self._task_id, self._lease, percent, stage)
+            lambda tx: claims.report_progress(tx, self._task_id, self._lease, percent, stage),
+            line=self._task_id,
         )
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -19,6 +19,6 @@ log = structlog.get_logger(__name__)
 async def sweep() -> None:
     """One run, unless this minute has had its run."""
     worker = current_worker()
-    counts = await asyncio.to_thread(sweep_this_minute, worker.database, worker.settings)
+    counts = await asyncio.to_thread(sweep_this_minute, worker.database, worker.settings, worker.files)
     if counts is not None:
         log.info("swept", **counts)

@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -30,7 +30,7 @@ from supervisor.files import FileStore, open_file_store
 from supervisor.fresh_order import FreshOrder
 from supervisor.ids import new_ulid
 from supervisor.schema.migrate import check_version
-from supervisor.store import claims, workers
+from supervisor.store import claims, handoffs, workers
 
 if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
@@ -55,10 +55,11 @@ class Why(enum.Enum):
 
 
 class Running:
-    """One attempt in this process, from before its claim to its end."""
+    """One attempt, or poll, in this process, from before its claim to its end."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, *, takes_slot: bool = True) -> None:
         self.task_id = task_id
+        self.takes_slot = takes_slot  # a poll runs beside the slots
         self.lease: int | None = None  # None until the claim is known to have succeeded
         self.work: asyncio.Task[Any] | None = None
         self.request: PaidRequest | None = None  # the newest of its paid requests
@@ -121,14 +122,14 @@ class Worker:
         silent = time.monotonic() - self._renewed_at
         return silent < self.settings.lease_seconds - self.settings.heartbeat_seconds
 
-    async def write(self, step: Callable[[Transaction], T]) -> T:
+    async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
         """Store what was worked for: while the database can't be written the step is tried again.
 
         Ends by the step's own fault, LeaseLost above all: others have rescued the task meanwhile.
         """
         while True:
             try:
-                return await self.database.write_async(step)
+                return await self.database.write_async(step, line=line)
             except DatabaseBusy as fault:
                 log.warning("write_delayed", worker=self.id, reason=str(fault))
                 await asyncio.sleep(BUSY_AGAIN_SECONDS)
@@ -156,7 +157,7 @@ class Worker:
 
     async def beat(self) -> None:
         """One heartbeat: renew, learn what was taken from us, give back what runs nowhere."""
-        busy = len(self.running)
+        busy = sum(running.takes_slot for running in self.running)
 
         def renew(tx: Transaction) -> tuple[str | None, list[tuple[str, int]]]:
             return workers.beat(tx, self.id, busy), claims.held_by(tx, self.id)
@@ -215,7 +216,7 @@ class Worker:
     async def _give_back(self, task_id: str, lease: int) -> None:
         log.warning("stray_released", worker=self.id, task=task_id, lease=lease)
         with contextlib.suppress(LeaseLost):  # rescued in between, which is as good
-            await self.database.write_async(lambda tx: claims.release(tx, task_id, lease))
+            await self.database.write_async(lambda tx: handoffs.give_back(tx, task_id, lease))
 
     async def _drain(self) -> None:
         try:
@@ -252,6 +253,10 @@ class Worker:
         self._cancel_all(reason)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let this come to its end beside the task that began it, whatever becomes of that."""
+        self._spawn(work)
+
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -263,8 +268,8 @@ _current: list[Worker] = []
 
 async def open_worker(settings: Settings, broker: DarkroomBroker) -> Worker:
     """Make and start this process's worker."""
-    database = open_database(settings.database_url)
-    worker = Worker(settings, broker, database, open_file_store(settings.storage_url))
+    database = open_database(settings)
+    worker = Worker(settings, broker, database, open_file_store(settings))
     await worker.start()
     _current[:] = [worker]
     return worker

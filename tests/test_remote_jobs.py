@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import sqlite3
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from supervisor.store import claims, remote_jobs, rescuing, tasks, workers
 from supervisor.store.claims import Claim
 from supervisor.store.remote_jobs import Evidence
 from tests.conftest import Clock, Store
+from tests.databases import REFUSED
 
 CAREFUL = Provider(kind="http", may_bill_twice=False)
 EASY = Provider(kind="http", may_bill_twice=True)
@@ -197,7 +197,7 @@ def test_the_database_allows_exactly_the_moves_of_the_table(store, claimed_task,
             try:
                 producer.execute("UPDATE remote_job SET state = ? WHERE id = ?", (target.value, evidence.id))
                 moved = True
-            except sqlite3.IntegrityError as error:
+            except REFUSED as error:
                 assert "never taken back" in str(error)
                 moved = False
             assert moved == legal, (source, target)
@@ -220,14 +220,21 @@ def test_late_news_is_news_and_old_news_is_not(store, claimed_task):
         "UPDATE remote_job SET lease = lease + 1",
         "UPDATE remote_job SET provider = 'another'",
         "UPDATE remote_job SET reference = 'r'",
-        "INSERT OR REPLACE INTO remote_job SELECT * FROM remote_job",
         "INSERT INTO remote_job (task_id, charge, lease, provider, reference, state) VALUES ('t',1,1,'p','r','done')",
     ],
 )
 def test_evidence_is_append_only_for_plain_sql_too(store, claimed_task, producer, statement):
     evidence = begin(store, claimed_task())
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(REFUSED):
         producer.execute(statement)
+    assert row(store, evidence)["state"] == "submitting"
+
+
+@pytest.mark.sqlite_only
+def test_evidence_is_not_replaced_either(store, claimed_task, producer):
+    evidence = begin(store, claimed_task())
+    with pytest.raises(REFUSED):
+        producer.execute("INSERT OR REPLACE INTO remote_job SELECT * FROM remote_job")
     assert row(store, evidence)["state"] == "submitting"
 
 
@@ -329,6 +336,7 @@ def test_evidence_that_nobody_will_complete_gives_its_place_back(store, claimed_
     assert store.write(remote_jobs.close_stale) == 0  # a request may take as long as its AI time-out
 
 
+@pytest.mark.sqlite_only
 def test_looking_for_stale_evidence_reads_open_rows_only(store):
     plan = store.database.read(
         lambda tx: tx.all(

@@ -1,0 +1,188 @@
+"""Polls of remote jobs: a batch of waiting tasks is claimed at once, asked about side by side, and each recorded apart.
+
+A poll holds no task slot and no thread.  It asks each service that works on its task, reads what the services have
+reported meanwhile, and ends in one transaction: wait again, or the pictures and the task's end.  What a poll learns
+of a remote job is true whoever holds the task, so it is written down even when the lease was lost.
+
+A poll may break off at any line.  Reports stay unread until what they say is stored, files are stored before the rows
+that name them, and the claim has made the task due again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.asking import observe_call
+from actors.asking_again import Seen, look_at
+from actors.jobs import hash_of_params
+from actors.outcomes import after_remote_errors, state_of_failed
+from actors.providers.base import Done, Failed, Lost
+from actors.providers.base import Running as JobRuns
+from actors.recording import completed, step_of
+from actors.worker import Running, Why
+from supervisor.database import Transaction
+from supervisor.faults import DatabaseBusy, LeaseLost
+from supervisor.poll_times import next_poll_seconds
+from supervisor.remote_states import RemoteState
+from supervisor.store import handoffs, remote_jobs, remote_reports, results
+from supervisor.store.claims import Claim
+from supervisor.store.remote_jobs import RemoteJob
+
+if TYPE_CHECKING:
+    from actors.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+BATCH_SECONDS = 20.0  # a poll that takes longer goes on beside the next batch: it holds nobody up
+CLAIM_MARGIN_SECONDS = 30.0  # after a poll's own limit, for storing what it learned
+
+
+async def poll_tasks(worker: Worker, hints: Sequence[tuple[str, int]]) -> None:
+    """Ask about these tasks' remote jobs.  hints: (task id, dispatch); stale ones are left alone."""
+    if worker.draining or not worker.may_start_requests():
+        return  # the hints are sent again, to somebody who works
+    polls = {task_id: Running(task_id, takes_slot=False) for task_id, _ in hints}
+    worker.running.update(polls.values())  # before the claim, so that the heartbeat knows it for ours
+    begun: set[asyncio.Task[None]] = set()
+    try:
+        found = await _claim(worker, hints)
+        for claim, jobs, reports in found:
+            running = polls.pop(claim.task_id)
+            running.lease = claim.lease
+            running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports))
+            begun.add(running.work)
+    except DatabaseBusy as fault:
+        log.warning("poll_claim_failed", reason=str(fault))
+    finally:
+        worker.running.difference_update(polls.values())
+    if begun:
+        await asyncio.wait(begun, timeout=BATCH_SECONDS)
+
+
+Found = tuple[Claim, list[RemoteJob], Mapping[str, list[int]]]
+
+
+async def _claim(worker: Worker, hints: Sequence[tuple[str, int]]) -> list[Found]:
+    """What was had of it, with each task's remote jobs and the ids of reports that nobody has read."""
+    limits = {
+        name: task_type.ai_timeout_seconds + CLAIM_MARGIN_SECONDS
+        for name, task_type in worker.settings.tasks.items()
+    }
+    claimed = await worker.database.write_async(lambda tx: handoffs.claim_polls(tx, hints, worker.id, limits))
+    if not claimed:
+        return []
+    ids = [claim.task_id for claim in claimed]
+
+    def read(tx: Transaction) -> tuple[list[RemoteJob], Mapping[str, list[int]]]:
+        return remote_jobs.waiting(tx, ids), remote_reports.unread(tx, ids)
+
+    waiting, reports = await worker.database.read_async(read)
+    by_task: dict[str, list[RemoteJob]] = {}
+    for job in waiting:
+        by_task.setdefault(job.task_id, []).append(job)
+    return [(claim, by_task.get(claim.task_id, []), reports) for claim in claimed]
+
+
+async def _poll(
+    worker: Worker,
+    running: Running,
+    claim: Claim,
+    jobs: Sequence[RemoteJob],
+    reports: Mapping[str, list[int]],
+) -> None:
+    """One task: ask, then record.  Ends normally, whatever happens."""
+    try:
+        seen = await asyncio.gather(
+            *(look_at(worker, claim, job, reports.get(job.reference, ())) for job in jobs)
+        )
+        await _record(worker, claim, list(seen))
+    except asyncio.CancelledError:
+        if running.cancelled is not Why.LEASE_LOST:  # a drain, or this process ends
+            worker.database.write(lambda tx: handoffs.ask_again(tx, claim.task_id, claim.lease))
+    except LeaseLost:
+        log.info("poll_dropped", task=claim.task_id, lease=claim.lease, reason="the task has moved on")
+    except Exception:
+        log.exception("poll_broke", task=claim.task_id, lease=claim.lease)  # the claim has made it due again
+    finally:
+        worker.running.discard(running)
+
+
+async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
+    """Store what was learned, and what follows from it for the task, in one transaction.  Raises LeaseLost."""
+
+    def learned(tx: Transaction) -> None:
+        for each in seen:
+            _write_down(tx, claim, each)
+
+    def recorded(tx: Transaction) -> None:
+        handoffs.lock(tx, claim.task_id)  # before its remote jobs, as everybody does
+        learned(tx)
+        _follow(tx, claim, seen, draw, may_bill_twice)
+
+    draw = random.random()
+    may_bill_twice = {each.job.provider for each in seen} <= worker.settings.providers_that_may_bill_twice
+    try:
+        await worker.write(recorded)
+    except LeaseLost:
+        await worker.write(learned)
+        raise
+    for each in seen:
+        if not isinstance(each.answer, JobRuns):
+            outcome = "done" if isinstance(each.answer, Done) else each.answer.error.code
+            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds)
+
+
+def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
+    """What is true of a remote job, whoever holds its task."""
+    match seen.answer:
+        case Done():
+            for file in seen.files:
+                results.add(tx, claim.task_id, claim.charge, hash_of_params(claim), file)
+            remote_jobs.settle(tx, seen.job, RemoteState.DONE)
+        case Failed(error=error):
+            remote_jobs.settle(tx, seen.job, state_of_failed(error))
+    remote_reports.mark_read(tx, seen.read)
+
+
+def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, may_bill_twice: bool) -> None:
+    """What the task does now: wait on, complete, or what the verdict on its remote jobs' errors says."""
+    still = [each for each in seen if isinstance(each.answer, JobRuns)]
+    if still:
+        handoffs.not_yet(
+            tx,
+            claim.task_id,
+            claim.lease,
+            min(_poll_in_seconds(each, draw) for each in still),
+            progress=_progress(seen),
+            stage=next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None),
+            newest_report=max(each.newest_report for each in seen),
+        )
+        return
+    params_hash = hash_of_params(claim)
+    errors = [each.answer.error for each in seen if isinstance(each.answer, Failed)]
+    found = results.found(tx, claim.task_id, claim.charge, params_hash)
+    without_pictures = any(isinstance(each.answer, Done) and each.answer.without_pictures for each in seen)
+    if len(found) == claim.count or without_pictures or (found and not errors):
+        completed(claim, found, missing=0 if without_pictures else claim.count - len(found))(tx)
+        return
+    errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
+    outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, draw=draw)
+    step_of(claim, outcome, params_hash)(tx)
+
+
+def _poll_in_seconds(seen: Seen, draw: float) -> float:
+    assert isinstance(seen.answer, JobRuns)
+    return next_poll_seconds(
+        seen.answer.poll_after_seconds, seen.job.age_seconds, reports=seen.job.reports, draw=draw
+    )
+
+
+def _progress(seen: Sequence[Seen]) -> int:
+    """Of all of a task's jobs together; one that says nothing counts as not begun."""
+    parts = [(each.answer.progress or 0) if isinstance(each.answer, JobRuns) else 100 for each in seen]
+    return sum(parts) // len(parts)

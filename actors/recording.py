@@ -1,0 +1,88 @@
+"""How an attempt, or a remote job, ends in the row: the step of each outcome.
+
+A step is run under the lease, in one transaction; who has lost the lease records nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from actors.outcomes import Outcome, Postpone
+from supervisor import rescue
+from supervisor.database import Transaction
+from supervisor.store import claims, handoffs, remote_jobs, results
+from supervisor.store.claims import Claim
+from supervisor.store.results import ResultFile
+
+Step = Callable[[Transaction], None]
+
+
+def completed(claim: Claim, files: Sequence[ResultFile], *, missing: int) -> Step:
+    """The task is done with these pictures.  missing: how many were paid for and are refunded."""
+
+    def completed(tx: Transaction) -> None:
+        images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
+        claims.complete(tx, claim.task_id, claim.lease, images, missing=missing)
+
+    return completed
+
+
+def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: float) -> Step:
+    """The service works on it, and nobody here has to wait for that."""
+
+    def handed_off(tx: Transaction) -> None:
+        handoffs.hand_off(
+            tx,
+            claim.task_id,
+            claim.lease,
+            poll_in_seconds=poll_in_seconds,
+            remote_limit_seconds=remote_limit_seconds,
+        )
+
+    return handed_off
+
+
+def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) -> Step:
+    """Nobody heard the service's answer, but it may have reported meanwhile: then it has the job, and we wait."""
+
+    def recorded(tx: Transaction) -> None:
+        if remote_jobs.waiting(tx, [claim.task_id]):
+            step_of_hand_off(tx)
+        else:
+            step(tx)
+
+    step_of_hand_off = handed_off(claim, poll_in_seconds=0.0, remote_limit_seconds=remote_limit_seconds)
+    recorded.__name__ = step.__name__
+    return recorded
+
+
+def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
+    """The step that records an outcome.  params_hash: of the pictures that may exist already.
+
+    What was made and paid for is not thrown away: a task that is given up completes with the pictures it has, if any,
+    and the others are refunded.
+    """
+    task_id, lease = claim.task_id, claim.lease
+    match outcome:
+        case Postpone(in_seconds=in_seconds):
+
+            def postponed(tx: Transaction) -> None:
+                claims.postpone(tx, task_id, lease, in_seconds)
+
+            return postponed
+        case rescue.RunAgain(in_seconds=in_seconds):
+
+            def retried(tx: Transaction) -> None:
+                claims.retry(tx, task_id, lease, in_seconds)
+
+            return retried
+        case rescue.GiveUp(code=code, message=message):
+
+            def failed(tx: Transaction) -> None:
+                found = results.found(tx, task_id, claim.charge, params_hash)
+                if found:
+                    completed(claim, found, missing=claim.count - len(found))(tx)
+                else:
+                    claims.fail(tx, task_id, lease, code, message)
+
+            return failed
