@@ -10,7 +10,17 @@ from rich.table import Table
 
 from bench.running_system import LIFTED
 
-BENCHES = ("start_latency", "feed_latency", "submit_throughput")
+BENCHES = (
+    "start_latency",
+    "remote_jobs",
+    "feed_latency",
+    "feed_fanout",
+    "feed_churn",
+    "feed_recorder",
+    "submit_throughput",
+    "scrape_cost",
+    "idle_cost",
+)
 
 
 @click.command()

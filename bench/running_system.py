@@ -55,9 +55,14 @@ class RunningSystem:
 
 
 @contextlib.contextmanager
-def running_system(folder_above: Path | None = None, **settings: str) -> Iterator[RunningSystem]:
-    """`darkroom up` until the block ends.  settings: names without DARKROOM_."""
-    with tempfile.TemporaryDirectory(prefix="dr-bench-", dir=folder_above) as folder:
+def running_system(
+    folder_above: Path | None = None, log: Path | None = None, **settings: str
+) -> Iterator[RunningSystem]:
+    """`darkroom up` until the block ends.  log: where its stderr goes.  settings: names without DARKROOM_."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dr-bench-", dir=folder_above) as folder,
+        log.open("wb") if log else contextlib.nullcontext() as stderr,
+    ):
         environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
         environ |= LIFTED | {f"DARKROOM_{name}": value for name, value in settings.items()}
         environ |= {
@@ -68,7 +73,7 @@ def running_system(folder_above: Path | None = None, **settings: str) -> Iterato
         }
         darkroom = Path(sys.executable).with_name("darkroom")
         process = subprocess.Popen(
-            [darkroom, "up"], env=environ, stdout=subprocess.PIPE, text=True, cwd=folder
+            [darkroom, "up"], env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder
         )
         try:
             url = _ready_url(process)

@@ -16,9 +16,9 @@ from tests.web_server import Web, bearer, feed_of, running_web, until
 
 
 @pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
+async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
     async with running_web(
-        tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
+        tmp_path, database_kind, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
     ) as running:
         yield running
 

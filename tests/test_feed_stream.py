@@ -6,7 +6,6 @@ import asyncio
 import functools
 import json
 import socket
-import sqlite3
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -22,9 +21,9 @@ from tests.web_server import SECRET, SseReader, Web, bearer, feed_of, running_we
 
 
 @pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
+async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
     async with running_web(
-        tmp_path, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
+        tmp_path, database_kind, limits={"open_tasks_per_user": 0}, credits={"signup_grant": 100_000}
     ) as running:
         yield running
 
@@ -38,17 +37,17 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def make_changes(web: Web, user: str, count: int) -> None:
     """So many changes of one user, each a task that fails at admission, in few commits."""
     for start in range(0, count, 500):
-        values = [(user, "photography", "{}")] * min(500, count - start)
-        await asyncio.to_thread(_insert_many, web, values)
+        await asyncio.to_thread(_insert_many, web, user, min(500, count - start))
         while await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 500)):
             pass
 
 
-def _insert_many(web: Web, values: list[tuple[str, str, str]]) -> None:
-    plain = sqlite3.connect(web.settings.database_url.removeprefix("sqlite:///"), 15)
-    plain.executemany("INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, ?)", values)
-    plain.commit()
-    plain.close()
+def _insert_many(web: Web, user: str, count: int) -> None:
+    web.sql(
+        """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+            INSERT INTO task_queue (user_openid, type, params) SELECT CAST(? AS TEXT), 'photography', '{}' FROM n""",
+        count, user,
+    )  # fmt: skip
 
 
 async def test_init_comes_even_when_there_is_nothing(web: Web, http: aiohttp.ClientSession) -> None:
@@ -280,6 +279,20 @@ async def test_a_ticket_opens_a_stream_and_an_old_one_only_reopens_it(
         web.url + "/v1/credits", params={"ticket": answer["ticket"]}, headers={"Host": "x"}
     ) as response:
         assert response.status == 403, "a ticket opens nothing but the feed"
+
+
+async def test_a_ticket_opens_its_users_feed_alone_though_a_service_has_asked_for_it(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    service = bearer("shop", "service") | {"X-User": "o-1"}
+    async with http.post(web.url + "/v1/feed-tickets", headers=service) as response:
+        ticket = {"ticket": (await response.json())["ticket"]}
+    async with http.get(web.url + "/v1/works/feed", params=ticket, headers={"X-User": "o-2"}) as response:
+        assert response.status == 403
+    async with http.get(web.url + "/v1/works/feed", params=ticket) as response:
+        assert response.status == 200
+        await SseReader(response).next()
+        assert web.parts.hub.listens("o-1")
 
 
 async def test_deliveries_and_clients_are_counted(web: Web, http: aiohttp.ClientSession) -> None:

@@ -1,41 +1,36 @@
 """GET /v1/works/feed: a user's changes as an event stream, in order, none missing, none twice.
 
-The coroutine takes its place in the hub first, then reads where to begin, then passes on what the hub brings and is
-above what it has sent.  A hole between the two, or a burst that was too much for the queue, is read from the change
-log; the log, not the queue, is what makes the stream whole.  The place is given back by the same coroutine, however
-it ends.
+The coroutine takes its place in the hub first, then reads where to begin, then waits while the hub writes to its
+socket what is above what it has sent.  It is woken only for what is not plain: a hole between the two, a burst that
+was too much for the queue, a client that is slow, the end.  What is missing is read from the change log; the log, not
+the queue, is what makes the stream whole.  The place is given back by the same coroutine, however it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
 import socket
 import time
 
-from aiohttp import web
+import peewee
+from aiohttp import HttpVersion11, web
 
+from supervisor.faults import Fault
 from supervisor.tokens import Identity
 from web.authentication import TICKET, unauthorized
-from web.feed_event import (
-    COMMENT,
-    EventId,
-    bye_frame,
-    change_frame,
-    parse_event_id,
-    retry_field,
-    snapshot_frame,
-)
-from web.hub import Closing, Event, Stream, TooManyStreams
+from web.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
+from web.hub import Closing, TooManyStreams
 from web.opening import Continuation, Everything, read_on, read_opening
 from web.parts import FIRST_BYTE_AT, IDENTITY, Parts, parts_of
-from web.problems import Problem, unavailable
-from web.tailer import seconds_since_1970
+from web.problems import Problem, unavailable, unprocessable
+from web.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, retry_window, rotation
+from web.stream import Event, Stream
 
 log = logging.getLogger("darkroom.web")
 
-RETRY_MILLISECONDS = (1000, 3000)  # spread, so that not everybody comes back at once after a restart
 SEND_BUFFER_BYTES = 64 * 1024  # what the kernel holds of a client that does not read
 SILENT_PEER_MILLISECONDS = 60_000
 BYE = bye_frame()
@@ -47,27 +42,22 @@ HEADERS = {
 
 
 async def feed(request: web.Request) -> web.StreamResponse:
-    """200 and the stream.  429 when the user has too many open, 503 when the process is about to stop."""
+    """200 and the stream.  422 for a bad `rotate`, 429 when the user has too many open, 503 when about to stop."""
     parts, identity = parts_of(request), request[IDENTITY]
+    lifetime = _lifetime(request, identity)
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
+    most = parts.settings.limits.streams_per_user
     try:
-        with parts.hub.stream(
-            identity.user, most=parts.settings.limits.streams_per_user, hang_up=transport.abort
-        ) as stream:
-            given = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
-            opening = await parts.database.read_async(
-                lambda tx: read_opening(tx, identity.user, given or None)
-            )
-            _check_ticket(request, given, opening)
+        with parts.hub.stream(identity.user, most=most, socket=transport) as stream:
+            if lifetime is not None:
+                stream.ends_at = asyncio.get_running_loop().time() + lifetime
             _bound_buffers(transport.get_extra_info("socket"))
-            response = web.StreamResponse(headers=HEADERS)
-            await response.prepare(request)
-            request[FIRST_BYTE_AT] = time.perf_counter()
-            return await _Conversation(parts, identity, stream, response).hold(opening)
+            conversation = _Conversation(parts, identity.user, stream, request)
+            await conversation.read_opening()
+            return await conversation.hold()
     except TooManyStreams:
-        most = parts.settings.limits.streams_per_user
         detail = f"You have {most} event streams open, which is the limit; close one first."
         raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
     except Closing:
@@ -75,88 +65,126 @@ async def feed(request: web.Request) -> web.StreamResponse:
 
 
 class _Conversation:
-    """One stream from its first byte to its last.  `_sent`: everything up to it has been written."""
+    """One stream from its first byte to its last.  `stream.sent`: everything up to it has been written."""
 
-    def __init__(
-        self, parts: Parts, identity: Identity, stream: Stream, response: web.StreamResponse
-    ) -> None:
-        self._parts, self._identity, self._stream, self._response = parts, identity, stream, response
-        self._link = parts.links.link
-        self._sent: EventId
+    __slots__ = ("_epoch", "_opening", "_parts", "_request", "_response", "_stream", "_user")
 
-    async def hold(self, opening: Everything | Continuation) -> web.StreamResponse:
-        """Talk until the client leaves or the process stops.  Errors end the stream: its head has been sent."""
+    def __init__(self, parts: Parts, user: str, stream: Stream, request: web.Request) -> None:
+        self._parts, self._user, self._stream, self._request = parts, user, stream, request
+        self._response = web.StreamResponse(headers=HEADERS)
+        self._opening: Everything | Continuation | None = None
+        self._epoch = ""
+
+    async def read_opening(self) -> None:
+        """Read where to begin.  Raises a Problem for a ticket that is too old."""
+        request, user = self._request, self._user
+        given = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
+        self._opening = await self._parts.database.read_async(
+            lambda tx: read_opening(tx, user, given or None)
+        )
+        _check_ticket(request, given, self._opening)
+
+    async def hold(self) -> web.StreamResponse:
+        """Talk until the client leaves or the process stops.  Errors end the stream: its head may have been sent."""
+        stream = self._stream
         try:
-            await self._write(retry_field(random.randint(*RETRY_MILLISECONDS)))
-            await self._tell(opening)
-            while not self._is_over():
-                await self._pass_on(await self._stream.take())
-            self._response.force_close()
-            with self._stream.writing():
-                await self._response.write_eof(
-                    BYE
-                )  # with the stream's end in one write: there may be thousands
+            await self._begin()
+            while not stream.is_ending:
+                await self._pass_on(await stream.take())
+            await self._say_goodbye()
         except ConnectionError:
             pass  # the client has gone, which is how streams end
+        except (Fault, peewee.PeeweeException) as error:
+            log.warning("a feed ended, since the change log can't be read: %s", error)
+            self._response.force_close()
         except Exception:
             log.exception("a feed broke off")
             self._response.force_close()
         return self._response
 
-    def _is_over(self) -> bool:
-        expires = self._identity.expires_at
-        return self._stream.is_ending or (expires is not None and time.time() >= expires)
+    async def _begin(self) -> None:
+        """The head and the first bytes.  What was read for them is let go of: it may be a hundred documents."""
+        request = self._request
+        self._stream.is_chunked = request.version >= HttpVersion11
+        if self._stream.is_chunked:
+            self._response.enable_chunked_encoding()
+        await self._response.prepare(request)
+        request[FIRST_BYTE_AT] = time.perf_counter()
+        opening, self._opening = self._opening, None
+        assert opening is not None
+        await self._write(self._retry_field())
+        await self._tell(opening)
 
     async def _pass_on(self, events: list[Event]) -> None:
-        """Write what the hub has brought, in one write, or what it could not keep for us."""
-        fresh = [event for event in events if event.seq > self._sent.seq]
-        if self._stream.is_behind or (fresh and fresh[0].seq != self._sent.seq + 1):
-            self._stream.catch_up()
+        """Do what the hub could not: write what has waited, in one write, or what the queue could not keep."""
+        stream = self._stream
+        if stream.is_clogged:
+            stream.is_clogged = False
+            with stream.writing():
+                await self._request.writer.drain()
+        fresh = [event for event in events if event.seq > stream.sent]
+        if stream.is_behind or (fresh and fresh[0].seq != stream.sent + 1):
+            stream.catch_up()
             await self._tell(await self._read_on())
-            return
-        frames = [event.frame for event in fresh]
-        if self._stream.ping_is_due:
-            self._stream.ping_is_due = False
-            frames.append(COMMENT)
-        if not frames:
-            return
-        if fresh:
-            self._sent = EventId(self._sent.epoch, fresh[-1].seq)
-        await self._write(b"".join(frames))
-        if fresh:
-            self._parts.metrics.feed_events.inc(len(fresh))
-            for event in fresh:
-                if not event.delivered:
-                    event.delivered = True
-                    self._measure(event.committed_at)
+        elif fresh:
+            stream.sent = fresh[-1].seq
+            await self._write(b"".join([event.frame for event in fresh]))
+            self._parts.hub.tally(fresh, 1)
 
     async def _tell(self, opening: Everything | Continuation) -> None:
         """Write what was read from the database, and go on reading until nothing is left to read."""
+        stream, link = self._stream, self._parts.links.link
         while True:
-            self._sent = opening.place
+            self._epoch, stream.sent = opening.place.epoch, opening.place.seq
             if isinstance(opening, Everything):
-                await self._write(
-                    snapshot_frame(opening.kind, opening.place, opening.snapshot.works, self._link)
-                )
+                await self._write(snapshot_frame(opening.kind, opening.place, opening.snapshot.works, link))
                 return
             if opening.changes:
-                await self._write(b"".join(change_frame(change, self._link) for change in opening.changes))
-                self._parts.metrics.feed_events.inc(len(opening.changes))
-                self._measure(seconds_since_1970(opening.changes[-1].created_at))
-            if not opening.has_more or self._stream.is_ending:
+                await self._write(b"".join(change_frame(change, link) for change in opening.changes))
+                metrics = self._parts.metrics
+                metrics.feed_events.inc(len(opening.changes))
+            if not opening.has_more or stream.is_ending:
                 return
             opening = await self._read_on()
 
     async def _read_on(self) -> Everything | Continuation:
-        user, place = self._identity.user, self._sent
+        user, place = self._user, EventId(self._epoch, self._stream.sent)
         return await self._parts.database.read_async(lambda tx: read_on(tx, user, place))
+
+    async def _say_goodbye(self) -> None:
+        """`bye` and the stream's end in one write: there may be thousands."""
+        self._response.force_close()
+        if self._parts.hub.is_closing:
+            last = (
+                self._retry_field() + BYE
+            )  # the window of those who leave now, not of those who were there then
+        else:
+            last = retry_field(random.randint(*SOON_MILLISECONDS)) + BYE
+        with self._stream.writing():
+            await self._response.write_eof(last)
+
+    def _retry_field(self) -> bytes:
+        return retry_field(random.randint(*retry_window(self._parts.hub.expected_back)))
 
     async def _write(self, data: bytes) -> None:
         with self._stream.writing():
             await self._response.write(data)
 
-    def _measure(self, committed_at: float) -> None:
-        self._parts.metrics.feed_delivery.observe(max(0.0, time.time() - committed_at))
+
+def _lifetime(request: web.Request, identity: Identity) -> float | None:
+    """Seconds until the stream is to end: when its token does, or when the client asks for it (`?rotate=`)."""
+    ends = []
+    if identity.expires_at is not None:
+        ends.append(identity.expires_at - time.time())
+    if "rotate" in request.query:
+        seconds = rotation(request.query["rotate"])
+        if seconds is None:
+            raise unprocessable(
+                "/rotate",
+                f"rotate must be a whole number of seconds from {ROTATE_SECONDS[0]} to {ROTATE_SECONDS[-1]}.",
+            )
+        ends.append(life_of(seconds, draw=random.random()))
+    return min(ends, default=None)
 
 
 def _check_ticket(request: web.Request, given: str | None, opening: Everything | Continuation) -> None:

@@ -1,22 +1,19 @@
 """Who is listening: every open stream and every waiting request of this process, by user or by task.
 
-The tailer publishes a change once; each stream of that user keeps it in a bounded queue until its own coroutine
-writes it.  A stream that falls behind loses its queue and is told so: it reads what it missed from the change log,
-as fast as its client takes it, so a burst costs a client nothing.  Only a client that does not take what is being
-written to it while `MOST_WAITING` events wait is cut off.
-
-All of this runs on one event loop and needs no lock.
+The tailer publishes a change once; `fanout` brings it to each stream of that user, and `stream` says how one stream
+takes it.  All of this runs on one event loop and needs no lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-MOST_WAITING = 256
-CUT_OFF_GRACE_SECONDS = 2.0  # tells a client that does not read from one that reads slowly
+from web.fanout import FanOut, Tally
+from web.feed_event import COMMENT
+from web.stream import Event, Socket, Stream
+
 BYE_SECONDS = 0.9  # how long a stream may take over its last words, and as long again if many do
 PING_STEPS = 15  # a fifteenth of the streams is pinged at a time, so that pings don't come in one burst
 
@@ -29,129 +26,76 @@ class Closing(Exception):
     """The process is about to stop: nobody new is listened to."""
 
 
-class Event:
-    """One change, encoded once for all streams of its user.  committed_at: seconds since 1970."""
-
-    __slots__ = ("committed_at", "delivered", "frame", "seq")
-
-    def __init__(self, seq: int, frame: bytes, committed_at: float) -> None:
-        self.seq, self.frame, self.committed_at = seq, frame, committed_at
-        self.delivered = False
+def _count_nothing(_: Sequence[Event], __: int) -> None:
+    pass
 
 
-class Stream:
-    """The queue of one open stream.  Filled by the hub, emptied by the stream's own coroutine."""
+class Place:
+    """A stream's place in the hub, for as long as a `with` block runs.  One for each stream, so it is kept small."""
 
-    def __init__(self, number: int, hang_up: Callable[[], None]) -> None:
-        self.number = number
-        self._hang_up = hang_up
-        self._events: deque[Event] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._cut_off: asyncio.TimerHandle | None = None
-        self._is_writing = False
-        self.is_behind = False
-        self.is_ending = False
-        self.ping_is_due = False
+    __slots__ = ("_hub", "_stream", "_user")
 
-    async def take(self) -> list[Event]:
-        """All that waits, at once; returns with nothing when a ping is due, the stream is behind, or is to end."""
-        while not (self._events or self.ping_is_due or self.is_behind or self.is_ending):
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        events = list(self._events)
-        self._events.clear()
-        return events
+    def __init__(self, hub: Hub, user: str, stream: Stream) -> None:
+        self._hub, self._user, self._stream = hub, user, stream
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Around each write: a client is judged only by whether it takes what is written to it."""
-        self._is_writing = True
-        try:
-            yield
-        finally:
-            self._is_writing = False
-            if self._cut_off is not None:
-                self._cut_off.cancel()
-                self._cut_off = None
+    def __enter__(self) -> Stream:
+        self._hub.enter(self._user, self._stream)
+        return self._stream
 
-    def offer(self, event: Event) -> None:
-        """Queue an event, or note that the stream has fallen behind."""
-        if len(self._events) >= MOST_WAITING:
-            self._events.clear()
-            self.is_behind = True
-        if self.is_behind:
-            self._judge()
-        else:
-            self._events.append(event)
-        self.wake()
-
-    def catch_up(self) -> None:
-        """From now on events are queued again; the caller reads the log after this, so nothing falls between."""
-        self._events.clear()
-        self.is_behind = False
-
-    def wake(self) -> None:
-        """Let `take` return."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def end(self) -> None:
-        """Ask the stream to say goodbye."""
-        self.is_ending = True
-        self.wake()
-
-    def hang_up(self, *, only_if_stuck: bool = False) -> None:
-        """Cut the connection.  only_if_stuck: only where the client does not take what is written to it."""
-        if self._is_writing or not only_if_stuck:
-            self._hang_up()
-
-    def _judge(self) -> None:
-        if self._is_writing and self._cut_off is None:
-            self._cut_off = asyncio.get_running_loop().call_later(CUT_OFF_GRACE_SECONDS, self._hang_up)
+    def __exit__(self, *_: object) -> None:
+        self._hub.leave(self._user, self._stream)
 
 
 class Hub:
-    """All listeners of this process."""
+    """All listeners of this process.  tally: told of events and of how many streams took them at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally = _count_nothing) -> None:
         self._streams: dict[str, set[Stream]] = {}
+        self.tally = tally
+        self._fan_out = FanOut(lambda user: self._streams.get(user, ()), tally)
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._ends: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}  # the same, by user
         self._all_gone = asyncio.Event()
         self._all_gone.set()
         self._opened = 0
         self.stream_count = 0
         self.waiter_count = 0
         self.is_closing = False
+        self._most_at_once = 0
 
-    @contextlib.contextmanager
-    def stream(self, user: str, *, most: int, hang_up: Callable[[], None]) -> Iterator[Stream]:
-        """A place for one stream, for as long as the block runs.  most: per user, 0 = no limit.
+    @property
+    def expected_back(self) -> int:
+        """How many clients will want to come back if the process stops now, or has begun to stop."""
+        return max(self.stream_count, self._most_at_once)
 
-        hang_up: cuts the connection.  Raises TooManyStreams, Closing.
+    def stream(self, user: str, *, most: int, socket: Socket) -> Place:
+        """A place for one stream: `with` gives the stream, and takes the place back.  most: per user, 0 = no limit.
+
+        Raises TooManyStreams, Closing.
         """
         if self.is_closing:
             raise Closing
-        mine = self._streams.setdefault(user, set())
-        if most and len(mine) >= most:
+        if most and len(self._streams.get(user, ())) >= most:
             raise TooManyStreams
         self._opened += 1
-        stream = Stream(self._opened, hang_up)
-        mine.add(stream)
+        return Place(self, user, Stream(self._opened, socket))
+
+    def enter(self, user: str, stream: Stream) -> None:
+        """From now on the stream is brought what its user's works go through."""
+        self._streams.setdefault(user, set()).add(stream)
         self.stream_count += 1
         self._all_gone.clear()
-        try:
-            yield stream
-        finally:
-            mine.discard(stream)
-            if not mine and self._streams.get(user) is mine:
-                del self._streams[user]
-            self.stream_count -= 1
-            if self.stream_count == 0:
-                self._all_gone.set()
+
+    def leave(self, user: str, stream: Stream) -> None:
+        """The stream has ended."""
+        mine = self._streams[user]
+        mine.remove(stream)
+        if not mine:
+            del self._streams[user]
+        self.stream_count -= 1
+        if self.stream_count == 0:
+            self._all_gone.set()
 
     @contextlib.contextmanager
     def watcher(self, user: str, *, most: int) -> Iterator[asyncio.Event]:
@@ -174,25 +118,38 @@ class Hub:
                 del self._watchers[user]
 
     @contextlib.contextmanager
-    def end_of(self, task_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the task has ended, or when the process is about to stop.  Raises Closing."""
+    def end_of(self, task_id: str, user: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the user's task has, or may have, ended, or when the process is about to stop.
+
+        Raises Closing.
+        """
         if self.is_closing:
             raise Closing
         waiting = self._ends.setdefault(task_id, set())
+        mine = self._waiting.setdefault(user, set())
         ended = asyncio.Event()
         waiting.add(ended)
+        mine.add(ended)
         self.waiter_count += 1
         try:
             yield ended
         finally:
             self.waiter_count -= 1
             waiting.discard(ended)
+            mine.discard(ended)
             if not waiting and self._ends.get(task_id) is waiting:
                 del self._ends[task_id]
+            if not mine and self._waiting.get(user) is mine:
+                del self._waiting[user]
 
     def task_ended(self, task_id: str) -> None:
         """Tell whoever waits for this task's end."""
         for ended in self._ends.get(task_id, ()):
+            ended.set()
+
+    def stir(self, user: str) -> None:
+        """Let whoever waits for the end of one of the user's tasks look for itself."""
+        for ended in self._waiting.get(user, ()):
             ended.set()
 
     @property
@@ -202,7 +159,11 @@ class Hub:
 
     def listens(self, user: str) -> bool:
         """Whether anybody wants this user's changes."""
-        return user in self._streams or user in self._watchers
+        return user in self._streams or user in self._watchers or user in self._waiting
+
+    def listeners(self) -> set[str]:
+        """The users whose changes anybody wants."""
+        return {*self._streams, *self._watchers, *self._waiting}
 
     def publish(self, user: str, event: Callable[[], Event]) -> int:
         """Hand a change to all who listen; how many streams.  event: makes it, called once and only if needed."""
@@ -211,26 +172,32 @@ class Hub:
         streams = self._streams.get(user)
         if not streams:
             return 0
-        made = event()
-        for stream in streams:
-            stream.offer(made)
+        self._fan_out.add(user, event())
         return len(streams)
 
+    async def delivered(self) -> None:
+        """Return when all that was published is on its way, after one turn of the event loop at least."""
+        await self._fan_out.delivered()
+
     async def ping(self, every_seconds: float) -> None:
-        """Make pings due, for each stream once in so long, until cancelled."""
+        """Ping each stream once in so long, and end those whose time has come, until cancelled."""
         step = 0
+        clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(every_seconds / PING_STEPS)
             step = (step + 1) % PING_STEPS
+            now = clock()
             for stream in self._every_stream():
-                if stream.number % PING_STEPS == step:
-                    stream.ping_is_due = True
-                    stream.wake()
+                if stream.ends_at is not None and now >= stream.ends_at:
+                    stream.end()
+                elif stream.number % PING_STEPS == step:
+                    stream.ping(COMMENT)
 
     async def close(self) -> None:
         """Say goodbye to everybody; returns when no stream is left."""
         if not self.is_closing:
             self.is_closing = True
+            self._most_at_once = self.stream_count
             for mine in self._watchers.values():
                 for changed in mine:
                     changed.set()

@@ -12,5 +12,5 @@ from web.parts import IDENTITY, parts_of
 async def issue(request: web.Request) -> web.Response:
     """201 with a ticket for `?ticket=`: first use within a minute, then good to reopen that stream for an hour."""
     identity = request[IDENTITY]
-    ticket = make_feed_ticket(parts_of(request).secret, identity.user, identity.role)
+    ticket = make_feed_ticket(parts_of(request).secret, identity.user)
     return json_answer({"ticket": ticket, "expires_in": TICKET_FIRST_USE_SECONDS}, status=201)

@@ -1,0 +1,32 @@
+"""What must be so in a PostgreSQL database after any faults, read by plain SQL that knows nothing of our code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+OPEN_TASKS = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing','ai_processing')"
+
+# Each finds what is not as its name says it should be, when all tasks should have ended well.
+_WRONG = {
+    "a task did not end completed": "SELECT id, status, error FROM task_queue WHERE status <> 'completed'",
+    "a task was not debited once a picture": """SELECT id FROM task_queue AS task WHERE picture_count <> (
+        SELECT coalesce(-sum(amount), 0) FROM credit_entry WHERE task_id = task.id AND kind = 'debit')""",
+    "a completed task was refunded": "SELECT task_id FROM credit_entry WHERE kind = 'refund'",
+    "a balance is not the sum of its ledger": """SELECT user_openid FROM account WHERE balance <> (
+        SELECT coalesce(sum(amount), 0) FROM credit_entry WHERE user_openid = account.user_openid)""",
+    "a feed told of an end twice, or not": """SELECT task.id FROM task_queue AS task WHERE 1 <> (
+        SELECT count(*) FROM work_change WHERE doc_id = task.work_id AND data_type = 'update'
+            AND doc->>'status' = 'completed')""",
+    "a feed has a gap": """SELECT user_openid FROM work_change GROUP BY user_openid
+        HAVING min(seq) <> 1 OR max(seq) <> count(*)
+            OR max(seq) <> (SELECT seq FROM account WHERE account.user_openid = work_change.user_openid)""",
+}
+
+
+def faults_in(url: str) -> dict[str, list[Any]]:
+    """What is wrong in a database after all its tasks must have ended well: {claim: rows}, empty if nothing is."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = {claim: connection.execute(sql.encode()).fetchall() for claim, sql in _WRONG.items()}
+    return {claim: rows for claim, rows in found.items() if rows}
