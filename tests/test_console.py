@@ -5,30 +5,20 @@ Headless Chromium and its driver come from the system's packages; `make test-sys
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import sqlite3
-import subprocess
-import sys
 import tempfile
-import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SAMPLES = ROOT / "examples" / "samples"
-DARKROOM = Path(sys.executable).with_name("darkroom")
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
+from tests.browser import CHROMIUM, DRIVER, Browser
+from tests.house import PACED, SAMPLES, House, eventually
+from tests.npm_packages import NPM, npm_packages
 
 pytestmark = [
     pytest.mark.system,
@@ -39,116 +29,35 @@ pytestmark = [
 ]
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
-        time.sleep(0.03)
-    return found
+@pytest.fixture(scope="module")
+def houses() -> Iterator[Callable[[dict[str, str]], House]]:
+    """A running house for these settings: the tests share it, each as a user of its own."""
+    running: dict[str, House] = {}
 
+    def house_with(settings: dict[str, str]) -> House:
+        name = repr(settings)
+        if name not in running:
+            running[name] = House(Path(tempfile.mkdtemp(prefix="dk-console-")), **settings)
+        return running[name]
 
-class House:
-    """A running `darkroom up`; its tasks of type photography take as long as `pace` says."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
-        environ |= {
-            "DARKROOM_CONFIG": "",
-            "DARKROOM_DATA_DIR": str(folder),
-            "DARKROOM_PORT": "0",
-            "DARKROOM_WORKER_PROCESSES": "1",
-            "DARKROOM_WORKER_THREADS": "4",
-            "PYTHONPATH": str(ROOT),
-            **settings,
-        }
-        with (folder / "up.err").open("w") as errors:
-            self.process = subprocess.Popen(
-                [str(DARKROOM), "up"], env=environ, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        assert self.process.stdout is not None
-        first = self.process.stdout.readline().split()
-        assert first and first[0] == "ready", (folder / "up.err").read_text()
-        self.address = first[1]
-
-    def web_pid(self) -> int:
-        processes = json.loads((self.folder / "processes.json").read_text())["processes"]
-        return int(next(process["pid"] for process in processes if process["name"] == "web") or 0)
-
-    def one(self, sql: str) -> Any:
-        with sqlite3.connect(self.folder / "darkroom.db", timeout=15) as connection:
-            return connection.execute(sql).fetchone()
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-PACED = {  # a provider that moves in steps, so that there is time to look and to interfere
-    "DARKROOM_TASKS__photography__PROVIDER": "paced",
-    "DARKROOM_PROVIDERS__paced__KIND": "python",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__class": "tests.paced_provider:PacedProvider",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "20",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.25",
-}
+    yield house_with
+    for house in running.values():
+        house.end()
+        shutil.rmtree(house.folder, ignore_errors=True)
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="dk-console-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+def house(houses: Callable[[dict[str, str]], House], request: pytest.FixtureRequest) -> House:
+    return houses(getattr(request, "param", PACED))
 
 
-@pytest.fixture
-def house(folder: Path, request: pytest.FixtureRequest) -> Iterator[House]:
-    running = House(folder, **getattr(request, "param", PACED))
-    try:
-        yield running
-    finally:
-        running.end()
-
-
-class Page:
+class Page(Browser):
     """The console in a browser of its own."""
-
-    def __init__(self, address: str, profile: str) -> None:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for flag in [*FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1280,900"]:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-        self.driver.get(address)
-
-    def js(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
 
     def click(self, selector: str) -> None:
         eventually(f"{selector} can be pressed", lambda: self.find(selector).is_enabled())
         self.js("arguments[0].scrollIntoView({block: 'center'})", self.find(selector))
         self.find(selector).click()
-
-    def press(self, key: str) -> None:
-        """A key, to whatever has the focus."""
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(key).perform()
-
-    def text(self, selector: str) -> str:
-        return str(self.js("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
 
     def cards(self) -> list[tuple[str, int]]:
         """(status, progress) of each card."""
@@ -174,32 +83,52 @@ class Page:
         self.click("#submit")
         eventually("a card", self.cards)
 
-    def complaints(self) -> list[str]:
-        return [each["message"] for each in self.driver.get_log("browser")]
+    def sign_in(self, token: str) -> None:
+        """Leave a token where the console looks for it, in a page of the same server."""
+        if token:
+            self.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
+
+    def broken_rules(self) -> list[str]:
+        """What axe finds: rule, what is wrong, and where."""
+        told = self.driver.execute_script("return axe.run()")
+        assert len(told["passes"]) > 10, "axe has looked"
+        return [
+            f"{rule['id']}: {node['failureSummary']} {node['html']}"
+            for rule in told["violations"]
+            for node in rule["nodes"]
+        ]
+
+    def is_live(self) -> bool:
+        return self.text("#link-text") == "Live"
 
 
 @pytest.fixture
-def open_page(house: House) -> Iterator[Callable[..., Page]]:
+def open_page(house: House, user: str) -> Iterator[Callable[..., Page]]:
+    """Opens the console in a new browser, signed in."""
     opened: list[Page] = []
-    profiles: list[str] = []
 
-    def open_(path: str = "/") -> Page:
-        profiles.append(tempfile.mkdtemp(prefix="dk-chromium-"))
-        opened.append(Page(house.address + path, profiles[-1]))
-        return opened[-1]
+    def open_(path: str = "/", *, user: str = user, **more: str) -> Page:
+        page = Page(house.address + "/docs", **more)
+        opened.append(page)
+        page.sign_in(house.token(user) if user else "")
+        page.driver.get(house.address + path)
+        return page
 
     yield open_
     for page in opened:
-        page.driver.quit()
-    for profile in profiles:
-        shutil.rmtree(profile, ignore_errors=True)
+        page.quit()
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str:
+    return f"o-{abs(hash(request.node.name))}"
 
 
 def test_a_photo_is_handed_in_progress_moves_by_itself_and_the_picture_appears(
-    house: House, open_page: Callable[..., Page]
+    house: House, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
-    eventually("the stream is live", lambda: page.text("#link-text") == "Live")
+    eventually("the stream is live", page.is_live)
     assert page.js("return document.getElementById('empty').hidden") is False
     assert not page.find("#submit").is_enabled()
     page.mark()
@@ -217,12 +146,12 @@ def test_a_photo_is_handed_in_progress_moves_by_itself_and_the_picture_appears(
         "the picture is loaded",
         lambda: page.js("return document.querySelector('.pictures img')?.naturalWidth"),
     )
-    eventually("the credit is gone", lambda: page.text("#balance") == "99")
+    eventually("the credit is gone", lambda: page.text("#credits") == "99 credits")
     assert page.complaints() == [], "neither the policy nor the script has anything to say"
 
 
 def test_the_web_process_is_killed_in_mid_task_and_the_page_recovers(
-    house: House, open_page: Callable[..., Page]
+    house: House, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.mark()
@@ -232,35 +161,37 @@ def test_the_web_process_is_killed_in_mid_task_and_the_page_recovers(
     os.kill(pid, signal.SIGKILL)
     eventually("the page knows", lambda: page.text("#link-text") == "Reconnecting", seconds=5)
     eventually("another web process", lambda: house.web_pid() not in (0, pid))
-    eventually("the page is live again", lambda: page.text("#link-text") == "Live")
+    eventually("the page is live again", page.is_live)
     assert page.cards()[0][1] >= before, "progress never falls"
     eventually("the print is done", lambda: page.statuses() == ["completed"])
     assert page.was_not_reloaded()
-    assert house.one("SELECT count(*), max(attempt) FROM task_queue") == (1, 1), "the worker noticed nothing"
+    assert house.one("SELECT count(*), max(attempt) FROM task_queue WHERE user_openid = ?", user) == (1, 1), (
+        "the worker noticed nothing"
+    )
 
 
 def test_an_order_that_is_sent_while_the_web_process_dies_is_one_order(
-    house: House, open_page: Callable[..., Page]
+    house: House, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.choose("person", "portrait.png")
-    eventually("the stream is live", lambda: page.text("#link-text") == "Live")
+    eventually("the stream is live", page.is_live)
     psutil.Process(house.web_pid()).suspend()
     page.click("#submit")
     os.kill(house.web_pid(), signal.SIGKILL)
     eventually("the order arrived all the same", lambda: page.statuses(), seconds=60)
     eventually("the print is done", lambda: page.statuses() == ["completed"])
-    assert house.one("SELECT count(*) FROM task_queue") == (1,)
+    assert house.one("SELECT count(*) FROM task_queue WHERE user_openid = ?", user) == (1,)
 
 
-def test_cancel_retry_and_delete(house: House, open_page: Callable[..., Page]) -> None:
+def test_cancel_retry_and_delete(house: House, user: str, open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.mark()
     page.order()
     eventually("it is at work", lambda: page.cards()[0][1] >= 10)
     page.click("[data-act=cancel]")
     eventually("it is cancelled", lambda: page.statuses() == ["cancelled"])
-    eventually("the credit is back", lambda: page.text("#balance") == "100")
+    eventually("the credit is back", lambda: page.text("#credits") == "100 credits")
     page.click("[data-act=retry]")
     eventually("it runs again", lambda: page.statuses() == ["processing"])
     eventually("the print is done", lambda: page.statuses() == ["completed"])
@@ -269,18 +200,121 @@ def test_cancel_retry_and_delete(house: House, open_page: Callable[..., Page]) -
     page.click("[data-act=delete]")
     eventually("the card is gone", lambda: page.cards() == [])
     assert page.js("return document.getElementById('empty').hidden") is False
-    assert house.one("SELECT count(*) FROM works") == (0,)
+    assert house.one("SELECT count(*) FROM works WHERE user_openid = ?", user) == (0,)
     assert page.was_not_reloaded()
 
 
-def test_two_windows_show_the_same(house: House, open_page: Callable[..., Page]) -> None:
+def test_the_network_goes_and_comes_back(house: House, user: str, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.mark()
+    page.order()
+    eventually("it is at work", lambda: page.cards()[0][1] >= 10)
+    page.go_offline(True)
+    eventually("the page knows", lambda: page.text("#link-text") == "Offline")
+    at_most = page.cards()[0][1]
+    eventually(
+        "the work goes on without it",
+        lambda: house.one("SELECT max(progress) FROM works WHERE user_openid = ?", user)[0] > at_most,
+    )
+    page.go_offline(False)
+    eventually("the page is live again", page.is_live)
+    eventually("the print is done", lambda: page.statuses() == ["completed"])
+    assert page.was_not_reloaded()
+
+
+def open_streams(house: House) -> int:
+    """How many streams the web part has, as its metrics say."""
+    with urllib.request.urlopen(house.address + "/metrics", timeout=10) as answer:
+        (line,) = [
+            each for each in answer.read().decode().splitlines() if each.startswith("darkroom_feed_clients ")
+        ]
+    return int(float(line.split()[1]))
+
+
+def test_two_tabs_share_one_stream_and_the_second_takes_over_when_the_first_is_closed(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    eventually("the first is live", page.is_live)
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    second = page.driver.current_window_handle
+    page.driver.get(house.address + "/docs")
+    page.sign_in(house.token(user))
+    page.driver.get(house.address)
+    eventually("the second is live", page.is_live)
+    assert open_streams(house) == 1, "two tabs, one stream"
+    page.driver.switch_to.window(first)
+    page.order()
+    page.driver.switch_to.window(second)
+    eventually("the second shows it", lambda: page.cards() and page.cards()[0][1] >= 20)
+    page.driver.switch_to.window(first)
+    page.driver.close()
+    page.driver.switch_to.window(second)
+    eventually("the second goes on", lambda: page.statuses() == ["completed"])
+    eventually("the second has the stream", lambda: open_streams(house) == 1)
+    assert page.is_live() and house.one(
+        "SELECT max(attempt) FROM task_queue WHERE user_openid = ?", user
+    ) == (1,)
+
+
+def test_a_browser_that_prefers_chinese_is_answered_in_it_and_can_switch(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(languages="zh-CN,zh")
+    eventually("the stream is live", lambda: page.text("#link-text") == "实时")
+    assert page.js("return document.documentElement.lang") == "zh-CN"
+    assert page.text("#order-title") == "新任务" and page.text("#submit") == "请先选择照片"
+    page.order()
+    eventually("it is at work", lambda: page.text(".chip") == "制作中")
+    eventually("its stage is said in Chinese", lambda: page.text(".stage") == "冲洗中")
+    page.click("#language")
+    assert page.text(".chip") in ("Developing", "Done") and page.text("#language") == "中文"
+    assert page.js("return document.documentElement.lang") == "en"
+    page.driver.refresh()
+    eventually("the choice is kept", page.is_live)
+    assert page.text("#order-title") == "New order"
+
+
+@pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_rule_of_axe_is_broken_in_any_state(
+    house: House, user: str, open_page: Callable[..., Page], theme: str
+) -> None:
+    """Names, roles, labels, contrast: what a program can find of what shuts people out."""
+    page = open_page()
+    page.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {
+            "features": [
+                {"name": "prefers-color-scheme", "value": theme},
+                {"name": "prefers-reduced-motion", "value": "reduce"},
+            ]
+        },
+    )
+    page.js((npm_packages() / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    eventually("the stream is live", page.is_live)
+    assert page.broken_rules() == [], "empty"
+    page.order()
+    eventually("it is at work", lambda: page.cards()[0][1] >= 10)
+    assert page.broken_rules() == [], "running"
+    page.click("[data-act=cancel]")
+    eventually("it is cancelled", lambda: page.statuses() == ["cancelled"])
+    assert page.broken_rules() == [], "cancelled"
+    page.click("#credits")
+    assert page.broken_rules() == [], "the ledger"
+
+
+def test_two_windows_show_the_same(house: House, user: str, open_page: Callable[..., Page]) -> None:
     first, second = open_page(), open_page()
     first.order()
     eventually("the other window shows it", lambda: second.cards())
     eventually("both are done", lambda: first.statuses() == second.statuses() == ["completed"])
 
 
-def test_everything_can_be_done_with_the_keyboard(house: House, open_page: Callable[..., Page]) -> None:
+def test_everything_can_be_done_with_the_keyboard(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
     page = open_page()
@@ -318,18 +352,18 @@ def test_everything_can_be_done_with_the_keyboard(house: House, open_page: Calla
 
 
 @pytest.mark.parametrize("house", [PACED | {"DARKROOM_DEMO_USER": "false"}], indirect=True)
-def test_where_a_token_is_needed_the_page_asks_for_one(house: House, open_page: Callable[..., Page]) -> None:
-    command = [str(DARKROOM), "token", "o-7"]
-    environ = {**os.environ, "DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(house.folder)}
-    token = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.strip()
-    page = open_page()
+def test_where_a_token_is_needed_the_page_asks_for_one(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
+    token = house.token("o-7")
+    page = open_page(user="")
     eventually("it asks", lambda: page.js("return document.getElementById('token-dialog').open"))
     page.find("#token").send_keys("nonsense")
     page.click("#token-form button")
     eventually("it says what is wrong", lambda: "token" in page.text("#token-problem"))
     page.find("#token").send_keys(token)
     page.click("#token-form button")
-    eventually("the stream is live", lambda: page.text("#link-text") == "Live")
+    eventually("the stream is live", page.is_live)
     assert page.text("#user") == "o-7"
     page.order()
     eventually("the print is done", lambda: page.statuses() == ["completed"])
@@ -340,7 +374,9 @@ def test_where_a_token_is_needed_the_page_asks_for_one(house: House, open_page: 
 
 
 @pytest.mark.parametrize("house", [{}], indirect=True)
-def test_a_real_fitting_and_a_photo_without_a_person(house: House, open_page: Callable[..., Page]) -> None:
+def test_a_real_fitting_and_a_photo_without_a_person(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
     page = open_page()
     page.click("input[value=fitting]")
     page.choose("person", "portrait.png")
@@ -355,7 +391,7 @@ def test_a_real_fitting_and_a_photo_without_a_person(house: House, open_page: Ca
     assert "person" in page.text(".card[data-status=failed] .line").lower()
 
 
-def test_the_description_is_shown_as_a_page(house: House, open_page: Callable[..., Page]) -> None:
+def test_the_description_is_shown_as_a_page(house: House, user: str, open_page: Callable[..., Page]) -> None:
     page = open_page("/docs")
     eventually(
         "it is written", lambda: page.js("return document.querySelectorAll('section.call').length") >= 19

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from web.commonjs import commonjs_twin
+
 STATIC = Path(__file__).parent / "static"
+CLIENT, CLIENT_TWIN = "darkroom.js", "darkroom.cjs.js"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -44,13 +47,16 @@ class StaticFile(NamedTuple):
 
 @functools.cache
 def static_files() -> dict[str, StaticFile]:
-    """{plain name: file} of `static/`."""
-    found = {}
-    for path in STATIC.iterdir():
-        if path.suffix in _TYPES:
-            body = path.read_bytes()
-            found[path.name] = StaticFile(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+    """{plain name: file} of `static/`, and the client's twin for mini-programs."""
+    found = {
+        path.name: _file(path.read_bytes(), path.suffix) for path in STATIC.iterdir() if path.suffix in _TYPES
+    }
+    found[CLIENT_TWIN] = _file(commonjs_twin(found[CLIENT].body.decode()).encode(), ".js")
     return found
+
+
+def _file(body: bytes, suffix: str) -> StaticFile:
+    return StaticFile(body, _TYPES[suffix], hashlib.sha256(body).hexdigest()[:32])
 
 
 async def console(request: web.Request) -> web.Response:

@@ -1,0 +1,37 @@
+"""Packages from npm for system tests: installed once into the temporary folder, at exactly these versions."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+NODE, NPM = shutil.which("node"), shutil.which("npm")
+
+PACKAGES = {
+    "acorn": "8.19.0",
+    "axe-core": "4.14.1",
+    "eventsource": "4.1.1",  # the last for Node 20
+    "eventsource-parser": "3.1.1",
+    "miniprogram-api-typings": "5.2.3",
+    "typescript": "7.0.2",
+}
+
+
+def npm_packages() -> Path:
+    """A folder with `node_modules` in it."""
+    version = hashlib.sha256(json.dumps(PACKAGES).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"darkroom-npm-{version}"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may come at once
+        if not (folder / "done").exists():
+            (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": PACKAGES}))
+            command = [NPM or "npm", "install", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+            (folder / "done").touch()
+    return folder

@@ -1,0 +1,1474 @@
+/**
+ * Darkroom for front ends: see every change of a user's works at once, and order pictures.  No dependencies, ES2017.
+ *
+ *     const db = database({ baseUrl: "https://pictures.example.com", token: () => myToken() });
+ *     const watcher = db.collection("works").where({ user_openid }).watch({ onChange, onError });
+ *
+ * `watch` takes and gives what `wx.cloud.database()` does, so a page written for it changes one line.
+ *
+ * Terms.  *seq* counts a user's changes, without a gap; a *place* `<epoch>-<seq>` names how far one has read.  The
+ * server is the authority for both.  Every change comes in by one door, `Connection._take`: it is applied if its seq
+ * is the next one, dropped if it is old, and else makes us ask for what is missing.  So it does not matter how changes
+ * arrive (stream, polling, another tab, two of these at once), or how often a link breaks: what is shown is the
+ * server's state at some seq, and soon the newest.
+ *
+ * This file is an ES module for browsers.  The server gives the same as CommonJS for mini-programs, at
+ * `/static/darkroom.cjs.js`.
+ */
+
+const DEFAULTS = {
+  silenceMs: 45000,  // the stream beats every 15 s: three missed beats are a dead link
+  firstBytesMs: 8000,  // the first bytes come at once; if they don't, somebody on the way collects them
+  streamAgainMs: 60000,  // how long to poll before streaming is tried again; doubles up to `longestPollingMs`
+  longestPollingMs: 900000,
+  longestPauseMs: 30000,
+  patienceMs: 60000,  // how long an order is tried again while nobody answers
+  requestTimeoutMs: 20000,
+  linksAtMostEveryMs: 600000,  // how often new links may be asked for, however short they live
+};
+const FIRST_RETRY_MS = 1000;  // until the server names its own
+const POLL_WAIT_SECONDS = 25;
+const ROTATE_SECONDS = 50;  // WeChat cuts a request after a minute, whatever time-out it is given
+const SOON_MS = 1000;  // a server that names so short a wait has ended the stream by appointment
+const STEADY_MS = 20000;  // a stream that has lived through a beat works
+const UNSTEADY_STREAMS = 3;  // after so many in a row that did not, polling is the safer way
+const BACKGROUND_CUT_MS = 5000;  // WeChat interrupts the requests of a mini-program that was hidden so long
+const BEAT_MS = 10000;  // how often a leading tab says that it lives
+const LOOK_FOR_SILENCE_MS = 5000;
+const LINK_MARGIN_MS = 300000;
+const LINKS_AT_LEAST_EVERY_MS = 6 * 3600000;
+const OPENING_DOCS = 100;  // what `init` holds at most
+const MOST_DOCS = 5000;
+const UNREACHABLE = "Darkroom can't be reached just now.";
+const RETRIED = new Set([0, 408, 425, 502, 503, 504]);
+
+// ---------------------------------------------------------------- errors
+
+/** An answer that says no, or none at all. */
+class DarkroomError extends Error {
+  /**
+   * @param {number} status the HTTP status; 0 where nobody answered
+   * @param {string} message a sentence for people
+   * @param {{kind?: string, errors?: {pointer: string, detail: string}[], retryAfter?: number}} [more]
+   */
+  constructor(status, message, more) {
+    super(message);
+    const { kind = "", errors = [], retryAfter = 0 } = more || {};
+    this.name = "DarkroomError";
+    this.status = status;
+    this.kind = kind;  // a short name for programs, such as "insufficient_credits"
+    this.errors = errors;
+    this.retryAfter = retryAfter;  // seconds
+    this.errCode = status;  // as CloudBase names them
+    this.errMsg = message;
+  }
+}
+
+/** @param {Answer} answer */
+function refusal(answer) {
+  const problem = parsed(answer.text) || {};
+  return new DarkroomError(answer.status, problem.detail || `The server answered ${answer.status}.`, {
+    kind: String(problem.type || "").replace(/^.*:/, ""),
+    errors: problem.errors,
+    retryAfter: Number(answer.header("Retry-After")) || 0,
+  });
+}
+
+function parsed(text) {
+  try {
+    return typeof text === "string" ? JSON.parse(text) : text;
+  } catch (_) {
+    return null;
+  }
+}
+
+// ---------------------------------------------------------------- bytes to events
+
+/** UTF-8 that may be cut at any byte.  TextDecoder is missing on phones, and one chunk alone is no whole text. */
+class Utf8Decoder {
+  constructor() {
+    this._missing = 0;
+    this._code = 0;
+    this._lowest = 0x80;
+    this._highest = 0xbf;
+  }
+
+  /** @param {Uint8Array} bytes @returns {string} all that is complete by now; U+FFFD for what is no UTF-8 */
+  decode(bytes) {
+    const parts = [];
+    for (let i = 0; i < bytes.length; i++) {
+      const byte = bytes[i];
+      if (this._missing === 0) parts.push(this._first(byte));
+      else if (byte < this._lowest || byte > this._highest) {
+        this._missing = 0;
+        parts.push("\ufffd");
+        i -= 1;  // it may begin a character of its own
+      } else parts.push(this._next(byte));
+    }
+    return parts.join("");
+  }
+
+  _first(byte) {
+    if (byte < 0x80) return String.fromCharCode(byte);
+    if (byte < 0xc2 || byte > 0xf4) return "\ufffd";
+    this._missing = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+    this._code = byte & (0x3f >> this._missing);
+    this._lowest = byte === 0xe0 ? 0xa0 : byte === 0xf0 ? 0x90 : 0x80;  // no longer form than needed,
+    this._highest = byte === 0xed ? 0x9f : byte === 0xf4 ? 0x8f : 0xbf;  // no surrogates, nothing above U+10FFFF
+    return "";
+  }
+
+  _next(byte) {
+    this._code = (this._code << 6) | (byte & 0x3f);
+    this._lowest = 0x80;
+    this._highest = 0xbf;
+    this._missing -= 1;
+    return this._missing === 0 ? String.fromCodePoint(this._code) : "";
+  }
+}
+
+/**
+ * @typedef {{event: string, data: string, id: string, retry?: undefined} | {retry: number}} StreamEvent
+ */
+
+/** text/event-stream, cut anywhere (HTML Living Standard, section 9.2). */
+class EventParser {
+  constructor() {
+    this._rest = "";
+    this._afterReturn = false;
+    this._isFirst = true;
+    this._event = "";
+    this._data = [];
+    this._id = "";
+  }
+
+  /** @param {string} text @returns {StreamEvent[]} the events that are complete by now */
+  feed(text) {
+    const found = [];
+    let from = 0;
+    const all = this._rest + text;
+    for (let at = this._rest.length; at < all.length; at++) {
+      const letter = all[at];
+      if (letter === "\n" && this._afterReturn) from = at + 1;
+      else if (letter === "\n" || letter === "\r") {
+        this._line(all.slice(from, at), found);
+        from = at + 1;
+      }
+      this._afterReturn = letter === "\r";
+    }
+    this._rest = all.slice(from);
+    return found;
+  }
+
+  _line(text, found) {
+    const line = this._isFirst ? text.replace(/^\ufeff/, "") : text;
+    this._isFirst = false;
+    if (line === "") {
+      if (this._data.length) found.push({ event: this._event || "message", data: this._data.join("\n"), id: this._id });
+      this._event = "";
+      this._data = [];
+      return;
+    }
+    const colon = line.indexOf(":");
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+    if (field === "data") this._data.push(value);
+    else if (field === "event") this._event = value;
+    else if (field === "id" && value.indexOf("\0") < 0) this._id = value;
+    else if (field === "retry" && /^[0-9]+$/.test(value)) found.push({ retry: Number(value) });
+  }
+}
+
+// ---------------------------------------------------------------- queries
+
+/** What a field must be.  Made by `command`; conditions on one field can be chained: `_.gt(10).lt(90)`. */
+class Condition {
+  /** @param {(value: any) => boolean} test */
+  constructor(test) {
+    this.test = test;
+  }
+
+  and(...others) {
+    const tests = flat(others).map(testOf);
+    return new Condition((value) => this.test(value) && tests.every((test) => test(value)));
+  }
+
+  or(...others) {
+    const tests = flat(others).map(testOf);
+    return new Condition((value) => this.test(value) || tests.some((test) => test(value)));
+  }
+}
+
+const flat = (given) => (given.length === 1 && Array.isArray(given[0]) ? given[0] : given);
+const plain = (value) => (value instanceof Date ? value.toISOString() : value);  // as times stand in a document
+const comparing = (holds) => (wanted) => {
+  const other = plain(wanted);
+  return new Condition((value) => typeof value === typeof other && value !== null && holds(value, other));
+};
+
+/** The conditions a query may be made of, as `db.command` of CloudBase. */
+const command = {
+  eq: (wanted) => new Condition((value) => holdsOrHas(value, plain(wanted))),
+  neq: (wanted) => new Condition((value) => !holdsOrHas(value, plain(wanted))),
+  gt: comparing((value, other) => value > other),
+  gte: comparing((value, other) => value >= other),
+  lt: comparing((value, other) => value < other),
+  lte: comparing((value, other) => value <= other),
+  in: (wanted) => new Condition((value) => wanted.some((each) => holdsOrHas(value, plain(each)))),
+  nin: (wanted) => new Condition((value) => !wanted.some((each) => holdsOrHas(value, plain(each)))),
+  exists: (wanted) => new Condition((value) => (value !== undefined) === Boolean(wanted)),
+  and: (...all) => new Condition(() => true).and(...all),
+  or: (...all) => new Condition(() => false).or(...all),
+  not: (one) => new Condition(((test) => (value) => !test(value))(testOf(one))),
+};
+for (const name of ["eq", "neq", "gt", "gte", "lt", "lte", "in", "nin", "exists"]) {
+  Condition.prototype[name] = function (wanted) {
+    return this.and(command[name](wanted));
+  };
+}
+
+/** Equal, or a list that holds it; null is equal to nothing at all. */
+function holdsOrHas(value, wanted) {
+  return isSame(value, wanted) || (Array.isArray(value) && value.some((each) => isSame(each, wanted)));
+}
+
+function isSame(one, other) {
+  if (one === other || (one == null && other == null)) return true;
+  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
+  const names = Object.keys(one);
+  return Array.isArray(one) === Array.isArray(other) && names.length === Object.keys(other).length
+    && names.every((name) => isSame(one[name], other[name]));
+}
+
+/** What `where` was given, as a test of a document, or of a field.  Throws where it can't be meant so. */
+function testOf(query) {
+  if (query instanceof Condition) return query.test;
+  if (query instanceof RegExp) return (value) => typeof value === "string" && value.search(query) >= 0;
+  if (query === undefined) throw new TypeError("A query may not hold undefined: it would match what nobody meant.");
+  if (query === "{openid}") return () => true;  // CloudBase's word for whoever asks; all works here are theirs
+  if (query === null || typeof query !== "object" || Array.isArray(query) || query instanceof Date) {
+    return command.eq(query).test;
+  }
+  const tests = Object.keys(query).map((path) => {
+    const steps = (path === "_openid" ? "user_openid" : path).split(".");
+    const test = testOf(query[path]);
+    return (doc) => test(steps.reduce((value, step) => (value == null ? undefined : value[step]), doc));
+  });
+  return (doc) => tests.every((test) => test(doc));
+}
+
+/** Below zero if `one` comes before `other`; by `_id` where the named fields are equal. */
+function comparison(orders) {
+  const all = orders.length ? orders : [["created_at", "desc"]];
+  return (one, other) => {
+    for (const [field, direction] of all.concat([["_id", "desc"]])) {
+      const a = one[field], b = other[field];
+      if (a !== b) return ((a == null) !== (b == null) ? (a == null) : a < b) === (direction === "asc") ? -1 : 1;
+    }
+    return 0;
+  };
+}
+
+const newestFirst = comparison([]);
+
+// ---------------------------------------------------------------- what is known, and what is seen of it
+
+/**
+ * The works we know.  Everything down to `horizon` is known; of what is older, only some may be.  Null: all is known.
+ */
+class Works {
+  constructor() {
+    /** @type {Map<string, Doc>} */
+    this.docs = new Map();
+    /** @type {Doc | null} */
+    this.horizon = null;
+    this.cursor = "";
+    this._removed = new Set();
+  }
+
+  /** @param {Doc[]} docs the newest, newest first */
+  replace(docs) {
+    this.docs = new Map(docs.map((doc) => /** @type {[string, Doc]} */ ([doc._id, doc])));
+    this.horizon = docs.length < OPENING_DOCS ? null : docs[docs.length - 1];
+    this.cursor = "";
+    this._removed = new Set();
+  }
+
+  /** @param {Change} change */
+  apply(change) {
+    if (change.dataType === "remove") {
+      this.docs.delete(change.docId);
+      this._removed.add(change.docId);
+    } else this.docs.set(change.docId, change.doc);
+  }
+
+  /** A page of older works.  What changes told us of a work is newer than what a page says of it. */
+  addOlder(docs, next) {
+    for (const doc of docs) {
+      if (this._isBelow(doc) && !this.docs.has(doc._id) && !this._removed.has(doc._id)) this.docs.set(doc._id, doc);
+    }
+    const last = docs[docs.length - 1];
+    this.cursor = next || "";
+    if (!next || !last) this.horizon = null;
+    else if (this._isBelow(last)) this.horizon = last;
+  }
+
+  inSight() {
+    const all = Array.from(this.docs.values());
+    return this.horizon ? all.filter((doc) => !this._isBelow(doc)) : all;
+  }
+
+  _isBelow(doc) {
+    return this.horizon !== null && newestFirst(this.horizon, doc) < 0;
+  }
+}
+
+/** One query's list, and how it changes. */
+class View {
+  constructor(where, orders, limit) {
+    this._test = testOf(where);
+    this._compare = comparison(orders);
+    this._isByAge = !orders.length || (orders[0][0] === "created_at" && orders[0][1] === "desc");
+    this._limit = limit;
+    /** @type {Doc[]} */
+    this.docs = [];
+  }
+
+  /** Whether older works may belong to this list. */
+  wantsMore(works) {
+    if (!works.horizon || works.docs.size >= MOST_DOCS) return false;
+    return !this._isByAge || this._list(works).length < this._limit;
+  }
+
+  _list(works) {
+    return works.inSight().filter(this._test).sort(this._compare).slice(0, this._limit);
+  }
+
+  /** The whole list, as the first snapshot tells it. */
+  open(works, id) {
+    this.docs = this._list(works);
+    return this.docs.map((doc) => ({ id, dataType: "init", queueType: "init", docId: doc._id, doc }));
+  }
+
+  /** What one change does to the list: to its work, and to others that it pushes out of the window or lets in. */
+  change(works, change) {
+    const before = this.docs, after = this.docs = this._list(works);
+    const wasIn = before.some((doc) => doc._id === change.docId), isIn = after.some((doc) => doc._id === change.docId);
+    const changes = [];
+    if (wasIn || isIn) {
+      const queueType = wasIn && isIn ? "update" : isIn ? "enqueue" : "dequeue";
+      const dataType = change.dataType === "add" && queueType !== "enqueue" ? "replace" : change.dataType;
+      changes.push(Object.assign({}, change, { dataType, queueType }));
+    }
+    const others = moved(before, after, { leaving: "limit", entering: "limit" }, change.id);
+    return changes.concat(others.filter((each) => each.docId !== change.docId));
+  }
+
+  /** What has become different, however it did.  `entering`: the data type of what is new in the list. */
+  difference(works, id, entering) {
+    const before = this.docs, after = this.docs = this._list(works);
+    const known = new Map(before.map((doc) => /** @type {[string, Doc]} */ ([doc._id, doc])));
+    const updated = after.filter((doc) => known.has(doc._id) && !isSame(known.get(doc._id), doc))
+      .map((doc) => ({ id, dataType: "replace", queueType: "update", docId: doc._id, doc }));
+    return updated.concat(moved(before, after, { leaving: "remove", entering }, id));
+  }
+}
+
+function moved(before, after, { leaving, entering }, id) {
+  const was = new Set(before.map((doc) => doc._id)), is = new Set(after.map((doc) => doc._id));
+  const entry = (dataType, queueType) => (doc) => ({ id, dataType, queueType, docId: doc._id, doc });
+  return before.filter((doc) => !is.has(doc._id)).map(entry(leaving, "dequeue"))
+    .concat(after.filter((doc) => !was.has(doc._id)).map(entry(entering, "enqueue")));
+}
+
+// ---------------------------------------------------------------- transports
+
+/**
+ * @typedef {{status: number, text: any, header: (name: string) => string | null}} Answer
+ * @typedef {{method: string, url: string, headers: Object<string, string>, body?: string, timeoutMs: number}} Request
+ * @typedef {{onHead: (status: number, header: Answer["header"]) => void, onBytes: (bytes: Uint8Array) => void,
+ *            onEnd: (error: Error | null) => void}} StreamHandlers
+ *
+ * A transport: `send(request)` gives `{answer, abort}`; `upload` sends one file; `stream` gives a function that ends
+ * it, or null where nothing can be streamed; `onWake(heard)` tells "online", "offline" and "shown", and gives a
+ * function that stops this.
+ */
+
+/** By `fetch`: browsers, and Node. */
+function fetchTransport() {
+  const headerOf = (response) => (name) => response.headers.get(name);
+
+  function send({ method, url, headers, body, timeoutMs }) {
+    const ending = new AbortController();
+    const timer = setTimeout(() => ending.abort(), timeoutMs);
+    const answer = fetch(url, { method, headers, body, signal: ending.signal, cache: "no-store" })
+      .then((response) => response.text().then((text) => ({ status: response.status, text, header: headerOf(response) })))
+      .then((whole) => (clearTimeout(timer), whole), (error) => {
+        clearTimeout(timer);
+        throw new DarkroomError(0, UNREACHABLE, { kind: error.name });
+      });
+    return { answer, abort: () => ending.abort() };
+  }
+
+  function upload({ url, headers, file, timeoutMs }) {
+    const body = new FormData();
+    body.append("image", file);
+    return send({ method: "POST", url, headers, body: /** @type {any} */ (body), timeoutMs }).answer;
+  }
+
+  function stream({ url, headers }, { onHead, onBytes, onEnd }) {
+    if (typeof Response !== "function" || !("body" in Response.prototype)) return null;
+    const ending = new AbortController();
+    (async () => {
+      const response = await fetch(url, { headers, signal: ending.signal, cache: "no-store" });
+      onHead(response.status, headerOf(response));
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        onBytes(value);
+      }
+    })().then(() => onEnd(null), onEnd);
+    return () => ending.abort();
+  }
+
+  function onWake(heard) {
+    if (typeof addEventListener !== "function" || typeof document === "undefined") return () => {};
+    const online = () => heard("online"), offline = () => heard("offline");
+    const shown = () => { if (document.visibilityState === "visible") heard("shown"); };
+    addEventListener("online", online);
+    addEventListener("offline", offline);
+    addEventListener("pageshow", shown);
+    document.addEventListener("visibilitychange", shown);
+    return () => {
+      removeEventListener("online", online);
+      removeEventListener("offline", offline);
+      removeEventListener("pageshow", shown);
+      document.removeEventListener("visibilitychange", shown);
+    };
+  }
+
+  return { send, upload, stream, onWake, feedQuery: "" };
+}
+
+/** By `wx.request`: mini-programs.  Answers of any status are a "success" there. */
+function wxTransport(wx) {
+  const headerOf = (header) => (name) => {
+    const found = Object.keys(header || {}).find((each) => each.toLowerCase() === name.toLowerCase());
+    return found ? String(header[found]) : null;
+  };
+  const failed = (error) => new DarkroomError(0, UNREACHABLE, { kind: (error && error.errMsg) || "" });
+
+  function send({ method, url, headers, body, timeoutMs }) {
+    let task;
+    const answer = new Promise((resolve, reject) => {
+      task = wx.request({
+        url, method, header: headers, data: body, timeout: timeoutMs, dataType: "text", responseType: "text",
+        success: (result) => resolve({ status: result.statusCode, text: result.data, header: headerOf(result.header) }),
+        fail: (error) => reject(failed(error)),
+      });
+    });
+    return { answer, abort: () => task && task.abort() };
+  }
+
+  function upload({ url, headers, file, timeoutMs }) {
+    return new Promise((resolve, reject) => wx.uploadFile({
+      url, filePath: file, name: "image", header: headers, timeout: timeoutMs,
+      success: (result) => resolve({ status: result.statusCode, text: result.data, header: headerOf(result.header) }),
+      fail: (error) => reject(failed(error)),
+    }));
+  }
+
+  function stream({ url, headers }, { onHead, onBytes, onEnd }) {
+    let isHeaded = false;
+    const head = (result) => {
+      if (isHeaded || !result.statusCode) return;
+      isHeaded = true;
+      onHead(result.statusCode, headerOf(result.header));
+    };
+    const task = wx.request({
+      url, method: "GET", header: headers, enableChunked: true, responseType: "arraybuffer", timeout: 600000,
+      success: (result) => { head(result); onEnd(null); },
+      fail: (error) => onEnd(failed(error)),
+    });
+    if (!task || typeof task.onChunkReceived !== "function") {  // a base library before 2.20.2
+      if (task) task.abort();
+      return null;
+    }
+    if (typeof task.onHeadersReceived === "function") task.onHeadersReceived(head);
+    task.onChunkReceived((result) => onBytes(new Uint8Array(result.data)));
+    return () => task.abort();
+  }
+
+  function onWake(heard) {
+    let hiddenAt = 0;
+    const hide = () => { hiddenAt = Date.now(); };
+    const show = () => heard(hiddenAt && Date.now() - hiddenAt > BACKGROUND_CUT_MS ? "online" : "shown");
+    const network = (state) => heard(state.isConnected ? "online" : "offline");
+    const pairs = [["AppHide", hide], ["AppShow", show], ["NetworkStatusChange", network]];
+    for (const [name, listener] of pairs) if (wx[`on${name}`]) wx[`on${name}`](listener);
+    return () => { for (const [name, listener] of pairs) if (wx[`off${name}`]) wx[`off${name}`](listener); };
+  }
+
+  return { send, upload, stream, onWake, feedQuery: `?rotate=${ROTATE_SECONDS}` };
+}
+
+// ---------------------------------------------------------------- asking
+
+/** Requests with the user's token: renewed when it is refused, tried again while nobody answers. */
+class Api {
+  /** @param {Settings} settings */
+  constructor(settings) {
+    this.baseUrl = String(settings.baseUrl || "").replace(/\/+$/, "");
+    this.timing = Object.assign({}, DEFAULTS, settings.timing);
+    const wx = settings.wx || theirWx();
+    this.transport = wx && wx.request ? wxTransport(wx) : fetchTransport();
+    this.clockSkewMs = 0;  // the server's clock less ours
+    this.onOtherUser = () => {};
+    this._given = settings.token;
+    /** @type {Promise<string> | null} */
+    this._token = null;
+    /** @type {string | undefined} */
+    this._latest = "";
+  }
+
+  get canRenew() { return typeof this._given === "function"; }
+
+  /** The token, asked for once.  `refused`: one that is not taken any more, and why.  Throws DarkroomError. */
+  token(refused, reason) {
+    if (!this._token || (refused !== undefined && refused === this._latest)) {
+      const isRenewal = this._token !== null;
+      const asked = this._token = this._ask(isRenewal, reason);
+      this._latest = undefined;  // whoever is refused meanwhile waits for the same new one
+      asked.catch(() => { if (this._token === asked) this._token = null; });
+    }
+    return this._token;
+  }
+
+  async _ask(fresh, reason) {
+    let token;
+    try {
+      token = (typeof this._given === "function" ? await this._given({ fresh, reason }) : this._given) || "";
+    } catch (error) {
+      throw new DarkroomError(0, `No token could be had: ${(error && (error.message || error.errMsg)) || error}`);
+    }
+    const isOther = fresh && subjectOf(token) !== this._subject;
+    this._subject = subjectOf(token);
+    this._latest = token;
+    if (isOther) this.onOtherUser();
+    return token;
+  }
+
+  headers(token, more) {
+    return Object.assign(token ? { Authorization: `Bearer ${token}` } : {}, more);
+  }
+
+  /** The JSON of an answer, null where there is none.  Throws DarkroomError. */
+  call(method, path, options) {
+    const { body, headers, timeoutMs, onSend } = options || {};
+    const json = body === undefined ? {} : { "Content-Type": "application/json" };
+    return this._withToken((token) => {
+      const sent = this.transport.send({
+        method, url: this.baseUrl + path, timeoutMs: timeoutMs || this.timing.requestTimeoutMs,
+        headers: this.headers(token, Object.assign(json, headers)),
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      if (onSend) onSend(sent.abort);
+      return sent.answer;
+    });
+  }
+
+  upload(file) {
+    const url = `${this.baseUrl}/v1/images`, timeoutMs = 3 * this.timing.requestTimeoutMs;
+    return this._withToken((token) => this.transport.upload({ url, file, headers: this.headers(token), timeoutMs }));
+  }
+
+  /** What `ask` gives, asked again and again while nobody answers: for what carries a key, or may be repeated. */
+  async patiently(ask) {
+    const until = Date.now() + this.timing.patienceMs;
+    for (let n = 0; ; n++) {
+      try {
+        return await ask();
+      } catch (error) {
+        const pause = Math.max(jittered(500 * Math.pow(2, Math.min(n, 4))), (error.retryAfter || 0) * 1000);
+        if (!RETRIED.has(error.status) || Date.now() + pause > until) throw error;
+        await sleep(pause);
+      }
+    }
+  }
+
+  async _withToken(send) {
+    const token = await this.token();
+    let answer = await send(token);
+    if (answer.status === 401 && this.canRenew) {
+      const fresh = await this.token(token, refusal(answer).message);
+      if (fresh !== token) answer = await send(fresh);
+    }
+    if (answer.status < 200 || answer.status > 299) throw refusal(answer);
+    this.noteTime(answer.header);
+    if (answer.status === 204) return null;
+    const told = parsed(answer.text);
+    if (typeof told !== "object" || told === null) throw new DarkroomError(0, "Something else answered in Darkroom's place.");
+    return told;
+  }
+
+  noteTime(header) {
+    const date = Date.parse(header("Date") || "");
+    if (date) this.clockSkewMs = date - Date.now();
+  }
+
+  /** The document with whole addresses: a mini-program has no page that a path could belong to. */
+  placed(doc) {
+    if (!doc || !doc.images) return doc;
+    const images = doc.images.map((image) => (
+      image.url && image.url[0] === "/" ? Object.assign({}, image, { url: this.baseUrl + image.url }) : image));
+    return Object.assign({}, doc, { images });
+  }
+
+  placedChange(change) {
+    const more = change.updatedFields ? { updatedFields: this.placed(change.updatedFields) } : {};
+    return Object.assign({}, change, { doc: this.placed(change.doc) }, more);
+  }
+}
+
+function theirWx() {  // in a mini-program `wx` is a name, and no member of a global object
+  // @ts-ignore
+  return typeof wx !== "undefined" ? wx : null;
+}
+
+const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
+const jittered = (ms) => ms * (0.5 + Math.random() / 2);
+
+/** A new Idempotency-Key.  Not a secret: it only has to differ. */
+function newKey() {
+  let text = Date.now().toString(36);
+  while (text.length < 32) text += Math.random().toString(36).slice(2);
+  return text.slice(0, 32);
+}
+
+// ---------------------------------------------------------------- the connection
+
+/**
+ * Keeps `works` as the server has them, for as long as somebody watches.
+ *
+ * A *stream* is preferred.  Where its bytes don't come through we *poll*, and try a stream beside it from time to time.
+ * Of several tabs that watch for the same user one *leads*: it holds the stream, and tells the others (`Tabs`).
+ */
+class Connection {
+  /** @param {Api} api @param {boolean} canShare */
+  constructor(api, canShare) {
+    this.api = api;
+    this.works = new Works();
+    this.state = "connecting";
+    /** @type {Set<Watcher>} */
+    this.watchers = new Set();
+    this.isOpened = false;
+    this.seq = 0;
+    this._canShare = canShare;
+    this._place = "";
+    this._retryMs = FIRST_RETRY_MS;
+    this._failures = 0;  // in a row
+    this._unsteady = 0;  // streams in a row that did not last
+    this._pollUntil = 0;  // a time; 0: streams work
+    this._pollingMs = 0;
+    this._heardAt = 0;
+    this._linksSince = 0;
+    /** @type {Life | null} */
+    this._life = null;
+    api.onOtherUser = () => this._restart();
+  }
+
+  add(watcher) {
+    this.watchers.add(watcher);
+    if (!this._life) this._begin();
+    else Promise.resolve().then(() => { watcher.tell(this.state); this._lookFurther(); });
+  }
+
+  remove(watcher) {
+    this.watchers.delete(watcher);
+    if (!this.watchers.size) this._end();
+  }
+
+  // ---- beginning and ending
+
+  _begin() {
+    const life = this._life = new Life();
+    this._retryMs = FIRST_RETRY_MS;
+    this._failures = this._unsteady = this._pollUntil = 0;
+    this._pollingMs = this.api.timing.streamAgainMs;
+    this._heardAt = Date.now();
+    life.atEnd.push(this.api.transport.onWake((what) => this._woken(life, what)));
+    this._setState("connecting");
+    this._live(life).catch((error) => this._fail(life, error));
+  }
+
+  async _live(life) {
+    const name = await this._nameForTabs(life);
+    if (life.isOver) return;
+    const tabs = name === null ? null : Tabs.open(name);
+    if (!tabs) return this._lead(life, () => false);
+    life.tabs = tabs;
+    life.atEnd.push(() => tabs.close());
+    tabs.onMessage = (message) => this._hear(life, message);
+    await tabs.run({
+      lead: (isOver) => this._lead(life, isOver),
+      follow: (isOver) => this._follow(life, isOver),
+      robbed: () => life.cut("robbed"),
+      isLeaderSilent: () => Date.now() - this._heardAt > this.api.timing.silenceMs,
+    });
+  }
+
+  /** What tabs of this user and server share; null where they share nothing, or can't know whose tabs they are. */
+  async _nameForTabs(life) {
+    while (this._canShare && !life.isOver) {
+      try {
+        const subject = subjectOf(await this.api.token());
+        return subject === null ? null : `darkroom ${this.api.baseUrl} ${subject}`;
+      } catch (error) {
+        await this._afterFailure(life, error);
+      }
+    }
+    return null;
+  }
+
+  _end() {
+    if (!this._life) return;
+    this._life.close();
+    this._life = null;
+    clearTimeout(this._linksTimer);
+    this.isOpened = false;
+    this._place = "";
+    this.works = new Works();
+  }
+
+  /** Somebody else's works: nothing of what is known holds. */
+  _restart() {
+    if (!this._life) return;
+    this._end();
+    this.watchers.forEach((watcher) => watcher.begin());
+    this._begin();
+  }
+
+  _fail(life, error) {
+    if (life.isOver) return;
+    const watchers = Array.from(this.watchers);
+    this.watchers.clear();
+    this._end();
+    this.state = "lost";
+    watchers.forEach((watcher) => watcher.fail(error));
+  }
+
+  _setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this._say({ state });
+    this.watchers.forEach((watcher) => watcher.tell(state));
+  }
+
+  _woken(life, what) {
+    const isStale = Date.now() - this._heardAt > this.api.timing.silenceMs / 2;  // timers stood still meanwhile
+    if (what === "offline") this._setState("lost");
+    if (what !== "shown" || isStale) life.cut(what);
+    if (what !== "offline") life.hurry();
+  }
+
+  // ---- one that leads, or is alone
+
+  /** Reads until it is over. */
+  async _lead(life, hasLost) {
+    const isOver = () => life.isOver || hasLost();
+    const beats = setInterval(() => this._say({}), BEAT_MS);
+    try {
+      while (!isOver()) {
+        try {
+          const pause = Date.now() < this._pollUntil ? await this._poll(life) : await this._streamOrPoll(life);
+          if (!isOver() && pause) await life.pause(pause);
+        } catch (error) {
+          if (!isOver()) await this._afterFailure(life, error);
+        }
+      }
+    } finally {
+      clearInterval(beats);
+    }
+  }
+
+  /** Waits until it is time to try again; throws what will not become better. */
+  async _afterFailure(life, error) {
+    if (!(error instanceof DarkroomError)) throw error;
+    const { status } = error;
+    const isNo = status >= 400 && status < 500 && status !== 429 && !RETRIED.has(status);
+    if (isNo && (status === 401 || status === 403 || !this.isOpened)) throw error;
+    this._setState(this.isOpened ? "lost" : "connecting");
+    await life.pause(Math.max(this._backOff(), error.retryAfter * 1000));
+  }
+
+  /** How long to wait after one more failure, in milliseconds: full of jitter, doubling, bounded. */
+  _backOff() {
+    this._failures += 1;
+    return jittered(Math.min(this._retryMs * Math.pow(2, this._failures - 1), this.api.timing.longestPauseMs));
+  }
+
+  /** One stream from its beginning to its end; after a time of polling, with a poll beside it. */
+  async _streamOrPoll(life) {
+    const token = await this.api.token();
+    const stream = this._openStream(life, token);
+    if (!stream) return this._pollFor(Infinity);
+    const isTrial = this._pollUntil > 0;
+    const poll = isTrial ? this._poll(life, stream.proved).catch(() => 0) : null;
+    const end = await stream.ended;
+    if (poll) await poll;
+    if (life.isOver) return 0;
+    if (isTrial && !end.bytes && end.status !== 401) return this._pollFor(this._pollingMs);
+    return this._afterStream(life, end, token);
+  }
+
+  /** How long to pause after a stream has ended so.  Throws where that is a failure. */
+  async _afterStream(life, end, token) {
+    if (end.status === 401 && this.api.canRenew) {
+      if (await this.api.token(token, end.error.message) === token) throw end.error;
+      return this._failures++ ? this._backOff() : 0;
+    }
+    if (end.status === 429) return this._pollFor(this._pollingMs);  // too many streams: polls are counted apart
+    if (end.error) throw end.error;
+    if (end.why === "offline") return this._retryMs;
+    if (end.why === "no bytes") return this._pollFor(this._pollingMs);
+    if (end.why !== "ended" && end.why !== "bye" && end.why !== "silent") return 0;  // we cut it ourselves
+    if (end.why === "bye") this._unsteady = 0;
+    else this._unsteady += 1;
+    const isUnsteady = this._unsteady >= (end.why === "silent" ? UNSTEADY_STREAMS - 1 : UNSTEADY_STREAMS);
+    if (isUnsteady) this._unsteady = 0;
+    if (isUnsteady && await this._pollsWork(life)) return this._pollFor(this._pollingMs);
+    if (!end.bytes) throw new DarkroomError(0, UNREACHABLE);
+    if (end.why !== "bye" || this._retryMs > SOON_MS) this._setState("lost");
+    return this._retryMs;
+  }
+
+  _pollFor(ms) {
+    this._pollUntil = Date.now() + ms;
+    this._pollingMs = Math.min(ms * 2, this.api.timing.longestPollingMs);
+    return 0;
+  }
+
+  async _pollsWork(life) {
+    return this._poll(life, null, 0).then(() => true, () => false);
+  }
+
+  /** Null where this platform can't stream; else promises `proved` (bytes come) and `ended` (how it went). */
+  _openStream(life, token) {
+    const { silenceMs, firstBytesMs } = this.api.timing;
+    const headers = this.api.headers(token, { Accept: "text/event-stream" });
+    if (this._place) headers["Last-Event-ID"] = this._place;
+    const url = `${this.api.baseUrl}/v1/works/feed${this.api.transport.feedQuery}`;
+    const decoder = new Utf8Decoder(), parser = new EventParser(), began = Date.now();
+    let isOver = false, bytes = 0, status = 0, body = "", headerOf = (_) => null, heardAt = began;
+    let watchdog, sayEnded, sayProved;
+    /** @type {(() => void) | null} */
+    let abort = null;
+    const ended = new Promise((resolve) => { sayEnded = resolve; });
+    const proved = new Promise((resolve) => { sayProved = resolve; });
+    const end = (why) => {  // WeChat may never call back, so nothing waits for it to do so
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(watchdog);
+      forget();
+      if (abort) abort();
+      const error = status && status !== 200 ? refusal({ status, text: body, header: headerOf }) : null;
+      sayProved(bytes > 0);
+      sayEnded({ why, status, error, bytes });
+    };
+    const watch = () => {
+      const left = bytes ? heardAt + silenceMs - Date.now() : began + firstBytesMs - Date.now();
+      if (left <= 0) end(bytes ? "silent" : "no bytes");
+      else watchdog = setTimeout(watch, left);
+    };
+    const take = (event) => {
+      if (event.retry !== undefined) this._retryMs = event.retry;
+      else if (event.event === "bye") end("bye");
+      else this._event(event);
+    };
+    const forget = life.onCut(end);
+    abort = this.api.transport.stream({ url, headers }, {
+      onHead: (given, header) => {
+        status = given;
+        headerOf = header;
+        if (status !== 200) return;
+        this.api.noteTime(header);
+        if (/^(?!text\/event-stream)./.test(header("Content-Type") || "")) end("ended");  // a hotel's page, say
+      },
+      onBytes: (chunk) => {
+        if (isOver) return;
+        const text = decoder.decode(chunk);
+        if (status && status !== 200) {
+          body += text;
+          return;
+        }
+        bytes += chunk.length;
+        this._heardAt = heardAt = Date.now();
+        if (heardAt - began > STEADY_MS) this._unsteady = 0;
+        if (bytes === chunk.length) this._streamWorks(sayProved);
+        this._say({});
+        parser.feed(text).forEach((event) => { if (!isOver) take(event); });
+      },
+      onEnd: () => end("ended"),
+    });
+    if (!abort) {
+      forget();
+      return null;
+    }
+    watch();
+    return { ended, proved };
+  }
+
+  _streamWorks(sayProved) {
+    this._failures = 0;
+    this._pollUntil = 0;
+    this._pollingMs = this.api.timing.streamAgainMs;
+    sayProved(true);
+    this._setState("live");
+  }
+
+  /** Seconds: as long as a poll may take, and not beyond the time at which streaming is to be tried again. */
+  _pollWait() {
+    if (!this.isOpened) return 0;
+    const left = Math.ceil((this._pollUntil - Date.now()) / 1000);
+    return left > 0 ? Math.min(left, POLL_WAIT_SECONDS) : POLL_WAIT_SECONDS;
+  }
+
+  /** One long poll.  proved: a stream beside it that makes it needless. */
+  async _poll(life, proved, wait = this._pollWait()) {
+    const since = this._place ? `since=${encodeURIComponent(this._place)}&` : "";
+    let abort = () => {}, isNeedless = false;
+    const end = () => { isNeedless = true; abort(); };
+    const forget = life.onCut(end);
+    if (proved) proved.then((isProved) => { if (isProved) end(); });
+    try {
+      const answer = await this.api.call("GET", `/v1/works/changes?${since}wait=${wait}`, {
+        timeoutMs: wait * 1000 + this.api.timing.requestTimeoutMs,
+        onSend: (given) => { abort = given; if (isNeedless) abort(); },
+      });
+      if (life.isOver || isNeedless) return 0;
+      this._heardAt = Date.now();
+      if (this._failures && this._pollUntil !== Infinity) this._pollUntil = Date.now();  // it was not the stream's fault
+      this._failures = 0;
+      if (this.state !== "live" || this._pollUntil > Date.now()) this._setState("polling");
+      this._answer(answer);
+    } catch (error) {
+      if (!isNeedless) throw error;
+    } finally {
+      forget();
+    }
+    return 0;
+  }
+
+  // ---- one that follows
+
+  /** Opens by itself; then knows what the leader tells, and asks the server for what it could not hear. */
+  async _follow(life, isOver) {
+    this._heardAt = Date.now();
+    life.tabs.say({ hello: true });
+    while (!life.isOver && !isOver() && !this.isOpened) {
+      try {
+        this._answer(await this.api.call("GET", "/v1/works/changes"));
+      } catch (error) {
+        await this._afterFailure(life, error);
+      }
+    }
+  }
+
+  _hear(life, { hello, place, change, state }) {
+    if (life.isOver) return;
+    if (life.tabs.leads) return hello ? this._say({}) : undefined;
+    if (hello) return;
+    this._heardAt = Date.now();
+    this._setState(state);
+    if (change) this._take(place, change);
+    else if (this.isOpened && place && isAhead(place, this._place)) this._catchUp();
+  }
+
+  /** Tell tabs that follow where we are. */
+  _say(more) {
+    const tabs = this._life && this._life.tabs;
+    if (tabs && tabs.leads) tabs.say(Object.assign({ place: this._place, state: this.state }, more));
+  }
+
+  // ---- what comes in
+
+  _event({ event, data, id }) {
+    const told = parsed(data);
+    if (!told) this._catchUp();
+    else if (event === "init" || event === "reset") this._open(event, id, told);
+    else if (event === "change") told.docChanges.forEach((change) => this._take(id, this.api.placedChange(change)));
+  }
+
+  _answer(answer) {
+    if (answer.type) return this._open(answer.type, answer.next, answer);
+    const epoch = epochOf(answer.next);
+    answer.docChanges.forEach((change) => this._take(`${epoch}-${change.id}`, this.api.placedChange(change)));
+  }
+
+  /** Everything there is, as of `place`. */
+  _open(kind, place, { docs }) {
+    const isSameHistory = this.isOpened && epochOf(place) === epochOf(this._place);
+    if (isSameHistory && seqOf(place) < this.seq) return;  // asked for before what has come since
+    const isRefresh = isSameHistory && kind === "init";
+    this._place = place;
+    this.seq = seqOf(place);
+    this.works.replace(docs.map((doc) => this.api.placed(doc)));
+    this.isOpened = true;
+    this._say({});
+    this._linksSince = Date.now();
+    this._watchLinks();
+    this.watchers.forEach((watcher) => { if (!isRefresh || watcher.wantsMore()) watcher.begin(); });
+    this._lookFurther("add");
+  }
+
+  /** The one door for changes: the next is applied, an old one dropped, and before one that is ahead we catch up. */
+  _take(place, change) {
+    if (!this.isOpened) return;
+    const isOurs = epochOf(place) === epochOf(this._place);
+    if (isOurs && change.id <= this.seq) return;
+    if (!isOurs || change.id !== this.seq + 1) {
+      this._catchUp();
+      return;
+    }
+    this._place = place;
+    this.seq = change.id;
+    this.works.apply(change);
+    this._say({ change });
+    this.watchers.forEach((watcher) => watcher.change(change));
+    if (change.doc.images && change.doc.images.length) this._watchLinks();
+    if (this._isIncomplete()) this._lookFurther("limit");
+  }
+
+  /** Ask for what came after our place, or for everything, `anew`. */
+  async _catchUp(anew) {
+    const life = this._life;
+    if (!life) return;
+    life.hasMissed = true;
+    if (life.isCatchingUp) return;
+    life.isCatchingUp = true;
+    try {
+      for (let isAnew = anew; life.hasMissed; isAnew = false) {
+        life.hasMissed = false;
+        const since = isAnew || !this._place ? "" : `?since=${encodeURIComponent(this._place)}`;
+        const answer = await this.api.patiently(() => this.api.call("GET", `/v1/works/changes${since}`));
+        if (life.isOver) return;
+        this._answer(answer);
+      }
+    } catch (_) {
+      life.cut("missed");  // a stream that is opened anew brings the same, or the reason why not
+    } finally {
+      life.isCatchingUp = false;
+      if (anew && !life.isOver) {
+        this._linksSince = Date.now();  // whether they came or not, not at once again
+        this._watchLinks();
+      }
+    }
+  }
+
+  _isIncomplete() {
+    return this.isOpened && Array.from(this.watchers).some((watcher) => watcher.wantsMore());
+  }
+
+  /** Show what there is; then load older works while a query may find its own among them. */
+  async _lookFurther(entering) {
+    const life = this._life;
+    if (!life || !this.isOpened) return;
+    this.watchers.forEach((watcher) => watcher.settle(entering));
+    if (life.isLooking) return;
+    life.isLooking = true;
+    try {
+      while (!life.isOver && this._isIncomplete()) {
+        const { works } = this, { horizon } = works;
+        const cursor = works.cursor ? `&cursor=${encodeURIComponent(works.cursor)}` : "";
+        const page = await this.api.patiently(() => this.api.call("GET", `/v1/works?limit=100${cursor}`));
+        if (life.isOver) return;
+        if (works.horizon === horizon) works.addOlder(page.items.map((doc) => this.api.placed(doc)), page.next);
+        this.watchers.forEach((watcher) => watcher.settle("limit"));
+      }
+    } catch (_) {
+      life.later(() => this._lookFurther("limit"), this.api.timing.longestPauseMs);
+    } finally {
+      life.isLooking = false;
+    }
+  }
+
+  /** Links to pictures expire: ask for new ones before they do. */
+  _watchLinks() {
+    clearTimeout(this._linksTimer);
+    let first = Infinity;
+    this.works.docs.forEach((doc) => (doc.images || []).forEach((image) => {
+      const found = /[?&]exp=([0-9]+)/.exec(image.url || "");
+      if (found) first = Math.min(first, Number(found[1]) * 1000 - this.api.clockSkewMs);
+    }));
+    const earliest = this._linksSince + this.api.timing.linksAtMostEveryMs;
+    const inMs = Math.max(first - LINK_MARGIN_MS, earliest) - Date.now();
+    const pause = Math.min(Math.max(inMs, 0), LINKS_AT_LEAST_EVERY_MS);
+    this._linksTimer = setTimeout(() => this._catchUp(true), pause);
+  }
+}
+
+/** One run of a connection, from its first watcher to its last: what has to end with it. */
+class Life {
+  constructor() {
+    this.isOver = false;
+    this.isCatchingUp = this.hasMissed = this.isLooking = false;
+    /** @type {Tabs | null} */
+    this.tabs = null;
+    /** @type {(() => void)[]} */
+    this.atEnd = [];
+    this._cuts = new Set();
+    this._timers = new Set();
+    this.hurry = () => {};
+  }
+
+  close() {
+    this.isOver = true;
+    this.atEnd.forEach((each) => each());
+    this._timers.forEach((timer) => clearTimeout(timer));
+    this.cut("closed");
+    this.hurry();
+  }
+
+  /** `end(why)` is called when what runs shall end; gives a function that takes this back. */
+  onCut(end) {
+    this._cuts.add(end);
+    return () => this._cuts.delete(end);
+  }
+
+  cut(why) {
+    Array.from(this._cuts).forEach((end) => end(why));
+  }
+
+  /** So long, or until something happens that makes it worth trying at once. */
+  pause(ms) {
+    if (this.isOver) return Promise.resolve();
+    return new Promise((wake) => {
+      const timer = setTimeout(wake, ms);
+      this.hurry = () => {
+        clearTimeout(timer);
+        wake(undefined);
+      };
+    });
+  }
+
+  later(act, ms) {
+    if (!this.isOver) this._timers.add(setTimeout(() => { if (!this.isOver) act(); }, ms));
+  }
+}
+
+const epochOf = (place) => place.slice(0, place.lastIndexOf("-"));
+const seqOf = (place) => Number(place.slice(place.lastIndexOf("-") + 1));
+const isAhead = (place, ours) => epochOf(place) !== epochOf(ours) || seqOf(place) > seqOf(ours);
+
+/** The user a token names, unverified: only good to tell tabs of one user from those of another. */
+function subjectOf(token) {
+  if (!token) return "";
+  try {
+    const claims = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    return String(claims.sub);
+  } catch (_) {
+    return null;
+  }
+}
+
+// ---------------------------------------------------------------- tabs
+
+/**
+ * Tabs of one browser share one stream, since a browser opens few connections to a host.
+ *
+ * Who holds the Web Lock leads and tells the others what comes in.  The lock ends with its tab, however that dies, and
+ * the next in line leads on from its own place.  A leader that is silent (frozen by the browser) is robbed of the lock.
+ * Where there are no Web Locks, or no BroadcastChannel, every tab has a stream of its own.
+ */
+class Tabs {
+  static open(name) {
+    if (typeof BroadcastChannel !== "function" || typeof navigator === "undefined" || !navigator.locks) return null;
+    if (typeof document === "undefined") return null;  // Node has both, and no tabs
+    return new Tabs(name);
+  }
+
+  constructor(name) {
+    this._name = name;
+    this._channel = new BroadcastChannel(name);
+    this._channel.onmessage = (event) => this.onMessage(event.data);
+    this._waiting = new AbortController();
+    this._isClosed = false;
+    this.leads = false;
+    this.onMessage = (_) => {};
+  }
+
+  say(message) {
+    if (!this._isClosed) this._channel.postMessage(message);
+  }
+
+  close() {
+    this._isClosed = true;
+    this._waiting.abort();
+    this._channel.close();
+  }
+
+  /** Leads or follows until closed.  Throws what `lead` or `follow` throws. */
+  async run({ lead, follow, robbed, isLeaderSilent }) {
+    /** @type {LockOptions} */
+    let how = { ifAvailable: true };  // no waiting in line yet: mostly there is no other tab
+    while (!this._isClosed) {
+      const waiting = this._waiting = new AbortController();
+      let hasEnded = false, failure = null, led = Promise.resolve();
+      const isWaiting = !("ifAvailable" in how) && !("steal" in how);
+      const fail = (error) => { failure = error; waiting.abort(); };
+      if (isWaiting) follow(() => hasEnded || this.leads).catch(fail);
+      let silentLooks = 0;  // two in a row: whoever has just been woken hears old news first
+      const look = isWaiting && setInterval(() => {
+        silentLooks = isLeaderSilent() && !this.leads ? silentLooks + 1 : 0;
+        if (silentLooks > 1) waiting.abort();
+      }, LOOK_FOR_SILENCE_MS);
+      try {
+        await navigator.locks.request(this._name, isWaiting ? { signal: waiting.signal } : how, (lock) => {
+          if (!lock || this._isClosed) return undefined;
+          this.leads = true;
+          led = lead(() => hasEnded || this._isClosed).catch(fail);
+          return led;
+        });
+      } catch (error) {
+        if (error.name !== "AbortError") failure = failure || error;
+      }
+      hasEnded = true;
+      this.leads = false;
+      clearInterval(look || undefined);
+      robbed();  // or closed, or nothing was led: then there is nothing to cut
+      await led;
+      if (failure) throw failure;
+      how = isWaiting && waiting.signal.aborted ? { steal: true } : {};
+    }
+  }
+}
+
+// ---------------------------------------------------------------- watching
+
+/** One `watch`: a view, and whom to tell. */
+class Watcher {
+  constructor(connection, view, handlers, isCompatible) {
+    this._connection = connection;
+    this._view = view;
+    this._handlers = handlers;
+    this._isCompatible = isCompatible;
+    this._isOpen = false;
+  }
+
+  /** The next thing to tell is the whole list. */
+  begin() {
+    this._isOpen = false;
+  }
+
+  wantsMore() {
+    return this._view.wantsMore(this._connection.works);
+  }
+
+  /** Tell the whole list, once it is whole; after that, what has become different. */
+  settle(entering) {
+    const { works, seq } = this._connection;
+    if (this._isOpen) this._tellChanges(this._view.difference(works, seq, entering));
+    else if (!this.wantsMore()) {
+      this._isOpen = true;
+      this._show({ id: seq, type: "init", docChanges: this._view.open(works, seq), docs: this._view.docs });
+    }
+  }
+
+  change(change) {
+    if (this._isOpen) this._tellChanges(this._view.change(this._connection.works, change));
+  }
+
+  tell(state) {
+    if (this._handlers.onState) guarded(this._handlers.onState, state);
+  }
+
+  fail(error) {
+    this.tell("lost");
+    if (this._handlers.onError) guarded(this._handlers.onError, error);
+  }
+
+  _tellChanges(docChanges) {
+    if (docChanges.length) this._show({ id: this._connection.seq, docChanges, docs: this._view.docs });
+  }
+
+  _show(snapshot) {
+    const told = copied(snapshot);
+    if (this._isCompatible) {
+      told.docChanges.forEach((change) => { change.queueType = LOOSE[change.queueType] || change.queueType; });
+    }
+    guarded(this._handlers.onChange, told);
+  }
+}
+
+const LOOSE = { enqueue: "add", dequeue: "remove" };
+
+/** A page's mistake is the page's: it must not end the stream. */
+function guarded(handler, value) {
+  try {
+    handler(value);
+  } catch (error) {
+    console.error(error);
+  }
+}
+
+function copied(value) {
+  if (Array.isArray(value)) return value.map(copied);
+  if (typeof value !== "object" || value === null) return value;
+  const copy = {};
+  Object.keys(value).forEach((name) => { copy[name] = copied(value[name]); });
+  return copy;
+}
+
+/** What is asked of a collection.  Every step gives a new one. */
+class Query {
+  constructor(hub, parts) {
+    this._hub = hub;
+    this._parts = parts;
+  }
+
+  _with(more) {
+    return new Query(this._hub, Object.assign({}, this._parts, more));
+  }
+
+  /** @param {object} query fields and what they must be: values, or conditions of `db.command` */
+  where(query) {
+    testOf(query);  // a mistake is told here, where it was made
+    return this._with({ where: command.and(this._parts.where, query) });
+  }
+
+  /** @param {string} field @param {"asc" | "desc"} direction */
+  orderBy(field, direction) {
+    if (direction !== "asc" && direction !== "desc") throw new TypeError('orderBy needs "asc" or "desc".');
+    return this._with({ orders: this._parts.orders.concat([[field, direction]]) });
+  }
+
+  /** @param {number} count 1-5000 */
+  limit(count) {
+    if (!(count >= 1 && count <= MOST_DOCS && Math.floor(count) === count)) {
+      throw new RangeError(`limit must be a whole number from 1 to ${MOST_DOCS}.`);
+    }
+    return this._with({ limit: count });
+  }
+
+  _view() {
+    return new View(this._parts.where, this._parts.orders, this._parts.limit);
+  }
+
+  /**
+   * Every change of the list, as it happens.  `onError` ends it; lost connections are no error.
+   * @param {{onChange: (snapshot: Snapshot) => void, onError?: (error: DarkroomError) => void,
+   *          onState?: (state: State) => void}} handlers
+   * @returns {{close: () => Promise<void>}}
+   */
+  watch(handlers) {
+    if (!handlers || typeof handlers.onChange !== "function") throw new TypeError("watch needs an onChange function.");
+    const { connection, isCompatible } = this._hub;
+    const watcher = new Watcher(connection, this._view(), handlers, isCompatible);
+    connection.add(watcher);
+    return {
+      close: () => {
+        connection.remove(watcher);
+        return Promise.resolve();
+      },
+    };
+  }
+
+  /** The list as it is now. @returns {Promise<{data: Doc[]}>} */
+  async get() {
+    const { api } = this._hub, works = new Works(), view = this._view();
+    const ask = (path) => api.patiently(() => api.call("GET", path));
+    works.replace((await ask("/v1/works/changes")).docs);
+    while (view.wantsMore(works)) {
+      const page = await ask(`/v1/works?limit=100${works.cursor && `&cursor=${encodeURIComponent(works.cursor)}`}`);
+      works.addOlder(page.items, page.next);
+    }
+    view.open(works, 0);
+    return { data: copied(view.docs.map((doc) => api.placed(doc))) };
+  }
+}
+
+class Collection extends Query {
+  /** One work, by its id. @param {string} id */
+  doc(id) {
+    return this.where({ _id: id }).limit(1);
+  }
+}
+
+// ---------------------------------------------------------------- what a page uses
+
+/**
+ * @typedef {"connecting" | "live" | "polling" | "lost"} State
+ * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
+ *            progress: number, images: {url: string, width: number, height: number}[],
+ *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
+ * @typedef {{id: number, dataType: string, queueType: string, docId: string, doc: Doc,
+ *            updatedFields?: Object<string, any>}} Change
+ * @typedef {{kind: "grant" | "debit" | "refund", amount: number, task_id: string | null, at: string}} Entry
+ * @typedef {{id: number, type?: "init", docChanges: Change[], docs: Doc[]}} Snapshot
+ * @typedef {{baseUrl?: string, token?: string | ((why: {fresh: boolean, reason?: string}) => string | Promise<string>),
+ *            compat?: boolean, share?: boolean, wx?: any, timing?: Partial<typeof DEFAULTS>}} Settings
+ */
+
+/**
+ * A user's Darkroom.
+ *
+ * baseUrl: the server's address; empty for the page's own.  token: the user's, or a function that gives it and is
+ * asked for a `fresh` one, with the reason, when it is refused.  compat: `queueType` says `add` and `remove` for pages that compare it
+ * with these.  share: false gives each tab a stream of its own.
+ * @param {Settings} [settings]
+ */
+function database(settings) {
+  const given = settings || {};
+  const api = new Api(given);
+  const hub = { api, connection: new Connection(api, given.share !== false), isCompatible: Boolean(given.compat) };
+  const act = (path, options) => {
+    const headers = { "Idempotency-Key": (options && options.key) || newKey() };
+    return api.patiently(() => api.call("POST", path, { headers, body: options && options.body }));
+  };
+
+  return {
+    command,
+
+    /** @param {"works"} name */
+    collection(name) {
+      if (name !== "works") throw new TypeError(`There is no collection "${name}"; "works" is the one to watch.`);
+      return new Collection(hub, { where: {}, orders: [], limit: OPENING_DOCS });
+    },
+
+    /**
+     * Order pictures.  However often it has to be sent, it is one order: all sendings carry the same key.
+     * @param {{type: string, params: object, priority?: number, run_after?: string}} order
+     * @param {{key?: string}} [options] key: your own, if you want to go on with an order after a reload
+     * @returns {Promise<{task_id: string, work_id: string, status: string, queue_position: number | null}>}
+     */
+    submit: (order, options) => act("/v1/tasks", { body: order, key: options && options.key }),
+
+    /**
+     * Hand in a picture: a File or Blob, or in a mini-program the path that `wx.chooseMedia` gave.
+     * @param {Blob | string} file
+     * @returns {Promise<{id: string, url: string, width: number, height: number, bytes: number}>}
+     */
+    upload: (file) => api.patiently(() => api.upload(file)),
+
+    /** @param {string} taskId */
+    cancel: (taskId) => act(`/v1/tasks/${encodeURIComponent(taskId)}/cancel`),
+
+    /** @param {string} taskId of a failed or cancelled task; its credits are taken again */
+    retry: (taskId) => act(`/v1/tasks/${encodeURIComponent(taskId)}/retry`),
+
+    /** Delete a work and its pictures; one that is gone already is no error. @param {string} workId */
+    remove: (workId) => api.patiently(() => api.call("DELETE", `/v1/works/${encodeURIComponent(workId)}`).catch((error) => {
+      if (error.status !== 404) throw error;
+      return null;
+    })),
+
+    /** A task with its place in the line and the time left. @param {string} taskId */
+    task: (taskId) => api.patiently(() => api.call("GET", `/v1/tasks/${encodeURIComponent(taskId)}`)),
+
+    /** @returns {Promise<{balance: number, entries: Entry[]}>} */
+    credits: () => api.patiently(() => api.call("GET", "/v1/credits")),
+  };
+}
+
+export { database, command, DarkroomError, Utf8Decoder, EventParser, Works, View };

@@ -1,0 +1,294 @@
+/** The wall of prints: one card for each work, updated in place, so that focus stays and pictures don't flicker. */
+
+import { age, duration, explained, say, showWords, translated, typeName } from "./words.js";
+
+const OPEN = new Set(["pending", "processing", "ai_processing"]);
+const LOOK_MS = 2_500;  // how often places in the line are asked for
+const MOST_LOOKED_AT = 6;
+const PAGE = 100;
+
+const $ = (id) => document.getElementById(id);
+
+/** `announce(text)` tells screen readers; `onEnd()` is called when a work may have moved credits; `onOpen(doc, n)` shows a picture. */
+export class Wall {
+  #db;
+  #hooks;
+  #prints = new Map();  // {work id: Print}
+  #ghosts = new Map();  // {work id: address of the photo that was handed in}, of this visit only
+  #watcher = null;
+  #limit = PAGE;
+
+  constructor(db, hooks) {
+    this.#db = db;
+    this.#hooks = hooks;
+    $("older").addEventListener("click", () => this.#showOlder());
+    setInterval(() => this.#prints.forEach((print) => print.showAge()), 20_000);
+    this.#lookAtTheLine();
+  }
+
+  /** Watch, and go on watching.  `onState`, `onError`: as `watch` of the client has them. */
+  watch({ onState, onError }) {
+    const before = this.#watcher;
+    const onChange = (snapshot) => this.#take(snapshot);
+    this.#watcher = this.#db.collection("works").limit(this.#limit).watch({ onChange, onState, onError });
+    this.#again = () => this.watch({ onState, onError });
+    before?.close();  // after the new one is there, so that the stream stays
+  }
+
+  #again = () => {};
+
+  /** The photo that a work is made from, shown dimly until its picture is there. */
+  remember(workId, address) {
+    this.#ghosts.set(workId, address);
+    this.#prints.get(workId)?.refresh();
+  }
+
+  /** The language has changed. */
+  speakAnew() {
+    this.#prints.forEach((print) => print.speakAnew());
+    this.#showSummary();
+  }
+
+  #take({ type, docs, docChanges }) {
+    if (type === "init") {
+      const present = new Set(docs.map((doc) => doc._id));
+      for (const id of [...this.#prints.keys()]) if (!present.has(id)) this.#drop(id);
+      docs.forEach((doc) => this.#put(doc, false));
+      $("older").hidden = docs.length < this.#limit;
+    }
+    for (const { doc, docId, queueType, dataType } of docChanges) {
+      if (queueType === "dequeue") this.#drop(docId);
+      else if (queueType !== "init") this.#put(doc, dataType === "add");
+    }
+    if (type === "init" || docChanges.some(({ doc }) => !OPEN.has(doc.status))) this.#hooks.onEnd();
+    this.#showSummary();
+  }
+
+  #put(doc, isNew) {
+    const known = this.#prints.get(doc._id);
+    if (known) return known.show(doc);
+    const print = new Print(doc, isNew, {
+      ...this.#hooks,
+      db: this.#db,
+      ghostOf: (id) => this.#ghosts.get(id),
+    });
+    this.#prints.set(doc._id, print);
+    const wall = $("prints");
+    const older = [...wall.children].find((card) => isOlder(this.#prints.get(card.dataset.id).doc, doc));
+    wall.insertBefore(print.card, older ?? null);
+  }
+
+  #drop(id) {
+    const print = this.#prints.get(id);
+    if (!print) return;
+    const hadFocus = print.card.contains(document.activeElement);
+    const next = print.card.nextElementSibling ?? print.card.previousElementSibling;
+    this.#prints.delete(id);
+    this.#ghosts.delete(id);
+    print.card.remove();
+    if (hadFocus) (next?.querySelector("button:not([hidden])") ?? $("prints")).focus();
+  }
+
+  #showSummary() {
+    const all = this.#prints.size, open = [...this.#prints.values()].filter((print) => print.isOpen).length;
+    $("empty").hidden = all > 0;
+    $("summary").textContent = open ? say("prints.open", { n: open }) : all ? say("prints.all", { n: all }) : "";
+    document.title = open ? `(${open}) Darkroom` : "Darkroom";
+  }
+
+  #showOlder() {
+    this.#limit += PAGE;
+    this.#again();
+  }
+
+  /** Ask for places in the line and times left, of the few that are on the screen. */
+  async #lookAtTheLine() {
+    for (;;) {
+      await new Promise((wake) => setTimeout(wake, LOOK_MS));
+      if (document.visibilityState !== "visible" || !navigator.onLine) continue;
+      const open = [...this.#prints.values()].filter((print) => print.isOpen).slice(0, MOST_LOOKED_AT);
+      const ask = (print) => this.#db.task(print.doc.task_id).then((task) => print.estimate(task), () => {});
+      await Promise.all(open.map(ask));
+    }
+  }
+}
+
+function isOlder(one, other) {
+  return one.created_at === other.created_at ? one._id < other._id : one.created_at < other.created_at;
+}
+
+/** One card. */
+class Print {
+  #hooks;
+  #estimate = null;
+  #isActing = false;
+  #complaint = "";
+
+  constructor(doc, isNew, hooks) {
+    this.#hooks = hooks;
+    this.card = $("print").content.firstElementChild.cloneNode(true);
+    this.card.classList.toggle("new", isNew);
+    this.part = (selector) => this.card.querySelector(selector);
+    this.card.addEventListener("click", ({ target }) => {
+      const button = target.closest("button");
+      if (button?.dataset.act === "open") hooks.onOpen(this.doc, 0);
+      else if (button?.dataset.act) this.#act(button);
+      else if (button?.dataset.n) hooks.onOpen(this.doc, Number(button.dataset.n));
+    });
+    showWords(this.card);
+    this.show(doc);
+  }
+
+  get isOpen() { return OPEN.has(this.doc.status); }
+
+  show(doc) {
+    const before = this.doc;
+    this.doc = doc;
+    this.#complaint = "";
+    this.card.dataset.status = doc.status;
+    this.card.dataset.id = doc._id;
+    if (before && before.status !== doc.status) {
+      this.#estimate = null;
+      this.#hooks.announce(`${typeName(doc.type)}: ${say(`status.${doc.status}`)}`);
+    }
+    this.#showGhost();
+    this.#showWords();
+    this.#showPictures(before);
+    this.#showActs();
+  }
+
+  refresh() { this.show(this.doc); }
+
+  speakAnew() {
+    showWords(this.card);
+    this.#showWords();
+    this.part(".pictures").replaceChildren();
+    this.#showPictures(null);
+    this.#showActs();
+  }
+
+  /** What a task says beyond its work: place in the line, time left. */
+  estimate(task) {
+    if (task.status !== this.doc.status) return;
+    this.#estimate = task;
+    this.#showWords();
+  }
+
+  showAge() {
+    this.part("time").textContent = age(this.doc.created_at);
+  }
+
+  #showGhost() {
+    const ghost = this.part(".ghost"), address = this.#hooks.ghostOf(this.doc._id);
+    ghost.hidden = !address;
+    if (address && !ghost.src) ghost.src = address;
+    ghost.style.setProperty("--blur", `${Math.round(24 - this.doc.progress * 0.2)}px`);
+  }
+
+  #showWords() {
+    const { doc } = this, name = typeName(doc.type), time = this.part("time"), progress = this.part("progress");
+    this.part(".chip").textContent = say(`status.${doc.status}`);
+    this.part(".name").textContent = name;
+    time.dateTime = doc.created_at;
+    time.title = new Date(doc.created_at).toLocaleString(document.documentElement.lang);
+    this.showAge();
+    progress.value = doc.progress;
+    progress.setAttribute("aria-label", `${name}: ${this.#headline()}`);
+    this.part(".percent").textContent = this.#headline();
+    this.part(".stage").textContent = this.#substance();
+    this.part(".line").textContent = this.#complaint || this.#line();
+  }
+
+  #headline() {
+    const { status, progress } = this.doc, position = this.#estimate?.queue_position;
+    if (status === "failed") return say("head.failed");
+    if (status === "cancelled") return say("status.cancelled");
+    if (status !== "pending") return `${progress} %`;
+    return position == null ? say("status.pending") : position === 0 ? say("head.next") : say("head.ahead", { n: position });
+  }
+
+  #substance() {
+    const { status, stage } = this.doc;
+    return status === "processing" || status === "ai_processing" ? translated(`stage.${stage}`, stage) : "";
+  }
+
+  #line() {
+    const { status, error, images } = this.doc;
+    if (status === "failed") return error ? translated(`error.${error.code}`, error.message) : say("failed");
+    if (status === "completed") return countOf(images.length);
+    const eta = this.#estimate?.eta_seconds;
+    return !this.isOpen || eta == null ? "" : eta < 1 ? say("left.now") : say("left", { time: duration(eta) });
+  }
+
+  #showPictures(before) {
+    const images = this.doc.status === "completed" ? this.doc.images : [];
+    const paths = (each) => each.map((image) => image.url.split("?")[0]).join();
+    if (before?.status === this.doc.status && paths(before.images) === paths(images)) return;
+    const box = this.part(".pictures");
+    box.style.setProperty("--columns", images.length > 4 ? 3 : images.length > 1 ? 2 : 1);
+    box.replaceChildren(...images.map((image, n) => {
+      const button = document.createElement("button"), picture = document.createElement("img");
+      button.type = "button";
+      button.dataset.n = n;
+      button.setAttribute("aria-label", say("look", { n: n + 1, all: images.length }));
+      picture.src = image.url;
+      picture.alt = "";
+      picture.loading = "lazy";
+      button.append(picture);
+      return button;
+    }));
+  }
+
+  #showActs() {
+    const canRetry = this.doc.status === "failed" || this.doc.status === "cancelled";
+    const kept = document.activeElement, name = typeName(this.doc.type);
+    this.part("[data-act=cancel]").hidden = !this.isOpen;
+    this.part("[data-act=retry]").hidden = !canRetry;
+    this.part("[data-act=open]").hidden = this.doc.status !== "completed" || !this.doc.images.length;
+    this.part("[data-act=delete]").hidden = this.isOpen;
+    for (const button of this.card.querySelectorAll("[data-act]")) {  // out of its card a button has to say whose it is
+      if (!button.classList.contains("sure")) nameButton(button, button.textContent, name);
+    }
+    if (kept && this.card.contains(kept) && kept.hidden) this.part(".acts button:not([hidden])")?.focus();
+  }
+
+  async #act(button) {
+    const act = button.dataset.act, { db } = this.#hooks;
+    if (act === "delete" && !button.classList.contains("sure")) return this.#makeSure(button);
+    if (this.#isActing) return;
+    this.#isActing = true;  // not `disabled`, which would take the focus away
+    button.setAttribute("aria-busy", "true");
+    try {
+      await (act === "delete" ? db.remove(this.doc._id) : db[act](this.doc.task_id));
+      this.#hooks.onEnd();
+    } catch (error) {
+      this.#complaint = explained(error);
+      this.#showWords();
+      this.#hooks.announce(this.#complaint);
+    } finally {
+      this.#isActing = false;
+      button.removeAttribute("aria-busy");
+    }
+  }
+
+  /** The first press asks; a second one within four seconds is meant. */
+  #makeSure(button) {
+    const ask = (isSure) => {
+      const text = say(isSure ? "delete.sure" : "delete");
+      button.classList.toggle("sure", isSure);
+      button.textContent = text;
+      nameButton(button, text, typeName(this.doc.type));
+    };
+    ask(true);
+    this.#hooks.announce(say("delete.sure"));
+    setTimeout(() => ask(false), 4000);
+  }
+}
+
+function nameButton(button, act, what) {
+  button.setAttribute("aria-label", say("act.on", { act, what }));
+}
+
+function countOf(n) {
+  return n === 1 ? say("pictures.one") : n ? say("pictures.many", { n }) : say("pictures.none");
+}

@@ -1,0 +1,164 @@
+/** The console's words in two languages: the browser's own at first, then as the reader chose. */
+
+const KEY = "darkroom.language";
+
+const ENGLISH = {
+  "skip": "Skip to the prints",
+  "link.connecting": "Connecting", "link.live": "Live", "link.polling": "Live, by asking",
+  "link.lost": "Reconnecting", "link.offline": "Offline",
+  "credits": "{n} credits", "credits.title": "Credits", "credits.left": "left",
+  "credits.grant": "Granted", "credits.debit": "Paid", "credits.refund": "Given back",
+  "language.other": "中文", "language.switch": "切换到中文",
+  "order": "New order", "type": "What to make",
+  "type.photography": "Photography", "type.fitting": "Fitting",
+  "hint.photography": "A person, put before a new scene.", "hint.fitting": "A garment, laid on a person.",
+  "drop.person": "Photo of a person", "drop.how": "Drop, paste or choose",
+  "drop.garment": "Garment", "drop.garment.hint": "A shirt, lying flat",
+  "remove.person": "Remove the photo", "remove.garment": "Remove the garment",
+  "chosen.person": "Your photo: {name}", "chosen.garment": "Your garment: {name}",
+  "scene": "Scene", "scene.studio": "Studio", "scene.sunset": "Sunset", "scene.night": "Night",
+  "count": "Pictures", "count.fewer": "Fewer pictures", "count.more": "More pictures",
+  "submit.sending": "Handing in…", "submit.person": "Choose a photo first", "submit.garment": "Choose a garment first",
+  "submit.one": "Make the picture", "submit.many": "Make {n} pictures", "submitted": "Handed in.",
+  "no.picture": "{name} is not a picture.", "again.in": "{what} Try again in {time}.",
+  "prints": "Prints", "prints.open": "{n} developing", "prints.all": "{n} on the line", "prints.older": "Show older prints",
+  "empty": "Nothing on the line yet.", "empty.hint": "Drop a photo into the order, and watch it develop here.",
+  "status.pending": "In line", "status.processing": "Developing", "status.ai_processing": "At the service",
+  "status.completed": "Done", "status.failed": "Failed", "status.cancelled": "Cancelled",
+  "head.next": "Next", "head.ahead": "{n} ahead", "head.failed": "No print",
+  "left.now": "Any moment now", "left": "About {time} left",
+  "pictures.none": "No pictures", "pictures.one": "1 picture", "pictures.many": "{n} pictures",
+  "open": "Open", "cancel": "Cancel", "retry": "Try again", "delete": "Delete", "delete.sure": "Really delete?",
+  "act.on": "{act}: {what}", "look": "Look at picture {n} of {all}", "viewed": "{what}, picture {n} of {all}",
+  "place": "{n} of {all} · {width} × {height}",
+  "viewer": "Picture", "viewer.before": "Picture before", "viewer.next": "Next picture", "save": "Save", "close": "Close",
+  "seconds": "{n} s", "minutes": "{n} min", "now": "just now", "minutes.ago": "{n} min ago", "hours.ago": "{n} h ago",
+  "who": "Who are you?", "who.hint": "This server asks for a token. `darkroom token USER` prints one. It stays in this tab and is forgotten with it.",
+  "token": "Token", "come.in": "Come in", "signed.in": "Signed in", "leave": "Leave: forget the token",
+  "failed": "It failed.", "api": "HTTP API", "metrics": "Metrics",
+};
+
+const CHINESE = {
+  "skip": "跳到照片",
+  "link.connecting": "连接中", "link.live": "实时", "link.polling": "实时（轮询）",
+  "link.lost": "重新连接", "link.offline": "离线",
+  "credits": "{n} 点", "credits.title": "点数", "credits.left": "点可用",
+  "credits.grant": "赠送", "credits.debit": "支付", "credits.refund": "退还",
+  "language.other": "EN", "language.switch": "Switch to English",
+  "order": "新任务", "type": "制作内容",
+  "type.photography": "AI 摄影", "type.fitting": "虚拟试衣",
+  "hint.photography": "为人物换一个新场景。", "hint.fitting": "把衣服穿到人物身上。",
+  "drop.person": "人物照片", "drop.how": "拖放、粘贴或选择",
+  "drop.garment": "服装", "drop.garment.hint": "平铺的上衣",
+  "remove.person": "移除照片", "remove.garment": "移除服装",
+  "chosen.person": "你的照片：{name}", "chosen.garment": "你的服装：{name}",
+  "scene": "场景", "scene.studio": "影棚", "scene.sunset": "日落", "scene.night": "夜晚",
+  "count": "张数", "count.fewer": "减少一张", "count.more": "增加一张",
+  "submit.sending": "提交中…", "submit.person": "请先选择照片", "submit.garment": "请先选择服装",
+  "submit.one": "开始制作", "submit.many": "制作 {n} 张", "submitted": "已提交。",
+  "no.picture": "{name} 不是图片。", "again.in": "{what}请在 {time}后重试。",
+  "prints": "照片", "prints.open": "{n} 个制作中", "prints.all": "共 {n} 个", "prints.older": "显示更早的照片",
+  "empty": "还没有照片。", "empty.hint": "放入一张照片，制作过程会显示在这里。",
+  "status.pending": "排队中", "status.processing": "制作中", "status.ai_processing": "AI 处理中",
+  "status.completed": "已完成", "status.failed": "失败", "status.cancelled": "已取消",
+  "head.next": "下一个", "head.ahead": "前面还有 {n} 个", "head.failed": "未成片",
+  "left.now": "马上开始", "left": "约剩 {time}",
+  "pictures.none": "没有图片", "pictures.one": "1 张图片", "pictures.many": "{n} 张图片",
+  "open": "查看", "cancel": "取消", "retry": "重试", "delete": "删除", "delete.sure": "确定删除？",
+  "act.on": "{act}：{what}", "look": "查看第 {n} 张，共 {all} 张", "viewed": "{what}，第 {n} 张，共 {all} 张",
+  "place": "{n} / {all} · {width} × {height}",
+  "viewer": "图片", "viewer.before": "上一张", "viewer.next": "下一张", "save": "保存", "close": "关闭",
+  "seconds": "{n} 秒", "minutes": "{n} 分钟", "now": "刚刚", "minutes.ago": "{n} 分钟前", "hours.ago": "{n} 小时前",
+  "who": "你是谁？", "who.hint": "此服务需要令牌，可用 `darkroom token 用户` 生成。令牌只保存在本标签页，关闭即忘。",
+  "token": "令牌", "come.in": "进入", "signed.in": "已登录", "leave": "退出：忘记令牌",
+  "failed": "制作失败。", "api": "HTTP 接口", "metrics": "指标",
+  // What the server says in English: stages by their words, errors by their code or kind.
+  "stage.queued": "排队中", "stage.starting": "开始制作", "stage.reading the photo": "读取照片",
+  "stage.reading the photos": "读取照片", "stage.finding the person": "识别人物",
+  "stage.cutting out the person": "抠出人物", "stage.fitting the garment": "试穿服装",
+  "stage.painting the scene": "绘制场景", "stage.setting the light": "调整光线", "stage.developing the picture": "冲洗照片",
+  "stage.made without the studio models": "未用影棚模型制作", "stage.fetching the photos": "获取照片", "stage.developing": "冲洗中",
+  "stage.drafting the picture": "生成草图", "stage.preparing the request": "准备请求",
+  "stage.uploading the pictures": "上传图片", "stage.queueing the workflow": "排入工作流",
+  "stage.handing the job in": "提交给 AI 服务", "stage.waiting for the service": "等待 AI 服务",
+  "stage.waiting for the AI service": "等待 AI 服务", "stage.starting at the AI service": "AI 服务启动中",
+  "stage.running at the AI service": "AI 服务处理中", "stage.queued at the AI service": "AI 服务排队中",
+  "stage.running in ComfyUI": "ComfyUI 运行中",
+  "stage.collecting the pictures": "取回图片",
+  "error.bad_params": "参数有误。", "error.unknown_type": "没有这种任务类型。", "error.insufficient_credits": "点数不足。",
+  "error.image_not_found": "找不到图片。", "error.image_unusable": "图片无法使用。",
+  "error.no_person_found": "照片中没有找到人物。", "error.time_limit": "制作超时，点数已退还。",
+  "error.ai_timeout": "AI 服务超时，点数已退还。", "error.invalid_input": "AI 服务无法处理这张图片。",
+  "error.content_rejected": "内容未通过审核。", "error.provider_error": "AI 服务出错，点数已退还。",
+  "error.provider_down": "AI 服务暂不可用。", "error.unknown_outcome": "AI 服务没有答复，点数已退还。",
+  "error.remote_lost": "AI 服务丢失了任务，点数已退还。", "error.expired": "等待过久，已取消并退还点数。",
+  "error.worker_died": "制作多次中断，点数已退还。", "error.internal": "内部错误，点数已退还。",
+  "error.too_many_open_tasks": "未完成的任务过多。", "error.queue_full": "当前排队已满。",
+  "error.too_many_bytes": "图片文件过大。", "error.not_a_picture": "这不是可用的图片。",
+  "error.unreachable": "暂时连不上 Darkroom。", "error.unauthorized": "令牌无效或已过期。",
+};
+
+const WORDS = { en: ENGLISH, zh: CHINESE };
+
+/** "en" or "zh". */
+export let language = chosen();
+
+function chosen() {
+  const kept = localStorage.getItem(KEY);
+  if (kept in WORDS) return kept;
+  const first = navigator.languages.map((each) => each.slice(0, 2)).find((each) => each in WORDS);
+  return first ?? "en";
+}
+
+/** The words of a name, with `{values}` put in. */
+export function say(name, values = {}) {
+  return WORDS[language][name].replace(/\{(\w+)\}/g, (_, each) => values[each]);
+}
+
+/** What the server said in English: translated where its name is known, else as it came. */
+export function translated(name, text) {
+  return language === "en" ? text : WORDS[language][name] ?? text;
+}
+
+/** A sentence for an error of the client. */
+export const explained = (error) => translated(`error.${error.status === 0 ? "unreachable" : error.kind}`, error.message);
+
+export function switchLanguage() {
+  language = language === "en" ? "zh" : "en";
+  localStorage.setItem(KEY, language);
+  showWords(document);
+}
+
+/** Put the words into a part of the page: `data-say` is what an element says, `data-label` what it is called. */
+export function showWords(part) {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const element of part.querySelectorAll("[data-say]")) element.replaceChildren(...withCode(say(element.dataset.say)));
+  for (const element of part.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
+}
+
+/** `words` in backquotes become code. */
+function withCode(text) {
+  return text.split("`").map((piece, n) => {
+    if (n % 2 === 0) return piece;
+    const code = document.createElement("code");
+    code.textContent = piece;
+    return code;
+  });
+}
+
+export function duration(seconds) {
+  return seconds < 90 ? say("seconds", { n: Math.max(1, Math.round(seconds)) }) : say("minutes", { n: Math.round(seconds / 60) });
+}
+
+export function age(time) {
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
+  if (seconds < 45) return say("now");
+  if (seconds < 5400) return say("minutes.ago", { n: Math.max(1, Math.round(seconds / 60)) });
+  if (seconds < 129_600) return say("hours.ago", { n: Math.round(seconds / 3600) });
+  return new Date(time).toLocaleDateString(document.documentElement.lang);
+}
+
+/** The name of a type of task; own types are named as they are written. */
+export function typeName(type) {
+  return WORDS[language][`type.${type}`] ?? type.charAt(0).toUpperCase() + type.slice(1).replaceAll("_", " ");
+}
