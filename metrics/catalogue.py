@@ -14,8 +14,7 @@ from typing import Literal
 
 from config.settings import Settings
 from supervisor.rescue import Reason
-
-OTHER = "OTHER"  # in capitals, as no task type and no provider can be
+from supervisor.store.tallies import OTHER
 
 Kind = Literal["gauge", "counter", "histogram"]
 LabelValues = tuple[str, ...]
@@ -26,6 +25,8 @@ OPEN_STATUSES = ("pending", "processing", "ai_processing")
 RESCUE_ACTIONS = ("released", "retried", "failed")
 ENDS = ("completed", "failed", "cancelled")
 RUN_ENDS = (*ENDS, "retried", "postponed", "released")
+BREAKER_STATES = ("closed", "half_open", "open")
+CREDIT_KINDS = ("grant", "debit", "refund")
 # `done`, or the error.code; `error` is what has none: cancelled, out of time, or broken.
 CALL_ENDS = (
     "done", "error", "ai_timeout", "bad_params", "content_rejected", "image_unusable", "invalid_input",
@@ -67,9 +68,16 @@ class Family:
         )
 
 
+DATABASE_UP = Family("darkroom_database_up", "gauge", "1 while the database answers this process in time.")
+DATABASE_ROUNDTRIP = Family(
+    "darkroom_database_roundtrip_seconds", "gauge", "How long the smallest read took at the last look."
+)
+
+
 def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
     """What the database tells."""
     type_ = Label("type", tuple(settings.tasks))
+    provider = Label("provider", tuple(settings.providers))
     return (
         Family(
             "darkroom_tasks",
@@ -141,7 +149,30 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "darkroom_ai_call_seconds",
             "histogram",
             "Time that a provider took for one call; outcome is done or the error's code.",
-            (Label("provider", tuple(settings.providers)), Label("outcome", CALL_ENDS, otherwise="error")),
+            (provider, Label("outcome", CALL_ENDS, otherwise="error")),
+        ),
+        Family(
+            "darkroom_dispatch_lag_seconds",
+            "histogram",
+            "Time from a task's being due to its dispatch, of tasks for which a slot was free all that time.",
+        ),
+        Family(
+            "darkroom_provider_up",
+            "gauge",
+            "0 while the provider's circuit breaker keeps requests from it.",
+            (provider,),
+        ),
+        Family(
+            "darkroom_breaker_state",
+            "gauge",
+            "1 for the state that the provider's circuit breaker is in, 0 for the others.",
+            (provider, Label("state", BREAKER_STATES)),
+        ),
+        Family(
+            "darkroom_credits_total",
+            "counter",
+            "Credits moved in the ledger, by kind; debits count upwards too.",
+            (Label("kind", CREDIT_KINDS),),
         ),
         Family("darkroom_refunds_total", "counter", "Refunds written to the ledger, partial ones included."),
     )

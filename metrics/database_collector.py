@@ -6,27 +6,45 @@ say that nothing waits, and that every counter has begun anew.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from prometheus_client.registry import Collector
 
 from config.settings import Settings
-from metrics.catalogue import STUCK_REASONS, Family, LabelValues, families_of_the_database
+from metrics.catalogue import (
+    BREAKER_STATES,
+    DATABASE_ROUNDTRIP,
+    DATABASE_UP,
+    STUCK_REASONS,
+    Family,
+    LabelValues,
+    families_of_the_database,
+)
 from metrics.families import Metric, empty_metric, histogram, numbers
 from metrics.one_at_a_time import OneAtATime
 from metrics.tallied import Tallies, by_label_set
 from supervisor.database import Database, Transaction
-from supervisor.store import gauges, tallies
+from supervisor.store import gauges, tallies, wakes
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
 
-Snapshot = tuple[gauges.Gauges, Tallies]
 Values = dict[str, dict[LabelValues, float]]
 
 log = logging.getLogger("darkroom.metrics")
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All that was read for one scrape.  roundtrip_seconds: of the smallest read there is."""
+
+    now: gauges.Gauges
+    added_up: Tallies
+    roundtrip_seconds: float
 
 
 class DatabaseCollector(Collector):
@@ -35,31 +53,38 @@ class DatabaseCollector(Collector):
     def __init__(
         self, database: Database, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
+        self._settings = settings
         self._families = families_of_the_database(settings)
         self._patience_seconds = patience_seconds
         self._snapshots: OneAtATime[Snapshot] = OneAtATime(
-            lambda: database.read(lambda tx: read_snapshot(tx, settings)), fresh_seconds=FRESH_SECONDS
+            lambda: read_snapshot(database, settings), fresh_seconds=FRESH_SECONDS
         )
 
     def describe(self) -> Iterator[Metric]:
         """Names, HELP and TYPE; asks nobody."""
-        return map(empty_metric, self._families)
+        return map(empty_metric, (DATABASE_UP, DATABASE_ROUNDTRIP, *self._families))
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, without values if the database could not be read in time.  Blocks."""
+        """Every family; but for `up`, without values if the database could not be read in time.  Blocks."""
         try:
-            now, added_up = self._snapshots.latest(self._patience_seconds)
+            snapshot = self._snapshots.latest(self._patience_seconds)
         except TimeoutError:
             log.warning("the database did not answer in %g s; metrics go without it", self._patience_seconds)
-            return self.describe()
+            return self._missing()
         except Exception as error:  # noqa: BLE001 - whatever ails the database, the scrape goes on
             log.warning("the database can't be read (%s); metrics go without it", error)
-            return self.describe()
-        return self._shown(now, added_up)
+            return self._missing()
+        return self._shown(snapshot)
 
-    def _shown(self, now: gauges.Gauges, added_up: Tallies) -> Iterator[Metric]:
-        tallied = by_label_set(self._families, added_up)
-        gauged = gauge_values(self._families, now)
+    def _missing(self) -> Iterator[Metric]:
+        yield numbers(DATABASE_UP, {(): 0.0})
+        yield from map(empty_metric, (DATABASE_ROUNDTRIP, *self._families))
+
+    def _shown(self, snapshot: Snapshot) -> Iterator[Metric]:
+        tallied = by_label_set(self._families, snapshot.added_up)
+        gauged = gauge_values(self._families, snapshot.now, self._settings.providers)
+        yield numbers(DATABASE_UP, {(): 1.0})
+        yield numbers(DATABASE_ROUNDTRIP, {(): snapshot.roundtrip_seconds})
         for family in self._families:
             match family.kind:
                 case "gauge":
@@ -71,12 +96,21 @@ class DatabaseCollector(Collector):
                     yield histogram(family, tallied[family.name])
 
 
-def read_snapshot(tx: Transaction, settings: Settings) -> Snapshot:
-    """All that is read for one scrape."""
+def read_snapshot(database: Database, settings: Settings) -> Snapshot:
+    """Everything from one moment, and before it how long a read takes that needs no work."""
+    started = time.perf_counter()
+    database.glance(wakes.read)
+    roundtrip_seconds = time.perf_counter() - started
+    now, added_up = database.read(lambda tx: read_values(tx, settings))
+    return Snapshot(now, added_up, roundtrip_seconds)
+
+
+def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:
+    """How things stand, and what was added up."""
     return gauges.read(tx, settings.tasks), tallies.read_all(tx)
 
 
-def gauge_values(families: tuple[Family, ...], now: gauges.Gauges) -> Values:
+def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: Iterable[str]) -> Values:
     """{name: {label set: value}}; types of no setting are added up under one label set."""
     named = {family.name: family for family in families}
     values: Values = {family.name: {} for family in families if family.kind == "gauge"}
@@ -101,6 +135,11 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges) -> Values:
         add("darkroom_worker_slots", getattr(now.slots, state), state=state)
     for state, count in now.workers.items():
         add("darkroom_workers", count, state=state)
+    for provider in providers:
+        state = now.breakers.get(provider, "closed")
+        add("darkroom_provider_up", float(state != "open"), provider=provider)
+        for each in BREAKER_STATES:
+            add("darkroom_breaker_state", float(each == state), provider=provider, state=each)
     add("darkroom_last_sweep_timestamp_seconds", _seconds_since_1970(now.last_sweep))
     return values
 

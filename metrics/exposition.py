@@ -9,13 +9,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from config.settings import Settings
+from metrics.broker_probe import BrokerProbe
 from metrics.database_collector import DatabaseCollector
-from metrics.process_restarts import ProcessRestarts
+from metrics.disks import Disks
+from metrics.processes import Processes
 from supervisor.database import Database
 
 
 class Exposition:
-    """What the database and the supervisor tell, as text, beside what a process counts of itself.
+    """What database, broker, disks and supervisor tell, as text, beside what a process counts of itself.
 
     Nothing is read before the first `render`, and nothing is kept here that a restart could lose.
     """
@@ -23,7 +25,9 @@ class Exposition:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(DatabaseCollector(database, settings))
-        self._registry.register(ProcessRestarts(settings.data_dir / "processes.json"))
+        self._registry.register(BrokerProbe(settings))
+        self._registry.register(Disks(settings))
+        self._registry.register(Processes(settings.data_dir / "processes.json"))
 
     def render(self, own: Iterable[CollectorRegistry] = ()) -> bytes:
         """The text format 0.0.4.  own: registries of the calling process.  Blocks: call it in a thread."""

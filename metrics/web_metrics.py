@@ -5,11 +5,22 @@ Several web processes are several targets; nothing here is shared between them.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+
+
+class Delivered(Protocol):
+    """An event as it is counted.  committed_at: seconds since 1970; delivered: whether its time is counted already."""
+
+    committed_at: float
+    delivered: bool
 
 
 class WebMetrics:
@@ -44,6 +55,15 @@ class WebMetrics:
             "1 while this process hears of changes as they are made.",
             registry=self.registry,
         )
+
+    def count_deliveries(self, events: Sequence[Delivered], streams: int) -> None:
+        """Count events that so many streams took; each event's time is that of its first delivery."""
+        self.feed_events.inc(len(events) * streams)
+        now = time.time()
+        for event in events:
+            if not event.delivered:
+                event.delivered = True
+                self.feed_delivery.observe(max(0.0, now - event.committed_at))
 
     def know_route(self, route: str, method: str, status: int) -> None:
         """Start the series of an answer that is to be expected at 0."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from metrics.database_collector import DatabaseCollector, read_snapshot
+from metrics.database_collector import DatabaseCollector, read_values
 from metrics.families import cumulative
 from metrics.one_at_a_time import OneAtATime
 from supervisor.database import Transaction
@@ -22,8 +22,9 @@ from tests.metrics_shop import Shop, Told, open_shop
 
 # Partial indexes that hold open rows only.
 INDEXES_OF_OPEN_ROWS = {
-    "task_queue_active", "task_queue_dispatched", "task_queue_expiry", "task_queue_held", "task_queue_next_poll",
-    "task_queue_open", "task_queue_pick", "task_queue_unadmitted", "task_queue_unripe",
+    "task_queue_active", "task_queue_again", "task_queue_dispatched", "task_queue_expiry", "task_queue_fresh",
+    "task_queue_held", "task_queue_next_poll",
+    "task_queue_open", "task_queue_overdue", "task_queue_pick", "task_queue_unadmitted", "task_queue_unripe",
 }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ class PlanReader(Transaction):
 def plans_of(shop: Shop) -> list[tuple[str, str]]:
     def read(tx: Transaction) -> list[tuple[str, str]]:
         reader = PlanReader(tx)
-        read_snapshot(reader, shop.settings)
+        read_values(reader, shop.settings)
         return reader.plans
 
     return shop.database.read(read)

@@ -39,6 +39,19 @@ CONTRACT = {
     "darkroom_process_restarts_total": "counter",
     "darkroom_http_request_seconds": "histogram",
 }
+BEYOND_THE_CONTRACT = {
+    "darkroom_database_up": "gauge",
+    "darkroom_database_roundtrip_seconds": "gauge",
+    "darkroom_broker_up": "gauge",
+    "darkroom_broker_roundtrip_seconds": "gauge",
+    "darkroom_provider_up": "gauge",
+    "darkroom_breaker_state": "gauge",
+    "darkroom_dispatch_lag_seconds": "histogram",
+    "darkroom_credits_total": "counter",
+    "darkroom_disk_free_bytes": "gauge",
+    "darkroom_disk_size_bytes": "gauge",
+    "darkroom_process_up": "gauge",
+}
 
 
 @pytest.fixture
@@ -53,8 +66,8 @@ def sets(**labels: tuple[str, ...]) -> set[frozenset[tuple[str, str]]]:
 
 def test_every_name_has_help_and_type_at_the_first_scrape(shop: Shop) -> None:
     told = shop.scrape()
-    assert told.types == CONTRACT
-    assert set(told.helped) == set(CONTRACT)
+    assert told.types == CONTRACT | BEYOND_THE_CONTRACT
+    assert set(told.helped) == set(told.types)
     assert all(help_.endswith(".") for help_ in told.helped.values())
 
 
@@ -85,6 +98,8 @@ def test_every_known_label_set_starts_at_0(shop: Shop) -> None:
         ),
         "darkroom_ai_call_seconds_count": sets(provider=("studio",), outcome=CALL_ENDS),
         "darkroom_refunds_total": {frozenset()},
+        "darkroom_credits_total": sets(kind=("grant", "debit", "refund")),
+        "darkroom_dispatch_lag_seconds_count": {frozenset()},
     }
     for name, label_sets in expected.items():
         assert told.label_sets(name) == label_sets, name
@@ -135,7 +150,7 @@ def test_an_outcome_that_nobody_knows_counts_as_an_error(shop: Shop) -> None:
 def test_describing_asks_no_database(shop: Shop) -> None:
     no_database = cast(Database, object())  # whatever is asked of it fails
     described = list(DatabaseCollector(no_database, shop.settings).describe())
-    assert len(described) == len(families_of_the_database(shop.settings))
+    assert len(described) == 2 + len(families_of_the_database(shop.settings))  # up and roundtrip
     assert not any(metric.samples for metric in described)
 
 

@@ -202,7 +202,12 @@ def test_counters_and_histograms_go_on_across_restarts(shop: Shop) -> None:
 def test_two_web_processes_tell_the_same(shop: Shop) -> None:
     shop.worker()
     shop.failed_task()
-    assert shop.scrape().samples == shop.scrape().samples
+    first, second = shop.scrape(), shop.scrape()
+    assert first.samples.keys() == second.samples.keys()
+    changing = ("_roundtrip_seconds", "_disk_free_bytes")
+    assert {key: value for key, value in first.samples.items() if not key[0].endswith(changing)} == {
+        key: value for key, value in second.samples.items() if not key[0].endswith(changing)
+    }
 
 
 def test_histograms_are_cumulative(shop: Shop) -> None:
@@ -274,11 +279,88 @@ def test_restarts_come_from_the_supervisors_file(shop: Shop) -> None:
     assert shop.scrape().label_sets(name) == set()
     path.write_text(
         '{"supervisor": {"pid": 1}, "processes":'
-        ' [{"name": "worker-1", "restarts": 2, "pid": 5}, {"name": "web", "restarts": 0, "pid": 6}]}'
+        ' [{"name": "worker-1", "state": "starting", "restarts": 2}, {"name": "web", "state": "ready", "restarts": 0}]}'
     )
     told = shop.scrape()
     assert told(name, process="worker-1") == 2
     assert told(name, process="web") == 0
+    assert told("darkroom_process_up", process="worker-1") == 0
+    assert told("darkroom_process_up", process="web") == 1
     for broken in ("", "[]", '{"processes": [{}]}', '{"processes": null}', "\x00"):
         path.write_text(broken)
         assert shop.scrape().label_sets(name) == set()
+
+
+def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: Shop) -> None:
+    shop.worker()
+    cancelled = shop.claimed_task()
+    shop.handed_off_task(remote_limit_seconds=10)
+    waiting = shop.pending_task()
+    shop.wait(40)
+    shop.do(lambda tx: tasks.cancel(tx, cancelled))
+    shop.do(lambda tx: tasks.cancel(tx, waiting))  # it never ran
+    assert shop.rescue() == {"remote_overdue": 1}
+    told = shop.scrape()
+    ran = "darkroom_task_run_seconds"
+    assert told(f"{ran}_count", type="photography", outcome="cancelled") == 1
+    assert told(f"{ran}_sum", type="photography", outcome="cancelled") == pytest.approx(40, abs=2)
+    assert told(f"{ran}_count", type="photography", outcome="failed") == 1
+    assert told(f"{ran}_sum", type="photography", outcome="failed") == pytest.approx(40, abs=2)
+    assert told("darkroom_tasks_finished_total", type="photography", outcome="cancelled") == 2
+
+
+def test_types_that_nobody_knows_leave_no_rows_of_their_own(shop: Shop) -> None:
+    """Anybody with SQL may write any type; the table of tallies would grow with each."""
+    for number in range(5):
+        shop.sql(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"madeup{number}"
+        )
+    first = shop.do(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
+    shop.do(lambda tx: tasks.cancel(tx, first))
+    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10))
+    assert not [labels for _, labels in shop.do(tallies.read_all) if "madeup" in labels]
+    told = shop.scrape()
+    assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 4
+    assert told("darkroom_tasks_finished_total", type="OTHER", outcome="cancelled") == 1
+
+
+def test_credits_are_counted_by_kind_as_the_ledger_has_them(shop: Shop) -> None:
+    shop.worker()
+    shop.failed_task()
+    shop.completed_task()
+    rows = shop.do(
+        lambda tx: tx.all("SELECT kind, sum(abs(amount)) AS moved FROM credit_entry GROUP BY kind")
+    )
+    told = shop.scrape()
+    assert {row["kind"]: row["moved"] for row in rows} == {
+        kind: told("darkroom_credits_total", kind=kind) for kind in ("grant", "debit", "refund")
+    }
+    assert told("darkroom_credits_total", kind="refund") == 1
+
+
+class TestBreakers:
+    """A provider is up unless its breaker is open; one whose time is up may be tried."""
+
+    STATES = ("closed", "half_open", "open")
+
+    def states(self, shop: Shop) -> list[float]:
+        told = shop.scrape()
+        found = [told("darkroom_breaker_state", provider="studio", state=state) for state in self.STATES]
+        return [*found, told("darkroom_provider_up", provider="studio")]
+
+    def test_follow_the_table(self, shop: Shop) -> None:
+        assert self.states(shop) == [1, 0, 0, 1]
+        soon = shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds}", 60))
+        shop.sql("INSERT INTO provider_state (name, breaker, until) VALUES ('studio', 'open', ?)", soon)
+        assert self.states(shop) == [0, 0, 1, 0]
+        shop.wait(61)
+        assert self.states(shop) == [0, 1, 0, 1]
+        shop.sql("UPDATE provider_state SET breaker = 'closed', until = NULL")
+        assert self.states(shop) == [1, 0, 0, 1]
+
+
+def test_disks_of_this_host_are_told_with_their_room(shop: Shop) -> None:
+    told = shop.scrape()
+    for path in ("database", "files"):
+        free, size = (told(f"darkroom_disk_{what}_bytes", path=path) for what in ("free", "size"))
+        assert 0 < free < size

@@ -1,0 +1,8 @@
+"""The dashboard, row by row: is it well, and if not, where to look."""
+
+from __future__ import annotations
+
+from metrics.watching.house_panels import FEED, MONEY, PROCESSES, SERVICES
+from metrics.watching.task_panels import HEALTHY, QUEUE, RUNNING
+
+ROWS = (HEALTHY, QUEUE, RUNNING, SERVICES, FEED, MONEY, PROCESSES)

@@ -1,0 +1,39 @@
+"""Recording rules: rates and ratios that several panels and alerts share.
+
+Names follow Prometheus' custom: the labels that are left, the metric, what was done to it.
+"""
+
+from __future__ import annotations
+
+from metrics.watching.shapes import Recording
+
+FINISHED = Recording(
+    "job_type_outcome:darkroom_tasks_finished:rate5m",
+    "max by (job, type, outcome) (rate(darkroom_tasks_finished_total[<5m>]))",
+)
+WAIT_BUCKETS = Recording(
+    "job_type_le:darkroom_task_wait_seconds_bucket:rate5m",
+    "max by (job, type, le) (rate(darkroom_task_wait_seconds_bucket[<5m>]))",
+)
+RUN_BUCKETS = Recording(
+    "job_type_le:darkroom_task_run_seconds_bucket:rate5m",
+    "sum by (job, type, le) (max by (job, type, outcome, le) (rate(darkroom_task_run_seconds_bucket[<5m>])))",
+)
+CALL_BUCKETS = Recording(
+    "job_provider_le:darkroom_ai_call_seconds_bucket:rate5m",
+    "sum by (job, provider, le) (max by (job, provider, outcome, le) (rate(darkroom_ai_call_seconds_bucket[<5m>])))",
+)
+FEED_P99 = Recording(
+    "job:darkroom_feed_delivery_seconds:p99_5m",
+    "histogram_quantile(0.99, sum by (job, le) (rate(darkroom_feed_delivery_seconds_bucket[<5m>])))",
+)
+REFUNDS = Recording(
+    "job:darkroom_refunds:increase15m", "max by (job) (increase(darkroom_refunds_total[<15m>]))"
+)
+REFUNDED_SHARE = Recording(
+    "job:darkroom_refunds_per_finished:ratio15m",
+    "max by (job) (increase(darkroom_refunds_total[<15m>]))"
+    " / (sum by (job) (max by (job, type, outcome) (increase(darkroom_tasks_finished_total[<15m>]))) > 0)",
+)
+
+RECORDINGS = (FINISHED, WAIT_BUCKETS, RUN_BUCKETS, CALL_BUCKETS, FEED_P99, REFUNDS, REFUNDED_SHARE)

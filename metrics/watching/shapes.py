@@ -1,0 +1,102 @@
+"""The words of the description: alerts, recording rules, panels; and what time means in an expression.
+
+In an expression `<5m>` stands for a duration and `<300>` for a number of seconds.  `at_pace` writes both out; a test
+may let all times pass faster than they do, so that an alert that waits for minutes is seen within seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["page", "ticket"]
+Series = dict[str, str]  # {series: its values in promtool's notation, one a minute}
+
+AFTER_MINUTES = 30
+
+_TIME = re.compile(r"<(\d+)([smh]?)>")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+RUNBOOK = "docs/operating.md"  # put before it where your people find the repository
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alerting rule.
+
+    hold: how long the expression must be true, as in `5m`.  summary may name labels as {{ $labels.type }}.
+    healthy, faulty: series under which the alert is silent, and firing, at AFTER_MINUTES; then it is told as `told`,
+    with these labels.
+    """
+
+    name: str
+    expr: str
+    hold: str
+    severity: Severity
+    summary: str
+    healthy: Series
+    faulty: Series
+    labels: dict[str, str]
+    told: str
+
+    @property
+    def anchor(self) -> str:
+        """Its section in docs/operating.md."""
+        return self.name.lower()
+
+    @property
+    def runbook_url(self) -> str:
+        return f"{RUNBOOK}#{self.anchor}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording rule: an expression that panels need and that is too long, or too costly, to repeat."""
+
+    record: str
+    expr: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """One expression of a panel and the name of its lines, in Grafana's notation."""
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """unit: Grafana's name of it.  kind: a number now, or lines over time.  width: of 24.
+
+    red: from which value on a number is red, where more is worse; where `red_below`, from which downwards.
+    """
+
+    title: str
+    description: str
+    queries: tuple[Query, ...]
+    unit: str = "short"
+    kind: Literal["stat", "timeseries"] = "timeseries"
+    width: int = 8
+    red: float | None = None
+    red_below: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the dashboard."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def at_pace(text: str, pace: float = 1.0) -> str:
+    """The text with its times written out.  pace: how many times faster than in life they pass."""
+
+    def written(found: re.Match[str]) -> str:
+        number, unit = int(found[1]), found[2]
+        if not unit:
+            return f"{number / pace:g}"
+        return f"{number}{unit}" if pace == 1 else f"{number * _SECONDS[unit] * 1000 / pace:.0f}ms"
+
+    return _TIME.sub(written, text)

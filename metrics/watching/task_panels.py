@@ -1,0 +1,176 @@
+"""The rows of the dashboard about tasks: is it well, what waits, what runs."""
+
+from __future__ import annotations
+
+from metrics.watching.expressions import JOB, TYPE, quantile, told
+from metrics.watching.recordings import FINISHED, RUN_BUCKETS, WAIT_BUCKETS
+from metrics.watching.shapes import Panel, Query, Row
+
+HEALTHY = Row(
+    "Is it healthy?",
+    (
+        Panel(
+            "Web processes up",
+            "Scraped and answering.",
+            (Query(f"sum(up{{{JOB}}})"),),
+            kind="stat",
+            width=3,
+            red=1,
+            red_below=True,
+        ),
+        Panel(
+            "Database",
+            "1 while every web process can read it.",
+            (Query(f"min(darkroom_database_up{{{JOB}}})"),),
+            kind="stat",
+            width=3,
+            red=1,
+            red_below=True,
+        ),
+        Panel(
+            "Broker",
+            "1 while it answers every web process.",
+            (Query(f"min(darkroom_broker_up{{{JOB}}})"),),
+            kind="stat",
+            width=3,
+            red=1,
+            red_below=True,
+        ),
+        Panel(
+            "Feeds hear of changes",
+            "1 while every web process does.",
+            (Query(f"min(darkroom_listener_up{{{JOB}}})"),),
+            kind="stat",
+            width=3,
+            red=1,
+            red_below=True,
+        ),
+        Panel(
+            "Live workers",
+            "Processes that take tasks.",
+            (Query(f'max(darkroom_workers{{{JOB},state="live"}})'),),
+            kind="stat",
+            width=3,
+            red=1,
+            red_below=True,
+        ),
+        Panel(
+            "Stuck tasks",
+            "What the next rescue would take; 0 but for moments.",
+            (Query(f"sum({told('darkroom_stuck_tasks', 'reason')})"),),
+            kind="stat",
+            width=3,
+            red=1,
+        ),
+        Panel(
+            "Oldest waiting",
+            "Of all types, since it was due.",
+            (Query(f"max(darkroom_oldest_pending_seconds{{{TYPE}}})"),),
+            unit="s",
+            kind="stat",
+            width=3,
+            red=300,
+        ),
+        Panel(
+            "Since the last sweep",
+            "One a minute is usual.",
+            (Query(f"time() - max(darkroom_last_sweep_timestamp_seconds{{{JOB}}})"),),
+            unit="s",
+            kind="stat",
+            width=3,
+            red=180,
+        ),
+    ),
+)
+QUEUE = Row(
+    "Queue",
+    (
+        Panel(
+            "Waiting and due",
+            "Tasks that could begin if a slot were free.",
+            (Query(told("darkroom_queue_depth", "type", TYPE), "{{type}}"),),
+        ),
+        Panel(
+            "Oldest waiting",
+            "How long the task that has waited longest has been due.",
+            (Query(told("darkroom_oldest_pending_seconds", "type", TYPE), "{{type}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Stuck",
+            "What the next rescue would take, by reason.",
+            (Query(told("darkroom_stuck_tasks", "reason"), "{{reason}}"),),
+        ),
+        Panel(
+            "Wait until the first start",
+            "From being due to the first claim.",
+            (
+                Query(quantile(0.5, WAIT_BUCKETS.record, "type", TYPE), "{{type}} p50"),
+                Query(quantile(0.95, WAIT_BUCKETS.record, "type", TYPE), "{{type}} p95"),
+            ),
+            unit="s",
+        ),
+        Panel(
+            "Dispatch lag",
+            "From being due to dispatch, where a slot was free: the dispatcher's own share of the wait.",
+            (
+                Query(
+                    f"histogram_quantile(0.5, max by (le)"
+                    f" (rate(darkroom_dispatch_lag_seconds_bucket{{{JOB}}}[<5m>])))",
+                    "p50",
+                ),
+                Query(
+                    f"histogram_quantile(0.95, max by (le)"
+                    f" (rate(darkroom_dispatch_lag_seconds_bucket{{{JOB}}}[<5m>])))",
+                    "p95",
+                ),
+            ),
+            unit="s",
+        ),
+        Panel(
+            "Open tasks",
+            "By status.",
+            (Query(f"sum by (status) ({told('darkroom_tasks', 'type, status', TYPE)})", "{{status}}"),),
+        ),
+    ),
+)
+RUNNING = Row(
+    "Running",
+    (
+        Panel(
+            "Running",
+            "Dispatched, processing or with an AI service.",
+            (Query(told("darkroom_running_tasks", "type", TYPE), "{{type}}"),),
+        ),
+        Panel("Slots", "Of present workers.", (Query(told("darkroom_worker_slots", "state"), "{{state}}"),)),
+        Panel(
+            "Workers",
+            "Processes by state; dead ones still hold tasks.",
+            (Query(told("darkroom_workers", "state"), "{{state}}"),),
+        ),
+        Panel(
+            "Finished a minute",
+            "By outcome.",
+            (Query(f"60 * sum by (outcome) ({FINISHED.record}{{{TYPE}}})", "{{outcome}}"),),
+        ),
+        Panel(
+            "Run time",
+            "From a claim to the end of that attempt.",
+            (
+                Query(quantile(0.5, RUN_BUCKETS.record, "type", TYPE), "{{type}} p50"),
+                Query(quantile(0.95, RUN_BUCKETS.record, "type", TYPE), "{{type}} p95"),
+            ),
+            unit="s",
+        ),
+        Panel(
+            "Rescued a minute",
+            "By why and what became of them.",
+            (
+                Query(
+                    f"60 * max by (reason, action) (rate(darkroom_rescues_total{{{JOB}}}[<5m>]))",
+                    "{{reason}} {{action}}",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,55 @@
+"""A task's lines can be followed by its id through every process, and every process speaks the same format."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from bench.chaos.house import House
+from bench.running_system import SAMPLE
+from tests.broker_server import eventually
+from tests.test_many_producers import INSTANT
+
+# Said before periodiq imports anything of ours.
+FOREIGN = "Starting Periodiq"
+
+
+def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
+    request = urllib.request.Request(house.address + path, body, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lines_of_one_format() -> None:
+    with tempfile.TemporaryDirectory(prefix="dk-logs-") as name:
+        house = House(Path(name), {**INSTANT, "LOG_FORMAT": "json", "WORKER_PROCESSES": "1"})
+        try:
+            house.start()
+            image = post(house, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
+            order = {"type": "instant", "params": {"images": [image]}}
+            task_id = post(house, "/v1/tasks", json.dumps(order).encode())["task_id"]
+            eventually("the attempt's end is logged", lambda: "attempt_ended" in house.log.read_text())
+            house.terminate(30)
+        finally:
+            house.end()
+        written = house.log.read_text().splitlines()
+    lines = [json.loads(line) for line in written if FOREIGN not in line]
+    assert len(written) - len(lines) <= 1
+    assert {line["part"] for line in lines} == {"supervisor", "web", "dispatcher", "worker", "scheduler"}
+    assert all(line["level"] and line["timestamp"].endswith("Z") for line in lines)
+
+    ours = [line for line in lines if line.get("task") == task_id]
+    seen = {(line["part"], line["event"].partition(" /")[0]) for line in ours}
+    assert seen == {
+        ("web", "POST"),
+        ("dispatcher", "task_dispatched"),
+        ("worker", "attempt_started"),
+        ("worker", "attempt_ended"),
+    }
+    for line in ours:
+        if line["part"] == "worker":
+            assert (line["lease"], line["attempt"], len(line["worker"])) == (1, 1, 26)
+    assert not [line for line in lines if task_id in json.dumps(line) and line.get("task") != task_id]

@@ -1,0 +1,52 @@
+"""Whether the broker answers is asked at the scrape, and a broker that hangs does not hold the scrape up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from config.settings import Settings
+from metrics.broker_probe import FRESH_SECONDS, BrokerProbe
+from tests.broker_server import BrokerServer, broker_server
+from tests.metrics_shop import Told
+
+
+@pytest.fixture
+def server() -> Iterator[BrokerServer]:
+    with broker_server() as server:
+        yield server
+
+
+def look(settings: Settings) -> Told:
+    registry = CollectorRegistry()
+    registry.register(BrokerProbe(settings, patience_seconds=5.0))
+    return Told(generate_latest(registry))
+
+
+@pytest.mark.parametrize("where", ["embedded", "configured"])
+def test_a_broker_that_answers_is_up_and_one_that_hangs_or_is_gone_is_not(
+    server: BrokerServer, where: str
+) -> None:
+    # The embedded one is looked for in the data folder, under the name that it has here too.
+    url = {} if where == "embedded" else {"broker_url": server.address}
+    settings = Settings(data_dir=server.folder, **url)
+    told = look(settings)
+    assert told("darkroom_broker_up") == 1
+    assert 0 < told("darkroom_broker_roundtrip_seconds") < 5
+    with server.frozen():
+        began = time.monotonic()
+        told = look(settings)
+        assert time.monotonic() - began < FRESH_SECONDS + 2
+        assert told("darkroom_broker_up") == 0
+        assert not told.label_sets("darkroom_broker_roundtrip_seconds")
+    server.stop()
+    assert look(settings)("darkroom_broker_up") == 0
+
+
+def test_an_address_that_can_not_be_read_is_a_broker_that_is_down(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1")
+    assert look(settings)("darkroom_broker_up") == 0
