@@ -28,6 +28,10 @@ $(VENV)/.dev-installed: $(VENV)/.test-installed
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,dev]'
 	@touch $@
 
+$(VENV)/.bench-installed: $(VENV)/.test-installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,bench]'
+	@touch $@
+
 install: $(VENV)/.installed  ## Make .venv with everything `darkroom up` needs, and nothing else
 	@echo "installed: $(BIN)/darkroom"
 
@@ -43,7 +47,7 @@ AT_ONCE ?= -n 3 --dist loadfile
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
 	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" $(ARGS)
 
-test-system: $(VENV)/.test-installed  ## Run the tests that need a browser or Prometheus from the system's packages
+test-system: $(VENV)/.test-installed  ## Run the tests that need a browser, Node or Prometheus from the system's packages
 	@$(BIN)/python -m pytest -p tests.system_tests -m system $(ARGS)
 
 seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
@@ -54,7 +58,7 @@ check: $(VENV)/.dev-installed  ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.test-installed  ## Measure start latency, throughput and rescue; prints a table
+bench: $(VENV)/.bench-installed  ## Measure start latency, throughput and rescue; prints a table
 	@$(BIN)/python -m bench $(ARGS)
 
 chaos: $(VENV)/.test-installed  ## Kill parts at random while tasks run, then check every promise

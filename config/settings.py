@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from config.front_ends import WeChat
+from config.keeping import S3, Retention
 from config.values import (
     PROVIDER_NAME,
     TASK_TYPE_NAME,
@@ -26,17 +28,18 @@ from config.values import (
     Provider,
     Settings,
     TaskType,
-    WeChat,
     hide_password,
     is_loopback,
 )
 
 __all__ = [
     "PROVIDER_NAME",
+    "S3",
     "TASK_TYPE_NAME",
     "Credits",
     "Limits",
     "Provider",
+    "Retention",
     "Settings",
     "SettingsError",
     "TaskType",
@@ -181,7 +184,15 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _groups() -> dict[str, type[BaseModel]]:
-    return {"tasks": TaskType, "providers": Provider, "credits": Credits, "limits": Limits, "wechat": WeChat}
+    return {
+        "tasks": TaskType,
+        "providers": Provider,
+        "credits": Credits,
+        "limits": Limits,
+        "wechat": WeChat,
+        "s3": S3,
+        "retention": Retention,
+    }
 
 
 def _members(where: Place) -> dict[str, FieldInfo]:

@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.front_ends import Networks, Origins, WeChat
+from config.group import Group
+from config.keeping import S3, Retention
+from config.provider_presets import over_preset
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_POSTGRES = ("postgresql", "postgres")
 BUILT_IN_TASK_TYPES = ("photography", "fitting")
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -29,16 +35,14 @@ Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "python"]
 ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui"})
 
 
-class Group(BaseModel):
-    """A table of settings: frozen, and closed to names it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class TaskType(Group):
     """How tasks of one type are run.  The limits are nested: an AI call < an attempt < what the sweep calls stuck."""
 
     provider: str = "studio"
+    fallback: list[str] = Field(default_factory=list)  # asked in this order while those before are down
+    allow_providers: list[str] = Field(
+        default_factory=list
+    )  # a task may name one of these, and gets no other
     time_limit_seconds: Seconds = 600
     ai_timeout_seconds: Seconds = 300
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
@@ -57,6 +61,16 @@ class TaskType(Group):
                 return {**given, "ai_timeout_seconds": limit / 2}
         return given
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the providers that a task is for which names none, the preferred one first."""
+        return tuple(dict.fromkeys((self.provider, *self.fallback)))
+
+    @property
+    def all_providers(self) -> tuple[str, ...]:
+        """Names of every provider that a task of this type may go to."""
+        return tuple(dict.fromkeys((*self.chain, *self.allow_providers)))
+
 
 class ProviderLimits(Group):
     """What a service bears, all hosts taken together.  0 = no limit.  answer_bytes: of one answer, or one picture."""
@@ -67,7 +81,7 @@ class ProviderLimits(Group):
 
 
 class Provider(Group):
-    """An AI service.  `submit`, `poll`, … are the templates of kind `http`; they are read by its adapter."""
+    """An AI service, perhaps over a preset.  `submit`, `poll`, … are the tables of kind `http`, read by its adapter."""
 
     kind: Kind
     preset: str = ""
@@ -89,9 +103,14 @@ class Provider(Group):
 
     @model_validator(mode="before")
     @classmethod
-    def _bill_twice_where_it_costs_nothing(cls, given: Any) -> Any:
-        """Default of `may_bill_twice`: true for studio, comfyui and synchronous http (CORRECTNESS 15)."""
-        if not isinstance(given, dict) or "may_bill_twice" in given:
+    def _fill_in(cls, given: Any) -> Any:
+        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui and synchronous http
+        (CORRECTNESS 15)."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("preset"):
+            given = over_preset(str(given["preset"]), given)
+        if "may_bill_twice" in given:
             return given
         synchronous_http = given.get("kind") == "http" and given.get("mode", "sync") == "sync"
         return {**given, "may_bill_twice": given.get("kind") in ALWAYS_MAY_BILL_TWICE or synchronous_http}
@@ -111,14 +130,7 @@ class Limits(Group):
     streams_per_user: Count = 10
     image_bytes: Count = 20_971_520
     image_pixels: Count = 40_000_000
-
-
-class WeChat(Group):
-    """The mini-program whose login codes `POST /v1/auth/wechat` exchanges; empty = that door is shut."""
-
-    app_id: str = ""
-    app_secret: SecretStr | None = None
-    url: str = "https://api.weixin.qq.com"
+    logins_per_minute: Count = 60  # from one address, to one web process
 
 
 class Settings(BaseSettings):
@@ -128,6 +140,10 @@ class Settings(BaseSettings):
 
     # Templates: {data_dir} stands for the absolute data folder.  Not in repr: they may hold a password.
     database_url: str = Field(default="sqlite:///{data_dir}/darkroom.db", repr=False)
+    database_listen_url: str = Field(
+        default="", repr=False
+    )  # straight to the server, where a pooler is between
+    database_connections: Annotated[int, Field(ge=2, le=1000)] = 8  # to PostgreSQL, per process, at most
     broker_url: str = Field(default="", repr=False)
     storage_url: str = Field(default="file://{data_dir}/files", repr=False)
     data_dir: Path = Path("./var")
@@ -137,6 +153,8 @@ class Settings(BaseSettings):
     url: str = ""
     token: SecretStr | None = None
     demo_user: bool = True
+    allowed_origins: Origins = ()  # whose pages may call the API from a browser; our own always may
+    trusted_proxies: Networks = ("127.0.0.0/8", "::1/128")  # whose X-Forwarded-For is believed
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
     image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
@@ -153,6 +171,8 @@ class Settings(BaseSettings):
     credits: Credits = Credits()
     limits: Limits = Limits()
     wechat: WeChat = WeChat()
+    s3: S3 = S3()
+    retention: Retention = Retention()
 
     @classmethod
     def settings_customise_sources(
@@ -192,6 +212,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         _set(self, "database_url", _database_address(self.database_url, self.data_dir))
+        _set(self, "database_listen_url", _listen_address(self.database_listen_url))
         _set(self, "storage_url", _storage_address(self.storage_url, self.data_dir))
         _check_scheme(
             "BROKER_URL", self.broker_url, ("redis", "rediss", "unix"), "empty (an embedded server)"
@@ -211,6 +232,11 @@ class Settings(BaseSettings):
         return frozenset(name for name, provider in self.providers.items() if provider.may_bill_twice)
 
     @property
+    def providers_in_use(self) -> frozenset[str]:
+        """Names of those that a task of some type may go to."""
+        return frozenset(name for task_type in self.tasks.values() for name in task_type.all_providers)
+
+    @property
     def on_loopback(self) -> bool:
         """Only this host can reach the web part."""
         return is_loopback(self.host)
@@ -228,7 +254,8 @@ def is_loopback(host: str) -> bool:
 
 def hide_password(address: str) -> str:
     """The address with its password, if it has one, as stars: fit for a message or a log."""
-    return re.sub(r"(?<=://)([^/@:]*):([^@]*)@", r"\1:***@", address)
+    address = re.sub(r"(?<=://)([^/@:]*):([^@]*)@", r"\1:***@", address)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", address)  # as unix:// has it
 
 
 def _with_studio(providers: dict[str, Any]) -> dict[str, Any]:
@@ -261,12 +288,22 @@ def _database_address(given: str, data_dir: Path) -> str:
         path = address.removeprefix("sqlite:///")
         if path and path != ":memory:":
             return "sqlite:///" + os.path.abspath(path)
-    elif urlsplit(address).scheme in ("postgresql", "postgres"):
-        return address
+    elif urlsplit(address).scheme in _POSTGRES:
+        return _postgres_address(address)
     raise ValueError(
         f"DARKROOM_DATABASE_URL is {hide_password(given)!r}, but may be sqlite:///path/of/a/file or "
         "postgresql://user:password@host/name."
     )
+
+
+def _listen_address(given: str) -> str:
+    _check_scheme("DATABASE_LISTEN_URL", given, _POSTGRES, "empty (DATABASE_URL)")
+    return _postgres_address(given)
+
+
+def _postgres_address(address: str) -> str:
+    """With the longer of the two names that libpq knows the scheme by."""
+    return re.sub("^postgres://", "postgresql://", address)
 
 
 def _storage_address(given: str, data_dir: Path) -> str:
@@ -319,6 +356,11 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
     if task_type.provider not in providers:
         known = ", ".join(sorted(providers))
         raise ValueError(f"{setting}__PROVIDER is {task_type.provider!r}, but may be one of: {known}.")
+    for part, names in (("FALLBACK", task_type.fallback), ("ALLOW_PROVIDERS", task_type.allow_providers)):
+        unknown = [each for each in names if each not in providers]
+        if unknown:
+            known = ", ".join(sorted(providers))
+            raise ValueError(f"{setting}__{part} names {unknown[0]!r}, but may name some of: {known}.")
     if task_type.ai_timeout_seconds >= task_type.time_limit_seconds:
         raise ValueError(
             f"{setting}__AI_TIMEOUT_SECONDS is {task_type.ai_timeout_seconds:g}, but may be anything below "

@@ -14,7 +14,7 @@ Goyal, Vin, Cheng (1996).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -59,7 +59,7 @@ def pick(
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
-    for waiting in heapq.merge(*heads):
+    for waiting in heapq.merge(*(_while_there_is_room(stream, types) for stream in heads)):
         if free_slots <= 0:
             return
         if waiting.user not in users:
@@ -71,4 +71,12 @@ def pick(
         users[waiting.user] -= 1
         types[waiting.type] -= 1
         free_slots -= 1
+        yield waiting
+
+
+def _while_there_is_room(stream: Iterable[Waiting], room: Mapping[str, int]) -> Iterator[Waiting]:
+    """A type's tasks until it is full: a long queue behind a full service is not read to its end."""
+    for waiting in stream:
+        if room.get(waiting.type, 1) <= 0:
+            return
         yield waiting

@@ -98,6 +98,14 @@ class MayBeBilledAlready(Fault):
         super().__init__(f"An earlier request for task {task_id} was never answered; it is not sent again.")
 
 
+class ProviderIsDown(Fault):
+    """The provider's circuit breaker is open: nothing is sent to it.  Wait as long as it says, or ask another."""
+
+    def __init__(self, name: str, wait_seconds: float) -> None:
+        super().__init__(f"The provider {name} is down; it is asked again in {wait_seconds:.0f} s.")
+        self.wait_seconds = wait_seconds
+
+
 class ProviderFull(Fault):
     """The provider has as many open jobs as its `limits.concurrency` allows.  Try again when one has ended."""
 
@@ -115,3 +123,17 @@ class ProviderTooFast(Fault):
 
 class DatabaseBusy(Fault):
     """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""
+
+
+class OutcomeUnknown(Fault):
+    """The database was lost while it committed, and can't be asked.  Look what is stored before you try again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection to the database was lost while it stored this, and it can't be asked what it stored; "
+            "look before you try again."
+        )
+
+
+class StoreAway(Fault):
+    """The file store can't be reached, or refuses us.  Nothing can be said of the object; mend the store, try again."""

@@ -21,14 +21,15 @@ POLL_SECONDS = 1.0
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def die_with_parent(expected_parent_pid: int | None = None) -> None:
+def die_with_parent(expected_parent_pid: int | None = None, sent: int = signal.SIGKILL) -> None:
     """From now on this process is killed when its parent dies, and at once if that has happened already.
 
     expected_parent_pid: the parent as it knows itself (its `os.getpid()`).  Without it multiprocessing is asked; where
     that knows no parent either, whoever is the parent now is taken for it: it may well be process 1, an init.
+    sent: another signal than SIGKILL, where the system lets one choose.
     """
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, sent, 0, 0, 0)
     parent = os.getppid()
     expected = expected_parent_pid or _multiprocessing_parent()
     if expected is not None and parent != expected:

@@ -1,8 +1,8 @@
 """An uploaded picture made safe and plain: decoded, turned upright, in sRGB, without metadata, encoded anew.
 
 Whatever a file carried beside its pixels (place, camera, thumbnails, a second file glued to its end) is gone, since
-only pixels are written.  Sizes are judged before work is done: bytes first, then the pixels that the header
-promises, and only then is anything decoded.  Everything here blocks and eats memory (about 10 bytes a pixel); run it
+only pixels are written.  Sizes are judged before work is done: the pixels that the header promises, and only then
+is anything decoded.  Everything here blocks and eats memory (about 10 bytes a pixel); run it
 in a thread, few at a time.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -21,6 +21,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 MOST_PIXELS_A_SIDE = 65_000  # JPEG can't hold more than 65,535
 
 _JPEG_QUALITY = 92
+_PIECE_BYTES = 262_144
 
 
 class PictureFault(Exception):
@@ -47,29 +48,24 @@ class DamagedPicture(PictureFault):
 class Picture:
     """An upright picture without metadata.  width, height: pixels.  extension: of its format, without a dot."""
 
-    data: bytes
     width: int
     height: int
     extension: Literal["jpg", "png"]
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    bytes: int
+    sha256: str
 
 
-def normalise_picture(data: bytes, *, most_bytes: int = 0, most_pixels: int = 0) -> Picture:
-    """The picture in `data`, made plain.  Limits of 0 do not bind.
+def normalise_picture(source: BinaryIO, target: BinaryIO, *, most_pixels: int = 0) -> Picture:
+    """Write the picture of the source, made plain, into the target.  A limit of 0 does not bind.
 
     JPEG without transparency, PNG with it (a garment may be cut out already).  Of an animation, its first frame.
-    Raises a PictureFault.
+    Both are seekable files; the target is empty.  Raises a PictureFault.
     """
-    if most_bytes and len(data) > most_bytes:
-        raise TooManyBytes(f"The file has {len(data):,} bytes; at most {most_bytes:,} are accepted.")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        with Image.open(source, formats=FORMATS) as opened:
             _check_size(opened.size, most_pixels)
             opened.load()
-            return _encode(_plain(ImageOps.exif_transpose(opened)))
+            plain = _plain(ImageOps.exif_transpose(opened))
     except PictureFault:
         raise
     except UnidentifiedImageError:
@@ -80,6 +76,7 @@ def normalise_picture(data: bytes, *, most_bytes: int = 0, most_pixels: int = 0)
         raise TooManyPixels("The picture is too large to be decoded here.") from None
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, ValueError, struct.error, …
         raise DamagedPicture("The picture is damaged: it can't be decoded to its end.") from error
+    return _encode(plain, target)
 
 
 def _check_size(size: tuple[int, int], most_pixels: int) -> None:
@@ -127,11 +124,15 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-def _encode(image: Image.Image) -> Picture:
+def _encode(image: Image.Image, target: BinaryIO) -> Picture:
     image.info = {}
-    out = io.BytesIO()
-    if image.mode == "RGBA":
-        image.save(out, "PNG", compress_level=3)
-        return Picture(out.getvalue(), image.width, image.height, "png")
-    image.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return Picture(out.getvalue(), image.width, image.height, "jpg")
+    extension: Literal["jpg", "png"] = "png" if image.mode == "RGBA" else "jpg"
+    if extension == "png":
+        image.save(target, "PNG", compress_level=3)
+    else:
+        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    target.seek(0)
+    digest = hashlib.sha256()
+    while piece := target.read(_PIECE_BYTES):
+        digest.update(piece)
+    return Picture(image.width, image.height, extension, target.tell(), digest.hexdigest())

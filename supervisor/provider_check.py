@@ -1,9 +1,10 @@
-"""Whether the configured AI services can be used at all, asked of the part that knows: `actors`, run as a command."""
+"""Whether the configured AI services can be used, asked of the part that knows: `actors`, run as a command."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from config.settings import Settings, environment_of
 from supervisor.faults import SettingFault
@@ -13,7 +14,7 @@ SECONDS = 30.0
 
 def check_providers(settings: Settings) -> None:
     """Raises SettingFault with the sentence that names the wrong setting.  Asks no service."""
-    used = {settings.providers[task_type.provider].kind for task_type in settings.tasks.values()}
+    used = {settings.providers[name].kind for name in settings.providers_in_use}
     if used <= {"studio"}:
         return  # it has no settings of its own, and a start must not wait for another interpreter
     try:
@@ -33,3 +34,13 @@ def check_providers(settings: Settings) -> None:
         raise SettingFault(
             said[-1] if said else f"The check of the AI services ended with {done.returncode}."
         )
+
+
+def try_provider(settings: Settings, name: str, options: Sequence[str]) -> int:
+    """Have one picture made, for real; each step is a line on stdout.  The exit status of `actors.try_provider`."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "actors.try_provider", name, *options],
+        env=environment_of(settings),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    ).returncode

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from config.values import Settings
+from config.values import Settings, TaskType
 from supervisor.faults import BadParams
 
 SCENES = ("studio", "sunset", "night")
@@ -47,7 +47,7 @@ class BadTask(BadParams):
 
 @dataclass(frozen=True, slots=True)
 class CheckedParams:
-    """Params that can be run.  images: ids of uploads or https URLs.  scene_id: None where no scene was named."""
+    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None where none was named."""
 
     type: str
     images: tuple[str, ...]
@@ -55,6 +55,7 @@ class CheckedParams:
     scene_id: str | None
     count: int
     parameters: Mapping[str, Any]
+    provider: str | None = None
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -95,6 +96,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         checked = model.model_validate(params)
     except ValidationError as error:
         raise BadTask(_errors_of(error)) from None
+    _refuse_provider(checked.provider, settings.tasks[type_name])
     return CheckedParams(
         type=type_name,
         images=tuple(checked.images),
@@ -102,7 +104,17 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         scene_id=checked.sceneId,
         count=checked.count,
         parameters=checked.parameters,
+        provider=checked.provider,
     )
+
+
+def _refuse_provider(name: str | None, task_type: TaskType) -> None:
+    if name is not None and name not in task_type.allow_providers:
+        names = ", ".join(task_type.allow_providers)
+        may_be = (
+            f"this type lets a task name {names}." if names else "this type does not let a task name one."
+        )
+        raise BadTask([("/provider", f"There is no provider '{_shown(name)}' to be named; {may_be}")])
 
 
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
@@ -160,6 +172,13 @@ class TaskParams(_Closed):
         None
     )
     count: Annotated[int, Field(ge=1, le=MOST_PICTURES, description="How many pictures.")] = 1
+    provider: Annotated[
+        str | None,
+        _described(
+            {**_TEXT_SCHEMA, "maxLength": 32},
+            "Which AI service makes them, and no other: one that the type's `ALLOW_PROVIDERS` lists.",
+        ),
+    ] = None
     parameters: Annotated[
         dict[str, Any], Field(description="Handed to the AI service as it is; nested at most 64 deep.")
     ] = Field(default_factory=dict, json_schema_extra={"propertyNames": {**_TEXT_SCHEMA}})
@@ -172,7 +191,7 @@ class TaskParams(_Closed):
                 raise _at((n,), "An image is the id of an upload or an https URL.")
         return images
 
-    @field_validator("prompt", "sceneId", mode="before")
+    @field_validator("prompt", "sceneId", "provider", mode="before")
     @classmethod
     def _be_storable_text(cls, text: Any) -> Any:
         if text is None:

@@ -73,7 +73,7 @@ def run_up(settings: Settings) -> int:
             clear_the_way(settings.data_dir)
         url_file = settings.data_dir / "url"
         url_file.unlink(missing_ok=True)
-        database = open_database(settings.database_url)
+        database = open_database(settings)
         _mark_the_dead_of_last_time(database)
         try:
             return ProcessSupervisor(
@@ -264,7 +264,7 @@ def _worker_grace_seconds(settings: Settings) -> float:
     unrepeatable = [
         task_type.ai_timeout_seconds
         for task_type in settings.tasks.values()
-        if not settings.providers[task_type.provider].may_bill_twice
+        if any(not settings.providers[name].may_bill_twice for name in task_type.all_providers)
     ]
     return settings.drain_seconds + max(unrepeatable, default=0.0) + STOP_SECONDS
 

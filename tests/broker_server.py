@@ -32,10 +32,11 @@ def eventually(claim: str, condition: Callable[[], object], *, seconds: float = 
 
 
 class BrokerServer:
-    """folder: short, as a socket's path has at most 107 bytes."""
+    """folder: short, as a socket's path has at most 107 bytes.  options: of the server, over ours."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.address = f"unix://{folder}/broker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +44,7 @@ class BrokerServer:
         """Returns when it answers."""
         argv = [str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/broker.sock"]
         argv += ["--unixsocketperm", "700", "--appendonly", "no", "--save", "", "--dir", str(self.folder)]
-        argv += ["--maxmemory-policy", "noeviction", "--loglevel", "warning"]
+        argv += ["--maxmemory-policy", "noeviction", "--loglevel", "warning", *self.options]
         parent = os.getpid()
         self._process = subprocess.Popen(
             argv,

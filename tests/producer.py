@@ -7,16 +7,22 @@ import sqlite3
 import sys
 import urllib.request
 
+import psycopg
+
 
 def by_sql(database: str, user: str, image: str, tasks: int) -> None:
-    """One plain connection, one commit a row, no pragma but the busy time-out every program sets."""
-    connection = sqlite3.connect(database, timeout=15)
-    for _ in range(tasks):
-        connection.execute(
-            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)",
-            (user, json.dumps({"images": [image]})),
-        )
-        connection.commit()
+    """One plain connection, one commit a row, no setting but the busy time-out every program sets."""
+    insert = "INSERT INTO task_queue (user_openid, type, params) VALUES ({0}, 'instant', {0})"
+    row = (user, json.dumps({"images": [image]}))
+    if database.startswith("sqlite:///"):
+        connection = sqlite3.connect(database.removeprefix("sqlite:///"), timeout=15)
+        for _ in range(tasks):
+            connection.execute(insert.format("?"), row)
+            connection.commit()
+    else:
+        with psycopg.connect(database, autocommit=True) as program:
+            for _ in range(tasks):
+                program.execute(insert.format("%s").encode(), row)
 
 
 def by_http(url: str, token: str, image: str, tasks: int) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.settings import Settings
 from supervisor.faults import WorkNotFound
-from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import changes, claims, credits, dispatching, tasks, wakes, workers, works
 from supervisor.store.changes import Change
 from supervisor.store.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes
+from tests.databases import Plain, is_postgres, open_quickly
 
 DOC = {
     "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "error", "created_at",
@@ -73,10 +71,9 @@ def test_seq_counts_each_users_changes_without_a_gap(
     assert len({_changes(store, user)[0].epoch for user in ("o-1", "o-2", "o-3")}) == 3
 
 
-def _write_many(folder: Path, users: int, each: int) -> None:
+def _write_many(settings: Settings, users: int, each: int) -> None:
     """In a process of its own: submit and cancel for every user in turn, some steps of a batch failing."""
-    settings = Settings(data_dir=folder)
-    database = SqliteDatabase(folder / "darkroom.db", synchronous="normal")
+    database = open_quickly(settings)
     waiting = []
     for n in range(each * users):
         new = tasks.NewTask(f"o-{n % users}", "photography", PARAMS)
@@ -94,13 +91,16 @@ def _write_many(folder: Path, users: int, each: int) -> None:
 
 
 def test_seq_has_no_gap_and_follows_commit_order_under_concurrent_writers(store: Store) -> None:
-    """Three processes with group commit, a third of whose steps roll back."""
-    folder, users, each = store.settings.data_dir, 4, 15
+    """Three processes, a third of whose steps roll back."""
+    users, each = 4, 15
     with processes(3) as pool:
-        for done in [pool.submit(_write_many, folder, users, each) for _ in range(3)]:
+        for done in [pool.submit(_write_many, store.settings, users, each) for _ in range(3)]:
             done.result(timeout=60)
+    order = (
+        "seq" if is_postgres(store.settings) else "log_id"
+    )  # only there is the log's own order that of commits
     for n in range(users):
-        rows = store.all("SELECT seq FROM work_change WHERE user_openid = ? ORDER BY log_id", f"o-{n}")
+        rows = store.all(f"SELECT seq FROM work_change WHERE user_openid = ? ORDER BY {order}", f"o-{n}")
         seqs = [row["seq"] for row in rows]
         assert len(seqs) >= 3 * each and seqs == list(range(1, len(seqs) + 1))
         assert store.value("SELECT seq FROM account WHERE user_openid = ?", f"o-{n}") == len(seqs)
@@ -181,10 +181,13 @@ def test_deleting_a_work_tells_its_last_document(store: Store, claimed_task: Cal
 
 def test_documents_hold_keys_and_never_links(store: Store, completed_task: Callable[..., str]) -> None:
     completed_task()
-    for row in store.all("SELECT doc FROM work_change UNION ALL SELECT images FROM works"):
+    told = store.all("SELECT doc FROM work_change UNION ALL SELECT images FROM works")
+    assert len(told) == 4
+    for row in told:
         assert "http" not in row["doc"] and "sig=" not in row["doc"]
 
 
+@pytest.mark.sqlite_only
 def test_the_tail_of_the_log_is_everybodys_changes_in_commit_order(
     store: Store, admitted_task: Callable[..., str], clock: Clock
 ) -> None:
@@ -200,6 +203,24 @@ def test_the_tail_of_the_log_is_everybodys_changes_in_commit_order(
     assert store.database.read(changes.end_of_log) == 3
     admitted_task("o-2")
     assert [each.log_id for each in store.database.read(lambda tx: changes.tail(tx, 3))] == [4]
+
+
+@pytest.mark.postgresql_only
+def test_several_users_changes_are_read_at_once_each_from_its_own_place(
+    store: Store, admitted_task: Callable[..., str]
+) -> None:
+    for user in ("o-1", "o-2", "o-1", "o-3", "o-1"):
+        admitted_task(user)
+
+    def after(places: dict[str, int | None], limit: int = 1000) -> list[tuple[str, int]]:
+        told = store.database.glance(lambda tx: changes.after_each(tx, places, limit))
+        return [(each.user, each.seq) for each in told]
+
+    assert after({"o-1": 1, "o-2": 0}) == [("o-1", 2), ("o-1", 3), ("o-2", 1)]
+    assert after({"o-1": 1, "o-2": 0}, 1) == [("o-1", 2)]
+    assert after({"o-1": None, "o-2": 1, "never seen": None}) == [("o-1", 3)], (
+        "of a new listener the newest only"
+    )
 
 
 def test_pruning_keeps_seq_and_says_what_is_left(
@@ -267,7 +288,7 @@ def test_a_snapshot_and_what_follows_it_give_the_works_as_they_are(
     assert list(shown.values()) == store.database.read(lambda tx: changes.snapshot(tx, "o-1")).works
 
 
-def test_a_snapshot_holds_the_newest_hundred(store: Store, producer: sqlite3.Connection) -> None:
+def test_a_snapshot_holds_the_newest_hundred(store: Store, producer: Plain) -> None:
     producer.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120)
             INSERT INTO task_queue (user_openid, type, params) SELECT 'o-1', 'photography', '{}' FROM n"""
@@ -282,6 +303,7 @@ def test_a_snapshot_holds_the_newest_hundred(store: Store, producer: sqlite3.Con
 # --- the wake counters ---
 
 
+@pytest.mark.sqlite_only
 def test_the_wake_counters_rise_only_with_steps_that_matter(
     store: Store,
     admitted_task: Callable[..., str],

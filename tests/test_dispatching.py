@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supervisor.sqlite_database import SqliteDatabase
+from config.settings import Settings
 from supervisor.store import admission, claims, dispatching, handoffs, leadership, tasks, workers
 from supervisor.store.dispatching import Hint
-from tests.conftest import PARAMS, Clock, Store, fresh_settings
+from tests.conftest import PARAMS, Clock, Store
+from tests.databases import Plain
 
 
 def _free(store: Store) -> int:
@@ -70,19 +69,20 @@ def test_a_dispatch_is_marked_and_not_picked_twice(
     assert store.dispatch() == []
 
 
-def _limited(folder: Path, users: list[str], **changed: Any) -> Store:
-    """A store with these settings, a worker, and an admitted task for each of the users."""
-    settings = fresh_settings(folder, **changed)
-    store = Store(settings, SqliteDatabase(folder / "darkroom.db", synchronous="normal"))
+def _limit(store: Store, users: list[str], **changed: Any) -> None:
+    """Give the store these settings, a worker, and an admitted task for each of the users."""
+    before = store.settings
+    store.settings = settings = Settings(
+        data_dir=before.data_dir, database_url=before.database_url, **changed
+    )
     store.write(lambda tx: workers.register(tx, "worker-1", host="here", pid=1, slots=100))
     for user in users:
         new = tasks.NewTask(user, "photography", PARAMS)
         store.write(lambda tx, new=new: tasks.submit(tx, settings, new))
-    return store
 
 
-def test_a_users_limit_counts_dispatched_processing_and_handed_off_tasks(tmp_path: Path) -> None:
-    store = _limited(tmp_path, ["a"] * 6 + ["b"], limits={"running_tasks_per_user": 3})
+def test_a_users_limit_counts_dispatched_processing_and_handed_off_tasks(store: Store) -> None:
+    _limit(store, ["a"] * 6 + ["b"], limits={"running_tasks_per_user": 3})
     hints = store.dispatch()
     users = sorted(store.task(hint.task_id)["user_openid"] for hint in hints)
     assert users == ["a", "a", "a", "b"]
@@ -97,11 +97,10 @@ def test_a_users_limit_counts_dispatched_processing_and_handed_off_tasks(tmp_pat
     assert store.dispatch() == [], "a remote job runs as well"
     store.write(lambda tx: claims.complete(tx, held[1].task_id, held[1].lease, []))
     assert len(store.dispatch()) == 1
-    store.database.close()
 
 
-def test_a_types_limit_holds_across_users_and_leaves_other_types_alone(tmp_path: Path) -> None:
-    store = _limited(tmp_path, ["a", "b", "c", "d"], tasks={"photography": {"max_running": 2}, "fitting": {}})
+def test_a_types_limit_holds_across_users_and_leaves_other_types_alone(store: Store) -> None:
+    _limit(store, ["a", "b", "c", "d"], tasks={"photography": {"max_running": 2}, "fitting": {}})
     fitting = tasks.NewTask("e", "fitting", {"images": PARAMS["images"] * 2})
     store.write(lambda tx: tasks.submit(tx, store.settings, fitting))
     hints = store.dispatch()
@@ -110,7 +109,6 @@ def test_a_types_limit_holds_across_users_and_leaves_other_types_alone(tmp_path:
     assert store.dispatch() == []
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 900.0))
     assert [hint.type for hint in store.dispatch()] == ["photography"]
-    store.database.close()
 
 
 def test_a_task_becomes_ready_when_its_time_comes(
@@ -195,8 +193,9 @@ class _Spy:
         return call
 
 
+@pytest.mark.sqlite_only
 def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
-    store: Store, producer: sqlite3.Connection, live_worker: Callable[..., str]
+    store: Store, producer: Plain, live_worker: Callable[..., str]
 ) -> None:
     producer.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
@@ -225,7 +224,7 @@ def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
     )
 
 
-def _insert(producer: sqlite3.Connection, user: str, count: int) -> None:
+def _insert(producer: Plain, user: str, count: int) -> None:
     producer.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
             INSERT INTO task_queue (user_openid, type, params, priority)
@@ -234,11 +233,11 @@ def _insert(producer: sqlite3.Connection, user: str, count: int) -> None:
     )
 
 
+@pytest.mark.sqlite_only
 def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_square(
-    store: Store, producer: sqlite3.Connection, live_worker: Callable[..., str]
+    store: Store, producer: Plain, live_worker: Callable[..., str]
 ) -> None:
     """Nothing bounds how much a program inserts by SQL; everybody's pick goes past it."""
-    producer.execute("PRAGMA synchronous = off")
     producer.execute("UPDATE rule SET signup_grant = 10000")
     live_worker()
 
@@ -273,9 +272,8 @@ def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_sq
 
 
 def test_chunks_of_a_long_queue_keep_its_order(
-    store: Store, producer: sqlite3.Connection, live_worker: Callable[..., str]
+    store: Store, producer: Plain, live_worker: Callable[..., str]
 ) -> None:
-    producer.execute("PRAGMA synchronous = off")
     for user in range(100):
         _insert(producer, f"o-{user:03}", 3)
     store.admit_waiting()

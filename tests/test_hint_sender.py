@@ -14,7 +14,7 @@ from actors.dispatcher import TICK_SECONDS, Dispatcher
 from actors.hint_sender import HintSender
 from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store.dispatching import RESEND_SECONDS, Hint
-from supervisor.wakeup import Wakeups
+from supervisor.wakeup import dispatch_wakeups
 from tests.conftest import Clock, Store, wait_until
 
 
@@ -55,7 +55,10 @@ def test_work_that_comes_while_a_batch_is_under_way_does_not_wait_for_the_tick(
     broker: SlowBroker, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     dispatcher = Dispatcher(
-        store.settings, store.database, cast(DarkroomBroker, broker), Wakeups(store.database)
+        store.settings,
+        store.database,
+        cast(DarkroomBroker, broker),
+        dispatch_wakeups(store.database, store.settings),
     )
     live_worker()
     admitted_task()
@@ -78,7 +81,10 @@ def test_a_hint_to_be_sent_again_over_a_frozen_broker_does_not_make_the_dispatch
     admitted_task: Callable[..., str],
 ) -> None:
     dispatcher = Dispatcher(
-        store.settings, store.database, cast(DarkroomBroker, broker), Wakeups(store.database)
+        store.settings,
+        store.database,
+        cast(DarkroomBroker, broker),
+        dispatch_wakeups(store.database, store.settings),
     )
     live_worker()
     admitted_task()

@@ -21,9 +21,9 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.http.answers import CLASSES, Answer, Rules, pictures_in, retry_after
-from actors.providers.http.paths import parse_path
-from actors.providers.http.picture_sources import At, Inline, data_uri, picture_type, source_of
+from actors.providers.wire.answers import CLASSES, Answer, Rules, pictures_in, retry_after
+from actors.providers.wire.paths import parse_path
+from actors.providers.wire.picture_sources import At, Inline, data_uri, picture_type, source_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64)) * 3
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,20 +31,16 @@ from actors.providers.base import (
 )
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
+from actors.providers.surroundings import Surroundings
 from config.settings import Settings
 from supervisor.faults import SettingFault
-from supervisor.files import LocalFiles
 from supervisor.links import LinkSigner
+from supervisor.local_files import LocalFiles
 from tests.fake_ai_service import FakeAiService, Reply, picture_reply
+from tests.pictures import picture
 
 SECRET = "sk-tell-nobody-123"
 SAMPLE = Path(__file__).parent.parent / "examples" / "samples" / "portrait.png"
-
-
-def picture(colour: str = "red", kind: str = "PNG", size: tuple[int, int] = (40, 30), **more: Any) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, kind, **more)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +83,13 @@ async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator
         )
         provider = HttpProvider(
             read_service("ai", settings.providers["ai"], settings),
-            images=processes,
-            files=LocalFiles(tmp_path / "files"),
-            links=LinkSigner("secret", 3600),
-            base_url=settings.url,
-            most_pixels=settings.limits.image_pixels,
+            Surroundings(
+                images=processes,
+                files=LocalFiles(tmp_path / "files"),
+                links=LinkSigner("secret", 3600),
+                base_url=settings.url,
+                most_pixels=settings.limits.image_pixels,
+            ),
         )
         opened.append(provider)
         return provider
@@ -428,6 +425,9 @@ def refusal(tmp_path: Path, **provider: Any) -> str:
     return str(caught.value)
 
 
+POLLED = {"mode": "poll", "id": "$.id", "poll": {"url": "https://ai.test/${id}"}}
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -435,7 +435,7 @@ def refusal(tmp_path: Path, **provider: Any) -> str:
         ({"submit": {"url": "https://ai.test", "body": {"a": "${input.0.urll}"}}}, "input.0.urll} is no placeholder"),
         ({"submit": {"url": "https://ai.test", "headers": {"K": "${secret.NONE}"}}}, "${secret.NONE} is not set"),
         ({"submit": {"url": "https://ai.test/${id}"}}, "${id} has no value here"),
-        ({"submit": {"url": "https://ai.test", "method": "DELETE"}}, "__METHOD is 'DELETE'"),
+        ({"submit": {"url": "https://ai.test", "method": "TRACE"}}, "__METHOD is 'TRACE'"),
         ({"submit": {"url": "https://ai.test", "encoding": "xml"}}, "__ENCODING is 'xml'"),
         ({"submit": {"url": "https://ai.test", "encoding": "multipart", "body": "x"}}, "multipart body"),
         ({"submit": {"url": "https://ai.test", "bodyy": {}}}, "__SUBMIT__BODYY is not a setting"),
@@ -445,8 +445,24 @@ def refusal(tmp_path: Path, **provider: Any) -> str:
         ({"error": {"code": "$.a["}}, "__ERROR__CODE"),
         ({"error": {"retry": {"a": 1}}}, "__ERROR__RETRY"),
         ({"error": {"again": []}}, "__ERROR__AGAIN is not a setting"),
-        ({"mode": "poll"}, "__MODE is 'poll'"),
-        ({"kind": "comfyui"}, "__KIND is 'comfyui'"),
+        ({"mode": "poll", "id": "$.id"}, "__POLL__URL is not set"),
+        (POLLED | {"id": ""}, "__ID is not set"),
+        (POLLED | {"poll": {"url": "https://ai.test", "map": {"a": "over"}}}, "__POLL__MAP__a is 'over'"),
+        (POLLED | {"poll": {"url": "https://ai.test/${kept.x}"}}, "${kept.x} has no value here"),
+        (POLLED | {"poll": {"url": "${kept.x}"}}, "must begin with http"),
+        (POLLED | {"poll": {"url": "https://ai.test", "interval": [1, 2, 3]}}, "__POLL__INTERVAL"),
+        (POLLED | {"cancel": {"url": "https://ai.test/${task_id}"}}, "${task_id} has no value here"),
+        ({"mode": "callback", "id": "$.id"}, "__CALLBACK__STATUS is not set"),
+        (POLLED | {"mode": "callback"}, "DARKROOM_URL"),
+        ({"preset": "dashscope-aitryon", "secrets": {"KEY": "k"}}, "DARKROOM_URL"),
+        ({"preset": "fal"}, "${secret.KEY} is not set"),
+        ({"kind": "comfyui"}, "__URL is not set, but must be ComfyUI's address"),
+        ({"kind": "openai"}, "__MODEL is not set"),
+        ({"kind": "openai", "model": "m", "options": {"edit_style": "x"}}, "__OPTIONS__EDIT_STYLE is 'x'"),
+        ({"kind": "openai", "model": "m", "options": {"partial_images": 4}}, "__OPTIONS__PARTIAL_IMAGES is 4"),
+        ({"kind": "openai", "model": "m", "options": {"prompt": "${input.0.url}"}}, "has no value here"),
+        ({"kind": "replicate", "model": "flux"}, "__MODEL is 'flux'"),
+        ({"kind": "replicate", "options": {"dialect": "cog"}}, "__URL is not set, but must be the cog server's"),
     ],
 )  # fmt: skip
 def test_a_setting_that_can_not_work_is_refused_at_the_start_by_its_name(tmp_path, settings, says):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.providers.base import InvalidInput
-from actors.providers.http.requests import Outgoing, as_json, request_template
-from actors.providers.http.template import (
+from actors.providers.wire.requests import Outgoing, as_json, request_template
+from actors.providers.wire.template import (
     MISSING,
     BadTemplate,
     InputPicture,

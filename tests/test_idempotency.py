@@ -21,8 +21,8 @@ KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
 
 
 @pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path) as running:
+async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
+    async with running_web(tmp_path, database_kind) as running:
         yield running
 
 
@@ -158,7 +158,7 @@ async def test_a_key_outlives_the_process_and_is_forgotten_after_a_day(
     assert not anew.replayed and anew.body["task_id"] != first.body["task_id"]
     assert (await _post(http, web)).body["task_id"] == anew.body["task_id"]
     web.sql("UPDATE rule SET shift = '+50 hours'")
-    counts = await asyncio.to_thread(sweep, web.database, web.settings)
+    counts = await asyncio.to_thread(sweep, web.database, web.settings, web.parts.files)
     assert counts["keys_pruned"] == 1 and web.sql("SELECT count(*) FROM idempotency_key") == [(0,)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,10 @@ from supervisor.lifecycle import (
     step,
     steps_between,
 )
-from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import claims, credits, dispatching, handoffs, rescuing, tasks, works
-from tests.conftest import PARAMS, Store, fresh_settings, plain_connection
+from tests.conftest import PARAMS, Store
+from tests.databases import POSTGRESQL, REFUSED, SQLITE, fresh_settings, open_quickly, plain_connection
+from tests.postgres_databases import give_back
 
 EVENTS = st.lists(st.tuples(st.sampled_from(Event), st.integers(0, 9)), max_size=40)
 STATES = st.builds(
@@ -186,7 +186,9 @@ PRICE = 2  # of the tasks of this test: two pictures at one credit
 
 
 class StoreBesideLifecycle(RuleBasedStateMachine):
-    """Random events drive the real SQLite store and `lifecycle.step`; both must agree after each."""
+    """Random events drive the real store and `lifecycle.step`; both must agree after each."""
+
+    kind = SQLITE
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,11 +197,10 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
             "credits": {"signup_grant": 100},
             "limits": {"open_tasks_per_user": 0, "running_tasks_per_user": 0},
         }
-        settings = fresh_settings(self.folder, **changed)
-        self.database = SqliteDatabase(settings.data_dir / "darkroom.db", synchronous="off")
+        settings = fresh_settings(self.folder, kind=self.kind, **changed)
+        self.database = open_quickly(settings)
         self.store = Store(settings, self.database)
         self.producer = plain_connection(settings)
-        self.producer.execute("PRAGMA synchronous = off")  # thousands of commits, and no power to lose
         self.producer.execute("UPDATE rule SET signup_grant = 5")
         self.model: dict[str, TaskState] = {}
         self.made = 0
@@ -216,6 +217,8 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.producer.close()
         self.database.close()
+        if self.kind == POSTGRESQL:
+            give_back(self.store.settings.database_url)
         shutil.rmtree(self.folder)
 
     # --- helpers ---
@@ -427,7 +430,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
                 self._write(lambda tx: tasks.resubmit(tx, self.store.settings, task_id))
         except InsufficientCredits:
             return
-        except (NotRetryable, peewee.IntegrityError, sqlite3.IntegrityError):
+        except (NotRetryable, peewee.IntegrityError, *REFUSED):
             assert not legal
             return
         if by_sql and task.status is Status.PENDING:
@@ -510,16 +513,33 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         differing = self.store.all(
             """SELECT task_queue.id FROM task_queue JOIN works ON works.task_id = task_queue.id
                 WHERE works.status <> task_queue.status OR works.progress <> task_queue.progress
-                   OR works.stage <> task_queue.stage OR works.error IS NOT task_queue.error
+                   OR works.stage <> task_queue.stage
+                   OR coalesce(CAST(works.error AS TEXT), '') <> coalesce(CAST(task_queue.error AS TEXT), '')
                    OR works.id <> task_queue.work_id"""
         )
         assert differing == []
 
 
+def _examples(count: int) -> hypothesis_settings:
+    return hypothesis_settings(
+        max_examples=count,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.filter_too_much,
+            HealthCheck.data_too_large,
+        ],
+    )
+
+
+class StoreBesideLifecycleOnPostgres(StoreBesideLifecycle):
+    """The same events on the other database, whose guard and triggers are texts of their own."""
+
+    kind = POSTGRESQL
+
+
 TestStoreBesideLifecycle = StoreBesideLifecycle.TestCase
-TestStoreBesideLifecycle.settings = hypothesis_settings(
-    max_examples=25,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+TestStoreBesideLifecycle.settings = _examples(25)
+TestStoreBesideLifecycleOnPostgres = StoreBesideLifecycleOnPostgres.TestCase
+TestStoreBesideLifecycleOnPostgres.settings = _examples(6)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
+
+import pytest
 
 from bench.running_system import REPOSITORY, SAMPLE, RunningSystem, running_system
+from config.settings import Settings
 from supervisor.tokens import make_user_token
+from tests.databases import KINDS, POSTGRESQL, plain_connection
+from tests.postgres_databases import give_back, take_database
 
 PRODUCERS, TASKS_EACH = 8, 50
 INSTANT = {
@@ -57,16 +62,31 @@ def upload(system: RunningSystem, token: str) -> str:
         return json.load(answer)["id"]
 
 
-def test_each_of_400_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap():
-    with running_system(**INSTANT) as system:
+@pytest.fixture(params=KINDS)
+def whole(request: pytest.FixtureRequest) -> Iterator[tuple[RunningSystem, Settings]]:
+    """A running system on each kind of database, and where its database is."""
+    if request.param == POSTGRESQL:
+        url = take_database()
+        with running_system(**INSTANT, DATABASE_URL=url) as system:
+            yield system, Settings(data_dir=system.data_dir, database_url=url)
+        give_back(url)
+    else:
+        with running_system(**INSTANT) as system:
+            yield system, Settings(data_dir=system.data_dir)
+
+
+def test_each_of_400_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap(
+    whole: tuple[RunningSystem, Settings],
+) -> None:
+    system, settings = whole
+    with contextlib.closing(plain_connection(settings)) as reader:
         secret = (system.data_dir / "secret").read_text().strip()
         users = [f"user-{n}" for n in range(PRODUCERS)]
         tokens = {user: make_user_token(secret, user, ttl_seconds=600) for user in users}
         recorders = {user: Recorder(system, tokens[user]) for user in users}
-        database = str(system.data_dir / "darkroom.db")
         producers = []
         for n, user in enumerate(users):
-            door = ("sql", database, user) if n % 2 else ("http", system.url, tokens[user])
+            door = ("sql", settings.database_url, user) if n % 2 else ("http", system.url, tokens[user])
             argv = [
                 sys.executable,
                 "-m",
@@ -83,7 +103,6 @@ def test_each_of_400_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_witho
             assert time.monotonic() < deadline, {user: each.completed() for user, each in recorders.items()}
             time.sleep(0.05)
 
-        reader = sqlite3.connect(Path(database))
         everything = PRODUCERS * TASKS_EACH
         assert reader.execute(
             "SELECT count(*), min(status), max(status), min(attempt), max(attempt), max(lease) FROM task_queue"

@@ -1,4 +1,4 @@
-"""Making and upgrading the database: again, from several places at once, and never downwards."""
+"""Making and upgrading a SQLite file: again, from several places at once, and never downwards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from supervisor.faults import SettingFault
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
 from supervisor.schema.sqlite_triggers import triggers
 from tests.conftest import Store, processes
+
+pytestmark = pytest.mark.sqlite_only
 
 
 def _sql(settings: Settings, statement: str, *params: Any) -> list[Any]:

@@ -21,8 +21,8 @@ IMAGE = {"key": "results/a.jpg", "width": 3, "height": 4}
 
 
 @pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path, limits={"open_tasks_per_user": 0}) as running:
+async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
+    async with running_web(tmp_path, database_kind, limits={"open_tasks_per_user": 0}) as running:
         running.sql("INSERT INTO worker (id, host, pid, slots) VALUES ('w-1', 'here', 1, 100)")
         yield running
 

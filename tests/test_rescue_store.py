@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from supervisor.faults import LeaseLost
+from supervisor.files import open_file_store
 from supervisor.rescue import Reason
-from supervisor.store import claims, dispatching, rescuing, sweeps, workers
+from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, workers
 from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
 from supervisor.store.rescuing import Rescued
@@ -239,19 +239,23 @@ def test_a_sweep_rescues_prunes_and_leaves_nothing(
         claimed_task(user)
     _die(store)
     clock.advance(90_000)
-    counts = sweep(store.database, store.settings)
+    files = open_file_store(store.settings)
+    counts = sweep(store.database, store.settings, files)
     assert counts["failed"] == 2
     assert counts["changes_pruned"] == 4
-    assert all(number == 0 for number in sweep(store.database, store.settings).values())
+    assert all(
+        number == 0
+        for number in sweep(store.database, store.settings, open_file_store(store.settings)).values()
+    )
     assert store.value("SELECT count(*) FROM worker") == 0, "dead for a day and holding nothing"
 
 
 def test_a_minute_is_swept_once_however_many_schedulers_fire(store: Store, clock: Clock) -> None:
     clock.advance(60 - clock.now().second)  # the test must not straddle a minute
-    assert sweep_this_minute(store.database, store.settings) is not None
-    assert sweep_this_minute(store.database, store.settings) is None
+    assert sweep_this_minute(store.database, store.settings, open_file_store(store.settings)) is not None
+    assert sweep_this_minute(store.database, store.settings, open_file_store(store.settings)) is None
     clock.advance(60)
-    assert sweep_this_minute(store.database, store.settings) is not None
+    assert sweep_this_minute(store.database, store.settings, open_file_store(store.settings)) is not None
     assert store.value("SELECT count(*) FROM sweep_run WHERE finished_at IS NOT NULL") == 2
 
 
@@ -274,14 +278,14 @@ def test_a_sweep_catches_up_after_missed_minutes(
 ) -> None:
     claim = claimed_task()
     clock.advance(7200)
-    counts = sweep_this_minute(store.database, store.settings)
+    counts = sweep_this_minute(store.database, store.settings, open_file_store(store.settings))
     assert counts is not None and counts["retried"] == 1
     assert store.task(claim.task_id)["status"] == "pending"
 
 
 def test_a_sweep_by_hand_runs_whatever_the_minute_has_had(store: Store) -> None:
     for _ in range(2):
-        assert sweep_now(store.database, store.settings)["failed"] == 0
+        assert sweep_now(store.database, store.settings, open_file_store(store.settings))["failed"] == 0
     last = store.database.read(sweeps.last)
     assert last is not None and last["finished_at"] is not None
 
@@ -292,9 +296,8 @@ def test_rescues_are_counted_with_their_action_and_reason(
     claimed_task()
     _die(store)
     _rescue(store)
-    rows: list[dict[str, Any]] = store.all(
-        "SELECT labels, value FROM metric WHERE name = 'darkroom_rescues_total'"
-    )
-    assert [(json.loads(row["labels"]), row["value"]) for row in rows] == [
-        ({"action": "released", "reason": "dead_worker"}, 1.0)
-    ]
+    counted = store.database.read(tallies.read_all)
+    rescues = {
+        labels: values for (name, labels), values in counted.items() if name == "darkroom_rescues_total"
+    }
+    assert rescues == {'{"action":"released","reason":"dead_worker"}': {"": 1.0}}

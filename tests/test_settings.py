@@ -163,6 +163,17 @@ def test_an_ai_call_fits_into_the_time_limit():
     )
 
 
+def test_a_database_is_a_file_or_a_server(tmp_path):
+    given = {"DARKROOM_DATABASE_URL": "postgres://me:secret@db.example/darkroom"}
+    settings = load_settings(given)
+    assert settings.database_url == "postgresql://me:secret@db.example/darkroom"
+    assert (settings.database_listen_url, settings.database_connections) == ("", 8)
+    said = refusal(DATABASE_URL="mysql://me:secret@db.example/darkroom")
+    assert "postgresql://user:password@host/name" in said and "secret" not in said
+    assert "postgresql://" in refusal(DATABASE_LISTEN_URL="http://db.example")
+    assert "from 2 up to 1000" in refusal(DATABASE_CONNECTIONS="1")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "darkroom.example"])
 def test_a_door_to_others_needs_a_secret(host):
     assert "DARKROOM_SECRET is not set" in refusal(HOST=host)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from supervisor.database import open_database
 from supervisor.faults import AlreadyFinished, LeaseLost, TaskNotFound
-from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import claims, dispatching, handoffs, images, rescuing, results, tasks, workers
 from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
 from supervisor.store.images import NewImage
 from supervisor.store.results import ResultFile
 from tests.conftest import Clock, Store, processes
+from tests.databases import INSERTS, REFUSED, UPDATES, Plain
 
 
-def _claim_every(folder: Path, worker: str, hints: list[Hint]) -> list[str]:
+def _claim_every(url: str, worker: str, hints: list[Hint]) -> list[str]:
     """In a process of its own: try to claim each hint twice; the tasks that were had."""
-    database = SqliteDatabase(folder / "darkroom.db", synchronous="normal")
+    database = open_database(url)
     futures = [
         database.write(lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, worker, 60))
         for hint in hints * 2
@@ -40,8 +40,8 @@ def test_of_many_claims_of_a_hint_one_is_given(
     hints = store.dispatch()
     assert len(hints) == 20
     with processes(3) as pool:
-        folders = [store.settings.data_dir] * 3
-        had = [task for each in pool.map(_claim_every, folders, names, [hints] * 3) for task in each]
+        urls = [store.settings.database_url] * 3
+        had = [task for each in pool.map(_claim_every, urls, names, [hints] * 3) for task in each]
     assert sorted(had) == sorted(hint.task_id for hint in hints)
     rows = store.all("SELECT lease, attempt FROM task_queue")
     assert {(row["lease"], row["attempt"]) for row in rows} == {(1, 1)}
@@ -220,7 +220,7 @@ def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable
     assert (claim.user, claim.type, claim.count, claim.params) == ("o-1", "photography", 2, params)
     assert claim.image_keys == {"upload-1": "uploads/1.jpg"}
     assert (claim.budget.failures, claim.budget.deaths, claim.budget.max_attempts) == (0, 0, 3)
-    assert store.database.read(lambda tx: images.get(tx, "upload-1", "o-2")) is None
+    assert store.database.read(lambda tx: images.keys(tx, "o-2", ["upload-1"])) == {}
 
 
 def test_a_worker_knows_what_it_holds(
@@ -264,7 +264,7 @@ def test_not_yet_gives_the_lease_back_and_waits(
     assert store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300)) is None
 
 
-def _remote_job(producer: sqlite3.Connection, task_id: str, charge: int, reference: str, state: str) -> None:
+def _remote_job(producer: Plain, task_id: str, charge: int, reference: str, state: str) -> None:
     """A request that was written down before it left, and what became known of it."""
     producer.execute(
         """INSERT INTO remote_job (task_id, charge, lease, provider, reference, state)
@@ -275,31 +275,32 @@ def _remote_job(producer: sqlite3.Connection, task_id: str, charge: int, referen
         producer.execute("UPDATE remote_job SET state = ? WHERE reference = ?", (known, reference))
 
 
-@pytest.mark.parametrize("verb", ["INSERT", "INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE"])
-def test_a_remote_job_is_append_only_evidence(verb: str, store: Store, producer: sqlite3.Connection) -> None:
+def test_a_remote_job_is_append_only_evidence(store: Store, producer: Plain, database_kind: str) -> None:
     _remote_job(producer, "t", 1, "ref", "waiting")
     producer.execute("UPDATE remote_job SET remote_id = 'theirs' WHERE reference = 'ref'")
     before = store.all("SELECT * FROM remote_job")
     columns = "task_id, charge, lease, provider, reference, state"
-    insert = f"{verb} INTO remote_job ({columns}{{}}) VALUES ('t', 1, 1, 'p', {{}})"
-    for statement in (
-        insert.format("", "'ref', 'submitting'"),
-        insert.format("", "'new', 'waiting'"),
-        insert.format(", id", "'new', 'submitting', 1"),
-        "UPDATE OR REPLACE remote_job SET task_id = 'u'",
-        "UPDATE OR REPLACE remote_job SET remote_id = NULL",
-        "UPDATE OR REPLACE remote_job SET state = 'submitting'",
-        "UPDATE OR REPLACE remote_job SET state = 'sent'",
-        "DELETE FROM remote_job",
-    ):
-        with pytest.raises(sqlite3.IntegrityError):
+    inserts = [
+        f"{verb} INTO remote_job ({columns}{more}) VALUES ('t', 1, 1, 'p', {values})"
+        for verb in INSERTS[database_kind]
+        for more, values in (
+            ("", "'ref', 'submitting'"), ("", "'new', 'waiting'"), (", id", "'new', 'submitting', 1")
+        )
+    ]  # fmt: skip
+    updates = [
+        f"{verb} remote_job SET {changed}"
+        for verb in UPDATES[database_kind]
+        for changed in ("task_id = 'u'", "remote_id = NULL", "state = 'submitting'", "state = 'sent'")
+    ]
+    for statement in (*inserts, *updates, "DELETE FROM remote_job"):
+        with pytest.raises((*REFUSED, psycopg.errors.GeneratedAlways)):
             producer.execute(statement)
         assert store.all("SELECT * FROM remote_job") == before, statement
 
 
 @pytest.mark.parametrize("end", ["cancel", "expire"])
 def test_the_remote_job_of_an_ended_task_is_to_be_cancelled(
-    end: str, store: Store, clock: Clock, handed_off_task: Callable[..., str], producer: sqlite3.Connection
+    end: str, store: Store, clock: Clock, handed_off_task: Callable[..., str], producer: Plain
 ) -> None:
     task_id = handed_off_task(poll_in_seconds=900)
     for charge, state in ((1, "waiting"), (1, "done"), (2, "waiting")):
@@ -347,7 +348,7 @@ def test_a_task_is_seen_and_changed_by_its_own_user_only(
         store.write(lambda tx: tasks.cancel(tx, task_id, who))
 
 
-def test_pages_show_every_task_once_newest_first(store: Store, producer: sqlite3.Connection) -> None:
+def test_pages_show_every_task_once_newest_first(store: Store, producer: Plain) -> None:
     producer.execute(
         """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25)
             INSERT INTO task_queue (user_openid, type, params) SELECT 'o-1', 'photography', '{}' FROM n"""

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 
-import supervisor.wakeup
+import supervisor.sqlite_wakeups
 from config.settings import Settings
 from supervisor.sqlite_database import SqliteDatabase
+from supervisor.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
 from supervisor.store import wakes
-from supervisor.wakeup import HAS_INOTIFY, SAFETY_SECONDS, Wakeups
+from supervisor.wakeup import Wakeups
 from tests.conftest import DEADLINE_SECONDS
+
+pytestmark = pytest.mark.sqlite_only
 
 INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'photography', '{}')"
 
@@ -29,8 +32,8 @@ def wakeups(
     """Both ways of noticing a commit, where the system has both."""
     if request.param == "inotify" and not HAS_INOTIFY:
         pytest.skip("this system has no inotify")
-    monkeypatch.setattr(supervisor.wakeup, "HAS_INOTIFY", request.param == "inotify")
-    made = Wakeups(database)
+    monkeypatch.setattr(supervisor.sqlite_wakeups, "HAS_INOTIFY", request.param == "inotify")
+    made = SqliteWakeups(database)
     made.wait(0)
     yield made
     made.close()

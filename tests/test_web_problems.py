@@ -11,6 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from supervisor.faults import SettingFault
+from supervisor.schema.migrate import check_version
 from tests.web_server import Web, bearer, running_web
 
 
@@ -118,6 +120,17 @@ async def test_a_database_that_is_away_is_503_and_not_ready(web: Web, http: aioh
         assert response.status == 503 and "migrate" in (await response.json())["detail"]
     async with http.get(web.url + "/healthz") as response:
         assert response.status == 200
+
+
+async def test_a_process_stays_ready_when_its_successor_has_migrated(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """An upgrade migrates first; if all that run called themselves unready then, nobody would serve."""
+    web.sql("INSERT INTO migration_history (name, applied) VALUES ('9999_the_next_release', '2026-01-01')")
+    async with http.get(web.url + "/readyz") as response:
+        assert response.status == 200
+    with pytest.raises(SettingFault, match="newer"):
+        check_version(web.database, web.settings)
 
 
 async def test_a_draining_process_is_alive_but_not_ready(web: Web, http: aiohttp.ClientSession) -> None:

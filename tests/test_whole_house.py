@@ -38,7 +38,7 @@ def eventually(claim: str, condition: Callable[[], Any], seconds: float = 30.0) 
 class House:
     """A running `darkroom up` in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")},
@@ -47,6 +47,7 @@ class House:
             "DARKROOM_PORT": "0",
             "DARKROOM_WORKER_THREADS": "2",
             "DARKROOM_CREDITS__SIGNUP_GRANT": "1000",
+            **environ,
         }
         with (folder / "up.err").open("w") as errors:
             self.process = subprocess.Popen(

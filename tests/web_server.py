@@ -1,4 +1,4 @@
-"""A real web part on a real port over a real SQLite database, in the test's own event loop."""
+"""A real web part on a real port over a real database, in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ from prometheus_client import generate_latest
 from config.settings import Settings
 from supervisor.database import Database, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.sqlite_database import SqliteDatabase
 from supervisor.tokens import make_user_token
-from supervisor.wakeup import Wakeups
+from supervisor.wakeup import Wakeups, feed_wakeups
+from tests.databases import POSTGRESQL, SQLITE, plain_connection
+from tests.postgres_databases import give_back, take_database
 from web.app import build_app
 from web.parts import Parts, make_parts
 from web.server import WebServer, listen_on
@@ -44,13 +44,12 @@ class Web:
         self.port = settings.port
 
     async def start(self) -> None:
-        self.database = open_database(self.settings.database_url)
-        assert isinstance(self.database, SqliteDatabase)
+        self.database = open_database(self.settings)
         self.parts = make_parts(
             self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
         )
         self.parts.ping_seconds = self.ping_seconds
-        self.wakeups = Wakeups(self.database)
+        self.wakeups = feed_wakeups(self.database, self.settings)
         listening = listen_on(self.settings.host, self.port)
         self.port = listening.getsockname()[1]  # a restart comes back at the same address
         self.server = WebServer(build_app(self.parts, self.wakeups), self.parts, listening)
@@ -71,13 +70,10 @@ class Web:
         return len(server.connections) if server is not None else 0
 
     def sql(self, statement: str, *params: Any) -> list[tuple[Any, ...]]:
-        """What a program does that knows nothing of ours: one committed statement through plain sqlite3."""
-        with contextlib.closing(
-            sqlite3.connect(self.settings.database_url.removeprefix("sqlite:///"), 15)
-        ) as plain:
-            rows = plain.execute(statement, params).fetchall()
-            plain.commit()
-            return rows
+        """What a program does that knows nothing of ours: one committed statement over a plain connection."""
+        with contextlib.closing(plain_connection(self.settings)) as plain:
+            done = plain.execute(statement, params)
+            return list(done.fetchall()) if done.description else []
 
     def insert_task(self, user: str, *, type_: str = "photography") -> None:
         self.sql(
@@ -89,8 +85,12 @@ class Web:
 
 
 @contextlib.asynccontextmanager
-async def running_web(folder: Path, *, ping_seconds: float = 15.0, **settings: Any) -> AsyncIterator[Web]:
-    """A fresh database and a web part over it."""
+async def running_web(
+    folder: Path, kind: str = SQLITE, *, ping_seconds: float = 15.0, **settings: Any
+) -> AsyncIterator[Web]:
+    """A fresh database of this kind and a web part over it."""
+    if kind == POSTGRESQL:
+        settings["database_url"] = take_database()
     chosen = Settings(data_dir=folder, port=0, secret=SECRET, **settings)
     migrate(chosen)
     web = Web(chosen, ping_seconds)
@@ -99,6 +99,8 @@ async def running_web(folder: Path, *, ping_seconds: float = 15.0, **settings: A
         yield web
     finally:
         await web.stop()
+        if kind == POSTGRESQL:
+            give_back(chosen.database_url)
 
 
 def bearer(user: str, role: Any = "user", *, ttl_seconds: float = 600) -> dict[str, str]:

@@ -19,8 +19,7 @@ from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
-from supervisor.sqlite_database import SqliteDatabase
-from supervisor.wakeup import Wakeups
+from supervisor.wakeup import feed_wakeups
 from web.app import build_app
 from web.parts import make_parts
 from web.server import WebServer, listen_on
@@ -34,7 +33,7 @@ def main() -> int:
         settings = load_settings()
         configure_logs(settings, "web")
         _allow_many_connections()
-        database = open_database(settings.database_url)
+        database = open_database(settings)
         check_version(database, settings)
         asyncio.run(serve(settings, database))
     except (SettingsError, SettingFault) as fault:
@@ -55,8 +54,7 @@ async def serve(settings: Settings, database: Database) -> None:
 
     collected = Exposition(settings, database)
     parts = make_parts(settings, database, secret, exposition)
-    assert isinstance(database, SqliteDatabase)
-    wakeups = Wakeups(database)
+    wakeups = feed_wakeups(database, settings)
     server = WebServer(build_app(parts, wakeups), parts, listening)
     stop = _stop_signals()
     await server.start()

@@ -18,6 +18,7 @@ TAGS = {
     "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
     "Tasks": "A task is one order for AI work.  It is accepted in milliseconds and runs for as long as it must.",
     "Works": "A work is what the user sees of a task.  Its changes can be heard live, or asked for.",
+    "Login": "Who has no token yet.",
     "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
     "Service": "For those who run it: no token, nothing about users.",
 }
@@ -101,6 +102,14 @@ _SINCE_QUERY = _parameter(
 )
 _SINCE_HEADER = _parameter(
     "header", "Last-Event-ID", {"type": "string"}, "The last event's id: go on after it."
+)
+
+_ROTATE = _parameter(
+    "query",
+    "rotate",
+    {"type": "integer", "minimum": 5, "maximum": 3600},
+    "Seconds after which the client is cut off by something else: the stream ends before that, in good order, with"
+    " `bye`.",
 )
 
 _NO_TASK = problem("There is no such task of this user.")
@@ -220,12 +229,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 "text/event-stream",
                 examples={"stream": {"summary": "A stream", "value": _STREAM}},
             ),
+            422: _BAD_QUERY,
             429: problem("The user has as many streams open as are allowed.", RETRY_AFTER),
             503: problem("The process is about to stop.", RETRY_AFTER),
         },
         "In order, none missing, none twice.  Go on after an event by `Last-Event-ID`; an id that is unknown or no"
         " longer kept is answered with `reset`, never with silence.",
-        (_SINCE_HEADER, _SINCE_QUERY, _TICKET),
+        (_SINCE_HEADER, _SINCE_QUERY, _TICKET, _ROTATE),
     ),
     ("GET", "/v1/works/changes"): Operation(
         "pollChanges",
@@ -278,11 +288,55 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             )
         },
     ),
+    ("POST", "/v1/auth/wechat"): Operation(
+        "logInWithWeChat",
+        "Login",
+        "Exchange a mini-program's login code for a token.",
+        {
+            200: Answer("A token for the code's user.", schemas.Login),
+            400: problem("The body is not JSON."),
+            401: problem("The code is invalid, used or expired; call `wx.login()` again."),
+            403: problem("WeChat has blocked the user."),
+            404: problem("No mini-program is set up here."),
+            422: problem("The body has no code, or something else."),
+            429: problem("This address, or this user, logs in too often.", RETRY_AFTER),
+            502: problem("WeChat can't be reached, or refuses this server."),
+            503: problem("WeChat is busy.", RETRY_AFTER),
+            504: problem("WeChat did not answer in time."),
+        },
+        "A code is good for one exchange; after any error, get a new one.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["code"],
+                "properties": {"code": {"type": "string", "description": "What `wx.login()` gave."}},
+                "additionalProperties": False,
+            }
+        },
+        needs_token=False,
+    ),
     ("GET", "/v1/credits"): Operation(
         "showCredits",
         "Credits",
         "The user's balance and the newest entries of the ledger.",
         {200: Answer("As it is now.", schemas.Credits)},
+    ),
+    ("POST", "/v1/callbacks/{token}"): Operation(
+        "reportOnRemoteJob",
+        "Service",
+        "An AI service reports on a remote job.",
+        {
+            200: Answer(
+                "Stored; or a repeat, or a job that is over, which changes nothing.", {"type": "object"}
+            ),
+            403: problem("The token is not one of ours."),
+            413: problem("The report is larger than 1 MiB."),
+            503: problem("The database can't be used just now; send it again.", RETRY_AFTER),
+        },
+        "The address is given to the service with its job; nobody else has it.",
+        parameters=(_parameter("path", "token", {"type": "string"}, "As the address has it."),),
+        body={"*/*": {}},
+        needs_token=False,
     ),
     ("GET", "/files/{key}"): Operation(
         "fetchPicture",

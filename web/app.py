@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from supervisor.wakeup import Wakeups
 from web import (
+    callbacks,
     changes_poll,
     feed,
     health,
@@ -22,9 +23,11 @@ from web import (
     stored_files,
     tasks,
     tickets,
+    wechat,
     works,
 )
 from web.authentication import FEED_PATH, authenticate
+from web.cross_origin import answer_preflight, is_open_to_pages, name_the_origin
 from web.observing import observe
 from web.parts import PARTS, Parts
 from web.problems import answer_problems, expect_100_continue
@@ -54,8 +57,10 @@ ADDRESSES = (
     Address("GET", "/v1/works", works.list_works),
     Address("GET", "/v1/works/{work_id}", works.show),
     Address("DELETE", "/v1/works/{work_id}", works.delete, 204),
+    Address("POST", wechat.PATH, wechat.login),
     Address("GET", "/v1/credits", works.show_credits),
     Address("POST", "/v1/feed-tickets", tickets.issue, 201),
+    Address("POST", callbacks.PATH, callbacks.report),
     Address("GET", "/files/{key}", stored_files.fetch),
     Address("GET", "/", pages.console),
     Address("GET", "/docs", pages.docs),
@@ -86,6 +91,8 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
         if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
             resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
+        if is_open_to_pages(address.path, parts.settings) and not _has(resource, "OPTIONS"):
+            resource.add_route("OPTIONS", answer_preflight)
         parts.metrics.know_route(resource.canonical, address.method, address.status)
 
     async def follow_the_log(_: web.Application) -> AsyncIterator[None]:
@@ -107,8 +114,14 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         await parts.hub.close()
 
     app.cleanup_ctx.append(follow_the_log)
+    app.cleanup_ctx.append(wechat.open_door)
+    app.on_response_prepare.append(name_the_origin)
     app.on_shutdown.append(say_goodbye)
     return app
+
+
+def _has(resource: web.Resource, method: str) -> bool:
+    return any(route.method == method for route in resource)
 
 
 def _pattern(path: str) -> str:

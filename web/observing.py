@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from web.parts import FIRST_BYTE_AT, parts_of
+from web.parts import FIRST_BYTE_AT, TASK, parts_of
 from web.problems import public_path
 
 log = logging.getLogger("darkroom.access")
@@ -40,4 +40,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         if log.isEnabledFor(level):
             milliseconds = (ended - started) * 1000
-            log.log(level, "%s %s %d %.1f ms", request.method, public_path(request), status, milliseconds)
+            task = request.get(TASK) or request.match_info.get("task_id")
+            log.log(
+                level, "%s %s %d %.1f ms", request.method, public_path(request), status, milliseconds,
+                extra={"task": task} if task else None,
+            )  # fmt: skip

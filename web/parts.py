@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -20,7 +21,10 @@ from supervisor.submissions import Submissions
 from supervisor.tokens import Identity
 from web.hub import Hub
 
+T = TypeVar("T")
+
 DECODERS = 2  # a decoding picture takes up to 400 MB and a core
+FILE_CALLS = 16  # of the file store at once: threads of their own, so that a slow store holds nothing else up
 PING_SECONDS = 15.0
 MOST_USERS_REMEMBERED = 100_000
 
@@ -39,11 +43,16 @@ class Parts:
     submissions: Submissions
     metrics: WebMetrics
     decoders: concurrent.futures.Executor
+    file_threads: concurrent.futures.Executor
     exposition: Callable[[], bytes]
     ping_seconds: float = PING_SECONDS
     upload_bytes_held: int = 0
     is_draining: bool = False
     _seen: set[str] = dataclasses.field(default_factory=set)
+
+    async def on_files(self, call: Callable[..., T], *arguments: Any) -> T:
+        """A blocking call of the file store, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
 
     async def meet(self, user: str) -> None:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
@@ -60,26 +69,28 @@ def make_parts(
 ) -> Parts:
     """Everything the handlers need.  Opens nothing yet."""
     metrics = WebMetrics()
-    hub = Hub()
+    hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
     order = FreshOrder(database, settings.tasks)
     return Parts(
         settings=settings,
         database=database,
         secret=secret,
-        files=open_file_store(settings.storage_url),
+        files=open_file_store(settings),
         links=LinkSigner(secret, settings.file_link_seconds),
         hub=hub,
         order=order,
         submissions=Submissions(settings, database, order),
         metrics=metrics,
         decoders=concurrent.futures.ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder"),
+        file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
         exposition=lambda: exposition(metrics),
     )
 
 
 PARTS = web.AppKey("PARTS", Parts)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
+TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
 FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter
 
 

@@ -43,7 +43,10 @@ async def task_after(parts: Parts, view: View, seconds: int) -> tuple[View, bool
     if parts.hub.waiter_count >= MOST_WAITERS:
         return view, False
     try:
-        with parts.hub.end_of(view["task_id"]) as ended, contextlib.suppress(TimeoutError):
+        with (
+            parts.hub.end_of(view["task_id"], view["user_openid"]) as ended,
+            contextlib.suppress(TimeoutError),
+        ):
             async with asyncio.timeout(seconds):
                 while True:
                     view = await _now(parts, view)  # after listening has begun, so that no end is missed

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from supervisor import faults, pictures
+from supervisor.files import StoreAway
 from supervisor.task_params import BadTask
 
 log = logging.getLogger("darkroom.web")
@@ -99,6 +100,11 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable(str(error), retry_after_seconds=error.retry_after_seconds, kind="queue_full")
         case faults.DatabaseBusy():
             return unavailable(str(error))
+        case StoreAway():
+            log.error("the file store failed: %s", error)
+            return unavailable(
+                "The file store can't be used just now; nothing was stored.", retry_after_seconds=5
+            )
         case pictures.TooManyBytes():
             return Problem(413, str(error), kind="too_many_bytes")
         case pictures.NotAPicture():

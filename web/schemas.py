@@ -224,6 +224,14 @@ class Health(_Answer):
     status: Literal["ok", "ready"]
 
 
+class Login(_Answer):
+    """A user of the mini-program, proven to be one."""
+
+    token: Annotated[str, Field(description="For `Authorization: Bearer`.")]
+    expires_in: Annotated[int, Field(description="Seconds; then call `wx.login()` again.")]
+    user_openid: Annotated[str, Field(description="The token's `sub`.")]
+
+
 ANSWERS: tuple[type[BaseModel], ...] = (
     AcceptedTask,
     Task,
@@ -234,6 +242,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     DocChange,
     UploadedImage,
     FeedTicket,
+    Login,
     Credits,
     Health,
     Problem,

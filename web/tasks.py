@@ -18,7 +18,7 @@ from supervisor.task_params import BadTask, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
 from web.bodies import bad_cursor, limit_of, read_json
 from web.idempotency import REPLAYED, key_of
-from web.parts import IDENTITY, Parts, parts_of, user_of
+from web.parts import IDENTITY, TASK, Parts, parts_of, user_of
 from web.preferences import task_after, wait_of
 from web.problems import unprocessable
 
@@ -51,6 +51,7 @@ async def submit(request: web.Request) -> web.Response:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
+    request[TASK] = view["task_id"]
     headers = dict(REPLAYED) if is_replay else {}
     seconds = wait_of(request)
     if seconds is not None:

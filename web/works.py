@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiohttp import web
 
 from supervisor.faults import WorkNotFound
+from supervisor.files import StoreAway
 from supervisor.ids import is_task_id
-from supervisor.store import credits, works
+from supervisor.store import credits, doomed_files, works
 from web.answers import json_answer, shown_page
 from web.bodies import bad_cursor, limit_of
 from web.feed_event import with_links
 from web.parts import Parts, parts_of, user_of
+
+log = logging.getLogger("darkroom.web")
 
 
 async def list_works(request: web.Request) -> web.Response:
@@ -52,9 +56,15 @@ async def show_credits(request: web.Request) -> web.Response:
 
 
 async def _delete(parts: Parts, work_id: str, user: str) -> None:
-    """The rows first: a crash in between leaves a file that nobody can find, never a work without its pictures."""
-    for key in await parts.database.write_async(lambda tx: works.delete(tx, work_id, user)):
-        await asyncio.to_thread(parts.files.delete, key)
+    """The rows first, and what they named written down: whatever comes in between, the sweep deletes the files."""
+    keys = await parts.database.write_async(lambda tx: works.delete(tx, work_id, user))
+    try:
+        for key in keys:
+            await parts.on_files(parts.files.delete, key)
+    except (StoreAway, OSError) as error:
+        log.warning("the files of work %s are left to the sweep: %s", work_id, error)
+        return
+    await parts.database.write_async(lambda tx: doomed_files.forget(tx, keys))
 
 
 def _work_id(request: web.Request) -> str:

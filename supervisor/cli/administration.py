@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import click
 
-from supervisor.cli import Failed, WrongUsage, settings_of_command
+from supervisor.cli import WRONG_USAGE, Failed, WrongUsage, settings_of_command
 
 
 @click.command()
@@ -61,8 +62,21 @@ def grant(user: str, amount: int, reference: str | None) -> None:
 
 
 @click.command()
-def doctor() -> None:
-    """Check every configured part; one line each, with what to do."""
+@click.option(
+    "--provider", metavar="NAME", help="Have one picture made by this AI service, and show each step."
+)
+@click.option("--image", "images", multiple=True, type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+              help="A photo for it; may be repeated.")  # fmt: skip
+@click.option("--prompt", help="A prompt for it.")
+@click.option("--out", type=click.Path(resolve_path=True), help="Where to save its picture.")
+def doctor(provider: str | None, images: tuple[str, ...], prompt: str | None, out: str | None) -> None:
+    """Check every configured part; one line each, with what to do.
+
+    With --provider: have one picture made, which is a real call and costs what the service asks.
+    """
+    if provider is not None:
+        _try_provider(provider, images, prompt, out)
+        return
     from supervisor.cli.examination import examine
 
     findings = examine(settings_of_command())
@@ -71,6 +85,22 @@ def doctor() -> None:
     wrong = sum(not finding.well for finding in findings)
     if wrong:
         raise Failed(f"{wrong} of {len(findings)} checks failed.")
+
+
+def _try_provider(name: str, images: tuple[str, ...], prompt: str | None, out: str | None) -> None:
+    from supervisor.provider_check import try_provider
+
+    options = [part for image in images for part in ("--image", image)]
+    options += ["--prompt", prompt] if prompt else []
+    options += ["--out", out] if out else []
+    settings = settings_of_command()
+    if name not in settings.providers:
+        raise WrongUsage(f"There is no provider {name!r}; there are {', '.join(sorted(settings.providers))}.")
+    status = try_provider(settings, name, options)
+    if status == WRONG_USAGE:
+        sys.exit(WRONG_USAGE)  # it has said the sentence itself
+    if status:
+        raise Failed(f"The provider {name} has made no picture.")
 
 
 COMMANDS = [token, credits, doctor]

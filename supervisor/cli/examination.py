@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,10 @@ import orjson
 
 from config.settings import Settings, hide_password
 from supervisor.broker_address import broker_address, socket_path
-from supervisor.database import open_database
+from supervisor.database import is_postgres, open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault
+from supervisor.files import open_file_store
 from supervisor.provider_check import check_providers
 from supervisor.schema.migrate import check_version
 from supervisor.sqlite_database import sqlite_file
@@ -65,21 +64,29 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 def _providers(settings: Settings) -> Iterator[Finding]:
     check_providers(settings)
-    used = sorted({task_type.provider for task_type in settings.tasks.values()})
+    used = sorted(settings.providers_in_use)
     yield Finding("providers", True, ", ".join(f"{name} ({settings.providers[name].kind})" for name in used))
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    path, _ = sqlite_file(settings.database_url)
-    if not path.exists():
-        yield Finding(
-            "database", False, f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`."
-        )
-        return
-    database = open_database(settings.database_url)
+    if not is_postgres(settings.database_url):
+        path, _ = sqlite_file(settings.database_url)
+        if not path.exists():
+            yield Finding(
+                "database",
+                False,
+                f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`.",
+            )
+            return
+    database = open_database(settings)
     try:
         check_version(database, settings)
         yield Finding("database", True, hide_password(settings.database_url))
+        if is_postgres(settings.database_url):
+            from supervisor.cli.postgres_examination import examine_server  # its client need not be installed
+
+            for part, well, sentence in examine_server(database, settings):
+                yield Finding(part, well, sentence)
         stuck = sum(database.read(rescuing.count_stuck).values())
         if stuck:
             yield Finding(
@@ -121,40 +128,18 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         return
     import redis
 
-    parts = urlsplit(settings.broker_url)
+    from supervisor.broker_trouble import in_words
+
     try:
-        client = redis.Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3)
-        client.ping()
+        with redis.Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3) as client:
+            client.ping()
         yield Finding("broker", True, where)
-    except (redis.RedisError, ValueError) as error:
-        hint = "check DARKROOM_BROKER_URL and that the server runs"
-        yield Finding(
-            "broker",
-            False,
-            f"{parts.scheme} broker {where} does not answer ({type(error).__name__}); {hint}.",
-        )
+    except (redis.RedisError, OSError, ValueError) as error:
+        yield Finding("broker", False, f"The broker {where} can't be used: {in_words(error)}.")
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:
-    if not settings.storage_url.startswith("file://"):
-        yield Finding("storage", True, f"{settings.storage_url} (not tried)")
-        return
-    folder = Path(settings.storage_url.removeprefix("file://"))
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        yield Finding(
-            "storage", False, f"{nearest} can't be written ({error.strerror}); mend its owner or mode."
-        )
-        return
-    free = os.statvfs(nearest)
-    gigabytes = free.f_bavail * free.f_frsize / 1e9
-    if gigabytes < 1:
-        yield Finding("storage", False, f"{nearest} has only {gigabytes:.1f} GB left; make room.")
-    else:
-        yield Finding("storage", True, f"{folder}, {gigabytes:.0f} GB free")
+    yield Finding("storage", True, open_file_store(settings).examine())
 
 
 def _web(settings: Settings) -> Iterator[Finding]:

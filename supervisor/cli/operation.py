@@ -77,10 +77,12 @@ def retry(task_id: str) -> None:
 @click.command()
 def sweep() -> None:
     """Rescue stuck tasks and prune old rows now instead of at the next minute."""
+    from supervisor.files import open_file_store
     from supervisor.sweeping import sweep_now
 
     settings = settings_of_command()
-    counts = _with_database(settings, lambda database: sweep_now(database, settings))
+    files = open_file_store(settings)
+    counts = _with_database(settings, lambda database: sweep_now(database, settings, files))
     click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
 
 
@@ -98,7 +100,7 @@ def _with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
     from supervisor.database import open_database
     from supervisor.schema.migrate import check_version
 
-    database = open_database(settings.database_url)
+    database = open_database(settings)
     try:
         check_version(database, settings)
         return use(database)

@@ -58,14 +58,30 @@ def scheduler() -> None:
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--restored", is_flag=True, help="the database comes from a backup: every feed begins anew")
+def migrate(restored: bool) -> None:
     """Create or upgrade tables and triggers; safe to run again."""
+    from supervisor.database import is_postgres, open_database
     from supervisor.schema.migrate import migrate as run
+    from supervisor.store.restoring import renew_epochs
 
-    applied = run(settings_of_command())
-    for name in applied:
+    settings = settings_of_command()
+    for name in run(settings):
         click.echo(f"applied {name}")
     click.echo("the database is up to date")
+    if is_postgres(settings.database_url):
+        from supervisor.schema.postgres_upgrade import grants_for_producers
+
+        click.echo("a program that makes tasks by plain SQL needs a role with these rights and no others:")
+        for grant in grants_for_producers():
+            click.echo(f"  {grant}")
+    if restored:
+        database = open_database(settings)
+        try:
+            users = database.write(renew_epochs).result()
+        finally:
+            database.close()
+        click.echo(f"the feeds of {users} users begin anew")
 
 
 def _run_module(name: str) -> None:

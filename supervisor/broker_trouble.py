@@ -1,0 +1,51 @@
+"""What a broker's error means, in a sentence that says what to do.  Pure; no address or password is in it."""
+
+from __future__ import annotations
+
+from redis import exceptions
+
+CHECK = "check DARKROOM_BROKER_URL"
+
+# What the server's own words begin with, or hold.
+_ANSWERS = (
+    ("WRONGPASS", f"it refuses the user or the password; {CHECK}"),
+    ("invalid username-password", f"it refuses the user or the password; {CHECK}"),
+    ("invalid password", f"it refuses the password; {CHECK}"),
+    (
+        "Authentication required",
+        "it wants a password; give one in DARKROOM_BROKER_URL, as in redis://:password@host",
+    ),
+    ("NOAUTH", "it wants a password; give one in DARKROOM_BROKER_URL, as in redis://:password@host"),
+    ("without any password configured", f"it knows no password, and one is given; {CHECK}"),
+    ("NOPERM", "its user may not run our commands; allow it all keys and commands of this database"),
+    ("DB index is out of range", f"it has no database of this number; {CHECK}"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not trusted; add ?ssl_ca_certs=/path/of/ca.pem to DARKROOM_BROKER_URL",
+    ),
+    ("Hostname mismatch", f"its certificate is for another name; {CHECK}"),
+    ("loading the dataset", "it is still reading its data; wait"),
+    ("OOM command not allowed", "its memory is full; give it more, and maxmemory-policy noeviction"),
+    ("protected mode", "it is in protected mode; give it a password"),
+)
+
+
+def in_words(error: BaseException) -> str:
+    """What is wrong, as the end of a sentence."""
+    said = str(error)
+    for mark, words in _ANSWERS:
+        if mark.lower() in said.lower():
+            return words
+    match error:
+        case exceptions.ReadOnlyError():
+            return "it is a replica, which takes no messages; name the primary"
+        case exceptions.AuthenticationError():  # in a pipeline it has no text
+            return f"it wants a password, or refuses the one that is given; {CHECK}"
+        case (
+            exceptions.TimeoutError() | TimeoutError()
+        ):  # so does one that speaks no TLS and is spoken to in TLS
+            return f"it does not answer in time; {CHECK}, that the server runs, and speaks TLS if that says rediss"
+        case exceptions.ConnectionError() | OSError():
+            return f"it can't be reached; {CHECK} and that the server runs"
+        case _:
+            return said

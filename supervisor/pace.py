@@ -1,0 +1,38 @@
+"""Batches with rests between them, so that housekeeping never keeps others from the database for long.  Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+REST = 4  # times as long as the batch took: at most a fifth of the time is housekeeping's
+SHORTEST_REST_SECONDS = 0.002
+
+
+class Pace:
+    """So many seconds of housekeeping.  monotonic, sleep: the clock, for tests."""
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._monotonic, self._sleep = monotonic, sleep
+        self._until = monotonic() + seconds
+
+    def has_time(self) -> bool:
+        return self._monotonic() < self._until
+
+    def repeat(self, batch: Callable[[], int]) -> int:
+        """Batches until one finds nothing or the time is used up; the sum of what they did."""
+        total = 0
+        while self.has_time():
+            started = self._monotonic()
+            done = batch()
+            if not done:
+                break
+            total += done
+            self._sleep(max(SHORTEST_REST_SECONDS, REST * (self._monotonic() - started)))
+        return total

@@ -1,0 +1,28 @@
+"""When a remote job is asked about next.  Pure.
+
+As often as its service wants at first, then ever less: a job that has waited for ten minutes can wait another minute.
+So the cost of a job grows with the logarithm of its duration.  A job whose service reports by itself is asked seldom,
+in case a report was lost.  Jitter keeps jobs that were handed in together from being asked about together for ever.
+"""
+
+from __future__ import annotations
+
+SHARE_OF_AGE = 0.1
+MOST_SECONDS = 60.0
+LEAST_SECONDS = 0.5  # whatever a service says
+JITTER = 0.2
+REPORTING_TIMES = 6.0  # so many times less often where the service reports by itself
+REPORTING_LEAST_SECONDS = 30.0
+REPORTING_MOST_SECONDS = 300.0
+
+
+def next_poll_seconds(hint_seconds: float, age_seconds: float, *, reports: bool, draw: float) -> float:
+    """Seconds until the next poll.
+
+    hint_seconds: what the service or its adapter wants, obeyed as the least.  age_seconds: since the job was handed in.
+    reports: the service was given a callback address.  draw: uniform in [0, 1).
+    """
+    wait = min(MOST_SECONDS, max(age_seconds, 0.0) * SHARE_OF_AGE)
+    if reports:
+        wait = min(REPORTING_MOST_SECONDS, max(REPORTING_LEAST_SECONDS, wait * REPORTING_TIMES))
+    return max(wait, hint_seconds, LEAST_SECONDS) * (1 + JITTER * draw)

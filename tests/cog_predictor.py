@@ -1,0 +1,25 @@
+"""A predictor for cog: a real model server's half, with Pillow instead of a network.  Imported by cog alone."""
+
+import base64
+import io
+import time
+
+from cog import BaseRunner
+from PIL import Image, ImageOps
+
+
+class Predictor(BaseRunner):
+    """Turns a picture inside out."""
+
+    def run(self, image: str, seconds: float = 0.0, fail: bool = False) -> str:
+        """image: a data: URI; the answer is one too."""
+        print("predicting")
+        over = time.monotonic() + seconds
+        while time.monotonic() < over:  # in steps: a cancel strikes between two of Python's, never within one
+            time.sleep(0.02)
+        if fail:
+            raise ValueError("NSFW content detected" if seconds else "no such thing")
+        given = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))).convert("RGB")
+        out = io.BytesIO()
+        ImageOps.invert(given.resize((64, 64))).save(out, "PNG")
+        return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,116 @@
+"""A wire to a PostgreSQL server that can be cut at a chosen moment, and that can swallow notifications.
+
+It stands in for what a network and a pooler do; client and server are the real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+COMMIT = b"; COMMIT\0"  # the end of a writing transaction's last message
+SOCKET = ".s.PGSQL.5432"
+NOTIFICATION = b"A"
+
+
+class PostgresProxy:
+    """Passes everything on, until it is told otherwise.
+
+    cut: asked at each COMMIT, in the order they come: None to pass it on, 'before' to cut the connection instead,
+    'after' to pass it on, wait for the server's answer and cut the connection instead of bringing it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._server = url.partition("host=")[2].partition("&")[0]
+        self._folder = Path(tempfile.mkdtemp(prefix="darkroom-wire-"))
+        self.url = url.replace(f"host={self._server}", f"host={self._folder}")
+        self.cut: Callable[[], str | None] = lambda: None
+        self.refuses = False
+        self.swallows_notifications = False
+        self._open: list[socket.socket] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(self._folder / SOCKET))
+        self._listening.listen()
+        assert urlsplit(url).scheme == "postgresql"
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self.cut_all()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def cut_all(self) -> None:
+        """Cut every connection there is."""
+        while self._open:
+            _cut(self._open.pop())
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                if self.refuses:
+                    client.close()
+                    continue
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(f"{self._server}/{SOCKET}")
+                self._open += [client, server]
+                is_doomed = threading.Event()
+                for target, arguments in (
+                    (self._to_server, (client, server, is_doomed)),
+                    (self._to_client, (client, server, is_doomed)),
+                ):
+                    threading.Thread(target=target, args=arguments, name="wire", daemon=True).start()
+
+    def _to_server(self, client: socket.socket, server: socket.socket, is_doomed: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                verdict = self.cut() if data.endswith(COMMIT) else None
+                if verdict == "before":
+                    break
+                if verdict == "after":
+                    is_doomed.set()
+                server.sendall(data)
+                if verdict == "after":
+                    return  # the other direction cuts
+        _cut(client)
+        _cut(server)
+
+    def _to_client(self, client: socket.socket, server: socket.socket, is_doomed: threading.Event) -> None:
+        rest = b""
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if is_doomed.is_set():
+                    break
+                if self.swallows_notifications:
+                    data, rest = _without_notifications(rest + data)
+                client.sendall(data)
+        _cut(client)
+        _cut(server)
+
+
+def _cut(side: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        side.shutdown(socket.SHUT_RDWR)
+    side.close()
+
+
+def _without_notifications(data: bytes) -> tuple[bytes, bytes]:
+    """The whole messages but notifications, and the beginning of the next."""
+    kept, place = b"", 0
+    while place + 5 <= len(data):
+        end = place + 1 + struct.unpack_from("!i", data, place + 1)[0]
+        if end > len(data):
+            break
+        if data[place : place + 1] != NOTIFICATION:
+            kept += data[place:end]
+        place = end
+    return kept, data[place:]
