@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from config.settings import Settings, environment_of
 from supervisor.faults import SettingFault
 
-SECONDS = 30.0
+SECONDS = 120.0  # a second's work; a host may be that busy, and refusing to start would not help it
 
 
 def check_providers(settings: Settings) -> None:

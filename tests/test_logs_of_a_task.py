@@ -32,6 +32,7 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
             order = {"type": "instant", "params": {"images": [image]}}
             task_id = post(house, "/v1/tasks", json.dumps(order).encode())["task_id"]
             eventually("the attempt's end is logged", lambda: "attempt_ended" in house.log.read_text())
+            eventually("the scheduler has spoken", lambda: '"part":"scheduler"' in house.log.read_text())
             house.terminate(30)
         finally:
             house.end()
@@ -47,6 +48,7 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
         ("web", "POST"),
         ("dispatcher", "task_dispatched"),
         ("worker", "attempt_started"),
+        ("worker", "ai_call_ended"),
         ("worker", "attempt_ended"),
     }
     for line in ours:
