@@ -43,12 +43,13 @@ up: $(VENV)/.installed  ## Serve until Ctrl-C, data in ./var
 
 # Three at once on two cores: most tests wait for processes and clocks.  A file's tests share their servers.
 AT_ONCE ?= -n 3 --dist loadfile
+AT_ONCE_SYSTEM ?= -n 2 --dist loadfile
 
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
 	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" $(ARGS)
 
 test-system: $(VENV)/.test-installed  ## Run the tests that need a browser, Node or Prometheus from the system's packages
-	@$(BIN)/python -m pytest -p tests.system_tests -m system $(ARGS)
+	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE_SYSTEM) -m system $(ARGS)
 
 seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
 	@$(BIN)/python -m pytest -s tests/seed $(ARGS)

@@ -163,12 +163,13 @@ class Worker:
             return workers.beat(tx, self.id, busy), claims.held_by(tx, self.id)
 
         asked_at = time.monotonic()
+        known = {running: running.lease for running in self.running if running.lease is not None}
         state, held = await self.database.write_async(renew)
         if state not in ("live", "draining"):
             self._end_process("somebody has marked this worker dead")
             return
         self._renewed_at = asked_at
-        self._cancel_what_was_taken(set(held))
+        self._cancel_what_was_taken(known, set(held))
         await self._give_back_strays(set(held))
 
     async def _beat_for_ever(self) -> None:
@@ -200,9 +201,10 @@ class Worker:
         for running in live:
             running.cancel(Why.LEASE_LOST)
 
-    def _cancel_what_was_taken(self, held: set[tuple[str, int]]) -> None:
-        for running in self.running:
-            if running.lease is not None and (running.task_id, running.lease) not in held:
+    def _cancel_what_was_taken(self, known: dict[Running, int], held: set[tuple[str, int]]) -> None:
+        """known: leases that were had before it was read what is held; a claim made since is not in it yet."""
+        for running, lease in known.items():
+            if (running.task_id, lease) not in held:
                 running.cancel(Why.LEASE_LOST)
 
     async def _give_back_strays(self, held: set[tuple[str, int]]) -> None:

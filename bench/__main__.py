@@ -12,6 +12,7 @@ from bench.running_system import LIFTED
 
 BENCHES = (
     "start_latency",
+    "postgres_peers",
     "remote_jobs",
     "feed_latency",
     "feed_fanout",
@@ -20,6 +21,7 @@ BENCHES = (
     "submit_throughput",
     "scrape_cost",
     "idle_cost",
+    "postgres_outage",
 )
 
 

@@ -21,18 +21,23 @@ from supervisor.postgres_errors import GIVEN_UP, is_of_a_lost_connection, sqlsta
 from supervisor.postgres_sql import adapt
 
 STATEMENT_SECONDS = 30
-IDLE_IN_TRANSACTION_SECONDS = 10  # our transactions wait for nothing: such a one belongs to a frozen process
+# Our transactions wait for nothing: an idle one belongs to a frozen process, and its rows are wanted.  Each of its
+# writer threads may have one, each waiting for the one before it, and all must be over within LEASE_SECONDS.
+IDLE_IN_TRANSACTION_SECONDS = 4
 _TIMEOUTS = {
     "statement_timeout": STATEMENT_SECONDS * 1000,
     "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS * 1000,
 }
-# A silent peer is given up after about 11 seconds, by us and by the server.
-KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+# A silent peer is given up after about 6 seconds, by us and by the server, so that the locks of a host that was cut off
+# are gone before its tasks are rescued.  Both kinds are needed: with an answer on its way TCP sends no keepalives.
+KEEPALIVE = {"keepalives_idle": 3, "keepalives_interval": 1, "keepalives_count": 3}
+UNACKNOWLEDGED_MS = 6_000
 _SESSION = "; ".join(
     [
         "SET timezone = 'UTC'",
         *(f"SET {name} = {value}" for name, value in _TIMEOUTS.items()),
         *(f"SET tcp_{name} = {value}" for name, value in KEEPALIVE.items()),
+        f"SET tcp_user_timeout = {UNACKNOWLEDGED_MS}",
     ]
 )
 CONNECT_SECONDS = 5
@@ -49,7 +54,7 @@ def connect_parameters(url: str) -> dict[str, Any]:
     wanted: dict[str, Any] = {
         "application_name": f"darkroom {program} {os.getpid()}",
         "connect_timeout": CONNECT_SECONDS,
-        "tcp_user_timeout": 10_000,
+        "tcp_user_timeout": UNACKNOWLEDGED_MS,
         **KEEPALIVE,
     }
     given = conninfo_to_dict(url)

@@ -26,7 +26,7 @@ class FaultyProvider:
     """options.notes: the file for its notes.  options.wait_seconds: how long each job takes, 0 by default.
 
     options.die_at: `start` kills the worker that begins a job; `complete` kills it when a job's first pictures are
-    stored and its row does not yet say so.
+    stored and its row does not yet say so.  options.pictures: `none` for jobs that end without any.
     """
 
     may_bill_twice = True
@@ -35,6 +35,7 @@ class FaultyProvider:
         self._notes = Path(settings.options["notes"])
         self._wait_seconds = float(settings.options.get("wait_seconds", 0))
         self._die_at = settings.options.get("die_at", "")
+        self._makes_pictures = settings.options.get("pictures", "") != "none"
 
     async def submit(self, job: Job, progress: Progress) -> Done:
         """One pixel a picture."""
@@ -50,6 +51,8 @@ class FaultyProvider:
             self._note(job, "cancelled")
             raise
         self._note(job, "done")
+        if not self._makes_pictures:
+            return Done((), without_pictures=True)
         return Done(tuple(self._picture(job, n) for n in job.pictures))
 
     def _picture(self, job: Job, n: int) -> MadeImage:

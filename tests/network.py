@@ -35,14 +35,14 @@ class Host:
         self.thread_id = self.on(self._enter)
 
     def on(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Call this on the host; processes that it starts stay there, and die at the latest when the host ends."""
+        """Call this on the host; processes that it starts stay there, and die at the latest when the host is closed."""
         return self._thread.submit(act, *args, **options).result()
 
     def ip(self, *words: str) -> None:
         """`ip WORDS` on this host."""
         self.on(subprocess.run, ["ip", *words], check=True, capture_output=True)
 
-    def end(self) -> None:
+    def close(self) -> None:
         self._thread.shutdown()
 
     def _enter(self) -> int:
@@ -72,9 +72,9 @@ class Network:
         """Put the plug back."""
         self._switch.ip("link", "set", f"to-{name}", "up")
 
-    def end(self) -> None:
+    def close(self) -> None:
         for host in (*self.hosts.values(), self._switch):
-            host.end()
+            host.close()
 
     def _plug_in(self, name: str, address: str) -> None:
         host = self.hosts[name] = Host(name)
@@ -95,11 +95,8 @@ def network(*names: str) -> Iterator[Network]:
     reason = _why_none_can_be_made()
     if reason:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    made = Network(names)
-    try:
+    with contextlib.closing(Network(names)) as made:
         yield made
-    finally:
-        made.end()
 
 
 def _why_none_can_be_made() -> str:
@@ -108,7 +105,9 @@ def _why_none_can_be_made() -> str:
     if os.geteuid() != 0:
         return "A network of hosts needs root, for network namespaces: run `make test-system` as root."
     try:
-        Host("probe").end()
+        with contextlib.closing(Network(("probe",))):
+            return ""
     except OSError as error:
         return f"This system lets nobody make a network namespace ({error.strerror}); run it where that is allowed."
-    return ""
+    except subprocess.CalledProcessError as error:
+        return f"This system makes no bridge or no pair of network devices: {error.stderr.decode().strip()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ def eventually(claim: str, condition: Callable[[], Any], seconds: float = 60.0) 
 
 
 class Part:
-    """`darkroom NAME` from its making to `stop`.  settings: without DARKROOM_; DATA_DIR is made here."""
+    """`darkroom NAME` from its making to `kill`.  settings: without DARKROOM_; DATA_DIR is made here."""
 
     def __init__(self, name: str, data_dir: Path, settings: Mapping[str, str]) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -69,18 +68,10 @@ class Part:
         lines = re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text(errors="replace")).splitlines()
         return "\n".join(line for line in lines if what in line)
 
-    def signal(self, number: signal.Signals) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-
-    def stop(self, seconds: float = 30) -> None:
-        """Politely, then not; returns when it is gone."""
-        self.signal(signal.SIGTERM)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def kill(self) -> None:
+        """End it and, as they die with their parent, its children; returns when it is gone."""
+        self.process.kill()
+        self.process.wait()
 
 
 def faulty_type(name: str, notes: Path, **options: str) -> dict[str, str]:
