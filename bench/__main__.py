@@ -15,13 +15,16 @@ BENCHES = (
     "postgres_peers",
     "remote_jobs",
     "feed_latency",
+    "postgres_feed",
     "feed_fanout",
     "feed_churn",
     "feed_recorder",
     "submit_throughput",
+    "postgres_submit",
     "scrape_cost",
     "idle_cost",
     "postgres_outage",
+    "fairness",
 )
 
 

@@ -74,8 +74,8 @@ async def test_every_error_is_a_problem(
         (b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: the-unexpected\r\nContent-Length: 0\r\n\r\n", 417),
     ],
 )
-async def test_even_what_is_no_http_is_answered_with_a_problem(
-    web: Web, request_: bytes, status: int
+async def test_even_what_is_no_http_is_answered_with_a_problem_and_no_traceback(
+    web: Web, caplog: pytest.LogCaptureFixture, request_: bytes, status: int
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write(request_)
@@ -83,6 +83,7 @@ async def test_even_what_is_no_http_is_answered_with_a_problem(
     writer.close()
     assert head.split(b" ")[1] == str(status).encode()
     assert b"application/problem+json" in head
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_the_head_of_an_answer_can_be_asked_for(web: Web, http: aiohttp.ClientSession) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from aiohttp.web_request import BaseRequest
 from supervisor.faults import SettingFault
 from web.parts import Parts
 from web.problems import Problem
+
+log = logging.getLogger("darkroom.web")
 
 BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
@@ -78,11 +81,13 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        answer = super().handle_error(request, status, exc, message)
-        detail = (
-            "This is not a request in HTTP/1.1." if isinstance(exc, BadHttpMessage) else "The request failed."
-        )
-        problem = Problem(answer.status, detail).to_response(request.rel_url.raw_path)
+        if isinstance(exc, BadHttpMessage):  # anybody can send such bytes: they are worth a line, not a traceback
+            log.info("what %s sent is not HTTP", request.remote)
+            detail = "This is not a request in HTTP/1.1."
+        else:
+            status = super().handle_error(request, status, exc, message).status
+            detail = "The request failed."
+        problem = Problem(status, detail).to_response(request.rel_url.raw_path)
         problem.force_close()
         return problem
 
