@@ -55,6 +55,7 @@ EXTRAS = {
         "pyyaml>=6.0",
         "trustme>=1.2",
         "openapi-spec-validator>=0.8",
+        "standardwebhooks>=1.1",
         "selenium>=4.40",
         # Official clients of AI services, and a real model server: our fakes and adapters are tried with them.
         "openai>=3.5",

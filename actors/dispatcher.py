@@ -40,6 +40,7 @@ from supervisor.store import (
     rescuing,
     tallies,
     wakes,
+    webhooks,
     workers,
 )
 from supervisor.store.leadership import Leadership
@@ -227,7 +228,7 @@ class Dispatcher:
     def _decide(self, tx: Transaction, held: Leadership) -> Round | None:
         """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction.  None: another one works.
 
-        Polls and cancels of remote jobs go round in the same way, beside the task slots.
+        Polls and cancels of remote jobs, and webhooks, go round in the same way, beside the task slots.
         """
         if not leadership.is_held(tx, held):
             return None
@@ -248,6 +249,7 @@ class Dispatcher:
             self._tally_lag(tx, picked)
             errands += picked
             errands += remote_cancels.due_cancels(tx)
+            errands += webhooks.due(tx)
         if errands:
             next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
         if not sending:

@@ -1,4 +1,4 @@
-"""The actors of remote jobs, on the control queue: a message is a batch, and a hint like every other."""
+"""The actors of remote jobs and webhooks, on the control queue: a message is a batch, and a hint like every other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import dramatiq
 from actors.broker import CONTROL_QUEUE
 from actors.polling import poll_tasks
 from actors.remote_cancelling import cancel_jobs
+from actors.webhook_delivery import deliver_all
 from actors.worker import current_worker
+from supervisor.store.webhooks import Delivery
 
 TIME_LIMIT_MS = 60_000
 BATCH = 100
@@ -25,3 +27,9 @@ async def poll_remote(hints: Sequence[tuple[str, int]]) -> None:
 async def cancel_remote(ids: Sequence[int]) -> None:
     """Ask services to stop these remote jobs.  ids: of remote_job."""
     await cancel_jobs(current_worker(), ids)
+
+
+@dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
+async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
+    """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
+    await deliver_all(current_worker(), [Delivery(*hint) for hint in hints])

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from actors.providers.base import InvalidInput, Transient
-from actors.public_addresses import NotPublic, PublicResolver, is_public
+from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
 
 MOST_REDIRECTS = 3
 TOTAL_SECONDS = 60
@@ -97,12 +97,10 @@ async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int)
 
 
 def _checked(url: URL, schemes: Collection[str], allow_private_addresses: bool) -> URL:
-    """A URL that may be asked.  An address written as digits meets no resolver, so it is checked here."""
+    """A URL that may be asked."""
     if url.scheme not in schemes or not url.host:
         raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
-    literal = url.host.strip("[]")
-    is_literal = literal.replace(".", "").isdigit() or ":" in literal
-    if is_literal and not allow_private_addresses and not is_public(literal):
+    if not allow_private_addresses and is_private_literal(url.host):
         raise Unfetchable(f"{_shown(str(url))} is not a public address.")
     return url
 

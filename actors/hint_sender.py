@@ -1,7 +1,7 @@
 """Send hints to the broker, apart from the dispatcher's loop: a frozen broker holds a sender for ten seconds, and
 meanwhile the loop must go on showing that it lives and judging who does not.
 
-Hints to run a task go out one by one; polls and cancels of remote jobs in batches, to the control queue.
+Hints to run a task go out one by one; polls and cancels of remote jobs, and webhooks, in batches, to the control queue.
 
 What certainly was not sent is unmarked and due again; what may have been sent stays marked, and goes out again
 under the same number when nobody claims it.
@@ -25,10 +25,11 @@ from supervisor.faults import Fault
 from supervisor.store import dispatching
 from supervisor.store.dispatching import Hint
 from supervisor.store.remote_cancels import Cancel
+from supervisor.store.webhooks import Delivery
 
 T = TypeVar("T")
-Errand = Hint | Cancel
-BATCH = 100  # polls, or cancels, in one message
+Errand = Hint | Cancel | Delivery
+BATCH = 100  # polls, cancels or webhooks in one message
 
 log = structlog.get_logger(__name__)
 
@@ -112,9 +113,12 @@ def messages_of(errands: Iterable[Errand]) -> Iterator[Message[None]]:
     """Errands as Dramatiq messages: a task's hint is for the actor of its type, the rest goes in batches."""
     polls: list[tuple[str, int]] = []
     cancels: list[int] = []
+    deliveries: list[tuple[str, int]] = []
     for errand in errands:
         if isinstance(errand, Cancel):
             cancels.append(errand.id)
+        elif isinstance(errand, Delivery):
+            deliveries.append((errand.id, errand.dispatch))
         elif errand.is_poll:
             polls.append((errand.task_id, errand.dispatch))
         else:
@@ -123,6 +127,8 @@ def messages_of(errands: Iterable[Errand]) -> Iterator[Message[None]]:
         yield _message(CONTROL_QUEUE, "poll_remote", batch)
     for ids in _batches(cancels):
         yield _message(CONTROL_QUEUE, "cancel_remote", ids)
+    for told in _batches(deliveries):
+        yield _message(CONTROL_QUEUE, "deliver_webhooks", told)
 
 
 def _batches(whole: list[T]) -> Iterator[list[T]]:
@@ -139,7 +145,7 @@ def _task_ids(message: Message[Any]) -> list[str]:
     match message.actor_name:
         case "poll_remote":
             return [task_id for task_id, _ in message.args[0]]
-        case "cancel_remote":
+        case "cancel_remote" | "deliver_webhooks":
             return []  # due again by themselves
         case _:
             return [message.args[0]]

@@ -32,6 +32,13 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+def is_private_literal(host: str) -> bool:
+    """Whether a host is written as an address, which meets no resolver, and one that is not public."""
+    literal = host.strip("[]")
+    is_literal = literal.replace(".", "").isdigit() or ":" in literal
+    return is_literal and not is_public(literal)
+
+
 class PublicResolver(AbstractResolver):
     """Resolves names and refuses those with any address that is not public, so a second answer can't slip past."""
 

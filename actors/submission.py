@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=60_000)
 async def submit(user_openid: str, type: str, params: dict[str, Any], **options: Any) -> None:
-    """Make a task.  options: `task_id`, `priority`, `run_after`.
+    """Make a task.  options: `task_id`, `priority`, `run_after`, `webhook`.
 
     Without a `task_id` the message's own id is taken, so that a message that is delivered twice makes one task.
     What is refused is logged and not tried again; producers that must know use HTTP.
@@ -39,6 +39,7 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
             checked.run_after,
             task_id,
             checked.checked,
+            webhook=checked.webhook,
         )
     except Fault as fault:
         log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))

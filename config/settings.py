@@ -31,6 +31,7 @@ from config.values import (
     hide_password,
     is_loopback,
 )
+from config.webhooks import Webhooks
 
 __all__ = [
     "PROVIDER_NAME",
@@ -44,6 +45,7 @@ __all__ = [
     "SettingsError",
     "TaskType",
     "WeChat",
+    "Webhooks",
     "environment_of",
     "hide_password",
     "is_loopback",
@@ -192,6 +194,7 @@ def _groups() -> dict[str, type[BaseModel]]:
         "wechat": WeChat,
         "s3": S3,
         "retention": Retention,
+        "webhooks": Webhooks,
     }
 
 

@@ -21,6 +21,7 @@ from config.front_ends import Networks, Origins, WeChat
 from config.group import Group
 from config.keeping import S3, Retention
 from config.provider_presets import over_preset
+from config.webhooks import Webhooks
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
     wechat: WeChat = WeChat()
     s3: S3 = S3()
     retention: Retention = Retention()
+    webhooks: Webhooks = Webhooks()
 
     @classmethod
     def settings_customise_sources(

@@ -27,6 +27,7 @@ from supervisor.store import (
     rescuing,
     retention,
     sweeps,
+    webhooks,
     workers,
 )
 
@@ -95,6 +96,7 @@ def _prune_rows(database: Database, settings: Settings, pace: Pace) -> Counts:
         "changes_pruned": batches(lambda tx: changes.prune(tx, feed_seconds, PRUNE_BATCH)),
         "keys_pruned": batches(lambda tx: idempotency.prune(tx, PRUNE_BATCH)),
         "reports_pruned": batches(lambda tx: remote_reports.prune(tx, PRUNE_BATCH)),
+        "webhooks_pruned": batches(lambda tx: webhooks.prune(tx, PRUNE_BATCH)),
         "tasks_forgotten": _forget_tasks(database, settings.retention.task_days * DAY_SECONDS, batches),
         "uploads_forgotten": _forget_uploads(database, settings.retention.upload_days * DAY_SECONDS, pace),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -65,13 +65,17 @@ class CheckedParams:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A task as asked for.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None."""
+    """A task as asked for.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None.
+
+    webhook: the address that is told of its end, or None.
+    """
 
     type: str
     params: dict[str, Any]
     checked: CheckedParams
     priority: int
     run_after: str | None
+    webhook: str | None = None
 
 
 def is_url(image: str) -> bool:
@@ -125,13 +129,31 @@ def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool)
         raise BadTask(_errors_of(error)) from None
     if envelope.priority > 0 and not may_jump_the_queue:
         raise BadTask([("/priority", "A user may only lower the priority: -10 to 0.")])
+    _refuse_webhook(envelope.webhook, settings)
     try:
         checked = check_params(envelope.type, envelope.params, settings)
     except BadTask as bad:
         if bad.code == "unknown_type":
             raise
         raise BadTask([(f"/params{pointer}", detail) for pointer, detail in bad.errors], bad.code) from None
-    return Submission(envelope.type, envelope.params, checked, envelope.priority, envelope.run_after)
+    return Submission(
+        envelope.type, envelope.params, checked, envelope.priority, envelope.run_after, envelope.webhook
+    )
+
+
+def _refuse_webhook(url: str | None, settings: Settings) -> None:
+    """Where it leads is looked at when it is sent; here only what it is."""
+    schemes = ("https", "http") if settings.webhooks.allow_private_addresses else ("https",)
+    if url is not None and not _is_address(url, schemes):
+        raise BadTask(
+            [
+                (
+                    "/webhook",
+                    f"A webhook is an {' or '.join(schemes)} URL without user and password, of at most "
+                    f"{MOST_URL_CHARACTERS} characters.",
+                )
+            ]
+        )
 
 
 # --- the models; member names are the contract's ---
@@ -144,6 +166,11 @@ _IMAGE_SCHEMA = {
     "description": "The id of an upload, or an https URL.",
 }
 _TEXT_SCHEMA = {"type": "string", "pattern": r"^[^\u0000]*$"}
+_WEBHOOK_SCHEMA = {
+    "type": "string",
+    "maxLength": MOST_URL_CHARACTERS,
+    "pattern": r"^https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[1-9][0-9]{0,3})?(/[!-~]*)?$",
+}
 
 
 def _described(schema: dict[str, Any], description: str, **more: Any) -> WithJsonSchema:
@@ -247,6 +274,18 @@ class SubmissionBody(_Closed):
         ),
     ] = None
 
+    webhook: Annotated[
+        str | None,
+        _described(_WEBHOOK_SCHEMA, "An https URL that is told, signed, when the task has ended."),
+    ] = None
+
+    @field_validator("webhook", mode="before")
+    @classmethod
+    def _be_given(cls, url: Any) -> Any:
+        if url is None:
+            raise _at((), "This must be text; leave it out when nobody is to be told.")
+        return url
+
     @field_validator("run_after", mode="before")
     @classmethod
     def _be_a_moment(cls, text: Any) -> str:
@@ -263,11 +302,21 @@ class SubmissionBody(_Closed):
 
 
 def _is_https_url(text: str) -> bool:
+    return _is_address(text, ("https",))
+
+
+def _is_address(text: str, schemes: Collection[str]) -> bool:
     if len(text) > MOST_URL_CHARACTERS or not text.isprintable() or " " in text:
         return False
     try:
         parts = urlsplit(text)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.username is None and parts.port != 0
+        return (
+            parts.scheme in schemes
+            and bool(parts.hostname)
+            and parts.username is None
+            and parts.password is None
+            and parts.port != 0
+        )
     except ValueError:
         return False
 

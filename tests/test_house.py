@@ -33,6 +33,8 @@ PURE = [
     "supervisor/restart_plan.py",
     "supervisor/waiting_order.py",
     "supervisor/remote_states.py",
+    "supervisor/webhook_schedule.py",
+    "supervisor/webhook_signature.py",
     "supervisor/schema/guard.py",
     "web/client_address.py",
     "web/feed_event.py",

@@ -44,6 +44,7 @@ async def submit(request: web.Request) -> web.Response:
         order.run_after,
         checked=order.checked,
         key=key_of(request, identity.user, body),
+        webhook=order.webhook,
     )
     try:
         view, is_replay = await parts.submissions.submit(new)

@@ -41,7 +41,7 @@ def credits() -> None:
 @click.option("--reference", help="grants with a reference that was used before change nothing")
 def grant(user: str, amount: int, reference: str | None) -> None:
     """Give a user credits."""
-    from supervisor.cli.operation import _with_database
+    from supervisor.cli.operation import with_database
     from supervisor.ids import new_ulid
     from supervisor.store import credits as ledger
     from supervisor.tokens import is_user_name
@@ -50,7 +50,7 @@ def grant(user: str, amount: int, reference: str | None) -> None:
         raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
     unique = f"command:{reference or new_ulid()}"
     settings = settings_of_command()
-    given, balance = _with_database(
+    given, balance = with_database(
         settings,
         lambda db: db.write_now(
             lambda tx: (ledger.grant(tx, user, amount, unique), ledger.balance(tx, user))

@@ -50,7 +50,7 @@ def show(task_id: str) -> None:
         view = tasks.get(tx, task_id)
         return None if view is None else places.read_order(tx, settings.tasks).placed(view)
 
-    view = _with_database(settings, lambda database: database.read(read))
+    view = with_database(settings, lambda database: database.read(read))
     if view is None:
         raise Failed(f"There is no task {task_id}.")
     _print_task(view)
@@ -82,7 +82,7 @@ def sweep() -> None:
 
     settings = settings_of_command()
     files = open_file_store(settings)
-    counts = _with_database(settings, lambda database: sweep_now(database, settings, files))
+    counts = with_database(settings, lambda database: sweep_now(database, settings, files))
     click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
 
 
@@ -91,11 +91,11 @@ def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task]) -> N
     if settings.url:
         view = _ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
     else:
-        view = _with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
+        view = with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
     click.echo(f"{view['task_id']} is {view['status']}")
 
 
-def _with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
+def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
     """What `use` makes of the open database.  Raises SettingFault for one that is not migrated."""
     from supervisor.database import open_database
     from supervisor.schema.migrate import check_version
@@ -134,7 +134,7 @@ def _read_tasks(
         views = [view for task_id in list(reasons)[:limit] if (view := tasks.get(tx, task_id)) is not None]
         return [view for view in views if status in (None, view["status"])], reasons
 
-    found: tuple[list[Task], dict[str, str]] = _with_database(settings, lambda database: database.read(read))
+    found: tuple[list[Task], dict[str, str]] = with_database(settings, lambda database: database.read(read))
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from supervisor.schema.columns import VISIBLE
 from supervisor.schema.plpgsql import Trigger, differs
 from supervisor.schema.postgres_functions import as_text
+from supervisor.schema.webhook_rows import ENDED, told_on_postgres
 
 FEED_CHANNEL = "darkroom_feed"
 DISPATCH_CHANNEL = "darkroom_dispatch"
@@ -24,6 +25,7 @@ _RING = f"PERFORM pg_notify('{DISPATCH_CHANNEL}', '');"
 
 _BECAME_FINAL = "n.status IN ('failed','cancelled') AND o.status <> n.status"
 _FELL_SHORT = "n.status = 'completed' AND o.status <> 'completed' AND n.missing > 0"
+_ENDED = f"n.status IN {ENDED} AND o.status <> n.status"
 _MADE_WORK = "o.work_id IS NULL AND n.work_id IS NOT NULL"
 _IS_SEEN = f"o.work_id IS NOT NULL AND ({differs(VISIBLE, new='n', old='o')})"
 # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
@@ -75,7 +77,8 @@ def _of_tasks() -> list[Trigger]:
               ON debit.task_id = ended.id AND debit.charge = ended.charge AND debit.kind = 'debit'
             ORDER BY ended.user_openid, ended.id;"""
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
-        bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_RANG}) AS rang
+        bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_ENDED}) AS ended,
+        bool_or({_RANG}) AS rang
         INTO it FROM new_rows AS n FULL JOIN old_rows AS o ON o.id = n.id;
     IF it.rows > 1 AND (it.made_work OR it.is_seen OR it.became_final OR it.fell_short) THEN
         PERFORM 1 FROM works WHERE id IN (SELECT work_id FROM new_rows) ORDER BY user_openid, id FOR UPDATE;
@@ -96,6 +99,9 @@ def _of_tasks() -> list[Trigger]:
     END IF;
     IF it.fell_short THEN
         {part}
+    END IF;
+    IF it.ended THEN
+        {told_on_postgres(_moved("n.*", _ENDED), as_text)}
     END IF;
     IF it.rang THEN
         {_RING}

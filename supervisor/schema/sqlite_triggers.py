@@ -10,6 +10,7 @@ from __future__ import annotations
 from supervisor.remote_states import MOVES
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
+from supervisor.schema.webhook_rows import told_on_sqlite
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
 UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
@@ -193,6 +194,10 @@ def triggers() -> dict[str, str]:
             SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount * NEW.missing / NEW.picture_count
             FROM credit_entry AS debit
             WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit';
+    END""",
+        "task_queue_told": f"""AFTER UPDATE OF status ON task_queue
+        WHEN NEW.status IN {final} AND OLD.status <> NEW.status BEGIN
+        {told_on_sqlite()}
     END""",
         # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
         # A poll that becomes due later is found by the dispatcher's tick: ten thousand waiting jobs must not ring.

@@ -18,7 +18,7 @@ from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
 from supervisor.ids import new_ulid
-from supervisor.store import admission, crowds, idempotency
+from supervisor.store import admission, crowds, idempotency, webhooks
 from supervisor.store.orders import NewTask
 from supervisor.store.places import count_pending
 from supervisor.store.rows import encoded, task_view
@@ -160,6 +160,9 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
             for new in (each.new,)
         ],
     )
+    named = [(each.admission.task_id, each.new.webhook) for each in accepted if each.new.webhook]
+    if named:
+        webhooks.name(tx, named)
     admitted = crowds.admit(tx, [each.admission for each in accepted])
     stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
     return [_view(each, *stored[each.admission.task_id]) for each in accepted]

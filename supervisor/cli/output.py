@@ -1,0 +1,33 @@
+"""How commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import click
+import orjson
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead, for programs.")
+
+
+def print_json(value: Any) -> None:
+    """One document, indented; times, numbers and nulls as they are."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> None:
+    """One line for each row.  right: titles of columns that hold numbers."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, no_wrap=True, justify="right" if title in right else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # what users have named is no markup
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)  # a pipe gets whole lines, whatever a terminal's width would be
+    console.print(table)

@@ -1,0 +1,88 @@
+"""Commands around outgoing webhooks: what was told to whom, telling it again, and the key that receivers need."""
+
+from __future__ import annotations
+
+import click
+
+from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.operation import with_database
+from supervisor.cli.output import json_option, print_json, print_table
+
+
+@click.group(invoke_without_command=True)
+@click.option("--failed", is_flag=True, help="Only those that were given up.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
+@click.pass_context
+def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> None:
+    """List what webhooks were told, newest first.
+
+    \b
+    darkroom webhooks --failed
+    darkroom webhooks resend msg_01K…_1
+    darkroom webhooks secret
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from supervisor.store import webhooks as outbox
+
+    found = with_database(
+        settings_of_command(),
+        lambda database: database.read(lambda tx: outbox.page(tx, failed=failed, limit=limit)),
+    )
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("WEBHOOK", "TYPE", "STATE", "ATTEMPTS", "STATUS", "MADE", "ADDRESS", "LAST ERROR"),
+        (
+            (
+                each["id"],
+                each["type"],
+                each["state"],
+                str(each["attempts"]),
+                str(each["last_status"] or ""),
+                each["created_at"],
+                each["url"].partition("?")[0],
+                each["last_error"] or "",
+            )
+            for each in found
+        ),
+        right=("ATTEMPTS", "STATUS"),
+    )
+    if not found:
+        click.echo("no webhooks", err=True)
+
+
+@webhooks.command()
+@click.argument("webhook_id", metavar="ID")
+@json_option
+def resend(webhook_id: str, as_json: bool) -> None:
+    """Send one again, from the beginning of its schedule; an address that was gone counts as living.
+
+    The receiver sees the same `webhook-id`, so that it can leave out what it has had.
+    """
+    from supervisor.store import webhooks as outbox
+
+    is_known = with_database(
+        settings_of_command(),
+        lambda database: database.write_now(lambda tx: outbox.resend(tx, webhook_id)),
+    )
+    if not is_known:
+        raise Failed(f"There is no webhook {webhook_id}; `darkroom webhooks` lists them.")
+    if as_json:
+        print_json({"id": webhook_id, "state": "waiting"})
+    else:
+        click.echo(f"{webhook_id} is waiting")
+
+
+@webhooks.command()
+def secret() -> None:
+    """Print the key that receivers verify with, and nothing else; several while one is being replaced."""
+    from supervisor.webhook_secret import webhook_keys
+
+    for key in webhook_keys(settings_of_command()):
+        click.echo(key)
+
+
+COMMANDS = [webhooks]

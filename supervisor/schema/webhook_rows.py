@@ -1,0 +1,55 @@
+"""What the step that ends a task writes for its webhook: the task as `GET /v1/tasks/{id}` shows it, pictures by key.
+
+The row is made in the transaction of that step, by whoever takes it, so an end is never told that was not committed,
+and never left untold.  It holds the task as it was: by the time it is sent, the task may run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+ENDED = "('completed','failed','cancelled')"
+
+
+def _insert(task: str, json_object: str, json: Callable[[str], str], time: Callable[[str], str]) -> str:
+    """The beginning of an INSERT … SELECT, up to its FROM.  task: the row's name; webhook is joined to it."""
+    images = f"{json_object}('images', {json(f'''coalesce({task}.images, '[]')''')})"
+    result = json(f"CASE WHEN {task}.status = 'completed' THEN {images} END")
+    members = {
+        **{name: f"{task}.{column}" for name, column in _PLAIN.items()},
+        "queue_position": "NULL",
+        "eta_seconds": "NULL",
+        "attempt": f"{task}.attempt",
+        "max_attempts": f"{task}.max_attempts",
+        "error": json(f"{task}.error"),
+        "result": result,
+        "created_at": time(f"{task}.created_at"),
+        "started_at": time(f"{task}.processing_started_at"),
+        "finished_at": time(f"{task}.finished_at"),
+    }
+    data = ", ".join(f"'{name}', {value}" for name, value in members.items())
+    is_gone = f"""EXISTS (SELECT 1 FROM webhook_gone
+            WHERE webhook_gone.user_openid = {task}.user_openid AND webhook_gone.url = webhook.url)"""
+    return f"""INSERT INTO webhook_delivery
+            (id, task_id, charge, user_openid, url, type, data, state, created_at, due_at, ended_at)
+            SELECT 'msg_' || {task}.id || '_' || {task}.charge, {task}.id, {task}.charge, {task}.user_openid,
+                webhook.url, 'task.' || {task}.status, {json_object}({data}),
+                CASE WHEN {is_gone} THEN 'gone' ELSE 'waiting' END, {task}.finished_at, {task}.finished_at,
+                CASE WHEN {is_gone} THEN {task}.finished_at END"""
+
+
+_PLAIN = {name: name for name in ("work_id", "type", "status", "stage", "progress")} | {"task_id": "id"}
+
+
+def told_on_sqlite() -> str:
+    """The body of a trigger of a row, NEW."""
+    insert = _insert("NEW", "json_object", lambda value: f"json({value})", lambda time: time)
+    return f"{insert} FROM webhook WHERE webhook.task_id = NEW.id;"
+
+
+def told_on_postgres(rows: str, as_text: Callable[[str], str]) -> str:
+    """A statement for many rows.  rows: a subquery of tasks that have just ended."""
+    insert = _insert(
+        "ended", "jsonb_build_object", lambda value: f"({value})".replace("'[]'", "'[]'::jsonb"), as_text
+    )
+    return f"{insert} FROM {rows} AS ended JOIN webhook ON webhook.task_id = ended.id ORDER BY ended.id;"

@@ -1,0 +1,220 @@
+"""The outbox of webhooks: what is to be sent, to whom, and how often that was tried.
+
+The trigger of the step that ends a task writes the delivery (`supervisor.schema.webhook_rows`).  From there it is sent
+at least once: a delivery is *waiting* until its time, *sending* while a hint or a worker has it, and due again when
+nobody has said within a while what became of it.  Every hint has a number; who takes up an old one, or an old one
+twice, finds nothing to claim, and what he learns of a failure changes nothing.  It ends as *delivered*, as *failed*
+after the last attempt, or as *gone* when its address said that it wants no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from supervisor.database import Row, Transaction
+from supervisor.store.rows import decoded, encoded
+from supervisor.webhook_schedule import SCHEDULE
+
+MOST_SENDING = 200  # over all hosts; a receiver that hangs holds one of these for as long as it may take
+MOST_SENDING_PER_USER = 50  # so that one user's receiver does not hold all of them
+LOOKED_AT = 1000
+HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
+CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
+FORGET_SECONDS = 30 * 86_400.0
+
+_TIMES = ("due_at", "created_at", "ended_at")
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """What the broker carries.  dispatch: the hint's number."""
+
+    id: str
+    dispatch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """A delivery in the hands of a worker.  data: the task as it ended, pictures by key; ended_at: as text.
+
+    attempts: this one counted.
+    """
+
+    id: str
+    dispatch: int
+    task_id: str
+    url: str
+    type: str
+    data: Mapping[str, Any]
+    ended_at: str
+    attempts: int
+
+
+def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
+    """These tasks have these webhooks.  named: (task id, address)."""
+    for task_id, url in named:
+        tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
+
+
+def due(tx: Transaction) -> list[Delivery]:
+    """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up."""
+    rows = tx.all(
+        f"""SELECT id, user_openid, attempts, state FROM webhook_delivery
+            WHERE state IN ('waiting','sending') AND due_at <= {tx.now}
+            ORDER BY due_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
+        LOOKED_AT,
+    )  # fmt: skip
+    if not rows:
+        return []
+    spent = [row["id"] for row in rows if row["attempts"] >= len(SCHEDULE)]
+    if spent:
+        _give_up(tx, spent)
+    chosen = _within_limits(tx, [row for row in rows if row["attempts"] < len(SCHEDULE)])
+    marked = tx.all(
+        f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
+            WHERE id IN {tx.dialect.each_of} RETURNING id, dispatch""",
+        HINT_SECONDS, encoded(chosen),
+    )  # fmt: skip
+    return [Delivery(row["id"], row["dispatch"]) for row in marked]
+
+
+def _within_limits(tx: Transaction, rows: list[Row]) -> list[str]:
+    under_way = tx.all(
+        f"""SELECT user_openid, count(*) AS number FROM webhook_delivery
+            WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid"""
+    )
+    of_user = {row["user_openid"]: int(row["number"]) for row in under_way}
+    room = MOST_SENDING - sum(of_user.values())
+    chosen: list[str] = []
+    for row in rows:
+        taken = of_user.get(row["user_openid"], 0)
+        if len(chosen) < room and taken < MOST_SENDING_PER_USER:
+            of_user[row["user_openid"]] = taken + 1
+            chosen.append(row["id"])
+    return chosen
+
+
+def _give_up(tx: Transaction, ids: Sequence[str]) -> None:
+    """Those whose last attempt nobody has told the end of."""
+    tx.execute(
+        f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
+            last_error = 'The worker that made the last attempt died in it.'
+            WHERE id IN {tx.dialect.each_of}""",
+        encoded(list(ids)),
+    )
+
+
+def claim(tx: Transaction, hints: Sequence[Delivery]) -> list[Message]:
+    """Take these up, each for one attempt; without those that somebody else has, or that are over."""
+    return [message for hint in hints if (message := _claim(tx, hint)) is not None]
+
+
+def _claim(tx: Transaction, hint: Delivery) -> Message | None:
+    row = tx.one(
+        f"""UPDATE webhook_delivery SET claimed = dispatch, attempts = attempts + 1, due_at = {tx.in_seconds}
+            WHERE id = ? AND state = 'sending' AND dispatch = ? AND claimed < dispatch RETURNING *""",
+        CLAIM_SECONDS, hint.id, hint.dispatch,
+    )  # fmt: skip
+    if row is None:
+        return None
+    data = decoded(row["data"])
+    return Message(
+        row["id"], row["dispatch"], row["task_id"], row["url"], row["type"], data, data["finished_at"],
+        row["attempts"],
+    )  # fmt: skip
+
+
+def delivered(tx: Transaction, message: Message, status: int) -> bool:
+    """It has arrived, whoever holds it by now; False when it is over already."""
+    return _touched(
+        tx,
+        f"state = 'delivered', ended_at = {tx.now}, last_status = ?, last_error = NULL",
+        "id = ? AND state IN ('waiting','sending')",
+        status, message.id,
+    )  # fmt: skip
+
+
+def put_off(
+    tx: Transaction, message: Message, seconds: float | None, *, status: int | None, reason: str
+) -> bool:
+    """It has not arrived; try again in so many seconds, or never (None).  False when it is in other hands.
+
+    status: of the answer, if there was one.  reason: a sentence.
+    """
+    if seconds is None:
+        change, times = f"state = 'failed', ended_at = {tx.now}", []
+    else:
+        change, times = f"state = 'waiting', due_at = {tx.in_seconds}", [seconds]
+    return _touched(
+        tx,
+        f"{change}, last_status = ?, last_error = ?",
+        "id = ? AND state = 'sending' AND dispatch = ?",
+        *times, status, reason, message.id, message.dispatch,
+    )  # fmt: skip
+
+
+def receiver_is_gone(tx: Transaction, message: Message) -> None:
+    """Its address wants no more: nothing is sent there for this user until somebody has a delivery sent again."""
+    tx.execute(
+        f"""INSERT INTO webhook_gone (user_openid, url, since)
+            SELECT user_openid, url, {tx.now} FROM webhook_delivery WHERE id = ?
+            ON CONFLICT (user_openid, url) DO NOTHING""",
+        message.id,
+    )
+    tx.execute(
+        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now}, last_status = 410,
+            last_error = 'The receiver answers 410: it wants no more.'
+        WHERE id = ? AND state IN ('waiting','sending')""",
+        message.id,
+    )
+    tx.execute(
+        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
+            last_error = 'The receiver answered 410 to another delivery.'
+        WHERE state = 'waiting' AND (user_openid, url) IN
+            (SELECT user_openid, url FROM webhook_delivery WHERE id = ?)""",
+        message.id,
+    )
+
+
+def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]:
+    """Deliveries, newest first, without what they carry.  failed: only those that were given up."""
+    columns = "id, task_id, user_openid, url, type, state, attempts, last_status, last_error"
+    times = ", ".join(f"{tx.as_text(column)} AS {column}" for column in _TIMES)
+    only = "WHERE state IN ('failed','gone')" if failed else ""
+    return tx.all(
+        f"""SELECT {columns}, {times} FROM webhook_delivery AS delivery {only}
+            ORDER BY delivery.created_at DESC LIMIT ?""",
+        limit,
+    )
+
+
+def resend(tx: Transaction, delivery_id: str) -> bool:
+    """Send it again from the beginning of the schedule, under the same id; False when there is no such delivery.
+
+    Its address counts as living again.
+    """
+    row = tx.one(
+        f"""UPDATE webhook_delivery SET state = 'waiting', attempts = 0, due_at = {tx.now}, ended_at = NULL
+            WHERE id = ? RETURNING user_openid, url""",
+        delivery_id,
+    )
+    if row is None:
+        return False
+    tx.execute("DELETE FROM webhook_gone WHERE user_openid = ? AND url = ?", row["user_openid"], row["url"])
+    return True
+
+
+def prune(tx: Transaction, most: int) -> int:
+    """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
+    tx.execute(f"DELETE FROM webhook_gone WHERE since < {tx.in_seconds}", -FORGET_SECONDS)
+    return tx.run(
+        f"""DELETE FROM webhook_delivery WHERE id IN (SELECT id FROM webhook_delivery
+            WHERE ended_at < {tx.in_seconds} ORDER BY ended_at LIMIT ?)""",
+        -FORGET_SECONDS, most,
+    )  # fmt: skip
+
+
+def _touched(tx: Transaction, change: str, where: str, *params: Any) -> bool:
+    return tx.run(f"UPDATE webhook_delivery SET {change} WHERE {where}", *params) == 1

@@ -1,0 +1,23 @@
+"""When a webhook that did not arrive is sent again: the example schedule of Standard Webhooks, over 24 hours."""
+
+from __future__ import annotations
+
+_MINUTE, _HOUR = 60.0, 3600.0
+
+# When each attempt is made, in seconds after the first.
+SCHEDULE = (
+    0.0, 5.0, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR
+)  # fmt: skip
+JITTER = 0.1  # of a pause, at most, so that what failed together does not come again together
+MOST_PAUSE_SECONDS = 24 * _HOUR
+
+
+def pause_after(attempts: int, *, draw: float, retry_after: float = 0.0) -> float | None:
+    """Seconds until the next attempt; None when there shall be none.
+
+    attempts: made so far, at least one.  draw: uniform in [0, 1).  retry_after: what the receiver has asked for.
+    """
+    if attempts >= len(SCHEDULE):
+        return None
+    pause = (SCHEDULE[attempts] - SCHEDULE[attempts - 1]) * (1 + JITTER * draw)
+    return min(max(pause, retry_after), MOST_PAUSE_SECONDS)

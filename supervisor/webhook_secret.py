@@ -1,0 +1,25 @@
+"""The keys that sign webhooks: those configured, or one that follows from the secret.
+
+Made from the secret it is the same on all hosts and at every start, without another file to keep; who learns it
+learns nothing of the secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+from config.settings import Settings
+from config.webhooks import PREFIX
+from supervisor.secret import read_or_make_secret
+
+_PURPOSE = b"darkroom webhooks 1"
+
+
+def webhook_keys(settings: Settings) -> tuple[str, ...]:
+    """`whsec_…`, the newest first.  Raises OSError if there is no secret and none can be made."""
+    if settings.webhooks.secret is not None:
+        return tuple(settings.webhooks.secret.get_secret_value().split())
+    derived = hmac.digest(read_or_make_secret(settings).encode(), _PURPOSE, hashlib.sha256)
+    return (PREFIX + base64.b64encode(derived).decode(),)

@@ -1,0 +1,37 @@
+"""`darkroom webhooks`: see what was told to whom, tell it again, show the key."""
+
+from __future__ import annotations
+
+import json
+
+from supervisor.store import tasks, webhooks
+from supervisor.store.orders import NewTask
+from supervisor.webhook_secret import webhook_keys
+from tests.conftest import PARAMS, Store
+from tests.test_command_line import darkroom
+
+
+def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
+    folder, where = store.settings.data_dir, {"DARKROOM_DATABASE_URL": store.settings.database_url}
+    new = NewTask("o-1", "photography", PARAMS, webhook="https://app.example.org/hook?key=1")
+    task_id = store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"]
+    store.write(lambda tx: tasks.cancel(tx, task_id))
+    assert darkroom(folder, "webhooks", "--failed", **where).stderr == "no webhooks\n"
+    (message,) = store.write(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
+    store.write(lambda tx: webhooks.put_off(tx, message, None, status=500, reason="It answers 500."))
+
+    shown = darkroom(folder, "webhooks", "--failed", **where).stdout
+    assert message.id in shown and "It answers 500." in shown and "key=1" not in shown
+    (listed,) = json.loads(darkroom(folder, "webhooks", "--json", **where).stdout)
+    assert (listed["id"], listed["state"], listed["last_status"]) == (message.id, "failed", 500)
+    assert listed["ended_at"].endswith("Z")
+
+    assert darkroom(folder, "webhooks", "resend", message.id, **where).stdout == f"{message.id} is waiting\n"
+    assert [each.id for each in store.write(webhooks.due)] == [message.id]
+    nobody = darkroom(folder, "webhooks", "resend", "msg_x_1", **where)
+    assert (nobody.returncode, nobody.stdout) == (1, "") and nobody.stderr.count("\n") == 1
+
+
+def test_the_key_is_printed_alone(store: Store) -> None:
+    said = darkroom(store.settings.data_dir, "webhooks", "secret")
+    assert said.returncode == 0 and said.stdout == webhook_keys(store.settings)[0] + "\n"

@@ -1,0 +1,241 @@
+"""The outbox of webhooks in the store: written with the step, sent at least once, never by two at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from supervisor.store import claims, retention, tasks, webhooks
+from supervisor.store.orders import NewTask
+from supervisor.store.rows import decoded
+from supervisor.store.webhooks import Delivery, Message
+from supervisor.task_params import BadTask, check_submission
+from supervisor.webhook_schedule import JITTER, SCHEDULE, pause_after
+from tests.conftest import PARAMS, Clock, Store
+from web.answers import shown_task
+
+HOOK = "https://app.example.org/hooks/darkroom"
+
+
+@pytest.fixture
+def told_task(store: Store) -> Callable[..., str]:
+    """Submitted with a webhook; its id."""
+
+    def make(user: str = "o-1", url: str = HOOK) -> str:
+        new = NewTask(user, "photography", PARAMS, webhook=url)
+        return str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
+
+    return make
+
+
+@pytest.fixture
+def delivery(store: Store, told_task: Callable[..., str]) -> Callable[..., str]:
+    """What a cancelled task owes its webhook; its id."""
+
+    def make(user: str = "o-1", url: str = HOOK) -> str:
+        task_id = told_task(user, url)
+        store.write(lambda tx: tasks.cancel(tx, task_id))
+        return f"msg_{task_id}_1"
+
+    return make
+
+
+def row(store: Store, delivery_id: str) -> dict[str, Any]:
+    (found,) = store.all("SELECT * FROM webhook_delivery WHERE id = ?", delivery_id)
+    return found
+
+
+def claim(store: Store, *hints: Delivery) -> list[Message]:
+    return store.write(lambda tx: webhooks.claim(tx, hints))
+
+
+def sent_out(store: Store) -> Message:
+    """The one delivery that is due, in a worker's hands."""
+    (message,) = claim(store, *store.write(webhooks.due))
+    return message
+
+
+def end(store: Store, live_worker: Callable[..., str], task_id: str, how: str) -> None:
+    """Take an admitted task to its end."""
+    if how == "cancelled":
+        store.write(lambda tx: tasks.cancel(tx, task_id))
+        return
+    live_worker()
+    (hint,) = [each for each in store.dispatch() if each.task_id == task_id]
+    held = store.claim(hint, "worker-1")
+    assert held is not None
+    if how == "completed":
+        made = [{"key": "results/x.jpg", "width": 4, "height": 3}]
+        store.write(lambda tx: claims.complete(tx, task_id, held.lease, made, 0))
+    else:
+        store.write(lambda tx: claims.fail(tx, task_id, held.lease, "no_person_found", "Nobody is seen."))
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled"])
+def test_the_step_that_ends_a_task_writes_what_get_shows(
+    store: Store, told_task: Callable[..., str], live_worker: Callable[..., str], how: str
+) -> None:
+    task_id = told_task()
+    assert store.all("SELECT * FROM webhook_delivery") == []
+    end(store, live_worker, task_id, how)
+    found = row(store, f"msg_{task_id}_1")
+    assert (found["type"], found["url"], found["state"]) == (f"task.{how}", HOOK, "waiting")
+    view = store.database.read(lambda tx: tasks.get(tx, task_id))
+    assert view is not None
+    shown = shown_task({**view, "queue_position": None, "eta_seconds": None}, lambda key: f"linked {key}")
+    if how == "completed":
+        shown["result"] = {"images": [{"key": "results/x.jpg", "width": 4, "height": 3}]}
+    assert decoded(found["data"]) == shown
+
+
+def test_a_task_without_a_webhook_leaves_nothing(store: Store, completed_task: Callable[..., str]) -> None:
+    completed_task()
+    assert store.all("SELECT * FROM webhook_delivery") == []
+
+
+def test_each_charge_of_a_task_has_an_end_of_its_own(store: Store, told_task: Callable[..., str]) -> None:
+    task_id = told_task()
+    for _ in range(2):
+        store.write(lambda tx: tasks.cancel(tx, task_id))
+        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+    ids = [each["id"] for each in store.all("SELECT id FROM webhook_delivery ORDER BY id")]
+    assert ids == [f"msg_{task_id}_1", f"msg_{task_id}_2"]
+
+
+def test_a_hint_that_comes_twice_is_taken_up_once(store: Store, delivery: Callable[..., str]) -> None:
+    delivery_id = delivery()
+    hints = store.write(webhooks.due)
+    assert [each.id for each in hints] == [delivery_id]
+    assert [each.attempts for each in claim(store, *hints, *hints)] == [1]
+    assert claim(store, *hints) == [] and store.write(webhooks.due) == []
+
+
+def test_a_lost_hint_is_sent_again_and_the_old_one_finds_nothing(
+    store: Store, delivery: Callable[..., str], clock: Clock
+) -> None:
+    delivery()
+    (lost,) = store.write(webhooks.due)
+    clock.advance(webhooks.HINT_SECONDS + 1)
+    (again,) = store.write(webhooks.due)
+    assert claim(store, lost) == []
+    assert len(claim(store, again)) == 1
+
+
+def test_an_attempt_whose_worker_died_is_made_again_and_what_the_dead_learnt_late_counts_if_it_is_a_yes(
+    store: Store, delivery: Callable[..., str], clock: Clock
+) -> None:
+    delivery_id = delivery()
+    late = sent_out(store)
+    clock.advance(webhooks.CLAIM_SECONDS + 1)
+    again = sent_out(store)
+    assert (late.attempts, again.attempts) == (1, 2)
+    assert not store.write(lambda tx: webhooks.put_off(tx, late, None, status=500, reason="late"))
+    assert store.write(lambda tx: webhooks.delivered(tx, late, 200))
+    assert row(store, delivery_id)["state"] == "delivered"
+    assert not store.write(lambda tx: webhooks.put_off(tx, again, 5.0, status=500, reason="too late"))
+
+
+def test_workers_that_die_in_every_attempt_do_not_keep_a_delivery_for_ever(
+    store: Store, delivery: Callable[..., str], clock: Clock
+) -> None:
+    delivery_id = delivery()
+    for _ in SCHEDULE:
+        sent_out(store)
+        clock.advance(webhooks.CLAIM_SECONDS + 1)
+    assert store.write(webhooks.due) == []
+    assert row(store, delivery_id)["state"] == "failed"
+
+
+def test_what_is_put_off_waits_its_time(store: Store, delivery: Callable[..., str], clock: Clock) -> None:
+    delivery_id = delivery()
+    message = sent_out(store)
+    assert store.write(lambda tx: webhooks.put_off(tx, message, 300, status=503, reason="It is full."))
+    assert store.write(webhooks.due) == []
+    clock.advance(301)
+    assert sent_out(store).attempts == 2
+    found = row(store, delivery_id)
+    assert (found["last_status"], found["last_error"]) == (503, "It is full.")
+
+
+def test_the_schedule_is_the_standards_and_ends_after_a_day() -> None:
+    pauses = [pause_after(n, draw=0.0) for n in range(1, len(SCHEDULE) + 1)]
+    assert pauses[0] == 5 and pauses[-1] is None
+    assert sum(pause for pause in pauses if pause is not None) == 24 * 3600
+    drawn = pause_after(3, draw=0.999)
+    assert drawn is not None and pauses[2] is not None
+    assert pauses[2] < drawn < pauses[2] * (1 + JITTER)
+    assert pause_after(1, draw=0.0, retry_after=120) == 120
+    assert pause_after(4, draw=0.0, retry_after=120) == pauses[3]
+
+
+def test_a_receiver_that_is_gone_is_sent_nothing_more_until_somebody_resends(
+    store: Store, delivery: Callable[..., str]
+) -> None:
+    first, second = delivery(), delivery()
+    elsewhere, of_another = delivery(url=HOOK + "/2"), delivery(user="o-2")
+    messages = {each.id: each for each in claim(store, *store.write(webhooks.due))}
+    store.write(lambda tx: webhooks.put_off(tx, messages[second], 5, status=500, reason="ill"))
+    store.write(lambda tx: webhooks.receiver_is_gone(tx, messages[first]))
+    later = delivery()
+    states = {each["id"]: each["state"] for each in store.all("SELECT id, state FROM webhook_delivery")}
+    assert states == {
+        first: "gone", second: "gone", later: "gone", elsewhere: "sending", of_another: "sending"
+    }  # fmt: skip
+    assert {each["id"] for each in store.database.read(lambda tx: webhooks.page(tx, failed=True))} == {
+        first, second, later
+    }  # fmt: skip
+    assert store.write(lambda tx: webhooks.resend(tx, second))
+    assert sent_out(store).id == second
+    assert row(store, delivery())["state"] == "waiting"
+    assert not store.write(lambda tx: webhooks.resend(tx, "msg_nobody_1"))
+
+
+def test_one_users_receiver_does_not_take_all_the_room(
+    store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST_SENDING", 3)
+    monkeypatch.setattr(webhooks, "MOST_SENDING_PER_USER", 2)
+    ours = [delivery() for _ in range(3)]
+    theirs = [delivery(user="o-2") for _ in range(3)]
+    assert {each.id for each in store.write(webhooks.due)} == {*ours[:2], theirs[0]}
+    assert store.write(webhooks.due) == []
+
+
+def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(
+    store: Store, delivery: Callable[..., str], clock: Clock
+) -> None:
+    delivery()
+    message = sent_out(store)
+    store.write(lambda tx: webhooks.receiver_is_gone(tx, message))
+    assert store.write(lambda tx: webhooks.prune(tx, 10)) == 0
+    clock.advance(webhooks.FORGET_SECONDS + 60)
+    waiting = delivery()
+    assert store.write(lambda tx: webhooks.prune(tx, 10)) == 1
+    assert [each["id"] for each in store.all("SELECT id FROM webhook_delivery")] == [waiting]
+    assert store.all("SELECT * FROM webhook_gone") == []
+    store.write(lambda tx: retention.forget_finished_tasks(tx, "photography", 3600, 10))
+    assert [f"msg_{each['task_id']}_1" for each in store.all("SELECT task_id FROM webhook")] == [waiting]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://app.example.org/hook",
+        "https://me:secret@app.example.org/hook",
+        "https://:secret@app.example.org/hook",
+        "https://app.example.org/" + "x" * 2048,
+        "https://",
+        "app.example.org",
+        None,
+        7,
+    ],
+)
+@pytest.mark.sqlite_only
+def test_an_address_that_can_not_be_told_is_refused_at_once(store: Store, url: Any) -> None:
+    body = {"type": "photography", "params": PARAMS, "webhook": url}
+    with pytest.raises(BadTask) as refused:
+        check_submission(json.loads(json.dumps(body)), store.settings, may_jump_the_queue=False)
+    assert refused.value.errors[0][0] == "/webhook"
