@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from config.settings import load_settings
+from supervisor.cli import commands, main
 from supervisor.cli.api import Event, _fields, bearer_token, service_address
 from supervisor.secret import read_or_make_secret
 from supervisor.tokens import read_user_token
@@ -117,3 +125,90 @@ def test_event_stream_frames_are_read():
     assert _fields("id: a-1\nevent: change\ndata: {}") == {"id": "a-1", "event": "change", "data": "{}"}
     gone = {"dataType": "remove", "doc": {"_id": "w"}}
     assert Event("change", {"docChanges": [gone]}).docs == []
+
+
+COMMANDS = [
+    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["migrate"], ["submit"], ["watch"], ["tasks"],
+    ["show"], ["cancel"], ["retry"], ["sweep"], ["webhooks"], ["webhooks", "resend"], ["webhooks", "secret"],
+    ["token"], ["credits", "grant"], ["doctor"],
+]  # fmt: skip
+PRINT_NOTHING_OF_THEIR_OWN = (
+    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["webhooks", "secret"]
+)  # fmt: skip
+
+
+def test_every_command_says_what_it_is_for_and_those_that_print_can_print_json():
+    for path in COMMANDS:
+        command: click.Command = commands
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        assert command.help and command.help.split("\n")[0].endswith((".", ";")), path
+        has_json = any("--json" in option.opts for option in command.params)
+        assert has_json != (path in PRINT_NOTHING_OF_THEIR_OWN), path
+
+
+def test_examples_in_the_help_stand_on_lines_of_their_own(tmp_path):
+    said = darkroom(tmp_path, "submit", "--help").stdout
+    assert "\n  darkroom submit fitting portrait.png shirt.png\n" in said
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Runs a command in this process, which is quick, on a migrated folder with one task; its words."""
+    for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DARKROOM_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv: str) -> Said:
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        return Said(ended.value.code, *capsys.readouterr())
+
+    assert run("migrate").status == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "darkroom.db", isolation_level=None)) as producer:
+        producer.execute(
+            "INSERT INTO task_queue (id, user_openid, type, params) VALUES ('t1', 'o-[red]1', 'photography', '{}')"
+        )
+    return run
+
+
+def test_what_people_read_as_tables_programs_read_as_json(here, tmp_path):
+    def said(*argv: str) -> Any:
+        done = here(*argv, "--json")
+        assert done.status == 0, done.err
+        return json.loads(done.out)
+
+    assert said("migrate") == {"applied": [], "grants": [], "feeds_renewed": None}
+    (listed,) = said("tasks")
+    assert (listed["task_id"], listed["status"]) == ("t1", "pending") and "place" not in listed
+    assert said("tasks", "--stuck") == []
+    assert said("show", "t1")["attempt"] == 0
+    assert said("cancel", "t1")["status"] == "cancelled"
+    assert said("credits", "grant", "o-2", "5") == {"user": "o-2", "granted": 5, "balance": 105}
+    assert said("sweep")["retried"] == 0
+    assert said("webhooks") == []
+    token = said("token", "o-2", "--ttl", "60")
+    assert read_user_token((tmp_path / "secret").read_text().strip(), token["token"]).user == "o-2"
+    assert "o-[red]1" in here("tasks").out
+
+
+def test_a_failed_command_prints_no_json(here):
+    again = here("retry", "t1", "--json")
+    assert (again.status, again.out) == (1, "")
+    assert again.err == "darkroom: Task t1 can't be retried: it is pending.\n"
+
+
+def test_the_doctors_findings_are_there_for_programs_too(here):
+    done = here("doctor", "--json")
+    findings = {finding["part"]: finding for finding in json.loads(done.out)}
+    assert done.status == 1 and findings["database"]["well"] and not findings["workers"]["well"]
+    assert here("doctor", "--json", "--provider", "studio").status == 2

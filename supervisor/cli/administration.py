@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 
 import click
 
 from supervisor.cli import WRONG_USAGE, Failed, WrongUsage, settings_of_command
+from supervisor.cli.output import json_option, print_json
 
 
 @click.command()
 @click.argument("user")
 @click.option("--role", type=click.Choice(["user", "service", "operator"]), default="user", show_default=True)
 @click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_default=True, metavar="SECONDS")
-def token(user: str, role: str, ttl_seconds: float) -> None:
-    """Print a token for a user, and nothing else."""
+@json_option
+def token(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
+    """Print a token for a user, and nothing else.
+
+    \b
+    darkroom token o-7
+    curl -H "Authorization: Bearer $(darkroom token o-7 --ttl 3600)" localhost:8000/v1/works
+    darkroom token backend --role service --ttl 31536000
+    """
     from supervisor.secret import read_or_make_secret
     from supervisor.tokens import make_user_token
 
@@ -25,9 +34,13 @@ def token(user: str, role: str, ttl_seconds: float) -> None:
         )
     secret = read_or_make_secret(settings_of_command())
     try:
-        click.echo(make_user_token(secret, user, role, ttl_seconds=ttl_seconds))  # type: ignore[arg-type]
+        made = make_user_token(secret, user, role, ttl_seconds=ttl_seconds)  # type: ignore[arg-type]
     except ValueError as error:
         raise WrongUsage(f"No token can be made for {user!r}: {error}.") from None
+    if as_json:
+        print_json({"token": made, "user": user, "role": role, "expires_in": ttl_seconds})
+    else:
+        click.echo(made)
 
 
 @click.group()
@@ -39,8 +52,14 @@ def credits() -> None:
 @click.argument("user")
 @click.argument("amount", metavar="N", type=click.IntRange(1, 1_000_000_000))
 @click.option("--reference", help="grants with a reference that was used before change nothing")
-def grant(user: str, amount: int, reference: str | None) -> None:
-    """Give a user credits."""
+@json_option
+def grant(user: str, amount: int, reference: str | None, as_json: bool) -> None:
+    """Give a user credits.
+
+    \b
+    darkroom credits grant o-7 100
+    darkroom credits grant o-7 100 --reference order-4711   # sent again, it grants nothing more
+    """
     from supervisor.cli.operation import with_database
     from supervisor.ids import new_ulid
     from supervisor.store import credits as ledger
@@ -58,7 +77,10 @@ def grant(user: str, amount: int, reference: str | None) -> None:
     )
     if not given:
         raise Failed(f"The reference {reference} was granted before; {user} has {balance} credits.")
-    click.echo(f"{user} has {balance} credits")
+    if as_json:
+        print_json({"user": user, "granted": amount, "balance": balance})
+    else:
+        click.echo(f"{user} has {balance} credits")
 
 
 @click.command()
@@ -69,18 +91,30 @@ def grant(user: str, amount: int, reference: str | None) -> None:
               help="A photo for it; may be repeated.")  # fmt: skip
 @click.option("--prompt", help="A prompt for it.")
 @click.option("--out", type=click.Path(resolve_path=True), help="Where to save its picture.")
-def doctor(provider: str | None, images: tuple[str, ...], prompt: str | None, out: str | None) -> None:
+@json_option
+def doctor(
+    provider: str | None, images: tuple[str, ...], prompt: str | None, out: str | None, as_json: bool
+) -> None:
     """Check every configured part; one line each, with what to do.
 
     With --provider: have one picture made, which is a real call and costs what the service asks.
+
+    \b
+    darkroom doctor
+    darkroom doctor --json | jq '.[] | select(.well | not)'
+    darkroom doctor --provider openai --prompt "by the sea" --out try
     """
+    if provider is not None and as_json:
+        raise WrongUsage("--json shows findings, and --provider has none: it shows steps as they are made.")
     if provider is not None:
         _try_provider(provider, images, prompt, out)
         return
     from supervisor.cli.examination import examine
 
     findings = examine(settings_of_command())
-    for finding in findings:
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    for finding in [] if as_json else findings:
         click.echo(f"{'ok   ' if finding.well else 'WRONG'} {finding.part:10} {finding.sentence}")
     wrong = sum(not finding.well for finding in findings)
     if wrong:

@@ -14,8 +14,10 @@ import click
 
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.output import json_option, print_json, print_table
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
+OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
 Task = dict[str, Any]
 
 
@@ -23,8 +25,15 @@ Task = dict[str, Any]
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--stuck", is_flag=True, help="only those that the next sweep would rescue, with the reason")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_tasks(status: str | None, stuck: bool, limit: int) -> None:
-    """List tasks, newest first."""
+@json_option
+def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> None:
+    """List tasks, newest first.
+
+    \b
+    darkroom tasks --status failed
+    darkroom tasks --stuck
+    darkroom tasks --json | jq -r '.[].task_id'
+    """
     settings = settings_of_command()
     reasons: dict[str, str] = {}
     if settings.url and not stuck:
@@ -32,18 +41,27 @@ def list_tasks(status: str | None, stuck: bool, limit: int) -> None:
         found = list(_ask(settings, "GET", "/v1/tasks", params=query)["items"])
     else:
         found, reasons = _read_tasks(settings, status, stuck, limit)
-    _print_tasks(found, reasons)
+    if as_json:
+        stuck_by = {task_id: {"stuck": reason} for task_id, reason in reasons.items()}
+        print_json([{**_shown(task), **stuck_by.get(task["task_id"], {})} for task in found])
+    else:
+        _print_tasks(found, reasons)
 
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-def show(task_id: str) -> None:
-    """Show everything about a task."""
+@json_option
+def show(task_id: str, as_json: bool) -> None:
+    """Show everything about a task: its place, progress, attempt and error.
+
+    \b
+    darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
+    """
     from supervisor.store import places, tasks
 
     settings = settings_of_command()
     if settings.url:
-        _print_task(_ask(settings, "GET", f"/v1/tasks/{task_id}"))
+        _print_task(_ask(settings, "GET", f"/v1/tasks/{task_id}"), as_json)
         return
 
     def read(tx: Any) -> Task | None:
@@ -53,46 +71,63 @@ def show(task_id: str) -> None:
     view = with_database(settings, lambda database: database.read(read))
     if view is None:
         raise Failed(f"There is no task {task_id}.")
-    _print_task(view)
+    _print_task(view, as_json)
 
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-def cancel(task_id: str) -> None:
-    """Cancel an open task; its credits are given back."""
+@json_option
+def cancel(task_id: str, as_json: bool) -> None:
+    """Cancel an open task; its credits are given back.
+
+    \b
+    darkroom cancel 01KB2Z7Q4M8N6P0R1S3T5V7W9X
+    """
     from supervisor.store import tasks
 
-    _change(task_id, "cancel", lambda settings, tx: tasks.cancel(tx, task_id))
+    _change(task_id, "cancel", lambda settings, tx: tasks.cancel(tx, task_id), as_json)
 
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-def retry(task_id: str) -> None:
-    """Run a failed or cancelled task again; its credits are taken again."""
+@json_option
+def retry(task_id: str, as_json: bool) -> None:
+    """Run a failed or cancelled task again; its credits are taken again.
+
+    \b
+    darkroom tasks --status failed --json | jq -r '.[].task_id' | xargs -n1 darkroom retry
+    """
     from supervisor.store import tasks
 
-    _change(task_id, "retry", lambda settings, tx: tasks.resubmit(tx, settings, task_id))
+    _change(task_id, "retry", lambda settings, tx: tasks.resubmit(tx, settings, task_id), as_json)
 
 
 @click.command()
-def sweep() -> None:
-    """Rescue stuck tasks and prune old rows now instead of at the next minute."""
+@json_option
+def sweep(as_json: bool) -> None:
+    """Rescue stuck tasks and prune old rows now instead of at the next minute; safe as often as you like."""
     from supervisor.files import open_file_store
     from supervisor.sweeping import sweep_now
 
     settings = settings_of_command()
     files = open_file_store(settings)
     counts = with_database(settings, lambda database: sweep_now(database, settings, files))
+    if as_json:
+        print_json(counts)
+        return
     click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
 
 
-def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task]) -> None:
+def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_json: bool) -> None:
     settings = settings_of_command()
     if settings.url:
         view = _ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
     else:
         view = with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
-    click.echo(f"{view['task_id']} is {view['status']}")
+    if as_json:
+        print_json(_shown(view))
+    else:
+        click.echo(f"{view['task_id']} is {view['status']}")
 
 
 def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
@@ -138,34 +173,41 @@ def _read_tasks(
     return found
 
 
-def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _shown(view: Task) -> Task:
+    return {name: value for name, value in view.items() if name not in OF_THE_STORE_ALONE}
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "CREATED", "ERROR"):
-        table.add_column(title, no_wrap=True, justify="right" if title in ("%", "ATTEMPT") else "left")
-    for task in found:
-        error = (task.get("error") or {}).get("code", "")
-        table.add_row(
-            task["task_id"],
-            task.get("user_openid", ""),
-            task["type"],
-            task["status"],
-            str(task["progress"]),
-            f"{task['attempt']}/{task['max_attempts']}",
-            task["created_at"],
-            f"stuck: {reasons[task['task_id']]}" if task["task_id"] in reasons else error,
-        )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a pipe gets whole lines, whatever a terminal's width would be
-    console.print(table)
+
+def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
+    def last(task: Task) -> str:
+        if task["task_id"] in reasons:
+            return f"stuck: {reasons[task['task_id']]}"
+        return str((task.get("error") or {}).get("code", ""))
+
+    print_table(
+        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "CREATED", "ERROR"),
+        (
+            (
+                task["task_id"],
+                task.get("user_openid", ""),
+                task["type"],
+                task["status"],
+                str(task["progress"]),
+                f"{task['attempt']}/{task['max_attempts']}",
+                task["created_at"],
+                last(task),
+            )
+            for task in found
+        ),
+        right=("%", "ATTEMPT"),
+    )
     if not found:
         click.echo("no tasks", err=True)
 
 
-def _print_task(view: Task) -> None:
+def _print_task(view: Task, as_json: bool) -> None:
+    if as_json:
+        print_json(_shown(view))
+        return
     for name, value in view.items():
         if name == "error" and value:
             value = f"{value['code']}: {value['message']}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.output import json_option, print_json
 
 DEFAULT_USER = "demo"
 
@@ -25,6 +28,7 @@ DEFAULT_USER = "demo"
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("."), help="where to save them"
 )
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="whose order it is")
+@json_option
 def submit(
     task_type: str,
     images: tuple[str, ...],
@@ -33,21 +37,35 @@ def submit(
     count: int | None,
     out: Path,
     user: str,
+    as_json: bool,
 ) -> None:
-    """Order pictures, follow the work and save them."""
+    """Order pictures, follow the work and save them.
+
+    \b
+    darkroom submit photography portrait.png --scene night --out prints
+    darkroom submit fitting portrait.png shirt.png
+    darkroom submit photography https://example.org/me.jpg --count 4 --json
+    """
     for image in images:
         if not image.startswith("https://") and not Path(image).is_file():
             raise click.UsageError(f"{image} is no file and no https:// address.")
     given = {"sceneId": scene, "prompt": prompt, "count": count}
     params = {name: value for name, value in given.items() if value is not None}
-    run_async(_submit(settings_of_command(), task_type, images, params, out, user))
+    run_async(_submit(settings_of_command(), task_type, images, params, out, user, as_json))
 
 
 @click.command()
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="whose changes")
-def watch(user: str) -> None:
-    """Print the user's changes as they happen, until Ctrl-C."""
-    run_async(_watch(settings_of_command(), user))
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON, for programs.")
+def watch(user: str, as_json: bool) -> None:
+    """Print the user's changes as they happen, until Ctrl-C.
+
+    \b
+    darkroom watch --user o-7
+    darkroom watch --json | jq -c 'select(.event == "change") | .data.docChanges[0].doc.status'
+    """
+    with contextlib.suppress(click.Abort):  # Ctrl-C is how it ends
+        run_async(_watch(settings_of_command(), user, as_json))
 
 
 def run_async(work: Coroutine[Any, Any, None]) -> None:
@@ -63,7 +81,13 @@ def run_async(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _submit(
-    settings: Settings, task_type: str, images: tuple[str, ...], params: dict[str, Any], out: Path, user: str
+    settings: Settings,
+    task_type: str,
+    images: tuple[str, ...],
+    params: dict[str, Any],
+    out: Path,
+    user: str,
+    as_json: bool,
 ) -> None:
     from supervisor.cli.api import Api, bearer_token, service_address
     from supervisor.cli.progress import follow
@@ -77,16 +101,24 @@ async def _submit(
         if doc["status"] != "completed":
             error = doc.get("error") or {"code": doc["status"], "message": "it was cancelled"}
             raise Failed(f"Task {accepted['task_id']} {doc['status']}: {error['message']} ({error['code']})")
+        saved = []
         for number, image in enumerate(doc["images"], start=1):
             path = await api.download(image["url"], out / f"{task_type}-{accepted['task_id']}-{number}")
-            click.echo(f"{path}  {image['width']}×{image['height']}")
+            saved.append({"path": str(path), "width": image["width"], "height": image["height"]})
+            if not as_json:
+                click.echo(f"{path}  {image['width']}×{image['height']}")
+        if as_json:
+            print_json({"task_id": accepted["task_id"], "status": doc["status"], "images": saved})
 
 
-async def _watch(settings: Settings, user: str) -> None:
+async def _watch(settings: Settings, user: str, as_json: bool) -> None:
     from supervisor.cli.api import Api, bearer_token, service_address
 
     async with Api(service_address(settings), bearer_token(settings, user)) as api:
         async for event in api.feed():
+            if as_json:
+                click.echo(orjson.dumps({"event": event.name, "data": event.data}).decode())
+                continue
             if event.name in ("init", "reset"):
                 click.echo(f"{event.name}: {len(event.docs)} works")
             for change in event.data.get("docChanges", []) if event.name == "change" else []:

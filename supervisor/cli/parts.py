@@ -14,11 +14,17 @@ import sys
 import click
 
 from supervisor.cli import settings_of_command
+from supervisor.cli.output import json_option, print_json
 
 
 @click.command()
 def up() -> None:
-    """Run everything on this host; Ctrl-C drains, twice stops at once."""
+    """Run everything on this host; Ctrl-C drains, twice stops at once.
+
+    \b
+    darkroom up
+    DARKROOM_PORT=0 DARKROOM_DATA_DIR=/tmp/try darkroom up
+    """
     from supervisor.up import run_up
 
     status = run_up(settings_of_command())
@@ -59,29 +65,44 @@ def scheduler() -> None:
 
 @click.command()
 @click.option("--restored", is_flag=True, help="the database comes from a backup: every feed begins anew")
-def migrate(restored: bool) -> None:
-    """Create or upgrade tables and triggers; safe to run again."""
+@json_option
+def migrate(restored: bool, as_json: bool) -> None:
+    """Create or upgrade tables and triggers; safe to run again, and from several hosts at once.
+
+    \b
+    darkroom migrate
+    darkroom migrate --restored   # once, after a backup was put back
+    """
     from supervisor.database import is_postgres, open_database
     from supervisor.schema.migrate import migrate as run
     from supervisor.store.restoring import renew_epochs
 
     settings = settings_of_command()
-    for name in run(settings):
-        click.echo(f"applied {name}")
-    click.echo("the database is up to date")
+    applied = run(settings)
+    grants: list[str] = []
     if is_postgres(settings.database_url):
         from supervisor.schema.postgres_upgrade import grants_for_producers
 
-        click.echo("a program that makes tasks by plain SQL needs a role with these rights and no others:")
-        for grant in grants_for_producers():
-            click.echo(f"  {grant}")
+        grants = grants_for_producers()
+    renewed = None
     if restored:
         database = open_database(settings)
         try:
-            users = database.write(renew_epochs).result()
+            renewed = database.write(renew_epochs).result()
         finally:
             database.close()
-        click.echo(f"the feeds of {users} users begin anew")
+    if as_json:
+        print_json({"applied": applied, "grants": grants, "feeds_renewed": renewed})
+        return
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo("the database is up to date")
+    if grants:
+        click.echo("a program that makes tasks by plain SQL needs a role with these rights and no others:")
+        for grant in grants:
+            click.echo(f"  {grant}")
+    if restored:
+        click.echo(f"the feeds of {renewed} users begin anew")
 
 
 def _run_module(name: str) -> None:
