@@ -2,7 +2,7 @@
 
 dramatiq calls these hooks in every worker; periodiq calls none, so its logs are set up when it imports this package.
 It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
-with one sentence and exit status 2.
+with one sentence and exit status 2; a database that is away for too long does so with 1.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import peewee
 from dramatiq import Middleware
 from dramatiq.asyncio import get_event_loop_thread
 
@@ -25,7 +26,7 @@ from actors.watchdog import Watchdog
 from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker_address import broker_address
-from supervisor.faults import SettingFault
+from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
 
 EXIT_WRONG_SETTINGS = 2
+EXIT_NOT_NOW = 1  # to be started again
 
 
 @functools.cache
@@ -79,6 +81,8 @@ class Boot(Middleware):
             loop_thread.run_coroutine(open_worker(settings, broker))
         except (SettingFault, OSError) as error:
             _give_up(error)
+        except (Fault, peewee.PeeweeException) as error:
+            _give_up(as_sentence(error), EXIT_NOT_NOW)
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
@@ -122,6 +126,6 @@ def _on_loop(method: Any) -> None:
         loop_thread.loop.call_soon_threadsafe(method, current_worker())
 
 
-def _give_up(error: Exception) -> NoReturn:
+def _give_up(error: Exception | str, status: int = EXIT_WRONG_SETTINGS) -> NoReturn:
     print(f"darkroom: {error}", file=sys.__stderr__, flush=True)
-    os._exit(EXIT_WRONG_SETTINGS)
+    os._exit(status)

@@ -27,7 +27,7 @@ from actors.broker import DarkroomBroker
 from actors.hint_sender import Errand, HintSender
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.database import Database, Transaction, open_database
-from supervisor.faults import Fault, SettingFault
+from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
@@ -283,7 +283,7 @@ def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBrok
 
 
 def main() -> int:
-    """The program `darkroom dispatcher`; its exit status."""
+    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away."""
     try:
         settings = load_settings()
         configure_logs(settings, "dispatcher")
@@ -293,6 +293,9 @@ def main() -> int:
     except (SettingsError, SettingFault) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
         return 2
+    except (Fault, peewee.PeeweeException) as error:
+        print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
+        return 1
 
     def stop(signum: int, frame: FrameType | None) -> None:
         dispatcher.stop()

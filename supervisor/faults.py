@@ -137,3 +137,11 @@ class OutcomeUnknown(Fault):
 
 class StoreAway(Fault):
     """The file store can't be reached, or refuses us.  Nothing can be said of the object; mend the store, try again."""
+
+
+def as_sentence(error: Exception) -> str:
+    """What a person is told of a fault, or of the database's own error, whose first line says what it is."""
+    if isinstance(error, Fault):
+        return str(error)
+    said = str(error).strip() or type(error).__name__
+    return f"The database can't be used: {said.splitlines()[0]}."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from supervisor.files import PIECE_BYTES, Listed, checked_key
+from supervisor.room import free_bytes, room_trouble
 
 _TEMPORARY = ".tmp-"  # no key may begin a name with a dot, so nobody can ask for a half-written object
 
@@ -74,11 +75,9 @@ class LocalFiles:
         nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise PermissionError(f"{nearest} can't be written; mend its owner or mode.")
-        free = os.statvfs(nearest)
-        gigabytes = free.f_bavail * free.f_frsize / 1e9
-        if gigabytes < 1:
-            raise OSError(f"{nearest} has only {gigabytes:.1f} GB left; make room.")
-        return f"{self.folder}, {gigabytes:.0f} GB free"
+        if trouble := room_trouble(nearest):
+            raise OSError(trouble)
+        return f"{self.folder}, {free_bytes(nearest) / 1e9:.0f} GB free"
 
     def _path(self, key: str) -> Path:
         return self.folder.joinpath(*checked_key(key).split("/"))

@@ -17,8 +17,10 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from supervisor.faults import SettingFault
 from supervisor.postgres_errors import GIVEN_UP, is_of_a_lost_connection, sqlstate
 from supervisor.postgres_sql import adapt
+from supervisor.postgres_trouble import in_words, is_wrong_setting
 
 STATEMENT_SECONDS = 30
 # Our transactions wait for nothing: an idle one belongs to a frozen process, and its rows are wanted.  Each of its
@@ -59,6 +61,15 @@ def connect_parameters(url: str) -> dict[str, Any]:
     }
     given = conninfo_to_dict(url)
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+def refuse_wrong_address(url: str) -> None:
+    """Try it once.  Raises SettingFault for a refusal that waiting does not mend; a server that is away passes."""
+    try:
+        psycopg.connect(url, **connect_parameters(url)).close()
+    except psycopg.Error as error:
+        if is_wrong_setting(error):
+            raise SettingFault(f"The database can't be used: {in_words(error)}.") from None
 
 
 class Connection(peewee.PostgresqlDatabase):

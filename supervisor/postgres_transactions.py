@@ -28,6 +28,7 @@ from supervisor.postgres_connection import Connection
 from supervisor.postgres_errors import as_fault, is_to_be_tried_again
 from supervisor.postgres_pool import CantConnect, Pool
 from supervisor.postgres_sql import POSTGRES, as_psycopg
+from supervisor.postgres_trouble import in_words
 
 T = TypeVar("T")
 
@@ -150,8 +151,6 @@ def _was_committed(pool: Pool, writer: int, number: int) -> bool:
 
 
 def _as_busy(cause: BaseException) -> DatabaseBusy:
-    if is_to_be_tried_again(cause):
-        said = "kept colliding with other writers"
-    else:
-        said = f"did not answer ({str(cause).strip().splitlines()[0] if str(cause).strip() else 'no reason given'})"
+    collided = is_to_be_tried_again(cause)
+    said = "kept colliding with other writers" if collided else f"did not answer ({in_words(cause)})"
     return DatabaseBusy(f"The database {said} for {BUSY_SECONDS:.0f} s; nothing was stored.")

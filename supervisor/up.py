@@ -11,6 +11,7 @@ else on the module path, and ours must not be hidden by somebody's `web/` or `co
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import os
@@ -63,10 +64,9 @@ def run_up(settings: Settings) -> int:
         read_or_make_secret(settings)  # once, before several parts want it
         if settings.port == 0:
             settings = settings.model_copy(update={"port": free_port(settings.host)})
-        elif not _port_is_free(settings.host, settings.port):
+        elif trouble := port_trouble(settings.host, settings.port):
             raise SettingFault(
-                f"DARKROOM_PORT is {settings.port}, but another program listens there already; set another, or 0 for "
-                "a free one."
+                f"DARKROOM_PORT is {settings.port}, but {trouble}; set another, or 0 for a free one."
             )
         migrate(settings)
         if not settings.broker_url:
@@ -141,6 +141,7 @@ def worker_argv(settings: Settings) -> tuple[str, ...]:
     return (
         script("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
         "--worker-shutdown-timeout", str(shutdown_ms), "--skip-logging",
+        "--worker-fork-timeout", "10",  # there is nothing to fork beside workers, for which it waits 30 s by default
     )  # fmt: skip
 
 
@@ -291,9 +292,15 @@ def _bound(host: str, port: int) -> socket.socket:
     return probe
 
 
-def _port_is_free(host: str, port: int) -> bool:
+def port_trouble(host: str, port: int) -> str | None:
+    """Why nobody can listen there, as the end of a sentence; None when it is free."""
     try:
         _bound(host, port).close()
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: "another program listens there already",
+            errno.EADDRNOTAVAIL: f"{host} is no address of this host",
+            errno.EACCES: "this user may not listen there",
+        }
+        return reasons.get(error.errno or 0, error.strerror or str(error))
+    return None

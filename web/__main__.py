@@ -1,4 +1,7 @@
-"""`darkroom web`: the HTTP part alone.  Exit status 0 after a drain, 2 for a set-up that can't work."""
+"""`darkroom web`: the HTTP part alone.
+
+Exit status 0 after a drain, 2 for a set-up that can't work, 1 for one that can't work now: start it again.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ import signal
 import sys
 from pathlib import Path
 
+import peewee
+
 from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database, open_database
-from supervisor.faults import SettingFault
+from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
@@ -39,6 +44,9 @@ def main() -> int:
     except (SettingsError, SettingFault) as fault:
         print(f"darkroom web: {fault}", file=sys.stderr)
         return 2
+    except (Fault, peewee.PeeweeException) as fault:
+        print(f"darkroom web: {as_sentence(fault)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 1
     return 0

@@ -58,8 +58,10 @@ for _module in (parts, orders, operation, webhooks, administration):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point; never returns."""
+    import peewee
+
     from supervisor.embedded_broker import NoEmbeddedBroker
-    from supervisor.faults import Fault, SettingFault
+    from supervisor.faults import Fault, SettingFault, as_sentence
 
     try:
         commands.main(
@@ -83,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except peewee.PeeweeException as error:
+        _end(as_sentence(error), FAILED)
     except OSError as error:
         _end(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILED)
     except click.exceptions.Exit as error:

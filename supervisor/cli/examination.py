@@ -8,18 +8,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
+import peewee
 
 from config.settings import Settings, hide_password
 from supervisor.broker_address import broker_address, socket_path
+from supervisor.cli.movement import examine_movement
 from supervisor.database import is_postgres, open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
-from supervisor.faults import Fault
+from supervisor.faults import Fault, as_sentence
 from supervisor.files import open_file_store
 from supervisor.provider_check import check_providers
+from supervisor.room import room_trouble
 from supervisor.schema.migrate import check_version
+from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.sqlite_database import sqlite_file
-from supervisor.store import rescuing, sweeps, workers
-from supervisor.up import answers_readyz
+from supervisor.up import answers_readyz, port_trouble
 
 SHORT_SECRET = 16
 
@@ -37,6 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("settings", _settings),
         ("providers", _providers),
         ("database", _database),
+        ("disk", _disk),
         ("broker", _broker),
         ("storage", _storage),
         ("web", _web),
@@ -48,10 +52,19 @@ def examine(settings: Settings) -> list[Finding]:
             findings.extend(check(settings))
         except (Fault, OSError, NoEmbeddedBroker) as error:
             findings.append(Finding(part, False, str(error)))
+        except peewee.PeeweeException as error:
+            findings.append(Finding(part, False, as_sentence(error)))
     return findings
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
+    if settings.secret is None:
+        secret = settings.data_dir / SECRET_FILE
+        if secret.exists() and not secret.read_text(encoding="ascii").strip():
+            yield Finding(
+                "settings", False, f"The secret in {secret} is empty; delete the file, or restore it."
+            )
+            return
     if settings.secret is not None and len(settings.secret.get_secret_value()) < SHORT_SECRET:
         yield Finding(
             "settings",
@@ -87,32 +100,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
             for part, well, sentence in examine_server(database, settings):
                 yield Finding(part, well, sentence)
-        stuck = sum(database.read(rescuing.count_stuck).values())
-        if stuck:
-            yield Finding(
-                "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
-            )
-        else:
-            yield Finding("tasks", True, "no task is stuck")
-        present = database.read(workers.present)
-        beating = [row for row in present if row["state"] == "live"]
-        if beating:
-            yield Finding(
-                "workers", True, f"{len(beating)} take tasks, {sum(row['slots'] for row in beating)} slots"
-            )
-        else:
-            yield Finding(
-                "workers", False, "No worker takes tasks; start `darkroom up` or `darkroom worker`."
-            )
-        last = database.read(sweeps.last)
-        if last is None:
-            yield Finding(
-                "sweep", False, "No sweep has ever run; start `darkroom up` or `darkroom scheduler`."
-            )
-        else:
-            yield Finding("sweep", True, f"last run at {last['finished_at']}")
+        for part, well, sentence in examine_movement(database, settings):
+            yield Finding(part, well, sentence)
     finally:
         database.close()
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folders = {settings.data_dir}
+    if not is_postgres(settings.database_url):
+        folders.add(sqlite_file(settings.database_url)[0].parent)
+    for folder in sorted(folders):
+        trouble = room_trouble(folder)
+        yield Finding("disk", trouble is None, trouble or f"there is room in {folder}")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -146,6 +146,10 @@ def _web(settings: Settings) -> Iterator[Finding]:
     try:
         where = settings.url or (settings.data_dir / "url").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
+        trouble = port_trouble(settings.host, settings.port) if settings.port else None
+        if trouble:
+            yield Finding("web", False, f"DARKROOM_PORT is {settings.port}, but {trouble}; set another.")
+            return
         yield Finding(
             "web", False, f"No web runs on {settings.data_dir}; start `darkroom up` or `darkroom web`."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from supervisor.postgres_wakeups import PROBE_SECONDS, PostgresWakeups
 
 OLDEST = 140_000
 PARTS_WITHOUT_WORKERS = 4  # web, dispatcher, scheduler with its control worker, supervisor
+MOST_SKEW_SECONDS = 2.0
 LISTENERS = 2  # of the web and of the dispatcher
 
 
@@ -30,6 +32,7 @@ def examine_server(database: Database, settings: Settings) -> Iterator[tuple[str
         yield "server", False, f"PostgreSQL {version} is too old; take 14 or newer."
     else:
         yield "server", True, f"PostgreSQL {version}"
+    yield examine_clock(database)
     parts = settings.worker_processes + PARTS_WITHOUT_WORKERS
     wanted = parts * settings.database_connections + LISTENERS
     here = f"one host's {parts} processes may open {wanted} connections"
@@ -51,6 +54,23 @@ def examine_server(database: Database, settings: Settings) -> Iterator[tuple[str
             "Notifications don't arrive; DARKROOM_DATABASE_LISTEN_URL must lead to the server itself, past any pooler "
             "in transaction mode.",
         )
+
+
+def examine_clock(database: Database) -> tuple[str, bool, str]:
+    """Whether this host's clock agrees with the database's, as far as the round trip lets us see."""
+    before = time.time()
+    theirs = datetime.datetime.fromisoformat(database.read(lambda tx: tx.value(f"SELECT {tx.now}")))
+    after = time.time()
+    ahead = (before + after) / 2 - theirs.timestamp()
+    if abs(ahead) - (after - before) / 2 <= MOST_SKEW_SECONDS:
+        return "clock", True, "this host's clock agrees with the database's"
+    where = "ahead of" if ahead > 0 else "behind"
+    return (
+        "clock",
+        False,
+        f"This host's clock is {abs(ahead):.1f} s {where} the database's, and tokens and links are judged by it; "
+        "switch on time synchronisation (NTP) on both.",
+    )
 
 
 def _hears(url: str) -> bool:

@@ -71,9 +71,14 @@ def _the_database(settings: Settings) -> str:
 def check_version(database: Database, settings: Settings, *, may_be_newer: bool = False) -> None:
     """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do.
 
-    may_be_newer: for a program that runs already while its successor has migrated.
+    may_be_newer: for a program that runs already while its successor has migrated.  Raises DatabaseBusy when nothing
+    can be said of the database for now.
     """
-    if not is_postgres(settings.database_url) and not sqlite_file(settings.database_url)[0].exists():
+    if is_postgres(settings.database_url):
+        from supervisor.postgres_connection import refuse_wrong_address  # its client need not be installed
+
+        refuse_wrong_address(settings.database_url)
+    elif not (settings.database_url) and not sqlite_file(settings.database_url)[0].exists():
         raise SettingFault(
             f"There is no database at {sqlite_file(settings.database_url)[0]}; run `darkroom migrate` first."
         )

@@ -15,6 +15,7 @@ import psycopg
 from config.settings import Settings
 from supervisor.faults import SettingFault
 from supervisor.postgres_connection import Connection
+from supervisor.postgres_trouble import in_words
 from supervisor.schema.postgres_functions import functions
 from supervisor.schema.postgres_triggers import make_triggers
 
@@ -38,9 +39,7 @@ def upgrade_postgres(settings: Settings, run: Callable[[peewee.Database], list[s
         with database.atomic():
             return _upgrade(database, settings, run)
     except (peewee.PeeweeException, psycopg.Error) as error:
-        raise SettingFault(
-            f"The database can't be upgraded: {str(error).strip().splitlines()[0]}."
-        ) from error
+        raise SettingFault(f"The database can't be upgraded: {in_words(error)}.") from error
     finally:
         database.close()
 

@@ -43,6 +43,16 @@ def last(tx: Transaction) -> Row | None:
     return tx.one("SELECT * FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1")
 
 
+def seconds_since_last(tx: Transaction) -> float:
+    """Since the end of the newest finished run, of which there is one."""
+    return float(
+        tx.value(
+            f"""SELECT {tx.seconds_between("finished_at", tx.now)} FROM sweep_run
+                WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"""
+        )
+    )
+
+
 def forget_old(tx: Transaction, older_than_seconds: float) -> int:
     """Drop records of old runs."""
     return tx.run(f"DELETE FROM sweep_run WHERE started_at < {tx.in_seconds}", -older_than_seconds)

@@ -1,0 +1,53 @@
+"""What PostgreSQL's refusal of a connection means, in a sentence that says what to do.  Pure; it holds no password."""
+
+from __future__ import annotations
+
+import re
+
+CHECK = "check DARKROOM_DATABASE_URL"
+
+# What libpq or the server says, what it means, and whether the set-up is wrong: such a refusal does not pass by itself.
+_ANSWERS = (
+    ("password authentication failed", f"it refuses the user or the password; {CHECK}", True),
+    ("no password supplied", f"it wants a password; {CHECK}", True),
+    (r'role ".*" does not exist', f"it knows no such user; {CHECK}", True),
+    (
+        r'database ".*" does not exist',
+        f"it has no database of this name; create it with createdb, or {CHECK}",
+        True,
+    ),
+    ("no pg_hba.conf entry", "it does not let this user in from this host; mend its pg_hba.conf", True),
+    ("certificate verify failed", f"its certificate is not trusted; {CHECK} (sslrootcert)", True),
+    ("starting up|in recovery mode|shutting down", "it is starting or stopping; wait", False),
+    (
+        "too many clients|remaining connection slots",
+        "it has no connection left; raise its max_connections, or lower DARKROOM_DATABASE_CONNECTIONS",
+        False,
+    ),
+    ("translate host name|resolve host|name resolution", f"its host name is not known; {CHECK}", False),
+    (
+        "Connection refused|No such file",
+        f"nobody listens there; start the server, or {CHECK}",
+        False,
+    ),
+    ("timeout|timed out", f"it does not answer in time; {CHECK} and the network", False),
+)
+
+
+def in_words(error: BaseException) -> str:
+    """What is wrong, as the end of a sentence."""
+    words, _ = _meaning(error)
+    return words
+
+
+def is_wrong_setting(error: BaseException) -> bool:
+    """Whether waiting would not help."""
+    return _meaning(error)[1]
+
+
+def _meaning(error: BaseException) -> tuple[str, bool]:
+    said = str(error).strip()
+    for mark, words, is_setting in _ANSWERS:
+        if re.search(mark, said):
+            return words, is_setting
+    return (said.splitlines()[0] if said else "no reason is given"), False

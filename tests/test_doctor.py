@@ -1,0 +1,233 @@
+"""`darkroom doctor` names every fault of a wrong set-up, and a part that can't work now ends with one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from config.settings import Settings
+from supervisor.cli import movement
+from supervisor.cli.examination import Finding, examine
+from supervisor.room import room_trouble
+from supervisor.store import leadership, sweeps
+from tests.conftest import Clock, Store
+from tests.databases import POSTGRESQL, Plain, fresh_settings
+from tests.parts import Part
+from tests.postgres_databases import give_back
+from tests.postgres_server import PostgresServer, server
+from tests.test_command_line import darkroom
+
+
+def wrong(settings: Settings, part: str) -> str:
+    """The sentence of the one thing that is wrong with a part; empty when it is well."""
+    found = [finding for finding in examine(settings) if finding.part == part]
+    assert found, f"nobody has looked at {part}"
+    return " ".join(finding.sentence for finding in found if not finding.well)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test has a dispatcher that the doctor would have to wait for."""
+    monkeypatch.setattr(movement, "DISPATCHER_SECONDS", 0.3)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+# --- what moves ---
+
+
+def test_nobody_at_work_is_named_part_by_part(settings: Settings) -> None:
+    assert "start `darkroom up` or `darkroom worker`" in wrong(settings, "workers")
+    assert "start `darkroom up` or `darkroom dispatcher`" in wrong(settings, "dispatcher")
+    assert "No sweep has ever run" in wrong(settings, "sweep")
+    assert wrong(settings, "database") == ""
+
+
+def test_workers_that_have_gone_silent_are_not_taken_for_workers(
+    settings: Settings, live_worker: Callable[..., str], clock: Clock
+) -> None:
+    live_worker()
+    assert wrong(settings, "workers") == ""
+    clock.advance(settings.lease_seconds + 1)
+    assert "1 drain, or have shown no heartbeat for 15 s" in wrong(settings, "workers")
+
+
+def test_a_sweep_that_went_silent_is_named_with_its_last_end(
+    settings: Settings, store: Store, clock: Clock
+) -> None:
+    store.write(lambda tx: sweeps.record_by_hand(tx, {}))
+    assert wrong(settings, "sweep") == ""
+    clock.advance(movement.SILENT_SWEEP_SECONDS + 1)
+    assert "run `darkroom sweep`" in wrong(settings, "sweep")
+
+
+def test_a_dispatcher_that_holds_its_place_and_does_not_beat_is_not_one_that_works(store: Store) -> None:
+    held = store.write(lambda tx: leadership.take_over(tx, leadership.read(tx), "d-1"))
+    assert held is not None
+    assert "No dispatcher works" in wrong(store.settings, "dispatcher")
+
+
+# --- the database ---
+
+
+def test_an_old_schema_is_named_with_the_command_that_mends_it(settings: Settings, producer: Plain) -> None:
+    ((newest,),) = producer.execute("SELECT max(name) FROM migration_history").fetchall()
+    producer.execute("DELETE FROM migration_history WHERE name = ?", (newest,))
+    assert f"({newest} is missing); run `darkroom migrate`" in wrong(settings, "database")
+    producer.execute("UPDATE migration_history SET name = '9999_next' WHERE name = '0001_first'")
+    assert "upgraded by a newer Darkroom (9999_next)" in wrong(settings, "database")
+
+
+@pytest.mark.sqlite_only
+def test_a_damaged_file_is_named_without_a_traceback(settings: Settings) -> None:
+    (settings.data_dir / "darkroom.db").write_bytes(b"not a database at all " * 500)
+    assert wrong(settings, "database") == "The database can't be used: file is not a database."
+    done = darkroom(settings.data_dir, "tasks")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "darkroom: The database can't be used: file is not a database.\n"
+
+
+@pytest.mark.postgresql_only
+@pytest.mark.parametrize(("seconds", "where"), [(4.0, "behind"), (-4.0, "ahead of")])
+def test_a_clock_that_is_off_by_more_than_two_seconds_is_named(
+    settings: Settings, clock: Clock, seconds: float, where: str
+) -> None:
+    clock.advance(0.5)
+    assert wrong(settings, "clock") == ""
+    clock.advance(seconds - 0.5)
+    said = wrong(settings, "clock")
+    assert f" s {where} the database's" in said and "NTP" in said
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Callable[[str, str], str]]:
+    """Addresses of a server that asks user `visitor` for a password: (password, database) → address."""
+    own: PostgresServer = server()
+    settings = fresh_settings(Path(own.folder), kind=POSTGRESQL)
+    name = settings.database_url.partition("?")[0].rpartition("/")[2]
+    rules = own.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all visitor scram-sha-256\n" + before)
+    with own.admin() as admin:
+        admin.execute("CREATE ROLE visitor SUPERUSER LOGIN PASSWORD 'right'")
+        admin.execute("SELECT pg_reload_conf()")
+
+    def address(password: str, database: str = name) -> str:
+        return f"postgresql://visitor:{password}@/{database}?host={own.folder}&port={own.port}"
+
+    yield address
+    rules.write_text(before)
+    with own.admin() as admin:
+        admin.execute("DROP ROLE visitor")
+        admin.execute("SELECT pg_reload_conf()")
+    give_back(settings.database_url)
+
+
+def test_a_refused_password_or_database_ends_everything_at_once_with_one_sentence(
+    guarded: Callable[..., str], tmp_path: Path
+) -> None:
+    def refused(url: str) -> str:
+        return wrong(Settings(data_dir=tmp_path, database_url=url), "database")
+
+    psycopg.connect(guarded("right")).close()
+    sentence = "The database can't be used: it refuses the user or the password; check DARKROOM_DATABASE_URL."
+    assert refused(guarded("wr0ng")) == sentence
+    assert "create it with createdb" in refused(guarded("right", "nowhere"))
+    parts = {
+        name: Part(name, tmp_path / name, {"DATABASE_URL": guarded("wr0ng"), "PORT": "0"})
+        for name in ("web", "dispatcher")
+    }
+    for name, part in parts.items():
+        assert part.process.wait(30) == 2
+        assert part.said() == f"darkroom {name}: {sentence}"
+
+
+@pytest.mark.timeout(120)
+def test_a_part_that_starts_while_postgresql_is_away_ends_with_one_sentence_to_be_started_again(
+    tmp_path: Path,
+) -> None:
+    away = f"postgresql://nobody@/nowhere?host={tmp_path}&port=1"
+    broker = f"unix://{tmp_path}/broker.sock"
+    parts = {
+        name: Part(name, tmp_path / name, {"DATABASE_URL": away, "BROKER_URL": broker, "PORT": "0"})
+        for name in ("web", "dispatcher", "worker")
+    }
+    for part in parts.values():
+        assert part.process.wait(60) == 1, part.said()
+        assert "The database did not answer (nobody listens there; start the server, or check " in part.said()
+        assert "Traceback" not in part.said(), part.said()
+    assert "nobody listens there" in wrong(Settings(data_dir=tmp_path, database_url=away), "database")
+
+
+def test_a_lone_worker_with_unusable_settings_ends_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    worker = Part("worker", tmp_path, {"TASKS__photography__PROVIDER": "x", "PROVIDERS__x__KIND": "http"})
+    assert worker.process.wait(60) == 2
+    assert time.monotonic() - began < 25  # dramatiq by itself lets 30 s pass
+    assert worker.said("darkroom: DARKROOM_PROVIDERS__x__") != ""
+
+
+# --- this host ---
+
+
+def test_a_broker_that_is_away_is_named(tmp_path: Path, taken_port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    away = wrong(Settings(data_dir=tmp_path, broker_url=f"redis://127.0.0.1:{port}"), "broker")
+    assert "it can't be reached; check DARKROOM_BROKER_URL" in away
+    assert "start `darkroom up`" in wrong(Settings(data_dir=tmp_path), "broker")
+
+
+def test_a_taken_port_is_named(tmp_path: Path, taken_port: int) -> None:
+    said = wrong(Settings(data_dir=tmp_path, port=taken_port), "web")
+    assert said == (f"DARKROOM_PORT is {taken_port}, but another program listens there already; set another.")
+    assert "is no address of this host" in wrong(
+        Settings(data_dir=tmp_path, host="203.0.113.7", secret="s" * 40), "web"
+    )
+
+
+def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert room_trouble(tmp_path / "not" / "made", least_bytes=1) is None
+    said = room_trouble(tmp_path / "not" / "made", least_bytes=2 * free)
+    assert said is not None and f"The disk under {tmp_path} has only" in said and "make room" in said
+    assert [f.part for f in examine(Settings(data_dir=tmp_path)) if f.part == "disk"] == ["disk"]
+
+
+def test_a_missing_secret_is_named_where_others_can_reach_us(tmp_path: Path) -> None:
+    done = darkroom(tmp_path, "doctor", DARKROOM_HOST="0.0.0.0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("darkroom: DARKROOM_SECRET is not set") and done.stderr.count("\n") == 1
+    assert "shorter than 16" in wrong(Settings(data_dir=tmp_path, secret="short"), "settings")
+    (tmp_path / "secret").write_text("\n")
+    assert "is empty" in wrong(Settings(data_dir=tmp_path), "settings")
+
+
+def test_a_data_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        (tmp_path / "file").touch()
+        said = wrong(Settings(data_dir=tmp_path / "file" / "var"), "storage")
+        assert said and "Traceback" not in said
+        return
+    tmp_path.chmod(0o500)
+    with contextlib.ExitStack() as stack:
+        stack.callback(tmp_path.chmod, 0o700)
+        assert "can't be written" in wrong(Settings(data_dir=tmp_path / "var"), "storage")
+
+
+def test_every_finding_is_one_sentence(settings: Settings) -> None:
+    for finding in examine(settings):
+        assert isinstance(finding, Finding)
+        assert "\n" not in finding.sentence and finding.sentence
