@@ -31,7 +31,7 @@ async def readyz(request: web.Request) -> web.Response:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
-            await asyncio.to_thread(check_version, parts.database, parts.settings, may_be_newer=True)
+            await asyncio.to_thread(check_version, parts.database, parts.settings, runs_already=True)
     except SettingFault as fault:
         raise unavailable(str(fault), kind="not_migrated") from None
     except TimeoutError:

@@ -68,22 +68,25 @@ def _the_database(settings: Settings) -> str:
     return f"The database {sqlite_file(settings.database_url)[0]}"
 
 
-def check_version(database: Database, settings: Settings, *, may_be_newer: bool = False) -> None:
+def check_version(database: Database, settings: Settings, *, runs_already: bool = False) -> None:
     """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do.
 
-    may_be_newer: for a program that runs already while its successor has migrated.  Raises DatabaseBusy when nothing
-    can be said of the database for now.
+    runs_already: the program has connected before, and its successor may have migrated meanwhile.  Raises DatabaseBusy
+    when nothing can be said of the database for now.
     """
     if is_postgres(settings.database_url):
-        from supervisor.postgres_connection import refuse_wrong_address  # its client need not be installed
+        if not runs_already:
+            from supervisor.postgres_connection import (
+                refuse_wrong_address,
+            )  # its client need not be installed
 
-        refuse_wrong_address(settings.database_url)
-    elif not (settings.database_url) and not sqlite_file(settings.database_url)[0].exists():
+            refuse_wrong_address(settings.database_url)
+    elif not sqlite_file(settings.database_url)[0].exists():
         raise SettingFault(
             f"There is no database at {sqlite_file(settings.database_url)[0]}; run `darkroom migrate` first."
         )
     present = database.read(_history)
-    if not may_be_newer:
+    if not runs_already:
         _refuse_newer(present, settings)
     missing = [name for name in known_versions() if name not in present]
     if missing:
