@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from supervisor.cli.examination import examine
 from supervisor.store import tasks, webhooks
 from supervisor.store.orders import NewTask
 from supervisor.webhook_secret import webhook_keys
@@ -19,6 +20,9 @@ def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
     assert darkroom(folder, "webhooks", "--failed", **where).stderr == "no webhooks\n"
     (message,) = store.write(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
     store.write(lambda tx: webhooks.put_off(tx, message, None, status=500, reason="It answers 500."))
+
+    (found,) = [each for each in examine(store.settings) if each.part == "webhooks"]
+    assert found.well and found.sentence.startswith("0 to be delivered, 1 of the last day given up; ")
 
     shown = darkroom(folder, "webhooks", "--failed", **where).stdout
     assert message.id in shown and "It answers 500." in shown and "key=1" not in shown

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
-from supervisor.store import leadership, rescuing, sweeps, workers
+from supervisor.store import leadership, rescuing, sweeps, webhooks, workers
 
 SILENT_SWEEP_SECONDS = 180.0
+DAY_SECONDS = 86_400.0
 DISPATCHER_SECONDS = 2.0  # it beats four times a second
 
 Found = tuple[str, bool, str]
@@ -25,6 +26,7 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
     yield _workers(database, settings)
     yield _dispatcher(database)
     yield _sweep(database)
+    yield _webhooks(database)
 
 
 def _workers(database: Database, settings: Settings) -> Found:
@@ -73,3 +75,10 @@ def _sweep(database: Database) -> Found:
             "runs.",
         )
     return "sweep", True, f"last run at {finished_at}"
+
+
+def _webhooks(database: Database) -> Found:
+    """Receivers that are ill are no fault of ours, so this is always well."""
+    still_open, given_up = database.read(lambda tx: webhooks.open_and_given_up(tx, DAY_SECONDS))
+    hint = "; `darkroom webhooks --failed` says why" if given_up else ""
+    return "webhooks", True, f"{still_open} to be delivered, {given_up} of the last day given up{hint}"

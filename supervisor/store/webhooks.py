@@ -190,6 +190,17 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
     )
 
 
+def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]:
+    """How many are still to be delivered; how many of those made within so many seconds were given up."""
+    still_open = tx.value("SELECT count(*) FROM webhook_delivery WHERE state IN ('waiting','sending')")
+    given_up = tx.value(
+        f"""SELECT count(*) FROM webhook_delivery
+            WHERE state IN ('failed','gone') AND created_at > {tx.in_seconds}""",
+        -within_seconds,
+    )
+    return int(still_open), int(given_up)
+
+
 def resend(tx: Transaction, delivery_id: str) -> bool:
     """Send it again from the beginning of the schedule, under the same id; False when there is no such delivery.
 
