@@ -63,13 +63,20 @@ def connect_parameters(url: str) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
-def refuse_wrong_address(url: str) -> None:
-    """Try it once.  Raises SettingFault for a refusal that waiting does not mend; a server that is away passes."""
+def connection_trouble(url: str) -> psycopg.Error | None:
+    """Why a connection can't be had, tried once; None when it can."""
     try:
         psycopg.connect(url, **connect_parameters(url)).close()
     except psycopg.Error as error:
-        if is_wrong_setting(error):
-            raise SettingFault(f"The database can't be used: {in_words(error)}.") from None
+        return error
+    return None
+
+
+def refuse_wrong_address(url: str) -> None:
+    """Raises SettingFault for a refusal that waiting does not mend; a server that is away passes."""
+    error = connection_trouble(url)
+    if error is not None and is_wrong_setting(error):
+        raise SettingFault(f"The database can't be used: {in_words(error)}.")
 
 
 class Connection(peewee.PostgresqlDatabase):

@@ -47,7 +47,7 @@ log = structlog.get_logger("supervisor")
 
 
 def run_up(settings: Settings) -> int:
-    """Serve until told to stop; the exit status.  Raises SettingFault, NoEmbeddedBroker, OSError.
+    """Serve until told to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
 
     The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
     """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bench.running_system import running_system
 from config.settings import Settings
 from supervisor.cli import movement
 from supervisor.cli.examination import Finding, examine
@@ -20,7 +24,7 @@ from supervisor.room import room_trouble
 from supervisor.store import leadership, sweeps
 from tests.conftest import Clock, Store
 from tests.databases import POSTGRESQL, Plain, fresh_settings
-from tests.parts import Part
+from tests.parts import DARKROOM, Part
 from tests.postgres_databases import give_back
 from tests.postgres_server import PostgresServer, server
 from tests.test_command_line import darkroom
@@ -43,6 +47,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
+
+
+def test_nothing_is_wrong_with_a_system_that_is_well() -> None:
+    with running_system(WORKER_PROCESSES="1") as system:
+        done = subprocess.run(
+            [DARKROOM, "doctor", "--json"], env=system.environ, capture_output=True, text=True, timeout=60
+        )
+        assert [finding for finding in json.loads(done.stdout) if not finding["well"]] == []
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- what moves ---
@@ -164,11 +177,31 @@ def test_a_part_that_starts_while_postgresql_is_away_ends_with_one_sentence_to_b
         name: Part(name, tmp_path / name, {"DATABASE_URL": away, "BROKER_URL": broker, "PORT": "0"})
         for name in ("web", "dispatcher", "worker")
     }
+    up = Part("up", tmp_path / "up", {"DATABASE_URL": away, "PORT": "0"})
+    assert up.process.wait(60) == 1, up.said()
+    assert "darkroom: The database can't be upgraded: nobody listens there; start the server" in up.said()
     for part in parts.values():
         assert part.process.wait(60) == 1, part.said()
         assert "The database did not answer (nobody listens there; start the server, or check " in part.said()
         assert "Traceback" not in part.said(), part.said()
     assert "nobody listens there" in wrong(Settings(data_dir=tmp_path, database_url=away), "database")
+
+
+@pytest.mark.parametrize("command", ["doctor", "migrate"])
+def test_a_client_that_is_not_installed_is_named(tmp_path: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PSYCOPG, command],
+        env=os.environ
+        | {"DARKROOM_DATA_DIR": str(tmp_path), "DARKROOM_DATABASE_URL": "postgresql://nobody@/x"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "pip install 'darkroom-queue[postgres]'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and done.returncode == (1 if command == "doctor" else 2)
+
+
+WITHOUT_PSYCOPG = "import sys; sys.modules['psycopg'] = None; from supervisor.cli import main; main()"
 
 
 def test_a_lone_worker_with_unusable_settings_ends_at_once(tmp_path: Path) -> None:

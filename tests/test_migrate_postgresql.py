@@ -13,7 +13,7 @@ from playhouse.migrations import Runner
 
 from config.settings import Settings
 from supervisor.database import open_database
-from supervisor.faults import SettingFault
+from supervisor.faults import DatabaseBusy, SettingFault
 from supervisor.postgres_connection import Connection
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
 from supervisor.schema.postgres_functions import functions
@@ -124,7 +124,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: Settings) -> None:
 
 def test_a_database_that_can_not_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
     url = f"postgresql://darkroom:geheim@/nothing?host={tmp_path}"
-    with pytest.raises(SettingFault, match="can't be upgraded") as told:
+    with pytest.raises(DatabaseBusy, match="can't be upgraded") as told:
         migrate(Settings(data_dir=tmp_path, database_url=url))
     assert "geheim" not in str(told.value)
 

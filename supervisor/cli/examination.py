@@ -82,17 +82,12 @@ def _providers(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    if not is_postgres(settings.database_url):
-        path, _ = sqlite_file(settings.database_url)
-        if not path.exists():
-            yield Finding(
-                "database",
-                False,
-                f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`.",
-            )
-            return
-    database = open_database(settings)
+    database = open_database(settings)  # connects to nothing yet
     try:
+        trouble = _database_trouble(settings)
+        if trouble:
+            yield Finding("database", False, trouble)
+            return
         check_version(database, settings)
         yield Finding("database", True, hide_password(settings.database_url))
         if is_postgres(settings.database_url):
@@ -104,6 +99,22 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding(part, well, sentence)
     finally:
         database.close()
+
+
+def _database_trouble(settings: Settings) -> str | None:
+    """What is in the way before anything can be asked."""
+    if is_postgres(settings.database_url):
+        from supervisor.cli.postgres_examination import (
+            connection_sentence,
+        )  # its client need not be installed
+
+        return connection_sentence(settings)
+    path, _ = sqlite_file(settings.database_url)
+    return (
+        None
+        if path.exists()
+        else f"There is no database at {path} yet; run `darkroom migrate` or `darkroom up`."
+    )
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

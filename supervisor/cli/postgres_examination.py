@@ -8,12 +8,20 @@ from collections.abc import Iterator
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
+from supervisor.postgres_connection import connection_trouble
+from supervisor.postgres_trouble import in_words
 from supervisor.postgres_wakeups import PROBE_SECONDS, PostgresWakeups
 
 OLDEST = 140_000
 PARTS_WITHOUT_WORKERS = 4  # web, dispatcher, scheduler with its control worker, supervisor
 MOST_SKEW_SECONDS = 2.0
 LISTENERS = 2  # of the web and of the dispatcher
+
+
+def connection_sentence(settings: Settings) -> str | None:
+    """What is wrong with the way to the server; None when it is open.  Tried once: who looks need not wait."""
+    error = connection_trouble(settings.database_url)
+    return None if error is None else f"The database can't be used: {in_words(error)}."
 
 
 def examine_server(database: Database, settings: Settings) -> Iterator[tuple[str, bool, str]]:

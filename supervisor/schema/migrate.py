@@ -13,7 +13,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from config.settings import Settings
-from supervisor.database import Database, Transaction, is_postgres
+from supervisor.database import Database, Transaction, is_postgres, open_database
 from supervisor.faults import SettingFault
 from supervisor.schema.sqlite_upgrade import upgrade_sqlite
 from supervisor.sqlite_database import sqlite_file
@@ -30,9 +30,11 @@ def known_versions() -> list[str]:
 def migrate(settings: Settings) -> list[str]:
     """Bring the database of these settings up to date; the names of the migrations that were applied.
 
-    Raises SettingFault when the database is newer than this program, or can't be written.
+    Raises SettingFault when the database is newer than this program, or can't be written; DatabaseBusy when its server
+    is away.
     """
     if is_postgres(settings.database_url):
+        open_database(settings).close()  # says it if the client is not installed
         from supervisor.schema.postgres_upgrade import upgrade_postgres  # its client need not be installed
 
         return upgrade_postgres(settings, lambda database: _run(database, settings))

@@ -13,9 +13,9 @@ import peewee
 import psycopg
 
 from config.settings import Settings
-from supervisor.faults import SettingFault
+from supervisor.faults import DatabaseBusy, SettingFault
 from supervisor.postgres_connection import Connection
-from supervisor.postgres_trouble import in_words
+from supervisor.postgres_trouble import in_words, is_wrong_setting
 from supervisor.schema.postgres_functions import functions
 from supervisor.schema.postgres_triggers import make_triggers
 
@@ -32,14 +32,19 @@ _READABLE = (
 
 
 def upgrade_postgres(settings: Settings, run: Callable[[peewee.Database], list[str]]) -> list[str]:
-    """Make functions, run the migrations, make triggers; what `run` returns.  Raises SettingFault."""
+    """Make functions, run the migrations, make triggers; what `run` returns.
+
+    Raises SettingFault, and DatabaseBusy for a server that is away or can't do it now: try again.
+    """
     database = Connection(settings.database_url, pooled=True)  # nothing of a session is relied on
     try:
         database.connect()
         with database.atomic():
             return _upgrade(database, settings, run)
     except (peewee.PeeweeException, psycopg.Error) as error:
-        raise SettingFault(f"The database can't be upgraded: {in_words(error)}.") from error
+        passes = isinstance(error, peewee.OperationalError) and not is_wrong_setting(error)
+        fault = DatabaseBusy if passes else SettingFault
+        raise fault(f"The database can't be upgraded: {in_words(error)}.") from error
     finally:
         database.close()
 
