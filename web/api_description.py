@@ -192,6 +192,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
         parameters=(_TASK_ID,),
     ),
+    ("GET", "/v1/tasks/{task_id}/events"): Operation(
+        "showTaskEvents",
+        "Tasks",
+        "Look back at what happened to a task.",
+        {200: Answer("Its steps, oldest first.", schemas.TaskHistory), 404: _NO_TASK},
+        "Each claim with its worker, each failure with its reason, each return to the line with its time, and the"
+        " credits that moved.  Steps older than `RETENTION__EVENT_DAYS` are forgotten.",
+        (_TASK_ID,),
+    ),
     ("POST", "/v1/tasks/{task_id}/cancel"): Operation(
         "cancelTask",
         "Tasks",

@@ -50,6 +50,7 @@ ADDRESSES = (
     Address("POST", "/v1/tasks", tasks.submit, 202),
     Address("GET", "/v1/tasks", tasks.list_tasks),
     Address("GET", "/v1/tasks/{task_id}", tasks.show),
+    Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events),
     Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
     Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
     Address("GET", FEED_PATH, feed.feed),

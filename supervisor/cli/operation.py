@@ -7,6 +7,7 @@ HTTP, as the user of DARKROOM_TOKEN.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.timeline import timeline_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 Task = dict[str, Any]
@@ -37,23 +39,39 @@ def list_tasks(status: str | None, stuck: bool, limit: int) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-def show(task_id: str) -> None:
-    """Show everything about a task."""
-    from supervisor.store import places, tasks
-
+@click.option(
+    "--json", "as_json", is_flag=True, help="one JSON object: the task, and its history as `events`"
+)
+def show(task_id: str, as_json: bool) -> None:
+    """Show everything about a task: how it stands, and what has happened to it."""
     settings = settings_of_command()
     if settings.url:
-        _print_task(_ask(settings, "GET", f"/v1/tasks/{task_id}"))
+        view = _ask(settings, "GET", f"/v1/tasks/{task_id}")
+        events = list(_ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"])
+    else:
+        view, events = _read_task(settings, task_id)
+    if as_json:
+        click.echo(json.dumps({**view, "events": events}, ensure_ascii=False, indent=2))
         return
-
-    def read(tx: Any) -> Task | None:
-        view = tasks.get(tx, task_id)
-        return None if view is None else places.read_order(tx, settings.tasks).placed(view)
-
-    view = _with_database(settings, lambda database: database.read(read))
-    if view is None:
-        raise Failed(f"There is no task {task_id}.")
     _print_task(view)
+    click.echo("")
+    for line in timeline_lines(events):
+        click.echo(line)
+
+
+def _read_task(settings: Settings, task_id: str) -> tuple[Task, list[Task]]:
+    from supervisor.store import history, places, tasks
+
+    def read(tx: Any) -> tuple[Task, list[Task]] | None:
+        view = tasks.get(tx, task_id)
+        if view is None:
+            return None
+        return places.read_order(tx, settings.tasks).placed(view), history.timeline(tx, task_id) or []
+
+    found: tuple[Task, list[Task]] | None = _with_database(settings, lambda database: database.read(read))
+    if found is None:
+        raise Failed(f"There is no task {task_id}.")
+    return found
 
 
 @click.command()

@@ -152,8 +152,8 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
         case RunAgain(in_seconds=in_seconds, counts="deaths"):
             claims.release(tx, task_id, lease, died=True, in_seconds=in_seconds)
             return "released"
-        case RunAgain(in_seconds=in_seconds):
-            claims.retry(tx, task_id, lease, in_seconds)
+        case RunAgain(in_seconds=in_seconds, code=code, message=message):
+            claims.retry(tx, task_id, lease, in_seconds, code=code, message=message)
             return "retried"
         case GiveUp():
             _give_up(tx, row, verdict)
