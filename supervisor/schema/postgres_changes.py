@@ -79,6 +79,9 @@ def _of_tasks() -> list[Trigger]:
         bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_RANG}) AS rang,
         bool_or({history.is_step("n", "o")}) AS stepped
         INTO it FROM new_rows AS n FULL JOIN old_rows AS o ON o.id = n.id;
+    IF it.stepped THEN -- before the ledger, so that a refund is not older than its reason
+        INSERT INTO task_event ({history.COLUMNS}) SELECT {history.COLUMNS} FROM {_stepped()} AS steps;
+    END IF;
     IF it.rows > 1 AND (it.made_work OR it.is_seen OR it.became_final OR it.fell_short) THEN
         PERFORM 1 FROM works WHERE id IN (SELECT work_id FROM new_rows) ORDER BY user_openid, id FOR UPDATE;
         {_lock_accounts("SELECT user_openid FROM new_rows")}
@@ -98,9 +101,6 @@ def _of_tasks() -> list[Trigger]:
     END IF;
     IF it.fell_short THEN
         {part}
-    END IF;
-    IF it.stepped THEN
-        INSERT INTO task_event ({history.COLUMNS}) SELECT {history.COLUMNS} FROM {_stepped()} AS steps;
     END IF;
     IF it.rang THEN
         {_RING}
@@ -241,6 +241,7 @@ def _of_money() -> list[Trigger]:
 def _of_workers() -> list[Trigger]:
     ring = f"{_RING}\n    RETURN NULL;"
     return [
+        Trigger("pause_moved", "AFTER INSERT OR DELETE ON pause", ring),
         Trigger("worker_arrived", "AFTER INSERT ON worker", ring),
         Trigger(
             "worker_changed",

@@ -260,6 +260,11 @@ def _of_history() -> list[Trigger]:
             refuse("the history of a task is append-only"),
         ),
         Trigger("task_event_kept", "BEFORE DELETE ON task_event", kept + "\n    RETURN OLD;"),
+        Trigger(
+            "audit_unchangeable",
+            "BEFORE UPDATE OR DELETE ON audit",
+            refuse("the record of what operators did is append-only"),
+        ),
     ]
 
 
@@ -274,5 +279,6 @@ def _of_truncation() -> list[Trigger]:
             "credit_entry": "the ledger is append-only",
             "remote_job": "the evidence of paid requests is append-only",
             "task_event": "the history of an open task is kept",
+            "audit": "the record of what operators did is append-only",
         }.items()
     ]

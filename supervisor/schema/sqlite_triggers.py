@@ -334,6 +334,18 @@ def triggers() -> dict[str, str]:
         WHEN (SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing') BEGIN
         SELECT RAISE(ABORT, 'the history of an open task is kept');
     END""",
+        "audit_unchangeable": """BEFORE UPDATE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the record of what operators did is append-only');
+    END""",
+        "audit_kept": """BEFORE DELETE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the record of what operators did is append-only');
+    END""",
+        "pause_begun": """AFTER INSERT ON pause BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "pause_ended": """AFTER DELETE ON pause BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
         "worker_arrived": """AFTER INSERT ON worker BEGIN
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
