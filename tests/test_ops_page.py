@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.browser import CHROMIUM, DRIVER, Browser
-from tests.house import PACED, House, eventually
+from tests.house import PACED, SAMPLES, House, eventually
 
 pytestmark = [
     pytest.mark.system,
@@ -21,8 +24,26 @@ pytestmark = [
     ),
 ]
 
-PARAMS = '{"images":["https://example.org/a.jpg"]}'
 LONG = PACED | {"DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000"}
+
+
+class Shop(House):
+    """A house where anybody's order can be handed in."""
+
+    def order(self, user: str) -> str:
+        """A portrait to be made; the task's id."""
+        bearer = {"Authorization": f"Bearer {self.token(user)}"}
+
+        def post(path: str, body: bytes, media: str) -> Any:
+            request = urllib.request.Request(
+                self.address + path, body, {**bearer, "Content-Type": media}, method="POST"
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+
+        image = post("/v1/images", (SAMPLES / "portrait.png").read_bytes(), "image/png")["id"]
+        order = {"type": "photography", "params": {"images": [image]}}
+        return str(post("/v1/tasks", json.dumps(order).encode(), "application/json")["task_id"])
 
 
 class Page(Browser):
@@ -61,16 +82,16 @@ class Page(Browser):
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def house() -> Iterator[Shop]:
     folder = Path(tempfile.mkdtemp(prefix="dk-ops-"))
-    running = House(folder, **LONG)
+    running = Shop(folder, **LONG)
     yield running
     running.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def open_page(house: House) -> Iterator[Callable[..., Page]]:
+def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
     def open_(token: str = "") -> Page:
@@ -87,15 +108,11 @@ def open_page(house: House) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def running_task(house: House) -> Callable[[str], str]:
+def running_task(house: Shop) -> Callable[[str], str]:
     """In a worker's hands for minutes; its id."""
 
     def make(user: str) -> str:
-        (task_id,) = house.one(
-            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'photography', ?) RETURNING id",
-            user,
-            PARAMS,
-        )
+        task_id = house.order(user)
         eventually(
             "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
         )
@@ -105,7 +122,7 @@ def running_task(house: House) -> Callable[[str], str]:
 
 
 def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
-    house: House, open_page: Callable[..., Page]
+    house: Shop, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.click("[data-act='sweep']")
@@ -117,9 +134,7 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
     page.confirm("Pause photography")
     eventually("the pause is seen", lambda: page.codes() == ["type_paused"])
     assert "the model is replaced" in page.text("#audit")
-    house.one(
-        "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-waits', 'photography', ?)", PARAMS
-    )
+    house.order("o-waits")
     eventually("it waits", lambda: page.figure("waiting") == "1")
     page.click("#audit [data-act='undo']")
     page.confirm("Resume photography")
@@ -133,7 +148,7 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
 
 
 def test_a_released_task_goes_on_in_another_claim(
-    house: House, open_page: Callable[..., Page], running_task: Callable[[str], str]
+    house: Shop, open_page: Callable[..., Page], running_task: Callable[[str], str]
 ) -> None:
     task_id = running_task("o-released")
     page = open_page()
@@ -146,7 +161,7 @@ def test_a_released_task_goes_on_in_another_claim(
     page.confirm("Cancel")
 
 
-def test_a_drained_worker_is_replaced(house: House, open_page: Callable[..., Page]) -> None:
+def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page]) -> None:
     page = open_page()
     (before,) = house.one("SELECT id FROM worker WHERE state = 'live'")
     page.click("[data-act='drain']")
@@ -161,14 +176,14 @@ def test_a_drained_worker_is_replaced(house: House, open_page: Callable[..., Pag
 
 
 def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
-    house: House, open_page: Callable[..., Page]
+    house: Shop, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(house.token("o-user"))
     eventually("the question for a token", lambda: "operator" in page.text("#token-problem"))
     assert page.text("#tiles") == ""
 
 
-def test_it_fits_a_phone_in_both_languages(house: House, open_page: Callable[..., Page]) -> None:
+def test_it_fits_a_phone_in_both_languages(house: Shop, open_page: Callable[..., Page]) -> None:
     page = open_page()
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
