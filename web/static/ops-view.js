@@ -159,8 +159,10 @@ export function found(items, acts) {
 /** Why the task is where it is, and what can be done. */
 export function why({ task, stuck: reason, worker, is_paused }) {
   const values = { seconds: span(task.unchanged_seconds), time: clock(task.deadline_at ?? task.run_after), error: task.error?.message ?? "", deadline: clock(task.remote_deadline_at) };
-  if (reason) return tell(`why.stuck.${reason}`, values);
-  if (task.status === "processing" && worker && worker.silent_seconds > 10) return tell("why.processing.silent", { seconds: span(worker.silent_seconds) });
+  const isSilent = task.status === "processing" && worker && worker.silent_seconds > 10;
+  const silence = isSilent ? tell("why.processing.silent", { seconds: span(worker.silent_seconds) }) : "";
+  if (reason) return `${tell(`why.stuck.${reason}`, values)} ${silence}`.trim();
+  if (isSilent) return silence;
   if (task.status === "ai_processing") return tell("why.ai_processing", { ...values, time: clock(task.next_poll_at) });
   if (task.status !== "pending") return tell(`why.${task.status}`, values);
   if (is_paused) return tell("why.pending.paused");
