@@ -148,7 +148,11 @@ def test_the_record_can_not_be_rewritten(
 
 
 def seen(store: Store) -> dict[str, Any]:
-    return {**store.database.read(lambda tx: overview.read(tx, store.settings)), "processes": []}
+    return {
+        **store.database.read(lambda tx: overview.read(tx, store.settings)),
+        "processes": [],
+        "is_broker_up": True,
+    }
 
 
 def codes(store: Store) -> set[tuple[str, str | None]]:
@@ -201,6 +205,7 @@ def test_a_house_where_all_is_well_has_no_troubles() -> None:
     well: dict[str, Any] = {
         "workers": [{"state": "live"}],
         "dispatcher": "d-1",
+        "is_broker_up": True,
         "stuck_counts": {},
         "providers": [{"name": "studio", "breaker": "closed", "is_paused": False}],
         "queue": [{"type": "photography", "oldest_seconds": 3.0, "pending": 1, "is_paused": False}],
@@ -211,3 +216,4 @@ def test_a_house_where_all_is_well_has_no_troubles() -> None:
     well["processes"] = [{"name": "web", "state": "given up"}]
     well["sweeps"] = [{"finished_at": "2026-01-01T00:00:00.000Z", "ago_seconds": 400.0}]
     assert [each["code"] for each in troubles(well)] == ["sweep_silent", "process_down"]
+    assert troubles({**well, "is_broker_up": False})[0]["code"] == "broker_away"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from metrics.processes import read_state
+from supervisor.broker_ping import ping_broker
 from supervisor.database import Transaction
 from supervisor.faults import TaskNotFound, WorkerNotFound
 from supervisor.ids import is_task_id
@@ -26,6 +27,7 @@ from web.tasks import STATUSES
 T = TypeVar("T")
 
 MOST_REASON_CHARACTERS = 200
+BROKER_PATIENCE_SECONDS = 0.5
 
 
 def operator_of(request: web.Request) -> str:
@@ -42,8 +44,11 @@ async def show_overview(request: web.Request) -> web.Response:
     parts = parts_of(request)
     seen = await parts.database.read_async(lambda tx: overview.read(tx, parts.settings))
     processes = await asyncio.to_thread(read_state, parts.settings.data_dir / "processes.json")
+    is_broker_up = await asyncio.to_thread(
+        ping_broker, parts.settings, timeout_seconds=BROKER_PATIENCE_SECONDS
+    )
     samples = request.app[SAMPLES]
-    seen |= {"processes": processes, "samples": list(samples)}
+    seen |= {"processes": processes, "is_broker_up": is_broker_up, "samples": list(samples)}
     return json_answer({**seen, "troubles": troubles(seen)})
 
 

@@ -32,6 +32,9 @@ def _workers(seen: dict[str, Any]) -> list[Trouble]:
         found.append(_trouble("bad", "no_workers", "No worker takes tasks: start one, or look why it ended."))
     if seen["dispatcher"] is None:
         found.append(_trouble("bad", "no_dispatcher", "No dispatcher works: nothing is started."))
+    if not seen["is_broker_up"]:
+        text = "The broker does not answer: tasks are accepted and wait, what runs goes on. Start it again."
+        found.append(_trouble("bad", "broker_away", text))
     return found
 
 

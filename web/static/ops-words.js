@@ -78,6 +78,7 @@ const CHINESE = {
   "detail.attempt": "第 {attempt} 次尝试，租约 {lease}", "detail.worker": "工作进程 {worker}", "detail.due": "到期 {time}", "detail.credits": "{n} 点", "ago": "{time} 前",
   // What the server says in English of what is wrong.
   "trouble.no_workers": "没有工作进程接任务：请启动，或查看它为何结束。", "trouble.no_dispatcher": "没有调度进程：不会启动任何任务。",
+  "trouble.broker_away": "消息代理没有应答：任务照常接受并等待，运行中的继续。请重新启动它。",
   "trouble.stuck": "有任务卡住（{subject}）；下一次清扫会救援。", "trouble.provider_paused": "AI 服务 {subject} 已暂停。", "trouble.provider_down": "AI 服务 {subject} 不可用；任务等待，逐个试探。",
   "trouble.type_paused": "类型 {subject} 已暂停。", "trouble.queue_old": "类型 {subject} 的任务等待过久。", "trouble.sweep_silent": "清扫未按时运行：请查看调度器。", "trouble.process_down": "进程 {subject} 未就绪。",
 };
