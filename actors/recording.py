@@ -70,10 +70,10 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
                 claims.postpone(tx, task_id, lease, in_seconds)
 
             return postponed
-        case rescue.RunAgain(in_seconds=in_seconds):
+        case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message):
 
             def retried(tx: Transaction) -> None:
-                claims.retry(tx, task_id, lease, in_seconds)
+                claims.retry(tx, task_id, lease, in_seconds, code=code, message=message)
 
             return retried
         case rescue.GiveUp(code=code, message=message):

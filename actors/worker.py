@@ -169,6 +169,8 @@ class Worker:
             self._end_process("somebody has marked this worker dead")
             return
         self._renewed_at = asked_at
+        if state == "draining" and not (self.draining or self._ending):
+            self._end_for_an_operator()
         self._cancel_what_was_taken(known, set(held))
         await self._give_back_strays(set(held))
 
@@ -246,13 +248,19 @@ class Worker:
         log.error("worker_ends", worker=self.id, reason="a cancelled attempt does not end")
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _end_for_an_operator(self) -> None:
+        """Somebody has asked this worker to drain: end in good order, and let a new process begin."""
+        self._ending = True
+        log.info("worker_drains", worker=self.id, reason="an operator has asked for it")
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def _end_process(self, reason: str) -> None:
         """Stop working under this id for good; the supervisor starts another spawn."""
+        self._cancel_all(reason)
         if self._ending:
             return  # a second signal would end the process without its clean-up
         self._ending = True
         log.error("worker_ends", worker=self.id, reason=reason)
-        self._cancel_all(reason)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:

@@ -47,9 +47,11 @@ class Retention(Group):
     """How long the sweep keeps what nobody needs any more.  0 = for ever.
 
     upload_days: an upload that no open task and no kept work has needed for so long.  task_days: a finished task with
-    its work and pictures, from its end.  orphan_days: a file of ours in the store that no row names.
+    its work and pictures, from its end.  orphan_days: a file of ours in the store that no row names.  event_days: the
+    steps of a finished task's history, which go with their task at the latest.
     """
 
     upload_days: Days = 30
     task_days: Days = 0
     orphan_days: Days = 2
+    event_days: Days = 30

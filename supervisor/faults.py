@@ -43,6 +43,20 @@ class NotRetryable(Fault):
         super().__init__(f"Task {task_id} can't be retried: {reason}.")
 
 
+class NotReleasable(Fault):
+    """Only a task that runs, or waits for a time, can be let go on now."""
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(f"Task {task_id} can't be released: {reason}.")
+
+
+class WorkerNotFound(Fault):
+    """No such worker lives; look at the list again."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(f"There is no live worker {worker_id}.")
+
+
 class InsufficientCredits(Fault):
     """The user's balance does not cover the price.  Grant credits, then submit again."""
 

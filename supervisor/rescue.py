@@ -29,10 +29,15 @@ class Reason(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class RunAgain:
-    """Back to pending, due in so many seconds.  What is counted: 'failures', 'deaths' or nothing."""
+    """Back to pending, due in so many seconds.  What is counted: 'failures', 'deaths' or nothing.
+
+    code, message: why, for the task's history.
+    """
 
     in_seconds: float = 0.0
     counts: str = ""
+    code: str = dataclasses.field(default="", compare=False)
+    message: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +96,7 @@ def after_failure(
     if not retryable or failures >= budget.max_attempts:
         return GiveUp(code, message, "failures")
     wait = backoff_seconds(failures, draw=draw, retry_after_seconds=retry_after_seconds)
-    return RunAgain(wait, "failures")
+    return RunAgain(wait, "failures", code, message)
 
 
 def after_deadline(budget: Budget, *, draw: float) -> RunAgain | GiveUp:

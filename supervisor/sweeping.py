@@ -20,6 +20,7 @@ from supervisor.files import FileStore, StoreAway
 from supervisor.pace import Pace
 from supervisor.store import (
     changes,
+    history,
     idempotency,
     remote_cancels,
     remote_jobs,
@@ -97,12 +98,19 @@ def _prune_rows(database: Database, settings: Settings, pace: Pace) -> Counts:
         "keys_pruned": batches(lambda tx: idempotency.prune(tx, PRUNE_BATCH)),
         "reports_pruned": batches(lambda tx: remote_reports.prune(tx, PRUNE_BATCH)),
         "webhooks_pruned": batches(lambda tx: webhooks.prune(tx, PRUNE_BATCH)),
+        "events_pruned": _prune_events(settings.retention.event_days * DAY_SECONDS, batches),
         "tasks_forgotten": _forget_tasks(database, settings.retention.task_days * DAY_SECONDS, batches),
         "uploads_forgotten": _forget_uploads(database, settings.retention.upload_days * DAY_SECONDS, pace),
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
     return counts
+
+
+def _prune_events(after_seconds: float, batches: Callable[[Step], int]) -> int:
+    if not after_seconds:
+        return 0
+    return batches(lambda tx: history.prune(tx, after_seconds, PRUNE_BATCH))
 
 
 def _forget_tasks(database: Database, after_seconds: float, batches: Callable[[Step], int]) -> int:

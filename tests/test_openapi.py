@@ -106,6 +106,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     accepted = await ask("POST", TASKS, json=ORDER)
     yield "submit", schemas.AcceptedTask, accepted
     yield "show", schemas.Task, await ask("GET", accepted["urls"]["task"])
+    yield "events", schemas.TaskHistory, await ask("GET", accepted["urls"]["task"] + "/events")
     yield "list", schemas.TaskPage, await ask("GET", TASKS)
     yield "cancel", schemas.Task, await ask("POST", accepted["urls"]["cancel"])
     yield "work", schemas.Work, await ask("GET", accepted["urls"]["work"])

@@ -47,6 +47,17 @@ async def _call(
         return response.status, body, response.headers
 
 
+async def test_a_task_s_history_is_its_own_user_s(web: Web, http: aiohttp.ClientSession) -> None:
+    _, answer, _ = await _call(http, web, "POST", TASKS, json=ORDER)
+    await _call(http, web, "POST", answer["urls"]["cancel"])
+    status, history, _ = await _call(http, web, "GET", answer["urls"]["task"] + "/events")
+    assert status == 200
+    assert [each["event"] for each in history["items"]] == [
+        "submitted", "debited", "admitted", "cancelled", "refunded",
+    ]  # fmt: skip
+    assert (await _call(http, web, "GET", answer["urls"]["task"] + "/events", user="o-2"))[0] == 404
+
+
 async def test_a_task_is_accepted_once_it_is_stored_and_paid(web: Web, http: aiohttp.ClientSession) -> None:
     status, answer, _ = await _call(http, web, "POST", TASKS, json=ORDER)
     assert status == 202 and answer["status"] == "pending" and answer["queue_position"] == 0

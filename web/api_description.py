@@ -21,6 +21,7 @@ TAGS = {
     "Login": "Who has no token yet.",
     "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
     "Service": "For those who run it: no token, nothing about users.",
+    "Operators": "What the page `/ops` shows and does.  Role `operator`; everybody else is answered 403.",
 }
 
 REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
@@ -191,6 +192,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Look at a task.",
         {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
         parameters=(_TASK_ID,),
+    ),
+    ("GET", "/v1/tasks/{task_id}/events"): Operation(
+        "showTaskEvents",
+        "Tasks",
+        "Look back at what happened to a task.",
+        {200: Answer("Its steps, oldest first.", schemas.TaskHistory), 404: _NO_TASK},
+        "Each claim with its worker, each failure with its reason, each return to the line with its time, and the"
+        " credits that moved.  Steps older than `RETENTION__EVENT_DAYS` are forgotten.",
+        (_TASK_ID,),
     ),
     ("POST", "/v1/tasks/{task_id}/cancel"): Operation(
         "cancelTask",
@@ -400,12 +410,126 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
         needs_token=False,
     ),
+    ("GET", "/ops"): Operation(
+        "operate",
+        "Service",
+        "The operators' page; what it shows it asks for with an operator's token.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
     ("GET", "/docs"): Operation(
         "docs",
         "Service",
         "This description as a page.",
         {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
         needs_token=False,
+    ),
+}
+# Operators' addresses answer with what the page draws: open objects, which may grow.
+_OBJECT = {"type": "object"}
+_MOVED = Answer("The task as it stands now.", _OBJECT)
+_NO_SUCH_TASK = problem("There is no such task.")
+OPERATIONS |= {
+    ("GET", "/v1/ops/overview"): Operation(
+        "showOverview",
+        "Operators",
+        "How everything stands: troubles, queue, running and stuck tasks, workers, providers, an hour of samples.",
+        {200: Answer("As it is now.", _OBJECT)},
+    ),
+    ("GET", "/v1/ops/tasks"): Operation(
+        "findTasks",
+        "Operators",
+        "Find tasks of any user, newest first.",
+        {200: Answer("A page.", _OBJECT), 422: _BAD_QUERY},
+        parameters=(
+            _parameter("query", "user", {"type": "string"}, "Only this user's."),
+            _STATUS,
+            _TYPE,
+            _CURSOR,
+        ),
+    ),
+    ("GET", "/v1/ops/tasks/{task_id}"): Operation(
+        "examineTask",
+        "Operators",
+        "Everything that is known of a task: its row, history, remote jobs, and what operators did.",
+        {200: Answer("As it is now.", _OBJECT), 404: _NO_SUCH_TASK},
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/cancel"): Operation(
+        "cancelAnyTask",
+        "Operators",
+        "Cancel any user's open task, with its refund.",
+        {202: _MOVED, 404: _NO_SUCH_TASK, 409: problem("It has finished.")},
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/retry"): Operation(
+        "retryAnyTask",
+        "Operators",
+        "Run a failed or cancelled task again; its user pays again.",
+        {
+            202: _MOVED,
+            402: problem("The user's balance does not cover the price."),
+            404: _NO_SUCH_TASK,
+            409: problem("It has not failed or been cancelled, or its work was deleted."),
+            422: problem("It can't be run any more: an image is gone, or its type."),
+        },
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/release"): Operation(
+        "releaseTask",
+        "Operators",
+        "Let a task go on now: a running one is put back for another worker, a waiting one is due at once.",
+        {
+            202: _MOVED,
+            404: _NO_SUCH_TASK,
+            409: problem("There is nothing to let go of, or it may be billed twice."),
+        },
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/workers/{worker_id}/drain"): Operation(
+        "drainWorker",
+        "Operators",
+        "Let a worker finish what it has and end; its supervisor starts another.",
+        {202: Answer("It will at its next heartbeat.", _OBJECT), 404: problem("No such worker lives.")},
+        parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
+    ),
+    ("POST", "/v1/ops/pauses"): Operation(
+        "pause",
+        "Operators",
+        "Pause a type, whose tasks are not started, or a provider, which is sent nothing new.",
+        {
+            201: Answer("It is paused.", _OBJECT),
+            400: problem("The body is not JSON."),
+            422: problem("There is no such type or provider."),
+        },
+        "What runs goes on, and so do remote jobs that the service has accepted.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["kind", "name"],
+                "properties": {
+                    "kind": {"type": "string", "enum": ["type", "provider"]},
+                    "name": {"type": "string"},
+                    "reason": {"type": "string", "maxLength": 200},
+                },
+            }
+        },
+    ),
+    ("DELETE", "/v1/ops/pauses/{kind}/{name}"): Operation(
+        "resume",
+        "Operators",
+        "Let a paused type or provider go on.",
+        {204: Answer("It goes on."), 404: problem("It is not paused.")},
+        parameters=(
+            _parameter("path", "kind", {"type": "string", "enum": ["type", "provider"]}, "Which of the two."),
+            _parameter("path", "name", {"type": "string"}, "Its name."),
+        ),
+    ),
+    ("POST", "/v1/ops/sweep"): Operation(
+        "sweepNow",
+        "Operators",
+        "Rescue and prune now instead of at the next minute.",
+        {200: Answer("What it did.", _OBJECT)},
     ),
 }
 NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages

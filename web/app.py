@@ -19,6 +19,7 @@ from web import (
     images,
     metrics_route,
     openapi,
+    ops,
     pages,
     stored_files,
     tasks,
@@ -29,6 +30,7 @@ from web import (
 from web.authentication import FEED_PATH, authenticate
 from web.cross_origin import answer_preflight, is_open_to_pages, name_the_origin
 from web.observing import observe
+from web.ops_samples import keep_samples
 from web.parts import PARTS, Parts
 from web.problems import answer_problems, expect_100_continue
 from web.tailer import Tailer
@@ -50,6 +52,7 @@ ADDRESSES = (
     Address("POST", "/v1/tasks", tasks.submit, 202),
     Address("GET", "/v1/tasks", tasks.list_tasks),
     Address("GET", "/v1/tasks/{task_id}", tasks.show),
+    Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events),
     Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
     Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
     Address("GET", FEED_PATH, feed.feed),
@@ -62,7 +65,18 @@ ADDRESSES = (
     Address("POST", "/v1/feed-tickets", tickets.issue, 201),
     Address("POST", callbacks.PATH, callbacks.report),
     Address("GET", "/files/{key}", stored_files.fetch),
+    Address("GET", "/v1/ops/overview", ops.show_overview),
+    Address("GET", "/v1/ops/tasks", ops.find_tasks),
+    Address("GET", "/v1/ops/tasks/{task_id}", ops.show_task),
+    Address("POST", "/v1/ops/tasks/{task_id}/cancel", ops.cancel, 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/retry", ops.retry, 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/release", ops.release, 202),
+    Address("POST", "/v1/ops/workers/{worker_id}/drain", ops.drain, 202),
+    Address("POST", "/v1/ops/pauses", ops.pause, 201),
+    Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, 204),
+    Address("POST", "/v1/ops/sweep", ops.sweep),
     Address("GET", "/", pages.console),
+    Address("GET", "/ops", pages.ops),
     Address("GET", "/docs", pages.docs),
     Address("GET", "/static/{name}", pages.asset),
     Address("GET", "/openapi.json", openapi.show_openapi),
@@ -113,7 +127,9 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         parts.is_draining = True
         await parts.hub.close()
 
+    app[ops.SWEEPING] = asyncio.Lock()
     app.cleanup_ctx.append(follow_the_log)
+    app.cleanup_ctx.append(keep_samples)
     app.cleanup_ctx.append(wechat.open_door)
     app.on_response_prepare.append(name_the_origin)
     app.on_shutdown.append(say_goodbye)

@@ -64,6 +64,11 @@ async def console(request: web.Request) -> web.Response:
     return _answer(request, "console.html")
 
 
+async def ops(request: web.Request) -> web.Response:
+    """200 with the operators' page; what it shows it asks for with an operator's token."""
+    return _answer(request, "ops.html")
+
+
 async def docs(request: web.Request) -> web.Response:
     """200 with the page that shows the API's description."""
     return _answer(request, "docs.html")

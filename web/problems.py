@@ -84,6 +84,10 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(404, str(error), kind="not_found")
         case faults.AlreadyFinished():
             return Problem(409, str(error), kind="already_finished")
+        case faults.WorkerNotFound():
+            return Problem(404, str(error), kind="not_found")
+        case faults.NotReleasable():
+            return Problem(409, str(error), kind="not_releasable")
         case faults.NotRetryable():
             return Problem(409, str(error), kind="not_retryable")
         case faults.KeyReused():

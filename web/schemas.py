@@ -138,6 +138,41 @@ class TaskPage(_Answer):
     next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
 
 
+class TaskEvent(_Answer):
+    """A step in a task's history."""
+
+    at: Time
+    event: Literal[
+        "submitted",
+        "debited",
+        "admitted",
+        "rejected",
+        "claimed",
+        "handed_off",
+        "attempt_failed",
+        "retried",
+        "postponed",
+        "released",
+        "completed",
+        "failed",
+        "cancelled",
+        "refunded",
+        "resubmitted",
+    ]
+    attempt: Annotated[int | None, Field(ge=0, description="Null for a movement of credits.")]
+    lease: Annotated[int | None, Field(ge=0, description="The claim's number; it only grows.")]
+    worker: Annotated[str | None, Field(description="The worker process that has, or had, the task.")]
+    run_after: Annotated[Time | None, Field(description="Of a task that was put back: when it is due.")]
+    error: TaskError | None
+    credits: Annotated[int | None, Field(description="Signed: debits are negative.")]
+
+
+class TaskHistory(_Answer):
+    """What happened to a task, oldest first."""
+
+    items: list[TaskEvent]
+
+
 class Work(_Answer):
     """What the user sees of a task; the `doc` of the feed."""
 
@@ -236,6 +271,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     AcceptedTask,
     Task,
     TaskPage,
+    TaskHistory,
     Work,
     WorkPage,
     Changes,

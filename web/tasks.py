@@ -12,7 +12,7 @@ from supervisor.database import Transaction
 from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
-from supervisor.store import idempotency, tasks
+from supervisor.store import history, idempotency, tasks
 from supervisor.store.orders import Key, NewTask
 from supervisor.task_params import BadTask, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
@@ -70,6 +70,15 @@ async def show(request: web.Request) -> web.Response:
     if view is None:
         raise TaskNotFound(task_id)
     return json_answer(shown_task(await parts.order.placed(view), parts.links.link))
+
+
+async def show_events(request: web.Request) -> web.Response:
+    """200 with everything that happened to the task, oldest first."""
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    items = await parts.database.read_async(lambda tx: history.timeline(tx, task_id, user))
+    if items is None:
+        raise TaskNotFound(task_id)
+    return json_answer({"items": items})
 
 
 async def list_tasks(request: web.Request) -> web.Response:

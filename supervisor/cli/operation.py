@@ -7,6 +7,7 @@ HTTP, as the user of DARKROOM_TOKEN.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json, print_table
+from supervisor.cli.timeline import timeline_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
@@ -52,26 +54,39 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
 @click.argument("task_id", metavar="ID")
 @json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show everything about a task: its place, progress, attempt and error.
+    """Show everything about a task: how it stands, and what has happened to it.
 
     \b
     darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
     """
-    from supervisor.store import places, tasks
-
     settings = settings_of_command()
     if settings.url:
-        _print_task(_ask(settings, "GET", f"/v1/tasks/{task_id}"), as_json)
+        view = _ask(settings, "GET", f"/v1/tasks/{task_id}")
+        events = list(_ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"])
+    else:
+        view, events = _read_task(settings, task_id)
+    if as_json:
+        print_json({**_shown(view), "events": events})
         return
+    _print_task(view, as_json=False)
+    click.echo("")
+    for line in timeline_lines(events):
+        click.echo(line)
 
-    def read(tx: Any) -> Task | None:
+
+def _read_task(settings: Settings, task_id: str) -> tuple[Task, list[Task]]:
+    from supervisor.store import history, places, tasks
+
+    def read(tx: Any) -> tuple[Task, list[Task]] | None:
         view = tasks.get(tx, task_id)
-        return None if view is None else places.read_order(tx, settings.tasks).placed(view)
+        if view is None:
+            return None
+        return places.read_order(tx, settings.tasks).placed(view), history.timeline(tx, task_id) or []
 
-    view = with_database(settings, lambda database: database.read(read))
-    if view is None:
+    found: tuple[Task, list[Task]] | None = with_database(settings, lambda database: database.read(read))
+    if found is None:
         raise Failed(f"There is no task {task_id}.")
-    _print_task(view, as_json)
+    return found
 
 
 @click.command()

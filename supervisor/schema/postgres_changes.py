@@ -11,6 +11,7 @@ next statement of ten thousand.
 
 from __future__ import annotations
 
+from supervisor.schema import history
 from supervisor.schema.columns import VISIBLE
 from supervisor.schema.plpgsql import Trigger, differs
 from supervisor.schema.postgres_functions import as_text
@@ -78,8 +79,12 @@ def _of_tasks() -> list[Trigger]:
             ORDER BY ended.user_openid, ended.id;"""
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
         bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_ENDED}) AS ended,
-        bool_or({_RANG}) AS rang
+        bool_or({_RANG}) AS rang,
+        bool_or({history.is_step("n", "o")}) AS stepped
         INTO it FROM new_rows AS n FULL JOIN old_rows AS o ON o.id = n.id;
+    IF it.stepped THEN -- before the ledger, so that a refund is not older than its reason
+        INSERT INTO task_event ({history.COLUMNS}) SELECT {history.COLUMNS} FROM {_stepped()} AS steps;
+    END IF;
     IF it.rows > 1 AND (it.made_work OR it.is_seen OR it.became_final OR it.fell_short) THEN
         PERFORM 1 FROM works WHERE id IN (SELECT work_id FROM new_rows) ORDER BY user_openid, id FOR UPDATE;
         {_lock_accounts("SELECT user_openid FROM new_rows")}
@@ -107,11 +112,26 @@ def _of_tasks() -> list[Trigger]:
         {_RING}
     END IF;
     RETURN NULL;"""
+    arrived = f"""IF EXISTS (SELECT 1 FROM new_rows) THEN
+    {_open_accounts("new_rows")}
+    INSERT INTO task_event ({history.COLUMNS})
+        SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, darkroom_now() FROM new_rows ORDER BY id;
+    {_RING}
+    END IF;
+    RETURN NULL;"""
+    forgotten = """DELETE FROM task_event WHERE task_id IN (SELECT id FROM old_rows);
+    RETURN NULL;"""
     return [
         Trigger(
             "task_queue_arrived",
             f"AFTER INSERT ON task_queue {_NEW}",
-            f"IF EXISTS (SELECT 1 FROM new_rows) THEN\n{_open_accounts('new_rows')}\n{_RING}\nEND IF;\nRETURN NULL;",
+            arrived,
+            each="STATEMENT",
+        ),
+        Trigger(
+            "task_queue_forgotten",
+            "AFTER DELETE ON task_queue REFERENCING OLD TABLE AS old_rows",
+            forgotten,
             each="STATEMENT",
         ),
         Trigger(
@@ -122,6 +142,17 @@ def _of_tasks() -> list[Trigger]:
             declare="it record;",
         ),
     ]
+
+
+def _stepped() -> str:
+    """The steps of a statement as rows of the history."""
+    died = f"'{history.DIED}'::jsonb"
+    columns = (
+        f"n.id AS task_id, {history.event_of('n', 'o')} AS event, n.attempt, n.lease,"
+        f" coalesce(n.worker_id, o.worker_id) AS worker_id, {history.due_of('n', 'o')} AS run_after,"
+        f" {history.error_of('n', 'o', died)} AS error, darkroom_now() AS at"
+    )
+    return _moved(columns, history.is_step("n", "o"))
 
 
 def _doc(row: str) -> str:
@@ -216,6 +247,7 @@ def _of_money() -> list[Trigger]:
 def _of_workers() -> list[Trigger]:
     ring = f"{_RING}\n    RETURN NULL;"
     return [
+        Trigger("pause_moved", "AFTER INSERT OR DELETE ON pause", ring),
         Trigger("worker_arrived", "AFTER INSERT ON worker", ring),
         Trigger(
             "worker_changed",

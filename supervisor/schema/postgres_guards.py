@@ -13,7 +13,7 @@ _LINES = "\n    "
 
 def guards() -> list[Trigger]:
     """Every guard, table by table."""
-    return [*_of_tasks(), *_of_works(), *_of_money(), *_of_remote_jobs(), *_of_truncation()]
+    return [*_of_tasks(), *_of_works(), *_of_money(), *_of_remote_jobs(), *_of_history(), *_of_truncation()]
 
 
 def _of_tasks() -> list[Trigger]:
@@ -248,6 +248,26 @@ def _of_remote_jobs() -> list[Trigger]:
     ]
 
 
+def _of_history() -> list[Trigger]:
+    kept = refuse_if(
+        "(SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing')",
+        "the history of an open task is kept",
+    )
+    return [
+        Trigger(
+            "task_event_unchangeable",
+            "BEFORE UPDATE ON task_event",
+            refuse("the history of a task is append-only"),
+        ),
+        Trigger("task_event_kept", "BEFORE DELETE ON task_event", kept + "\n    RETURN OLD;"),
+        Trigger(
+            "audit_unchangeable",
+            "BEFORE UPDATE OR DELETE ON audit",
+            refuse("the record of what operators did is append-only"),
+        ),
+    ]
+
+
 def _of_truncation() -> list[Trigger]:
     """TRUNCATE fires no row's trigger, so it needs guards of its own."""
     return [
@@ -258,5 +278,7 @@ def _of_truncation() -> list[Trigger]:
             "account": "an account can not be deleted: the ledger refers to it",
             "credit_entry": "the ledger is append-only",
             "remote_job": "the evidence of paid requests is append-only",
+            "task_event": "the history of an open task is kept",
+            "audit": "the record of what operators did is append-only",
         }.items()
     ]

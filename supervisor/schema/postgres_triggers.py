@@ -11,7 +11,7 @@ from supervisor.schema.postgres_changes import changes
 from supervisor.schema.postgres_guards import guards
 
 # The order in which every transaction locks them (CORRECTNESS 27); the others are locked for a moment only.
-_LOCKED = "task_queue, works, account, credit_entry, remote_job, worker"
+_LOCKED = "task_queue, works, account, credit_entry, remote_job, worker, task_event, pause, audit"
 
 
 def triggers() -> list[Trigger]:

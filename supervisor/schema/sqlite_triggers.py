@@ -8,6 +8,7 @@ clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger
 from __future__ import annotations
 
 from supervisor.remote_states import MOVES
+from supervisor.schema import history
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
 from supervisor.schema.webhook_rows import told_on_sqlite
@@ -137,6 +138,8 @@ def triggers() -> dict[str, str]:
         INSERT INTO account (user_openid) SELECT NEW.user_openid
             WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
         UPDATE task_queue SET run_after = {_normalised("run_after")} WHERE id = NEW.id AND run_after IS NOT NULL;
+        INSERT INTO task_event ({history.COLUMNS})
+            VALUES (NEW.id, 'submitted', 0, 0, NULL, {_normalised("NEW.run_after")}, NULL, {NOW});
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
         "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
@@ -158,6 +161,16 @@ def triggers() -> dict[str, str]:
     END""",
         "task_queue_kept": f"""BEFORE DELETE ON task_queue WHEN OLD.status NOT IN {final} BEGIN
         SELECT RAISE(ABORT, 'an open task can not be deleted; cancel it first');
+    END""",
+        "task_queue_stepped": f"""AFTER UPDATE OF status, admitted_charge ON task_queue
+        WHEN {history.is_step("NEW", "OLD")} BEGIN
+        INSERT INTO task_event ({history.COLUMNS})
+            VALUES (NEW.id, {history.event_of("NEW", "OLD")}, NEW.attempt, NEW.lease,
+                    coalesce(NEW.worker_id, OLD.worker_id), {history.due_of("NEW", "OLD")},
+                    {history.error_of("NEW", "OLD", f"'{history.DIED}'")}, {NOW});
+    END""",
+        "task_queue_forgotten": """AFTER DELETE ON task_queue BEGIN
+        DELETE FROM task_event WHERE task_id = OLD.id;
     END""",
         "task_queue_resubmitted": f"""AFTER UPDATE OF status ON task_queue
         WHEN OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' BEGIN
@@ -314,6 +327,29 @@ def triggers() -> dict[str, str]:
     END""",
         "remote_job_kept": """BEFORE DELETE ON remote_job BEGIN
         SELECT RAISE(ABORT, 'the evidence of paid requests is append-only');
+    END""",
+        "task_event_born": """BEFORE INSERT ON task_event
+        WHEN NEW.id > 0 AND EXISTS (SELECT 1 FROM task_event WHERE id = NEW.id) BEGIN
+        SELECT RAISE(ABORT, 'an event with this id exists already');
+    END""",
+        "task_event_unchangeable": """BEFORE UPDATE ON task_event BEGIN
+        SELECT RAISE(ABORT, 'the history of a task is append-only');
+    END""",
+        "task_event_kept": """BEFORE DELETE ON task_event
+        WHEN (SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing') BEGIN
+        SELECT RAISE(ABORT, 'the history of an open task is kept');
+    END""",
+        "audit_unchangeable": """BEFORE UPDATE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the record of what operators did is append-only');
+    END""",
+        "audit_kept": """BEFORE DELETE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the record of what operators did is append-only');
+    END""",
+        "pause_begun": """AFTER INSERT ON pause BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "pause_ended": """AFTER DELETE ON pause BEGIN
+        UPDATE wake SET dispatch = dispatch + 1;
     END""",
         "worker_arrived": """AFTER INSERT ON worker BEGIN
         UPDATE wake SET dispatch = dispatch + 1;

@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.rescue import Budget
-from supervisor.store import images, remote_cancels, tallies
+from supervisor.store import history, images, remote_cancels, tallies
 from supervisor.store.rows import decoded, encoded
 
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
@@ -100,8 +100,15 @@ def fail(
     tally_end(tx, row, "failed")
 
 
-def retry(tx: Transaction, task_id: str, lease: int, in_seconds: float) -> None:
-    """Run the task again later; one failure is counted.  Raises LeaseLost."""
+def retry(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+) -> None:
+    """Run the task again later; one failure is counted.  Raises LeaseLost.
+
+    code, message: why the attempt failed, for its history.
+    """
+    if code:
+        history.note_failure(tx, task_id, lease, code, message)
     row = _put_back(tx, task_id, lease, "failures = failures + 1", in_seconds)
     _tally_run(tx, row, "retried")
 

@@ -13,7 +13,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.fair_order import Place, Waiting, pick
-from supervisor.store import providers
+from supervisor.store import pauses, providers
 from supervisor.store.rows import encoded
 
 RESEND_SECONDS = 10
@@ -72,12 +72,12 @@ def ripen(tx: Transaction) -> int:
 def pick_and_mark(tx: Transaction, settings: Settings) -> list[Hint]:
     """Dispatch as many due tasks as there are free slots, in fair order.
 
-    Types whose providers are full or down are left out: a claim of theirs would only be put back.
+    Types that are paused, or whose providers are full or down, are left out: a claim of theirs would only be put back.
     """
     free = free_slots(tx)
     if free <= 0:
         return []
-    room = providers.rooms(tx, settings)
+    room = providers.rooms(tx, settings) | dict.fromkeys(pauses.names(tx, pauses.TYPE), 0)
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(

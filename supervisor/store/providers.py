@@ -15,8 +15,10 @@ from config.values import ProviderLimits, TaskType
 from supervisor.breaker import Breaker, Sign, after, open_seconds
 from supervisor.database import Transaction
 from supervisor.faults import ProviderFull, ProviderIsDown, ProviderTooFast
+from supervisor.store import pauses
 
 UNLIMITED = 1 << 30
+PAUSED_SECONDS = 30.0  # until a task that a pause has met asks again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,8 @@ def take_room(tx: Transaction, name: str, limits: ProviderLimits, *, probe_secon
 
 
 def _pass_the_breaker(tx: Transaction, name: str, probe_seconds: float) -> int | None:
+    if pauses.is_paused(tx, pauses.PROVIDER, name):
+        raise ProviderIsDown(name, PAUSED_SECONDS)
     state = tx.one(
         f"SELECT breaker, {tx.seconds_between(tx.now, 'until')} AS wait FROM provider_state WHERE name = ?",
         name,
@@ -132,7 +136,7 @@ def breakers(tx: Transaction) -> dict[str, str]:
 
 def rooms(tx: Transaction, settings: Settings) -> dict[str, int]:
     """{type: how many more tasks its providers would take now}; a type without limits and troubles is left out."""
-    down = breakers(tx)
+    down = breakers(tx) | dict.fromkeys(pauses.names(tx, pauses.PROVIDER), "open")
     bounded = down.keys() | {
         name for name, of in settings.providers.items() if of.limits.rps or of.limits.concurrency
     }

@@ -83,9 +83,18 @@ def count_stuck(tx: Transaction) -> dict[str, int]:
     return {row["reason"]: row["n"] for row in rows}
 
 
-def stuck_ids(tx: Transaction) -> dict[str, str]:
-    """{task id: reason} of every stuck task."""
-    return {row["id"]: row["reason"] for row in tx.all(_stuck_sql(tx))}
+def stuck_ids(tx: Transaction, most: int = 1_000_000) -> dict[str, str]:
+    """{task id: reason} of every stuck task, at most so many."""
+    rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT ?", most)
+    return {row["id"]: row["reason"] for row in rows}
+
+
+def reason_of(tx: Transaction, task_id: str) -> str | None:
+    """Why this task counts as stuck; None when it does not."""
+    found: str | None = tx.value(
+        f"SELECT reason FROM ({_stuck_sql(tx)}) AS stuck WHERE stuck.id = ?", task_id
+    )
+    return found
 
 
 def rescue(
@@ -152,8 +161,8 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
         case RunAgain(in_seconds=in_seconds, counts="deaths"):
             claims.release(tx, task_id, lease, died=True, in_seconds=in_seconds)
             return "released"
-        case RunAgain(in_seconds=in_seconds):
-            claims.retry(tx, task_id, lease, in_seconds)
+        case RunAgain(in_seconds=in_seconds, code=code, message=message):
+            claims.retry(tx, task_id, lease, in_seconds, code=code, message=message)
             return "retried"
         case GiveUp():
             _give_up(tx, row, verdict)

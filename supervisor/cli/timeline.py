@@ -1,0 +1,42 @@
+"""A task's history as lines for people."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+Happening = dict[str, Any]
+
+
+def timeline_lines(items: list[Happening]) -> list[str]:
+    """One line for each step: when, how long after the one before, what, and what belongs to it."""
+    lines = []
+    before: datetime.datetime | None = None
+    for each in items:
+        at = datetime.datetime.fromisoformat(each["at"])
+        since = "" if before is None else f"+{_span((at - before).total_seconds())}"
+        before = at
+        lines.append(f"{each['at']}  {since:>9}  {each['event']:<14} {_what(each)}".rstrip())
+    return lines
+
+
+def _what(each: Happening) -> str:
+    said = []
+    if each["attempt"] and each["event"] not in ("submitted", "admitted", "resubmitted"):
+        said.append(f"attempt {each['attempt']}, lease {each['lease']}")
+    if each["worker"]:
+        said.append(f"worker {each['worker']}")
+    if each["run_after"]:
+        said.append(f"due {each['run_after']}")
+    if each["credits"] is not None:
+        said.append(f"{each['credits']:+d} credits")
+    if each["error"]:
+        said.append(f"{each['error']['code']}: {each['error']['message']}")
+    return ", ".join(said)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m {rest:02}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02}m"

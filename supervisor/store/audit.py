@@ -1,0 +1,45 @@
+"""Who did what to what, and how it stood before and after: written in the transaction that does it, kept for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database import Row, Transaction
+from supervisor.store.rows import decoded, encoded
+
+
+def record(
+    tx: Transaction,
+    operator: str,
+    action: str,
+    kind: str,
+    target: str,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Write an action down.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
+    tx.execute(
+        f"""INSERT INTO audit (operator, action, kind, target, before, after, at)
+            VALUES (?, ?, ?, ?, ?, ?, {tx.now})""",
+        operator, action, kind, target, _json(before), _json(after),
+    )  # fmt: skip
+
+
+def newest(tx: Transaction, most: int) -> list[Row]:
+    """The latest actions, newest first."""
+    return [_shown(row) for row in tx.all("SELECT * FROM audit ORDER BY id DESC LIMIT ?", most)]
+
+
+def of_task(tx: Transaction, task_id: str) -> list[Row]:
+    """What operators did to one task, oldest first."""
+    rows = tx.all("SELECT * FROM audit WHERE kind = 'task' AND target = ? ORDER BY id", task_id)
+    return [_shown(row) for row in rows]
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else encoded(value)
+
+
+def _shown(row: Row) -> Row:
+    return {**row, "before": decoded(row["before"]), "after": decoded(row["after"])}

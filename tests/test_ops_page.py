@@ -1,0 +1,196 @@
+"""The operators' page in a real browser: what is wrong is seen, and each action is confirmed, done and recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import CHROMIUM, DRIVER, Browser
+from tests.house import PACED, SAMPLES, House, eventually
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not (CHROMIUM.exists() and DRIVER.exists()) and not os.environ.get("CI"),
+        reason="there is no Chromium",
+    ),
+]
+
+LONG = PACED | {"DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000"}
+
+
+class Shop(House):
+    """A house where anybody's order can be handed in."""
+
+    def order(self, user: str) -> str:
+        """A portrait to be made; the task's id."""
+        bearer = {"Authorization": f"Bearer {self.token(user)}"}
+
+        def post(path: str, body: bytes, media: str) -> Any:
+            request = urllib.request.Request(
+                self.address + path, body, {**bearer, "Content-Type": media}, method="POST"
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+
+        image = post("/v1/images", (SAMPLES / "portrait.png").read_bytes(), "image/png")["id"]
+        order = {"type": "photography", "params": {"images": [image]}}
+        return str(post("/v1/tasks", json.dumps(order).encode(), "application/json")["task_id"])
+
+
+class Page(Browser):
+    """The page in a browser of its own."""
+
+    def click(self, selector: str) -> None:
+        eventually(
+            f"{selector} is there", lambda: self.js("return document.querySelector(arguments[0])", selector)
+        )
+        self.js("document.querySelector(arguments[0]).click()", selector)
+
+    def confirm(self, said: str) -> None:
+        """Press what the question is about; the page says that it is done."""
+        eventually("the question", lambda: self.js("return document.getElementById('sure-dialog').open"))
+        self.click("#sure-yes")
+        eventually(f"done: {said}", lambda: said in self.text("#said"))
+
+    def codes(self) -> list[str]:
+        return list(
+            self.js(
+                "return [...document.querySelectorAll('.trouble')].map(each => each.dataset.code ?? 'well')"
+            )
+        )
+
+    def events(self) -> list[str]:
+        return list(
+            self.js("return [...document.querySelectorAll('[data-event]')].map(each => each.dataset.event)")
+        )
+
+    def figure(self, name: str) -> str:
+        return self.text(f".tile[data-name='{name}'] b")
+
+    def find_task(self, wanted: str) -> None:
+        self.js("document.getElementById('wanted').value = arguments[0]", wanted)
+        self.click("#search button")
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[Shop]:
+    folder = Path(tempfile.mkdtemp(prefix="dk-ops-"))
+    running = Shop(folder, **LONG)
+    yield running
+    running.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
+    opened: list[Page] = []
+
+    def open_(token: str = "") -> Page:
+        page = Page(house.address + "/docs")
+        opened.append(page)
+        if token:
+            page.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
+        page.driver.get(house.address + "/ops")
+        return page
+
+    yield open_
+    for page in opened:
+        page.quit()
+
+
+@pytest.fixture
+def running_task(house: Shop) -> Callable[[str], str]:
+    """In a worker's hands for minutes; its id."""
+
+    def make(user: str) -> str:
+        task_id = house.order(user)
+        eventually(
+            "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
+        )
+        return str(task_id)
+
+    return make
+
+
+def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
+    house: Shop, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    page.click("[data-act='sweep']")
+    page.confirm("Sweep now")
+    eventually("all is well", lambda: page.codes() == ["well"])
+    assert page.figure("workers") == "1" and page.figure("slots") == "0 / 4"
+    page.click("[data-act='pause'][data-target='photography']")
+    page.js("document.getElementById('sure-reason').value = 'the model is replaced'")
+    page.confirm("Pause photography")
+    eventually("the pause is seen", lambda: page.codes() == ["type_paused"])
+    assert "the model is replaced" in page.text("#audit")
+    house.order("o-waits")
+    eventually("it waits", lambda: page.figure("waiting") == "1")
+    page.click("#audit [data-act='undo']")
+    page.confirm("Resume photography")
+    eventually("it runs", lambda: page.figure("running") == "1")
+    page.find_task("o-waits")
+    eventually("its history", lambda: page.events() == ["submitted", "debited", "admitted", "claimed"])
+    page.click("#task-body [data-act='cancel']")
+    page.confirm("Cancel")
+    eventually("its refund", lambda: page.events()[-2:] == ["cancelled", "refunded"])
+    assert [message for message in page.complaints() if "SEVERE" in message] == []
+
+
+def test_a_released_task_goes_on_in_another_claim(
+    house: Shop, open_page: Callable[..., Page], running_task: Callable[[str], str]
+) -> None:
+    task_id = running_task("o-released")
+    page = open_page()
+    page.find_task(task_id)
+    page.click("#task-body [data-act='release']")
+    page.confirm("Release")
+    eventually("a new claim", lambda: page.events()[-2:] == ["released", "claimed"])
+    assert "deadline" in page.text("#why")
+    page.click("#task-body [data-act='cancel']")
+    page.confirm("Cancel")
+
+
+def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    (before,) = house.one("SELECT id FROM worker WHERE state = 'live'")
+    page.click("[data-act='drain']")
+    page.confirm("Drain")
+
+    def replaced() -> bool:
+        row = house.one("SELECT id FROM worker WHERE state = 'live'")
+        return row is not None and row[0] != before
+
+    eventually("another worker", replaced)
+    assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("drain", before)
+
+
+def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
+    house: Shop, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(house.token("o-user"))
+    eventually("the question for a token", lambda: "operator" in page.text("#token-problem"))
+    assert page.text("#tiles") == ""
+
+
+def test_it_fits_a_phone_in_both_languages(house: Shop, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for _ in range(2):
+        eventually("figures", lambda: page.figure("workers"))
+        assert page.js("return document.documentElement.scrollWidth") <= 360
+        page.click("#language")
+    assert page.js(
+        "return [...document.querySelectorAll('button')].every(each => each.textContent || each.ariaLabel)"
+    )

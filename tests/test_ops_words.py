@@ -1,0 +1,39 @@
+"""The operators' page says everything in both languages."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from web.pages import STATIC
+from web.schemas import TaskEvent
+
+WORDS = (STATIC / "ops-words.js").read_text(encoding="utf-8")
+
+
+def names_of(language: str) -> set[str]:
+    found = re.search(rf"^const {language} = \{{$(.*?)^\}};$", WORDS, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return set(re.findall(r'"([\w.]+)": "', found[1]))
+
+
+def test_both_languages_have_the_same_words() -> None:
+    chinese = {name for name in names_of("CHINESE") if not name.startswith("trouble.")}
+    assert names_of("ENGLISH") == chinese and len(chinese) > 100
+
+
+def test_every_word_that_the_page_asks_for_is_there() -> None:
+    asked = set(re.findall(r'data-tell="([^"]+)"', (STATIC / "ops.html").read_text(encoding="utf-8")))
+    for name in ("ops.js", "ops-view.js"):
+        asked |= set(re.findall(r'\btell\("([^"]+)"', (STATIC / name).read_text(encoding="utf-8")))
+    assert asked <= names_of("ENGLISH") and len(asked) > 60
+
+
+def test_every_step_and_every_trouble_has_its_words() -> None:
+    steps = {f"event.{event}" for event in get_args(TaskEvent.model_fields["event"].annotation)}
+    assert steps <= names_of("ENGLISH")
+    health = (STATIC.parent / "ops_health.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'_trouble\(\s*"\w+", "(\w+)"', health))
+    assert len(codes) >= 9 and {f"trouble.{code}" for code in codes} == {
+        name for name in names_of("CHINESE") if name.startswith("trouble.")
+    }

@@ -1,0 +1,205 @@
+/** How the operators' page looks: from an overview, or one task, to elements.  Nothing here asks or acts. */
+
+import { clock, span, tell, told } from "./ops-words.js";
+
+const GOOD = { live: "good", closed: "good", ready: "good", completed: "good" };
+const BAD = { dead: "bad", open: "bad", failed: "bad", stopped: "bad" };
+
+/** An element.  `properties`: attributes; `onclick` a listener; children: elements or text, null for none. */
+export function make(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key === "onclick") element.addEventListener("click", value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
+  }
+  element.append(...children.filter((each) => each !== null && each !== undefined && each !== ""));
+  return element;
+}
+
+/** Put new children into a part of the page; what had the focus has it again. */
+export function fill(part, ...children) {
+  const key = part.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  part.replaceChildren(...children.filter(Boolean));
+  if (key) part.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}
+
+export function button(what, target, act) {
+  const label = tell(what);
+  return make("button", { type: "button", class: "small", "data-key": `${what}:${target}`, "data-act": what,
+    "data-target": target, "aria-label": `${label}: ${target}`, onclick: act }, label);
+}
+
+const state = (text, kind) => make("span", { class: `state ${kind ?? ""}` }, text);
+const kindOf = (text) => GOOD[text] ?? BAD[text] ?? "wait";
+const mono = (text) => make("span", { class: "mono" }, text ?? "–");
+const taskLink = (id, onTask) => make("button", { type: "button", class: "link-like mono", "data-key": `task:${id}`, onclick: () => onTask(id) }, id);
+
+/** A table under a heading.  columns: [[title, isNumber?]], the last may be "" for what can be done. */
+function table(title, columns, rows, aside) {
+  const head = make("div", { class: "head" }, make("h2", {}, title), aside ?? null);
+  if (!rows.length) return [head, make("p", { class: "hint" }, tell("none"))];
+  const cells = (row) => row.map((cell, n) => make("td", {
+    class: columns[n][0] === "" ? "act" : columns[n][1] ? "number" : null, "data-title": columns[n][0] || null,
+  }, ...(Array.isArray(cell) ? cell : [cell])));
+  return [head, make("table", {},
+    make("thead", {}, make("tr", {}, ...columns.map(([name, isNumber]) => name === "" ? make("td", {}) : make("th", { scope: "col", class: isNumber ? "number" : null }, name)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row.map((cell) => cell ?? "–"))))))];
+}
+
+export function troubles({ troubles: found }) {
+  if (!found.length) return [make("p", { class: "trouble well" }, tell("well"))];
+  return found.map((each) => make("p", { class: `trouble ${each.level}`, "data-code": each.code },
+    told(`trouble.${each.code}`, each, each.text)));
+}
+
+export function tiles(seen) {
+  const sum = (rows, name) => rows.reduce((all, row) => all + row[name], 0);
+  const live = seen.workers.filter((worker) => worker.state === "live");
+  const stuck = Object.values(seen.stuck_counts).reduce((all, n) => all + n, 0);
+  const failed = sum(seen.failures, "count");
+  const figures = [
+    ["waiting", sum(seen.queue, "pending")],
+    ["running", sum(seen.queue, "processing") + sum(seen.queue, "ai_processing")],
+    ["stuck", stuck, stuck > 0],
+    ["slots", `${live.reduce((all, w) => all + Math.max(w.busy, w.held), 0)} / ${sum(live, "slots")}`],
+    ["workers", live.length, live.length === 0],
+    ["failed", failed, failed > 0],
+  ];
+  return figures.map(([name, figure, isBad]) => make("p", { class: `tile ${isBad ? "bad" : ""}`, "data-name": name },
+    make("b", {}, String(figure)), make("span", {}, tell(`tile.${name}`))));
+}
+
+export function charts({ samples }) {
+  return ["pending", "running", "completed", "failed"].map((name) => {
+    const values = samples.map((sample) => sample[name]), top = Math.max(1, ...values);
+    const points = values.map((value, n) => `${n ? "L" : "M"}${(n / Math.max(1, values.length - 1)) * 100},${30 - (value / top) * 28}`);
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    svg.setAttribute("viewBox", "0 0 100 30");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    path.setAttribute("d", points.join(""));
+    if (name === "failed") path.setAttribute("class", "bad");
+    svg.append(path);
+    const last = values.length > 1 ? `${values.at(-1)} (≤ ${top})` : tell("chart.none");
+    return make("figure", { class: "chart" }, make("figcaption", {}, make("span", {}, tell(`chart.${name}`)), make("span", {}, last)), svg);
+  });
+}
+
+export function queue(seen, acts) {
+  const rows = seen.queue.map((each) => [
+    [each.type, " ", each.is_paused ? state(tell("paused"), "wait") : ""], String(each.pending), String(each.due), span(each.oldest_seconds),
+    String(each.processing), String(each.ai_processing), each.provider,
+    each.provider === null ? "" : each.is_paused ? button("resume", each.type, () => acts.resume("type", each.type)) : button("pause", each.type, () => acts.pause("type", each.type)),
+  ]);
+  return table(tell("queue"), [[tell("type")], [tell("waits"), 1], [tell("due"), 1], [tell("oldest"), 1], [tell("runs"), 1], [tell("remote"), 1], [tell("provider")], [""]], rows);
+}
+
+export function stuck(seen, acts) {
+  const rows = seen.stuck.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.reason, "bad"), `${each.progress}`,
+    button("show", each.task_id, () => acts.task(each.task_id))]);
+  return table(tell("stuck"), [[tell("task")], [tell("user")], [tell("type")], [tell("reason.of")], [tell("progress"), 1], [""]], rows);
+}
+
+export function running(seen, acts) {
+  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, each.stage, String(each.progress), span(each.running_seconds),
+    mono(each.worker?.slice(-6)), String(each.lease), clock(each.deadline_at)]);
+  return table(tell("running"), [[tell("task")], [tell("user")], [tell("type")], [tell("stage")], [tell("progress"), 1], [tell("for"), 1], [tell("worker")], [tell("lease"), 1], [tell("deadline")]], rows);
+}
+
+export function workers(seen, acts) {
+  const rows = seen.workers.map((each) => [mono(each.id), each.host, state(tell(each.state === "live" ? "live.worker" : each.state), kindOf(each.state)),
+    `${Math.max(each.busy, each.held)} / ${each.slots}`, tell("ago", { time: span(each.silent_seconds) }),
+    each.state === "live" ? button("drain", each.id, () => acts.drain(each.id)) : ""]);
+  const processes = seen.processes.map((each) => [each.name, state(each.state, kindOf(each.state)), String(each.pid ?? "–"), String(each.restarts), each.last_exit?.text]);
+  return [...table(tell("workers"), [[tell("worker")], [tell("host")], [tell("state")], [tell("slots"), 1], [tell("beat"), 1], [""]], rows),
+    ...(processes.length ? table("", [[tell("process")], [tell("state")], ["pid", 1], [tell("restarts"), 1], [tell("last")]], processes).slice(1) : [])];
+}
+
+export function providers(seen, acts) {
+  const rows = seen.providers.map((each) => [each.name, each.types.join(", "), state(each.is_paused ? tell("paused") : tell(each.breaker), each.is_paused ? "wait" : kindOf(each.breaker)),
+    each.breaker === "open" ? clock(each.until) : "–", String(each.open_jobs),
+    each.is_paused ? button("resume", each.name, () => acts.resume("provider", each.name)) : button("pause", each.name, () => acts.pause("provider", each.name))]);
+  return table(tell("providers"), [[tell("provider")], [tell("type")], [tell("state")], [tell("until")], [tell("jobs"), 1], [""]], rows);
+}
+
+export function failures(seen, acts) {
+  const rows = seen.failures.map((each) => [mono(each.code), each.type, String(each.count), each.message, clock(each.last_at), taskLink(each.last_task, acts.task)]);
+  return table(tell("failures"), [[tell("code")], [tell("type")], [tell("count"), 1], [tell("error")], [tell("last")], [tell("task")]], rows);
+}
+
+export function sweeps(seen, acts) {
+  const did = (counts) => Object.entries(counts).filter(([, n]) => n).map(([name, n]) => `${n} ${name.replaceAll("_", " ")}`).join(", ") || "–";
+  const rows = seen.sweeps.map((each) => [clock(each.started_at), did(each.counts), each.finished_at ? span((Date.parse(each.finished_at) - Date.parse(each.started_at)) / 1000) : "…"]);
+  return table(tell("sweeps"), [[tell("minute")], [tell("did")], [tell("for"), 1]], rows, button("sweep", "", acts.sweep));
+}
+
+const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry" };
+
+/** undo: (entry) => what the button does; only the newest action on something can be undone. */
+export function audit(entries, acts) {
+  const seen = new Set();
+  const rows = entries.map((each) => {
+    const isNewest = !seen.has(`${each.kind}:${each.target}`);
+    seen.add(`${each.kind}:${each.target}`);
+    const inverse = UNDONE_BY[each.action];
+    const run = each.kind === "task" ? () => acts[inverse](each.target) : () => acts[inverse](each.kind, each.target);
+    return [clock(each.at), each.operator, tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
+      isNewest && inverse && acts ? button("undo", `${each.action} ${each.target}`, run) : ""];
+  });
+  return table(tell("audit"), [[tell("at")], [tell("who.did")], [tell("action")], [tell("what")], [tell("reason.of")], [""]], rows);
+}
+
+export function found(items, acts) {
+  const rows = items.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.status, kindOf(each.status)), String(each.progress), clock(each.created_at), each.error?.code]);
+  return rows.length ? table(tell("found"), [[tell("task")], [tell("user")], [tell("type")], [tell("status")], [tell("progress"), 1], [tell("created")], [tell("error")]], rows)
+    : [make("p", { class: "hint" }, tell("found.none"))];
+}
+
+/** Why the task is where it is, and what can be done. */
+export function why({ task, stuck: reason, worker, is_paused }) {
+  const values = { seconds: span(task.unchanged_seconds), time: clock(task.deadline_at ?? task.run_after), error: task.error?.message ?? "", deadline: clock(task.remote_deadline_at) };
+  const isSilent = task.status === "processing" && worker && worker.silent_seconds > 10;
+  const silence = isSilent ? tell("why.processing.silent", { seconds: span(worker.silent_seconds) }) : "";
+  if (reason) return `${tell(`why.stuck.${reason}`, values)} ${silence}`.trim();
+  if (isSilent) return silence;
+  if (task.status === "ai_processing") return tell("why.ai_processing", { ...values, time: clock(task.next_poll_at) });
+  if (task.status !== "pending") return tell(`why.${task.status}`, values);
+  if (is_paused) return tell("why.pending.paused");
+  if (task.dispatched_at) return tell("why.pending.sent");
+  return tell(task.run_after && Date.parse(task.run_after) > Date.now() ? "why.pending.later" : "why.pending", values);
+}
+
+export function task(found, acts) {
+  const { task: of } = found, isOpen = ["pending", "processing", "ai_processing"].includes(of.status);
+  const facts = [["user", of.user_openid], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
+    ["attempt", `${of.attempt} (${of.failures} / ${of.max_attempts})`], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
+    ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
+    ["deadline", clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)]];
+  const doable = [isOpen ? "cancel" : null, ["failed", "cancelled"].includes(of.status) ? "retry" : null,
+    of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after) ? "release" : null].filter(Boolean);
+  return [
+    make("p", { class: "why", id: "why" }, why(found)),
+    make("p", { class: "acts" }, ...doable.map((what) => button(what, of.task_id, () => acts[what](of.task_id)))),
+    make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, tell(name)), make("dd", {}, String(value))))),
+    make("h3", {}, tell("timeline")), timeline(found.events),
+    ...(found.remote_jobs.length ? [make("h3", {}, tell("remote.jobs")), ...table("", [[tell("at")], [tell("provider")], [tell("state")], ["id"], [tell("lease"), 1]],
+      found.remote_jobs.map((job) => [clock(job.created_at), job.provider, state(job.state, kindOf(job.state)), mono(job.remote_id), String(job.lease)])).slice(1)] : []),
+    ...(found.audit.length ? [make("h3", {}, tell("by.operators")), make("ul", { class: "timeline" }, ...found.audit.map((each) =>
+      make("li", {}, make("time", {}, clock(each.at)), make("i", {}, ""), make("span", {}, `${tell(each.action)} · ${each.operator}`))))] : []),
+  ];
+}
+
+function timeline(events) {
+  let before = null;
+  return make("ol", { class: "timeline" }, ...events.map((each) => {
+    const since = before === null ? "" : `+${span((Date.parse(each.at) - before) / 1000)}`;
+    before = Date.parse(each.at);
+    const details = [
+      each.attempt ? tell("detail.attempt", each) : "", each.worker ? tell("detail.worker", { worker: each.worker.slice(-6) }) : "",
+      each.run_after ? tell("detail.due", { time: clock(each.run_after) }) : "",
+      each.credits ? tell("detail.credits", { n: each.credits > 0 ? `+${each.credits}` : each.credits }) : "", each.error ? `${each.error.code}: ${each.error.message}` : "",
+    ].filter(Boolean).join(", ");
+    return make("li", { "data-event": each.event }, make("time", { title: each.at }, clock(each.at)), make("i", {}, since), make("span", {}, make("b", {}, tell(`event.${each.event}`)), details ? ` · ${details}` : ""));
+  }));
+}

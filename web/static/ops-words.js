@@ -1,0 +1,125 @@
+/** The words of the operators' page in two languages; which one is read is the console's choice. */
+
+import { language } from "./words.js";
+
+const ENGLISH = {
+  "skip": "Skip to what is wrong", "title": "Operations", "language.other": "中文", "console": "Console", "api": "HTTP API", "metrics": "Metrics",
+  "live": "Live", "lost": "No answer; what you see is from {time}", "connecting": "Connecting",
+  "well": "All is well.", "search": "Find a task by its id, or by its user", "find": "Find", "found": "Found", "found.none": "No task has this id, and no user this name.",
+  "tile.waiting": "waiting", "tile.running": "running", "tile.stuck": "stuck", "tile.slots": "slots busy", "tile.workers": "live workers", "tile.failed": "failed in the last hour",
+  "chart.pending": "Waiting", "chart.running": "Running", "chart.completed": "Completed", "chart.failed": "Failed", "chart.none": "Samples come every 15 s.",
+  "queue": "Queue", "running": "Running", "stuck": "Stuck", "workers": "Workers and processes", "providers": "AI services", "failures": "Failures of the last hour", "sweeps": "Last sweeps", "audit": "What operators did",
+  "none": "None.", "type": "Type", "waits": "Waiting", "due": "Due", "oldest": "Oldest", "runs": "Running", "remote": "At services", "provider": "AI service",
+  "task": "Task", "user": "User", "status": "Status", "stage": "Stage", "progress": "%", "for": "For", "worker": "Worker", "lease": "Lease", "deadline": "Deadline", "reason.of": "Reason",
+  "host": "Host", "slots": "Slots", "beat": "Last beat", "state": "State", "process": "Process", "restarts": "Restarts", "jobs": "Open jobs", "breaker": "Breaker", "until": "Until",
+  "code": "Code", "count": "Count", "last": "Last", "minute": "Minute", "did": "Did", "at": "At", "who.did": "Who", "action": "Action", "what": "What", "created": "Created",
+  "pause": "Pause", "resume": "Resume", "drain": "Drain", "cancel": "Cancel", "retry": "Try again", "release": "Release", "sweep": "Sweep now", "show": "Show", "undo": "Undo",
+  "no": "Leave it", "reason": "Why, for those who come after you", "close": "Close", "done": "Done: {what}.",
+  "sure.cancel": "The task ends, its credits are given back, and a job at an AI service is cancelled. “Try again” undoes it; the user pays again.",
+  "sure.retry": "The task runs again, and its user pays again. “Cancel” undoes it.",
+  "sure.release": "Whoever has the task loses it, and another worker may take it at once; a waiting one is due now. No attempt is counted.",
+  "sure.drain": "The worker takes nothing new, finishes what it has or gives it back, and a fresh process takes its place. This can not be undone.",
+  "sure.pause.type": "Its tasks are accepted and wait. What runs goes on. “Resume” undoes it.",
+  "sure.pause.provider": "It is sent nothing new; tasks wait, or go to a fallback. Jobs that it has accepted go on. “Resume” undoes it.",
+  "sure.resume": "It goes on at once.", "sure.sweep": "Stuck tasks are rescued and old rows pruned now. The next sweep would do the same.",
+  "paused": "paused", "closed": "up", "open": "down", "half_open": "being tried",
+  "live.worker": "live", "draining": "draining", "dead": "dead", "timeline": "Timeline", "remote.jobs": "Requests to AI services", "by.operators": "By operators", "attempt": "Attempt", "charge": "Charge", "failures.of": "Failures, deaths", "error": "Error", "unchanged": "Unchanged for", "poll": "Next poll", "run_after": "Due",
+  "who": "An operator's token, please", "who.hint": "`darkroom token USER --role operator` prints one. It stays in this tab and is forgotten with it.", "token": "Token", "come.in": "Come in",
+  "why.completed": "It is done.", "why.failed": "It has failed: {error} “Try again” runs it once more; its user pays again.", "why.cancelled": "It was cancelled.",
+  "why.stuck.dead_worker": "Its worker is dead; the dispatcher or the next sweep gives it to another within a minute. Release does it now.",
+  "why.stuck.deadline": "It has run past its deadline; the next sweep, within a minute, tries it again or fails it with its refund. Release gives it to another worker now.",
+  "why.stuck.undelivered": "It was sent and nobody has taken it. Look at the broker and the workers; it is sent again every 10 s.",
+  "why.stuck.remote_overdue": "Its AI service has not finished in time; the next sweep fails it with its refund.",
+  "why.stuck.expired": "It has waited longer than it may; the next sweep fails it with its refund.",
+  "why.pending.paused": "Its type is paused; resume it.", "why.pending.later": "It waits until {time}; Release makes it due now.",
+  "why.pending.sent": "It is on its way to a worker.", "why.pending": "It waits for a free slot, a limit or its AI service; look at the queue and the services above.",
+  "why.processing.silent": "Its worker was last heard of {seconds} ago: if it stays silent, the task goes to another within 20 s.",
+  "why.processing": "A worker has it and beats; it has shown nothing new for {seconds}. Its deadline is {time}; Release gives it to another worker, Cancel gives the credits back.",
+  "why.ai_processing": "The AI service has it and is asked next at {time}; it is given up at {deadline}. Release asks now.",
+  "event.submitted": "Submitted", "event.debited": "Paid", "event.admitted": "Admitted", "event.rejected": "Rejected", "event.claimed": "Claimed", "event.handed_off": "Handed off to the service", "event.attempt_failed": "Attempt failed", "event.retried": "Put back to try again", "event.postponed": "Postponed", "event.released": "Put back", "event.completed": "Completed", "event.failed": "Failed", "event.cancelled": "Cancelled", "event.refunded": "Given back", "event.resubmitted": "Submitted again",
+  "detail.attempt": "attempt {attempt}, lease {lease}", "detail.worker": "worker {worker}", "detail.due": "due {time}", "detail.credits": "{n} credits", "ago": "{time} ago",
+};
+
+const CHINESE = {
+  "skip": "跳到问题列表", "title": "运维", "language.other": "EN", "console": "控制台", "api": "HTTP 接口", "metrics": "指标",
+  "live": "实时", "lost": "没有应答；所见为 {time} 的状态", "connecting": "连接中",
+  "well": "一切正常。", "search": "按任务编号或用户查找", "find": "查找", "found": "查找结果", "found.none": "没有这个编号的任务，也没有这个用户。",
+  "tile.waiting": "等待", "tile.running": "运行中", "tile.stuck": "卡住", "tile.slots": "占用槽位", "tile.workers": "在线工作进程", "tile.failed": "最近一小时失败",
+  "chart.pending": "等待", "chart.running": "运行中", "chart.completed": "完成", "chart.failed": "失败", "chart.none": "每 15 秒采样一次。",
+  "queue": "队列", "running": "运行中", "stuck": "卡住的任务", "workers": "工作进程", "providers": "AI 服务", "failures": "最近一小时的失败", "sweeps": "最近的清扫", "audit": "运维操作记录",
+  "none": "无。", "type": "类型", "waits": "等待", "due": "到期", "oldest": "最久", "runs": "运行", "remote": "在服务端", "provider": "AI 服务",
+  "task": "任务", "user": "用户", "status": "状态", "stage": "阶段", "progress": "%", "for": "已运行", "worker": "工作进程", "lease": "租约", "deadline": "截止", "reason.of": "原因",
+  "host": "主机", "slots": "槽位", "beat": "上次心跳", "state": "状态", "process": "进程", "restarts": "重启", "jobs": "未完成请求", "breaker": "熔断器", "until": "至",
+  "code": "代码", "count": "次数", "last": "最近", "minute": "时间", "did": "结果", "at": "时间", "who.did": "操作人", "action": "操作", "what": "对象", "created": "提交时间",
+  "pause": "暂停", "resume": "恢复", "drain": "排空", "cancel": "取消", "retry": "重试", "release": "放回", "sweep": "立即清扫", "show": "查看", "undo": "撤销",
+  "no": "不做", "reason": "原因（给后来的人看）", "close": "关闭", "done": "已完成：{what}。",
+  "sure.cancel": "任务结束并退还点数，AI 服务上的作业会被取消。可用“重试”撤销，用户需再次付费。",
+  "sure.retry": "任务重新运行，用户再次付费。可用“取消”撤销。",
+  "sure.release": "当前持有者失去任务，其他工作进程可立即接手；等待中的任务立即到期。不计入尝试次数。",
+  "sure.drain": "该进程不再接新任务，做完或放回手中任务后由新进程接替。无法撤销。",
+  "sure.pause.type": "任务照常接受但等待；运行中的继续。可用“恢复”撤销。",
+  "sure.pause.provider": "不再向其发送新请求；任务等待或转到备用服务。已接受的作业继续。可用“恢复”撤销。",
+  "sure.resume": "立即继续。", "sure.sweep": "立即救援卡住的任务并清理旧数据，与下一次清扫相同。",
+  "paused": "已暂停", "closed": "正常", "open": "不可用", "half_open": "试探中",
+  "live.worker": "在线", "draining": "排空中", "dead": "已死", "timeline": "时间线", "remote.jobs": "对 AI 服务的请求", "by.operators": "运维操作", "attempt": "尝试", "charge": "计费", "failures.of": "失败、进程死亡", "error": "错误", "unchanged": "未变化", "poll": "下次查询", "run_after": "到期",
+  "who": "请输入运维令牌", "who.hint": "可用 `darkroom token 用户 --role operator` 生成。令牌只保存在本标签页，关闭即忘。", "token": "令牌", "come.in": "进入",
+  "why.completed": "任务已完成。", "why.failed": "任务失败：{error}“重试”可再运行一次，用户再次付费。", "why.cancelled": "任务已取消。",
+  "why.stuck.dead_worker": "它的工作进程已死；一分钟内会交给其他进程。“放回”立即执行。",
+  "why.stuck.deadline": "已超过截止时间；一分钟内的下一次清扫会重试，或判失败并退款。“放回”立即交给其他进程。",
+  "why.stuck.undelivered": "已派发但无人接手。请检查消息代理和工作进程；每 10 秒重发。",
+  "why.stuck.remote_overdue": "AI 服务未按时完成；下一次清扫会判失败并退款。",
+  "why.stuck.expired": "等待过久；下一次清扫会判失败并退款。",
+  "why.pending.paused": "该类型已暂停，请恢复。", "why.pending.later": "等待到 {time}；“放回”可立即到期。",
+  "why.pending.sent": "正在送往工作进程。", "why.pending": "等待空闲槽位、限额或 AI 服务；请看上方队列与服务。",
+  "why.processing.silent": "它的工作进程上次心跳在 {seconds} 前；若仍无心跳，20 秒内会交给其他进程。",
+  "why.processing": "工作进程持有它且有心跳；{seconds} 没有新进展。截止时间 {time}；“放回”交给其他进程，“取消”退还点数。",
+  "why.ai_processing": "AI 服务正在处理，下次查询在 {time}，{deadline} 放弃。“放回”立即查询。",
+  "event.submitted": "提交", "event.debited": "扣点", "event.admitted": "接纳", "event.rejected": "拒绝", "event.claimed": "被接手", "event.handed_off": "交给 AI 服务", "event.attempt_failed": "尝试失败", "event.retried": "放回重试", "event.postponed": "推迟", "event.released": "放回", "event.completed": "完成", "event.failed": "失败", "event.cancelled": "取消", "event.refunded": "退点", "event.resubmitted": "再次提交",
+  "detail.attempt": "第 {attempt} 次尝试，租约 {lease}", "detail.worker": "工作进程 {worker}", "detail.due": "到期 {time}", "detail.credits": "{n} 点", "ago": "{time} 前",
+  // What the server says in English of what is wrong.
+  "trouble.no_workers": "没有工作进程接任务：请启动，或查看它为何结束。", "trouble.no_dispatcher": "没有调度进程：不会启动任何任务。",
+  "trouble.broker_away": "消息代理没有应答：任务照常接受并等待，运行中的继续。请重新启动它。",
+  "trouble.stuck": "有任务卡住（{subject}）；下一次清扫会救援。", "trouble.provider_paused": "AI 服务 {subject} 已暂停。", "trouble.provider_down": "AI 服务 {subject} 不可用；任务等待，逐个试探。",
+  "trouble.type_paused": "类型 {subject} 已暂停。", "trouble.queue_old": "类型 {subject} 的任务等待过久。", "trouble.sweep_silent": "清扫未按时运行：请查看调度器。", "trouble.process_down": "进程 {subject} 未就绪。",
+};
+
+const WORDS = { en: ENGLISH, zh: CHINESE };
+
+/** The words of a name, with `{values}` put in. */
+export function tell(name, values = {}) {
+  return (WORDS[language][name] ?? name).replace(/\{(\w+)\}/g, (_, each) => values[each] ?? "–");
+}
+
+/** What the server said in English, where the reader's language has its own words for it. */
+export function told(name, values, text) {
+  return language === "en" || !(name in CHINESE) ? text : tell(name, values);
+}
+
+/** Put the words into the page: `data-tell` is what an element says. */
+export function showOpsWords() {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const element of document.querySelectorAll("[data-tell]")) {
+    const pieces = tell(element.dataset.tell).split("`");
+    element.replaceChildren(...pieces.map((piece, n) => {
+      if (n % 2 === 0) return piece;
+      const code = document.createElement("code");
+      code.textContent = piece;
+      return code;
+    }));
+  }
+}
+
+/** Seconds as people say them: 4 s, 3 min, 2 h. */
+export function span(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+/** A time of day; with its date unless it is today's. */
+export function clock(time) {
+  if (!time) return "–";
+  const at = new Date(time);
+  const isToday = at.toDateString() === new Date().toDateString();
+  return isToday ? at.toLocaleTimeString([], { hour12: false }) : at.toLocaleString([], { hour12: false });
+}

@@ -1,0 +1,183 @@
+/**
+ * The operators' page: everything is asked for each two seconds while somebody looks; every action is confirmed, and
+ * recorded by the server.  How it looks is `ops-view.js`.
+ */
+
+import { clock, showOpsWords, tell } from "./ops-words.js";
+import * as view from "./ops-view.js";
+import { language, switchLanguage } from "./words.js";
+
+const LOOK_MS = 2_000;
+const TOKEN_KEY = "darkroom.token";
+const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "failures", "sweeps"];
+const $ = (id) => document.getElementById(id);
+
+let seen = null, looked = null, openTask = null, drawn = {}, timer = null;
+
+class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+/** The JSON answer.  Throws Refused with the server's sentence. */
+async function ask(method, path, body) {
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}) };
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(60_000) });
+  const answer = response.status === 204 ? null : await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(response.status, answer?.detail ?? `${response.status}`);
+  return answer;
+}
+
+// ---------------------------------------------------------------- what is seen
+
+async function look() {
+  clearTimeout(timer);
+  if (document.visibilityState === "visible" && !$("token-dialog").open) {
+    try {
+      seen = await ask("GET", "/v1/ops/overview");
+      looked = seen.at;
+      if (openTask) await lookAtTask();
+      showLink("live");
+      draw();
+    } catch (error) {
+      if (error.status === 401 || error.status === 403) askForToken(sessionStorage.getItem(TOKEN_KEY) ? error.message : "");
+      else showLink("lost");
+    }
+  }
+  timer = setTimeout(look, LOOK_MS);
+}
+
+function showLink(state) {
+  $("link").dataset.state = state;
+  $("link-text").textContent = tell(state === "lost" && !looked ? "connecting" : state, { time: clock(looked) });
+}
+
+/** Draw what has changed, so that a selection or a scroll position elsewhere stays. */
+function draw() {
+  const put = (id, children, of) => {
+    const fingerprint = language + JSON.stringify(of);
+    if (drawn[id] === fingerprint) return;
+    drawn[id] = fingerprint;
+    view.fill($(id), ...children());
+  };
+  put("troubles", () => view.troubles(seen), seen.troubles);
+  put("tiles", () => view.tiles(seen), seen);
+  put("charts", () => view.charts(seen), seen.samples);
+  for (const name of BLOCKS) put(name, () => view[name](seen, acts), seen);
+  put("audit", () => view.audit(seen.audit, acts), seen.audit);
+  const bad = seen.troubles.filter((each) => each.level === "bad").length;
+  document.title = `${bad ? `(${bad}) ` : ""}Darkroom · ${tell("title")}`;
+}
+
+// ---------------------------------------------------------------- one task
+
+async function showTask(id) {
+  openTask = id;
+  try {
+    await lookAtTask();
+    if (!$("task-dialog").open) $("task-dialog").showModal();
+  } catch (error) {
+    openTask = null;
+    $("said").textContent = error.message;
+  }
+}
+
+async function lookAtTask() {
+  const found = await ask("GET", `/v1/ops/tasks/${encodeURIComponent(openTask)}`);
+  $("task-title").textContent = found.task.task_id;
+  view.fill($("task-body"), ...view.task(found, acts));
+}
+
+async function find(event) {
+  event.preventDefault();
+  const wanted = $("wanted").value.trim();
+  if (!wanted) return;
+  let items = [];
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(wanted)) {
+    const one = await ask("GET", `/v1/ops/tasks/${wanted}`).catch(() => null);
+    if (one) items = [one.task];
+  }
+  if (!items.length) items = (await ask("GET", `/v1/ops/tasks?user=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
+  $("found").hidden = false;
+  view.fill($("found"), ...view.found(items, acts));
+  if (items.length === 1) showTask(items[0].task_id);
+}
+
+// ---------------------------------------------------------------- what is done, each after a question
+
+const acts = {
+  task: showTask,
+  cancel: (id) => makeSure("cancel", id, () => ask("POST", `/v1/ops/tasks/${id}/cancel`)),
+  retry: (id) => makeSure("retry", id, () => ask("POST", `/v1/ops/tasks/${id}/retry`)),
+  release: (id) => makeSure("release", id, () => ask("POST", `/v1/ops/tasks/${id}/release`)),
+  drain: (id) => makeSure("drain", id, () => ask("POST", `/v1/ops/workers/${id}/drain`)),
+  pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, true),
+  resume: (kind, name) => makeSure("resume", name, () => ask("DELETE", `/v1/ops/pauses/${kind}/${encodeURIComponent(name)}`)),
+  sweep: () => makeSure("sweep", "", () => ask("POST", "/v1/ops/sweep")),
+};
+
+/** Say what will happen, and do it when that is meant. */
+function makeSure(what, target, act, text = `sure.${what}`, asksWhy = false) {
+  $("sure-title").textContent = `${tell(what)} ${target}`.trim();
+  $("sure-text").textContent = tell(text);
+  $("sure-why").hidden = !asksWhy;
+  $("sure-reason").value = "";
+  $("sure-problem").hidden = true;
+  $("sure-yes").textContent = tell(what);
+  $("sure-yes").disabled = false;
+  $("sure-form").onsubmit = async (event) => {
+    event.preventDefault();
+    $("sure-yes").disabled = true;
+    try {
+      await act($("sure-reason").value.trim());
+      $("sure-dialog").close();
+      $("said").textContent = tell("done", { what: `${tell(what)} ${target}`.trim() });
+      look();
+    } catch (error) {
+      $("sure-problem").textContent = error.message;
+      $("sure-problem").hidden = false;
+      $("sure-yes").disabled = false;
+    }
+  };
+  $("sure-dialog").showModal();
+}
+
+// ---------------------------------------------------------------- who is there
+
+function askForToken(why) {
+  sessionStorage.removeItem(TOKEN_KEY);
+  $("token-problem").textContent = why;
+  $("token-problem").hidden = !why;
+  if (!$("token-dialog").open) $("token-dialog").showModal();
+}
+
+function onToken(event) {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN_KEY, $("token").value.trim());
+  $("token").value = "";
+  $("token-dialog").close();
+  look();
+}
+
+function listen() {
+  $("search").addEventListener("submit", find);
+  $("token-form").addEventListener("submit", onToken);
+  $("sure-no").addEventListener("click", () => $("sure-dialog").close());
+  $("task-close").addEventListener("click", () => $("task-dialog").close());
+  $("task-dialog").addEventListener("close", () => { openTask = null; });
+  $("language").addEventListener("click", () => {
+    switchLanguage();
+    showOpsWords();
+    showLink($("link").dataset.state);
+    if (seen) draw();
+    if (openTask) lookAtTask();
+  });
+  document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") look(); });
+}
+
+showOpsWords();
+listen();
+look();
