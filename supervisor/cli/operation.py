@@ -7,7 +7,6 @@ HTTP, as the user of DARKROOM_TOKEN.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +67,7 @@ def show(task_id: str, as_json: bool) -> None:
     if as_json:
         print_json({**_shown(view), "events": events})
         return
-    _print_task(view, as_json=False)
+    _print_task(view)
     click.echo("")
     for line in timeline_lines(events):
         click.echo(line)
@@ -219,10 +218,7 @@ def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
         click.echo("no tasks", err=True)
 
 
-def _print_task(view: Task, as_json: bool) -> None:
-    if as_json:
-        print_json(_shown(view))
-        return
+def _print_task(view: Task) -> None:
     for name, value in view.items():
         if name == "error" and value:
             value = f"{value['code']}: {value['message']}"
