@@ -28,13 +28,17 @@ def page(
 ) -> Page:  # fmt: skip
     """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
     created_at, last_id = cursor_place(cursor)
+    # Only the conditions that are asked for stand in the query: a planner finds no index behind "or it is null".
+    asked = {"user_openid = ?": user, "status = ?": status, "type = ?": type_}
+    wanted = {f"task_queue.{each}": value for each, value in asked.items() if value is not None}
+    conditions, params = list(wanted), list(wanted.values())
+    if created_at is not None and last_id is not None:
+        conditions.append("(task_queue.created_at, task_queue.id) < (?, ?)")
+        params += [created_at, last_id]
     rows = tx.all(
-        f"""{_view(tx)} WHERE (CAST(? AS TEXT) IS NULL OR task_queue.user_openid = ?)
-            AND (CAST(? AS TEXT) IS NULL OR task_queue.status = ?)
-            AND (CAST(? AS TEXT) IS NULL OR task_queue.type = ?)
-            AND (CAST(? AS TEXT) IS NULL OR (task_queue.created_at, task_queue.id) < (?, ?))
+        f"""{_view(tx)} {"WHERE " if conditions else ""}{" AND ".join(conditions)}
             ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT ?""",
-        user, user, status, status, type_, type_, created_at, created_at, last_id, limit + 1,
+        *params, limit + 1,
     )  # fmt: skip
     items = [task_view(row) for row in rows[:limit]]
     more = len(rows) > limit
