@@ -81,7 +81,9 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if isinstance(exc, BadHttpMessage):  # anybody can send such bytes: they are worth a line, not a traceback
+        if isinstance(
+            exc, BadHttpMessage
+        ):  # anybody can send such bytes: they are worth a line, not a traceback
             log.info("what %s sent is not HTTP", request.remote)
             detail = "This is not a request in HTTP/1.1."
         else:
