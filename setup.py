@@ -64,7 +64,14 @@ EXTRAS = {
         "dashscope>=2.0",
         "cog>=0.23; sys_platform == 'linux'",
     ],
-    "bench": ["sse-starlette>=3.4", "uvicorn>=0.40"],
+    "bench": [
+        "sse-starlette>=3.4",
+        "uvicorn>=0.40",
+        # Other queues on PostgreSQL, to be measured beside.
+        "pgqueuer>=1.6",
+        "procrastinate>=3.10",
+        "asyncpg>=0.32",
+    ],
     "dev": ["ruff>=0.17", "mypy>=2.4"],
 }
 

@@ -1,4 +1,4 @@
-"""One request to a provider: its answer, how long it took, and the id of a job it has taken, which nobody may forget."""
+"""One request to a provider: its answer, how long it took, and the id of a job it took, which nobody may forget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError
+from supervisor.database import Alike
 from supervisor.store import tallies
 
 if TYPE_CHECKING:
@@ -72,6 +73,6 @@ async def _the_end_of(handing_in: asyncio.Future[Done | Accepted]) -> None:
 def observe_call(worker: Worker, task_id: str, name: str, outcome: str, seconds: float) -> None:
     """Log a provider's call, and add it to the metrics; not awaited."""
     log.info("ai_call_ended", task=task_id, provider=name, outcome=outcome, seconds=round(seconds, 3))
-    worker.database.write(
-        lambda tx: tallies.observe(tx, "darkroom_ai_call_seconds", seconds, provider=name, outcome=outcome)
-    )
+    seen = tallies.Observation("darkroom_ai_call_seconds", seconds, {"provider": name, "outcome": outcome})
+    # A line of its own: the task's next step need not wait for it, and it shares a transaction with whatever waits.
+    worker.database.write(Alike("observed", tallies.observe_each, seen), line=f"call of {task_id}")

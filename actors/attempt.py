@@ -21,7 +21,7 @@ from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
 from actors.recording import Step, step_of, unless_reported
 from actors.worker import Running, Why, Worker
 from supervisor import rescue
-from supervisor.database import Transaction
+from supervisor.database import Alike, Transaction
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.store import claims
 from supervisor.store.claims import Claim
@@ -50,9 +50,8 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
 
 async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Claim | None:
     limit = worker.settings.tasks[type_].time_limit_seconds + worker.settings.stuck_grace_seconds
-    return await worker.database.write_async(
-        lambda tx: claims.claim(tx, task_id, dispatch, worker.id, limit), line=task_id
-    )
+    wanted = claims.Wanted(task_id, dispatch, worker.id, limit)
+    return await worker.database.write_async(Alike("claimed", claims.claim_all, wanted), line=task_id)
 
 
 async def _run(worker: Worker, running: Running, claim: Claim) -> None:

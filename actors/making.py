@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.recording import Step, completed, handed_off
+from actors.scratch import folder_of_attempt
 from actors.storing import store_pictures
 from actors.worker import Running, Why, Worker
 from supervisor.database import Transaction
@@ -49,12 +48,8 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     missing = [n for n in range(claim.count) if n not in found and n not in at_work]
     making = _Making(worker, running, claim)
     if missing:
-        # Made here, not in a thread: it takes microseconds, a thread's turn takes a tenth of a start.
-        folder = Path(tempfile.mkdtemp(dir=worker.scratch))
-        try:
+        async with folder_of_attempt(worker.scratch, claim.task_id, claim.lease) as folder:
             found |= await making.make(missing, folder)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
     if waiting or making.poll_in_seconds:
         return handed_off(
             claim,

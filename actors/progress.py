@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.database import Database
+from supervisor.database import Alike, Database
 from supervisor.store import claims
 
-FIRST_SECONDS = 0.05
+FIRST_SECONDS = 0.25
 SECONDS_BETWEEN_WRITES = 1.0
 
 
@@ -48,8 +48,6 @@ class ProgressReport:
         self._written = now
         percent, stage = now
         # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
-        self._database.write(
-            lambda tx: claims.report_progress(tx, self._task_id, self._lease, percent, stage),
-            line=self._task_id,
-        )
+        said = claims.Report(self._task_id, self._lease, percent, stage)
+        self._database.write(Alike("reported", claims.report_all, said), line=self._task_id)
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from actors.outcomes import Outcome, Postpone
 from supervisor import rescue
-from supervisor.database import Transaction
+from supervisor.database import Alike, Transaction
 from supervisor.store import claims, handoffs, remote_jobs, results
 from supervisor.store.claims import Claim
 from supervisor.store.results import ResultFile
@@ -20,11 +20,9 @@ Step = Callable[[Transaction], None]
 def completed(claim: Claim, files: Sequence[ResultFile], *, missing: int) -> Step:
     """The task is done with these pictures.  missing: how many were paid for and are refunded."""
 
-    def completed(tx: Transaction) -> None:
-        images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
-        claims.complete(tx, claim.task_id, claim.lease, images, missing=missing)
-
-    return completed
+    images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
+    made = claims.Made(claim.task_id, claim.lease, images, missing)
+    return Alike("completed", claims.complete_all, made)
 
 
 def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: float) -> Step:

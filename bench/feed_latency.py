@@ -8,6 +8,8 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench.figures import Quantiles
@@ -18,23 +20,25 @@ WARM_UP = 20
 PAUSE_SECONDS = (0.02, 0.12)
 _BYTES_A_READ = 65_536
 
+Execute = Callable[[str, tuple[Any, ...]], Any]
+
 
 def run(changes: int = CHANGES) -> dict[str, Quantiles]:
     """{what: milliseconds}."""
     with running_system(**probe_settings()) as system:
-        return {"darkroom, commit to SSE client": _measure(system, changes)}
+        producer = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15, isolation_level=None)
+        return {"darkroom, commit to SSE client": measured(system, producer.execute, changes)}
 
 
-def _measure(system: RunningSystem, changes: int) -> Quantiles:
-    producer = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
-    task_id = _waiting_task(producer)
+def measured(system: RunningSystem, execute: Execute, changes: int = CHANGES) -> Quantiles:
+    """Milliseconds.  execute: runs a statement with `?` and commits it."""
+    task_id = _waiting_task(execute)
     stream = _Stream(system.url)
     sample = []
     for n in range(WARM_UP + changes):
         time.sleep(random.uniform(*PAUSE_SECONDS))
         mark = f"mark-{n}."
-        producer.execute("UPDATE task_queue SET stage = ? WHERE id = ?", (mark, task_id))
-        producer.commit()
+        execute("UPDATE task_queue SET stage = ? WHERE id = ?", (mark, task_id))
         committed = time.monotonic_ns()
         seen = stream.wait_for(mark)
         if n >= WARM_UP:
@@ -42,16 +46,16 @@ def _measure(system: RunningSystem, changes: int) -> Quantiles:
     return Quantiles.of(sample)
 
 
-def _waiting_task(producer: sqlite3.Connection) -> str:
+def _waiting_task(execute: Execute) -> str:
     """A task of the demo user that stays pending: its time is far off."""
-    (task_id,) = producer.execute(
+    (task_id,) = execute(
         """INSERT INTO task_queue (user_openid, type, params, run_after)
             VALUES ('demo', 'probe', '{"images":["https://example.com/a.jpg"]}', '2999-01-01T00:00:00.000Z')
-            RETURNING id"""
+            RETURNING id""",
+        (),
     ).fetchone()
-    producer.commit()
     deadline = time.monotonic() + 30
-    while producer.execute("SELECT work_id FROM task_queue WHERE id = ?", (task_id,)).fetchone()[0] is None:
+    while execute("SELECT work_id FROM task_queue WHERE id = ?", (task_id,)).fetchone()[0] is None:
         if time.monotonic() > deadline:
             raise TimeoutError("The dispatcher did not admit the bench's task.")
         time.sleep(0.01)

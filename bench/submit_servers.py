@@ -60,7 +60,7 @@ def bare_app(table: sqlite3.Connection) -> web.Application:
         table.execute(_INSERT, row)
         return accepted(row[0])
 
-    return _app(submit)
+    return app_of(submit)
 
 
 def group_app(table: sqlite3.Connection) -> web.Application:
@@ -92,16 +92,18 @@ def group_app(table: sqlite3.Connection) -> web.Application:
         return accepted(row[0])
 
     threading.Thread(target=write, daemon=True).start()
-    return _app(submit)
+    return app_of(submit)
 
 
-def _app(submit: Any) -> web.Application:
+def app_of(submit: Any) -> web.Application:
+    """An application with this one handler."""
     app = web.Application()
     app.router.add_post("/v1/tasks", submit)
     return app
 
 
-async def _serve(app: web.Application, folder: Path) -> None:
+async def serve(app: web.Application, folder: Path) -> None:
+    """Serve for ever; the address is written to `url` in the folder."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -114,7 +116,7 @@ def main() -> None:
     """Serve until terminated."""
     kind, folder = sys.argv[1], Path(sys.argv[2])
     make = {"bare": bare_app, "group": group_app}[kind]
-    asyncio.run(_serve(make(open_table(folder / "tasks.db")), folder))
+    asyncio.run(serve(make(open_table(folder / "tasks.db")), folder))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figures import Quantiles
@@ -31,13 +31,18 @@ START_SECONDS = 30
 
 def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
     """{what: requests/s, median of the rounds, and latencies of all rounds}."""
+    return compared(lambda _: "", rounds, seconds)
+
+
+def compared(new_dsn: Callable[[str], str], rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
+    """As `run`.  new_dsn: the URL of a new PostgreSQL database of a name; '' for a SQLite file."""
     loads: dict[str, list[Load]] = {"group": [], "darkroom": [], "bare": []}
-    for _ in range(rounds):
+    for n in range(rounds):
         for kind, seen in loads.items():
-            seen.append(_measure(kind, seconds))
+            seen.append(_measure(kind, seconds, new_dsn(f"{kind}-{n}")))
     medians = {kind: statistics.median(load.per_second for load in seen) for kind, seen in loads.items()}
     names = {
-        "darkroom": "darkroom web, whole submission (synchronous=FULL)",
+        "darkroom": "darkroom web, whole submission, durable",
         "bare": "bare aiohttp, one durable INSERT a request",
         "group": "group-commit floor: minimal aiohttp, one writer",
     }
@@ -54,8 +59,8 @@ def _milliseconds(loads: list[Load]) -> list[float]:
     return [each for load in loads for each in load.milliseconds]
 
 
-def _measure(kind: str, seconds: float) -> Load:
-    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, _server(kind, Path(name)) as url:
+def _measure(kind: str, seconds: float, dsn: str) -> Load:
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, _server(kind, Path(name), dsn) as url:
         image = _upload(url) if kind == "darkroom" else "01JABCDEFGHJKMNPQRSTVWXYZ0"
         order = {"type": "photography", "params": {"images": [image], "sceneId": "studio"}}
         load = asyncio.run(
@@ -67,7 +72,7 @@ def _measure(kind: str, seconds: float) -> Load:
 
 
 @contextlib.contextmanager
-def _server(kind: str, folder: Path) -> Iterator[str]:
+def _server(kind: str, folder: Path, dsn: str) -> Iterator[str]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
     environ |= LIFTED | {
         "DARKROOM_DATA_DIR": str(folder),
@@ -75,12 +80,15 @@ def _server(kind: str, folder: Path) -> Iterator[str]:
         "DARKROOM_CONFIG": "",
         "PYTHONPATH": str(REPOSITORY),
     }
+    if dsn:
+        environ["DARKROOM_DATABASE_URL"] = dsn
     if kind == "darkroom":
         darkroom = Path(sys.executable).with_name("darkroom")
         subprocess.run([darkroom, "migrate"], env=environ, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         command = [str(darkroom), "web"]
     else:
-        command = [sys.executable, "-m", "bench.submit_servers", kind, str(folder)]
+        servers = "bench.postgres_submit_servers" if dsn else "bench.submit_servers"
+        command = [sys.executable, "-m", servers, kind, str(folder), dsn]
     process = subprocess.Popen(command, env=environ, cwd=folder)
     try:
         yield _address(process, folder / "url")

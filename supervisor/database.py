@@ -20,14 +20,15 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import peewee
 
 from config.settings import Settings
 from supervisor.faults import SettingFault
 
+A = TypeVar("A")
 T = TypeVar("T")
 Row = dict[str, Any]
 
@@ -139,6 +140,28 @@ class Transaction:
         return query.execute(self._database)
 
 
+class Alike(Generic[A, T]):
+    """A step of a kind of which several that wait are run as one, in statements for all of them.
+
+    together: given the items, does each of them or leaves it untouched; its answers in their order.  An answer that is
+    an exception is raised to whoever waits for that item.  name: of the kind, as it is logged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        together: Callable[[Transaction, Sequence[A]], Sequence[T | Exception]],
+        item: A,
+    ) -> None:
+        self.__name__, self.together, self.item = name, together, item
+
+    def __call__(self, tx: Transaction) -> T:
+        (answer,) = self.together(tx, [self.item])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 class Database(abc.ABC):
     """One database, opened on first use, so that it may be made before a fork."""
 
@@ -152,7 +175,8 @@ class Database(abc.ABC):
         """Hand a step to the writer; its result comes after the commit.
 
         line: the id of the one task that the step concerns; steps of one task are committed in the order they were
-        handed in, and those of several may share a transaction.
+        handed in, and those of several may share a transaction.  A name that is no task's makes a line too; its steps
+        then lock nothing that others wait for.
         Raises (from the future) whatever the step raised, and DatabaseBusy when no lock was had in time.
         """
 

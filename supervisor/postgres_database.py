@@ -2,8 +2,9 @@
 
 A few writer threads take steps in the order they were handed in.  A step that names its task (`line`) may share a
 transaction with others that wait and do so too: all their rows are then locked at the beginning in the one order
-(CORRECTNESS 27), so such transactions wait for each other and never in a circle.  A step that names none has a
-transaction of its own, in which its statements lock in that order.  If one of several fails, nothing of any is stored,
+(CORRECTNESS 27), so such transactions wait for each other and never in a circle; those that are alike are one statement
+for all, for rows of many users are locked until the commit and others wait.  A step that names none has a transaction
+of its own, in which its statements lock in that order.  If one of several fails, nothing of any is stored,
 and each is run by itself.
 """
 
@@ -16,11 +17,11 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from supervisor import postgres_transactions as transactions
-from supervisor.database import Database, Transaction
+from supervisor.database import Alike, Database, Transaction
 from supervisor.faults import DatabaseBusy, OutcomeUnknown
 from supervisor.postgres_locks import lock_tasks
 from supervisor.postgres_pool import Pool
@@ -28,7 +29,7 @@ from supervisor.postgres_pool import Pool
 T = TypeVar("T")
 
 CONNECTIONS = 8
-WRITER_THREADS = 3
+WRITER_THREADS = 2
 MOST_STEPS_TOGETHER = 32
 
 
@@ -38,6 +39,12 @@ class _Step(NamedTuple):
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
     line: str | None
+
+
+class _Refused(NamedTuple):
+    """The answer of a step that has changed nothing, while those beside it are stored."""
+
+    error: Exception
 
 
 class PostgresDatabase(Database):
@@ -158,7 +165,10 @@ class PostgresDatabase(Database):
             return False
         else:
             for each, result in zip(several, results, strict=True):
-                self._tell(each, result, None)
+                if isinstance(result, _Refused):
+                    self._tell(each, None, result.error)
+                else:
+                    self._tell(each, result, None)
         return True
 
     def _run_alone(self, one: _Step) -> None:
@@ -193,7 +203,24 @@ class PostgresDatabase(Database):
 
 def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
     lock_tasks(tx, [each.line for each in several if each.line is not None])
-    return [each.step(tx) for each in several]
+    alike: dict[Any, list[int]] = {}
+    for place, each in enumerate(several):
+        kind = each.step.together if isinstance(each.step, Alike) else place
+        alike.setdefault(kind, []).append(place)
+    results: dict[int, Any] = {}
+    for places in alike.values():
+        steps = [several[place].step for place in places]
+        results |= zip(places, _answers(tx, steps), strict=True)
+    return [results[place] for place in range(len(several))]
+
+
+def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
+    """What steps of one kind answer.  A step that is alone of its kind may be of any."""
+    first = steps[0]
+    if not isinstance(first, Alike):
+        return [first(tx)]
+    answers = first.together(tx, [step.item for step in steps if isinstance(step, Alike)])
+    return [_Refused(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
 
 def _forget_the_parents(database: weakref.ref[PostgresDatabase]) -> None:

@@ -112,3 +112,12 @@ def after_unanswered(verdict: Verdict, *, may_bill_twice: bool) -> Verdict:
     if may_bill_twice or not isinstance(verdict, RunAgain):
         return verdict
     return GiveUp("unknown_outcome", UNANSWERED, verdict.counts)
+
+
+def suspects_at_once(lives: int) -> int:
+    """How many tasks under which workers keep dying may run at once, where one of them may die so many times more.
+
+    Each time a crowd dies its members lose a life and the next crowd is half as large, so poison is found in as many
+    steps as it has lives, and whoever merely ran beside it is alone when it has one left.
+    """
+    return 1 << max(0, min(lives - 1, 16))

@@ -43,7 +43,7 @@ class FaultyProvider:
         if self._die_at == "start":
             die()
         if self._die_at == "complete" and self._calls(job) == 1:
-            claims.complete = die  # type: ignore[assignment]
+            claims.complete_all = die  # type: ignore[assignment]
         progress(50, "making")
         try:
             await asyncio.sleep(self._wait_seconds)

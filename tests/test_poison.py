@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from supervisor.rescue import Budget, GiveUp, RunAgain, after_death
+from supervisor.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
 from supervisor.store import rescuing, workers
 from tests.conftest import Store
 
@@ -48,18 +50,28 @@ def _ripened(tx) -> None:
     dispatching.ripen(tx)
 
 
-def test_tasks_that_died_as_often_as_they_may_be_tried_run_one_at_a_time(
+def test_the_fewer_lives_suspects_have_left_the_fewer_of_them_run_at_once(
     store: Store, admitted_task: Callable[..., str], die_together: Callable[[], list[str]]
 ) -> None:
-    suspects = sorted(admitted_task() for _ in range(3))
+    suspects = sorted(admitted_task(f"o-{n}") for n in range(5))
     for deaths in range(1, MAX_ATTEMPTS + 1):
-        assert die_together() == suspects
+        assert die_together() == suspects, "nobody is suspected of anything yet"
         assert {store.task(task)["deaths"] for task in suspects} == {deaths}
-    newcomer = admitted_task()
+    newcomer = admitted_task("o-new")
     died = die_together()
-    assert newcomer in died and len(died) == 2
-    assert sorted(store.task(task)["deaths"] for task in suspects) == [3, 3, 4]
-    assert len(set(die_together()) & set(suspects)) == 1
+    assert newcomer in died and len(died) == 1 + 4, "three lives left: four at once, and others beside them"
+    assert sorted(store.task(task)["deaths"] for task in suspects) == [3, 4, 4, 4, 4]
+    while any(store.task(task)["deaths"] < 2 * MAX_ATTEMPTS - 1 for task in suspects):
+        died = [task for task in die_together() if task in suspects]
+        most = suspects_at_once(min(2 * MAX_ATTEMPTS + 1 - store.task(task)["deaths"] for task in died))
+        assert 1 <= len(died) <= most
+    assert len(set(die_together()) & set(suspects)) == 1, "with its last life each runs as the only suspect"
+
+
+@given(st.integers(1, 40))
+def test_a_crowd_of_suspects_is_half_as_large_with_each_life_and_one_at_the_last(lives: int) -> None:
+    assert suspects_at_once(1) == 1
+    assert suspects_at_once(lives) <= suspects_at_once(lives + 1) <= 2 * suspects_at_once(lives)
 
 
 def test_poison_ends_as_worker_died_after_twice_its_attempts_and_is_refunded(

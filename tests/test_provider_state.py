@@ -15,7 +15,7 @@ from config.values import ProviderLimits
 from supervisor.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds
 from supervisor.faults import ProviderIsDown
 from supervisor.remote_states import RemoteState
-from supervisor.store import claims, dispatching, providers, remote_jobs, tasks
+from supervisor.store import claims, heads, providers, remote_jobs, tasks
 from supervisor.store.claims import Claim
 from supervisor.store.providers import Change
 from supervisor.store.remote_jobs import Evidence
@@ -212,11 +212,7 @@ def test_a_provider_that_was_asked_enough_for_this_second_costs_no_claims(shop, 
 def test_a_long_queue_behind_a_full_service_is_not_read_to_its_end(shop, monkeypatch):
     store = shop({"concurrency": 1})
     read: list[str] = []
-    heads = dispatching._heads
-    monkeypatch.setattr(
-        dispatching,
-        "_heads",
-        lambda *given: (read.append(w.type) or w for w in heads(*given)),
-    )
+    every = heads.heads
+    monkeypatch.setattr(heads, "heads", lambda *given: (read.append(w.type) or w for w in every(*given)))
     assert picked(store) == 1
     assert len(read) == 2  # the one that was taken, and the one after it

@@ -220,7 +220,23 @@ def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable
     assert (claim.user, claim.type, claim.count, claim.params) == ("o-1", "photography", 2, params)
     assert claim.image_keys == {"upload-1": "uploads/1.jpg"}
     assert (claim.budget.failures, claim.budget.deaths, claim.budget.max_attempts) == (0, 0, 3)
-    assert store.database.read(lambda tx: images.keys(tx, "o-2", ["upload-1"])) == {}
+
+
+def test_a_claim_tells_nothing_of_uploads_that_are_somebody_elses(
+    store: Store, live_worker: Callable[..., str]
+) -> None:
+    live_worker()
+    mine = NewImage("upload-1", "o-1", "uploads/1.jpg", 4, 3, 100, "ab" * 32)
+    store.write(lambda tx: images.add(tx, mine))
+    store.write(
+        lambda tx: tasks.submit(
+            tx, store.settings, tasks.NewTask("o-1", "photography", {"images": ["upload-1"]})
+        )
+    )
+    store.write(lambda tx: tx.execute("UPDATE image SET user_openid = 'o-2'"))
+    (hint,) = store.dispatch()
+    claim = store.claim(hint, "worker-1")
+    assert claim is not None and claim.image_keys == {}
 
 
 def test_a_worker_knows_what_it_holds(
@@ -366,3 +382,30 @@ def test_pages_show_every_task_once_newest_first(store: Store, producer: Plain) 
     assert store.database.read(lambda tx: tasks.page(tx, "o-2")).items == []
     with pytest.raises(ValueError, match="cursor is not one that this list has given"):
         store.database.read(lambda tx: tasks.page(tx, "o-1", cursor="nonsense"))
+
+
+def test_of_several_that_end_together_only_those_that_are_held_are_recorded(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    held, lost, other = claimed_task("o-1"), claimed_task("o-2"), claimed_task("o-1")
+    store.write(lambda tx: tasks.cancel(tx, lost.task_id))
+    made = [claims.Made(each.task_id, each.lease, []) for each in (held, lost, other)]
+    told = store.write(lambda tx: claims.complete_all(tx, made))
+    assert [type(each) for each in told] == [type(None), LeaseLost, type(None)]
+    found = [store.task(each.task_id)["status"] for each in (held, lost, other)]
+    assert found == ["completed", "cancelled", "completed"]
+
+
+def test_several_hints_claimed_together_get_each_its_own_task_and_a_stale_one_none(
+    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+) -> None:
+    hints, worker = [dispatched_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
+    wanted = [claims.Wanted(each.task_id, each.dispatch, worker, 60.0) for each in hints]
+    wanted[2] = wanted[2]._replace(dispatch=wanted[2].dispatch - 1)
+    claimed = store.write(lambda tx: claims.claim_all(tx, wanted))
+    assert [each and (each.task_id, each.lease) for each in claimed] == [
+        (hints[0].task_id, 1),
+        (hints[1].task_id, 1),
+        None,
+        (hints[3].task_id, 1),
+    ]

@@ -61,9 +61,17 @@ def counted_unchanged() -> str:
     return " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
 
 
-def legal_update_on_postgres() -> str:
-    """The guard's condition on PostgreSQL, where a trigger has set what belongs to a manual retry already."""
-    return _or(legal_step(arrow) for arrow in TRANSITIONS)
+def legal_steps() -> dict[str, dict[str, str]]:
+    """{status before: {status after: the condition under which that is an arrow}}, as PostgreSQL's guard asks it.
+
+    A trigger has set there what belongs to a manual retry already.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for arrow in TRANSITIONS:
+        found.setdefault(arrow.source, {}).setdefault(arrow.target, []).append(legal_step(arrow))
+    return {
+        source: {target: _or(steps) for target, steps in targets.items()} for source, targets in found.items()
+    }
 
 
 def legal_update_on_sqlite() -> str:

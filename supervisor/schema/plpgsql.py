@@ -2,6 +2,9 @@
 
 Functions run with the rights of the schema's owner and find only the schema's own names, so that a role that may do no
 more than INSERT into `task_queue` sets them off safely; nobody else may attach them to tables of their own.
+
+Their statements are planned once a session, mostly while the tables are small, where reading a whole table looks cheap.
+They go on with that plan when it has grown, so they may not: what they look up they find by an index.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ class Trigger:
         declare = f"DECLARE {self.declare}\n" if self.declare else ""
         return [
             f"CREATE OR REPLACE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            f" SET search_path = {schema}, pg_temp AS $body$\n{declare}BEGIN\n{self.body}\nEND $body$",
+            f" SET search_path = {schema}, pg_temp SET enable_seqscan = off"
+            f" AS $body$\n{declare}BEGIN\n{self.body}\nEND $body$",
             f"REVOKE ALL ON FUNCTION {self.name}() FROM PUBLIC",
             f"CREATE OR REPLACE TRIGGER {self.name} {self.when} FOR EACH {self.each}{condition}"
             f" EXECUTE FUNCTION {self.name}()",

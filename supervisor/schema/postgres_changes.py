@@ -24,6 +24,8 @@ _NEW = "REFERENCING NEW TABLE AS new_rows"
 _BOTH = "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"
 _RING = f"PERFORM pg_notify('{DISPATCH_CHANNEL}', '');"
 
+_MOMENT = "moment timestamptz := darkroom_now();"
+
 _BECAME_FINAL = "n.status IN ('failed','cancelled') AND o.status <> n.status"
 _FELL_SHORT = "n.status = 'completed' AND o.status <> 'completed' AND n.missing > 0"
 _ENDED = f"n.status IN {ENDED} AND o.status <> n.status"
@@ -32,7 +34,7 @@ _IS_SEEN = f"o.work_id IS NOT NULL AND ({differs(VISIBLE, new='n', old='o')})"
 # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
 # A poll that becomes due later is found by the dispatcher's tick: ten thousand waiting jobs must not ring.
 _RANG = f"""(n.status <> o.status AND n.status <> 'processing') OR {differs(("run_after",), new="n", old="o")}
-        OR ({differs(("next_poll_at",), new="n", old="o")} AND n.next_poll_at <= darkroom_now())"""
+        OR ({differs(("next_poll_at",), new="n", old="o")} AND n.next_poll_at <= moment)"""
 
 
 def changes() -> list[Trigger]:
@@ -91,12 +93,12 @@ def _of_tasks() -> list[Trigger]:
     END IF;
     IF it.made_work THEN
         INSERT INTO works (id, user_openid, task_id, type, status, stage, progress, error, created_at, updated_at)
-            SELECT work_id, user_openid, id, type, status, stage, progress, error, created_at, darkroom_now()
+            SELECT work_id, user_openid, id, type, status, stage, progress, error, created_at, moment
             FROM {_moved("n.*", _MADE_WORK)} AS made ORDER BY user_openid, id;
     END IF;
     IF it.is_seen THEN
         UPDATE works SET status = seen.status, stage = seen.stage, progress = seen.progress,
-                images = coalesce(seen.images, '[]'::jsonb), error = seen.error, updated_at = darkroom_now()
+                images = coalesce(seen.images, '[]'::jsonb), error = seen.error, updated_at = moment
             FROM {_moved("n.*", _IS_SEEN)} AS seen WHERE works.id = seen.work_id;
     END IF;
     IF it.became_final THEN
@@ -139,7 +141,7 @@ def _of_tasks() -> list[Trigger]:
             f"AFTER UPDATE ON task_queue {_BOTH}",
             moved,
             each="STATEMENT",
-            declare="it record;",
+            declare=f"it record; {_MOMENT}",
         ),
     ]
 
@@ -165,24 +167,28 @@ def _doc(row: str) -> str:
     )
 
 
-def _publish(rows: str, data_type: str, queue_type: str, updated_fields: str = "NULL::jsonb") -> str:
-    """Raise the users' seq, write the changes, tell the feed.  rows: works that changed, as a table or a subquery."""
-    return f"""SELECT count(DISTINCT user_openid) INTO users FROM {rows} AS w;
-    IF users = 0 THEN
-        RETURN NULL;
-    ELSIF users > 1 THEN
-        {_lock_accounts(f"SELECT user_openid FROM {rows} AS w")}
+def _publish(table: str, data_type: str, queue_type: str, rows: str = "") -> str:
+    """Raise the users' seq, write the changes, tell the feed.
+
+    table: where the statement's rows stand.  rows: a query of those that changed, with their `updated_fields`.
+    """
+    rows = rows or f"SELECT *, NULL::jsonb AS updated_fields FROM {table}"
+    return f"""IF (SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 2) AS two) > 1 THEN
+        {_lock_accounts(f"SELECT user_openid FROM {table}")}
     END IF;
-    UPDATE account SET seq = account.seq + of_user.changes
-        FROM (SELECT user_openid, count(*) AS changes FROM {rows} AS w GROUP BY user_openid) AS of_user
-        WHERE account.user_openid = of_user.user_openid;
-    INSERT INTO work_change (user_openid, seq, data_type, queue_type, doc_id, doc, updated_fields, created_at)
+    WITH changed AS MATERIALIZED ({rows}),
+    raised AS (
+        UPDATE account SET seq = account.seq + of_user.changes
+        FROM (SELECT user_openid, count(*) AS changes FROM changed GROUP BY user_openid) AS of_user
+        WHERE account.user_openid = of_user.user_openid RETURNING account.user_openid, account.seq),
+    written AS (
+        INSERT INTO work_change (user_openid, seq, data_type, queue_type, doc_id, doc, updated_fields, created_at)
         SELECT w.user_openid,
-               account.seq - count(*) OVER (PARTITION BY w.user_openid)
-                   + row_number() OVER (PARTITION BY w.user_openid ORDER BY w.created_at, w.id),
-               '{data_type}', '{queue_type}', w.id, {_doc("w")}, {updated_fields}, darkroom_now()
-        FROM {rows} AS w JOIN account ON account.user_openid = w.user_openid;
-    PERFORM pg_notify('{FEED_CHANNEL}', user_openid) FROM (SELECT DISTINCT user_openid FROM {rows} AS w) AS told;
+            raised.seq - count(*) OVER (PARTITION BY w.user_openid)
+                + row_number() OVER (PARTITION BY w.user_openid ORDER BY w.created_at, w.id),
+            '{data_type}', '{queue_type}', w.id, {_doc("w")}, w.updated_fields, moment
+        FROM changed AS w JOIN raised ON raised.user_openid = w.user_openid)
+    SELECT count(CAST(pg_notify('{FEED_CHANNEL}', user_openid) AS text)) INTO told FROM raised;
     RETURN NULL;"""
 
 
@@ -203,21 +209,21 @@ def _of_works() -> list[Trigger]:
             f"AFTER INSERT ON works {_NEW}",
             _publish("new_rows", "add", "enqueue"),
             each="STATEMENT",
-            declare="users bigint;",
+            declare=f"told bigint; {_MOMENT}",
         ),
         Trigger(
             "works_updated",
             f"AFTER UPDATE ON works {_BOTH}",
-            _publish(updated, "update", "update", "w.updated_fields"),
+            _publish("new_rows", "update", "update", updated),
             each="STATEMENT",
-            declare="users bigint;",
+            declare=f"told bigint; {_MOMENT}",
         ),
         Trigger(
             "works_removed",
             "AFTER DELETE ON works REFERENCING OLD TABLE AS old_rows",
             _publish("old_rows", "remove", "dequeue"),
             each="STATEMENT",
-            declare="users bigint;",
+            declare=f"told bigint; {_MOMENT}",
         ),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.remote_states import MOVES
 from supervisor.schema.columns import BORN_WITH, SET_BACK, refusal_of
-from supervisor.schema.guard import IMMUTABLE, counted_unchanged, legal_update_on_postgres
+from supervisor.schema.guard import IMMUTABLE, counted_unchanged, legal_steps
 from supervisor.schema.plpgsql import Trigger, differs, refuse, refuse_if
 
 NO_SUCH_STEP = "the lifecycle of a task has no such step"
@@ -47,10 +47,12 @@ def _of_tasks() -> list[Trigger]:
             "NEW.run_after < '0001-01-01T00:00:00Z' OR NEW.run_after >= '9999-12-31T00:00:00Z'",
             "run_after must be a time such as 2026-11-05T08:00:00.000Z",
         ),
+        f"IF {' OR '.join(f'NEW.{column} IS DISTINCT FROM {born}' for column, born in BORN_WITH.items())} THEN",
         *(
             refuse_if(f"NEW.{column} IS DISTINCT FROM {born}", refusal_of(column))
             for column, born in BORN_WITH.items()
         ),
+        "END IF;",
         # They have no default, so whatever stands there was given.
         *(
             refuse_if(f"NEW.{column} IS NOT NULL", refusal_of(column))
@@ -65,12 +67,15 @@ def _of_tasks() -> list[Trigger]:
         refuse_if(
             differs(IMMUTABLE), "id, user_openid, type, params and created_at of a task can not change"
         ),
+        "IF NEW.work_id IS DISTINCT FROM OLD.work_id THEN",
         refuse_if(
-            "NEW.work_id IS DISTINCT FROM OLD.work_id AND (OLD.work_id IS NOT NULL"
+            "OLD.work_id IS NOT NULL"
             " OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)"
-            " OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id OR task_id = NEW.id))",
+            " OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id)"
+            " OR EXISTS (SELECT 1 FROM works WHERE task_id = NEW.id)",
             "work_id of a task is given once, by its admission, and to no other task",
         ),
+        "END IF;",
         refuse_if(
             "NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt", "lease and attempt of a task never fall"
         ),
@@ -90,7 +95,7 @@ def _of_tasks() -> list[Trigger]:
         *set_back,
         "NEW.updated_at := darkroom_now();",
         "END IF;",
-        refuse_if(f"({legal_update_on_postgres()}) IS NOT TRUE", NO_SUCH_STEP),
+        *_only_legal_steps(),
         "RETURN NEW;",
     ]
     return [
@@ -105,6 +110,21 @@ def _of_tasks() -> list[Trigger]:
     ]
 
 
+def _only_legal_steps() -> list[str]:
+    """Statements that refuse what no arrow explains.
+
+    The statuses are asked first: whatever a condition holds is made ready anew in every transaction that meets it.
+    """
+    lines = []
+    for place, (source, targets) in enumerate(legal_steps().items()):
+        lines.append(f"{'ELSIF' if place else 'IF'} OLD.status = '{source}' THEN")
+        for nested, (target, condition) in enumerate(targets.items()):
+            lines.append(f"{'ELSIF' if nested else 'IF'} NEW.status = '{target}' THEN")
+            lines.append(refuse_if(f"({condition}) IS NOT TRUE", NO_SUCH_STEP))
+        lines += ["ELSE", refuse(NO_SUCH_STEP), "END IF;"]
+    return [*lines, "ELSE", refuse(NO_SUCH_STEP), "END IF;"]
+
+
 def _of_works() -> list[Trigger]:
     return [
         Trigger(
@@ -113,7 +133,8 @@ def _of_works() -> list[Trigger]:
             refuse_if(
                 "NOT EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.id AND id = NEW.task_id"
                 " AND user_openid = NEW.user_openid)"
-                " OR EXISTS (SELECT 1 FROM works WHERE id = NEW.id OR task_id = NEW.task_id)",
+                " OR EXISTS (SELECT 1 FROM works WHERE id = NEW.id)"
+                " OR EXISTS (SELECT 1 FROM works WHERE task_id = NEW.task_id)",
                 "a work is made by the admission of its task alone",
             )
             + "\n    RETURN NEW;",
@@ -140,9 +161,8 @@ def _of_works() -> list[Trigger]:
 
 def _of_money() -> list[Trigger]:
     entry = [
-        # The account's row is locked before its balance is read: of two debits at once the second one waits here.
-        "PERFORM 1 FROM account WHERE user_openid = NEW.user_openid FOR UPDATE;",
-        "SELECT balance INTO held FROM account WHERE user_openid = NEW.user_openid;",
+        # Of two debits at once the second one waits here, and then reads what the first has left.
+        "SELECT balance INTO held FROM account WHERE user_openid = NEW.user_openid FOR UPDATE;",
         refuse_if("held IS NULL", "the user has no account"),
         refuse_if("held + NEW.amount < 0", "insufficient credits"),
         refuse_if(
@@ -154,6 +174,7 @@ def _of_money() -> list[Trigger]:
             " WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind)",
             "this charge of the task has such an entry already",
         ),
+        "IF NEW.reference IS NOT NULL THEN",
         refuse_if(
             "NEW.reference = 'signup' AND EXISTS (SELECT 1 FROM credit_entry"
             " WHERE user_openid = NEW.user_openid AND reference = 'signup')"
@@ -161,12 +182,15 @@ def _of_money() -> list[Trigger]:
             " WHERE reference = NEW.reference AND reference IS NOT NULL AND reference <> 'signup')",
             "this grant was made already",
         ),
+        "END IF;",
+        "IF NEW.kind = 'refund' THEN",
         refuse_if(
-            "NEW.kind = 'refund' AND NOT EXISTS (SELECT 1 FROM credit_entry"
+            "NOT EXISTS (SELECT 1 FROM credit_entry"
             " WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'"
             " AND user_openid = NEW.user_openid AND -amount >= NEW.amount)",
             "a refund needs a debit of the same user, task and charge, and is never above it",
         ),
+        "END IF;",
         "RETURN NEW;",
     ]
     account = [

@@ -112,8 +112,8 @@ def _admit_or_reject(tx: Transaction, settings: Settings, rows: list[Row]) -> Ex
     except REFUSALS as error:
         refusal = error
         tx.execute("ROLLBACK TO admission")
-    tx.execute("RELEASE admission")
-    return refusal
+        tx.execute("RELEASE admission")
+    return refusal  # a savepoint that was not needed ends with the transaction, which saves a statement
 
 
 def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:

@@ -7,15 +7,21 @@ rescued, cancelled or claimed again since, and whatever the late worker has made
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.rescue import Budget
 from supervisor.store import history, images, remote_cancels, tallies
+from supervisor.store.json_words import json_words
 from supervisor.store.rows import decoded, encoded
 
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
+# The same of many rows, of which {} names id and lease.  `status || ''`: they are found by their ids, one by one, and
+# not among all that are held.
+_HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
+    AND status || '' IN ('processing','ai_processing')"""
 _PUT_BACK = """worker_id = NULL, deadline_at = NULL, dispatched_at = NULL, processing_started_at = NULL,
     progress = 0, stage = 'queued', dispatch = dispatch + 1"""
 _OVER = "deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL"
@@ -38,53 +44,127 @@ class Claim:
     wait_seconds: float
 
 
+class Wanted(NamedTuple):
+    """A pending task as a hint names it, and who is to have it.  deadline_seconds: from now, until the attempt ends."""
+
+    task_id: str
+    dispatch: int
+    worker_id: str
+    deadline_seconds: float
+
+
+class Report(NamedTuple):
+    """How far a held attempt is.  percent: 0-99."""
+
+    task_id: str
+    lease: int
+    percent: int
+    stage: str
+
+
+class Made(NamedTuple):
+    """What a held attempt ended with.  images: [{key, width, height}] that are durable already.
+
+    missing: pictures that were paid for and could not be made; they are refunded."""
+
+    task_id: str
+    lease: int
+    images: list[dict[str, Any]]
+    missing: int = 0
+
+
 def claim(
     tx: Transaction, task_id: str, dispatch: int, worker_id: str, deadline_seconds: float
 ) -> Claim | None:
-    """Take a pending task; None when the hint is stale or somebody else was faster, which is no error.
+    """Take a pending task; None when the hint is stale or somebody else was faster, which is no error."""
+    (claimed,) = claim_all(tx, [Wanted(task_id, dispatch, worker_id, deadline_seconds)])
+    return claimed
 
-    deadline_seconds: from now, when the attempt must be over.
-    """
+
+def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
+    """Take pending tasks, each as `claim` does; several in one statement cost little more than one."""
     due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
-    row = tx.one(
+    deadline = tx.shifted(tx.now, "CAST(wanted.value ->> 3 AS DOUBLE PRECISION)")
+    rows = tx.all(
         f"""UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
-            lease = lease + 1, attempt = attempt + 1, worker_id = ?, dispatched_at = NULL,
-            processing_started_at = {tx.now}, deadline_at = {tx.in_seconds}, updated_at = {tx.now}
-        WHERE id = ? AND status = 'pending' AND dispatch = ? AND admitted_charge = charge
+            lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 2, dispatched_at = NULL,
+            processing_started_at = {tx.now}, deadline_at = {deadline}, updated_at = {tx.now}
+        FROM {json_words(tx).rows} AS wanted
+        WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
+          AND dispatch = CAST(wanted.value ->> 1 AS INTEGER) AND admitted_charge = charge
           AND (run_after IS NULL OR run_after <= {tx.now})
-          AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND worker.state = 'live')
-        RETURNING *, {tx.greatest("0.0", tx.seconds_between(due_since, tx.now))} AS waited""",
-        worker_id, deadline_seconds, task_id, dispatch, worker_id,
-    )  # fmt: skip
-    if row is None:
-        return None
-    if row["attempt"] == 1:
-        tallies.observe(tx, "darkroom_task_wait_seconds", row["waited"], type=row["type"])
-    return claim_of(row, image_keys=images.keys(tx, row["user_openid"], decoded(row["params"])["images"]))
+          AND EXISTS (SELECT 1 FROM worker WHERE worker.id = wanted.value ->> 2 AND worker.state = 'live')
+        RETURNING task_queue.id, lease, attempt, charge, type, user_openid, params, picture_count, failures, deaths,
+            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.now))} AS waited""",
+        encoded(wanted),
+    )
+    if not rows:
+        return [None] * len(wanted)
+    added = tallies.Tally()
+    for row in rows:
+        row["params"] = decoded(row["params"])
+        if row["attempt"] == 1:
+            added.observe("darkroom_task_wait_seconds", row["waited"], type=row["type"])
+    added.store(tx)
+    keys = images.keys(tx, [image for row in rows for image in row["params"]["images"]])
+    claims = {row["id"]: claim_of(row, image_keys=_keys_of(row, keys)) for row in rows}
+    return [claims.get(each.task_id) for each in wanted]
+
+
+def _keys_of(row: Row, keys: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """Of the uploads that a task names, if they are its user's own."""
+    user = row["user_openid"]
+    return {image: keys[user, image] for image in row["params"]["images"] if (user, image) in keys}
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
     """Show how far the attempt is; progress never falls.  False when the lease is no longer held."""
-    touched = tx.run(
-        f"""UPDATE task_queue SET progress = {tx.greatest("progress", "?")}, stage = ?, updated_at = {tx.now}
-            WHERE {_HELD}""",
-        min(percent, 99), stage, task_id, lease,
-    )  # fmt: skip
-    return touched == 1
+    (is_held,) = report_all(tx, [Report(task_id, lease, percent, stage)])
+    return is_held
+
+
+def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
+    """Show how far attempts are, each as `report_progress` does."""
+    rows = tx.all(
+        f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
+            stage = said.value ->> 3, updated_at = {tx.now}
+        FROM {json_words(tx).rows} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
+        encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
+    )
+    held = {row["id"] for row in rows}
+    return [each.task_id in held for each in reports]
 
 
 def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
-    """Record success.  made: [{key, width, height}] that are durable already.
+    """Record success.  Raises LeaseLost."""
+    (lost,) = complete_all(tx, [Made(task_id, lease, made, missing)])
+    if lost is not None:
+        raise lost
 
-    missing: pictures that were paid for and could not be made; they are refunded.  Raises LeaseLost.
-    """
-    stage = f"done, {len(made)} of {len(made) + missing} pictures" if missing else "done"
-    row = _end(
-        tx, task_id, lease, f"status = 'completed', stage = ?, progress = 100, images = ?, missing = ?, {_OVER}",
-        stage, encoded(made), missing,
-    )  # fmt: skip
-    remote_cancels.want_cancel(tx, task_id, row["charge"])
-    tally_end(tx, row, "completed")
+
+def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:
+    """Record successes; LeaseLost for those of which nothing was recorded, because somebody else has the task."""
+    words = json_words(tx)
+    rows = tx.all(
+        f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
+            images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER), {_OVER},
+            finished_at = {tx.now}, updated_at = {tx.now}
+        FROM {words.rows} AS made WHERE {_HELD_BY.format("made")}
+        RETURNING task_queue.id, type, charge, {ran(tx)}""",
+        encoded([(each.task_id, each.lease, _stage_of(each), each.images, each.missing) for each in made]),
+    )
+    remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
+    added = tallies.Tally()
+    for row in rows:
+        _add_end(added, row, "completed")
+    added.store(tx)
+    ended = {row["id"] for row in rows}
+    return [None if each.task_id in ended else LeaseLost(each.task_id, each.lease) for each in made]
+
+
+def _stage_of(made: Made) -> str:
+    count = len(made.images)
+    return f"done, {count} of {count + made.missing} pictures" if made.missing else "done"
 
 
 def fail(
@@ -162,8 +242,15 @@ def _end(tx: Transaction, task_id: str, lease: int, changes: str, *params: Any, 
 
 def tally_end(tx: Transaction, row: Row, outcome: str) -> None:
     """Count a task that is over, and how long its last attempt ran.  row: `type`, and `ran` as `ran` says."""
-    tallies.count(tx, "darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
-    _tally_run(tx, row, outcome)
+    added = tallies.Tally()
+    _add_end(added, row, outcome)
+    added.store(tx)
+
+
+def _add_end(added: tallies.Tally, row: Row, outcome: str) -> None:
+    added.count("darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
+    if row["ran"] is not None:
+        added.observe("darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
 
 
 def ran(tx: Transaction) -> str:

@@ -18,33 +18,10 @@ from supervisor.fair_order import turn_of_new_task
 from supervisor.faults import InsufficientCredits
 from supervisor.store import credits
 from supervisor.store.images import note_use
+from supervisor.store.json_words import json_words
 from supervisor.store.rows import decoded, encoded
 
 _OPEN = "status IN ('pending','processing','ai_processing')"
-
-
-class _Words(NamedTuple):
-    """How a database says JSON.  texts, rows: the elements of an array, which is one `?`, as a table with `value`."""
-
-    array: str
-    group: str
-    texts: str
-    rows: str
-    json: str
-    time: str
-
-
-_WORDS = {
-    "sqlite": _Words("json_array", "json_group_array", "json_each(?)", "json_each(?)", "{}", "{}"),
-    "postgresql": _Words(
-        "jsonb_build_array",
-        "jsonb_agg",
-        "jsonb_array_elements_text(CAST(? AS jsonb))",
-        "jsonb_array_elements(CAST(? AS jsonb))",
-        "CAST({} AS jsonb)",
-        "CAST({} AS timestamptz)",
-    ),
-}
 
 
 class NewRow(NamedTuple):
@@ -120,7 +97,7 @@ def known(
     users = sorted({user for user, _ in lines})
     if tx.for_update:
         _lock_accounts(tx, users)
-    words = _WORDS[tx.dialect.name]
+    words = json_words(tx)
     of_users, of_lines, of_images = _rows_in_one(
         tx,
         f"""SELECT {words.array}(
@@ -150,7 +127,7 @@ def known(
 
 def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
     """Make the rows."""
-    words = _WORDS[tx.dialect.name]
+    words = json_words(tx)
     tx.execute(
         f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
             SELECT value ->> 0, value ->> 1, value ->> 2, {words.json.format("value ->> 3")},
@@ -159,12 +136,12 @@ def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
     )
 
 
-def admit(tx: Transaction, admissions: Sequence[Admission]) -> list[list[Any]]:
-    """Take the prices, make the works, fix the turns; (id, created_at, ready) of each.
+def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
+    """Take the prices, make the works, fix the turns.
 
     The ledger's guard refuses a second debit and an overdrawn account.
     """
-    words = _WORDS[tx.dialect.name]
+    words = json_words(tx)
     debits = [(each.user, each.task_id, each.charge, -each.price) for each in admissions if each.price]
     if debits:
         tx.execute(
@@ -186,11 +163,16 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> list[list[Any]]:
         FROM {words.rows} AS made WHERE task_queue.id = made.value ->> 0""",
         encoded([each[:6] for each in admissions]),
     )
+
+
+def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
+    """(id, created_at, ready) of pending tasks."""
+    words = json_words(tx)
     stored = _rows_in_one(
         tx,
         f"""SELECT {words.group}({words.array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
             WHERE id IN {tx.dialect.each_of} AND status = 'pending' AND admitted_charge = charge""",
-        [each.task_id for each in admissions],
+        task_ids,
     )
     return list(stored or ())
 

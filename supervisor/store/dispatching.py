@@ -7,20 +7,18 @@ a hint, and a hint that nobody has claimed is sent again with the same number.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from config.settings import Settings
 from supervisor.database import Transaction
-from supervisor.fair_order import Place, Waiting, pick
-from supervisor.store import pauses, providers
+from supervisor.fair_order import Waiting, pick
+from supervisor.rescue import suspects_at_once
+from supervisor.store import heads, pauses, providers
+from supervisor.store.heads import READY
 from supervisor.store.rows import encoded
 
 RESEND_SECONDS = 10
 POLLS_PER_WORKER = 200  # at once: a batch for each of its control threads
-_FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
-_ABOVE_ALL = 11  # no priority is
-_READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 _UNLIMITED = 1 << 30
 
 
@@ -79,9 +77,10 @@ def pick_and_mark(tx: Transaction, settings: Settings) -> list[Hint]:
         return []
     room = providers.rooms(tx, settings) | dict.fromkeys(pauses.names(tx, pauses.TYPE), 0)
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
+    types = heads.types_with_ready_tasks(tx, [type_ for type_ in settings.tasks if room.get(type_, 1) > 0])
     chosen = list(
         pick(
-            [_heads(tx, type_, lane, users) for type_ in settings.tasks if room.get(type_, 1) > 0],
+            [heads.heads(tx, type_, lane.take, users.learn) for type_ in types],
             free,
             room_of_user=users.room,
             room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
@@ -157,68 +156,42 @@ def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> float | None:
 
 
 class _SuspectLane:
-    """Of the tasks under which workers have died MAX_ATTEMPTS times, half of what is allowed, one runs at a time.
+    """Of the tasks under which workers have died MAX_ATTEMPTS times, half of what is allowed, only some run at once.
 
     Poison takes its neighbours with it, and counts alone do not tell them apart: those that merely ran beside it
-    would use up their deaths together with it and be failed for nothing.  Run one by one, only poison goes on dying.
+    would use up their deaths together with it and be failed for nothing.  So the fewer lives a suspect has left, the
+    fewer others may run with it, and with its last one it is the only suspect (`rescue.suspects_at_once`).
     """
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._is_free: bool | None = None  # asked only when a suspect waits, which is rare
+        self._running: int | None = None  # asked only when a suspect waits, which is rare
+        self._room = 0
 
-    def take(self) -> bool:
-        """Whether this suspect may run now; the next one of this pick may not."""
-        free = self._is_free if self._is_free is not None else not self._is_taken()
-        self._is_free = False
-        return free
+    def take(self, lives: int) -> bool:
+        """Whether a suspect with so many deaths left may run now; it counts as running from then on."""
+        if self._running is None:
+            self._running, fewest = self._under_way()
+            self._room = suspects_at_once(fewest)
+        room = min(self._room, suspects_at_once(lives))
+        if self._running >= room:
+            return False
+        self._running, self._room = self._running + 1, room
+        return True
 
-    def _is_taken(self) -> bool:
+    def _under_way(self) -> tuple[int, int]:
+        """How many suspects run or are about to, and how many lives the one with the fewest has left."""
         # The first condition of each names the partial index, which the planner does not see to be implied.
-        return bool(
-            self._tx.value(
-                """SELECT EXISTS (SELECT 1 FROM task_queue WHERE status IN ('processing','ai_processing')
-                        AND worker_id IS NOT NULL AND status = 'processing' AND deaths >= max_attempts)
-                    OR EXISTS (SELECT 1 FROM task_queue WHERE status IN ('pending','ai_processing')
-                        AND dispatched_at IS NOT NULL AND status = 'pending' AND deaths >= max_attempts)"""
-            )
+        row = self._tx.one(
+            """SELECT count(*) AS suspects, coalesce(min(lives), ?) AS fewest FROM (
+                SELECT 2 * max_attempts - deaths AS lives FROM task_queue WHERE status IN ('processing','ai_processing')
+                    AND worker_id IS NOT NULL AND status = 'processing' AND deaths >= max_attempts
+                UNION ALL SELECT 2 * max_attempts - deaths FROM task_queue WHERE status IN ('pending','ai_processing')
+                    AND dispatched_at IS NOT NULL AND status = 'pending' AND deaths >= max_attempts) AS under_way""",
+            _UNLIMITED,
         )
-
-
-def _heads(tx: Transaction, type_: str, lane: _SuspectLane, users: _RoomOfUsers) -> Iterator[Waiting]:
-    """A type's ready tasks in order, from the pick's index: one priority after the other, a chunk at a time."""
-    priority = _highest_priority(tx, type_, below=_ABOVE_ALL)
-    while priority is not None:
-        beyond: str = ""
-        after: tuple[Any, ...] = ()
-        chunk = _FIRST_CHUNK
-        while True:
-            rows = tx.all(
-                f"""SELECT id, user_openid, turn, created_at, deaths >= max_attempts AS is_suspect FROM task_queue
-                    WHERE {_READY} AND type = ? AND priority = ?{beyond}
-                    ORDER BY turn, created_at, id LIMIT ?""",
-                type_, priority, *after, chunk,
-            )  # fmt: skip
-            users.learn(row["user_openid"] for row in rows)
-            for row in rows:
-                if row["is_suspect"] and not lane.take():
-                    continue
-                place = Place(-priority, row["turn"], row["created_at"], row["id"])
-                yield Waiting(place, row["user_openid"], type_)
-            if len(rows) < chunk:
-                break
-            beyond = " AND (turn, created_at, id) > (?, ?, ?)"
-            after = (rows[-1]["turn"], rows[-1]["created_at"], rows[-1]["id"])
-            chunk = min(2 * chunk, _LARGEST_CHUNK)
-        priority = _highest_priority(tx, type_, below=priority)
-
-
-def _highest_priority(tx: Transaction, type_: str, *, below: int) -> int | None:
-    """The next lower priority at which the type has ready tasks."""
-    found: int | None = tx.value(
-        f"SELECT max(priority) FROM task_queue WHERE {_READY} AND type = ? AND priority < ?", type_, below
-    )
-    return found
+        assert row is not None
+        return int(row["suspects"]), int(row["fewest"])
 
 
 class _RoomOfUsers:
@@ -272,7 +245,7 @@ def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
         return []
     rows = tx.all(
         f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
-            (SELECT id FROM task_queue WHERE {_READY} AND id IN {tx.dialect.each_of}
+            (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
              {tx.for_update_of_free("task_queue")})
             RETURNING id, dispatch, {tx.seconds_between(waits_since(tx), tx.now)} AS waited""",
         encoded([waiting.place.task_id for waiting in chosen]),

@@ -44,10 +44,10 @@ def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
         )
 
 
-def keys(tx: Transaction, user: str, image_ids: list[str]) -> dict[str, str]:
-    """{id: key} of those that are the user's own uploads."""
+def keys(tx: Transaction, image_ids: Iterable[str]) -> dict[tuple[str, str], str]:
+    """{(owner, id): key} of these uploads."""
     rows = tx.all(
-        f"SELECT id, key FROM image WHERE user_openid = ? AND id IN {tx.dialect.each_of}",
-        user, encoded(image_ids),
-    )  # fmt: skip
-    return {row["id"]: row["key"] for row in rows}
+        f"SELECT user_openid, id, key FROM image WHERE id IN {tx.dialect.each_of}",
+        encoded(sorted(set(image_ids))),
+    )
+    return {(row["user_openid"], row["id"]): row["key"] for row in rows}

@@ -7,8 +7,11 @@ until the service confirms, or the job is over; a worker that dies meanwhile onl
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from supervisor.database import Transaction
+from supervisor.store.json_words import json_words
+from supervisor.store.rows import encoded
 
 CANCELS_A_ROUND = 200
 MOST_CANCELS = 20  # with the pauses below, more than an hour
@@ -25,11 +28,18 @@ class Cancel:
 
 def want_cancel(tx: Transaction, task_id: str, charge: int) -> int:
     """The task is over: whatever services still do for this charge is to be cancelled; how many jobs that is."""
+    return want_cancels(tx, [(task_id, charge)])
+
+
+def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> int:
+    """The same of many tasks.  ended: [(task id, charge)]."""
     return tx.run(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE task_id = ? AND charge = ? AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
-        task_id, charge,
-    )  # fmt: skip
+            WHERE (task_id, charge) IN
+                (SELECT value ->> 0, CAST(value ->> 1 AS INTEGER) FROM {json_words(tx).rows} AS ended)
+              AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
+        encoded(ended),
+    )
 
 
 def due_cancels(tx: Transaction) -> list[Cancel]:

@@ -163,7 +163,8 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     named = [(each.admission.task_id, each.new.webhook) for each in accepted if each.new.webhook]
     if named:
         webhooks.name(tx, named)
-    admitted = crowds.admit(tx, [each.admission for each in accepted])
+    crowds.admit(tx, [each.admission for each in accepted])
+    admitted = crowds.admitted(tx, [each.admission.task_id for each in accepted])
     stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
     return [_view(each, *stored[each.admission.task_id]) for each in accepted]
 

@@ -1,0 +1,38 @@
+"""How each database says JSON, where a statement takes many rows as one parameter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from supervisor.database import Transaction
+
+
+class JsonWords(NamedTuple):
+    """texts, rows: the elements of an array, which is one `?`, as a table with `value`.
+
+    json, time: templates that make a text such a column's value."""
+
+    array: str
+    group: str
+    texts: str
+    rows: str
+    json: str
+    time: str
+
+
+_WORDS = {
+    "sqlite": JsonWords("json_array", "json_group_array", "json_each(?)", "json_each(?)", "{}", "{}"),
+    "postgresql": JsonWords(
+        "jsonb_build_array",
+        "jsonb_agg",
+        "jsonb_array_elements_text(CAST(? AS jsonb))",
+        "jsonb_array_elements(CAST(? AS jsonb))",
+        "CAST({} AS jsonb)",
+        "CAST({} AS timestamptz)",
+    ),
+}
+
+
+def json_words(tx: Transaction) -> JsonWords:
+    """The words of this transaction's database."""
+    return _WORDS[tx.dialect.name]
