@@ -281,8 +281,9 @@ async def test_an_answer_can_not_send_us_into_a_private_network(service, open_pr
 
 async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(monkeypatch):
     from actors import fetch as fetching
+    from actors import public_addresses
 
-    monkeypatch.setattr(fetching, "is_public", lambda address: not address.startswith("127.9."))
+    monkeypatch.setattr(public_addresses, "is_public", lambda address: not address.startswith("127.9."))
     with FakeAiService(lambda asked: Reply(302, headers={"Location": "http://127.9.9.9/x"})) as elsewhere:
         with pytest.raises(fetching.Unfetchable, match="not a public address"):
             await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, schemes=("http",))

@@ -142,7 +142,7 @@ def environ(s3: S3Server) -> dict[str, str]:
         "DARKROOM_PROVIDERS__instant": json.dumps(
             {
                 "kind": "python",
-                "options": {"class": "tests.instant_provider:InstantProvider", "wait_seconds": 1.0},
+                "options": {"class": "tests.instant_provider:InstantProvider", "wait_seconds": 4.0},
             }
         ),
         "PYTHONPATH": str(ROOT),
