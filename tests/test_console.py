@@ -140,7 +140,7 @@ def test_a_photo_is_handed_in_progress_moves_by_itself_and_the_picture_appears(
         return page.statuses() == ["completed"]
 
     eventually("the print is done", finished)
-    assert len(seen) >= 5, f"progress was seen moving: {sorted(seen)}"
+    assert len(seen) >= 3, f"progress was seen moving: {sorted(seen)}"
     assert page.was_not_reloaded()
     eventually(
         "the picture is loaded",

@@ -190,7 +190,7 @@ def test_the_mini_program_orders_a_picture_shows_its_progress_and_says_when_it_i
     shown = [json.loads(line) for line in phone.all()]
     last = shown.pop()
     works = [page["works"][0] for page in shown if page["works"]]
-    assert len({work["progress"] for work in works}) >= 5, "bars move"
+    assert len({work["progress"] for work in works}) >= 3, "bars move"
     assert works[0]["isOpen"] and not works[-1]["isOpen"] and works[-1]["status"] == "已完成"
     assert works[-1]["pictures"][0].startswith("https://pictures.example.com/files/"), (
         "as a phone can load it"
