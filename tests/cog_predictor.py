@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from pathlib import Path
 
 from cog import BaseRunner
 from PIL import Image, ImageOps
@@ -14,6 +15,7 @@ class Predictor(BaseRunner):
     def run(self, image: str, seconds: float = 0.0, fail: bool = False) -> str:
         """image: a data: URI; the answer is one too."""
         print("predicting")
+        Path(__file__).with_name("running").touch()  # a cancel that comes before this is lost on cog
         over = time.monotonic() + seconds
         while time.monotonic() < over:  # in steps: a cancel strikes between two of Python's, never within one
             time.sleep(0.02)

@@ -81,6 +81,14 @@ class CogServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def forget_runs(self) -> None:
+        """From now on `has_begun` speaks of the next prediction."""
+        (self._folder / "running").unlink(missing_ok=True)
+
+    def has_begun(self) -> bool:
+        """Whether a prediction has reached the predictor, so that it can be cancelled."""
+        return (self._folder / "running").exists()
+
     def state(self) -> str:
         """READY, BUSY, …; empty while nobody answers."""
         try:

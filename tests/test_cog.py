@@ -49,7 +49,7 @@ async def adapters(tmp_path: Path, cog: CogServer) -> AsyncIterator[Adapters]:
     await until("the server is free again", lambda: cog.state() == "READY")
 
 
-async def until(claim: str, holds: Callable[[], bool], seconds: float = 20) -> None:
+async def until(claim: str, holds: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(holds):  # noqa: ASYNC110  it is another process's
             await asyncio.sleep(0.02)
@@ -86,9 +86,10 @@ async def test_a_model_that_fails_answers_200_and_is_a_failure(cog, adapters):
 
 
 async def test_a_second_prediction_waits_for_room_and_closing_the_connection_cancels_the_first(cog, adapters):
-    slow = adapters.open(settings_of(cog, seconds=60))
+    slow = adapters.open(settings_of(cog, seconds=30))
+    cog.forget_runs()
     first = asyncio.create_task(adapters.submit(slow))
-    await until("the server is busy", lambda: cog.state() == "BUSY")
+    await until("the server is busy", lambda: cog.state() == "BUSY" and cog.has_begun())
     assert isinstance(await adapters.submit(slow), AtCapacity)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -97,7 +98,7 @@ async def test_a_second_prediction_waits_for_room_and_closing_the_connection_can
 
 
 async def test_no_answer_in_time_is_an_unknown_outcome(cog, adapters):
-    provider = adapters.open(settings_of(cog, seconds=60))
+    provider = adapters.open(settings_of(cog, seconds=30))
     assert isinstance(await adapters.submit(provider, adapters.job(ai_timeout_seconds=0.5)), UnknownOutcome)
 
 
@@ -120,10 +121,12 @@ async def test_a_prediction_that_was_handed_in_ends_by_the_servers_report(cog, a
 
 async def test_a_running_prediction_can_be_cancelled_and_a_strange_one_is_over(cog, adapters):
     with FakeAiService(lambda asked: Reply()) as us:
-        provider = adapters.open(settings_of(cog, "callback", seconds=60))
+        provider = adapters.open(settings_of(cog, "callback", seconds=30))
         order = adapters.job(callback_url=f"{us.url}/x")
+        cog.forget_runs()
         remote = await adapters.submit(provider, order)
         assert isinstance(await adapters.poll(provider, remote), Running)
+        await until("it runs", cog.has_begun)
         assert await provider.cancel(remote)
         await until("the server reports", lambda: bool(us.asked))
         report = Report({}, json.dumps(us.asked[0].document).encode())
@@ -135,7 +138,7 @@ async def test_a_running_prediction_can_be_cancelled_and_a_strange_one_is_over(c
 async def test_a_server_that_was_started_anew_has_lost_the_job_and_a_dead_one_is_asked_again(
     cog, adapters, monkeypatch
 ):
-    provider = adapters.open(settings_of(cog, "callback", seconds=60))
+    provider = adapters.open(settings_of(cog, "callback", seconds=30))
     remote = await adapters.submit(provider, adapters.job(callback_url="http://127.0.0.1:9/x"))
     assert isinstance(remote, Accepted)
     cog.kill()
