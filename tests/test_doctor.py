@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from supervisor.cli import movement
 from supervisor.cli.examination import Finding, examine
 from supervisor.room import room_trouble
 from supervisor.store import leadership, sweeps
-from tests.conftest import Clock, Store
+from tests.conftest import Clock, Store, wait_until
 from tests.databases import POSTGRESQL, Plain, fresh_settings
 from tests.parts import DARKROOM, Part
 from tests.postgres_databases import give_back
@@ -51,6 +52,12 @@ def taken_port() -> Iterator[int]:
 
 def test_nothing_is_wrong_with_a_system_that_is_well() -> None:
     with running_system(WORKER_PROCESSES="1") as system:
+        database = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
+        with contextlib.closing(database):
+            wait_until(
+                lambda: database.execute("SELECT 1 FROM sweep_run WHERE finished_at IS NOT NULL").fetchone(),
+                "the first sweep is over",
+            )
         done = subprocess.run(
             [DARKROOM, "doctor", "--json"], env=system.environ, capture_output=True, text=True, timeout=60
         )
