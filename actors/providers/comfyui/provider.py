@@ -63,10 +63,8 @@ class ComfyProvider:
         self._values = OrderValues(surroundings, service.secrets)
         self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
         self._collector = Collector(
-            service.name,
+            service,
             surroundings,
-            hide=service.rules.hide,
-            most_bytes=service.answer_bytes,
             allow_private_addresses=False,  # pictures come through the server's own address
         )
 

@@ -47,11 +47,7 @@ class ReplicateProvider:
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)
         self._collector = Collector(
-            service.name,
-            surroundings,
-            hide=service.rules.hide,
-            most_bytes=service.answer_bytes,
-            allow_private_addresses=service.allow_private_addresses,
+            service, surroundings, allow_private_addresses=service.allow_private_addresses
         )
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:

@@ -5,8 +5,9 @@ image child.  A service is believed in nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -14,6 +15,7 @@ from actors.fetch import NotFetched, NotFetchedNow, fetch
 from actors.image_processes import ImageProcessDied, ImageWorkFailed
 from actors.providers.base import Done, Job, MadeImage, ResultLost, Transient
 from actors.providers.surroundings import Surroundings
+from actors.providers.wire.answers import Rules
 from actors.providers.wire.picture_sources import At, Source
 from actors.providers.wire.plain_pictures import make_plain
 
@@ -23,20 +25,25 @@ FETCH_AGAIN_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class Collector:
-    """Collects for one service.  hide: takes secrets out of a text.  most_bytes: of one picture."""
+class Sender(Protocol):
+    """What must be known of a service.  rules.hide: takes secrets out of a text.  answer_bytes: of one picture."""
 
-    def __init__(
-        self,
-        name: str,
-        surroundings: Surroundings,
-        *,
-        hide: Callable[[str], str],
-        most_bytes: int,
-        allow_private_addresses: bool,
-    ) -> None:
-        self._name, self._surroundings, self._hide = name, surroundings, hide
-        self._most_bytes, self._allow_private_addresses = most_bytes, allow_private_addresses
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def answer_bytes(self) -> int: ...
+
+
+class Collector:
+    """Collects for one service.  allow_private_addresses: whether its pictures may lie in one's own network."""
+
+    def __init__(self, service: Sender, surroundings: Surroundings, *, allow_private_addresses: bool) -> None:
+        self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
+        self._most_bytes, self._allow_private_addresses = service.answer_bytes, allow_private_addresses
 
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
         """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
