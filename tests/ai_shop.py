@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 
 from bench.running_system import RunningSystem
 from tests.fake_ai_service import FakeAiService
+from tests.waiting import patience
 
 SECRET = "sk-tell-nobody-456"
 
@@ -92,8 +91,4 @@ class Shop:
         return str(self.task(task_id)["status"])
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-        time.sleep(0.02)
+eventually = patience(30.0)

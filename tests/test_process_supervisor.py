@@ -16,15 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.waiting import patience
+
 ROOT = Path(__file__).parent.parent
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
-        time.sleep(0.005)
-    return found
+eventually = patience(15.0)
 
 
 class House:

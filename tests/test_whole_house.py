@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.waiting import patience
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
 PORTRAIT = Path(__file__).parent.parent / "examples/samples/portrait.png"
@@ -27,12 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def eventually(claim: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {claim}"
-        time.sleep(0.005)
-    return found
+eventually = patience(30.0)
 
 
 class House:
