@@ -15,14 +15,22 @@ from pathlib import Path
 FOLDER = "scratch"
 
 
-def open_scratch(data_dir: Path, worker_id: str, living: Set[str]) -> Path:
-    """This worker's folder, made; those of workers that are not `living` are gone.  Call it from a thread."""
+def found_in(data_dir: Path) -> frozenset[str]:
+    """Ids of the workers that have a folder now.  Ask before the living are read: a worker registers before it makes
+    its folder, so whoever is found here and not among the living read afterwards is dead; the other way round a
+    worker that starts at the same moment would lose its folder.  Call it from a thread.
+    """
+    folder = data_dir / FOLDER
+    return frozenset(other.name for other in folder.iterdir()) if folder.exists() else frozenset()
+
+
+def open_scratch(data_dir: Path, worker_id: str, dead: Set[str]) -> Path:
+    """This worker's folder, made; those of the `dead` are gone.  Call it from a thread."""
     folder = data_dir / FOLDER
     own = folder / worker_id
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for other in folder.iterdir():
-        if other != own and other.name not in living:
-            shutil.rmtree(other, ignore_errors=True)
+    for other in dead - {worker_id}:
+        shutil.rmtree(folder / other, ignore_errors=True)
     return own
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from actors.image_processes import ImageProcesses
-from actors.scratch import close_scratch, open_scratch
+from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost
@@ -110,8 +110,9 @@ class Worker:
             )
             return {row["id"] for row in workers.present(tx)}
 
+        found = await asyncio.to_thread(found_in, self.settings.data_dir)
         living = await self.database.write_async(register)
-        self.scratch = await asyncio.to_thread(open_scratch, self.settings.data_dir, self.id, living)
+        self.scratch = await asyncio.to_thread(open_scratch, self.settings.data_dir, self.id, found - living)
         self._renewed_at = time.monotonic()
         self._spawn(self._beat_for_ever())
         self._spawn(self._watch_own_lease())

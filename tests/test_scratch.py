@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from actors.scratch import close_scratch, folder_of_attempt, open_scratch
+from actors.scratch import close_scratch, folder_of_attempt, found_in, open_scratch
+from actors.worker import Worker
+from supervisor.files import open_file_store
+from tests.conftest import Store
 
 
 def test_what_a_killed_worker_left_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
     for name in ("killed", "living"):
-        (open_scratch(tmp_path, name, {"killed", "living"}) / "attempt").mkdir()
-    own = open_scratch(tmp_path, "new", {"living"})
-    assert sorted(path.name for path in own.parent.iterdir()) == ["living", "new"]
+        (open_scratch(tmp_path, name, frozenset()) / "attempt").mkdir()
+    own = open_scratch(tmp_path, "new", found_in(tmp_path) - {"living"})
+    assert found_in(tmp_path) == {"living", "new"}
     assert (tmp_path / "scratch" / "living" / "attempt").is_dir()
     close_scratch(own)
-    assert sorted(path.name for path in own.parent.iterdir()) == ["living"]
+    assert found_in(tmp_path) == {"living"}
+
+
+async def test_a_worker_keeps_its_folder_when_another_starts_at_the_same_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = [
+        Worker(store.settings, None, store.database, open_file_store(store.settings))  # type: ignore[arg-type]
+        for _ in range(2)
+    ]
+    first, second = made
+    write = store.database.write_async
+
+    async def answer_late(step: Any, **options: Any) -> Any:
+        """The first has read who lives; before it is told, the second starts from end to end."""
+        answer = await write(step, **options)
+        with monkeypatch.context() as patched:
+            patched.setattr(store.database, "write_async", write)
+            await second.start()
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.database, "write_async", answer_late)
+        await first.start()
+    assert found_in(store.settings.data_dir) == {first.id, second.id}
+    monkeypatch.setattr(store.database, "close", lambda: None)  # both have the fixture's
+    for worker in made:
+        await worker.close()
+    assert not found_in(store.settings.data_dir)
 
 
 def test_a_scratch_folder_is_private(tmp_path: Path) -> None:
-    assert open_scratch(tmp_path, "w", set()).stat().st_mode & 0o077 == 0
+    assert open_scratch(tmp_path, "w", frozenset()).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("held", [(), ("input-0", "picture.png")], ids=["empty", "with files"])
