@@ -21,21 +21,21 @@ import hmac
 import itertools
 import json
 import random
+import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from bench.chaos.provider import one_pixel_png
+from bench.served_app import ServedApp
 
 SECRET = b"between the service and its adapter"
 REPORTERS = 50
-START_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +101,11 @@ def signature(body: bytes) -> str:
     return hmac.new(SECRET, body, hashlib.sha256).hexdigest()
 
 
-class RemoteService:
+class RemoteService(ServedApp):
     """plan: decides on each submission, by its document.  Use it as a context."""
 
     def __init__(self, plan: Callable[[dict[str, Any]], Plan] | None = None) -> None:
+        super().__init__()
         self.plan = plan or (lambda order: Plan())
         self.jobs: dict[str, Job] = {}
         self.orders: list[dict[str, Any]] = []  # every submission as it arrived
@@ -113,23 +114,8 @@ class RemoteService:
         self.reported = 0
         self.knows_nothing = False  # of any job: 404 for all
         self.poll_status = 200
-        self.url = ""
         self._numbers = itertools.count(1)
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._over: asyncio.Event | None = None
         self._reports: asyncio.Queue[Job] = asyncio.Queue()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> RemoteService:
-        self._thread.start()
-        assert self._ready.wait(START_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._over is not None
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(START_SECONDS)
 
     # --- what a test asks ---
 
@@ -145,7 +131,7 @@ class RemoteService:
         """Its time is over; a job that reports does so now."""
         job.over_at = 0.0
         if job.plan.reports and job.order["callback_url"]:
-            self._loop.call_soon_threadsafe(self._reports.put_nowait, job)
+            self.loop.call_soon_threadsafe(self._reports.put_nowait, job)
 
     def stats(self) -> dict[str, int]:
         """Counted since the start.  twice: submissions of pictures that were submitted before."""
@@ -163,32 +149,22 @@ class RemoteService:
 
     # --- the server ---
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self.serve())
-
-    async def serve(self, port: int = 0) -> None:
-        """Serve until told to stop."""
-        self._over = asyncio.Event()
+    def application(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/jobs", self._submit)
         app.router.add_get("/jobs/{id}", self._show)
         app.router.add_delete("/jobs/{id}", self._cancel)
         app.router.add_get("/stats", self._stats)
         app.router.add_post("/end", self._end_all)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+        return app
+
+    @contextlib.asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=REPORTERS)) as session:
             reporters = [asyncio.create_task(self._report_for_ever(session)) for _ in range(REPORTERS)]
-            self._ready.set()
-            await self._over.wait()
+            yield
             for each in reporters:
                 each.cancel()
-        await runner.cleanup()
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         order = await request.json()
@@ -256,18 +232,13 @@ def main() -> None:
     """`python -m bench.remote_service LEAST MOST REPORTS`: jobs take so many seconds; prints its address."""
     least, most = float(sys.argv[1]), float(sys.argv[2])
     share = float(sys.argv[3])  # of jobs that report by themselves
-    service = RemoteService(
-        lambda order: Plan(seconds=random.uniform(least, most), reports=random.random() < share)
-    )
 
-    async def run() -> None:
-        serving = asyncio.create_task(service.serve())
-        while not service.url:  # noqa: ASYNC110  it comes within milliseconds
-            await asyncio.sleep(0.01)
+    def plan(order: dict[str, Any]) -> Plan:
+        return Plan(seconds=random.uniform(least, most), reports=random.random() < share)
+
+    with RemoteService(plan) as service:
         print(service.url, flush=True)
-        await serving
-
-    asyncio.run(run())
+        signal.pause()
 
 
 if __name__ == "__main__":

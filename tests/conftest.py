@@ -10,11 +10,12 @@ import contextlib
 import datetime
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 
 from config.settings import Settings
@@ -33,6 +34,7 @@ from tests.databases import (
     plain_connection,
 )
 from tests.postgres_databases import give_back
+from tests.web_server import Web, running_web
 
 collect_ignore = ["seed"]  # `make seed-tests` names that folder itself
 
@@ -40,7 +42,7 @@ T = TypeVar("T")
 
 PARAMS = {"images": ["https://example.org/person.jpg"]}
 SLOTS = 1000
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 30.0
 
 # Forked from a server that has imported what they run and opened nothing: 20 ms each instead of a second.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -329,3 +331,17 @@ def cancelled_task(store: Store, admitted_task: Callable[..., str]) -> Callable[
         return task_id
 
     return make
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Web]:
+    """A running web part over a fresh SQLite database; a module that needs other settings has its own `web`."""
+    async with running_web(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that opens as many connections as are asked for."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield session

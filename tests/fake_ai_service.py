@@ -6,15 +6,13 @@ import asyncio
 import base64
 import dataclasses
 import json
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from bench.served_app import ServedApp
 from tests.instant_provider import ONE_PIXEL
-
-START_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,50 +44,22 @@ def picture_reply(data: bytes = ONE_PIXEL, **more: Any) -> Reply:
     return Reply(document={"image": base64.b64encode(data).decode()}, **more)
 
 
-class FakeAiService:
+class FakeAiService(ServedApp):
     """reply: decides on each request; pictures: {name: bytes} served under /pictures/.  Use it as a context."""
 
     def __init__(self, reply: Callable[[Asked], Reply] | None = None) -> None:
+        super().__init__()
         self.reply = reply or (lambda asked: picture_reply())
         self.pictures: dict[str, bytes] = {}
         self.asked: list[Asked] = []
         self.answered = 0
         self.broken_off = 0  # requests whose caller went away before the answer
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._over: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> FakeAiService:
-        self._thread.start()
-        assert self._ready.wait(START_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._over is not None
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(START_SECONDS)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        self._over = asyncio.Event()
+    def application(self) -> web.Application:
         app = web.Application(client_max_size=2**26)
         app.router.add_get("/pictures/{name}", self._picture)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
-        self._ready.set()
-        await self._over.wait()
-        await runner.cleanup()
+        return app
 
     async def _picture(self, request: web.Request) -> web.Response:
         found = self.pictures.get(request.match_info["name"])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from actors.providers.base import InvalidInput
 from config.settings import Settings
 from supervisor.schema.migrate import HISTORY, migrate
 from supervisor.tokens import make_user_token
-from tests.web_server import SECRET, Web, bearer, feed_of, picture_bytes, running_web
+from tests.web_server import SECRET, Web, bearer, feed_of, picture_bytes
 
 TASKS, IMAGES, CREDITS = "/v1/tasks", "/v1/images", "/v1/credits"
 URL = "https://example.org/a.jpg"
@@ -140,18 +140,6 @@ BAD = [
     Bad("a bad wait", "/v1/works/changes?wait=26", 422, "bad_params", "0 to 25", pointer="/wait", method="GET"),
     Bad("a bad key", TASKS, 422, "bad_params", "visible characters", order(), "/Idempotency-Key", headers={"Idempotency-Key": "a,b"}),
 ]  # fmt: skip
-
-
-@pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def _send(http: aiohttp.ClientSession, web: Web, bad: Bad) -> tuple[int, Any]:

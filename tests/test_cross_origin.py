@@ -21,12 +21,6 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 def _preflight(origin: str) -> dict[str, str]:
     return {
         "Origin": origin,

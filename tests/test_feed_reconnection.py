@@ -18,12 +18,6 @@ FEED = "/v1/works/feed"
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
     async with running_web(tmp_path, ping_seconds=0.15, credits={"signup_grant": 100_000}) as running:
         yield running

@@ -6,25 +6,16 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
-import pytest
 
 from bench.feed_recorder import differences
 from bench.stream_recorder import Recorder
 from supervisor.store import admission
-from tests.web_server import Web, bearer, running_web, until
+from tests.web_server import Web, bearer, until
 
 USERS = 25
 ROUNDS = 60
-
-
-@pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path) as running:
-        yield running
 
 
 async def _make_changes(web: Web, database: sqlite3.Connection, draw: random.Random) -> None:

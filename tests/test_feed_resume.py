@@ -23,12 +23,6 @@ async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def _place(http: aiohttp.ClientSession, web: Web, user: str = "o-1") -> str:
     async with feed_of(http, web, user) as feed:
         event = await feed.next()

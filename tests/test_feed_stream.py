@@ -28,12 +28,6 @@ async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        yield session
-
-
 async def make_changes(web: Web, user: str, count: int) -> None:
     """So many changes of one user, each a task that fails at admission, in few commits."""
     for start in range(0, count, 500):

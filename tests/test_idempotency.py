@@ -26,12 +26,6 @@ async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 class Answer:
     def __init__(self, status: int, body: Any, replayed: bool) -> None:
         self.status, self.body, self.replayed = status, body, replayed

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config.settings import Settings
@@ -19,18 +18,6 @@ from web.openapi import openapi_document
 
 TASKS = "/v1/tasks"
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
-
-
-@pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 def _document(**settings: Any) -> dict[str, Any]:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from supervisor.store import workers
-from tests.web_server import Web, bearer, running_web, until
+from tests.web_server import Web, bearer, until
 from web.app import ADDRESSES
 from web.ops_samples import SAMPLES
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
-
-
-@pytest.fixture
-async def web(tmp_path: Path) -> AsyncIterator[Web]:
-    async with running_web(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def _call(

@@ -27,12 +27,6 @@ async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        yield session
-
-
 async def _submit(http: aiohttp.ClientSession, web: Web, prefer: str, **headers: str) -> tuple[int, Any, Any]:
     given = bearer("o-1") | {"Prefer": prefer} | headers
     async with http.post(web.url + TASKS, headers=given, json=ORDER) as response:

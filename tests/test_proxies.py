@@ -50,12 +50,6 @@ async def _behind(kind: str, folder: Path, **settings: Any) -> AsyncIterator[tup
             await proxy.stop()
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def test_an_event_arrives_while_the_stream_stays_open_and_who_leaves_is_let_go(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:

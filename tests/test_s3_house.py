@@ -39,12 +39,6 @@ async def web(tmp_path: Path, s3: S3Server) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def uploaded(http: aiohttp.ClientSession, web: Web, data: bytes | None = None) -> dict[str, Any]:
     headers = bearer("o-1") | {"Content-Type": "image/png"}
     async with http.post(

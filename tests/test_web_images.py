@@ -27,12 +27,6 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def _upload(
     http: aiohttp.ClientSession, web: Web, data: Any, content_type: str | None = "image/jpeg"
 ) -> Any:

@@ -79,12 +79,6 @@ async def web(tmp_path: Path) -> AsyncIterator[WebProcess]:
         web.process.wait()
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def test_it_says_where_it_is_and_drains_when_asked(
     web: WebProcess, http: aiohttp.ClientSession
 ) -> None:

@@ -40,12 +40,6 @@ async def web(tmp_path: Path, wechat: FakeWeChat) -> AsyncIterator[Web]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def _login(http: aiohttp.ClientSession, web: Web, body: Any, **more: Any) -> tuple[int, Any, Any]:
     """Status, body, headers."""
     async with http.post(web.url + LOGIN, json=body, **more) as response:

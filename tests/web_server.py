@@ -28,7 +28,7 @@ from web.parts import Parts, make_parts
 from web.server import WebServer, listen_on
 
 SECRET = "a secret of the tests, long enough for HS256"
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 30.0
 
 
 class Web:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Heard:
         return Webhook(key).verify(self.body, dict(self.headers))
 
 
-class WebhookReceiver(ServedApp):
+class WebhookReceiver(FakeService):
     """answers: the (status, headers) of the next requests; when there are none left, 204.  hangs: never answers."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 
 
-class ComfyUi(ServedApp):
+class ComfyUi(FakeService):
     """pending, running: prompt ids.  history: {id: entry}.  uploads: {name: bytes}.  interrupted: ids.
 
     refusal: the 400 of the next prompt.  messages: what a listener hears at once.  A test moves prompts with `start`,

@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 
 IMAGE_PATHS = ("text2image", "image2image")
 
 
-class DashScope(ServedApp):
+class DashScope(FakeService):
     """states: what each poll of a job says, the last for ever.  ending: what stands in the output of a finished one.
 
     refusal: (HTTP status, code) of the next submission.

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 
 
-class Fal(ServedApp):
+class Fal(FakeService):
     """states: what each poll says, the last for ever.  result: (HTTP status, body) of the finished job's result.
 
     elsewhere: the address that a submission's answer names instead of the service's own.

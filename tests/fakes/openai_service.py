@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 from tests.pictures import picture
 
 _USAGE = {
@@ -27,7 +27,7 @@ _LOOK = {
 }
 
 
-class OpenAi(ServedApp):
+class OpenAi(FakeService):
     """error: (HTTP status, code, headers) of every answer.  data: of an answer, instead of pictures.
 
     stream_error: what a stream ends with, instead of its picture.  fields: of the last multipart body.

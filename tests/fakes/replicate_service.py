@@ -11,12 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.served import ServedApp
+from tests.fakes.served import FakeService
 
 WEBHOOK_KEY = "whsec_" + base64.b64encode(b"a key of twenty-four b.").decode()
 
 
-class Replicate(ServedApp):
+class Replicate(FakeService):
     """states: what each look at a prediction says, the last for ever.  more: fields of a finished one.
 
     refusal: (HTTP status, body, headers) of the next submission.
