@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import os
 import sqlite3
@@ -151,6 +152,11 @@ def test_every_command_says_what_it_is_for_and_those_that_print_can_print_json()
 def test_examples_in_the_help_stand_on_lines_of_their_own(tmp_path):
     said = darkroom(tmp_path, "submit", "--help").stdout
     assert "\n  darkroom submit fitting portrait.png shirt.png\n" in said
+
+
+def test_the_version_is_that_of_the_package(tmp_path):
+    said = darkroom(tmp_path, "--version").stdout
+    assert said == f"darkroom {importlib.metadata.version('darkroom-queue')}\n"
 
 
 @dataclasses.dataclass(frozen=True)

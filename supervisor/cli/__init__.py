@@ -47,6 +47,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
+@click.version_option(package_name="darkroom-queue", message="%(prog)s %(version)s")
 def commands() -> None:
     """Long AI image jobs: hand in a photo, come back for the print."""
 
