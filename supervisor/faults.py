@@ -57,6 +57,13 @@ class WorkerNotFound(Fault):
         super().__init__(f"There is no live worker {worker_id}.")
 
 
+class WebhookNotFound(Fault):
+    """No such delivery of a webhook; look at the list again."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"There is no webhook {webhook_id}.")
+
+
 class InsufficientCredits(Fault):
     """The user's balance does not cover the price.  Grant credits, then submit again."""
 

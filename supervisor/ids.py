@@ -7,6 +7,7 @@ import re
 import time
 
 _OUTSIDE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WEBHOOK_ID = re.compile(r"msg_[A-Za-z0-9_-]{1,64}_[0-9]{1,9}")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
@@ -20,3 +21,8 @@ def new_ulid() -> str:
 def is_task_id(text: str) -> bool:
     """Whether a string may be a task's id: 1-64 characters of A-Z a-z 0-9 _ -."""
     return _OUTSIDE_ID.fullmatch(text) is not None
+
+
+def is_webhook_id(text: str) -> bool:
+    """Whether a string may be a webhook's id: `msg_`, its task's id, and which of the task's ends it tells."""
+    return _WEBHOOK_ID.fullmatch(text) is not None

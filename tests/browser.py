@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.npm_packages import npm_packages
+
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -55,6 +57,26 @@ class Browser:
         conditions = {"offline": is_offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         self.driver.execute_cdp_cmd("Network.enable", {})
         self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+
+    def dress(self, theme: str) -> None:
+        """As for a reader who wants it "light" or "dark", and nothing that moves."""
+        wishes = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def bring_axe(self) -> None:
+        """Load what `broken_rules` asks; needs npm."""
+        self.js((npm_packages() / "node_modules" / "axe-core" / "axe.min.js").read_text())
+
+    def broken_rules(self) -> list[str]:
+        """What axe finds: rule, what is wrong, and where."""
+        told = self.driver.execute_script("return axe.run()")
+        assert len(told["passes"]) > 10, "axe has looked"
+        return [
+            f"{rule['id']}: {node['failureSummary']} {node['html']}"
+            for rule in told["violations"]
+            for node in rule["nodes"]
+        ]
 
     def complaints(self) -> list[str]:
         """What the browser's log holds since it was asked last."""

@@ -18,7 +18,7 @@ import pytest
 
 from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.house import PACED, SAMPLES, House, eventually
-from tests.npm_packages import NPM, npm_packages
+from tests.npm_packages import NPM
 
 pytestmark = [
     pytest.mark.system,
@@ -87,16 +87,6 @@ class Page(Browser):
         """Leave a token where the console looks for it, in a page of the same server."""
         if token:
             self.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
-
-    def broken_rules(self) -> list[str]:
-        """What axe finds: rule, what is wrong, and where."""
-        told = self.driver.execute_script("return axe.run()")
-        assert len(told["passes"]) > 10, "axe has looked"
-        return [
-            f"{rule['id']}: {node['failureSummary']} {node['html']}"
-            for rule in told["violations"]
-            for node in rule["nodes"]
-        ]
 
     def is_live(self) -> bool:
         return self.text("#link-text") == "Live"
@@ -283,16 +273,8 @@ def test_no_rule_of_axe_is_broken_in_any_state(
 ) -> None:
     """Names, roles, labels, contrast: what a program can find of what shuts people out."""
     page = open_page()
-    page.driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {
-            "features": [
-                {"name": "prefers-color-scheme", "value": theme},
-                {"name": "prefers-reduced-motion", "value": "reduce"},
-            ]
-        },
-    )
-    page.js((npm_packages() / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    page.dress(theme)
+    page.bring_axe()
     eventually("the stream is live", page.is_live)
     assert page.broken_rules() == [], "empty"
     page.order()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
 import pytest
 
-from supervisor.store import workers
+from supervisor.store import webhooks, workers
 from tests.web_server import Web, bearer, until
 from web.app import ADDRESSES
 from web.ops_samples import SAMPLES
@@ -24,6 +25,7 @@ async def _call(
 
 async def test_every_address_is_for_operators_alone(web: Web, http: aiohttp.ClientSession) -> None:
     names = {"{task_id}": "t-1", "{worker_id}": "w-1", "{kind}": "type", "{name}": "photography"}
+    names["{webhook_id}"] = "msg_t-1_1"
     asked = 0
     for address in ADDRESSES:
         if address.path.startswith("/v1/ops/"):
@@ -34,7 +36,7 @@ async def test_every_address_is_for_operators_alone(web: Web, http: aiohttp.Clie
                 status, problem = await _call(http, web, address.method, path, role)
                 assert status == 403 and "operator" in problem["detail"], path
                 asked += 1
-    assert asked == 20
+    assert asked == 22
     assert web.sql("SELECT count(*) FROM audit") == [(0,)]
 
 
@@ -91,6 +93,33 @@ async def test_a_worker_is_drained_and_a_sweep_is_run_by_hand(web: Web, http: ai
         ("drain", "w-1"),
     ]
     assert len(seen["sweeps"]) == 1 and seen["workers"][0]["state"] == "draining"
+
+
+async def test_a_webhook_is_seen_with_its_attempts_and_sent_again(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    order = ORDER | {"webhook": "https://app.example.org/hook?key=s3cret"}
+    async with http.post(web.url + "/v1/tasks", json=order, headers=bearer("o-7")) as response:
+        task_id = (await response.json())["task_id"]
+    await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/cancel")
+    (message,) = await web.database.write_async(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
+    await web.database.write_async(
+        lambda tx: webhooks.put_off(tx, message, None, status=500, reason="It answers 500.")
+    )
+    _, seen = await _call(http, web, "GET", f"/v1/ops/tasks/{task_id}")
+    (delivery,) = seen["webhooks"]
+    assert (delivery["id"], delivery["state"]) == (message.id, "failed")
+    assert [(each["status"], each["error"]) for each in delivery["tries"]] == [(500, "It answers 500.")]
+    _, overview = await _call(http, web, "GET", "/v1/ops/overview")
+    assert overview["webhooks"]["ended"]["failed"] == 1
+    assert [each["webhook_id"] for each in overview["webhooks"]["addresses"]] == [message.id]
+    assert "s3cret" not in json.dumps([seen, overview])
+    status, sent = await _call(http, web, "POST", f"/v1/ops/webhooks/{message.id}/resend")
+    assert (status, sent["state"]) == (202, "waiting")
+    _, seen = await _call(http, web, "GET", f"/v1/ops/tasks/{task_id}")
+    assert seen["audit"][-1]["action"] == "resend" and seen["webhooks"][0]["state"] == "waiting"
+    for nobody in ("msg_nobody_1", "nobody", "msg_a%00b_1"):
+        assert (await _call(http, web, "POST", f"/v1/ops/webhooks/{nobody}/resend"))[0] == 404
 
 
 async def test_samples_are_taken_without_prometheus(web: Web, http: aiohttp.ClientSession) -> None:

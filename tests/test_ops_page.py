@@ -15,6 +15,8 @@ import pytest
 
 from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.house import PACED, SAMPLES, House, eventually
+from tests.npm_packages import NPM
+from tests.webhook_receiver import WebhookReceiver
 
 pytestmark = [
     pytest.mark.system,
@@ -24,14 +26,17 @@ pytestmark = [
     ),
 ]
 
-LONG = PACED | {"DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000"}
+LONG = PACED | {
+    "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000",
+    "DARKROOM_WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
+}
 
 
 class Shop(House):
     """A house where anybody's order can be handed in."""
 
-    def order(self, user: str) -> str:
-        """A portrait to be made; the task's id."""
+    def order(self, user: str, **more: str) -> str:
+        """A portrait to be made; the task's id.  more: further members of the order."""
         bearer = {"Authorization": f"Bearer {self.token(user)}"}
 
         def post(path: str, body: bytes, media: str) -> Any:
@@ -42,7 +47,7 @@ class Shop(House):
                 return json.load(answer)
 
         image = post("/v1/images", (SAMPLES / "portrait.png").read_bytes(), "image/png")["id"]
-        order = {"type": "photography", "params": {"images": [image]}}
+        order = {"type": "photography", "params": {"images": [image]}, **more}
         return str(post("/v1/tasks", json.dumps(order).encode(), "application/json")["task_id"])
 
 
@@ -72,6 +77,17 @@ class Page(Browser):
         return list(
             self.js("return [...document.querySelectorAll('[data-event]')].map(each => each.dataset.event)")
         )
+
+    def fits_a_phone(self) -> bool:
+        """Whether nothing is wider than 360 pixels, at that width."""
+        metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        fits = "[document.documentElement, ...document.querySelectorAll('dialog[open]')]"
+        is_narrow = self.js(
+            f"return {fits}.every(each => each.scrollWidth <= Math.min(360, each.clientWidth))"
+        )
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        return bool(is_narrow)
 
     def figure(self, name: str) -> str:
         return self.text(f".tile[data-name='{name}'] b")
@@ -185,12 +201,52 @@ def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
 
 def test_it_fits_a_phone_in_both_languages(house: Shop, open_page: Callable[..., Page]) -> None:
     page = open_page()
-    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     for _ in range(2):
         eventually("figures", lambda: page.figure("workers"))
-        assert page.js("return document.documentElement.scrollWidth") <= 360
+        assert page.fits_a_phone()
         page.click("#language")
     assert page.js(
         "return [...document.querySelectorAll('button')].every(each => each.textContent || each.ariaLabel)"
     )
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as served:
+        yield served
+
+
+@pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
+def test_a_webhook_that_was_refused_is_sent_again_and_no_rule_of_axe_is_broken_meanwhile(
+    house: Shop, open_page: Callable[..., Page], receiver: WebhookReceiver
+) -> None:
+    receiver.answers = [(410, {})]
+    task_id = house.order("o-told", webhook=receiver.hook)
+    eventually(
+        "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
+    )
+    page = open_page()
+    page.dress("dark")
+    page.bring_axe()
+    eventually("figures", lambda: page.figure("running") == "1")
+    assert page.broken_rules() == [], "something runs"
+    page.find_task(task_id)
+    page.click("#task-body [data-act='cancel']")
+    eventually("the question", lambda: page.js("return document.getElementById('sure-dialog').open"))
+    assert page.broken_rules() == [], "a question"
+    page.confirm("Cancel")
+    eventually("it was not wanted", lambda: page.events()[-1] == "webhook_failed")
+    eventually("its address is named", lambda: receiver.hook in page.text("#webhooks"))
+    assert "410" in page.text("#task-body .timeline li:last-child") and page.fits_a_phone()
+    for theme in ("dark", "light"):
+        page.dress(theme)
+        assert page.broken_rules() == [], f"a task and an address in trouble, {theme}"
+    page.click("#task-body [data-act='resend']")
+    page.confirm("Send again")
+    eventually("it has arrived", lambda: page.events()[-1] == "webhook_delivered")
+    assert [each.id for each in receiver.heard] == [f"msg_{task_id}_1"] * 2
+    assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("resend", task_id)
+    eventually("no address is in trouble", lambda: receiver.hook not in page.text("#webhooks"))
+    page.click("#task-close")
+    assert page.broken_rules() == [], "well again"
+    assert [message for message in page.complaints() if "SEVERE" in message] == []

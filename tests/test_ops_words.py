@@ -24,12 +24,15 @@ def test_both_languages_have_the_same_words() -> None:
 
 def test_every_word_that_the_page_asks_for_is_there() -> None:
     asked = set(re.findall(r'data-tell="([^"]+)"', (STATIC / "ops.html").read_text(encoding="utf-8")))
-    for name in ("ops.js", "ops-view.js"):
+    for name in ("ops.js", "ops-view.js", "ops-elements.js", "ops-timeline.js"):
         asked |= set(re.findall(r'\btell\("([^"]+)"', (STATIC / name).read_text(encoding="utf-8")))
     assert asked <= names_of("ENGLISH") and len(asked) > 60
 
 
 def test_every_step_and_every_trouble_has_its_words() -> None:
+    words = names_of("ENGLISH")
+    for name, states in (("webhooks", "waiting sending delivered failed gone"), ("webhook", "waiting gone")):
+        assert {f"{name}.{each}" for each in states.split()} <= words
     steps = {f"event.{event}" for event in get_args(TaskEvent.model_fields["event"].annotation)}
     assert steps <= names_of("ENGLISH")
     health = (STATIC.parent / "ops_health.py").read_text(encoding="utf-8")

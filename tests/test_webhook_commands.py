@@ -30,6 +30,12 @@ def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
     assert (listed["id"], listed["state"], listed["last_status"]) == (message.id, "failed", 500)
     assert listed["ended_at"].endswith("Z")
 
+    told = darkroom(folder, "show", task_id, **where).stdout
+    assert f"webhook {message.id}  task.cancelled to https://app.example.org/hook: failed" in told
+    assert "attempt 1: It answers 500." in told and "key=1" not in told
+    (delivery,) = json.loads(darkroom(folder, "show", task_id, "--json", **where).stdout)["webhooks"]
+    assert [(each["attempt"], each["status"]) for each in delivery["tries"]] == [(1, 500)]
+
     assert darkroom(folder, "webhooks", "resend", message.id, **where).stdout == f"{message.id} is waiting\n"
     assert [each.id for each in store.write(webhooks.due)] == [message.id]
     nobody = darkroom(folder, "webhooks", "resend", "msg_x_1", **where)

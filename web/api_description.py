@@ -493,6 +493,15 @@ OPERATIONS |= {
         {202: Answer("It will at its next heartbeat.", _OBJECT), 404: problem("No such worker lives.")},
         parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
     ),
+    ("POST", "/v1/ops/webhooks/{webhook_id}/resend"): Operation(
+        "resendWebhook",
+        "Operators",
+        "Send a webhook again, under the same `webhook-id`.",
+        {202: Answer("It is due now.", _OBJECT), 404: problem("There is no such webhook.")},
+        "From the beginning of its schedule, whatever became of it before; an address that had answered 410 counts as"
+        " living again.",
+        (_parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
+    ),
     ("POST", "/v1/ops/pauses"): Operation(
         "pause",
         "Operators",

@@ -72,6 +72,7 @@ ADDRESSES = (
     Address("POST", "/v1/ops/tasks/{task_id}/retry", ops.retry, 202),
     Address("POST", "/v1/ops/tasks/{task_id}/release", ops.release, 202),
     Address("POST", "/v1/ops/workers/{worker_id}/drain", ops.drain, 202),
+    Address("POST", "/v1/ops/webhooks/{webhook_id}/resend", ops.resend, 202),
     Address("POST", "/v1/ops/pauses", ops.pause, 201),
     Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, 204),
     Address("POST", "/v1/ops/sweep", ops.sweep),

@@ -11,8 +11,8 @@ from aiohttp import web
 from metrics.processes import read_state
 from supervisor.broker_ping import ping_broker
 from supervisor.database import Transaction
-from supervisor.faults import TaskNotFound, WorkerNotFound
-from supervisor.ids import is_task_id
+from supervisor.faults import TaskNotFound, WebhookNotFound, WorkerNotFound
+from supervisor.ids import is_task_id, is_webhook_id
 from supervisor.store import audit, operating, overview, pauses
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
@@ -110,6 +110,15 @@ async def drain(request: web.Request) -> web.Response:
         raise WorkerNotFound("of that name")
     await _write(request, lambda tx: operating.drain(tx, operator, worker_id))
     return json_answer({"worker": worker_id, "state": "draining"}, status=202)
+
+
+async def resend(request: web.Request) -> web.Response:
+    """202 with the webhook, which is sent again from the beginning of its schedule under the id it had."""
+    operator, webhook_id = operator_of(request), request.match_info["webhook_id"]
+    if not is_webhook_id(webhook_id):
+        raise WebhookNotFound("of that name")
+    sent = await _write(request, lambda tx: operating.resend(tx, operator, webhook_id))
+    return json_answer(sent, status=202)
 
 
 async def pause(request: web.Request) -> web.Response:

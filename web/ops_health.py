@@ -12,12 +12,21 @@ Trouble = dict[str, Any]
 
 SILENT_SWEEP_SECONDS = 150.0  # two ticks were missed
 OLD_SECONDS = 120.0
+LATE_SECONDS = 3600.0
 
 
 def troubles(seen: dict[str, Any]) -> list[Trouble]:
     """The worst first; nothing when all is well."""
     return sorted(
-        [*_workers(seen), *_stuck(seen), *_providers(seen), *_queue(seen), *_sweep(seen), *_processes(seen)],
+        [
+            *_workers(seen),
+            *_stuck(seen),
+            *_providers(seen),
+            *_queue(seen),
+            *_sweep(seen),
+            *_processes(seen),
+            *_webhooks(seen),
+        ],
         key=lambda each: each["level"] != "bad",
     )
 
@@ -86,3 +95,11 @@ def _processes(seen: dict[str, Any]) -> list[Trouble]:
         for each in seen["processes"]
         if each["state"] not in ("ready", "starting", "waiting")
     ]
+
+
+def _webhooks(seen: dict[str, Any]) -> list[Trouble]:
+    late = seen["webhooks"]["oldest_seconds"]
+    if late <= LATE_SECONDS:
+        return []
+    text = f"The oldest webhook has been owed for {late / 60:.0f} min: look at its address below."
+    return [_trouble("warn", "webhooks_late", text)]

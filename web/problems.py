@@ -84,7 +84,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(404, str(error), kind="not_found")
         case faults.AlreadyFinished():
             return Problem(409, str(error), kind="already_finished")
-        case faults.WorkerNotFound():
+        case faults.WorkerNotFound() | faults.WebhookNotFound():
             return Problem(404, str(error), kind="not_found")
         case faults.NotReleasable():
             return Problem(409, str(error), kind="not_releasable")

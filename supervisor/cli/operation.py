@@ -15,7 +15,7 @@ import click
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json, print_table
-from supervisor.cli.timeline import timeline_lines
+from supervisor.cli.timeline import timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
@@ -53,7 +53,7 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
 @click.argument("task_id", metavar="ID")
 @json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show everything about a task: how it stands, and what has happened to it.
+    """Show everything about a task: how it stands, what has happened to it, and what its webhook was told.
 
     \b
     darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
@@ -61,28 +61,33 @@ def show(task_id: str, as_json: bool) -> None:
     settings = settings_of_command()
     if settings.url:
         view = _ask(settings, "GET", f"/v1/tasks/{task_id}")
-        events = list(_ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"])
+        told: dict[str, Any] = {"events": _ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]}
     else:
-        view, events = _read_task(settings, task_id)
+        view, told = _read_task(settings, task_id)
     if as_json:
-        print_json({**_shown(view), "events": events})
+        print_json({**_shown(view), **told})
         return
     _print_task(view)
     click.echo("")
-    for line in timeline_lines(events):
+    for line in timeline_lines(told["events"]):
+        click.echo(line)
+    for line in webhook_lines(told.get("webhooks", [])):
         click.echo(line)
 
 
-def _read_task(settings: Settings, task_id: str) -> tuple[Task, list[Task]]:
-    from supervisor.store import history, places, tasks
+def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
+    from supervisor.store import history, places, tasks, webhook_attempts
 
-    def read(tx: Any) -> tuple[Task, list[Task]] | None:
+    def read(tx: Any) -> tuple[Task, dict[str, Any]] | None:
         view = tasks.get(tx, task_id)
         if view is None:
             return None
-        return places.read_order(tx, settings.tasks).placed(view), history.timeline(tx, task_id) or []
+        return places.read_order(tx, settings.tasks).placed(view), {
+            "events": history.timeline(tx, task_id) or [],
+            "webhooks": webhook_attempts.of_task(tx, task_id),
+        }
 
-    found: tuple[Task, list[Task]] | None = with_database(settings, lambda database: database.read(read))
+    found: tuple[Task, dict[str, Any]] | None = with_database(settings, lambda database: database.read(read))
     if found is None:
         raise Failed(f"There is no task {task_id}.")
     return found

@@ -20,6 +20,26 @@ def timeline_lines(items: list[Happening]) -> list[str]:
     return lines
 
 
+def webhook_lines(deliveries: list[Happening]) -> list[str]:
+    """What a task's webhook was told: a heading for each delivery, and under it a line for each attempt."""
+    lines = []
+    for each in deliveries:
+        lines += ["", f"webhook {each['id']}  {each['type']} to {each['url']}: {each['state']}"]
+        for tried in each["tries"]:
+            lines.append(f"{tried['at']}  attempt {tried['attempt']}: {_became(tried)}")
+        if each["state"] == "waiting":
+            lines.append(f"{each['due_at']}  due")
+    return lines
+
+
+def _became(tried: Happening) -> str:
+    if tried["ended_at"] is None:
+        return "nobody has said yet what became of it"
+    if tried["error"] is None:
+        return f"delivered ({tried['status']})"
+    return f"{tried['error']}" + (f" Next at {tried['next_at']}." if tried["next_at"] else "")
+
+
 def _what(each: Happening) -> str:
     said = []
     if each["attempt"] and each["event"] not in ("submitted", "admitted", "resubmitted"):

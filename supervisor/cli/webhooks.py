@@ -25,6 +25,7 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
     if ctx.invoked_subcommand is not None:
         return
     from supervisor.store import webhooks as outbox
+    from supervisor.store.webhook_attempts import without_query
 
     found = with_database(
         settings_of_command(),
@@ -43,7 +44,7 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
                 str(each["attempts"]),
                 str(each["last_status"] or ""),
                 each["created_at"],
-                each["url"].partition("?")[0],
+                without_query(each["url"]),
                 each["last_error"] or "",
             )
             for each in found

@@ -6,9 +6,9 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Row, Transaction
-from supervisor.faults import NotReleasable, TaskNotFound, WorkerNotFound
+from supervisor.faults import NotReleasable, TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.lifecycle import FINAL
-from supervisor.store import audit, claims, handoffs, pauses, remote_jobs, tasks, workers
+from supervisor.store import audit, claims, handoffs, pauses, remote_jobs, tasks, webhooks, workers
 
 View = dict[str, Any]
 _NOTED = ("status", "attempt", "lease", "worker_id", "charge")
@@ -88,6 +88,22 @@ def drain(tx: Transaction, operator: str, worker_id: str) -> str:
         tx, operator, "drain", "worker", worker_id, before={"state": state}, after={"state": "draining"}
     )
     return state
+
+
+def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
+    """Send a webhook again from the beginning of its schedule, under the same id; its id, task and state.
+
+    An address that was gone counts as living.  Raises WebhookNotFound.
+    """
+    row = tx.one(
+        f"SELECT task_id, state, attempts FROM webhook_delivery WHERE id = ?{tx.for_update}", webhook_id
+    )
+    if row is None or not webhooks.resend(tx, webhook_id):
+        raise WebhookNotFound(webhook_id)
+    before = {"webhook_id": webhook_id, "state": row["state"], "attempts": row["attempts"]}
+    after = {"webhook_id": webhook_id, "state": "waiting", "attempts": 0}
+    audit.record(tx, operator, "resend", "task", row["task_id"], before=before, after=after)
+    return {"webhook_id": webhook_id, "task_id": row["task_id"], "state": "waiting"}
 
 
 def pause(tx: Transaction, operator: str, kind: str, name: str, reason: str) -> None:

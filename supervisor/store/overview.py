@@ -6,7 +6,17 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Row, Transaction
-from supervisor.store import audit, gauges, history, leadership, pauses, rescuing, task_views
+from supervisor.store import (
+    audit,
+    gauges,
+    history,
+    leadership,
+    pauses,
+    rescuing,
+    task_views,
+    webhook_attempts,
+    webhook_health,
+)
 from supervisor.store.rows import decoded
 
 MOST_RUNNING = 100
@@ -34,6 +44,7 @@ def read(tx: Transaction, settings: Settings) -> View:
         "providers": providers(tx, settings),
         "sweeps": sweeps(tx),
         "failures": failures(tx, settings),
+        "webhooks": webhook_health.read(tx),
         "pauses": pauses.all_rows(tx),
         "audit": audit.newest(tx, ACTIONS),
     }
@@ -197,6 +208,7 @@ def task(tx: Transaction, task_id: str) -> View | None:
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "events": history.timeline(tx, task_id) or [],
         "remote_jobs": jobs,
+        "webhooks": webhook_attempts.of_task(tx, task_id),
         "audit": audit.of_task(tx, task_id),
     }
 

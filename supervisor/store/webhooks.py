@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from supervisor.database import Row, Transaction
+from supervisor.store import webhook_attempts
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
 
@@ -119,6 +120,7 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
     )  # fmt: skip
     if row is None:
         return None
+    webhook_attempts.begin(tx, row["id"], row["dispatch"], row["attempts"])
     data = decoded(row["data"])
     return Message(
         row["id"], row["dispatch"], row["task_id"], row["url"], row["type"], data, data["finished_at"],
@@ -128,6 +130,7 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
 
 def delivered(tx: Transaction, message: Message, status: int) -> bool:
     """It has arrived, whoever holds it by now; False when it is over already."""
+    webhook_attempts.end(tx, message.id, message.dispatch, status=status)
     return _touched(
         tx,
         f"state = 'delivered', ended_at = {tx.now}, last_status = ?, last_error = NULL",
@@ -147,12 +150,17 @@ def put_off(
         change, times = f"state = 'failed', ended_at = {tx.now}", []
     else:
         change, times = f"state = 'waiting', due_at = {tx.in_seconds}", [seconds]
-    return _touched(
+    is_ours = _touched(
         tx,
         f"{change}, last_status = ?, last_error = ?",
         "id = ? AND state = 'sending' AND dispatch = ?",
         *times, status, reason, message.id, message.dispatch,
     )  # fmt: skip
+    webhook_attempts.end(
+        tx, message.id, message.dispatch, status=status, error=reason,
+        next_in_seconds=seconds if is_ours else None,
+    )  # fmt: skip
+    return is_ours
 
 
 def receiver_is_gone(tx: Transaction, message: Message) -> None:
@@ -163,12 +171,13 @@ def receiver_is_gone(tx: Transaction, message: Message) -> None:
             ON CONFLICT (user_openid, url) DO NOTHING""",
         message.id,
     )
+    wants_no_more = "The receiver answers 410: it wants no more."
+    webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
     tx.execute(
-        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now}, last_status = 410,
-            last_error = 'The receiver answers 410: it wants no more.'
+        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?
         WHERE id = ? AND state IN ('waiting','sending')""",
-        message.id,
-    )
+        wants_no_more, message.id,
+    )  # fmt: skip
     tx.execute(
         f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
             last_error = 'The receiver answered 410 to another delivery.'
@@ -220,11 +229,13 @@ def resend(tx: Transaction, delivery_id: str) -> bool:
 def prune(tx: Transaction, most: int) -> int:
     """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
     tx.execute(f"DELETE FROM webhook_gone WHERE since < {tx.in_seconds}", -FORGET_SECONDS)
-    return tx.run(
+    forgotten = tx.all(
         f"""DELETE FROM webhook_delivery WHERE id IN (SELECT id FROM webhook_delivery
-            WHERE ended_at < {tx.in_seconds} ORDER BY ended_at LIMIT ?)""",
+            WHERE ended_at < {tx.in_seconds} ORDER BY ended_at LIMIT ?) RETURNING id""",
         -FORGET_SECONDS, most,
     )  # fmt: skip
+    webhook_attempts.forget(tx, [row["id"] for row in forgotten])
+    return len(forgotten)
 
 
 def _touched(tx: Transaction, change: str, where: str, *params: Any) -> bool:

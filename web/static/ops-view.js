@@ -1,50 +1,8 @@
 /** How the operators' page looks: from an overview, or one task, to elements.  Nothing here asks or acts. */
 
+import { button, kindOf, make, mono, state, table, taskLink } from "./ops-elements.js";
+import { timeline } from "./ops-timeline.js";
 import { clock, span, tell, told } from "./ops-words.js";
-
-const GOOD = { live: "good", closed: "good", ready: "good", completed: "good" };
-const BAD = { dead: "bad", open: "bad", failed: "bad", stopped: "bad" };
-
-/** An element.  `properties`: attributes; `onclick` a listener; children: elements or text, null for none. */
-export function make(name, properties = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key === "onclick") element.addEventListener("click", value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
-  }
-  element.append(...children.filter((each) => each !== null && each !== undefined && each !== ""));
-  return element;
-}
-
-/** Put new children into a part of the page; what had the focus has it again. */
-export function fill(part, ...children) {
-  const key = part.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  part.replaceChildren(...children.filter(Boolean));
-  if (key) part.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
-}
-
-export function button(what, target, act) {
-  const label = tell(what);
-  return make("button", { type: "button", class: "small", "data-key": `${what}:${target}`, "data-act": what,
-    "data-target": target, "aria-label": `${label}: ${target}`, onclick: act }, label);
-}
-
-const state = (text, kind) => make("span", { class: `state ${kind ?? ""}` }, text);
-const kindOf = (text) => GOOD[text] ?? BAD[text] ?? "wait";
-const mono = (text) => make("span", { class: "mono" }, text ?? "–");
-const taskLink = (id, onTask) => make("button", { type: "button", class: "link-like mono", "data-key": `task:${id}`, onclick: () => onTask(id) }, id);
-
-/** A table under a heading.  columns: [[title, isNumber?]], the last may be "" for what can be done. */
-function table(title, columns, rows, aside) {
-  const head = make("div", { class: "head" }, make("h2", {}, title), aside ?? null);
-  if (!rows.length) return [head, make("p", { class: "hint" }, tell("none"))];
-  const cells = (row) => row.map((cell, n) => make("td", {
-    class: columns[n][0] === "" ? "act" : columns[n][1] ? "number" : null, "data-title": columns[n][0] || null,
-  }, ...(Array.isArray(cell) ? cell : [cell])));
-  return [head, make("table", {},
-    make("thead", {}, make("tr", {}, ...columns.map(([name, isNumber]) => name === "" ? make("td", {}) : make("th", { scope: "col", class: isNumber ? "number" : null }, name)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row.map((cell) => cell ?? "–"))))))];
-}
 
 export function troubles({ troubles: found }) {
   if (!found.length) return [make("p", { class: "trouble well" }, tell("well"))];
@@ -123,6 +81,14 @@ export function providers(seen, acts) {
   return table(tell("providers"), [[tell("provider")], [tell("type")], [tell("state")], [tell("until")], [tell("jobs"), 1], [""]], rows);
 }
 
+export function webhooks({ webhooks: of }, acts) {
+  const figures = Object.entries({ ...of.open, ...of.ended }).map(([name, count]) => tell(`webhooks.${name}`, { n: count })).join(", ");
+  const rows = of.addresses.map((each) => [each.user_openid, each.url, state(tell(each.gone_since ? "gone" : "failing"), "bad"), `${each.owed} / ${each.given_up}`,
+    each.last_error, clock(each.next_at), taskLink(each.task_id, acts.task), button("resend", each.webhook_id, () => acts.resend(each.webhook_id))]);
+  const [head, ...rest] = table(tell("webhooks"), [[tell("user")], [tell("address")], [tell("state")], [tell("owed"), 1], [tell("last.error")], [tell("next")], [tell("task")], [""]], rows);
+  return [head, make("p", { class: "hint" }, figures), ...(rows.length ? rest : [])];
+}
+
 export function failures(seen, acts) {
   const rows = seen.failures.map((each) => [mono(each.code), each.type, String(each.count), each.message, clock(each.last_at), taskLink(each.last_task, acts.task)]);
   return table(tell("failures"), [[tell("code")], [tell("type")], [tell("count"), 1], [tell("error")], [tell("last")], [tell("task")]], rows);
@@ -141,7 +107,7 @@ export function audit(entries, acts) {
   const seen = new Set();
   const rows = entries.map((each) => {
     const isNewest = !seen.has(`${each.kind}:${each.target}`);
-    seen.add(`${each.kind}:${each.target}`);
+    if (each.action !== "resend") seen.add(`${each.kind}:${each.target}`); // it changes nothing of its task
     const inverse = UNDONE_BY[each.action];
     const run = each.kind === "task" ? () => acts[inverse](each.target) : () => acts[inverse](each.kind, each.target);
     return [clock(each.at), each.operator, tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
@@ -182,7 +148,8 @@ export function task(found, acts) {
     make("p", { class: "why", id: "why" }, why(found)),
     make("p", { class: "acts" }, ...doable.map((what) => button(what, of.task_id, () => acts[what](of.task_id)))),
     make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, tell(name)), make("dd", {}, String(value))))),
-    make("h3", {}, tell("timeline")), timeline(found.events),
+    make("h3", {}, tell("timeline")), timeline(found.events, found.webhooks),
+    ...toldTo(found.webhooks, acts),
     ...(found.remote_jobs.length ? [make("h3", {}, tell("remote.jobs")), ...table("", [[tell("at")], [tell("provider")], [tell("state")], ["id"], [tell("lease"), 1]],
       found.remote_jobs.map((job) => [clock(job.created_at), job.provider, state(job.state, kindOf(job.state)), mono(job.remote_id), String(job.lease)])).slice(1)] : []),
     ...(found.audit.length ? [make("h3", {}, tell("by.operators")), make("ul", { class: "timeline" }, ...found.audit.map((each) =>
@@ -190,16 +157,10 @@ export function task(found, acts) {
   ];
 }
 
-function timeline(events) {
-  let before = null;
-  return make("ol", { class: "timeline" }, ...events.map((each) => {
-    const since = before === null ? "" : `+${span((Date.parse(each.at) - before) / 1000)}`;
-    before = Date.parse(each.at);
-    const details = [
-      each.attempt ? tell("detail.attempt", each) : "", each.worker ? tell("detail.worker", { worker: each.worker.slice(-6) }) : "",
-      each.run_after ? tell("detail.due", { time: clock(each.run_after) }) : "",
-      each.credits ? tell("detail.credits", { n: each.credits > 0 ? `+${each.credits}` : each.credits }) : "", each.error ? `${each.error.code}: ${each.error.message}` : "",
-    ].filter(Boolean).join(", ");
-    return make("li", { "data-event": each.event }, make("time", { title: each.at }, clock(each.at)), make("i", {}, since), make("span", {}, make("b", {}, tell(`event.${each.event}`)), details ? ` · ${details}` : ""));
-  }));
+/** What the task's webhook was told, and telling it again. */
+function toldTo(deliveries, acts) {
+  if (!deliveries.length) return [];
+  const rows = deliveries.map((each) => [mono(each.id), each.type, each.url, state(tell(`webhook.${each.state}`), kindOf(each.state)), String(each.attempts),
+    each.last_error, each.state === "waiting" ? clock(each.due_at) : "–", button("resend", each.id, () => acts.resend(each.id))]);
+  return [make("h3", {}, tell("webhooks")), ...table("", [["id"], [tell("type")], [tell("address")], [tell("state")], [tell("attempts"), 1], [tell("last.error")], [tell("next")], [""]], rows).slice(1)];
 }

@@ -13,7 +13,7 @@ const ENGLISH = {
   "task": "Task", "user": "User", "status": "Status", "stage": "Stage", "progress": "%", "for": "For", "worker": "Worker", "lease": "Lease", "deadline": "Deadline", "reason.of": "Reason",
   "host": "Host", "slots": "Slots", "beat": "Last beat", "state": "State", "process": "Process", "restarts": "Restarts", "jobs": "Open jobs", "breaker": "Breaker", "until": "Until",
   "code": "Code", "count": "Count", "last": "Last", "minute": "Minute", "did": "Did", "at": "At", "who.did": "Who", "action": "Action", "what": "What", "created": "Created",
-  "pause": "Pause", "resume": "Resume", "drain": "Drain", "cancel": "Cancel", "retry": "Try again", "release": "Release", "sweep": "Sweep now", "show": "Show", "undo": "Undo",
+  "pause": "Pause", "resume": "Resume", "drain": "Drain", "cancel": "Cancel", "retry": "Try again", "release": "Release", "sweep": "Sweep now", "resend": "Send again", "show": "Show", "undo": "Undo",
   "no": "Leave it", "reason": "Why, for those who come after you", "close": "Close", "done": "Done: {what}.",
   "sure.cancel": "The task ends, its credits are given back, and a job at an AI service is cancelled. “Try again” undoes it; the user pays again.",
   "sure.retry": "The task runs again, and its user pays again. “Cancel” undoes it.",
@@ -22,6 +22,10 @@ const ENGLISH = {
   "sure.pause.type": "Its tasks are accepted and wait. What runs goes on. “Resume” undoes it.",
   "sure.pause.provider": "It is sent nothing new; tasks wait, or go to a fallback. Jobs that it has accepted go on. “Resume” undoes it.",
   "sure.resume": "It goes on at once.", "sure.sweep": "Stuck tasks are rescued and old rows pruned now. The next sweep would do the same.",
+  "sure.resend": "Its address is told again, from the beginning of the schedule, under the same webhook-id: a receiver that keeps ids leaves out what it knows. An address that wanted no more counts as living. What is sent can not be taken back.",
+  "webhooks": "Webhooks", "address": "Address", "owed": "Owed / given up", "last.error": "Why", "next": "Next", "attempts": "Attempts", "failing": "failing", "gone": "wants no more",
+  "webhooks.waiting": "{n} waiting", "webhooks.sending": "{n} being sent", "webhooks.delivered": "in the last hour {n} delivered", "webhooks.failed": "{n} given up", "webhooks.gone": "{n} not sent (410)",
+  "webhook.waiting": "waiting", "webhook.sending": "being sent", "webhook.delivered": "delivered", "webhook.failed": "given up", "webhook.gone": "not wanted (410)",
   "paused": "paused", "closed": "up", "open": "down", "half_open": "being tried",
   "live.worker": "live", "draining": "draining", "dead": "dead", "timeline": "Timeline", "remote.jobs": "Requests to AI services", "by.operators": "By operators", "attempt": "Attempt", "charge": "Charge", "failures.of": "Failures, deaths", "error": "Error", "unchanged": "Unchanged for", "poll": "Next poll", "run_after": "Due",
   "who": "An operator's token, please", "who.hint": "`darkroom token USER --role operator` prints one. It stays in this tab and is forgotten with it.", "token": "Token", "come.in": "Come in",
@@ -37,6 +41,7 @@ const ENGLISH = {
   "why.processing": "A worker has it and beats; it has shown nothing new for {seconds}. Its deadline is {time}; Release gives it to another worker, Cancel gives the credits back.",
   "why.ai_processing": "The AI service has it and is asked next at {time}; it is given up at {deadline}. Release asks now.",
   "event.submitted": "Submitted", "event.debited": "Paid", "event.admitted": "Admitted", "event.rejected": "Rejected", "event.claimed": "Claimed", "event.handed_off": "Handed off to the service", "event.attempt_failed": "Attempt failed", "event.retried": "Put back to try again", "event.postponed": "Postponed", "event.released": "Put back", "event.completed": "Completed", "event.failed": "Failed", "event.cancelled": "Cancelled", "event.refunded": "Given back", "event.resubmitted": "Submitted again",
+  "event.webhook_sent": "Webhook sent, no answer known", "event.webhook_delivered": "Webhook delivered", "event.webhook_failed": "Webhook not delivered", "detail.try": "attempt {attempt}", "detail.answer": "answer {status}", "detail.next": "next at {time}",
   "detail.attempt": "attempt {attempt}, lease {lease}", "detail.worker": "worker {worker}", "detail.due": "due {time}", "detail.credits": "{n} credits", "ago": "{time} ago",
 };
 
@@ -51,7 +56,7 @@ const CHINESE = {
   "task": "任务", "user": "用户", "status": "状态", "stage": "阶段", "progress": "%", "for": "已运行", "worker": "工作进程", "lease": "租约", "deadline": "截止", "reason.of": "原因",
   "host": "主机", "slots": "槽位", "beat": "上次心跳", "state": "状态", "process": "进程", "restarts": "重启", "jobs": "未完成请求", "breaker": "熔断器", "until": "至",
   "code": "代码", "count": "次数", "last": "最近", "minute": "时间", "did": "结果", "at": "时间", "who.did": "操作人", "action": "操作", "what": "对象", "created": "提交时间",
-  "pause": "暂停", "resume": "恢复", "drain": "排空", "cancel": "取消", "retry": "重试", "release": "放回", "sweep": "立即清扫", "show": "查看", "undo": "撤销",
+  "pause": "暂停", "resume": "恢复", "drain": "排空", "cancel": "取消", "retry": "重试", "release": "放回", "sweep": "立即清扫", "resend": "重新发送", "show": "查看", "undo": "撤销",
   "no": "不做", "reason": "原因（给后来的人看）", "close": "关闭", "done": "已完成：{what}。",
   "sure.cancel": "任务结束并退还点数，AI 服务上的作业会被取消。可用“重试”撤销，用户需再次付费。",
   "sure.retry": "任务重新运行，用户再次付费。可用“取消”撤销。",
@@ -60,6 +65,10 @@ const CHINESE = {
   "sure.pause.type": "任务照常接受但等待；运行中的继续。可用“恢复”撤销。",
   "sure.pause.provider": "不再向其发送新请求；任务等待或转到备用服务。已接受的作业继续。可用“恢复”撤销。",
   "sure.resume": "立即继续。", "sure.sweep": "立即救援卡住的任务并清理旧数据，与下一次清扫相同。",
+  "sure.resend": "从重试计划的起点再次通知该地址，webhook-id 不变：记录编号的接收方会忽略已知消息。曾拒收（410）的地址视为恢复。已发送的内容无法收回。",
+  "webhooks": "Webhook 通知", "address": "地址", "owed": "待送达 / 已放弃", "last.error": "原因", "next": "下次", "attempts": "次数", "failing": "失败中", "gone": "拒收",
+  "webhooks.waiting": "等待 {n}", "webhooks.sending": "发送中 {n}", "webhooks.delivered": "最近一小时送达 {n}", "webhooks.failed": "放弃 {n}", "webhooks.gone": "未发送（410）{n}",
+  "webhook.waiting": "等待", "webhook.sending": "发送中", "webhook.delivered": "已送达", "webhook.failed": "已放弃", "webhook.gone": "拒收（410）",
   "paused": "已暂停", "closed": "正常", "open": "不可用", "half_open": "试探中",
   "live.worker": "在线", "draining": "排空中", "dead": "已死", "timeline": "时间线", "remote.jobs": "对 AI 服务的请求", "by.operators": "运维操作", "attempt": "尝试", "charge": "计费", "failures.of": "失败、进程死亡", "error": "错误", "unchanged": "未变化", "poll": "下次查询", "run_after": "到期",
   "who": "请输入运维令牌", "who.hint": "可用 `darkroom token 用户 --role operator` 生成。令牌只保存在本标签页，关闭即忘。", "token": "令牌", "come.in": "进入",
@@ -75,12 +84,13 @@ const CHINESE = {
   "why.processing": "工作进程持有它且有心跳；{seconds} 没有新进展。截止时间 {time}；“放回”交给其他进程，“取消”退还点数。",
   "why.ai_processing": "AI 服务正在处理，下次查询在 {time}，{deadline} 放弃。“放回”立即查询。",
   "event.submitted": "提交", "event.debited": "扣点", "event.admitted": "接纳", "event.rejected": "拒绝", "event.claimed": "被接手", "event.handed_off": "交给 AI 服务", "event.attempt_failed": "尝试失败", "event.retried": "放回重试", "event.postponed": "推迟", "event.released": "放回", "event.completed": "完成", "event.failed": "失败", "event.cancelled": "取消", "event.refunded": "退点", "event.resubmitted": "再次提交",
+  "event.webhook_sent": "Webhook 已发出，结果未知", "event.webhook_delivered": "Webhook 已送达", "event.webhook_failed": "Webhook 未送达", "detail.try": "第 {attempt} 次", "detail.answer": "应答 {status}", "detail.next": "下次 {time}",
   "detail.attempt": "第 {attempt} 次尝试，租约 {lease}", "detail.worker": "工作进程 {worker}", "detail.due": "到期 {time}", "detail.credits": "{n} 点", "ago": "{time} 前",
   // What the server says in English of what is wrong.
   "trouble.no_workers": "没有工作进程接任务：请启动，或查看它为何结束。", "trouble.no_dispatcher": "没有调度进程：不会启动任何任务。",
   "trouble.broker_away": "消息代理没有应答：任务照常接受并等待，运行中的继续。请重新启动它。",
   "trouble.stuck": "有任务卡住（{subject}）；下一次清扫会救援。", "trouble.provider_paused": "AI 服务 {subject} 已暂停。", "trouble.provider_down": "AI 服务 {subject} 不可用；任务等待，逐个试探。",
-  "trouble.type_paused": "类型 {subject} 已暂停。", "trouble.queue_old": "类型 {subject} 的任务等待过久。", "trouble.sweep_silent": "清扫未按时运行：请查看调度器。", "trouble.process_down": "进程 {subject} 未就绪。",
+  "trouble.type_paused": "类型 {subject} 已暂停。", "trouble.queue_old": "类型 {subject} 的任务等待过久。", "trouble.sweep_silent": "清扫未按时运行：请查看调度器。", "trouble.webhooks_late": "有 webhook 通知超过一小时未送达：请看下方地址。", "trouble.process_down": "进程 {subject} 未就绪。",
 };
 
 const WORDS = { en: ENGLISH, zh: CHINESE };

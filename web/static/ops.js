@@ -3,13 +3,14 @@
  * recorded by the server.  How it looks is `ops-view.js`.
  */
 
+import { fill } from "./ops-elements.js";
 import { clock, showOpsWords, tell } from "./ops-words.js";
 import * as view from "./ops-view.js";
 import { language, switchLanguage } from "./words.js";
 
 const LOOK_MS = 2_000;
 const TOKEN_KEY = "darkroom.token";
-const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "failures", "sweeps"];
+const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "failures", "sweeps"];
 const $ = (id) => document.getElementById(id);
 
 let seen = null, looked = null, openTask = null, drawn = {}, timer = null;
@@ -61,7 +62,7 @@ function draw() {
     const fingerprint = language + JSON.stringify(of);
     if (drawn[id] === fingerprint) return;
     drawn[id] = fingerprint;
-    view.fill($(id), ...children());
+    fill($(id), ...children());
   };
   put("troubles", () => view.troubles(seen), seen.troubles);
   put("tiles", () => view.tiles(seen), seen);
@@ -88,7 +89,7 @@ async function showTask(id) {
 async function lookAtTask() {
   const found = await ask("GET", `/v1/ops/tasks/${encodeURIComponent(openTask)}`);
   $("task-title").textContent = found.task.task_id;
-  view.fill($("task-body"), ...view.task(found, acts));
+  fill($("task-body"), ...view.task(found, acts));
 }
 
 async function find(event) {
@@ -102,7 +103,7 @@ async function find(event) {
   }
   if (!items.length) items = (await ask("GET", `/v1/ops/tasks?user=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
   $("found").hidden = false;
-  view.fill($("found"), ...view.found(items, acts));
+  fill($("found"), ...view.found(items, acts));
   if (items.length === 1) showTask(items[0].task_id);
 }
 
@@ -114,6 +115,7 @@ const acts = {
   retry: (id) => makeSure("retry", id, () => ask("POST", `/v1/ops/tasks/${id}/retry`)),
   release: (id) => makeSure("release", id, () => ask("POST", `/v1/ops/tasks/${id}/release`)),
   drain: (id) => makeSure("drain", id, () => ask("POST", `/v1/ops/workers/${id}/drain`)),
+  resend: (id) => makeSure("resend", id, () => ask("POST", `/v1/ops/webhooks/${id}/resend`)),
   pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, true),
   resume: (kind, name) => makeSure("resume", name, () => ask("DELETE", `/v1/ops/pauses/${kind}/${encodeURIComponent(name)}`)),
   sweep: () => makeSure("sweep", "", () => ask("POST", "/v1/ops/sweep")),
