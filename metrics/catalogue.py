@@ -26,6 +26,8 @@ RESCUE_ACTIONS = ("released", "retried", "failed")
 ENDS = ("completed", "failed", "cancelled")
 RUN_ENDS = (*ENDS, "retried", "postponed", "released")
 BREAKER_STATES = ("closed", "half_open", "open")
+WEBHOOK_STATES = ("waiting", "sending")
+WEBHOOK_ENDS = ("delivered", "delayed", "failed", "gone")
 CREDIT_KINDS = ("grant", "debit", "refund")
 # `done`, or the error.code; `error` is what has none: cancelled, out of time, or broken.
 CALL_ENDS = (
@@ -175,4 +177,21 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             (Label("kind", CREDIT_KINDS),),
         ),
         Family("darkroom_refunds_total", "counter", "Refunds written to the ledger, partial ones included."),
+        Family(
+            "darkroom_webhooks",
+            "gauge",
+            "Webhooks that are owed: waiting for their next attempt, or being sent.",
+            (Label("state", WEBHOOK_STATES),),
+        ),
+        Family(
+            "darkroom_oldest_webhook_seconds",
+            "gauge",
+            "For how long the oldest webhook that has not arrived is owed; 0 for none.",
+        ),
+        Family(
+            "darkroom_webhook_deliveries_total",
+            "counter",
+            "Attempts to deliver a webhook: delivered, delayed (it is tried again), failed (given up), gone (410).",
+            (Label("outcome", WEBHOOK_ENDS),),
+        ),
     )

@@ -140,6 +140,9 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
         add("darkroom_provider_up", float(state != "open"), provider=provider)
         for each in BREAKER_STATES:
             add("darkroom_breaker_state", float(each == state), provider=provider, state=each)
+    for state, count in now.webhooks.items():
+        add("darkroom_webhooks", count, state=state)
+    add("darkroom_oldest_webhook_seconds", now.oldest_webhook_seconds)
     add("darkroom_last_sweep_timestamp_seconds", _seconds_since_1970(now.last_sweep))
     return values
 

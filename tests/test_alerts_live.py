@@ -2,7 +2,7 @@
 
 Rules wait forty times less than in life, so this shows that each expression, label and threshold meets what the system
 really tells; how long a person would have waited is promtool's part (`test_watching`).  Thresholds that are no times
-are those of life, and so is that of the sweep, whose record is set back ten minutes instead.
+are those of life, and so are those of the sweep and of webhooks, whose records are set back instead.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ SETTINGS = {
     "PROVIDERS__locked__OPTIONS__class": REFUSING,
     "PROVIDERS__locked__OPTIONS__says": "down",
     "CREDITS__SIGNUP_GRANT": "100000",
+    "WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
     "WORKER_PROCESSES": "1",
     "WORKER_THREADS": str(SLOTS),
     "LEASE_SECONDS": "3",
@@ -73,9 +74,9 @@ class Trouble:
         self.system = system
         self.image = system.upload_sample()
 
-    def submit(self, type_: str, count: int = 1) -> list[str]:
-        """Task ids."""
-        body = json.dumps({"type": type_, "params": {"images": [self.image]}}).encode()
+    def submit(self, type_: str, count: int = 1, **more: str) -> list[str]:
+        """Task ids.  more: further members of the order."""
+        body = json.dumps({"type": type_, "params": {"images": [self.image]}, **more}).encode()
         return [str(self._post("/v1/tasks", body)["task_id"]) for _ in range(count)]
 
     def cancel(self, task_id: str) -> None:
@@ -239,7 +240,8 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
 
             is_silent("DarkroomStuckTasks")
             (slow,) = trouble.submit("slow")
-            eventually("it runs", lambda: trouble.sql("SELECT 1 FROM task_queue WHERE worker_id IS NOT NULL"))
+            its_row = f"SELECT 1 FROM task_queue WHERE id = '{slow}' AND status = 'processing'"
+            eventually("it runs", lambda: trouble.sql(its_row))
             with trouble.frozen("dispatcher"):
                 trouble.kill("worker-1")
                 fires("DarkroomStuckTasks")
@@ -256,6 +258,17 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
         fires("DarkroomBreakerOpen")
         for task_id in locked:
             trouble.cancel(task_id)
+
+        is_silent("DarkroomWebhooksLate")
+        trouble.submit("instant", webhook=f"http://127.0.0.1:{free_port('127.0.0.1')}/nobody-listens")
+        eventually(
+            "an attempt failed", lambda: trouble.sql("SELECT 1 FROM webhook_delivery WHERE attempts > 0")
+        )
+        trouble.sql(
+            "UPDATE webhook_delivery SET created_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-2 hours')"
+        )
+        fires("DarkroomWebhooksLate")
+        trouble.sql("DELETE FROM webhook_delivery")
 
         is_silent("DarkroomListenerDown")
         with listening(system.url), trouble.missing("work_change"):

@@ -38,6 +38,9 @@ CONTRACT = {
     "darkroom_listener_up": "gauge",
     "darkroom_process_restarts_total": "counter",
     "darkroom_http_request_seconds": "histogram",
+    "darkroom_webhooks": "gauge",
+    "darkroom_oldest_webhook_seconds": "gauge",
+    "darkroom_webhook_deliveries_total": "counter",
 }
 BEYOND_THE_CONTRACT = {
     "darkroom_database_up": "gauge",
@@ -98,6 +101,9 @@ def test_every_known_label_set_starts_at_0(shop: Shop) -> None:
         ),
         "darkroom_ai_call_seconds_count": sets(provider=("studio",), outcome=CALL_ENDS),
         "darkroom_refunds_total": {frozenset()},
+        "darkroom_webhooks": sets(state=("waiting", "sending")),
+        "darkroom_oldest_webhook_seconds": {frozenset()},
+        "darkroom_webhook_deliveries_total": sets(outcome=("delivered", "delayed", "failed", "gone")),
         "darkroom_credits_total": sets(kind=("grant", "debit", "refund")),
         "darkroom_dispatch_lag_seconds_count": {frozenset()},
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metrics.exposition import Exposition
-from supervisor.store import admission, claims, rescuing, sweeps, tallies, tasks, workers
+from supervisor.store import admission, claims, rescuing, sweeps, tallies, tasks, webhooks, workers
 from tests.metrics_shop import WORKER, Shop, open_shop
 
 
@@ -364,3 +364,23 @@ def test_disks_of_this_host_are_told_with_their_room(shop: Shop) -> None:
     for path in ("database", "files"):
         free, size = (told(f"darkroom_disk_{what}_bytes", path=path) for what in ("free", "size"))
         assert 0 < free < size
+
+
+def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_state(shop: Shop) -> None:
+    hook = "https://app.example.org/hook"
+    for n in range(5):
+        shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): tasks.cancel(tx, task))  # type: ignore[misc]
+    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
+    shop.do(lambda tx: webhooks.delivered(tx, arrived, 200))
+    shop.do(lambda tx: webhooks.delivered(tx, arrived, 200))  # heard twice, arrived once
+    shop.do(lambda tx: webhooks.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
+    shop.do(lambda tx: webhooks.put_off(tx, given_up, None, status=None, reason="It is no address."))
+    shop.do(lambda tx: webhooks.receiver_is_gone(tx, gone))
+    shop.wait(40)
+    told = shop.scrape()
+    counted = told.nonzero("darkroom_webhook_deliveries_total")
+    assert counted == {
+        frozenset({("outcome", outcome)}): 1.0 for outcome in ("delivered", "delayed", "failed", "gone")
+    }
+    assert told("darkroom_webhooks", state="waiting") == told("darkroom_webhooks", state="sending") == 1
+    assert told("darkroom_oldest_webhook_seconds") == pytest.approx(40, abs=5)

@@ -79,7 +79,16 @@ def test_the_dashboard_can_be_imported() -> None:
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
     assert used <= declared
     rows = [panel["title"] for panel in panels if panel["type"] == "row"]
-    assert rows == ["Is it healthy?", "Queue", "Running", "AI services", "Feed", "Money", "Processes"]
+    assert rows == [
+        "Is it healthy?",
+        "Queue",
+        "Running",
+        "AI services",
+        "Feed",
+        "Webhooks",
+        "Money",
+        "Processes",
+    ]
 
 
 def test_time_passes_faster_on_demand() -> None:

@@ -133,6 +133,18 @@ ALERTS = (
         told="The AI service retouch is refused by its circuit breaker; its tasks wait.",
     ),
     Alert(
+        "DarkroomWebhooksLate",
+        "max by (job) (darkroom_oldest_webhook_seconds) > 3600",
+        "5m",
+        "ticket",
+        "A webhook has not arrived for {{ $value | humanizeDuration }}.",
+        # What a receiver misses while it is deployed or restarted has arrived by its fourth attempt.
+        healthy={f"darkroom_oldest_webhook_seconds{{{_WEB}}}": "0+60x40 0x20"},
+        faulty={f"darkroom_oldest_webhook_seconds{{{_WEB}}}": "3000+60x60"},
+        labels={"job": "darkroom"},
+        told="A webhook has not arrived for 1h 20m 0s.",
+    ),
+    Alert(
         "DarkroomRefundsSpike",
         f"{REFUNDS.record} > 10 and {REFUNDED_SHARE.record} > 0.2",
         "1m",

@@ -1,4 +1,4 @@
-"""The rows of the dashboard about what tasks need: AI services, feeds, money, processes."""
+"""The rows of the dashboard about what tasks need: AI services, feeds, webhooks, money, processes."""
 
 from __future__ import annotations
 
@@ -62,6 +62,32 @@ FEED = Row(
             "Delivery",
             "From the commit to the first stream's socket; 99 of 100 are faster.",
             (Query(f"{FEED_P99.record}{{{JOB}}}", "p99"),),
+            unit="s",
+        ),
+    ),
+)
+WEBHOOKS = Row(
+    "Webhooks",
+    (
+        Panel(
+            "Attempts a minute",
+            "Delivered, delayed (tried again later), failed (given up), gone (the receiver answered 410).",
+            (
+                Query(
+                    f"60 * max by (outcome) (rate(darkroom_webhook_deliveries_total{{{JOB}}}[<5m>]))",
+                    "{{outcome}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Owed",
+            "Deliveries that have not arrived.",
+            (Query(f"max by (state) (darkroom_webhooks{{{JOB}}})", "{{state}}"),),
+        ),
+        Panel(
+            "Oldest owed",
+            "Since its task has ended; given up after a day.",
+            (Query(f"max(darkroom_oldest_webhook_seconds{{{JOB}}})", "oldest"),),
             unit="s",
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metrics.watching.house_panels import FEED, MONEY, PROCESSES, SERVICES
+from metrics.watching.house_panels import FEED, MONEY, PROCESSES, SERVICES, WEBHOOKS
 from metrics.watching.task_panels import HEALTHY, QUEUE, RUNNING
 
-ROWS = (HEALTHY, QUEUE, RUNNING, SERVICES, FEED, MONEY, PROCESSES)
+ROWS = (HEALTHY, QUEUE, RUNNING, SERVICES, FEED, WEBHOOKS, MONEY, PROCESSES)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from supervisor.database import Transaction
-from supervisor.store import rescuing
+from supervisor.store import rescuing, webhook_health
 from supervisor.store.dispatching import waits_since
 
 _IS_OPEN = "status IN ('pending','processing','ai_processing')"
@@ -37,7 +37,8 @@ class Gauges:
 
     open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
     the oldest due task of a type waits; workers: {state: processes}; last_sweep: a time, or None; breakers: {provider:
-    'open' or 'half_open'}, closed ones left out.
+    'open' or 'half_open'}, closed ones left out; webhooks: {state: deliveries that are owed}, and for how long the
+    oldest of them is.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -49,6 +50,8 @@ class Gauges:
     workers: dict[str, int]
     last_sweep: str | None
     breakers: dict[str, str]
+    webhooks: dict[str, int]
+    oldest_webhook_seconds: float
 
 
 def read(tx: Transaction, types: Iterable[str]) -> Gauges:
@@ -63,6 +66,8 @@ def read(tx: Transaction, types: Iterable[str]) -> Gauges:
         workers=workers_by_state(tx),
         last_sweep=last_sweep(tx),
         breakers=breakers(tx),
+        webhooks=webhook_health.count_open(tx),
+        oldest_webhook_seconds=webhook_health.oldest_seconds(tx),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from supervisor.database import Row, Transaction
-from supervisor.store import webhook_attempts
+from supervisor.store import tallies, webhook_attempts
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
 
@@ -25,6 +25,7 @@ HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
 CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
 FORGET_SECONDS = 30 * 86_400.0
 
+_COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
 
 
@@ -105,6 +106,7 @@ def _give_up(tx: Transaction, ids: Sequence[str]) -> None:
             WHERE id IN {tx.dialect.each_of}""",
         encoded(list(ids)),
     )
+    tallies.count(tx, _COUNTED, len(ids), outcome="failed")
 
 
 def claim(tx: Transaction, hints: Sequence[Delivery]) -> list[Message]:
@@ -131,12 +133,15 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
 def delivered(tx: Transaction, message: Message, status: int) -> bool:
     """It has arrived, whoever holds it by now; False when it is over already."""
     webhook_attempts.end(tx, message.id, message.dispatch, status=status)
-    return _touched(
+    is_news = _touched(
         tx,
         f"state = 'delivered', ended_at = {tx.now}, last_status = ?, last_error = NULL",
         "id = ? AND state IN ('waiting','sending')",
         status, message.id,
     )  # fmt: skip
+    if is_news:
+        tallies.count(tx, _COUNTED, outcome="delivered")
+    return is_news
 
 
 def put_off(
@@ -160,6 +165,8 @@ def put_off(
         tx, message.id, message.dispatch, status=status, error=reason,
         next_in_seconds=seconds if is_ours else None,
     )  # fmt: skip
+    if is_ours:
+        tallies.count(tx, _COUNTED, outcome="failed" if seconds is None else "delayed")
     return is_ours
 
 
@@ -173,11 +180,14 @@ def receiver_is_gone(tx: Transaction, message: Message) -> None:
     )
     wants_no_more = "The receiver answers 410: it wants no more."
     webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
-    tx.execute(
-        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?
-        WHERE id = ? AND state IN ('waiting','sending')""",
+    is_news = _touched(
+        tx,
+        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?",
+        "id = ? AND state IN ('waiting','sending')",
         wants_no_more, message.id,
     )  # fmt: skip
+    if is_news:
+        tallies.count(tx, _COUNTED, outcome="gone")
     tx.execute(
         f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
             last_error = 'The receiver answered 410 to another delivery.'
