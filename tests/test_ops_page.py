@@ -60,9 +60,10 @@ class Page(Browser):
         )
         self.js("document.querySelector(arguments[0]).click()", selector)
 
-    def confirm(self, said: str) -> None:
+    def confirm(self, said: str, *, can_be_undone: bool = True) -> None:
         """Press what the question is about; the page says that it is done."""
         eventually("the question", lambda: self.js("return document.getElementById('sure-dialog').open"))
+        assert ("can not be undone" not in self.text("#sure-text")) is can_be_undone
         self.click("#sure-yes")
         eventually(f"done: {said}", lambda: said in self.text("#said"))
 
@@ -142,7 +143,7 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
 ) -> None:
     page = open_page()
     page.click("[data-act='sweep']")
-    page.confirm("Sweep now")
+    page.confirm("Sweep now", can_be_undone=False)
     eventually("all is well", lambda: page.codes() == ["well"])
     assert page.figure("workers") == "1" and page.figure("slots") == "0 / 4"
     page.click("[data-act='pause'][data-target='photography']")
@@ -170,7 +171,7 @@ def test_a_released_task_goes_on_in_another_claim(
     page = open_page()
     page.find_task(task_id)
     page.click("#task-body [data-act='release']")
-    page.confirm("Release")
+    page.confirm("Release", can_be_undone=False)
     eventually("a new claim", lambda: page.events()[-2:] == ["released", "claimed"])
     assert "deadline" in page.text("#why")
     page.click("#task-body [data-act='cancel']")
@@ -181,7 +182,7 @@ def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page
     page = open_page()
     (before,) = house.one("SELECT id FROM worker WHERE state = 'live'")
     page.click("[data-act='drain']")
-    page.confirm("Drain")
+    page.confirm("Drain", can_be_undone=False)
 
     def replaced() -> bool:
         row = house.one("SELECT id FROM worker WHERE state = 'live'")
@@ -189,6 +190,12 @@ def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page
 
     eventually("another worker", replaced)
     assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("drain", before)
+    eventually(
+        "the record says so too",
+        lambda: (
+            "can not be undone" in page.text("#audit tbody tr") and before in page.text("#audit tbody tr")
+        ),
+    )
 
 
 def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
@@ -242,7 +249,7 @@ def test_a_webhook_that_was_refused_is_sent_again_and_no_rule_of_axe_is_broken_m
         page.dress(theme)
         assert page.broken_rules() == [], f"a task and an address in trouble, {theme}"
     page.click("#task-body [data-act='resend']")
-    page.confirm("Send again")
+    page.confirm("Send again", can_be_undone=False)
     eventually("it has arrived", lambda: page.events()[-1] == "webhook_delivered")
     assert [each.id for each in receiver.heard] == [f"msg_{task_id}_1"] * 2
     assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("resend", task_id)

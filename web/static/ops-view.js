@@ -100,9 +100,9 @@ export function sweeps(seen, acts) {
   return table(tell("sweeps"), [[tell("minute")], [tell("did")], [tell("for"), 1]], rows, button("sweep", "", acts.sweep));
 }
 
-const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry" };
+const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry", retry: "cancel" };
 
-/** undo: (entry) => what the button does; only the newest action on something can be undone. */
+/** Only the newest action on something can be undone, and only one that has an inverse. */
 export function audit(entries, acts) {
   const seen = new Set();
   const rows = entries.map((each) => {
@@ -111,7 +111,7 @@ export function audit(entries, acts) {
     const inverse = UNDONE_BY[each.action];
     const run = each.kind === "task" ? () => acts[inverse](each.target) : () => acts[inverse](each.kind, each.target);
     return [clock(each.at), each.operator, tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
-      isNewest && inverse && acts ? button("undo", `${each.action} ${each.target}`, run) : ""];
+      inverse ? isNewest ? button("undo", `${each.action} ${each.target}`, run) : "" : make("span", { class: "hint" }, tell("no.undo"))];
   });
   return table(tell("audit"), [[tell("at")], [tell("who.did")], [tell("action")], [tell("what")], [tell("reason.of")], [""]], rows);
 }
