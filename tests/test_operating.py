@@ -9,7 +9,18 @@ import pytest
 
 from config.values import Provider
 from supervisor.faults import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
-from supervisor.store import audit, claims, dispatching, operating, overview, pauses, providers, remote_jobs
+from supervisor.store import (
+    audit,
+    claims,
+    dispatching,
+    operating,
+    overview,
+    pauses,
+    places,
+    providers,
+    remote_jobs,
+    tasks,
+)
 from supervisor.store.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED, Plain
@@ -195,10 +206,32 @@ def test_a_task_is_examined_with_all_that_belongs_to_it(
     assert [job["provider"] for job in found["remote_jobs"]] == ["costly"]
     assert [each["event"] for each in found["events"]][-1] == "claimed"
     assert found["stuck"] is None
-    listed = store.database.read(
-        lambda tx: overview.find(tx, user="o-7", status=None, type_=None, cursor=None)
-    )
-    assert [each["task_id"] for each in listed["items"]] == [claim.task_id]
+
+
+def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whole_line(
+    store: Store,
+    admitted_task: Callable[..., str],
+    cancelled_task: Callable[..., str],
+    live_worker: Callable[..., str],
+) -> None:
+    first = admitted_task("o-1")
+    second = admitted_task("o-1")
+    of_another = admitted_task("o-2", type_="fitting")
+    urgent = admitted_task("o-3", priority=5)
+    admitted_task("o-4", run_after="2099-01-01T00:00:00.000Z")
+    cancelled_task("o-5")
+    seen = store.database.read(lambda tx: overview.read(tx, store.settings))["line"]
+    assert [each["task_id"] for each in seen] == [urgent, first, of_another, second]
+    assert [each["position"] for each in seen] == [0, 1, 2, 3]
+    assert (seen[2]["type"], seen[2]["user_openid"], seen[0]["priority"]) == ("fitting", "o-2", 5)
+    order = store.database.read(lambda tx: places.read_order(tx, store.settings.tasks))
+    for each in seen:
+        view = store.database.read(lambda tx, of=each["task_id"]: tasks.get(tx, of))  # type: ignore[misc]
+        assert view is not None and order.placed(view)["queue_position"] == each["position"]
+    live_worker(slots=1)
+    assert [hint.task_id for hint in store.dispatch()] == [urgent]
+    seen = store.database.read(lambda tx: overview.read(tx, store.settings))["line"]
+    assert [(each["position"], each["task_id"]) for each in seen][:1] == [(0, first)]
 
 
 def test_a_house_where_all_is_well_has_no_troubles() -> None:

@@ -43,8 +43,15 @@ async def test_every_address_is_for_operators_alone(web: Web, http: aiohttp.Clie
 async def test_a_task_is_found_examined_cancelled_and_retried(web: Web, http: aiohttp.ClientSession) -> None:
     async with http.post(web.url + "/v1/tasks", json=ORDER, headers=bearer("o-7")) as response:
         task_id = (await response.json())["task_id"]
+    async with http.post(web.url + "/v1/tasks", json=ORDER, headers=bearer("o-8")) as response:
+        behind = (await response.json())["task_id"]
     _, found = await _call(http, web, "GET", "/v1/ops/tasks?user=o-7")
     assert [each["task_id"] for each in found["items"]] == [task_id]
+    _, found = await _call(http, web, "GET", "/v1/ops/tasks?user=o-8")
+    assert [each["queue_position"] for each in found["items"]] == [1]
+    _, overview = await _call(http, web, "GET", "/v1/ops/overview")
+    assert [(each["position"], each["task_id"]) for each in overview["line"]] == [(0, task_id), (1, behind)]
+    assert (await _call(http, web, "GET", f"/v1/ops/tasks/{behind}"))[1]["queue_position"] == 1
     assert (await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/cancel"))[0] == 202
     assert (await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/cancel"))[0] == 409
     assert (await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/retry"))[0] == 202

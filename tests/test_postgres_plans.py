@@ -14,6 +14,7 @@ from supervisor.store import (
     dispatching,
     gauges,
     handoffs,
+    line,
     places,
     rescuing,
     task_views,
@@ -57,6 +58,7 @@ QUESTIONS: dict[str, Callable[[Any, Settings, str], Any]] = {
     "pick": lambda tx, settings, task: dispatching.pick_and_mark(tx, settings),
     "rescue": lambda tx, settings, task: rescuing.rescue(tx, draw=lambda: 0.5),
     "metrics": lambda tx, settings, task: gauges.read(tx, TYPES),
+    "line": lambda tx, settings, task: line.first_in_line(tx, list(TYPES), 20),
     "order": lambda tx, settings, task: places.read_order(tx, TYPES),
     "view": lambda tx, settings, task: task_views.get(tx, task, "o-1"),
     "submit": lambda tx, settings, task: tasks.submit(

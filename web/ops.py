@@ -13,7 +13,7 @@ from supervisor.broker_ping import ping_broker
 from supervisor.database import Transaction
 from supervisor.faults import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.ids import is_task_id, is_webhook_id
-from supervisor.store import audit, operating, overview, pauses
+from supervisor.store import audit, operating, overview, pauses, tasks
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
 from web.answers import json_answer
@@ -28,6 +28,11 @@ T = TypeVar("T")
 
 MOST_REASON_CHARACTERS = 200
 BROKER_PATIENCE_SECONDS = 0.5
+MOST_FOUND = 50
+FOUND = (
+    "task_id", "user_openid", "type", "status", "stage", "progress", "queue_position", "eta_seconds", "attempt",
+    "error", "created_at",
+)  # fmt: skip
 
 
 def operator_of(request: web.Request) -> str:
@@ -55,6 +60,7 @@ async def show_overview(request: web.Request) -> web.Response:
 async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
     operator_of(request)
+    parts = parts_of(request)
     user, status, type_, cursor = (request.query.get(name) for name in ("user", "status", "type", "cursor"))
     if status is not None and status not in STATUSES:
         raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
@@ -63,22 +69,24 @@ async def find_tasks(request: web.Request) -> web.Response:
     if type_ is not None and "\0" in type_:
         raise unprocessable("/type", "type must hold no NUL.")
     try:
-        page = await parts_of(request).database.read_async(
-            lambda tx: overview.find(tx, user=user, status=status, type_=type_, cursor=cursor)
+        page = await parts.database.read_async(
+            lambda tx: tasks.page(tx, user, status=status, type_=type_, limit=MOST_FOUND, cursor=cursor)
         )
     except ValueError:
         raise bad_cursor() from None
-    return json_answer(page)
+    items = [await parts.order.placed(each) for each in page.items]
+    return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
 
 
 async def show_task(request: web.Request) -> web.Response:
     """200 with one task and everything that is known of it."""
     operator_of(request)
-    task_id = _task_id(request)
-    found = await parts_of(request).database.read_async(lambda tx: overview.task(tx, task_id))
+    task_id, parts = _task_id(request), parts_of(request)
+    found = await parts.database.read_async(lambda tx: overview.task(tx, task_id))
     if found is None:
         raise TaskNotFound(task_id)
-    return json_answer(found)
+    placed = await parts.order.placed(found.pop("view"))
+    return json_answer({**found, **{name: placed[name] for name in ("queue_position", "eta_seconds")}})
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from supervisor.store import (
     gauges,
     history,
     leadership,
+    line,
     pauses,
     rescuing,
     task_views,
@@ -19,6 +20,7 @@ from supervisor.store import (
 )
 from supervisor.store.rows import decoded
 
+MOST_IN_LINE = 20
 MOST_RUNNING = 100
 MOST_STUCK = 100
 MOST_FINISHED = 2000  # of a type, that failures are counted among
@@ -33,9 +35,11 @@ _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lea
 
 def read(tx: Transaction, settings: Settings) -> View:
     """Everything from one snapshot."""
+    by_type = queue(tx, settings)
     return {
         "at": tx.value(f"SELECT {tx.as_text(tx.now)}"),
-        "queue": queue(tx, settings),
+        "queue": by_type,
+        "line": line.first_in_line(tx, [each["type"] for each in by_type if each["pending"]], MOST_IN_LINE),
         "running": running(tx),
         "stuck": stuck(tx),
         "stuck_counts": rescuing.count_stuck(tx),
@@ -181,7 +185,10 @@ def failures(tx: Transaction, settings: Settings) -> list[View]:
 
 
 def task(tx: Transaction, task_id: str) -> View | None:
-    """One task with all that is known of it: its row, its history, its remote jobs, what operators did; or None."""
+    """One task with all that is known of it: its row, its history, its remote jobs, what operators did; or None.
+
+    `view` is the task as its user sees it, with its place instead of its position.
+    """
     row = tx.one(
         f"""SELECT {_TASK}, priority, charge, failures, deaths, max_attempts, error, dispatched_at, run_after,
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
@@ -203,6 +210,7 @@ def task(tx: Transaction, task_id: str) -> View | None:
     )
     return {
         "task": {**row, "error": decoded(row["error"])},
+        "view": task_views.get(tx, task_id),
         "stuck": rescuing.reason_of(tx, task_id),
         "worker": holder,
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
@@ -211,25 +219,6 @@ def task(tx: Transaction, task_id: str) -> View | None:
         "webhooks": webhook_attempts.of_task(tx, task_id),
         "audit": audit.of_task(tx, task_id),
     }
-
-
-def find(
-    tx: Transaction, *, user: str | None, status: str | None, type_: str | None, cursor: str | None
-) -> View:
-    """A page of tasks of any user, newest first.  Raises ValueError for a wrong cursor."""
-    page = task_views.page(tx, user, status=status, type_=type_, limit=50, cursor=cursor)
-    names = (
-        "task_id",
-        "user_openid",
-        "type",
-        "status",
-        "stage",
-        "progress",
-        "attempt",
-        "error",
-        "created_at",
-    )
-    return {"items": [{name: each[name] for name in names} for each in page.items], "next": page.next}
 
 
 def sample(tx: Transaction) -> View:

@@ -50,7 +50,15 @@ export function queue(seen, acts) {
     String(each.processing), String(each.ai_processing), each.provider,
     each.provider === null ? "" : each.is_paused ? button("resume", each.type, () => acts.resume("type", each.type)) : button("pause", each.type, () => acts.pause("type", each.type)),
   ]);
-  return table(tell("queue"), [[tell("type")], [tell("waits"), 1], [tell("due"), 1], [tell("oldest"), 1], [tell("runs"), 1], [tell("remote"), 1], [tell("provider")], [""]], rows);
+  return [...table(tell("queue"), [[tell("type")], [tell("waits"), 1], [tell("due"), 1], [tell("oldest"), 1], [tell("runs"), 1], [tell("remote"), 1], [tell("provider")], [""]], rows),
+    ...line(seen.line, acts)];
+}
+
+/** The first of all that wait, in the order in which they run. */
+function line(first, acts) {
+  if (!first.length) return [];
+  const rows = first.map((each) => [String(each.position), taskLink(each.task_id, acts.task), each.user_openid, each.type, span(each.waiting_seconds), String(each.priority)]);
+  return [make("h3", {}, tell("line")), ...table("", [[tell("position"), 1], [tell("task")], [tell("user")], [tell("type")], [tell("waits.for"), 1], [tell("priority"), 1]], rows).slice(1)];
 }
 
 export function stuck(seen, acts) {
@@ -117,14 +125,14 @@ export function audit(entries, acts) {
 }
 
 export function found(items, acts) {
-  const rows = items.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.status, kindOf(each.status)), String(each.progress), clock(each.created_at), each.error?.code]);
-  return rows.length ? table(tell("found"), [[tell("task")], [tell("user")], [tell("type")], [tell("status")], [tell("progress"), 1], [tell("created")], [tell("error")]], rows)
+  const rows = items.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.status, kindOf(each.status)), String(each.progress), String(each.queue_position ?? "–"), clock(each.created_at), each.error?.code]);
+  return rows.length ? table(tell("found"), [[tell("task")], [tell("user")], [tell("type")], [tell("status")], [tell("progress"), 1], [tell("position"), 1], [tell("created")], [tell("error")]], rows)
     : [make("p", { class: "hint" }, tell("found.none"))];
 }
 
 /** Why the task is where it is, and what can be done. */
-export function why({ task, stuck: reason, worker, is_paused }) {
-  const values = { seconds: span(task.unchanged_seconds), time: clock(task.deadline_at ?? task.run_after), error: task.error?.message ?? "", deadline: clock(task.remote_deadline_at) };
+export function why({ task, stuck: reason, worker, is_paused, queue_position: position, eta_seconds: eta }) {
+  const values = { seconds: span(task.unchanged_seconds), time: clock(task.deadline_at ?? task.run_after), error: task.error?.message ?? "", deadline: clock(task.remote_deadline_at), position, eta: span(eta) };
   const isSilent = task.status === "processing" && worker && worker.silent_seconds > 10;
   const silence = isSilent ? tell("why.processing.silent", { seconds: span(worker.silent_seconds) }) : "";
   if (reason) return `${tell(`why.stuck.${reason}`, values)} ${silence}`.trim();
@@ -141,7 +149,7 @@ export function task(found, acts) {
   const facts = [["user", of.user_openid], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
     ["attempt", `${of.attempt} (${of.failures} / ${of.max_attempts})`], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
     ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
-    ["deadline", clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)]];
+    ["deadline", clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];
   const doable = [isOpen ? "cancel" : null, ["failed", "cancelled"].includes(of.status) ? "retry" : null,
     of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after) ? "release" : null].filter(Boolean);
   return [
