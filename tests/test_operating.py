@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from config.values import Provider
 from supervisor.faults import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
@@ -25,6 +27,8 @@ from supervisor.store.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED, Plain
 from web.ops_health import troubles
+from web.ops_schemas import OpsOverview
+from web.ops_task_schemas import OpsExaminedTask
 
 OPERATOR = "o-oncall"
 COSTLY = Provider(kind="http", may_bill_twice=False)  # type: ignore[arg-type]
@@ -232,6 +236,29 @@ def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whol
     assert [hint.task_id for hint in store.dispatch()] == [urgent]
     seen = store.database.read(lambda tx: overview.read(tx, store.settings))["line"]
     assert [(each["position"], each["task_id"]) for each in seen][:1] == [(0, first)]
+
+
+def test_each_database_tells_what_is_described(
+    store: Store, claimed_task: Callable[..., Claim], failed_task: Callable[..., str],
+    handed_off_task: Callable[..., str], admitted_task: Callable[..., str], clock: Clock,
+) -> None:  # fmt: skip
+    failed_task()
+    claim = claimed_task()
+    store.write(lambda tx: remote_jobs.begin(tx, claim, "costly", COSTLY, 1))
+    handed_off_task("o-2")
+    admitted_task("o-3")
+    store.write(lambda tx: operating.pause(tx, OPERATOR, "type", "fitting", "a test"))
+    clock.advance(700)
+    seen = store.database.read(lambda tx: overview.read(tx, store.settings))
+    assert seen["running"] and seen["stuck"] and seen["line"] and seen["failures"] and seen["audit"]
+    for name, field in OpsOverview.model_fields.items():
+        if name in seen:
+            TypeAdapter(field.annotation).validate_json(json.dumps(seen[name]), strict=True)
+    found = store.database.read(lambda tx: overview.task(tx, claim.task_id))
+    assert found is not None and found["remote_jobs"] and found["stuck"] == "deadline"
+    for name, field in OpsExaminedTask.model_fields.items():
+        if name in found:
+            TypeAdapter(field.annotation).validate_json(json.dumps(found[name]), strict=True)
 
 
 def test_a_house_where_all_is_well_has_no_troubles() -> None:

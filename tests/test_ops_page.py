@@ -17,6 +17,7 @@ from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.house import PACED, SAMPLES, House, eventually
 from tests.npm_packages import NPM
 from tests.webhook_receiver import WebhookReceiver
+from web.ops_schemas import OpsOverview
 
 pytestmark = [
     pytest.mark.system,
@@ -146,6 +147,8 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
     page.confirm("Sweep now", can_be_undone=False)
     eventually("all is well", lambda: page.codes() == ["well"])
     assert page.figure("workers") == "1" and page.figure("slots") == "0 / 4"
+    with urllib.request.urlopen(house.address + "/v1/ops/overview", timeout=30) as answer:
+        assert OpsOverview.model_validate_json(answer.read(), strict=True).processes
     page.click("[data-act='pause'][data-target='photography']")
     page.js("document.getElementById('sure-reason').value = 'the model is replaced'")
     page.confirm("Pause photography")

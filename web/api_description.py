@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from supervisor.lifecycle import FINAL, OPEN
-from web import schemas
+from web import ops_schemas, ops_task_schemas, schemas
 
 TAGS = {
     "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
@@ -425,22 +425,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needs_token=False,
     ),
 }
-# Operators' addresses answer with what the page draws: open objects, which may grow.
-_OBJECT = {"type": "object"}
-_MOVED = Answer("The task as it stands now.", _OBJECT)
+_MOVED = Answer("The task as it stands now.", ops_task_schemas.OpsMoved)
 _NO_SUCH_TASK = problem("There is no such task.")
 OPERATIONS |= {
     ("GET", "/v1/ops/overview"): Operation(
         "showOverview",
         "Operators",
         "How everything stands: troubles, queue, running and stuck tasks, workers, providers, an hour of samples.",
-        {200: Answer("As it is now.", _OBJECT)},
+        {200: Answer("As it is now.", ops_schemas.OpsOverview)},
     ),
     ("GET", "/v1/ops/tasks"): Operation(
         "findTasks",
         "Operators",
         "Find tasks of any user, newest first.",
-        {200: Answer("A page.", _OBJECT), 422: _BAD_QUERY},
+        {200: Answer("A page.", ops_task_schemas.OpsFoundTasks), 422: _BAD_QUERY},
         parameters=(
             _parameter("query", "user", {"type": "string"}, "Only this user's."),
             _STATUS,
@@ -452,7 +450,7 @@ OPERATIONS |= {
         "examineTask",
         "Operators",
         "Everything that is known of a task: its row, history, remote jobs, and what operators did.",
-        {200: Answer("As it is now.", _OBJECT), 404: _NO_SUCH_TASK},
+        {200: Answer("As it is now.", ops_task_schemas.OpsExaminedTask), 404: _NO_SUCH_TASK},
         parameters=(_TASK_ID,),
     ),
     ("POST", "/v1/ops/tasks/{task_id}/cancel"): Operation(
@@ -490,14 +488,20 @@ OPERATIONS |= {
         "drainWorker",
         "Operators",
         "Let a worker finish what it has and end; its supervisor starts another.",
-        {202: Answer("It will at its next heartbeat.", _OBJECT), 404: problem("No such worker lives.")},
+        {
+            202: Answer("It will at its next heartbeat.", ops_task_schemas.OpsDraining),
+            404: problem("No such worker lives."),
+        },
         parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
     ),
     ("POST", "/v1/ops/webhooks/{webhook_id}/resend"): Operation(
         "resendWebhook",
         "Operators",
         "Send a webhook again, under the same `webhook-id`.",
-        {202: Answer("It is due now.", _OBJECT), 404: problem("There is no such webhook.")},
+        {
+            202: Answer("It is due now.", ops_task_schemas.OpsResent),
+            404: problem("There is no such webhook."),
+        },
         "From the beginning of its schedule, whatever became of it before; an address that had answered 410 counts as"
         " living again.",
         (_parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
@@ -507,7 +511,7 @@ OPERATIONS |= {
         "Operators",
         "Pause a type, whose tasks are not started, or a provider, which is sent nothing new.",
         {
-            201: Answer("It is paused.", _OBJECT),
+            201: Answer("It is paused.", ops_task_schemas.OpsPaused),
             400: problem("The body is not JSON."),
             422: problem("There is no such type or provider."),
         },
@@ -538,7 +542,7 @@ OPERATIONS |= {
         "sweepNow",
         "Operators",
         "Rescue and prune now instead of at the next minute.",
-        {200: Answer("What it did.", _OBJECT)},
+        {200: Answer("What it did.", ops_task_schemas.OpsSwept)},
     ),
 }
 NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages

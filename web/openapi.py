@@ -18,6 +18,7 @@ from supervisor.task_params import SubmissionBody, params_model
 from web import schemas
 from web.answers import json_answer
 from web.api_description import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
+from web.ops_task_schemas import OPS_ANSWERS
 
 DOCUMENT = web.AppKey("DOCUMENT", dict)
 
@@ -128,7 +129,7 @@ def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> dict[str, Any]:
 
 def _schemas(settings: Settings) -> dict[str, Any]:
     _, answered = models_json_schema(
-        [(model, "serialization") for model in schemas.ANSWERS], ref_template=_REFERENCE
+        [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS)], ref_template=_REFERENCE
     )
     params = {type_: params_model(type_) for type_ in settings.tasks}
     taken: list[type[BaseModel]] = [SubmissionBody, *dict.fromkeys(params.values())]

@@ -37,7 +37,7 @@ ErrorCode = Literal[
 ]
 
 
-class _Answer(BaseModel):
+class ClosedAnswer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
@@ -54,14 +54,14 @@ class Problem(BaseModel):
     errors: Annotated[list[Mistake] | None, Field(description="Bad input: what is wrong where.")] = None
 
 
-class Mistake(_Answer):
+class Mistake(ClosedAnswer):
     """One thing that is wrong with the input."""
 
     pointer: Annotated[str, Field(description="RFC 6901, into the body; of a query or header, its name.")]
     detail: str
 
 
-class UploadedImage(_Answer):
+class UploadedImage(ClosedAnswer):
     """An upload, upright and without metadata."""
 
     id: Id
@@ -71,7 +71,7 @@ class UploadedImage(_Answer):
     bytes: Annotated[int, Field(ge=1)]
 
 
-class Picture(_Answer):
+class Picture(ClosedAnswer):
     """A finished picture."""
 
     url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
@@ -79,14 +79,14 @@ class Picture(_Answer):
     height: int
 
 
-class TaskError(_Answer):
+class TaskError(ClosedAnswer):
     """Why a task failed."""
 
     code: ErrorCode
     message: Annotated[str, Field(description="A sentence for the user.")]
 
 
-class TaskUrls(_Answer):
+class TaskUrls(ClosedAnswer):
     """Where to go on from."""
 
     task: Path
@@ -95,7 +95,7 @@ class TaskUrls(_Answer):
     cancel: Path
 
 
-class AcceptedTask(_Answer):
+class AcceptedTask(ClosedAnswer):
     """A task that is stored, paid and in line."""
 
     task_id: Id
@@ -105,13 +105,13 @@ class AcceptedTask(_Answer):
     urls: TaskUrls
 
 
-class TaskResult(_Answer):
+class TaskResult(ClosedAnswer):
     """What a completed task has made."""
 
     images: list[Picture]
 
 
-class Task(_Answer):
+class Task(ClosedAnswer):
     """A task as it is now."""
 
     task_id: Id
@@ -131,14 +131,14 @@ class Task(_Answer):
     finished_at: Time | None
 
 
-class TaskPage(_Answer):
+class TaskPage(ClosedAnswer):
     """Tasks, newest first."""
 
     items: list[Task]
     next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
 
 
-class TaskEvent(_Answer):
+class TaskEvent(ClosedAnswer):
     """A step in a task's history."""
 
     at: Time
@@ -167,13 +167,13 @@ class TaskEvent(_Answer):
     credits: Annotated[int | None, Field(description="Signed: debits are negative.")]
 
 
-class TaskHistory(_Answer):
+class TaskHistory(ClosedAnswer):
     """What happened to a task, oldest first."""
 
     items: list[TaskEvent]
 
 
-class Work(_Answer):
+class Work(ClosedAnswer):
     """What the user sees of a task; the `doc` of the feed."""
 
     id_: Annotated[Id, Field(alias="_id")]
@@ -189,14 +189,14 @@ class Work(_Answer):
     updated_at: Time
 
 
-class WorkPage(_Answer):
+class WorkPage(ClosedAnswer):
     """Works, newest first."""
 
     items: list[Work]
     next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
 
 
-class UpdatedFields(_Answer):
+class UpdatedFields(ClosedAnswer):
     """The members of `doc` that differ from before."""
 
     status: Status | None = None
@@ -206,7 +206,7 @@ class UpdatedFields(_Answer):
     error: TaskError | None = None
 
 
-class DocChange(_Answer):
+class DocChange(ClosedAnswer):
     """One change of one work."""
 
     id: Annotated[int, Field(ge=0, description="The user's seq: no gap, in the order of commits.")]
@@ -217,7 +217,7 @@ class DocChange(_Answer):
     updatedFields: UpdatedFields | None = None
 
 
-class Changes(_Answer):
+class Changes(ClosedAnswer):
     """What came after `since`; with `type`, everything there is."""
 
     id: Annotated[int, Field(ge=0, description="The user's seq up to which this tells everything.")]
@@ -230,14 +230,14 @@ class Changes(_Answer):
     next: Annotated[str, Field(description="`since` of the next call, and an event id of the stream.")]
 
 
-class FeedTicket(_Answer):
+class FeedTicket(ClosedAnswer):
     """Leave to open one stream."""
 
     ticket: str
     expires_in: Annotated[int, Field(description="Seconds until its first use must have happened.")]
 
 
-class CreditEntry(_Answer):
+class CreditEntry(ClosedAnswer):
     """A row of the ledger."""
 
     kind: Literal["grant", "debit", "refund"]
@@ -246,20 +246,20 @@ class CreditEntry(_Answer):
     at: Time
 
 
-class Credits(_Answer):
+class Credits(ClosedAnswer):
     """The balance and the newest entries."""
 
     balance: Annotated[int, Field(ge=0)]
     entries: list[CreditEntry]
 
 
-class Health(_Answer):
+class Health(ClosedAnswer):
     """The process is well."""
 
     status: Literal["ok", "ready"]
 
 
-class Login(_Answer):
+class Login(ClosedAnswer):
     """A user of the mini-program, proven to be one."""
 
     token: Annotated[str, Field(description="For `Authorization: Bearer`.")]

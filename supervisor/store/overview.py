@@ -215,7 +215,7 @@ def task(tx: Transaction, task_id: str) -> View | None:
         "worker": holder,
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "events": history.timeline(tx, task_id) or [],
-        "remote_jobs": jobs,
+        "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
         "webhooks": webhook_attempts.of_task(tx, task_id),
         "audit": audit.of_task(tx, task_id),
     }

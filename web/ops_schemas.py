@@ -1,0 +1,242 @@
+"""What operators see of the whole, as models; closed like those of `schemas`.  Seconds are numbers, times are text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from web.schemas import ClosedAnswer, ErrorCode, Id, Percent, Status, Time
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+# By the database's clock, which may be a little ahead of whoever wrote the time.
+Ago = Annotated[float, Field(description="Seconds.")]
+StuckReason = Literal["dead_worker", "deadline", "undelivered", "remote_overdue", "expired"]
+
+
+class OpsTrouble(ClosedAnswer):
+    """Something that is wrong."""
+
+    level: Annotated[Literal["bad", "warn"], Field(description="`bad`: users are hurt now.")]
+    code: str
+    subject: Annotated[str | None, Field(description="What it is about, where it is about one thing.")]
+    text: Annotated[str, Field(description="A sentence for people: what it is and what to do.")]
+
+
+class OpsQueue(ClosedAnswer):
+    """A type's tasks."""
+
+    type: str
+    pending: Count
+    due: Annotated[int, Field(description="Of the pending ones, those whose time has come.")]
+    dispatched: Count
+    processing: Count
+    ai_processing: Count
+    oldest_seconds: Annotated[
+        Seconds, Field(description="For how long the oldest due one waits; 0 for none.")
+    ]
+    provider: Annotated[str | None, Field(description="Null for a type of no setting.")]
+    is_paused: bool
+
+
+class OpsInLine(ClosedAnswer):
+    """A task that is soon to run."""
+
+    position: Annotated[Count, Field(description="In the line of all types; 0 is next.")]
+    task_id: Id
+    user_openid: str
+    type: str
+    priority: int
+    created_at: Time
+    waiting_seconds: Seconds
+
+
+class OpsHeld(ClosedAnswer):
+    """What is told of a task that a worker or an AI service has."""
+
+    task_id: Id
+    user_openid: str
+    type: str
+    status: Status
+    stage: str
+    progress: Percent
+    attempt: Count
+    lease: Count
+    worker: Annotated[str | None, Field(description="The worker process that has it.")]
+    deadline_at: Time | None
+
+
+class OpsRunning(OpsHeld):
+    """A task that runs, at a worker or at an AI service."""
+
+    running_seconds: Ago | None
+    next_poll_at: Annotated[Time | None, Field(description="When its AI service is asked next.")]
+
+
+class OpsStuck(OpsHeld):
+    """A task that the next rescue takes."""
+
+    reason: StuckReason
+
+
+class OpsWorker(ClosedAnswer):
+    """A worker process."""
+
+    id: str
+    host: str
+    pid: int
+    slots: Count
+    busy: Annotated[Count, Field(description="Slots that it has reported busy.")]
+    held: Annotated[Count, Field(description="Tasks that it has by the database.")]
+    state: Literal["live", "draining", "dead"]
+    started_at: Time
+    silent_seconds: Annotated[Ago, Field(description="Since its last heartbeat.")]
+
+
+class OpsProvider(ClosedAnswer):
+    """An AI service."""
+
+    name: str
+    kind: str
+    breaker: Literal["closed", "half_open", "open"]
+    until: Annotated[Time | None, Field(description="When an open breaker lets one task try.")]
+    troubles: Count
+    open_jobs: Count
+    is_paused: bool
+    types: list[str]
+
+
+class OpsSweep(ClosedAnswer):
+    """A sweep."""
+
+    minute: str
+    started_at: Time
+    finished_at: Time | None
+    counts: Annotated[dict[str, Any], Field(description="What it did, by name.")]
+    ago_seconds: Ago
+
+
+class OpsFailures(ClosedAnswer):
+    """A type's failures of the last hour with one error code."""
+
+    type: str
+    code: ErrorCode
+    message: Annotated[str, Field(description="Of the newest.")]
+    count: Annotated[int, Field(ge=1)]
+    last_at: Time
+    last_task: Id
+
+
+class OpsWebhooksOpen(ClosedAnswer):
+    """Deliveries that are owed."""
+
+    waiting: Count
+    sending: Count
+
+
+class OpsWebhooksEnded(ClosedAnswer):
+    """Deliveries that ended within the hour, among the newest thousand."""
+
+    delivered: Count
+    failed: Count
+    gone: Count
+
+
+class OpsAddress(ClosedAnswer):
+    """An address at which webhooks do not arrive, with its newest delivery."""
+
+    user_openid: str
+    url: Annotated[str, Field(description="Without its query, which may be a key.")]
+    gone_since: Annotated[Time | None, Field(description="When it answered 410.")]
+    owed: Count
+    given_up: Annotated[Count, Field(description="Of the last day.")]
+    webhook_id: str
+    task_id: Id
+    last_status: int | None
+    last_error: str | None
+    next_at: Time | None
+
+
+class OpsWebhooks(ClosedAnswer):
+    """How webhooks stand."""
+
+    open: OpsWebhooksOpen
+    ended: OpsWebhooksEnded
+    oldest_seconds: Seconds
+    addresses: list[OpsAddress]
+
+
+class OpsPause(ClosedAnswer):
+    """What is paused, by whom and why."""
+
+    kind: Literal["type", "provider"]
+    name: str
+    operator: str
+    reason: str
+    at: Time
+
+
+class OpsAction(ClosedAnswer):
+    """What an operator did."""
+
+    id: Annotated[int, Field(ge=1)]
+    at: Time
+    operator: str
+    action: Literal["cancel", "retry", "release", "drain", "pause", "resume", "resend", "sweep"]
+    kind: Literal["task", "worker", "type", "provider", "sweep"]
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class OpsExit(ClosedAnswer):
+    """How a process ended last."""
+
+    status: Annotated[int | None, Field(description="Of its exit; below 0, the signal.")]
+    text: str
+    at: Annotated[float, Field(description="Seconds since 1970.")]
+
+
+class OpsProcess(ClosedAnswer):
+    """A process of the host that answers."""
+
+    name: str
+    pid: int | None
+    state: str
+    restarts: Count
+    last_exit: OpsExit | None
+
+
+class OpsSample(ClosedAnswer):
+    """A point of the charts: what stood then, and what had ended since the point before."""
+
+    at: Time
+    pending: Count
+    running: Count
+    stuck: Count
+    completed: Seconds
+    failed: Seconds
+
+
+class OpsOverview(ClosedAnswer):
+    """How everything stands."""
+
+    at: Time
+    troubles: Annotated[list[OpsTrouble], Field(description="The worst first; empty when all is well.")]
+    queue: list[OpsQueue]
+    line: Annotated[list[OpsInLine], Field(description="The first twenty.")]
+    running: list[OpsRunning]
+    stuck: list[OpsStuck]
+    stuck_counts: dict[str, int]
+    workers: list[OpsWorker]
+    dispatcher: Annotated[str | None, Field(description="The one that works.")]
+    providers: list[OpsProvider]
+    sweeps: list[OpsSweep]
+    failures: list[OpsFailures]
+    webhooks: OpsWebhooks
+    pauses: list[OpsPause]
+    audit: Annotated[list[OpsAction], Field(description="The newest twenty, newest first.")]
+    processes: Annotated[list[OpsProcess], Field(description="Of this host, where `darkroom up` runs them.")]
+    is_broker_up: bool
+    samples: Annotated[list[OpsSample], Field(description="An hour, one each 15 s, oldest first.")]

@@ -1,0 +1,166 @@
+"""What operators see of one task, and what their actions answer, as models; closed like those of `schemas`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from web.ops_schemas import Ago, Count, OpsAction, OpsHeld, OpsOverview, StuckReason
+from web.schemas import ClosedAnswer, Id, Percent, Status, TaskError, TaskEvent, Time
+
+WebhookState = Literal["waiting", "sending", "delivered", "failed", "gone"]
+EndOfTask = Literal["task.completed", "task.failed", "task.cancelled"]
+
+
+class OpsFoundTask(ClosedAnswer):
+    """A task that was looked for."""
+
+    task_id: Id
+    user_openid: str
+    type: str
+    status: Status
+    stage: str
+    progress: Percent
+    queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
+    eta_seconds: Count | None
+    attempt: Count
+    error: TaskError | None
+    created_at: Time
+
+
+class OpsFoundTasks(ClosedAnswer):
+    """Tasks, newest first."""
+
+    items: list[OpsFoundTask]
+    next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
+
+
+class OpsTask(OpsHeld):
+    """A task's row."""
+
+    priority: int
+    charge: Annotated[int, Field(ge=1)]
+    failures: Count
+    deaths: Count
+    max_attempts: Annotated[int, Field(ge=1)]
+    error: TaskError | None
+    dispatched_at: Time | None
+    run_after: Time | None
+    next_poll_at: Time | None
+    remote_deadline_at: Time | None
+    expires_at: Time | None
+    created_at: Time
+    updated_at: Time
+    processing_started_at: Time | None
+    finished_at: Time | None
+    unchanged_seconds: Annotated[Ago, Field(description="Since anything of it changed.")]
+
+
+class OpsHolder(ClosedAnswer):
+    """The worker that has it, or had it last."""
+
+    id: str
+    host: str
+    pid: int
+    state: str
+    silent_seconds: Annotated[Ago, Field(description="Since its last heartbeat.")]
+
+
+class OpsRemoteJob(ClosedAnswer):
+    """A request to an AI service."""
+
+    provider: str
+    state: Literal["submitting", "waiting", "done", "failed", "lost", "cancelled", "unknown"]
+    remote_id: str | None
+    lease: Count
+    charge: Annotated[int, Field(ge=1)]
+    cancel_wanted: bool
+    created_at: Time
+    updated_at: Time
+
+
+class OpsWebhookAttempt(ClosedAnswer):
+    """An attempt to deliver a webhook."""
+
+    at: Time
+    attempt: Annotated[int, Field(ge=1, description="Since it was last sent from the beginning.")]
+    ended_at: Annotated[
+        Time | None, Field(description="Null while it is made, and where its worker died in it.")
+    ]
+    status: Annotated[int | None, Field(description="Of the answer, if there was one.")]
+    error: Annotated[str | None, Field(description="Why it has not arrived.")]
+    next_at: Annotated[Time | None, Field(description="When the next was due.")]
+
+
+class OpsWebhook(ClosedAnswer):
+    """What a task's webhook was or will be told."""
+
+    id: str
+    type: EndOfTask
+    url: Annotated[str, Field(description="Without its query, which may be a key.")]
+    state: WebhookState
+    attempts: Count
+    due_at: Time
+    last_status: int | None
+    last_error: str | None
+    created_at: Time
+    ended_at: Time | None
+    tries: list[OpsWebhookAttempt]
+
+
+class OpsExaminedTask(ClosedAnswer):
+    """Everything that is known of a task."""
+
+    task: OpsTask
+    queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
+    eta_seconds: Count | None
+    stuck: StuckReason | None
+    worker: OpsHolder | None
+    is_paused: Annotated[bool, Field(description="Whether its type is.")]
+    events: list[TaskEvent]
+    remote_jobs: list[OpsRemoteJob]
+    webhooks: list[OpsWebhook]
+    audit: list[OpsAction]
+
+
+class OpsMoved(ClosedAnswer):
+    """A task after an action."""
+
+    task_id: Id
+    status: Status
+    attempt: Count
+
+
+class OpsDraining(ClosedAnswer):
+    """A worker that takes nothing new."""
+
+    worker: str
+    state: Literal["draining"]
+
+
+class OpsResent(ClosedAnswer):
+    """A webhook that is due now."""
+
+    webhook_id: str
+    task_id: Id
+    state: Literal["waiting"]
+
+
+class OpsPaused(ClosedAnswer):
+    """What is paused now."""
+
+    kind: Literal["type", "provider"]
+    name: str
+    reason: str
+
+
+class OpsSwept(ClosedAnswer):
+    """What a sweep did."""
+
+    counts: Annotated[dict[str, Any], Field(description="By name.")]
+
+
+OPS_ANSWERS: tuple[type[BaseModel], ...] = (
+    OpsOverview, OpsFoundTasks, OpsExaminedTask, OpsMoved, OpsDraining, OpsResent, OpsPaused, OpsSwept,
+)  # fmt: skip
