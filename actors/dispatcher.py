@@ -39,6 +39,7 @@ from supervisor.store import (
     remote_cancels,
     rescuing,
     tallies,
+    task_counts,
     wakes,
     webhooks,
     workers,
@@ -56,7 +57,7 @@ TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
-FOLDED_A_TICK = 2000  # what workers have counted
+FOLDED_A_TICK = 2000  # what workers and triggers have counted
 
 
 @dataclasses.dataclass
@@ -211,6 +212,7 @@ class Dispatcher:
                 {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()
             )
             tallies.fold(tx, FOLDED_A_TICK)
+            task_counts.fold(tx, FOLDED_A_TICK)
             return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
 
         dead = self.database.write_now(tick)

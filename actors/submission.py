@@ -45,12 +45,10 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))
         return
 
-    pending = (await worker.waiting.latest()).pending
-
     def store(tx: Transaction) -> str | None:
         if task_id is not None and tasks.get(tx, task_id) is not None:
             return None
-        return str(tasks.submit(tx, worker.settings, new, pending=pending)["task_id"])
+        return str(tasks.submit(tx, worker.settings, new)["task_id"])
 
     try:
         stored = await worker.database.write_async(store)

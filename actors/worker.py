@@ -27,7 +27,6 @@ from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost
 from supervisor.files import FileStore, open_file_store
-from supervisor.fresh_order import FreshOrder
 from supervisor.ids import new_ulid
 from supervisor.schema.migrate import check_version
 from supervisor.store import claims, handoffs, workers
@@ -89,7 +88,6 @@ class Worker:
         self.broker = broker
         self.database = database
         self.files = files
-        self.waiting = FreshOrder(database, ())  # for the pending limit alone
         self.images = ImageProcesses(settings.image_processes)
         self.providers: dict[str, Provider] = {}
         self.scratch = settings.data_dir

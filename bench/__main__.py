@@ -22,6 +22,7 @@ BENCHES = (
     "submit_throughput",
     "postgres_submit",
     "scrape_cost",
+    "large_tables",
     "idle_cost",
     "postgres_outage",
     "fairness",

@@ -16,12 +16,17 @@ from typing import Any
 
 from supervisor.eta import eta_seconds
 
-_HIGHEST_PRIORITY = 10
+HIGHEST_PRIORITY = 10
 
 
 def place_key(priority: int, turn: int, created_at: str, task_id: str) -> str:
     """A task's place as text; smaller runs sooner.  `store.places` makes the same in SQL."""
-    return f"{_HIGHEST_PRIORITY - priority:02d}{turn:012d}{created_at}{task_id}"
+    return f"{HIGHEST_PRIORITY - priority:02d}{turn:012d}{created_at}{task_id}"
+
+
+def place_parts(place: str) -> tuple[int, str, str]:
+    """(turn, created_at, id) of a place."""
+    return int(place[2:14]), place[14:38], place[38:]
 
 
 class WaitingOrder:

@@ -473,7 +473,7 @@ def test_triggers_use_built_in_functions_only_and_know_their_own_tables(store: S
     known = {row["name"] for row in store.all("SELECT DISTINCT name FROM pragma_function_list WHERE builtin")}
     keywords = {
         "raise", "values", "exists", "in", "and", "or", "not", "when", "where", "select", "task_queue", "works",
-        "account", "credit_entry", "work_change", "task_event", "metric", "webhook_delivery",
+        "account", "credit_entry", "work_change", "task_event", "task_count", "metric", "webhook_delivery",
         "of", "as", "then", "else",
         "from", "on", "case", "max", "coalesce",
     }  # fmt: skip

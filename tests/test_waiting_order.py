@@ -73,6 +73,7 @@ async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: 
     _submit(web, "o-1")
     assert (await parts.order.latest()).pending == 0, "not looked again within the second"
     monkeypatch.setattr(fresh_order, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(fresh_order, "PAUSES", 0)
     assert (await parts.order.latest()).pending == 1
     assert len(read) == 2
 
@@ -89,6 +90,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
         return web.database.read(query)
 
     monkeypatch.setattr(fresh_order, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(fresh_order, "PAUSES", 0)
     monkeypatch.setattr(web.database, "read_async", slow)
     assert await order.latest() is old
     view = _submit(web, "o-1")

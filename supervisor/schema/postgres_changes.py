@@ -15,6 +15,7 @@ from supervisor.schema import history
 from supervisor.schema.columns import VISIBLE
 from supervisor.schema.plpgsql import Trigger, differs
 from supervisor.schema.postgres_functions import as_text
+from supervisor.schema.task_counts import COUNT_ARRIVED_ON_POSTGRES, COUNT_ON_POSTGRES
 from supervisor.schema.webhook_rows import ENDED, told_on_postgres
 
 FEED_CHANNEL = "darkroom_feed"
@@ -81,11 +82,14 @@ def _of_tasks() -> list[Trigger]:
             ORDER BY ended.user_openid, ended.id;"""
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
         bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_ENDED}) AS ended,
-        bool_or({_RANG}) AS rang,
+        bool_or({_RANG}) AS rang, bool_or(n.status <> o.status) AS changed_status,
         bool_or({history.is_step("n", "o")}) AS stepped
         INTO it FROM new_rows AS n FULL JOIN old_rows AS o ON o.id = n.id;
     IF it.stepped THEN -- before the ledger, so that a refund is not older than its reason
         INSERT INTO task_event ({history.COLUMNS}) SELECT {history.COLUMNS} FROM {_stepped()} AS steps;
+    END IF;
+    IF it.changed_status THEN
+        {COUNT_ON_POSTGRES}
     END IF;
     IF it.rows > 1 AND (it.made_work OR it.is_seen OR it.became_final OR it.fell_short) THEN
         PERFORM 1 FROM works WHERE id IN (SELECT work_id FROM new_rows) ORDER BY user_openid, id FOR UPDATE;
@@ -118,6 +122,7 @@ def _of_tasks() -> list[Trigger]:
     {_open_accounts("new_rows")}
     INSERT INTO task_event ({history.COLUMNS})
         SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, darkroom_now() FROM new_rows ORDER BY id;
+    {COUNT_ARRIVED_ON_POSTGRES}
     {_RING}
     END IF;
     RETURN NULL;"""

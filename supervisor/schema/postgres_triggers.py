@@ -9,6 +9,7 @@ import peewee
 from supervisor.schema.plpgsql import Trigger
 from supervisor.schema.postgres_changes import changes
 from supervisor.schema.postgres_guards import guards
+from supervisor.schema.task_counts import COUNT_ANEW_ON_POSTGRES
 
 # The order in which every transaction locks them (CORRECTNESS 27); the others are locked for a moment only.
 _LOCKED = "task_queue, works, account, credit_entry, remote_job, worker, task_event, pause, audit"
@@ -37,7 +38,7 @@ def make_triggers(database: peewee.Database, schema: str) -> None:
         if name not in {each.name for each in wanted}:
             cursor.execute(f'DROP TRIGGER "{name}" ON {table}')
             cursor.execute(f'DROP FUNCTION IF EXISTS "{name}"()')
-    for statement in statements:
+    for statement in (*statements, *COUNT_ANEW_ON_POSTGRES):
         cursor.execute(statement)
     cursor.execute("UPDATE rule SET triggers = %s", (fingerprint,))
 

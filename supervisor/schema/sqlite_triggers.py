@@ -11,6 +11,7 @@ from supervisor.remote_states import MOVES
 from supervisor.schema import history
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
+from supervisor.schema.task_counts import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.webhook_rows import told_on_sqlite
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
@@ -140,6 +141,7 @@ def triggers() -> dict[str, str]:
         UPDATE task_queue SET run_after = {_normalised("run_after")} WHERE id = NEW.id AND run_after IS NOT NULL;
         INSERT INTO task_event ({history.COLUMNS})
             VALUES (NEW.id, 'submitted', 0, 0, NULL, {_normalised("NEW.run_after")}, NULL, {NOW});
+        {count_on_sqlite()}
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
         "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
@@ -161,6 +163,9 @@ def triggers() -> dict[str, str]:
     END""",
         "task_queue_kept": f"""BEFORE DELETE ON task_queue WHEN OLD.status NOT IN {final} BEGIN
         SELECT RAISE(ABORT, 'an open task can not be deleted; cancel it first');
+    END""",
+        "task_queue_counted": f"""AFTER UPDATE OF status ON task_queue WHEN OLD.status <> NEW.status BEGIN
+        {count_moved_on_sqlite()}
     END""",
         "task_queue_stepped": f"""AFTER UPDATE OF status, admitted_charge ON task_queue
         WHEN {history.is_step("NEW", "OLD")} BEGIN

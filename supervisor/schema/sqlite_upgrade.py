@@ -11,6 +11,7 @@ import peewee
 from config.settings import Settings
 from supervisor.faults import SettingFault
 from supervisor.schema.sqlite_triggers import triggers
+from supervisor.schema.task_counts import COUNT_ANEW_ON_SQLITE
 from supervisor.sqlite_database import sqlite_file
 
 
@@ -51,5 +52,5 @@ def _make_triggers(database: peewee.Database) -> None:
         return
     for name in present:
         database.execute_sql(f"DROP TRIGGER {name}")
-    for statement in wanted.values():
+    for statement in (*wanted.values(), *COUNT_ANEW_ON_SQLITE):
         database.execute_sql(statement)

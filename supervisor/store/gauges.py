@@ -1,8 +1,8 @@
 """How things stand now, for the metrics: a bounded set of read-only queries.
 
-Each reads partial indexes over open rows only, so its cost follows the tasks that wait and run, never the
-millions that are finished.  The planner takes such an index only where its own condition stands in the query
-word for word.
+Open tasks are counted by triggers.  All else reads partial indexes over open rows only, so its cost follows the tasks
+that wait and run, never the millions that are finished.  The planner takes such an index only where its own condition
+stands in the query word for word.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import dataclasses
 from collections.abc import Iterable
 
 from supervisor.database import Transaction
-from supervisor.store import rescuing, webhook_health
+from supervisor.store import rescuing, task_counts, webhook_health
 from supervisor.store.dispatching import waits_since
 
-_IS_OPEN = "status IN ('pending','processing','ai_processing')"
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
 
 # Pending tasks that nothing has happened to, and all others: the conditions of two indexes.
@@ -57,7 +56,7 @@ class Gauges:
 def read(tx: Transaction, types: Iterable[str]) -> Gauges:
     """Everything, from one snapshot.  types: those whose oldest task is looked for."""
     return Gauges(
-        open_tasks=open_tasks(tx),
+        open_tasks=task_counts.open_tasks(tx),
         not_due=not_due(tx),
         dispatched=dispatched(tx),
         oldest_seconds={type_: oldest_due_seconds(tx, type_) for type_ in types},
@@ -69,14 +68,6 @@ def read(tx: Transaction, types: Iterable[str]) -> Gauges:
         webhooks=webhook_health.count_open(tx),
         oldest_webhook_seconds=webhook_health.oldest_seconds(tx),
     )
-
-
-def open_tasks(tx: Transaction) -> dict[tuple[str, str], int]:
-    """Open tasks by type and status, counted in an index alone."""
-    rows = tx.all(
-        f"SELECT status, type, count(*) AS n FROM task_queue WHERE {_IS_OPEN} GROUP BY status, type"
-    )
-    return {(row["type"], row["status"]): row["n"] for row in rows}
 
 
 def not_due(tx: Transaction) -> dict[str, int]:

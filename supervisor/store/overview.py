@@ -14,6 +14,7 @@ from supervisor.store import (
     line,
     pauses,
     rescuing,
+    task_counts,
     task_views,
     webhook_attempts,
     webhook_health,
@@ -56,7 +57,7 @@ def read(tx: Transaction, settings: Settings) -> View:
 
 def queue(tx: Transaction, settings: Settings) -> list[View]:
     """Each type: tasks by status, how many are due, how long the oldest waits, whether it is paused."""
-    counted, ahead, sent = gauges.open_tasks(tx), gauges.not_due(tx), gauges.dispatched(tx)
+    counted, ahead, sent = task_counts.open_tasks(tx), gauges.not_due(tx), gauges.dispatched(tx)
     paused = pauses.names(tx, pauses.TYPE)
     types = sorted({*settings.tasks, *(type_ for type_, _ in counted)})
     return [
@@ -223,7 +224,7 @@ def task(tx: Transaction, task_id: str) -> View | None:
 
 def sample(tx: Transaction) -> View:
     """A few numbers for charts: what waits, runs and is stuck now, and what has ended since ever, by outcome."""
-    counted = gauges.open_tasks(tx)
+    counted = task_counts.open_tasks(tx)
     ended = tx.all("SELECT labels, value FROM metric WHERE name = 'darkroom_tasks_finished_total'")
     sums = {"completed": 0.0, "failed": 0.0}
     for row in ended:

@@ -2,45 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from supervisor.database import Transaction
-from supervisor.waiting_order import WaitingOrder
+from supervisor.store import task_counts
+from supervisor.waiting_order import HIGHEST_PRIORITY, WaitingOrder, place_parts
 
 RECENT_RUNS = 20
 
-# One row: a Python thread that fetches 100,000 of them fights for the interpreter's lock at each.
+# What one statement reads: a few milliseconds of the server's time, however long the line is.
+CHUNK = 2000
+
 _READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
-_PLACES = {
-    "sqlite": f"""SELECT group_concat(printf('%02d%012d%s%s', 10 - priority, turn, created_at, id), char(10))
-        FROM task_queue INDEXED BY task_queue_pick WHERE {_READY}""",
-    "postgresql": f"""SELECT string_agg(lpad((10 - priority)::text, 2, '0') || lpad(turn::text, 12, '0')
-            || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || id, chr(10))
-        FROM task_queue WHERE {_READY}""",
+# A chunk is one row: a Python thread that fetches thousands of them fights for the interpreter's lock at each.
+_CHUNK = {
+    "sqlite": ("group_concat", "printf('%02d%012d%s%s', 10 - priority, turn, created_at, id)"),
+    "postgresql": (
+        "string_agg",
+        """lpad((10 - priority)::text, 2, '0') || lpad(turn::text, 12, '0')
+            || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || id""",
+    ),
 }
+_LINE_FEED = {"sqlite": "char(10)", "postgresql": "chr(10)"}
 
 
 def read_order(tx: Transaction, types: Iterable[str]) -> WaitingOrder:
-    """The waiting order in one index scan, with the slots and run times that estimates are made of."""
-    text: str | None = tx.value(_PLACES[tx.dialect.name])
+    """The waiting order from one snapshot, with the slots and run times that estimates are made of."""
+    places = [
+        place
+        for type_ in _types_in_line(tx)
+        for priority in _priorities_in_line(tx, type_)
+        for place in _line(tx, type_, priority)
+    ]
+    places.sort()  # quick: each type and priority is in order already
     return WaitingOrder(
-        sorted(text.split("\n")) if text else [],
-        count_pending(tx),
+        places,
+        task_counts.pending(tx),
         live_slots(tx),
         slots_in_use(tx),
         {type_: recent_run_seconds(tx, type_) for type_ in types},
     )
 
 
-def count_pending(tx: Transaction) -> int:
-    """All pending tasks, whether they may run yet or not."""
-    # The index's own condition stands here word for word, or the planner would not take it.
-    return int(
-        tx.value(
-            """SELECT count(*) FROM task_queue
-                WHERE status IN ('pending','processing','ai_processing') AND status = 'pending'"""
+def _types_in_line(tx: Transaction) -> Iterator[str]:
+    """Those that have ready tasks, each found by one step along the index."""
+    after = ""
+    while (
+        type_ := tx.value(f"SELECT min(type) FROM {_picked_from(tx)} WHERE {_READY} AND type > ?", after)
+    ) is not None:
+        yield type_
+        after = type_
+
+
+def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
+    """Those at which the type has ready tasks, the highest first."""
+    below = HIGHEST_PRIORITY + 1
+    while (
+        priority := tx.value(
+            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {_READY} AND type = ? AND priority < ?",
+            type_, below,
         )
-    )
+    ) is not None:  # fmt: skip
+        yield priority
+        below = priority
+
+
+def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
+    """The places of a type's ready tasks of one priority, in order, read a chunk at a time."""
+    together, place = _CHUNK[tx.dialect.name]
+    after: tuple[int | str, ...] = ()
+    while True:
+        text: str | None = tx.value(
+            f"""SELECT {together}(place, {_LINE_FEED[tx.dialect.name]}) FROM (SELECT {place} AS place
+                FROM {_picked_from(tx)} WHERE {_READY} AND type = ? AND priority = ?
+                {"AND (turn, created_at, id) > (?, ?, ?)" if after else ""}
+                ORDER BY turn, created_at, id LIMIT ?) AS chunk""",
+            type_, priority, *after, CHUNK,
+        )  # fmt: skip
+        if text is None:
+            return
+        places = text.split("\n")
+        yield from places
+        if len(places) < CHUNK:
+            return
+        after = place_parts(places[-1])
+
+
+def _picked_from(tx: Transaction) -> str:
+    return "task_queue" + tx.by_index("task_queue_pick")
 
 
 def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:

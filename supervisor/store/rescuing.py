@@ -37,12 +37,15 @@ _IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
 
 def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
+    held = tx.by_index(
+        "task_queue_held"
+    )  # asked for in order of users, SQLite would read all open rows instead
     return f"""
         SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
             WHERE status IN ('pending','processing','ai_processing')
               AND expires_at IS NOT NULL AND expires_at <= {tx.now}
         UNION ALL
-        SELECT id, lease, 'dead_worker' FROM task_queue
+        SELECT id, lease, 'dead_worker' FROM task_queue{held}
             WHERE {_IS_HELD}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
@@ -53,7 +56,7 @@ def _stuck_sql(tx: Transaction) -> str:
               AND (worker_id IS NULL OR EXISTS
                    (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
         UNION ALL
-        SELECT id, lease, 'deadline' FROM task_queue
+        SELECT id, lease, 'deadline' FROM task_queue{held}
             WHERE {_IS_HELD} AND status = 'processing' AND deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))

@@ -18,9 +18,8 @@ from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
 from supervisor.ids import new_ulid
-from supervisor.store import admission, crowds, idempotency, webhooks
+from supervisor.store import admission, crowds, idempotency, task_counts, webhooks
 from supervisor.store.orders import NewTask
-from supervisor.store.places import count_pending
 from supervisor.store.rows import encoded, task_view
 from supervisor.task_params import check_params
 
@@ -121,7 +120,7 @@ class _Desk:
         )
         self._pending = 0
         if settings.limits.pending_tasks:
-            self._pending = count_pending(tx) if pending is None else pending
+            self._pending = task_counts.pending(tx) if pending is None else pending
 
     def accept(self, new: NewTask, fresh_id: str) -> _Accepted:
         """The order as it will be stored.  Raises a Fault."""

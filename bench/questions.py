@@ -1,0 +1,88 @@
+"""What dispatcher, web and metrics ask the database all the time, each as one question of a few statements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from config.settings import Settings
+from supervisor.database import Transaction
+from supervisor.store import (
+    admission,
+    claims,
+    dispatching,
+    gauges,
+    handoffs,
+    line,
+    overview,
+    places,
+    rescuing,
+    task_counts,
+    task_views,
+    tasks,
+)
+
+TYPES = ("photography", "fitting")
+PARAMS = {"images": ["https://example.org/person.jpg"]}
+USER = "o-1"
+
+Question = Callable[[Any, Settings, str], Any]
+
+# (transaction, settings, a waiting task of USER).  They write what they write: take it back.
+QUESTIONS: dict[str, Question] = {
+    "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
+    "ripen": lambda tx, settings, task: dispatching.ripen(tx),
+    "next due": lambda tx, settings, task: dispatching.seconds_to_next_due(tx),
+    "resend": lambda tx, settings, task: dispatching.overdue_hints(tx),
+    "polls": lambda tx, settings, task: dispatching.due_polls(tx, dispatching.room_for_polls(tx)),
+    "pick": lambda tx, settings, task: dispatching.pick_and_mark(tx, settings),
+    "rescue": lambda tx, settings, task: rescuing.rescue(tx, draw=lambda: 0.5),
+    "metrics": lambda tx, settings, task: gauges.read(tx, TYPES),
+    "open tasks": lambda tx, settings, task: task_counts.open_tasks(tx),
+    "pending limit": lambda tx, settings, task: task_counts.pending(tx),
+    "line": lambda tx, settings, task: line.first_in_line(tx, list(TYPES), 20),
+    "order": lambda tx, settings, task: places.read_order(tx, TYPES),
+    "operators' page": lambda tx, settings, task: overview.queue(tx, settings),
+    "view": lambda tx, settings, task: task_views.get(tx, task, USER),
+    "submit": lambda tx, settings, task: tasks.submit(
+        tx, settings, tasks.NewTask(USER, "photography", PARAMS)
+    ),
+    "claim": lambda tx, settings, task: claims.claim(tx, task, 1, "worker-1", 600),
+    "claim polls": lambda tx, settings, task: handoffs.claim_polls(
+        tx, [(task, 1)], "worker-1", {"photography": 9.0}
+    ),
+    "cancel": lambda tx, settings, task: tasks.cancel(tx, task),
+}
+
+_EXPLAIN = {"sqlite": ("EXPLAIN QUERY PLAN", "detail"), "postgresql": ("EXPLAIN", "QUERY PLAN")}
+_EXPLAINED = ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")
+
+
+class Spy:
+    """A transaction that keeps each statement asked through it, with how long it took and, if wanted, its plan.
+
+    It stands for a Transaction wherever one is asked for.
+    """
+
+    def __init__(self, tx: Transaction, *, explains: bool = False) -> None:
+        self._tx, self._explains = tx, explains
+        self.plans: list[str] = []
+        self.milliseconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        given = getattr(self._tx, name)
+        if name not in ("all", "one", "value", "run", "execute"):
+            return given
+
+        def call(sql: str, *params: Any) -> Any:
+            if self._explains and sql.lstrip().upper().startswith(_EXPLAINED):
+                explain, column = _EXPLAIN[self._tx.dialect.name]
+                lines = self._tx.all(f"{explain} {sql}", *params)
+                self.plans.append(f"{sql}\n" + "\n".join(line[column] for line in lines))
+            began = time.perf_counter()
+            answer = given(sql, *params)
+            self.milliseconds.append((time.perf_counter() - began) * 1000)
+            return answer
+
+        return call
