@@ -1,7 +1,8 @@
 """One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
 
-`pooled` says that the address leads to a pooler in transaction mode (PgBouncer): then nothing of a session may be
-relied on, so statements are not prepared and the time-outs travel with each transaction.
+Behind a pooler in transaction mode (PgBouncer) nothing of a session may be relied on, so statements are not prepared
+and the time-outs travel with each transaction.  `pooled` says that there is one; one that nobody has named is known by
+the process that answers, which is not the one that the connection was told of.
 """
 
 from __future__ import annotations
@@ -79,24 +80,30 @@ def refuse_wrong_address(url: str) -> None:
         raise SettingFault(f"The database can't be used: {in_words(error)}.")
 
 
+def _is_behind_a_pooler(raw: psycopg.Connection[Any]) -> bool:
+    (answering,) = raw.execute("SELECT pg_backend_pid()", prepare=False).fetchone() or (0,)
+    return bool(answering != raw.info.backend_pid)
+
+
 class Connection(peewee.PostgresqlDatabase):
     """A peewee database of exactly one connection, for one thread at a time.  It is never reopened."""
 
     def __init__(self, url: str, *, pooled: bool) -> None:
         super().__init__(url, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
         self._url, self._pooled = url, pooled
-        begin = "BEGIN"
-        if pooled:
-            begin += "".join(f"; SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items())
         # The lock is nobody else's: it only shows, as long as the server knows of it, that a transaction is open.
         self.writer = secrets.randbits(63)
         self.number = 0
-        self._begin_writing = f"{begin}; SELECT pg_advisory_xact_lock({self.writer})"
-        self._begin_reading = begin + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
     def _connect(self) -> Any:
         raw = psycopg.connect(self._url, autocommit=True, **connect_parameters(self._url))
         adapt(raw)
+        self._pooled = self._pooled or _is_behind_a_pooler(raw)
+        begin = "BEGIN"
+        if self._pooled:
+            begin += "".join(f"; SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items())
+        self._begin_writing = f"{begin}; SELECT pg_advisory_xact_lock({self.writer})"
+        self._begin_reading = begin + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
         if self._pooled:
             raw.prepare_threshold = None
             raw.execute("SET timezone = 'UTC'")  # poolers carry this one along

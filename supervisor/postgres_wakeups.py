@@ -119,16 +119,18 @@ class PostgresWakeups(Wakeups):
             yield connection
 
     def _hears(self, connection: psycopg.Connection[Any]) -> bool:
-        """Listen, and find out whether notifications arrive."""
+        """Listen, and find out whether notifications arrive.
+
+        A pooler's connection to the server, which is others' afterwards, is left listening to the probe alone.
+        """
         probe = f"darkroom_probe_{secrets.token_hex(8)}"
-        for channel in (self._channel, probe):
-            connection.execute(f"LISTEN {channel}".encode(), prepare=False)
+        connection.execute(f"LISTEN {probe}".encode(), prepare=False)
         with self._connected() as other:
             other.execute("SELECT pg_notify(%s, '')", (probe,), prepare=False)
         end = time.monotonic() + PROBE_SECONDS
         while (remaining := end - time.monotonic()) > 0:
             if any(name == probe for name, _ in self._notified(connection, remaining)):
-                connection.execute(f"UNLISTEN {probe}".encode(), prepare=False)
+                connection.execute(f"LISTEN {self._channel}; UNLISTEN {probe}".encode(), prepare=False)
                 return True
         return False
 
