@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from config.group import Group
 
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]  # 0 = for ever
+AUDIT_KEPT_DAYS = 30  # by the database itself, whatever the settings say
 
 
 class S3(Group):
@@ -48,10 +49,22 @@ class Retention(Group):
 
     upload_days: an upload that no open task and no kept work has needed for so long.  task_days: a finished task with
     its work and pictures, from its end.  orphan_days: a file of ours in the store that no row names.  event_days: the
-    steps of a finished task's history, which go with their task at the latest.
+    steps of a finished task's history, which go with their task at the latest.  remote_job_days: the evidence of a
+    paid request that is over, from its end.  audit_days: the record of what operators did; a month at least.
     """
 
     upload_days: Days = 30
     task_days: Days = 0
     orphan_days: Days = 2
     event_days: Days = 30
+    remote_job_days: Days = 365
+    audit_days: Days = 365
+
+    @model_validator(mode="after")
+    def _check_audit(self) -> Retention:
+        if 0 < self.audit_days < AUDIT_KEPT_DAYS:
+            raise ValueError(
+                f"DARKROOM_RETENTION__AUDIT_DAYS is {self.audit_days:g}, but may be 0 (for ever) or at least "
+                f"{AUDIT_KEPT_DAYS}: the database refuses to forget earlier what operators did."
+            )
+        return self

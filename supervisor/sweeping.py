@@ -19,6 +19,7 @@ from supervisor.file_sweeping import delete_doomed, doom_orphans
 from supervisor.files import FileStore, StoreAway
 from supervisor.pace import Pace
 from supervisor.store import (
+    audit,
     changes,
     history,
     idempotency,
@@ -28,6 +29,7 @@ from supervisor.store import (
     rescuing,
     retention,
     sweeps,
+    task_counts,
     webhooks,
     workers,
 )
@@ -98,19 +100,24 @@ def _prune_rows(database: Database, settings: Settings, pace: Pace) -> Counts:
         "keys_pruned": batches(lambda tx: idempotency.prune(tx, PRUNE_BATCH)),
         "reports_pruned": batches(lambda tx: remote_reports.prune(tx, PRUNE_BATCH)),
         "webhooks_pruned": batches(lambda tx: webhooks.prune(tx, PRUNE_BATCH)),
-        "events_pruned": _prune_events(settings.retention.event_days * DAY_SECONDS, batches),
+        "events_pruned": _prune(history.prune, settings.retention.event_days, batches),
+        "remote_jobs_pruned": _prune(remote_jobs.prune, settings.retention.remote_job_days, batches),
+        "audit_pruned": _prune(audit.prune, settings.retention.audit_days, batches),
         "tasks_forgotten": _forget_tasks(database, settings.retention.task_days * DAY_SECONDS, batches),
         "uploads_forgotten": _forget_uploads(database, settings.retention.upload_days * DAY_SECONDS, pace),
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
+    database.write(task_counts.forget_empty).result()
     return counts
 
 
-def _prune_events(after_seconds: float, batches: Callable[[Step], int]) -> int:
-    if not after_seconds:
+def _prune(
+    prune: Callable[[Transaction, float, int], int], days: float, batches: Callable[[Step], int]
+) -> int:
+    if not days:
         return 0
-    return batches(lambda tx: history.prune(tx, after_seconds, PRUNE_BATCH))
+    return batches(lambda tx: prune(tx, days * DAY_SECONDS, PRUNE_BATCH))
 
 
 def _forget_tasks(database: Database, after_seconds: float, batches: Callable[[Step], int]) -> int:

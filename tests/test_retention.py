@@ -22,11 +22,12 @@ from supervisor.files import StoreAway
 from supervisor.ids import new_ulid
 from supervisor.local_files import LocalFiles
 from supervisor.pace import Pace
-from supervisor.store import claims, images, results, retention, tasks, works
+from supervisor.store import audit, claims, images, results, retention, task_counts, tasks, works
 from supervisor.store.claims import Claim
 from supervisor.store.results import ResultFile
 from supervisor.sweeping import sweep
 from tests.conftest import Clock, Plain, Store
+from tests.databases import REFUSED
 from tests.test_files import put_bytes
 
 DAY = 86_400
@@ -466,3 +467,95 @@ def _plan(store: Store, sql: str, params: tuple[Any, ...]) -> list[str]:
         return [row["QUERY PLAN"] for row in tx.all(f"EXPLAIN {sql}", *params)]
 
     return store.write(explain)
+
+
+# --- evidence of paid requests, the operators' record, numbers of nothing ---
+
+
+def request_of(store: Store, task_id: str, state: str, reference: str) -> None:
+    """A paid request of a task, in this state."""
+
+    def write_down(tx: Transaction) -> None:
+        tx.execute(
+            f"""INSERT INTO remote_job (task_id, charge, lease, provider, reference, state, updated_at)
+                VALUES (?, 1, 1, 'far', ?, 'submitting', {tx.now})""",
+            task_id, reference,
+        )  # fmt: skip
+        if state != "submitting":
+            tx.execute("UPDATE remote_job SET state = 'waiting' WHERE reference = ?", reference)
+            tx.execute("UPDATE remote_job SET state = ? WHERE reference = ?", state, reference)
+
+    store.write(write_down)
+
+
+def references(store: Store) -> list[str]:
+    return [row["reference"] for row in store.all("SELECT reference FROM remote_job ORDER BY id")]
+
+
+def test_evidence_goes_a_year_after_its_request_was_over(
+    shop: Shop, store: Store, clock: Clock, completed_task: Callable[..., str]
+) -> None:
+    request_of(store, completed_task("o-1"), "done", "old")
+    clock.advance(364 * DAY)
+    request_of(store, completed_task("o-2"), "failed", "new")
+    assert shop.sweep()["remote_jobs_pruned"] == 0
+    clock.advance(2 * DAY)
+    assert shop.sweep()["remote_jobs_pruned"] == 1
+    assert references(store) == ["new"]
+
+
+def test_evidence_is_kept_while_its_request_or_its_task_is_open(
+    shop: Shop, store: Store, clock: Clock, completed_task: Callable[..., str], producer: Plain,
+    admitted_task: Callable[..., str],
+) -> None:  # fmt: skip
+    request_of(store, completed_task("o-1"), "waiting", "the job is open")
+    request_of(store, admitted_task("o-2"), "failed", "the task is open")
+    store.write(lambda tx: tx.execute("UPDATE task_queue SET expires_at = NULL"))  # it waits for long
+    clock.advance(800 * DAY)
+    assert shop.sweep()["remote_jobs_pruned"] == 0
+    assert references(store) == ["the job is open", "the task is open"]
+    for reference in references(store):
+        with pytest.raises(REFUSED, match="evidence of paid requests is append-only until"):
+            producer.execute("DELETE FROM remote_job WHERE reference = ?", (reference,))
+
+
+def test_evidence_and_record_are_kept_for_ever_where_that_is_set(
+    shop: Shop, store: Store, clock: Clock, completed_task: Callable[..., str]
+) -> None:
+    request_of(store, completed_task("o-1"), "done", "old")
+    store.write(lambda tx: audit.record(tx, "o-7", "sweep", "sweep", "now"))
+    shop.keeps(remote_job_days=0, audit_days=0)
+    clock.advance(4000 * DAY)
+    counts = shop.sweep()
+    assert (counts["remote_jobs_pruned"], counts["audit_pruned"]) == (0, 0)
+    assert len(references(store)) == 1 and store.value("SELECT count(*) FROM audit") == 1
+
+
+def test_what_operators_did_goes_after_its_time_and_never_within_a_month(
+    shop: Shop, store: Store, clock: Clock, producer: Plain
+) -> None:
+    store.write(lambda tx: audit.record(tx, "o-7", "sweep", "sweep", "now"))
+    clock.advance(29 * DAY)
+    with pytest.raises(REFUSED, match="kept for 30 days"):
+        producer.execute("DELETE FROM audit")
+    shop.keeps(audit_days=30)
+    assert shop.sweep()["audit_pruned"] == 0
+    clock.advance(2 * DAY)
+    assert shop.sweep()["audit_pruned"] == 1
+    assert store.value("SELECT count(*) FROM audit") == 0
+
+
+def test_a_record_of_operators_can_not_be_set_to_go_within_a_month() -> None:
+    with pytest.raises(ValueError, match="AUDIT_DAYS is 7, but may be 0"):
+        Retention(audit_days=7)
+
+
+def test_a_type_that_nothing_waits_of_leaves_no_number_behind(
+    shop: Shop, store: Store, pending_task: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    admitted_task("o-1")
+    pending_task("o-2", type_="misspelt")
+    store.admit_waiting()  # which fails it
+    store.write(lambda tx: task_counts.fold(tx, 1000))
+    shop.sweep()
+    assert [row["type"] for row in store.all("SELECT type FROM task_count")] == ["photography"]

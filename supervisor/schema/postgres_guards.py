@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema.columns import BORN_WITH, SET_BACK, refusal_of
 from supervisor.schema.guard import IMMUTABLE, counted_unchanged, legal_steps
+from supervisor.schema.keeping import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
 from supervisor.schema.plpgsql import Trigger, differs, refuse, refuse_if
 
 NO_SUCH_STEP = "the lifecycle of a task has no such step"
@@ -267,7 +269,7 @@ def _of_remote_jobs() -> list[Trigger]:
         Trigger(
             "remote_job_kept",
             "BEFORE DELETE ON remote_job",
-            refuse("the evidence of paid requests is append-only"),
+            refuse_if(must_keep_remote_job("OLD"), REMOTE_JOB_KEPT) + "\n    RETURN OLD;",
         ),
     ]
 
@@ -286,8 +288,14 @@ def _of_history() -> list[Trigger]:
         Trigger("task_event_kept", "BEFORE DELETE ON task_event", kept + "\n    RETURN OLD;"),
         Trigger(
             "audit_unchangeable",
-            "BEFORE UPDATE OR DELETE ON audit",
+            "BEFORE UPDATE ON audit",
             refuse("the record of what operators did is append-only"),
+        ),
+        Trigger(
+            "audit_kept",
+            "BEFORE DELETE ON audit",
+            refuse_if(f"OLD.at > darkroom_now() - interval '{AUDIT_KEPT_DAYS} days'", AUDIT_KEPT)
+            + "\n    RETURN OLD;",
         ),
     ]
 

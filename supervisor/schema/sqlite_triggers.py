@@ -7,10 +7,12 @@ clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger
 
 from __future__ import annotations
 
+from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema import history
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
+from supervisor.schema.keeping import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
 from supervisor.schema.task_counts import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.webhook_rows import told_on_sqlite
 
@@ -330,8 +332,8 @@ def triggers() -> dict[str, str]:
         SELECT RAISE(ABORT, 'what is known of a request is never taken back')
             WHERE NEW.state <> OLD.state AND NOT ({_legal_moves()});
     END""",
-        "remote_job_kept": """BEFORE DELETE ON remote_job BEGIN
-        SELECT RAISE(ABORT, 'the evidence of paid requests is append-only');
+        "remote_job_kept": f"""BEFORE DELETE ON remote_job BEGIN
+        SELECT RAISE(ABORT, '{REMOTE_JOB_KEPT}') WHERE {must_keep_remote_job("OLD")};
     END""",
         "task_event_born": """BEFORE INSERT ON task_event
         WHEN NEW.id > 0 AND EXISTS (SELECT 1 FROM task_event WHERE id = NEW.id) BEGIN
@@ -347,8 +349,9 @@ def triggers() -> dict[str, str]:
         "audit_unchangeable": """BEFORE UPDATE ON audit BEGIN
         SELECT RAISE(ABORT, 'the record of what operators did is append-only');
     END""",
-        "audit_kept": """BEFORE DELETE ON audit BEGIN
-        SELECT RAISE(ABORT, 'the record of what operators did is append-only');
+        "audit_kept": f"""BEFORE DELETE ON audit BEGIN
+        SELECT RAISE(ABORT, '{AUDIT_KEPT}')
+            WHERE OLD.at > strftime('%Y-%m-%dT%H:%M:%fZ',{NOW},'-{AUDIT_KEPT_DAYS} days');
     END""",
         "pause_begun": """AFTER INSERT ON pause BEGIN
         UPDATE wake SET dispatch = dispatch + 1;

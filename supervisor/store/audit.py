@@ -1,4 +1,4 @@
-"""Who did what to what, and how it stood before and after: written in the transaction that does it, kept for ever."""
+"""Who did what to what, and how it stood before and after: written in the transaction that does it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def of_task(tx: Transaction, task_id: str) -> list[Row]:
     """What operators did to one task, oldest first."""
     rows = tx.all("SELECT * FROM audit WHERE kind = 'task' AND target = ? ORDER BY id", task_id)
     return [_shown(row) for row in rows]
+
+
+def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
+    """Forget the oldest actions; how many.  Ids follow time, so only the first rows are looked at."""
+    return tx.run(
+        f"""DELETE FROM audit WHERE id IN
+            (SELECT id FROM (SELECT id, at FROM audit ORDER BY id LIMIT ?) AS oldest
+             WHERE oldest.at < {tx.in_seconds})""",
+        most, -older_than_seconds,
+    )  # fmt: skip
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

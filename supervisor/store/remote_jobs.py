@@ -18,6 +18,7 @@ from config.values import Provider
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost, MayBeBilledAlready
 from supervisor.remote_states import UNANSWERED, RemoteState, sources
+from supervisor.schema.keeping import must_keep_remote_job
 from supervisor.store import providers
 from supervisor.store.claims import Claim
 from supervisor.store.providers import count_open as count_open
@@ -206,6 +207,19 @@ def close_stale(tx: Transaction) -> int:
                 AND task_queue.lease = remote_job.lease AND status = 'processing' AND worker_id IS NOT NULL)""",
         -STALE_SECONDS,
     )
+
+
+def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
+    """Forget the oldest evidence of what has long been over; how many rows.
+
+    Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
+    """
+    return tx.run(
+        f"""DELETE FROM remote_job WHERE id IN
+            (SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job ORDER BY id LIMIT ?) AS oldest
+             WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")})""",
+        most, -older_than_seconds,
+    )  # fmt: skip
 
 
 def _remote_job(row: Row) -> RemoteJob:

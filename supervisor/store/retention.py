@@ -4,7 +4,7 @@ An upload goes in two steps.  First it expires: no new task may name it, those t
 later, when every submission that may have seen it alive has long been committed, it is looked at again, and only then
 forgotten.  Objects are never deleted here: their keys are doomed in the same transaction (`doomed_files`).
 
-The ledger stays, and so does the evidence of paid requests.
+The ledger stays.
 """
 
 from __future__ import annotations

@@ -37,3 +37,8 @@ def pending(tx: Transaction) -> int:
 def fold(tx: Transaction, most: int) -> int:
     """Add up what was appended since; how many rows went.  There are none where numbers are moved in place."""
     return 0 if tx.dialect.name == "sqlite" else int(tx.value(_FOLD, most))
+
+
+def forget_empty(tx: Transaction) -> int:
+    """Drop the rows of what there is none of, or a producer's every misspelt type would leave one."""
+    return tx.run("DELETE FROM task_count WHERE n = 0")
