@@ -15,6 +15,7 @@ from supervisor.store import (
     audit,
     claims,
     dispatching,
+    examining,
     operating,
     overview,
     pauses,
@@ -204,7 +205,7 @@ def test_a_task_is_examined_with_all_that_belongs_to_it(
 ) -> None:
     claim = claimed_task("o-7")
     store.write(lambda tx: remote_jobs.begin(tx, claim, "costly", COSTLY, 1))
-    found = store.database.read(lambda tx: overview.task(tx, claim.task_id))
+    found = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
     assert found is not None
     assert found["task"]["user_openid"] == "o-7" and found["worker"]["state"] == "live"
     assert [job["provider"] for job in found["remote_jobs"]] == ["costly"]
@@ -254,7 +255,7 @@ def test_each_database_tells_what_is_described(
     for name, field in OpsOverview.model_fields.items():
         if name in seen:
             TypeAdapter(field.annotation).validate_json(json.dumps(seen[name]), strict=True)
-    found = store.database.read(lambda tx: overview.task(tx, claim.task_id))
+    found = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
     assert found is not None and found["remote_jobs"] and found["stuck"] == "deadline"
     for name, field in OpsExaminedTask.model_fields.items():
         if name in found:
@@ -267,6 +268,7 @@ def test_a_house_where_all_is_well_has_no_troubles() -> None:
         "dispatcher": "d-1",
         "is_broker_up": True,
         "stuck_counts": {},
+        "running": [],
         "providers": [{"name": "studio", "breaker": "closed", "is_paused": False}],
         "queue": [{"type": "photography", "oldest_seconds": 3.0, "pending": 1, "is_paused": False}],
         "sweeps": [{"finished_at": "2026-01-01T00:00:00.000Z", "ago_seconds": 40.0}],

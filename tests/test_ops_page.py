@@ -177,7 +177,7 @@ def test_a_released_task_goes_on_in_another_claim(
     page.click("#task-body [data-act='release']")
     page.confirm("Release", can_be_undone=False)
     eventually("a new claim", lambda: page.events()[-2:] == ["released", "claimed"])
-    assert "deadline" in page.text("#why")
+    eventually("the sentence on top", lambda: "works on it with paced" in page.text("#why"))
     page.click("#task-body [data-act='cancel']")
     page.confirm("Cancel")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import get_args
 
+from supervisor.diagnosis import WHY
 from web.pages import STATIC
 from web.schemas import TaskEvent
 
@@ -27,6 +28,19 @@ def test_every_word_that_the_page_asks_for_is_there() -> None:
     for name in ("ops.js", "ops-view.js", "ops-elements.js", "ops-timeline.js"):
         asked |= set(re.findall(r'\btell\("([^"]+)"', (STATIC / name).read_text(encoding="utf-8")))
     assert asked <= names_of("ENGLISH") and len(asked) > 60
+
+
+def test_why_a_task_is_where_it_is_is_said_alike_by_page_and_command_line() -> None:
+    found = dict(
+        re.findall(r'^  "why\.([\w.]+)": "(.*)",$', WORDS.partition("const CHINESE")[0], re.MULTILINE)
+    )
+    assert found == WHY
+    chinese = dict(
+        re.findall(r'^  "why\.([\w.]+)": "(.*)",$', WORDS.partition("const CHINESE")[2], re.MULTILINE)
+    )
+    for code, text in chinese.items():
+        assert set(re.findall(r"\{(\w+)\}", text)) == set(re.findall(r"\{(\w+)\}", WHY[code])), code
+    assert set(chinese) == set(WHY)
 
 
 def test_every_step_and_every_trouble_has_its_words() -> None:

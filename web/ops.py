@@ -11,9 +11,10 @@ from aiohttp import web
 from metrics.processes import read_state
 from supervisor.broker_ping import ping_broker
 from supervisor.database import Transaction
+from supervisor.diagnosis import diagnose
 from supervisor.faults import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.ids import is_task_id, is_webhook_id
-from supervisor.store import audit, operating, overview, pauses, tasks
+from supervisor.store import audit, examining, operating, overview, pauses, tasks
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
 from web.answers import json_answer
@@ -82,11 +83,13 @@ async def show_task(request: web.Request) -> web.Response:
     """200 with one task and everything that is known of it."""
     operator_of(request)
     task_id, parts = _task_id(request), parts_of(request)
-    found = await parts.database.read_async(lambda tx: overview.task(tx, task_id))
+    found = await parts.database.read_async(lambda tx: examining.examine(tx, parts.settings, task_id))
     if found is None:
         raise TaskNotFound(task_id)
     placed = await parts.order.placed(found.pop("view"))
-    return json_answer({**found, **{name: placed[name] for name in ("queue_position", "eta_seconds")}})
+    position, eta = placed["queue_position"], placed["eta_seconds"]
+    why = diagnose(found, position=position, eta_seconds=eta)
+    return json_answer({**found, "why": why, "queue_position": position, "eta_seconds": eta})
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ Trouble = dict[str, Any]
 SILENT_SWEEP_SECONDS = 150.0  # two ticks were missed
 OLD_SECONDS = 120.0
 LATE_SECONDS = 3600.0
+UNMOVED_SECONDS = 120.0
 
 
 def troubles(seen: dict[str, Any]) -> list[Trouble]:
@@ -21,6 +22,7 @@ def troubles(seen: dict[str, Any]) -> list[Trouble]:
         [
             *_workers(seen),
             *_stuck(seen),
+            *_unmoved(seen),
             *_providers(seen),
             *_queue(seen),
             *_sweep(seen),
@@ -53,6 +55,24 @@ def _stuck(seen: dict[str, Any]) -> list[Trouble]:
         for reason, count in sorted(seen["stuck_counts"].items())
         if count
     ]
+
+
+def _unmoved(seen: dict[str, Any]) -> list[Trouble]:
+    """Those at AI services are left out: they may be silent for as long as they are worked on."""
+    still = [
+        each
+        for each in seen["running"]
+        if each["status"] == "processing" and each["unchanged_seconds"] > UNMOVED_SECONDS
+    ]
+    if not still:
+        return []
+    first = max(still, key=lambda each: each["unchanged_seconds"])
+    who = "1 running task has" if len(still) == 1 else f"{len(still)} running tasks have"
+    text = (
+        f"{who} shown nothing new for over {UNMOVED_SECONDS / 60:.0f} min, {first['task_id']} for"
+        f" {first['unchanged_seconds'] / 60:.0f} min: open it below, it says why and what can be done."
+    )
+    return [_trouble("warn", "no_progress", text, first["task_id"])]
 
 
 def _providers(seen: dict[str, Any]) -> list[Trouble]:

@@ -71,6 +71,7 @@ class OpsRunning(OpsHeld):
     """A task that runs, at a worker or at an AI service."""
 
     running_seconds: Ago | None
+    unchanged_seconds: Annotated[Ago, Field(description="Since anything of it changed.")]
     next_poll_at: Annotated[Time | None, Field(description="When its AI service is asked next.")]
 
 

@@ -76,6 +76,7 @@ class OpsRemoteJob(ClosedAnswer):
     lease: Count
     charge: Annotated[int, Field(ge=1)]
     cancel_wanted: bool
+    age_seconds: Ago
     created_at: Time
     updated_at: Time
 
@@ -109,15 +110,43 @@ class OpsWebhook(ClosedAnswer):
     tries: list[OpsWebhookAttempt]
 
 
+class OpsService(ClosedAnswer):
+    """The AI service that has it, or will be asked."""
+
+    name: Annotated[str | None, Field(description="Null for a type of no setting.")]
+    is_available: Annotated[
+        bool, Field(description="False while it is paused, or its breaker keeps all from it.")
+    ]
+    may_bill_twice: bool
+    ai_timeout_seconds: float | None
+    asked_seconds: Annotated[
+        Ago | None, Field(description="For how long a request has been without an answer.")
+    ]
+    remote_id: Annotated[str | None, Field(description="The service's name of the job that it has accepted.")]
+
+
+class OpsWhy(ClosedAnswer):
+    """Why a task is where it is, what becomes of it by itself, and what can be done."""
+
+    code: str
+    values: Annotated[
+        dict[str, str | float | None], Field(description="What `text` says in numbers, times and names.")
+    ]
+    text: str
+
+
 class OpsExaminedTask(ClosedAnswer):
     """Everything that is known of a task."""
 
+    why: OpsWhy
     task: OpsTask
     queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
     eta_seconds: Count | None
     stuck: StuckReason | None
     worker: OpsHolder | None
     is_paused: Annotated[bool, Field(description="Whether its type is.")]
+    waits_for_its_time: Annotated[bool, Field(description="Whether its `run_after` is ahead.")]
+    service: OpsService
     events: list[TaskEvent]
     remote_jobs: list[OpsRemoteJob]
     webhooks: list[OpsWebhook]

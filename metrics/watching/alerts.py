@@ -72,12 +72,14 @@ ALERTS = (
         "max by (job, reason) (darkroom_stuck_tasks) > 0",
         "3m",
         "page",
-        "{{ $value }} tasks are stuck ({{ $labels.reason }}) and nobody rescues them.",
+        "{{ $value }} tasks are stuck ({{ $labels.reason }}) and nobody rescues them:"
+        " `darkroom tasks --stuck` names them, `darkroom sweep` rescues them now.",
         # What the dispatcher and the minute's sweep take care of is gone at the next look, or the one after.
         healthy={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 3 3 0x54"},
         faulty={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 1+1x55"},
         labels={"job": "darkroom", "reason": "dead_worker"},
-        told="25 tasks are stuck (dead_worker) and nobody rescues them.",
+        told="25 tasks are stuck (dead_worker) and nobody rescues them:"
+        " `darkroom tasks --stuck` names them, `darkroom sweep` rescues them now.",
     ),
     Alert(
         "DarkroomSweepSilent",

@@ -19,6 +19,9 @@ from supervisor.cli.timeline import timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
+HOW_TO_ACT = (
+    "(“Cancel”, “Try again” and the rest: on the page /ops, or `darkroom cancel ID`, `darkroom retry ID`.)"
+)
 Task = dict[str, Any]
 
 
@@ -53,7 +56,7 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
 @click.argument("task_id", metavar="ID")
 @json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show everything about a task: how it stands, what has happened to it, and what its webhook was told.
+    """Show everything about a task: how it stands and why, what has happened to it, what its webhook was told.
 
     \b
     darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
@@ -69,6 +72,8 @@ def show(task_id: str, as_json: bool) -> None:
         return
     _print_task(view)
     click.echo("")
+    if "why" in told:
+        click.echo(f"{told['why']['text']}\n{HOW_TO_ACT}\n")
     for line in timeline_lines(told["events"]):
         click.echo(line)
     for line in webhook_lines(told.get("webhooks", [])):
@@ -76,16 +81,16 @@ def show(task_id: str, as_json: bool) -> None:
 
 
 def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
-    from supervisor.store import history, places, tasks, webhook_attempts
+    from supervisor.diagnosis import diagnose
+    from supervisor.store import examining, places
 
     def read(tx: Any) -> tuple[Task, dict[str, Any]] | None:
-        view = tasks.get(tx, task_id)
-        if view is None:
+        found = examining.examine(tx, settings, task_id)
+        if found is None:
             return None
-        return places.read_order(tx, settings.tasks).placed(view), {
-            "events": history.timeline(tx, task_id) or [],
-            "webhooks": webhook_attempts.of_task(tx, task_id),
-        }
+        view = places.read_order(tx, settings.tasks).placed(found["view"])
+        why = diagnose(found, position=view["queue_position"], eta_seconds=view["eta_seconds"])
+        return view, {"why": why, "events": found["events"], "webhooks": found["webhooks"]}
 
     found: tuple[Task, dict[str, Any]] | None = with_database(settings, lambda database: database.read(read))
     if found is None:

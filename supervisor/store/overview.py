@@ -9,14 +9,11 @@ from supervisor.database import Row, Transaction
 from supervisor.store import (
     audit,
     gauges,
-    history,
     leadership,
     line,
     pauses,
     rescuing,
     task_counts,
-    task_views,
-    webhook_attempts,
     webhook_health,
 )
 from supervisor.store.rows import decoded
@@ -78,7 +75,10 @@ def queue(tx: Transaction, settings: Settings) -> list[View]:
 
 def running(tx: Transaction) -> list[Row]:
     """Tasks in workers' hands, the longest first, then remote jobs by their next poll; at most so many of each."""
-    seconds = f"{tx.seconds_between('processing_started_at', tx.now)} AS running_seconds"
+    seconds = (
+        f"{tx.seconds_between('processing_started_at', tx.now)} AS running_seconds, "
+        f"{tx.seconds_between('updated_at', tx.now)} AS unchanged_seconds"
+    )
     held = tx.all(
         f"""SELECT {_TASK}, {seconds}, deadline_at, next_poll_at FROM task_queue
             WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL AND status = 'processing'
@@ -183,43 +183,6 @@ def failures(tx: Transaction, settings: Settings) -> list[View]:
             )
             known["count"] += 1
     return sorted(found.values(), key=lambda each: (-each["count"], each["code"]))
-
-
-def task(tx: Transaction, task_id: str) -> View | None:
-    """One task with all that is known of it: its row, its history, its remote jobs, what operators did; or None.
-
-    `view` is the task as its user sees it, with its place instead of its position.
-    """
-    row = tx.one(
-        f"""SELECT {_TASK}, priority, charge, failures, deaths, max_attempts, error, dispatched_at, run_after,
-            next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
-            finished_at, {tx.seconds_between("updated_at", tx.now)} AS unchanged_seconds
-            FROM task_queue WHERE id = ?""",
-        task_id,
-    )
-    if row is None:
-        return None
-    jobs = tx.all(
-        """SELECT provider, state, remote_id, lease, charge, cancel_wanted, created_at, updated_at FROM remote_job
-            WHERE task_id = ? ORDER BY id""",
-        task_id,
-    )
-    holder = tx.one(
-        f"""SELECT id, host, pid, state, {tx.seconds_between("seen_at", tx.now)} AS silent_seconds
-            FROM worker WHERE id = ?""",
-        row["worker"],
-    )
-    return {
-        "task": {**row, "error": decoded(row["error"])},
-        "view": task_views.get(tx, task_id),
-        "stuck": rescuing.reason_of(tx, task_id),
-        "worker": holder,
-        "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
-        "events": history.timeline(tx, task_id) or [],
-        "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
-        "webhooks": webhook_attempts.of_task(tx, task_id),
-        "audit": audit.of_task(tx, task_id),
-    }
 
 
 def sample(tx: Transaction) -> View:

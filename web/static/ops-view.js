@@ -68,9 +68,9 @@ export function stuck(seen, acts) {
 }
 
 export function running(seen, acts) {
-  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, each.stage, String(each.progress), span(each.running_seconds),
+  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, each.stage, String(each.progress), span(each.running_seconds), span(each.unchanged_seconds),
     mono(each.worker?.slice(-6)), String(each.lease), clock(each.deadline_at)]);
-  return table(tell("running"), [[tell("task")], [tell("user")], [tell("type")], [tell("stage")], [tell("progress"), 1], [tell("for"), 1], [tell("worker")], [tell("lease"), 1], [tell("deadline")]], rows);
+  return table(tell("running"), [[tell("task")], [tell("user")], [tell("type")], [tell("stage")], [tell("progress"), 1], [tell("for"), 1], [tell("unchanged"), 1], [tell("worker")], [tell("lease"), 1], [tell("deadline")]], rows);
 }
 
 export function workers(seen, acts) {
@@ -130,18 +130,10 @@ export function found(items, acts) {
     : [make("p", { class: "hint" }, tell("found.none"))];
 }
 
-/** Why the task is where it is, and what can be done. */
-export function why({ task, stuck: reason, worker, is_paused, queue_position: position, eta_seconds: eta }) {
-  const values = { seconds: span(task.unchanged_seconds), time: clock(task.deadline_at ?? task.run_after), error: task.error?.message ?? "", deadline: clock(task.remote_deadline_at), position, eta: span(eta) };
-  const isSilent = task.status === "processing" && worker && worker.silent_seconds > 10;
-  const silence = isSilent ? tell("why.processing.silent", { seconds: span(worker.silent_seconds) }) : "";
-  if (reason) return `${tell(`why.stuck.${reason}`, values)} ${silence}`.trim();
-  if (isSilent) return silence;
-  if (task.status === "ai_processing") return tell("why.ai_processing", { ...values, time: clock(task.next_poll_at) });
-  if (task.status !== "pending") return tell(`why.${task.status}`, values);
-  if (is_paused) return tell("why.pending.paused");
-  if (task.dispatched_at) return tell("why.pending.sent");
-  return tell(task.run_after && Date.parse(task.run_after) > Date.now() ? "why.pending.later" : "why.pending", values);
+/** Why the task is where it is, what becomes of it by itself, and what can be done. */
+export function why({ why: { code, values } }) {
+  const said = ([name, value]) => [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : value ?? "–"];
+  return tell(`why.${code}`, Object.fromEntries(Object.entries(values).map(said)));
 }
 
 export function task(found, acts) {
