@@ -91,7 +91,7 @@ setup(
         "actors": ["providers/studio/models/*"],
         "config": ["presets/*.toml"],
         "metrics": ["*.yml", "grafana/*.json"],
-        "supervisor": ["schema/*.sql", "schema/**/*.sql"],
+        "supervisor": ["schema/*.sql", "schema/**/*.sql", "programs/*"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -27,6 +27,7 @@ from config.settings import Settings, environment_of
 from supervisor.broker_address import socket_path
 from supervisor.database import Database, Transaction, open_database
 from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
+from supervisor.entering import PROGRAMS
 from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
@@ -139,14 +140,18 @@ def worker_argv(settings: Settings) -> tuple[str, ...]:
     threads = settings.worker_threads + CONTROL_THREADS
     shutdown_ms = round(_worker_grace_seconds(settings) * 1000)
     return (
-        script("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
+        *_with_our_logs("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
         "--worker-shutdown-timeout", str(shutdown_ms), "--skip-logging",
         "--worker-fork-timeout", "10",  # there is nothing to fork beside workers, for which it waits 30 s by default
     )  # fmt: skip
 
 
 def scheduler_argv() -> tuple[str, ...]:
-    return (script("periodiq"), "actors")
+    return (*_with_our_logs("periodiq"), "actors")
+
+
+def _with_our_logs(name: str) -> tuple[str, str]:
+    return (sys.executable, str(PROGRAMS / name))
 
 
 def script(name: str) -> str:

@@ -27,6 +27,7 @@ PURE = [
     "supervisor/lifecycle.py",
     "supervisor/rescue.py",
     "supervisor/backoff.py",
+    "supervisor/diagnosis.py",
     "supervisor/fair_order.py",
     "supervisor/eta.py",
     "supervisor/silence.py",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.chaos.house import House
 from bench.running_system import SAMPLE
+from supervisor.entering import PROGRAMS
 from tests.broker_server import eventually
 from tests.test_many_producers import INSTANT
-
-# Said before periodiq imports anything of ours.
-FOREIGN = "Starting Periodiq"
 
 
 def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
@@ -37,8 +40,8 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
         finally:
             house.end()
         written = house.log.read_text().splitlines()
-    lines = [json.loads(line) for line in written if FOREIGN not in line]
-    assert len(written) - len(lines) <= 1
+    lines = [json.loads(line) for line in written]
+    assert [line["part"] for line in lines if line["event"].startswith("Starting Periodiq")] == ["scheduler"]
     assert {line["part"] for line in lines} == {"supervisor", "web", "dispatcher", "worker", "scheduler"}
     assert all(line["level"] and line["timestamp"].endswith("Z") for line in lines)
 
@@ -55,3 +58,30 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
         if line["part"] == "worker":
             assert (line["lease"], line["attempt"], len(line["worker"])) == (1, 1, 26)
     assert not [line for line in lines if task_id in json.dumps(line) and line.get("task") != task_id]
+
+
+@pytest.mark.parametrize(
+    ("program", "part", "said"),
+    [
+        ("dramatiq", "worker", "exited unexpectedly"),  # by the parent process, which imports nothing of ours
+        ("periodiq", "scheduler", "Starting Periodiq"),  # before it imports what it is to run
+    ],
+)
+def test_programs_that_are_not_ours_speak_our_format_before_they_import_anything_of_ours(
+    program: str, part: str, said: str, tmp_path: Path
+) -> None:
+    arguments = (
+        ["--processes", "1", "--skip-logging", "--worker-fork-timeout", "10"] if program == "dramatiq" else []
+    )
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / program), "no_such_module", *arguments],
+        env=os.environ | {"DARKROOM_LOG_FORMAT": "json", "DARKROOM_DATA_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {line["part"] for line in lines} == {part}
+    assert [line for line in lines if said in line["event"]]

@@ -156,7 +156,7 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
     assert "the model is replaced" in page.text("#audit")
     house.order("o-waits")
     eventually("it waits", lambda: page.figure("waiting") == "1")
-    eventually("it is next in line", lambda: "o-waits" in page.text("#queue"))
+    eventually("it is next in line", lambda: "o-waits" in page.text("#line"))
     page.click("#audit [data-act='undo']")
     page.confirm("Resume photography")
     eventually("it runs", lambda: page.figure("running") == "1")

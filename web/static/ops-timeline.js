@@ -27,9 +27,7 @@ function detailsOf(each) {
 /** An attempt to tell a webhook, as a step. */
 function triedToTell(tried) {
   const event = tried.ended_at === null ? "webhook_sent" : tried.error === null ? "webhook_delivered" : "webhook_failed";
-  const details = [
-    tell("detail.try", tried), tried.error ?? (tried.status ? tell("detail.answer", tried) : ""),
-    tried.next_at ? tell("detail.next", { time: clock(tried.next_at) }) : "",
-  ].filter(Boolean).join(", ");
-  return { at: tried.at, event, details };
+  const became = tried.error ?? (tried.status ? tell("detail.answer", tried) : "");
+  const next = tried.next_at ? ` ${tell("detail.next", { time: clock(tried.next_at) })}` : "";
+  return { at: tried.at, event, details: [tell("detail.try", tried), became].filter(Boolean).join(": ") + next };
 }

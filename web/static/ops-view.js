@@ -50,15 +50,13 @@ export function queue(seen, acts) {
     String(each.processing), String(each.ai_processing), each.provider,
     each.provider === null ? "" : each.is_paused ? button("resume", each.type, () => acts.resume("type", each.type)) : button("pause", each.type, () => acts.pause("type", each.type)),
   ]);
-  return [...table(tell("queue"), [[tell("type")], [tell("waits"), 1], [tell("due"), 1], [tell("oldest"), 1], [tell("runs"), 1], [tell("remote"), 1], [tell("provider")], [""]], rows),
-    ...line(seen.line, acts)];
+  return table(tell("queue"), [[tell("type")], [tell("waits"), 1], [tell("due"), 1], [tell("oldest"), 1], [tell("runs"), 1], [tell("remote"), 1], [tell("provider")], [""]], rows);
 }
 
 /** The first of all that wait, in the order in which they run. */
-function line(first, acts) {
-  if (!first.length) return [];
-  const rows = first.map((each) => [String(each.position), taskLink(each.task_id, acts.task), each.user_openid, each.type, span(each.waiting_seconds), String(each.priority)]);
-  return [make("h3", {}, tell("line")), ...table("", [[tell("position"), 1], [tell("task")], [tell("user")], [tell("type")], [tell("waits.for"), 1], [tell("priority"), 1]], rows).slice(1)];
+export function line(seen, acts) {
+  const rows = seen.line.map((each) => [String(each.position), taskLink(each.task_id, acts.task), each.user_openid, each.type, span(each.waiting_seconds), String(each.priority)]);
+  return table(tell("line"), [[tell("position")], [tell("task")], [tell("user")], [tell("type")], [tell("waits.for"), 1], [tell("priority"), 1]], rows);
 }
 
 export function stuck(seen, acts) {
@@ -160,7 +158,7 @@ export function task(found, acts) {
 /** What the task's webhook was told, and telling it again. */
 function toldTo(deliveries, acts) {
   if (!deliveries.length) return [];
-  const rows = deliveries.map((each) => [mono(each.id), each.type, each.url, state(tell(`webhook.${each.state}`), kindOf(each.state)), String(each.attempts),
+  const rows = deliveries.map((each) => [mono(each.id), each.url, state(tell(`webhook.${each.state}`), kindOf(each.state)), String(each.attempts),
     each.last_error, each.state === "waiting" ? clock(each.due_at) : "–", button("resend", each.id, () => acts.resend(each.id))]);
-  return [make("h3", {}, tell("webhooks")), ...table("", [["id"], [tell("type")], [tell("address")], [tell("state")], [tell("attempts"), 1], [tell("last.error")], [tell("next")], [""]], rows).slice(1)];
+  return [make("h3", {}, tell("webhooks")), ...table("", [["id"], [tell("address")], [tell("state")], [tell("attempts"), 1], [tell("last.error")], [tell("next")], [""]], rows).slice(1)];
 }

@@ -51,7 +51,7 @@ const ENGLISH = {
   "why.ai_processing": "{provider} has accepted it ({remote_id}) and works on it; nothing new for {unchanged_seconds}. It is asked again at {poll_at}, and given up with its refund at {deadline_at}. “Release” asks now; “Cancel” cancels it there and gives the credits back; the service's own pages know it by that id.",
   "why.ai_processing.provider": "{provider} has accepted it ({remote_id}) and is down or paused; nothing new for {unchanged_seconds}. What it has accepted goes on: it is asked again at {poll_at}, and given up with its refund at {deadline_at}. Look at the service's key, quota and status page; “Cancel” gives the credits back.",
   "event.submitted": "Submitted", "event.debited": "Paid", "event.admitted": "Admitted", "event.rejected": "Rejected", "event.claimed": "Claimed", "event.handed_off": "Handed off to the service", "event.attempt_failed": "Attempt failed", "event.retried": "Put back to try again", "event.postponed": "Postponed", "event.released": "Put back", "event.completed": "Completed", "event.failed": "Failed", "event.cancelled": "Cancelled", "event.refunded": "Given back", "event.resubmitted": "Submitted again",
-  "event.webhook_sent": "Webhook sent, no answer known", "event.webhook_delivered": "Webhook delivered", "event.webhook_failed": "Webhook not delivered", "detail.try": "attempt {attempt}", "detail.answer": "answer {status}", "detail.next": "next at {time}",
+  "event.webhook_sent": "Webhook sent, no answer known", "event.webhook_delivered": "Webhook delivered", "event.webhook_failed": "Webhook not delivered", "detail.try": "attempt {attempt}", "detail.answer": "answer {status}", "detail.next": "Next at {time}.",
   "detail.attempt": "attempt {attempt}, lease {lease}", "detail.worker": "worker {worker}", "detail.due": "due {time}", "detail.credits": "{n} credits", "ago": "{time} ago",
 };
 
@@ -104,7 +104,7 @@ const CHINESE = {
   "why.ai_processing": "{provider} 已接受（{remote_id}）并在处理；{unchanged_seconds} 没有新进展。下次查询在 {poll_at}，{deadline_at} 放弃并退款。“放回”立即查询；“取消”会取消该作业并退还点数；可凭此编号在该服务的页面查询。",
   "why.ai_processing.provider": "{provider} 已接受（{remote_id}），但现在不可用或已暂停；{unchanged_seconds} 没有新进展。已接受的作业继续：下次查询在 {poll_at}，{deadline_at} 放弃并退款。请检查该服务的密钥、额度和状态页；“取消”退还点数。",
   "event.submitted": "提交", "event.debited": "扣点", "event.admitted": "接纳", "event.rejected": "拒绝", "event.claimed": "被接手", "event.handed_off": "交给 AI 服务", "event.attempt_failed": "尝试失败", "event.retried": "放回重试", "event.postponed": "推迟", "event.released": "放回", "event.completed": "完成", "event.failed": "失败", "event.cancelled": "取消", "event.refunded": "退点", "event.resubmitted": "再次提交",
-  "event.webhook_sent": "Webhook 已发出，结果未知", "event.webhook_delivered": "Webhook 已送达", "event.webhook_failed": "Webhook 未送达", "detail.try": "第 {attempt} 次", "detail.answer": "应答 {status}", "detail.next": "下次 {time}",
+  "event.webhook_sent": "Webhook 已发出，结果未知", "event.webhook_delivered": "Webhook 已送达", "event.webhook_failed": "Webhook 未送达", "detail.try": "第 {attempt} 次", "detail.answer": "应答 {status}", "detail.next": "下次 {time}。",
   "detail.attempt": "第 {attempt} 次尝试，租约 {lease}", "detail.worker": "工作进程 {worker}", "detail.due": "到期 {time}", "detail.credits": "{n} 点", "ago": "{time} 前",
   // What the server says in English of what is wrong.
   "trouble.no_workers": "没有工作进程接任务：请启动，或查看它为何结束。", "trouble.no_dispatcher": "没有调度进程：不会启动任何任务。",

@@ -10,7 +10,7 @@ import { language, switchLanguage } from "./words.js";
 
 const LOOK_MS = 2_000;
 const TOKEN_KEY = "darkroom.token";
-const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "failures", "sweeps"];
+const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "line", "failures", "sweeps"];
 const $ = (id) => document.getElementById(id);
 
 let seen = null, looked = null, openTask = null, drawn = {}, timer = null;
