@@ -21,6 +21,7 @@ from supervisor.store import (
     task_counts,
     task_views,
     tasks,
+    webhook_health,
 )
 
 TYPES = ("photography", "fitting")
@@ -44,6 +45,7 @@ QUESTIONS: dict[str, Question] = {
     "line": lambda tx, settings, task: line.first_in_line(tx, list(TYPES), 20),
     "order": lambda tx, settings, task: places.read_order(tx, TYPES),
     "operators' page": lambda tx, settings, task: overview.queue(tx, settings),
+    "webhooks": lambda tx, settings, task: webhook_health.read(tx),
     "view": lambda tx, settings, task: task_views.get(tx, task, USER),
     "submit": lambda tx, settings, task: tasks.submit(
         tx, settings, tasks.NewTask(USER, "photography", PARAMS)
