@@ -131,7 +131,7 @@ def test_event_stream_frames_are_read():
 COMMANDS = [
     ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["migrate"], ["submit"], ["watch"], ["tasks"],
     ["show"], ["cancel"], ["retry"], ["sweep"], ["webhooks"], ["webhooks", "resend"], ["webhooks", "secret"],
-    ["token"], ["credits", "grant"], ["doctor"],
+    ["token"], ["credits", "grant"], ["doctor"], ["copy"],
 ]  # fmt: skip
 PRINT_NOTHING_OF_THEIR_OWN = (
     ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["webhooks", "secret"]

@@ -43,6 +43,14 @@ def make_triggers(database: peewee.Database, schema: str) -> None:
     cursor.execute("UPDATE rule SET triggers = %s", (fingerprint,))
 
 
+def drop_triggers(database: peewee.Database) -> None:
+    """Drop every trigger, in the caller's transaction, under locks that `make_triggers` needs to make them again."""
+    cursor = database.cursor()
+    cursor.execute(f"LOCK TABLE {_LOCKED} IN ACCESS EXCLUSIVE MODE")
+    for name, table in _present(database):
+        cursor.execute(f'DROP TRIGGER "{name}" ON {table}')
+
+
 def _present(database: peewee.Database) -> list[tuple[str, str]]:
     """(trigger, table) of what is there."""
     rows: list[tuple[str, str]] = database.execute_sql(
