@@ -51,6 +51,7 @@ EXTRAS = {
         "botocore>=1.40",
         "moto[s3]>=5.1",
         "flask>=3.0",
+        "jsonschema>=4.20",
         "flask-cors>=5.0",
         "pyyaml>=6.0",
         "trustme>=1.2",

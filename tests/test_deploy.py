@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -116,6 +117,59 @@ def test_compose_runs_commands_that_exist_with_settings_that_exist() -> None:
         assert settings.s3.secret_access_key is not None and not settings.demo_user
     assert OURS["web"]["environment"]["DARKROOM_HOST"] == "0.0.0.0"
     assert seconds(OURS["worker"]["stop_grace_period"]) >= drain_seconds()
+
+
+TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+DURATION = {"type": "string", "pattern": r"^\d+(ms|s|m|h)$"}
+# What the Compose Specification says of those of its words that we use; a misspelt one would be ignored or refused.
+SERVICE = {
+    "image": TEXT,
+    "build": {"type": "object", "required": ["context"], "additionalProperties": False,
+              "properties": {"context": TEXT, "dockerfile": TEXT}},
+    "user": TEXT,
+    "init": {"type": "boolean"},
+    "restart": {"enum": ["no", "always", "unless-stopped", "on-failure"]},
+    "read_only": {"type": "boolean"},
+    "cap_drop": TEXTS,
+    "security_opt": TEXTS,
+    "tmpfs": TEXTS,
+    "volumes": TEXTS,
+    "environment": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+    "depends_on": {"type": "object", "additionalProperties": {"type": "object", "required": ["condition"],
+        "additionalProperties": False, "properties": {"condition":
+            {"enum": ["service_started", "service_healthy", "service_completed_successfully"]}}}},
+    "healthcheck": {"type": "object", "additionalProperties": False, "properties": {
+        "test": TEXTS | {"uniqueItems": False}, "interval": DURATION, "timeout": DURATION, "start_period": DURATION,
+        "retries": {"type": "integer", "minimum": 1}, "disable": {"type": "boolean"}}},
+    "command": {"type": "array", "items": {"type": "string"}},
+    "ports": TEXTS,
+    "stop_grace_period": DURATION,
+}  # fmt: skip
+
+
+def test_compose_uses_words_of_its_specification_as_that_defines_them() -> None:
+    schema = {
+        "type": "object",
+        "required": ["services"],
+        "additionalProperties": False,
+        "patternProperties": {"^x-": {}},
+        "properties": {
+            "name": TEXT | {"pattern": "^[a-z0-9][a-z0-9_-]*$"},
+            "services": {
+                "type": "object",
+                "patternProperties": {
+                    "^[a-zA-Z0-9._-]+$": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": SERVICE,
+                    }
+                },
+            },
+            "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
+        },
+    }
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(COMPOSE)] == []
 
 
 def test_compose_has_a_health_check_and_a_user_for_everybody() -> None:
