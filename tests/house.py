@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,7 +60,7 @@ class House:
 
     def one(self, sql: str, *params: Any) -> Any:
         """The first row of a query."""
-        with sqlite3.connect(self.folder / "darkroom.db", timeout=15) as connection:
+        with contextlib.closing(sqlite3.connect(self.folder / "darkroom.db", timeout=15)) as connection:
             return connection.execute(sql, params).fetchone()
 
     def token(self, user: str) -> str:
