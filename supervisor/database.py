@@ -64,6 +64,31 @@ class Dialect:
     least: str
 
 
+class Asked:
+    """A query whose rows are wanted later.  answer: gives the DB-API cursor, once."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+
+    def all(self) -> list[Row]:
+        """Every row as a dict of column names."""
+        with contextlib.closing(self._answer()) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def one(self) -> Row | None:
+        """The first row, or None."""
+        with contextlib.closing(self._answer()) as cursor:
+            names, row = [column[0] for column in cursor.description], cursor.fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    def value(self) -> Any:
+        """The first column of the first row, or None."""
+        with contextlib.closing(self._answer()) as cursor:
+            row = cursor.fetchone()
+        return None if row is None else row[0]
+
+
 class Transaction:
     """SQL inside one transaction, or inside one consistent read.
 
@@ -117,23 +142,31 @@ class Transaction:
         """Run one statement; how many rows it touched."""
         return int(self.execute(sql, *params).rowcount)
 
+    def send(self, sql: str, *params: Any) -> None:
+        """Run one statement of which nobody wants to know what it touched.
+
+        A server is told of it with the next statement; if it fails, that one raises, or the commit.
+        """
+        self.execute(sql, *params)
+
+    def ask(self, sql: str, *params: Any) -> Asked:
+        """A query whose rows are wanted later; a server is asked it with the next statement.
+
+        Where the database is no server it is run when its rows are wanted.
+        """
+        return Asked(lambda: self.execute(sql, *params))
+
     def all(self, sql: str, *params: Any) -> list[Row]:
         """Every row as a dict of column names."""
-        with contextlib.closing(self.execute(sql, *params)) as cursor:
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return self.ask(sql, *params).all()
 
     def one(self, sql: str, *params: Any) -> Row | None:
         """The first row, or None."""
-        with contextlib.closing(self.execute(sql, *params)) as cursor:
-            names, row = [column[0] for column in cursor.description], cursor.fetchone()
-        return None if row is None else dict(zip(names, row, strict=True))
+        return self.ask(sql, *params).one()
 
     def value(self, sql: str, *params: Any) -> Any:
         """The first column of the first row, or None."""
-        with contextlib.closing(self.execute(sql, *params)) as cursor:
-            row = cursor.fetchone()
-        return None if row is None else row[0]
+        return self.ask(sql, *params).value()
 
     def query(self, query: Any) -> Any:
         """Run a peewee query in this transaction."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import peewee
 import psycopg
-from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.faults import SettingFault
 from supervisor.postgres_errors import GIVEN_UP, is_of_a_lost_connection, sqlstate
+from supervisor.postgres_exchange import Answer, Exchange, Statement
 from supervisor.postgres_sql import adapt
 from supervisor.postgres_trouble import in_words, is_wrong_setting
 
@@ -45,7 +46,7 @@ _SESSION = "; ".join(
 )
 CONNECT_SECONDS = 5
 _MARK = """INSERT INTO commit_mark (writer, number)
-    SELECT {}, {} WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+    SELECT CAST(? AS BIGINT), CAST(? AS BIGINT) WHERE pg_current_xact_id_if_assigned() IS NOT NULL
     ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at"""
 _FORGET_OLD_MARKS = "DELETE FROM commit_mark WHERE marked_at < clock_timestamp() - interval '1 day'"
 
@@ -99,38 +100,49 @@ class Connection(peewee.PostgresqlDatabase):
         raw = psycopg.connect(self._url, autocommit=True, **connect_parameters(self._url))
         adapt(raw)
         self._pooled = self._pooled or _is_behind_a_pooler(raw)
-        begin = "BEGIN"
-        if self._pooled:
-            begin += "".join(f"; SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items())
-        self._begin_writing = f"{begin}; SELECT pg_advisory_xact_lock({self.writer})"
-        self._begin_reading = begin + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-        if self._pooled:
-            raw.prepare_threshold = None
-            raw.execute("SET timezone = 'UTC'")  # poolers carry this one along
-        else:
-            raw.execute(_SESSION, prepare=False)
+        self._limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()] * self._pooled
+        raw.prepare_threshold = None  # what is prepared is seen to by the exchange
+        # Poolers carry the time zone along.
+        raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)
+        self._exchange = Exchange(raw, prepares=not self._pooled)
         return raw
 
     def begin_writing(self) -> None:
         """Begin; the transaction is this connection's `number`th, by which its outcome can be learnt later."""
         if not self.number:
-            self._run(_FORGET_OLD_MARKS)
+            self.answer(self.hand_in(_FORGET_OLD_MARKS))
         self.number += 1
-        self._run(self._begin_writing)
+        self._begin("BEGIN")
+        self.hand_in("SELECT pg_advisory_xact_lock(?)", (self.writer,))
 
     def begin_reading(self) -> None:
         """Begin a read of one moment."""
-        self._run(self._begin_reading)
+        self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def hand_in(self, sql: str, values: Sequence[Any] = ()) -> Statement:
+        """A statement that is sent when its answer, or a later one's, is wanted."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # a value may be none that can be stored
+            return self._exchange.hand_in(sql, values)
+
+    def answer(self, statement: Statement) -> Answer:
+        """What the server says to it.  Raises peewee's errors."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            return self._exchange.answer(statement)
+
+    def execute_sql(self, sql: Any, params: Any = None) -> Any:
+        """A statement of peewee's own, after whatever was handed in before."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self._exchange.send()
+        return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
     def commit_marked(self) -> None:
         """Commit, and in the same transaction note its number, if it has written anything at all.
 
         Raises InternalError for one that went on after an error: the server has given it up already.
         """
-        # Not prepared by hand: after any ROLLBACK psycopg has the server forget all that is prepared.
-        mark = _MARK.format(self.writer, self.number)
+        self.hand_in(_MARK, (self.writer, self.number))
         try:
-            self._run(f"{mark}; COMMIT")
+            self.answer(self.hand_in("COMMIT"))
         except peewee.InternalError as error:
             if sqlstate(error) == GIVEN_UP:
                 raise peewee.InternalError(
@@ -140,7 +152,7 @@ class Connection(peewee.PostgresqlDatabase):
 
     def end_reading(self) -> None:
         """End a read of one moment."""
-        self._run("COMMIT")
+        self.answer(self.hand_in("COMMIT"))
 
     def has_committed(self, writer: int, number: int) -> bool:
         """Whether a writer's transaction is stored; waits until the server has done with it."""
@@ -154,10 +166,11 @@ class Connection(peewee.PostgresqlDatabase):
         return row is not None and int(row[0]) == number
 
     def take_back(self) -> None:
-        """Roll back; a connection that can't is closed."""
+        """Roll back, and forget what was not sent; a connection that can't is closed."""
         try:
-            if not self.is_lost and self._raw().info.transaction_status != pq.TransactionStatus.IDLE:
-                self._run("ROLLBACK")
+            if not self.is_lost:
+                with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+                    self._exchange.roll_back()
         except peewee.PeeweeException:
             self.close()
 
@@ -174,7 +187,6 @@ class Connection(peewee.PostgresqlDatabase):
         raw: psycopg.Connection[Any] = self.connection()  # type: ignore[no-untyped-call]
         return raw
 
-    def _run(self, sql: str) -> Any:
-        """Several statements in one message, which can't be prepared."""
-        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            return self._raw().execute(sql, prepare=False)
+    def _begin(self, begin: str) -> None:
+        for statement in (begin, *self._limits):
+            self.hand_in(statement)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import re
 from typing import Any
 
@@ -39,19 +40,14 @@ POSTGRES = Dialect(
 
 # What a parameter's mark is not: quoted text, a quoted name, a comment, a dollar-quoted body.
 _NOT_A_MARK = r"""'(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
-_PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?) | (?P<percent>%)", re.VERBOSE | re.DOTALL)
+_PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?)", re.VERBOSE | re.DOTALL)
 
 
 @functools.lru_cache(maxsize=1024)
-def as_psycopg(sql: str) -> str:
-    """The statement with `?` as psycopg's `%s`; a percent sign means itself, a quoted question mark too."""
-
-    def piece(found: re.Match[str]) -> str:
-        if found["mark"]:
-            return "%s"
-        return found[0].replace("%", "%%")
-
-    return _PIECE.sub(piece, sql)
+def numbered(sql: str) -> bytes:
+    """The statement with `?` as the server's `$1`, `$2`…; a quoted question mark means itself."""
+    count = itertools.count(1)
+    return _PIECE.sub(lambda found: f"${next(count)}" if found["mark"] else found[0], sql).encode()
 
 
 class _TimeLoader(Loader):

@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 
 import peewee
 
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.faults import DatabaseBusy, OutcomeUnknown
 from supervisor.postgres_connection import Connection
 from supervisor.postgres_errors import as_fault, is_to_be_tried_again
+from supervisor.postgres_exchange import Answer
 from supervisor.postgres_pool import CantConnect, Pool
-from supervisor.postgres_sql import POSTGRES, as_psycopg
+from supervisor.postgres_sql import POSTGRES
 from supervisor.postgres_trouble import in_words
 
 T = TypeVar("T")
@@ -38,13 +39,21 @@ LONGEST_WAIT_SECONDS = 0.5
 
 
 class PostgresTransaction(Transaction):
-    """A Transaction whose statements are said in psycopg's way."""
+    """A Transaction whose statements travel together where that is possible."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, POSTGRES)
+        self._connection = connection
 
-    def execute(self, sql: str, *params: Any) -> Any:
-        return self._database.execute_sql(as_psycopg(sql), params)
+    def execute(self, sql: str, *params: Any) -> Answer:
+        return self._connection.answer(self._connection.hand_in(sql, params))
+
+    def send(self, sql: str, *params: Any) -> None:
+        self._connection.hand_in(sql, params)
+
+    def ask(self, sql: str, *params: Any) -> Asked:
+        statement = self._connection.hand_in(sql, params)
+        return Asked(lambda: self._connection.answer(statement))
 
 
 class _TakenBack(Exception):
@@ -111,11 +120,13 @@ def _write_once(pool: Pool, step: Callable[[Transaction], T], seconds: float) ->
 def _read_once(pool: Pool, query: Callable[[Transaction], T], seconds: float, one_moment: bool) -> T:
     with pool.lent(seconds) as connection:
         try:
-            if not one_moment:
-                return query(PostgresTransaction(connection))
-            connection.begin_reading()
+            if one_moment:
+                connection.begin_reading()
             result = query(PostgresTransaction(connection))
-            connection.end_reading()
+            if one_moment:
+                connection.end_reading()
+            else:
+                connection.take_back()
             return result
         except BaseException as error:
             _undo(connection, error)

@@ -20,7 +20,7 @@ import psycopg
 
 from config.settings import Settings
 from supervisor.database import Database, open_database
-from supervisor.postgres_sql import adapt, as_psycopg
+from supervisor.postgres_sql import adapt, numbered
 from supervisor.schema.migrate import migrate
 from supervisor.sqlite_database import SqliteDatabase
 from tests.postgres_databases import take_database
@@ -69,18 +69,22 @@ class PlainPostgres:
         adapt(self.raw)
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> psycopg.Cursor[Any]:
-        statement = as_psycopg(sql)
+        statement = _in_psycopgs_way(sql)
         if isinstance(parameters, Mapping):  # sqlite3's `:name`
             statement = re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)
         return self.raw.execute(statement.encode(), parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
         cursor = self.raw.cursor()
-        cursor.executemany(as_psycopg(sql).encode(), parameters)
+        cursor.executemany(_in_psycopgs_way(sql).encode(), parameters)
         return cursor
 
     def close(self) -> None:
         self.raw.close()
+
+
+def _in_psycopgs_way(sql: str) -> str:
+    return re.sub(r"\$\d+", "%s", numbered(sql.replace("%", "%%")).decode())
 
 
 @functools.cache

@@ -6,6 +6,7 @@ It stands in for what a network and a pooler do; client and server are the real 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import struct
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-COMMIT = b"; COMMIT\0"  # the end of a writing transaction's last message
+# The last messages of a writing transaction begin with its mark, which after some time goes by a name.
+MARK = b"\0INSERT INTO commit_mark"
+NAMED_MARK = re.compile(rb"P....(\w+)" + MARK, re.DOTALL)
 SOCKET = ".s.PGSQL.5432"
 NOTIFICATION = b"A"
 
@@ -71,9 +74,14 @@ class PostgresProxy:
                     threading.Thread(target=target, args=arguments, name="wire", daemon=True).start()
 
     def _to_server(self, client: socket.socket, server: socket.socket, is_doomed: threading.Event) -> None:
+        name: bytes | None = None
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                verdict = self.cut() if data.endswith(COMMIT) else None
+                if given := NAMED_MARK.search(data):
+                    name, is_commit = given[1], False
+                else:
+                    is_commit = MARK in data or (name is not None and b"\0" + name + b"\0" in data)
+                verdict = self.cut() if is_commit else None
                 if verdict == "before":
                     break
                 if verdict == "after":
