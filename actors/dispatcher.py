@@ -45,6 +45,7 @@ from supervisor.store import (
     workers,
 )
 from supervisor.store.leadership import Leadership
+from supervisor.store.outlook import Outlook
 from supervisor.wakeup import Wakeups, dispatch_wakeups
 
 if TYPE_CHECKING:
@@ -232,26 +233,34 @@ class Dispatcher:
 
         Polls and cancels of remote jobs, and webhooks, go round in the same way, beside the task slots.
         """
-        if not leadership.is_held(tx, held):
+        term = leadership.ask_term(tx)
+        waiting, dead = admission.ask_waiting(tx, ADMITTED_A_ROUND), workers.ask_dead(tx)
+        if term.value() != held.term:
             return None
-        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND)
-        rescued = self._rescue(tx) if workers.any_dead(tx) else []
+        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting)
+        rescued = self._rescue(tx) if dead.value() is not None else []
         sending = self.sender.is_ready()
         errands: list[Errand] = []
-        next_due = dispatching.seconds_to_next_due(tx)
+        due, outlook = dispatching.ask_next_due(tx), Outlook(tx, self.settings)
+        cancels, deliveries = remote_cancels.ask_due(tx), webhooks.ask_due(tx)
+        next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
             dispatching.ripen(tx)
             errands += dispatching.overdue_hints(tx) if sending else []
             room = dispatching.room_for_polls(tx)
             polls = dispatching.due_polls(tx, room) if sending and room else []
             errands += polls
-            next_due = dispatching.seconds_to_next_due(tx, polls=len(polls) < room)
+            due, outlook = (
+                dispatching.ask_next_due(tx, polls=len(polls) < room),
+                Outlook(tx, self.settings),
+            )
+            next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if sending:
-            picked = dispatching.pick_and_mark(tx, self.settings)
+            picked = dispatching.pick_and_mark(tx, self.settings, outlook)
             self._tally_lag(tx, picked)
             errands += picked
-            errands += remote_cancels.due_cancels(tx)
-            errands += webhooks.due(tx)
+            errands += remote_cancels.due_cancels(tx, cancels)
+            errands += webhooks.due(tx, deliveries)
         if errands:
             next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
         if not sending:

@@ -100,7 +100,8 @@ class Connection(peewee.PostgresqlDatabase):
         raw = psycopg.connect(self._url, autocommit=True, **connect_parameters(self._url))
         adapt(raw)
         self._pooled = self._pooled or _is_behind_a_pooler(raw)
-        self._limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()] * self._pooled
+        limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()]
+        self._limits = limits if self._pooled else []
         raw.prepare_threshold = None  # what is prepared is seen to by the exchange
         # Poolers carry the time zone along.
         raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)

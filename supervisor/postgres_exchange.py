@@ -97,12 +97,17 @@ class Exchange:
         return statement.answer
 
     def send(self) -> None:
-        """Send what was handed in."""
+        """Send what was handed in.  After an error that is none of the server's answers the connection is closed."""
         several, self._waiting = self._waiting, []
-        if len(several) == 1:
-            self._send_alone(several[0])
-        elif several:
-            self._send_together(several)
+        try:
+            if len(several) == 1:
+                self._send_alone(several[0])
+            elif several:
+                self._send_together(several)
+        except psycopg.Error as error:
+            if not error.sqlstate:
+                self._libpq.finish()
+            raise
 
     def roll_back(self) -> None:
         """End the transaction, if the server knows of one; what waits was never said."""

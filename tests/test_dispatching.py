@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from supervisor.store import admission, claims, dispatching, handoffs, leadership, tasks, workers
+from supervisor.store import admission, claims, dispatching, handoffs, leadership, outlook, tasks, workers
 from supervisor.store.dispatching import Hint
 from tests.conftest import PARAMS, Clock, Store
 from tests.databases import Plain
 
 
 def _free(store: Store) -> int:
-    return store.database.read(dispatching.free_slots)
+    return store.database.read(outlook.free_slots)
 
 
 def test_free_slots_are_those_of_live_workers_less_what_they_hold_or_report_busy(

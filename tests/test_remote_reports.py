@@ -25,6 +25,7 @@ from supervisor.store import (
     claims,
     dispatching,
     handoffs,
+    outlook,
     remote_cancels,
     remote_jobs,
     remote_reports,
@@ -220,7 +221,7 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
     monkeypatch.setattr(dispatching, "POLLS_PER_WORKER", 2)
     for n in range(3):
         waiting_job(f"u-{n}")
-    free = store.database.read(dispatching.free_slots)
+    free = store.database.read(outlook.free_slots)
     clock.advance(61)
     room = store.database.read(dispatching.room_for_polls)
     hints = store.write(lambda tx: dispatching.due_polls(tx, room))
@@ -230,7 +231,7 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
     claimed = [(hint.task_id, hint.dispatch) for hint in hints]
     store.write(lambda tx: handoffs.claim_polls(tx, claimed, "worker-1", {"photography": 300.0}))
     assert store.database.read(dispatching.room_for_polls) == 0
-    assert store.database.read(dispatching.free_slots) == free
+    assert store.database.read(outlook.free_slots) == free
 
 
 def test_a_poll_whose_worker_is_lost_is_due_again_by_itself_and_the_late_poller_has_lost_it(

@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 
 from config.settings import Settings
-from supervisor.database import Row, Transaction
+from supervisor.database import Asked, Row, Transaction
 from supervisor.faults import BadParams, Fault, InsufficientCredits
 from supervisor.ids import new_ulid
 from supervisor.store import crowds, tallies
@@ -80,16 +80,21 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
         raise fault
 
 
-def admit_waiting(tx: Transaction, settings: Settings, most: int) -> int:
-    """Admit or reject rows that SQL has written, users in sorted order; how many there were.
-
-    Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
-    """
-    rows = tx.all(
+def ask_waiting(tx: Transaction, most: int) -> Asked:
+    """Ask for rows that SQL has written, at most so many, users in sorted order."""
+    return tx.ask(
         f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
             ORDER BY user_openid, id LIMIT ?{tx.for_update_of_free("task_queue")}""",
         most,
     )
+
+
+def admit_waiting(tx: Transaction, settings: Settings, most: int, waiting: Asked | None = None) -> int:
+    """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.
+
+    Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
+    """
+    rows = (waiting or ask_waiting(tx, most)).all()
     if not rows:
         return 0
     refusal = _admit_or_reject(tx, settings, rows)
@@ -104,7 +109,7 @@ def admit_waiting(tx: Transaction, settings: Settings, most: int) -> int:
 
 def _admit_or_reject(tx: Transaction, settings: Settings, rows: list[Row]) -> Exception | None:
     """All of them, or none: what the database has refused them for."""
-    tx.execute("SAVEPOINT admission")
+    tx.send("SAVEPOINT admission")
     refusal: Exception | None = None
     try:
         for row, fault in _admit_together(tx, settings, rows):

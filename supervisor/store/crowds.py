@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.fair_order import turn_of_new_task
 from supervisor.faults import InsufficientCredits
 from supervisor.store import credits
@@ -95,10 +95,8 @@ def known(
     """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: where counting may stop."""
     lines = sorted(set(lines))
     users = sorted({user for user, _ in lines})
-    if tx.for_update:
-        _lock_accounts(tx, users)
     words = json_words(tx)
-    of_users, of_lines, of_images = _rows_in_one(
+    asked = _Question(
         tx,
         f"""SELECT {words.array}(
             (SELECT {words.group}({words.array}(who.value,
@@ -116,6 +114,7 @@ def known(
                 WHERE expired_at IS NULL AND id IN {tx.dialect.each_of}))""",
         count_open_to, users, lines, sorted(set(images)),
     )  # fmt: skip
+    of_users, of_lines, of_images = _under_locks(tx, users, asked)
     return Known(
         {user: balance for user, balance, _ in of_users},
         {user: count for user, _, count in of_users},
@@ -128,7 +127,7 @@ def known(
 def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
     """Make the rows."""
     words = json_words(tx)
-    tx.execute(
+    tx.send(
         f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
             SELECT value ->> 0, value ->> 1, value ->> 2, {words.json.format("value ->> 3")},
                 CAST(value ->> 4 AS INTEGER), {words.time.format("value ->> 5")} FROM {words.rows} AS new""",
@@ -144,7 +143,7 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
     words = json_words(tx)
     debits = [(each.user, each.task_id, each.charge, -each.price) for each in admissions if each.price]
     if debits:
-        tx.execute(
+        tx.send(
             f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
                 SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER)
                 FROM {words.rows} AS taken""",
@@ -168,27 +167,35 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
 def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
     """(id, created_at, ready) of pending tasks."""
     words = json_words(tx)
-    stored = _rows_in_one(
+    stored = _Question(
         tx,
         f"""SELECT {words.group}({words.array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
             WHERE id IN {tx.dialect.each_of} AND status = 'pending' AND admitted_charge = charge""",
         task_ids,
-    )
-    return list(stored or ())
+    ).ask()
+    return list(decoded(stored.value()) or ())
 
 
-def _lock_accounts(tx: Transaction, users: list[str]) -> None:
-    """Open those that are missing, and lock all."""
-    lock = (
-        f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of} ORDER BY user_openid{tx.for_update}"
-    )
-    if len(tx.all(lock, encoded(users))) < len(users):
+class _Question:
+    """A query that returns its rows as one JSON array."""
+
+    def __init__(self, tx: Transaction, sql: str, *params: Any) -> None:
+        self._tx, self._sql = tx, sql
+        self._params = [encoded(each) if isinstance(each, list) else each for each in params]
+
+    def ask(self) -> Asked:
+        return self._tx.ask(self._sql, *self._params)
+
+
+def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
+    """The answer once the accounts of these users are locked; those that are missing are opened."""
+    if tx.for_update:
+        lock = f"""SELECT count(*) FROM (SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}
+            ORDER BY user_openid{tx.for_update}) AS locked"""
+        locked, answer = tx.ask(lock, encoded(users)), question.ask()
+        if locked.value() == len(users):
+            return decoded(answer.value())
         for user in users:
             credits.ensure_account(tx, user)
-        tx.all(lock, encoded(users))
-
-
-def _rows_in_one(tx: Transaction, sql: str, *params: Any) -> Any:
-    """The rows of a query that returns them as one JSON array."""
-    given = [encoded(each) if isinstance(each, list) else each for each in params]
-    return decoded(tx.value(sql, *given))
+        tx.send(lock, encoded(users))
+    return decoded(question.ask().value())

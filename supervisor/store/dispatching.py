@@ -10,11 +10,12 @@ import dataclasses
 from collections.abc import Iterable
 
 from config.settings import Settings
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.fair_order import Waiting, pick
 from supervisor.rescue import suspects_at_once
-from supervisor.store import heads, pauses, providers
+from supervisor.store import heads
 from supervisor.store.heads import READY
+from supervisor.store.outlook import Outlook
 from supervisor.store.rows import encoded
 
 RESEND_SECONDS = 10
@@ -42,22 +43,6 @@ def waits_since(tx: Transaction) -> str:
     return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
-def free_slots(tx: Transaction) -> int:
-    """Slots of live workers, less what they hold or report busy, less what was dispatched and not claimed."""
-    taken = tx.greatest("busy", "held")
-    # One statement, so one moment: a claim in between would be counted in neither half.
-    # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
-    free = tx.value(
-        f"""SELECT (SELECT coalesce(sum({tx.greatest("0", f"slots - {taken}")}), 0) FROM
-            (SELECT worker.slots, worker.busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing') AND status = 'processing') AS held
-             FROM worker WHERE worker.state = 'live') AS present)
-            - (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-               AND status = 'pending' AND dispatched_at IS NOT NULL)"""
-    )
-    return int(free)
-
-
 def ripen(tx: Transaction) -> int:
     """Make admitted tasks ready whose time has come."""
     return tx.run(
@@ -67,17 +52,15 @@ def ripen(tx: Transaction) -> int:
     )
 
 
-def pick_and_mark(tx: Transaction, settings: Settings) -> list[Hint]:
-    """Dispatch as many due tasks as there are free slots, in fair order.
-
-    Types that are paused, or whose providers are full or down, are left out: a claim of theirs would only be put back.
-    """
-    free = free_slots(tx)
+def pick_and_mark(tx: Transaction, settings: Settings, outlook: Outlook | None = None) -> list[Hint]:
+    """Dispatch as many due tasks as there are free slots, in fair order.  outlook: if it was asked already."""
+    outlook = outlook or Outlook(tx, settings)
+    free = outlook.free_slots()
     if free <= 0:
         return []
-    room = providers.rooms(tx, settings) | dict.fromkeys(pauses.names(tx, pauses.TYPE), 0)
+    room = outlook.rooms()
+    types = [type_ for type_ in outlook.types_with_ready_tasks() if room.get(type_, 1) > 0]
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
-    types = heads.types_with_ready_tasks(tx, [type_ for type_ in settings.tasks if room.get(type_, 1) > 0])
     chosen = list(
         pick(
             [heads.heads(tx, type_, lane.take, users.learn) for type_ in types],
@@ -137,12 +120,12 @@ def unmark(tx: Transaction, hints: list[Hint]) -> None:
         )  # fmt: skip
 
 
-def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> float | None:
-    """Until something becomes due by time alone: a run_after, a poll, a hint to send again; None for nothing.
+def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
+    """Ask what becomes due next by time alone: a run_after, a poll, a hint to send again.
 
     polls: whether polls could be sent; those that can't are not waited for."""
     resent = tx.shifted("min(dispatched_at)", str(RESEND_SECONDS))
-    seconds = tx.value(
+    return tx.ask(
         f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
             SELECT min(run_after) AS due FROM task_queue
                 WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
@@ -151,6 +134,11 @@ def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> float | None:
             UNION ALL SELECT {resent}
                 FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL) AS soon"""
     )
+
+
+def seconds_to_next_due(tx: Transaction, *, polls: bool = True, asked: Asked | None = None) -> float | None:
+    """Until then; None for nothing.  asked: `ask_next_due`, if asked already."""
+    seconds = (asked or ask_next_due(tx, polls=polls)).value()
     # Days as a float are exact to a twentieth of a millisecond.
     return None if seconds is None else max(0.0, round(float(seconds), 3))
 
@@ -257,7 +245,7 @@ def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
         priority = -waiting.place.negated_priority
         turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
     for priority, turn in turns.items():
-        tx.execute(
+        tx.send(
             """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
                 ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
             priority, turn,

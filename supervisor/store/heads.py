@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from supervisor.database import Row, Transaction
+from supervisor.database import Asked, Row, Transaction
 from supervisor.fair_order import Place, Waiting
 from supervisor.store.rows import encoded
 
@@ -13,15 +13,18 @@ READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 
 
-def types_with_ready_tasks(tx: Transaction, types: list[str]) -> list[str]:
-    """Those of some types; most of the time most of them have none."""
-    rows = tx.all(
+def ask_types(tx: Transaction, types: list[str]) -> Asked:
+    """Ask which of some types have ready tasks; most of the time most of them have none."""
+    return tx.ask(
         f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
             FROM {tx.dialect.each_of} AS type_""",
         encoded(types),
     )
-    found = {row["value"] for row in rows if row["highest"] is not None}
-    return [type_ for type_ in types if type_ in found]
+
+
+def types_with_ready_tasks(asked: Asked) -> set[str]:
+    """What the answer to `ask_types` says."""
+    return {row["value"] for row in asked.all() if row["highest"] is not None}
 
 
 def heads(

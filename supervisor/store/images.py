@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 
 from supervisor.database import Transaction
+from supervisor.store.json_words import json_words
 from supervisor.store.rows import encoded
-
-_USES_A_STATEMENT = 1000  # whose parameters are below every database's limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,12 @@ def add(tx: Transaction, image: NewImage) -> None:
 def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
     """Tasks name these uploads: (upload's id, task's id).  They are kept while the task's work is."""
     pairs = sorted(set(uses))
-    for start in range(0, len(pairs), _USES_A_STATEMENT):
-        noted = pairs[start : start + _USES_A_STATEMENT]
-        marks = ", ".join(["(?, ?)"] * len(noted))
-        tx.execute(
-            f"INSERT INTO image_use (image_id, task_id) VALUES {marks} ON CONFLICT (image_id, task_id) DO NOTHING",
-            *(each for pair in noted for each in pair),
+    if pairs:
+        tx.send(
+            f"""INSERT INTO image_use (image_id, task_id)
+                SELECT value ->> 0, value ->> 1 FROM {json_words(tx).rows} AS used WHERE 1 = 1
+                ON CONFLICT (image_id, task_id) DO NOTHING""",
+            encoded(pairs),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,14 @@ def read(tx: Transaction) -> Leadership:
     return Leadership(**row)
 
 
+def ask_term(tx: Transaction) -> Asked:
+    """Ask which dispatcher's turn it is; from there to the commit nobody else can become it."""
+    return tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
+
+
 def is_held(tx: Transaction, held: Leadership) -> bool:
-    """Whether this dispatcher is still the one; from here to the commit nobody else can become it."""
-    return bool(tx.value(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}") == held.term)
+    """Whether this dispatcher is still the one."""
+    return bool(ask_term(tx).value() == held.term)
 
 
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:

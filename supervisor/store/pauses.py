@@ -6,15 +6,20 @@ so every host knows; a trigger wakes the dispatcher when one comes or goes.
 
 from __future__ import annotations
 
-from supervisor.database import Row, Transaction
+from supervisor.database import Asked, Row, Transaction
 
 TYPE, PROVIDER = "type", "provider"
 KINDS = (TYPE, PROVIDER)
 
 
-def names(tx: Transaction, kind: str) -> set[str]:
-    """The paused types, or the paused providers."""
-    return {row["name"] for row in tx.all("SELECT name FROM pause WHERE kind = ?", kind)}
+def ask_names(tx: Transaction, kind: str) -> Asked:
+    """Ask for the paused types, or the paused providers."""
+    return tx.ask("SELECT name FROM pause WHERE kind = ?", kind)
+
+
+def names(tx: Transaction, kind: str, asked: Asked | None = None) -> set[str]:
+    """The paused types, or the paused providers.  asked: `ask_names`, if asked already."""
+    return {row["name"] for row in (asked or ask_names(tx, kind)).all()}
 
 
 def is_paused(tx: Transaction, kind: str, name: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container
 from config.settings import Settings
 from config.values import ProviderLimits, TaskType
 from supervisor.breaker import Breaker, Sign, after, open_seconds
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.faults import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.store import pauses
 
@@ -125,18 +125,36 @@ def count_open(tx: Transaction, name: str) -> int:
     )
 
 
-def breakers(tx: Transaction) -> dict[str, str]:
-    """{provider: 'open', or 'half_open' when its next request is a probe, or one is out}; closed ones are left out."""
-    rows = tx.all(
+def ask_breakers(tx: Transaction) -> Asked:
+    """Ask for the breakers that are not closed."""
+    return tx.ask(
         f"""SELECT name, CASE WHEN until <= {tx.now} THEN 1 ELSE 0 END AS may_probe
             FROM provider_state WHERE breaker = 'open'"""
     )
+
+
+def breakers(tx: Transaction, asked: Asked | None = None) -> dict[str, str]:
+    """{provider: 'open', or 'half_open' when its next request is a probe, or one is out}; closed ones are left out.
+
+    asked: `ask_breakers`, if asked already.
+    """
+    rows = (asked or ask_breakers(tx)).all()
     return {row["name"]: "half_open" if row["may_probe"] else "open" for row in rows}
 
 
-def rooms(tx: Transaction, settings: Settings) -> dict[str, int]:
-    """{type: how many more tasks its providers would take now}; a type without limits and troubles is left out."""
-    down = breakers(tx) | dict.fromkeys(pauses.names(tx, pauses.PROVIDER), "open")
+def ask_down(tx: Transaction) -> tuple[Asked, Asked]:
+    """Ask which providers are down or paused."""
+    return ask_breakers(tx), pauses.ask_names(tx, pauses.PROVIDER)
+
+
+def rooms(tx: Transaction, settings: Settings, asked: tuple[Asked, Asked] | None = None) -> dict[str, int]:
+    """{type: how many more tasks its providers would take now}; a type without limits and troubles is left out.
+
+    asked: `ask_down`, if asked already.
+    """
+    breakers_asked, pauses_asked = asked or ask_down(tx)
+    paused = pauses.names(tx, pauses.PROVIDER, pauses_asked)
+    down = breakers(tx, breakers_asked) | dict.fromkeys(paused, "open")
     bounded = down.keys() | {
         name for name, of in settings.providers.items() if of.limits.rps or of.limits.concurrency
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.store.json_words import json_words
 from supervisor.store.rows import encoded
 
@@ -26,14 +26,14 @@ class Cancel:
     id: int
 
 
-def want_cancel(tx: Transaction, task_id: str, charge: int) -> int:
-    """The task is over: whatever services still do for this charge is to be cancelled; how many jobs that is."""
-    return want_cancels(tx, [(task_id, charge)])
+def want_cancel(tx: Transaction, task_id: str, charge: int) -> None:
+    """The task is over: whatever services still do for this charge is to be cancelled."""
+    want_cancels(tx, [(task_id, charge)])
 
 
-def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> int:
+def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     """The same of many tasks.  ended: [(task id, charge)]."""
-    return tx.run(
+    tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
             WHERE (task_id, charge) IN
                 (SELECT value ->> 0, CAST(value ->> 1 AS INTEGER) FROM {json_words(tx).rows} AS ended)
@@ -42,14 +42,22 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> int:
     )
 
 
-def due_cancels(tx: Transaction) -> list[Cancel]:
-    """Jobs whose service is to be told now; each is due again later, should nobody confirm it."""
-    rows = tx.all(
+def ask_due(tx: Transaction) -> Asked:
+    """Ask for the jobs whose service is to be told now."""
+    return tx.ask(
         f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting'
             AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL AND cancels < ?
-            ORDER BY id LIMIT ? {tx.for_update}""",
+            ORDER BY id LIMIT ?{tx.for_update_of_free("remote_job")}""",
         MOST_CANCELS, CANCELS_A_ROUND,
     )  # fmt: skip
+
+
+def due_cancels(tx: Transaction, asked: Asked | None = None) -> list[Cancel]:
+    """Jobs whose service is to be told now; each is due again later, should nobody confirm it.
+
+    asked: `ask_due`, if asked already.
+    """
+    rows = (asked or ask_due(tx)).all()
     for row in rows:
         tx.execute(
             f"UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds} WHERE id = ?",

@@ -54,7 +54,7 @@ def submit_many(
     An order that is refused has one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused as its
     outcome, or IntegrityError where the database itself refuses it, and stores nothing.
     """
-    tx.execute("SAVEPOINT submission")
+    tx.send("SAVEPOINT submission")
     try:
         outcomes = _submit_together(tx, settings, orders, pending)
     except admission.REFUSALS as error:  # one of them can't be stored, and which is not known
@@ -63,7 +63,7 @@ def submit_many(
             outcomes = [error]
         else:
             outcomes = [submit_many(tx, settings, [each], pending=pending)[0] for each in orders]
-    tx.execute("RELEASE submission")
+    tx.send("RELEASE submission")
     return outcomes
 
 

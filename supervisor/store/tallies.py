@@ -62,7 +62,7 @@ class Tally:
         """Nothing, for nothing."""
         if self._added:
             rows = [(*of, amount) for of, amount in self._added.items()]
-            tx.execute(_ADD[tx.dialect.name].format(json_words(tx).rows), encoded(rows))
+            tx.send(_ADD[tx.dialect.name].format(json_words(tx).rows), encoded(rows))
 
     def _add(self, name: str, labels: str, bucket: str, amount: float) -> None:
         of = (name, labels, bucket)

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from supervisor.database import Row, Transaction
+from supervisor.database import Asked, Row, Transaction
 from supervisor.store import tallies, webhook_attempts
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
@@ -60,14 +60,22 @@ def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
         tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
 
 
-def due(tx: Transaction) -> list[Delivery]:
-    """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up."""
-    rows = tx.all(
+def ask_due(tx: Transaction) -> Asked:
+    """Ask for what is to be sent now."""
+    return tx.ask(
         f"""SELECT id, user_openid, attempts, state FROM webhook_delivery
             WHERE state IN ('waiting','sending') AND due_at <= {tx.now}
             ORDER BY due_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
         LOOKED_AT,
     )  # fmt: skip
+
+
+def due(tx: Transaction, asked: Asked | None = None) -> list[Delivery]:
+    """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up.
+
+    asked: `ask_due`, if asked already.
+    """
+    rows = (asked or ask_due(tx)).all()
     if not rows:
         return []
     spent = [row["id"] for row in rows if row["attempts"] >= len(SCHEDULE)]

@@ -5,7 +5,7 @@ A mark is only a mark: what becomes of the rows that name a dead worker is decid
 
 from __future__ import annotations
 
-from supervisor.database import Row, Transaction
+from supervisor.database import Asked, Row, Transaction
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
@@ -45,9 +45,9 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
     )
 
 
-def any_dead(tx: Transaction) -> bool:
-    """Whether a worker is marked dead and may still have rows to be rescued."""
-    return tx.value("SELECT 1 FROM worker WHERE state = 'dead' LIMIT 1") is not None
+def ask_dead(tx: Transaction) -> Asked:
+    """Ask for a worker that is marked dead and may still have rows to be rescued; a value if there is one."""
+    return tx.ask("SELECT 1 FROM worker WHERE state = 'dead' LIMIT 1")
 
 
 def bury(tx: Transaction) -> None:
