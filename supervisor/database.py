@@ -39,7 +39,7 @@ READER_THREADS = 4
 class Dialect:
     """How a database says the few things that standard SQL does not.
 
-    now: the database's own clock.  in_seconds: a time so many seconds from now, with one `?` parameter.
+    now: the database's own clock.  moment: the same, read once for all rows of a statement.  in_seconds: a time so many seconds from now, with one `?` parameter.
     index_hint: names the index that a query is to use, where the planner would not find it by itself.
     for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
     for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
@@ -51,6 +51,7 @@ class Dialect:
 
     name: str
     now: str
+    moment: str
     in_seconds: str
     index_hint: str
     for_update: str
@@ -92,14 +93,15 @@ class Asked:
 class Transaction:
     """SQL inside one transaction, or inside one consistent read.
 
-    Statements use `?` for parameters on every database.  `now` and `in_seconds` are SQL expressions (Dialect).
+    Statements use `?` for parameters on every database.  `now`, `moment` and `in_seconds` are SQL expressions (Dialect).
     Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
     """
 
     def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
         self._database = database
         self.dialect = dialect
-        self.now, self.in_seconds, self.for_update = dialect.now, dialect.in_seconds, dialect.for_update
+        self.now, self.moment, self.in_seconds = dialect.now, dialect.moment, dialect.in_seconds
+        self.for_update = dialect.for_update
 
     def by_index(self, name: str) -> str:
         """What follows a table's name in FROM, to read it by this index."""

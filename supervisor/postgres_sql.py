@@ -24,6 +24,7 @@ from supervisor.database import Dialect
 POSTGRES = Dialect(
     "postgresql",
     now="darkroom_now()",
+    moment="(SELECT darkroom_now())",
     in_seconds="(darkroom_now() + make_interval(secs => ?))",
     index_hint="",
     for_update=" FOR UPDATE",

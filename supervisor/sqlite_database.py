@@ -36,6 +36,7 @@ _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
 SQLITE = Dialect(
     "sqlite",
     now=_TIME.format(""),
+    moment=_TIME.format(""),
     in_seconds=_TIME.format(", ? || ' seconds'"),
     index_hint=" INDEXED BY {}",
     for_update="",

@@ -29,6 +29,13 @@ _MOMENT = "moment timestamptz := darkroom_now();"
 
 _BECAME_FINAL = "n.status IN ('failed','cancelled') AND o.status <> n.status"
 _FELL_SHORT = "n.status = 'completed' AND o.status <> 'completed' AND n.missing > 0"
+# Every column more is made ready, and hashed, once for each statement.
+_SEEN_OF_TASKS = ", ".join(
+    f"n.{column}"
+    for column in (
+        "id", "user_openid", "work_id", "type", "status", "stage", "progress", "images", "error", "created_at"
+    )
+)  # fmt: skip
 _ENDED = f"n.status IN {ENDED} AND o.status <> n.status"
 _MADE_WORK = "o.work_id IS NULL AND n.work_id IS NOT NULL"
 _IS_SEEN = f"o.work_id IS NOT NULL AND ({differs(VISIBLE, new='n', old='o')})"
@@ -98,12 +105,12 @@ def _of_tasks() -> list[Trigger]:
     IF it.made_work THEN
         INSERT INTO works (id, user_openid, task_id, type, status, stage, progress, error, created_at, updated_at)
             SELECT work_id, user_openid, id, type, status, stage, progress, error, created_at, moment
-            FROM {_moved("n.*", _MADE_WORK)} AS made ORDER BY user_openid, id;
+            FROM {_moved(_SEEN_OF_TASKS, _MADE_WORK)} AS made ORDER BY user_openid, id;
     END IF;
     IF it.is_seen THEN
         UPDATE works SET status = seen.status, stage = seen.stage, progress = seen.progress,
                 images = coalesce(seen.images, '[]'::jsonb), error = seen.error, updated_at = moment
-            FROM {_moved("n.*", _IS_SEEN)} AS seen WHERE works.id = seen.work_id;
+            FROM {_moved(_SEEN_OF_TASKS, _IS_SEEN)} AS seen WHERE works.id = seen.work_id;
     END IF;
     IF it.became_final THEN
         {refund}
@@ -121,7 +128,7 @@ def _of_tasks() -> list[Trigger]:
     arrived = f"""IF EXISTS (SELECT 1 FROM new_rows) THEN
     {_open_accounts("new_rows")}
     INSERT INTO task_event ({history.COLUMNS})
-        SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, darkroom_now() FROM new_rows ORDER BY id;
+        SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, moment FROM new_rows ORDER BY id;
     {COUNT_ARRIVED_ON_POSTGRES}
     {_RING}
     END IF;
@@ -134,6 +141,7 @@ def _of_tasks() -> list[Trigger]:
             f"AFTER INSERT ON task_queue {_NEW}",
             arrived,
             each="STATEMENT",
+            declare=_MOMENT,
         ),
         Trigger(
             "task_queue_forgotten",
@@ -157,7 +165,7 @@ def _stepped() -> str:
     columns = (
         f"n.id AS task_id, {history.event_of('n', 'o')} AS event, n.attempt, n.lease,"
         f" coalesce(n.worker_id, o.worker_id) AS worker_id, {history.due_of('n', 'o')} AS run_after,"
-        f" {history.error_of('n', 'o', died)} AS error, darkroom_now() AS at"
+        f" {history.error_of('n', 'o', died)} AS error, moment AS at"
     )
     return _moved(columns, history.is_step("n", "o"))
 

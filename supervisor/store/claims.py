@@ -84,18 +84,18 @@ def claim(
 def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
     """Take pending tasks, each as `claim` does; several in one statement cost little more than one."""
     due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
-    deadline = tx.shifted(tx.now, "CAST(wanted.value ->> 3 AS DOUBLE PRECISION)")
+    deadline = tx.shifted(tx.moment, "CAST(wanted.value ->> 3 AS DOUBLE PRECISION)")
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
             lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 2, dispatched_at = NULL,
-            processing_started_at = {tx.now}, deadline_at = {deadline}, updated_at = {tx.now}
+            processing_started_at = {tx.moment}, deadline_at = {deadline}, updated_at = {tx.moment}
         FROM {json_words(tx).rows} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
           AND dispatch = CAST(wanted.value ->> 1 AS INTEGER) AND admitted_charge = charge
-          AND (run_after IS NULL OR run_after <= {tx.now})
+          AND (run_after IS NULL OR run_after <= {tx.moment})
           AND EXISTS (SELECT 1 FROM worker WHERE worker.id = wanted.value ->> 2 AND worker.state = 'live')
         RETURNING task_queue.id, lease, attempt, charge, type, user_openid, params, picture_count, failures, deaths,
-            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.now))} AS waited""",
+            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))} AS waited""",
         encoded(wanted),
     )
     if not rows:
@@ -127,7 +127,7 @@ def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
     """Show how far attempts are, each as `report_progress` does."""
     rows = tx.all(
         f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
-            stage = said.value ->> 3, updated_at = {tx.now}
+            stage = said.value ->> 3, updated_at = {tx.moment}
         FROM {json_words(tx).rows} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
         encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
     )
@@ -148,7 +148,7 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
             images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER), {_OVER},
-            finished_at = {tx.now}, updated_at = {tx.now}
+            finished_at = {tx.moment}, updated_at = {tx.moment}
         FROM {words.rows} AS made WHERE {_HELD_BY.format("made")}
         RETURNING task_queue.id, type, charge, {ran(tx)}""",
         encoded([(each.task_id, each.lease, _stage_of(each), each.images, each.missing) for each in made]),
@@ -255,7 +255,7 @@ def _add_end(added: tallies.Tally, row: Row, outcome: str) -> None:
 
 def ran(tx: Transaction) -> str:
     """SQL for how long the attempt of a row has run, in seconds; NULL when none runs."""
-    return f"{tx.seconds_between('processing_started_at', tx.now)} AS ran"
+    return f"{tx.seconds_between('processing_started_at', tx.moment)} AS ran"
 
 
 def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:

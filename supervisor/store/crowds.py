@@ -151,14 +151,14 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
         )
     note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
     # A task that was asked for a later time is not late before that time.
-    soonest = tx.greatest(tx.now, f"coalesce(run_after, {tx.now})")
+    soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
     expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
     tx.execute(
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
             turn = CAST(made.value ->> 2 AS INTEGER),
-            ready = CASE WHEN run_after IS NULL OR run_after <= {tx.now} THEN 1 ELSE 0 END,
+            ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
             picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
-            expires_at = {expires_at}, updated_at = {tx.now}
+            expires_at = {expires_at}, updated_at = {tx.moment}
         FROM {words.rows} AS made WHERE task_queue.id = made.value ->> 0""",
         encoded([each[:6] for each in admissions]),
     )

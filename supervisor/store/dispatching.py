@@ -232,10 +232,10 @@ def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
     if not chosen:
         return []
     rows = tx.all(
-        f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
+        f"""UPDATE task_queue SET dispatched_at = {tx.moment} WHERE id IN
             (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
              {tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, {tx.seconds_between(waits_since(tx), tx.now)} AS waited""",
+            RETURNING id, dispatch, {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
         encoded([waiting.place.task_id for waiting in chosen]),
     )
     found = {row["id"]: row for row in rows}
