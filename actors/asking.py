@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError
-from supervisor.database import Alike
-from supervisor.store import tallies
 
 if TYPE_CHECKING:
     from actors.paid_requests import PaidRequest
@@ -73,6 +71,4 @@ async def _the_end_of(handing_in: asyncio.Future[Done | Accepted]) -> None:
 def observe_call(worker: Worker, task_id: str, name: str, outcome: str, seconds: float) -> None:
     """Log a provider's call, and add it to the metrics; not awaited."""
     log.info("ai_call_ended", task=task_id, provider=name, outcome=outcome, seconds=round(seconds, 3))
-    seen = tallies.Observation("darkroom_ai_call_seconds", seconds, {"provider": name, "outcome": outcome})
-    # A line of its own: the task's next step need not wait for it, and it shares a transaction with whatever waits.
-    worker.database.write(Alike("observed", tallies.observe_each, seen), line=f"call of {task_id}")
+    worker.calls_seen.add(name, outcome, seconds)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from actors.calls_seen import CallsSeen
 from actors.image_processes import ImageProcesses
 from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
@@ -89,6 +90,7 @@ class Worker:
         self.database = database
         self.files = files
         self.images = ImageProcesses(settings.image_processes)
+        self.calls_seen = CallsSeen(database)
         self.providers: dict[str, Provider] = {}
         self.scratch = settings.data_dir
         self.draining = False
@@ -147,6 +149,7 @@ class Worker:
         for provider in self.providers.values():
             await provider.close()
         await self.images.close()
+        self.calls_seen.write()
         try:
             await asyncio.wait_for(self.database.write_async(lambda tx: workers.leave(tx, self.id)), 5)
         except (Fault, TimeoutError) as error:

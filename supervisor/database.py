@@ -39,7 +39,8 @@ READER_THREADS = 4
 class Dialect:
     """How a database says the few things that standard SQL does not.
 
-    now: the database's own clock.  moment: the same, read once for all rows of a statement.  in_seconds: a time so many seconds from now, with one `?` parameter.
+    now: the database's own clock.  moment: the same, read once for all rows of a statement.
+    in_seconds: a time so many seconds from now, with one `?` parameter.
     index_hint: names the index that a query is to use, where the planner would not find it by itself.
     for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
     for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
@@ -93,7 +94,8 @@ class Asked:
 class Transaction:
     """SQL inside one transaction, or inside one consistent read.
 
-    Statements use `?` for parameters on every database.  `now`, `moment` and `in_seconds` are SQL expressions (Dialect).
+    Statements use `?` for parameters on every database.
+    `now`, `moment` and `in_seconds` are SQL expressions (Dialect).
     Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
     """
 

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple, TypeVar
 from supervisor import postgres_transactions as transactions
 from supervisor.database import Alike, Database, Transaction
 from supervisor.faults import DatabaseBusy, OutcomeUnknown
-from supervisor.postgres_locks import lock_tasks
+from supervisor.postgres_locks import lock_tasks, lock_tasks_and_accounts
 from supervisor.postgres_pool import Pool
 
 T = TypeVar("T")
 
 CONNECTIONS = 8
 WRITER_THREADS = 2
-MOST_STEPS_TOGETHER = 32
+MOST_STEPS_TOGETHER = 100
 
 
 class _Step(NamedTuple):
@@ -202,11 +202,13 @@ class PostgresDatabase(Database):
 
 
 def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
-    lock_tasks(tx, [each.line for each in several if each.line is not None])
     alike: dict[Any, list[int]] = {}
     for place, each in enumerate(several):
         kind = each.step.together if isinstance(each.step, Alike) else place
         alike.setdefault(kind, []).append(place)
+    lines = [each.line for each in several if each.line is not None]
+    is_one_statement = len(alike) == 1 and isinstance(several[0].step, Alike)
+    (lock_tasks if is_one_statement else lock_tasks_and_accounts)(tx, lines)
     results: dict[int, Any] = {}
     for places in alike.values():
         steps = [several[place].step for place in places]

@@ -178,7 +178,7 @@ class _Spy:
     def __init__(self, tx: Any) -> None:
         self._tx = tx
         self.plans: list[str] = []
-        self.now, self.in_seconds, self.dialect = tx.now, tx.in_seconds, tx.dialect
+        self.now, self.moment, self.in_seconds, self.dialect = tx.now, tx.moment, tx.in_seconds, tx.dialect
 
     def _note(self, sql: str, params: tuple[Any, ...]) -> None:
         if sql.lstrip().upper().startswith(("SELECT", "UPDATE")):

@@ -7,7 +7,7 @@ rescued, cancelled or claimed again since, and whatever the late worker has made
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from supervisor.database import Row, Transaction
@@ -95,26 +95,19 @@ def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
           AND (run_after IS NULL OR run_after <= {tx.moment})
           AND EXISTS (SELECT 1 FROM worker WHERE worker.id = wanted.value ->> 2 AND worker.state = 'live')
         RETURNING task_queue.id, lease, attempt, charge, type, user_openid, params, picture_count, failures, deaths,
-            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))} AS waited""",
+            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))} AS waited,
+            {images.keys(tx)} AS image_keys""",
         encoded(wanted),
     )
     if not rows:
         return [None] * len(wanted)
     added = tallies.Tally()
     for row in rows:
-        row["params"] = decoded(row["params"])
         if row["attempt"] == 1:
             added.observe("darkroom_task_wait_seconds", row["waited"], type=row["type"])
     added.store(tx)
-    keys = images.keys(tx, [image for row in rows for image in row["params"]["images"]])
-    claims = {row["id"]: claim_of(row, image_keys=_keys_of(row, keys)) for row in rows}
+    claims = {row["id"]: claim_of(row, image_keys=dict(decoded(row["image_keys"]) or ())) for row in rows}
     return [claims.get(each.task_id) for each in wanted]
-
-
-def _keys_of(row: Row, keys: Mapping[tuple[str, str], str]) -> dict[str, str]:
-    """Of the uploads that a task names, if they are its user's own."""
-    user = row["user_openid"]
-    return {image: keys[user, image] for image in row["params"]["images"] if (user, image) in keys}
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:

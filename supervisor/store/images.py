@@ -43,10 +43,9 @@ def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
         )
 
 
-def keys(tx: Transaction, image_ids: Iterable[str]) -> dict[tuple[str, str], str]:
-    """{(owner, id): key} of these uploads."""
-    rows = tx.all(
-        f"SELECT user_openid, id, key FROM image WHERE id IN {tx.dialect.each_of}",
-        encoded(sorted(set(image_ids))),
-    )
-    return {(row["user_openid"], row["id"]): row["key"] for row in rows}
+def keys(tx: Transaction) -> str:
+    """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they are its user's own; or NULL."""
+    words = json_words(tx)
+    named = words.texts_of.format(column="task_queue.params", name="images")
+    return f"""(SELECT {words.group}({words.array}(image.id, image.key)) FROM {named} AS named
+        JOIN image ON image.id = named.value WHERE image.user_openid = task_queue.user_openid)"""

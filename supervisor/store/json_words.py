@@ -10,23 +10,34 @@ from supervisor.database import Transaction
 class JsonWords(NamedTuple):
     """texts, rows: the elements of an array, which is one `?`, as a table with `value`.
 
-    json, time: templates that make a text such a column's value."""
+    texts_of: the same of an array in a JSON column, a template.  json, time: templates that make a text such a
+    column's value."""
 
     array: str
     group: str
     texts: str
     rows: str
+    texts_of: str
     json: str
     time: str
 
 
 _WORDS = {
-    "sqlite": JsonWords("json_array", "json_group_array", "json_each(?)", "json_each(?)", "{}", "{}"),
+    "sqlite": JsonWords(
+        "json_array",
+        "json_group_array",
+        "json_each(?)",
+        "json_each(?)",
+        "json_each({column}, '$.{name}')",
+        "{}",
+        "{}",
+    ),
     "postgresql": JsonWords(
         "jsonb_build_array",
         "jsonb_agg",
         "jsonb_array_elements_text(CAST(? AS jsonb))",
         "jsonb_array_elements(CAST(? AS jsonb))",
+        "jsonb_array_elements_text({column} -> '{name}')",
         "CAST({} AS jsonb)",
         "CAST({} AS timestamptz)",
     ),

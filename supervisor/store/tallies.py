@@ -77,13 +77,12 @@ class Observation(NamedTuple):
     labels: dict[str, str]
 
 
-def observe_each(tx: Transaction, observations: Sequence[Observation]) -> list[None]:
+def observe_each(tx: Transaction, observations: Sequence[Observation]) -> None:
     """Add observations of many kinds in one step."""
     tally = Tally()
     for each in observations:
         tally.observe(each.name, each.seconds, **each.labels)
     tally.store(tx)
-    return [None] * len(observations)
 
 
 def count(tx: Transaction, name: str, amount: float = 1, **labels: str) -> None:
