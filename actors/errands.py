@@ -9,7 +9,6 @@ import dramatiq
 from actors.broker import CONTROL_QUEUE
 from actors.polling import poll_tasks
 from actors.remote_cancelling import cancel_jobs
-from actors.webhook_delivery import deliver_all
 from actors.worker import current_worker
 from supervisor.store.webhooks import Delivery
 
@@ -32,4 +31,7 @@ async def cancel_remote(ids: Sequence[int]) -> None:
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
 async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
     """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
+    # Not above: with it comes an HTTP client, which most processes never need.
+    from actors.webhook_delivery import deliver_all
+
     await deliver_all(current_worker(), [Delivery(*hint) for hint in hints])

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 from supervisor import postgres_transactions as transactions
 from supervisor.database import Alike, Database, Transaction
 from supervisor.faults import DatabaseBusy, OutcomeUnknown
-from supervisor.postgres_locks import lock_tasks, lock_tasks_and_accounts
 from supervisor.postgres_pool import Pool
+from supervisor.store.locks import lock_tasks, lock_tasks_and_accounts
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,6 +168,15 @@ def test_only_the_store_speaks_sql() -> None:
                 assert not (is_sql and ("task_queue" in node.value or "works" in node.value)), (
                     f"{path.relative_to(ROOT)}:{node.lineno}"
                 )
+
+
+def test_a_worker_has_no_http_client_and_no_image_library_before_it_needs_one() -> None:
+    """Each of its processes would hold megabytes for nothing."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import actors, sys; print(sorted({'aiohttp', 'numpy', 'PIL'} & sys.modules.keys()))"],
+        cwd=ROOT, env=os.environ | {"DARKROOM_CONFIG": ""}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == "[]"
 
 
 IMPORT_ALL = """
