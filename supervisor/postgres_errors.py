@@ -7,8 +7,10 @@ import psycopg
 
 from supervisor.faults import DatabaseBusy
 
+# A plan was prepared before a migration has changed its columns.  (Nothing else of ours is feature_not_supported.)
+STALE_PLAN = "0A000"
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
-_AGAIN = frozenset({"40001", "40P01"})
+_AGAIN = frozenset({"40001", "40P01", STALE_PLAN})
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
 # The connection is of no more use: shut down, crashed, starting, idle for too long; or it leads to a standby.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"})

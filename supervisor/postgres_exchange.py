@@ -20,6 +20,7 @@ import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import PyFormat, Transformer
 
+from supervisor.postgres_errors import STALE_PLAN
 from supervisor.postgres_sql import numbered
 
 PREPARED_AFTER = 5  # runs: what comes once in a while is not worth the server's memory
@@ -107,6 +108,8 @@ class Exchange:
         except psycopg.Error as error:
             if not error.sqlstate:
                 self._libpq.finish()
+            elif error.sqlstate == STALE_PLAN:
+                self._names.clear()  # they are prepared anew, under other names
             raise
 
     def roll_back(self) -> None:

@@ -12,6 +12,7 @@ from config.settings import Settings
 from supervisor import postgres_exchange
 from supervisor.postgres_exchange import PREPARED_AFTER, Exchange
 from supervisor.postgres_sql import adapt, numbered
+from tests.conftest import Store
 from tests.databases import Plain
 
 pytestmark = pytest.mark.postgresql_only
@@ -68,6 +69,20 @@ def test_what_comes_often_is_prepared_and_what_came_long_ago_gives_way(
     with_names = [row[0] for row in exchange.answer(exchange.hand_in(prepared)).fetchall()]
     assert with_names == ["SELECT 1 + $1", "SELECT 2 + $1"]
     assert _value(exchange, "SELECT 0 + ?", 5) == 5
+
+
+def test_a_plan_that_a_migration_has_made_stale_is_made_anew(store: Store, producer: Plain) -> None:
+    def read() -> list[dict[str, Any]]:
+        return store.database.read(lambda tx: tx.all("SELECT * FROM moved"))
+
+    producer.execute("CREATE TABLE moved AS SELECT 1 AS a")
+    try:
+        for _ in range(PREPARED_AFTER + 2):
+            assert read() == [{"a": 1}]
+        producer.execute("ALTER TABLE moved ADD COLUMN b INTEGER DEFAULT 2")
+        assert read() == [{"a": 1, "b": 2}]
+    finally:
+        producer.execute("DROP TABLE moved")
 
 
 def test_large_values_pass_both_ways_at_once(exchange: Exchange) -> None:
