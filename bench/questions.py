@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database import Transaction
+from supervisor.database import Asked, Transaction
 from supervisor.store import (
     admission,
     claims,
@@ -73,8 +73,8 @@ class Spy:
         self.milliseconds: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
-        given = getattr(self._tx, name)
-        if name not in ("all", "one", "value", "run", "execute"):
+        given = {"ask": self._ask_now, "send": self._tx.execute}.get(name) or getattr(self._tx, name)
+        if name not in ("all", "one", "value", "run", "execute", "send", "ask"):
             return given
 
         def call(sql: str, *params: Any) -> Any:
@@ -88,3 +88,7 @@ class Spy:
             return answer
 
         return call
+
+    def _ask_now(self, sql: str, *params: Any) -> Asked:
+        cursor = self._tx.execute(sql, *params)
+        return Asked(lambda: cursor)

@@ -22,9 +22,11 @@ def ask_types(tx: Transaction, types: list[str]) -> Asked:
     )
 
 
-def types_with_ready_tasks(asked: Asked) -> set[str]:
-    """What the answer to `ask_types` says."""
-    return {row["value"] for row in asked.all() if row["highest"] is not None}
+def types_with_ready_tasks(tx: Transaction, types: list[str], asked: Asked | None = None) -> list[str]:
+    """Those of some types, in that order.  asked: `ask_types`, if asked already."""
+    rows = (asked or ask_types(tx, types)).all()
+    found = {row["value"] for row in rows if row["highest"] is not None}
+    return [type_ for type_ in types if type_ in found]
 
 
 def heads(

@@ -16,7 +16,8 @@ class Outlook:
         self._free = _ask_free_slots(tx)
         self._down = providers.ask_down(tx)
         self._paused = pauses.ask_names(tx, pauses.TYPE)
-        self._ready = heads.ask_types(tx, list(settings.tasks))
+        self._types = list(settings.tasks)
+        self._ready = heads.ask_types(tx, self._types)
 
     def free_slots(self) -> int:
         """Slots of live workers, less what they hold or report busy, less what was dispatched and not claimed."""
@@ -32,8 +33,7 @@ class Outlook:
 
     def types_with_ready_tasks(self) -> list[str]:
         """In the order of the settings."""
-        found = heads.types_with_ready_tasks(self._ready)
-        return [type_ for type_ in self._settings.tasks if type_ in found]
+        return heads.types_with_ready_tasks(self._tx, self._types, self._ready)
 
 
 def free_slots(tx: Transaction) -> int:
