@@ -188,14 +188,19 @@ class _Question:
 
 
 def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
-    """The answer once the accounts of these users are locked; those that are missing are opened."""
+    """The answer once the accounts of these users are locked; those that are missing are opened before any is."""
     if tx.for_update:
-        lock = f"""SELECT count(*) FROM (SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}
-            ORDER BY user_openid{tx.for_update}) AS locked"""
-        locked, answer = tx.ask(lock, encoded(users)), question.ask()
-        if locked.value() == len(users):
+        # All or none: who holds some and then opens others has not locked them in order.
+        locks = (
+            f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}"
+            f" AND (SELECT count(*) FROM account WHERE user_openid IN {tx.dialect.each_of}) = ?"
+            f" ORDER BY user_openid{tx.for_update}",
+            encoded(users), encoded(users), len(users),
+        )  # fmt: skip
+        locked, answer = tx.ask(*locks), question.ask()
+        if len(locked.all()) == len(users):
             return decoded(answer.value())
         for user in users:
             credits.ensure_account(tx, user)
-        tx.send(lock, encoded(users))
+        tx.send(*locks)
     return decoded(question.ask().value())
