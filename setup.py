@@ -37,6 +37,7 @@ EXTRAS = {
     "studio": ["numpy>=2.0", "ai-edge-litert>=2.1"],
     "postgres": ["psycopg[binary]>=3.2"],
     "s3": ["botocore>=1.40"],
+    "otel": ["opentelemetry-sdk>=1.40", "opentelemetry-exporter-otlp-proto-http>=1.40"],
     "test": [
         "pytest>=9.0",
         "pytest-asyncio>=1.3",
@@ -57,6 +58,8 @@ EXTRAS = {
         "trustme>=1.2",
         "openapi-spec-validator>=0.8",
         "standardwebhooks>=1.1",
+        "opentelemetry-sdk>=1.40",
+        "opentelemetry-exporter-otlp-proto-http>=1.40",
         "selenium>=4.40",
         # Official clients of AI services, and a real model server: our fakes and adapters are tried with them.
         "openai>=3.5",

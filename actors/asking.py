@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError
+from supervisor import tracing
 
 if TYPE_CHECKING:
     from actors.paid_requests import PaidRequest
@@ -39,7 +40,9 @@ async def _ask_to_the_end(
     started = asyncio.get_running_loop().time()
     outcome = "error"
     try:
-        answer = await provider.submit(job, progress)
+        with tracing.span("provider request", "client", task_id=job.task_id, provider=name) as span:
+            answer = await provider.submit(job, progress)
+            span.tell(outcome="done" if isinstance(answer, Done) else "accepted")
         outcome = "done" if isinstance(answer, Done) else ""
         if isinstance(answer, Accepted):
             await _store_id(worker, answer, request)

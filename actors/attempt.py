@@ -15,16 +15,18 @@ import structlog
 
 from actors.jobs import hash_of_params
 from actors.making import make_pictures, remote_limit_seconds
-from actors.outcomes import Outcome, after_error, after_time_limit
+from actors.outcomes import Outcome, after_error, after_time_limit, code_of
 from actors.paid_requests import AlreadyAsked
 from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
 from actors.recording import Step, step_of, unless_reported
+from actors.task_spans import span_of_attempt
 from actors.worker import Running, Why, Worker
-from supervisor import rescue
+from supervisor import rescue, tracing
 from supervisor.database import Alike, Transaction
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.store import claims
 from supervisor.store.claims import Claim
+from supervisor.tracing import Span
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +45,8 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
             return  # the hint is sent again
         if claim is not None:
             running.lease = claim.lease
-            await _run(worker, running, claim)
+            with await span_of_attempt(worker, claim) as span:
+                await _run(worker, running, claim, span)
     finally:
         worker.running.discard(running)
 
@@ -54,9 +57,11 @@ async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Cla
     return await worker.database.write_async(Alike("claimed", claims.claim_all, wanted), line=task_id)
 
 
-async def _run(worker: Worker, running: Running, claim: Claim) -> None:
+async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> None:
     """Work, then record; whatever ends the work is turned into what is to be recorded."""
     names = {"task": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "worker": worker.id}
+    if span.trace_id:
+        names["trace_id"] = span.trace_id
     bound = log.bind(**names)
     bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
     with structlog.contextvars.bound_contextvars(**names):  # whatever is logged on its behalf names it
@@ -69,20 +74,26 @@ async def _run(worker: Worker, running: Running, claim: Claim) -> None:
             running.work.cancel()
             await asyncio.wait([running.work])
         step = _after_cancel(worker, running, claim)
+        span.fail("time_limit" if running.cancelled is None else running.cancelled.name.lower())
     except LeaseLost:
         step = None
+        span.fail(Why.LEASE_LOST.name.lower())
     except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
         step = _after_error(worker, running, claim, error, bound)
-    await _record(worker, claim, step, bound)
+        span.fail(code_of(error))
+    await _record(worker, claim, step, bound, span)
 
 
-async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any) -> None:
+async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any, span: Span) -> None:
     if step is None:
         return
     try:
-        await worker.write(step, line=claim.task_id)
+        with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
+            await worker.write(step, line=claim.task_id)
+        span.tell(outcome=step.__name__)
         bound.info("attempt_ended", outcome=step.__name__)
     except LeaseLost:
+        span.fail(Why.LEASE_LOST.name.lower())
         bound.info("result_dropped", reason="the task has moved on")
 
 

@@ -29,6 +29,7 @@ from supervisor.broker_address import broker_address
 from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
+from supervisor.tracing import begin_tracing, end_tracing
 
 if TYPE_CHECKING:
     from dramatiq.worker import Worker as DramatiqWorker
@@ -63,6 +64,7 @@ class Boot(Middleware):
         try:
             settings = settings_of_process()
             configure_logs(settings, "worker")
+            begin_tracing("worker")
             check_providers(settings)
             declare_processing_actors(broker, settings)
         except (SettingsError, SettingFault, BadBrokerAddress) as error:
@@ -97,6 +99,7 @@ class Boot(Middleware):
         loop_thread = get_event_loop_thread()
         if loop_thread is not None:
             loop_thread.run_coroutine(close_worker())
+        end_tracing()
 
 
 def boot_scheduler() -> None:

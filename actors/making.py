@@ -30,6 +30,7 @@ from actors.recording import Step, completed, handed_off
 from actors.scratch import folder_of_attempt
 from actors.storing import store_pictures
 from actors.worker import Running, Why, Worker
+from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.poll_times import next_poll_seconds
 from supervisor.store import remote_jobs, results
@@ -181,9 +182,10 @@ class _Making:
                 request.done(tx)
 
         try:
-            files = await store_pictures(self._worker, claim, done)
-            if files or request is not None:
-                await self._worker.write(say_so, line=claim.task_id)
+            with tracing.span("store", task_id=claim.task_id, pictures=len(done.images)):
+                files = await store_pictures(self._worker, claim, done)
+                if files or request is not None:
+                    await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:
             if request is not None:
                 request.broke_off(error)

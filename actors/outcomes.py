@@ -60,6 +60,11 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
             )
 
 
+def code_of(error: Exception) -> str:
+    """The code under which an error is told to whoever traces; the user of the task sees the same, if any."""
+    return str(error.code) if isinstance(error, ProviderError | BadParams) else type(error).__name__
+
+
 def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
     """The actor's own limit struck."""
     return _failed(

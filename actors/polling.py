@@ -24,7 +24,9 @@ from actors.outcomes import after_remote_errors, state_of_failed
 from actors.providers.base import Done, Failed, Lost
 from actors.providers.base import Running as JobRuns
 from actors.recording import completed, step_of
+from actors.task_spans import contexts_of, named_in_logs
 from actors.worker import Running, Why
+from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.faults import DatabaseBusy, LeaseLost
 from supervisor.poll_times import next_poll_seconds
@@ -51,10 +53,13 @@ async def poll_tasks(worker: Worker, hints: Sequence[tuple[str, int]]) -> None:
     begun: set[asyncio.Task[None]] = set()
     try:
         found = await _claim(worker, hints)
+        contexts = await contexts_of(worker, [claim.task_id for claim, _, _ in found])
         for claim, jobs, reports in found:
             running = polls.pop(claim.task_id)
             running.lease = claim.lease
-            running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports))
+            context = contexts.get(claim.task_id, "")
+            with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
+                running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
             begun.add(running.work)
     except DatabaseBusy as fault:
         log.warning("poll_claim_failed", reason=str(fault))
@@ -94,13 +99,16 @@ async def _poll(
     claim: Claim,
     jobs: Sequence[RemoteJob],
     reports: Mapping[str, list[int]],
+    context: str,
 ) -> None:
-    """One task: ask, then record.  Ends normally, whatever happens."""
+    """One task: ask, then record.  Ends normally, whatever happens.  context: of its trace, if it has one."""
     try:
         seen = await asyncio.gather(
             *(look_at(worker, claim, job, reports.get(job.reference, ())) for job in jobs)
         )
         await _record(worker, claim, list(seen))
+        for each in seen:
+            _trace_end(claim, each, context)
     except asyncio.CancelledError:
         if running.cancelled is not Why.LEASE_LOST:  # a drain, or this process ends
             worker.database.write(lambda tx: handoffs.ask_again(tx, claim.task_id, claim.lease))
@@ -135,6 +143,17 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
         if not isinstance(each.answer, JobRuns):
             outcome = "done" if isinstance(each.answer, Done) else each.answer.error.code
             observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds)
+
+
+def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
+    """A remote job that is over, as a span from when it was handed in to now."""
+    if isinstance(seen.answer, JobRuns):
+        return
+    job = seen.job
+    with tracing.span("remote job", "client", parent=context, started_ago=job.age_seconds) as span:
+        span.tell(task_id=claim.task_id, provider=job.provider, lease=claim.lease)
+        if isinstance(seen.answer, Failed):
+            span.fail(seen.answer.error.code)
 
 
 def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:

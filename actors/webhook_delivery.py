@@ -19,6 +19,8 @@ from yarl import URL
 from actors.providers.surroundings import surroundings_of
 from actors.providers.wire.answers import retry_after
 from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
+from actors.task_spans import contexts_of, named_in_logs
+from supervisor import tracing
 from supervisor.faults import Fault
 from supervisor.store import webhooks
 from supervisor.store.webhooks import Delivery, Message
@@ -50,13 +52,21 @@ async def deliver_all(worker: Worker, hints: Sequence[Delivery]) -> None:
     """Take these up, and let them be sent side by side; returns before they are."""
     if worker.draining:
         return  # due again elsewhere in a moment
-    for message in await worker.database.write_async(lambda tx: webhooks.claim(tx, hints)):
-        worker.finish(_deliver(worker, message))
+    messages = await worker.database.write_async(lambda tx: webhooks.claim(tx, hints))
+    contexts = await contexts_of(worker, [message.task_id for message in messages])
+    for message in messages:
+        context = contexts.get(message.task_id, "")
+        with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
+            worker.finish(_deliver(worker, message, context))
 
 
-async def _deliver(worker: Worker, message: Message) -> None:
+async def _deliver(worker: Worker, message: Message, context: str) -> None:
+    """context: of the task's trace, if it has one."""
     try:
-        status = await _send(worker, message)
+        with tracing.span("webhook", "client", parent=context) as span:
+            span.tell(task_id=message.task_id, webhook=message.id, attempt=message.attempts)
+            status = await _send(worker, message)
+            span.tell(status=status)
     except NotDelivered as failure:
         await _note_failure(worker, message, failure)
     except (Fault, OSError):

@@ -36,6 +36,7 @@ from supervisor.restart_plan import ChildSpec
 from supervisor.schema.migrate import migrate
 from supervisor.secret import read_or_make_secret
 from supervisor.store import workers
+from supervisor.tracing import collector
 
 CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
 READYZ_SECONDS = 2.0
@@ -54,6 +55,7 @@ def run_up(settings: Settings) -> int:
     """
     configure_logs(settings, "supervisor")
     check_providers(settings)
+    collector(os.environ)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

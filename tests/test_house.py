@@ -179,6 +179,15 @@ def test_a_worker_has_no_http_client_and_no_image_library_before_it_needs_one() 
     assert said.stdout.strip() == "[]"
 
 
+def test_opentelemetry_is_imported_in_one_place() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in _modules()
+        if any(name.partition(".")[0] == "opentelemetry" for name in _imports(path))
+    }
+    assert found == {"supervisor/opentelemetry_spans.py"}
+
+
 IMPORT_ALL = """
 import importlib, os, sys
 writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -24,6 +24,7 @@ from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
+from supervisor.tracing import begin_tracing, end_tracing
 from supervisor.wakeup import feed_wakeups
 from web.app import build_app
 from web.parts import make_parts
@@ -37,6 +38,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings, "web")
+        begin_tracing("web")
         _allow_many_connections()
         database = open_database(settings)
         check_version(database, settings)
@@ -76,6 +78,7 @@ async def serve(settings: Settings, database: Database) -> None:
         await server.stop()
         wakeups.close()
         await asyncio.to_thread(database.close)
+        await asyncio.to_thread(end_tracing)
 
 
 def _stop_signals() -> asyncio.Event:

@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from web.parts import FIRST_BYTE_AT, TASK, parts_of
+from web.parts import FIRST_BYTE_AT, TASK, TRACE, parts_of
 from web.problems import public_path
 
 log = logging.getLogger("darkroom.access")
@@ -41,7 +41,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         if log.isEnabledFor(level):
             milliseconds = (ended - started) * 1000
             task = request.get(TASK) or request.match_info.get("task_id")
+            trace = request.get(TRACE)
             log.log(
                 level, "%s %s %d %.1f ms", request.method, public_path(request), status, milliseconds,
-                extra={"task": task} if task else None,
+                extra={"task": task} | ({"trace_id": trace} if trace else {}) if task else None,
             )  # fmt: skip

@@ -91,6 +91,7 @@ def make_parts(
 PARTS = web.AppKey("PARTS", Parts)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
 TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
+TRACE = web.RequestKey("TRACE", str)  # the id of the trace that its task belongs to; empty when nobody traces
 FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter
 
 

@@ -8,17 +8,19 @@ from typing import Any
 
 from aiohttp import web
 
+from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import history, idempotency, tasks
 from supervisor.store.orders import Key, NewTask
+from supervisor.store.submitting import Submitted
 from supervisor.task_params import BadTask, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
 from web.bodies import bad_cursor, limit_of, read_json
 from web.idempotency import REPLAYED, key_of
-from web.parts import IDENTITY, TASK, Parts, parts_of, user_of
+from web.parts import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
 from web.preferences import task_after, wait_of
 from web.problems import unprocessable
 
@@ -33,6 +35,24 @@ async def submit(request: web.Request) -> web.Response:
 
     402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.
     """
+    parts = parts_of(request)
+    with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
+        request[TRACE] = span.trace_id
+        view, is_replay = await _stored(request, span.traceparent)
+        span.tell(task_id=view["task_id"], type=view["type"], outcome="replayed" if is_replay else "stored")
+    request[TASK] = view["task_id"]
+    headers = dict(REPLAYED) if is_replay else {}
+    seconds = wait_of(request)
+    if seconds is not None:
+        view, has_waited = await task_after(parts, view, seconds)
+        headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
+        if has_waited and view["status"] in FINAL:
+            return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
+    return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
+
+
+async def _stored(request: web.Request, trace: str) -> Submitted:
+    """The task that a request hands in, or the one that its key stands for.  trace: what the task is to belong to."""
     parts, identity = parts_of(request), request[IDENTITY]
     body = await read_json(request)
     order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
@@ -45,22 +65,14 @@ async def submit(request: web.Request) -> web.Response:
         checked=order.checked,
         key=key_of(request, identity.user, body),
         webhook=order.webhook,
+        trace=trace,
     )
     try:
-        view, is_replay = await parts.submissions.submit(new)
+        return await parts.submissions.submit(new)
     except BadTask:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
-    request[TASK] = view["task_id"]
-    headers = dict(REPLAYED) if is_replay else {}
-    seconds = wait_of(request)
-    if seconds is not None:
-        view, has_waited = await task_after(parts, view, seconds)
-        headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
-        if has_waited and view["status"] in FINAL:
-            return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
-    return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
 
 
 async def show(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from supervisor.room import room_trouble
 from supervisor.schema.migrate import check_version
 from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.sqlite_database import sqlite_file
+from supervisor.tracing import collector
 from supervisor.up import answers_readyz, port_trouble
 
 SHORT_SECRET = 16
@@ -45,6 +47,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("storage", _storage),
         ("web", _web),
         ("processes", _processes),
+        ("tracing", _tracing),
     ]
     findings: list[Finding] = []
     for part, check in checks:
@@ -171,6 +174,12 @@ def _web(settings: Settings) -> Iterator[Finding]:
         yield Finding("web", False, f"{where}/readyz does not answer 200; its log says why.")
     else:
         yield Finding("web", True, where)
+
+
+def _tracing(_: Settings) -> Iterator[Finding]:
+    where = collector(os.environ)
+    if where:
+        yield Finding("tracing", True, f"traces go to {hide_password(where)}")
 
 
 def _processes(settings: Settings) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ class NewTask:
     """An order as it comes in.  run_after: RFC 3339 in UTC with milliseconds, or None.  task_id: None makes one.
 
     checked: its params, where somebody has checked them already.  key: what it may be sent again under.
-    webhook: the address that is told of its end.
+    webhook: the address that is told of its end.  trace: the `traceparent` of the trace it belongs to, if any.
     """
 
     user: str
@@ -41,3 +41,4 @@ class NewTask:
     checked: CheckedParams | None = None
     key: Key | None = None
     webhook: str | None = None
+    trace: str = ""

@@ -109,7 +109,7 @@ def forget_finished_tasks(tx: Transaction, type_: str, older_than_seconds: float
             *(row["key"] for row in stored),
         ],
     )
-    for table in ("result_file", "works", "webhook"):
+    for table in ("result_file", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
     return tx.run(f"DELETE FROM task_queue WHERE id IN {tx.dialect.each_of}", ids)
 

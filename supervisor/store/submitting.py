@@ -18,7 +18,7 @@ from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
 from supervisor.ids import new_ulid
-from supervisor.store import admission, crowds, idempotency, task_counts, webhooks
+from supervisor.store import admission, crowds, idempotency, task_counts, traces, webhooks
 from supervisor.store.orders import NewTask
 from supervisor.store.rows import encoded, task_view
 from supervisor.task_params import check_params
@@ -162,6 +162,9 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     named = [(each.admission.task_id, each.new.webhook) for each in accepted if each.new.webhook]
     if named:
         webhooks.name(tx, named)
+    traced = [(each.admission.task_id, each.new.trace) for each in accepted if each.new.trace]
+    if traced:
+        traces.begin(tx, traced)
     crowds.admit(tx, [each.admission for each in accepted])
     admitted = crowds.admitted(tx, [each.admission.task_id for each in accepted])
     stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
