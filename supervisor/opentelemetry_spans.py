@@ -71,6 +71,12 @@ class OtlpTracer:
             )
         )
 
+    def traceparent(self) -> str:
+        """The context of the span that is open here; empty when none is."""
+        carrier: dict[str, str] = {}
+        _TRACE_CONTEXT.inject(carrier)
+        return carrier.get("traceparent", "")
+
     def close(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
@@ -80,10 +86,10 @@ class _OpenSpan(Span):
     def __init__(self, span: trace.Span) -> None:
         self._span = span
         self._token: Token[Context] | None = None
-        context = span.get_span_context()
-        self.trace_id = trace.format_trace_id(context.trace_id)
-        span_id, flags = trace.format_span_id(context.span_id), int(context.trace_flags)
-        self.traceparent = f"00-{self.trace_id}-{span_id}-{flags:02x}"
+        carrier: dict[str, str] = {}
+        _TRACE_CONTEXT.inject(carrier, trace.set_span_in_context(span, Context()))
+        self.traceparent = carrier.get("traceparent", "")
+        self.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         self._has_failed = False
 
     def __enter__(self) -> Span:

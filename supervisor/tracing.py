@@ -61,6 +61,9 @@ class Tracer(Protocol):
     ) -> Span:
         """A span, begun."""
 
+    def traceparent(self) -> str:
+        """The context of the span that is open here; empty when none is."""
+
     def close(self) -> None:
         """Send what is left.  Blocks for as long as that takes."""
 
@@ -84,6 +87,11 @@ def span(
     if _tracer is None:
         return NO_SPAN
     return _tracer.span(name, kind, parent, started_ago, attributes)
+
+
+def traceparent() -> str:
+    """The W3C context of the span that is open here; empty when none is, and where nobody traces."""
+    return _tracer.traceparent() if _tracer is not None else ""
 
 
 def collector(environ: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.remote_service import Plan, RemoteService
 from bench.running_system import RunningSystem, running_system
 from supervisor.faults import SettingFault
 from supervisor.ids import new_ulid
@@ -25,6 +26,7 @@ from supervisor.tokens import make_user_token
 from supervisor.tracing import collector
 from tests.ai_shop import Shop, eventually, http_type
 from tests.fake_ai_service import FakeAiService, Reply, picture_reply
+from tests.remote_shop import remote_type
 from tests.trace_receiver import Sent, TraceReceiver
 from tests.webhook_receiver import WebhookReceiver
 
@@ -49,15 +51,23 @@ def traced_system(collector_url: str, log: Path, **settings: str) -> Iterator[Ru
 
 
 class TracedHouse:
-    """A running system, its AI service, its collector, and whoever waits for webhooks."""
+    """A running system, its AI services and its collector.  log: where it writes, as JSON."""
 
     def __init__(
-        self, system: RunningSystem, service: FakeAiService, collected: TraceReceiver, log: Path
+        self,
+        system: RunningSystem,
+        service: FakeAiService,
+        remote: RemoteService,
+        collected: TraceReceiver,
+        log: Path,
     ) -> None:
-        self.shop, self.system, self.collected, self.log = Shop(system, service), system, collected, log
+        self.shop, self.system, self.remote = Shop(system, service), system, remote
+        self.collected, self.log = collected, log
         self.image = system.upload_sample(USER)
 
-    def order(self, *, traceparent: str = "", prompt: str = PROMPT, webhook: str = "") -> str:
+    def order(
+        self, type_: str = "made", *, traceparent: str = "", prompt: str = PROMPT, webhook: str = ""
+    ) -> str:
         """A task of USER; its id."""
         secret = (self.system.data_dir / "secret").read_text().strip()
         headers = {
@@ -65,7 +75,7 @@ class TracedHouse:
             "Authorization": f"Bearer {make_user_token(secret, USER, ttl_seconds=60)}",
         }
         headers |= {"traceparent": traceparent} if traceparent else {}
-        body = {"type": "made", "params": {"images": [self.image], "prompt": prompt}}
+        body = {"type": type_, "params": {"images": [self.image], "prompt": prompt}}
         body |= {"webhook": webhook} if webhook else {}
         request = urllib.request.Request(f"{self.system.url}/v1/tasks", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -93,6 +103,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedHouse]:
     with (
         TraceReceiver() as collected,
         FakeAiService(reply) as service,
+        RemoteService() as remote,
         traced_system(
             collected.url,
             log,
@@ -100,9 +111,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedHouse]:
             LOG_FORMAT="json",
             WEBHOOKS__ALLOW_PRIVATE_ADDRESSES="true",
             **http_type(service, "made", ALLOW_PRIVATE_ADDRESSES="true"),
+            **remote_type(remote, "paint"),
+            **http_type(
+                service,
+                "told",
+                ALLOW_PRIVATE_ADDRESSES="true",
+                SUBMIT__HEADERS=json.dumps({"X-Task": "${task_id}", "traceparent": "${traceparent}"}),
+            ),
         ) as system,
     ):
-        yield TracedHouse(system, service, collected, log)
+        yield TracedHouse(system, service, remote, collected, log)
 
 
 @pytest.fixture
@@ -149,6 +167,13 @@ def test_neither_the_service_nor_the_receiver_is_told_of_the_trace(
     assert not names & {"traceparent", "tracestate", "baggage"}
 
 
+def test_a_service_whose_settings_say_so_is_told_of_its_request(house: TracedHouse) -> None:
+    task_id = house.order("told", traceparent=f"00-{new_trace()}-{CALLER}-01")
+    request = house.trace_of(task_id, {"provider request", "record"})["provider request"]
+    (asked,) = [each for each in house.shop.service.asked if each.headers["X-Task"] == task_id]
+    assert asked.headers["traceparent"] == f"00-{request.trace_id}-{request.span_id}-01"
+
+
 def test_a_task_that_fails_marks_its_spans_with_the_error_code(house: TracedHouse) -> None:
     task_id = house.order(**REFUSED)
     spans = house.trace_of(task_id, {"submit", "wait", "attempt", "provider request", "record"})
@@ -157,6 +182,25 @@ def test_a_task_that_fails_marks_its_spans_with_the_error_code(house: TracedHous
     assert spans["attempt"].attributes["error.type"] == code
     assert spans["attempt"].attributes["darkroom.outcome"] == "failed"
     assert spans["submit"].parent == ""  # nobody handed a trace in, so it begins here
+
+
+def test_a_remote_job_is_a_span_from_its_hand_in_to_its_end(house: TracedHouse) -> None:
+    trace = new_trace()
+    task_id = house.order("paint", traceparent=f"00-{trace}-{CALLER}-01")
+    spans = house.trace_of(task_id, {"submit", "wait", "attempt", "provider request", "record", "remote job"})
+    job, attempt = spans["remote job"], spans["attempt"]
+    assert job.parent == spans["submit"].span_id and job.trace_id == trace
+    assert job.attributes["darkroom.provider"] == "paint" and not job.error
+    assert attempt.attributes["darkroom.outcome"] == "handed_off"
+    assert spans["provider request"].attributes["darkroom.outcome"] == "accepted"
+    assert job.started < attempt.ended <= job.ended
+
+
+def test_a_remote_job_that_fails_marks_its_span(house: TracedHouse) -> None:
+    house.remote.plan = lambda order: Plan(error="ContentRejected")
+    task_id = house.order("paint")
+    job = house.trace_of(task_id, {"remote job"})["remote job"]
+    assert house.shop.ends(task_id) == "failed" and job.error == house.shop.error_code(task_id)
 
 
 def test_a_request_that_is_refused_marks_its_span(house: TracedHouse) -> None:

@@ -182,7 +182,7 @@ class _Reader:
                 f"{here}__POLL__URL is not set either."
             )
         refuse_unknown(f"{here}__CALLBACK", callback, _CALLBACK)
-        later = _AtHand(without=("callback_url",), kept=tuple(keep))
+        later = _AtHand(without=("callback_url", "traceparent"), kept=tuple(keep))
         ask = self.request("POLL", poll, _POLL, later, "GET") if poll.get("url") else None
         # The result of a finished job may have an address of its own; it is asked with the same headers.
         fetch = {"url": poll.get("fetch", ""), "headers": poll.get("headers", {})}
@@ -202,7 +202,9 @@ class _Reader:
         if not self._provider.cancel:
             return None
         # The order itself is not at hand when its job is cancelled.
-        nothing = _AtHand(without=("callback_url", "task_id", "reference", "count", "seed"), kept=kept)
+        nothing = _AtHand(
+            without=("callback_url", "traceparent", "task_id", "reference", "count", "seed"), kept=kept
+        )
         return self.request("CANCEL", self._provider.cancel, _REQUEST, nothing, "POST")
 
     def _job_rules(self, table_name: str, table: Mapping[str, Any]) -> JobRules:

@@ -85,7 +85,9 @@ def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiSer
     secrets = read_secrets(provider)
     checked(
         f"{here}__OPTIONS__PROMPT",
-        lambda: check(prompt.placeholders, secrets=(), input_forms=(), without=("id", "callback_url")),
+        lambda: check(
+            prompt.placeholders, secrets=(), input_forms=(), without=("id", "callback_url", "traceparent")
+        ),
     )
     return OpenAiService(
         name=name,

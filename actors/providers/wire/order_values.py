@@ -18,6 +18,7 @@ from actors.providers.surroundings import Surroundings
 from actors.providers.wire.picture_sources import EXTENSIONS, data_uri, picture_type
 from actors.providers.wire.plain_pictures import plain_input
 from actors.providers.wire.template import MISSING, InputPicture, Placeholder, param
+from supervisor import tracing
 from supervisor.files import StoreAway
 
 MOST_SEED = 2**31  # services refuse larger ones
@@ -62,6 +63,7 @@ class OrderValues:
             # Each request of an order its own, or a service would make the same picture again.
             "seed": (job.seed + min(job.pictures, default=0)) % MOST_SEED,
             "callback_url": job.callback_url or MISSING,
+            "traceparent": tracing.traceparent() or MISSING,
         }.get(placeholder.name, MISSING)
 
     def of_remote_job(

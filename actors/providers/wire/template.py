@@ -14,6 +14,7 @@ inside text.  `$${` is a plain `${`.
 | `${input.N.file}` | the name under which picture N was uploaded to the service |
 | `${secret.NAME}` | one of the provider's secrets |
 | `${callback_url}` | where the service may report on this request |
+| `${traceparent}` | the W3C context of this request in its task's trace; none where nobody traces |
 | `${id}` `${kept.NAME}` | the service's own id of a job; what else was kept of its first answer |
 
 Names in `constants`, such as `${model}`, are the settings' own: they are put in when the template is read.
@@ -29,14 +30,14 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
-_PLAIN_NAMES = frozenset({"task_id", "reference", "count", "seed", "id", "callback_url"})
+_PLAIN_NAMES = frozenset({"task_id", "reference", "count", "seed", "id", "callback_url", "traceparent"})
 _INPUT = re.compile(r"input\.(\d{1,2})\.(url|data_uri|bytes|file)")
 _PARAMS = re.compile(r"params(\.[^.]+)+")
 _SECRET = re.compile(r"secret\.([A-Za-z0-9_]+)")
 _KEPT = re.compile(r"kept\.([A-Za-z0-9_]+)")
 _NAMES = (
     "task_id, reference, count, seed, model, params.NAME, input.N.url, input.N.data_uri, input.N.bytes, input.N.file, "
-    "secret.NAME, callback_url, id and kept.NAME"
+    "secret.NAME, callback_url, traceparent, id and kept.NAME"
 )
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
@@ -119,7 +120,7 @@ def check(
     placeholders: Collection[Placeholder],
     *,
     secrets: Collection[str],
-    without: Collection[str] = ("id", "callback_url"),
+    without: Collection[str] = ("id", "callback_url", "traceparent"),
     input_forms: Collection[str] = ("url", "data_uri", "bytes"),
     kept: Collection[str] = (),
 ) -> None:
