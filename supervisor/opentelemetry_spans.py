@@ -43,6 +43,9 @@ class OtlpTracer:
 
     def __init__(self, part: str) -> None:
         warnings = SeldomWarnings()
+        logging.getLogger("opentelemetry.util.re").addFilter(
+            _hide_header
+        )  # it may be a key, without its name
         for name in (
             "opentelemetry.exporter.otlp.proto.http.trace_exporter",
             "opentelemetry.sdk._shared_internal",
@@ -121,7 +124,7 @@ def _named(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 
 class SeldomWarnings(logging.Filter):
-    """A collector that is away is said once in a while, in a sentence, without the SDK's retries and tracebacks."""
+    """A collector that takes no spans is said once in a while, in a sentence, without retries and addresses."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -130,12 +133,31 @@ class SeldomWarnings(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = self._clock()
-        if record.levelno < logging.WARNING or (
-            self._said_at is not None and now - self._said_at < WARN_AGAIN_SECONDS
-        ):
+        said_lately = self._said_at is not None and now - self._said_at < WARN_AGAIN_SECONDS
+        if record.levelno < logging.WARNING or said_lately:
             return False
         self._said_at = now
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg = "traces can't be sent to the collector, and some are lost; tasks go on without them"
-        record.args = record.exc_info = None
+        record.msg = (
+            "the collector of traces takes none%s; what it misses is lost, and tasks go on without it"
+        )
+        record.args, record.exc_info = (_why(record),), None
         return True
+
+
+def _why(record: logging.LogRecord) -> str:
+    """What the exporter's line knows: an HTTP status or the kind of an error.  Its text may hold an address."""
+    for known in record.args if isinstance(record.args, tuple) else ():
+        if isinstance(known, int):
+            return f" (it answers {known})"
+        if isinstance(known, Exception):
+            return f" ({type(known).__name__})"
+    return ""
+
+
+def _hide_header(record: logging.LogRecord) -> bool:
+    record.msg, record.args = (
+        "a header in OTEL_EXPORTER_OTLP_HEADERS is not NAME=VALUE, and is not sent",
+        None,
+    )
+    return True

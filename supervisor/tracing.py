@@ -127,7 +127,10 @@ def begin_tracing(part: str) -> None:
     if collector(os.environ):
         from supervisor.opentelemetry_spans import open_tracer  # only where it is wanted
 
-        _tracer = open_tracer(part)
+        try:
+            _tracer = open_tracer(part)
+        except ValueError as error:
+            raise SettingFault(f"OpenTelemetry can't work with its OTEL_ variables: {error}") from None
 
 
 def end_tracing(seconds: float = FLUSH_SECONDS) -> None:

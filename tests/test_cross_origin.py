@@ -36,7 +36,8 @@ async def test_a_page_of_an_allowed_origin_is_let_in_and_shown_errors_and_stream
         assert response.status == 204 and response.headers[ALLOW] == APP
         allowed = response.headers["Access-Control-Allow-Headers"].lower()
         assert all(
-            name in allowed for name in ("authorization", "content-type", "idempotency-key", "last-event-id")
+            name in allowed
+            for name in ("authorization", "content-type", "idempotency-key", "last-event-id", "traceparent")
         )
         assert "POST" in response.headers["Access-Control-Allow-Methods"]
     headers = {"Origin": APP} | bearer("o-1")

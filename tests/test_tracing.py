@@ -333,17 +333,28 @@ def test_without_a_collector_the_extra_is_neither_needed_nor_imported(tmp_path: 
 def test_what_the_exporter_warns_of_is_one_sentence_a_minute() -> None:
     now, seldom = [100.0], SeldomWarnings(lambda: now[0])
 
-    def said(level: int) -> str | None:
-        record = logging.LogRecord(
-            "x", level, "", 1, "Failed to export %s", ("http://collector/?key=1",), None
-        )
+    def said(level: int, *args: object) -> str | None:
+        record = logging.LogRecord("x", level, "", 1, "it failed: %s", args, None)
         return record.getMessage() if seldom.filter(record) else None
 
-    first = said(logging.ERROR)
-    assert first == "traces can't be sent to the collector, and some are lost; tasks go on without them"
-    assert (said(logging.WARNING), said(logging.ERROR)) == (None, None)
+    rest = "; what it misses is lost, and tasks go on without it"
+    refused = said(logging.ERROR, ConnectionError("http://collector/?key=1"))
+    assert refused == f"the collector of traces takes none (ConnectionError){rest}"
+    assert (said(logging.WARNING, "spans"), said(logging.ERROR, 401)) == (None, None)
     now[0] += 61
-    assert (said(logging.INFO), said(logging.WARNING)) == (None, first)
+    assert said(logging.INFO, "spans") is None
+    assert said(logging.ERROR, 401) == f"the collector of traces takes none (it answers 401){rest}"
+
+
+def test_variables_that_the_sdk_refuses_are_one_sentence_and_a_header_is_never_shown(tmp_path: Path) -> None:
+    wrong = {"OTEL_BSP_MAX_QUEUE_SIZE": "-1", "OTEL_EXPORTER_OTLP_HEADERS": "a-key-without-its-name"}
+    done = darkroom(tmp_path, "from supervisor.cli import main; main()", "web", **ENDPOINT, **wrong)
+    assert (
+        done.returncode == 2
+        and "darkroom web: OpenTelemetry can't work with its OTEL_ variables" in done.stderr
+    )
+    assert "OTEL_EXPORTER_OTLP_HEADERS is not NAME=VALUE" in done.stderr
+    assert "a-key-without-its-name" not in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

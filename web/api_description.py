@@ -97,6 +97,12 @@ _PREFER = _parameter(
     {"type": "string", "examples": ["wait=30"]},
     "`wait=N`, 1 to 60 seconds: answer 200 with the finished task if it ends in time.",
 )
+_TRACEPARENT = _parameter(
+    "header",
+    "traceparent",
+    {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
+    "W3C Trace Context: the task goes on with this trace, where the server sends traces somewhere; else it is ignored.",
+)
 _TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
 _SINCE_QUERY = _parameter(
     "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
@@ -176,7 +182,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
         },
         "The answer comes after the commit: what is answered 202 survives loss of power.",
-        (_KEY, _PREFER),
+        (_KEY, _PREFER, _TRACEPARENT),
         {_JSON: "Order"},
     ),
     ("GET", "/v1/tasks"): Operation(

@@ -16,7 +16,9 @@ from web.problems import Problem
 
 OPEN_TO_PAGES = ("/v1/", "/files/", "/openapi.json")
 METHODS = "GET, HEAD, POST, DELETE"
-REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, X-User"
+REQUEST_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User"
+)
 ANSWER_HEADERS = "Idempotent-Replayed, Preference-Applied, Retry-After, WWW-Authenticate"
 PREFLIGHT_SECONDS = 7200  # as long as Chromium keeps one
 
