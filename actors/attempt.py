@@ -48,7 +48,7 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
             with await span_of_attempt(worker, claim) as span:
                 await _run(worker, running, claim, span)
     finally:
-        worker.running.discard(running)
+        worker.has_ended(running)
 
 
 async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Claim | None:

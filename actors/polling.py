@@ -117,7 +117,7 @@ async def _poll(
     except Exception:
         log.exception("poll_broke", task=claim.task_id, lease=claim.lease)  # the claim has made it due again
     finally:
-        worker.running.discard(running)
+        worker.has_ended(running)
 
 
 async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:

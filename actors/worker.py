@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from actors.busy_slots import BusySlots
 from actors.calls_seen import CallsSeen
 from actors.image_processes import ImageProcesses
 from actors.scratch import close_scratch, found_in, open_scratch
@@ -96,6 +97,7 @@ class Worker:
         self.draining = False
         self._ending = False
         self.running: set[Running] = set()
+        self._busy = BusySlots(self._busy_slots, self._tell_busy)
         self._renewed_at = time.monotonic()
         self._strays: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +145,7 @@ class Worker:
 
     async def close(self) -> None:
         """End the heartbeat and leave; what this process still holds is rescued as a dead worker's."""
+        self._busy.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,7 +162,7 @@ class Worker:
 
     async def beat(self) -> None:
         """One heartbeat: renew, learn what was taken from us, give back what runs nowhere."""
-        busy = sum(running.takes_slot for running in self.running)
+        busy = self._busy_slots()
 
         def renew(tx: Transaction) -> tuple[str | None, list[tuple[str, int]]]:
             return workers.beat(tx, self.id, busy), claims.held_by(tx, self.id)
@@ -171,10 +174,22 @@ class Worker:
             self._end_process("somebody has marked this worker dead")
             return
         self._renewed_at = asked_at
+        self._busy.were_told(busy)
         if state == "draining" and not (self.draining or self._ending):
             self._end_for_an_operator()
         self._cancel_what_was_taken(known, set(held))
         await self._give_back_strays(set(held))
+
+    def has_ended(self, running: Running) -> None:
+        """An attempt, or poll, is over, and its slot is free."""
+        self.running.discard(running)
+        self._busy.may_have_fallen()
+
+    def _busy_slots(self) -> int:
+        return sum(running.takes_slot for running in self.running)
+
+    async def _tell_busy(self, number: int) -> None:
+        await self.database.write_async(lambda tx: workers.fewer_busy(tx, self.id, number))
 
     async def _beat_for_ever(self) -> None:
         interval = self.settings.heartbeat_seconds

@@ -23,6 +23,14 @@ def beat(tx: Transaction, worker_id: str, busy: int) -> str | None:
     return state or tx.value("SELECT state FROM worker WHERE id = ?", worker_id)
 
 
+def fewer_busy(tx: Transaction, worker_id: str, busy: int) -> None:
+    """So many threads are busy, if that is fewer than the heartbeat said; it is no heartbeat itself."""
+    tx.execute(
+        "UPDATE worker SET busy = ? WHERE id = ? AND busy > ? AND state IN ('live','draining')",
+        busy, worker_id, busy,
+    )  # fmt: skip
+
+
 def drain(tx: Transaction, worker_id: str) -> None:
     """The worker takes nothing new."""
     tx.execute("UPDATE worker SET state = 'draining' WHERE id = ? AND state = 'live'", worker_id)
