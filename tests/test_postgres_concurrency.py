@@ -29,12 +29,13 @@ from supervisor.store import (
 )
 from supervisor.store.dispatching import Hint
 from supervisor.store.orders import Key
-from tests.conftest import PARAMS, Store, processes
+from tests.conftest import PARAMS, Store, processes, wait_until
 
 pytestmark = pytest.mark.postgresql_only
 
 USERS = [f"o-{n}" for n in range(5)]
 ROUNDS = 15
+DISPATCHED = "status = 'pending' AND dispatched_at IS NOT NULL"
 
 
 def _settings(url: str) -> Settings:
@@ -78,10 +79,17 @@ def _insert_by_sql(url: str, seed: int) -> int:
     return 0
 
 
+def _await(database: Database, sql: str, what: str) -> None:
+    """Nobody's rounds are over before there is something to do, however unevenly the crew starts."""
+    wait_until(lambda: database.read(lambda tx: tx.value(sql)), what)
+
+
 def _dispatch(url: str, seed: int) -> int:
     """A dispatcher that works only while it holds the term; how often it did."""
     settings, worked = _settings(url), 0
     with contextlib.closing(open_database(url)) as database:
+        _await(database, "SELECT count(*) FROM worker WHERE state = 'live'", "a worker is there")
+        _await(database, "SELECT count(*) FROM task_queue WHERE status = 'pending'", "a task waits")
         for _ in range(ROUNDS * 2):
             seen = database.read(leadership.read)
             held = database.write_now(lambda tx, seen=seen: leadership.take_over(tx, seen, f"d-{seed}"))
@@ -106,12 +114,9 @@ def _work(url: str, seed: int) -> int:
     chance, name, claimed = random.Random(seed), f"worker-{seed}", 0
     with contextlib.closing(open_database(url)) as database:
         database.write_now(lambda tx: workers.register(tx, name, host="here", pid=seed, slots=30))
+        _await(database, f"SELECT count(*) FROM task_queue WHERE {DISPATCHED}", "a task is dispatched")
         for _ in range(ROUNDS * 8):
-            rows = database.read(
-                lambda tx: tx.all(
-                    "SELECT id, dispatch FROM task_queue WHERE status = 'pending' AND dispatched_at IS NOT NULL"
-                )
-            )
+            rows = database.read(lambda tx: tx.all(f"SELECT id, dispatch FROM task_queue WHERE {DISPATCHED}"))
             if not rows:
                 continue
             row = chance.choice(rows)
