@@ -12,8 +12,6 @@ from bench.questions import QUESTIONS, Spy
 from config.settings import Settings
 from tests.conftest import Store
 
-pytestmark = pytest.mark.postgresql_only
-
 
 @pytest.mark.postgresql_only
 @pytest.mark.parametrize("has_statistics", [False, True])
@@ -93,4 +91,8 @@ def test_rescue_does_not_walk_through_the_queue_of_a_database_with_statistics(
     live_worker(slots=2)
     waiting = [admitted_task(f"o-{n}") for n in range(500)]
     store.write(lambda tx: tx.execute("ANALYZE"))
-    assert [plan for plan in sqlite_plans(store, waiting[0], ["rescue"]) if WALK.search(plan)] == []
+    (plan,) = sqlite_plans(store, waiting[0], ["rescue"])
+    assert not WALK.search(plan)
+    # The planner may see it otherwise in a larger table: which index serves is not left to it.
+    for index in ("expiry", "held", "overdue", "dispatched"):
+        assert f"INDEX task_queue_{index} " in plan and f"INDEXED BY task_queue_{index}" in plan

@@ -37,9 +37,8 @@ _IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
 
 def _stuck_sql(tx: Transaction) -> str:
     """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
-    held = tx.by_index(
-        "task_queue_held"
-    )  # asked for in order of users, SQLite would read all open rows instead
+    # Asked for in the order of users, SQLite with statistics would read all open rows instead.
+    held, overdue = tx.by_index("task_queue_held"), tx.by_index("task_queue_overdue")
     return f"""
         SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
             WHERE status IN ('pending','processing','ai_processing')
@@ -50,7 +49,7 @@ def _stuck_sql(tx: Transaction) -> str:
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
-        SELECT id, lease, 'remote_overdue' FROM task_queue
+        SELECT id, lease, 'remote_overdue' FROM task_queue{overdue}
             WHERE status = 'ai_processing' AND remote_deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND (worker_id IS NULL OR EXISTS
@@ -61,7 +60,7 @@ def _stuck_sql(tx: Transaction) -> str:
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
-        SELECT id, lease, 'undelivered' FROM task_queue
+        SELECT id, lease, 'undelivered' FROM task_queue{tx.by_index("task_queue_dispatched")}
             WHERE status IN ('pending','ai_processing') AND status = 'pending'
               AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
               AND (expires_at IS NULL OR expires_at > {tx.now})"""
