@@ -35,15 +35,13 @@ async def test_a_worker_keeps_its_folder_when_another_starts_at_the_same_moment(
 
     async def answer_late(step: Any, **options: Any) -> Any:
         """The first has read who lives; before it is told, the second starts from end to end."""
+        monkeypatch.setattr(store.database, "write_async", write)
         answer = await write(step, **options)
-        with monkeypatch.context() as patched:
-            patched.setattr(store.database, "write_async", write)
-            await second.start()
+        await second.start()
         return answer
 
-    with monkeypatch.context() as patched:
-        patched.setattr(store.database, "write_async", answer_late)
-        await first.start()
+    monkeypatch.setattr(store.database, "write_async", answer_late)
+    await first.start()
     assert found_in(store.settings.data_dir) == {first.id, second.id}
     monkeypatch.setattr(store.database, "close", lambda: None)  # both have the fixture's
     for worker in made:
