@@ -15,13 +15,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import peewee
-import psycopg
 
 from config.settings import Settings
-from supervisor.faults import DatabaseBusy, SettingFault
-from supervisor.postgres_connection import Connection
-from supervisor.postgres_trouble import in_words, is_wrong_setting
+from supervisor.faults import SettingFault
 from supervisor.schema.copy_source import Source
+from supervisor.schema.postgres_transaction import one_transaction
 from supervisor.schema.postgres_triggers import drop_triggers, make_triggers
 
 # What either database keeps of itself.
@@ -53,17 +51,8 @@ def copy_into_postgres(source: Source, target: Settings, tell: Told) -> Copied:
     Raises SettingFault when the target holds something or can't be used, DatabaseBusy when its server is away; then
     the target is as it was.
     """
-    database = Connection(target.database_url, pooled=True)  # nothing of a session is relied on
-    try:
-        database.connect()
-        with database.atomic():
-            return _copy(source, database, tell)
-    except (peewee.PeeweeException, psycopg.Error) as error:
-        passes = isinstance(error, peewee.OperationalError) and not is_wrong_setting(error)
-        fault = DatabaseBusy if passes else SettingFault
-        raise fault(f"Nothing was copied: {in_words(error)}.") from error
-    finally:
-        database.close()
+    with one_transaction(target.database_url, "Nothing was copied") as database:
+        return _copy(source, database, tell)
 
 
 def _copy(source: Source, database: peewee.Database, tell: Told) -> Copied:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import peewee
-import psycopg
 
 from config.settings import Settings
-from supervisor.faults import DatabaseBusy, SettingFault
-from supervisor.postgres_connection import Connection
-from supervisor.postgres_trouble import in_words, is_wrong_setting
+from supervisor.faults import SettingFault
 from supervisor.schema.postgres_functions import functions
+from supervisor.schema.postgres_transaction import one_transaction
 from supervisor.schema.postgres_triggers import make_triggers
 
 OLDEST_SERVER = 14
@@ -36,17 +34,8 @@ def upgrade_postgres(settings: Settings, run: Callable[[peewee.Database], list[s
 
     Raises SettingFault, and DatabaseBusy for a server that is away or can't do it now: try again.
     """
-    database = Connection(settings.database_url, pooled=True)  # nothing of a session is relied on
-    try:
-        database.connect()
-        with database.atomic():
-            return _upgrade(database, settings, run)
-    except (peewee.PeeweeException, psycopg.Error) as error:
-        passes = isinstance(error, peewee.OperationalError) and not is_wrong_setting(error)
-        fault = DatabaseBusy if passes else SettingFault
-        raise fault(f"The database can't be upgraded: {in_words(error)}.") from error
-    finally:
-        database.close()
+    with one_transaction(settings.database_url, "The database can't be upgraded") as database:
+        return _upgrade(database, settings, run)
 
 
 def _upgrade(
