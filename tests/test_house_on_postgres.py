@@ -6,21 +6,18 @@ import contextlib
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.running_system import RunningSystem, running_system
-from supervisor.tokens import make_user_token
 from tests.conftest import wait_until
 from tests.databases import PlainPostgres
+from tests.instant_house import INSERT, listener_up, submit, token
 from tests.postgres_databases import give_back, take_database
 from tests.postgres_server import server
 from tests.test_many_producers import INSTANT, Recorder
-
-INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?) RETURNING id"
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +40,12 @@ def producer(url: str) -> Iterator[PlainPostgres]:
         yield plain
 
 
-def _token(system: RunningSystem, user: str) -> str:
-    secret = (system.data_dir / "secret").read_text().strip()
-    return make_user_token(secret, user, ttl_seconds=600)
-
-
-def _submit(system: RunningSystem, user: str, image: str) -> str:
-    request = urllib.request.Request(
-        f"{system.url}/v1/tasks",
-        json.dumps({"type": "instant", "params": {"images": [image]}}).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {_token(system, user)}"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert answer.status == 202
-        return str(json.load(answer)["task_id"])
-
-
-def _listener_up(system: RunningSystem) -> bool:
-    with urllib.request.urlopen(f"{system.url}/metrics", timeout=60) as answer:
-        return "darkroom_listener_up 1.0" in answer.read().decode()
-
-
 def test_tasks_by_both_doors_are_made_and_seen_on_the_feed(
     system: RunningSystem, producer: PlainPostgres
 ) -> None:
-    recorder = Recorder(system, _token(system, "o-1"))
+    recorder = Recorder(system, token(system, "o-1"))
     image = system.upload_sample("o-1")
-    _submit(system, "o-1", image)
+    submit(system, "o-1", image)
     producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
     wait_until(lambda: recorder.completed() == 2, "both are completed on the feed")
     seqs = [event["id"] for event in recorder.events]
@@ -78,7 +54,7 @@ def test_tasks_by_both_doors_are_made_and_seen_on_the_feed(
         "SELECT status, attempt, lease FROM task_queue WHERE user_openid = 'o-1'"
     ).fetchall()
     assert rows == [("completed", 1, 1)] * 2
-    wait_until(lambda: _listener_up(system), "the web listens")
+    wait_until(lambda: listener_up(system) == 1.0, "the web listens")
 
 
 def test_the_doctor_finds_all_well(system: RunningSystem) -> None:
@@ -93,13 +69,13 @@ def test_a_server_that_crashes_and_restarts_amid_work_costs_no_task_and_no_credi
     system: RunningSystem, producer: PlainPostgres, url: str
 ) -> None:
     image = system.upload_sample("o-2")
-    recorder = Recorder(system, _token(system, "o-2"))
+    recorder = Recorder(system, token(system, "o-2"))
     count = 24
     for n in range(count):
         if n % 8 == 4:
             server().stop(crash=n == 4)
             server().start()
-        _submit(system, "o-2", image)
+        submit(system, "o-2", image)
 
     def finished() -> bool:
         with contextlib.closing(PlainPostgres(url)) as plain:
@@ -125,4 +101,4 @@ def test_a_server_that_crashes_and_restarts_amid_work_costs_no_task_and_no_credi
         ).fetchone()
         assert balances == (0,)
     wait_until(lambda: recorder.completed() == count, "the feed has told of every one")
-    wait_until(lambda: _listener_up(system), "the web listens again")
+    wait_until(lambda: listener_up(system) == 1.0, "the web listens again")

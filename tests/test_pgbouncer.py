@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pytest
 
 from bench.running_system import RunningSystem, running_system
 from supervisor.postgres_database import PostgresDatabase
-from supervisor.tokens import make_user_token
 from tests.databases import PlainPostgres
+from tests.instant_house import INSERT, listener_up, submit, token
 from tests.pgbouncer import PGBOUNCER, PgBouncer
 from tests.postgres_databases import give_back, take_database
 from tests.postgres_server import server
@@ -29,7 +28,6 @@ pytestmark = [
     pytest.mark.skipif(PGBOUNCER is None and not os.environ.get("CI"), reason="there is no pgbouncer"),
 ]
 
-INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)"
 OPEN = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing','ai_processing')"
 SETTINGS = INSTANT | {
     "PROVIDERS__instant__OPTIONS__wait_seconds": "0.2",
@@ -67,26 +65,13 @@ def one(url: str, sql: str) -> tuple[Any, ...]:
     return tuple(row)
 
 
-def token(system: RunningSystem, user: str) -> str:
-    return make_user_token((system.data_dir / "secret").read_text().strip(), user, ttl_seconds=600)
-
-
-def submit(system: RunningSystem, user: str, image: str) -> None:
-    request = urllib.request.Request(
-        f"{system.url}/v1/tasks",
-        json.dumps({"type": "instant", "params": {"images": [image]}}).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {token(system, user)}"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert answer.status == 202
-
-
-def listener_up(system: RunningSystem) -> float:
-    with urllib.request.urlopen(f"{system.url}/metrics", timeout=60) as answer:
-        (line,) = [
-            line for line in answer.read().decode().splitlines() if line.startswith("darkroom_listener_up ")
-        ]
-    return float(line.split()[1])
+def order(system: RunningSystem, direct: str, image: str, n: int) -> None:
+    """The nth task, by HTTP or past any pooler by SQL."""
+    if n % 2:
+        submit(system, "o-1", image)
+    else:
+        with contextlib.closing(PlainPostgres(direct)) as producer:
+            producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
 
 
 def doctor(system: RunningSystem) -> str:
@@ -141,11 +126,7 @@ def test_with_a_listener_of_its_own_a_house_hears_at_once_and_a_restarted_pooler
             if n % 8 == 4:
                 bouncer.stop()
                 bouncer.start()
-            if n % 2:
-                submit(system, "o-1", image)
-            else:
-                with contextlib.closing(PlainPostgres(direct)) as producer:
-                    producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
+            order(system, direct, image, n)
         eventually("every task has ended", lambda: one(direct, OPEN) == (0,))
         refuse_unfinished_and_unpaid(direct, count)
         eventually("the feed has told of every one", lambda: recorder.completed() == count)
@@ -167,11 +148,7 @@ def test_without_one_a_house_says_that_it_hears_nothing_and_serves_all_the_same(
         assert "DARKROOM_DATABASE_LISTEN_URL must lead to the server itself" in doctor(system)
         image = system.upload_sample("o-1")
         for n in range(12):
-            if n % 2:
-                submit(system, "o-1", image)
-            else:
-                with contextlib.closing(PlainPostgres(direct)) as producer:
-                    producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
+            order(system, direct, image, n)
         eventually("every task has ended", lambda: one(direct, OPEN) == (0,))
         refuse_unfinished_and_unpaid(direct, 12)
         assert "prepared statement" not in log.read_text(errors="replace")
