@@ -24,6 +24,9 @@ from supervisor.schema.migrate import migrate
 from supervisor.store import claims, dispatching, tasks, workers
 
 WORKER, IMAGE, USERS, TASKS = "old-worker", "old-image", 4, 48
+DEADLINE_SECONDS = (
+    86_400  # of each claim: the latest time in the dump, by which its reader knows when it was made
+)
 
 
 def main() -> None:
@@ -67,7 +70,9 @@ def fill(settings: Settings) -> None:
         write(lambda tx, new=new: tasks.submit(tx, settings, new))
     hints = write(lambda tx: dispatching.pick_and_mark(tx, settings))
     for n, hint in enumerate(hints[:24]):
-        held = write(lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, WORKER, 86_400))
+        held = write(
+            lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, WORKER, DEADLINE_SECONDS)
+        )
         if n < 8:
             made = [{"key": f"results/{held.task_id}/1.jpg", "width": 1, "height": 1}]
             write(lambda tx, held=held, made=made: claims.complete(tx, held.task_id, held.lease, made))
