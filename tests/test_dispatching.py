@@ -172,6 +172,31 @@ def test_a_mark_is_not_cleared_from_a_task_that_has_moved_on(
     assert store.task(new.task_id)["dispatched_at"] is not None
 
 
+def test_a_late_unmark_breaks_no_limit(store: Store, clock: Clock) -> None:
+    _limit(store, ["a", "b"], tasks={"photography": {"max_running": 1}, "fitting": {}})
+    (stalled,) = store.dispatch()
+    clock.advance(11)
+    (resent,) = store.write(dispatching.overdue_hints)  # by the dispatcher that has taken over
+    store.write(lambda tx: dispatching.unmark(tx, [stalled]))
+    assert store.dispatch() == [], "the hint that was sent again is on its way, and holds the type's only place"
+    assert store.claim(resent, "worker-1") is not None
+    assert store.dispatch() == []
+    assert store.value("SELECT count(*) FROM task_queue WHERE status = 'processing'") == 1
+
+
+def test_a_late_unmark_of_a_poll_leaves_it_to_whoever_sent_it_again(
+    store: Store, clock: Clock, handed_off_task: Callable[..., str]
+) -> None:
+    handed_off_task()
+    (stalled,) = store.write(dispatching.due_polls)
+    clock.advance(11)
+    (resent,) = store.write(dispatching.overdue_hints)
+    store.write(lambda tx: dispatching.unmark(tx, [stalled]))
+    assert store.write(dispatching.due_polls) == []
+    store.write(lambda tx: dispatching.unmark(tx, [resent]))
+    assert store.write(dispatching.due_polls) == [resent]
+
+
 class _Spy:
     """A transaction that keeps the plan of every query asked through it."""
 

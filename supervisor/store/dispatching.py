@@ -27,6 +27,7 @@ _UNLIMITED = 1 << 30
 class Hint:
     """What the broker carries: where to look, and the number of the dispatch.
 
+    marked_at: when it was marked as sent, by which whoever sends it knows its own mark again.
     waited_seconds: how long a task had been due when it was picked.
     """
 
@@ -34,6 +35,7 @@ class Hint:
     dispatch: int
     type: str
     is_poll: bool = False
+    marked_at: str = dataclasses.field(default="", compare=False)
     waited_seconds: float = dataclasses.field(default=0.0, compare=False)
 
 
@@ -78,10 +80,13 @@ def overdue_hints(tx: Transaction) -> list[Hint]:
         f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
             (SELECT id FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL
              AND dispatched_at <= {tx.in_seconds}{tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, type, status""",
+            RETURNING id, dispatch, type, status, {_marked_at(tx)}""",
         -RESEND_SECONDS,
     )
-    return [Hint(row["id"], row["dispatch"], row["type"], row["status"] == "ai_processing") for row in rows]
+    return [
+        Hint(row["id"], row["dispatch"], row["type"], row["status"] == "ai_processing", row["marked_at"])
+        for row in rows
+    ]
 
 
 def room_for_polls(tx: Transaction) -> int:
@@ -103,21 +108,29 @@ def due_polls(tx: Transaction, most: int = POLLS_PER_WORKER) -> list[Hint]:
         f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
             (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now}
              AND dispatched_at IS NULL ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, type""",
+            RETURNING id, dispatch, type, {_marked_at(tx)}""",
         most,
     )
-    return [Hint(row["id"], row["dispatch"], row["type"], is_poll=True) for row in rows]
+    return [Hint(row["id"], row["dispatch"], row["type"], True, row["marked_at"]) for row in rows]
 
 
 def unmark(tx: Transaction, hints: list[Hint]) -> None:
-    """Take marks back whose sending certainly failed, unless they were claimed all the same."""
+    """Take marks back whose sending certainly failed, unless they were claimed all the same.
+
+    A mark that is newer is another dispatcher's, whose hint is on its way: taking that back would let one task too many
+    run.
+    """
     for hint in hints:
         tx.execute(
-            """UPDATE task_queue SET dispatched_at = NULL
+            f"""UPDATE task_queue SET dispatched_at = NULL
                 WHERE id = ? AND dispatch = ? AND status IN ('pending','ai_processing')
-                  AND dispatched_at IS NOT NULL""",
-            hint.task_id, hint.dispatch,
+                  AND {tx.as_text("dispatched_at")} = ?""",
+            hint.task_id, hint.dispatch, hint.marked_at,
         )  # fmt: skip
+
+
+def _marked_at(tx: Transaction) -> str:
+    return f"{tx.as_text('dispatched_at')} AS marked_at"
 
 
 def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
@@ -235,7 +248,8 @@ def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
         f"""UPDATE task_queue SET dispatched_at = {tx.moment} WHERE id IN
             (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
              {tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
+            RETURNING id, dispatch, {_marked_at(tx)},
+                {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
         encoded([waiting.place.task_id for waiting in chosen]),
     )
     found = {row["id"]: row for row in rows}
@@ -251,7 +265,13 @@ def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
             priority, turn,
         )  # fmt: skip
     return [
-        Hint(row["id"], row["dispatch"], each.type, waited_seconds=max(0.0, float(row["waited"])))
+        Hint(
+            row["id"],
+            row["dispatch"],
+            each.type,
+            marked_at=row["marked_at"],
+            waited_seconds=max(0.0, float(row["waited"])),
+        )
         for each in marked
         if (row := found[each.place.task_id])
     ]
