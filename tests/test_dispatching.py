@@ -178,7 +178,9 @@ def test_a_late_unmark_breaks_no_limit(store: Store, clock: Clock) -> None:
     clock.advance(11)
     (resent,) = store.write(dispatching.overdue_hints)  # by the dispatcher that has taken over
     store.write(lambda tx: dispatching.unmark(tx, [stalled]))
-    assert store.dispatch() == [], "the hint that was sent again is on its way, and holds the type's only place"
+    assert store.dispatch() == [], (
+        "the hint that was sent again is on its way, and holds the type's only place"
+    )
     assert store.claim(resent, "worker-1") is not None
     assert store.dispatch() == []
     assert store.value("SELECT count(*) FROM task_queue WHERE status = 'processing'") == 1
