@@ -12,6 +12,7 @@ from yarl import URL
 
 from actors.providers.base import InvalidInput, Transient
 from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
+from supervisor.http_session import open_session
 
 MOST_REDIRECTS = 3
 TOTAL_SECONDS = 60
@@ -58,9 +59,8 @@ async def fetch(
 ) -> bytes:
     """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched."""
     resolver = None if allow_private_addresses else PublicResolver()
-    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
+    async with open_session(resolver=resolver, timeout=timeout) as session:
         try:
             url = _checked(URL(address), schemes, allow_private_addresses)
             for _ in range(MOST_REDIRECTS + 1):

@@ -22,6 +22,7 @@ from actors.public_addresses import NotPublic, PublicResolver, is_private_litera
 from actors.task_spans import contexts_of, named_in_logs
 from supervisor import tracing
 from supervisor.faults import Fault
+from supervisor.http_session import open_session
 from supervisor.store import webhooks
 from supervisor.store.webhooks import Delivery, Message
 from supervisor.webhook_message import message_body
@@ -107,13 +108,11 @@ async def _send(worker: Worker, message: Message) -> int:
         "User-Agent": USER_AGENT,
         **signed_headers(keys, message.id, int(time.time()), body),
     }
-    connector = aiohttp.TCPConnector(
-        resolver=None if allow_private else PublicResolver(), use_dns_cache=False
-    )
+    resolver = None if allow_private else PublicResolver()
     timeout = aiohttp.ClientTimeout(total=TIME_OUT_SECONDS)
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+            open_session(resolver=resolver, timeout=timeout) as session,
             session.post(url, data=body, headers=headers, allow_redirects=False) as response,
         ):
             return _accepted(response)

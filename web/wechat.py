@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from config.settings import WeChat
+from supervisor.http_session import open_session
 from supervisor.tokens import is_user_name, make_user_token
 from web.answers import json_answer
 from web.authentication import unauthorized
@@ -90,8 +91,7 @@ async def open_door(app: web.Application) -> AsyncIterator[None]:
     if not settings.wechat.is_open:
         yield
         return
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with open_session(connections=CONNECTIONS, cookie_jar=aiohttp.DummyCookieJar()) as session:
         app[WECHAT] = WeChatLogin(settings.wechat, settings.limits.logins_per_minute, session)
         yield
 

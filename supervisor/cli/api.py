@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from config.settings import Settings, is_loopback
+from supervisor.http_session import open_session
 from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.secret import read_or_make_secret
 from supervisor.tokens import make_user_token
@@ -73,9 +74,7 @@ class Api:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def __aenter__(self) -> Api:
-        self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS), trust_env=False
-        )
+        self._session = open_session(headers=self._headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
         return self
 
     async def __aexit__(

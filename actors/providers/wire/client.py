@@ -1,8 +1,7 @@
 """The HTTP client of one service: sends a rendered request, reads the whole answer, knows whether it had left.
 
-A connection is used once: the service may close an idle one at the moment a request goes out on it, and nobody could
-say then whether the request was carried out.  Redirects are not followed: they would carry the service's key, and the
-user's picture, to somewhere that no setting names.
+A request is sent once, over a connection of its own (`supervisor.http_session`).  Redirects are not followed: they
+would carry the service's key, and the user's picture, to somewhere that no setting names.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from actors.providers.base import ResultLost, Transient, UnknownOutcome
 from actors.providers.wire.answers import Answer
 from actors.providers.wire.event_stream import EventReader, ServerEvent
 from actors.providers.wire.requests import Outgoing
+from supervisor.http_session import open_session
 
 CONNECT_SECONDS = 20.0
 _CHUNK_BYTES = 65_536
@@ -34,7 +34,9 @@ class HttpClient:
     async def ask(
         self, request: Outgoing, timeout_seconds: float, listen: Callable[[ServerEvent], None] | None = None
     ) -> Answer:
-        """The answer, whatever its status.  listen: told each event of an event stream as it comes; its body is empty.
+        """The answer to a request that leaves once, whatever its status.
+
+        listen: told each event of an event stream as it comes; its body is empty.
 
         Raises Transient when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
         came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
@@ -68,7 +70,7 @@ class HttpClient:
                 raise Transient(f"The AI service can't be reached ({type(error).__name__}).") from None
             # Not the error's own text: it may hold the address, and that a key.
             raise UnknownOutcome(
-                f"The AI service broke off before its answer was complete ({type(error).__name__})."
+                f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
             ) from None
 
     async def question(self, request: Outgoing, timeout_seconds: float) -> Answer:
@@ -122,11 +124,9 @@ class HttpClient:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),  # task slots are the limit
+            self._session = open_session(  # of any number of connections: task slots are the limit
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "Darkroom", "Accept": "application/json, image/*;q=0.9"},
-                trust_env=False,
                 trace_configs=[_connection_trace()],
             )
         return self._session
