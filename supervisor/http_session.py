@@ -1,10 +1,10 @@
 """The one way to an HTTP client: a session that sends each request once, over a connection of its own.
 
 aiohttp sends a GET, PUT or DELETE a second time by itself when the connection ends before the answer, even on a
-connection that was opened for this request.  A request may cost money, or use up a code that is good once, whatever its
-method.  aiohttp has no public switch for that.  But it repeats after two classes of errors alone, and a middleware,
-which is public, may raise another class.  No connection is kept: an idle one may end at the moment a request goes out on
-it, and nobody could say then whether the request was carried out.
+connection that was opened for this request.  A request may cost money, or use up a code that is good once, whatever
+its method.  aiohttp has no public switch for that.  But it repeats after two classes of errors alone, and a middleware,
+which is public, may raise another class.  No connection is kept: an idle one may end at the moment a request goes out
+on it, and nobody could say then whether the request was carried out.
 """
 
 from __future__ import annotations
