@@ -29,7 +29,7 @@ async def ask(
     try:
         return await asyncio.shield(handing_in)
     except asyncio.CancelledError:
-        worker.finish(_the_end_of(handing_in))
+        worker.finish_handing_in(_the_end_of(handing_in), job.task_id)
         raise
 
 

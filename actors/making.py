@@ -79,7 +79,7 @@ async def _left_by_earlier_attempts(
 
     def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob]]:
         found = results.found(tx, claim.task_id, claim.charge, hash_of_params(claim))
-        return found, remote_jobs.waiting(tx, [claim.task_id])
+        return found, remote_jobs.waiting(tx, [claim.of_charge])
 
     found, waiting = await worker.database.read_async(read)
     return {file.n: file for file in found}, waiting

@@ -48,7 +48,7 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
             return Postpone(error.wait_seconds * (1 + draw / 4))  # not all at the same moment again
         case SettingFault() | StoreAway():
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
-        case UnknownOutcome():
+        case UnknownOutcome() | Lost():  # it may have been carried out
             return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
         case ProviderError():
             return _failed(budget, error.code, str(error), retryable=error.retryable, draw=draw)

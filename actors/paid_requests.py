@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class AlreadyAsked(UnknownOutcome):
-    """An earlier attempt's request was never answered, and may not be sent again."""
+    """An earlier attempt's request was never answered and may not be sent again, or a service works on it."""
 
 
 class PaidRequest:

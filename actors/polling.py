@@ -81,10 +81,10 @@ async def _claim(worker: Worker, hints: Sequence[tuple[str, int]]) -> list[Found
     claimed = await worker.database.write_async(lambda tx: handoffs.claim_polls(tx, hints, worker.id, limits))
     if not claimed:
         return []
-    ids = [claim.task_id for claim in claimed]
+    charges = [claim.of_charge for claim in claimed]  # a task may have been ordered anew since its claim
 
     def read(tx: Transaction) -> tuple[list[RemoteJob], Mapping[str, list[int]]]:
-        return remote_jobs.waiting(tx, ids), remote_reports.unread(tx, ids)
+        return remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
 
     waiting, reports = await worker.database.read_async(read)
     by_task: dict[str, list[RemoteJob]] = {}
@@ -130,10 +130,11 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
     def recorded(tx: Transaction) -> None:
         handoffs.lock(tx, claim.task_id)  # before its remote jobs, as everybody does
         learned(tx)
-        _follow(tx, claim, seen, draw, may_bill_twice)
+        # Of the whole charge: the jobs of others that ended while this one looked are no reason to order them again.
+        asked = remote_jobs.providers_asked(tx, claim.task_id, claim.charge)
+        _follow(tx, claim, seen, draw, asked <= worker.settings.providers_that_may_bill_twice)
 
     draw = random.random()
-    may_bill_twice = {each.job.provider for each in seen} <= worker.settings.providers_that_may_bill_twice
     try:
         await worker.write(recorded)
     except LeaseLost:
@@ -161,7 +162,7 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
     match seen.answer:
         case Done():
             for file in seen.files:
-                results.add(tx, claim.task_id, claim.charge, hash_of_params(claim), file)
+                results.add(tx, seen.job.task_id, seen.job.charge, hash_of_params(claim), file)
             remote_jobs.settle(tx, seen.job, RemoteState.DONE)
         case Failed(error=error):
             remote_jobs.settle(tx, seen.job, state_of_failed(error))

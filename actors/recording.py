@@ -44,7 +44,7 @@ def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) ->
     """Nobody heard the service's answer, but it may have reported meanwhile: then it has the job, and we wait."""
 
     def recorded(tx: Transaction) -> None:
-        if remote_jobs.waiting(tx, [claim.task_id]):
+        if remote_jobs.waiting(tx, [claim.of_charge]):
             step_of_hand_off(tx)
         else:
             step(tx)

@@ -101,6 +101,7 @@ class Worker:
         self._renewed_at = time.monotonic()
         self._strays: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handing_in: dict[asyncio.Task[None], str] = {}
 
     async def start(self) -> None:
         """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
@@ -228,7 +229,7 @@ class Worker:
 
     async def _give_back_strays(self, held: set[tuple[str, int]]) -> None:
         """Release rows that name us and were unregistered at two beats running: their claim's answer was lost."""
-        registered = {running.task_id for running in self.running}
+        registered = {running.task_id for running in self.running} | set(self._handing_in.values())
         strays = {(task_id, lease) for task_id, lease in held if task_id not in registered}
         for task_id, lease in strays & self._strays:
             await self._give_back(task_id, lease)
@@ -284,10 +285,17 @@ class Worker:
         """Let this come to its end beside the task that began it, whatever becomes of that."""
         self._spawn(work)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def finish_handing_in(self, work: Coroutine[Any, Any, None], task_id: str) -> None:
+        """The same of a request that hands a job in: until it has ended, its task is no stray and not given back."""
+        handing_in = self._spawn(work)
+        self._handing_in[handing_in] = task_id
+        handing_in.add_done_callback(self._handing_in.pop)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 _current: list[Worker] = []

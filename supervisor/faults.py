@@ -113,10 +113,14 @@ class LeaseLost(Fault):
 
 
 class MayBeBilledAlready(Fault):
-    """An earlier request for this task was never answered, and its provider may not bill twice.  Fail the task."""
+    """An earlier request of this charge was never answered and may not be sent again, or its service works on it.
+
+    Wait for the job if there is one, else fail the task."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"An earlier request for task {task_id} was never answered; it is not sent again.")
+        super().__init__(
+            f"An earlier request for task {task_id} may have been carried out; it is not sent again."
+        )
 
 
 class ProviderIsDown(Fault):

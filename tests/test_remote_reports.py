@@ -56,7 +56,7 @@ def report(store: Store, reference: str, body: bytes = BODY) -> bool:
 
 def unread(store: Store, evidence: Evidence) -> list[StoredReport]:
     def read(tx: Transaction) -> list[StoredReport | None]:
-        ids = remote_reports.unread(tx, [evidence.reference.split(".")[0]])[evidence.reference]
+        ids = remote_reports.unread(tx, [(evidence.reference.split(".")[0], 1)])[evidence.reference]
         return [remote_reports.get(tx, each) for each in ids]
 
     return [each for each in store.database.read(read) if each is not None]
@@ -113,7 +113,7 @@ def test_a_report_makes_the_poll_due_now_and_is_read_once(store, waiting_job):
     store.write(lambda tx: remote_reports.mark_read(tx, [found.id]))
     store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, poll.lease, 60))
     assert due(store) == []
-    assert store.database.read(lambda tx: remote_reports.unread(tx, [claim.task_id])) == {}
+    assert store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge])) == {}
 
 
 def test_a_report_that_comes_before_the_hand_off_is_looked_at_right_after_it(store, claimed_task):
@@ -143,7 +143,7 @@ def test_a_report_that_could_not_be_followed_up_waits_for_the_next_poll(store, w
     newest = store.value("SELECT max(id) FROM remote_report")
     store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
     assert due(store) == []
-    assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.task_id]))) == 1
+    assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge]))) == 1
 
 
 def test_a_repeated_a_foreign_and_a_late_report_change_nothing(store, waiting_job):
@@ -178,7 +178,7 @@ def test_a_report_proves_that_the_service_has_the_job(store, claimed_task, known
     )
     assert rescued.action == "released"  # and not an unknown outcome
     assert accept(store, evidence)  # the id may still come
-    (job,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.task_id]))
+    (job,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_charge]))
     assert (job.remote_id, job.details, job.pictures) == ("r-1", {"at": "there"}, (0,))
 
 
@@ -288,7 +288,7 @@ def test_an_id_that_comes_when_its_lease_is_lost_is_resumed_and_not_cancelled(st
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
     assert accept(store, evidence)
     assert store.write(remote_cancels.due_cancels) == []
-    assert len(store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.task_id]))) == 1
+    assert len(store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_charge]))) == 1
 
 
 def test_a_cancel_is_sent_round_less_and_less_often_until_it_is_settled(store, waiting_job, clock: Clock):

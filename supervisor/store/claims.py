@@ -43,6 +43,11 @@ class Claim:
     budget: Budget
     wait_seconds: float
 
+    @property
+    def of_charge(self) -> tuple[str, int]:
+        """(task id, charge): whose remote jobs, files and reports are this claim's."""
+        return self.task_id, self.charge
+
 
 class Wanted(NamedTuple):
     """A pending task as a hint names it, and who is to have it.  deadline_seconds: from now, until the attempt ends."""

@@ -44,6 +44,15 @@ _WORDS = {
 }
 
 
+def of_charges(tx: Transaction, table: str) -> str:
+    """The condition that a row of this table is of one of some charges; its parameter: `encoded([(task id, charge)])`.
+
+    A task's charges know nothing of each other: what names the task alone finds the work of one that is over.
+    """
+    pairs = f"SELECT value ->> 0, CAST(value ->> 1 AS INTEGER) FROM {json_words(tx).rows} AS of_charges"
+    return f"({table}.task_id, {table}.charge) IN ({pairs})"
+
+
 def json_words(tx: Transaction) -> JsonWords:
     """The words of this transaction's database."""
     return _WORDS[tx.dialect.name]

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from supervisor.database import Asked, Transaction
-from supervisor.store.json_words import json_words
+from supervisor.store.json_words import of_charges
 from supervisor.store.rows import encoded
 
 CANCELS_A_ROUND = 200
@@ -35,9 +35,7 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     """The same of many tasks.  ended: [(task id, charge)]."""
     tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE (task_id, charge) IN
-                (SELECT value ->> 0, CAST(value ->> 1 AS INTEGER) FROM {json_words(tx).rows} AS ended)
-              AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
+            WHERE {of_charges(tx, "remote_job")} AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
         encoded(ended),
     )
 

@@ -21,6 +21,7 @@ from supervisor.remote_states import UNANSWERED, RemoteState, sources
 from supervisor.schema.keeping import must_keep_remote_job
 from supervisor.store import providers
 from supervisor.store.claims import Claim
+from supervisor.store.json_words import of_charges
 from supervisor.store.providers import count_open as count_open
 from supervisor.store.rows import decoded, encoded
 
@@ -75,7 +76,8 @@ def begin(
 
     careful: names of providers that may not bill twice, beside this one.  probe_seconds: how long it may take.
     Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and its
-    provider, or this one, may not bill twice; ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
+    provider, or this one, may not bill twice, or when a service works on one of these pictures already;
+    ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
     """
     held = tx.value(
         f"""SELECT 1 FROM task_queue WHERE id = ? AND lease = ? AND status = 'processing'
@@ -86,6 +88,8 @@ def begin(
         raise LeaseLost(claim.task_id, claim.lease)
     asked = unanswered(tx, claim.task_id, claim.charge, before_lease=claim.lease)
     if asked and (not provider.may_bill_twice or asked & careful):
+        raise MayBeBilledAlready(claim.task_id)
+    if _is_at_work(tx, claim, pictures):
         raise MayBeBilledAlready(claim.task_id)
     probe = providers.take_room(tx, name, provider.limits, probe_seconds=probe_seconds)
     reference = f"{claim.task_id}.{claim.charge}.{claim.lease}.{part}"  # an id holds no full stop
@@ -136,17 +140,25 @@ def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) 
     return touched == 1
 
 
-def waiting(tx: Transaction, task_ids: Sequence[str]) -> list[RemoteJob]:
-    """What services work on for these tasks' present charges, oldest first."""
-    marks = ",".join("?" * len(task_ids))
+def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJob]:
+    """What services work on for these charges, [(task id, charge)], oldest first.
+
+    Whoever asks names the charge that it holds: the task's present one may be another by now.
+    """
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_between("remote_job.created_at", tx.now)} AS age
-            FROM remote_job JOIN task_queue ON task_queue.id = remote_job.task_id
-                AND task_queue.charge = remote_job.charge
-            WHERE remote_job.task_id IN ({marks}) AND remote_job.state = 'waiting' ORDER BY remote_job.id""",
-        *task_ids,
+        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+            WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
+        encoded(list(charges)),
     )
     return [_remote_job(row) for row in rows]
+
+
+def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str]:
+    """Providers that were ever sent a request of this charge, whatever came of it."""
+    rows = tx.all(
+        "SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?", task_id, charge
+    )
+    return frozenset(row["provider"] for row in rows)
 
 
 def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
@@ -220,6 +232,16 @@ def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
              WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")})""",
         most, -older_than_seconds,
     )  # fmt: skip
+
+
+def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
+    """Whether a service works on one of these pictures for an earlier lease; a request that names none is for all."""
+    rows = tx.all(
+        "SELECT pictures FROM remote_job WHERE task_id = ? AND charge = ? AND lease < ? AND state = 'waiting'",
+        claim.task_id, claim.charge, claim.lease,
+    )  # fmt: skip
+    at_work = [set(decoded(row["pictures"])) for row in rows]
+    return any(not theirs or not pictures or theirs & set(pictures) for theirs in at_work)
 
 
 def _remote_job(row: Row) -> RemoteJob:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from supervisor.database import Transaction
+from supervisor.store.json_words import of_charges
 from supervisor.store.rows import decoded, encoded
 
 MOST_UNREAD = (
@@ -66,13 +67,12 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
     return True
 
 
-def unread(tx: Transaction, task_ids: Sequence[str]) -> dict[str, list[int]]:
-    """{reference: ids of its unread reports, oldest first} of some tasks; a body is up to a mebibyte."""
-    marks = ",".join("?" * len(task_ids))
+def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+    """{reference: ids of its unread reports, oldest first} of these charges, [(task id, charge)]."""
     rows = tx.all(
         f"""SELECT id, reference FROM remote_report
-            WHERE task_id IN ({marks}) AND read_at IS NULL ORDER BY id""",
-        *task_ids,
+            WHERE {of_charges(tx, "remote_report")} AND read_at IS NULL ORDER BY id""",
+        encoded(list(charges)),
     )
     found: dict[str, list[int]] = {}
     for row in rows:
