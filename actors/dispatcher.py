@@ -152,7 +152,9 @@ class Dispatcher:
         """Until there may be work: a commit that concerns dispatch, a due time, or the next tick."""
         end = time.monotonic() + seconds
         while not self.stopping:
-            remaining = min(end, self._beat_due) - time.monotonic()
+            # A standby has no beat to show; its looks are `seconds` apart.
+            until = end if self._held is None else min(end, self._beat_due)
+            remaining = until - time.monotonic()
             if remaining <= 0:
                 return
             heard, self._heard = self._heard or self.wakeups.wait(remaining), False

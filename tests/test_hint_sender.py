@@ -13,8 +13,9 @@ from actors.broker import DarkroomBroker
 from actors.dispatcher import TICK_SECONDS, Dispatcher
 from actors.hint_sender import HintSender
 from supervisor.sqlite_database import SqliteDatabase
+from supervisor.store import leadership
 from supervisor.store.dispatching import RESEND_SECONDS, Hint
-from supervisor.wakeup import dispatch_wakeups
+from supervisor.wakeup import Wakeups, dispatch_wakeups
 from tests.conftest import Clock, Store, wait_until
 
 
@@ -91,6 +92,29 @@ def test_a_hint_to_be_sent_again_over_a_frozen_broker_does_not_make_the_dispatch
     _lead_and_send(dispatcher, broker, batches=1)
     clock.advance(seconds=RESEND_SECONDS + 1)
     assert dispatcher.run_once() == TICK_SECONDS
+
+
+def test_a_standby_waits_between_two_looks_at_the_one_that_works(broker: SlowBroker, store: Store) -> None:
+    """It has no beat to show, so none of its own can be due: it had asked the database without a pause."""
+
+    class Waits:
+        seconds: list[float]
+
+        def wait(self, timeout_seconds: float) -> bool:
+            self.seconds.append(timeout_seconds)
+            standby.stop()
+            return False
+
+        def interrupt(self) -> None:
+            pass
+
+    waits = Waits()
+    waits.seconds = []
+    vacant = store.database.read(leadership.read)
+    store.write(lambda tx: leadership.take_over(tx, vacant, "the one that works"))
+    standby = Dispatcher(store.settings, store.database, cast(DarkroomBroker, broker), cast(Wakeups, waits))
+    standby.wait(standby.run_once())
+    assert waits.seconds == [pytest.approx(TICK_SECONDS, abs=TICK_SECONDS / 2)]
 
 
 def _lead_and_send(dispatcher: Dispatcher, broker: SlowBroker, *, batches: int) -> None:
