@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system seed-tests check bench chaos clean
+.PHONY: help install demo up test test-system test-dates seed-tests check bench chaos clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,15 @@ test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from th
 
 test-system: $(VENV)/.test-installed  ## Run the tests that need a browser, Node or Prometheus from the system's packages
 	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE_SYSTEM) -m system $(ARGS)
+
+# The files that name a time, or compare times of two clocks.
+DATED := upgrade sql_door task_params tokens links web_auth wechat http_answers idempotency
+YEAR_AHEAD_MONTH_BEHIND := +365d -30d
+
+test-dates: $(VENV)/.test-installed  ## Run the tests that name a time a year ahead of today and a month behind it
+	@for offset in $(YEAR_AHEAD_MONTH_BEHIND); do $(BIN)/python -m tests.moved_clock $$offset \
+	    $(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" -q \
+	    $(DATED:%=tests/test_%.py) $(ARGS) || exit 1; done
 
 seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
 	@$(BIN)/python -m pytest -s tests/seed $(ARGS)

@@ -61,6 +61,7 @@ EXTRAS = {
         "opentelemetry-sdk>=1.40",
         "opentelemetry-exporter-otlp-proto-http>=1.40",
         "selenium>=4.40",
+        "libfaketime>=3.0; sys_platform == 'linux'",
         # Official clients of AI services, and a real model server: our fakes and adapters are tried with them.
         "openai>=3.5",
         "replicate>=1.0",
