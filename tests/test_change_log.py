@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,8 +16,8 @@ from supervisor.faults import WorkNotFound
 from supervisor.store import changes, claims, credits, dispatching, tasks, wakes, workers, works
 from supervisor.store.changes import Change
 from supervisor.store.claims import Claim
-from tests.conftest import PARAMS, Clock, Store, processes
-from tests.databases import Plain, is_postgres, open_quickly
+from tests.conftest import PARAMS, Clock, Store, processes, wait_until
+from tests.databases import Plain, is_postgres, open_quickly, plain_connection
 
 DOC = {
     "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "error", "created_at",
@@ -214,13 +217,17 @@ def test_several_users_changes_are_read_at_once_each_from_its_own_place(
 
     def after(places: dict[str, int | None], limit: int = 1000) -> list[tuple[str, int]]:
         told = store.database.glance(lambda tx: changes.after_each(tx, places, limit))
-        return [(each.user, each.seq) for each in told]
+        return [(each.user, each.seq) for each in told if isinstance(each, Change)]
 
     assert after({"o-1": 1, "o-2": 0}) == [("o-1", 2), ("o-1", 3), ("o-2", 1)]
     assert after({"o-1": 1, "o-2": 0}, 1) == [("o-1", 2)]
     assert after({"o-1": None, "o-2": 1, "never seen": None}) == [("o-1", 3)], (
         "of a new listener the newest only"
     )
+    with contextlib.closing(plain_connection(store.settings)) as plain:
+        plain.execute("DELETE FROM work_change WHERE user_openid <> 'o-2'")
+    found = store.database.glance(lambda tx: changes.after_each(tx, {"o-1": 2, "o-2": 1, "o-3": None}))
+    assert found == [changes.Lost("o-1", 3), changes.Lost("o-3", 1)], "what should have been there"
 
 
 def test_pruning_keeps_seq_and_says_what_is_left(
@@ -237,6 +244,85 @@ def test_pruning_keeps_seq_and_says_what_is_left(
     emptied = store.database.read(lambda tx: changes.feed_state(tx, "o-1"))
     assert emptied is not None and (emptied.epoch, emptied.seq, emptied.oldest) == (state.epoch, 2, None)
     assert store.database.read(lambda tx: changes.feed_state(tx, "never seen")) is None
+
+
+def _kept(store: Store, user: str = "o-1") -> list[int]:
+    rows = store.all("SELECT seq FROM work_change WHERE user_openid = ? ORDER BY seq", user)
+    return [row["seq"] for row in rows]
+
+
+def test_pruning_leaves_no_hole_when_the_clock_was_set_back_between_changes(
+    store: Store, admitted_task: Callable[..., str], clock: Clock
+) -> None:
+    clock.advance(60)
+    admitted_task()
+    clock.advance(-30)
+    admitted_task()
+    clock.advance(30)
+    admitted_task()
+    clock.advance(3600 - 15)  # by their times, the second is due and the first is not
+    assert store.write(lambda tx: changes.prune(tx, 3600, 100)) == 2
+    assert _kept(store) == [3]
+
+
+def test_pruning_in_batches_leaves_no_hole_at_any_moment(
+    store: Store, admitted_task: Callable[..., str], clock: Clock
+) -> None:
+    for step in (50, -40, 30, -20, 10, -5):
+        clock.advance(step)
+        for user in ("o-1", "o-2"):
+            admitted_task(user)
+    clock.advance(3600 - 10)  # by their times, only the second of each is due
+    while store.write(lambda tx: changes.prune(tx, 3600, 1)):
+        for user in ("o-1", "o-2"):
+            assert _kept(store, user) == list(range(7 - len(_kept(store, user)), 7))
+    assert len(_kept(store)) < 6
+
+
+@pytest.mark.parametrize("ahead", [7200, 400 * 86_400])
+def test_changes_of_a_clock_that_was_ahead_are_kept_no_longer_than_others(
+    store: Store, admitted_task: Callable[..., str], clock: Clock, ahead: int
+) -> None:
+    clock.advance(ahead)
+    admitted_task()
+    clock.advance(-ahead)
+    assert store.write(lambda tx: changes.prune(tx, 3600, 100)) == 0, "they are new"
+    clock.advance(3601)
+    assert store.write(lambda tx: changes.prune(tx, 3600, 100)) == 1
+
+
+@pytest.mark.postgresql_only
+def test_transactions_of_a_user_side_by_side_leave_no_hole_to_pruning(
+    store: Store, claimed_task: Callable[..., Claim], clock: Clock
+) -> None:
+    """The one that commits later has read the clock earlier, before it waited for the account."""
+    one, other = claimed_task(), claimed_task()
+    begin = len(_changes(store))
+    is_locked, may_go_on = threading.Event(), threading.Event()
+
+    def slow(tx: Any) -> None:  # as a submission does: the account first, then what makes changes
+        tx.value("SELECT 1 FROM account WHERE user_openid = 'o-1' FOR UPDATE")
+        is_locked.set()
+        may_go_on.wait(60)
+        claims.report_progress(tx, one.task_id, one.lease, 11, "starting")
+
+    def report(tx: Any) -> None:
+        claims.report_progress(tx, other.task_id, other.lease, 22, "starting")
+
+    first = store.database.write(slow)
+    assert is_locked.wait(30)
+    second = store.database.write(report)
+    waiting = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    wait_until(lambda: store.value(waiting), "the second waits for the account")
+    clock.advance(120)
+    may_go_on.set()
+    first.result(30), second.result(30)
+    early, late = (datetime.fromisoformat(each.created_at) for each in _changes(store)[begin:])
+    assert early > late, "the schedule of this test"
+    age = (clock.now() - late).total_seconds() - 60  # the second is due, the first is not
+    store.write(lambda tx: changes.prune(tx, age, 100))
+    assert _kept(store) == []
 
 
 def test_a_snapshot_is_of_one_moment_with_its_seq(store: Store, admitted_task: Callable[..., str]) -> None:

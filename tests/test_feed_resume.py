@@ -11,8 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from supervisor.store import admission
 from tests.test_feed_stream import make_changes
 from tests.web_server import Web, bearer, feed_of, running_web, until
+from web.feed_event import frame
+from web.stream import Batch, Event
 
 
 @pytest.fixture
@@ -112,6 +115,69 @@ async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(
         await make_changes(web, "o-1", 1)
         event = await feed.next()
         assert event is not None and event.event == "change" and event.data["id"] == 6
+
+
+async def test_a_hole_in_the_log_is_answered_with_reset(web: Web, http: aiohttp.ClientSession) -> None:
+    place = await _place(http, web)
+    epoch = place.partition("-")[0]
+    await make_changes(web, "o-1", 6)
+    web.sql("DELETE FROM work_change WHERE seq IN (3, 6)")
+    for seq in (0, 1, 2, 3, 4, 5):
+        async with feed_of(http, web, "o-1", last_event_id=f"{epoch}-{seq}") as feed:
+            event = await feed.next()
+            assert event is not None and (event.event, event.id) == ("reset", f"{epoch}-6"), seq
+        answer = await _changes(http, web, since=f"{epoch}-{seq}")
+        assert (answer.get("type"), answer["next"]) == ("reset", f"{epoch}-6"), seq
+    assert (await _changes(http, web, since=f"{epoch}-6"))["docChanges"] == []
+
+
+async def test_a_change_that_is_pruned_before_the_tailer_has_read_it_ends_in_reset(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """A clock that is set forward by hours makes the newest change old."""
+    await make_changes(web, "o-2", 1)
+    async with feed_of(http, web, "o-1") as feed, feed_of(http, web, "o-2") as other:
+        first = await feed.next()
+        assert first is not None and first.event == "init"
+        await other.take(1)
+        await make_changes(web, "o-1", 1)
+        assert (await feed.take(1))[0].data["id"] == 1
+        waiting = asyncio.create_task(_changes(http, web, since=str(first.id).replace("-0", "-1"), wait=25))
+        await until(lambda: "o-1" in web.parts.hub._watchers, "the poll waits")
+        web.insert_task("o-1")
+
+        def change_and_prune(tx: Any) -> None:
+            assert admission.admit_waiting(tx, web.settings, 10)
+            tx.execute("DELETE FROM work_change WHERE user_openid = 'o-1'")
+
+        await web.database.write_async(change_and_prune)
+        event = await feed.next()
+        assert event is not None and event.event == "reset" and event.data["id"] == 2
+        assert len(event.data["docs"]) == 2
+        assert (await waiting)["type"] == "reset"
+        await make_changes(web, "o-1", 1)
+        await make_changes(web, "o-2", 1)
+        assert (await feed.take(1))[0].data["id"] == 3
+        assert [(each.event, each.data["id"]) for each in await other.take(1)] == [("change", 2)]
+
+
+async def test_a_busy_stream_that_is_brought_changes_with_a_hole_asks_the_log(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    await make_changes(web, "o-1", 5)
+    async with feed_of(http, web, "o-1") as feed:
+        await feed.take(1)
+        (stream,) = web.parts.hub._streams["o-1"]
+        await until(lambda: stream.is_listening, "the stream has told everything")
+        for seqs in (
+            (5, 6),
+            (8,),
+        ):  # the first is told in part, so the coroutine is woken, and busy for the second
+            stream.offer(Batch([Event(seq, frame("change", {"id": seq}), 0.0) for seq in seqs]))
+        await make_changes(web, "o-1", 1)
+        event = await feed.next()
+        assert event is not None and event.data["docChanges"], "a change of the log, not what was brought"
+        assert event.data["id"] == 6
 
 
 async def test_a_resumed_stream_reads_more_than_one_page_of_the_log(

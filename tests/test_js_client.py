@@ -6,8 +6,10 @@ It runs in Node, by `fetch` as a browser has it and by `wx.request` as a phone h
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -370,6 +372,84 @@ async def test_something_else_that_answers_is_not_taken_for_darkroom(
         assert not page.snapshots() and "live" not in page.states() and not page.errors()
         proxy.answers = {}
         await page.until(lambda: len(page.docs()) == 1, "after the log-in page")
+
+
+HOLE = {
+    "id": 7,
+    "docChanges": [{"id": 7, "dataType": "add", "queueType": "enqueue", "docId": "w", "doc": {}}],
+}
+HOLED = aiohttp_web.json_response({**HOLE, "next": "epoch-7"})
+STREAMED = {"Content-Type": "text/event-stream"}
+OPENING = b'id: epoch-5\nevent: init\ndata: {"id": 5, "type": "init", "docChanges": [], "docs": []}\n\n'
+BAD_STREAMS = {
+    "a hole": b"retry: 0\n\n"
+    + OPENING
+    + b"id: epoch-7\nevent: change\ndata: %s\n\n" % json.dumps(HOLE).encode(),
+    "no JSON": b"retry: 0\n\n" + OPENING + b"id: epoch-6\nevent: change\ndata: {\n\n",
+    "resets": b"retry: 0\n\n" + OPENING.replace(b"epoch-5", b"other-5"),
+    "an end": b"retry: 0\n\n",
+    "bye": b"retry: 0\n\nevent: bye\ndata: {}\n\n",
+    "a retry beyond every timer": b"retry: 99999999999\n\n" + OPENING,
+}
+GONE = aiohttp_web.Response(status=400)
+
+
+@pytest.mark.parametrize("polled", ["holes", "resets", "refusals"])
+@pytest.mark.parametrize("streamed", BAD_STREAMS)
+async def test_whatever_is_answered_nothing_is_asked_again_without_a_pause(
+    proxy: FaultyProxy, client: Client, platform: str, streamed: str, polled: str
+) -> None:
+    reset = aiohttp_web.json_response(
+        {"id": 5, "type": "reset", "docChanges": [], "docs": [], "next": "new-5"}
+    )
+    proxy.answers = {
+        FEED: aiohttp_web.Response(body=BAD_STREAMS[streamed], headers=STREAMED),
+        CHANGES: {"holes": HOLED, "resets": reset, "refusals": GONE}[polled],
+    }
+    async with client(platform=platform, share=False) as page:
+        page.do("watch")
+        began = time.monotonic()
+        await page.until(
+            lambda: time.monotonic() - began > 3 and proxy.asked(FEED) + proxy.asked(CHANGES), "three seconds"
+        )
+        for path in (FEED, CHANGES):
+            assert len(proxy.asked(path)) <= 3 + 2 * (time.monotonic() - began), path
+
+
+@pytest.mark.parametrize("what", ["holes", "nothing", "resets", "too many"])
+async def test_who_polls_asks_again_only_after_a_pause(
+    proxy: FaultyProxy, client: Client, platform: str, what: str
+) -> None:
+    opening = {"id": 5, "docChanges": [], "docs": [], "next": "epoch-5"}
+    problem = {"title": "Too Many Requests", "status": 429}
+    later = {
+        "holes": HOLED,
+        "nothing": aiohttp_web.json_response({"id": 5, "docChanges": [], "next": "epoch-5"}),
+        "resets": aiohttp_web.json_response({**opening, "type": "reset", "next": "epoch-6"}),
+        "too many": aiohttp_web.json_response(problem, status=429, headers={"Retry-After": "1e999"}),
+    }[what]
+    proxy.answers = {
+        FEED: aiohttp_web.json_response(problem, status=429),
+        CHANGES: aiohttp_web.json_response({**opening, "type": "init"}),
+    }
+    timing = {**QUICK, "streamAgainMs": 600_000, "longestPauseMs": 30_000}
+    async with client(platform=platform, share=False, timing=timing) as page:
+        page.do("watch")
+        await page.until(lambda: page.snapshots(), "it is opened by a poll")
+        proxy.answers[CHANGES] = later
+        began, before = time.monotonic(), len(proxy.asked(CHANGES))
+        await page.until(
+            lambda: time.monotonic() - began > 3 and len(proxy.asked(CHANGES)) > before, "three seconds"
+        )
+        assert len(proxy.asked(CHANGES)) - before <= 2 + 2 * (time.monotonic() - began)
+        for happening in range(200):
+            if platform == "wx":
+                page.do("happens", what="NetworkStatusChange", value={"isConnected": happening % 2 == 1})
+        again = len(proxy.asked(CHANGES))
+        await page.until(lambda: time.monotonic() - began > 5, "two seconds more")
+        assert len(proxy.asked(CHANGES)) - again <= 2 + 2 * (time.monotonic() - began), (
+            "however often it is woken"
+        )
 
 
 async def test_more_streams_than_allowed_are_polled(

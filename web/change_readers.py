@@ -5,19 +5,24 @@ may be visible before an earlier one, and whoever had moved on would lose it.  T
 commits, so a cursor is kept for each user.  A cursor may be too low (what is read twice, the streams leave out), but
 never too high: so it is moved only past what was read, and one that is not known yet begins with the user's newest
 change, by which a stream that has missed earlier ones sees the hole and reads them from the log.
+
+A change may be pruned before it was read: the clock was set forward, or this process stood still for longer than the
+log is kept.  The readers see that something is missing, and let all whom it concerns look for themselves.
 """
 
 from __future__ import annotations
 
 import abc
+import sys
 from collections.abc import AsyncIterator
 
 from supervisor.database import Database
 from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import changes
-from supervisor.store.changes import Change
+from supervisor.store.changes import Change, Lost
 from supervisor.wakeup import Heard
 from web.hub import Hub
+from web.opening import is_whole
 
 CHANGES_A_READ = 1000
 
@@ -55,15 +60,26 @@ class WholeLog(ChangeReader):
                 self._cursor = end
                 return
         while True:
-            yield (page := await self._page(self._cursor))
+            page, end = await self._page(self._cursor)
+            read_to = min(self._cursor + CHANGES_A_READ, end)
+            if not is_whole((change.log_id for change in page), after=self._cursor, until=read_to):
+                for user in self._hub.listeners():  # whose they were is not known any more
+                    self._hub.missed(user, sys.maxsize)
+            if not page:
+                self._cursor = end
+                return
+            yield page
             if len(page) < CHANGES_A_READ:
                 return
 
     def passed(self, change: Change) -> None:
         self._cursor = change.log_id
 
-    async def _page(self, cursor: int) -> list[Change]:
-        return await self._database.read_async(lambda tx: changes.tail(tx, cursor, CHANGES_A_READ))
+    async def _page(self, cursor: int) -> tuple[list[Change], int]:
+        """The next changes, and where the log ends; without pruning its ids have no hole."""
+        return await self._database.read_async(
+            lambda tx: (changes.tail(tx, cursor, CHANGES_A_READ), changes.end_of_log(tx))
+        )
 
 
 class EachUser(ChangeReader):
@@ -89,17 +105,23 @@ class EachUser(ChangeReader):
         else:
             listening = {user for user in heard.users if self._hub.listens(user)}
         while listening:
-            page = await self._page({user: self._seqs.get(user) for user in listening})
-            for user in {change.user for change in page if change.user not in self._seqs}:
-                self._hub.stir(user)  # which of the earlier changes were news to it is not known
+            found = await self._page({user: self._seqs.get(user) for user in listening})
+            page = [each for each in found if isinstance(each, Change)]
+            for lost in found:
+                if isinstance(lost, Lost):
+                    self._hub.missed(lost.user, lost.seq)
+                    self._seqs[lost.user] = lost.seq
+            for user, seq in {change.user: change.seq for change in reversed(page)}.items():
+                if self._seqs.get(user) != seq - 1:
+                    self._hub.stir(user)  # which of the earlier changes were news to it is not known
             yield page
-            if len(page) < CHANGES_A_READ:
+            if len(found) < CHANGES_A_READ:
                 return
 
     def passed(self, change: Change) -> None:
         self._seqs[change.user] = change.seq
 
-    async def _page(self, places: dict[str, int | None]) -> list[Change]:
+    async def _page(self, places: dict[str, int | None]) -> list[Change | Lost]:
         return await self._database.read_async(lambda tx: changes.after_each(tx, places, CHANGES_A_READ))
 
 

@@ -23,7 +23,7 @@ from supervisor.tokens import Identity
 from web.authentication import TICKET, unauthorized
 from web.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
 from web.hub import Closing, TooManyStreams
-from web.opening import Continuation, Everything, read_on, read_opening
+from web.opening import Continuation, Everything, is_whole, read_on, read_opening
 from web.parts import FIRST_BYTE_AT, IDENTITY, Parts, parts_of
 from web.problems import Problem, unavailable, unprocessable
 from web.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, retry_window, rotation
@@ -123,7 +123,8 @@ class _Conversation:
             with stream.writing():
                 await self._request.writer.drain()
         fresh = [event for event in events if event.seq > stream.sent]
-        if stream.is_behind or (fresh and fresh[0].seq != stream.sent + 1):
+        seqs, until = [event.seq for event in fresh], stream.sent + len(fresh)
+        if stream.is_behind or not is_whole(seqs, after=stream.sent, until=until):
             stream.catch_up()
             await self._tell(await self._read_on())
         elif fresh:

@@ -175,6 +175,14 @@ class Hub:
         self._fan_out.add(user, event())
         return len(streams)
 
+    def missed(self, user: str, seq: int) -> None:
+        """The user's changes up to this one can't be published: let all who listen look for themselves."""
+        for changed in self._watchers.get(user, ()):
+            changed.set()
+        self.stir(user)
+        for stream in self._streams.get(user, ()):
+            stream.has_missed(seq)
+
     async def delivered(self) -> None:
         """Return when all that was published is on its way, after one turn of the event loop at least."""
         await self._fan_out.delivered()

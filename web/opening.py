@@ -6,6 +6,7 @@ said to be so (`reset`).  Listeners subscribe before this is read, and then pass
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,9 @@ def read_on(tx: Transaction, user: str, place: EventId) -> Everything | Continua
     if state is None or state.epoch != place.epoch or not is_resumable(place.seq, state.seq, state.oldest):
         return _everything(tx, user, "reset")
     found = changes.after(tx, user, place.seq, CHANGES_A_READ)
+    until = min(place.seq + CHANGES_A_READ, state.seq)
+    if not is_whole((change.seq for change in found), after=place.seq, until=until):
+        return _everything(tx, user, "reset")
     last = EventId(place.epoch, found[-1].seq) if found else place
     return Continuation(last, found, has_more=len(found) == CHANGES_A_READ)
 
@@ -57,6 +61,11 @@ def is_resumable(seq: int, newest: int, oldest_kept: int | None) -> bool:
     if oldest_kept is None:
         return seq == newest
     return oldest_kept - 1 <= seq <= newest
+
+
+def is_whole(numbers: Iterable[int], *, after: int, until: int) -> bool:
+    """Whether these are all the numbers from one to another, in order and each once."""
+    return list(numbers) == list(range(after + 1, until + 1))
 
 
 def _everything(tx: Transaction, user: str, kind: Literal["init", "reset"]) -> Everything:

@@ -151,6 +151,13 @@ class Stream:
             self._wake()
         return False
 
+    def has_missed(self, seq: int) -> None:
+        """Changes up to this one will not be offered: unless they were told, the log must be asked."""
+        if self.sent < seq:
+            self._events.clear()
+            self.is_behind = True
+            self._wake()
+
     def ping(self, comment: bytes) -> None:
         """Let a listening stream say that it lives; one that is being written to says so by that."""
         if self.is_listening:

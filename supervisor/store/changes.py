@@ -9,6 +9,7 @@ from supervisor.database import Row, Transaction
 from supervisor.store.rows import decoded, encoded, work_doc
 
 SNAPSHOT_WORKS = 100
+MOST_FUTURE_SECONDS = 60  # a change from further ahead was written before the clock was set back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,14 @@ class Change:
     updated_fields: dict[str, Any] | None
     created_at: str
     log_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """A user's changes up to seq were to be read, and none of them is kept any more."""
+
+    user: str
+    seq: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,21 +84,23 @@ def after(tx: Transaction, user: str, seq: int, limit: int = 1000) -> list[Chang
     return [_change(row) for row in rows]
 
 
-def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000) -> list[Change]:
+def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000) -> list[Change | Lost]:
     """Several users' changes above the seq given for each, in order for each user.  PostgreSQL only.
 
-    None: the user's newest change only.
+    None: the user's newest change only.  A user whose changes are all gone has one `Lost` instead.
     """
     rows = tx.all(
-        """SELECT newer.*, account.epoch FROM jsonb_each_text(CAST(? AS jsonb)) AS place (who, seq)
+        """SELECT newer.*, account.epoch, account.user_openid, account.seq AS newest
+            FROM jsonb_each_text(CAST(? AS jsonb)) AS place (who, seq)
             JOIN account ON account.user_openid = place.who
-            CROSS JOIN LATERAL (SELECT * FROM work_change WHERE work_change.user_openid = account.user_openid
+            LEFT JOIN LATERAL (SELECT * FROM work_change WHERE work_change.user_openid = account.user_openid
                 AND work_change.seq > coalesce(CAST(place.seq AS bigint), account.seq - 1)
-                ORDER BY work_change.seq LIMIT ?) AS newer
-            ORDER BY newer.user_openid, newer.seq LIMIT ?""",
+                ORDER BY work_change.seq LIMIT ?) AS newer ON true
+            WHERE place.seq IS NULL OR CAST(place.seq AS bigint) < account.seq
+            ORDER BY account.user_openid, newer.seq LIMIT ?""",
         encoded(places), limit, limit,
     )  # fmt: skip
-    return [_change(row) for row in rows]
+    return [Lost(row["user_openid"], row["newest"]) if row["seq"] is None else _change(row) for row in rows]
 
 
 def tail(tx: Transaction, log_id: int, limit: int = 1000) -> list[Change]:
@@ -104,11 +115,26 @@ def end_of_log(tx: Transaction) -> int:
 
 
 def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
-    """Drop changes that are older than the feed's retention; how many went."""
+    """Drop a user's changes up to the newest that is older than the feed's retention; how many went.
+
+    By seq, as they are read: what is kept of a user has no hole, and ends with the newest.  Their times need not follow
+    seq, since clocks are stepped, and since a trigger may read the clock before it waits for the account.
+    """
+    tx.execute(  # or it would be kept for as long as the clock was ahead
+        f"""UPDATE work_change SET created_at = {tx.now} WHERE log_id IN
+            (SELECT log_id FROM work_change WHERE created_at > {tx.in_seconds} ORDER BY created_at DESC LIMIT ?)""",
+        MOST_FUTURE_SECONDS, most,
+    )  # fmt: skip
     return tx.run(
         f"""DELETE FROM work_change WHERE log_id IN
-            (SELECT log_id FROM work_change WHERE created_at < {tx.in_seconds} ORDER BY created_at LIMIT ?)""",
-        -older_than_seconds, most,
+            (SELECT work_change.log_id FROM
+                (SELECT user_openid, max(seq) AS seq FROM
+                    (SELECT user_openid, seq FROM work_change WHERE created_at < {tx.in_seconds}
+                        ORDER BY created_at LIMIT ?) AS oldest
+                    GROUP BY user_openid) AS aged
+                JOIN work_change ON work_change.user_openid = aged.user_openid AND work_change.seq <= aged.seq
+                ORDER BY work_change.user_openid, work_change.seq LIMIT ?)""",
+        -older_than_seconds, most, most,
     )  # fmt: skip
 
 

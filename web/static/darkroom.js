@@ -27,6 +27,8 @@ const DEFAULTS = {
   linksAtMostEveryMs: 600000,  // how often new links may be asked for, however short they live
 };
 const FIRST_RETRY_MS = 1000;  // until the server names its own
+const LEAST_PAUSE_MS = 500;  // between two questions of one kind, whatever makes us ask, and whatever the server names
+const MOST_RETRY_AFTER_SECONDS = 3600;  // and a timer that is set for longer than 24 days goes off at once
 const POLL_WAIT_SECONDS = 25;
 const ROTATE_SECONDS = 50;  // WeChat cuts a request after a minute, whatever time-out it is given
 const SOON_MS = 1000;  // a server that names so short a wait has ended the stream by appointment
@@ -70,7 +72,7 @@ function refusal(answer) {
   return new DarkroomError(answer.status, problem.detail || `The server answered ${answer.status}.`, {
     kind: String(problem.type || "").replace(/^.*:/, ""),
     errors: problem.errors,
-    retryAfter: Number(answer.header("Retry-After")) || 0,
+    retryAfter: Math.min(Math.max(Number(answer.header("Retry-After")) || 0, 0), MOST_RETRY_AFTER_SECONDS),
   });
 }
 
@@ -308,8 +310,9 @@ class Works {
       if (this._isBelow(doc) && !this.docs.has(doc._id) && !this._removed.has(doc._id)) this.docs.set(doc._id, doc);
     }
     const last = docs[docs.length - 1];
-    this.cursor = next || "";
-    if (!next || !last) this.horizon = null;
+    const isLast = !next || !last || next === this.cursor;  // the same cursor again would bring the same page
+    this.cursor = isLast ? "" : next;
+    if (isLast) this.horizon = null;
     else if (this._isBelow(last)) this.horizon = last;
   }
 
@@ -781,6 +784,8 @@ class Connection {
     try {
       while (!isOver()) {
         try {
+          await life.reading.turn();
+          if (isOver()) return;
           const pause = Date.now() < this._pollUntil ? await this._poll(life) : await this._streamOrPoll(life);
           if (!isOver() && pause) await life.pause(pause);
         } catch (error) {
@@ -805,7 +810,17 @@ class Connection {
   /** How long to wait after one more failure, in milliseconds: full of jitter, doubling, bounded. */
   _backOff() {
     this._failures += 1;
-    return jittered(Math.min(this._retryMs * Math.pow(2, this._failures - 1), this.api.timing.longestPauseMs));
+    return this._pauseAfter(this._failures, Math.max(this._retryMs, LEAST_PAUSE_MS));
+  }
+
+  _pauseAfter(times, firstMs) {
+    return jittered(Math.min(firstMs * Math.pow(2, times - 1), this.api.timing.longestPauseMs));
+  }
+
+  /** How long to wait before the next question, when the last should have brought what was missing and did not. */
+  _inVain(life) {
+    life.inVain += 1;
+    return this._pauseAfter(life.inVain, FIRST_RETRY_MS);
   }
 
   /** One stream from its beginning to its end; after a time of polling, with a poll beside it. */
@@ -832,6 +847,7 @@ class Connection {
     if (end.error) throw end.error;
     if (end.why === "offline") return this._retryMs;
     if (end.why === "no bytes") return this._pollFor(this._pollingMs);
+    if (end.why === "missed") return this._inVain(life);
     if (end.why !== "ended" && end.why !== "bye" && end.why !== "silent") return 0;  // we cut it ourselves
     if (end.why === "bye") this._unsteady = 0;
     else this._unsteady += 1;
@@ -882,7 +898,7 @@ class Connection {
       else watchdog = setTimeout(watch, left);
     };
     const take = (event) => {
-      if (event.retry !== undefined) this._retryMs = event.retry;
+      if (event.retry !== undefined) this._retryMs = Math.min(event.retry, this.api.timing.longestPauseMs);
       else if (event.event === "bye") end("bye");
       else this._event(event);
     };
@@ -934,13 +950,13 @@ class Connection {
     return left > 0 ? Math.min(left, POLL_WAIT_SECONDS) : POLL_WAIT_SECONDS;
   }
 
-  /** One long poll.  proved: a stream beside it that makes it needless. */
+  /** One long poll; how long to pause after it.  proved: a stream beside it that makes it needless. */
   async _poll(life, proved, wait = this._pollWait()) {
-    const since = this._place ? `since=${encodeURIComponent(this._place)}&` : "";
-    let abort = () => {}, isNeedless = false;
-    const end = () => { isNeedless = true; abort(); };
+    const place = this._place, since = place ? `since=${encodeURIComponent(place)}&` : "", began = Date.now();
+    let abort = () => {}, isNeedless = false, why = "";
+    const end = (reason) => { isNeedless = true; why = reason; abort(); };
     const forget = life.onCut(end);
-    if (proved) proved.then((isProved) => { if (isProved) end(); });
+    if (proved) proved.then((isProved) => { if (isProved) end("proved"); });
     try {
       const answer = await this.api.call("GET", `/v1/works/changes?${since}wait=${wait}`, {
         timeoutMs: wait * 1000 + this.api.timing.requestTimeoutMs,
@@ -952,12 +968,15 @@ class Connection {
       this._failures = 0;
       if (this.state !== "live" || this._pollUntil > Date.now()) this._setState("polling");
       this._answer(answer);
+      const hasWaited = Date.now() - began > wait * 500;
+      if (hasWaited) life.inVain = 0;
+      else if (place && (answer.type || this._place === place)) return this._inVain(life);
     } catch (error) {
       if (!isNeedless) throw error;
     } finally {
       forget();
     }
-    return 0;
+    return why === "missed" ? this._inVain(life) : 0;
   }
 
   // ---- one that follows
@@ -968,6 +987,7 @@ class Connection {
     life.tabs.say({ hello: true });
     while (!life.isOver && !isOver() && !this.isOpened) {
       try {
+        await life.reading.turn();
         this._answer(await this.api.call("GET", "/v1/works/changes"));
       } catch (error) {
         await this._afterFailure(life, error);
@@ -1034,13 +1054,14 @@ class Connection {
     this._place = place;
     this.seq = change.id;
     this.works.apply(change);
+    if (this._life) this._life.inVain = 0;
     this._say({ change });
     this.watchers.forEach((watcher) => watcher.change(change));
     if (change.doc.images && change.doc.images.length) this._watchLinks();
     if (this._isIncomplete()) this._lookFurther("limit");
   }
 
-  /** Ask for what came after our place, or for everything, `anew`. */
+  /** Ask for what came after our place, or for everything, `anew`, as also where the first question did not help. */
   async _catchUp(anew) {
     const life = this._life;
     if (!life) return;
@@ -1048,8 +1069,12 @@ class Connection {
     if (life.isCatchingUp) return;
     life.isCatchingUp = true;
     try {
-      for (let isAnew = anew; life.hasMissed; isAnew = false) {
+      for (let isAnew = anew; life.hasMissed; isAnew = true) {
+        if (life.inVain) await life.pause(this._pauseAfter(life.inVain, FIRST_RETRY_MS));
+        await life.catchingUp.turn();
+        if (life.isOver) return;
         life.hasMissed = false;
+        if (!anew) life.inVain += 1;  // until a change fits again
         const since = isAnew || !this._place ? "" : `?since=${encodeURIComponent(this._place)}`;
         const answer = await this.api.patiently(() => this.api.call("GET", `/v1/works/changes${since}`));
         if (life.isOver) return;
@@ -1113,13 +1138,16 @@ class Life {
   constructor() {
     this.isOver = false;
     this.isCatchingUp = this.hasMissed = this.isLooking = false;
+    this.inVain = 0;  // questions in a row that brought nothing new, though there was something
+    this.reading = new Turns();
+    this.catchingUp = new Turns();
     /** @type {Tabs | null} */
     this.tabs = null;
     /** @type {(() => void)[]} */
     this.atEnd = [];
     this._cuts = new Set();
     this._timers = new Set();
-    this.hurry = () => {};
+    this._pauses = new Set();
   }
 
   close() {
@@ -1144,16 +1172,36 @@ class Life {
   pause(ms) {
     if (this.isOver) return Promise.resolve();
     return new Promise((wake) => {
-      const timer = setTimeout(wake, ms);
-      this.hurry = () => {
+      const end = () => {
         clearTimeout(timer);
+        this._pauses.delete(end);
         wake(undefined);
       };
+      const timer = setTimeout(end, ms);
+      this._pauses.add(end);
     });
+  }
+
+  /** End the pauses. */
+  hurry() {
+    Array.from(this._pauses).forEach((end) => end());
   }
 
   later(act, ms) {
     if (!this.isOver) this._timers.add(setTimeout(() => { if (!this.isOver) act(); }, ms));
+  }
+}
+
+/** Keeps questions of one kind apart from each other, whatever makes us ask. */
+class Turns {
+  constructor() {
+    this._last = 0;
+  }
+
+  async turn() {
+    const left = Math.min(this._last + LEAST_PAUSE_MS - Date.now(), LEAST_PAUSE_MS);  // clocks are set back, too
+    if (left > 0) await sleep(left);
+    this._last = Date.now();
   }
 }
 
