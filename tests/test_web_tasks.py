@@ -135,6 +135,63 @@ async def test_limits_say_when_to_come_again(tmp_path: Path, http: aiohttp.Clien
         assert status == 503 and int(headers["Retry-After"]) > 0
 
 
+async def test_a_retry_obeys_the_limits_of_an_order_but_for_operators(
+    tmp_path: Path, database_kind: str, http: aiohttp.ClientSession
+) -> None:
+    limits = {"open_tasks_per_user": 2, "pending_tasks": 3}
+    async with running_web(tmp_path, database_kind, limits=limits) as web:
+
+        async def order(user: str = "o-1") -> str:
+            status, answer, _ = await _call(http, web, "POST", TASKS, user=user, json=ORDER)
+            assert status == 202
+            return str(answer["urls"]["task"])
+
+        async def of_the_service(path: str) -> tuple[int, dict[str, Any]]:
+            headers = bearer("backend", "service") | {"X-User": "o-1"}
+            async with http.post(web.url + path, headers=headers) as response:
+                return response.status, dict(response.headers)
+
+        old = [await order(), await order()]
+        for path in old:
+            assert (await _call(http, web, "POST", path + "/cancel"))[0] == 202
+        for _ in old:
+            await order()
+        balance = (await _call(http, web, "GET", "/v1/credits"))[1]["balance"]
+        status, problem, headers = await _call(http, web, "POST", old[0] + "/retry")
+        assert status == 429 and problem["type"].endswith("too_many_open_tasks")
+        assert int(headers["Retry-After"]) > 0 and "2 open tasks" in problem["detail"]
+        status, headers = await of_the_service(old[0] + "/retry")
+        assert status == 429 and int(headers["Retry-After"]) > 0
+        assert (await _call(http, web, "GET", "/v1/credits"))[1]["balance"] == balance, "nothing was taken"
+        assert web.sql("SELECT count(*) FROM task_queue WHERE status = 'pending'") == [(2,)]
+
+        theirs = await order("o-2")
+        assert (await _call(http, web, "POST", theirs + "/cancel", user="o-2"))[0] == 202
+        await order("o-3")
+        status, problem, headers = await _call(http, web, "POST", theirs + "/retry", user="o-2")
+        assert status == 503 and problem["type"].endswith("queue_full") and int(headers["Retry-After"]) > 0
+
+        assert (await _call(http, web, "POST", old[0] + "/retry", role="operator"))[0] == 202
+        ops = "/v1/ops/tasks/" + old[1].rpartition("/")[2] + "/retry"
+        assert (await _call(http, web, "POST", ops, user="root", role="operator"))[0] == 202
+        web.sql("UPDATE task_queue SET status = 'pending' WHERE user_openid = 'o-2'")
+        assert web.sql("SELECT count(*) FROM task_queue WHERE status = 'pending'") == [(6,)]
+
+
+async def test_of_many_retries_at_once_as_many_succeed_as_there_is_room(
+    tmp_path: Path, database_kind: str, http: aiohttp.ClientSession
+) -> None:
+    async with running_web(tmp_path, database_kind, limits={"open_tasks_per_user": 4}) as web:
+        old = []
+        for _ in range(8):
+            _, answer, _ = await _call(http, web, "POST", TASKS, json=ORDER)
+            old.append(answer["urls"]["task"])
+            assert (await _call(http, web, "POST", old[-1] + "/cancel"))[0] == 202
+        answers = await asyncio.gather(*(_call(http, web, "POST", path + "/retry") for path in old))
+        assert sorted(status for status, *_ in answers) == [202] * 4 + [429] * 4
+        assert web.sql("SELECT count(*) FROM task_queue WHERE status = 'pending'") == [(4,)]
+
+
 async def test_only_services_and_operators_may_raise_the_priority(
     web: Web, http: aiohttp.ClientSession
 ) -> None:

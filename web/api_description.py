@@ -230,6 +230,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             404: _NO_TASK,
             409: problem("It has not failed or been cancelled, or its work was deleted."),
             422: problem("It can't be run any more: an image is gone, or its type; or the key can't be one."),
+            429: problem("The user has as many open tasks as are allowed.", RETRY_AFTER),
+            503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
         },
         parameters=(_TASK_ID, _KEY),
     ),

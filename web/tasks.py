@@ -119,11 +119,17 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def retry(request: web.Request) -> web.Response:
-    """202 with the task, pending again and paid for again; 402 too few credits, 409 when it can't be run again."""
+    """202 with the task, pending again and paid for again.
+
+    402 too few credits, 409 when it can't be run again; 429 and 503 as for an order, but not for operators.
+    """
     parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    view, is_replay = await _once(
-        parts, key_of(request, user), lambda tx: tasks.resubmit(tx, parts.settings, task_id, user)
-    )
+    is_bound = request[IDENTITY].role != "operator"
+
+    def put_back(tx: Transaction) -> View:
+        return tasks.resubmit(tx, parts.settings, task_id, user, obeys_limits=is_bound)
+
+    view, is_replay = await _once(parts, key_of(request, user), put_back)
     if not is_replay:
         parts.order.note_joined(view)
     return await _changed(parts, view, is_replay)

@@ -45,6 +45,18 @@ class _Accepted(NamedTuple):
 Outcome = Submitted | Exception
 
 
+def check_room(settings: Settings, *, open_tasks: int, pending: int) -> None:
+    """Whether one more task may be open, beside the user's and beside all that wait.
+
+    Raises TooManyOpenTasks, QueueFull.
+    """
+    limits = settings.limits
+    if limits.open_tasks_per_user and open_tasks >= limits.open_tasks_per_user:
+        raise TooManyOpenTasks(limits.open_tasks_per_user, RETRY_AFTER_OPEN_SECONDS)
+    if limits.pending_tasks and pending >= limits.pending_tasks:
+        raise QueueFull(limits.pending_tasks, RETRY_AFTER_FULL_SECONDS)
+
+
 def submit_many(
     tx: Transaction, settings: Settings, orders: Sequence[NewTask], *, pending: int | None = None
 ) -> list[Outcome]:
@@ -111,12 +123,11 @@ class _Desk:
         self, tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
     ) -> None:
         self._tx, self._settings = tx, settings
-        self._limit = settings.limits.open_tasks_per_user
         self._known = crowds.known(
             tx,
             lines=[(new.user, new.priority) for new in orders],
             images=[image for new in orders for image in _images_of(new)],
-            count_open_to=self._limit,
+            count_open_to=settings.limits.open_tasks_per_user,
         )
         self._pending = 0
         if settings.limits.pending_tasks:
@@ -124,12 +135,8 @@ class _Desk:
 
     def accept(self, new: NewTask, fresh_id: str) -> _Accepted:
         """The order as it will be stored.  Raises a Fault."""
-        limits = self._settings.limits
         user, known = new.user, self._known
-        if self._limit and known.open_tasks[user] >= self._limit:
-            raise TooManyOpenTasks(self._limit, RETRY_AFTER_OPEN_SECONDS)
-        if limits.pending_tasks and self._pending >= limits.pending_tasks:
-            raise QueueFull(limits.pending_tasks, RETRY_AFTER_FULL_SECONDS)
+        check_room(self._settings, open_tasks=known.open_tasks[user], pending=self._pending)
         checked = new.checked or check_params(new.type, new.params, self._settings)
         admission.check_images(known.images, user, checked)
         price = admission.price_of(self._settings, new.type, checked.count)

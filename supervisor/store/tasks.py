@@ -9,9 +9,9 @@ from supervisor.database import Row, Transaction
 from supervisor.faults import AlreadyFinished, NotRetryable, TaskNotFound
 from supervisor.ids import new_ulid
 from supervisor.lifecycle import FINAL, RETRYABLE
-from supervisor.store import admission, claims, remote_cancels, tallies
+from supervisor.store import admission, claims, crowds, remote_cancels, tallies, task_counts
 from supervisor.store.orders import NewTask as NewTask
-from supervisor.store.submitting import submit_many
+from supervisor.store.submitting import check_room, submit_many
 from supervisor.store.task_views import cursor_place as cursor_place
 from supervisor.store.task_views import get as get
 from supervisor.store.task_views import page as page
@@ -56,10 +56,15 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     return {**view, "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])}
 
 
-def resubmit(tx: Transaction, settings: Settings, task_id: str, user: str | None = None) -> dict[str, Any]:
+def resubmit(
+    tx: Transaction, settings: Settings, task_id: str, user: str | None = None, *, obeys_limits: bool = False
+) -> dict[str, Any]:
     """Run a failed or cancelled task again under a new charge; its view.
 
-    Raises TaskNotFound, NotRetryable, BadParams, InsufficientCredits: nothing is changed then.
+    obeys_limits: as an order does, which a user's retry is; what operators do is not bound by them.
+
+    Raises TaskNotFound, NotRetryable, BadParams, InsufficientCredits, and where limits are obeyed TooManyOpenTasks and
+    QueueFull: nothing is changed then.
     """
     row = _own(tx, task_id, user)
     if row["status"] not in RETRYABLE:
@@ -67,10 +72,25 @@ def resubmit(tx: Transaction, settings: Settings, task_id: str, user: str | None
     if tx.value("SELECT 1 FROM works WHERE id = ?", row["work_id"]) is None:
         raise NotRetryable(task_id, "its work was deleted")
     tx.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", task_id)
+    if obeys_limits:
+        _check_room_for(tx, settings, row)
     admission.admit_one(tx, settings, task_id)
     view = get(tx, task_id)
     assert view is not None
     return view
+
+
+def _check_room_for(tx: Transaction, settings: Settings, row: Row) -> None:
+    """Whether a task that has just been put back may stay.  It is open itself by now, so it counts as one of them.
+
+    Counted under the lock of its user's account: of two retries at once, the second sees the first.
+    """
+    limits, user = settings.limits, row["user_openid"]
+    known = crowds.known(
+        tx, lines=[(user, row["priority"])], count_open_to=(limits.open_tasks_per_user or -1) + 1
+    )
+    pending = task_counts.pending(tx) if limits.pending_tasks else 1
+    check_room(settings, open_tasks=known.open_tasks[user] - 1, pending=pending - 1)
 
 
 def _own(tx: Transaction, task_id: str, user: str | None) -> Row:

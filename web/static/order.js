@@ -1,6 +1,6 @@
 /** The order form: what to make, from which photos, how many; handed in once, however often it has to be sent. */
 
-import { duration, explained, say } from "./words.js";
+import { explained, say } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -91,8 +91,7 @@ export class Order {
       this.#onAccepted(await this.#db.submit({ type, params }), chosen[0].address);
     } catch (error) {
       if (error.status === 422) chosen.forEach((each) => { each.id = null; });
-      const what = explained(error);
-      this.#complain(error.retryAfter > 1 ? say("again.in", { what, time: duration(error.retryAfter) }) : what);
+      this.#complain(explained(error));
     } finally {
       this.#isSending = false;
       this.show();

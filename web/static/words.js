@@ -121,7 +121,10 @@ export function translated(name, text) {
 }
 
 /** A sentence for an error of the client. */
-export const explained = (error) => translated(`error.${error.status === 0 ? "unreachable" : error.kind}`, error.message);
+export function explained(error) {
+  const what = translated(`error.${error.status === 0 ? "unreachable" : error.kind}`, error.message);
+  return error.retryAfter > 1 ? say("again.in", { what, time: duration(error.retryAfter) }) : what;
+}
 
 export function switchLanguage() {
   language = language === "en" ? "zh" : "en";
