@@ -4,6 +4,9 @@ A *user token* has no audience, so anybody who holds the secret may mint one wit
 `exp`).  A *feed ticket* and a *callback token* each name an audience of their own: none of the three is accepted in
 the place of another.  Nothing is stored: a token is refused only because it is altered, expired or meant for
 something else.
+
+Whoever made a token may have a clock that differs from ours.  Every time in every kind of token is therefore judged
+with the same leeway.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ TICKET_AUDIENCE = "darkroom:feed"
 CALLBACK_AUDIENCE = "darkroom:callback"
 TICKET_FIRST_USE_SECONDS = 60
 TICKET_LIFE_SECONDS = 3600
-LEEWAY_SECONDS = 5  # clocks of two hosts differ; nobody is asked to tell by how much
+LEEWAY_SECONDS = 5
 
 _ALGORITHM = "HS256"
 _USER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,128}")
@@ -38,7 +41,10 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks.  expires_at: seconds since 1970 after which this is no longer proven; None for the demo user."""
+    """Who asks.
+
+    expires_at: seconds since 1970 after which this is no longer proven, the leeway included; None for the demo user.
+    """
 
     user: str
     role: Role
@@ -47,7 +53,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Leave to open one user's feed.  issued_at: seconds since 1970."""
+    """Leave to open one user's feed.  Seconds since 1970; expires_at includes the leeway."""
 
     user: str
     role: Role
@@ -56,7 +62,7 @@ class Ticket:
 
     def is_for_first_use(self, now: float) -> bool:
         """Whether the ticket may still open a stream; later it only resumes the stream that it has opened."""
-        return now - self.issued_at <= TICKET_FIRST_USE_SECONDS
+        return now - self.issued_at <= TICKET_FIRST_USE_SECONDS + LEEWAY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def make_user_token(
 def read_user_token(secret: str, token: str) -> Identity:
     """Who the token says its bearer is; without a role, an ordinary user.  Raises BadToken."""
     claims = _verify(secret, token, require=["sub", "exp"])
-    return Identity(_user_of(claims), _role_of(claims), float(claims["exp"]))
+    return Identity(_user_of(claims), _role_of(claims), float(claims["exp"]) + LEEWAY_SECONDS)
 
 
 def make_feed_ticket(secret: str, user: str, role: Role = "user", *, now: float | None = None) -> str:
@@ -101,7 +107,8 @@ def make_feed_ticket(secret: str, user: str, role: Role = "user", *, now: float 
 def read_feed_ticket(secret: str, ticket: str) -> Ticket:
     """What the ticket allows.  Raises BadToken."""
     claims = _verify(secret, ticket, audience=TICKET_AUDIENCE, require=["sub", "iat", "exp"])
-    return Ticket(_user_of(claims), _role_of(claims), float(claims["iat"]), float(claims["exp"]))
+    expires_at = float(claims["exp"]) + LEEWAY_SECONDS
+    return Ticket(_user_of(claims), _role_of(claims), float(claims["iat"]), expires_at)
 
 
 def make_callback_token(secret: str, callback: Callback) -> str:
@@ -129,7 +136,7 @@ def _verify(secret: str, token: str, *, require: list[str], audience: str | None
             secret,
             algorithms=[_ALGORITHM],
             audience=audience,
-            leeway=LEEWAY_SECONDS if audience is None else 0,
+            leeway=LEEWAY_SECONDS,
             options={"require": require},
         )
     except jwt.ExpiredSignatureError:

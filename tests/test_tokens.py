@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -109,6 +111,51 @@ def test_a_ticket_is_for_first_use_within_a_minute_and_good_for_an_hour() -> Non
     assert fresh.is_for_first_use(now) and not old.is_for_first_use(now)
     with pytest.raises(BadToken, match="expired"):
         read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 3700))
+
+
+READERS: list[tuple[Callable[[str, str], Any], dict[str, Any]]] = [
+    (read_user_token, {"sub": "o-1"}),
+    (read_feed_ticket, {"sub": "o-1", "aud": "darkroom:feed"}),
+    (read_callback_token, {"job": "01J.2.5.0", "aud": "darkroom:callback"}),
+]
+
+
+@pytest.mark.parametrize(("read", "claims"), READERS, ids=["user token", "feed ticket", "callback token"])
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+def test_every_time_in_every_token_is_judged_with_the_same_leeway(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[str, str], Any], claims: dict[str, Any], claim: str
+) -> None:
+    now = 1_800_000_000
+
+    class StandsStill(datetime.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> StandsStill:
+            return cls.fromtimestamp(now, tz)
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", StandsStill)
+    past = claim == "exp"  # it may lie behind us, the others may lie ahead
+    for off, is_good in ((4, True), (-1000, True), (7, False), (3600, False)):
+        at = {"iat": now - 1, "exp": now + 60} | {claim: now - off if past else now + off}
+        token = jwt.encode(claims | at, SECRET, algorithm="HS256")
+        if is_good:
+            read(SECRET, token)
+        else:
+            with pytest.raises(BadToken):
+                read(SECRET, token)
+
+
+def test_a_ticket_s_first_use_has_the_same_leeway() -> None:
+    now = time.time()
+    ticket = read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 64))
+    assert ticket.is_for_first_use(int(now) - 0.5) and not ticket.is_for_first_use(now + 3)
+
+
+def test_what_a_token_proves_is_proven_until_the_leeway_has_passed() -> None:
+    """Or a stream would end at once, again and again, that was opened in the last seconds."""
+    now = int(time.time())
+    user = read_user_token(SECRET, make_user_token(SECRET, "o-1", ttl_seconds=-3, now=now))
+    ticket = read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-1", now=now - 3603))
+    assert user.expires_at == ticket.expires_at == now + 2
 
 
 def test_a_callback_token_is_bound_to_one_submission() -> None:
