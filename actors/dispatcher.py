@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import peewee
@@ -30,6 +31,7 @@ from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
+from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
 from supervisor.silence import SilenceWatch
 from supervisor.store import (
@@ -44,6 +46,7 @@ from supervisor.store import (
     webhooks,
     workers,
 )
+from supervisor.store.isolation import Aside, Refused, is_about_a_row
 from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
 from supervisor.wakeup import Wakeups, dispatch_wakeups
@@ -58,15 +61,20 @@ TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
+DISPATCHED_KINDS = ("task_queue", "remote_job", "webhook_delivery")  # tables whose rows a round changes
 FOLDED_A_TICK = 2000  # what workers and triggers have counted
 
 
 @dataclasses.dataclass
 class Round:
-    """What one transaction decided.  next_due_seconds: until something is due by time alone."""
+    """What one transaction decided.  next_due_seconds: until something is due by time alone.
+
+    refused: rows that the database would not let change; everything else is done.
+    """
 
     errands: list[Errand]
     rescued: list[rescuing.Rescued]
+    refused: list[Refused]
     next_due_seconds: float | None
     more: bool
     wake: int
@@ -89,6 +97,7 @@ class Dispatcher:
         self._held: Leadership | None = None
         self._seen: tuple[Leadership, float] | None = None
         self._silence = SilenceWatch(settings.lease_seconds)
+        self._refusals = Refusals()
         self._wake = -1
         self._heard = False  # of a commit that could not be seen yet
         self._beat_due = 0.0
@@ -132,12 +141,13 @@ class Dispatcher:
         held = self._held
         assert held is not None
         began = time.monotonic()
-        decided = self.database.write_now(lambda tx: self._decide(tx, held))
+        decided = self._decided(held, began)
         if decided is None:
             self._held = self._seen = None
             return TICK_SECONDS
         for each in decided.rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
+        self._refusals.tell(log, decided.refused, time.monotonic())
         self._wake = decided.wake
         if decided.picked:
             self._picked_at = began
@@ -147,6 +157,16 @@ class Dispatcher:
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
         return due
+
+    def _decided(self, held: Leadership, now: float) -> Round | None:
+        """A round; if the database refuses a row of it, the round without that row."""
+        passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
+        try:
+            return self.database.write_now(lambda tx: self._decide(tx, held, passing))
+        except peewee.PeeweeException as error:
+            if not is_about_a_row(error):
+                raise
+        return self.database.write_now(lambda tx: self._decide(tx, held, passing, is_careful=True))
 
     def wait(self, seconds: float) -> None:
         """Until there may be work: a commit that concerns dispatch, a due time, or the next tick."""
@@ -230,27 +250,38 @@ class Dispatcher:
 
     # --- what to do ---
 
-    def _decide(self, tx: Transaction, held: Leadership) -> Round | None:
+    def _decide(
+        self,
+        tx: Transaction,
+        held: Leadership,
+        passing: Mapping[str, Sequence[str]],
+        *,
+        is_careful: bool = False,
+    ) -> Round | None:
         """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction.  None: another one works.
 
         Polls and cancels of remote jobs, and webhooks, go round in the same way, beside the task slots.
+        passing: by table, ids of rows that the database has refused to let change a moment ago; they are left alone.
+        is_careful: the round has met such a row that is not known yet.
         """
         term = leadership.ask_term(tx)
-        waiting, dead = admission.ask_waiting(tx, ADMITTED_A_ROUND), workers.ask_dead(tx)
+        refused: list[Refused] = []
+        aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
+        waiting, dead = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.ask_dead(tx)
         if term.value() != held.term:
             return None
-        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting)
-        rescued = self._rescue(tx) if dead.value() is not None else []
+        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting, aside)
+        rescued = self._rescue(tx, aside) if dead.value() is not None else []
         sending = self.sender.is_ready()
         errands: list[Errand] = []
         due, outlook = dispatching.ask_next_due(tx), Outlook(tx, self.settings)
-        cancels, deliveries = remote_cancels.ask_due(tx), webhooks.ask_due(tx)
+        cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
         next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
-            dispatching.ripen(tx)
-            errands += dispatching.overdue_hints(tx) if sending else []
+            dispatching.ripen(tx, aside)
+            errands += dispatching.overdue_hints(tx, aside) if sending else []
             room = dispatching.room_for_polls(tx)
-            polls = dispatching.due_polls(tx, room) if sending and room else []
+            polls = dispatching.due_polls(tx, room, aside) if sending and room else []
             errands += polls
             due, outlook = (
                 dispatching.ask_next_due(tx, polls=len(polls) < room),
@@ -258,17 +289,17 @@ class Dispatcher:
             )
             next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if sending:
-            picked = dispatching.pick_and_mark(tx, self.settings, outlook)
+            picked = dispatching.pick_and_mark(tx, self.settings, outlook, aside)
             self._tally_lag(tx, picked)
             errands += picked
-            errands += remote_cancels.due_cancels(tx, cancels)
-            errands += webhooks.due(tx, deliveries)
+            errands += remote_cancels.due_cancels(tx, cancels, jobs)
+            errands += webhooks.due(tx, deliveries, messages)
         if errands:
             next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
         if not sending:
             next_due = None  # what is due can't be sent: asking again at once would only burn a core
-        more = admitted == ADMITTED_A_ROUND or len(rescued) == rescuing.BATCH
-        return Round(errands, rescued, next_due, more, wakes.read(tx).dispatch, sending)
+        more = admitted == ADMITTED_A_ROUND or len(rescued) == rescuing.BATCH or bool(refused)
+        return Round(errands, rescued, refused, next_due, more, wakes.read(tx).dispatch, sending)
 
     def _tally_lag(self, tx: Transaction, picked: list[dispatching.Hint]) -> None:
         """How late these are.  Who was due at the last pick and left out had no slot then, or was above a limit, and
@@ -277,13 +308,14 @@ class Dispatcher:
         late = [hint.waited_seconds for hint in picked if hint.waited_seconds <= since_last_pick]
         tallies.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
 
-    def _rescue(self, tx: Transaction) -> list[rescuing.Rescued]:
+    def _rescue(self, tx: Transaction, aside: Aside) -> list[rescuing.Rescued]:
         """Deal with the rows of dead workers."""
         rescued = rescuing.rescue(
             tx,
             draw=random.random,
             may_bill_twice=self.settings.providers_that_may_bill_twice,
             deadlines=False,
+            aside=aside,
         )
         workers.bury(tx)
         return rescued

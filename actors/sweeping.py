@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import dramatiq
+import peewee
 import structlog
 from periodiq import cron
 
 from actors.broker import CONTROL_QUEUE
 from actors.worker import current_worker
+from supervisor.faults import Fault, as_sentence
 from supervisor.sweeping import sweep_this_minute
 
 log = structlog.get_logger(__name__)
@@ -17,8 +19,14 @@ log = structlog.get_logger(__name__)
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, periodic=cron("* * * * *"), time_limit=50_000)
 async def sweep() -> None:
-    """One run, unless this minute has had its run."""
+    """One run, unless this minute has had its run.  One that the database breaks off is left to the next minute."""
     worker = current_worker()
-    counts = await asyncio.to_thread(sweep_this_minute, worker.database, worker.settings, worker.files)
+    try:
+        counts = await asyncio.to_thread(
+            sweep_this_minute, worker.database, worker.settings, worker.files, worker.refusals
+        )
+    except (Fault, peewee.PeeweeException) as error:
+        log.error("sweep_broke_off", reason=as_sentence(error))
+        return
     if counts is not None:
         log.info("swept", **counts)

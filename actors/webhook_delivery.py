@@ -21,9 +21,11 @@ from actors.providers.wire.answers import retry_after
 from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
 from actors.task_spans import contexts_of, named_in_logs
 from supervisor import tracing
+from supervisor.database import Transaction
 from supervisor.faults import Fault
 from supervisor.http_session import open_session
 from supervisor.store import webhooks
+from supervisor.store.isolation import Aside, Refused
 from supervisor.store.webhooks import Delivery, Message
 from supervisor.webhook_message import message_body
 from supervisor.webhook_schedule import pause_after
@@ -53,7 +55,13 @@ async def deliver_all(worker: Worker, hints: Sequence[Delivery]) -> None:
     """Take these up, and let them be sent side by side; returns before they are."""
     if worker.draining:
         return  # due again elsewhere in a moment
-    messages = await worker.database.write_async(lambda tx: webhooks.claim(tx, hints))
+
+    def claim(tx: Transaction) -> tuple[list[Message], list[Refused]]:
+        aside = Aside()
+        return webhooks.claim(tx, hints, aside), aside.refused
+
+    messages, refused = await worker.database.write_async(claim)
+    worker.refusals.tell(log, refused, time.monotonic())
     contexts = await contexts_of(worker, [message.task_id for message in messages])
     for message in messages:
         context = contexts.get(message.task_id, "")

@@ -30,6 +30,7 @@ from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost
 from supervisor.files import FileStore, open_file_store
 from supervisor.ids import new_ulid
+from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
 from supervisor.store import claims, handoffs, workers
 
@@ -92,6 +93,7 @@ class Worker:
         self.files = files
         self.images = ImageProcesses(settings.image_processes)
         self.calls_seen = CallsSeen(database)
+        self.refusals = Refusals()
         self.providers: dict[str, Provider] = {}
         self.scratch = settings.data_dir
         self.draining = False

@@ -7,7 +7,7 @@ import re
 import time
 
 _OUTSIDE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_WEBHOOK_ID = re.compile(r"msg_[A-Za-z0-9_-]{1,64}_[0-9]{1,9}")
+_WEBHOOK_ID = re.compile(r"msg_[A-Za-z0-9_-]{1,64}_[0-9]{1,9}(_[0-9]{1,15})?")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 

@@ -9,8 +9,11 @@ from a thread.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
+import peewee
 import structlog
 
 from config.settings import Settings
@@ -18,6 +21,7 @@ from supervisor.database import Database, Transaction
 from supervisor.file_sweeping import delete_doomed, doom_orphans
 from supervisor.files import FileStore, StoreAway
 from supervisor.pace import Pace
+from supervisor.refusals import Refusals
 from supervisor.store import (
     audit,
     changes,
@@ -33,6 +37,7 @@ from supervisor.store import (
     webhooks,
     workers,
 )
+from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
 
 PRUNE_BATCH = 1000
 FORGET_BATCH = 25  # tasks and uploads, each of which is several rows and triggers
@@ -45,17 +50,20 @@ ROWS_SECONDS = 15.0
 FILES_SECONDS = 15.0
 
 Counts = dict[str, int]
-Step = Callable[[Transaction], int]
+T = TypeVar("T")
+CarefulStep = Callable[[Transaction, Aside], T]
 
 log = structlog.get_logger(__name__)
 
 
-def sweep_this_minute(database: Database, settings: Settings, files: FileStore) -> Counts | None:
+def sweep_this_minute(
+    database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
+) -> Counts | None:
     """This minute's run; None when somebody else has it."""
     minute = database.write(sweeps.begin).result()
     if minute is None:
         return None
-    counts = sweep(database, settings, files)
+    counts = sweep(database, settings, files, refusals)
     database.write(lambda tx: sweeps.end(tx, minute, counts)).result()
     return counts
 
@@ -67,44 +75,101 @@ def sweep_now(database: Database, settings: Settings, files: FileStore) -> Count
     return counts
 
 
-def sweep(database: Database, settings: Settings, files: FileStore) -> Counts:
-    """Rescue and prune; how much of each."""
+def sweep(
+    database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
+) -> Counts:
+    """Rescue and prune; how much of each.  refusals: what this process remembers of earlier runs."""
+    care = _Care(database, refusals or Refusals())
     return {
-        **_rescue(database, settings),
-        **_prune_rows(database, settings, Pace(ROWS_SECONDS)),
+        **_rescue(database, settings, care),
+        **_prune_rows(database, settings, care, Pace(ROWS_SECONDS)),
         **_prune_files(database, settings, files, Pace(FILES_SECONDS)),
     }
 
 
-def _rescue(database: Database, settings: Settings) -> Counts:
+class _Care:
+    """Runs steps so that a row which the database refuses is left alone and told of, and nothing else waits for it."""
+
+    def __init__(self, database: Database, refusals: Refusals) -> None:
+        self._database, self._refusals = database, refusals
+
+    def run(self, what: str, step: CarefulStep[T]) -> tuple[T, int]:
+        """What the step did, and how many rows of this kind were refused: there may be more behind them."""
+        passing = self._refusals.passing(what, time.monotonic())
+
+        def run(tx: Transaction) -> tuple[T, list[Refused]]:
+            aside = Aside(passing)
+            return step(tx, aside), aside.refused
+
+        done, refused = self._database.write(run).result()
+        self._refusals.tell(log, refused, time.monotonic())
+        return done, len(refused)
+
+    def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
+        """Batches until nothing is left, or the time is used up; the sum of what they did."""
+        passed = 0
+
+        def batch() -> int:
+            nonlocal passed
+            done, refused = self.run(what, step)
+            passed += refused
+            return done + refused
+
+        return self.kind(what, lambda: pace.repeat(batch) - passed)
+
+    def kind(self, what: str, work: Callable[[], int]) -> int:
+        """What the work did.  Where it is refused as a whole, and nobody can say for which row, others go on."""
+        try:
+            return work()
+        except peewee.PeeweeException as error:
+            if not is_about_a_row(error):
+                raise
+            self._refusals.tell(log, [refusal(what, "one of a batch", error)], time.monotonic())
+            return 0
+
+
+def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
     counts = {"retried": 0, "released": 0, "failed": 0}
     again = settings.providers_that_may_bill_twice
-    while rescued := database.write(
-        lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=again)
-    ).result():
+
+    def step(tx: Transaction, aside: Aside) -> list[rescuing.Rescued]:
+        return rescuing.rescue(tx, draw=random.random, may_bill_twice=again, aside=aside)
+
+    more = True
+    while more:
+        rescued, refused = care.run("task_queue", step)
         for each in rescued:
             counts[each.action] += 1
-    database.write(remote_jobs.close_stale).result()
-    database.write(remote_cancels.give_up_cancels).result()
+        more = bool(rescued or refused)
+    for settle in (remote_jobs.close_stale, remote_cancels.give_up_cancels):
+        care.kind("remote_job", database.write(settle).result)
     return counts
 
 
-def _prune_rows(database: Database, settings: Settings, pace: Pace) -> Counts:
-    feed_seconds = settings.feed_retention_seconds
+def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace) -> Counts:
+    keep, feed_seconds = settings.retention, settings.feed_retention_seconds
 
-    def batches(step: Step) -> int:
-        return pace.repeat(lambda: database.write(step).result())
+    def plain(what: str, prune: Callable[[Transaction, int], int]) -> int:
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH))
+
+    def pruned(what: str, prune: Callable[[Transaction, int, Aside], int]) -> int:
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH, aside))
+
+    def aged(what: str, prune: Callable[[Transaction, float, int, Aside], int], days: float) -> int:
+        if not days:
+            return 0
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, days * DAY_SECONDS, PRUNE_BATCH, aside))
 
     counts = {
-        "changes_pruned": batches(lambda tx: changes.prune(tx, feed_seconds, PRUNE_BATCH)),
-        "keys_pruned": batches(lambda tx: idempotency.prune(tx, PRUNE_BATCH)),
-        "reports_pruned": batches(lambda tx: remote_reports.prune(tx, PRUNE_BATCH)),
-        "webhooks_pruned": batches(lambda tx: webhooks.prune(tx, PRUNE_BATCH)),
-        "events_pruned": _prune(history.prune, settings.retention.event_days, batches),
-        "remote_jobs_pruned": _prune(remote_jobs.prune, settings.retention.remote_job_days, batches),
-        "audit_pruned": _prune(audit.prune, settings.retention.audit_days, batches),
-        "tasks_forgotten": _forget_tasks(database, settings.retention.task_days * DAY_SECONDS, batches),
-        "uploads_forgotten": _forget_uploads(database, settings.retention.upload_days * DAY_SECONDS, pace),
+        "changes_pruned": plain("work_change", lambda tx, most: changes.prune(tx, feed_seconds, most)),
+        "keys_pruned": plain("idempotency_key", idempotency.prune),
+        "reports_pruned": pruned("remote_report", remote_reports.prune),
+        "webhooks_pruned": pruned("webhook_delivery", webhooks.prune),
+        "events_pruned": aged("task_event", history.prune, keep.event_days),
+        "remote_jobs_pruned": aged("remote_job", remote_jobs.prune, keep.remote_job_days),
+        "audit_pruned": aged("audit", audit.prune, keep.audit_days),
+        "tasks_forgotten": _forget_tasks(database, keep.task_days * DAY_SECONDS, care, pace),
+        "uploads_forgotten": _forget_uploads(keep.upload_days * DAY_SECONDS, care, pace),
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
@@ -112,42 +177,35 @@ def _prune_rows(database: Database, settings: Settings, pace: Pace) -> Counts:
     return counts
 
 
-def _prune(
-    prune: Callable[[Transaction, float, int], int], days: float, batches: Callable[[Step], int]
-) -> int:
-    if not days:
-        return 0
-    return batches(lambda tx: prune(tx, days * DAY_SECONDS, PRUNE_BATCH))
-
-
-def _forget_tasks(database: Database, after_seconds: float, batches: Callable[[Step], int]) -> int:
+def _forget_tasks(database: Database, after_seconds: float, care: _Care, pace: Pace) -> int:
     """Type by type: the index of finished tasks begins with it."""
     if not after_seconds:
         return 0
 
-    def oldest_of(type_: str) -> Step:
-        return lambda tx: retention.forget_finished_tasks(tx, type_, after_seconds, FORGET_BATCH)
+    def oldest_of(type_: str) -> CarefulStep[int]:
+        return lambda tx, aside: retention.forget_finished_tasks(
+            tx, type_, after_seconds, FORGET_BATCH, aside
+        )
 
-    return sum(batches(oldest_of(type_)) for type_ in database.read(retention.types_of_finished_tasks))
+    types = database.read(retention.types_of_finished_tasks)
+    return sum(care.repeat("task_queue", pace, oldest_of(type_)) for type_ in types)
 
 
-def _forget_uploads(database: Database, after_seconds: float, pace: Pace) -> int:
+def _forget_uploads(after_seconds: float, care: _Care, pace: Pace) -> int:
     if not after_seconds:
         return 0
-    forgotten = 0
-
-    def expire() -> int:
-        return database.write(lambda tx: retention.expire_uploads(tx, after_seconds, FORGET_BATCH)).result()
+    forgotten: list[int] = []
 
     def forget() -> int:
-        nonlocal forgotten
-        looked = database.write(lambda tx: retention.forget_expired_uploads(tx, FORGET_BATCH)).result()
-        forgotten += looked.forgotten
+        looked, _ = care.run(
+            "image", lambda tx, aside: retention.forget_expired_uploads(tx, FORGET_BATCH, aside)
+        )
+        forgotten.append(looked.forgotten)
         return looked.at
 
-    pace.repeat(expire)
+    care.repeat("image", pace, lambda tx, _: retention.expire_uploads(tx, after_seconds, FORGET_BATCH))
     pace.repeat(forget)
-    return forgotten
+    return sum(forgotten)
 
 
 def _prune_files(database: Database, settings: Settings, files: FileStore, pace: Pace) -> Counts:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.store import admission, claims, dispatching, tasks, works
+from config.settings import Provider
+from supervisor.store import admission, claims, dispatching, remote_jobs, tasks, works
 from supervisor.store.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import INSERTS, REFUSED, SQLITE, UPDATES, Plain
@@ -272,6 +273,23 @@ def test_an_id_that_the_ledger_knows_is_not_given_again(
     producer.execute("DELETE FROM task_queue WHERE id = ?", (task_id,))
     with pytest.raises(REFUSED, match="existed before"):
         _insert(producer, id=task_id)
+
+
+def test_an_id_that_a_service_was_asked_under_is_not_given_again(
+    producer: Plain, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    """What the service did for the first task of that name would be taken for the second one's."""
+    store.settings = store.settings.model_copy(
+        update={"credits": store.settings.credits.model_copy(update={"enabled": False})}
+    )
+    claim = claimed_task()
+    store.write(lambda tx: remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0))
+    work_id = store.work(claim.task_id)["id"]
+    store.write(lambda tx: works.delete(tx, work_id, "o-1"))
+    producer.execute("DELETE FROM task_queue WHERE id = ?", (claim.task_id,))
+    assert store.value("SELECT count(*) FROM credit_entry WHERE task_id IS NOT NULL") == 0
+    with pytest.raises(REFUSED, match="what services were asked for it is still kept"):
+        _insert(producer, id=claim.task_id)
 
 
 # --- times ---

@@ -33,6 +33,10 @@ def _of_tasks() -> list[Trigger]:
             "a task with this id existed before; its work or its ledger entries still name it",
         ),
         refuse_if(
+            "EXISTS (SELECT 1 FROM remote_job WHERE task_id = NEW.id)",
+            "a task with this id existed before; what services were asked for it is still kept",
+        ),
+        refuse_if(
             "NEW.user_openid IS NULL OR length(NEW.user_openid) NOT BETWEEN 1 AND 128",
             "user_openid must be 1-128 characters",
         ),

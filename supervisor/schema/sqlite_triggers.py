@@ -91,6 +91,10 @@ def _insert_guard() -> list[str]:
             "a task with this id existed before; its work or its ledger entries still name it",
         ),
         (
+            "EXISTS (SELECT 1 FROM remote_job WHERE task_id = NEW.id)",
+            "a task with this id existed before; what services were asked for it is still kept",
+        ),
+        (
             "typeof(NEW.user_openid) <> 'text' OR length(NEW.user_openid) NOT BETWEEN 1 AND 128"
             f" OR {_holds_nul('NEW.user_openid')}",
             "user_openid must be 1-128 characters",

@@ -11,8 +11,13 @@ from collections.abc import Callable
 ENDED = "('completed','failed','cancelled')"
 
 
-def _insert(task: str, json_object: str, json: Callable[[str], str], time: Callable[[str], str]) -> str:
-    """The beginning of an INSERT … SELECT, up to its FROM.  task: the row's name; webhook is joined to it."""
+def _insert(
+    task: str, json_object: str, json: Callable[[str], str], time: Callable[[str], str], milliseconds: str
+) -> str:
+    """The beginning of an INSERT … SELECT, up to its FROM.  task: the row's name; webhook is joined to it.
+
+    milliseconds: template of a {time} since 1970.
+    """
     images = f"{json_object}('images', {json(f'''coalesce({task}.images, '[]')''')})"
     result = json(f"CASE WHEN {task}.status = 'completed' THEN {images} END")
     members = {
@@ -30,9 +35,15 @@ def _insert(task: str, json_object: str, json: Callable[[str], str], time: Calla
     data = ", ".join(f"'{name}', {value}" for name, value in members.items())
     is_gone = f"""EXISTS (SELECT 1 FROM webhook_gone
             WHERE webhook_gone.user_openid = {task}.user_openid AND webhook_gone.url = webhook.url)"""
+    # The id of a task that was forgotten may be given again while its deliveries are kept: when their tasks were
+    # submitted tells them apart.
+    name = f"'msg_' || {task}.id || '_' || {task}.charge"
+    is_taken = f"EXISTS (SELECT 1 FROM webhook_delivery AS earlier WHERE earlier.id = {name})"
+    submitted = milliseconds.format(time=f"{task}.created_at")
     return f"""INSERT INTO webhook_delivery
             (id, task_id, charge, user_openid, url, type, data, state, created_at, due_at, ended_at)
-            SELECT 'msg_' || {task}.id || '_' || {task}.charge, {task}.id, {task}.charge, {task}.user_openid,
+            SELECT {name} || CASE WHEN {is_taken} THEN '_' || {submitted} ELSE '' END,
+                {task}.id, {task}.charge, {task}.user_openid,
                 webhook.url, 'task.' || {task}.status, {json_object}({data}),
                 CASE WHEN {is_gone} THEN 'gone' ELSE 'waiting' END, {task}.finished_at, {task}.finished_at,
                 CASE WHEN {is_gone} THEN {task}.finished_at END"""
@@ -43,13 +54,19 @@ _PLAIN = {name: name for name in ("work_id", "type", "status", "stage", "progres
 
 def told_on_sqlite() -> str:
     """The body of a trigger of a row, NEW."""
-    insert = _insert("NEW", "json_object", lambda value: f"json({value})", lambda time: time)
+    milliseconds = "strftime('%s', {time}) || substr(strftime('%f', {time}), 4)"
+    insert = _insert("NEW", "json_object", lambda value: f"json({value})", lambda time: time, milliseconds)
     return f"{insert} FROM webhook WHERE webhook.task_id = NEW.id;"
 
 
 def told_on_postgres(rows: str, as_text: Callable[[str], str]) -> str:
     """A statement for many rows.  rows: a subquery of tasks that have just ended."""
+    milliseconds = "CAST(floor(extract(epoch FROM {time}) * 1000) AS bigint)"
     insert = _insert(
-        "ended", "jsonb_build_object", lambda value: f"({value})".replace("'[]'", "'[]'::jsonb"), as_text
+        "ended",
+        "jsonb_build_object",
+        lambda value: f"({value})".replace("'[]'", "'[]'::jsonb"),
+        as_text,
+        milliseconds,
     )
     return f"{insert} FROM {rows} AS ended JOIN webhook ON webhook.task_id = ended.id ORDER BY ended.id;"

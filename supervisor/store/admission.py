@@ -9,20 +9,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import peewee
-
 from config.settings import Settings
 from supervisor.database import Asked, Row, Transaction
 from supervisor.faults import BadParams, Fault, InsufficientCredits
 from supervisor.ids import new_ulid
 from supervisor.store import crowds, tallies
+from supervisor.store.isolation import Aside, apart, id_of
 from supervisor.store.rows import decoded, encoded
 from supervisor.task_params import CheckedParams, check_params
 
 _COLUMNS = "id, user_openid, type, params, priority, charge"
-
-# What a database says that can't store a row, rather than that it can't work.
-REFUSALS = (peewee.IntegrityError, peewee.DataError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,45 +76,51 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
         raise fault
 
 
-def ask_waiting(tx: Transaction, most: int) -> Asked:
-    """Ask for rows that SQL has written, at most so many, users in sorted order."""
+def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> Asked:
+    """Ask for rows that SQL has written, at most so many, users in sorted order.  aside: those to be left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
-        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
+        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge AND {others}
             ORDER BY user_openid, id LIMIT ?{tx.for_update_of_free("task_queue")}""",
-        most,
-    )
+        *left_alone, most,
+    )  # fmt: skip
 
 
-def admit_waiting(tx: Transaction, settings: Settings, most: int, waiting: Asked | None = None) -> int:
+def admit_waiting(
+    tx: Transaction,
+    settings: Settings,
+    most: int,
+    waiting: Asked | None = None,
+    aside: Aside | None = None,
+) -> int:
     """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.
 
     Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
+    aside: rows that are left alone; it takes those that can't even be failed.  They are as they were.
     """
-    rows = (waiting or ask_waiting(tx, most)).all()
-    if not rows:
-        return 0
-    refusal = _admit_or_reject(tx, settings, rows)
-    if refusal is not None:  # one of them can't be stored, and which is not known
-        for row in rows:
-            refusal = _admit_or_reject(tx, settings, [row])
-            if refusal is not None:
-                said = str(refusal).splitlines()[0]
-                reject(tx, row, "internal", f"The database refused the admission: {said}.")
+    aside = aside or Aside()
+    rows = (waiting or ask_waiting(tx, most, aside)).all()
+    said: dict[str, str] = {}
+
+    def admit(some: Sequence[Row]) -> list[str]:
+        _admit_or_reject(tx, settings, some)
+        return [row["id"] for row in some]
+
+    def fail(some: Sequence[Row]) -> list[str]:
+        for row in some:
+            reject(tx, row, "internal", f"The database refused the admission: {said[row['id']]}.")
+        return [row["id"] for row in some]
+
+    _, refused = apart(tx, "task_queue", rows, id_of, admit)
+    said |= {each.row_id: each.reason for each in refused}
+    _, refused = apart(tx, "task_queue", [row for row in rows if row["id"] in said], id_of, fail)
+    aside.refused.extend(refused)
     return len(rows)
 
 
-def _admit_or_reject(tx: Transaction, settings: Settings, rows: list[Row]) -> Exception | None:
-    """All of them, or none: what the database has refused them for."""
-    tx.send("SAVEPOINT admission")
-    refusal: Exception | None = None
-    try:
-        for row, fault in _admit_together(tx, settings, rows):
-            reject(tx, row, error_code(fault), str(fault))
-    except REFUSALS as error:
-        refusal = error
-        tx.execute("ROLLBACK TO admission")
-        tx.execute("RELEASE admission")
-    return refusal  # a savepoint that was not needed ends with the transaction, which saves a statement
+def _admit_or_reject(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> None:
+    for row, fault in _admit_together(tx, settings, rows):
+        reject(tx, row, error_code(fault), str(fault))
 
 
 def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database import Row, Transaction
+from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.rows import decoded, encoded
 
 
@@ -37,14 +38,16 @@ def of_task(tx: Transaction, task_id: str) -> list[Row]:
     return [_shown(row) for row in rows]
 
 
-def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
     """Forget the oldest actions; how many.  Ids follow time, so only the first rows are looked at."""
-    return tx.run(
-        f"""DELETE FROM audit WHERE id IN
-            (SELECT id FROM (SELECT id, at FROM audit ORDER BY id LIMIT ?) AS oldest
-             WHERE oldest.at < {tx.in_seconds})""",
-        most, -older_than_seconds,
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, at FROM audit WHERE {others} ORDER BY id LIMIT ?) AS oldest
+             WHERE oldest.at < {tx.in_seconds}""",
+        *left_alone, most, -older_than_seconds,
     )  # fmt: skip
+    return delete_apart(tx, "audit", found, aside)
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

@@ -7,14 +7,15 @@ a hint, and a hint that nobody has claimed is sent again with the same number.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from config.settings import Settings
-from supervisor.database import Asked, Transaction
+from supervisor.database import Asked, Row, Transaction
 from supervisor.fair_order import Waiting, pick
 from supervisor.rescue import suspects_at_once
 from supervisor.store import heads
 from supervisor.store.heads import READY
+from supervisor.store.isolation import Aside, done_apart
 from supervisor.store.outlook import Outlook
 from supervisor.store.rows import encoded
 
@@ -45,16 +46,21 @@ def waits_since(tx: Transaction) -> str:
     return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
-def ripen(tx: Transaction) -> int:
-    """Make admitted tasks ready whose time has come."""
-    return tx.run(
-        f"""UPDATE task_queue SET ready = 1 WHERE id IN
-            (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-             AND (run_after IS NULL OR run_after <= {tx.now}){tx.for_update_of_free("task_queue")})"""
-    )
+def ripen(tx: Transaction, aside: Aside | None = None) -> int:
+    """Make admitted tasks ready whose time has come.  aside: rows that are left alone, as everywhere here."""
+    return len(
+        _changed(
+            tx, "ready = 1",
+            f"""status = 'pending' AND ready = 0 AND admitted_charge = charge
+                AND (run_after IS NULL OR run_after <= {tx.now})""",
+            aside=aside,
+        )
+    )  # fmt: skip
 
 
-def pick_and_mark(tx: Transaction, settings: Settings, outlook: Outlook | None = None) -> list[Hint]:
+def pick_and_mark(
+    tx: Transaction, settings: Settings, outlook: Outlook | None = None, aside: Aside | None = None
+) -> list[Hint]:
     """Dispatch as many due tasks as there are free slots, in fair order.  outlook: if it was asked already."""
     outlook = outlook or Outlook(tx, settings)
     free = outlook.free_slots()
@@ -71,22 +77,56 @@ def pick_and_mark(tx: Transaction, settings: Settings, outlook: Outlook | None =
             room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
         )
     )
-    return _mark(tx, chosen)
+    return _mark(tx, chosen, aside or Aside())
 
 
-def overdue_hints(tx: Transaction) -> list[Hint]:
+def overdue_hints(tx: Transaction, aside: Aside | None = None) -> list[Hint]:
     """Hints that nobody has claimed for RESEND_SECONDS; they go out again under the same number."""
-    rows = tx.all(
-        f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
-            (SELECT id FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL
-             AND dispatched_at <= {tx.in_seconds}{tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, type, status, {_marked_at(tx)}""",
-        -RESEND_SECONDS,
-    )
+    rows = _changed(
+        tx, f"dispatched_at = {tx.now}",
+        f"status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL AND dispatched_at <= {tx.in_seconds}",
+        -RESEND_SECONDS, aside=aside,
+    )  # fmt: skip
     return [
         Hint(row["id"], row["dispatch"], row["type"], row["status"] == "ai_processing", row["marked_at"])
         for row in rows
     ]
+
+
+def _changed(
+    tx: Transaction,
+    change: str,
+    where: str,
+    *params: object,
+    aside: Aside | None,
+    order: str = "",
+    most: int | None = None,
+) -> list[Row]:
+    """Tasks as they are after a change, which is made to all that are like `where` and that nobody else has locked.
+
+    In one statement; where care is asked for they are found first, and changed apart.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    limit, at_most = ("", []) if most is None else ("LIMIT ?", [most])
+    found = f"""SELECT id FROM task_queue WHERE {where} AND {others}
+        {order} {limit}{tx.for_update_of_free("task_queue")}"""
+    returning = f"RETURNING id, dispatch, type, status, {_marked_at(tx)}"
+    if not aside.is_careful:
+        return tx.all(
+            f"UPDATE task_queue SET {change} WHERE id IN ({found}) {returning}",
+            *params,
+            *left_alone,
+            *at_most,
+        )
+
+    def change_some(ids: Sequence[str]) -> list[Row]:
+        return tx.all(
+            f"UPDATE task_queue SET {change} WHERE id IN {tx.dialect.each_of} {returning}", encoded(list(ids))
+        )
+
+    ids = [row["id"] for row in tx.all(found, *params, *left_alone, *at_most)]
+    return done_apart(tx, "task_queue", ids, change_some, aside)
 
 
 def room_for_polls(tx: Transaction) -> int:
@@ -102,15 +142,13 @@ def room_for_polls(tx: Transaction) -> int:
     return max(0, int(live) * POLLS_PER_WORKER - int(underway))
 
 
-def due_polls(tx: Transaction, most: int = POLLS_PER_WORKER) -> list[Hint]:
+def due_polls(tx: Transaction, most: int = POLLS_PER_WORKER, aside: Aside | None = None) -> list[Hint]:
     """Waiting remote jobs whose poll time has come, at most so many, marked as dispatched."""
-    rows = tx.all(
-        f"""UPDATE task_queue SET dispatched_at = {tx.now} WHERE id IN
-            (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now}
-             AND dispatched_at IS NULL ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, type, {_marked_at(tx)}""",
-        most,
-    )
+    rows = _changed(
+        tx, f"dispatched_at = {tx.now}",
+        f"status = 'ai_processing' AND next_poll_at <= {tx.now} AND dispatched_at IS NULL",
+        aside=aside, order="ORDER BY next_poll_at", most=most,
+    )  # fmt: skip
     return [Hint(row["id"], row["dispatch"], row["type"], True, row["marked_at"]) for row in rows]
 
 
@@ -237,21 +275,26 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
     return int(limit - running)
 
 
-def _mark(tx: Transaction, chosen: list[Waiting]) -> list[Hint]:
+def _mark(tx: Transaction, chosen: list[Waiting], aside: Aside) -> list[Hint]:
     """Mark tasks dispatched and move each priority's clock to the turn that was taken; the hints, in order.
 
     One that somebody else has locked, to cancel it for instance, is left out and picked again if it still waits.
     """
     if not chosen:
         return []
-    rows = tx.all(
-        f"""UPDATE task_queue SET dispatched_at = {tx.moment} WHERE id IN
-            (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
-             {tx.for_update_of_free("task_queue")})
-            RETURNING id, dispatch, {_marked_at(tx)},
-                {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
-        encoded([waiting.place.task_id for waiting in chosen]),
-    )
+
+    def mark(ids: Sequence[str]) -> list[Row]:
+        return tx.all(
+            f"""UPDATE task_queue SET dispatched_at = {tx.moment} WHERE id IN
+                (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
+                 {tx.for_update_of_free("task_queue")})
+                RETURNING id, dispatch, {_marked_at(tx)},
+                    {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
+            encoded(list(ids)),
+        )
+
+    ids = [waiting.place.task_id for waiting in chosen if waiting.place.task_id not in aside.passing]
+    rows = done_apart(tx, "task_queue", ids, mark, aside)
     found = {row["id"]: row for row in rows}
     marked = [waiting for waiting in chosen if waiting.place.task_id in found]
     turns: dict[int, int] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database import Row, Transaction
+from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.rows import decoded, encoded
 
 Happening = dict[str, Any]
@@ -75,16 +76,18 @@ def _money(row: Row) -> Happening:
     }
 
 
-def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
     """Forget the oldest events of finished tasks; how many.
 
     Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
     """
-    return tx.run(
-        f"""DELETE FROM task_event WHERE id IN
-            (SELECT id FROM (SELECT id, task_id, at FROM task_event ORDER BY id LIMIT ?) AS oldest
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT ?) AS oldest
              WHERE oldest.at < {tx.in_seconds} AND NOT EXISTS
                 (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id
-                 AND task_queue.status IN ('pending','processing','ai_processing')))""",
-        most, -older_than_seconds,
+                 AND task_queue.status IN ('pending','processing','ai_processing'))""",
+        *left_alone, most, -older_than_seconds,
     )  # fmt: skip
+    return delete_apart(tx, "task_event", found, aside)

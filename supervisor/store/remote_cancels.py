@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from supervisor.database import Asked, Transaction
+from supervisor.store.isolation import Aside, done_apart
 from supervisor.store.json_words import of_charges
 from supervisor.store.rows import encoded
 
@@ -40,28 +41,34 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     )
 
 
-def ask_due(tx: Transaction) -> Asked:
-    """Ask for the jobs whose service is to be told now."""
+def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+    """Ask for the jobs whose service is to be told now.  aside: jobs that are left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
-        f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting'
+        f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting' AND {others}
             AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL AND cancels < ?
             ORDER BY id LIMIT ?{tx.for_update_of_free("remote_job")}""",
-        MOST_CANCELS, CANCELS_A_ROUND,
+        *left_alone, MOST_CANCELS, CANCELS_A_ROUND,
     )  # fmt: skip
 
 
-def due_cancels(tx: Transaction, asked: Asked | None = None) -> list[Cancel]:
+def due_cancels(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Cancel]:
     """Jobs whose service is to be told now; each is due again later, should nobody confirm it.
 
     asked: `ask_due`, if asked already.
     """
-    rows = (asked or ask_due(tx)).all()
-    for row in rows:
-        tx.execute(
-            f"UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds} WHERE id = ?",
-            pause_seconds(row["cancels"]), row["id"],
-        )  # fmt: skip
-    return [Cancel(row["id"]) for row in rows]
+    aside = aside or Aside()
+    cancels = {str(row["id"]): row["cancels"] for row in (asked or ask_due(tx, aside)).all()}
+
+    def put_off(ids: Sequence[str]) -> list[Cancel]:
+        for id_ in ids:
+            tx.execute(
+                f"UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds} WHERE id = ?",
+                pause_seconds(cancels[id_]), int(id_),
+            )  # fmt: skip
+        return [Cancel(int(id_)) for id_ in ids]
+
+    return done_apart(tx, "remote_job", list(cancels), put_off, aside)
 
 
 def pause_seconds(cancels: int) -> float:

@@ -21,6 +21,7 @@ from supervisor.remote_states import UNANSWERED, RemoteState, sources
 from supervisor.schema.keeping import must_keep_remote_job
 from supervisor.store import providers
 from supervisor.store.claims import Claim
+from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.json_words import of_charges
 from supervisor.store.providers import count_open as count_open
 from supervisor.store.rows import decoded, encoded
@@ -221,17 +222,20 @@ def close_stale(tx: Transaction) -> int:
     )
 
 
-def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
     """Forget the oldest evidence of what has long been over; how many rows.
 
     Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
     """
-    return tx.run(
-        f"""DELETE FROM remote_job WHERE id IN
-            (SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job ORDER BY id LIMIT ?) AS oldest
-             WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")})""",
-        most, -older_than_seconds,
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job
+                WHERE {others} ORDER BY id LIMIT ?) AS oldest
+            WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")}""",
+        *left_alone, most, -older_than_seconds,
     )  # fmt: skip
+    return delete_apart(tx, "remote_job", found, aside)
 
 
 def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from supervisor.database import Transaction
+from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.json_words import of_charges
 from supervisor.store.rows import decoded, encoded
 
@@ -92,13 +93,16 @@ def mark_read(tx: Transaction, report_ids: Iterable[int]) -> None:
         tx.execute(f"UPDATE remote_report SET read_at = {tx.now} WHERE id = ?", report_id)
 
 
-def prune(tx: Transaction, most: int) -> int:
+def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     """Drop old reports, read or not: by now their jobs are over, or no report would help them."""
-    return tx.run(
-        f"""DELETE FROM remote_report WHERE id IN
-            (SELECT id FROM remote_report WHERE created_at <= {tx.in_seconds} ORDER BY created_at LIMIT ?)""",
-        -FORGET_SECONDS, most,
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM remote_report WHERE created_at <= {tx.in_seconds} AND {others}
+            ORDER BY created_at LIMIT ?""",
+        -FORGET_SECONDS, *left_alone, most,
     )  # fmt: skip
+    return delete_apart(tx, "remote_report", found, aside)
 
 
 def _drop_oldest(tx: Transaction, task_id: str, charge: int, reference: str) -> None:

@@ -1,14 +1,15 @@
 """Rescue: which tasks are stuck, and what becomes of each.
 
 One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it, so
-the metric counts exactly the rows that the next sweep would rescue.  The verdict is `supervisor.rescue`'s; each
-is applied by compare-and-set on the lease it was made for, so two rescuers and a late worker are harmless.
+the metric counts exactly the rows that the next sweep would rescue.  The verdict is `supervisor.rescue`'s, made from
+the row as it is under its lock, and applied by compare-and-set on what it was made from, so two rescuers and a late
+worker are harmless.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
@@ -26,6 +27,7 @@ from supervisor.rescue import (
 )
 from supervisor.store import claims, handoffs, remote_cancels, remote_jobs, tallies
 from supervisor.store.dispatching import RESEND_SECONDS
+from supervisor.store.isolation import Aside, apart, id_of
 from supervisor.store.rows import encoded
 
 BATCH = 200
@@ -106,24 +108,52 @@ def rescue(
     may_bill_twice: Set[str] = frozenset(),
     deadlines: bool = True,
     most: int = BATCH,
+    aside: Aside | None = None,
 ) -> list[Rescued]:
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
     draw: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
     sent again.  deadlines: False while verdicts by the clock must pause.
+    aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
+    others are rescued.
     Undelivered hints are the dispatcher's own to send again and are left to it.
     """
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
-    marks = ",".join("?" * len(wanted))
-    rows = tx.all(
-        # Locked before anything is read of it, and only as it was found: its worker may have ended it meanwhile.
-        f"""SELECT task_queue.*, stuck.reason FROM ({_stuck_sql(tx)}) AS stuck
-            JOIN task_queue ON task_queue.id = stuck.id AND task_queue.lease = stuck.lease
-            WHERE stuck.reason IN ({marks}) AND task_queue.status IN ('pending','processing','ai_processing')
-            ORDER BY task_queue.user_openid, task_queue.id LIMIT ?{tx.for_update_of_free("task_queue")}""",
-        *wanted, most,
+
+    def do(rows: Sequence[Row]) -> list[Rescued]:
+        return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
+
+    aside = aside or Aside()
+    rescued, refused = apart(tx, "task_queue", _locked(tx, wanted, most, aside), id_of, do)
+    aside.refused.extend(refused)
+    return rescued
+
+
+def _locked(tx: Transaction, reasons: Sequence[str], most: int, aside: Aside) -> list[Row]:
+    """Stuck rows, locked, each with the reason for which it is stuck under the lock.
+
+    Where others commit meanwhile a row is looked at twice.  The statement that locks it has found the reason in an
+    older version of the row than the one it locks: its worker may have ended the attempt since.
+    """
+    marks = ",".join("?" * len(reasons))
+    stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
+        WHERE stuck.reason IN ({marks}) AND"""
+    others, left_alone = aside.others(tx, "task_queue.id")
+    order = "ORDER BY task_queue.user_openid, task_queue.id"
+    if not tx.for_update:
+        return tx.all(
+            f"SELECT task_queue.*, stuck.reason {stuck} {others} {order} LIMIT ?", *reasons, *left_alone, most
+        )
+    locked = tx.all(
+        f"SELECT task_queue.id {stuck} {others} {order} LIMIT ?{tx.for_update_of_free('task_queue')}",
+        *reasons, *left_alone, most,
     )  # fmt: skip
-    return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
+    if not locked:
+        return []
+    return tx.all(
+        f"SELECT task_queue.*, stuck.reason {stuck} stuck.id = ANY(?) {order}",
+        *reasons, [row["id"] for row in locked],
+    )  # fmt: skip
 
 
 def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float, may_bill_twice: Set[str]) -> Rescued:
@@ -177,9 +207,11 @@ def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
         f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
             failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL,
             finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = ? AND lease = ? AND status = ? RETURNING type, {claims.ran(tx)}""",
+        WHERE id = ? AND lease = ? AND status = ? AND charge = ? AND failures = ? AND deaths = ?
+        RETURNING type, {claims.ran(tx)}""",
         encoded({"code": verdict.code, "message": verdict.message}), new_ulid(),
-        int(verdict.counts == "failures"), int(verdict.counts == "deaths"), row["id"], row["lease"], row["status"],
+        int(verdict.counts == "failures"), int(verdict.counts == "deaths"),
+        *(row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")),
     )  # fmt: skip
     if ended is None:
         raise LeaseLost(row["id"], row["lease"])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from supervisor.database import Transaction
 from supervisor.store.doomed_files import doom
+from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.rows import decoded, encoded
 
 SECOND_LOOK_SECONDS = 3600
@@ -44,12 +45,14 @@ def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
     )  # fmt: skip
 
 
-def forget_expired_uploads(tx: Transaction, most: int) -> Looked:
+def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = None) -> Looked:
     """Forget uploads that expired an hour ago, but for those that were used in the moment of their expiry."""
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
     rows = tx.all(
         f"""SELECT id, key, {_IS_NEEDED} AS is_needed FROM image
-            WHERE expired_at < {tx.in_seconds} ORDER BY expired_at LIMIT ?{tx.for_update}""",
-        -SECOND_LOOK_SECONDS, most,
+            WHERE expired_at < {tx.in_seconds} AND {others} ORDER BY expired_at LIMIT ?{tx.for_update}""",
+        -SECOND_LOOK_SECONDS, *left_alone, most,
     )  # fmt: skip
     needed = [row["id"] for row in rows if row["is_needed"]]
     if needed:
@@ -57,13 +60,14 @@ def forget_expired_uploads(tx: Transaction, most: int) -> Looked:
             f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.dialect.each_of}",
             encoded(needed),
         )
-    unneeded = [row for row in rows if not row["is_needed"]]
-    if unneeded:
-        ids = encoded([row["id"] for row in unneeded])
-        doom(tx, (row["key"] for row in unneeded))
+    keys = {row["id"]: row["key"] for row in rows}
+
+    def forget_uses(ids: str) -> None:
+        doom(tx, (keys[image] for image in decoded(ids)))
         tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.dialect.each_of}", ids)
-        tx.execute(f"DELETE FROM image WHERE id IN {tx.dialect.each_of}", ids)
-    return Looked(len(rows), len(unneeded))
+
+    unneeded = [row for row in rows if not row["is_needed"]]
+    return Looked(len(rows), delete_apart(tx, "image", unneeded, aside, before=forget_uses))
 
 
 def types_of_finished_tasks(tx: Transaction) -> list[str]:
@@ -79,27 +83,43 @@ def types_of_finished_tasks(tx: Transaction) -> list[str]:
     return found
 
 
-def forget_finished_tasks(tx: Transaction, type_: str, older_than_seconds: float, most: int) -> int:
+# A task that may go: it is over for so long (one parameter), and so is what services did for it.
+_IS_LONG_OVER = """finished_at IS NOT NULL AND type = ? AND finished_at < {0}
+    AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+        AND remote_job.state IN ('submitting','waiting'))"""
+
+
+def forget_finished_tasks(
+    tx: Transaction, type_: str, older_than_seconds: float, most: int, aside: Aside | None = None
+) -> int:
     """Forget the oldest finished tasks of a type with their works and pictures; how many were forgotten.
 
     Their users' feeds say that the works are gone.  A task whose remote job is not over yet waits.
     """
+    is_long_over = _IS_LONG_OVER.format(tx.in_seconds)
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
     rows = tx.all(
-        f"""SELECT id FROM task_queue WHERE finished_at IS NOT NULL AND type = ? AND finished_at < {tx.in_seconds}
-            AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
-                AND remote_job.state IN ('submitting','waiting'))
-            ORDER BY finished_at LIMIT ?""",
-        type_, -older_than_seconds, most,
+        f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT ?",
+        type_, -older_than_seconds, *left_alone, most,
     )  # fmt: skip
-    candidates = encoded([row["id"] for row in rows])
-    rows = tx.all(  # a retry may have come first; in the order of locks that everybody keeps (CORRECTNESS 27)
-        f"""SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} AND finished_at IS NOT NULL
-            ORDER BY user_openid, id{tx.for_update}""",
-        candidates,
-    )
-    if not rows:
-        return 0
-    ids = encoded([row["id"] for row in rows])
+    if (
+        tx.for_update
+    ):  # one may have been retried, and be over again; in the order of locks that everybody keeps
+        candidates = encoded([row["id"] for row in rows])
+        locked = tx.all(
+            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} ORDER BY user_openid, id{tx.for_update}",
+            candidates,
+        )
+        rows = tx.all(
+            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} AND {is_long_over}",
+            encoded([row["id"] for row in locked]), type_, -older_than_seconds,
+        )  # fmt: skip
+    return delete_apart(tx, "task_queue", rows, aside, before=lambda ids: _forget_what_tasks_left(tx, ids))
+
+
+def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
+    """Works and whatever else names these tasks.  ids: as a JSON array."""
     shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
     stored = tx.all(f"SELECT key FROM result_file WHERE task_id IN {tx.dialect.each_of}", ids)
     doom(
@@ -111,7 +131,6 @@ def forget_finished_tasks(tx: Transaction, type_: str, older_than_seconds: float
     )
     for table in ("result_file", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
-    return tx.run(f"DELETE FROM task_queue WHERE id IN {tx.dialect.each_of}", ids)
 
 
 def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:

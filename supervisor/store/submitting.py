@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import peewee
+
 from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
 from supervisor.ids import new_ulid
 from supervisor.store import admission, crowds, idempotency, task_counts, traces, webhooks
+from supervisor.store.isolation import is_about_a_row
 from supervisor.store.orders import NewTask
 from supervisor.store.rows import encoded, task_view
 from supervisor.task_params import check_params
@@ -69,7 +72,10 @@ def submit_many(
     tx.send("SAVEPOINT submission")
     try:
         outcomes = _submit_together(tx, settings, orders, pending)
-    except admission.REFUSALS as error:  # one of them can't be stored, and which is not known
+    except peewee.PeeweeException as error:
+        if not is_about_a_row(error):
+            raise
+        # One of them can't be stored, and which is not known.
         tx.execute("ROLLBACK TO submission")
         if len(orders) == 1:
             outcomes = [error]

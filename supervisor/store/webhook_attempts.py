@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.database import Row, Transaction
-from supervisor.store.rows import encoded
 
 MOST_SHOWN = 100  # of a task: ten for each time that somebody has sent a delivery
 
@@ -38,11 +37,9 @@ def end(
     )  # fmt: skip
 
 
-def forget(tx: Transaction, delivery_ids: Sequence[str]) -> None:
-    """Those of deliveries that are forgotten."""
-    tx.execute(
-        f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.dialect.each_of}", encoded(list(delivery_ids))
-    )
+def forget(tx: Transaction, delivery_ids: str) -> None:
+    """Those of deliveries that are forgotten.  delivery_ids: as a JSON array."""
+    tx.execute(f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.dialect.each_of}", delivery_ids)
 
 
 def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:

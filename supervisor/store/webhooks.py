@@ -15,6 +15,7 @@ from typing import Any
 
 from supervisor.database import Asked, Row, Transaction
 from supervisor.store import tallies, webhook_attempts
+from supervisor.store.isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
 
@@ -25,6 +26,7 @@ HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
 CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
 FORGET_SECONDS = 30 * 86_400.0
 
+_KIND = "webhook_delivery"
 _COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
 
@@ -60,34 +62,40 @@ def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
         tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
 
 
-def ask_due(tx: Transaction) -> Asked:
-    """Ask for what is to be sent now."""
+def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+    """Ask for what is to be sent now.  aside: deliveries that are left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, user_openid, attempts, state FROM webhook_delivery
-            WHERE state IN ('waiting','sending') AND due_at <= {tx.now}
+            WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
             ORDER BY due_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
-        LOOKED_AT,
+        *left_alone, LOOKED_AT,
     )  # fmt: skip
 
 
-def due(tx: Transaction, asked: Asked | None = None) -> list[Delivery]:
+def due(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Delivery]:
     """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up.
 
     asked: `ask_due`, if asked already.
     """
-    rows = (asked or ask_due(tx)).all()
+    aside = aside or Aside()
+    rows = (asked or ask_due(tx, aside)).all()
     if not rows:
         return []
     spent = [row["id"] for row in rows if row["attempts"] >= len(SCHEDULE)]
     if spent:
-        _give_up(tx, spent)
+        done_apart(tx, _KIND, spent, lambda ids: _give_up(tx, ids), aside)
+
+    def mark(ids: Sequence[str]) -> list[Delivery]:
+        marked = tx.all(
+            f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
+                WHERE id IN {tx.dialect.each_of} RETURNING id, dispatch""",
+            HINT_SECONDS, encoded(list(ids)),
+        )  # fmt: skip
+        return [Delivery(row["id"], row["dispatch"]) for row in marked]
+
     chosen = _within_limits(tx, [row for row in rows if row["attempts"] < len(SCHEDULE)])
-    marked = tx.all(
-        f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
-            WHERE id IN {tx.dialect.each_of} RETURNING id, dispatch""",
-        HINT_SECONDS, encoded(chosen),
-    )  # fmt: skip
-    return [Delivery(row["id"], row["dispatch"]) for row in marked]
+    return done_apart(tx, _KIND, chosen, mark, aside)
 
 
 def _within_limits(tx: Transaction, rows: list[Row]) -> list[str]:
@@ -106,7 +114,7 @@ def _within_limits(tx: Transaction, rows: list[Row]) -> list[str]:
     return chosen
 
 
-def _give_up(tx: Transaction, ids: Sequence[str]) -> None:
+def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
     """Those whose last attempt nobody has told the end of."""
     tx.execute(
         f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
@@ -115,11 +123,22 @@ def _give_up(tx: Transaction, ids: Sequence[str]) -> None:
         encoded(list(ids)),
     )
     tallies.count(tx, _COUNTED, len(ids), outcome="failed")
+    return ids
 
 
-def claim(tx: Transaction, hints: Sequence[Delivery]) -> list[Message]:
-    """Take these up, each for one attempt; without those that somebody else has, or that are over."""
-    return [message for hint in hints if (message := _claim(tx, hint)) is not None]
+def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None) -> list[Message]:
+    """Take these up, each for one attempt; without those that somebody else has, or that are over.
+
+    aside: takes those that are refused, or hold what can't be read.
+    """
+
+    def take(some: Sequence[Delivery]) -> list[Message]:
+        return [message for hint in some if (message := _claim(tx, hint)) is not None]
+
+    unreadable = (ValueError, LookupError, TypeError, RecursionError)
+    messages, refused = apart(tx, _KIND, hints, lambda hint: hint.id, take, unreadable=unreadable)
+    (aside or Aside()).refused.extend(refused)
+    return messages
 
 
 def _claim(tx: Transaction, hint: Delivery) -> Message | None:
@@ -179,23 +198,27 @@ def put_off(
 
 
 def receiver_is_gone(tx: Transaction, message: Message) -> None:
-    """Its address wants no more: nothing is sent there for this user until somebody has a delivery sent again."""
+    """Its address wants no more: nothing is sent there for this user until somebody has a delivery sent again.
+
+    An answer to an earlier hint, which comes after somebody has done that, changes nothing.
+    """
+    wants_no_more = "The receiver answers 410: it wants no more."
+    webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
+    is_ours = _touched(
+        tx,
+        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?",
+        "id = ? AND state = 'sending' AND dispatch = ?",
+        wants_no_more, message.id, message.dispatch,
+    )  # fmt: skip
+    if not is_ours:
+        return
+    tallies.count(tx, _COUNTED, outcome="gone")
     tx.execute(
         f"""INSERT INTO webhook_gone (user_openid, url, since)
             SELECT user_openid, url, {tx.now} FROM webhook_delivery WHERE id = ?
             ON CONFLICT (user_openid, url) DO NOTHING""",
         message.id,
     )
-    wants_no_more = "The receiver answers 410: it wants no more."
-    webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
-    is_news = _touched(
-        tx,
-        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?",
-        "id = ? AND state IN ('waiting','sending')",
-        wants_no_more, message.id,
-    )  # fmt: skip
-    if is_news:
-        tallies.count(tx, _COUNTED, outcome="gone")
     tx.execute(
         f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
             last_error = 'The receiver answered 410 to another delivery.'
@@ -244,16 +267,19 @@ def resend(tx: Transaction, delivery_id: str) -> bool:
     return True
 
 
-def prune(tx: Transaction, most: int) -> int:
+def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
     tx.execute(f"DELETE FROM webhook_gone WHERE since < {tx.in_seconds}", -FORGET_SECONDS)
-    forgotten = tx.all(
-        f"""DELETE FROM webhook_delivery WHERE id IN (SELECT id FROM webhook_delivery
-            WHERE ended_at < {tx.in_seconds} ORDER BY ended_at LIMIT ?) RETURNING id""",
-        -FORGET_SECONDS, most,
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(  # one that somebody has just had sent again is none of them
+        f"""SELECT id FROM webhook_delivery WHERE ended_at < {tx.in_seconds} AND {others}
+            ORDER BY ended_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
+        -FORGET_SECONDS, *left_alone, most,
     )  # fmt: skip
-    webhook_attempts.forget(tx, [row["id"] for row in forgotten])
-    return len(forgotten)
+    return delete_apart(
+        tx, "webhook_delivery", found, aside, before=lambda ids: webhook_attempts.forget(tx, ids)
+    )
 
 
 def _touched(tx: Transaction, change: str, where: str, *params: Any) -> bool:
