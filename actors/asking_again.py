@@ -32,6 +32,7 @@ from actors.providers.base import (
 from actors.storing import store_pictures
 from supervisor.database import Transaction
 from supervisor.poll_times import next_poll_seconds
+from supervisor.remote_states import Word
 from supervisor.store import remote_reports
 from supervisor.store.claims import Claim
 from supervisor.store.remote_jobs import RemoteJob
@@ -48,13 +49,14 @@ class Seen:
     """What was learned of a remote job.
 
     files: its stored pictures.  read: ids of the reports that it settles.  newest_report: id of the last one that was
-    looked at."""
+    looked at.  word: of one that runs, who says so; a report was sent at a time of which we know nothing."""
 
     job: RemoteJob
     answer: Running | Done | Failed
     files: tuple[ResultFile, ...] = ()
     read: tuple[int, ...] = ()
     newest_report: int = 0
+    word: Word = Word.SILENT
 
 
 async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int]) -> Seen:
@@ -71,7 +73,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
 
 async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], folder: Path) -> Seen:
     read: list[int] = []
-    newest = max(reports, default=0)
+    newest, word = max(reports, default=0), Word.SILENT
     try:
         async with asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds):
             provider = provider_of(worker, job.provider)
@@ -82,16 +84,17 @@ async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[
             answer = await _read_reports(worker, provider, remote, order, reports, read)
             if answer is None:
                 # A report was all we heard of a job without an id: the next one tells more.
-                answer = await provider.poll(remote, order) if job.remote_id else Running()
+                answer = await provider.poll(remote, order) if job.remote_id else Running(was_asked=False)
+                word = Word.UNASKABLE if isinstance(answer, Running) and not answer.was_asked else Word.SAID
             if isinstance(answer, Done) and not answer.images and not answer.without_pictures:
                 answer = Failed(ResultLost("The AI service has finished, but sent no picture."))
             files = await store_pictures(worker, claim, answer) if isinstance(answer, Done) else []
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
         _say(worker, claim, job, error)
         usual = next_poll_seconds(5.0, job.age_seconds, reports=False, draw=0.0)
-        answer, files = after_poll_error(error, usual_seconds=usual), []
+        answer, files, word = after_poll_error(error, usual_seconds=usual), [], Word.SILENT
         read = [] if isinstance(answer, Running) else read  # what could not be followed up is read again
-    return Seen(job, answer, tuple(files), tuple(read), newest)
+    return Seen(job, answer, tuple(files), tuple(read), newest, word)
 
 
 async def _read_reports(

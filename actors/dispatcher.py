@@ -228,8 +228,10 @@ class Dispatcher:
         held = self._held
         assert held is not None
 
+        passed = self._silence.passed(now)
+
         def tick(tx: Transaction) -> list[str] | None:
-            if not leadership.renew(tx, held):
+            if leadership.renew(tx, held, passed) is None:
                 return None
             silent = self._silence.silent(
                 {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()

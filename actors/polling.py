@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,7 +30,7 @@ from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.faults import DatabaseBusy, LeaseLost
 from supervisor.poll_times import next_poll_seconds
-from supervisor.remote_states import RemoteState
+from supervisor.remote_states import RemoteState, Word
 from supervisor.store import handoffs, remote_jobs, remote_reports, results
 from supervisor.store.claims import Claim
 from supervisor.store.remote_jobs import RemoteJob
@@ -181,6 +181,7 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, ma
             progress=_progress(seen),
             stage=next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None),
             newest_report=max(each.newest_report for each in seen),
+            word=_word({each.word for each in still}),
         )
         return
     params_hash = hash_of_params(claim)
@@ -200,6 +201,11 @@ def _poll_in_seconds(seen: Seen, draw: float) -> float:
     return next_poll_seconds(
         seen.answer.poll_after_seconds, seen.job.age_seconds, reports=seen.job.reports, draw=draw
     )
+
+
+def _word(words: Set[Word]) -> Word:
+    """Of all of a task's jobs together: one that is silent speaks for all."""
+    return next(word for word in (Word.SILENT, Word.UNASKABLE, Word.SAID) if word in words)
 
 
 def _progress(seen: Sequence[Seen]) -> int:

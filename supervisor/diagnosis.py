@@ -20,12 +20,14 @@ WHY = {
     "stuck.dead_worker": "Its worker is dead; the dispatcher, or the next sweep within a minute, gives it"
     " to another. “Release” does it now.",
     "stuck.deadline": "It has run past its deadline, {deadline_at}; the next sweep, within a minute,"
-    " tries it again or fails it with its refund. “Release” gives it to another worker now.",
+    " tries it again or fails it with its refund, but after an absence of ours or a stepped clock it has its"
+    " whole time again. “Release” gives it to another worker now.",
     "stuck.undelivered": "It was sent and nobody has taken it. Look at the broker and the workers; it is"
     " sent again every 10 s.",
-    "stuck.remote_overdue": "{provider} has not finished by {deadline_at}; the next sweep, within a"
-    " minute, fails it with its refund.",
-    "stuck.expired": "It has waited longer than it may; the next sweep, within a minute, fails it with its refund.",
+    "stuck.remote_overdue": "{provider} has not finished by {deadline_at}. It is asked once more; if it"
+    " answers that it still works, the next sweep, within a minute, fails the task with its refund.",
+    "stuck.expired": "It has waited longer than it may; the next sweep, within a minute, fails it with its"
+    " refund. A service that works on it is asked before, three times in a minute or more.",
     "pending.paused": "Its type is paused; “Resume” lets it go on.",
     "pending.provider": "Its AI service {provider} is down or paused, so it waits, and no attempt is"
     " counted. Look at the service's key, quota and status page; “Cancel” gives the credits back.",

@@ -26,6 +26,14 @@ class RemoteState(enum.StrEnum):
     UNKNOWN = "unknown"  # no answer was heard
 
 
+class Word(enum.Enum):
+    """Who says, at the end of a poll, that a job goes on."""
+
+    SAID = "the service"
+    SILENT = "nobody: the service was asked and has not answered"
+    UNASKABLE = "nobody: the service tells by itself, and can't be asked"
+
+
 UNANSWERED = frozenset({RemoteState.SUBMITTING, RemoteState.UNKNOWN})
 OPEN = frozenset(
     {RemoteState.SUBMITTING, RemoteState.WAITING}

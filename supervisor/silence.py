@@ -23,9 +23,13 @@ class SilenceWatch:
         self._first_seen.clear()
         self._looked_at = None
 
+    def passed(self, now: float) -> float | None:
+        """Seconds since the watcher last looked; None when it has begun anew since.  now: monotonic seconds."""
+        return None if self._looked_at is None else now - self._looked_at
+
     def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
         """Who has been silent for the lease.  beats: {sender: its beat}; now: monotonic seconds."""
-        if self._looked_at is not None and now - self._looked_at > self._longest_gap:
+        if (self.passed(now) or 0.0) > self._longest_gap:
             self._first_seen.clear()
         self._looked_at = now
         self._first_seen = {

@@ -27,6 +27,7 @@ from supervisor.store import (
     changes,
     history,
     idempotency,
+    leadership,
     remote_cancels,
     remote_jobs,
     remote_reports,
@@ -133,7 +134,8 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
     again = settings.providers_that_may_bill_twice
 
     def step(tx: Transaction, aside: Aside) -> list[rescuing.Rescued]:
-        return rescuing.rescue(tx, draw=random.random, may_bill_twice=again, aside=aside)
+        since = leadership.well_since(tx)
+        return rescuing.rescue(tx, draw=random.random, may_bill_twice=again, well_since=since, aside=aside)
 
     more = True
     while more:

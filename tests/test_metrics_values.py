@@ -13,6 +13,7 @@ import pytest
 from metrics.exposition import Exposition
 from supervisor.store import admission, claims, rescuing, sweeps, tallies, tasks, webhooks, workers
 from tests.metrics_shop import WORKER, Shop, open_shop
+from tests.well import ask
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_the_stuck_gauge_is_what_rescue_takes(shop: Shop) -> None:
         shop.claimed_task(worker=doomed)
     for _ in range(3):
         shop.claimed_task(deadline_seconds=10)
-    shop.handed_off_task(remote_limit_seconds=10)
+    remote = shop.handed_off_task(remote_limit_seconds=10)
     shop.claimed_task()
     for _ in range(4):
         shop.dispatched_task()
@@ -138,6 +139,7 @@ def test_the_stuck_gauge_is_what_rescue_takes(shop: Shop) -> None:
         for reason in ("dead_worker", "deadline", "undelivered", "remote_overdue")
     }
     assert stuck == {"dead_worker": 2, "deadline": 3, "undelivered": 4, "remote_overdue": 1}
+    ask(shop.do, remote, worker=WORKER)
     assert shop.rescue() == stuck
 
     told = shop.scrape()
@@ -294,11 +296,12 @@ def test_restarts_come_from_the_supervisors_file(shop: Shop) -> None:
 def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: Shop) -> None:
     shop.worker()
     cancelled = shop.claimed_task()
-    shop.handed_off_task(remote_limit_seconds=10)
+    remote = shop.handed_off_task(remote_limit_seconds=10)
     waiting = shop.pending_task()
     shop.wait(40)
     shop.do(lambda tx: tasks.cancel(tx, cancelled))
     shop.do(lambda tx: tasks.cancel(tx, waiting))  # it never ran
+    ask(shop.do, remote, worker=WORKER)
     assert shop.rescue() == {"remote_overdue": 1}
     told = shop.scrape()
     ran = "darkroom_task_run_seconds"

@@ -37,6 +37,7 @@ from supervisor.store.claims import Claim
 from supervisor.store.remote_jobs import Evidence
 from supervisor.store.remote_reports import MOST_UNREAD, StoredReport
 from tests.conftest import Clock, Store
+from tests.well import Well, ask
 
 CAREFUL = Provider(kind="http", may_bill_twice=False)
 BODY = b'{"status": "done"}'
@@ -324,8 +325,12 @@ def test_a_job_that_can_not_be_cancelled_holds_its_place_for_hours_and_no_longer
 @pytest.mark.parametrize("reason", ["remote_overdue", "expired"])
 def test_an_overdue_remote_job_is_given_up_refunded_and_cancelled(store, waiting_job, clock: Clock, reason):
     before = store.settings.credits.signup_grant
-    _, evidence = waiting_job()
-    clock.advance(3601 if reason == "remote_overdue" else 86_401)
+    well = Well(store, clock)
+    claim, evidence = waiting_job()
+    well.passes(3601 if reason == "remote_overdue" else 86_401)
+    for _ in range(1 if reason == "remote_overdue" else 3):
+        ask(store.write, claim.task_id)
+        well.passes(31)
     (rescued,) = store.write(lambda tx: rescuing.rescue(tx, draw=random.random))
     assert (rescued.reason.value, rescued.action) == (reason, "failed")
     assert store.balance() == before

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.faults import LeaseLost
 from supervisor.files import open_file_store
+from supervisor.remote_states import Word
 from supervisor.rescue import Reason
 from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, workers
 from supervisor.store.claims import Claim
@@ -16,6 +17,7 @@ from supervisor.store.dispatching import Hint
 from supervisor.store.rescuing import Rescued
 from supervisor.sweeping import sweep, sweep_now, sweep_this_minute
 from tests.conftest import Clock, Store
+from tests.well import Well, ask
 
 
 def _rescue(store: Store, *, deadlines: bool = True, most: int = rescuing.BATCH) -> list[Rescued]:
@@ -133,6 +135,8 @@ def test_a_remote_job_that_never_ends_is_lost(
     clock.advance(3599)
     assert _stuck(store) == {}
     clock.advance(2)
+    assert _stuck(store) == {task_id: Reason.REMOTE_OVERDUE} and _rescue(store) == []
+    ask(store.write, task_id)
     assert _rescue(store) == [Rescued(task_id, Reason.REMOTE_OVERDUE, "failed")]
     row = store.task(task_id)
     assert json.loads(row["error"])["code"] == "remote_lost"
@@ -157,6 +161,7 @@ def test_a_task_expires_wherever_it_stands_and_is_refunded(
         store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 200_000.0))
         return claim.task_id
 
+    well = Well(store, clock)
     task_id = {
         "admitted": admitted_task,
         "dispatched": lambda: dispatched_task().task_id,
@@ -169,6 +174,12 @@ def test_a_task_expires_wherever_it_stands_and_is_refunded(
     assert Reason.EXPIRED not in _stuck(store).values()
     clock.advance(10)
     assert _stuck(store) == {task_id: Reason.EXPIRED}
+    if stand in ("handed off", "polled"):
+        well.tick(None)
+        clock.advance(300)  # a poll that is out is waited for
+        for _ in range(3):
+            ask(store.write, task_id, Word.SILENT)
+            clock.advance(31)
     assert _rescue(store) == [Rescued(task_id, Reason.EXPIRED, "failed")]
     row, work = store.task(task_id), store.work(task_id)
     assert row["status"] == work["status"] == "failed"
@@ -187,7 +198,7 @@ def test_a_task_asked_for_later_expires_later(
     assert _rescue(store) == []
 
 
-def test_what_the_metric_counts_is_what_the_next_sweep_rescues(
+def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
     store: Store,
     clock: Clock,
     claimed_task: Callable[..., Claim],
@@ -197,11 +208,12 @@ def test_what_the_metric_counts_is_what_the_next_sweep_rescues(
     undelivered = dispatched_task("u")
     claimed_task("d", worker="worker-2")
     claimed_task("t")
-    handed_off_task("r", poll_in_seconds=9000)
+    remote = handed_off_task("r", poll_in_seconds=9000)
     _die(store, "worker-2")
     clock.advance(3605)
     counted = store.database.read(rescuing.count_stuck)
     assert counted == {"undelivered": 1, "dead_worker": 1, "deadline": 1, "remote_overdue": 1}
+    ask(store.write, remote)
     rescued = _rescue(store)
     assert sorted(each.reason for each in rescued) == ["dead_worker", "deadline", "remote_overdue"]
     assert _stuck(store) == {undelivered.task_id: "undelivered"}, "the dispatcher sends it again itself"
@@ -277,7 +289,7 @@ def test_a_sweep_catches_up_after_missed_minutes(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
-    clock.advance(7200)
+    Well(store, clock).passes(7200)
     counts = sweep_this_minute(store.database, store.settings, open_file_store(store.settings))
     assert counts is not None and counts["retried"] == 1
     assert store.task(claim.task_id)["status"] == "pending"

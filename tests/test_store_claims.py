@@ -17,6 +17,7 @@ from supervisor.store.images import NewImage
 from supervisor.store.results import ResultFile
 from tests.conftest import Clock, Store, processes
 from tests.databases import INSERTS, REFUSED, UPDATES, Plain
+from tests.well import Well, ask
 
 
 def _claim_every(url: str, worker: str, hints: list[Hint]) -> list[str]:
@@ -324,7 +325,11 @@ def test_the_remote_job_of_an_ended_task_is_to_be_cancelled(
     if end == "cancel":
         store.write(lambda tx: tasks.cancel(tx, task_id))
     else:
-        clock.advance(86_500)
+        well = Well(store, clock)
+        well.passes(86_500)
+        for _ in range(3):
+            ask(store.write, task_id)
+            well.passes(31)
         store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0))
     rows = store.all("SELECT reference FROM remote_job WHERE cancel_wanted = 1")
     assert [row["reference"] for row in rows] == ["1 waiting"]

@@ -97,11 +97,13 @@ class Running:
     """The remote job is under way.
 
     progress: percent, or None if the service does not say.  poll_after_seconds: how soon the service may be asked
-    again; a job that has waited for long is asked less often than that (`supervisor.poll_times`)."""
+    again; a job that has waited for long is asked less often than that (`supervisor.poll_times`).  was_asked: False
+    from a `poll` whose service can't be asked, since it tells by itself."""
 
     progress: int | None = None
     stage: str | None = None
     poll_after_seconds: float = 5.0
+    was_asked: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from supervisor.database import Transaction
 from supervisor.faults import LeaseLost
+from supervisor.remote_states import Word
 from supervisor.store import claims
 from supervisor.store.claims import Claim
 
 POLL_SECONDS = 300.0  # of a type that no setting names any more
+# Of a task that has expired: in between comes a sweep, which gives no verdict while a poll is out.
+PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
+# So many questions over so long a time are enough where no answer comes.
+QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL"
 # A report that nobody has looked at makes the next poll due at once.  One parameter: the newest that was looked at.
 _UNREAD = """EXISTS (SELECT 1 FROM remote_report WHERE remote_report.task_id = task_queue.id
@@ -29,7 +34,8 @@ def hand_off(
         f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
             deadline_at = NULL, dispatch = dispatch + 1,
             next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds} END,
-            remote_deadline_at = {tx.in_seconds}, updated_at = {tx.now}
+            remote_deadline_at = {tx.in_seconds}, asked_at = NULL, asked_since = NULL, questions = 0,
+            answered_at = NULL, updated_at = {tx.now}
         WHERE {_HELD} AND status = 'processing'""",
         0, poll_in_seconds, remote_limit_seconds, task_id, lease,
     )  # fmt: skip
@@ -70,10 +76,16 @@ def claim_poll(
     """Take a waiting task to ask its service; the lease, or None when the hint is stale.
 
     again_in_seconds: the next poll time if this poller is lost; no other rescue is needed.
+    The question is counted: questions of an earlier time in which we were well prove nothing in this one.
     """
+    goes_on = (
+        f"asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= {tx.moment}"
+    )
     lease: int | None = tx.value(
         f"""UPDATE task_queue SET lease = lease + 1, worker_id = ?, dispatched_at = NULL,
-            next_poll_at = {tx.in_seconds}, updated_at = {tx.now}
+            next_poll_at = {tx.in_seconds}, updated_at = {tx.now}, asked_at = {tx.moment},
+            questions = CASE WHEN {goes_on} THEN questions + 1 ELSE 1 END,
+            asked_since = CASE WHEN {goes_on} THEN asked_since ELSE {tx.moment} END
         WHERE id = ? AND status = 'ai_processing' AND dispatch = ?
           AND (worker_id IS NULL OR next_poll_at <= {tx.now})
           AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND worker.state = 'live')
@@ -92,18 +104,25 @@ def not_yet(
     progress: int = 0,
     stage: str | None = None,
     newest_report: int = 0,
+    word: Word = Word.SAID,
 ) -> None:
     """The job still runs: wait again, and show how far it is.  progress never falls.  Raises LeaseLost.
 
     newest_report: the last one this poll has looked at; one that could not be read now waits for the next poll.
+    word: who says so.  Where nobody can be asked, enough rounds that brought no report count as an answer.
     """
     lock(tx, task_id)
+    had_its_rounds = f"questions >= {QUESTIONS} AND {tx.seconds_between('asked_since', 'asked_at')} >= ?"
+    least = f"CASE WHEN expires_at <= {tx.now} THEN {PAUSE_FOR_THE_SWEEP_SECONDS} ELSE 0.0 END"
+    next_poll = tx.shifted(tx.now, tx.greatest("CAST(? AS DOUBLE PRECISION)", least))
     touched = tx.run(
         f"""UPDATE task_queue SET worker_id = NULL, dispatch = dispatch + 1,
-            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds} END,
+            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {next_poll} END,
             progress = {tx.greatest("progress", "CAST(? AS INTEGER)")}, stage = coalesce(CAST(? AS TEXT), stage),
+            answered_at = CASE WHEN ? = 1 OR (? = 1 AND {had_its_rounds}) THEN asked_at ELSE answered_at END,
             updated_at = {tx.now} WHERE {_HELD} AND status = 'ai_processing'""",
-        newest_report, poll_in_seconds, min(progress, 99), stage, task_id, lease,
+        newest_report, poll_in_seconds, min(progress, 99), stage,
+        int(word is Word.SAID), int(word is Word.UNASKABLE), QUESTIONS_SECONDS, task_id, lease,
     )  # fmt: skip
     if touched != 1:
         raise LeaseLost(task_id, lease)

@@ -3,6 +3,10 @@
 The row holds who works, its term, and a beat that rises with every tick.  A standby that has watched the same
 beat for long enough by its own clock takes over by compare-and-set on (term, beat); every dispatch names its
 term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
+
+The row also says since when we are *well*: the working dispatcher has ticked since then without a gap, a failure or a
+clock that stepped, by its own monotonic clock.  It is what verdicts by the clock wait for, whoever gives them, so it is
+believed only while the last tick is young: after an absence of everybody, a sweep that comes first finds nobody well.
 """
 
 from __future__ import annotations
@@ -10,6 +14,12 @@ from __future__ import annotations
 import dataclasses
 
 from supervisor.database import Asked, Transaction
+
+# More than this between two ticks is a gap, and between the database's clock and a monotonic one it is a step.
+GAP_SECONDS = 5.0
+EVER, NEVER = "0001-01-01T00:00:00.000Z", "9999-12-31T00:00:00.000Z"  # since when we may have been well
+ANEW_SECONDS = 0.1  # shorter than from one tick to the next
+YOUNG_SECONDS = 10.0  # a tick; the next is due in a quarter of a second, and a busy machine is late
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +29,13 @@ class Leadership:
     holder: str | None
     term: int
     beat: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """is_anew: the time in which we are well begins with this tick."""
+
+    is_anew: bool
 
 
 def read(tx: Transaction) -> Leadership:
@@ -48,9 +65,29 @@ def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | No
     return None if row is None else Leadership(**row)
 
 
-def renew(tx: Transaction, held: Leadership) -> bool:
-    """Show that the working dispatcher lives; False when another has taken over."""
-    return tx.run("UPDATE dispatcher SET beat = beat + 1 WHERE id = 1 AND term = ?", held.term) == 1
+def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None) -> Tick | None:
+    """Show that the working dispatcher lives; None when another has taken over.
+
+    passed_seconds: since its last tick, by its monotonic clock; None when it has begun, or failed, since.
+    """
+    is_gap = passed_seconds is None or passed_seconds > GAP_SECONDS
+    drift = f"abs({tx.seconds_between('ticked_at', tx.moment)} - CAST(? AS DOUBLE PRECISION))"
+    well = tx.value(
+        f"""UPDATE dispatcher SET beat = beat + 1, ticked_at = {tx.moment},
+            well_since = CASE WHEN {drift} <= ? THEN coalesce(well_since, {tx.moment}) ELSE {tx.moment} END
+            WHERE id = 1 AND term = ? RETURNING {tx.seconds_between("well_since", "ticked_at")}""",
+        None if is_gap else passed_seconds, GAP_SECONDS, held.term,
+    )  # fmt: skip
+    return None if well is None else Tick(float(well) < ANEW_SECONDS)
+
+
+def well_since(tx: Transaction) -> str:
+    """Since when we have been well, without a break until now; NEVER when we are not."""
+    since: str | None = tx.value(
+        f"SELECT well_since FROM dispatcher WHERE id = 1 AND abs({tx.seconds_between('ticked_at', tx.moment)}) <= ?",
+        YOUNG_SECONDS,
+    )
+    return since or NEVER
 
 
 def resign(tx: Transaction, held: Leadership) -> None:

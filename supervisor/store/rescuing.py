@@ -1,9 +1,9 @@
 """Rescue: which tasks are stuck, and what becomes of each.
 
-One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it, so
-the metric counts exactly the rows that the next sweep would rescue.  The verdict is `supervisor.rescue`'s, made from
-the row as it is under its lock, and applied by compare-and-set on what it was made from, so two rescuers and a late
-worker are harmless.
+One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it.  The metric
+counts what is past its time; the sweep rescues those of them that may be judged.  The verdict is `supervisor.rescue`'s,
+made from the row as it is under its lock, and applied by compare-and-set on what it was made from, so two rescuers and
+a late worker are harmless.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from supervisor.rescue import (
 )
 from supervisor.store import claims, handoffs, remote_cancels, remote_jobs, tallies
 from supervisor.store.dispatching import RESEND_SECONDS
+from supervisor.store.handoffs import QUESTIONS, QUESTIONS_SECONDS
 from supervisor.store.isolation import Aside, apart, id_of
+from supervisor.store.leadership import EVER
 from supervisor.store.rows import encoded
 
 BATCH = 200
+RESUMED_SECONDS = 600.0  # until a waiting task whose remote job is to be resumed expires like any other
 
 # SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
 # hold, which are few whatever waits.
@@ -38,17 +41,21 @@ _IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
 
 
 def _stuck_sql(tx: Transaction) -> str:
-    """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only."""
+    """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only.
+
+    A dead worker is the gravest: whoever asks about a task first has to have it back.
+    """
     # Asked for in the order of users, SQLite with statistics would read all open rows instead.
     held, overdue = tx.by_index("task_queue_held"), tx.by_index("task_queue_overdue")
     return f"""
         SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
             WHERE status IN ('pending','processing','ai_processing')
               AND expires_at IS NOT NULL AND expires_at <= {tx.now}
+              AND (worker_id IS NULL OR EXISTS
+                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
         UNION ALL
         SELECT id, lease, 'dead_worker' FROM task_queue{held}
             WHERE {_IS_HELD}
-              AND (expires_at IS NULL OR expires_at > {tx.now})
               AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
         SELECT id, lease, 'remote_overdue' FROM task_queue{overdue}
@@ -66,6 +73,44 @@ def _stuck_sql(tx: Transaction) -> str:
             WHERE status IN ('pending','ai_processing') AND status = 'pending'
               AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
               AND (expires_at IS NULL OR expires_at > {tx.now})"""
+
+
+def _may_be_judged(tx: Transaction, well_since: str) -> str:
+    """SQL for whether the verdict on a stuck row may be given now (CORRECTNESS 40).
+
+    While we were away, a clock may have passed a limit that nobody has reached: an attempt went on, a service finished
+    and nobody asked it.  So an attempt has its whole time again; a remote job is overdue only by an answer to a
+    question asked after its limit, and expires unheard only after enough questions, all while we were well.
+    """
+    since = f"'{well_since}'"
+    began = (
+        f"CASE WHEN processing_started_at >= {since} AND processing_started_at <= {tx.now}"
+        f" THEN processing_started_at ELSE {since} END"
+    )
+    has_had_its_time = (
+        f"{tx.seconds_between(began, tx.now)} >= {tx.seconds_between('processing_started_at', 'deadline_at')}"
+    )
+    is_answered = f"answered_at >= remote_deadline_at AND answered_at >= {since}"
+    is_asked = (
+        f"questions >= {QUESTIONS} AND asked_since >= {since}"
+        f" AND {tx.seconds_between('asked_since', tx.now)} >= {QUESTIONS_SECONDS}"
+    )
+    was_never_resumed = f"{tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
+    # A poll that is out may be fetching the picture; one that is lost does not hold the task beyond its own time.
+    is_free = f"(worker_id IS NULL OR next_poll_at <= {tx.now})"
+    return f"""CASE stuck.reason
+        WHEN 'deadline' THEN {has_had_its_time}
+        WHEN 'remote_overdue' THEN {is_free} AND {is_answered}
+        WHEN 'expired' THEN CASE task_queue.status
+            WHEN 'pending' THEN NOT {_has_open_job("'waiting'")} OR {was_never_resumed}
+            WHEN 'processing' THEN NOT {_has_open_job("'submitting','waiting'")} OR {has_had_its_time}
+            ELSE {is_free} AND {is_asked} END
+        ELSE 1 = 1 END"""
+
+
+def _has_open_job(states: str) -> str:
+    return f"""EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+        AND remote_job.charge = task_queue.charge AND remote_job.state IN ({states}))"""
 
 
 def _older_than_resend(tx: Transaction) -> str:
@@ -107,13 +152,15 @@ def rescue(
     draw: Callable[[], float],
     may_bill_twice: Set[str] = frozenset(),
     deadlines: bool = True,
+    well_since: str = EVER,
     most: int = BATCH,
     aside: Aside | None = None,
 ) -> list[Rescued]:
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
     draw: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
-    sent again.  deadlines: False while verdicts by the clock must pause.
+    sent again.  deadlines: False for no verdicts by the clock.  well_since: when the time began in which we are well
+    (`leadership.well_since`); until `_may_be_judged` says so, a task that is past its time is left alone.
     aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
     others are rescued.
     Undelivered hints are the dispatcher's own to send again and are left to it.
@@ -124,12 +171,13 @@ def rescue(
         return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
 
     aside = aside or Aside()
-    rescued, refused = apart(tx, "task_queue", _locked(tx, wanted, most, aside), id_of, do)
+    rows = _locked(tx, wanted, well_since, most, aside)
+    rescued, refused = apart(tx, "task_queue", rows, id_of, do)
     aside.refused.extend(refused)
     return rescued
 
 
-def _locked(tx: Transaction, reasons: Sequence[str], most: int, aside: Aside) -> list[Row]:
+def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int, aside: Aside) -> list[Row]:
     """Stuck rows, locked, each with the reason for which it is stuck under the lock.
 
     Where others commit meanwhile a row is looked at twice.  The statement that locks it has found the reason in an
@@ -137,7 +185,7 @@ def _locked(tx: Transaction, reasons: Sequence[str], most: int, aside: Aside) ->
     """
     marks = ",".join("?" * len(reasons))
     stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
-        WHERE stuck.reason IN ({marks}) AND"""
+        WHERE stuck.reason IN ({marks}) AND {_may_be_judged(tx, well_since)} AND"""
     others, left_alone = aside.others(tx, "task_queue.id")
     order = "ORDER BY task_queue.user_openid, task_queue.id"
     if not tx.for_update:

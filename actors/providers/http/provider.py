@@ -78,7 +78,7 @@ class HttpProvider:
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         service = self._remote_service(remote)
         if service.ask is None:
-            return Running(poll_after_seconds=service.interval[1])
+            return Running(poll_after_seconds=service.interval[1], was_asked=False)
         answer = await self._ask(service.ask, remote, job)
         said = judge(answer, service.job, self.service.rules, now=time.time())
         if isinstance(said, Running):

@@ -1,0 +1,46 @@
+"""The ticks of a working dispatcher and the polls of a worker, as far as verdicts by the clock ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.remote_states import Word
+from supervisor.store import handoffs, leadership
+from supervisor.store.leadership import Leadership
+from tests.conftest import Clock, Store
+
+
+class Well:
+    """We are well from the moment this is made; each tick that follows is in time, unless the test says otherwise."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        seen = store.database.read(leadership.read)
+        held = store.write(lambda tx: leadership.take_over(tx, seen, "dispatcher-1"))
+        assert held is not None
+        self._held: Leadership = held
+        self.tick(None)
+
+    def tick(self, passed_seconds: float | None) -> bool:
+        """Whether the time in which we are well begins with this tick.  None: the dispatcher has just begun."""
+        shown = self._store.write(lambda tx: leadership.renew(tx, self._held, passed_seconds))
+        assert shown is not None
+        return shown.is_anew
+
+    def passes(self, seconds: float) -> None:
+        """So much time passes, and the dispatcher ticks all the while."""
+        self._clock.advance(seconds)
+        self._store.write(lambda tx: tx.execute(f"UPDATE dispatcher SET ticked_at = {tx.now}"))
+
+
+def ask(write: Callable[..., Any], task_id: str, word: Word = Word.SAID, *, worker: str = "worker-1") -> None:
+    """A live worker asks the task's service once and hears that the job goes on, or nothing."""
+
+    def poll(tx: Any) -> None:
+        dispatch = tx.value("SELECT dispatch FROM task_queue WHERE id = ?", task_id)
+        lease = handoffs.claim_poll(tx, task_id, dispatch, worker, 300)
+        assert lease is not None
+        handoffs.not_yet(tx, task_id, lease, 0, word=word)
+
+    write(poll)
