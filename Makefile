@@ -5,15 +5,16 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests check bench chaos clean
+.PHONY: help install demo up test test-system test-dates seed-tests check bench chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp per extra: pip runs again only when what is to be installed has changed.
-$(VENV)/.made:
+$(VENV)/.made: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade --constraint constraints.txt pip setuptools
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
@@ -30,6 +31,10 @@ $(VENV)/.dev-installed: $(VENV)/.test-installed
 
 $(VENV)/.bench-installed: $(VENV)/.test-installed
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,bench]'
+	@touch $@
+
+$(VENV)/.release-installed: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,release]'
 	@touch $@
 
 install: $(VENV)/.installed  ## Make .venv with everything `darkroom up` needs, and nothing else
@@ -74,6 +79,20 @@ bench: $(VENV)/.bench-installed  ## Measure start latency, throughput and rescue
 chaos: $(VENV)/.test-installed  ## Kill parts at random while tasks run, then check every promise
 	@$(BIN)/python -m bench.chaos $(ARGS)
 
+# `make lock` reads the registry for the hash of every file of every platform: it takes minutes.
+lock: $(VENV)/.release-installed  ## Write deploy/requirements.lock anew: what the image installs, with hashes
+	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--extra studio --extra postgres --extra s3 --extra otel --constraint constraints.txt \
+		--output-file deploy/requirements.lock setup.py deploy/build-requirements.in
+
+sbom: $(VENV)/.release-installed  ## Install the lock into an empty environment, hashes checked, and write sbom.cdx.json
+	@rm -rf $(VENV)/sbom && $(PYTHON) -m venv $(VENV)/sbom
+	@$(VENV)/sbom/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r deploy/requirements.lock
+	@$(VENV)/sbom/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation .
+	@$(BIN)/cyclonedx-py environment $(VENV)/sbom --output-reproducible --output-file sbom.cdx.json
+	@echo "written: sbom.cdx.json"
+
 clean:  ## Remove what the other targets made; keeps ./var, where your data is
-	rm -rf $(VENV) build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-output sbom.cdx.json *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

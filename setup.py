@@ -77,6 +77,8 @@ EXTRAS = {
         "procrastinate>=3.10",
         "asyncpg>=0.32",
     ],
+    # What writes deploy/requirements.lock and the list of all that is in the image.
+    "release": ["pip-tools>=7.5", "cyclonedx-bom>=7.0"],
     "dev": ["ruff>=0.17", "mypy>=2.4"],
 }
 

@@ -80,8 +80,9 @@ def test_a_unit_is_hardened_not_root_and_started_again(path: Path) -> None:
     service = unit(path)["Service"]
     assert service["User"] == ["darkroom"] and service["Restart"][0] in ("always", "on-failure")
     assert len({hardening(each) for each in UNITS}) == 1
-    for name in ("NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter"):
+    for name in ("NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "MemoryMax", "TasksMax"):
         assert name in service
+    assert service["IPAddressDeny"] == ["link-local"]
     assert service["CapabilityBoundingSet"] == [""]
 
 
@@ -131,6 +132,9 @@ SERVICE = {
     "restart": {"enum": ["no", "always", "unless-stopped", "on-failure"]},
     "read_only": {"type": "boolean"},
     "cap_drop": TEXTS,
+    "mem_limit": {"type": "string", "pattern": "^[0-9]+[bkmg]$"},
+    "pids_limit": {"type": "integer", "minimum": 1},
+    "networks": TEXTS,
     "security_opt": TEXTS,
     "tmpfs": TEXTS,
     "volumes": TEXTS,
@@ -166,6 +170,8 @@ def test_compose_uses_words_of_its_specification_as_that_defines_them() -> None:
                 },
             },
             "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
+            "networks": {"type": "object", "additionalProperties": {"type": "object",
+                "additionalProperties": False, "properties": {"internal": {"type": "boolean"}}}},
         },
     }
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -186,8 +192,28 @@ def test_compose_has_a_health_check_and_a_user_for_everybody() -> None:
         for volume in service.get("volumes", ()):
             source = volume.partition(":")[0]
             assert source.startswith("/") or source in COMPOSE["volumes"]
+        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"] and service["pids_limit"], name
     for service in OURS.values():
-        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["read_only"]
+
+
+def test_only_web_and_workers_reach_outside_the_networks_of_compose() -> None:
+    networks = COMPOSE["networks"]
+    assert networks["inside"]["internal"] and not networks["outside"].get("internal")
+    outside = {name for name, each in COMPOSE["services"].items() if "outside" in each["networks"]}
+    assert outside == {"web", "worker"}
+    assert all("inside" in each["networks"] for each in COMPOSE["services"].values())
+
+
+def test_every_foreign_image_is_named_by_version_and_digest() -> None:
+    dockerfile = (DEPLOY / "compose" / "Dockerfile").read_text()
+    images = [each["image"] for name, each in COMPOSE["services"].items() if name not in OURS]
+    images += re.findall(r"^ARG PYTHON_IMAGE=(\S+)", dockerfile, re.MULTILINE)
+    assert len(images) == 4 and "latest" not in " ".join(images)
+    for image in images:
+        assert re.fullmatch(r"[a-z0-9/]+:[0-9][a-z0-9.-]*@sha256:[0-9a-f]{64}", image), image
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
 
 
 def test_every_word_that_compose_asks_for_is_in_its_example() -> None:
@@ -197,5 +223,5 @@ def test_every_word_that_compose_asks_for_is_in_its_example() -> None:
 
 def test_the_image_installs_what_many_hosts_need_and_runs_as_nobody_special() -> None:
     text = (DEPLOY / "compose" / "Dockerfile").read_text()
-    assert "[studio,postgres,s3]" in text and "--constraint constraints.txt" in text
+    assert "--require-hashes -r deploy/requirements.lock" in text
     assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001"]
