@@ -80,7 +80,14 @@ def test_a_unit_is_hardened_not_root_and_started_again(path: Path) -> None:
     service = unit(path)["Service"]
     assert service["User"] == ["darkroom"] and service["Restart"][0] in ("always", "on-failure")
     assert len({hardening(each) for each in UNITS}) == 1
-    for name in ("NoNewPrivileges", "PrivateTmp", "ProtectSystem", "SystemCallFilter", "MemoryMax", "TasksMax"):
+    for name in (
+        "NoNewPrivileges",
+        "PrivateTmp",
+        "ProtectSystem",
+        "SystemCallFilter",
+        "MemoryMax",
+        "TasksMax",
+    ):
         assert name in service
     assert service["IPAddressDeny"] == ["link-local"]
     assert service["CapabilityBoundingSet"] == [""]
@@ -170,8 +177,14 @@ def test_compose_uses_words_of_its_specification_as_that_defines_them() -> None:
                 },
             },
             "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
-            "networks": {"type": "object", "additionalProperties": {"type": "object",
-                "additionalProperties": False, "properties": {"internal": {"type": "boolean"}}}},
+            "networks": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"internal": {"type": "boolean"}},
+                },
+            },
         },
     }
     jsonschema.Draft202012Validator.check_schema(schema)

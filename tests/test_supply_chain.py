@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "deploy" / "requirements.lock"
-PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+?)(?: ;.*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", re.MULTILINE)
+PINNED = re.compile(
+    r"^([A-Za-z0-9._-]+)==(\S+?)(?: ;.*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", re.MULTILINE
+)
 IMAGE_EXTRAS = ("studio", "postgres", "s3", "otel")
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|General Public|EUPL|CDDL|Eclipse")
 
@@ -80,5 +82,7 @@ def test_a_bare_environment_accepts_every_hash_of_the_lock(tmp_path: Path) -> No
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "bare")], check=True)
     python = tmp_path / "bare" / "bin" / "python"
     install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
-    done = subprocess.run([*install, "--dry-run", "-r", str(LOCK)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*install, "--dry-run", "-r", str(LOCK)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
