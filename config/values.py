@@ -132,6 +132,12 @@ class Limits(Group):
     image_bytes: Count = 20_971_520
     image_pixels: Count = 40_000_000
     logins_per_minute: Count = 60  # from one address, to one web process
+    requests_per_minute: Count = (
+        600  # of one user, or of one address that shows no valid token; the next three within it
+    )
+    orders_per_minute: Count = 120
+    uploads_per_minute: Count = 120
+    tickets_per_minute: Count = 60
 
 
 class Settings(BaseSettings):

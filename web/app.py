@@ -33,6 +33,7 @@ from web.observing import observe
 from web.ops_samples import keep_samples
 from web.parts import PARTS, Parts
 from web.problems import answer_problems, expect_100_continue
+from web.quotas import keep_counts, obey_quotas, tell_standing
 from web.tailer import Tailer
 
 MOST_JSON_BYTES = 1024 * 1024  # uploads have a limit of their own
@@ -97,7 +98,7 @@ PATTERNS = {
 def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
     app = web.Application(
-        middlewares=[observe, answer_problems, authenticate], client_max_size=MOST_JSON_BYTES
+        middlewares=[observe, answer_problems, authenticate, obey_quotas], client_max_size=MOST_JSON_BYTES
     )
     app[PARTS] = parts
     app[openapi.DOCUMENT] = openapi.openapi_document(parts.settings)
@@ -132,7 +133,9 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)
     app.cleanup_ctx.append(wechat.open_door)
+    app.cleanup_ctx.append(keep_counts)
     app.on_response_prepare.append(name_the_origin)
+    app.on_response_prepare.append(tell_standing)
     app.on_shutdown.append(say_goodbye)
     return app
 

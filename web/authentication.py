@@ -12,6 +12,7 @@ from supervisor.tokens import BadToken, Identity, Ticket, is_user_name, read_fee
 from web.loopback_rule import refusal
 from web.parts import IDENTITY, Parts, parts_of
 from web.problems import Problem
+from web.quotas import count_stranger
 
 DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
@@ -32,7 +33,11 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         and request.method != "OPTIONS"  # a browser's preflight, which can't carry a token
     ):
         parts = parts_of(request)
-        identity = _acting_for(identify(request, parts), request)
+        try:
+            identity = _acting_for(identify(request, parts), request)
+        except Problem:
+            await count_stranger(request)
+            raise
         await parts.meet(identity.user)
         request[IDENTITY] = identity
     return await handler(request)

@@ -15,6 +15,7 @@ from supervisor.store import remote_reports
 from supervisor.tokens import BadToken, read_callback_token
 from web.parts import parts_of
 from web.problems import Problem
+from web.quotas import count_stranger
 
 PATH = "/v1/callbacks/{token}"
 MOST_BYTES = 1024 * 1024
@@ -33,6 +34,7 @@ async def report(request: web.Request) -> web.Response:
     try:
         callback = read_callback_token(parts.secret, request.match_info["token"])
     except BadToken as bad:
+        await count_stranger(request)
         raise Problem(403, str(bad), kind="forbidden") from None
     if (request.content_length or 0) > MOST_BYTES:
         raise _too_large()

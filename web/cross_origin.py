@@ -19,7 +19,9 @@ METHODS = "GET, HEAD, POST, DELETE"
 REQUEST_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User"
 )
-ANSWER_HEADERS = "Idempotent-Replayed, Preference-Applied, Retry-After, WWW-Authenticate"
+ANSWER_HEADERS = (
+    "Idempotent-Replayed, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+)
 PREFLIGHT_SECONDS = 7200  # as long as Chromium keeps one
 
 

@@ -1,4 +1,8 @@
-"""Every request counted, timed and logged, with the route's pattern and never with a query or a token."""
+"""Every request counted, timed and logged, with the route's pattern and never with a query or a token.
+
+The line names the user and the address, and for a refusal (401, 402, 403, 429) its reason, so that the log says who
+storms the server and why somebody is turned away.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from web.parts import FIRST_BYTE_AT, TASK, TRACE, parts_of
-from web.problems import public_path
+from web.parts import FIRST_BYTE_AT, IDENTITY, TASK, TRACE, address_of, parts_of
+from web.problems import REASON, public_path
 
 log = logging.getLogger("darkroom.access")
 
@@ -40,9 +44,20 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         if log.isEnabledFor(level):
             milliseconds = (ended - started) * 1000
-            task = request.get(TASK) or request.match_info.get("task_id")
-            trace = request.get(TRACE)
             log.log(
                 level, "%s %s %d %.1f ms", request.method, public_path(request), status, milliseconds,
-                extra={"task": task} | ({"trace_id": trace} if trace else {}) if task else None,
+                extra=_particulars(request),
             )  # fmt: skip
+
+
+def _particulars(request: web.Request) -> dict[str, str]:
+    """What the line says beside the request itself; a member that is not known is left out."""
+    identity = request.get(IDENTITY)
+    told = {
+        "user": identity.user if identity else None,
+        "address": address_of(request),
+        "reason": request.get(REASON),
+        "task": request.get(TASK) or request.match_info.get("task_id"),
+        "trace_id": request.get(TRACE),
+    }
+    return {name: value for name, value in told.items() if value}

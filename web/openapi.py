@@ -77,6 +77,7 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
         answers.setdefault(
             403, problem("Not for this caller: a foreign page or proxy, or `X-User` without the role.")
         )
+        answers.setdefault(429, problem("More requests in this minute than are accepted.", RETRY_AFTER))
         answers.setdefault(422, problem("`X-User` can name nobody."))
         answers.setdefault(503, problem("The database can't be used just now.", RETRY_AFTER))
     described: dict[str, Any] = {

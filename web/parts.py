@@ -19,6 +19,7 @@ from supervisor.links import LinkSigner
 from supervisor.store import credits
 from supervisor.submissions import Submissions
 from supervisor.tokens import Identity
+from web.client_address import client_address
 from web.hub import Hub
 
 T = TypeVar("T")
@@ -103,3 +104,11 @@ def parts_of(request: web.Request) -> Parts:
 def user_of(request: web.Request) -> str:
     """Whose request this is; the auth middleware has made sure of it."""
     return request[IDENTITY].user
+
+
+def address_of(request: web.Request) -> str:
+    """The address that this request comes from, as `client_address` finds it."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport else None
+    trusted = parts_of(request).settings.trusted_proxies
+    return client_address(peer[0] if peer else None, request.headers.getall("X-Forwarded-For", []), trusted)

@@ -25,6 +25,8 @@ log = logging.getLogger("darkroom.web")
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:darkroom:problem:"
+TOLD_IN_LOG = frozenset({401, 402, 403, 429})
+REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
 
 
 class Problem(Exception):
@@ -133,6 +135,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         if problem is None:
             log.exception("%s %s failed", request.method, public_path(request))
             problem = Problem(500, "The request failed inside the server; the log there says why.")
+        if problem.status in TOLD_IN_LOG:
+            request[REASON] = problem.detail
         return problem.to_response(public_path(request))
 
 

@@ -21,8 +21,8 @@ from supervisor.tokens import is_user_name, make_user_token
 from web.answers import json_answer
 from web.authentication import unauthorized
 from web.bodies import read_json
-from web.client_address import client_address, household
-from web.parts import PARTS, parts_of
+from web.client_address import household
+from web.parts import PARTS, address_of, parts_of
 from web.problems import Problem, unavailable, unprocessable
 from web.rate_limit import RateLimit
 from web.wechat_answers import Refusal, Refused, openid_of
@@ -108,7 +108,7 @@ async def login(request: web.Request) -> web.Response:
         raise Problem(404, detail, kind="wechat_not_set_up")
     parts = parts_of(request)
     code = _code_of(await read_json(request))
-    wait = door.limit.take(household(_address_of(request)), now=time.monotonic())
+    wait = door.limit.take(household(address_of(request)), now=time.monotonic())
     if wait:
         raise _too_often("This address logs in too often; wait a little.", wait)
     user = await door.exchange(code)
@@ -129,13 +129,6 @@ def _code_of(body: Any) -> str:
     if unknown := sorted(body.keys() - {"code"}):
         raise unprocessable(f"/{unknown[0]}", "There is nothing to give but 'code'.")
     return code
-
-
-def _address_of(request: web.Request) -> str:
-    transport = request.transport
-    peer = transport.get_extra_info("peername") if transport else None
-    trusted = parts_of(request).settings.trusted_proxies
-    return client_address(peer[0] if peer else None, request.headers.getall("X-Forwarded-For", []), trusted)
 
 
 def _problem_of(refused: Refused) -> Problem:

@@ -1,0 +1,86 @@
+"""How often each name was counted in the present minute: in memory, and where several webs share a broker, there.
+
+A minute is a window of the wall clock, so that all hosts mean the same one.  The broker is asked in one round trip.
+While it does not answer, this process counts alone: a store that is away is never a reason to refuse a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+log = logging.getLogger("darkroom.web")
+
+WINDOW_SECONDS = 60
+MOST_NAMES = 200_000  # in memory; a name beyond them is counted as its first request
+PATIENCE_SECONDS = 0.25
+PAUSE_SECONDS = 5.0  # before a broker that did not answer is asked again
+KEY = "darkroom:quota:"
+
+
+class MinuteCounts:
+    """Counters of one web process."""
+
+    def __init__(self) -> None:
+        self._window = -1
+        self._counts: dict[str, int] = {}
+
+    async def add(self, names: Sequence[str], *, window: int) -> list[int]:
+        """Count each name once in this minute; how often each has been counted in it."""
+        if window != self._window:
+            self._window, self._counts = window, {}
+        return [self._add_one(name) for name in names]
+
+    def _add_one(self, name: str) -> int:
+        count = self._counts.get(name, 0) + 1
+        if count > 1 or len(self._counts) < MOST_NAMES:
+            self._counts[name] = count
+        return count
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class SharedCounts(MinuteCounts):
+    """The same, added up over every web that uses this broker."""
+
+    def __init__(self, broker_url: str) -> None:
+        super().__init__()
+        self._client = redis.asyncio.Redis.from_url(
+            broker_url,
+            socket_timeout=PATIENCE_SECONDS,
+            socket_connect_timeout=PATIENCE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._away_until = 0.0
+
+    async def add(self, names: Sequence[str], *, window: int) -> list[int]:
+        """As in memory; the larger of both counts, so that a broker that forgets frees nobody."""
+        here = await super().add(names, window=window)
+        if time.monotonic() < self._away_until:
+            return here
+        try:
+            everywhere = await self._add_at_broker(names, window)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("quotas are counted by this process alone: the broker does not answer (%s)", error)
+            return here
+        return [max(pair) for pair in zip(here, everywhere, strict=True)]
+
+    async def _add_at_broker(self, names: Sequence[str], window: int) -> list[int]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                key = f"{KEY}{window}:{name}"
+                pipeline.incr(key)
+                pipeline.expire(key, 2 * WINDOW_SECONDS)
+            return [int(count) for count in (await pipeline.execute())[::2]]
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
