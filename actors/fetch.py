@@ -1,4 +1,4 @@
-"""Fetch a file from an address that came as data: bounded, and checked again at each redirect.
+"""Fetch a file from an address that came as data: as it is spelled, bounded, and checked again at each redirect.
 
 Public hosts only, unless the caller may enter its own network.
 """
@@ -10,6 +10,7 @@ from collections.abc import Collection
 import aiohttp
 from yarl import URL
 
+from actors.given_addresses import as_given, redirected
 from actors.providers.base import InvalidInput, Transient
 from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
 from supervisor.http_session import open_session
@@ -25,6 +26,10 @@ class NotFetched(Exception):
 
 class Unfetchable(NotFetched):
     """This address may not or can not be fetched, now or later."""
+
+
+class NotShown(Unfetchable):
+    """The server has answered that it does not show the file to us."""
 
 
 class TooLarge(Unfetchable):
@@ -62,12 +67,12 @@ async def fetch(
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
     async with open_session(resolver=resolver, timeout=timeout) as session:
         try:
-            url = _checked(URL(address), schemes, allow_private_addresses)
+            at = address
             for _ in range(MOST_REDIRECTS + 1):
+                url = _checked(as_given(at), schemes, allow_private_addresses)
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in (301, 302, 303, 307, 308):
-                        next_url = url.join(URL(response.headers.get("Location", "")))
-                        url = _checked(next_url, schemes, allow_private_addresses)
+                        at = redirected(at, response.headers.get("Location", ""))
                         continue
                     return await _body(response, address, most_bytes)
         except NotPublic as error:
@@ -87,7 +92,7 @@ async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int)
     if response.status >= 500 or response.status == 429:
         raise NotFetchedNow(f"{_shown(address)} answers {response.status}.")
     if response.status != 200:
-        raise Unfetchable(f"{_shown(address)} answers {response.status}.")
+        raise NotShown(f"{_shown(address)} answers {response.status}.")
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk

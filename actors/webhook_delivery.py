@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
-from yarl import URL
 
+from actors.given_addresses import as_given
 from actors.providers.surroundings import surroundings_of
 from actors.providers.wire.answers import retry_after
 from actors.public_addresses import NotPublic, PublicResolver, is_private_literal
@@ -105,7 +105,10 @@ async def _note_failure(worker: Worker, message: Message, failure: NotDelivered)
 async def _send(worker: Worker, message: Message) -> int:
     """The status of an answer that says yes.  Raises NotDelivered."""
     allow_private = worker.settings.webhooks.allow_private_addresses
-    url = URL(message.url)
+    try:
+        url = as_given(message.url)
+    except ValueError:
+        raise NotDelivered("The address is none that can be asked for.", is_final=True) from None
     if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "")):
         raise NotDelivered("The address is not a public https address.", is_final=True)
     surroundings = await asyncio.to_thread(surroundings_of, worker)

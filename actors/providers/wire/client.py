@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from actors.given_addresses import as_given
 from actors.providers.base import ResultLost, Transient, UnknownOutcome
 from actors.providers.wire.answers import Answer
 from actors.providers.wire.event_stream import EventReader, ServerEvent
@@ -41,11 +42,15 @@ class HttpClient:
         Raises Transient when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
         came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
         """
+        try:
+            address = as_given(request.address)
+        except ValueError:
+            raise Transient("The AI service's address is none that can be asked for.") from None
         journey = SimpleNamespace(connected=False)
         try:
             async with self._opened().request(
                 request.method,
-                request.address,
+                address,
                 data=_body(request),
                 headers=request.headers,
                 allow_redirects=False,
