@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from supervisor.name_resolver import PooledResolver
 
 _TRANSLATING = tuple(
     # Addresses that carry an IPv4 address inside, and so may lead into a private network after all.
@@ -43,7 +44,7 @@ class PublicResolver(AbstractResolver):
     """Resolves names and refuses those with any address that is not public, so a second answer can't slip past."""
 
     def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
+        self._resolver = PooledResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

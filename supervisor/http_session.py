@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+from supervisor.name_resolver import PooledResolver
+
 
 class BrokeOff(aiohttp.ClientConnectionError):
     """The connection ended before the answer came: the request may have been carried out.  The cause says how."""
@@ -27,7 +29,10 @@ def open_session(
     options: of aiohttp.ClientSession.
     """
     connector = aiohttp.TCPConnector(
-        limit=connections, force_close=True, resolver=resolver, use_dns_cache=resolver is None
+        limit=connections,
+        force_close=True,
+        resolver=resolver or PooledResolver(),
+        use_dns_cache=resolver is None,
     )
     return aiohttp.ClientSession(connector=connector, middlewares=(_send_once,), trust_env=False, **options)
 

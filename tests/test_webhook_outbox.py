@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from supervisor import webhook_turns
+from supervisor.schema.webhook_rows import MOST_WAITING_PER_USER, TOO_MANY
 from supervisor.store import claims, retention, tasks, webhooks
 from supervisor.store.orders import NewTask
 from supervisor.store.rows import decoded
 from supervisor.store.webhooks import Delivery, Message
 from supervisor.task_params import BadTask, check_submission
 from supervisor.webhook_schedule import JITTER, SCHEDULE, pause_after
+from supervisor.webhook_turns import Due, UnderWay, next_to_send
 from tests.conftest import PARAMS, Clock, Store
 from web.answers import shown_task
 
@@ -196,12 +202,77 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more_until_somebody_resends(
 def test_one_users_receiver_does_not_take_all_the_room(
     store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "MOST_SENDING", 3)
-    monkeypatch.setattr(webhooks, "MOST_SENDING_PER_USER", 2)
+    monkeypatch.setattr(webhook_turns, "MOST_SENDING", 3)
+    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_USER", 2)
     ours = [delivery() for _ in range(3)]
     theirs = [delivery(user="o-2") for _ in range(3)]
     assert {each.id for each in store.write(webhooks.due)} == {*ours[:2], theirs[0]}
     assert store.write(webhooks.due) == []
+
+
+def test_a_user_behind_a_thousand_webhooks_of_another_is_told_in_the_same_round(
+    store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 4)
+    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_USER", 2)
+    crowd = [delivery() for _ in range(8)]
+    behind = delivery(user="o-2")
+    assert {each.id for each in store.write(webhooks.due)} == {*crowd[:2], behind}
+
+
+def test_one_host_that_many_users_name_does_not_take_all_the_room(
+    store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_HOST", 2)
+    hanging = [delivery(user=f"o-{n}") for n in range(4)]
+    elsewhere = delivery(user="o-9", url="https://other.example.org/hook")
+    assert {each.id for each in store.write(webhooks.due)} == {*hanging[:2], elsewhere}
+
+
+def test_what_waits_of_one_user_is_bounded_and_what_is_above_is_kept_as_failed(
+    store: Store, delivery: Callable[..., str]
+) -> None:
+    first = delivery()
+    copied = "task_id, charge, user_openid, url, type, data, state, created_at, due_at"
+    store.write(
+        lambda tx: tx.execute(
+            f"""WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
+                INSERT INTO webhook_delivery (id, {copied})
+                SELECT id || '_' || n, {copied} FROM webhook_delivery CROSS JOIN numbers WHERE id = ?""",
+            MOST_WAITING_PER_USER,
+            first,
+        )
+    )
+    refused = row(store, delivery())
+    assert (refused["state"], refused["last_error"]) == ("failed", TOO_MANY)
+    assert refused["ended_at"] is not None
+    assert row(store, delivery(user="o-2"))["state"] == "waiting"
+
+
+USERS = st.sampled_from("abc")
+HOSTS = st.sampled_from(["one.example", "two.example"])
+
+
+@given(st.lists(st.tuples(USERS, HOSTS), max_size=60), st.dictionaries(USERS, st.integers(0, 12)))
+def test_turns_keep_every_limit_and_leave_no_room_empty_that_somebody_may_take(
+    due: list[tuple[str, str]], sending: dict[str, int]
+) -> None:
+    rows = [Due(str(n), user, host) for n, (user, host) in enumerate(due)]
+    chosen = set(next_to_send(rows, UnderWay(sending, {})))
+    of_user, of_host = Counter(sending), Counter[str]()
+    for each in rows:
+        if each.id in chosen:
+            of_user[each.user] += 1
+            of_host[each.host] += 1
+    for each in rows:
+        if each.id not in chosen:
+            assert (
+                of_user[each.user] >= webhook_turns.MOST_SENDING_PER_USER
+                or of_host[each.host] >= webhook_turns.MOST_SENDING_PER_HOST
+            )
+    for user, number in of_user.items():
+        assert number <= max(webhook_turns.MOST_SENDING_PER_USER, sending.get(user, 0))
+    assert max(of_host.values(), default=0) <= webhook_turns.MOST_SENDING_PER_HOST
 
 
 def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 ENDED = "('completed','failed','cancelled')"
+MOST_WAITING_PER_USER = (
+    2000  # more are kept as failed: somebody whose receiver is away for a day fills no outbox
+)
+TOO_MANY = f"{MOST_WAITING_PER_USER} webhooks of this user were waiting already; it was not sent."
 
 
 def _insert(
@@ -35,18 +39,23 @@ def _insert(
     data = ", ".join(f"'{name}', {value}" for name, value in members.items())
     is_gone = f"""EXISTS (SELECT 1 FROM webhook_gone
             WHERE webhook_gone.user_openid = {task}.user_openid AND webhook_gone.url = webhook.url)"""
+    is_one_too_many = f"""(SELECT count(*) FROM (SELECT 1 FROM webhook_delivery AS waiting
+            WHERE waiting.user_openid = {task}.user_openid AND waiting.state IN ('waiting','sending')
+            LIMIT {MOST_WAITING_PER_USER}) AS counted) >= {MOST_WAITING_PER_USER}"""
     # The id of a task that was forgotten may be given again while its deliveries are kept: when their tasks were
     # submitted tells them apart.
     name = f"'msg_' || {task}.id || '_' || {task}.charge"
     is_taken = f"EXISTS (SELECT 1 FROM webhook_delivery AS earlier WHERE earlier.id = {name})"
     submitted = milliseconds.format(time=f"{task}.created_at")
     return f"""INSERT INTO webhook_delivery
-            (id, task_id, charge, user_openid, url, type, data, state, created_at, due_at, ended_at)
+            (id, task_id, charge, user_openid, url, type, data, state, created_at, due_at, ended_at, last_error)
             SELECT {name} || CASE WHEN {is_taken} THEN '_' || {submitted} ELSE '' END,
                 {task}.id, {task}.charge, {task}.user_openid,
                 webhook.url, 'task.' || {task}.status, {json_object}({data}),
-                CASE WHEN {is_gone} THEN 'gone' ELSE 'waiting' END, {task}.finished_at, {task}.finished_at,
-                CASE WHEN {is_gone} THEN {task}.finished_at END"""
+                CASE WHEN {is_gone} THEN 'gone' WHEN {is_one_too_many} THEN 'failed' ELSE 'waiting' END,
+                {task}.finished_at, {task}.finished_at,
+                CASE WHEN {is_gone} OR {is_one_too_many} THEN {task}.finished_at END,
+                CASE WHEN NOT {is_gone} AND {is_one_too_many} THEN '{TOO_MANY}' END"""
 
 
 _PLAIN = {name: name for name in ("work_id", "type", "status", "stage", "progress")} | {"task_id": "id"}

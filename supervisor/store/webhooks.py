@@ -10,6 +10,7 @@ after the last attempt, or as *gone* when its address said that it wants no more
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,10 @@ from supervisor.store import tallies, webhook_attempts
 from supervisor.store.isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
+from supervisor.webhook_turns import MOST_SENDING_PER_USER, Due, UnderWay, host_of, next_to_send
 
-MOST_SENDING = 200  # over all hosts; a receiver that hangs holds one of these for as long as it may take
-MOST_SENDING_PER_USER = 50  # so that one user's receiver does not hold all of them
 LOOKED_AT = 1000
+USERS_LOOKED_AT = 2000
 HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
 CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
 FORGET_SECONDS = 30 * 86_400.0
@@ -66,7 +67,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
     """Ask for what is to be sent now.  aside: deliveries that are left alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
-        f"""SELECT id, user_openid, attempts, state FROM webhook_delivery
+        f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
             WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
             ORDER BY due_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
         *left_alone, LOOKED_AT,
@@ -94,24 +95,46 @@ def due(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None)
         )  # fmt: skip
         return [Delivery(row["id"], row["dispatch"]) for row in marked]
 
-    chosen = _within_limits(tx, [row for row in rows if row["attempts"] < len(SCHEDULE)])
-    return done_apart(tx, _KIND, chosen, mark, aside)
+    open_rows = [row for row in rows if row["attempts"] < len(SCHEDULE)]
+    if len(rows) == LOOKED_AT:
+        others = {row["id"]: row for row in _first_of_each_user(tx, aside)}
+        open_rows = [*others.values(), *(row for row in open_rows if row["id"] not in others)]
+    found = [Due(row["id"], row["user_openid"], host_of(row["url"])) for row in open_rows]
+    return done_apart(tx, _KIND, next_to_send(found, _under_way(tx)), mark, aside)
 
 
-def _within_limits(tx: Transaction, rows: list[Row]) -> list[str]:
-    under_way = tx.all(
-        f"""SELECT user_openid, count(*) AS number FROM webhook_delivery
-            WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid"""
+def _under_way(tx: Transaction) -> UnderWay:
+    sending = tx.all(
+        f"SELECT user_openid, url FROM webhook_delivery WHERE state = 'sending' AND due_at > {tx.now}"
     )
-    of_user = {row["user_openid"]: int(row["number"]) for row in under_way}
-    room = MOST_SENDING - sum(of_user.values())
-    chosen: list[str] = []
-    for row in rows:
-        taken = of_user.get(row["user_openid"], 0)
-        if len(chosen) < room and taken < MOST_SENDING_PER_USER:
-            of_user[row["user_openid"]] = taken + 1
-            chosen.append(row["id"])
-    return chosen
+    return UnderWay(
+        Counter(row["user_openid"] for row in sending), Counter(host_of(row["url"]) for row in sending)
+    )
+
+
+def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
+    """What is due first of each user, where those that are due for longest may all be one user's.
+
+    The users who wait are read one after the other from an index, at most USERS_LOOKED_AT of them.
+    """
+    others, left_alone = aside.others(tx, "own.id")
+    still_open = "state IN ('waiting','sending')"
+    return tx.all(
+        f"""WITH RECURSIVE waiting (n, user_openid) AS (
+                SELECT 1, min(user_openid) FROM webhook_delivery WHERE {still_open}
+                UNION ALL
+                SELECT n + 1, (SELECT min(later.user_openid) FROM webhook_delivery AS later
+                               WHERE later.{still_open} AND later.user_openid > waiting.user_openid)
+                FROM waiting WHERE waiting.user_openid IS NOT NULL AND n < ?)
+            SELECT delivery.id, delivery.user_openid, delivery.url, delivery.attempts
+            FROM waiting JOIN webhook_delivery AS delivery ON delivery.id IN (
+                SELECT own.id FROM webhook_delivery AS own
+                WHERE own.user_openid = waiting.user_openid AND own.{still_open} AND own.due_at <= {tx.now}
+                    AND own.attempts < ? AND {others}
+                ORDER BY own.due_at LIMIT ?)
+            ORDER BY delivery.due_at{tx.for_update_of_free("delivery")}""",
+        USERS_LOOKED_AT, len(SCHEDULE), *left_alone, MOST_SENDING_PER_USER,
+    )  # fmt: skip
 
 
 def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
