@@ -2,7 +2,8 @@
 
 dramatiq calls these hooks in every worker; periodiq calls none, so its logs are set up when it imports this package.
 It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
-with one sentence and exit status 2; a database that is away for too long does so with 1.
+with one sentence and exit status 2; what may pass by itself, such as a database that is away, an old schema or a full
+disk, does so with 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from actors.watchdog import Watchdog
 from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker_address import broker_address
-from supervisor.faults import Fault, SettingFault, as_sentence
+from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
 from supervisor.tracing import begin_tracing, end_tracing
@@ -81,10 +82,10 @@ class Boot(Middleware):
                 watchdog.blocked_seconds = settings.lease_seconds - settings.heartbeat_seconds
         try:
             loop_thread.run_coroutine(open_worker(settings, broker))
-        except (SettingFault, OSError) as error:
-            _give_up(error)
         except (Fault, peewee.PeeweeException) as error:
-            _give_up(as_sentence(error), EXIT_NOT_NOW)
+            _give_up(as_sentence(error), exit_status(error))
+        except OSError as error:
+            _give_up(error, EXIT_NOT_NOW)
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None

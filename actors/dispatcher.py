@@ -28,7 +28,7 @@ from actors.broker import DarkroomBroker
 from actors.hint_sender import Errand, HintSender
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.database import Database, Transaction, open_database
-from supervisor.faults import Fault, SettingFault, as_sentence
+from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
 from supervisor.refusals import Refusals
@@ -330,7 +330,8 @@ def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBrok
 
 
 def main() -> int:
-    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away."""
+    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away, or that
+    nobody has migrated yet."""
     try:
         settings = load_settings()
         configure_logs(settings, "dispatcher")
@@ -339,7 +340,7 @@ def main() -> int:
         dispatcher = open_dispatcher(settings, open_database(settings), broker)
     except (SettingsError, SettingFault) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, SettingsError) else exit_status(error)
     except (Fault, peewee.PeeweeException) as error:
         print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
         return 1

@@ -5,6 +5,15 @@ from __future__ import annotations
 from config.settings import Settings
 from supervisor.broker_address import socket_path
 from supervisor.embedded_broker import broker_answers
+from supervisor.faults import BrokerAway
+
+PING_SECONDS = 5.0
+
+
+def reach_broker(settings: Settings) -> None:
+    """Return if the broker answers.  Raises BrokerAway.  Blocks."""
+    if not ping_broker(settings, timeout_seconds=PING_SECONDS):
+        raise BrokerAway("The broker does not answer; start it, or check DARKROOM_BROKER_URL.")
 
 
 def ping_broker(settings: Settings, *, timeout_seconds: float) -> bool:

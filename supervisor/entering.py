@@ -15,6 +15,7 @@ from typing import NoReturn
 
 PROGRAMS = Path(__file__).parent / "programs"
 
+FAILED_IMPORT = 1  # to be started again
 # Where each begins, and the name of our part that it runs.
 _BEGINS = {
     "dramatiq": ("dramatiq.__main__", "main", "worker"),
@@ -29,6 +30,10 @@ def enter(name: str) -> NoReturn:
         _SetUpByTheFirstLine(part)
     )  # the root's level lets warnings through, no less
     sys.argv[0] = str(Path(sys.executable).with_name(name))  # dramatiq starts itself again by it, at a SIGHUP
+    if name == "dramatiq":
+        # Its status for any import that has failed is the one that we keep for wrong settings, after which nobody
+        # starts a part again; half an upgrade, or a library that was not there yet, must not look like that.
+        importlib.import_module("dramatiq.cli").RET_IMPORT = FAILED_IMPORT  # type: ignore[attr-defined]
     sys.exit(getattr(importlib.import_module(module), function)())
 
 

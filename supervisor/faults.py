@@ -14,6 +14,13 @@ class SettingFault(Fault):
     """The set-up is wrong: the program must not start.  Mend what the sentence names."""
 
 
+class NotReady(SettingFault):
+    """What the settings name is not there yet: a schema that nobody has migrated, an address that this host has not.
+
+    It may come without another setting, so a part that meets this is to be started again.
+    """
+
+
 class TaskNotFound(Fault):
     """No such task for this user.  Check the id; somebody else's task looks the same."""
 
@@ -150,6 +157,10 @@ class DatabaseBusy(Fault):
     """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""
 
 
+class BrokerAway(Fault):
+    """The broker does not answer.  Wait for it: nothing is lost meanwhile, and nothing starts."""
+
+
 class OutcomeUnknown(Fault):
     """The database was lost while it committed, and can't be asked.  Look what is stored before you try again."""
 
@@ -162,6 +173,11 @@ class OutcomeUnknown(Fault):
 
 class StoreAway(Fault):
     """The file store can't be reached, or refuses us.  Nothing can be said of the object; mend the store, try again."""
+
+
+def exit_status(error: Exception) -> int:
+    """How a part ends that can't begin: 1, to be started again, or 2 where only other settings would help."""
+    return 2 if isinstance(error, SettingFault) and not isinstance(error, NotReady) else 1
 
 
 def as_sentence(error: Exception) -> str:

@@ -260,6 +260,7 @@ class _BrokenTransaction(Exception):
     """The database itself has rolled the whole transaction back; no step of the batch is stored."""
 
 
+_PASSING = ("locked", "disk is full", "disk I/O error")
 # What SQLite says when it can't write for now, and what a person should know of it.
 _NOT_NOW = {
     "locked": f"The database was locked by another program for over {BUSY_TIMEOUT_SECONDS} s; nothing was stored.",
@@ -268,6 +269,12 @@ _NOT_NOW = {
     "unable to open database file": "The database file can't be opened; nothing was stored.  See its folder's rights.",
     "readonly database": "The database file can't be written; nothing was stored.  See its rights.",
 }
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the file only can't be written for now: it is locked, or its disk is full or fails."""
+    said = str(error)
+    return isinstance(error, peewee.OperationalError) and any(mark in said for mark in _PASSING)
 
 
 def _as_fault(error: BaseException) -> BaseException:

@@ -30,6 +30,7 @@ from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_wa
 from supervisor.entering import PROGRAMS
 from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
+from supervisor.patience import until_it_works
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
@@ -51,6 +52,7 @@ log = structlog.get_logger("supervisor")
 def run_up(settings: Settings) -> int:
     """Serve until told to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
 
+    A database that is away is waited for.
     The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
     """
     configure_logs(settings, "supervisor")
@@ -71,7 +73,7 @@ def run_up(settings: Settings) -> int:
             raise SettingFault(
                 f"DARKROOM_PORT is {settings.port}, but {trouble}; set another, or 0 for a free one."
             )
-        migrate(settings)
+        until_it_works(lambda: migrate(settings), say=lambda why: log.warning("not_migrated_yet", reason=why))
         if not settings.broker_url:
             clear_the_way(settings.data_dir)
         url_file = settings.data_dir / "url"

@@ -18,9 +18,11 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database import Transaction, open_database
+from supervisor.faults import NotReady
 from supervisor.schema.migrate import migrate
 from supervisor.store import admission
 from tests.web_server import SECRET, SseReader, bearer, until
+from web.server import listen_on
 
 ROOT = Path(__file__).parent.parent
 
@@ -151,11 +153,16 @@ async def test_a_port_that_is_taken_is_one_sentence_and_exit_2(web: WebProcess) 
     assert "is taken" in last and "DARKROOM_PORT" in last
 
 
-async def test_a_database_that_was_not_migrated_is_one_sentence_and_exit_2(tmp_path: Path) -> None:
+async def test_a_database_that_was_not_migrated_yet_is_one_sentence_and_exit_1(tmp_path: Path) -> None:
     web = WebProcess(tmp_path)
     process = web.start()
-    assert await asyncio.to_thread(process.wait, 20) == 2
+    assert await asyncio.to_thread(process.wait, 60) == 1
     assert web.stderr().strip().splitlines()[-1].endswith("run `darkroom migrate` first.")
+
+
+def test_an_address_that_this_host_has_not_got_yet_is_not_a_wrong_setting() -> None:
+    with pytest.raises(NotReady, match=r"192\.0\.2\.1 port"):
+        listen_on("192.0.2.1", 0)
 
 
 async def test_a_second_signal_stops_at_once(web: WebProcess, http: aiohttp.ClientSession) -> None:

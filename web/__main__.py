@@ -20,7 +20,7 @@ from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Database, open_database
-from supervisor.faults import Fault, SettingFault, as_sentence
+from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
@@ -45,7 +45,7 @@ def main() -> int:
         asyncio.run(serve(settings, database))
     except (SettingsError, SettingFault) as fault:
         print(f"darkroom web: {fault}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(fault, SettingsError) else exit_status(fault)
     except (Fault, peewee.PeeweeException) as fault:
         print(f"darkroom web: {as_sentence(fault)}", file=sys.stderr)
         return 1

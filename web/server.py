@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from supervisor.faults import SettingFault
+from supervisor.faults import NotReady, SettingFault
 from web.parts import Parts
 from web.problems import Problem
 
@@ -95,7 +95,10 @@ class _Connection(RequestHandler):
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 picks a free one.  Raises SettingFault when the address can't be had."""
+    """A bound socket; port 0 picks a free one.
+
+    Raises SettingFault when the address can't be had; NotReady when this host has not got it yet.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -114,7 +117,8 @@ def listen_on(host: str, port: int) -> socket.socket:
                 f"Port {port} of {host} is taken by another program; set DARKROOM_PORT."
             ) from None
         reason = error.strerror or str(error)
-        raise SettingFault(
+        passes = error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)
+        raise (NotReady if passes else SettingFault)(
             f"{host} port {port} can't be listened on ({reason}); set DARKROOM_HOST."
         ) from None
     listening.setblocking(False)

@@ -7,13 +7,14 @@ and periodiq.
 
 from __future__ import annotations
 
+import math
 import os
 import runpy
 import sys
 
 import click
 
-from supervisor.cli import settings_of_command
+from supervisor.cli import WrongUsage, settings_of_command
 from supervisor.cli.output import json_option, print_json
 
 
@@ -56,29 +57,40 @@ def worker() -> None:
 
 @click.command()
 def scheduler() -> None:
-    """Run the minute's scheduler alone; the same as `periodiq actors`."""
+    """Run the minute's scheduler alone; the same as `periodiq actors`, once the broker answers."""
+    from supervisor.broker_ping import reach_broker
+    from supervisor.patience import until_it_works
     from supervisor.up import scheduler_argv
 
-    settings_of_command()
+    settings = settings_of_command()
+    until_it_works(lambda: reach_broker(settings), say=_say)  # periodiq ends where it finds none
     _become(scheduler_argv())
 
 
 @click.command()
 @click.option("--restored", is_flag=True, help="the database comes from a backup: every feed begins anew")
+@click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+              help="how long to wait for a database that is away; without it, for ever")  # fmt: skip
 @json_option
-def migrate(restored: bool, as_json: bool) -> None:
+def migrate(restored: bool, wait_seconds: float | None, as_json: bool) -> None:
     """Create or upgrade tables and triggers; safe to run again, and from several hosts at once.
+
+    A database that is away is waited for, and a line a minute says so.
 
     \b
     darkroom migrate
+    darkroom migrate --wait 30    # exit status 1 when it is still away after 30 s
     darkroom migrate --restored   # once, after a backup was put back
     """
     from supervisor.database import is_postgres, open_database
+    from supervisor.patience import until_it_works
     from supervisor.schema.migrate import migrate as run
     from supervisor.store.restoring import renew_epochs
 
+    if wait_seconds is not None and not math.isfinite(wait_seconds):
+        raise WrongUsage("--wait is a number of seconds; leave it out to wait for ever.")
     settings = settings_of_command()
-    applied = run(settings)
+    applied = until_it_works(lambda: run(settings), say=_say, wait_seconds=wait_seconds)
     grants: list[str] = []
     if is_postgres(settings.database_url):
         from supervisor.schema.postgres_upgrade import grants_for_producers
@@ -103,6 +115,10 @@ def migrate(restored: bool, as_json: bool) -> None:
             click.echo(f"  {grant}")
     if restored:
         click.echo(f"the feeds of {renewed} users begin anew")
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"darkroom: {sentence}", err=True)
 
 
 def _run_module(name: str) -> None:

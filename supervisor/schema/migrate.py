@@ -14,7 +14,7 @@ from playhouse.migrations import Runner
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction, is_postgres, open_database
-from supervisor.faults import SettingFault
+from supervisor.faults import NotReady, SettingFault
 from supervisor.schema.sqlite_upgrade import upgrade_sqlite
 from supervisor.sqlite_database import sqlite_file
 
@@ -31,7 +31,7 @@ def migrate(settings: Settings) -> list[str]:
     """Bring the database of these settings up to date; the names of the migrations that were applied.
 
     Raises SettingFault when the database is newer than this program, or can't be written; DatabaseBusy when its server
-    is away.
+    is away, or it can't be written for now.
     """
     if is_postgres(settings.database_url):
         open_database(settings).close()  # says it if the client is not installed
@@ -71,7 +71,8 @@ def _the_database(settings: Settings) -> str:
 
 
 def check_version(database: Database, settings: Settings, *, runs_already: bool = False) -> None:
-    """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do.
+    """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do: NotReady for
+    one that somebody is about to migrate, or should.
 
     runs_already: the program has connected before, and its successor may have migrated meanwhile.  Raises DatabaseBusy
     when nothing can be said of the database for now.
@@ -84,7 +85,7 @@ def check_version(database: Database, settings: Settings, *, runs_already: bool 
 
             refuse_wrong_address(settings.database_url)
     elif not sqlite_file(settings.database_url)[0].exists():
-        raise SettingFault(
+        raise NotReady(
             f"There is no database at {sqlite_file(settings.database_url)[0]}; run `darkroom migrate` first."
         )
     present = database.read(_history)
@@ -92,7 +93,7 @@ def check_version(database: Database, settings: Settings, *, runs_already: bool 
         _refuse_newer(present, settings)
     missing = [name for name in known_versions() if name not in present]
     if missing:
-        raise SettingFault(
+        raise NotReady(
             f"{_the_database(settings)} is not up to date ({missing[0]} is missing); run `darkroom migrate`."
         )
 

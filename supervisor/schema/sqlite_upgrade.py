@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -9,24 +10,31 @@ from collections.abc import Callable
 import peewee
 
 from config.settings import Settings
-from supervisor.faults import SettingFault
+from supervisor.faults import DatabaseBusy, SettingFault
 from supervisor.schema.sqlite_triggers import triggers
 from supervisor.schema.task_counts import COUNT_ANEW_ON_SQLITE
-from supervisor.sqlite_database import sqlite_file
+from supervisor.sqlite_database import is_passing, sqlite_file
+
+BUSY_SECONDS = 15.0  # for a program that holds the file; then it is tried again
 
 
 def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str]]) -> list[str]:
-    """Run the migrations and make the triggers; what `run` returns.  Raises SettingFault."""
+    """Run the migrations and make the triggers; what `run` returns.
+
+    Raises SettingFault, and DatabaseBusy where it can't be done now: try again.
+    """
     path = sqlite_file(settings.database_url)[0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".migrate"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DatabaseBusy(f"The database folder {path.parent} is full; free some space.") from None
         raise SettingFault(
             f"The database folder {path.parent} can't be written ({error.strerror}); mend DATA_DIR."
         ) from None
     database = peewee.SqliteDatabase(
-        str(path), pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=15
+        str(path), pragmas={"journal_mode": "wal", "synchronous": "full"}, timeout=BUSY_SECONDS
     )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,6 +46,8 @@ def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str
             database.execute_sql("UPDATE rule SET signup_grant = ? WHERE signup_grant <> ?", (grant, grant))
         return applied
     except peewee.DatabaseError as error:
+        if is_passing(error):
+            raise DatabaseBusy(f"The database {path} can't be upgraded: {error}.") from error
         raise SettingFault(f"The database {path} can't be upgraded: {error}.") from error
     finally:
         database.close()
