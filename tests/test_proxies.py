@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from supervisor.tokens import make_feed_ticket, make_user_token
+from tests.browser import Browser
 from tests.fake_wechat import APP_ID, APP_SECRET
+from tests.faulty_proxy import FaultyProxy
+from tests.node_client import FRONT_ENDS, NODE, node_client
+from tests.npm_packages import npm_packages
 from tests.proxies import CADDY, NGINX, Proxy
 from tests.test_feed_stream import make_changes
-from tests.web_server import SseReader, Web, bearer, picture_bytes, running_web, until
+from tests.web_server import SECRET, SseReader, Web, bearer, picture_bytes, running_web, until
+from web.pages import static_files
 
 FEED = "/v1/works/feed"
 
@@ -104,15 +111,143 @@ async def test_a_stream_goes_on_after_a_restart_of_the_web_part_behind_the_proxy
             await web.stop()
             assert [event.event for event in await feed.take(1)] == ["bye"] and await feed.next() is None
         async with http.get(proxy.url + FEED, headers=bearer("o-1")) as response:
-            assert (
-                response.status == (503 if kind == "nginx" else 502)
-                and response.content_type == "application/problem+json"
-            )
+            assert response.status == 200 and response.content_type == "text/event-stream"
+            assert "Content-Encoding" not in response.headers
+            feed = SseReader(response)
+            assert [event.event for event in await feed.take(1)] == ["away"] and await feed.next() is None
+            assert feed.retry == 3000
+        async with http.get(proxy.url + "/v1/credits", headers=bearer("o-1")) as response:
+            assert response.status == (503 if kind == "nginx" else 502), "of all else it is said as it is"
+            assert response.content_type == "application/problem+json"
             assert (await response.json())["status"] == response.status
         await web.start()
         await make_changes(web, "o-1", 1)
         async with http.get(proxy.url + FEED, headers=bearer("o-1") | {"Last-Event-ID": place}) as response:
             assert (await SseReader(response).take(1))[0].data["id"] == 1
+
+
+class Heard:
+    """What a plain EventSource has heard, and how often it lost its stream; `state` 2 means that it has given up."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    async def until(self, what: str, condition: Callable[[], Any]) -> None:
+        def holds() -> bool:
+            assert all(line["state"] != 2 for line in self.lines), self.lines[-3:]
+            return bool(condition())
+
+        await until(holds, what)
+
+    def times(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.lines)
+
+    def seqs(self) -> list[int]:
+        """Of all changes, in the order in which they came."""
+        return [line["data"]["id"] for line in self.lines if line["event"] == "change"]
+
+
+@contextlib.asynccontextmanager
+async def _npm_client(address: str) -> AsyncIterator[Heard]:
+    heard = Heard()
+    packages = await asyncio.to_thread(npm_packages)
+    process = await asyncio.create_subprocess_exec(
+        NODE or "node", str(FRONT_ENDS / "event_source.mjs"), str(packages), address,
+        stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+    )  # fmt: skip
+
+    async def read() -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            heard.lines.append(json.loads(line))
+
+    reading = asyncio.create_task(read())
+    try:
+        yield heard
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+
+
+_IN_A_PAGE = """window.lines = [];
+    const source = new EventSource(arguments[0]);
+    const say = (event, data) => lines.push({ event, data, state: source.readyState });
+    for (const name of ["init", "reset", "change", "away"])
+        source.addEventListener(name, ({ data }) => say(name, JSON.parse(data)));
+    source.addEventListener("error", () => say("error", null));"""
+
+
+@contextlib.asynccontextmanager
+async def _chromium(page: str, address: str) -> AsyncIterator[Heard]:
+    """page: where the EventSource runs; on another origin than its address it needs leave."""
+    heard = Heard()
+    browser = await asyncio.to_thread(Browser, page)
+
+    async def read() -> None:
+        while True:
+            heard.lines = await asyncio.to_thread(browser.js, "return window.lines")
+            await asyncio.sleep(0.05)
+
+    try:
+        await asyncio.to_thread(browser.js, _IN_A_PAGE, address)
+        reading = asyncio.create_task(read())
+        try:
+            yield heard
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+    finally:
+        await asyncio.to_thread(browser.quit)
+
+
+@pytest.mark.parametrize("client", ["npm", "chromium", "chromium on another origin"])
+async def test_a_plain_event_source_survives_a_restart_of_the_web_part(
+    kind: str, client: str, tmp_path: Path
+) -> None:
+    """A 503 ends it for good, and so would an answer that another origin may not read."""
+    async with _behind(kind, tmp_path, demo_user=False, allowed_origins="*") as (web, proxy):
+        address = f"{proxy.url}{FEED}?ticket={make_feed_ticket(SECRET, 'o-1')}"
+        page = (proxy.url if client == "chromium" else web.url) + "/healthz"
+        opened = _npm_client(address) if client == "npm" else _chromium(page, address)
+        async with opened as heard:
+            await heard.until("it is told the list", lambda: heard.times("init"))
+            await make_changes(web, "o-1", 2)
+            await heard.until("changes come", lambda: heard.seqs() == [1, 2])
+            web.parts.hub.is_closing = True  # Darkroom's own 503
+            for stream in list(web.parts.hub._streams["o-1"]):
+                stream.end()
+            await heard.until("it has asked while web says 503", lambda: heard.times("away"))
+            await web.stop()
+            before = heard.times("away")
+            await heard.until(
+                "it has asked twice while web is away", lambda: heard.times("away") > before + 1
+            )
+            await web.start()
+            await make_changes(web, "o-1", 2)
+            await heard.until("it goes on where it was", lambda: heard.seqs() == [1, 2, 3, 4])
+            assert heard.times("init") == 1 and heard.times("reset") == 0
+
+
+async def test_the_js_client_does_not_take_a_proxy_s_answer_for_darkroom_s(kind: str, tmp_path: Path) -> None:
+    module, token = tmp_path / "darkroom.mjs", make_user_token(SECRET, "o-1", ttl_seconds=600)
+    module.write_bytes(static_files()["darkroom.js"].body)
+    async with (
+        _behind(kind, tmp_path, demo_user=False) as (web, proxy),
+        FaultyProxy(proxy.url).running() as between,
+        node_client(module, between.url, token, timing={"longestPauseMs": 1000}) as page,
+    ):
+        page.do("watch")
+        await page.until(lambda: page.states()[-1:] == ["live"], "it streams")
+        await web.stop()
+        await page.until(lambda: page.states()[-1] == "lost", "it has lost its stream")
+        asked = len(between.asked(FEED))
+        await page.until(lambda: len(between.asked(FEED)) > asked + 4, "it asks again and again")
+        assert page.states()[-2:] == ["live", "lost"], "nor has it been live since"
+        await web.start()
+        await make_changes(web, "o-1", 1)
+        await page.until(lambda: len(page.docs()) == 1, "it goes on")
+        assert page.states()[-1] == "live" and not page.errors()
 
 
 async def test_a_photo_of_twenty_megabytes_passes_and_a_larger_one_is_a_problem(

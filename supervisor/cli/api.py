@@ -26,6 +26,10 @@ MOST_FRAME_BYTES = 16 * 2**20
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
+AWAY = (502, 503, 504)
+LEAST_PAUSE_SECONDS = 0.2  # whatever a stream names
+
+
 class ApiError(Exception):
     """The service said no, or nothing; str() is a sentence for the person."""
 
@@ -134,7 +138,7 @@ class Api:
                 failures += 1
                 if failures > 5:
                     raise _unreachable(self.address, error) from None
-            await asyncio.sleep(min(retry_seconds, 3.0))
+            await asyncio.sleep(min(max(retry_seconds, LEAST_PAUSE_SECONDS), 3.0))
 
     async def task_events(self, work_id: str) -> AsyncIterator[dict[str, Any]]:
         """One work's document at each change, the last one final."""
@@ -152,6 +156,8 @@ class Api:
         async with self._session.get(
             self.address + "/v1/works/feed", headers=headers, timeout=timeout, max_line_size=65536
         ) as response:
+            if response.status in AWAY:
+                raise aiohttp.ClientError  # it is restarted, or its proxy says so
             if response.status != 200:
                 raise ApiError(_sentence(response.status, await response.read()))
             rest = b""

@@ -845,6 +845,7 @@ class Connection {
     }
     if (end.status === 429) return this._pollFor(this._pollingMs);  // too many streams: polls are counted apart
     if (end.error) throw end.error;
+    if (end.why === "away") throw new DarkroomError(503, UNREACHABLE);
     if (end.why === "offline") return this._retryMs;
     if (end.why === "no bytes") return this._pollFor(this._pollingMs);
     if (end.why === "missed") return this._inVain(life);
@@ -918,12 +919,14 @@ class Connection {
           body += text;
           return;
         }
+        const events = parser.feed(text);
+        if (events.some((each) => each.retry === undefined && each.event === "away")) return end("away");  // a proxy answers in Darkroom's place
         bytes += chunk.length;
         this._heardAt = heardAt = Date.now();
         if (heardAt - began > STEADY_MS) this._unsteady = 0;
         if (bytes === chunk.length) this._streamWorks(sayProved);
         this._say({});
-        parser.feed(text).forEach((event) => { if (!isOver) take(event); });
+        events.forEach((event) => { if (!isOver) take(event); });
       },
       onEnd: () => end("ended"),
     });
