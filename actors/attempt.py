@@ -23,7 +23,7 @@ from actors.task_spans import span_of_attempt
 from actors.worker import Running, Why, Worker
 from supervisor import rescue, tracing
 from supervisor.database import Alike, Transaction
-from supervisor.faults import DatabaseBusy, Fault, LeaseLost, SettingFault
+from supervisor.faults import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown, SettingFault
 from supervisor.store import claims
 from supervisor.store.claims import Claim
 from supervisor.tracing import Span
@@ -40,7 +40,7 @@ async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -
     try:
         try:
             claim = await _claim(worker, type_, task_id, dispatch)
-        except DatabaseBusy as fault:
+        except (DatabaseBusy, OutcomeUnknown) as fault:
             log.warning("claim_failed", task=task_id, reason=str(fault))
             return  # the hint is sent again
         if claim is not None:

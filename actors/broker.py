@@ -241,8 +241,8 @@ class DarkroomBroker(RedisBroker):
     ) -> tuple[list[str], list[bytes | None]]:
         """Acknowledge and fetch in one round trip.
 
-        owed: (message id, `ack` or `nack`).  room: how many messages to fetch.  Returns the ids of which the server
-        has been told, and the encoded messages.
+        owed: (message id, `ack`, `nack` or `requeue`).  room: how many messages to fetch.  Returns the ids of which the
+        server has been told, and the encoded messages.
         """
         calls = [[*self._arguments(command, queue_name), message_id] for message_id, command in owed]
         calls.append([*self._arguments("fetch", queue_name), room])
@@ -269,6 +269,14 @@ class DarkroomBroker(RedisBroker):
             for arguments in calls:
                 pipe.evalsha(dispatch.sha, 1, self.namespace, *arguments)
             return pipe.execute(raise_on_error=False)[int(load) :]
+
+    def give_back(self, message: Message[Any]) -> None:
+        """Called by an actor that can't do its work for now, before it returns: the message goes to the queue's end.
+
+        It is there again when the consumer next speaks to the server, and is never lost in between: if this process
+        dies first, the message comes back like every other that was not acknowledged.
+        """
+        self._leases[message.queue_name].give_back(message.options["redis_message_id"])
 
     def tidy(self, queue_name: str) -> None:
         """Tell the server that this process lives, and give dead processes' messages back to this queue."""

@@ -7,6 +7,9 @@ was lost, so nobody will ever run it here, and it must go back to the queue.
 
 The record lives as long as the broker object, not as long as a consumer: dramatiq replaces a consumer after an error,
 and a new one that counted from zero would fetch a whole prefetch more than there are slots.
+
+A message whose work could not be done for now is *given back*: what is owed for it then is its return to the end of the
+queue.  Until the broker has been told, it is leased to us, so that it outlives this process too.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ class Leases:
     def __init__(self) -> None:
         self._held: set[str] = set()
         self._owed: dict[str, str] = {}
+        self._given_back: set[str] = set()
         self._changed = threading.Condition()
 
     def hold(self, message_id: str) -> None:
@@ -40,10 +44,18 @@ class Leases:
             self._held.clear()
             self._changed.notify_all()
 
+    def give_back(self, message_id: str) -> None:
+        """It could not be done for now: its acknowledgement, when it comes, is its return to the queue."""
+        with self._changed:
+            self._given_back.add(message_id)
+
     def owe(self, message_id: str, command: str) -> None:
         """Done with; the broker must be told.  command: `ack` or `nack`."""
         with self._changed:
             self._held.discard(message_id)
+            if message_id in self._given_back:
+                self._given_back.remove(message_id)
+                command = "requeue"
             self._owed[message_id] = command
             self._changed.notify_all()
 

@@ -28,7 +28,7 @@ from actors.task_spans import contexts_of, named_in_logs
 from actors.worker import Running, Why
 from supervisor import tracing
 from supervisor.database import Transaction
-from supervisor.faults import DatabaseBusy, LeaseLost
+from supervisor.faults import DatabaseBusy, LeaseLost, OutcomeUnknown
 from supervisor.poll_times import next_poll_seconds
 from supervisor.remote_states import RemoteState, Word
 from supervisor.store import handoffs, remote_jobs, remote_reports, results
@@ -61,7 +61,7 @@ async def poll_tasks(worker: Worker, hints: Sequence[tuple[str, int]]) -> None:
             with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
                 running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
             begun.add(running.work)
-    except DatabaseBusy as fault:
+    except (DatabaseBusy, OutcomeUnknown) as fault:
         log.warning("poll_claim_failed", reason=str(fault))
     finally:
         worker.running.difference_update(polls.values())

@@ -13,7 +13,7 @@ import structlog
 
 from actors.jobs import provider_of
 from actors.providers.base import Accepted, ProviderError
-from supervisor.faults import Fault
+from supervisor.faults import DatabaseBusy, Fault
 from supervisor.remote_states import RemoteState
 from supervisor.store import remote_jobs
 from supervisor.store.remote_jobs import RemoteJob
@@ -28,7 +28,11 @@ CANCEL_SECONDS = 30.0
 
 async def cancel_jobs(worker: Worker, ids: Sequence[int]) -> None:
     """Ask the services of these rows' jobs to stop, side by side."""
-    unwanted = await worker.database.read_async(lambda tx: remote_jobs.unwanted(tx, ids))
+    try:
+        unwanted = await worker.database.read_async(lambda tx: remote_jobs.unwanted(tx, ids))
+    except DatabaseBusy as fault:
+        log.warning("remote_cancels_put_off", reason=str(fault))
+        return  # due again in a moment
     await asyncio.gather(*(_cancel(worker, job) for job in unwanted))
 
 

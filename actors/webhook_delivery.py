@@ -22,7 +22,7 @@ from actors.public_addresses import NotPublic, PublicResolver, is_private_litera
 from actors.task_spans import contexts_of, named_in_logs
 from supervisor import tracing
 from supervisor.database import Transaction
-from supervisor.faults import Fault
+from supervisor.faults import DatabaseBusy, Fault, OutcomeUnknown
 from supervisor.http_session import open_session
 from supervisor.store import webhooks
 from supervisor.store.isolation import Aside, Refused
@@ -60,7 +60,11 @@ async def deliver_all(worker: Worker, hints: Sequence[Delivery]) -> None:
         aside = Aside()
         return webhooks.claim(tx, hints, aside), aside.refused
 
-    messages, refused = await worker.database.write_async(claim)
+    try:
+        messages, refused = await worker.database.write_async(claim)
+    except (DatabaseBusy, OutcomeUnknown) as fault:
+        log.warning("webhook_claim_failed", reason=str(fault))
+        return  # due again in a moment
     worker.refusals.tell(log, refused, time.monotonic())
     contexts = await contexts_of(worker, [message.task_id for message in messages])
     for message in messages:

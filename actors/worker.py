@@ -27,7 +27,7 @@ from actors.image_processes import ImageProcesses
 from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
-from supervisor.faults import DatabaseBusy, Fault, LeaseLost
+from supervisor.faults import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
 from supervisor.files import FileStore, open_file_store
 from supervisor.ids import new_ulid
 from supervisor.refusals import Refusals
@@ -131,12 +131,13 @@ class Worker:
     async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
         """Store what was worked for: while the database can't be written the step is tried again.
 
+        So it is when nobody can say whether it was stored: what was, is fenced by its lease and stored once.
         Ends by the step's own fault, LeaseLost above all: others have rescued the task meanwhile.
         """
         while True:
             try:
                 return await self.database.write_async(step, line=line)
-            except DatabaseBusy as fault:
+            except (DatabaseBusy, OutcomeUnknown) as fault:
                 log.warning("write_delayed", worker=self.id, reason=str(fault))
                 await asyncio.sleep(BUSY_AGAIN_SECONDS)
 

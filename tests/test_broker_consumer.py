@@ -138,6 +138,38 @@ def test_an_acknowledgement_goes_out_with_the_next_fetch(broker):
     assert (leases(broker), payloads(broker)) == (0, 0)
 
 
+def test_a_message_that_could_not_be_done_goes_to_the_end_of_its_queue(broker):
+    consumer = broker.consume("tasks", prefetch=1)
+    broker.enqueue_many([hint("waits"), hint("next")])
+    message = next_message(consumer)
+    broker.give_back(message)
+    assert (leases(broker), waiting(broker)) == (1, 1), "until the broker is told, it is leased to us"
+    consumer.ack(message)  # as dramatiq does after every message
+    after = next_message(consumer)
+    assert after.args[0] == "next"
+    assert (leases(broker), waiting(broker), payloads(broker)) == (1, 1, 2), "nothing was acknowledged"
+    consumer.ack(after)
+    again = next_message(consumer)
+    assert again.message_id == message.message_id
+    consumer.ack(again)
+    consumer.close()
+    assert payloads(broker) == 0
+
+
+def test_a_message_that_is_given_back_while_the_broker_is_away_is_not_lost(server, broker):
+    broker.enqueue(hint("a"))
+    consumer = broker.consume("tasks", prefetch=1)
+    message = next_message(consumer)
+    with server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        broker.give_back(message)
+        consumer.ack(message)
+        assert received(consumer) == []
+        assert leases(broker) == 1
+        client.replicaof("NO", "ONE")
+    assert next_message(consumer).message_id == message.message_id
+
+
 def test_an_acknowledgement_never_fails_and_is_paid_when_the_broker_is_back(server, broker):
     broker.enqueue(hint("a"))
     consumer = broker.consume("tasks", prefetch=1)

@@ -106,6 +106,8 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable(str(error), retry_after_seconds=error.retry_after_seconds, kind="queue_full")
         case faults.DatabaseBusy():
             return unavailable(str(error))
+        case faults.OutcomeUnknown():  # without Retry-After: who has no Idempotency-Key must look first
+            return Problem(503, str(error), kind="outcome_unknown")
         case StoreAway():
             log.error("the file store failed: %s", error)
             return unavailable(

@@ -94,6 +94,7 @@ const CHINESE = {
   "error.remote_lost": "AI 服务丢失了任务，点数已退还。", "error.expired": "等待过久，已取消并退还点数。",
   "error.worker_died": "制作多次中断，点数已退还。", "error.internal": "内部错误，点数已退还。",
   "error.too_many_open_tasks": "未完成的任务过多。", "error.queue_full": "当前排队已满。",
+  "error.outcome_unknown": "不确定是否已保存，请先查看再重试。",
   "error.too_many_bytes": "图片文件过大。", "error.not_a_picture": "这不是可用的图片。",
   "error.unreachable": "暂时连不上 Darkroom。", "error.unauthorized": "令牌无效或已过期。",
 };
