@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests check bench chaos lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories check bench chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,13 @@ test-dates: $(VENV)/.test-installed  ## Run the tests that name a time a year ah
 
 seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
 	@$(BIN)/python -m pytest -s tests/seed $(ARGS)
+
+SEEDS ?= 1-5
+SECONDS ?= 60
+DATABASE ?= both
+
+histories: $(VENV)/.test-installed  ## Live random histories (SEEDS=1-5 SECONDS=60 DATABASE=both), judged by an independent model
+	@$(BIN)/python -m tests.histories --seeds $(SEEDS) --seconds $(SECONDS) --database $(DATABASE) $(ARGS)
 
 check: $(VENV)/.dev-installed  ## Check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,118 @@
+"""A process's way to the real database: each transaction waits before it runs, and its answer waits after the commit.
+
+A process may die in either wait.  While the database is away a transaction waits for it as long as the product does,
+and then raises what the product raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from supervisor.database import Database, Transaction
+from supervisor.faults import DatabaseBusy, OutcomeUnknown
+from tests.histories.blocking import Awaited, current
+from tests.histories.virtual_loop import Process
+
+if TYPE_CHECKING:
+    from tests.histories.world import World
+
+BUSY_SECONDS, OUTCOME_SECONDS = 15.0, 60.0
+
+
+class Door(Database):
+    """The database as one process sees it."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        super().__init__()
+        self._world, self._process = world, process
+        self._lines: dict[str, collections.deque[Callable[[], None]]] = {}
+
+    def write(self, step: Callable[[Transaction], Any], *, line: str | None = None) -> Any:
+        return self._hand_in(step, "write", line)
+
+    def write_now(self, step: Callable[[Transaction], Any]) -> Any:
+        if current() is None:
+            return self._world.transact(self._process, "write", step)
+        return self._hand_in(step, "write").result()
+
+    def read(self, query: Callable[[Transaction], Any]) -> Any:
+        if current() is None:  # in a worker's thread, which ends at once here
+            return self._world.transact(self._process, "read", query)
+        return self._hand_in(query, "read").result()
+
+    def glance(self, query: Callable[[Transaction], Any]) -> Any:
+        return self.read(query)
+
+    async def read_async(self, query: Callable[[Transaction], Any]) -> Any:
+        return await asyncio.wrap_future(self._hand_in(query, "read"))
+
+    def close(self) -> None:
+        pass
+
+    def _hand_in(self, step: Callable[[Transaction], Any], kind: str, line: str | None = None) -> Awaited:
+        future = Awaited()
+        if self._process.is_dead:
+            return future
+        queued = self._lines.get(line) if line is not None else None
+        if queued is not None:  # an earlier step of this line is not stored yet
+            queued.append(lambda: self._begin(step, kind, line, future))
+            return future
+        if line is not None:
+            self._lines[line] = collections.deque()
+        self._begin(step, kind, line, future)
+        return future
+
+    def _begin(
+        self, step: Callable[[Transaction], Any], kind: str, line: str | None, future: Awaited
+    ) -> None:
+        self._world.loop.in_world(
+            self._world.delay(), self._run, step, kind, line, future, self._world.loop.time()
+        )
+
+    def _run(
+        self, step: Callable[[Transaction], Any], kind: str, line: str | None, future: Awaited, since: float
+    ) -> None:
+        world, result, error = self._world, None, None
+        if self._process.is_dead and world.draw.random() < 0.5:
+            return  # it never left its process
+        away = world.database_away_until - world.loop.time()
+        if away > 0:
+            left = since + BUSY_SECONDS - world.loop.time()
+            if left > 0:
+                world.loop.in_world(min(away, left) + 0.01, self._run, step, kind, line, future, since)
+                return
+            error = DatabaseBusy("The database was away for 15 s; nothing was stored.")
+        if error is None and not future.set_running_or_notify_cancel():
+            self._end_line(line)
+            return
+        if error is None:
+            try:
+                result = world.transact(self._process, kind, step)
+            except BaseException as raised:  # noqa: BLE001  told to whoever waits
+                error = raised
+            else:
+                if kind == "write" and world.is_postgres and world.chance(0.002):
+                    error = OutcomeUnknown()  # stored, and its answer lost
+        self._end_line(line)
+        wait = OUTCOME_SECONDS if isinstance(error, OutcomeUnknown) else world.delay()
+        world.loop.in_world(wait, self._answer, future, result, error)
+
+    def _answer(self, future: Awaited, result: Any, error: BaseException | None) -> None:
+        if self._process.is_dead or future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def _end_line(self, line: str | None) -> None:
+        if line is None:
+            return
+        queued = self._lines[line]
+        if queued:
+            queued.popleft()()
+        else:
+            del self._lines[line]

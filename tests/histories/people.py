@@ -1,0 +1,139 @@
+"""Users, operators and programs that write SQL: they ask for anything at any time, and take a refusal as an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from supervisor.faults import Fault
+from supervisor.store import operating, tasks, works
+from tests.databases import REFUSED
+
+if TYPE_CHECKING:
+    from tests.histories.world import World
+
+USERS = ("o-1", "o-2", "o-3")
+
+
+class People:
+    """All of them.  Doors of a web process carry what is asked over HTTP."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ordered = 0
+        self.own_ids = (
+            "order-1",
+            "order-2",
+            "order-3",
+        )  # producers who name their tasks, and use names again
+
+    async def run(self) -> None:
+        """Ask for something, again and again, until the history becomes calm."""
+        world = self._world
+        while not world.is_calm:
+            await asyncio.sleep(world.draw.expovariate(1 / world.profile.seconds_between_wishes))
+            if world.is_calm:
+                return
+            wishes = [
+                (self._order, 40), (self._cancel, 12), (self._retry, 14), (self._delete_work, 4),
+                (self._order_by_sql, 8), (self._retry_by_sql, 6), (self._move_by_sql, 5), (self._delete_by_sql, 2),
+                (self._operate, 6),
+            ]  # fmt: skip
+            wish = world.draw.choices([each for each, _ in wishes], [weight for _, weight in wishes])[0]
+            world.loop.start(world.web, wish())
+
+    async def _ask(self, step: Any) -> None:
+        try:
+            await self._world.doors["web"].write_async(step)
+        except (Fault, *REFUSED, peewee.PeeweeException) as refusal:
+            self._world.note(f"refused: {str(refusal).splitlines()[0]}")
+
+    def _by_sql(self, sql: str, *params: Any) -> None:
+        try:
+            self._world.by_sql(sql, *params)
+        except REFUSED as refusal:
+            self._world.note(f"refused by the database: {str(refusal).splitlines()[0]}")
+
+    def _new(self) -> tuple[str, str, dict[str, Any], int, str | None]:
+        draw = self._world.draw
+        user, type_ = draw.choice(USERS), draw.choice(self._world.types)
+        params = {"images": [f"image-{user}"], "count": draw.choice((1, 1, 2, 3))}
+        later = self._world.clock.text(draw.uniform(1, 120)) if draw.random() < 0.1 else None
+        return user, type_, params, draw.choice((0, 0, 0, 5, -5)), later
+
+    async def _order(self) -> None:
+        user, type_, params, priority, later = self._new()
+        own: dict[str, Any] = {}
+        if type_ == "free" and self._world.draw.random() < 0.5:
+            own = {"task_id": self._world.draw.choice(self.own_ids), "webhook": "https://example.org/hook"}
+        new = tasks.NewTask(user, type_, params, priority, later, **own)
+        await self._ask(lambda tx: tasks.submit(tx, self._world.settings, new))
+
+    async def _order_by_sql(self) -> None:
+        user, type_, params, priority, later = self._new()
+        self._ordered += 1
+        if self._world.draw.random() < 0.1:
+            params = {"images": ["nobody's"]}
+        self._by_sql(
+            "INSERT INTO task_queue (id, user_openid, type, params, priority, run_after) VALUES (?, ?, ?, ?, ?, ?)",
+            f"sql-{self._ordered}", user, type_, self._world.json(params), priority, later,
+        )  # fmt: skip
+
+    def _some(self, *statuses: str) -> str | None:
+        return self._world.model.some_task(statuses)
+
+    async def _cancel(self) -> None:
+        task_id = self._some("pending", "processing", "ai_processing")
+        if task_id is not None:
+            await self._ask(lambda tx: tasks.cancel(tx, task_id))
+
+    async def _retry(self) -> None:
+        task_id = self._some("failed", "cancelled")
+        if task_id is not None:
+            await self._ask(lambda tx: tasks.resubmit(tx, self._world.settings, task_id))
+
+    async def _delete_work(self) -> None:
+        task_id = self._some("completed", "failed", "cancelled", "processing")
+        found = self._world.rows("SELECT id, user_openid FROM works WHERE task_id = ?", task_id or "")
+        for work_id, user in found:
+            await self._ask(functools.partial(works.delete, work_id=work_id, user=user))
+
+    async def _retry_by_sql(self) -> None:
+        self._by_sql(
+            "UPDATE task_queue SET status = 'pending' WHERE id = ?", self._some("failed", "cancelled") or ""
+        )
+
+    async def _move_by_sql(self) -> None:
+        task_id, draw = self._some("pending") or "", self._world.draw
+        if draw.random() < 0.5:
+            self._by_sql("UPDATE task_queue SET priority = ? WHERE id = ?", draw.randint(-10, 10), task_id)
+        else:
+            later = draw.choice((None, self._world.clock.text(60.0)))
+            self._by_sql("UPDATE task_queue SET run_after = ? WHERE id = ?", later, task_id)
+
+    async def _delete_by_sql(self) -> None:
+        self._by_sql(
+            "DELETE FROM task_queue WHERE id = ?", self._some("completed", "failed", "cancelled") or ""
+        )
+
+    async def _operate(self) -> None:
+        world, draw = self._world, self._world.draw
+        match draw.choice(("pause", "resume", "release", "release", "drain")):
+            case "pause":
+                kind, names = draw.choice((("type", world.types), ("provider", tuple(world.services))))
+                name = draw.choice(names)
+                await self._ask(lambda tx: operating.pause(tx, "ops", kind, name, "because"))
+                await asyncio.sleep(draw.uniform(1, 40))
+                await self._ask(lambda tx: operating.resume(tx, "ops", kind, name))
+            case "release":
+                task_id = self._some("pending", "processing", "ai_processing")
+                if task_id is not None:
+                    await self._ask(lambda tx: operating.release(tx, world.settings, "ops", task_id))
+            case "drain":
+                living = [each for each in world.workers if each.is_up and not each.process.is_dead]
+                if living:
+                    worker_id = draw.choice(living).worker.id
+                    await self._ask(lambda tx: operating.drain(tx, "ops", worker_id))
