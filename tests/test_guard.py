@@ -21,6 +21,7 @@ from supervisor.lifecycle import (
     step,
     steps_between,
 )
+from supervisor.store import claims, operating
 from tests.conftest import Store
 from tests.databases import REFUSED, SQLITE, UPDATES, Plain
 
@@ -212,6 +213,38 @@ def test_what_was_ordered_and_by_whom_can_not_change(
         with pytest.raises(REFUSED, match="can not change"):
             producer.execute(f"{verb} task_queue SET {column} = ? WHERE id = ?", (value, stands["admitted"]))
     assert store.all("SELECT * FROM task_queue ORDER BY id") == before
+
+
+@pytest.mark.parametrize("value", ["2099-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z", None])
+def test_the_time_of_a_task_is_moved_by_nobody_else(
+    value: str | None,
+    stands: dict[str, str],
+    producer: Plain,
+    store: Store,
+    database_kind: str,
+    admitted_task: Callable[..., str],
+    claimed_task: Callable[..., Any],
+) -> None:
+    """It would leave the row unpicked, or stuck: `ready` says whether a time has come."""
+    claim = claimed_task("o-7")
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 100))
+    later = admitted_task("o-8", run_after="2098-01-01T00:00:00.000Z")
+    before = store.all("SELECT * FROM task_queue ORDER BY id")
+    tasks = [*stands.values(), claim.task_id, later]
+    for verb, task_id in itertools.product(UPDATES[database_kind], tasks):
+        if store.task(task_id)["run_after"] == value:
+            continue
+        with pytest.raises(REFUSED, match="run_after of a task is given at insert"):
+            producer.execute(f"{verb} task_queue SET run_after = ? WHERE id = ?", (value, task_id))
+    assert store.all("SELECT * FROM task_queue ORDER BY id") == before
+
+
+def test_an_operator_may_end_a_pause(store: Store, claimed_task: Callable[..., Any]) -> None:
+    claim = claimed_task()
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 100))
+    store.write(lambda tx: operating.release(tx, store.settings, "o-oncall", claim.task_id))
+    row = store.task(claim.task_id)
+    assert (row["run_after"], row["ready"]) == (None, 1)
 
 
 @pytest.mark.sqlite_only

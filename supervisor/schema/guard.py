@@ -56,6 +56,25 @@ def legal_step(arrow: Transition) -> str:
     return "(" + " AND ".join(parts) + ")"
 
 
+RUN_AFTER_IS_GIVEN_AT_INSERT = (
+    "run_after of a task is given at insert; cancel it and order another one for another time"
+)
+
+
+def run_after_is_ours() -> str:
+    """The SQL condition under which a new run_after is a step of ours; somebody else's would leave a row stuck.
+
+    A task that is put back gets a pause and one that is retried none.  Of a waiting one, an operator ends the pause,
+    and a pause is moved that was written before the clock was set back, which its updated_at shows.
+    """
+    return (
+        "(NEW.status = 'pending' AND OLD.status <> 'pending')"
+        " OR (NEW.status = 'pending' AND OLD.status = 'pending' AND"
+        " ((NEW.run_after IS NULL AND OLD.ready = 0 AND NEW.ready = 1 AND OLD.admitted_charge = OLD.charge)"
+        " OR (OLD.attempt > 0 AND NEW.run_after < OLD.run_after AND NEW.updated_at < OLD.updated_at)))"
+    )
+
+
 def counted_unchanged() -> str:
     """The SQL condition that no counted column moves."""
     return " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema.columns import BORN_WITH, SET_BACK, refusal_of
-from supervisor.schema.guard import IMMUTABLE, counted_unchanged, legal_steps
+from supervisor.schema.guard import (
+    IMMUTABLE,
+    RUN_AFTER_IS_GIVEN_AT_INSERT,
+    counted_unchanged,
+    legal_steps,
+    run_after_is_ours,
+)
 from supervisor.schema.keeping import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
 from supervisor.schema.plpgsql import Trigger, differs, refuse, refuse_if
 
@@ -81,6 +87,9 @@ def _of_tasks() -> list[Trigger]:
             " OR EXISTS (SELECT 1 FROM works WHERE task_id = NEW.id)",
             "work_id of a task is given once, by its admission, and to no other task",
         ),
+        "END IF;",
+        "IF NEW.run_after IS DISTINCT FROM OLD.run_after THEN",
+        refuse_if(f"({run_after_is_ours()}) IS NOT TRUE", RUN_AFTER_IS_GIVEN_AT_INSERT),
         "END IF;",
         refuse_if(
             "NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt", "lease and attempt of a task never fall"

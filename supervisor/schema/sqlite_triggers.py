@@ -11,7 +11,12 @@ from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema import history
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
-from supervisor.schema.guard import IMMUTABLE, legal_update_on_sqlite
+from supervisor.schema.guard import (
+    IMMUTABLE,
+    RUN_AFTER_IS_GIVEN_AT_INSERT,
+    legal_update_on_sqlite,
+    run_after_is_ours,
+)
 from supervisor.schema.keeping import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
 from supervisor.schema.task_counts import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.webhook_rows import told_on_sqlite
@@ -157,6 +162,9 @@ def triggers() -> dict[str, str]:
             WHERE NEW.work_id IS NOT OLD.work_id
               AND (OLD.work_id IS NOT NULL OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)
                    OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id OR task_id = NEW.id));
+        SELECT RAISE(ABORT, '{RUN_AFTER_IS_GIVEN_AT_INSERT}')
+            WHERE NEW.run_after IS NOT OLD.run_after AND NOT (OLD.status = 'pending' AND OLD.finished_at IS NOT NULL)
+              AND NEW.run_after IS NOT {_normalised("OLD.run_after")} AND ({run_after_is_ours()}) IS NOT TRUE;
         SELECT RAISE(ABORT, 'lease and attempt of a task never fall')
             WHERE NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt;
         SELECT RAISE(ABORT, 'status must be pending, processing, ai_processing, completed, failed or cancelled')
