@@ -6,7 +6,8 @@ ten seconds.  Of several dispatchers one works and the others watch its beat (`s
 
 Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
 has not changed for LEASE_SECONDS *while this loop ticked normally*.  After a gap (a suspended laptop, a database
-outage) the counting starts from zero, since such a gap looks like everybody's death at once.
+outage) the counting starts from zero, since such a gap looks like everybody's death at once.  The same ticks say since
+when we are well, for verdicts by the clock (`supervisor.store.leadership`), and find a clock that was set back.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from supervisor.schema.migrate import check_version
 from supervisor.silence import SilenceWatch
 from supervisor.store import (
     admission,
+    clock_steps,
     dispatching,
     leadership,
     remote_cancels,
@@ -46,7 +48,7 @@ from supervisor.store import (
     webhooks,
     workers,
 )
-from supervisor.store.isolation import Aside, Refused, is_about_a_row
+from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
 from supervisor.wakeup import Wakeups, dispatch_wakeups
@@ -230,25 +232,39 @@ class Dispatcher:
 
         passed = self._silence.passed(now)
 
-        def tick(tx: Transaction) -> list[str] | None:
-            if leadership.renew(tx, held, passed) is None:
+        def tick(tx: Transaction) -> tuple[list[str], bool] | None:
+            shown = leadership.renew(tx, held, passed)
+            if shown is None:
                 return None
             silent = self._silence.silent(
                 {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()
             )
             tallies.fold(tx, FOLDED_A_TICK)
             task_counts.fold(tx, FOLDED_A_TICK)
-            return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
+            return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)], shown.is_anew
 
-        dead = self.database.write_now(tick)
-        if dead is None:
+        ticked = self.database.write_now(tick)
+        if ticked is None:
             log.warning("dispatcher_stands_by", dispatcher=self.name, reason="another one has taken over")
             self._held = self._seen = None
             return False
+        dead, is_anew = ticked
+        if is_anew:
+            self._set_times_right()
         for worker_id in dead:
             log.warning("worker_silent", worker=worker_id, seconds=self.settings.lease_seconds)
         self._beat_due = now + TICK_SECONDS
         return True
+
+    def _set_times_right(self) -> None:
+        """After an absence the clock may have been set back; what the database refuses is left to the sweep."""
+        for step in (clock_steps.take_back_early, clock_steps.set_right):
+            try:
+                self.database.write_now(step)
+            except peewee.PeeweeException as error:
+                if not is_about_a_row(error):
+                    raise
+                self._refusals.tell(log, [refusal("task_queue", "one of a batch", error)], time.monotonic())
 
     # --- what to do ---
 

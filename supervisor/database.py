@@ -126,6 +126,10 @@ class Transaction:
         """SQL for the seconds from one time to another, a float; both are SQL expressions."""
         return self.dialect.seconds_between.format(earlier=earlier, later=later)
 
+    def seconds_since(self, time: str) -> str:
+        """SQL for how long ago a time was; 0 for one that lies ahead, since the clock may have been set back."""
+        return f"CASE WHEN {time} > {self.moment} THEN 0.0 ELSE {self.seconds_between(time, self.moment)} END"
+
     def shifted(self, time: str, seconds: str) -> str:
         """SQL for a time so many seconds after another; both are SQL expressions."""
         return self.dialect.shifted.format(time=time, seconds=seconds)

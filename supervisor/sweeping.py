@@ -25,6 +25,7 @@ from supervisor.refusals import Refusals
 from supervisor.store import (
     audit,
     changes,
+    clock_steps,
     history,
     idempotency,
     leadership,
@@ -143,6 +144,7 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
         for each in rescued:
             counts[each.action] += 1
         more = bool(rescued or refused)
+    care.kind("task_queue", database.write(clock_steps.set_right).result)
     for settle in (remote_jobs.close_stale, remote_cancels.give_up_cancels):
         care.kind("remote_job", database.write(settle).result)
     return counts

@@ -253,7 +253,7 @@ def _add_end(added: tallies.Tally, row: Row, outcome: str) -> None:
 
 def ran(tx: Transaction) -> str:
     """SQL for how long the attempt of a row has run, in seconds; NULL when none runs."""
-    return f"{tx.seconds_between('processing_started_at', tx.moment)} AS ran"
+    return f"{tx.seconds_since('processing_started_at')} AS ran"
 
 
 def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:

@@ -22,7 +22,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
         f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
             priority, charge, failures, deaths, max_attempts, error, dispatched_at, run_after,
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
-            finished_at, params, {tx.seconds_between("updated_at", tx.now)} AS unchanged_seconds,
+            finished_at, params, {tx.seconds_since("updated_at")} AS unchanged_seconds,
             CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early
             FROM task_queue WHERE id = ?""",
         task_id,
@@ -32,7 +32,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
     params, is_early = decoded(row.pop("params")), bool(row.pop("is_early"))
     jobs = tx.all(
         f"""SELECT provider, state, remote_id, lease, charge, cancel_wanted, created_at, updated_at,
-            {tx.seconds_between("created_at", tx.now)} AS age_seconds FROM remote_job
+            {tx.seconds_since("created_at")} AS age_seconds FROM remote_job
             WHERE task_id = ? ORDER BY id""",
         task_id,
     )
@@ -53,7 +53,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
 
 def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
     return tx.one(
-        f"""SELECT id, host, pid, state, {tx.seconds_between("seen_at", tx.now)} AS silent_seconds
+        f"""SELECT id, host, pid, state, {tx.seconds_since("seen_at")} AS silent_seconds
             FROM worker WHERE id = ?""",
         worker_id,
     )

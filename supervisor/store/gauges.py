@@ -100,7 +100,7 @@ def oldest_due_seconds(tx: Transaction, type_: str) -> float:
     put back or became due, which is later than their submission: of them, only those submitted before it can be older.
     """
     fresh = tx.one(
-        f"""SELECT created_at, {tx.seconds_between("created_at", tx.now)} AS seconds FROM task_queue
+        f"""SELECT created_at, {tx.seconds_since("created_at")} AS seconds FROM task_queue
             WHERE {_FRESH} AND type = ? ORDER BY created_at LIMIT 1""",
         type_,
     )

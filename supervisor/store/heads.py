@@ -71,7 +71,7 @@ def _chunk_of(tx: Transaction, type_: str, most: int, where_and_order: str, *par
     return tx.all(
         f"""SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect,
                 2 * max_attempts - deaths AS lives FROM task_queue
-            WHERE {READY} AND type = ? {where_and_order} LIMIT ?""",
+            WHERE {READY} AND (run_after IS NULL OR run_after <= {tx.now}) AND type = ? {where_and_order} LIMIT ?""",
         type_, *params, most,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str
         for type_ in types_with_ready_tasks(tx, types)
         for row in tx.all(
             f"""SELECT id AS task_id, user_openid, type, priority, turn, created_at,
-                {tx.seconds_between(waits_since(tx), tx.now)} AS waiting_seconds
+                {tx.seconds_since(waits_since(tx))} AS waiting_seconds
                 FROM task_queue WHERE {READY} AND type = ? ORDER BY priority DESC, turn, created_at, id LIMIT ?""",
             type_, most,
         )

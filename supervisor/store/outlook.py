@@ -51,5 +51,6 @@ def _ask_free_slots(tx: Transaction) -> Asked:
                 AND status IN ('processing','ai_processing') AND status = 'processing') AS held
              FROM worker WHERE worker.state = 'live') AS present)
             - (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-               AND status = 'pending' AND dispatched_at IS NOT NULL)"""
+               AND status = 'pending' AND dispatched_at IS NOT NULL
+               AND (run_after IS NULL OR run_after <= {tx.now}))"""
     )

@@ -76,8 +76,8 @@ def queue(tx: Transaction, settings: Settings) -> list[View]:
 def running(tx: Transaction) -> list[Row]:
     """Tasks in workers' hands, the longest first, then remote jobs by their next poll; at most so many of each."""
     seconds = (
-        f"{tx.seconds_between('processing_started_at', tx.now)} AS running_seconds, "
-        f"{tx.seconds_between('updated_at', tx.now)} AS unchanged_seconds"
+        f"{tx.seconds_since('processing_started_at')} AS running_seconds, "
+        f"{tx.seconds_since('updated_at')} AS unchanged_seconds"
     )
     held = tx.all(
         f"""SELECT {_TASK}, {seconds}, deadline_at, next_poll_at FROM task_queue
@@ -108,7 +108,7 @@ def workers(tx: Transaction) -> list[Row]:
     """Worker processes that are not gone, with what they hold and how long ago they were heard of."""
     return tx.all(
         f"""SELECT id, host, pid, slots, busy, state, started_at,
-            {tx.seconds_between("seen_at", tx.now)} AS silent_seconds,
+            {tx.seconds_since("seen_at")} AS silent_seconds,
             (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND status IN ('processing','ai_processing')) AS held
         FROM worker WHERE state IN ('live','draining','dead') ORDER BY id"""
@@ -149,7 +149,7 @@ def providers(tx: Transaction, settings: Settings) -> list[View]:
 def sweeps(tx: Transaction) -> list[View]:
     """The newest runs, with how long ago each began."""
     rows = tx.all(
-        f"""SELECT minute, started_at, finished_at, counts, {tx.seconds_between("started_at", tx.now)} AS ago_seconds
+        f"""SELECT minute, started_at, finished_at, counts, {tx.seconds_since("started_at")} AS ago_seconds
             FROM sweep_run ORDER BY minute DESC LIMIT ?""",
         SWEEPS,
     )

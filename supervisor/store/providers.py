@@ -51,7 +51,8 @@ def _pass_the_breaker(tx: Transaction, name: str, probe_seconds: float) -> int |
     if state is None or state["breaker"] == "closed":
         return None
     probe: int | None = tx.value(
-        f"""UPDATE provider_state SET probe_lease = coalesce(probe_lease, 0) + 1, until = {tx.in_seconds}
+        f"""UPDATE provider_state SET probe_lease = coalesce(probe_lease, 0) + 1, until = {tx.in_seconds},
+            moved_at = {tx.now}
             WHERE name = ? AND breaker = 'open' AND until <= {tx.now} RETURNING probe_lease""",
         probe_seconds, name,
     )  # fmt: skip
@@ -81,7 +82,7 @@ def _take_token(tx: Transaction, name: str, limits: ProviderLimits) -> None:
 
 def _refilled(tx: Transaction) -> str:
     """SQL for the tokens there are now.  Two parameters: how many the bucket holds, how many come in a second."""
-    passed = tx.greatest("0.0", tx.seconds_between("refilled_at", tx.now))
+    passed = tx.greatest("0.0", tx.seconds_since("refilled_at"))
     return tx.least("CAST(? AS REAL)", f"tokens + CAST(? AS REAL) * {passed}")
 
 
@@ -109,7 +110,7 @@ def note(tx: Transaction, name: str, sign: Sign, *, probe: int | None, wait_seco
     seconds = open_seconds(now.openings, wait_seconds) if now.is_open else 0.0
     tx.execute(
         f"""UPDATE provider_state SET breaker = ?, openings = ?, troubles = ?,
-            until = CASE WHEN ? = 1 THEN {tx.in_seconds} END WHERE name = ?""",
+            until = CASE WHEN ? = 1 THEN {tx.in_seconds} END, moved_at = {tx.now} WHERE name = ?""",
         "open" if now.is_open else "closed", now.openings, now.troubles, int(now.is_open), seconds, name,
     )  # fmt: skip
     moved = now.is_open or before.is_open

@@ -147,7 +147,7 @@ def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJ
     Whoever asks names the charge that it holds: the task's present one may be another by now.
     """
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
             WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
         encoded(list(charges)),
     )
@@ -166,7 +166,7 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
     """Those of these rows whose service is still to be told to stop."""
     marks = ",".join("?" * len(ids))
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
             WHERE id IN ({marks}) AND state = 'waiting' AND cancel_wanted = 1 AND remote_id IS NOT NULL ORDER BY id""",
         *ids,
     )
@@ -176,7 +176,7 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
 def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
     """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_between("created_at", tx.now)} AS age FROM remote_job
+        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
             WHERE task_id = ? AND charge = ? AND lease < ? AND state IN ({_listed(UNANSWERED)}) ORDER BY id""",
         task_id, charge, before_lease,
     )  # fmt: skip

@@ -47,7 +47,7 @@ def seconds_since_last(tx: Transaction) -> float:
     """Since the end of the newest finished run, of which there is one."""
     return float(
         tx.value(
-            f"""SELECT {tx.seconds_between("finished_at", tx.now)} FROM sweep_run
+            f"""SELECT {tx.seconds_since("finished_at")} FROM sweep_run
                 WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"""
         )
     )

@@ -58,5 +58,5 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
 def _view(tx: Transaction) -> str:
     return f"""SELECT task_queue.*, works.images AS work_images,
         CASE WHEN task_queue.status IN ('processing','ai_processing')
-            THEN {tx.seconds_between("task_queue.processing_started_at", tx.now)} END AS running_for
+            THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

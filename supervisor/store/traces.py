@@ -49,7 +49,7 @@ def of_attempt(tx: Transaction, task_id: str, lease: int) -> Traced:
     """The task's trace, and how long it waited for the attempt that has this lease."""
     row = tx.one(
         f"""SELECT {tx.seconds_between("coalesce(due.run_after, due.at)", "claimed.at")} AS waited,
-            {tx.seconds_between("claimed.at", tx.now)} AS ago
+            {tx.seconds_since("claimed.at")} AS ago
         FROM task_event AS claimed JOIN task_event AS due ON due.task_id = claimed.task_id AND due.id < claimed.id
         WHERE claimed.task_id = ? AND claimed.event = 'claimed' AND claimed.lease = ? AND due.event IN {_MADE_DUE}
         ORDER BY due.id DESC LIMIT 1""",

@@ -43,7 +43,7 @@ def count_open(tx: Transaction) -> dict[str, int]:
 def oldest_seconds(tx: Transaction) -> float:
     """For how long the oldest of them is owed; 0 for none."""
     found = tx.value(
-        f"""SELECT {tx.seconds_between("created_at", tx.now)} FROM webhook_delivery
+        f"""SELECT {tx.seconds_since("created_at")} FROM webhook_delivery
             WHERE state IN ('waiting','sending') ORDER BY created_at LIMIT 1"""
     )
     return max(0.0, float(found or 0.0))

@@ -1,0 +1,318 @@
+"""A clock that was set back: nothing waits for hours, nobody keeps a slot, users' own times stay (CORRECTNESS 47)."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from actors.broker import DarkroomBroker
+from actors.dispatcher import Dispatcher
+from config.settings import Provider
+from config.values import ProviderLimits
+from supervisor.breaker import Sign
+from supervisor.faults import ProviderIsDown
+from supervisor.files import open_file_store
+from supervisor.store import (
+    claims,
+    clock_steps,
+    dispatching,
+    examining,
+    leadership,
+    outlook,
+    overview,
+    providers,
+    remote_cancels,
+    remote_jobs,
+    sweeps,
+    tallies,
+    tasks,
+    webhooks,
+)
+from supervisor.store.claims import Claim
+from supervisor.store.dispatching import Hint
+from supervisor.store.webhooks import Delivery
+from supervisor.sweeping import sweep, sweep_this_minute
+from supervisor.wakeup import dispatch_wakeups
+from tests.conftest import Clock, Store, wait_until
+
+BACK = -7200.0
+PAID = Provider(kind="http", may_bill_twice=False)
+
+Make = Callable[..., str]
+
+
+class DeafBroker:
+    """Takes every hint and delivers none."""
+
+    def enqueue_many(self, messages: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def seconds_until(store: Store) -> Callable[..., float]:
+    """From the database's now to a time of one row."""
+
+    def find(column: str, table: str, where: str = "1 = 1") -> float:
+        return float(
+            store.database.read(
+                lambda tx: tx.value(f"SELECT {tx.seconds_between(tx.now, column)} FROM {table} WHERE {where}")
+            )
+        )
+
+    return find
+
+
+def set_right(store: Store) -> None:
+    """What the dispatcher does when its ticks tell of a step, and the sweep of what it finds."""
+    store.write(clock_steps.take_back_early)
+    store.write(clock_steps.set_right)
+
+
+@pytest.mark.parametrize("poll_in", [5.0, 300.0, 1800.0], ids=["soon", "seldom", "Retry-After"])
+def test_a_poll_is_as_far_away_as_it_was_meant(
+    poll_in: float,
+    store: Store,
+    clock: Clock,
+    handed_off_task: Make,
+    seconds_until: Callable[..., float],
+) -> None:
+    handed_off_task(poll_in_seconds=poll_in)
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(poll_in, abs=20)
+    assert seconds_until("remote_deadline_at", "task_queue") == pytest.approx(3600, abs=20)
+    before = store.all("SELECT * FROM task_queue")
+    set_right(store)
+    assert store.all("SELECT * FROM task_queue") == before, "what is right is left alone"
+
+
+def test_a_poll_that_is_out_is_due_again_in_time(
+    store: Store,
+    clock: Clock,
+    polled_task: Callable[..., tuple[str, int]],
+    seconds_until: Callable[..., float],
+) -> None:
+    polled_task()
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(300, abs=20)
+
+
+def test_a_pause_after_a_failure_is_kept_and_a_users_own_time_stays(
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+    admitted_task: Make,
+    seconds_until: Callable[..., float],
+) -> None:
+    claim = claimed_task("o-1")
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 120))
+    at = (clock.now() + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    later = admitted_task("o-2", run_after=at)
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("run_after", "task_queue", f"id = '{claim.task_id}'") == pytest.approx(120, abs=20)
+    assert store.task(later)["run_after"] == at
+    clock.advance(130)
+    assert store.write(dispatching.ripen) == 1
+
+
+def test_an_attempts_deadline_is_its_whole_time_away(
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+    seconds_until: Callable[..., float],
+) -> None:
+    claimed_task()
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("deadline_at", "task_queue") == pytest.approx(630, abs=20)
+
+
+def test_a_hint_that_was_lost_is_sent_again(
+    store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
+) -> None:
+    hint = dispatched_task()
+    clock.advance(BACK)
+    set_right(store)
+    clock.advance(dispatching.RESEND_SECONDS + 1)
+    assert store.write(dispatching.overdue_hints) == [hint]
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["ready", "dispatched"])
+def test_a_task_whose_time_is_ahead_again_keeps_no_slot(
+    sent: bool, store: Store, clock: Clock, admitted_task: Make, live_worker: Make
+) -> None:
+    live_worker(slots=1)
+    at = (clock.now() + datetime.timedelta(seconds=50)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    early = admitted_task("o-1", run_after=at)
+    clock.advance(60)
+    assert store.write(dispatching.ripen) == 1
+    if sent:
+        assert [hint.task_id for hint in store.dispatch()] == [early]
+    clock.advance(-60)
+    other = admitted_task("o-2")
+    assert store.database.read(outlook.free_slots) == 1
+    (hint,) = store.dispatch()
+    assert hint.task_id == other and store.claim(hint, "worker-1") is not None
+    assert store.write(clock_steps.take_back_early) == 1
+    row = store.task(early)
+    assert (row["ready"], row["dispatched_at"], row["run_after"]) == (0, None, at)
+    clock.advance(60)
+    assert store.write(dispatching.ripen) == 1
+
+
+def test_a_breaker_is_open_as_long_as_it_was_meant(
+    store: Store, clock: Clock, seconds_until: Callable[..., float]
+) -> None:
+    store.write(lambda tx: providers.note(tx, "ai", Sign.DOWN, probe=None, wait_seconds=60.0))
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("until", "provider_state") == pytest.approx(60, abs=20)
+    clock.advance(90)
+    limits = ProviderLimits()
+    assert store.write(lambda tx: providers.take_room(tx, "ai", limits, probe_seconds=30)) == 1
+    clock.advance(BACK)
+    set_right(store)
+    with pytest.raises(ProviderIsDown):
+        store.write(lambda tx: providers.take_room(tx, "ai", limits, probe_seconds=30))
+    assert seconds_until("until", "provider_state") == pytest.approx(30, abs=20)
+
+
+def test_a_breaker_of_an_older_release_is_open_for_its_longest(
+    store: Store, clock: Clock, seconds_until: Callable[..., float]
+) -> None:
+    store.write(lambda tx: providers.note(tx, "ai", Sign.DOWN, probe=None, wait_seconds=60.0))
+    store.write(lambda tx: tx.execute("UPDATE provider_state SET moved_at = NULL"))
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("until", "provider_state") == pytest.approx(600, abs=20)
+
+
+def test_a_bucket_of_requests_fills_again(store: Store, clock: Clock) -> None:
+    limits = ProviderLimits(rps=1.0)
+    store.write(lambda tx: providers.take_room(tx, "ai", limits, probe_seconds=30))
+    clock.advance(BACK)
+    set_right(store)
+    clock.advance(2)
+    store.write(lambda tx: providers.take_room(tx, "ai", limits, probe_seconds=30))
+
+
+def test_a_place_at_a_service_is_given_back_and_a_cancel_sent_in_time(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim], seconds_until: Callable[..., float]
+) -> None:
+    lost, unwanted = claimed_task("o-1"), claimed_task("o-2")
+    for claim in (lost, unwanted):
+        evidence = store.write(
+            lambda tx, claim=claim: remote_jobs.begin(tx, claim, "ai", PAID, 0, pictures=(0,))
+        )
+        if claim is unwanted:
+            store.write(lambda tx, evidence=evidence: remote_jobs.accepted(tx, evidence, "remote-1"))
+        store.write(lambda tx, claim=claim: tasks.cancel(tx, claim.task_id))
+    assert len(store.write(remote_cancels.due_cancels)) == 1
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("cancel_due_at", "remote_job", "cancel_due_at IS NOT NULL") < 310
+    clock.advance(remote_jobs.STALE_SECONDS + 1)
+    assert store.write(remote_jobs.close_stale) == 1
+
+
+@pytest.mark.parametrize("wished", [5.0, 20_000.0], ids=["the schedule's next step", "Retry-After"])
+def test_a_webhook_is_sent_again_when_it_was_meant(
+    wished: float,
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+    seconds_until: Callable[..., float],
+) -> None:
+    claim = claimed_task()
+    store.write(lambda tx: webhooks.name(tx, [(claim.task_id, "https://example.org/hook")]))
+    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    clock.advance(BACK)
+    set_right(store)
+    (delivery,) = store.write(webhooks.due)  # the first attempt is due at once, whatever the clock does
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("due_at", "webhook_delivery") <= webhooks.CLAIM_SECONDS
+    (message,) = store.write(lambda tx: webhooks.claim(tx, [Delivery(delivery.id, delivery.dispatch)]))
+    store.write(lambda tx: webhooks.put_off(tx, message, wished, status=503, reason="It answered 503."))
+    clock.advance(BACK)
+    set_right(store)
+    assert seconds_until("due_at", "webhook_delivery") == pytest.approx(wished, abs=20)
+
+
+def test_minutes_that_come_again_are_swept_again(store: Store, clock: Clock) -> None:
+    files = open_file_store(store.settings)
+    clock.advance(60 - clock.now().second)
+    assert sweep_this_minute(store.database, store.settings, files) is not None
+    clock.advance(60)
+    assert sweep_this_minute(store.database, store.settings, files) is not None
+    clock.advance(-60)
+    set_right(store)
+    last = store.database.read(sweeps.last)
+    assert last is None or last["started_at"] <= clock.now().isoformat()
+    clock.advance(60)
+    assert sweep_this_minute(store.database, store.settings, files) is not None
+
+
+def test_a_small_step_moves_nothing(store: Store, clock: Clock, handed_off_task: Make) -> None:
+    handed_off_task(poll_in_seconds=60)
+    before = store.all("SELECT * FROM task_queue")
+    clock.advance(-2)
+    set_right(store)
+    assert store.all("SELECT * FROM task_queue") == before
+
+
+def test_the_sweep_sets_right_what_the_dispatcher_has_missed(
+    store: Store, clock: Clock, handed_off_task: Make, seconds_until: Callable[..., float]
+) -> None:
+    handed_off_task(poll_in_seconds=60)
+    clock.advance(BACK)
+    sweep(store.database, store.settings, open_file_store(store.settings))
+    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(60, abs=20)
+
+
+def test_a_dispatcher_finds_the_step_in_its_own_ticks(
+    store: Store, clock: Clock, handed_off_task: Make, seconds_until: Callable[..., float]
+) -> None:
+    dispatcher = Dispatcher(
+        store.settings,
+        store.database,
+        cast(DarkroomBroker, DeafBroker()),
+        dispatch_wakeups(store.database, store.settings),
+    )
+    handed_off_task(poll_in_seconds=60)
+    dispatcher.run_once()
+    since = store.database.read(leadership.well_since)
+    assert since != leadership.NEVER
+    clock.advance(BACK)
+
+    def has_ticked() -> bool:
+        dispatcher.run_once()
+        return store.database.read(leadership.well_since) < since
+
+    wait_until(has_ticked, "it has ticked since")
+    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(60, abs=20)
+
+
+def test_nothing_is_told_to_have_happened_in_the_future(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 10, "drawing"))
+    clock.advance(BACK)
+    examined = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
+    assert examined is not None and examined["task"]["unchanged_seconds"] == 0
+    assert examined["worker"]["silent_seconds"] == 0
+    (running,) = store.database.read(overview.running)
+    assert running["running_seconds"] == running["unchanged_seconds"] == 0
+    store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+    sums = [
+        values["sum"]
+        for (name, _), values in store.database.read(tallies.read_all).items()
+        if name == "darkroom_task_run_seconds"
+    ]
+    assert sums == [0]
