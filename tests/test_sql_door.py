@@ -141,7 +141,7 @@ def test_no_column_but_the_writable_ones_can_be_given(
 ) -> None:
     columns = {column[0] for column in producer.execute("SELECT * FROM task_queue").description}
     times = {column for column in columns if column.endswith("_at")}
-    assert columns > WRITABLE and len(times) == 9
+    assert columns > WRITABLE and len(times) == 11
     for verb in INSERTS[database_kind]:
         for column in columns - WRITABLE:
             with pytest.raises(REFUSED, match=f"{column} is set by Darkroom"):
