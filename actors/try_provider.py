@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.providers import check_provider, open_provider
 from actors.providers.base import (
     Accepted,
@@ -32,6 +32,7 @@ from actors.providers.base import (
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.faults import Fault, SettingFault
 from supervisor.files import FileStore, open_file_store
+from supervisor.image_processes import ImageProcesses
 from supervisor.logs import configure_logs, secret_filter
 
 WHAT_TO_DO = {
@@ -83,7 +84,7 @@ async def _try(asked: argparse.Namespace, settings: Settings) -> int:
     setting = settings.providers[asked.name]
     where = f" at {setting.url}" if setting.url else ""
     steps.well("settings", f"{asked.name} is of kind {setting.kind}{where}")
-    images = ImageProcesses(1)
+    images = open_image_processes(1)
     folder = Path(tempfile.mkdtemp(prefix="darkroom-doctor-"))
     try:
         house = _House(settings, images, open_file_store(settings))

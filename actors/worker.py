@@ -23,7 +23,7 @@ import structlog
 
 from actors.busy_slots import BusySlots
 from actors.calls_seen import CallsSeen
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
 from supervisor.database import Database, Transaction, open_database
@@ -91,7 +91,7 @@ class Worker:
         self.broker = broker
         self.database = database
         self.files = files
-        self.images = ImageProcesses(settings.image_processes)
+        self.images = open_image_processes(settings.image_processes)
         self.calls_seen = CallsSeen(database)
         self.refusals = Refusals()
         self.providers: dict[str, Provider] = {}

@@ -26,6 +26,7 @@ BENCHES = (
     "idle_cost",
     "postgres_outage",
     "fairness",
+    "neighbours",
 )
 
 

@@ -2,70 +2,59 @@
 
 Whatever a file carried beside its pixels (place, camera, thumbnails, a second file glued to its end) is gone, since
 only pixels are written.  Sizes are judged before work is done: the pixels that the header promises, and only then
-is anything decoded.  Everything here blocks and eats memory (about 10 bytes a pixel); run it
-in a thread, few at a time.
+is anything decoded.  Everything here blocks, eats memory (4 to 16 bytes a pixel) and runs the code of many parsers on
+what strangers send: it belongs in an image child (`supervisor.image_child`), never in a process that holds secrets.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import BinaryIO, Literal
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from supervisor.picture_faults import DamagedPicture, NotAPicture, Picture, PictureFault, TooManyPixels
 
 # What phones and browsers make.  Every further format is one more parser that strangers may feed.
 # A phone's two pictures in one file (MPO) begin as a JPEG and open as one.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 MOST_PIXELS_A_SIDE = 65_000  # JPEG can't hold more than 65,535
 
+_PLUGINS = {"WEBP": "WebP"}
 _JPEG_QUALITY = 92
 _PIECE_BYTES = 262_144
 
 
-class PictureFault(Exception):
-    """The upload can't be used; str() is a sentence for whoever sent it."""
+def know_formats() -> None:
+    """Load what decodes each of them, before the first picture comes."""
+    for format_ in FORMATS:
+        importlib.import_module(f"PIL.{_PLUGINS.get(format_, format_.capitalize())}ImagePlugin")
 
 
-class NotAPicture(PictureFault):
-    """The bytes are no picture of a known format."""
-
-
-class TooManyBytes(PictureFault):
-    """The file is larger than `LIMITS__IMAGE_BYTES`."""
-
-
-class TooManyPixels(PictureFault):
-    """The picture would have more pixels than `LIMITS__IMAGE_PIXELS`; nothing was decoded."""
-
-
-class DamagedPicture(PictureFault):
-    """The header is a picture's, but what follows can't be decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An upright picture without metadata.  width, height: pixels.  extension: of its format, without a dot."""
-
-    width: int
-    height: int
-    extension: Literal["jpg", "png"]
-    bytes: int
-    sha256: str
-
-
-def normalise_picture(source: BinaryIO, target: BinaryIO, *, most_pixels: int = 0) -> Picture:
+def normalise_picture(
+    source: BinaryIO,
+    target: BinaryIO,
+    *,
+    most_pixels: int = 0,
+    before_decoding: Callable[[int], None] | None = None,
+) -> Picture:
     """Write the picture of the source, made plain, into the target.  A limit of 0 does not bind.
 
     JPEG without transparency, PNG with it (a garment may be cut out already).  Of an animation, its first frame.
-    Both are seekable files; the target is empty.  Raises a PictureFault.
+    Both are seekable files; the target is empty.  before_decoding: told the number of pixels, may wait or raise.
+    Raises a PictureFault.
     """
     try:
         with Image.open(source, formats=FORMATS) as opened:
             _check_size(opened.size, most_pixels)
+            if before_decoding is not None:
+                before_decoding(opened.width * opened.height)
             opened.load()
-            plain = _plain(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)  # a copy only of what must be turned
+            plain = _plain(opened)
     except PictureFault:
         raise
     except UnidentifiedImageError:
@@ -101,7 +90,8 @@ def _plain(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA" if transparent else "RGB")
     if profile and image.mode in ("RGB", "RGBA", "L", "CMYK"):
         image = _in_srgb(image, profile)
-    image = image.convert("RGBA" if transparent else "RGB")
+    wanted = "RGBA" if transparent else "RGB"
+    image = image if image.mode == wanted else image.convert(wanted)  # the same mode would be a copy
     if transparent and image.getchannel("A").getextrema() == (255, 255):
         image = image.convert("RGB")
     return image

@@ -26,6 +26,8 @@ MOST_PICTURES = 8
 MOST_IMAGES = 16
 MOST_PROMPT_CHARACTERS = 4000
 MOST_URL_CHARACTERS = 2048
+MOST_MEMBERS = 100  # of a body, or of params; `parameters` may have more
+MOST_POINTER_CHARACTERS = 1000
 MOST_NESTED = 64  # levels of `parameters`; SQLite's JSON functions stop at 1000
 PRIORITIES = (-10, 10)
 
@@ -96,6 +98,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
             [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
         )
     model = params_model(type_name)
+    _refuse_crowd(params)
     try:
         checked = model.model_validate(params)
     except ValidationError as error:
@@ -112,6 +115,12 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
     )
 
 
+def _refuse_crowd(value: Any) -> None:
+    """Each unknown member would be a mistake to be told of; so many are one."""
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        raise BadTask([("", f"There are {len(value):,} members; at most {MOST_MEMBERS} can be meant.")])
+
+
 def _refuse_provider(name: str | None, task_type: TaskType) -> None:
     if name is not None and name not in task_type.allow_providers:
         names = ", ".join(task_type.allow_providers)
@@ -123,6 +132,7 @@ def _refuse_provider(name: str | None, task_type: TaskType) -> None:
 
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
     """The body of a submission.  may_jump_the_queue: the caller may use a priority above 0.  Raises BadTask."""
+    _refuse_crowd(body)
     try:
         envelope = SubmissionBody.model_validate(body)
     except ValidationError as error:
@@ -370,7 +380,7 @@ def _sentence(kind: str, message: str) -> str:
 def pointer_to(where: tuple[int | str, ...]) -> Pointer:
     """A JSON pointer (RFC 6901).  What can't be shown in a response is shown as `?`."""
     parts = (_shown(str(part)).replace("~", "~0").replace("/", "~1") for part in where)
-    return "".join(f"/{part}" for part in parts)
+    return "".join(f"/{part}" for part in parts)[:MOST_POINTER_CHARACTERS].rstrip("~")
 
 
 def _shown(text: str) -> str:

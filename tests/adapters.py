@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, Self
 
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.providers import check_providers, open_over_http
 from actors.providers.base import Accepted, Done, Failed, Job, MadeImage, Provider, ProviderError, Running
 from actors.providers.surroundings import Surroundings
@@ -29,7 +29,7 @@ class Adapters:
         self.folder = folder
         self.files = LocalFiles(folder / "files")
         self.progress: list[tuple[int, str]] = []
-        self._images = ImageProcesses(1)
+        self._images = open_image_processes(1)
         self._opened: list[Provider] = []
 
     async def __aenter__(self) -> Self:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.providers import check_provider, check_providers
 from actors.providers.base import ContentRejected, Job, RateLimited
 from actors.providers.http.provider import HttpProvider
@@ -64,7 +64,7 @@ async def test_the_http_example_works_as_it_stands(tmp_path):
         settings = settings_of(example, tmp_path, PROVIDERS__atelier__SECRETS__KEY="sk-1")
         check_providers(settings)
         service = read_service("atelier", settings.providers["atelier"], settings)
-        images = ImageProcesses(1)
+        images = open_image_processes(1)
         provider = HttpProvider(
             service,
             Surroundings(

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from PIL import Image
 
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.providers import check_providers
 from actors.providers.base import (
     AtCapacity,
@@ -64,7 +64,7 @@ Opener = Callable[..., HttpProvider]
 async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator[Opener]:
     """A provider on the fake service.  Keywords are its settings; `url` is that of Darkroom itself."""
     opened: list[HttpProvider] = []
-    processes = ImageProcesses(1)
+    processes = open_image_processes(1)
 
     def make(*, url: str = "", limits: dict[str, Any] | None = None, **changes: Any) -> HttpProvider:
         provider = {

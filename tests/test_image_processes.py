@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from actors.image_processes import ImageProcessDied, ImageProcesses, ImageWorkFailed, child_environment
+from actors.image_processes import open_image_processes
+from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed, child_environment
+from supervisor.image_processes import ImageProcesses
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "examples" / "samples"
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ImageProcesses]:
-    processes = ImageProcesses(1)
+    processes = open_image_processes(1)
     yield processes
     await processes.close()
     assert children() == set()
@@ -196,7 +198,7 @@ async def test_who_waits_is_served_in_order_and_may_leave(pool: ImageProcesses, 
 
 
 async def test_fifty_cancelled_runs_leave_nothing(tmp_path: Path) -> None:
-    pool = ImageProcesses(4)
+    pool = open_image_processes(4)
     await pool.prewarm()
     before = descriptors()
     for batch in range(10):
@@ -215,7 +217,7 @@ def test_the_pool_works_on_a_loop_in_another_thread(tmp_path: Path) -> None:
     made: list[dict[str, Any]] = []
 
     async def work() -> None:
-        pool = ImageProcesses(1)
+        pool = open_image_processes(1)
         made.extend(await pool.run(order(tmp_path), ignore, 30))
         await pool.close()
 
@@ -228,8 +230,9 @@ def test_the_pool_works_on_a_loop_in_another_thread(tmp_path: Path) -> None:
 async def test_children_die_with_their_parent(tmp_path: Path) -> None:
     program = (
         "import asyncio, json, sys\n"
-        "from actors.image_processes import ImageProcesses\n"
-        "asyncio.run(ImageProcesses(1).run(json.loads(sys.argv[1]), lambda *r: print('working', flush=True), 60))\n"
+        "from actors.image_processes import open_image_processes\n"
+        "pool = open_image_processes(1)\n"
+        "asyncio.run(pool.run(json.loads(sys.argv[1]), lambda *r: print('working', flush=True), 60))\n"
     )
     parent = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", program, json.dumps(order(tmp_path, **LONG))],
@@ -270,9 +273,11 @@ def test_a_child_learns_no_secrets() -> None:
             "DARKROOM_SECRET": "x",
             "DARKROOM_PROVIDERS__A__SECRETS__B": "x",
             "AWS_ACCESS_KEY_ID": "x",
+            "OPENAI_API_KEY": "x",
+            "PGPASSFILE": "x",
         }
     )
-    assert set(known) == {"PATH", "PYTHONPATH"}
+    assert set(known) == {"PATH", "PYTHONPATH", "MALLOC_ARENA_MAX"}
 
 
 async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
@@ -293,11 +298,12 @@ async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_child_is_nice_and_starts_quickly() -> None:
-    started = time.monotonic()
+    used_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "actors.image_child"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     answer, _ = child.communicate(json.dumps({"id": 1, "task": "sculpture"}) + "\n", timeout=30)
     assert json.loads(answer)["error"]["code"] == "bad_params"
-    assert time.monotonic() - started < 5
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used_before
+    assert used < 5, "of the CPU: on a busy machine everything takes its time"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from actors.image_processes import ImageProcesses
+from actors.image_processes import open_image_processes
 from actors.providers.base import Done, InvalidInput, Job, Transient
 from actors.providers.studio.provider import StudioProvider
 
@@ -18,7 +18,7 @@ SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 
 @pytest.fixture
 async def provider() -> AsyncIterator[StudioProvider]:
-    processes = ImageProcesses(1)
+    processes = open_image_processes(1)
     yield StudioProvider(processes)
     await processes.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from PIL import Image
 
 from tests.test_pictures import _png_that_claims
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
-from web import images as images_module
 
 IMAGES = "/v1/images"
 
@@ -112,14 +110,6 @@ async def test_a_form_is_judged_by_its_field(web: Web, http: aiohttp.ClientSessi
     assert (await _upload(http, web, endless, None))[0] == 413
 
 
-async def test_a_compressed_body_is_bounded_as_it_unfolds(web: Web, http: aiohttp.ClientSession) -> None:
-    bomb = zlib.compress(b"\x00" * 50_000_000)
-    headers = bearer("o-1") | {"Content-Type": "image/jpeg", "Content-Encoding": "deflate"}
-    async with http.post(web.url + IMAGES, data=bomb, headers=headers) as response:
-        assert response.status == 413
-    assert web.parts.upload_bytes_held == 0
-
-
 async def test_a_body_of_unknown_length_is_bounded_too(web: Web, http: aiohttp.ClientSession) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(100):
@@ -132,20 +122,11 @@ async def test_a_caller_who_leaves_in_the_middle_leaves_nothing_behind(web: Web)
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
     writer.write(f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 50_000)
-    await until(lambda: web.parts.upload_bytes_held > 0, "the upload is being received")
+    await until(lambda: web.parts.uploads.held_bytes > 0, "the upload is being received")
     writer.close()
-    await until(lambda: web.parts.upload_bytes_held == 0, "its memory was given back")
+    await until(lambda: web.parts.uploads.held_bytes == 0, "its memory was given back")
     assert _stored(web) == []
     del reader
-
-
-async def test_too_many_uploads_at_once_are_told_to_come_again(
-    web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images_module, "MOST_BYTES_HELD", 100)
-    headers = bearer("o-1") | {"Content-Type": "image/jpeg"}
-    async with http.post(web.url + IMAGES, data=picture_bytes(), headers=headers) as response:
-        assert response.status == 503 and int(response.headers["Retry-After"]) >= 1
 
 
 async def test_a_file_is_not_kept_when_its_row_can_not_be_written(

@@ -148,9 +148,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Upload a photo.",
         {
             201: Answer("Stored.", schemas.UploadedImage),
-            413: problem("More bytes than are accepted."),
+            413: problem("More bytes, or more parts of a form, than are accepted."),
             415: problem("No picture in JPEG, PNG, WebP, AVIF, GIF or BMP."),
-            422: problem("A picture that can't be used: damaged, too many pixels; or a broken form."),
+            422: problem(
+                "A picture that can't be used: damaged, too many pixels, too dear to decode; or a broken form."
+            ),
+            429: problem("Too many uploads of this user, or this address, are under way.", RETRY_AFTER),
+            503: problem("Too many uploads of all are under way, or wait to be decoded.", RETRY_AFTER),
         },
         "It is decoded, turned upright, stripped of metadata and bounded in bytes and pixels.  Send a form with the"
         " field `image`, or the picture itself.",
@@ -177,7 +181,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             400: problem("The body is not JSON."),
             402: problem("The balance does not cover the price."),
             413: problem("The body has more than 1 MiB."),
-            422: problem("The order is wrong, an image is not there, or the key was used for another body."),
+            422: problem(
+                "The order is wrong, or holds more than 10,000 values; an image is not there; or the key was used for"
+                " another body."
+            ),
             429: problem("The user has as many open tasks as are allowed.", RETRY_AFTER),
             503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
         },

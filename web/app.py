@@ -28,6 +28,7 @@ from web import (
     works,
 )
 from web.authentication import FEED_PATH, authenticate
+from web.body_reader import refuse_encoded
 from web.cross_origin import answer_preflight, is_open_to_pages, name_the_origin
 from web.observing import observe
 from web.ops_samples import keep_samples
@@ -35,8 +36,6 @@ from web.parts import PARTS, Parts
 from web.problems import answer_problems, expect_100_continue
 from web.quotas import keep_counts, obey_quotas, tell_standing
 from web.tailer import Tailer
-
-MOST_JSON_BYTES = 1024 * 1024  # uploads have a limit of their own
 
 
 class Address(NamedTuple):
@@ -97,9 +96,7 @@ PATTERNS = {
 
 def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
-    app = web.Application(
-        middlewares=[observe, answer_problems, authenticate, obey_quotas], client_max_size=MOST_JSON_BYTES
-    )
+    app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[PARTS] = parts
     app[openapi.DOCUMENT] = openapi.openapi_document(parts.settings)
     for address in ADDRESSES:

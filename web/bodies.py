@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 
+from web.body_reader import read_body
+from web.client_address import household
+from web.json_shape import shape_fault
+from web.parts import IDENTITY, address_of, parts_of
 from web.problems import Problem, unprocessable
+
+T = TypeVar("T")
 
 LIMITS = range(1, 101)
 DEFAULT_LIMIT = 20
+MOST_JSON_BYTES = 1024 * 1024
+SMALL_BYTES = 4096  # judged at once: a thread would cost more
 
 
-async def read_json(request: web.Request) -> Any:
-    """The body's value.  Raises a Problem: 400 for what is not JSON, 413 beyond the application's limit.
+async def read_json(request: web.Request, most_bytes: int = MOST_JSON_BYTES) -> Any:
+    """The body's value.  Raises as `judge_json`."""
+    return await judge_json(request, lambda value: value, most_bytes)
+
+
+async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes: int = MOST_JSON_BYTES) -> T:
+    """What `judge` makes of the body's value.  A body that is not small is parsed and judged in a thread, one at a
+    time, with turns for each user: nothing of it may hold the event loop.
+
+    Raises what `judge` raises, and as `parse_json` and `read_body`.
+    """
+    body = await read_body(request, most_bytes)
+    if len(body) <= SMALL_BYTES:
+        return judge(parse_json(body))
+    parts = parts_of(request)
+    whose = request[IDENTITY].user if IDENTITY in request else household(address_of(request))
+    async with parts.json_turns.place(whose):
+        return await asyncio.get_running_loop().run_in_executor(
+            parts.json_thread, lambda: judge(parse_json(body))
+        )
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a body.  Raises a Problem: 400 for what is not JSON, 422 for what holds too much.
 
     The standard library's parser, made strict: numbers that JSON does not have are no JSON.  It keeps whole numbers
     of any size and lone surrogates, which are judged with the rest of the content.
     """
     try:
-        return _DECODER.decode(_text_of(await request.read()))
+        text = _text_of(body)
+        fault = shape_fault(text)
+        if fault is None:
+            return _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise Problem(400, "The body is not JSON.", kind="not_json") from None
+    raise unprocessable("", fault)
 
 
 def limit_of(request: web.Request) -> int:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from supervisor.store import remote_reports
 from supervisor.tokens import BadToken, read_callback_token
+from web.body_reader import read_body
 from web.parts import parts_of
 from web.problems import Problem
 from web.quotas import count_stranger
@@ -36,10 +37,8 @@ async def report(request: web.Request) -> web.Response:
     except BadToken as bad:
         await count_stranger(request)
         raise Problem(403, str(bad), kind="forbidden") from None
-    if (request.content_length or 0) > MOST_BYTES:
-        raise _too_large()
     try:
-        body = await request.read()  # the application's own limit is as high
+        body = await read_body(request, MOST_BYTES)
     except web.HTTPRequestEntityTooLarge:
         raise _too_large() from None
     headers = kept_headers(request.headers)

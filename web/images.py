@@ -1,50 +1,52 @@
-"""POST /v1/images: take an upload in, make it plain, store it, remember whose it is.
+"""POST /v1/images: take an upload in, have it made plain, store it, remember whose it is.
 
-An upload and the plain picture that is made of it are temporary files without a name, so a large one is never whole
-in memory and nothing is left behind by a process that dies.
+An upload and the plain picture that is made of it are temporary files without a name, so neither is ever whole in
+memory and nothing is left behind by a process that dies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import tempfile
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import BinaryIO, TypeVar, cast
 
-from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
-from supervisor.files import PIECE_BYTES
+from config.values import is_loopback
+from supervisor.files import PIECE_BYTES, StoreAway
 from supervisor.ids import new_ulid
-from supervisor.pictures import Picture, TooManyBytes, normalise_picture
+from supervisor.picture_faults import Picture, TooManyBytes
 from supervisor.store import images
 from web.answers import json_answer
-from web.parts import Parts, parts_of, user_of
+from web.body_reader import pieces_of
+from web.client_address import household
+from web.forms import FormLimits, Part, events_of
+from web.parts import IDENTITY, Parts, address_of, parts_of, user_of
 from web.problems import Problem, unavailable, unprocessable
+from web.upload_shares import OF_A_USER, OF_MANY, Holder, Share
 
 T = TypeVar("T")
 
 FIELD = "image"
-MOST_BYTES_HELD = 256 * 1024 * 1024  # of all uploads that are being received, decoded or stored
-MOST_BYTES_AROUND = 64 * 1024  # other fields of a form, which are read and dropped
+FORM = FormLimits(files=(FIELD,), parts=16, bytes_around=64 * 1024)
+UPLOAD_BYTES = 64 * 1024  # that an upload counts for before its first byte: a connection and its buffers
 _UNDECLARED = ("application/octet-stream", "")
 
 
 async def upload(request: web.Request) -> web.Response:
-    """201 with the image's id.  413 too large, 415 no picture, 422 a picture that can't be used."""
+    """201 with the image's id.  408 too slow, 413 too large, 415 no picture, 422 a picture that can't be used, 429 too
+    many uploads of this user or address, 503 too many of all."""
     parts = parts_of(request)
     limits = parts.settings.limits
     user = user_of(request)
-    if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + MOST_BYTES_AROUND:
+    if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + FORM.bytes_around:
         raise TooManyBytes(f"At most {limits.image_bytes:,} bytes are accepted.")
-    async with _held(parts) as hold:
-        with _temporary(parts) as received, _temporary(parts) as made:
-            await _receive(request, _Incoming(parts, received, limits.image_bytes, hold))
-            loop = asyncio.get_running_loop()
-            work = functools.partial(normalise_picture, received, made, most_pixels=limits.image_pixels)
-            picture = await _finished(loop.run_in_executor(parts.decoders, work))
+    with _share(request) as share:
+        async with _temporary(parts) as received, _temporary(parts) as made:
+            await _receive(request, _Incoming(parts, received, limits.image_bytes, share))
+            picture = await parts.plain_uploads.make_plain(user, received, made)
             image = await _finished(_store(parts, user, picture, made))
     return json_answer(
         {
@@ -89,106 +91,128 @@ async def _finished(work: Awaitable[T]) -> T:
         raise
 
 
-def _temporary(parts: Parts) -> BinaryIO:
-    """A file without a name, in memory while it is small."""
-    folder = str(parts.settings.data_dir)
-    return cast("BinaryIO", tempfile.SpooledTemporaryFile(PIECE_BYTES, dir=folder))
-
-
-class _Hold:
-    """Counts the bytes of one upload against all that are held in memory."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts, self._bytes = parts, 0
-
-    def add(self, count: int) -> None:
-        if self._parts.upload_bytes_held + count > MOST_BYTES_HELD:
-            raise unavailable("Too many uploads are being received; try again in a moment.")
-        self._bytes += count
-        self._parts.upload_bytes_held += count
-
-    def drop(self) -> None:
-        self._parts.upload_bytes_held -= self._bytes
-
-
 @contextlib.asynccontextmanager
-async def _held(parts: Parts) -> AsyncIterator[_Hold]:
-    hold = _Hold(parts)
+async def _temporary(parts: Parts) -> AsyncIterator[BinaryIO]:
+    """A file without a name."""
+    folder = str(parts.settings.data_dir)
     try:
-        yield hold
+        file = await parts.on_files(lambda: tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+    except OSError as error:
+        raise StoreAway(f"No temporary file can be made in {folder}: {error.strerror}") from error
+    try:
+        yield cast("BinaryIO", file)
     finally:
-        hold.drop()
+        file.close()
+
+
+@contextlib.contextmanager
+def _share(request: web.Request) -> Iterator[Share]:
+    share = parts_of(request).uploads.begin(_holders(request))
+    try:
+        yield share
+    finally:
+        share.end()
+
+
+def _holders(request: web.Request) -> tuple[Holder, ...]:
+    """Whose uploads this one counts among: its user's, and its address's where that is one of many.
+
+    A service sends what its users upload from one address, and so does whoever works on this very host.
+    """
+    identity = request[IDENTITY]
+    if identity.role != "user":
+        return (Holder(f"user {identity.user}", OF_MANY),)
+    address = address_of(request)
+    user = Holder(f"user {identity.user}", OF_A_USER)
+    if not address or is_loopback(address):
+        return (user,)
+    return (user, Holder(f"address {household(address)}", OF_MANY))
 
 
 class _Incoming:
     """The file into which one upload is received."""
 
-    def __init__(self, parts: Parts, file: BinaryIO, most_bytes: int, hold: _Hold) -> None:
-        self._parts, self._file, self._most_bytes, self._hold = parts, file, most_bytes, hold
+    def __init__(self, parts: Parts, file: BinaryIO, most_bytes: int, share: Share) -> None:
+        self._parts, self._file, self._most_bytes, self._share = parts, file, most_bytes, share
         self._piece = bytearray()
         self._bytes = 0
+        self._hold(UPLOAD_BYTES)
 
-    async def take(self, chunks: AsyncIterator[bytes]) -> None:
-        """Receive everything.  Raises TooManyBytes."""
-        async for chunk in chunks:
-            self._hold.add(len(chunk))
-            self._bytes += len(chunk)
-            if self._most_bytes and self._bytes > self._most_bytes:
-                raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
-            self._piece += chunk
-            if len(self._piece) >= PIECE_BYTES:
-                await self._write()
+    async def take(self, piece: bytes) -> None:
+        """Receive one piece more.  Raises TooManyBytes, Problem, StoreAway."""
+        self._bytes += len(piece)
+        if self._most_bytes and self._bytes > self._most_bytes:
+            raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
+        self._hold(len(piece))
+        self._piece += piece
+        if len(self._piece) >= PIECE_BYTES:
+            await self._write()
+
+    async def end(self) -> None:
+        """Everything has been taken."""
         await self._write()
+
+    def _hold(self, count: int) -> None:
+        full = self._share.take(count)
+        if full is None:
+            return
+        others = self._share.shares.uploads_of(full) - 1
+        if not others:
+            raise unavailable("Too many uploads are being received; try again in a moment.")
+        whose = "this user" if full.name.startswith("user ") else "this address"
+        raise Problem(
+            429,
+            f"Other uploads of {whose} ({others}) are under way; send this one again when they are through.",
+            kind="too_many_uploads",
+            headers={"Retry-After": "5"},
+        )
 
     async def _write(self) -> None:
         piece, self._piece = self._piece, bytearray()
-        if self._bytes < PIECE_BYTES:
-            self._file.write(piece)  # it stays in memory
-        else:
-            await self._parts.on_files(self._file.write, piece)
+        try:
+            await _finished(self._parts.on_files(_write_whole, self._file, piece))
+        except OSError as error:
+            raise StoreAway(f"An upload can't be written: {error.strerror}") from error
+
+
+def _write_whole(file: BinaryIO, piece: bytearray) -> None:
+    file.write(piece)
+    file.flush()  # an image child reads it by its descriptor
 
 
 async def _receive(request: web.Request, incoming: _Incoming) -> None:
     """Take the picture's bytes, from a form's field or from the body itself."""
     if request.content_type.startswith("image/"):
-        await incoming.take(request.content.iter_chunked(65536))
-        return
-    if request.content_type != "multipart/form-data":
+        async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
+            async for piece in pieces:
+                await incoming.take(piece)
+    elif request.content_type == "multipart/form-data":
+        await _receive_form(request, incoming)
+    else:
         raise Problem(
             415, "Send a picture as image/*, or a form with the field 'image'.", kind="not_a_picture"
         )
-    try:
-        await _receive_form(await request.multipart(), incoming)
-    except (
-        ValueError,
-        AssertionError,
-        RuntimeError,
-        LookupError,
-        HttpProcessingError,
-    ):  # whatever the parser makes of a broken form
-        raise unprocessable("/image", "The form is broken.") from None
+    await incoming.end()
 
 
-async def _receive_form(form: MultipartReader, incoming: _Incoming) -> None:
-    around = 0
-    while (part := await form.next()) is not None:
-        if not isinstance(part, BodyPartReader):
-            raise unprocessable("/image", "The form holds another form.")
-        if part.name == FIELD:
-            declared = part.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if declared not in _UNDECLARED and not declared.startswith("image/"):
-                raise Problem(
-                    415, f"The field 'image' holds {declared}, not a picture.", kind="not_a_picture"
-                )
-            await incoming.take(_chunks(part))
-            return
-        async for chunk in _chunks(part):
-            around += len(chunk)
-            if around > MOST_BYTES_AROUND:
-                raise TooManyBytes(f"Fields other than 'image' hold more than {MOST_BYTES_AROUND:,} bytes.")
+async def _receive_form(request: web.Request, incoming: _Incoming) -> None:
+    """Take the first field of the picture's name; others before it are read and dropped."""
+    is_ours = False
+    async with contextlib.aclosing(events_of(request, FORM)) as events:
+        async for event in events:
+            if isinstance(event, Part):
+                is_ours = event.name == FIELD
+                if is_ours:
+                    _check_declared(event.content_type)
+            elif is_ours and event is None:
+                return
+            elif is_ours and event is not None:
+                await incoming.take(event)
     raise unprocessable("/image", "The form has no field 'image'.")
 
 
-async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await part.read_chunk(65536):
-        yield chunk
+def _check_declared(content_type: str) -> None:
+    if content_type not in _UNDECLARED and not content_type.startswith("image/"):
+        raise Problem(
+            415, f"The field 'image' holds {content_type[:100]}, not a picture.", kind="not_a_picture"
+        )

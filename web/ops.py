@@ -28,6 +28,7 @@ from web.tasks import STATUSES
 T = TypeVar("T")
 
 MOST_REASON_CHARACTERS = 200
+MOST_PAUSE_BYTES = 4096
 BROKER_PATIENCE_SECONDS = 0.5
 MOST_FOUND = 50
 FOUND = (
@@ -135,7 +136,7 @@ async def resend(request: web.Request) -> web.Response:
 async def pause(request: web.Request) -> web.Response:
     """201 with the pause; 422 for what there is not."""
     operator, parts = operator_of(request), parts_of(request)
-    body = await read_json(request)
+    body = await read_json(request, MOST_PAUSE_BYTES)
     kind, name, reason = _asked_pause(body)
     known = parts.settings.tasks if kind == pauses.TYPE else parts.settings.providers
     if name not in known:

@@ -19,12 +19,15 @@ from supervisor.links import LinkSigner
 from supervisor.store import credits
 from supervisor.submissions import Submissions
 from supervisor.tokens import Identity
+from supervisor.turns import Turns
 from web.client_address import client_address
 from web.hub import Hub
+from web.plain_uploads import PlainUploads
+from web.upload_shares import UploadShares
 
 T = TypeVar("T")
 
-DECODERS = 2  # a decoding picture takes up to 400 MB and a core
+MOST_UPLOAD_BYTES = 256 * 1024 * 1024  # of all uploads that are being received, decoded or stored
 FILE_CALLS = 16  # of the file store at once: threads of their own, so that a slow store holds nothing else up
 PING_SECONDS = 15.0
 MOST_USERS_REMEMBERED = 100_000
@@ -43,11 +46,13 @@ class Parts:
     order: FreshOrder
     submissions: Submissions
     metrics: WebMetrics
-    decoders: concurrent.futures.Executor
+    json_thread: concurrent.futures.Executor
+    json_turns: Turns
+    plain_uploads: PlainUploads
+    uploads: UploadShares
     file_threads: concurrent.futures.Executor
     exposition: Callable[[], bytes]
     ping_seconds: float = PING_SECONDS
-    upload_bytes_held: int = 0
     is_draining: bool = False
     _seen: set[str] = dataclasses.field(default_factory=set)
 
@@ -83,7 +88,10 @@ def make_parts(
         order=order,
         submissions=Submissions(settings, database, order),
         metrics=metrics,
-        decoders=concurrent.futures.ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder"),
+        json_thread=concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json"),
+        json_turns=Turns(1),
+        plain_uploads=PlainUploads(settings),
+        uploads=UploadShares(MOST_UPLOAD_BYTES),
         file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
         exposition=lambda: exposition(metrics),
     )

@@ -17,13 +17,14 @@ import peewee
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from supervisor import faults, pictures
+from supervisor import faults, picture_faults
 from supervisor.files import StoreAway
 from supervisor.task_params import BadTask
 
 log = logging.getLogger("darkroom.web")
 
 MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS_TOLD = 20
 _TYPE = "urn:darkroom:problem:"
 TOLD_IN_LOG = frozenset({401, 402, 403, 429})
 REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
@@ -47,15 +48,16 @@ class Problem(Exception):
 
     def to_response(self, instance: str) -> web.Response:
         """The answer.  instance: the path that was asked for, without its query."""
+        told, untold = self.errors[:MOST_ERRORS_TOLD], len(self.errors) - MOST_ERRORS_TOLD
         body: dict[str, Any] = {
             "type": _TYPE + self.kind if self.kind else "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail,
+            "detail": self.detail + (f" (and {untold} more mistakes than are listed)" if untold > 0 else ""),
             "instance": instance,
         }
-        if self.errors:
-            body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in self.errors]
+        if told:
+            body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in told]
         return web.Response(
             status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=self.headers
         )
@@ -113,11 +115,11 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable(
                 "The file store can't be used just now; nothing was stored.", retry_after_seconds=5
             )
-        case pictures.TooManyBytes():
+        case picture_faults.TooManyBytes():
             return Problem(413, str(error), kind="too_many_bytes")
-        case pictures.NotAPicture():
+        case picture_faults.NotAPicture():
             return Problem(415, str(error), kind="not_a_picture")
-        case pictures.PictureFault():
+        case picture_faults.PictureFault():
             return Problem(422, str(error), kind="image_unusable", errors=[("/image", str(error))])
         case peewee.OperationalError() | peewee.InterfaceError():
             log.error("the database failed: %s", error)

@@ -21,6 +21,7 @@ log = logging.getLogger("darkroom.web")
 BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
 LAST_REQUESTS_SECONDS = 5.0
+READ_BYTES = 64 * 1024  # what aiohttp's parser looks at in one go
 
 
 class WebServer:
@@ -55,6 +56,8 @@ class WebServer:
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]  # None is aiohttp's own word for "none"
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
+                auto_decompress=False,  # what is compressed is refused (web.body_reader), so never unfolded
+                read_bufsize=READ_BYTES,
             )
 
         self._server = await loop.create_server(protocol, sock=self._socket, backlog=BACKLOG)
@@ -66,7 +69,8 @@ class WebServer:
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
-        self._parts.decoders.shutdown(wait=False, cancel_futures=True)
+        await self._parts.plain_uploads.close()
+        self._parts.json_thread.shutdown(wait=False, cancel_futures=True)
 
 
 class _Connection(RequestHandler):

@@ -16,9 +16,9 @@ from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import history, idempotency, tasks
 from supervisor.store.orders import Key, NewTask
 from supervisor.store.submitting import Submitted
-from supervisor.task_params import BadTask, check_submission
+from supervisor.task_params import BadTask, Submission, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
-from web.bodies import bad_cursor, limit_of, read_json
+from web.bodies import bad_cursor, judge_json, limit_of
 from web.idempotency import REPLAYED, key_of
 from web.parts import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
 from web.preferences import task_after, wait_of
@@ -54,8 +54,12 @@ async def submit(request: web.Request) -> web.Response:
 async def _stored(request: web.Request, trace: str) -> Submitted:
     """The task that a request hands in, or the one that its key stands for.  trace: what the task is to belong to."""
     parts, identity = parts_of(request), request[IDENTITY]
-    body = await read_json(request)
-    order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
+
+    def judge(body: Any) -> tuple[Submission, Key | None]:
+        order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
+        return order, key_of(request, identity.user, body)
+
+    order, key = await judge_json(request, judge)
     new = NewTask(
         identity.user,
         order.type,
@@ -63,7 +67,7 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
         order.priority,
         order.run_after,
         checked=order.checked,
-        key=key_of(request, identity.user, body),
+        key=key,
         webhook=order.webhook,
         trace=trace,
     )

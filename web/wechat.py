@@ -31,6 +31,7 @@ log = logging.getLogger("darkroom.wechat")
 
 PATH = "/v1/auth/wechat"
 MOST_CODE_CHARACTERS = 256
+MOST_LOGIN_BYTES = 4096
 MOST_ANSWER_BYTES = 64 * 1024
 CONNECTIONS = 32
 MINUTE_SECONDS = 60
@@ -107,7 +108,7 @@ async def login(request: web.Request) -> web.Response:
         detail = "No mini-program is set up here: DARKROOM_WECHAT__APP_ID and DARKROOM_WECHAT__APP_SECRET."
         raise Problem(404, detail, kind="wechat_not_set_up")
     parts = parts_of(request)
-    code = _code_of(await read_json(request))
+    code = _code_of(await read_json(request, MOST_LOGIN_BYTES))
     wait = door.limit.take(household(address_of(request)), now=time.monotonic())
     if wait:
         raise _too_often("This address logs in too often; wait a little.", wait)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.image_processes import ImageProcesses
 from config.settings import Settings
 from supervisor.files import FileStore
+from supervisor.image_processes import ImageProcesses
 from supervisor.links import LinkSigner
 from supervisor.secret import read_or_make_secret
 

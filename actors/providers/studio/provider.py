@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.image_processes import ImageProcessDied, ImageProcesses, ImageWorkFailed
 from actors.providers.base import (
     Accepted,
     Done,
@@ -18,6 +17,8 @@ from actors.providers.base import (
     Running,
     Transient,
 )
+from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
+from supervisor.image_processes import ImageProcesses
 
 FAULTS_OF_THE_ORDER = {"bad_params", "image_unusable", "no_person_found", "invalid_input"}
 

@@ -12,12 +12,12 @@ from typing import Protocol
 import structlog
 
 from actors.fetch import NotFetched, NotFetchedNow, fetch
-from actors.image_processes import ImageProcessDied, ImageWorkFailed
 from actors.providers.base import Done, Job, MadeImage, ResultLost, Transient
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Rules
 from actors.providers.wire.picture_sources import At, Source
 from actors.providers.wire.plain_pictures import make_plain
+from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 
 FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
 FETCH_AGAIN_SECONDS = 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actors.image_processes import ImageProcessDied, ImageWorkFailed
 from actors.providers.base import InvalidInput, Job, Transient
 from actors.providers.surroundings import Surroundings
+from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 
 PLAIN_SECONDS = 60.0  # for an image child to make the pictures of one answer plain
 

@@ -7,14 +7,15 @@ can't be read is left out; when none can, that is the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.pictures import Picture, PictureFault, normalise_picture
+from supervisor.picture_faults import Picture, PictureFault
+from supervisor.pictures import normalise_picture
 
 
-def make_plain(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+def make_plain(request: Mapping[str, Any], before_decoding: Callable[[int], None]) -> list[dict[str, Any]]:
     """Carry out `{"files": [{"n", "path"}], "out", "most_pixels"}`; [{"n", "path", "width", "height"}].
 
     Raises PictureFault when no file holds a picture that can be used.
@@ -28,6 +29,7 @@ def make_plain(request: Mapping[str, Any]) -> list[dict[str, Any]]:
                 Path(request["out"]),
                 f"{request.get('name', '')}{file['n']}",
                 int(request["most_pixels"]),
+                before_decoding,
             )
         except PictureFault as error:
             fault = error
@@ -38,11 +40,13 @@ def make_plain(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def _made_plain(source: Path, folder: Path, name: str, most_pixels: int) -> tuple[Path, Picture]:
+def _made_plain(
+    source: Path, folder: Path, name: str, most_pixels: int, before_decoding: Callable[[int], None]
+) -> tuple[Path, Picture]:
     """The name appears by a rename, so whoever sees it sees the whole file."""
     unfinished = folder / f".{name}.{os.getpid()}"
     with source.open("rb") as file, unfinished.open("w+b") as target:
-        picture = normalise_picture(file, target, most_pixels=most_pixels)
+        picture = normalise_picture(file, target, most_pixels=most_pixels, before_decoding=before_decoding)
     path = folder / f"{name}.{picture.extension}"
     unfinished.replace(path)
     return path, picture

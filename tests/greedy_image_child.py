@@ -1,0 +1,45 @@
+"""An image child that does what dear pictures do, as it is told by the bytes of its "picture".
+
+`burn`: use the CPU without an end; `eat`: take memory without an end; `sleep`: do nothing without an end;
+`hold PATH`: say that it works by a file at PATH, and wait until that file is gone.  Everything else is decoded.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from supervisor import image_child
+
+PIXELS = 8
+
+
+def greedy(request: dict[str, Any], parent: image_child.Parent) -> list[dict[str, Any]]:
+    source, target = parent.files(int(request["files_sent"]))
+    source.seek(0)
+    words = source.read().split(b" ")
+    parent.before_decoding(PIXELS)
+    eaten: list[bytes] = []
+    match words:
+        case [b"burn"]:
+            while True:
+                pass
+        case [b"eat"]:
+            while True:
+                eaten.append(b"x" * 1_000_000)
+        case [b"sleep"]:
+            time.sleep(600)
+        case [b"hold", path]:
+            mark = Path(path.decode())
+            mark.touch()
+            while mark.exists():
+                time.sleep(0.01)
+    target.write(b"made")
+    return [{"width": 1, "height": 1, "extension": "jpg", "bytes": 4, "sha256": "0" * 64}]
+
+
+if __name__ == "__main__":
+    image_child.PICTURE_BYTES = 32 * 1024 * 1024
+    image_child.PICTURE_CPU_SECONDS = 1
+    image_child.main({"upload": greedy})

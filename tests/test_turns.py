@@ -1,0 +1,98 @@
+"""Who works next where there are few places."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from supervisor.pixel_room import PixelRoom
+from supervisor.turns import Turns
+
+
+async def _asked(turns: Turns, whose: str, served: list[str]) -> asyncio.Task[None]:
+    async def work() -> None:
+        await turns.take(whose)
+        served.append(whose)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_somebody_with_one_thing_to_do_waits_for_one_turn_of_a_crowd() -> None:
+    turns, served = Turns(1), list[str]()
+    tasks = [await _asked(turns, "crowd", served) for _ in range(5)]
+    tasks.append(await _asked(turns, "one", served))
+    for _ in range(6):
+        await asyncio.sleep(0)
+        turns.give_back(served[-1])
+    await asyncio.gather(*tasks)
+    assert served == ["crowd", "one", "crowd", "crowd", "crowd", "crowd"]
+
+
+async def test_nobody_has_more_places_than_one_may_have() -> None:
+    turns, served = Turns(3, most_each=2), list[str]()
+    tasks = [await _asked(turns, "crowd", served) for _ in range(5)]
+    assert served == ["crowd", "crowd"] and turns.waiting == 3
+    tasks.append(await _asked(turns, "one", served))
+    assert served[-1] == "one", "the place that was left is not waited for"
+    for _ in range(3):
+        turns.give_back("crowd")
+        await asyncio.sleep(0)
+    turns.give_back("one")
+    await asyncio.gather(*tasks)
+
+
+async def test_who_has_the_fewest_places_is_served_first() -> None:
+    turns, served = Turns(2), list[str]()
+    tasks = [await _asked(turns, name, served) for name in ("a", "b", "a", "c")]
+    turns.give_back("b")
+    await asyncio.sleep(0)
+    assert served == ["a", "b", "c"], "`a` has a place already"
+    turns.give_back("c")
+    await asyncio.gather(*tasks)
+
+
+async def test_who_leaves_the_line_takes_no_place_along() -> None:
+    turns, served = Turns(1), list[str]()
+    await turns.take("a")
+    tasks = [await _asked(turns, name, served) for name in ("b", "c")]
+    tasks[0].cancel()
+    turns.give_back("a")
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert served == ["c"] and turns.waiting == 0
+    turns.give_back("c")
+    given = await _asked(turns, "d", served)
+    waiting = await _asked(turns, "e", served)
+    turns.give_back("d")
+    waiting.cancel()  # in the moment in which it is served
+    await asyncio.gather(given, waiting, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await turns.take("f")
+
+
+async def test_what_is_too_large_waits_until_it_is_alone() -> None:
+    room = PixelRoom(10)
+    assert await room.take(8) == 8
+    large = asyncio.create_task(room.take(50))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(room.take(1))
+    await asyncio.sleep(0)
+    assert not large.done() and not small.done(), "who came later doesn't get in before"
+    large.cancel()
+    async with asyncio.timeout(5):
+        assert await small == 1
+    room.give_back(8)
+    room.give_back(1)
+    assert await room.take(50) == 10
+
+
+async def test_a_room_without_a_bound_is_never_waited_for() -> None:
+    room = PixelRoom(0)
+    assert [await room.take(10**9) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_house_without_places_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Turns(0)

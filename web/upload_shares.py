@@ -1,0 +1,88 @@
+"""How many bytes of uploads whoever may have under way at once: never all that there are.  Pure.
+
+A share is not a fixed number but a part of what is still free: a user may hold as much as would then be left to all
+others, an address three times that (many people behind one connection, or a service that uploads for its users).  So
+one user gets half of everything while nobody else wants it, and n who take all they can leave 1/(n + 1) free for the
+next who comes.  Source: A. K. Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet
+switches (1998).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+OF_A_USER = 1
+OF_MANY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds bytes, and how many times what is left free that may be.  name: unique among users and addresses."""
+
+    name: str
+    times_the_rest: int
+
+
+@dataclass
+class UploadShares:
+    """most_bytes: of all uploads together that are being received, decoded or stored."""
+
+    most_bytes: int
+    held_bytes: int = 0
+    _held: Counter[str] = field(default_factory=Counter)
+    _uploads: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, holders: tuple[Holder, ...]) -> Share:
+        """The share of one upload, empty still."""
+        self._uploads.update(holder.name for holder in holders)
+        return Share(self, holders)
+
+    def full(self, holders: tuple[Holder, ...], more_bytes: int) -> Holder | None:
+        """The first of these holders who may not have so many bytes more; None when all may."""
+        left = self.most_bytes - self.held_bytes - more_bytes
+        for holder in holders:
+            if self._held[holder.name] + more_bytes > holder.times_the_rest * left:
+                return holder
+        return None
+
+    def uploads_of(self, holder: Holder) -> int:
+        """How many uploads of this holder are under way."""
+        return self._uploads[holder.name]
+
+    def add(self, holders: tuple[Holder, ...], count: int) -> None:
+        """Count bytes for every one of these holders."""
+        self.held_bytes += count
+        for holder in holders:
+            self._held[holder.name] += count
+
+    def end(self, holders: tuple[Holder, ...], count: int) -> None:
+        """Give the bytes of an upload back; forget holders who have none any more."""
+        self.held_bytes -= count
+        for holder in holders:
+            self._held[holder.name] -= count
+            self._uploads[holder.name] -= 1
+            if not self._uploads[holder.name]:
+                del self._held[holder.name], self._uploads[holder.name]
+
+
+@dataclass
+class Share:
+    """What one upload holds."""
+
+    shares: UploadShares
+    holders: tuple[Holder, ...]
+    bytes: int = 0
+
+    def take(self, count: int) -> Holder | None:
+        """Hold so many bytes more; the holder who may not, when there is one, and nothing is taken."""
+        full = self.shares.full(self.holders, count)
+        if full is None:
+            self.shares.add(self.holders, count)
+            self.bytes += count
+        return full
+
+    def end(self) -> None:
+        """The upload is over, whatever became of it."""
+        self.shares.end(self.holders, self.bytes)
+        self.bytes = 0
