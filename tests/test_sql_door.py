@@ -128,7 +128,7 @@ def _value_of(store: Store, column: str) -> Any:
     """Something that the column's type takes and that it is not born with."""
     if store.database.read(lambda tx: tx.dialect.name) == SQLITE:
         return 7
-    if column.endswith("_at"):
+    if column.endswith(("_at", "_since")):
         return "2026-11-05T08:00:00.000Z"
     return "7"
 
@@ -140,8 +140,8 @@ def test_no_column_but_the_writable_ones_can_be_given(
     producer: Plain, store: Store, database_kind: str
 ) -> None:
     columns = {column[0] for column in producer.execute("SELECT * FROM task_queue").description}
-    times = {column for column in columns if column.endswith("_at")}
-    assert columns > WRITABLE and len(times) == 11
+    times = {column for column in columns if column.endswith(("_at", "_since"))}
+    assert columns > WRITABLE and len(times) == 12
     for verb in INSERTS[database_kind]:
         for column in columns - WRITABLE:
             with pytest.raises(REFUSED, match=f"{column} is set by Darkroom"):
