@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from supervisor.task_params import BadTask, check_params, check_submission
+from supervisor.task_params import (
+    BadTask,
+    _is_plainly_storable,
+    _unstorable_in,
+    check_params,
+    check_submission,
+)
 
 SETTINGS = Settings(secret="x" * 40, tasks={"stylise": {}})
 
@@ -201,3 +207,31 @@ def test_whatever_comes_is_either_fit_to_be_stored_or_refused(params: Any, param
         else:
             text = json.dumps(order.params, ensure_ascii=False, allow_nan=False)
             assert "\x00" not in text and text.encode()
+
+
+_JSON_LIKE = st.recursive(
+    st.none()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["\x00", "\ud800", "\\u0000"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(value=_JSON_LIKE, depth=st.integers(0, 70))
+def test_what_the_quick_look_lets_pass_the_close_one_would_too(value: Any, depth: int) -> None:
+    for _ in range(depth):
+        value = [value]
+    assert not (_is_plainly_storable(value) and list(_unstorable_in(value)))
+
+
+def test_an_ordinary_order_is_not_looked_at_closely() -> None:
+    ordinary = {
+        "style": "née 😀",
+        "steps": [1, 2.5],
+        "lora": {"a": None},
+        **{f"p{n}": n for n in range(4000)},
+    }
+    assert _is_plainly_storable(ordinary)
