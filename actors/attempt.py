@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from actors.event_loop import CoroutineWouldNotEnd
 from actors.jobs import hash_of_params
 from actors.making import make_pictures, remote_limit_seconds
 from actors.outcomes import Outcome, after_error, after_time_limit, code_of
@@ -68,7 +69,10 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
         running.work = asyncio.create_task(make_pictures(worker, running, claim))
     step: Step | None
     try:
-        step = await running.work
+        step = await _ended(running.work, running)
+    except CoroutineWouldNotEnd:
+        span.fail("would_not_end")
+        raise  # its thread is free again, and its process is started anew
     except asyncio.CancelledError:
         if not running.work.done():  # the actor's own limit has struck, not our cancel
             running.work.cancel()
@@ -82,6 +86,18 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
         step = _after_error(worker, running, claim, error, bound)
         span.fail(code_of(error))
     await _record(worker, claim, step, bound, span)
+
+
+async def _ended(work: asyncio.Task[Step | None], running: Running) -> Step | None:
+    """What the work comes to.  Raises CoroutineWouldNotEnd when it goes on for too long after its cancel."""
+    overdue = asyncio.ensure_future(running.will_not_end.wait())
+    try:
+        await asyncio.wait({work, overdue}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        overdue.cancel()
+    if not work.done():
+        raise CoroutineWouldNotEnd("A cancelled attempt does not end.")
+    return work.result()
 
 
 async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any, span: Span) -> None:

@@ -23,6 +23,7 @@ import structlog
 
 from actors.busy_slots import BusySlots
 from actors.calls_seen import CallsSeen
+from actors.event_loop import CLEANUP_SECONDS
 from actors.image_processes import open_image_processes
 from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
@@ -67,6 +68,7 @@ class Running:
         self.request: PaidRequest | None = None  # the newest of its paid requests
         self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
         self.cancelled: Why | None = None
+        self.will_not_end = asyncio.Event()  # set CLEANUP_SECONDS after its cancel
 
     @property
     def owes_an_answer(self) -> bool:
@@ -78,6 +80,7 @@ class Running:
         if self.cancelled is None and self.work is not None:
             self.cancelled = why
             self.work.cancel()
+            asyncio.get_running_loop().call_later(CLEANUP_SECONDS, self.will_not_end.set)
 
 
 class Worker:

@@ -12,14 +12,19 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from actors.image_processes import open_image_processes
+from actors.jobs import job_of
+from config.settings import Settings
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed, child_environment
 from supervisor.image_processes import ImageProcesses
+from supervisor.rescue import Budget
+from supervisor.store.claims import Claim
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "examples" / "samples"
@@ -180,6 +185,26 @@ async def test_a_child_of_its_own_ends_with_its_request(pool: ImageProcesses, tm
     assert idle not in children() and len(children()) == 1
     await run
     assert children() == set()
+
+
+def _claim(*, failures: int = 0, deaths: int = 0) -> Claim:
+    person = {"images": ["https://example.org/person.jpg"]}
+    budget = Budget(failures, deaths, 3)
+    return Claim("t-1", 1, 1, 1, "photography", "o-1", person, {}, 1, budget, 0.0)
+
+
+@pytest.mark.parametrize(("failures", "deaths"), [(0, 0), (2, 0), (0, 1), (1, 2)])
+async def test_a_task_under_which_a_worker_has_died_gets_a_child_of_its_own_and_no_other_task_does(
+    failures: int, deaths: int, pool: ImageProcesses, tmp_path: Path
+) -> None:
+    worker: Any = SimpleNamespace(settings=Settings(data_dir=tmp_path))
+    job = job_of(worker, _claim(failures=failures, deaths=deaths), "studio", pictures=(0,), folder=tmp_path)
+    await pool.prewarm()
+    [idle] = children()
+    run = await begun(pool, order(tmp_path), own_child=job.own_process)
+    assert (idle not in children()) == (deaths > 0)
+    await run
+    assert (children() == set()) == (deaths > 0), "who shares a child leaves it to the next"
 
 
 async def test_who_waits_is_served_in_order_and_may_leave(pool: ImageProcesses, tmp_path: Path) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from supervisor import up
 from supervisor.faults import LeaseLost
 from supervisor.files import open_file_store
 from supervisor.remote_states import Word
 from supervisor.rescue import Reason
-from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, workers
+from supervisor.silence import SilenceWatch
+from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, wakes, workers
 from supervisor.store.claims import Claim
 from supervisor.store.dispatching import Hint
 from supervisor.store.rescuing import Rescued
 from supervisor.sweeping import sweep, sweep_now, sweep_this_minute
+from supervisor.wakeup import dispatch_wakeups
 from tests.conftest import Clock, Store
 from tests.well import Well, ask
 
@@ -38,6 +46,58 @@ def test_a_mark_alone_changes_no_task(store: Store, claimed_task: Callable[..., 
     _die(store)
     assert store.task(claim.task_id) == before
     assert _stuck(store) == {claim.task_id: Reason.DEAD_WORKER}
+
+
+@pytest.mark.parametrize("who", ["its supervisor", "the next supervisor", "the dispatcher"])
+def test_whoever_finds_a_worker_dead_marks_it_and_rings_and_leaves_the_verdict_to_rescue(
+    who: str, store: Store, live_worker: Callable[..., str], claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    before = store.task(claim.task_id)
+    bell = dispatch_wakeups(store.database, store.settings)
+    bell.wait(0.5)  # whatever rang until now
+    rang = store.database.read(wakes.read).dispatch
+    _find_dead(who, store)
+    assert store.value("SELECT state FROM worker") == "dead"
+    assert bell.wait(10)
+    if store.database.read(lambda tx: tx.dialect.name) == "sqlite":
+        assert store.database.read(wakes.read).dispatch > rang
+    assert store.task(claim.task_id) == before, "a mark decides nothing"
+    assert store.database.read(rescuing.count_stuck) == {Reason.DEAD_WORKER: 1}
+    assert [each.task_id for each in _rescue(store)] == [claim.task_id]
+    bell.close()
+
+
+def _find_dead(who: str, store: Store) -> None:
+    match who:
+        case "its supervisor":
+            program = up._worker_program(store.settings, store.database, "worker-1", {})
+            assert program.on_exit is not None
+            program.on_exit(cast(Any, SimpleNamespace(spawn_id="worker-1")))
+        case "the next supervisor":
+            store.write(
+                lambda tx: tx.execute(
+                    "UPDATE worker SET host = ?, pid = ?", socket.gethostname(), _no_process()
+                )
+            )
+            up._mark_the_dead_of_last_time(store.database)
+        case _:
+            watch = SilenceWatch(store.settings.lease_seconds)
+            beats = {"worker-1": 7}
+            now = 0.0
+            while not (silent := watch.silent(beats, now)):
+                now += 0.25
+            assert now >= store.settings.lease_seconds
+            assert store.write(lambda tx: [workers.mark_dead(tx, worker_id) for worker_id in silent]) == [
+                True
+            ]
+
+
+def _no_process() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
 
 
 def test_a_dead_workers_tasks_run_again_and_only_its_own(

@@ -9,9 +9,10 @@ import logging
 import aiohttp
 import pytest
 
-from supervisor.faults import SettingFault
+from supervisor.faults import OutcomeUnknown, SettingFault
 from supervisor.schema.migrate import check_version
 from tests.web_server import Web, bearer
+from web.problems import problem_of
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,10 @@ async def test_paths_with_ids_are_counted_under_their_pattern(web: Web, http: ai
     assert 'count{method="GET",route="/v1/tasks/{task_id}",status="404"} 1.0' in text
     assert 'count{method="GET",route="unmatched",status="404"} 1.0' in text
     assert "secret-id" not in text and "scanner" not in text
+
+
+def test_a_request_whose_outcome_nobody_knows_is_not_asked_for_again_blindly() -> None:
+    problem = problem_of(OutcomeUnknown())
+    assert problem is not None
+    assert (problem.status, problem.kind) == (503, "outcome_unknown")
+    assert "Retry-After" not in problem.headers and "look before you try again" in problem.detail
