@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.jobs import job_of, provider_of
-from actors.outcomes import after_poll_error
+from actors.outcomes import after_question
 from actors.paid_requests import note_end
 from actors.providers.base import (
     Accepted,
@@ -28,9 +28,11 @@ from actors.providers.base import (
     Report,
     ResultLost,
     Running,
+    Unreadable,
 )
 from actors.storing import store_pictures
 from supervisor.database import Transaction
+from supervisor.doubts import UNKNOWN_SECONDS, Doubts
 from supervisor.poll_times import next_poll_seconds
 from supervisor.remote_states import Word
 from supervisor.store import remote_reports
@@ -49,13 +51,15 @@ class Seen:
     """What was learned of a remote job.
 
     files: its stored pictures.  read: ids of the reports that it settles.  newest_report: id of the last one that was
-    looked at.  word: of one that runs, who says so; a report was sent at a time of which we know nothing."""
+    looked at.  doubts: how often in a row its service has now said nothing of it; None when it was not asked.  word: of
+    one that runs, who says so; a report was sent at a time of which we know nothing."""
 
     job: RemoteJob
     answer: Running | Done | Failed
     files: tuple[ResultFile, ...] = ()
     read: tuple[int, ...] = ()
     newest_report: int = 0
+    doubts: Doubts | None = None
     word: Word = Word.SILENT
 
 
@@ -74,6 +78,8 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
 async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], folder: Path) -> Seen:
     read: list[int] = []
     newest, word = max(reports, default=0), Word.SILENT
+    files: list[ResultFile] = []
+    heard: Running | Done | Failed | Exception
     try:
         async with asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds):
             provider = provider_of(worker, job.provider)
@@ -81,20 +87,32 @@ async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[
                 worker, claim, job.provider, pictures=job.pictures, folder=folder, reference=job.reference
             )
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
-            answer = await _read_reports(worker, provider, remote, order, reports, read)
-            if answer is None:
-                # A report was all we heard of a job without an id: the next one tells more.
-                answer = await provider.poll(remote, order) if job.remote_id else Running(was_asked=False)
-                word = Word.UNASKABLE if isinstance(answer, Running) and not answer.was_asked else Word.SAID
-            if isinstance(answer, Done) and not answer.images and not answer.without_pictures:
-                answer = Failed(ResultLost("The AI service has finished, but sent no picture."))
-            files = await store_pictures(worker, claim, answer) if isinstance(answer, Done) else []
+            reported = await _read_reports(worker, provider, remote, order, reports, read)
+            asks = reported is None and bool(job.remote_id)
+            # A report was all we heard of a job without an id: the next one tells more.
+            heard = await provider.poll(remote, order) if asks else reported or Running(was_asked=False)
+            if reported is None and isinstance(heard, Running):
+                word = Word.SAID if heard.was_asked else Word.UNASKABLE
+            if isinstance(heard, Done) and not heard.images and not heard.without_pictures:
+                heard = Failed(ResultLost("The AI service has finished, but sent no picture."))
+            if isinstance(heard, Done):
+                files = await store_pictures(worker, claim, heard)
+            if not asks:
+                return Seen(job, heard, tuple(files), tuple(read), newest, word=word)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
         _say(worker, claim, job, error)
-        usual = next_poll_seconds(5.0, job.age_seconds, reports=False, draw=0.0)
-        answer, files, word = after_poll_error(error, usual_seconds=usual), [], Word.SILENT
-        read = [] if isinstance(answer, Running) else read  # what could not be followed up is read again
-    return Seen(job, answer, tuple(files), tuple(read), newest, word)
+        heard = error
+    answer, doubts = after_question(
+        heard,
+        job.doubts,
+        may_bill_twice=job.provider in worker.settings.providers_that_may_bill_twice,
+        usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, draw=0.0),
+    )
+    if doubts.are_believed(UNKNOWN_SECONDS):
+        word = Word.SAID  # that it is unknown is an answer too, once it is believed
+    if isinstance(heard, Exception) and isinstance(answer, Running):
+        read = []  # what could not be followed up is read again
+    return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word)
 
 
 async def _read_reports(
@@ -110,7 +128,7 @@ async def _read_reports(
             report = await worker.database.read_async(_report(report_id))
             try:
                 answer = await provider.parse_callback(remote, order, report) if report else None
-            except NotGenuine as reason:
+            except (NotGenuine, Unreadable) as reason:  # the next one, or a question, tells more
                 log.warning("report_refused", task=order.task_id, reason=str(reason))
         read.append(report_id)
         if isinstance(answer, Done | Failed):

@@ -1,6 +1,7 @@
 """Requests whose answer nobody heard, looked up by our own name for them where the service can be asked that.
 
-What is found is resumed and what certainly never arrived may be sent; only what stays unknown is an `unknown_outcome`.
+What is found is resumed.  What the service does not know may have been carried out all the same: it stays unknown, and
+is ordered again only where its provider may bill twice.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ async def look_up_unheard(worker: Worker, claim: Claim) -> None:
 
 def _evidence(job: RemoteJob, remote: Accepted | None) -> Callable[[Transaction], bool]:
     if remote is None:
-        return lambda tx: remote_jobs.settle(tx, job, RemoteState.FAILED)
+        return lambda tx: remote_jobs.settle(tx, job, RemoteState.UNKNOWN)
     evidence = Evidence(job.id, job.reference)
     return lambda tx: remote_jobs.accepted(
         tx, evidence, remote.remote_id, remote.details, reports=remote.reports

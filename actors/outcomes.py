@@ -10,18 +10,23 @@ import dataclasses
 from collections.abc import Sequence
 
 from actors.providers.base import (
+    Done,
     Failed,
     Lost,
     Postponed,
     ProviderDown,
     ProviderError,
+    ResultGone,
     ResultLost,
     Running,
     Transient,
     UnknownOutcome,
+    Unreadable,
 )
 from supervisor import rescue
 from supervisor.breaker import TROUBLE_SECONDS, Sign
+from supervisor.doubts import Doubt, Doubts
+from supervisor.doubts import after as doubts_after
 from supervisor.faults import BadParams, SettingFault, StoreAway
 from supervisor.remote_states import RemoteState
 
@@ -72,20 +77,41 @@ def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
     )
 
 
-def after_poll_error(error: Exception, *, usual_seconds: float) -> Running | Failed:
-    """What a poll, or the reading of a report, that ended with an error says of the remote job.
+def after_question(
+    said: Running | Done | Failed | Exception, before: Doubts, *, may_bill_twice: bool, usual_seconds: float
+) -> tuple[Running | Done | Failed, Doubts]:
+    """What a question about a remote job says of it, and how often it said nothing.
 
-    Hiccups say nothing: it is asked again, at no cost, until its time is over.  usual_seconds: until then.
+    said: what came of the question, or of reading a report.  before: what was doubtful until now.  usual_seconds: until
+    it is asked again.  Hiccups say nothing: it is asked again, at no cost, until its time is over.  That the service
+    does not know the job, or an answer that can't be read, is believed when it comes three times running; and as the
+    job may have been done and billed, that it is unknown only ends it where it may be ordered again.
     """
-    match error:
+    match said:
+        case Failed(error=Lost() as lost) | (Lost() as lost):
+            doubts = doubts_after(before, Doubt.UNKNOWN)
+            if may_bill_twice and doubts.are_believed(lost.sure_after_seconds):
+                return Failed(lost), doubts
+            return Running(poll_after_seconds=usual_seconds), doubts
+        case Unreadable():
+            doubts = doubts_after(before, Doubt.UNREADABLE)
+            if doubts.are_believed(0.0):
+                return Failed(ProviderError(said.message)), doubts
+            return Running(poll_after_seconds=usual_seconds), doubts
+        case ResultGone():
+            return Running(poll_after_seconds=usual_seconds), doubts_after(before, Doubt.GONE)
+        case Running() | Done() | Failed():
+            return said, doubts_after(before, Doubt.NONE)
         case Postponed():
-            return Running(poll_after_seconds=error.wait_seconds)
-        case Transient():
-            return Running(poll_after_seconds=usual_seconds)
+            return Running(poll_after_seconds=said.wait_seconds), before
+        case ResultLost():
+            return Failed(said), before
+        case Transient() | UnknownOutcome():
+            return Running(poll_after_seconds=usual_seconds), before
         case ProviderError():
-            return Failed(error)
+            return Failed(said), before
         case _:  # out of time, set up wrongly, or a bug: somebody may mend it while the job goes on
-            return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS))
+            return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
 
 
 def after_remote_errors(
@@ -104,6 +130,10 @@ def after_remote_errors(
 def _after_remote_error(
     budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, draw: float
 ) -> Outcome:
+    if isinstance(
+        error, ResultLost
+    ):  # the job is done: that its pictures can't be had is no reason to order it again
+        may_bill_twice = False
     if isinstance(error, Postponed):
         wait = error.wait_seconds
         return rescue.after_failure(

@@ -130,8 +130,8 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
     def recorded(tx: Transaction) -> None:
         handoffs.lock(tx, claim.task_id)  # before its remote jobs, as everybody does
         learned(tx)
-        # Of the whole charge: the jobs of others that ended while this one looked are no reason to order them again.
-        asked = remote_jobs.providers_asked(tx, claim.task_id, claim.charge)
+        # With nothing to look at: a job that another poller has seen the end of is no reason to order it again.
+        asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_charge)
         _follow(tx, claim, seen, draw, asked <= worker.settings.providers_that_may_bill_twice)
 
     draw = random.random()
@@ -166,6 +166,8 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
             remote_jobs.settle(tx, seen.job, RemoteState.DONE)
         case Failed(error=error):
             remote_jobs.settle(tx, seen.job, state_of_failed(error))
+        case JobRuns() if seen.doubts is not None:
+            remote_jobs.note_doubts(tx, seen.job, seen.doubts)
     remote_reports.mark_read(tx, seen.read)
 
 

@@ -24,7 +24,6 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.replicate import cog as cog_adapter
 from tests.adapters import Adapters, colour_of, error_of, images_of
 from tests.cog_server import CogServer
 from tests.fake_ai_service import FakeAiService, Reply
@@ -135,18 +134,15 @@ async def test_a_running_prediction_can_be_cancelled_and_a_strange_one_is_over(c
         assert await provider.cancel(Accepted("nobody"))
 
 
-async def test_a_server_that_was_started_anew_has_lost_the_job_and_a_dead_one_is_asked_again(
-    cog, adapters, monkeypatch
-):
+async def test_a_server_that_was_started_anew_has_lost_the_job_and_a_dead_one_is_asked_again(cog, adapters):
     provider = adapters.open(settings_of(cog, "callback", seconds=30))
     remote = await adapters.submit(provider, adapters.job(callback_url="http://127.0.0.1:9/x"))
     assert isinstance(remote, Accepted)
     cog.kill()
     assert isinstance(await adapters.poll(provider, remote), Transient)
     await asyncio.to_thread(cog.start)
-    assert isinstance(await adapters.poll(provider, remote), Running)  # a report may be on its way
-    monkeypatch.setattr(cog_adapter, "LOST_AFTER_SECONDS", 0.0)
-    assert isinstance(error_of(await adapters.poll(provider, remote)), Lost)
+    lost = error_of(await adapters.poll(provider, remote))
+    assert isinstance(lost, Lost) and lost.sure_after_seconds == 30  # a report may be on its way
 
 
 def test_the_predictors_picture_is_really_made_of_the_given_one(cog):

@@ -18,7 +18,7 @@ from actors.providers.base import (
     InvalidInput,
     Lost,
     ProviderError,
-    ResultLost,
+    ResultGone,
     Running,
     Transient,
 )
@@ -170,12 +170,15 @@ async def test_a_workflow_that_is_refused_is_the_orders_fault_and_nothing_is_ask
     assert comfy.paths("POST") == ["/upload/image", "/prompt"]
 
 
-async def test_a_picture_that_is_gone_before_we_fetch_it_is_a_lost_result(comfy, adapters, provider):
+async def test_a_picture_that_is_not_shown_is_asked_for_again_and_not_made_again(comfy, adapters, provider):
     remote = await accepted(adapters, provider)
     comfy.start()
     comfy.finish()
+    pictures = dict(comfy.pictures)
     comfy.pictures.clear()
-    assert isinstance(error_of(await adapters.poll(provider, remote)), ResultLost)
+    assert type(await adapters.poll(provider, remote)) is ResultGone
+    comfy.pictures.update(pictures)
+    assert images_of(await adapters.poll(provider, remote))
 
 
 async def test_a_server_that_is_away_is_asked_again(comfy, adapters):

@@ -34,6 +34,7 @@ PURE = [
     "supervisor/silence.py",
     "supervisor/restart_plan.py",
     "supervisor/waiting_order.py",
+    "supervisor/doubts.py",
     "supervisor/remote_states.py",
     "supervisor/webhook_schedule.py",
     "supervisor/webhook_signature.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -24,10 +25,12 @@ from actors.providers.base import (
     RateLimited,
     ReadsReports,
     Report,
+    ResultGone,
     ResultLost,
     Running,
     Transient,
     UnknownOutcome,
+    Unreadable,
 )
 from tests.adapters import Adapters, colour_of, error_of, images_of
 from tests.fake_ai_service import Asked, FakeAiService, Reply
@@ -171,8 +174,12 @@ async def test_the_class_of_what_a_poll_says(shop, adapters, reply, class_):
         (Reply(500), Transient),
         (Reply(504), Transient),
         (Reply(cut="before"), Transient),
-        (Reply(200, body=b"<html>a proxy's page</html>"), Transient),
+        (Reply(520), Transient),
+        (Reply(524), Transient),
+        (Reply(200, body=b"<html>a proxy's page</html>"), Unreadable),
+        (Reply(200, {"code": "Strange"}), Unreadable),
         (Reply(429), RateLimited),
+        (Reply(403), ProviderDown),
         (Reply(401), ProviderDown),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -188,13 +195,23 @@ async def test_a_poll_that_says_nothing_of_the_job_does_not_end_it(shop, adapter
 @pytest.mark.parametrize(
     ("reply", "class_"),
     [
-        (Reply(503), Transient),
-        (Reply(500), Failed),
-        (Reply(404), Failed),
+        *[(Reply(status), Transient) for status in (401, 403, 408, 500, 502, 503, 504, 520, 524)],
+        *[(Reply(status), ResultGone) for status in (404, 410)],
+        (Reply(429), RateLimited),
+        (Reply(500, {"code": "Hiccup"}), Transient),
+        (Reply(307, headers={"Location": "/elsewhere"}), Transient),
+        (Reply(cut="before"), Transient),
         (Reply(422, {"code": "Indecent"}), Failed),
+        (Reply(422), Failed),
+        (Reply(200, {"code": "Indecent"}), Failed),
+        (Reply(200, {"code": "Strange"}), Failed),
+        (Reply(200, {"code": "Hiccup"}), Unreadable),
+        (Reply(200, {}), Unreadable),
+        (Reply(200, body=b'{"urls": ["http'), Unreadable),
         (Reply(200, {"urls": ["http://127.0.0.1:9/x"]}), Transient),
+        (Reply(200, {"urls": ["{url}/pictures/none"]}), ResultGone),
     ],
-    ids=["away", "broken", "gone", "refused", "pictures away"],
+    ids=lambda value: getattr(value, "__name__", None),
 )
 async def test_a_result_that_can_not_be_had_now_is_asked_for_again(
     shop, adapters, monkeypatch, reply, class_
@@ -202,6 +219,9 @@ async def test_a_result_that_can_not_be_had_now_is_asked_for_again(
     from actors.providers.wire import collecting
 
     monkeypatch.setattr(collecting, "FETCH_AGAIN_SECONDS", 0)
+    if isinstance(reply.document, dict) and "urls" in reply.document:
+        urls = [each.replace("{url}", shop.url) for each in reply.document["urls"]]
+        reply = dataclasses.replace(reply, document={"urls": urls})
     shop.reply = jobs(shop, result=reply)
     provider = adapters.open(polled(shop))
     remote = await adapters.submit(provider)
@@ -399,7 +419,7 @@ async def test_fal_tells_a_models_error_where_its_result_would_be(adapters, resu
         service.result = result
         provider = adapters.open({"preset": "fal", "url": service.url, "secrets": {"KEY": "id:secret"}})
         said = await adapters.ended(provider)
-        assert isinstance(said, Failed) and type(said.error) is class_
+        assert type(error_of(said)) is class_  # raised, where it is asked for again
 
 
 async def test_fal_is_followed_to_its_own_addresses_alone(adapters):
@@ -524,7 +544,6 @@ def replicate_settings(service: Replicate, **changes: Any) -> dict[str, Any]:
         ("failed", {"error": "ValueError: 3 channels"}, ProviderError),
         ("canceled", {}, ProviderError),
         ("aborted", {}, Transient),
-        ("succeeded", {"output": None}, ProviderError),
         ("succeeded", {"output": "http://10.0.0.1/x.png"}, ResultLost),
     ],
 )
@@ -551,6 +570,14 @@ async def test_replicate_refuses_a_submission(adapters, refusal, class_):
         assert type(found) is class_
         if class_ is RateLimited:
             assert found.wait_seconds == 30  # said in words, without a header
+
+
+async def test_a_replicate_prediction_without_a_picture_is_looked_at_again(adapters):
+    with Replicate() as service:
+        provider = adapters.open(replicate_settings(service))
+        for service.states, service.more in ((["succeeded"], {"output": None}), (["a new word"], {})):
+            remote = await adapters.submit(provider)
+            assert type(await adapters.poll(provider, remote)) is Unreadable
 
 
 async def test_replicate_does_not_know_the_job_any_more(adapters):

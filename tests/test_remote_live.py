@@ -119,7 +119,6 @@ def test_progress_of_a_job_is_seen_and_ends_at_100(shop: RemoteShop):
     ("error", "code", "submissions", "evidence"),
     [
         ("Transient", "provider_error", 2, ["failed", "failed"]),
-        ("Lost", "remote_lost", 2, ["lost", "lost"]),
         ("InvalidInput", "invalid_input", 1, ["failed"]),
         ("ContentRejected", "content_rejected", 1, ["failed"]),
         ("RateLimited", "provider_error", 2, ["failed", "failed"]),
@@ -133,6 +132,19 @@ def test_a_job_that_ends_with_an_error_follows_its_class(
     assert (shop.ends(task, 40), shop.error_code(task)) == ("failed", code)
     assert (shop.service.submissions(task), shop.evidence(task)) == (submissions, evidence)
     assert shop.booked(task) == [("debit", -2), ("refund", 2)]
+
+
+def test_a_job_that_its_service_does_not_know_is_asked_about_again_and_not_ordered_again(shop: RemoteShop):
+    """Its provider may not bill twice, and it may have been made and billed."""
+    shop.service.plan = lambda order: Plan(error="Lost")
+    task = shop.order("paint")
+    shop.reaches(task, "ai_processing")
+    asked = "SELECT doubt, doubts FROM remote_job WHERE task_id = ? AND doubts >= 2"
+    eventually("it is asked again", lambda: shop.all(asked, task), 40)
+    assert (shop.task(task)["status"], shop.service.submissions(task)) == ("ai_processing", 1)
+    assert shop.evidence(task) == ["waiting"]
+    shop.cancel(task)
+    assert shop.booked(task) == [("debit", -1), ("refund", 1)]
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "invalid_input"), (422, "content_rejected")])

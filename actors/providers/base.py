@@ -2,7 +2,7 @@
 out.
 
 The error's class decides what follows (`supervisor.rescue` draws the verdict); its `code` is what the user
-sees (CONTRACT.md, error.code), its text a sentence for them.  Pure: standard library only.
+sees (CONTRACT.md, error.code), its text a sentence for them.  Pure.
 
 The life of a remote job, and who does what in it:
 
@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from supervisor.doubts import UNKNOWN_SECONDS
 
 Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 
@@ -109,7 +111,7 @@ class Running:
 @dataclass(frozen=True)
 class Failed:
     """The remote job is over without a result.  error: its class decides what follows, as if it were raised by
-    `submit`: a Transient, Lost or Postponed one is submitted anew while attempts are left."""
+    `submit`: a Transient or Postponed one is submitted anew while attempts are left.  A Lost one is doubted first."""
 
     error: ProviderError
 
@@ -161,11 +163,27 @@ class ContentRejected(ProviderError):
     code = "content_rejected"
 
 
+class Unreadable(Transient):
+    """A good answer about a remote job that nobody can make sense of.  Asked again, at no cost; three times running it
+    ends the job with these words, and nothing is submitted for it again."""
+
+
+class ResultGone(Transient):
+    """The job is done, but its service says that there is no such result.  Asked again, at no cost, until the job's
+    time is over; never a reason to submit it again."""
+
+
 class Lost(ProviderError):
-    """The service no longer knows the remote job.  Submit again while attempts are left."""
+    """The service does not know the remote job.  It is believed when it says so three times running, over
+    `sure_after_seconds` at least: then submit again where the provider's `may_bill_twice` says so, else ask on until
+    the job's time is over."""
 
     code = "remote_lost"
     retryable = True
+
+    def __init__(self, message: str, *, sure_after_seconds: float = UNKNOWN_SECONDS) -> None:
+        super().__init__(message)
+        self.sure_after_seconds = sure_after_seconds
 
 
 class UnknownOutcome(ProviderError):
@@ -176,7 +194,8 @@ class UnknownOutcome(ProviderError):
 
 
 class ResultLost(UnknownOutcome):
-    """The service has done the job, and perhaps billed it, but its pictures can't be had or are none."""
+    """The service has done the job, and perhaps billed it, but its pictures can't be had or are none.
+    A remote job that ends so is not submitted again."""
 
     code = "provider_error"
 
@@ -229,8 +248,9 @@ class Provider(Protocol):
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         """How the remote job is doing; when it is done, its pictures as files in `job.folder`.
 
-        Raises ProviderError when that can't be learned now: Transient and Postponed ones are asked again later, at no
-        cost; any other class ends the remote job like a `Failed`.
+        Raises ProviderError when that can't be learned now: Transient, Postponed and UnknownOutcome ones are asked
+        again later, at no cost; any other class ends the remote job like a `Failed`.  That the result of a job that
+        is done can't be had just now is Transient: it is never a reason to submit it again.
         """
         ...
 
@@ -252,7 +272,7 @@ class ReadsReports(Protocol):
         """What a report says, with pictures fetched as by `poll`.  Running for one that settles nothing; with
         poll_after_seconds=0, for one that is only a reason to ask: then `poll` is called at once.
 
-        Raises NotGenuine, and ProviderErrors as `poll` does.
+        Raises NotGenuine, and ProviderErrors as `poll` does; one that is Unreadable is dropped.
         """
         ...
 
@@ -262,9 +282,10 @@ class LooksUp(Protocol):
     """A provider whose service can tell whether it knows a request by our own name for it."""
 
     async def look_up(self, job: Job) -> Accepted | None:
-        """The remote job of `job.reference`; None if the request certainly never arrived.
+        """The remote job of `job.reference`; None if the service does not know it: then the same pictures are ordered
+        again only where the provider's `may_bill_twice` says so.
 
-        Called before the same pictures are ordered again, when nobody heard the answer to the first request.
+        Called before that, when nobody heard the answer to the first request.
         Raises ProviderError when that can't be learned.
         """
         ...

@@ -16,6 +16,7 @@ from typing import Any
 
 from config.values import Provider
 from supervisor.database import Row, Transaction
+from supervisor.doubts import Doubt, Doubts
 from supervisor.faults import LeaseLost, MayBeBilledAlready
 from supervisor.remote_states import UNANSWERED, RemoteState, sources
 from supervisor.schema.keeping import must_keep_remote_job
@@ -47,7 +48,7 @@ class RemoteJob:
     """A part that its service works on.  remote_id: empty when a report is all that we have heard of it.
 
     pictures: which of the order's it is to make.  details: what its adapter gave.  reports: its service tells by itself
-    when it is over.  age_seconds: since it was begun."""
+    when it is over.  age_seconds: since it was begun.  doubts: how often in a row it said nothing of it."""
 
     id: int
     task_id: str
@@ -60,6 +61,7 @@ class RemoteJob:
     details: Mapping[str, Any]
     reports: bool
     age_seconds: float
+    doubts: Doubts = dataclasses.field(default_factory=Doubts)
 
 
 def begin(
@@ -141,13 +143,26 @@ def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) 
     return touched == 1
 
 
+def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
+    """So often in a row its service has said nothing of the job, unless another poller has counted meanwhile."""
+    before = job.doubts
+    if (now.kind, now.times) == (before.kind, before.times):
+        return
+    first = f"CASE WHEN CAST(? AS INTEGER) = 1 THEN {tx.now} WHEN CAST(? AS INTEGER) > 1 THEN doubted_at END"
+    tx.execute(
+        f"""UPDATE remote_job SET doubt = ?, doubts = ?, doubted_at = {first}
+            WHERE id = ? AND state = 'waiting' AND doubt = ? AND doubts = ?""",
+        now.kind.value, now.times, now.times, now.times, job.id, before.kind.value, before.times,
+    )  # fmt: skip
+
+
 def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJob]:
     """What services work on for these charges, [(task id, charge)], oldest first.
 
     Whoever asks names the charge that it holds: the task's present one may be another by now.
     """
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
         encoded(list(charges)),
     )
@@ -166,7 +181,7 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
     """Those of these rows whose service is still to be told to stop."""
     marks = ",".join("?" * len(ids))
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE id IN ({marks}) AND state = 'waiting' AND cancel_wanted = 1 AND remote_id IS NOT NULL ORDER BY id""",
         *ids,
     )
@@ -176,7 +191,7 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
 def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
     """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
     rows = tx.all(
-        f"""SELECT remote_job.*, {tx.seconds_since("created_at")} AS age FROM remote_job
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE task_id = ? AND charge = ? AND lease < ? AND state IN ({_listed(UNANSWERED)}) ORDER BY id""",
         task_id, charge, before_lease,
     )  # fmt: skip
@@ -248,6 +263,10 @@ def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
     return any(not theirs or not pictures or theirs & set(pictures) for theirs in at_work)
 
 
+def _ages(tx: Transaction) -> str:
+    return f"{tx.seconds_since('created_at')} AS age, {tx.seconds_since('doubted_at')} AS doubted_for"
+
+
 def _remote_job(row: Row) -> RemoteJob:
     return RemoteJob(
         id=row["id"],
@@ -261,6 +280,7 @@ def _remote_job(row: Row) -> RemoteJob:
         details=decoded(row["details"]),
         reports=bool(row["reports"]),
         age_seconds=max(0.0, row["age"]),
+        doubts=Doubts(Doubt(row["doubt"]), row["doubts"], max(0.0, row["doubted_for"] or 0.0)),
     )
 
 

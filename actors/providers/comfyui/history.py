@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from actors.providers.base import Failed, Lost, ProviderError, Transient
+from actors.providers.base import Failed, Lost, ProviderError, Transient, Unreadable
 
 RUNNING = 0
+_UNREADABLE = "ComfyUI's answer about the job can't be understood."
 
 
 def place_in_queue(document: Any, prompt_id: str) -> int | None:
-    """RUNNING, or how many are before it and it; None when it is not in the queue."""
-    queue = document if isinstance(document, Mapping) else {}
+    """RUNNING, or how many are before it and it; None when it is not in the queue.  Raises Unreadable."""
+    queue = _readable(document, "queue_running", "queue_pending")
     if prompt_id in _ids(queue.get("queue_running")):
         return RUNNING
     pending = sorted(_entries(queue.get("queue_pending")), key=lambda entry: entry[0])
@@ -28,10 +29,10 @@ def place_in_queue(document: Any, prompt_id: str) -> int | None:
 def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str] | Failed:
     """The paths under which a finished prompt's pictures are shown, in the order of its nodes.
 
-    outputs: ids of the nodes that count, empty = all.
+    outputs: ids of the nodes that count, empty = all.  Raises Unreadable.
     """
-    entry = document.get(prompt_id) if isinstance(document, Mapping) else None
-    if not isinstance(entry, Mapping):
+    entry = history_of(document, prompt_id)
+    if entry is None:
         return Failed(Lost("ComfyUI does not know the job any more; it may have been started anew."))
     status = entry.get("status") or {}
     if status.get("status_str") == "error":
@@ -49,6 +50,20 @@ def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str]
         "/view?" + urlencode({key: image.get(key, "") for key in ("filename", "subfolder", "type")})
         for image in found
     ]
+
+
+def history_of(document: Any, prompt_id: str) -> Mapping[str, Any] | None:
+    """What the history knows of a prompt; None when it does not know it.  Raises Unreadable."""
+    entry = _readable(document).get(prompt_id)
+    if entry is not None and not isinstance(entry, Mapping):
+        raise Unreadable(_UNREADABLE)
+    return entry
+
+
+def _readable(document: Any, *names: str) -> Mapping[str, Any]:
+    if not isinstance(document, Mapping) or any(name not in document for name in names):
+        raise Unreadable(_UNREADABLE)
+    return document
 
 
 def _error(messages: Any) -> ProviderError:

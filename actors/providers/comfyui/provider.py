@@ -23,11 +23,13 @@ from actors.providers.base import (
     Failed,
     Job,
     Progress,
+    ResultGone,
     ResultLost,
     Running,
     Transient,
+    UnknownOutcome,
 )
-from actors.providers.comfyui.history import RUNNING, end_of, place_in_queue
+from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
 from actors.providers.surroundings import Surroundings
@@ -86,7 +88,7 @@ class ComfyProvider:
         if await self._place(prompt_id) is not None:
             return self._accepted(prompt_id)
         history = (await self._get(f"/history/{prompt_id}")).document
-        return self._accepted(prompt_id) if history else None
+        return None if history_of(history, prompt_id) is None else self._accepted(prompt_id)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         place = await self._place(remote.remote_id)
@@ -100,8 +102,8 @@ class ComfyProvider:
         found = end_of(history, remote.remote_id, self._service.outputs)
         if isinstance(found, Failed):
             return found
+        sources = [await self._picture(path) for path in found[: len(job.pictures)]]
         try:
-            sources = [await self._picture(path) for path in found[: len(job.pictures)]]
             return await self._collector.done(job, sources, may_wait=True)
         except ResultLost as error:
             return Failed(error)
@@ -160,23 +162,29 @@ class ComfyProvider:
         return place_in_queue((await self._get("/queue")).document, prompt_id)
 
     async def _picture(self, path: str) -> Source:
-        answer = await self._get(path, may_be_gone=True)
-        if answer.status == 404:
-            raise ResultLost("ComfyUI has made a picture, but has not got it any more.")
-        return Inline(answer.body)
+        return Inline((await self._get(path, gone=ResultGone)).body)
 
-    async def _get(self, path: str, *, may_be_gone: bool = False) -> Answer:
+    async def _get(self, path: str, *, gone: type[Transient] = Transient) -> Answer:
         request = Outgoing("GET", self._service.base + path, self._headers)
         answer = await self._client.question(request, ASK_SECONDS)
-        if answer.status != 200 and not (may_be_gone and answer.status == 404):
-            self._refuse(answer)
+        if answer.status in (404, 410):  # of one file, or of a proxy: not ComfyUI's word on every job
+            raise gone(f"ComfyUI does not show what it was asked for (HTTP {answer.status}).")
+        if answer.status != 200:
+            self._refuse_question(answer)
             raise Transient(f"ComfyUI can't be asked just now (HTTP {answer.status}).")
         return answer
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
         headers = self._headers | {"Content-Type": "application/json"}
         request = Outgoing("POST", self._service.base + path, headers, body=as_json(body))
-        self._refuse(await self._client.question(request, ASK_SECONDS))
+        self._refuse_question(await self._client.question(request, ASK_SECONDS))
+
+    def _refuse_question(self, answer: Answer) -> None:
+        """The same for a question: it costs nothing, so an answer that nobody heard is only a hiccup."""
+        try:
+            self._refuse(answer)
+        except UnknownOutcome as error:
+            raise Transient(error.message) from None
 
     def _refuse(self, answer: Answer) -> None:
         """Raises the ProviderError that a bad answer stands for."""

@@ -20,7 +20,7 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.http.remote_jobs import Verdict, found_in, judge
+from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.http.service import RemoteService, Service
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in
@@ -29,6 +29,7 @@ from actors.providers.wire.collecting import Collector
 from actors.providers.wire.order_values import OrderValues
 from actors.providers.wire.picture_sources import Source
 from actors.providers.wire.requests import Outgoing, RequestTemplate
+from actors.providers.wire.results import result_in
 from actors.providers.wire.template import Placeholder
 
 ASK_SECONDS = 30.0  # for one question about a remote job
@@ -155,7 +156,7 @@ class HttpProvider:
         return ended
 
     async def _finished(self, answer: Answer, rules: Rules, job: Job) -> Done | Failed:
-        found = await asyncio.to_thread(found_in, answer, rules, now=time.time())
+        found = await asyncio.to_thread(result_in, answer, rules, now=time.time())
         if isinstance(found, Failed):
             return found
         try:

@@ -6,8 +6,11 @@
 | done; or pictures, where no status is looked for | is over: its pictures are wanted |
 | failed | is over, with the class that the lists of `error` give its code, else provider_error |
 | cancelled | is over: somebody has stopped it at the service |
-| lost; HTTP 404 or 410 | is unknown there: it is ordered again while attempts are left |
-| a wrong key, too many questions, a server in trouble, what can't be understood | nothing is learned; asked again |
+| lost; HTTP 404 or 410 | is unknown there: believed when it comes three times running |
+| 200-299 that can't be understood | the same; it ends the job then, with these words |
+| a wrong key, too many questions, a server in trouble | nothing is learned; asked again |
+
+What the answer with a finished job's result says is in `wire/results.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ from actors.providers.base import (
     Running,
     Transient,
     UnknownOutcome,
+    Unreadable,
 )
-from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in
+from actors.providers.wire.answers import Answer, Rules, error_in, names_no_error, no_pictures, pictures_in
 from actors.providers.wire.paths import Path
-from actors.providers.wire.picture_sources import Source
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
 _STAGES = {"queued": "queued at the AI service", "running": "running at the AI service"}
@@ -57,7 +60,7 @@ class JobRules:
 
 
 def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running | Failed | Verdict:
-    """How the job is doing.  Raises Transient and Postponed when the answer does not say."""
+    """How the job is doing.  Raises Transient, Unreadable and Postponed when the answer does not say."""
     if answer.status in job.pending:
         return _running(answer.document, job, "running")
     if not 200 <= answer.status < 300:
@@ -82,18 +85,6 @@ def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running
             return _without_a_word(answer, rules, now)
 
 
-def found_in(answer: Answer, rules: Rules, *, now: float) -> list[Source] | Failed:
-    """The pictures of the answer that holds a finished job's result.  Raises Transient and Postponed."""
-    if answer.status in (408, 425, 429, 502, 503, 504):
-        raise Transient("The AI service can't show the result just now.")
-    if answer.status in _GONE:
-        return Failed(Lost("The AI service does not have the result any more."))
-    try:
-        return pictures_in(answer, rules, now=now)
-    except ProviderError as error:
-        return Failed(error)
-
-
 def _without_a_word(answer: Answer, rules: Rules, now: float) -> Failed | Verdict:
     """A good answer with no status in it: the result itself, an error's code, or something of a proxy's."""
     try:
@@ -101,7 +92,8 @@ def _without_a_word(answer: Answer, rules: Rules, now: float) -> Failed | Verdic
         return Verdict.DONE
     except ProviderError as error:
         if type(error) is ProviderError:
-            raise Transient("The AI service's answer about the job can't be understood.") from None
+            unclear = "The AI service's answer about the job can't be understood."
+            raise Unreadable(unclear if names_no_error(answer, rules) else error.message) from None
         if isinstance(error, Transient | Postponed):
             raise
         return Failed(error)

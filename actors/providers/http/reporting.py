@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from actors.providers.base import Accepted, Done, Failed, Job, Report, Running
+from actors.providers.base import Accepted, Done, Failed, Job, ProviderError, Report, Running, Unreadable
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.wire.answers import Answer
@@ -29,7 +29,11 @@ class ReportingHttpProvider(HttpProvider):
         said = judge(answer, service.reports, rules, now=time.time())
         if isinstance(said, Running):
             return said
-        ended = await self.end(said, answer, rules, remote, job)
-        if isinstance(ended, Failed) and isinstance(said, Verdict) and service.ask and remote.remote_id:
+        can_be_asked = isinstance(said, Verdict) and service.ask is not None and bool(remote.remote_id)
+        try:
+            ended = await self.end(said, answer, rules, remote, job)
+        except Unreadable as error:  # it will say the same when it is read again
+            ended = Failed(ProviderError(error.message))
+        if isinstance(ended, Failed) and can_be_asked:
             return _ASK_AT_ONCE  # done, but its pictures can't be had from the report
         return ended

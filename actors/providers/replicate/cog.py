@@ -20,9 +20,11 @@ from actors.providers.base import (
     Lost,
     Progress,
     ProviderDown,
+    ResultLost,
     Running,
     Transient,
     UnknownOutcome,
+    Unreadable,
 )
 from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
@@ -40,8 +42,6 @@ class CogProvider(ReplicateProvider):
     def __init__(self, service: ReplicateService, surroundings: Surroundings) -> None:
         super().__init__(service, surroundings)
         self.hands_in = service.mode == "callback"
-        # Since when the server was seen idle, for each job.  What a restart forgets only takes a little longer.
-        self._idle_since: dict[str, float] = {}
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
         if self.hands_in and not job.callback_url:
@@ -71,16 +71,15 @@ class CogProvider(ReplicateProvider):
         if state is None:
             raise Transient("The AI service does not say how it is.")
         if state != "READY":
-            self._idle_since.pop(remote.remote_id, None)
             return Running(stage="running at the AI service", poll_after_seconds=POLL_SECONDS)
-        idle_since = self._idle_since.setdefault(remote.remote_id, time.monotonic())
-        if time.monotonic() - idle_since < LOST_AFTER_SECONDS:
-            return Running(poll_after_seconds=POLL_SECONDS)
-        del self._idle_since[remote.remote_id]
-        return Failed(Lost("The AI service is idle, and has not reported the job."))
+        idle = "The AI service is idle, and has not reported the job."
+        return Failed(Lost(idle, sure_after_seconds=LOST_AFTER_SECONDS))
 
     async def _at_once(self, answer: Answer, job: Job) -> Done:
-        said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
+        try:
+            said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
+        except Unreadable as error:  # it can't be asked again: the model has run
+            raise ResultLost(error.message) from None
         if isinstance(said, Failed):
             raise said.error
         if isinstance(said, Running):

@@ -14,9 +14,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from actors.providers.base import Failed, ProviderError, Running, Transient
-from actors.providers.wire.answers import Answer, Rules, no_pictures, pictures_in
+from actors.providers.base import Failed, ProviderError, Running, Transient, Unreadable
+from actors.providers.wire.answers import Answer, Rules, no_pictures
 from actors.providers.wire.picture_sources import Source
+from actors.providers.wire.results import result_in
 
 # A progress bar of tqdm: the rule of Replicate's own client.
 _BAR = re.compile(r"^\s*(?P<percent>\d+)%\s*\|.+?\|\s*\d+/\d+", re.MULTILINE)
@@ -27,7 +28,7 @@ LONGEST_LOG = 65_536
 def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | list[Source]:
     """How it is doing, by a good answer about it, or its pictures.
 
-    Raises Transient for an answer that says nothing of it.
+    Raises Unreadable for an answer that says nothing of it.
     """
     document = answer.document if isinstance(answer.document, dict) else {}
     match document.get("status"):
@@ -36,10 +37,7 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
         case "processing":
             return Running(percent(document.get("logs")), "running at the AI service")
         case "succeeded":
-            try:
-                return pictures_in(answer, rules, now=now)
-            except ProviderError as error:
-                return Failed(error)
+            return result_in(answer, rules, now=now)
         case "failed":
             return Failed(no_pictures(answer, rules, now=now))
         case "canceled":
@@ -47,7 +45,7 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
         case "aborted":
             return Failed(Transient("The AI service did not begin the job in time."))
         case _:
-            raise Transient("The AI service's answer says nothing of the job.")
+            raise Unreadable("The AI service's answer says nothing of the job.")
 
 
 def percent(logs: Any) -> int | None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from actors.providers.base import Accepted, Done, Failed, Job, NotGenuine, Report, Running
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    NotGenuine,
+    ProviderError,
+    Report,
+    Running,
+    Unreadable,
+)
 from actors.providers.replicate.cog import CogProvider
 from actors.providers.replicate.provider import ReplicateProvider
 from actors.providers.replicate.signature import is_signed
@@ -25,3 +35,10 @@ class ReportingReplicateProvider(ReplicateProvider):
 
 class ReportingCogProvider(CogProvider, ReportingReplicateProvider):
     """One server in one process."""
+
+    async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
+        """The one word of a server that can't be asked: what can't be read in it will never be known."""
+        try:
+            return await super().parse_callback(remote, job, report)
+        except Unreadable as error:
+            return Failed(ProviderError(error.message))

@@ -101,10 +101,15 @@ def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
     named = _named_class([codes], rules)
     if named is not None:
         return _error(named, answer, codes, rules, now)
-    said = _said(answer, codes, rules)
-    if codes or said != f"HTTP {answer.status}":
-        return ProviderError(f"The AI service reports an error ({said}).")
-    return ProviderError("The AI service's answer holds no picture where its settings look for one.")
+    if names_no_error(answer, rules):
+        return ProviderError("The AI service's answer holds no picture where its settings look for one.")
+    return ProviderError(f"The AI service reports an error ({_said(answer, codes, rules)}).")
+
+
+def names_no_error(answer: Answer, rules: Rules) -> bool:
+    """Whether an answer without pictures says nothing of why: neither a code nor a sentence."""
+    codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
+    return not codes and _said(answer, codes, rules) == f"HTTP {answer.status}"
 
 
 def error_codes(document: Any, paths: Iterable[Path]) -> list[str]:

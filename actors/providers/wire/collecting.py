@@ -11,8 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from actors.fetch import NotFetched, NotFetchedNow, fetch
-from actors.providers.base import Done, Job, MadeImage, ResultLost, Transient
+from actors.fetch import NotFetched, NotFetchedNow, NotShown, fetch
+from actors.providers.base import Done, Job, MadeImage, ResultGone, ResultLost, Transient
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Rules
 from actors.providers.wire.picture_sources import At, Source
@@ -48,12 +48,16 @@ class Collector:
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
         """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
 
-        may_wait: the service keeps them, so if its server is in trouble it is Transient, and we ask again later.
+        may_wait: the service keeps them, so if one can't be had just now, or none is shown, it is Transient, and we
+        ask again later.
         """
         wanted = list(zip(job.pictures, sources, strict=False))
         fetched = await asyncio.gather(
             *(self._fetched(source, job.folder / f"answer-{n}") for n, source in wanted)
         )
+        is_none_shown = bool(fetched) and all(isinstance(each, NotShown) for each in fetched)
+        if may_wait and is_none_shown:
+            raise ResultGone("The AI service does not show its pictures.")
         if may_wait and any(isinstance(each, NotFetchedNow) for each in fetched):
             raise Transient("The AI service's pictures can't be fetched just now.")
         files = [
