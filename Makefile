@@ -61,7 +61,7 @@ DATED := upgrade sql_door task_params tokens links web_auth wechat http_answers 
 YEAR_AHEAD_MONTH_BEHIND := +365d -30d
 
 test-dates: $(VENV)/.test-installed  ## Run the tests that name a time a year ahead of today and a month behind it
-	@for offset in $(YEAR_AHEAD_MONTH_BEHIND); do $(BIN)/python -m tests.moved_clock $$offset \
+	@for offset in $(YEAR_AHEAD_MONTH_BEHIND); do $(BIN)/python -m bench.moved_clock $$offset \
 	    $(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" -q \
 	    $(DATED:%=tests/test_%.py) $(ARGS) || exit 1; done
 

@@ -16,16 +16,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import psutil
 
+from bench import moved_clock
 from bench.chaos.house import House, NotInTime, until
 from bench.chaos.latency import Hit
 from bench.chaos.orders import TYPES, USERS, Order, orders
-from bench.chaos.plan import Act, Fault, Role, plan
+from bench.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
 from bench.running_system import SAMPLE
-from supervisor.tokens import make_user_token
 
 PRODUCERS = 6
 BYSTANDERS = frozenset({Role.WEB, Role.SCHEDULER, Role.IMAGE_CHILD})  # no rescue needs them
@@ -49,6 +50,8 @@ class Wish:
     tasks: int
     max_attempts: int
     poison: int
+    absences: bool = False
+    clock: Path | None = None  # the file that the host's clock goes by, where it is to be stepped
 
 
 @dataclasses.dataclass
@@ -88,6 +91,13 @@ def settings_of(wish: Wish) -> dict[str, str]:
             f"TASKS__{type_}__TIME_LIMIT_SECONDS": "60",
             f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "30",
         }
+    if wish.absences:
+        settings |= {"LEASE_SECONDS": "10", "STUCK_GRACE_SECONDS": "5"}
+        for type_ in (*TYPES, "poison", "photography", "fitting"):
+            settings |= {
+                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "30",
+                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "20",
+            }
     for type_ in (*TYPES, "poison", "photography", "fitting"):
         settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
     return settings | {"TASKS__sticker__MAX_RUNNING": "12"}
@@ -111,7 +121,9 @@ def conduct(house: House, wish: Wish) -> Seen:
     seen = Seen(orders=orders(wish.seed, wish.tasks, wish.seconds, wish.poison))
     house.start()
     secret = (house.data_dir / "secret").read_text().strip()
-    tokens = {user: make_user_token(secret, user, ttl_seconds=86_400) for user in USERS}
+    # Without a time of issue: that would lie ahead once the clock is put back.
+    never = int(time.time()) + 10 * 86_400
+    tokens = {user: jwt.encode({"sub": user, "exp": never}, secret, "HS256") for user in USERS}
     images = {user: _upload(house, tokens[user]) for user in USERS}
     seen.recorders = [Recorder(user, tokens[user], house.port) for user in USERS]
     for recorder in seen.recorders:
@@ -154,13 +166,26 @@ def _chaos(house: House, wish: Wish, seen: Seen) -> None:
     faults = plan(wish.seed, wish.seconds)
     wounds = _Wounds(house, faults, seen)
     clock_zero = time.monotonic()
-    for fault in faults:
+    events: list[Fault | Absence | ClockStep] = [*faults]
+    if wish.absences:
+        events += absences(wish.seed, wish.seconds)
+    if wish.clock is not None:
+        events += clock_steps(wish.seed, wish.seconds)
+    for fault in sorted(events, key=lambda event: event.at):
         while (left := clock_zero + fault.at - time.monotonic()) > 0:
             wounds.heal_what_is_due()
             house.descendants()
             time.sleep(min(left, CENSUS_SECONDS, wounds.seconds_to_next()))
-        if fault.role is Role.HOUSE and fault.act is Act.KILL:
-            stopped_at = time.monotonic()
+        stopped_at = time.monotonic()
+        if isinstance(fault, ClockStep):
+            assert wish.clock is not None
+            house.note(str(fault))
+            moved_clock.step(wish.clock, fault.ahead_seconds)
+            seen.done["step clock"] += 1
+        elif isinstance(fault, Absence):
+            wounds.absence(fault)
+            clock_zero += time.monotonic() - stopped_at
+        elif fault.role is Role.HOUSE and fault.act is Act.KILL:
             wounds.collapse(fault)
             clock_zero += time.monotonic() - stopped_at
         else:
@@ -229,6 +254,24 @@ class _Wounds:
         started_at = time.monotonic()
         self._house.start()
         self._seen.restart_seconds.append(time.monotonic() - started_at)
+
+    def absence(self, absence: Absence) -> None:
+        """Nobody is there for a while, as when a lid is closed or a host is down; then all go on, or begin anew."""
+        self._house.note(str(absence))
+        if absence.are_killed:
+            self._seen.collapse_seconds.append(self._house.collapse())
+            self._frozen.clear()
+            time.sleep(absence.seconds)
+            started_at = time.monotonic()
+            self._house.start()
+            self._seen.restart_seconds.append(time.monotonic() - started_at)
+        else:
+            stopped = self._house.stand_still()
+            time.sleep(absence.seconds)
+            for process in stopped:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+        self._seen.done[f"{'kill' if absence.are_killed else 'freeze'} everybody"] += 1
 
     def _at_work(self, fault: Fault, process: psutil.Process) -> tuple[str, ...]:
         """Tasks in the hands of this worker, or of this master's."""

@@ -127,6 +127,18 @@ class House:
             raise NotInTime(f"{late}: {left}") from None
         return time.monotonic() - killed_at
 
+    def stand_still(self) -> list[psutil.Process]:
+        """Stop `up` and everybody below it; who was stopped.  Those above come first, so nobody is started anew."""
+        assert self._up is not None
+        stopped: list[psutil.Process] = []
+        up = psutil.Process(self._up.pid)
+        while new := [each for each in (up, *up.children(recursive=True)) if each not in stopped]:
+            for process in new:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            stopped += new
+        return stopped
+
     def end(self) -> None:
         """Leave nobody behind, however things stand."""
         if self.is_running:

@@ -14,6 +14,13 @@ MEAN_GAP_SECONDS = 1.5
 SHORTEST_FREEZE_SECONDS, LONGEST_FREEZE_SECONDS = 1.0, 25.0
 QUIET_SECONDS = 5.0  # at the start, for the first tasks to come to work
 SECONDS_A_COLLAPSE = 90.0  # the whole house is killed once in so long
+SECONDS_AN_ABSENCE = 60.0
+SHORTEST_ABSENCE_SECONDS, LONGEST_ABSENCE_SECONDS = (
+    40.0,
+    50.0,
+)  # the limits of a house with absences are shorter
+SECONDS_A_STEP = 25.0
+MOST_AHEAD_SECONDS = 7200  # two steps in the same direction are less than EXPIRE_SECONDS
 
 
 class Act(enum.StrEnum):
@@ -84,6 +91,57 @@ def plan(seed: int, seconds: float) -> tuple[Fault, ...]:
         moment = QUIET_SECONDS + stretch * (number + draw.uniform(0.3, 0.8))
         faults.append(Fault(round(moment, 3), Role.HOUSE, Act.KILL))
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+@dataclasses.dataclass(frozen=True)
+class Absence:
+    """All parts stand still, or are dead, for longer than any limit of the house.  at, seconds: as of a fault."""
+
+    at: float
+    seconds: float
+    are_killed: bool
+
+    def __str__(self) -> str:
+        return f"{'kill' if self.are_killed else 'freeze'} everybody for {self.seconds:.1f} s"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockStep:
+    """The clock of the host goes on from another time of day.  ahead_seconds: of the real one."""
+
+    at: float
+    ahead_seconds: int
+
+    def __str__(self) -> str:
+        return f"step the clock to {self.ahead_seconds:+d} s"
+
+
+def absences(seed: int, seconds: float) -> tuple[Absence, ...]:
+    """One of each kind by turns, spread over the chaos."""
+    draw = random.Random(f"darkroom absences {seed}")
+    number = max(2, round(seconds / SECONDS_AN_ABSENCE))
+    stretch = (seconds - QUIET_SECONDS) / number
+    return tuple(
+        Absence(
+            round(QUIET_SECONDS + stretch * (n + draw.uniform(0.2, 0.9)), 3),
+            round(draw.uniform(SHORTEST_ABSENCE_SECONDS, LONGEST_ABSENCE_SECONDS), 1),
+            bool((seed + n) % 2),
+        )
+        for n in range(number)
+    )
+
+
+def clock_steps(seed: int, seconds: float) -> tuple[ClockStep, ...]:
+    """Forward and back by turns, by seconds or by hours; the last puts the clock right."""
+    draw = random.Random(f"darkroom clock steps {seed}")
+    number = max(3, round(seconds / SECONDS_A_STEP))
+    stretch = (seconds - QUIET_SECONDS) / number
+    steps = []
+    for n in range(number):
+        size = draw.choice((draw.randint(2, 90), draw.randint(600, MOST_AHEAD_SECONDS)))
+        ahead = 0 if n == number - 1 else size * (-1 if n % 2 else 1)
+        steps.append(ClockStep(round(QUIET_SECONDS + stretch * (n + draw.uniform(0.2, 0.9)), 3), ahead))
+    return tuple(steps)
 
 
 def _one(draw: random.Random, at: float) -> Fault:

@@ -25,7 +25,10 @@ def report(console: Console, wish: Wish, seen: Seen, reader: Reader, wrong: list
     table = Table(title=title, title_justify="left")
     table.add_column("what")
     table.add_column("seen")
-    for what, figure in (*_done(seen), *_tasks(reader, seen), *_latencies(reader, seen)):
+    latencies = (
+        () if wish.clock is not None else _latencies(reader, seen)
+    )  # told by the clock that was stepped
+    for what, figure in (*_done(seen), *_tasks(reader, seen), *latencies):
         table.add_row(what, figure)
     console.print(table)
     for sentence in wrong[:MOST_SENTENCES]:
@@ -43,6 +46,9 @@ def _done(seen: Seen) -> Iterator[tuple[str, str]]:
         }
         if counts:
             yield f"done to {role}", ", ".join(f"{count} × {act}" for act, count in counts.items())
+    for what in ("kill everybody", "freeze everybody", "step clock"):
+        if seen.done[what]:
+            yield f"done: {what}", f"{seen.done[what]} ×"
     if seen.missed:
         yield "nobody had the role", str(sum(seen.missed.values()))
     for what, seconds in (("gone", seen.collapse_seconds), ("ready again", seen.restart_seconds)):

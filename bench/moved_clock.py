@@ -1,4 +1,4 @@
-"""Another time of day for a command and everything it starts: `python -m tests.moved_clock +365d COMMAND …`.
+"""Another time of day for a command and everything it starts: `python -m bench.moved_clock +365d COMMAND …`.
 
 libfaketime, loaded before the C library, answers whoever asks for the time of day.  CLOCK_MONOTONIC is left alone:
 what waits for a span waits as long as ever.  The library is that of the package on the index: Debian's 0.9.10 makes
@@ -25,6 +25,19 @@ def moved(offset: str) -> dict[str, str]:
     if _OFFSET.fullmatch(offset) is None:
         raise ValueError(f"{offset!r} is no offset such as +365d, -30d or +3600.")
     return {**_preloaded(), "FAKETIME": offset, "FAKETIME_CACHE_DURATION": str(FOR_EVER_SECONDS)}
+
+
+def stepping(file: Path) -> dict[str, str]:
+    """What programs need whose clock `step` moves while they run; it is as it is until then."""
+    step(file, 0)
+    return {**_preloaded(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1"}
+
+
+def step(file: Path, offset_seconds: int) -> None:
+    """Put the clock of everybody who goes by this file ahead of the real one, or behind it; within a second."""
+    draft = file.with_suffix(".new")
+    draft.write_text(f"{offset_seconds:+d}\n")
+    draft.replace(file)
 
 
 def _preloaded() -> dict[str, str]:
