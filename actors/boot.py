@@ -30,6 +30,7 @@ from supervisor.broker_address import broker_address
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
+from supervisor.private_files import keep_to_ourselves
 from supervisor.tracing import begin_tracing, end_tracing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Boot(Middleware):
         try:
             settings = settings_of_process()
             configure_logs(settings, "worker")
+            keep_to_ourselves(settings)
             begin_tracing("worker")
             check_providers(settings)
             declare_processing_actors(broker, settings)

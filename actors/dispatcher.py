@@ -32,6 +32,7 @@ from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
+from supervisor.private_files import keep_to_ourselves
 from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
 from supervisor.silence import SilenceWatch
@@ -351,6 +352,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings, "dispatcher")
+        keep_to_ourselves(settings)
         broker = get_broker()  # set by importing this package
         assert isinstance(broker, DarkroomBroker)
         dispatcher = open_dispatcher(settings, open_database(settings), broker)

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from config.front_ends import Networks, Origins, WeChat
+from config.front_ends import Networks, Origins, TranslationPrefixes, WeChat
 from config.group import Group
 from config.keeping import S3, Retention
 from config.provider_presets import over_preset
+from config.secret_strength import MAY_BE, weakness
 from config.webhooks import Webhooks
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -157,11 +158,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     secret: SecretStr | None = None
+    secret_before: SecretStr | None = None  # still verifies, signs nothing: while SECRET is being changed
     url: str = ""
     token: SecretStr | None = None
     demo_user: bool = True
     allowed_origins: Origins = ()  # whose pages may call the API from a browser; our own always may
     trusted_proxies: Networks = ("127.0.0.0/8", "::1/128")  # whose X-Forwarded-For is believed
+    translation_prefixes: TranslationPrefixes = ()  # of NAT64 in one's own network: what they carry is looked at
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
     image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
@@ -228,6 +231,8 @@ class Settings(BaseSettings):
         _check_scheme("URL", self.url, ("http", "https"), "empty (the address that `up` wrote)")
         _check_scheme("WECHAT__URL", self.wechat.url, ("http", "https"), "")
         _check_lease(self.lease_seconds, self.heartbeat_seconds)
+        _check_secret("SECRET", self.secret)
+        _check_secret("SECRET_BEFORE", self.secret_before)
         _check_door(self.host, self.secret)
         _check_providers(self.providers)
         for name, task_type in self.tasks.items():
@@ -248,6 +253,11 @@ class Settings(BaseSettings):
     def on_loopback(self) -> bool:
         """Only this host can reach the web part."""
         return is_loopback(self.host)
+
+    @property
+    def lets_demo_in(self) -> bool:
+        """Whoever asks on this host without a token is the demo user."""
+        return self.demo_user and self.on_loopback
 
 
 def is_loopback(host: str) -> bool:
@@ -341,8 +351,13 @@ def _check_door(host: str, secret: SecretStr | None) -> None:
     if not is_loopback(host) and secret is None:
         raise ValueError(
             f"DARKROOM_SECRET is not set, but must be a long random text when DARKROOM_HOST is {host!r}, "
-            "which others can reach: it signs tokens and file links."
+            "which others can reach: it signs tokens and file links. `darkroom secret` prints one."
         )
+
+
+def _check_secret(name: str, secret: SecretStr | None) -> None:
+    if secret is not None and (trouble := weakness(secret.get_secret_value())):
+        raise ValueError(f"DARKROOM_{name} {trouble}, but {MAY_BE}.")
 
 
 def _check_providers(providers: dict[str, Provider]) -> None:

@@ -21,6 +21,13 @@ class NotReady(SettingFault):
     """
 
 
+class Revoked(Fault):
+    """The token was taken back.  Its bearer needs a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("The token was revoked.")
+
+
 class TaskNotFound(Fault):
     """No such task for this user.  Check the id; somebody else's task looks the same."""
 

@@ -9,12 +9,32 @@ import time
 _OUTSIDE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WEBHOOK_ID = re.compile(r"msg_[A-Za-z0-9_-]{1,64}_[0-9]{1,9}(_[0-9]{1,15})?")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID = re.compile(f"[0-7][{_ALPHABET}]{{25}}")
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def new_ulid() -> str:
     """A fresh ULID, 26 characters of Crockford's base 32 (https://github.com/ulid/spec)."""
-    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    return _ulid(time.time_ns() // 1_000_000)
+
+
+def ulid_of(seconds: float) -> str:
+    """A fresh ULID of another moment, in seconds since 1970."""
+    return _ulid(int(seconds * 1000))
+
+
+def seconds_of_ulid(text: str) -> float | None:
+    """The moment of a ULID, in seconds since 1970; None for a text that is none."""
+    if _ULID.fullmatch(text) is None:
+        return None
+    milliseconds = 0
+    for letter in text[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(letter)
+    return milliseconds / 1000
+
+
+def _ulid(milliseconds: int) -> str:
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10))
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 

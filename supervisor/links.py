@@ -21,10 +21,14 @@ _STEPS_A_LIFETIME = 24
 
 
 class LinkSigner:
-    """Makes and checks links under one secret.  lifetime_seconds: how long a new link is good."""
+    """Makes links under one secret.  lifetime_seconds: how long a new link is good.
 
-    def __init__(self, secret: str, lifetime_seconds: float) -> None:
-        self._key = hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256)
+    before: another secret whose links are good as well, until they expire.
+    """
+
+    def __init__(self, secret: str, lifetime_seconds: float, *, before: str | None = None) -> None:
+        secrets = (secret,) if before is None else (secret, before)
+        self._keys = [hmac.digest(each.encode(), _PURPOSE, hashlib.sha256) for each in secrets]
         self._lifetime = lifetime_seconds
         self._step = max(1.0, lifetime_seconds / _STEPS_A_LIFETIME)
 
@@ -32,16 +36,17 @@ class LinkSigner:
         """The path and query under which the file can be fetched for now.  now: seconds since 1970."""
         wanted = (time.time() if now is None else now) + self._lifetime
         expires = int(wanted - wanted % self._step)
-        return f"/files/{quote(key)}?exp={expires}&sig={self._signature(key, str(expires))}"
+        return f"/files/{quote(key)}?exp={expires}&sig={_signature(self._keys[0], key, str(expires))}"
 
     def holds(self, key: str, expires: str, signature: str, now: float | None = None) -> bool:
         """Whether exactly this link was made by us and has not expired."""
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 12 and signature.isascii()):
             return False
-        if not hmac.compare_digest(self._signature(key, expires), signature):
+        if not any(hmac.compare_digest(_signature(own, key, expires), signature) for own in self._keys):
             return False
         return (time.time() if now is None else now) < int(expires)
 
-    def _signature(self, key: str, expires: str) -> str:
-        digest = hmac.digest(self._key, f"{key}\n{expires}".encode("utf-8", "surrogatepass"), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()
+
+def _signature(own: bytes, key: str, expires: str) -> str:
+    digest = hmac.digest(own, f"{key}\n{expires}".encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()

@@ -8,7 +8,10 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from config.secret_strength import MAY_BE, weakness
 from config.settings import Settings
+from supervisor.faults import SettingFault
+from supervisor.private_files import make_private_folder
 
 FILE_NAME = "secret"
 
@@ -16,12 +19,25 @@ FILE_NAME = "secret"
 def read_or_make_secret(settings: Settings) -> str:
     """The secret.  Makes `{data_dir}/secret`, mode 0600, if there is none; of several that try at once one wins.
 
-    Raises OSError if the folder cannot be written.
+    Raises OSError if the folder cannot be written, SettingFault for a file that holds what is no secret.
     """
     if settings.secret is not None:
         return settings.secret.get_secret_value()
     path = settings.data_dir / FILE_NAME
-    return _read(path) or _make(path)
+    kept = _read(path) or _make(path)
+    if trouble := weakness(kept):
+        raise SettingFault(f"The secret in {path} {trouble}, but {MAY_BE}. Delete the file to have one made.")
+    return kept
+
+
+def secret_before(settings: Settings) -> str | None:
+    """The secret that was in use before: what it has signed is still good, and it signs nothing new."""
+    return settings.secret_before.get_secret_value() if settings.secret_before is not None else None
+
+
+def new_secret() -> str:
+    """A secret that nobody can guess: 64 hexadecimal digits, 256 random bits."""
+    return secrets.token_hex(32)
 
 
 def _read(path: Path) -> str:
@@ -32,11 +48,11 @@ def _read(path: Path) -> str:
 
 
 def _make(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")  # mkstemp's mode is 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
+            file.write(new_secret() + "\n")
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and not _read(path):

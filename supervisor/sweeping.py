@@ -34,6 +34,7 @@ from supervisor.store import (
     remote_reports,
     rescuing,
     retention,
+    revocations,
     sweeps,
     task_counts,
     webhooks,
@@ -177,6 +178,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
+    batches(lambda tx: revocations.prune(tx, time.time(), PRUNE_BATCH))
     database.write(task_counts.forget_empty).result()
     return counts
 

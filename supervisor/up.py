@@ -31,11 +31,15 @@ from supervisor.entering import PROGRAMS
 from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
 from supervisor.patience import until_it_works
+from supervisor.private_files import keep_to_ourselves, write_privately
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
 from supervisor.schema.migrate import migrate
 from supervisor.secret import read_or_make_secret
+from supervisor.start_secret import FILE_NAME as START_SECRET_FILE
+from supervisor.start_secret import VARIABLE as START_SECRET_VARIABLE
+from supervisor.start_secret import make_start_secret, start_link
 from supervisor.store import workers
 from supervisor.tracing import collector
 
@@ -58,13 +62,7 @@ def run_up(settings: Settings) -> int:
     configure_logs(settings, "supervisor")
     check_providers(settings)
     collector(os.environ)
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingFault(
-            f"DARKROOM_DATA_DIR is '{settings.data_dir}', but may be a folder that can be made and written "
-            f"({error.strerror})."
-        ) from None
+    keep_to_ourselves(settings)
     with only_one(settings.data_dir):
         read_or_make_secret(settings)  # once, before several parts want it
         if settings.port == 0:
@@ -78,20 +76,22 @@ def run_up(settings: Settings) -> int:
             clear_the_way(settings.data_dir)
         url_file = settings.data_dir / "url"
         url_file.unlink(missing_ok=True)
+        start_secret = make_start_secret(settings.data_dir) if settings.lets_demo_in else ""
         database = open_database(settings)
         _mark_the_dead_of_last_time(database)
         try:
             return ProcessSupervisor(
-                programs(settings, database),
+                programs(settings, database, start_secret),
                 settings.data_dir / "processes.json",
-                on_all_ready=lambda: _say_ready(settings, url_file),
+                on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
             ).run()
         finally:
             url_file.unlink(missing_ok=True)
+            (settings.data_dir / START_SECRET_FILE).unlink(missing_ok=True)
 
 
-def programs(settings: Settings, database: Database) -> list[Program]:
-    """What `up` runs, in start order."""
+def programs(settings: Settings, database: Database, start_secret: str = "") -> list[Program]:
+    """What `up` runs, in start order.  start_secret: for the web part, which sets its cookie."""
     environ = environment_of(settings)
     environ.pop("DARKROOM_TOKEN", None)
     folder = settings.data_dir
@@ -126,7 +126,7 @@ def programs(settings: Settings, database: Database) -> list[Program]:
         Program(
             ChildSpec("web", WEB, awaited=False, grace_seconds=STOP_SECONDS),
             (darkroom, "web"),
-            environ,
+            environ | {START_SECRET_VARIABLE: start_secret},
             folder,
             ready=lambda _: Ready() if answers_readyz(settings.host, settings.port) else None,
         )
@@ -279,14 +279,12 @@ def _worker_grace_seconds(settings: Settings) -> float:
     return settings.drain_seconds + max(unrepeatable, default=0.0) + STOP_SECONDS
 
 
-def _say_ready(settings: Settings, url_file: Path) -> None:
+def _say_ready(settings: Settings, url_file: Path, start_secret: str) -> None:
     where = address(settings.host, settings.port)
-    draft = url_file.with_name(f".url.{os.getpid()}")
-    draft.write_text(address(local_host(settings.host), settings.port) + "\n", encoding="utf-8")
-    os.replace(draft, url_file)
+    write_privately(url_file, address(local_host(settings.host), settings.port) + "\n")
     print(f"ready {where}", flush=True)
-    if settings.on_loopback and settings.demo_user:
-        log.info("open the address in a browser; Ctrl-C stops", address=where)
+    if start_secret:  # printed, not logged: logs go further than a terminal
+        print(f"in a browser: {start_link(where, start_secret)}", flush=True)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ import hmac
 
 from config.settings import Settings
 from config.webhooks import PREFIX
-from supervisor.secret import read_or_make_secret
+from supervisor.secret import read_or_make_secret, secret_before
 
 _PURPOSE = b"darkroom webhooks 1"
 
@@ -21,5 +21,14 @@ def webhook_keys(settings: Settings) -> tuple[str, ...]:
     """`whsec_…`, the newest first.  Raises OSError if there is no secret and none can be made."""
     if settings.webhooks.secret is not None:
         return tuple(settings.webhooks.secret.get_secret_value().split())
-    derived = hmac.digest(read_or_make_secret(settings).encode(), _PURPOSE, hashlib.sha256)
-    return (PREFIX + base64.b64encode(derived).decode(),)
+    before = secret_before(settings)
+    secrets = (read_or_make_secret(settings), *([before] if before is not None else []))
+    return tuple(
+        derived_key(secret) for secret in secrets
+    )  # each signs, while receivers change to the new one
+
+
+def derived_key(secret: str) -> str:
+    """The key that follows from a secret."""
+    digest = hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256)
+    return PREFIX + base64.b64encode(digest).decode()

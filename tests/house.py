@@ -53,6 +53,8 @@ class House:
         first = self.process.stdout.readline().split()
         assert first and first[0] == "ready", (folder / "up.err").read_text()
         self.address = first[1]
+        lets_demo_in = self.environ.get("DARKROOM_DEMO_USER") != "false" and "127.0.0.1" in self.address
+        self.link = self.process.stdout.readline().rpartition(" ")[2].strip() if lets_demo_in else ""
 
     def web_pid(self) -> int:
         processes = json.loads((self.folder / "processes.json").read_text())["processes"]

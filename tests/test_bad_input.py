@@ -36,6 +36,7 @@ from tests.web_server import SECRET, Web, bearer, feed_of, picture_bytes
 TASKS, IMAGES, CREDITS = "/v1/tasks", "/v1/images", "/v1/credits"
 URL = "https://example.org/a.jpg"
 JPEG = {"Content-Type": "image/jpeg"}
+JSON = {"Content-Type": "application/json"}
 MIB = 1024 * 1024
 
 
@@ -85,6 +86,11 @@ class Bad:
 BAD = [
     Bad("not JSON", TASKS, 400, "not_json", "not JSON", b"{type: photography}"),
     Bad("no body", TASKS, 400, "not_json", "not JSON"),
+    Bad("an order that says it is a form", TASKS, 415, "not_json_type", "application/json", order(), headers={"Content-Type": "application/x-www-form-urlencoded"}),
+    Bad("an order that says it is text", TASKS, 415, "not_json_type", "application/json", order(), headers={"Content-Type": "text/plain; a=application/json"}),
+    Bad("an order that says it is bytes", TASKS, 415, "not_json_type", "application/json", order(), headers={"Content-Type": "application/octet-stream"}),
+    Bad("an order that says nothing sound", TASKS, 415, "not_json_type", "application/json", order(), headers={"Content-Type": "application/json,text/plain"}),
+    Bad("a pause that says nothing", "/v1/ops/pauses", 415, "not_json_type", "application/json", b"{}", headers={"Content-Type": "text/json"} | bearer("o-1", "operator")),
     Bad("a list", TASKS, 422, "bad_params", "JSON object", b"[]", ""),
     Bad("no type", TASKS, 422, "bad_params", "required", b'{"params":{}}', "/type"),
     Bad("unknown type", TASKS, 422, "unknown_type", "there are fitting, photography", b'{"type":"x","params":{"images":["a"]}}', "/type"),
@@ -145,7 +151,8 @@ BAD = [
 async def _send(http: aiohttp.ClientSession, web: Web, bad: Bad) -> tuple[int, Any]:
     """The answer; a server may say no before it has read a body that is too long."""
     body = bad.body() if callable(bad.body) else bad.body
-    headers = (bearer("o-1") if bad.own_token else {}) | bad.headers
+    own = bearer("o-1") if bad.own_token else {}
+    headers = own | (JSON if bad.path == TASKS and body else {}) | bad.headers
     url = aiohttp.client.URL(web.url + bad.path, encoded=True)
     async with http.request(bad.method, url, data=body, headers=headers) as response:
         assert response.content_type == "application/problem+json"
@@ -176,7 +183,7 @@ async def test_somebody_elses_image_looks_like_none(web: Web, http: aiohttp.Clie
 
 
 async def test_a_token_of_another_user_finds_nothing(web: Web, http: aiohttp.ClientSession) -> None:
-    async with http.post(web.url + TASKS, data=order(), headers=bearer("o-1")) as response:
+    async with http.post(web.url + TASKS, data=order(), headers=bearer("o-1") | JSON) as response:
         task = (await response.json())["urls"]["task"]
     for method, path in (("GET", task), ("POST", task + "/cancel"), ("POST", task + "/retry")):
         async with http.request(method, web.url + path, headers=bearer("o-2")) as response:

@@ -72,6 +72,28 @@ def test_a_token_is_printed_alone_and_says_who_and_what(tmp_path):
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_secret_is_printed_alone_and_may_be_used(tmp_path):
+    first, second = (darkroom(tmp_path, "secret") for _ in range(2))
+    assert first.returncode == 0 and first.stderr == "" and first.stdout != second.stdout
+    settings = load_settings({"DARKROOM_CONFIG": "", "DARKROOM_SECRET": first.stdout.strip()})
+    assert settings.secret.get_secret_value() + "\n" == first.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["up", "web", "dispatcher", "worker", "scheduler", "migrate", "doctor"])
+def test_a_weak_secret_ends_every_command(tmp_path, command):
+    done = darkroom(tmp_path, command, DARKROOM_SECRET="changeme")
+    assert done.returncode == 2 and "DARKROOM_SECRET is too short (8 characters)" in done.stderr
+    assert done.stderr.count("\n") == 1 and "changeme" not in done.stderr
+
+
+def test_a_weak_secret_in_the_data_folder_signs_nothing(tmp_path):
+    (tmp_path / "secret").write_text("changeme\n")
+    done = darkroom(tmp_path, "token", "bob")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"The secret in {tmp_path}/secret is too short" in done.stderr and "changeme" not in done.stderr
+
+
 def test_migrate_grant_and_list_work_without_anything_running(tmp_path):
     assert darkroom(tmp_path, "migrate").returncode == 0
     assert darkroom(tmp_path, "migrate").stdout == "the database is up to date\n"
@@ -131,10 +153,10 @@ def test_event_stream_frames_are_read():
 COMMANDS = [
     ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["migrate"], ["submit"], ["watch"], ["tasks"],
     ["show"], ["cancel"], ["retry"], ["sweep"], ["webhooks"], ["webhooks", "resend"], ["webhooks", "secret"],
-    ["token"], ["credits", "grant"], ["doctor"], ["copy"],
+    ["link"], ["secret"], ["token"], ["token", "make"], ["token", "revoke"], ["credits", "grant"], ["doctor"], ["copy"],
 ]  # fmt: skip
 PRINT_NOTHING_OF_THEIR_OWN = (
-    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["webhooks", "secret"]
+    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["webhooks", "secret"], ["secret"], ["link"]
 )  # fmt: skip
 
 

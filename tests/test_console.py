@@ -109,6 +109,12 @@ def open_page(house: House, user: str) -> Iterator[Callable[..., Page]]:
         page.quit()
 
 
+def photograph(page: Page, name: str) -> None:
+    """Keep a picture of the page where TEST_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("TEST_SCREENSHOTS"):
+        page.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
 @pytest.fixture
 def user(request: pytest.FixtureRequest) -> str:
     return f"o-{abs(hash(request.node.name))}"
@@ -331,6 +337,34 @@ def test_everything_can_be_done_with_the_keyboard(
     eventually("it is cancelled", lambda: page.statuses() == ["cancelled"])
     assert focused() == "retry", "focus moves on to what can be done now"
     assert page.text("#said"), "a screen reader is told"
+
+
+def test_on_its_own_host_a_new_browser_is_told_of_the_link_which_lets_it_in_with_nothing_to_type(
+    house: House, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(user="")
+    eventually("it says so", lambda: page.text("#token-title") == "This browser is new here")
+    assert "darkroom up" in page.text("#token-hint") and "darkroom link" in page.text("#token-hint")
+    assert page.js("return document.getElementById('token-dialog').open")
+    if NPM:
+        page.bring_axe()
+        assert page.broken_rules() == []
+    photograph(page, "console-new-browser-desktop-light")
+
+    assert house.link.startswith(house.address + "/start?key=")
+    page.driver.get(house.link)
+    eventually("the stream is live", page.is_live)
+    assert page.js("return location.href") == house.address + "/", "the secret stands in no address"
+    assert not page.js("return document.getElementById('token-dialog').open")
+    assert page.js("return document.cookie") == "", "no script reads it"
+    page.driver.get(house.address + "/ops")
+    eventually("the operators' page is live", lambda: page.text("#link-text") == "Live")
+
+    (cookie,) = page.driver.get_cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
+    page.driver.delete_all_cookies()
+    page.driver.get(house.address + "/ops")
+    eventually("it says so here too", lambda: page.text("#token-title") == "This browser is new here")
 
 
 @pytest.mark.parametrize("house", [PACED | {"DARKROOM_DEMO_USER": "false"}], indirect=True)

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from config.settings import Settings, load_settings
+from config.settings import Settings, SettingsError, load_settings
 from supervisor.cli.parts import COMMANDS as PARTS
 from supervisor.up import STOP_SECONDS
 from tests.service_units import read_unit
@@ -111,9 +111,14 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert done.returncode == 0 and about_ours == []
 
 
-def test_the_example_of_an_environment_is_a_set_of_settings_that_work() -> None:
+SECRET = "ofTheTestsAndOfNothingElse0123456789"
+
+
+def test_the_example_of_an_environment_works_with_a_secret_and_does_not_start_without() -> None:
     given = env_file(DEPLOY / "systemd" / "darkroom.env.example")
-    settings = load_settings({"DARKROOM_CONFIG": "", **given})
+    with pytest.raises(SettingsError, match=r"DARKROOM_SECRET is not set.*`darkroom secret` prints one"):
+        load_settings({"DARKROOM_CONFIG": "", **given})
+    settings = load_settings({"DARKROOM_CONFIG": "", **given, "DARKROOM_SECRET": SECRET})
     assert settings.database_url.startswith("postgresql://") and settings.storage_url.startswith("s3://")
 
 
@@ -123,7 +128,7 @@ def test_compose_runs_commands_that_exist_with_settings_that_exist() -> None:
     for name, service in OURS.items():
         assert service["command"] == [name] and name in COMMANDS
         given = {
-            key: VARIABLE.sub(lambda found: words[found[1]] or "aWordOfTheTests", value)
+            key: VARIABLE.sub(lambda found: words[found[1]] or SECRET, value)
             for key, value in service["environment"].items()
         }
         settings = load_settings({"DARKROOM_CONFIG": "", **given})
@@ -234,9 +239,13 @@ def test_every_foreign_image_is_named_by_version_and_digest() -> None:
     assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
 
 
-def test_every_word_that_compose_asks_for_is_in_its_example() -> None:
+def test_every_word_that_compose_asks_for_is_in_its_example_and_every_password_is_left_to_its_owner() -> None:
     asked = set(VARIABLE.findall((DEPLOY / "compose" / "compose.yaml").read_text()))
-    assert asked == set(env_file(DEPLOY / "compose" / "env.example"))
+    example = env_file(DEPLOY / "compose" / "env.example")
+    assert asked == set(example)
+    assert {name for name, value in example.items() if value} == {
+        "DARKROOM_URL"
+    }  # `:?` refuses what is empty
 
 
 def test_the_image_installs_what_many_hosts_need_and_runs_as_nobody_special() -> None:

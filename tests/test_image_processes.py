@@ -295,7 +295,7 @@ def test_a_child_learns_no_secrets() -> None:
     known = child_environment(
         {
             "PATH": "/bin",
-            "DARKROOM_SECRET": "x",
+            "DARKROOM_SECRET": "of the tests, and of nothing else 0123",
             "DARKROOM_PROVIDERS__A__SECRETS__B": "x",
             "AWS_ACCESS_KEY_ID": "x",
             "OPENAI_API_KEY": "x",

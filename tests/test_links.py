@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import parse_qs, urlsplit
 
 from hypothesis import given
@@ -59,3 +60,12 @@ def test_an_altered_key_expiry_or_signature_does_not_hold() -> None:
 
 def test_another_secret_signs_other_links() -> None:
     assert not LinkSigner("b secret", 86400).holds(*_taken_apart(SIGNER.link("k", now=0)), now=0)
+
+
+def test_links_of_the_secret_before_are_good_while_it_is_named() -> None:
+    old, now = LinkSigner("the secret before", 86400), time.time()
+    both = LinkSigner("a secret", 86400, before="the secret before")
+    assert both.holds(*_taken_apart(old.link("k", now=now)), now=now)
+    assert both.holds(*_taken_apart(SIGNER.link("k", now=now)), now=now)
+    assert both.link("k", now=now) == SIGNER.link("k", now=now)  # the new one signs
+    assert not SIGNER.holds(*_taken_apart(old.link("k", now=now)), now=now)

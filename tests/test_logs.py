@@ -23,7 +23,7 @@ def logged():
         stream = io.StringIO()
         environ = {
             "DARKROOM_LOG_FORMAT": log_format,
-            "DARKROOM_SECRET": "tell-nobody-1",
+            "DARKROOM_SECRET": "tell-nobody-1 of what 0123456789 says",
             "DARKROOM_PROVIDERS__mine__KIND": "http",
             "DARKROOM_PROVIDERS__mine__SECRETS__KEY": "tell-nobody-2",
         }
@@ -55,14 +55,14 @@ def test_json_is_one_object_a_line_for_both_kinds_of_loggers(logged):
 def test_secrets_are_never_logged(logged, log_format):
     stream = logged(log_format)
     log = structlog.get_logger("ours")
-    log.info("with tell-nobody-1 and tell-nobody-2")
+    log.info("with tell-nobody-1 of what 0123456789 says and tell-nobody-2")
     log.info("named", token="tell-nobody-3", api_key="tell-nobody-4", authorization="tell-nobody-5")
     log.info("GET /v1/works/feed?ticket=tell-nobody-6&x=1 /files/a.jpg?exp=1&sig=tell-nobody-7")
     log.info("Authorization: Bearer tell-nobody-8", url="redis://me:tell-nobody-9@host/0")
     log.info("POST /v1/callbacks/tell-nobody-10 200")
     log.info("a token eyJhbGciOi.tell-nobody-11.sig-tell-nobody-11 somewhere")
     try:
-        raise ValueError("tell-nobody-1")
+        raise ValueError("tell-nobody-1 of what 0123456789 says")
     except ValueError:
         log.exception("it broke")
     assert "tell-nobody" not in stream.getvalue()

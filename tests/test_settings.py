@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from config.secret_strength import weakness
 from config.settings import SettingsError, environment_of, load_settings
+
+SECRET = "of the tests, and of nothing else 0123"
 
 
 def refusal(**environ: str) -> str:
@@ -177,7 +183,7 @@ def test_a_database_is_a_file_or_a_server(tmp_path):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "darkroom.example"])
 def test_a_door_to_others_needs_a_secret(host):
     assert "DARKROOM_SECRET is not set" in refusal(HOST=host)
-    assert not load_settings({"DARKROOM_HOST": host, "DARKROOM_SECRET": "s" * 32}).on_loopback
+    assert not load_settings({"DARKROOM_HOST": host, "DARKROOM_SECRET": SECRET}).on_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
@@ -187,7 +193,7 @@ def test_a_loopback_door_needs_none(host):
 
 def test_no_secret_is_ever_printed(tmp_path):
     environ = {
-        "DARKROOM_SECRET": "tell-nobody-1",
+        "DARKROOM_SECRET": "tell-nobody-1 of what 0123456789 says",
         "DARKROOM_TOKEN": "tell-nobody-2",
         "DARKROOM_DATABASE_URL": "postgresql://me:tell-nobody-3@host/db",
         "DARKROOM_BROKER_URL": "redis://:tell-nobody-4@host",
@@ -199,6 +205,36 @@ def test_no_secret_is_ever_printed(tmp_path):
     assert settings.providers["mine"].secrets["KEY"].get_secret_value() == "tell-nobody-5"
     assert "tell-nobody" not in refusal(DATABASE_URL="mysql://me:tell-nobody@host/db")
     assert "tell-nobody" not in refusal(SECRET='{"tell-nobody": 1}', HOST="bad host")
+    assert "tell-nobody" not in refusal(SECRET="tell-nobody")
+
+
+WEAK = {
+    "a": "is too short (1 characters)",
+    "changeme": "is too short (8 characters)",
+    "0123456789abcdef0123456789abcde": "is too short (31 characters)",
+    " \t" + "0123456789abcdef0123456789abcde" + "  \n": "is too short (31 characters)",
+    "s" * 64: "has too few different characters (1)",
+    "012345678" * 8: "has too few different characters (9)",
+    "a long random text, the same on every host": "is the text of an example",
+    "A long random text, the same on every host ": "is the text of an example",
+}
+
+
+@pytest.mark.parametrize("weak", WEAK)
+@pytest.mark.parametrize("name", ["SECRET", "SECRET_BEFORE"])
+def test_a_secret_that_can_be_guessed_stops_the_start(name, weak):
+    said = refusal(**{name: weak})
+    assert said.startswith(f"DARKROOM_{name} {WEAK[weak]}") and "`darkroom secret` prints one" in said
+    assert weak.strip() not in said or len(weak) == 1
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_random_secret_of_any_spelling_is_taken_and_none_is_changed(random):
+    for text in (random.hex(), base64.b64encode(random).decode()):
+        if len(set(text)) >= 10:
+            assert load_settings({"DARKROOM_SECRET": text}).secret.get_secret_value() == text
+        else:
+            assert weakness(text) is not None
 
 
 def test_an_empty_variable_counts_as_not_given():

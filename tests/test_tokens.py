@@ -22,12 +22,19 @@ from supervisor.tokens import (
     read_feed_ticket,
     read_user_token,
 )
-
-SECRET = "one secret that is long enough for HS256"
+from tests.web_server import SECRET
 
 
 def _segment(value: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def signed(claims: dict[str, Any]) -> str:
+    """A token of these claims, whatever they are: PyJWT itself would not make all of them."""
+    token = ".".join((_segment({"alg": "HS256", "typ": "JWT"}), _segment(claims)))
+    key = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    signature = base64.urlsafe_b64encode(key.sign(token.encode(), SECRET.encode())).rstrip(b"=").decode()
+    return f"{token}.{signature}"
 
 
 def test_a_user_token_names_its_bearer_and_role() -> None:
@@ -53,15 +60,19 @@ def test_a_token_of_another_program_needs_only_sub_and_exp() -> None:
         {"sub": "o-1", "exp": 4_000_000_000, "role": "root"},
         {"sub": "o-1", "exp": 4_000_000_000, "role": ["operator"]},
         {"sub": "o-1", "exp": "soon"},
+        {"sub": "o-1", "exp": int("9" * 400)},
+        {"sub": "o-1", "exp": 1e300},
+        {"sub": "o-1", "exp": 4_000_000_000, "iat": -int("9" * 400)},
+        {"sub": "o-1", "exp": 4_000_000_000, "jti": 7},
+        {"sub": "o-1", "exp": 4_000_000_000, "jti": "a\x00b"},
+        {"sub": "o-1", "exp": 4_000_000_000, "jti": "\ud800"},
+        {"sub": "o-1", "exp": 4_000_000_000, "jti": ""},
         {"sub": "o-1", "exp": 4_000_000_000, "nbf": 3_900_000_000},
     ],
 )
 def test_a_token_with_missing_or_impossible_claims_proves_nothing(claims: dict[str, Any]) -> None:
-    token = ".".join((_segment({"alg": "HS256", "typ": "JWT"}), _segment(claims)))
-    key = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    signature = base64.urlsafe_b64encode(key.sign(token.encode(), SECRET.encode())).rstrip(b"=").decode()
     with pytest.raises(BadToken):
-        read_user_token(SECRET, f"{token}.{signature}")
+        read_user_token(SECRET, signed(claims))
 
 
 @pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
@@ -171,3 +182,26 @@ def test_nobody_can_be_named_with_control_characters() -> None:
         make_user_token(SECRET, "a\nb", ttl_seconds=60)
     with pytest.raises(ValueError, match="a role is"):
         make_user_token(SECRET, "o-1", "root", ttl_seconds=60)  # type: ignore[arg-type]
+
+
+def test_while_the_secret_is_changed_what_either_has_signed_is_good_and_no_third() -> None:
+    for make, read in (
+        (lambda secret: make_user_token(secret, "o-1", ttl_seconds=60), read_user_token),
+        (lambda secret: make_feed_ticket(secret, "o-1"), read_feed_ticket),
+        (lambda secret: make_callback_token(secret, Callback("t.1.2.0")), read_callback_token),
+    ):
+        old, new, third = (make(text) for text in ("old " + SECRET, SECRET, "third " + SECRET))
+        for token in (old, new):
+            read(SECRET, token, before="old " + SECRET)  # type: ignore[operator]
+        for token, before in ((old, None), (third, "old " + SECRET)):
+            with pytest.raises(BadToken):
+                read(SECRET, token, before=before)  # type: ignore[operator]
+
+
+def test_tokens_have_ids_of_their_own_and_are_never_dated_ahead() -> None:
+    claims = [
+        jwt.decode(make_user_token(SECRET, "o-1", ttl_seconds=60, now=now), SECRET, algorithms=["HS256"])
+        for now in (time.time() - 0.00001, time.time())
+    ]
+    assert len({each["jti"] for each in claims}) == 2
+    assert all(each["iat"] <= time.time() for each in claims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from supervisor.tokens import make_feed_ticket
 from tests.web_server import SECRET, Web, bearer, running_web
-from web.loopback_rule import refusal
+from web.loopback_rule import FORWARDING_HEADERS, refusal
 
 CREDITS = "/v1/credits"
 
@@ -33,7 +34,6 @@ async def test_without_a_token_this_host_is_the_demo_user(web: Web, http: aiohtt
     assert await _status(http, web, {}) == 200
     assert web.sql("SELECT user_openid, balance FROM account") == [("demo", 100)]
     assert await _status(http, web, {"Host": f"localhost:{web.port}"}) == 200
-    assert await _status(http, web, {"Origin": web.url, "Sec-Fetch-Site": "same-origin"}) == 200
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,15 @@ async def test_without_a_token_this_host_is_the_demo_user(web: Web, http: aiohtt
         {"X-Forwarded-For": "127.0.0.1"},
         {"X-Forwarded-Host": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
-        {"X-Real-IP": "127.0.0.1"},
-        {"Via": "1.1 proxy"},
+        *({name.replace("*", "x"): "127.0.0.1"} for name in FORWARDING_HEADERS),
+        *(
+            {name: "1"}
+            for name in ("CF-Connecting-IP", "CF-Ray", "True-Client-IP", "X-Client-IP", "X-Original-URL")
+        ),
+        *(
+            {name: "1"}
+            for name in ("Fastly-Client-IP", "X-Cluster-Client-IP", "X-Forwarded", "x-FORWARDED-any")
+        ),
     ],
 )
 async def test_a_foreign_page_or_a_proxy_is_403_without_a_token(
@@ -63,6 +70,23 @@ async def test_a_foreign_page_or_a_proxy_is_403_without_a_token(
     headers = {name: value.format(port=web.port) for name, value in headers.items()}
     assert await _status(http, web, headers) == 403
     assert await _status(http, web, {**headers, **bearer("o-1")}) == 200, "a token comes from no foreign page"
+
+
+async def test_http_1_0_is_refused_without_a_token_as_a_proxy_of_every_default_speaks_it(web: Web) -> None:
+    for version, head, status in (
+        ("1.0", "", 403),
+        ("1.1", "", 200),
+        ("1.0", bearer("o-1")["Authorization"], 200),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        more = f"Authorization: {head}\r\n" if head else ""
+        request = (
+            f"GET {CREDITS} HTTP/{version}\r\nHost: 127.0.0.1:{web.port}\r\n{more}Connection: close\r\n\r\n"
+        )
+        writer.write(request.encode())
+        answer = await reader.read()
+        writer.close()
+        assert answer.split(b" ", 2)[1] == str(status).encode(), (version, answer)
 
 
 async def test_turned_off_or_not_on_loopback_there_is_no_demo_user(

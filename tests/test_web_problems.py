@@ -182,3 +182,33 @@ def test_a_request_whose_outcome_nobody_knows_is_not_asked_for_again_blindly() -
     assert problem is not None
     assert (problem.status, problem.kind) == (503, "outcome_unknown")
     assert "Retry-After" not in problem.headers and "look before you try again" in problem.detail
+
+
+async def test_every_answer_forbids_guessing_and_tells_no_version(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    asked = [
+        ("GET", path)
+        for path in ("/", "/ops", "/docs", "/static/console.js", "/healthz", "/metrics", "/openapi.json")
+    ]
+    asked += [
+        ("GET", "/nothing"),
+        ("PUT", "/v1/tasks"),
+        ("GET", "/v1/credits"),
+        ("GET", "/v1/works/feed"),
+        ("HEAD", "/"),
+    ]
+    for method, path in asked:
+        async with http.request(method, web.url + path) as response:
+            assert response.headers["X-Content-Type-Options"] == "nosniff", path
+            assert response.headers["Server"] == "Darkroom", path
+    for raw in (
+        b"nonsense\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 0\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(raw)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+        assert "X-Content-Type-Options: nosniff" in head and "Server: Darkroom" in head, head
+        assert "aiohttp" not in head and "Python" not in head

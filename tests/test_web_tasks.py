@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ async def _call(
     role: str = "user",
     **more: Any,
 ) -> tuple[int, Any, Any]:
-    async with http.request(method, web.url + path, headers=bearer(user, role), **more) as response:
+    headers = bearer(user, role) | ({"Content-Type": "application/json"} if more.get("data") else {})
+    async with http.request(method, web.url + path, headers=headers, **more) as response:
         body: Any = await response.json() if response.content_length else None
         if response.status >= 400:
             assert response.content_type == "application/problem+json"
@@ -292,3 +294,14 @@ async def test_a_caller_who_leaves_does_not_take_the_task_back(web: Web) -> None
         await until(lambda: not web.connections(), "the server knows that the client left")
         other.rollback()
     await until(lambda: web.sql("SELECT count(*) FROM task_queue") == [(1,)], "the task is stored")
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.a+json"]
+)
+async def test_whatever_is_built_on_json_is_json(
+    web: Web, http: aiohttp.ClientSession, media_type: str
+) -> None:
+    body, headers = json.dumps(ORDER).encode(), bearer("o-1") | {"Content-Type": media_type}
+    async with http.post(web.url + TASKS, data=body, headers=headers) as response:
+        assert response.status == 202

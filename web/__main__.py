@@ -9,10 +9,8 @@ import asyncio
 import logging
 import os
 import resource
-import secrets
 import signal
 import sys
-from pathlib import Path
 
 import peewee
 
@@ -22,8 +20,10 @@ from metrics.web_metrics import WebMetrics
 from supervisor.database import Database, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
+from supervisor.private_files import keep_to_ourselves, write_privately
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
+from supervisor.start_secret import start_secret_of
 from supervisor.tracing import begin_tracing, end_tracing
 from supervisor.wakeup import feed_wakeups
 from web.app import build_app
@@ -39,6 +39,7 @@ def main() -> int:
         settings = load_settings()
         configure_logs(settings, "web")
         begin_tracing("web")
+        keep_to_ourselves(settings)
         _allow_many_connections()
         database = open_database(settings)
         check_version(database, settings)
@@ -64,13 +65,15 @@ async def serve(settings: Settings, database: Database) -> None:
 
     collected = Exposition(settings, database)
     parts = make_parts(settings, database, secret, exposition)
+    if settings.lets_demo_in:
+        parts.start_secret = start_secret_of(settings.data_dir)
     wakeups = feed_wakeups(database, settings)
     server = WebServer(build_app(parts, wakeups), parts, listening)
     stop = _stop_signals()
     await server.start()
     url_file = settings.data_dir / "url"
     try:
-        _write_whole(url_file, server.address + "\n")
+        write_privately(url_file, server.address + "\n")
         log.info("serving on %s", server.address)
         await stop.wait()
         log.info("draining")
@@ -101,14 +104,6 @@ def _allow_many_connections() -> None:
     wanted = 1_048_576 if hard == resource.RLIM_INFINITY else hard
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 if __name__ == "__main__":

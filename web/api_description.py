@@ -179,6 +179,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
             202: Answer("Stored, paid and in line.", schemas.AcceptedTask, headers=REPLAYED | WAITED),
             400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
             402: problem("The balance does not cover the price."),
             413: problem("The body has more than 1 MiB."),
             422: problem(
@@ -320,6 +321,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {
             200: Answer("A token for the code's user.", schemas.Login),
             400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
             401: problem("The code is invalid, used or expired; call `wx.login()` again."),
             403: problem("WeChat has blocked the user."),
             404: problem("No mini-program is set up here."),
@@ -416,6 +418,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Service",
         "This description.",
         {200: Answer("OpenAPI 3.1.", {"type": "object"})},
+        needs_token=False,
+    ),
+    ("GET", "/start"): Operation(
+        "enter",
+        "Service",
+        "The link that `darkroom up` prints: lets a browser on the server's own host in, by a cookie.",
+        {303: Answer("To the console; with the cookie where the key is that of this start.")},
+        parameters=(_parameter("query", "key", {"type": "string"}, "What the link holds."),),
         needs_token=False,
     ),
     ("GET", "/"): Operation(
@@ -528,6 +538,7 @@ OPERATIONS |= {
         {
             201: Answer("It is paused.", ops_task_schemas.OpsPaused),
             400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
             422: problem("There is no such type or provider."),
         },
         "What runs goes on, and so do remote jobs that the service has accepted.",

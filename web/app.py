@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from supervisor.start_secret import PATH as START_PATH
 from supervisor.wakeup import Wakeups
 from web import (
     callbacks,
@@ -21,6 +22,7 @@ from web import (
     openapi,
     ops,
     pages,
+    start,
     stored_files,
     tasks,
     tickets,
@@ -33,8 +35,9 @@ from web.cross_origin import answer_preflight, is_open_to_pages, name_the_origin
 from web.observing import observe
 from web.ops_samples import keep_samples
 from web.parts import PARTS, Parts
-from web.problems import answer_problems, expect_100_continue
+from web.problems import answer_problems, expect_100_continue, name_ourselves
 from web.quotas import keep_counts, obey_quotas, tell_standing
+from web.revoked_streams import end_revoked_streams
 from web.tailer import Tailer
 
 
@@ -76,6 +79,7 @@ ADDRESSES = (
     Address("POST", "/v1/ops/pauses", ops.pause, 201),
     Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, 204),
     Address("POST", "/v1/ops/sweep", ops.sweep),
+    Address("GET", START_PATH, start.enter, 303),
     Address("GET", "/", pages.console),
     Address("GET", "/ops", pages.ops),
     Address("GET", "/docs", pages.docs),
@@ -114,6 +118,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         running = [
             asyncio.create_task(tailer.run(wakeups), name="tailer"),
             asyncio.create_task(parts.hub.ping(parts.ping_seconds), name="pings"),
+            asyncio.create_task(end_revoked_streams(parts), name="revocations"),
         ]
         yield
         for task in running:
@@ -131,6 +136,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     app.cleanup_ctx.append(keep_samples)
     app.cleanup_ctx.append(wechat.open_door)
     app.cleanup_ctx.append(keep_counts)
+    app.on_response_prepare.append(name_ourselves)
     app.on_response_prepare.append(name_the_origin)
     app.on_response_prepare.append(tell_standing)
     app.on_shutdown.append(say_goodbye)

@@ -5,26 +5,36 @@ A wrong token is never taken for none.  Everything under `/v1/` needs an identit
 
 from __future__ import annotations
 
+import logging
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from supervisor.tokens import BadToken, Identity, Ticket, is_user_name, read_feed_ticket, read_user_token
-from web.loopback_rule import refusal
+from web.loopback_rule import is_of_a_browser, names_another_host, refusal
 from web.parts import IDENTITY, Parts, parts_of
-from web.problems import Problem
+from web.problems import CHALLENGE, Problem
 from web.quotas import count_stranger
+from web.start import asked_from, has_cookie
+
+log = logging.getLogger("darkroom.web")
 
 DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
 OPEN_PATHS = frozenset(
     {"/v1/auth/wechat", "/v1/callbacks/{token}"}
 )  # paths under /v1/ that carry a proof of their own
+LINK_NEEDED = (
+    "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
+    "that `darkroom link` prints."
+)
 TICKET = web.RequestKey("TICKET", Ticket)
 
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Set the request's identity, or answer 401 or 403; open the account of a user seen for the first time."""
+    _warn_of_a_proxy(request, parts_of(request))
     resource = request.match_info.route.resource
     if (
         resource is not None
@@ -50,9 +60,10 @@ def identify(request: web.Request, parts: Parts) -> Identity:
         if given:
             return _of_header(given, parts)
         if "ticket" in request.query and request.rel_url.path == FEED_PATH:
-            ticket = read_feed_ticket(parts.secret, request.query["ticket"])
+            ticket = read_feed_ticket(parts.secret, request.query["ticket"], before=parts.secret_before)
             request[TICKET] = ticket
-            return Identity(ticket.user, "user", ticket.expires_at)  # one user's feed, whoever asked for it
+            # One user's feed, whoever asked for it.
+            return Identity(ticket.user, "user", ticket.expires_at, ticket.proofs)
     except BadToken as bad:
         raise unauthorized(str(bad)) from None
     return _demo(request, parts)
@@ -60,34 +71,42 @@ def identify(request: web.Request, parts: Parts) -> Identity:
 
 def unauthorized(detail: str) -> Problem:
     """401, with what would be accepted."""
-    return Problem(401, detail, kind="unauthorized", headers={"WWW-Authenticate": 'Bearer realm="darkroom"'})
+    return Problem(401, detail, kind="unauthorized", headers=CHALLENGE)
 
 
 def _of_header(given: list[str], parts: Parts) -> Identity:
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer":
         raise BadToken("Authorization must be given once, as 'Bearer' and a token.")
-    return read_user_token(parts.secret, token.strip())
+    return read_user_token(parts.secret, token.strip(), before=parts.secret_before)
 
 
 def _demo(request: web.Request, parts: Parts) -> Identity:
-    settings = parts.settings
-    if not (settings.demo_user and settings.on_loopback):
+    if not parts.settings.lets_demo_in:
         raise unauthorized("A token is needed: Authorization: Bearer <token>.")
-    transport = request.transport
-    peer = transport.get_extra_info("peername") if transport else None
-    here = transport.get_extra_info("sockname") if transport else None
     reason = refusal(
-        peer=peer[0] if peer else None,
-        port=here[1] if here else None,
-        hosts=request.headers.getall("Host", []),
+        **asked_from(request),
         origins=request.headers.getall("Origin", []),
         fetch_sites=request.headers.getall("Sec-Fetch-Site", []),
-        header_names=request.headers.keys(),
     )
     if reason is not None:
         raise Problem(403, reason, kind="forbidden")
+    if is_of_a_browser(request.headers.keys()) and not has_cookie(request):
+        raise Problem(403, LINK_NEEDED, kind="start_link_needed")
     return DEMO
+
+
+def _warn_of_a_proxy(request: web.Request, parts: Parts) -> None:
+    """Once: somebody asks this host's own server by another name, as through a proxy that says nothing of itself."""
+    hosts = request.headers.getall("Host", [])
+    if parts.settings.lets_demo_in and not parts.has_warned and names_another_host(hosts):
+        parts.has_warned = True
+        log.warning(
+            "a request names the host %.100r, but this server is for %s alone and takes who asks there without a token "
+            "for the operator: if a proxy stands before it, set DARKROOM_DEMO_USER=false (docs/proxies.md)",
+            hosts[0],
+            parts.settings.host,
+        )
 
 
 def _acting_for(identity: Identity, request: web.Request) -> Identity:
@@ -102,4 +121,4 @@ def _acting_for(identity: Identity, request: web.Request) -> Identity:
         raise Problem(
             422, "X-User must name one user: 1-128 characters, no control characters.", kind="bad_params"
         )
-    return Identity(user, identity.role, identity.expires_at)
+    return Identity(user, identity.role, identity.expires_at, identity.proofs)

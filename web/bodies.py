@@ -32,8 +32,13 @@ async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes
     """What `judge` makes of the body's value.  A body that is not small is parsed and judged in a thread, one at a
     time, with turns for each user: nothing of it may hold the event loop.
 
-    Raises what `judge` raises, and as `parse_json` and `read_body`.
+    Raises what `judge` raises, and as `parse_json` and `read_body`; 415 where the body does not say that it is JSON, as
+    no form of a foreign page can without asking first.
     """
+    if request.can_read_body and not is_json(request.headers.get("Content-Type", "")):
+        raise Problem(
+            415, "The body must be JSON, with Content-Type: application/json.", kind="not_json_type"
+        )
     body = await read_body(request, most_bytes)
     if len(body) <= SMALL_BYTES:
         return judge(parse_json(body))
@@ -61,6 +66,14 @@ def parse_json(body: bytes) -> Any:
     raise unprocessable("", fault)
 
 
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type is `application/json`, or any that is built on it (RFC 6839)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+
+
 def limit_of(request: web.Request) -> int:
     """`limit` of a list: 1-100.  Raises a Problem."""
     text = request.query.get("limit")
@@ -69,6 +82,19 @@ def limit_of(request: web.Request) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) in LIMITS:
         return int(text)
     raise unprocessable("/limit", f"limit must be a whole number from {LIMITS[0]} to {LIMITS[-1]}.")
+
+
+def text_of(request: web.Request, name: str) -> str | None:
+    """A parameter of the query that the database compares.  Raises a Problem for what no text there can be."""
+    text = request.query.get(name)
+    if text is not None and not is_storable(text):
+        raise unprocessable(f"/{name}", f"{name} must hold no NUL and no lone surrogate.")
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def bad_cursor() -> Problem:

@@ -33,7 +33,7 @@ async def report(request: web.Request) -> web.Response:
     """
     parts = parts_of(request)
     try:
-        callback = read_callback_token(parts.secret, request.match_info["token"])
+        callback = read_callback_token(parts.secret, request.match_info["token"], before=parts.secret_before)
     except BadToken as bad:
         await count_stranger(request)
         raise Problem(403, str(bad), kind="forbidden") from None

@@ -27,7 +27,7 @@ async def changes(request: web.Request) -> web.Response:
     since, wait = request.query.get("since") or None, _wait_of(request)
 
     async def read() -> Everything | Continuation:
-        return await parts.database.read_async(lambda tx: read_opening(tx, user, since))
+        return await parts.read(request, lambda tx: read_opening(tx, user, since))
 
     if not wait:
         return _answer(await read(), parts.links.link)

@@ -51,6 +51,7 @@ async def feed(request: web.Request) -> web.StreamResponse:
     most = parts.settings.limits.streams_per_user
     try:
         with parts.hub.stream(identity.user, most=most, socket=transport) as stream:
+            stream.proofs = identity.proofs
             if lifetime is not None:
                 stream.ends_at = asyncio.get_running_loop().time() + lifetime
             _bound_buffers(transport.get_extra_info("socket"))
@@ -79,9 +80,7 @@ class _Conversation:
         """Read where to begin.  Raises a Problem for a ticket that is too old."""
         request, user = self._request, self._user
         given = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
-        self._opening = await self._parts.database.read_async(
-            lambda tx: read_opening(tx, user, given or None)
-        )
+        self._opening = await self._parts.read(request, lambda tx: read_opening(tx, user, given or None))
         _check_ticket(request, given, self._opening)
 
     async def hold(self) -> web.StreamResponse:
@@ -150,7 +149,7 @@ class _Conversation:
 
     async def _read_on(self) -> Everything | Continuation:
         user, place = self._user, EventId(self._epoch, self._stream.sent)
-        return await self._parts.database.read_async(lambda tx: read_on(tx, user, place))
+        return await self._parts.read(self._request, lambda tx: read_on(tx, user, place))
 
     async def _say_goodbye(self) -> None:
         """`bye` and the stream's end in one write: there may be thousands."""

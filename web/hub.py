@@ -195,7 +195,7 @@ class Hub:
             await asyncio.sleep(every_seconds / PING_STEPS)
             step = (step + 1) % PING_STEPS
             now = clock()
-            for stream in self._every_stream():
+            for stream in self.every_stream():
                 if stream.ends_at is not None and now >= stream.ends_at:
                     stream.end()
                 elif stream.number % PING_STEPS == step:
@@ -211,13 +211,14 @@ class Hub:
                     changed.set()
             for task_id in self._ends:
                 self.task_ended(task_id)
-            for stream in self._every_stream():
+            for stream in self.every_stream():
                 stream.end()
         for only_if_stuck in (True, False):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), BYE_SECONDS)
-            for stream in self._every_stream():
+            for stream in self.every_stream():
                 stream.hang_up(only_if_stuck=only_if_stuck)
 
-    def _every_stream(self) -> list[Stream]:
+    def every_stream(self) -> list[Stream]:
+        """All that are open."""
         return [stream for mine in self._streams.values() for stream in mine]

@@ -47,7 +47,7 @@ async def upload(request: web.Request) -> web.Response:
         async with _temporary(parts) as received, _temporary(parts) as made:
             await _receive(request, _Incoming(parts, received, limits.image_bytes, share))
             picture = await parts.plain_uploads.make_plain(user, received, made)
-            image = await _finished(_store(parts, user, picture, made))
+            image = await _finished(_store(request, user, picture, made))
     return json_answer(
         {
             "id": image.id,
@@ -60,9 +60,9 @@ async def upload(request: web.Request) -> web.Response:
     )
 
 
-async def _store(parts: Parts, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
+async def _store(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
     """The object first and durable, then the row that names it."""
-    id_ = new_ulid()
+    parts, id_ = parts_of(request), new_ulid()
     image = images.NewImage(
         id=id_,
         user=user,
@@ -74,7 +74,7 @@ async def _store(parts: Parts, user: str, picture: Picture, made: BinaryIO) -> i
     )
     await parts.on_files(parts.files.put, image.key, made)
     try:
-        await parts.database.write_async(lambda tx: images.add(tx, image))
+        await parts.write(request, lambda tx: images.add(tx, image))
     except BaseException:
         await parts.on_files(parts.files.delete, image.key)
         raise

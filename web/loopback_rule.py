@@ -2,6 +2,8 @@
 
 A browser carries any page's requests to 127.0.0.1, and a name under somebody else's control may resolve to it; so
 without a token everything that a foreign page or a proxy would show is looked for, and one sign is enough to refuse.
+A proxy that speaks HTTP/1.1, names this host and adds nothing can't be told from a program; a browser behind it can,
+so of a browser more is asked: the cookie of this start (`web/start.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,58 @@ import functools
 import ipaddress
 from collections.abc import Iterable
 
-_PROXY_HEADERS = ("forwarded", "x-real-ip", "via")
+# What proxies, balancers and networks of delivery add to what they pass on.  "*": whatever goes on so.
+FORWARDING_HEADERS = (
+    "forwarded",
+    "x-forwarded*",
+    "x-original-*",
+    "x-real-ip",
+    "x-scheme",
+    "x-url-scheme",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-originating-ip",
+    "x-host",
+    "x-rewrite-url",
+    "x-proxyuser-ip",
+    "x-request-start",
+    "client-ip",
+    "cluster-client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "true-client-ip",
+    "front-end-https",
+    "via",
+    "cdn-loop",
+    "max-forwards",
+    "ali-cdn-real-ip",  # Alibaba Cloud
+    "eagleeye-*",
+    "x-amzn-trace-id",  # Amazon
+    "x-amz-cf-*",
+    "cloudfront-*",
+    "x-appengine-*",  # Google
+    "x-cloud-trace-context",
+    "x-azure-*",
+    "x-arr-*",
+    "x-ms-forwarded*",
+    "cf-*",  # Cloudflare
+    "do-connecting-ip",
+    "fastly-*",
+    "fly-*",
+    "incap-client-ip",
+    "x-sucuri-*",
+    "x-nf-*",
+    "x-vercel-*",
+    "x-envoy-*",
+    "x-varnish",
+    "x-tencent-*",
+    "x-cdn-src-ip",
+    "cdn-src-ip",
+)
+_EXACT = frozenset(each for each in FORWARDING_HEADERS if not each.endswith("*"))
+_BEGINNINGS = tuple(each.removesuffix("*") for each in FORWARDING_HEADERS if each.endswith("*"))
 
 
 def refusal(
@@ -21,24 +74,43 @@ def refusal(
     origins: list[str],
     fetch_sites: list[str],
     header_names: Iterable[str],
+    version: tuple[int, int] = (1, 1),
 ) -> str | None:
     """Why a request without a token is not the demo user's, as a sentence; None if it is.
 
     peer: the other end's address.  port: ours.  hosts, origins, fetch_sites: all values of the headers `Host`,
-    `Origin` and `Sec-Fetch-Site`.
+    `Origin` and `Sec-Fetch-Site`.  version: of HTTP.
     """
     if peer is None or not is_loopback_address(peer):
         return "Without a token only this host itself may ask."
+    if tuple(version) < (1, 1):
+        return "Without a token nobody may ask in HTTP/1.0, as a proxy does."
     if len(hosts) != 1 or not _is_ours(hosts[0], port):
         return "Without a token the Host must be a loopback name with this server's port."
     if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
         return "Without a token no foreign page may ask."
     if any(site not in ("same-origin", "none") for site in fetch_sites):
         return "Without a token no foreign site may ask."
-    for name in header_names:
-        if name.lower() in _PROXY_HEADERS or name.lower().startswith("x-forwarded-"):
-            return "Without a token nobody may ask through a proxy."
+    if any(_is_of_a_proxy(name.lower()) for name in header_names):
+        return "Without a token nobody may ask through a proxy."
     return None
+
+
+def is_of_a_browser(header_names: Iterable[str]) -> bool:
+    """Whether a browser sends this, going by headers that pages can neither set nor leave out."""
+    return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name in header_names)
+
+
+def names_another_host(hosts: list[str]) -> bool:
+    """Whether a request was meant for a name that is not this host's own."""
+    return any(
+        not (name.lower() == "localhost" or is_loopback_address(name)) for name, _ in map(_split, hosts)
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_of_a_proxy(name: str) -> bool:
+    return name in _EXACT or name.startswith(_BEGINNINGS)
 
 
 @functools.lru_cache(maxsize=1024)  # the same few, at every request

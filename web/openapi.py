@@ -31,7 +31,7 @@ Somebody else's task looks like none: 404.
 
 Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
 makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are \
-the user `demo`."""
+the user `demo`, in a browser once it has followed the link that `darkroom up` prints."""
 
 
 async def show_openapi(request: web.Request) -> web.Response:

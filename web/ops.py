@@ -18,7 +18,7 @@ from supervisor.store import audit, examining, operating, overview, pauses, task
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
 from web.answers import json_answer
-from web.bodies import bad_cursor, read_json
+from web.bodies import bad_cursor, read_json, text_of
 from web.ops_health import troubles
 from web.ops_samples import SAMPLES
 from web.parts import IDENTITY, parts_of
@@ -49,7 +49,7 @@ async def show_overview(request: web.Request) -> web.Response:
     """200 with how everything stands."""
     operator_of(request)
     parts = parts_of(request)
-    seen = await parts.database.read_async(lambda tx: overview.read(tx, parts.settings))
+    seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
     processes = await asyncio.to_thread(read_state, parts.settings.data_dir / "processes.json")
     is_broker_up = await asyncio.to_thread(
         ping_broker, parts.settings, timeout_seconds=BROKER_PATIENCE_SECONDS
@@ -63,16 +63,16 @@ async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
     operator_of(request)
     parts = parts_of(request)
-    user, status, type_, cursor = (request.query.get(name) for name in ("user", "status", "type", "cursor"))
+    user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
+    type_ = text_of(request, "type")
     if status is not None and status not in STATUSES:
         raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
     if user is not None and not is_user_name(user):
         raise unprocessable("/user", "user must be 1-128 characters, no control characters.")
-    if type_ is not None and "\0" in type_:
-        raise unprocessable("/type", "type must hold no NUL.")
     try:
-        page = await parts.database.read_async(
-            lambda tx: tasks.page(tx, user, status=status, type_=type_, limit=MOST_FOUND, cursor=cursor)
+        page = await parts.read(
+            request,
+            lambda tx: tasks.page(tx, user, status=status, type_=type_, limit=MOST_FOUND, cursor=cursor),
         )
     except ValueError:
         raise bad_cursor() from None
@@ -84,7 +84,7 @@ async def show_task(request: web.Request) -> web.Response:
     """200 with one task and everything that is known of it."""
     operator_of(request)
     task_id, parts = _task_id(request), parts_of(request)
-    found = await parts.database.read_async(lambda tx: examining.examine(tx, parts.settings, task_id))
+    found = await parts.read(request, lambda tx: examining.examine(tx, parts.settings, task_id))
     if found is None:
         raise TaskNotFound(task_id)
     placed = await parts.order.placed(found.pop("view"))
@@ -157,6 +157,7 @@ async def resume(request: web.Request) -> web.Response:
 async def sweep(request: web.Request) -> web.Response:
     """200 with what a sweep did that was run at once; one at a time."""
     operator, parts = operator_of(request), parts_of(request)
+    await parts.read(request, lambda _: None)  # before the work begins, though nothing is read
     async with request.app[SWEEPING]:
         counts = await asyncio.shield(parts.on_files(sweep_now, parts.database, parts.settings, parts.files))
     await _write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
@@ -168,7 +169,7 @@ SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
 
 async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
     """The step's result.  A caller who goes away takes nothing back."""
-    return await asyncio.shield(parts_of(request).database.write_async(step))
+    return await asyncio.shield(parts_of(request).write(request, step))
 
 
 def _asked_pause(body: Any) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,12 +13,15 @@ from aiohttp import web
 
 from config.settings import Settings
 from metrics.web_metrics import WebMetrics
-from supervisor.database import Database
+from supervisor.database import Asked, Database, Transaction
+from supervisor.faults import Fault, Revoked
 from supervisor.files import FileStore, open_file_store
 from supervisor.fresh_order import FreshOrder
 from supervisor.links import LinkSigner
-from supervisor.store import credits
+from supervisor.secret import secret_before
+from supervisor.store import credits, revocations
 from supervisor.submissions import Submissions
+from supervisor.token_proof import Proof, is_revoked
 from supervisor.tokens import Identity
 from supervisor.turns import Turns
 from web.client_address import client_address
@@ -35,7 +39,10 @@ MOST_USERS_REMEMBERED = 100_000
 
 @dataclasses.dataclass
 class Parts:
-    """The shared parts.  secret signs tokens; exposition: the text of /metrics, blocking."""
+    """The shared parts.  secret signs tokens, and what secret_before has signed is good too.
+
+    start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.
+    """
 
     settings: Settings
     database: Database
@@ -52,6 +59,9 @@ class Parts:
     uploads: UploadShares
     file_threads: concurrent.futures.Executor
     exposition: Callable[[], bytes]
+    secret_before: str | None = None
+    start_secret: str = dataclasses.field(default_factory=secrets.token_urlsafe, repr=False)
+    has_warned: bool = False
     ping_seconds: float = PING_SECONDS
     is_draining: bool = False
     _seen: set[str] = dataclasses.field(default_factory=set)
@@ -59,6 +69,14 @@ class Parts:
     async def on_files(self, call: Callable[..., T], *arguments: Any) -> T:
         """A blocking call of the file store, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
+
+    async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
+        """A query for the bearer of the request's token.  Raises Revoked, by the same snapshot."""
+        return await self.database.read_async(_for_bearer(request, query))
+
+    async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
+        """A step for the bearer of the request's token; Revoked, and nothing done, where that was taken back."""
+        return await self.database.write_async(_for_bearer(request, step))
 
     async def meet(self, user: str) -> None:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
@@ -75,6 +93,7 @@ def make_parts(
 ) -> Parts:
     """Everything the handlers need.  Opens nothing yet."""
     metrics = WebMetrics()
+    before = secret_before(settings)
     hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
     order = FreshOrder(database, settings.tasks)
@@ -83,7 +102,8 @@ def make_parts(
         database=database,
         secret=secret,
         files=open_file_store(settings),
-        links=LinkSigner(secret, settings.file_link_seconds),
+        secret_before=before,
+        links=LinkSigner(secret, settings.file_link_seconds, before=before),
         hub=hub,
         order=order,
         submissions=Submissions(settings, database, order),
@@ -95,6 +115,28 @@ def make_parts(
         file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
         exposition=lambda: exposition(metrics),
     )
+
+
+def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+    """The step and the question whether the token was taken back; then what the step did is taken back too."""
+    proofs = request[IDENTITY].proofs
+
+    def guarded(tx: Transaction) -> T:
+        asked = revocations.ask(tx, proofs)  # a server is asked it with the step's own first statement
+        try:
+            result = step(tx)
+        except (Fault, ValueError):
+            _refuse_revoked(asked, proofs)
+            raise
+        _refuse_revoked(asked, proofs)
+        return result
+
+    return guarded if proofs else step
+
+
+def _refuse_revoked(asked: Asked, proofs: tuple[Proof, ...]) -> None:
+    if is_revoked(asked.all(), proofs):
+        raise Revoked
 
 
 PARTS = web.AppKey("PARTS", Parts)

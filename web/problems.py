@@ -25,9 +25,12 @@ log = logging.getLogger("darkroom.web")
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS_TOLD = 20
+# Every answer has these: nobody guesses what a body might be, and no version is told.
+HEADERS_OF_ALL = {"X-Content-Type-Options": "nosniff", "Server": "Darkroom"}
 _TYPE = "urn:darkroom:problem:"
 TOLD_IN_LOG = frozenset({401, 402, 403, 429})
 REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="darkroom"'}  # goes with each 401
 
 
 class Problem(Exception):
@@ -53,13 +56,18 @@ class Problem(Exception):
             "type": _TYPE + self.kind if self.kind else "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail + (f" (and {untold} more mistakes than are listed)" if untold > 0 else ""),
-            "instance": instance,
+            "detail": _sendable(
+                self.detail + (f" (and {untold} more mistakes than are listed)" if untold > 0 else "")
+            ),
+            "instance": _sendable(instance),
         }
         if told:
-            body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in told]
+            body["errors"] = [
+                {"pointer": _sendable(pointer), "detail": _sendable(detail)} for pointer, detail in told
+            ]
+        headers = {**HEADERS_OF_ALL, **self.headers}  # here too: what was no HTTP passes no other place
         return web.Response(
-            status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=self.headers
+            status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers
         )
 
 
@@ -84,6 +92,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(422, str(error), kind=error.code, errors=error.errors)
         case faults.BadParams():
             return Problem(422, str(error), kind=error.code)
+        case faults.Revoked():
+            return Problem(401, str(error), kind="unauthorized", headers=CHALLENGE)
         case faults.TaskNotFound() | faults.WorkNotFound():
             return Problem(404, str(error), kind="not_found")
         case faults.AlreadyFinished():
@@ -152,6 +162,11 @@ def public_path(request: web.Request) -> str:
     return request.rel_url.raw_path
 
 
+async def name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer's head is sent: what every answer has."""
+    response.headers.update(HEADERS_OF_ALL)
+
+
 async def expect_100_continue(request: web.Request) -> None:
     """The only expectation that HTTP knows; any other is 417, as a problem."""
     if request.headers.get("Expect", "").lower() != "100-continue":
@@ -173,6 +188,11 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
         case _:
             detail = f"{error.reason}."
     return Problem(error.status, detail, headers=headers)
+
+
+def _sendable(text: str) -> str:
+    """What was asked for may be quoted, and may hold what UTF-8 can't say."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _after(seconds: float) -> dict[str, str]:

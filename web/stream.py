@@ -17,6 +17,8 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from supervisor.token_proof import Proof
+
 MOST_WAITING = 256
 MOST_UNSENT_BYTES = (
     64 * 1024
@@ -81,6 +83,7 @@ class Stream:
     """Filled by the hub, emptied by the stream's own coroutine.
 
     sent: every change up to it has been written.  ends_at: by the loop's clock, when the stream is to end by itself.
+    proofs: by which its reader's token can be taken back.
     """
 
     __slots__ = (
@@ -95,6 +98,7 @@ class Stream:
         "is_clogged",
         "is_ending",
         "number",
+        "proofs",
         "sent",
     )
 
@@ -102,6 +106,7 @@ class Stream:
         self.number = number
         self.sent = -1
         self.ends_at: float | None = None
+        self.proofs: tuple[Proof, ...] = ()
         self.is_chunked = True
         self.is_behind = self.is_clogged = self.is_ending = False
         self._socket = socket

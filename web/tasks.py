@@ -14,11 +14,11 @@ from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import history, idempotency, tasks
-from supervisor.store.orders import Key, NewTask
+from supervisor.store.orders import NewTask
 from supervisor.store.submitting import Submitted
 from supervisor.task_params import BadTask, Submission, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
-from web.bodies import bad_cursor, judge_json, limit_of
+from web.bodies import bad_cursor, judge_json, limit_of, text_of
 from web.idempotency import REPLAYED, key_of
 from web.parts import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
 from web.preferences import task_after, wait_of
@@ -70,6 +70,7 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
         key=key,
         webhook=order.webhook,
         trace=trace,
+        proofs=identity.proofs,
     )
     try:
         return await parts.submissions.submit(new)
@@ -82,7 +83,7 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
 async def show(request: web.Request) -> web.Response:
     """200 with the task as it is now."""
     parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    view = await parts.database.read_async(lambda tx: tasks.get(tx, task_id, user))
+    view = await parts.read(request, lambda tx: tasks.get(tx, task_id, user))
     if view is None:
         raise TaskNotFound(task_id)
     return json_answer(shown_task(await parts.order.placed(view), parts.links.link))
@@ -91,7 +92,7 @@ async def show(request: web.Request) -> web.Response:
 async def show_events(request: web.Request) -> web.Response:
     """200 with everything that happened to the task, oldest first."""
     parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    items = await parts.database.read_async(lambda tx: history.timeline(tx, task_id, user))
+    items = await parts.read(request, lambda tx: history.timeline(tx, task_id, user))
     if items is None:
         raise TaskNotFound(task_id)
     return json_answer({"items": items})
@@ -100,12 +101,13 @@ async def show_events(request: web.Request) -> web.Response:
 async def list_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks, newest first."""
     parts, user, limit = parts_of(request), user_of(request), limit_of(request)
-    status, type_, cursor = (request.query.get(name) for name in ("status", "type", "cursor"))
+    status, cursor, type_ = request.query.get("status"), request.query.get("cursor"), text_of(request, "type")
     if status is not None and status not in STATUSES:
         raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
     try:
-        page = await parts.database.read_async(
-            lambda tx: tasks.page(tx, user, status=status, type_=type_, limit=limit, cursor=cursor)
+        page = await parts.read(
+            request,
+            lambda tx: tasks.page(tx, user, status=status, type_=type_, limit=limit, cursor=cursor),
         )
     except ValueError:
         raise bad_cursor() from None
@@ -116,7 +118,7 @@ async def list_tasks(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
     parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    view, is_replay = await _once(parts, key_of(request, user), lambda tx: tasks.cancel(tx, task_id, user))
+    view, is_replay = await _once(request, lambda tx: tasks.cancel(tx, task_id, user))
     if not is_replay:
         parts.order.note_left(view["place"])
     return await _changed(parts, view, is_replay)
@@ -133,18 +135,19 @@ async def retry(request: web.Request) -> web.Response:
     def put_back(tx: Transaction) -> View:
         return tasks.resubmit(tx, parts.settings, task_id, user, obeys_limits=is_bound)
 
-    view, is_replay = await _once(parts, key_of(request, user), put_back)
+    view, is_replay = await _once(request, put_back)
     if not is_replay:
         parts.order.note_joined(view)
     return await _changed(parts, view, is_replay)
 
 
-async def _once(parts: Parts, key: Key | None, step: Step) -> tuple[View, bool]:
+async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
     """The step's task, or the one that its key stands for; whether it is that.
 
     A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
     """
-    return await asyncio.shield(parts.database.write_async(lambda tx: idempotency.once(tx, key, step)))
+    key = key_of(request, user_of(request))
+    return await asyncio.shield(parts_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
 
 
 async def _changed(parts: Parts, view: View, is_replay: bool) -> web.Response:

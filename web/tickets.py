@@ -11,6 +11,7 @@ from web.parts import IDENTITY, parts_of
 
 async def issue(request: web.Request) -> web.Response:
     """201 with a ticket for `?ticket=`: first use within a minute, then good to reopen that stream for an hour."""
-    identity = request[IDENTITY]
-    ticket = make_feed_ticket(parts_of(request).secret, identity.user)
+    parts, identity = parts_of(request), request[IDENTITY]
+    await parts.read(request, lambda _: None)  # nothing but whether the token is still good
+    ticket = make_feed_ticket(parts.secret, identity.user, asked_by=identity.proofs)
     return json_answer({"ticket": ticket, "expires_in": TICKET_FIRST_USE_SECONDS}, status=201)

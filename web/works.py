@@ -14,7 +14,7 @@ from supervisor.store import credits, doomed_files, works
 from web.answers import json_answer, shown_page
 from web.bodies import bad_cursor, limit_of
 from web.feed_event import with_links
-from web.parts import Parts, parts_of, user_of
+from web.parts import parts_of, user_of
 
 log = logging.getLogger("darkroom.web")
 
@@ -28,7 +28,7 @@ async def list_works(request: web.Request) -> web.Response:
         request.query.get("cursor"),
     )
     try:
-        page = await parts.database.read_async(lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
+        page = await parts.read(request, lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
     except ValueError:
         raise bad_cursor() from None
     return json_answer(shown_page(page, [with_links(doc, parts.links.link) for doc in page.items]))
@@ -37,7 +37,7 @@ async def list_works(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """200 with the work."""
     parts, user, work_id = parts_of(request), user_of(request), _work_id(request)
-    doc = await parts.database.read_async(lambda tx: works.get(tx, work_id, user))
+    doc = await parts.read(request, lambda tx: works.get(tx, work_id, user))
     if doc is None:
         raise WorkNotFound(work_id)
     return json_answer(with_links(doc, parts.links.link))
@@ -45,19 +45,20 @@ async def show(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """204; an open task is cancelled first, and the files go too."""
-    await asyncio.shield(_delete(parts_of(request), _work_id(request), user_of(request)))
+    await asyncio.shield(_delete(request, _work_id(request)))
     return web.Response(status=204)
 
 
 async def show_credits(request: web.Request) -> web.Response:
     """200 with the balance and the newest entries of the ledger."""
     parts, user = parts_of(request), user_of(request)
-    return json_answer(await parts.database.read_async(lambda tx: credits.statement(tx, user)))
+    return json_answer(await parts.read(request, lambda tx: credits.statement(tx, user)))
 
 
-async def _delete(parts: Parts, work_id: str, user: str) -> None:
+async def _delete(request: web.Request, work_id: str) -> None:
     """The rows first, and what they named written down: whatever comes in between, the sweep deletes the files."""
-    keys = await parts.database.write_async(lambda tx: works.delete(tx, work_id, user))
+    parts, user = parts_of(request), user_of(request)
+    keys = await parts.write(request, lambda tx: works.delete(tx, work_id, user))
     try:
         for key in keys:
             await parts.on_files(parts.files.delete, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from typing import Any
 
 import click
 
@@ -13,17 +14,84 @@ from supervisor.cli.output import json_option, print_json
 
 
 @click.command()
-@click.argument("user")
-@click.option("--role", type=click.Choice(["user", "service", "operator"]), default="user", show_default=True)
-@click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_default=True, metavar="SECONDS")
+def secret() -> None:
+    """Print a new secret for DARKROOM_SECRET, and nothing else.
+
+    Nothing is stored and nothing changed by it. To change the secret, put the old one into DARKROOM_SECRET_BEFORE:
+    what it has signed stays good until you take it out again.
+
+    \b
+    darkroom secret
+    """
+    from supervisor.secret import new_secret
+
+    click.echo(new_secret())
+
+
+@click.command()
+def link() -> None:
+    """Print the link that lets a browser on this host in, and nothing else.
+
+    `darkroom up` prints it too. It is good until the next start.
+
+    \b
+    darkroom link
+    """
+    from supervisor.cli.api import ApiError, service_address
+    from supervisor.start_secret import FILE_NAME, start_link
+
+    settings = settings_of_command()
+    if not settings.lets_demo_in:
+        raise WrongUsage("This server lets nobody in without a token: `darkroom token USER` prints one.")
+    try:
+        kept = (settings.data_dir / FILE_NAME).read_text(encoding="ascii").strip()
+        address = service_address(settings.model_copy(update={"url": ""}))
+    except FileNotFoundError:
+        raise Failed(f"No Darkroom runs on {settings.data_dir}; start it with `darkroom up`.") from None
+    except ApiError as error:
+        raise Failed(str(error)) from None
+    click.echo(start_link(address, kept))
+
+
+class _TokenCommands(click.Group):
+    """`token USER` makes one, `token revoke …` takes some back; whatever comes first and is no command is the user."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args and (args[0] in self.commands or args[0] in ("-h", "--help"))
+        return super().parse_args(ctx, args if own else ["make", *args])
+
+
+_ROLE = click.option(
+    "--role", type=click.Choice(["user", "service", "operator"]), default="user", show_default=True
+)
+_TTL = click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_default=True, metavar="SECONDS")
+
+
+@click.group(cls=_TokenCommands, subcommand_metavar="USER | revoke USER | revoke --id JTI")
+@_ROLE
+@_TTL
 @json_option
-def token(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
-    """Print a token for a user, and nothing else.
+def token(**_: Any) -> None:  # the options are `make`'s; here they are shown in the help
+    """Print a token for a user, and nothing else; or take tokens back.
 
     \b
     darkroom token o-7
     curl -H "Authorization: Bearer $(darkroom token o-7 --ttl 3600)" localhost:8000/v1/works
     darkroom token backend --role service --ttl 31536000
+    darkroom token revoke o-7
+    """
+
+
+@token.command(hidden=True)
+@click.argument("user")
+@_ROLE
+@_TTL
+@json_option
+def make(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
+    """Print a token for a user, and nothing else.
+
+    \b
+    darkroom token o-7 --ttl 3600
     """
     from supervisor.secret import read_or_make_secret
     from supervisor.tokens import make_user_token
@@ -41,6 +109,52 @@ def token(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
         print_json({"token": made, "user": user, "role": role, "expires_in": ttl_seconds})
     else:
         click.echo(made)
+
+
+@token.command()
+@click.argument("user", required=False)
+@click.option(
+    "--id", "token_id", metavar="JTI", help="Take back this one token, by its `jti`, not all of a user's."
+)
+@json_option
+def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
+    """Take back every token that a user has by now, or one by its id.
+
+    Requests with them are refused from now on, and open streams end within 15 seconds. A token made later is good.
+    Links to files stay good until they expire, and AI services may still report.
+
+    \b
+    darkroom token revoke o-7
+    darkroom token revoke --id 01KB7Q4W1XKQ7Y9V6J3T5M2N8P
+    """
+    import time
+
+    from supervisor.cli.operation import with_database
+    from supervisor.store import revocations
+    from supervisor.tokens import is_user_name
+
+    if (user is None) == (token_id is None):
+        raise WrongUsage("Name a user, or one token with --id JTI.")
+    name = user if user is not None else str(token_id)
+    if not is_user_name(name):
+        raise WrongUsage(f"{name!r} names nothing: 1-128 characters without control characters.")
+    now = time.time()
+    with_database(
+        settings_of_command(),
+        lambda database: database.write_now(
+            lambda tx: (
+                revocations.revoke_token(tx, name, now)
+                if user is None
+                else revocations.revoke_user(tx, name, now)
+            )
+        ),
+    )
+    if as_json:
+        print_json({"user" if user is not None else "id": name, "not_before": now})
+    elif user is None:
+        click.echo(f"the token {name} is good no more")
+    else:
+        click.echo(f"the tokens that {name} had are good no more")
 
 
 @click.group()
@@ -137,4 +251,4 @@ def _try_provider(name: str, images: tuple[str, ...], prompt: str | None, out: s
         raise Failed(f"The provider {name} has made no picture.")
 
 
-COMMANDS = [token, credits, doctor]
+COMMANDS = [link, secret, token, credits, doctor]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 import peewee
 
+from config.secret_strength import weakness
 from config.settings import Settings, hide_password
 from supervisor.broker_address import broker_address, socket_path
 from supervisor.cli.movement import examine_movement
@@ -25,8 +26,6 @@ from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.sqlite_database import sqlite_file
 from supervisor.tracing import collector
 from supervisor.up import answers_readyz, port_trouble
-
-SHORT_SECRET = 16
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,12 @@ def examine(settings: Settings) -> list[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     if settings.secret is None:
         secret = settings.data_dir / SECRET_FILE
-        if secret.exists() and not secret.read_text(encoding="ascii").strip():
+        if secret.exists() and (trouble := weakness(secret.read_text(encoding="utf-8", errors="replace"))):
             yield Finding(
-                "settings", False, f"The secret in {secret} is empty; delete the file, or restore it."
+                "settings", False, f"The secret in {secret} {trouble}; delete the file, or restore it."
             )
             return
-    if settings.secret is not None and len(settings.secret.get_secret_value()) < SHORT_SECRET:
-        yield Finding(
-            "settings",
-            False,
-            f"DARKROOM_SECRET is shorter than {SHORT_SECRET} characters; take a longer one.",
-        )
-    else:
-        yield Finding("settings", True, f"{len(settings.tasks)} task types, data in {settings.data_dir}")
+    yield Finding("settings", True, f"{len(settings.tasks)} task types, data in {settings.data_dir}")
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:

@@ -84,12 +84,14 @@ def migrate(restored: bool, wait_seconds: float | None, as_json: bool) -> None:
     """
     from supervisor.database import is_postgres, open_database
     from supervisor.patience import until_it_works
+    from supervisor.private_files import keep_to_ourselves
     from supervisor.schema.migrate import migrate as run
     from supervisor.store.restoring import renew_epochs
 
     if wait_seconds is not None and not math.isfinite(wait_seconds):
         raise WrongUsage("--wait is a number of seconds; leave it out to wait for ever.")
     settings = settings_of_command()
+    keep_to_ourselves(settings)
     applied = until_it_works(lambda: run(settings), say=_say, wait_seconds=wait_seconds)
     grants: list[str] = []
     if is_postgres(settings.database_url):

@@ -11,6 +11,7 @@ import peewee
 
 from config.settings import Settings
 from supervisor.faults import DatabaseBusy, SettingFault
+from supervisor.private_files import make_database_file, make_private_folder
 from supervisor.schema.sqlite_triggers import triggers
 from supervisor.schema.task_counts import COUNT_ANEW_ON_SQLITE
 from supervisor.sqlite_database import is_passing, sqlite_file
@@ -25,8 +26,9 @@ def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str
     """
     path = sqlite_file(settings.database_url)[0]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         lock = os.open(path.with_name(path.name + ".migrate"), os.O_RDWR | os.O_CREAT, 0o600)
+        make_database_file(path, settings.data_dir)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DatabaseBusy(f"The database folder {path.parent} is full; free some space.") from None

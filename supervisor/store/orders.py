@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from supervisor.task_params import CheckedParams
+from supervisor.token_proof import Proof
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class NewTask:
 
     checked: its params, where somebody has checked them already.  key: what it may be sent again under.
     webhook: the address that is told of its end.  trace: the `traceparent` of the trace it belongs to, if any.
+    proofs: of the token that hands it in; it may have been taken back.
     """
 
     user: str
@@ -42,3 +44,4 @@ class NewTask:
     key: Key | None = None
     webhook: str | None = None
     trace: str = ""
+    proofs: tuple[Proof, ...] = ()

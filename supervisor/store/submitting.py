@@ -18,13 +18,14 @@ import peewee
 
 from config.settings import Settings
 from supervisor.database import Transaction
-from supervisor.faults import Fault, KeyReused, QueueFull, TooManyOpenTasks
+from supervisor.faults import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks
 from supervisor.ids import new_ulid
-from supervisor.store import admission, crowds, idempotency, task_counts, traces, webhooks
+from supervisor.store import admission, crowds, idempotency, revocations, task_counts, traces, webhooks
 from supervisor.store.isolation import is_about_a_row
 from supervisor.store.orders import NewTask
 from supervisor.store.rows import encoded, task_view
 from supervisor.task_params import check_params
+from supervisor.token_proof import is_revoked
 
 # How long a refused producer is told to wait.  A slot of the queue frees with every task that starts.
 RETRY_AFTER_OPEN_SECONDS = 10
@@ -92,10 +93,15 @@ def _submit_together(
     accepted: dict[int, _Accepted] = {}
     twins: dict[int, int] = {}  # of an order, the earlier one in this crowd with the same key
     by_key: dict[tuple[str, ...], int] = {}
+    proofs = [proof for new in orders for proof in new.proofs]
+    revoked = revocations.ask(tx, proofs) if proofs else None  # it travels with what is read next
     desk = _Desk(tx, settings, orders, pending)
+    revocation_rows = revoked.all() if revoked is not None else []
     ids = sorted(new_ulid() for _ in orders)  # made in one moment, they sort as the orders came
     for n, new in enumerate(orders):
         try:
+            if revocation_rows and is_revoked(revocation_rows, new.proofs):
+                raise Revoked
             if new.key is not None:
                 first = by_key.setdefault(new.key.place, n)
                 if first != n:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from supervisor.database import Transaction
 from supervisor.store.rows import Page, task_view
 
-_CURSOR = re.compile(r"([0-9TZ:.-]{24})~([A-Za-z0-9_-]{1,64})")
+_CURSOR = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)~([A-Za-z0-9_-]{1,64})"
+)
 
 
 def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
@@ -52,6 +55,7 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
     place = _CURSOR.fullmatch(cursor)
     if place is None:
         raise ValueError("cursor is not one that this list has given")
+    datetime.fromisoformat(place[1])  # of the right shape, and perhaps no time all the same: ValueError
     return place[1], place[2]
 
 

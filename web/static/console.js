@@ -27,9 +27,12 @@ function giveToken({ fresh, reason }) {
   return new Promise((resolve) => letIn.push(resolve));
 }
 
-/** Show the dialog; `why` is what was wrong with the last token. */
-function askForToken(why) {
+/** Show the dialog; `why` is what was wrong with the last token.  A new browser on the server's own host needs a link, no token. */
+function askForToken(why, isNewBrowser = false) {
   sessionStorage.removeItem(TOKEN_KEY);
+  $("token-title").dataset.say = isNewBrowser ? "new.browser" : "who";
+  $("token-hint").dataset.say = isNewBrowser ? "new.browser.hint" : "who.hint";
+  showWords($("token-dialog"));
   $("token-problem").textContent = why;
   $("token-problem").hidden = !why;
   if (!$("token-dialog").open) $("token-dialog").showModal();
@@ -153,8 +156,9 @@ function onState(state) {
 
 function onError(error) {
   onState("lost");
-  if (error.status === 401 || error.status === 403) askForToken(token() ? translated("error.unauthorized", error.message) : "");
-  else announce(error.message);
+  if (error.status === 401 || error.status === 403) {
+    askForToken(token() ? translated("error.unauthorized", error.message) : "", error.kind === "start_link_needed");
+  } else announce(error.message);
 }
 
 function speakAnew() {

@@ -16,9 +16,10 @@ const $ = (id) => document.getElementById(id);
 let seen = null, looked = null, openTask = null, drawn = {}, timer = null;
 
 class Refused extends Error {
-  constructor(status, text) {
+  constructor(status, text, type) {
     super(text);
     this.status = status;
+    this.isNewBrowser = (type ?? "").endsWith(":start_link_needed");
   }
 }
 
@@ -28,7 +29,7 @@ async function ask(method, path, body) {
   const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}) };
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(60_000) });
   const answer = response.status === 204 ? null : await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refused(response.status, answer?.detail ?? `${response.status}`);
+  if (!response.ok) throw new Refused(response.status, answer?.detail ?? `${response.status}`, answer?.type);
   return answer;
 }
 
@@ -44,7 +45,7 @@ async function look() {
       showLink("live");
       draw();
     } catch (error) {
-      if (error.status === 401 || error.status === 403) askForToken(sessionStorage.getItem(TOKEN_KEY) ? error.message : "");
+      if (error.status === 401 || error.status === 403) askForToken(sessionStorage.getItem(TOKEN_KEY) ? error.message : "", error.isNewBrowser);
       else showLink("lost");
     }
   }
@@ -149,8 +150,11 @@ function makeSure(what, target, act, text = `sure.${what}`, asksWhy = false) {
 
 // ---------------------------------------------------------------- who is there
 
-function askForToken(why) {
+function askForToken(why, isNewBrowser = false) {
   sessionStorage.removeItem(TOKEN_KEY);
+  $("token-title").dataset.tell = isNewBrowser ? "new.browser" : "who";
+  $("token-hint").dataset.tell = isNewBrowser ? "new.browser.hint" : "who.hint";
+  showOpsWords();
   $("token-problem").textContent = why;
   $("token-problem").hidden = !why;
   if (!$("token-dialog").open) $("token-dialog").showModal();

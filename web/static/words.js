@@ -34,6 +34,7 @@ const ENGLISH = {
   "viewer": "Picture", "viewer.before": "Picture before", "viewer.next": "Next picture", "save": "Save", "close": "Close",
   "seconds": "{n} s", "minutes": "{n} min", "now": "just now", "minutes.ago": "{n} min ago", "hours.ago": "{n} h ago",
   "who": "Who are you?", "who.hint": "This server asks for a token. `darkroom token USER` prints one. It stays in this tab and is forgotten with it.",
+  "new.browser": "This browser is new here", "new.browser.hint": "Open the link that `darkroom up` has printed below its address, or the one that `darkroom link` prints: it lets this browser in, with nothing to type. With a token you can come in here too.",
   "token": "Token", "come.in": "Come in", "signed.in": "Signed in", "leave": "Leave: forget the token",
   "failed": "It failed.", "api": "HTTP API", "metrics": "Metrics",
 };
@@ -70,6 +71,7 @@ const CHINESE = {
   "viewer": "图片", "viewer.before": "上一张", "viewer.next": "下一张", "save": "保存", "close": "关闭",
   "seconds": "{n} 秒", "minutes": "{n} 分钟", "now": "刚刚", "minutes.ago": "{n} 分钟前", "hours.ago": "{n} 小时前",
   "who": "你是谁？", "who.hint": "此服务需要令牌，可用 `darkroom token 用户` 生成。令牌只保存在本标签页，关闭即忘。",
+  "new.browser": "这个浏览器还未获准", "new.browser.hint": "请打开 `darkroom up` 在地址下方打印的链接，或 `darkroom link` 打印的链接，即可进入，无需输入。也可以用令牌进入。",
   "token": "令牌", "come.in": "进入", "signed.in": "已登录", "leave": "退出：忘记令牌",
   "failed": "制作失败。", "api": "HTTP 接口", "metrics": "指标",
   // What the server says in English: stages by their words, errors by their code or kind.
