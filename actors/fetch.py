@@ -5,7 +5,7 @@ Public hosts only, unless the caller may enter its own network.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import aiohttp
 from yarl import URL
@@ -40,13 +40,15 @@ class NotFetchedNow(NotFetched):
     """The server is in trouble, or can't be reached."""
 
 
-async def fetch_public_image(address: str, *, most_bytes: int) -> bytes:
+async def fetch_public_image(
+    address: str, *, most_bytes: int, translation_prefixes: Sequence[str] = ()
+) -> bytes:
     """The body behind an https URL that a user gave, at most `most_bytes` (0 = no limit).
 
     Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
     """
     try:
-        return await fetch(address, most_bytes=most_bytes)
+        return await fetch(address, most_bytes=most_bytes, translation_prefixes=translation_prefixes)
     except TooLarge as error:
         raise InvalidInput(str(error), code="image_unusable") from None
     except Unfetchable as error:
@@ -61,15 +63,19 @@ async def fetch(
     most_bytes: int,
     schemes: Collection[str] = ("https",),
     allow_private_addresses: bool = False,
+    translation_prefixes: Sequence[str] = (),
 ) -> bytes:
-    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched."""
-    resolver = None if allow_private_addresses else PublicResolver()
+    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched.
+
+    translation_prefixes: as `is_public` wants them.
+    """
+    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes)
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
     async with open_session(resolver=resolver, timeout=timeout) as session:
         try:
             at = address
             for _ in range(MOST_REDIRECTS + 1):
-                url = _checked(as_given(at), schemes, allow_private_addresses)
+                url = _checked(as_given(at), schemes, allow_private_addresses, translation_prefixes)
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in (301, 302, 303, 307, 308):
                         at = redirected(at, response.headers.get("Location", ""))
@@ -101,11 +107,13 @@ async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int)
     return bytes(body)
 
 
-def _checked(url: URL, schemes: Collection[str], allow_private_addresses: bool) -> URL:
+def _checked(
+    url: URL, schemes: Collection[str], allow_private_addresses: bool, translation_prefixes: Sequence[str]
+) -> URL:
     """A URL that may be asked."""
     if url.scheme not in schemes or not url.host:
         raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
-    if not allow_private_addresses and is_private_literal(url.host):
+    if not allow_private_addresses and is_private_literal(url.host, *translation_prefixes):
         raise Unfetchable(f"{_shown(str(url))} is not a public address.")
     return url
 

@@ -33,7 +33,12 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path)
         # Not above: with it comes an HTTP client, which most processes never need.
         from actors.fetch import fetch_public_image
 
-        data = await fetch_public_image(entry, most_bytes=worker.settings.limits.image_bytes)
+        settings = worker.settings
+        data = await fetch_public_image(
+            entry,
+            most_bytes=settings.limits.image_bytes,
+            translation_prefixes=settings.translation_prefixes,
+        )
         await asyncio.to_thread(target.write_bytes, data)
         return target
     key = claim.image_keys.get(entry)

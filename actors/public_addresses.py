@@ -1,49 +1,89 @@
-"""Which hosts a worker may be sent to by data it was given: public ones only.  The check is on addresses, after DNS."""
+"""Which hosts a worker may be sent to by data it was given: public ones only.  The check is on addresses, after DNS.
+
+What is public is decided by IANA's registries of special-purpose addresses (`special_addresses`), not by the standard
+library, whose idea of them is as old as the Python that runs.  An address that only carries an IPv4 address for a
+translator is judged by that one; 6to4 and Teredo, which lead through relays of strangers, are refused.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from actors.special_addresses import (
+    GLOBAL_UNICAST,
+    IPV4,
+    IPV4_MAPPED,
+    IPV4_MULTICAST,
+    IPV6,
+    WELL_KNOWN_TRANSLATION,
+)
 from supervisor.name_resolver import PooledResolver
 
-_TRANSLATING = tuple(
-    # Addresses that carry an IPv4 address inside, and so may lead into a private network after all.
-    ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
-)  # fmt: skip
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NotPublic(OSError):
     """The host stands in a private network, or on this machine."""
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address may be asked on behalf of a user."""
+def is_public(address: str, *translation_prefixes: str) -> bool:
+    """Whether an IP address may be asked on behalf of a user.
+
+    translation_prefixes: where the network has translators of its own (RFC 6052), such as 2001:db8:64::/96.
+    """
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip: _Address = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        elif any(ip in network for network in _TRANSLATING):
-            return False
-    return ip.is_global and not ip.is_multicast
+        carried = carried_ipv4(ip, translation_prefixes)
+        ip = carried if carried is not None else ip
+    return _is_globally_reachable(ip)
 
 
-def is_private_literal(host: str) -> bool:
+def carried_ipv4(
+    ip: ipaddress.IPv6Address, translation_prefixes: Sequence[str]
+) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a translator sends this one to (RFC 6052, section 2.2); None for any other."""
+    prefixes = (IPV4_MAPPED, WELL_KNOWN_TRANSLATION, *map(ipaddress.IPv6Network, translation_prefixes))
+    found = max(
+        (prefix for prefix in prefixes if ip in prefix), key=lambda prefix: prefix.prefixlen, default=None
+    )
+    if found is None:
+        return None
+    after = ip.packed[found.prefixlen // 8 :]
+    # Octet 8 of the address is left out where the IPv4 address would lie on it.
+    skipped = 8 - found.prefixlen // 8
+    octets = after if found.prefixlen == 96 else after[:skipped] + after[skipped + 1 :]
+    return ipaddress.IPv4Address(octets[:4])
+
+
+def _is_globally_reachable(ip: _Address) -> bool:
+    """By the longest row of the registry that holds it; what no row holds is ordinary."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        rows, is_ordinary = IPV4, ip not in IPV4_MULTICAST
+    else:
+        rows, is_ordinary = IPV6, ip in GLOBAL_UNICAST
+    row = next((row for row in rows if ip in row.network), None)
+    return is_ordinary and (row is None or row.is_global is True)
+
+
+def is_private_literal(host: str, *translation_prefixes: str) -> bool:
     """Whether a host is written as an address, which meets no resolver, and one that is not public."""
     literal = host.strip("[]")
     is_literal = literal.replace(".", "").isdigit() or ":" in literal
-    return is_literal and not is_public(literal)
+    return is_literal and not is_public(literal, *translation_prefixes)
 
 
 class PublicResolver(AbstractResolver):
     """Resolves names and refuses those with any address that is not public, so a second answer can't slip past."""
 
-    def __init__(self) -> None:
+    def __init__(self, *translation_prefixes: str) -> None:
+        self._translation_prefixes = translation_prefixes
         self._resolver = PooledResolver()
 
     async def resolve(
@@ -52,7 +92,7 @@ class PublicResolver(AbstractResolver):
         """The addresses that will be connected to.  Raises NotPublic."""
         found = await self._resolver.resolve(host, port, family)
         for each in found:
-            if not is_public(each["host"]):
+            if not is_public(each["host"], *self._translation_prefixes):
                 raise NotPublic(f"{host} is not a public host")
         return found
 

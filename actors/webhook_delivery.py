@@ -109,11 +109,12 @@ async def _note_failure(worker: Worker, message: Message, failure: NotDelivered)
 async def _send(worker: Worker, message: Message) -> int:
     """The status of an answer that says yes.  Raises NotDelivered."""
     allow_private = worker.settings.webhooks.allow_private_addresses
+    translation = worker.settings.translation_prefixes
     try:
         url = as_given(message.url)
     except ValueError:
         raise NotDelivered("The address is none that can be asked for.", is_final=True) from None
-    if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "")):
+    if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "", *translation)):
         raise NotDelivered("The address is not a public https address.", is_final=True)
     surroundings = await asyncio.to_thread(surroundings_of, worker)
     keys = await asyncio.to_thread(webhook_keys, worker.settings)
@@ -123,7 +124,7 @@ async def _send(worker: Worker, message: Message) -> int:
         "User-Agent": USER_AGENT,
         **signed_headers(keys, message.id, int(time.time()), body),
     }
-    resolver = None if allow_private else PublicResolver()
+    resolver = None if allow_private else PublicResolver(*translation)
     timeout = aiohttp.ClientTimeout(total=TIME_OUT_SECONDS)
     try:
         async with (

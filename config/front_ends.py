@@ -67,5 +67,23 @@ def _networks(given: tuple[str, ...]) -> tuple[str, ...]:
     return given
 
 
+def _translation_prefixes(given: tuple[str, ...]) -> tuple[str, ...]:
+    for prefix in given:
+        try:
+            network = ipaddress.IPv6Network(prefix)
+        except ValueError:
+            network = None
+        if network is None or network.prefixlen not in TRANSLATION_PREFIX_LENGTHS:
+            raise ValueError(
+                f"DARKROOM_TRANSLATION_PREFIXES holds {prefix!r}, but may hold IPv6 prefixes such as 2001:db8:64::/96, "
+                f"of {', '.join(map(str, TRANSLATION_PREFIX_LENGTHS))} bits, separated by commas."
+            )
+    return given
+
+
+TRANSLATION_PREFIX_LENGTHS = (32, 40, 48, 56, 64, 96)  # RFC 6052, section 2.2
 Origins = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_origins)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_networks)]
+TranslationPrefixes = Annotated[
+    tuple[str, ...], BeforeValidator(_listed), AfterValidator(_translation_prefixes)
+]

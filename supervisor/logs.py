@@ -7,24 +7,36 @@ signatures, passwords in addresses.
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import orjson
 import structlog
+from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, Processor
 
 from config.settings import Settings, hide_password
+from supervisor.secret import FILE_NAME as SECRET_FILE
+from supervisor.webhook_secret import derived_key
 
 STARS = "***"
 _TOKENS = re.compile(
-    r"(?P<keep>\bBearer\s+|\b(?:ticket|sig|token|code|secret|password)=)[^\s&\"']+"
+    r"(?P<keep>\b(?:ticket|sig|token|code|secret|password|start\?key)="
+    r"|\bBearer\s+|\bBasic\s+(?=[\w+/-]{8})"
+    # A header in any shape that logs have: `Authorization: Key abc`, `'X-Api-Key': 'abc'`, `(b'Cookie', b'a=b')`.
+    r"|(?i:\b(?:proxy-)?authorization|\bx-api-key|\b(?:set-)?cookie)[\"']*\s*[:=,]\s*b?[\"']?(?:[A-Za-z]+ (?=\S))?)"
+    r"[^\s&\"']+"
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
     r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
 )
+_URL_SAFE = str.maketrans("+/", "-_")
 _SECRET_NAMES = re.compile(r"(?i)(secret|password|authorization|api_?key|cookie|token|ticket)$")
 SHORTEST_SECRET = 6  # a shorter text would star out innocent words
 
@@ -87,19 +99,73 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 def secret_filter(settings: Settings) -> Callable[[str], str]:
-    """A function that takes secrets out of a text: those configured, and whatever looks like a credential."""
-    known = [settings.secret, settings.token, settings.wechat.app_secret]
-    known += [secret for provider in settings.providers.values() for secret in provider.secrets.values()]
-    texts = {secret.get_secret_value() for secret in known if secret is not None}
+    """A function that takes secrets out of a text: those of the settings, in every form, and what looks like one."""
+    texts = {form for secret in known_secrets(settings) for form in forms_of(secret)}
     longest_first = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+    known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def hide(text: str) -> str:
-        for secret in longest_first:
-            text = text.replace(secret, STARS)
+        if known is not None:
+            text = known.sub(STARS, text)
         text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
         return hide_password(text)
 
     return hide
+
+
+def known_secrets(settings: Settings) -> set[str]:
+    """Every value that the settings keep secret, whatever it is for, what follows from it, and addresses' passwords."""
+    found = set(_secrets_in(settings))
+    for address in (
+        settings.database_url,
+        settings.database_listen_url,
+        settings.broker_url,
+        settings.storage_url,
+        settings.url,
+    ):
+        with contextlib.suppress(ValueError):
+            found |= {unquote(each) for each in (urlsplit(address).password,) if each}
+    if settings.secret is None:  # made once, and kept in a file
+        with contextlib.suppress(OSError, ValueError):
+            found.add((settings.data_dir / SECRET_FILE).read_text(encoding="ascii").strip())
+    signing = [
+        each.get_secret_value() for each in (settings.secret, settings.secret_before) if each is not None
+    ]
+    found |= {derived_key(each) for each in signing}
+    return {part for each in found for part in (each, *each.split()) if part}
+
+
+def forms_of(secret: str) -> set[str]:
+    """The ways in which one secret is written: as it is, in an address, in JSON, in Python, in hex, in base64.
+
+    In base64 it may begin anywhere in a longer text, as in "Basic": what its neighbours have no part in is looked for.
+    """
+    data = secret.encode("utf-8", "surrogatepass")
+    forms = {
+        secret,
+        quote(secret, safe="", errors="replace"),
+        quote_plus(secret, errors="replace"),
+        data.hex(),
+    }
+    forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], data.hex().upper()}
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + data)
+        first, last = -(-before * 8 // 6), len(whole.rstrip(b"=")) - (1 if (before + len(data)) % 3 else 0)
+        inner = whole[first:last].decode()
+        forms |= {inner, inner.translate(_URL_SAFE)}
+    return forms
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    """Every SecretStr in a table of settings, however deep: a new setting is known without a word here."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for each in value.__dict__.values():
+            yield from _secrets_in(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _secrets_in(each)
 
 
 def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:

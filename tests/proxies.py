@@ -24,10 +24,13 @@ def replaced(text: str, changes: dict[str, str]) -> str:
 
 
 class Proxy:
-    """A proxy before the port `upstream`; may be stopped and started again at the same address."""
+    """A proxy before the port `upstream`, as deploy/ has it or with an nginx `site` of one's own.
 
-    def __init__(self, kind: str, folder: Path, upstream: int) -> None:
-        self._folder = folder
+    It may be stopped and started again at the same address.
+    """
+
+    def __init__(self, kind: str, folder: Path, upstream: int, site: str = "") -> None:
+        self._folder, self._site = folder, site
         self._port = _free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._command = {"nginx": self._nginx, "caddy": self._caddy}[kind](upstream)
@@ -65,7 +68,10 @@ class Proxy:
             "/var/log/nginx/darkroom.log": str(self._folder / "access.log"),
         }
         site = self._folder / "darkroom.conf"
-        site.write_text(replaced((ROOT / "deploy" / "nginx" / "darkroom.conf").read_text(), changes))
+        if self._site:
+            changes = {"127.0.0.1:8000": f"127.0.0.1:{upstream}", "127.0.0.1:80;": f"127.0.0.1:{self._port};"}
+        text = self._site or (ROOT / "deploy" / "nginx" / "darkroom.conf").read_text()
+        site.write_text(replaced(text, changes))
         user = "user root;" if os.getuid() == 0 else ""  # the test's folder is closed to others
         temporary = "".join(
             f"{name}_temp_path {self._folder}/{name};"

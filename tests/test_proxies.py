@@ -311,3 +311,66 @@ async def test_what_proves_something_is_in_no_log_of_the_proxy(
         await proxy.stop()
         logs = "".join(path.read_text() for path in (tmp_path / "proxy").glob("*.log"))
         assert ticket not in logs and ticket.rpartition(".")[2] not in logs
+
+
+async def test_while_web_is_away_no_log_of_the_proxy_holds_what_proves_something_and_errors_are_json(
+    kind: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with _behind(kind, tmp_path, demo_user=False) as (web, proxy):
+        await web.stop()
+        proofs = {
+            f"{FEED}?ticket=tell-nobody-1&x=1": FEED,
+            "/files/results/a.jpg?exp=1&sig=tell-nobody-2": "/files/results/a.jpg",
+            "/v1/callbacks/tell-nobody-3": None,
+            "/a%22,%22b%5C%0a%00/c": None,
+            '/a"b': None,
+            "/v1/tasks?limit=3": "/v1/tasks",
+        }
+        for path, instance in proofs.items():
+            target = aiohttp.client.URL(proxy.url + path, encoded=True)
+            async with http.get(target, headers=bearer("o-1")) as response:
+                if "%00" in path and response.status == 400:  # nginx itself refuses that one
+                    continue
+                assert response.status in (502, 503) and response.content_type == "application/problem+json"
+                problem = json.loads(await response.read())
+                assert problem["status"] == response.status
+                assert instance is None or problem["instance"] == instance
+                assert "tell-nobody" not in json.dumps(problem)
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert not any(mark.isdigit() for mark in response.headers.get("Server", ""))
+                assert "Strict-Transport-Security" not in response.headers, (
+                    "by plain http it would mean nothing"
+                )
+        await proxy.stop()
+        logs = "".join(path.read_text() for path in (tmp_path / "proxy").glob("*.log"))
+        assert "tell-nobody" not in logs
+        await web.start()
+
+
+@pytest.mark.skipif(NGINX is None and not os.environ.get("CI"), reason="there is no nginx")
+@pytest.mark.parametrize("version", ["", "proxy_http_version 1.1;"])
+async def test_a_bare_proxy_pass_before_a_default_instance_makes_no_browser_operator(
+    tmp_path: Path, http: aiohttp.ClientSession, version: str
+) -> None:
+    async with running_web(tmp_path / "web") as web:
+        (tmp_path / "proxy").mkdir()
+        site = (
+            f"server {{ listen 127.0.0.1:80; {version} location / {{ proxy_pass http://127.0.0.1:8000; }} }}"
+        )
+        proxy = Proxy("nginx", tmp_path / "proxy", web.port, site=site)
+        await proxy.start()
+        try:
+            for headers in ({}, {"Sec-Fetch-Site": "none"}, {"Origin": f"http://127.0.0.1:{web.port}"}):
+                async with http.get(proxy.url + "/v1/ops/overview", headers=headers) as response:
+                    silent = (
+                        version and not headers
+                    )  # as the page says: no guard knows it from a program here
+                    assert response.status == (200 if silent else 403)
+        finally:
+            await proxy.stop()
+
+
+async def test_who_comes_by_tls_is_told_to_come_by_tls_from_then_on(kind: str) -> None:
+    folder = Path(__file__).parent.parent / "deploy"
+    text = (folder / {"nginx": "nginx/darkroom.conf", "caddy": "caddy/Caddyfile"}[kind]).read_text()
+    assert text.count("Strict-Transport-Security") == {"nginx": 3, "caddy": 2}[kind]

@@ -28,6 +28,7 @@ class Surroundings:
     """images: the children that decode pictures.  links: sign the addresses of our files.
 
     base_url: the address under which services reach us, empty when there is none; most_pixels: of one picture.
+    translation_prefixes: of NAT64 in our own network.
     """
 
     images: ImageProcesses
@@ -35,6 +36,7 @@ class Surroundings:
     links: LinkSigner
     base_url: str = ""
     most_pixels: int = 0
+    translation_prefixes: tuple[str, ...] = ()
 
     def address_of(self, key: str) -> str:
         """A signed link under which a service can fetch a file of ours."""
@@ -50,4 +52,5 @@ def surroundings_of(house: House) -> Surroundings:
         links=LinkSigner(read_or_make_secret(settings), settings.file_link_seconds),
         base_url=settings.url,
         most_pixels=settings.limits.image_pixels,
+        translation_prefixes=settings.translation_prefixes,
     )

@@ -93,6 +93,7 @@ class Collector:
                     most_bytes=self._most_bytes,
                     schemes=("http", "https"),
                     allow_private_addresses=self._allow_private_addresses,
+                    translation_prefixes=self._surroundings.translation_prefixes,
                 )
                 await asyncio.to_thread(path.write_bytes, data)
                 return path
