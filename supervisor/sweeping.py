@@ -178,7 +178,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
-    batches(lambda tx: revocations.prune(tx, time.time(), PRUNE_BATCH))
+    plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
     database.write(task_counts.forget_empty).result()
     return counts
 

@@ -139,10 +139,12 @@ async def test_the_command_prints_the_link_alone_and_says_what_to_do_where_there
     assert (off.returncode, off.stdout) == (2, "") and "darkroom token USER" in off.stderr
 
 
-@given(st.lists(st.sampled_from(["Host", "Accept", "User-Agent", "Cookie", "Range", "X-User"])))
+@given(
+    st.lists(st.sampled_from(["Host", "Accept", "User-Agent", "Cookie", "Range", "X-User", "Sec-Fetch-Mode"]))
+)
 def test_only_what_a_browser_alone_sends_makes_a_browser(names: list[str]) -> None:
     assert not is_of_a_browser(names)
-    for sign in ("Origin", "ORIGIN", "Sec-Fetch-Site", "sec-fetch-mode", "Sec-Fetch-Dest"):
+    for sign in ("Origin", "ORIGIN", "Sec-Fetch-Site", "sec-fetch-site"):
         assert is_of_a_browser([*names, sign])
 
 

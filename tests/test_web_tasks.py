@@ -276,7 +276,8 @@ async def test_a_bad_limit_or_cursor_is_422(web: Web, http: aiohttp.ClientSessio
 async def test_a_caller_who_leaves_does_not_take_the_task_back(web: Web) -> None:
     """Handlers are cancelled when the client goes; what was handed to the writer is stored as a whole."""
     body = b'{"type":"photography","params":{"images":["https://example.org/a.jpg"]}}'
-    head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
+    head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: {bearer('o-1')['Authorization']}\r\n"
     await web.parts.meet("o-1")
     handed_in, write = asyncio.Event(), web.database.write
 

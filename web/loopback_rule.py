@@ -97,8 +97,11 @@ def refusal(
 
 
 def is_of_a_browser(header_names: Iterable[str]) -> bool:
-    """Whether a browser sends this, going by headers that pages can neither set nor leave out."""
-    return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name in header_names)
+    """Whether a browser sends this, going by headers that pages can neither set nor leave out.
+
+    Not by `Sec-Fetch-Mode`: Node's fetch sends that too.
+    """
+    return any(name.lower() in ("origin", "sec-fetch-site") for name in header_names)
 
 
 def names_another_host(hosts: list[str]) -> bool:

@@ -86,6 +86,8 @@ def problem_of(error: Exception) -> Problem | None:
     match error:
         case Problem():
             return error
+        case web.RequestPayloadError():  # broken gzip, for one
+            return Problem(400, "The body can't be read as its headers say.", kind="unreadable_body")
         case web.HTTPException():
             return _of_aiohttp(error)
         case BadTask():
