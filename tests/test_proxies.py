@@ -318,33 +318,37 @@ async def test_while_web_is_away_no_log_of_the_proxy_holds_what_proves_something
 ) -> None:
     async with _behind(kind, tmp_path, demo_user=False) as (web, proxy):
         await web.stop()
-        proofs = {
-            f"{FEED}?ticket=tell-nobody-1&x=1": FEED,
-            "/files/results/a.jpg?exp=1&sig=tell-nobody-2": "/files/results/a.jpg",
-            "/v1/callbacks/tell-nobody-3": None,
-            "/a%22,%22b%5C%0a%00/c": None,
-            '/a"b': None,
-            "/v1/tasks?limit=3": "/v1/tasks",
-        }
-        for path, instance in proofs.items():
-            target = aiohttp.client.URL(proxy.url + path, encoded=True)
-            async with http.get(target, headers=bearer("o-1")) as response:
-                if "%00" in path and response.status == 400:  # nginx itself refuses that one
-                    continue
-                assert response.status in (502, 503) and response.content_type == "application/problem+json"
-                problem = json.loads(await response.read())
-                assert problem["status"] == response.status
-                assert instance is None or problem["instance"] == instance
-                assert "tell-nobody" not in json.dumps(problem)
-                assert response.headers["X-Content-Type-Options"] == "nosniff"
-                assert not any(mark.isdigit() for mark in response.headers.get("Server", ""))
-                assert "Strict-Transport-Security" not in response.headers, (
-                    "by plain http it would mean nothing"
-                )
-        await proxy.stop()
-        logs = "".join(path.read_text() for path in (tmp_path / "proxy").glob("*.log"))
-        assert "tell-nobody" not in logs
-        await web.start()
+        try:
+            proofs = {
+                f"{FEED}?ticket=tell-nobody-1&x=1": FEED,
+                "/files/results/a.jpg?exp=1&sig=tell-nobody-2": "/files/results/a.jpg",
+                "/v1/callbacks/tell-nobody-3": None,
+                "/a%22,%22b%5C%0a%00/c": None,
+                '/a"b': None,
+                "/v1/tasks?limit=3": "/v1/tasks",
+            }
+            for path, instance in proofs.items():
+                target = aiohttp.client.URL(proxy.url + path, encoded=True)
+                async with http.get(target, headers=bearer("o-1")) as response:
+                    if "%00" in path and response.status == 400:  # nginx itself refuses that one
+                        continue
+                    assert (
+                        response.status in (502, 503) and response.content_type == "application/problem+json"
+                    )
+                    problem = json.loads(await response.read())
+                    assert problem["status"] == response.status
+                    assert instance is None or problem["instance"] == instance
+                    assert "tell-nobody" not in json.dumps(problem)
+                    assert response.headers["X-Content-Type-Options"] == "nosniff"
+                    assert not any(mark.isdigit() for mark in response.headers.get("Server", ""))
+                    assert "Strict-Transport-Security" not in response.headers, (
+                        "by plain http it would mean nothing"
+                    )
+            await proxy.stop()
+            logs = "".join(path.read_text() for path in (tmp_path / "proxy").glob("*.log"))
+            assert "tell-nobody" not in logs
+        finally:
+            await web.start()
 
 
 @pytest.mark.skipif(NGINX is None and not os.environ.get("CI"), reason="there is no nginx")
