@@ -74,7 +74,10 @@ _LIMIT = _parameter(
 _CURSOR = _parameter(
     "query",
     "cursor",
-    {"type": "string", "pattern": "^[0-9TZ:.-]{24}~[A-Za-z0-9_-]{1,64}$"},
+    {
+        "type": "string",
+        "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z~[A-Za-z0-9_-]{1,64}$",
+    },
     "`next` of the page before.",
 )
 _STATUS = _parameter(
