@@ -14,7 +14,7 @@ from supervisor.faults import BadParams, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import history, idempotency, tasks
-from supervisor.store.orders import NewTask
+from supervisor.store.orders import Key, NewTask
 from supervisor.store.submitting import Submitted
 from supervisor.task_params import BadTask, Submission, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
