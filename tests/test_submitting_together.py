@@ -35,7 +35,7 @@ PARAMS = {"images": ["https://example.org/a.jpg"]}
 
 class Shop:
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.settings = Settings(data_dir=folder, secret="x" * 40, **settings)
+        self.settings = Settings(data_dir=folder, secret="of the tests, and of nothing else 0123", **settings)
         migrate(self.settings)
         self.database: Database = open_database(self.settings.database_url)
 

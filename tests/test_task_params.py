@@ -18,7 +18,7 @@ from supervisor.task_params import (
     check_submission,
 )
 
-SETTINGS = Settings(secret="x" * 40, tasks={"stylise": {}})
+SETTINGS = Settings(secret="of the tests, and of nothing else 0123", tasks={"stylise": {}})
 
 
 def _errors(body: Any, *, may_jump: bool = False) -> dict[str, str]:

@@ -173,8 +173,12 @@ def test_the_key_is_made_once_follows_from_the_secret_and_is_not_the_secret(tmp_
     (key,) = webhook_keys(settings)
     assert key.startswith("whsec_") and (key,) == webhook_keys(settings)
     assert (tmp_path / "secret").read_text().strip() not in key
-    (elsewhere,) = webhook_keys(Settings(data_dir=tmp_path / "other", secret="s" * 40))
-    (same,) = webhook_keys(Settings(data_dir=tmp_path / "third", secret="s" * 40))
+    (elsewhere,) = webhook_keys(
+        Settings(data_dir=tmp_path / "other", secret="of the tests, and of nothing else 0123")
+    )
+    (same,) = webhook_keys(
+        Settings(data_dir=tmp_path / "third", secret="of the tests, and of nothing else 0123")
+    )
     assert elsewhere == same != key
 
 
