@@ -4,6 +4,10 @@ In the same run and by turns: some seconds without and some seconds with each st
 the machine does meets both alike.  The ordinary user sends one request of each kind at a time, over a connection of its
 own, at a steady pace; one that has no answer within `PATIENCE_SECONDS` counts as that long.  Orders are not due before
 tomorrow, so no worker takes part.
+
+Storms of webhooks are felt elsewhere: `told` is the time from an order of a picture that takes no time to make until
+its webhook has arrived, so it holds storing the picture too.  What such a storm leaves behind is told for days, so each
+has a system of its own, and its calm seconds all come first.
 """
 
 from __future__ import annotations
@@ -17,20 +21,34 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aiohttp
+from aiohttp import web
 from PIL import Image
 
 from bench.figures import Quantiles
 from bench.running_system import REPOSITORY, RunningSystem, running_system
-from bench.storms import STORMS
+from bench.served_app import ServedApp
+from bench.storms import HANGING, SLOW, STORMS
 from supervisor.tokens import make_user_token
 
 ROUNDS = 3
 SECONDS = 4.0
+WARM_UP_SECONDS = 3.0
 SETTLE_SECONDS = 1.0  # from the start of a storm's program until it is counted, and after its end
 PATIENCE_SECONDS = 30.0
-EVERY_SECONDS = {"GET": 0.05, "order": 0.1, "upload": 0.4}
+EVERY_SECONDS = {"GET": 0.05, "order": 0.1, "upload": 0.4, "told": 0.2}
+JPEG = {"Content-Type": "image/jpeg"}
+SLOW_NAMES_FOLDER = Path(__file__).parent / "slow_names"
+OF_WEBHOOKS = (HANGING, SLOW)
+SETTINGS_OF_WEBHOOKS = {
+    "TASKS__instant__PROVIDER": "instant",
+    "PROVIDERS__instant__KIND": "python",
+    "PROVIDERS__instant__OPTIONS__class": "tests.instant_provider:InstantProvider",
+    "WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
+    "LOG_LEVEL": "error",  # or each message that is not told makes a line
+}
 
 
 @dataclass
@@ -49,28 +67,68 @@ class Felt:
 def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
     """{storm: ratios of p99, and the p99 of both sides}.  NEIGHBOURS=part of a name picks storms."""
     found: dict[str, str] = {}
-    wanted = os.environ.get("NEIGHBOURS", "")
-    with running_system() as system:
-        for name in STORMS:
-            if wanted in name:
-                calm, stormy = Felt(), Felt()
-                asyncio.run(_by_turns(system, name, rounds, seconds, calm, stormy))
-                found[name] = _told(calm, stormy)
-                print(f"{name}: {found[name]}", flush=True)
+    wanted = [name for name in STORMS if os.environ.get("NEIGHBOURS", "") in name]
+
+    def measure(system: RunningSystem, name: str, rounds: int, seconds: float) -> None:
+        calm, stormy = Felt(), Felt()
+        with Receiver() as receiver:
+            asyncio.run(_by_turns(system, name, rounds, seconds, calm, stormy, receiver))
+        found[name] = _in_words(calm, stormy)
+        print(f"{name}: {found[name]}", flush=True)
+
+    if of_requests := [name for name in wanted if name not in OF_WEBHOOKS]:
+        with running_system() as system:
+            for name in of_requests:
+                measure(system, name, rounds, seconds)
+    for name in wanted:
+        if name in OF_WEBHOOKS:
+            with running_system(python_path=[SLOW_NAMES_FOLDER], **SETTINGS_OF_WEBHOOKS) as system:
+                measure(system, name, 1, rounds * seconds)
     return found
 
 
-def _told(calm: Felt, stormy: Felt) -> str:
+class Receiver(ServedApp):
+    """The ordinary user's own receiver of webhooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrived: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/{name}", self._hear)
+        return app
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        loop, event = self._arrived[request.match_info["name"]]
+        loop.call_soon_threadsafe(event.set)
+        return web.Response(status=204)
+
+    def expect(self) -> tuple[str, asyncio.Event]:
+        """An address of its own for one message, and what is set once it has come."""
+        name, event = f"hook-{len(self._arrived)}", asyncio.Event()
+        self._arrived[name] = (asyncio.get_running_loop(), event)
+        return f"{self.url}/{name}", event
+
+
+def _in_words(calm: Felt, stormy: Felt) -> str:
     ratios = [
         f"{kind} × {stormy.p99(kind) / calm.p99(kind):.1f} ({calm.p99(kind):.0f} → {stormy.p99(kind):.0f} ms)"
-        for kind in EVERY_SECONDS
+        for kind, sample in calm.milliseconds.items()
+        if sample and stormy.milliseconds[kind]
     ]
     refused = ", ".join(f"{count} × {what}" for what, count in stormy.refused.items())
     return "  ".join(ratios) + (f"  refused: {refused}" if refused else "")
 
 
 async def _by_turns(
-    system: RunningSystem, name: str, rounds: int, seconds: float, calm: Felt, stormy: Felt
+    system: RunningSystem,
+    name: str,
+    rounds: int,
+    seconds: float,
+    calm: Felt,
+    stormy: Felt,
+    receiver: Receiver,
 ) -> None:
     secret = (system.data_dir / "secret").read_text().strip()
     token = make_user_token(secret, "neighbour", ttl_seconds=3600)
@@ -78,7 +136,9 @@ async def _by_turns(
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(system.url, headers=headers) as session:
         ordinary = await _ordinary_user(session)
-        await _feel(ordinary, 1.0, Felt())  # everything is warm
+        if name in OF_WEBHOOKS:
+            ordinary["told"] = await _told(session, receiver)
+        await _feel(ordinary, WARM_UP_SECONDS, Felt())
         for _ in range(rounds):
             await _feel(ordinary, seconds, calm)
             storm = subprocess.Popen(  # noqa: ASYNC220
@@ -104,12 +164,30 @@ async def _by_turns(
 Send = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
 
+async def _told(session: aiohttp.ClientSession, receiver: Receiver) -> Send:
+    """An order, until its webhook has arrived."""
+    image = await _uploaded(session, _photo())
+
+    async def order() -> aiohttp.ClientResponse:
+        address, arrived = receiver.expect()
+        body = {"type": "instant", "params": {"images": [image]}, "webhook": address}
+        response = await session.post("/v1/tasks", json=body)
+        if response.ok:
+            await arrived.wait()
+        return response
+
+    return order
+
+
+async def _uploaded(session: aiohttp.ClientSession, picture: bytes) -> str:
+    async with session.post("/v1/images", data=picture, headers=JPEG) as response:
+        return str((await response.json())["id"])
+
+
 async def _ordinary_user(session: aiohttp.ClientSession) -> dict[str, Send]:
     """One request of each kind, as a call."""
     picture = _photo()
-    jpeg = {"Content-Type": "image/jpeg"}
-    async with session.post("/v1/images", data=picture, headers=jpeg) as response:
-        image = (await response.json())["id"]
+    image = await _uploaded(session, picture)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="milliseconds")
     order = {"type": "photography", "params": {"images": [image]}, "run_after": tomorrow}
     async with session.post("/v1/tasks", json=order) as response:
@@ -117,7 +195,7 @@ async def _ordinary_user(session: aiohttp.ClientSession) -> dict[str, Send]:
     return {
         "GET": lambda: session.get(task),
         "order": lambda: session.post("/v1/tasks", json=order),
-        "upload": lambda: session.post("/v1/images", data=picture, headers=jpeg),
+        "upload": lambda: session.post("/v1/images", data=picture, headers=JPEG),
     }
 
 

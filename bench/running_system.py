@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +56,15 @@ class RunningSystem:
 
 @contextlib.contextmanager
 def running_system(
-    folder_above: Path | None = None, log: Path | None = None, **settings: str
+    folder_above: Path | None = None,
+    log: Path | None = None,
+    python_path: Sequence[Path] = (),
+    **settings: str,
 ) -> Iterator[RunningSystem]:
-    """`darkroom up` until the block ends.  log: where its stderr goes.  settings: names without DARKROOM_."""
+    """`darkroom up` until the block ends.  log: where its stderr goes.  settings: names without DARKROOM_.
+
+    python_path: folders that Python looks into, besides the repository.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="dr-bench-", dir=folder_above) as folder,
         log.open("wb") if log else contextlib.nullcontext() as stderr,
@@ -69,7 +75,7 @@ def running_system(
             "DARKROOM_DATA_DIR": folder,
             "DARKROOM_PORT": "0",
             "DARKROOM_CONFIG": "",
-            "PYTHONPATH": str(REPOSITORY),  # for bench.probe
+            "PYTHONPATH": os.pathsep.join(map(str, (*python_path, REPOSITORY))),  # for bench.probe
         }
         darkroom = Path(sys.executable).with_name("darkroom")
         process = subprocess.Popen(

@@ -10,18 +10,25 @@ import asyncio
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+import aiohttp
 from PIL import Image
+
+from bench.slow_names import SLOW_NAMES
 
 FORM = "multipart/form-data; boundary=x"
 JSON = "application/json"
 CONNECTIONS = 4
 STALLED = 14  # so many of almost 20 MiB are more than a house of old had room for
 URL = "https://example.org/a.jpg"
+HANGING = "webhooks to a receiver that hangs"
+SLOW = "webhooks behind a slow name server"
 
 Storm = Callable[[str, str, float], Awaitable[None]]
 
@@ -39,10 +46,64 @@ def _repeated(
     async def storm(url: str, token: str, seconds: float) -> None:
         body = gzip.compress(make()) if compressed else make()
         request = _head(path, url, token, content_type, len(body), compressed) + body
-        async with asyncio.timeout(seconds):
-            await asyncio.gather(*(_send_over_and_over(url, request) for _ in range(connections)))
+        await _go_on(url, request, seconds, connections)
 
     return storm
+
+
+def _from_outside(method: str, path: str, make: Callable[[], bytes] = bytes) -> Storm:
+    """The same request over and over, from an address that is not this host's: the quotas count it."""
+
+    async def storm(url: str, token: str, seconds: float) -> None:
+        body = make()
+        head = _head(path, url, token, JSON, len(body), False, method=method)
+        request = head.replace(b"\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n", 1) + body
+        await _go_on(url, request, seconds, CONNECTIONS)
+
+    return storm
+
+
+def _webhooks(start_receiver: Callable[[], Awaitable[Callable[[], str]]]) -> Storm:
+    """Orders that name a webhook, each cancelled at once, which costs nothing and leaves a message to be told.
+
+    start_receiver: gives a function that names the next address.
+    """
+
+    async def storm(url: str, token: str, seconds: float) -> None:
+        next_address = await start_receiver()
+        headers = {"Authorization": f"Bearer {token}"}
+
+        async def order_and_cancel(session: aiohttp.ClientSession) -> None:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, KeyError):
+                    order = json.loads(_order_of_tomorrow()) | {"webhook": next_address()}
+                    async with session.post("/v1/tasks", json=order) as response:
+                        cancel = (await response.json())["urls"]["cancel"]
+                    async with session.post(cancel) as response:
+                        await response.read()
+
+        async with asyncio.timeout(seconds), aiohttp.ClientSession(url, headers=headers) as session:
+            await asyncio.gather(*(order_and_cancel(session) for _ in range(CONNECTIONS)))
+
+    return storm
+
+
+async def _receiver_that_hangs() -> Callable[[], str]:
+    """It takes every connection and never answers, for as long as this program runs."""
+    server = await asyncio.start_server(lambda *_: asyncio.Event().wait(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return lambda: f"http://127.0.0.1:{port}/hook"
+
+
+async def _names_that_are_slow() -> Callable[[], str]:
+    """Each address has a name of its own, which `bench.slow_names` is slow to look up."""
+    numbers = itertools.count()
+    return lambda: f"https://n{next(numbers)}.{SLOW_NAMES}/hook"
+
+
+async def _go_on(url: str, request: bytes, seconds: float, connections: int) -> None:
+    async with asyncio.timeout(seconds):
+        await asyncio.gather(*(_send_over_and_over(url, request) for _ in range(connections)))
 
 
 async def _send_over_and_over(url: str, request: bytes) -> None:
@@ -111,6 +172,11 @@ def _large_text() -> bytes:
     return json.dumps({"type": "photography", "params": params}).encode()
 
 
+def _order_of_tomorrow() -> bytes:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="milliseconds")
+    return json.dumps({"type": "photography", "params": {"images": [URL]}, "run_after": tomorrow}).encode()
+
+
 def _dear_picture() -> bytes:
     """39 million pixels in some ten thousand bytes."""
     out = io.BytesIO()
@@ -138,13 +204,20 @@ STORMS: dict[str, Storm] = {
     "pictures of 39 MP in 50 KB": _repeated("/v1/images", "image/png", _dear_picture),
     "photos of 12 MP": _repeated("/v1/images", "image/jpeg", _large_photo),
     "14 stalled uploads": _stalled_uploads,
+    "lists above the quota": _from_outside("GET", "/v1/tasks?limit=100"),
+    "orders above the quota": _from_outside("POST", "/v1/tasks", _order_of_tomorrow),
+    "feed tickets above the quota": _from_outside("POST", "/v1/feed-tickets"),
+    HANGING: _webhooks(_receiver_that_hangs),
+    SLOW: _webhooks(_names_that_are_slow),
 }
 
 
-def _head(path: str, url: str, token: str, content_type: str, length: int, compressed: bool) -> bytes:
+def _head(
+    path: str, url: str, token: str, content_type: str, length: int, compressed: bool, *, method: str = "POST"
+) -> bytes:
     encoding = "Content-Encoding: gzip\r\n" if compressed else ""
     return (
-        f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nAuthorization: Bearer {token}\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n{encoding}\r\n"
     ).encode()
 
