@@ -59,7 +59,7 @@ class Sender:
                 world.broker.take(messages)
             except HintsNotSent as error:
                 self._paused_until = world.loop.time() + PAUSE_SECONDS
-                await asyncio.sleep(world.delay())
+                await asyncio.sleep(world.draw.choice((0.0, 0.01, 15.0, 40.0)) * world.draw.random())
                 hints = [errand for errand in errands if isinstance(errand, Hint)]
                 self._unmark(hints, error)
         finally:
@@ -84,7 +84,7 @@ class Broker:
     def take(self, messages: Sequence[Message[Any]]) -> None:
         """Raises HintsNotSent."""
         world = self._world
-        if world.loop.time() < self.away_until or world.chance(0.01):
+        if world.loop.time() < self.away_until or world.chance(0.02):
             certain = world.draw.random() < 0.6
             if not certain and world.draw.random() < 0.5:
                 self._carry(messages)

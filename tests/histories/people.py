@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class People:
             wishes = [
                 (self._order, 40), (self._cancel, 12), (self._retry, 14), (self._delete_work, 4),
                 (self._order_by_sql, 8), (self._retry_by_sql, 6), (self._move_by_sql, 5), (self._delete_by_sql, 2),
-                (self._operate, 6),
+                (self._operate, 6), (self._change_ones_mind, 10),
             ]  # fmt: skip
             wish = world.draw.choices([each for each, _ in wishes], [weight for _, weight in wishes])[0]
             world.loop.start(world.web, wish())
@@ -94,6 +95,22 @@ class People:
         task_id = self._some("failed", "cancelled")
         if task_id is not None:
             await self._ask(lambda tx: tasks.resubmit(tx, self._world.settings, task_id))
+
+    async def _change_ones_mind(self) -> None:
+        """Cancel what somebody works on, and have it made again a moment later."""
+        found = sorted(
+            each.id
+            for each in self._world.model.tasks.values()
+            if each.worker_id and each.status != "cancelled"
+        )
+        if not found:
+            return
+        draw, web = self._world.draw, self._world.doors["web"]
+        task_id = draw.choice(found)
+        with contextlib.suppress(Fault, *REFUSED, peewee.PeeweeException):
+            await web.write_async(lambda tx: tasks.cancel(tx, task_id))
+            await asyncio.sleep(draw.choice((0.0, 0.5, 10.0)) * draw.random())
+            await web.write_async(lambda tx: tasks.resubmit(tx, self._world.settings, task_id))
 
     async def _delete_work(self) -> None:
         task_id = self._some("completed", "failed", "cancelled", "processing")

@@ -166,6 +166,7 @@ class World:
             environ={}, getpid=lambda: 1, kill=lambda pid, number: parts.end_of_process()
         )
         self._open.enter_context(mock.patch("actors.worker.os", process))
+        self._open.enter_context(mock.patch("os.fsync", lambda descriptor: None))  # power is never lost here
         hints.Sender.world = self
         self._open.enter_context(mock.patch("actors.dispatcher.HintSender", hints.Sender))
         self._open.enter_context(
@@ -248,9 +249,8 @@ class World:
 
     async def line_delay(self) -> None:
         """How long a request to a service is on its way."""
-        await asyncio.sleep(
-            0.01 if self.is_calm else self.draw.choice((0.05, 0.05, 1.0, 12.0)) * self.draw.random()
-        )
+        seconds = self.draw.choice((0.05, 0.05, 0.05, 1.0, 4.0, 18.0)) * self.draw.random()
+        await asyncio.sleep(0.01 if self.is_calm else seconds)
 
     def blocking(self, process: Process, function: Callable[[], Any]) -> Blocking:
         """Run blocking code as a part of a process."""
