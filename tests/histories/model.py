@@ -218,6 +218,8 @@ class Model:
             if part.is_up and not part.process.is_dead and part.worker.running:
                 self.broken(f"{part.process} still runs {[each.task_id for each in part.worker.running]}")
         self.jobs.at_rest()
+        if still:
+            return  # what goes on is still told
         for reader in self.world.readers:
             if self.knows(reader.user) and reader.works != self._shown(reader.user, reader.works):
                 self.broken(f"a reader of {reader.user} believes something else than the works' rows say")
