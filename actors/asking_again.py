@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from supervisor.store.remote_jobs import RemoteJob
 from supervisor.store.results import ResultFile
 
 if TYPE_CHECKING:
+    from actors.waiting_for_room import Room
     from actors.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -63,25 +65,17 @@ class Seen:
     word: Word = Word.SILENT
 
 
-async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int]) -> Seen:
+async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], room: Room) -> Seen:
     """How it is doing; pictures that are done are stored when this returns.  reports: ids of its unread ones."""
-    folder = Path(tempfile.mkdtemp(dir=worker.scratch))
-    try:
-        return await _look(worker, claim, job, reports, folder)
-    finally:
-        if any(os.scandir(folder)):
-            await asyncio.to_thread(shutil.rmtree, folder, True)
-        else:
-            folder.rmdir()
-
-
-async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], folder: Path) -> Seen:
     read: list[int] = []
     newest, word = max(reports, default=0), Word.SILENT
     files: list[ResultFile] = []
     heard: Running | Done | Failed | Exception
     try:
-        async with asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds):
+        async with (
+            _folder(worker) as folder,
+            asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds) as limit,
+        ):
             provider = provider_of(worker, job.provider)
             order = job_of(
                 worker, claim, job.provider, pictures=job.pictures, folder=folder, reference=job.reference
@@ -96,7 +90,8 @@ async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[
             if isinstance(heard, Done) and not heard.images and not heard.without_pictures:
                 heard = Failed(ResultLost("The AI service has finished, but sent no picture."))
             if isinstance(heard, Done):
-                files = await store_pictures(worker, claim, heard)
+                limit.reschedule(None)  # the pictures are here: they are kept until there is room
+                files = await store_pictures(worker, claim, heard, room)
             if not asks:
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
@@ -113,6 +108,18 @@ async def _look(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[
     if isinstance(heard, Exception) and isinstance(answer, Running):
         read = []  # what could not be followed up is read again
     return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word)
+
+
+@contextlib.asynccontextmanager
+async def _folder(worker: Worker) -> AsyncIterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=worker.scratch))
+    try:
+        yield folder
+    finally:
+        if any(os.scandir(folder)):
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+        else:
+            folder.rmdir()
 
 
 async def _read_reports(

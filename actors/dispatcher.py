@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
+AWAY_SECONDS = 1.0  # between two tries while the database fails
 TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
@@ -114,9 +115,15 @@ class Dispatcher:
             except (Fault, peewee.PeeweeException) as error:
                 log.error("dispatch_failed", reason=str(error))
                 self._silence.start_anew()
-                self.wakeups.wait(1.0)
+                self._pause(AWAY_SECONDS)
         self.sender.close()
         self.resign()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait whatever is heard: a write that fails on a full disk wakes whoever has tried it."""
+        until = time.monotonic() + seconds
+        while not self.stopping and (left := until - time.monotonic()) > 0:
+            self.wakeups.wait(left)
 
     def stop(self) -> None:
         """End the loop soon; may be called from a signal handler."""

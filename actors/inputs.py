@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.providers.base import InvalidInput
+from actors.scratch import write_whole
 from supervisor.files import copy_to
 from supervisor.task_params import is_url
 
 if TYPE_CHECKING:
+    from actors.waiting_for_room import Room
     from actors.worker import Worker
     from supervisor.store.claims import Claim
 
 
-async def fetch_inputs(worker: Worker, claim: Claim, folder: Path) -> tuple[Path, ...]:
+async def fetch_inputs(worker: Worker, claim: Claim, folder: Path, room: Room) -> tuple[Path, ...]:
     """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
     return tuple(
-        [await _fetch(worker, claim, n, entry, folder) for n, entry in enumerate(claim.params["images"])]
+        [
+            await _fetch(worker, claim, n, entry, folder, room)
+            for n, entry in enumerate(claim.params["images"])
+        ]
     )
 
 
@@ -27,7 +32,7 @@ def input_keys(claim: Claim) -> tuple[str | None, ...]:
     return tuple(claim.image_keys.get(entry) for entry in claim.params["images"])
 
 
-async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path) -> Path:
+async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path, room: Room) -> Path:
     if is_url(entry):
         target = folder / f"input-{n}"
         # Not above: with it comes an HTTP client, which most processes never need.
@@ -39,7 +44,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path)
             most_bytes=settings.limits.image_bytes,
             translation_prefixes=settings.translation_prefixes,
         )
-        await asyncio.to_thread(target.write_bytes, data)
+        await room.when_there_is(lambda: asyncio.to_thread(write_whole, target, data))
         return target
     key = claim.image_keys.get(entry)
     if key is None:
@@ -49,7 +54,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path)
         if path is not None:
             return path
         target = folder / f"input-{n}{Path(key).suffix}"
-        await asyncio.to_thread(copy_to, worker.files, key, target)
+        await room.when_there_is(lambda: asyncio.to_thread(copy_to, worker.files, key, target))
         return target
     except FileNotFoundError:
         raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from actors.inputs import input_keys
 from actors.providers import open_provider
-from actors.providers.base import Job, Provider, ReadsReports
+from actors.providers.base import Job, Provider, ReadsReports, WhenThereIsRoom, at_once
 from supervisor.secret import read_or_make_secret
 from supervisor.store.rows import encoded
 
@@ -44,6 +44,7 @@ def job_of(
     folder: Path,
     inputs: tuple[Path, ...] = (),
     reference: str = "",
+    when_there_is_room: WhenThereIsRoom = at_once,
 ) -> Job:
     """The job for the provider of this name; without inputs, one that is only polled."""
     return Job(
@@ -60,6 +61,7 @@ def job_of(
         input_keys=input_keys(claim) if inputs else (),
         reference=reference,
         callback_url=callback_url(worker, name, reference) if reference else "",
+        when_there_is_room=when_there_is_room,
     )
 
 

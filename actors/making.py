@@ -29,6 +29,7 @@ from actors.providers.base import (
 from actors.recording import Step, completed, handed_off
 from actors.scratch import folder_of_attempt
 from actors.storing import store_pictures
+from actors.waiting_for_room import Room
 from actors.worker import Running, Why, Worker
 from supervisor import tracing
 from supervisor.database import Transaction
@@ -49,7 +50,10 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     missing = [n for n in range(claim.count) if n not in found and n not in at_work]
     making = _Making(worker, running, claim)
     if missing:
-        async with folder_of_attempt(worker.scratch, claim.task_id, claim.lease) as folder:
+        when_there_is_room = making.room.when_there_is
+        async with folder_of_attempt(
+            worker.scratch, claim.task_id, claim.lease, when_there_is_room
+        ) as folder:
             found |= await making.make(missing, folder)
     if waiting or making.poll_in_seconds:
         return handed_off(
@@ -92,6 +96,8 @@ class _Making:
 
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
+        limit = worker.settings.tasks[claim.type].time_limit_seconds + worker.settings.stuck_grace_seconds
+        self.room = Room(worker, running, claim, limit_seconds=limit)
         self._inputs: tuple[Path, ...] = ()
         self.without_pictures = False
         self.poll_in_seconds: list[float] = []
@@ -102,7 +108,7 @@ class _Making:
         progress = ProgressReport(worker.database, claim.task_id, claim.lease)
         try:
             progress.report(FETCHING_PERCENT, "fetching the photos")
-            self._inputs = await fetch_inputs(worker, claim, folder)
+            self._inputs = await fetch_inputs(worker, claim, folder, self.room)
             return await self._along_the_chain(missing, folder, progress.report)
         finally:
             progress.close()
@@ -155,6 +161,7 @@ class _Making:
                 folder=folder,
                 inputs=self._inputs,
                 reference=request.reference if request else "",
+                when_there_is_room=self.room.when_there_is,
             )
             answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request)
             if isinstance(answer, Accepted):
@@ -182,8 +189,11 @@ class _Making:
                 request.done(tx)
 
         try:
-            with tracing.span("store", task_id=claim.task_id, pictures=len(done.images)):
-                files = await store_pictures(self._worker, claim, done)
+            with (
+                tracing.span("store", task_id=claim.task_id, pictures=len(done.images)),
+                self.room.keeping(),
+            ):
+                files = await store_pictures(self._worker, claim, done, self.room)
                 if files or request is not None:
                     await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:

@@ -27,8 +27,9 @@ from supervisor import rescue
 from supervisor.breaker import TROUBLE_SECONDS, Sign
 from supervisor.doubts import Doubt, Doubts
 from supervisor.doubts import after as doubts_after
-from supervisor.faults import BadParams, SettingFault, StoreAway
+from supervisor.faults import BadParams, DatabaseBusy, SettingFault, StoreAway
 from supervisor.remote_states import RemoteState
+from supervisor.room import WAITING, is_full
 
 OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
 UNUSABLE_SECONDS = (
@@ -51,7 +52,9 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
     match error:
         case Postponed():
             return Postpone(error.wait_seconds * (1 + draw / 4))  # not all at the same moment again
-        case SettingFault() | StoreAway():
+        case SettingFault() | StoreAway() | DatabaseBusy():
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
+        case OSError() if is_full(error):
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
         case UnknownOutcome() | Lost():  # it may have been carried out
             return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
@@ -110,6 +113,8 @@ def after_question(
             return Running(poll_after_seconds=usual_seconds), before
         case ProviderError():
             return Failed(said), before
+        case Exception() if is_full(said):  # the service keeps the pictures; their time stands still
+            return Running(stage=WAITING, poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
         case _:  # out of time, set up wrongly, or a bug: somebody may mend it while the job goes on
             return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
 

@@ -25,13 +25,15 @@ from actors.providers.base import Done, Failed, Lost
 from actors.providers.base import Running as JobRuns
 from actors.recording import completed, step_of
 from actors.task_spans import contexts_of, named_in_logs
+from actors.waiting_for_room import Room
 from actors.worker import Running, Why
 from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.faults import DatabaseBusy, LeaseLost, OutcomeUnknown
 from supervisor.poll_times import next_poll_seconds
 from supervisor.remote_states import RemoteState, Word
-from supervisor.store import handoffs, remote_jobs, remote_reports, results
+from supervisor.room import WAITING
+from supervisor.store import claims, handoffs, remote_jobs, remote_reports, results
 from supervisor.store.claims import Claim
 from supervisor.store.remote_jobs import RemoteJob
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH_SECONDS = 20.0  # a poll that takes longer goes on beside the next batch: it holds nobody up
+NO_ROOM_SECONDS = 900.0  # that a job which we had no room to fetch is waited for: past its next poll
 CLAIM_MARGIN_SECONDS = 30.0  # after a poll's own limit, for storing what it learned
 
 
@@ -102,9 +105,11 @@ async def _poll(
     context: str,
 ) -> None:
     """One task: ask, then record.  Ends normally, whatever happens.  context: of its trace, if it has one."""
+    limit = worker.settings.tasks[claim.type].ai_timeout_seconds + CLAIM_MARGIN_SECONDS
+    room = Room(worker, running, claim, limit_seconds=limit)
     try:
         seen = await asyncio.gather(
-            *(look_at(worker, claim, job, reports.get(job.reference, ())) for job in jobs)
+            *(look_at(worker, claim, job, reports.get(job.reference, ()), room) for job in jobs)
         )
         await _record(worker, claim, list(seen))
         for each in seen:
@@ -174,6 +179,8 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
 def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, may_bill_twice: bool) -> None:
     """What the task does now: wait on, complete, or what the verdict on its remote jobs' errors says."""
     still = [each for each in seen if isinstance(each.answer, JobRuns)]
+    if any(each.answer.stage == WAITING for each in still if isinstance(each.answer, JobRuns)):
+        claims.stand_still(tx, claim.task_id, claim.lease, WAITING, NO_ROOM_SECONDS)
     if still:
         handoffs.not_yet(
             tx,

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import AsyncIterator, Set
 from pathlib import Path
 
+from actors.providers.base import WhenThereIsRoom, at_once
+
 FOLDER = "scratch"
 
 
@@ -39,15 +41,33 @@ def close_scratch(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """The data as a file, or no file: half of one would take the room that is missing.  Call it from a thread."""
+    try:
+        path.write_bytes(data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
 @contextlib.asynccontextmanager
-async def folder_of_attempt(scratch: Path, task_id: str, lease: int) -> AsyncIterator[Path]:
+async def folder_of_attempt(
+    scratch: Path,
+    task_id: str,
+    lease: int,
+    when_there_is_room: WhenThereIsRoom = at_once,
+) -> AsyncIterator[Path]:
     """An attempt's own folder, until the block ends.  A lease is given once, so no two have the same.
 
     Made here, not in a thread, and so is the end of an empty one: they take microseconds, a thread's turn takes a
     tenth of a start.
     """
     folder = scratch / f"{task_id}-{lease}"
-    folder.mkdir(mode=0o700)
+
+    async def make() -> None:
+        folder.mkdir(mode=0o700)
+
+    await when_there_is_room(make)
     try:
         yield folder
     finally:

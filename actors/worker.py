@@ -66,6 +66,7 @@ class Running:
         self.lease: int | None = None  # None until the claim is known to have succeeded
         self.work: asyncio.Task[Any] | None = None
         self.request: PaidRequest | None = None  # the newest of its paid requests
+        self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
         self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
         self.cancelled: Why | None = None
         self.will_not_end = asyncio.Event()  # set CLEANUP_SECONDS after its cancel
@@ -218,10 +219,15 @@ class Worker:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if not self.may_start_requests():
-                self._cancel_all("no heartbeat got through in time")
+                self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
 
-    def _cancel_all(self, reason: str) -> None:
-        live = [running for running in self.running if running.cancelled is None]
+    def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
+        """but_what_is_paid: an answer that is here does no harm beside another attempt, and is stored yet."""
+        live = [
+            running
+            for running in self.running
+            if running.cancelled is None and not (but_what_is_paid and running.keeps_what_was_paid)
+        ]
         if live:
             log.warning("attempts_cancelled", worker=self.id, count=len(live), reason=reason)
         for running in live:

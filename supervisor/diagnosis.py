@@ -37,6 +37,9 @@ WHY = {
     "pending.sent": "It is on its way to a worker.",
     "pending": "{position} wait ahead of it for a free slot; done in about {eta_seconds}. If it does not"
     " move, a limit of its user or type is reached.",
+    "no_room": "Its worker lives and waits for {what}; what was made so far is kept. Free some space on the disks"
+    " of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until"
+    " then its time limit stands still. Don't restart the worker before that.",
     "processing.silent": "Its worker was last heard of {silent_seconds} ago: if it stays silent, the task"
     " goes to another within 20 s. Nothing is to be done.",
     "processing.asked": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago"
@@ -78,6 +81,8 @@ def _reason(found: Mapping[str, Any], position: int | None, eta_seconds: int | N
     if found["stuck"] is not None:
         deadline = task["deadline_at"] or task["remote_deadline_at"]
         return f"stuck.{found['stuck']}", {"deadline_at": deadline, "provider": service["name"]}
+    if found["waits_for_room"]:
+        return "no_room", {"what": task["stage"].removeprefix("waiting for ")}
     match task["status"]:
         case "failed":
             return "failed", {"error": task["error"]["message"] if task["error"] else ""}

@@ -182,6 +182,10 @@ class StoreAway(Fault):
     """The file store can't be reached, or refuses us.  Nothing can be said of the object; mend the store, try again."""
 
 
+class NoRoom(StoreAway):
+    """A disk takes no more.  Nothing was stored; wait until somebody has made room, then do the same again."""
+
+
 def exit_status(error: Exception) -> int:
     """How a part ends that can't begin: 1, to be started again, or 2 where only other settings would help."""
     return 2 if isinstance(error, SettingFault) and not isinstance(error, NotReady) else 1

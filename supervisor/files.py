@@ -57,7 +57,10 @@ class FileStore(Protocol):
     """
 
     def put(self, key: str, file: BinaryIO) -> None:
-        """Store a seekable file from its start, durably; replaces an object of the same key as a whole."""
+        """Store a seekable file from its start, durably; replaces an object of the same key as a whole.
+
+        Raises StoreAway, and NoRoom, which is one.
+        """
 
     def open(self, key: str, first: int = 0, last: int | None = None) -> OpenFile:
         """The object's bytes from `first` (below zero: so many before its end) to `last`, which is included.
@@ -100,6 +103,9 @@ def copy_to(files: FileStore, key: str, target: Path) -> None:
         with target.open("wb") as file:
             while piece := opened.read(PIECE_BYTES):
                 file.write(piece)
+    except BaseException:
+        target.unlink(missing_ok=True)  # half of it would take room, on a disk that may be full
+        raise
     finally:
         opened.close()
 

@@ -9,7 +9,8 @@ and answers on stdout, until stdin ends:
     ← {"id", "pixels"}                              the header is read; → {"id", "decode": true} lets it go on
     ← {"id", "progress": 0 … 99, "stage"}           progress only rises within a request
     ← {"id", "images": [{"n", "path", "width", "height"}]}          or
-    ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user
+    ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user, or
+                                                    `no_room` when the disk is full: ask again later
 
 Open files come over the socket whose descriptor is argv[2].  A request may use only so much memory and time of the
 CPU, by the pixels that its header promises (`limit_picture`).  What libraries print goes to stderr.  Signals that ask
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from supervisor.parent_death import die_with_parent
+from supervisor.room import NO_ROOM, is_full
 
 NICENESS = 5  # whoever serves comes before pictures
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -115,10 +117,13 @@ def serve(request: dict[str, Any], parent: Parent, tasks: Mapping[str, Task]) ->
     except MemoryError:
         message = "The picture is too large to be worked on here."
         parent.say(error={"code": "image_unusable", "message": message})
-    except Exception:  # noqa: BLE001  a child answers; only its death is silent
-        traceback.print_exc()  # for the log; the user gets a sentence
-        message = "The pictures could not be made because of an internal error."
-        parent.say(error={"code": "internal", "message": message})
+    except Exception as error:  # noqa: BLE001  a child answers; only its death is silent
+        code, message = "internal", "The pictures could not be made because of an internal error."
+        if is_full(error):
+            code, message = NO_ROOM, "The disk on which pictures are made is full; free some space."
+        else:
+            traceback.print_exc()  # for the log; the user gets a sentence
+        parent.say(error={"code": code, "message": message})
     finally:
         lift_limits()
 

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from supervisor.faults import NoRoom
 from supervisor.pixel_room import PixelRoom
+from supervisor.room import NO_ROOM
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,6 +107,8 @@ class ImageChild:
                         "The image process answered another request than the one it was given."
                     )
                 if "error" in answer:
+                    if answer["error"]["code"] == NO_ROOM:
+                        raise NoRoom(answer["error"]["message"])
                     raise ImageWorkFailed(answer["error"]["code"], answer["error"]["message"])
                 if "images" in answer:
                     images: list[dict[str, Any]] = answer["images"]

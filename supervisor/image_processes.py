@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
+from supervisor.faults import NoRoom
 from supervisor.image_child_process import ImageChild, ImageWorkFailed, OnProgress, start_child
 from supervisor.pixel_room import PixelRoom
 from supervisor.turns import Turns
@@ -65,7 +66,7 @@ class ImageProcesses:
         when a child takes the request; waiting in line is not counted.  own_child: a fresh child that ends
         with this request.  whose: turns are shared among these names.  wait_seconds: for a turn, None for as
         long as it takes.  files: open files that the child gets too.
-        Raises ImageWorkFailed, ImageProcessDied, TimeoutError; the last and a cancel kill the child first."""
+        Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom; the last and a cancel kill the child first."""
         async with asyncio.timeout(wait_seconds):
             await self._turns.take(whose)
         kept = False
@@ -78,7 +79,7 @@ class ImageProcesses:
                     images = await child.ask(numbered, files, on_progress, self._room, deadline)
                 reusable = not own_child
                 return images
-            except ImageWorkFailed:
+            except (ImageWorkFailed, NoRoom):
                 reusable = not own_child
                 raise
             finally:

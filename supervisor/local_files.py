@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from supervisor.files import PIECE_BYTES, Listed, checked_key
-from supervisor.room import free_bytes, room_trouble
+from supervisor.files import PIECE_BYTES, Listed, StoreAway, checked_key
+from supervisor.room import free_bytes, full_disk, is_full, room_trouble
 
 _TEMPORARY = ".tmp-"  # no key may begin a name with a dot, so nobody can ask for a half-written object
 
@@ -24,7 +24,15 @@ class LocalFiles:
         self.folder = folder
 
     def put(self, key: str, file: BinaryIO) -> None:
-        target = self._path(key)
+        try:
+            self._put(self._path(key), file)
+        except OSError as error:
+            if is_full(error):
+                raise full_disk(self.folder) from error
+            why = error.strerror or type(error).__name__
+            raise StoreAway(f"The folder {self.folder} can't be written ({why}); mend it.") from error
+
+    def _put(self, target: Path, file: BinaryIO) -> None:
         temporary, descriptor = self._new_file_beside(target)
         try:
             with os.fdopen(descriptor, "wb") as written:

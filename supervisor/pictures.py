@@ -25,7 +25,6 @@ MOST_PIXELS_A_SIDE = 65_000  # JPEG can't hold more than 65,535
 
 _PLUGINS = {"WEBP": "WebP"}
 _JPEG_QUALITY = 92
-_PIECE_BYTES = 262_144
 
 
 def know_formats() -> None:
@@ -45,7 +44,7 @@ def normalise_picture(
 
     JPEG without transparency, PNG with it (a garment may be cut out already).  Of an animation, its first frame.
     Both are seekable files; the target is empty.  before_decoding: told the number of pixels, may wait or raise.
-    Raises a PictureFault.
+    Raises a PictureFault, or the OSError of a target that is full.
     """
     try:
         with Image.open(source, formats=FORMATS) as opened:
@@ -117,12 +116,13 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _encode(image: Image.Image, target: BinaryIO) -> Picture:
     image.info = {}
     extension: Literal["jpg", "png"] = "png" if image.mode == "RGBA" else "jpg"
+    # In memory first: Pillow writes to a file by its number, and a disk that takes only half of it goes unnoticed.
+    encoded = io.BytesIO()
     if extension == "png":
-        image.save(target, "PNG", compress_level=3)
+        image.save(encoded, "PNG", compress_level=3)
     else:
-        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    target.seek(0)
-    digest = hashlib.sha256()
-    while piece := target.read(_PIECE_BYTES):
-        digest.update(piece)
-    return Picture(image.width, image.height, extension, target.tell(), digest.hexdigest())
+        image.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    with encoded.getbuffer() as data:
+        target.write(data)
+        target.flush()
+        return Picture(image.width, image.height, extension, len(data), hashlib.sha256(data).hexdigest())

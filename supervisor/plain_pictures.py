@@ -45,8 +45,14 @@ def _made_plain(
 ) -> tuple[Path, Picture]:
     """The name appears by a rename, so whoever sees it sees the whole file."""
     unfinished = folder / f".{name}.{os.getpid()}"
-    with source.open("rb") as file, unfinished.open("w+b") as target:
-        picture = normalise_picture(file, target, most_pixels=most_pixels, before_decoding=before_decoding)
+    try:
+        with source.open("rb") as file, unfinished.open("w+b") as target:
+            picture = normalise_picture(
+                file, target, most_pixels=most_pixels, before_decoding=before_decoding
+            )
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     path = folder / f"{name}.{picture.extension}"
     unfinished.replace(path)
     return path, picture

@@ -1,11 +1,33 @@
-"""Room on a disk: what is left of it for us, and whether that is too little to go on."""
+"""Room on a disk: what is left of it for us, and whether that is too little to go on.
+
+A full disk is no fault of what was to be written: whoever writes waits, or says when to come again.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from supervisor.faults import NoRoom
+
 LEAST_BYTES = 1_000_000_000
+WAITING = "waiting for disk space"  # the stage of a task whose worker waits for it
+WAITING_FOR_THE_STORE = "waiting for the file store"
+NO_ROOM = "no_room"  # the code of an image child's answer that the disk is full
+
+# The disk, the user's quota on it, and the largest file that a process may write (`ulimit -f`).
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this error says that a disk takes no more."""
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
+
+
+def full_disk(folder: Path) -> NoRoom:
+    """What is said of the disk under this folder."""
+    return NoRoom(f"The disk under {folder} is full; free some space. Nothing was stored.")
 
 
 def free_bytes(folder: Path) -> int:

@@ -15,7 +15,7 @@ import pytest
 from config.settings import Settings
 from supervisor import s3_files
 from supervisor.cli.examination import examine
-from supervisor.faults import SettingFault
+from supervisor.faults import NoRoom, SettingFault
 from supervisor.files import BadKey, FileStore, StoreAway, copy_to, is_key, open_file_store
 from supervisor.local_files import LocalFiles
 from supervisor.s3_files import S3Files
@@ -211,7 +211,7 @@ def test_a_put_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_is_full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(NoRoom, match="is full"):
         put_bytes(files, "a/b.jpg", b"x")
     assert os.listdir(tmp_path / "a") == []
 

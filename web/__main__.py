@@ -21,6 +21,7 @@ from supervisor.database import Database, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
 from supervisor.private_files import keep_to_ourselves, write_privately
+from supervisor.room import full_disk, is_full
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
 from supervisor.start_secret import start_secret_of
@@ -49,6 +50,11 @@ def main() -> int:
         return 2 if isinstance(fault, SettingsError) else exit_status(fault)
     except (Fault, peewee.PeeweeException) as fault:
         print(f"darkroom web: {as_sentence(fault)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not is_full(error):
+            raise
+        print(f"darkroom web: {full_disk(settings.data_dir)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 1

@@ -12,9 +12,11 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import BinaryIO, TypeVar, cast
 
+import peewee
 from aiohttp import web
 
 from config.values import is_loopback
+from supervisor.faults import OutcomeUnknown
 from supervisor.files import PIECE_BYTES, StoreAway
 from supervisor.ids import new_ulid
 from supervisor.picture_faults import Picture, TooManyBytes
@@ -75,8 +77,11 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
     await parts.on_files(parts.files.put, image.key, made)
     try:
         await parts.write(request, lambda tx: images.add(tx, image))
-    except BaseException:
-        await parts.on_files(parts.files.delete, image.key)
+    except (OutcomeUnknown, peewee.OperationalError, peewee.InterfaceError):
+        raise  # the row may be there: the object is kept, and the sweep takes it if none is
+    except Exception:
+        with contextlib.suppress(StoreAway, OSError):
+            await parts.on_files(parts.files.delete, image.key)
         raise
     return image
 

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 
 from supervisor import faults, picture_faults
 from supervisor.files import StoreAway
+from supervisor.room import is_full
 from supervisor.task_params import BadTask
 
 log = logging.getLogger("darkroom.web")
@@ -122,6 +123,11 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable(str(error))
         case faults.OutcomeUnknown():  # without Retry-After: who has no Idempotency-Key must look first
             return Problem(503, str(error), kind="outcome_unknown")
+        case _ if is_full(error):
+            log.error("a disk is full: %s", error)
+            return unavailable(
+                "The disk is full; nothing was stored. Try again later.", retry_after_seconds=30
+            )
         case StoreAway():
             log.error("the file store failed: %s", error)
             return unavailable(

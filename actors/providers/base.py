@@ -18,14 +18,27 @@ The life of a remote job, and who does what in it:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from supervisor.doubts import UNKNOWN_SECONDS
 
+T = TypeVar("T")
+
 Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
+
+
+class WhenThereIsRoom(Protocol):
+    """Does something that writes to a disk, and does it again while the disk is full."""
+
+    async def __call__(self, act: Callable[[], Awaitable[T]], /) -> T: ...
+
+
+async def at_once(act: Callable[[], Awaitable[T]], /) -> T:
+    """Waits for nothing: where a disk is full its error is raised."""
+    return await act()
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Job:
     reference: the unique name of this request in our evidence of it, empty for a provider that is not paid.
     callback_url: where the service may report on this request, empty when no address is known under which it could
     reach us.
+    when_there_is_room: through it an adapter writes what it was sent, `await job.when_there_is_room(write)`: while the
+    disk is full the attempt waits, and what was paid for is not lost.
 
     While a remote job is polled or a report on it is read, `inputs` is empty: the pictures are not fetched for that.
     `pictures`, `seed`, `reference` and `callback_url` are those of the request that was submitted."""
@@ -54,6 +69,7 @@ class Job:
     input_keys: tuple[str | None, ...] = ()
     reference: str = ""
     callback_url: str = ""
+    when_there_is_room: WhenThereIsRoom = field(default=at_once, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,25 @@ def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
     return [each.task_id in held for each in reports]
 
 
+def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: float) -> bool:
+    """The attempt, or poll, waits for something that is not its own: nothing ends it by the clock for so many seconds.
+
+    False when the lease is no longer held.
+    """
+    later = tx.in_seconds
+    return bool(
+        tx.run(
+            f"""UPDATE task_queue SET stage = ?, updated_at = {tx.now},
+                deadline_at = CASE WHEN status = 'processing' THEN {tx.greatest("deadline_at", later)} END,
+                next_poll_at = CASE WHEN status = 'ai_processing' THEN {later} END,
+                remote_deadline_at = CASE WHEN remote_deadline_at IS NOT NULL
+                    THEN {tx.greatest("remote_deadline_at", later)} END
+            WHERE {_HELD}""",
+            stage, seconds, seconds, seconds, task_id, lease,
+        )
+    )  # fmt: skip
+
+
 def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
     """Record success.  Raises LeaseLost."""
     (lost,) = complete_all(tx, [Made(task_id, lease, made, missing)])

@@ -7,6 +7,7 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Row, Transaction
+from supervisor.room import WAITING, WAITING_FOR_THE_STORE
 from supervisor.store import audit, history, pauses, rescuing, task_views, webhook_attempts
 from supervisor.store.rows import decoded
 
@@ -43,6 +44,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
         "worker": _holder(tx, row["worker"]),
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "waits_for_its_time": is_early,
+        "waits_for_room": row["worker"] is not None and row["stage"] in (WAITING, WAITING_FOR_THE_STORE),
         "service": _service(tx, settings, row, params, jobs),
         "events": history.timeline(tx, task_id) or [],
         "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,12 @@ def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
     whole file."""
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / f"{n}.jpg", folder / f".{n}.jpg.{os.getpid()}"
-    picture.save(unfinished, format="JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    encoded = io.BytesIO()  # Pillow itself does not notice a file that takes only half of what it writes
+    picture.save(encoded, format="JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    try:
+        unfinished.write_bytes(encoded.getbuffer())
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # half of it would take room, on a disk that may be full
+        raise
     unfinished.replace(path)
     return Delivered(n, path, picture.width, picture.height)

@@ -36,8 +36,11 @@ class StudioProvider:
         """Make the job's pictures.  A cancel kills the process that makes them.  Raises InvalidInput,
         Transient."""
         try:
-            images = await self._processes.run(
-                request_for(job), progress, job.ai_timeout_seconds, own_child=job.own_process
+            request = request_for(job)
+            images = await job.when_there_is_room(
+                lambda: self._processes.run(
+                    request, progress, job.ai_timeout_seconds, own_child=job.own_process
+                )
             )
         except ImageWorkFailed as failure:
             raise error_for(failure) from failure

@@ -17,6 +17,7 @@ from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Rules
 from actors.providers.wire.picture_sources import At, Source
 from actors.providers.wire.plain_pictures import make_plain
+from actors.scratch import write_whole
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 
 FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
@@ -49,11 +50,11 @@ class Collector:
         """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
 
         may_wait: the service keeps them, so if one can't be had just now, or none is shown, it is Transient, and we
-        ask again later.
+        ask again later.  While the disk is full the job says what is done: wait, or raise its error.
         """
         wanted = list(zip(job.pictures, sources, strict=False))
         fetched = await asyncio.gather(
-            *(self._fetched(source, job.folder / f"answer-{n}") for n, source in wanted)
+            *(self._fetched(job, source, job.folder / f"answer-{n}") for n, source in wanted)
         )
         is_none_shown = bool(fetched) and all(isinstance(each, NotShown) for each in fetched)
         if may_wait and is_none_shown:
@@ -79,10 +80,11 @@ class Collector:
             tuple(MadeImage(each["n"], Path(each["path"]), each["width"], each["height"]) for each in made)
         )
 
-    async def _fetched(self, source: Source, path: Path) -> Path | NotFetched:
+    async def _fetched(self, job: Job, source: Source, path: Path) -> Path | NotFetched:
         """A picture as a file of ours, as the service made it; or why it can't be had."""
         if not isinstance(source, At):
-            await asyncio.to_thread(path.write_bytes, source.data)
+            inline = source.data
+            await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
             return path
         for again in range(FETCHES):
             if again:
@@ -95,7 +97,7 @@ class Collector:
                     allow_private_addresses=self._allow_private_addresses,
                     translation_prefixes=self._surroundings.translation_prefixes,
                 )
-                await asyncio.to_thread(path.write_bytes, data)
+                await job.when_there_is_room(lambda data=data: asyncio.to_thread(write_whole, path, data))  # type: ignore[misc]
                 return path
             except NotFetched as error:
                 failure = error

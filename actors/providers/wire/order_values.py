@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from actors.providers.base import InvalidInput, Job, Transient
+from actors.providers.base import InvalidInput, Job, Postponed
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.picture_sources import EXTENSIONS, data_uri, picture_type
 from actors.providers.wire.plain_pictures import plain_input
@@ -107,7 +107,9 @@ class OrderValues:
         key = f"inputs/{job.reference.replace('.', '-') or job.task_id}/{picture.name}"
         put_down.append(key)
         try:
-            await asyncio.to_thread(self._surroundings.files.put, key, io.BytesIO(picture.data))
-        except (StoreAway, OSError):
-            raise Transient("The file store is away, and the AI service could not fetch from it.") from None
+            await job.when_there_is_room(
+                lambda: asyncio.to_thread(self._surroundings.files.put, key, io.BytesIO(picture.data))
+            )
+        except (StoreAway, OSError):  # our own trouble: it costs no attempt
+            raise Postponed("The file store is away, and the AI service could not fetch from it.") from None
         return self._surroundings.address_of(key)

@@ -17,7 +17,7 @@ async def make_plain(
 ) -> list[dict[str, Any]]:
     """[{"n", "path", "width", "height"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
 
-    One of several that can't be read is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError.
+    One of several that can't be read is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom.
     """
     request = {
         "task": "plain",
@@ -26,7 +26,9 @@ async def make_plain(
         "most_pixels": surroundings.most_pixels,
         "name": name,
     }
-    return await surroundings.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
+    return await job.when_there_is_room(
+        lambda: surroundings.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
+    )
 
 
 async def plain_input(surroundings: Surroundings, job: Job, n: int) -> Path:
