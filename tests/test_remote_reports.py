@@ -147,6 +147,32 @@ def test_a_report_that_could_not_be_followed_up_waits_for_the_next_poll(store, w
     assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge]))) == 1
 
 
+def test_a_report_on_a_part_that_is_over_makes_nothing_due_while_another_part_is_at_work(
+    store, claimed_task, clock: Clock
+):
+    """It came twice, or while the poll that found the part finished was under way, so nobody will read it."""
+    claim = claimed_task()
+    over, at_work = (
+        store.write(lambda tx, n=n: remote_jobs.begin(tx, claim, "ai", CAREFUL, n, pictures=(n,)))
+        for n in (0, 1)
+    )
+    for evidence in (over, at_work):
+        store.write(lambda tx, evidence=evidence: remote_jobs.accepted(tx, evidence, evidence.reference))
+    hand_off(store, claim)
+    assert report(store, over.reference)
+    first = polled(store, claim)
+    assert report(store, over.reference, b"the same once more")
+    store.write(lambda tx: remote_jobs.settle(tx, over, RemoteState.DONE))
+    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, first.lease, 60, newest_report=1))
+    assert due(store) == []
+    clock.advance(61)
+    second = polled(store, claim)
+    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, second.lease, 60))
+    assert due(store) == []
+    assert report(store, at_work.reference)
+    assert due(store) == [claim.task_id]
+
+
 def test_a_repeated_a_foreign_and_a_late_report_change_nothing(store, waiting_job):
     claim, evidence = waiting_job()
     assert not report(store, "01J.1.1.0")

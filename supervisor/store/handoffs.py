@@ -21,8 +21,11 @@ PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
 QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
 _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL"
 # A report that nobody has looked at makes the next poll due at once.  One parameter: the newest that was looked at.
-_UNREAD = """EXISTS (SELECT 1 FROM remote_report WHERE remote_report.task_id = task_queue.id
-    AND remote_report.charge = task_queue.charge AND remote_report.read_at IS NULL AND remote_report.id > ?)"""
+# Those of a job that is over are looked at by nobody: with another part of the task still at work, they would make it
+# due at once for ever.
+_UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.reference = remote_report.reference
+    WHERE remote_report.task_id = task_queue.id AND remote_report.charge = task_queue.charge
+    AND remote_report.read_at IS NULL AND remote_report.id > ? AND remote_job.state = 'waiting')"""
 
 
 def hand_off(
