@@ -304,7 +304,7 @@ class Dispatcher:
         cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
         next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
-            dispatching.ripen(tx, aside)
+            ripened = dispatching.ripen(tx, aside)
             errands += dispatching.overdue_hints(tx, aside) if sending else []
             room = dispatching.room_for_polls(tx)
             polls = dispatching.due_polls(tx, room, aside) if sending and room else []
@@ -314,6 +314,8 @@ class Dispatcher:
                 Outlook(tx, self.settings),
             )
             next_due = dispatching.seconds_to_next_due(tx, asked=due)
+            if next_due == 0.0 and not ripened and not errands:
+                next_due = None  # somebody has locked it, or it is left alone: the next tick looks again
         if sending:
             picked = dispatching.pick_and_mark(tx, self.settings, outlook, aside)
             self._tally_lag(tx, picked)

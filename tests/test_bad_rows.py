@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import peewee
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from actors.broker import DarkroomBroker
-from actors.dispatcher import Dispatcher
+from actors.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.files import open_file_store
 from supervisor.refusals import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
-from supervisor.store import rescuing, retention, tasks, webhooks, workers
+from supervisor.store import dispatching, rescuing, retention, tasks, webhooks, workers
 from supervisor.store.claims import Claim
 from supervisor.store.isolation import Aside, Refused, apart, is_about_a_row
 from supervisor.store.orders import NewTask
@@ -197,6 +199,51 @@ def test_a_row_that_cannot_be_marked_stops_no_dispatch(
     assert good in json.dumps([message.args for message in broker.messages])
     assert bad not in json.dumps([message.args for message in broker.messages])
     assert refusals(lines) == [("task_queue", bad, 1)]
+
+
+@pytest.mark.parametrize("stand", ["to be polled", "to be made ready", "to be sent again"])
+def test_what_is_due_and_cannot_be_marked_is_looked_at_once_a_tick(
+    stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
+    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+) -> None:  # fmt: skip
+    """It is due at every moment, and asked for at every moment it would take a core."""
+    bad = _due_soon(stand, store, clock, admitted_task, handed_off_task, dispatched_task, live_worker)
+    forbid(store, "task_queue", f"old.id = '{bad}'")
+    clock.advance(31)
+    dispatcher.run_once()  # which finds out that it is refused
+    assert [dispatcher.run_once() for _ in range(5)] == [TICK_SECONDS] * 5
+
+
+@pytest.mark.postgresql_only
+@pytest.mark.parametrize("stand", ["to be polled", "to be made ready", "to be sent again"])
+def test_what_is_due_and_locked_by_somebody_is_looked_at_once_a_tick(
+    stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
+    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+) -> None:  # fmt: skip
+    """An operator's psql that has begun a transaction, for instance."""
+    held = _due_soon(stand, store, clock, admitted_task, handed_off_task, dispatched_task, live_worker)
+    clock.advance(31)
+    with psycopg.connect(store.settings.database_url) as other:
+        other.execute("SELECT 1 FROM task_queue WHERE id = %s FOR UPDATE", (held,))
+        dispatcher.run_once()
+        assert [dispatcher.run_once() for _ in range(5)] == [TICK_SECONDS] * 5
+    dispatcher.run_once()
+    assert store.database.read(dispatching.seconds_to_next_due) != 0.0, "it is done as soon as it is let go"
+
+
+def _due_soon(
+    stand: str, store: Store, clock: Clock, admitted_task: Callable[..., str],
+    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+) -> str:  # fmt: skip
+    """A task that is due by time alone within half a minute."""
+    live_worker()
+    if stand == "to be polled":
+        return handed_off_task(poll_in_seconds=30)
+    if stand == "to be sent again":
+        task_id: str = dispatched_task().task_id
+        return task_id
+    soon = clock.now() + datetime.timedelta(seconds=30)
+    return admitted_task(run_after=soon.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
 
 
 # --- pruning ---
