@@ -21,9 +21,11 @@ from actors.broker import CONTROL_QUEUE
 from actors.worker import current_worker
 from supervisor.database import Transaction
 from supervisor.faults import BadParams, Fault, InsufficientCredits, QueueFull, TooManyOpenTasks, as_sentence
+from supervisor.ids import is_task_id
 from supervisor.store import tasks
 from supervisor.store.isolation import is_about_a_row
 from supervisor.task_params import check_submission
+from supervisor.tokens import is_user_name
 
 if TYPE_CHECKING:
     from actors.worker import Worker
@@ -67,8 +69,13 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         log.info("task_submitted", task=task_id, user=user_openid, type=type, again=not is_new)
 
 
-def _order(worker: Worker, task_id: str | None, user: str, body: dict[str, Any]) -> tasks.NewTask:
-    """Raises BadParams."""
+def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> tasks.NewTask:
+    """Raises BadParams.  task_id, user: anything that JSON can hold; a database that is given no text says it can't be
+    used, and would be waited for."""
+    if not (isinstance(user, str) and is_user_name(user)):
+        raise BadParams("user_openid must be 1-128 characters without control characters.")
+    if task_id is not None and not (isinstance(task_id, str) and is_task_id(task_id)):
+        raise BadParams("task_id must be 1-64 characters of A-Z a-z 0-9 _ -.")
     checked = check_submission(body, worker.settings, may_jump_the_queue=True)
     return tasks.NewTask(
         user,

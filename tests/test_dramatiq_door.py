@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,14 +10,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
+from actors import submission
+from actors.worker import Worker
 from bench.running_system import REPOSITORY, RunningSystem, running_system
+from supervisor.faults import BadParams
+from tests.conftest import PARAMS, Store
 from tests.postgres_server import PostgresServer
 from tests.test_many_producers import INSTANT
 
@@ -28,6 +34,8 @@ from dramatiq import get_broker
 get_broker().enqueue(message)
 get_broker().enqueue(message)
 submit.send("o-1", "no_such_type", {"images": [sys.argv[1]]})
+submit.send(17, "instant", {"images": [sys.argv[1]]})
+submit.send("o-1", "instant", {"images": [sys.argv[1]]}, task_id=["no text"])
 """
 SEND_FIVE = """
 import sys
@@ -36,7 +44,7 @@ for _ in range(5):
     submit.send("o-1", "instant", {"images": [sys.argv[1]]})
 """
 PERSON = "https://example.org/person.jpg"
-WAITS = "submissions_wait"
+WAITS, REFUSED = "submissions_wait", "submission_refused"
 
 
 def _send(system: RunningSystem, program: str, image: str) -> None:
@@ -45,9 +53,9 @@ def _send(system: RunningSystem, program: str, image: str) -> None:
     )
 
 
-def _wait_for_line(log: Path, word: str) -> None:
+def _wait_for_line(log: Path, word: str, *, times: int = 1) -> None:
     deadline = time.monotonic() + 60
-    while word not in log.read_text(errors="replace"):
+    while log.read_text(errors="replace").count(word) < times:
         assert time.monotonic() < deadline, f"the log says {word}"
         time.sleep(0.1)
 
@@ -71,8 +79,9 @@ def _wait_for_tasks(ask: Callable[[str], Any], count: int, seconds: float) -> No
     assert ask("SELECT count(*) FROM credit_entry WHERE kind = 'debit'") == count
 
 
-def test_a_message_delivered_twice_makes_one_task_and_a_wrong_one_makes_none():
-    with running_system(**INSTANT) as system:
+def test_a_message_delivered_twice_makes_one_task_and_a_wrong_one_makes_none(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running_system(log=log, **INSTANT | {"LOG_LEVEL": "info"}) as system:
         image = system.upload_sample()
         database = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
         database.execute("UPDATE image SET user_openid = 'o-1' WHERE id = ?", (image,))
@@ -84,6 +93,34 @@ def test_a_message_delivered_twice_makes_one_task_and_a_wrong_one_makes_none():
         ]:
             assert time.monotonic() < deadline, rows
             time.sleep(0.05)
+        _wait_for_line(log, REFUSED, times=3)
+
+
+@pytest.mark.parametrize("user", [17, None, True, {}, ["o-1"], "", "x" * 129, "\ud800", "a\0b"], ids=repr)
+def test_an_order_of_nobody_is_refused_and_not_taken_for_a_database_that_is_away(
+    store: Store, user: Any
+) -> None:
+    with pytest.raises(BadParams, match="user_openid must be 1-128 characters"):
+        _ordered(store, user, None)
+
+
+@pytest.mark.parametrize("task_id", [17, True, 10**30, {}, ["t"], "", "a.b", "\ud800", "x" * 65], ids=repr)
+def test_an_order_by_an_impossible_id_is_refused(store: Store, task_id: Any) -> None:
+    with pytest.raises(BadParams, match="task_id must be 1-64 characters"):
+        _ordered(store, "o-1", task_id)
+
+
+def test_an_order_that_can_be_stored_is_stored_once(store: Store) -> None:
+    assert [_ordered(store, "o-1", "t-1") for _ in range(2)] == [(True, "t-1"), (False, "t-1")]
+
+
+def _ordered(store: Store, user: Any, task_id: Any) -> tuple[bool, str]:
+    """Whether it was stored just now, and its id, as a worker does it on this database."""
+    worker = cast(
+        Worker, types.SimpleNamespace(settings=store.settings, database=store.database, draining=False)
+    )
+    order = {"type": "photography", "params": PARAMS}
+    return asyncio.run(submission._stored(worker, submission._order(worker, task_id, user, order)))
 
 
 @pytest.mark.timeout(240)
@@ -103,7 +140,7 @@ def test_orders_that_come_while_sqlite_is_locked_wait_and_are_each_made_once(
                     os.kill(_worker_pid(system), signal.SIGKILL)
             # A message in the hands of the worker that died comes back when the broker takes it for dead: after 60 s.
             _wait_for_tasks(lambda sql: database.execute(sql).fetchone()[0], 5, 100)
-        assert "submission_refused" not in log.read_text(errors="replace")
+        assert REFUSED not in log.read_text(errors="replace")
 
 
 def _worker_pid(system: RunningSystem) -> int:
@@ -125,6 +162,6 @@ def test_orders_that_come_while_postgresql_is_away_wait_and_are_each_made_once(t
             server.start()
             with psycopg.connect(url, autocommit=True) as reader:
                 _wait_for_tasks(lambda sql: (reader.execute(sql).fetchone() or [0])[0], 5, 60)
-        assert "submission_refused" not in log.read_text(errors="replace")
+        assert REFUSED not in log.read_text(errors="replace")
     finally:
         server.close()
