@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests histories check bench chaos lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ DATABASE ?= both
 
 histories: $(VENV)/.test-installed  ## Live random histories (SEEDS=1-5 SECONDS=60 DATABASE=both), judged by an independent model
 	@$(BIN)/python -m tests.histories --seeds $(SEEDS) --seconds $(SECONDS) --database $(DATABASE) $(ARGS)
+
+fuzz: $(VENV)/.test-installed  ## Send a real web random requests (SECONDS=60 DATABASE=both ARGS='--seed 7') with /healthz asked beside
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --database $(DATABASE) $(ARGS)
 
 check: $(VENV)/.dev-installed  ## Check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -6,7 +6,6 @@ request's task.  Nothing of the report is believed or understood here; a worker 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from aiohttp import web
 from supervisor.store import remote_reports
 from supervisor.tokens import BadToken, read_callback_token
 from web.body_reader import read_body
+from web.leaving import finished
 from web.parts import parts_of
 from web.problems import Problem
 from web.quotas import count_stranger
@@ -43,7 +43,7 @@ async def report(request: web.Request) -> web.Response:
         raise _too_large() from None
     headers = kept_headers(request.headers)
     # Shielded: a service that hangs up once it has sent everything has reported all the same.
-    await asyncio.shield(
+    await finished(
         parts.database.write_async(lambda tx: remote_reports.store(tx, callback.reference, headers, body))
     )
     return web.json_response({})

@@ -6,10 +6,9 @@ memory and nothing is left behind by a process that dies.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import BinaryIO, TypeVar, cast
 
 import peewee
@@ -25,6 +24,7 @@ from web.answers import json_answer
 from web.body_reader import pieces_of
 from web.client_address import household
 from web.forms import FormLimits, Part, events_of
+from web.leaving import finished_first
 from web.parts import IDENTITY, Parts, address_of, parts_of, user_of
 from web.problems import Problem, unavailable, unprocessable
 from web.upload_shares import OF_A_USER, OF_MANY, Holder, Share
@@ -49,7 +49,7 @@ async def upload(request: web.Request) -> web.Response:
         async with _temporary(parts) as received, _temporary(parts) as made:
             await _receive(request, _Incoming(parts, received, limits.image_bytes, share))
             picture = await parts.plain_uploads.make_plain(user, received, made)
-            image = await _finished(_store(request, user, picture, made))
+            image = await finished_first(_store(request, user, picture, made))
     return json_answer(
         {
             "id": image.id,
@@ -84,16 +84,6 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
             await parts.on_files(parts.files.delete, image.key)
         raise
     return image
-
-
-async def _finished(work: Awaitable[T]) -> T:
-    """What the work returns.  A caller who leaves does not stop it; its files stay open until it has ended."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +165,7 @@ class _Incoming:
     async def _write(self) -> None:
         piece, self._piece = self._piece, bytearray()
         try:
-            await _finished(self._parts.on_files(_write_whole, self._file, piece))
+            await finished_first(self._parts.on_files(_write_whole, self._file, piece))
         except OSError as error:
             raise StoreAway(f"An upload can't be written: {error.strerror}") from error
 

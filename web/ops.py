@@ -19,6 +19,7 @@ from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
 from web.answers import json_answer
 from web.bodies import bad_cursor, read_json, text_of
+from web.leaving import finished
 from web.ops_health import troubles
 from web.ops_samples import SAMPLES
 from web.parts import IDENTITY, parts_of
@@ -159,7 +160,7 @@ async def sweep(request: web.Request) -> web.Response:
     operator, parts = operator_of(request), parts_of(request)
     await parts.read(request, lambda _: None)  # before the work begins, though nothing is read
     async with request.app[SWEEPING]:
-        counts = await asyncio.shield(parts.on_files(sweep_now, parts.database, parts.settings, parts.files))
+        counts = await finished(parts.on_files(sweep_now, parts.database, parts.settings, parts.files))
     await _write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
     return json_answer({"counts": counts})
 
@@ -169,7 +170,7 @@ SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
 
 async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
     """The step's result.  A caller who goes away takes nothing back."""
-    return await asyncio.shield(parts_of(request).write(request, step))
+    return await finished(parts_of(request).write(request, step))
 
 
 def _asked_pause(body: Any) -> tuple[str, str, str]:

@@ -26,6 +26,7 @@ from supervisor.tokens import Identity
 from supervisor.turns import Turns
 from web.client_address import client_address
 from web.hub import Hub
+from web.leaving import finished
 from web.plain_uploads import PlainUploads
 from web.upload_shares import UploadShares
 
@@ -82,7 +83,7 @@ class Parts:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
         if user in self._seen:
             return
-        await asyncio.shield(self.database.write_async(lambda tx: credits.ensure_account(tx, user)))
+        await finished(self.database.write_async(lambda tx: credits.ensure_account(tx, user)))
         if len(self._seen) >= MOST_USERS_REMEMBERED:
             self._seen.clear()
         self._seen.add(user)

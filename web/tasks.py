@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from supervisor.task_params import BadTask, Submission, check_submission
 from web.answers import accepted_task, json_answer, shown_page, shown_task
 from web.bodies import bad_cursor, judge_json, limit_of, text_of
 from web.idempotency import REPLAYED, key_of
+from web.leaving import finished
 from web.parts import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
 from web.preferences import task_after, wait_of
 from web.problems import unprocessable
@@ -147,7 +147,7 @@ async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
     A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
     """
     key = key_of(request, user_of(request))
-    return await asyncio.shield(parts_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
+    return await finished(parts_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
 
 
 async def _changed(parts: Parts, view: View, is_replay: bool) -> web.Response:

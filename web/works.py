@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from supervisor.store import credits, doomed_files, works
 from web.answers import json_answer, shown_page
 from web.bodies import bad_cursor, limit_of
 from web.feed_event import with_links
+from web.leaving import finished
 from web.parts import parts_of, user_of
 
 log = logging.getLogger("darkroom.web")
@@ -45,7 +45,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """204; an open task is cancelled first, and the files go too."""
-    await asyncio.shield(_delete(request, _work_id(request)))
+    await finished(_delete(request, _work_id(request)))
     return web.Response(status=204)
 
 

@@ -1,0 +1,74 @@
+"""Asks /healthz every 50 ms: `python -m tests.fuzz.watching URL PID`, until its stdin ends; then tells what it saw.
+
+A host with more to do than it has cores lets everybody wait.  Linux counts for each thread how long it was ready to
+run and did not (/proc/PID/schedstat), so a stall is what is left when that is taken away: web's own work, or its sleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+EVERY_SECONDS = 0.05
+STALL_SECONDS = 0.5
+
+
+async def watch(url: str, pid: int) -> dict[str, object]:
+    """What was seen.  `stalls`: answers that took over half a second, of which `own` are web's doing."""
+    over = asyncio.Event()
+    reading = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    reading.add_done_callback(lambda _: over.set())
+    schedule = Path(f"/proc/{pid}/task/{pid}/schedstat")  # the thread of the event loop
+    took: list[float] = []
+    stalls: list[dict[str, float]] = []
+    wrong: list[str] = []
+    while not over.is_set():
+        waited, began = _waited(schedule), time.monotonic()
+        try:
+            answer = await asyncio.wait_for(_asked(url), 60)
+        except (OSError, TimeoutError) as error:
+            answer = type(error).__name__
+        seconds = time.monotonic() - began
+        took.append(seconds)
+        if answer != "200":
+            wrong.append(answer)
+        if seconds > STALL_SECONDS:
+            own = seconds - (_waited(schedule) - waited)
+            stalls.append({"seconds": round(seconds, 2), "own": round(own, 2), "load": os.getloadavg()[0]})
+        await asyncio.sleep(max(0.0, EVERY_SECONDS - seconds))
+    took.sort()
+    return {
+        "asked": len(took),
+        "p99_ms": round(took[int(len(took) * 0.99) - 1] * 1000, 1) if took else 0,
+        "most_ms": round(took[-1] * 1000, 1) if took else 0,
+        "wrong": wrong,
+        "stalls": stalls,
+        "own": [each for each in stalls if each["own"] > STALL_SECONDS],
+    }
+
+
+def _waited(schedule: Path) -> float:
+    """Seconds for which the thread has waited for a core so far."""
+    return int(schedule.read_text().split()[1]) / 1e9
+
+
+async def _asked(url: str) -> str:
+    """The status.  A connection for each, as a load balancer's."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+        return (await reader.readline()).split()[1].decode()
+    except IndexError:
+        return "nothing"
+    finally:
+        writer.close()
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(watch(sys.argv[1], int(sys.argv[2])))))
