@@ -208,6 +208,7 @@ def test_an_answer_from_before_the_limit_or_before_an_absence_is_none(
     well.passes(60)
     assert swept(store) == {}, "it may have finished since"
     ask(store.write, task_id)
+    well.passes(1)  # times are in milliseconds, and both may happen within one
     well.tick(None)  # the dispatcher was started anew, and saw nothing of what was before
     assert swept(store) == {}
     ask(store.write, task_id)
@@ -264,6 +265,35 @@ def test_a_dead_service_holds_nobody_for_ever(
     assert swept(store) == {"failed": 1}
     assert code(store, task_id) == "expired"
     assert store.value("SELECT cancel_wanted FROM remote_job") == 1
+
+
+def test_a_job_that_nobody_could_ask_is_asked_before_it_expires(
+    store: Store, clock: Clock, well: Well, remote_task: Make
+) -> None:
+    """The workers, or the broker, were away for longer than a task lives, and the dispatcher was well all the time."""
+    task_id = remote_task()
+    for _ in range(4):
+        ask(store.write, task_id)
+        well.passes(31)
+    well.passes(2 * DAY)
+    assert swept(store) == {}, "it may have finished since"
+    ask(store.write, task_id)
+    assert swept(store) == {"failed": 1}
+    assert code(store, task_id) == "expired"
+
+
+def test_a_job_that_is_not_to_be_asked_yet_expires_without_another_question(
+    store: Store, well: Well, remote_task: Make
+) -> None:
+    task_id = remote_task()
+    for _ in range(4):
+        ask(store.write, task_id, Word.SILENT)
+        well.passes(31)
+    well.passes(DAY - 200)
+    ask(store.write, task_id, Word.SILENT, poll_in_seconds=300)
+    well.passes(150)
+    assert swept(store) == {"failed": 1}
+    assert code(store, task_id) == "expired"
 
 
 def test_questions_in_a_hurry_or_of_another_time_are_not_enough(

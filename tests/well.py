@@ -34,13 +34,20 @@ class Well:
         self._store.write(lambda tx: tx.execute(f"UPDATE dispatcher SET ticked_at = {tx.now}"))
 
 
-def ask(write: Callable[..., Any], task_id: str, word: Word = Word.SAID, *, worker: str = "worker-1") -> None:
+def ask(
+    write: Callable[..., Any],
+    task_id: str,
+    word: Word = Word.SAID,
+    *,
+    worker: str = "worker-1",
+    poll_in_seconds: float = 0,
+) -> None:
     """A live worker asks the task's service once and hears that the job goes on, or nothing."""
 
     def poll(tx: Any) -> None:
         dispatch = tx.value("SELECT dispatch FROM task_queue WHERE id = ?", task_id)
         lease = handoffs.claim_poll(tx, task_id, dispatch, worker, 300)
         assert lease is not None
-        handoffs.not_yet(tx, task_id, lease, 0, word=word)
+        handoffs.not_yet(tx, task_id, lease, poll_in_seconds, word=word)
 
     write(poll)

@@ -91,9 +91,12 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
         f"{tx.seconds_between(began, tx.now)} >= {tx.seconds_between('processing_started_at', 'deadline_at')}"
     )
     is_answered = f"answered_at >= remote_deadline_at AND answered_at >= {since}"
+    # While no worker is there, or the broker is away, nobody asks, however well the dispatcher is: a question that is
+    # overdue comes first.
     is_asked = (
         f"questions >= {QUESTIONS} AND asked_since >= {since}"
         f" AND {tx.seconds_between('asked_since', tx.now)} >= {QUESTIONS_SECONDS}"
+        f" AND (next_poll_at > {tx.now} OR asked_at >= expires_at)"
     )
     was_never_resumed = f"{tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
     # A poll that is out may be fetching the picture; one that is lost does not hold the task beyond its own time.
