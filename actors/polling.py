@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from supervisor.remote_states import RemoteState, Word
 from supervisor.room import WAITING
 from supervisor.store import claims, handoffs, remote_jobs, remote_reports, results
 from supervisor.store.claims import Claim
+from supervisor.store.isolation import Aside, Refused
 from supervisor.store.remote_jobs import RemoteJob
 
 if TYPE_CHECKING:
@@ -81,7 +83,13 @@ async def _claim(worker: Worker, hints: Sequence[tuple[str, int]]) -> list[Found
         name: task_type.ai_timeout_seconds + CLAIM_MARGIN_SECONDS
         for name, task_type in worker.settings.tasks.items()
     }
-    claimed = await worker.database.write_async(lambda tx: handoffs.claim_polls(tx, hints, worker.id, limits))
+
+    def claim(tx: Transaction) -> tuple[list[Claim], list[Refused]]:
+        aside = Aside()
+        return handoffs.claim_polls(tx, hints, worker.id, limits, aside), aside.refused
+
+    claimed, refused = await worker.database.write_async(claim)
+    worker.refusals.tell(log, refused, time.monotonic())
     if not claimed:
         return []
     charges = [claim.of_charge for claim in claimed]  # a task may have been ordered anew since its claim

@@ -16,7 +16,7 @@ from actors.broker import DarkroomBroker
 from actors.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.files import open_file_store
 from supervisor.refusals import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
-from supervisor.store import dispatching, rescuing, retention, tasks, webhooks, workers
+from supervisor.store import dispatching, handoffs, rescuing, retention, tasks, webhooks, workers
 from supervisor.store.claims import Claim
 from supervisor.store.isolation import Aside, Refused, apart, is_about_a_row
 from supervisor.store.orders import NewTask
@@ -244,6 +244,23 @@ def _due_soon(
         return task_id
     soon = clock.now() + datetime.timedelta(seconds=30)
     return admitted_task(run_after=soon.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+
+
+def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
+    store: Store, handed_off_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    live_worker()
+    polled = [handed_off_task(user, poll_in_seconds=0) for user in "abc"]
+    hints = [(hint.task_id, hint.dispatch) for hint in store.write(dispatching.due_polls)]
+    assert {task_id for task_id, _ in hints} == set(polled)
+    forbid(store, "task_queue", f"old.id = '{polled[1]}'")
+    aside = Aside()
+    claimed = store.write(
+        lambda tx: handoffs.claim_polls(tx, hints, "worker-1", {"photography": 300.0}, aside)
+    )
+    assert [claim.task_id for claim in claimed] == [polled[0], polled[2]]
+    assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", polled[1])]
+    assert store.task(polled[1])["questions"] == 0
 
 
 # --- pruning ---

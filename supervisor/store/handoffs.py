@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from supervisor.database import Transaction
+from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.remote_states import Word
 from supervisor.store import claims
 from supervisor.store.claims import Claim
+from supervisor.store.isolation import Aside, apart, id_of
 
 POLL_SECONDS = 300.0  # of a type that no setting names any more
 # Of a task that has expired: in between comes a sweep, which gives no verdict while a poll is out.
@@ -51,10 +52,12 @@ def claim_polls(
     hints: Sequence[tuple[str, int]],
     worker_id: str,
     again_in_seconds: Mapping[str, float],
+    aside: Aside | None = None,
 ) -> list[Claim]:
     """Take waiting tasks to ask their services; those whose hint is stale are left out.
 
     hints: (task id, dispatch), any number.  again_in_seconds: {type: how long a poll of its tasks may take}.
+    aside: takes those that the database refuses, or that hold what can't be read.
     """
     numbers = dict(hints)
     marks = ",".join("?" * len(numbers))
@@ -63,13 +66,18 @@ def claim_polls(
             ORDER BY user_openid, id {tx.for_update}""",
         *numbers,
     )
-    claimed = []
-    for row in rows:
-        lease = claim_poll(
-            tx, row["id"], numbers[row["id"]], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS)
-        )
-        if lease is not None:
-            claimed.append(claims.claim_of({**row, "lease": lease}, image_keys={}))
+
+    def take(some: Sequence[Row]) -> list[Claim]:
+        claimed = []
+        for row in some:
+            again_in = again_in_seconds.get(row["type"], POLL_SECONDS)
+            lease = claim_poll(tx, row["id"], numbers[row["id"]], worker_id, again_in)
+            if lease is not None:
+                claimed.append(claims.claim_of({**row, "lease": lease}, image_keys={}))
+        return claimed
+
+    claimed, refused = apart(tx, "task_queue", rows, id_of, take, unreadable=(ValueError, RecursionError))
+    (aside or Aside()).refused.extend(refused)
     return claimed
 
 
