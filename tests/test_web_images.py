@@ -58,6 +58,8 @@ async def test_a_raw_body_and_a_form_are_the_same_upload(web: Web, http: aiohttp
             assert response.status == 200 and response.content_type == "image/jpeg"
             assert len(await response.read()) == image["bytes"]
             assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert "sandbox; frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["Content-Disposition"] == f'inline; filename="{image["id"]}.jpg"'
     assert len(_stored(web)) == 2 and not any("me.jpg" in name for name in _stored(web))
 
 

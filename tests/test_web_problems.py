@@ -184,7 +184,7 @@ def test_a_request_whose_outcome_nobody_knows_is_not_asked_for_again_blindly() -
     assert "Retry-After" not in problem.headers and "look before you try again" in problem.detail
 
 
-async def test_every_answer_forbids_guessing_and_tells_no_version(
+async def test_every_answer_forbids_guessing_and_frames_and_tells_no_version(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     asked = [
@@ -202,6 +202,10 @@ async def test_every_answer_forbids_guessing_and_tells_no_version(
         async with http.request(method, web.url + path) as response:
             assert response.headers["X-Content-Type-Options"] == "nosniff", path
             assert response.headers["Server"] == "Darkroom", path
+            policy = response.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy and "base-uri 'none'" in policy, path
+            assert "frame-ancestors 'none'" in policy and "'unsafe" not in policy, path
+            assert response.headers["Referrer-Policy"] == "no-referrer", path
     for raw in (
         b"nonsense\r\n\r\n",
         b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 0\r\n\r\n",
@@ -212,3 +216,31 @@ async def test_every_answer_forbids_guessing_and_tells_no_version(
         writer.close()
         assert "X-Content-Type-Options: nosniff" in head and "Server: Darkroom" in head, head
         assert "aiohttp" not in head and "Python" not in head
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"TRACE /v1/tasks HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (
+            b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+            400,
+        ),
+        (b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n", 400),
+        (b"GET /\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    ],
+)
+async def test_a_request_whose_bounds_are_doubtful_is_refused_as_a_whole(
+    web: Web, raw: bytes, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    try:
+        writer.write(raw)
+        answered = await asyncio.wait_for(reader.read(), 30) if status == 400 else await reader.readline()
+    finally:
+        writer.close()
+    assert answered.split()[1] == str(status).encode(), answered
+    assert answered.count(b"\r\nServer:") <= 1, "what was hidden in it is no request of its own"

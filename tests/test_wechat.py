@@ -51,9 +51,12 @@ async def _login(http: aiohttp.ClientSession, web: Web, body: Any, **more: Any) 
 
 
 async def test_a_code_becomes_a_token_of_its_user_and_opens_their_account(
-    web: Web, http: aiohttp.ClientSession
+    web: Web, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    status, answer, headers = await _login(http, web, {"code": "good"})
+    with caplog.at_level(logging.INFO, logger="darkroom.access"):
+        status, answer, headers = await _login(http, web, {"code": "good"})
+    [line] = [record.__dict__ for record in caplog.records if record.name == "darkroom.access"]
+    assert line["user"] == OPENID, "who logged in"
     assert status == 200 and headers["Cache-Control"] == "no-store"
     schemas.Login.model_validate(answer, strict=True)
     identity = read_user_token(SECRET, answer["token"])

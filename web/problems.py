@@ -26,8 +26,14 @@ log = logging.getLogger("darkroom.web")
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS_TOLD = 20
-# Every answer has these: nobody guesses what a body might be, and no version is told.
-HEADERS_OF_ALL = {"X-Content-Type-Options": "nosniff", "Server": "Darkroom"}
+# Every answer has these: nobody guesses what a body might be, and no version is told.  Whatever is no page of ours
+# loads nothing, stands in no frame and names nobody to others, should a browser ever show it as one.
+HEADERS_OF_ALL = {
+    "X-Content-Type-Options": "nosniff",
+    "Server": "Darkroom",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 _TYPE = "urn:darkroom:problem:"
 TOLD_IN_LOG = frozenset({401, 402, 403, 429})
 REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
@@ -172,7 +178,9 @@ def public_path(request: web.Request) -> str:
 
 async def name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
     """Before an answer's head is sent: what every answer has."""
-    response.headers.update(HEADERS_OF_ALL)
+    response.headers["Server"] = HEADERS_OF_ALL["Server"]
+    for name, value in HEADERS_OF_ALL.items():
+        response.headers.setdefault(name, value)  # a page has a policy of its own
 
 
 async def expect_100_continue(request: web.Request) -> None:

@@ -28,9 +28,7 @@ STALLED_SECONDS = (
     60.0  # a reader that takes nothing for so long is cut off, and its connection to S3 given back
 )
 _HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Content-Disposition": "inline",
+    "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
 }
 
 
@@ -45,6 +43,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
     headers = {
         **_HEADERS,
+        "Content-Disposition": f'inline; filename="{key.rpartition("/")[2]}"',  # a key holds nothing to be escaped
         "Content-Type": mimetypes.guess_type(key)[0] or "application/octet-stream",
         "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
     }

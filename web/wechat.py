@@ -17,12 +17,12 @@ from aiohttp import web
 
 from config.settings import WeChat
 from supervisor.http_session import open_session
-from supervisor.tokens import is_user_name, make_user_token
+from supervisor.tokens import Identity, is_user_name, make_user_token
 from web.answers import json_answer
 from web.authentication import unauthorized
 from web.bodies import read_json
 from web.client_address import household
-from web.parts import PARTS, address_of, parts_of
+from web.parts import IDENTITY, PARTS, address_of, parts_of
 from web.problems import Problem, unavailable, unprocessable
 from web.rate_limit import RateLimit
 from web.wechat_answers import Refusal, Refused, openid_of
@@ -114,6 +114,7 @@ async def login(request: web.Request) -> web.Response:
         raise _too_often("This address logs in too often; wait a little.", wait)
     user = await door.exchange(code)
     await parts.meet(user)
+    request[IDENTITY] = Identity(user, "user")  # for the access log
     seconds = parts.settings.wechat.token_seconds
     token = make_user_token(parts.secret, user, ttl_seconds=seconds)
     return json_answer({"token": token, "expires_in": int(seconds), "user_openid": user})

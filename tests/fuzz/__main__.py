@@ -163,6 +163,7 @@ def run(kind: str, seed: int, seconds: float) -> bool:
     """One run; whether there was no fault."""
     load = os.getloadavg()[0]
     with running_part(kind) as part:
+        print(f"{kind}, seed {seed}: {part.url}", flush=True)
         with watched(part) as health:
             seen = asyncio.run(fuzz(part.url, seed, seconds))
         log = part.said()
