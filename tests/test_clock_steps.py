@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -296,6 +297,45 @@ def test_a_dispatcher_finds_the_step_in_its_own_ticks(
 
     wait_until(has_ticked, "it has ticked since")
     assert seconds_until("next_poll_at", "task_queue") == pytest.approx(60, abs=20)
+
+
+@pytest.mark.parametrize("days", [-400, 400], ids=["behind", "ahead"])
+def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
+    days: float,
+    store: Store,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    admitted_task: Make,
+    claimed_task: Callable[..., Claim],
+    handed_off_task: Make,
+    seconds_until: Callable[..., float],
+) -> None:
+    """Times that SQL compares come from the database (CORRECTNESS 35)."""
+    wrong = time.time() + 86_400 * days
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    monkeypatch.setattr(time, "time_ns", lambda: int(wrong * 1e9))
+    at = (clock.now() + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    held, waits = claimed_task("o-1"), admitted_task("o-2", run_after=at)
+    store.write(lambda tx: webhooks.name(tx, [(held.task_id, "https://example.org/hook")]))
+    remote = handed_off_task("o-3", poll_in_seconds=60)
+    store.write(lambda tx: providers.note(tx, "ai", Sign.DOWN, probe=None, wait_seconds=60.0))
+    swept = sweep(store.database, store.settings, open_file_store(store.settings))
+    assert not any(swept.values()), swept
+    of_held, of_remote = (f"id = '{task_id}'" for task_id in (held.task_id, remote))
+    assert seconds_until("deadline_at", "task_queue", of_held) == pytest.approx(630, abs=60)
+    assert seconds_until("next_poll_at", "task_queue", of_remote) == pytest.approx(60, abs=60)
+    assert seconds_until("until", "provider_state") == pytest.approx(60, abs=60)
+    assert store.write(dispatching.ripen) == 0 and store.write(webhooks.due) == []
+    store.write(lambda tx: tasks.cancel(tx, held.task_id))
+    assert len(store.write(webhooks.due)) == 1
+    clock.advance(130)
+    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [remote]
+    assert store.write(lambda tx: providers.take_room(tx, "ai", ProviderLimits(), probe_seconds=30)) == 1
+    clock.advance(3600)
+    assert store.write(dispatching.ripen) == 1 and store.task(waits)["ready"] == 1
+    clock.advance(2 * 86_400)
+    assert sweep(store.database, store.settings, open_file_store(store.settings))["failed"] == 1
+    assert store.task(waits)["status"] == "failed", "it has expired"
 
 
 def test_nothing_is_told_to_have_happened_in_the_future(

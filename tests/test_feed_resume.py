@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -115,6 +119,91 @@ async def test_an_id_that_is_no_longer_kept_is_answered_with_reset(
         await make_changes(web, "o-1", 1)
         event = await feed.next()
         assert event is not None and event.event == "change" and event.data["id"] == 6
+
+
+@pytest.mark.parametrize("seq", range(7))
+async def test_with_nothing_kept_only_the_newest_id_is_gone_on_from(
+    web: Web, http: aiohttp.ClientSession, seq: int
+) -> None:
+    epoch = (await _place(http, web)).partition("-")[0]
+    await make_changes(web, "o-1", 5)
+    web.sql("DELETE FROM work_change")
+    given = f"{epoch}-{seq}"
+    answer = await _changes(http, web, since=given)
+    async with feed_of(http, web, "o-1", last_event_id=given) as feed:
+        if seq == 5:
+            assert (answer.get("type"), answer["docChanges"], answer["next"]) == (None, [], given)
+        else:
+            event = await feed.next()
+            assert event is not None and (event.event, event.id) == ("reset", f"{epoch}-5")
+            assert (answer["type"], answer["next"], len(answer["docs"])) == ("reset", f"{epoch}-5", 5)
+        await make_changes(web, "o-1", 1)
+        event = await feed.next()
+        assert event is not None and (event.event, event.data["id"]) == ("change", 6)
+
+
+async def test_after_a_backup_was_restored_no_id_of_before_is_gone_on_from(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """Its seq may be given out again, for another change."""
+    await make_changes(web, "o-1", 3)
+    epoch = (await _place(http, web)).partition("-")[0]
+    await web.stop()
+    assert "begin anew" not in await asyncio.to_thread(_migrate, web)
+    await web.start()
+    assert [each["id"] for each in (await _changes(http, web, since=f"{epoch}-1"))["docChanges"]] == [2, 3]
+    await web.stop()
+    assert "the feeds of 1 users begin anew" in await asyncio.to_thread(_migrate, web, "--restored")
+    await web.start()
+    for seq in (0, 1, 3, 4):
+        given = f"{epoch}-{seq}"
+        answer = await _changes(http, web, since=given)
+        async with feed_of(http, web, "o-1", last_event_id=given) as feed:
+            event = await feed.next()
+        assert event is not None and event.event == answer["type"] == "reset", seq
+        assert event.id == answer["next"] and not answer["next"].startswith(epoch)
+    assert answer["next"].endswith("-3"), "the account's seq stays"
+
+
+def _migrate(web: Web, *options: str) -> str:
+    """What `darkroom migrate` says."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    environ |= {"DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(web.settings.data_dir)}
+    environ |= {"DARKROOM_DATABASE_URL": web.settings.database_url}
+    command = [Path(sys.executable).with_name("darkroom"), "migrate", *options]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.postgresql_only
+async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_told(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """On PostgreSQL the order of the log's own ids is not the order of commits: only a user's seq is."""
+    for user in ("o-1", "o-2"):
+        web.insert_task(user)
+    has_written, may_commit = threading.Event(), threading.Event()
+
+    def slow(tx: Any) -> None:  # of o-1: users come in order
+        assert admission.admit_waiting(tx, web.settings, 1) == 1
+        has_written.set()
+        assert may_commit.wait(30)
+
+    async with feed_of(http, web, "o-1") as feed, feed_of(http, web, "o-2") as other:
+        for each in (feed, other):
+            event = await each.next()
+            assert event is not None and event.event == "init"
+        writing = asyncio.create_task(web.database.write_async(slow))
+        try:
+            assert await asyncio.to_thread(has_written.wait, 30)
+            await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 1))
+            assert [event.data["id"] for event in await other.take(1)] == [1], "which the tailer has passed"
+        finally:
+            may_commit.set()
+        await writing
+        assert web.sql("SELECT user_openid FROM work_change ORDER BY log_id") == [("o-1",), ("o-2",)]
+        assert [event.data["id"] for event in await feed.take(1)] == [1]
 
 
 async def test_a_hole_in_the_log_is_answered_with_reset(web: Web, http: aiohttp.ClientSession) -> None:

@@ -171,6 +171,17 @@ def test_only_the_store_speaks_sql() -> None:
                 )
 
 
+@pytest.mark.parametrize("path", _modules("supervisor/store"), ids=lambda path: path.stem)
+def test_the_store_asks_the_database_for_the_time_and_no_other_clock(path: Path) -> None:
+    """What SQL compares comes from SQL (CORRECTNESS 35)."""
+    clocks = {"time", "time_ns", "now", "utcnow", "today", "localtime", "gmtime", "monotonic", "perf_counter"}
+    calls = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
+    called = {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+    assert not clocks & called, path
+
+
 def test_a_worker_has_no_http_client_and_no_image_library_before_it_needs_one() -> None:
     """Each of its processes would hold megabytes for nothing."""
     said = subprocess.run(
