@@ -146,6 +146,9 @@ class OpsExaminedTask(ClosedAnswer):
     worker: OpsHolder | None
     is_paused: Annotated[bool, Field(description="Whether its type is.")]
     waits_for_its_time: Annotated[bool, Field(description="Whether its `run_after` is ahead.")]
+    waits_for_room: Annotated[
+        bool, Field(description="Whether what was made waits for a full store or disk.")
+    ]
     service: OpsService
     events: list[TaskEvent]
     remote_jobs: list[OpsRemoteJob]

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -31,12 +32,15 @@ from web.app import ADDRESSES
 
 CONNECTIONS = 4
 PATIENCE_SECONDS = 60.0
+CONTROL = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]"
+)  # what could forge a line, or steer a terminal
 MOST_ANSWER_BYTES = 1_000_000
 SETTINGS = {
     "PORT": "0",
     "LIMITS__OPEN_TASKS_PER_USER": "0",
     "CREDITS__ENABLED": "false",
-    "LOG_LEVEL": "warning",
+    "LOG_FORMAT": "console",
 }
 
 
@@ -166,7 +170,7 @@ def run(kind: str, seed: int, seconds: float) -> bool:
         print(f"{kind}, seed {seed}: {part.url}", flush=True)
         with watched(part) as health:
             seen = asyncio.run(fuzz(part.url, seed, seconds))
-        log = part.said()
+        log = part.log.read_text(errors="replace")
         alive = part.process.poll() is None
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(seen.statuses.items()))
     print(
@@ -179,11 +183,13 @@ def run(kind: str, seed: int, seconds: float) -> bool:
     )
     for fault in seen.faults:
         print("FAULT", fault)
+    if odd := CONTROL.search(log):
+        print("FAULT: a control character in the log", repr(log[max(0, odd.start() - 500) : odd.end() + 100]))
     if "Traceback" in log:
         print("FAULT", log[log.index("Traceback") - 500 :][:6000])
     if health["wrong"] or not alive:
         print("FAULT", health["wrong"], "" if alive else "web has ended")
-    return not (seen.faults or "Traceback" in log or health["wrong"] or health["own"]) and alive
+    return not (seen.faults or odd or "Traceback" in log or health["wrong"] or health["own"]) and alive
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Asks /healthz every 50 ms: `python -m tests.fuzz.watching URL PID`, until its stdin ends; then tells what it saw.
 
-A host with more to do than it has cores lets everybody wait.  Linux counts for each thread how long it was ready to
-run and did not (/proc/PID/schedstat), so a stall is what is left when that is taken away: web's own work, or its sleep.
+A host with more to do than it has cores lets everybody wait, also whoever asks.  Linux counts for each thread how long
+it was ready to run and did not (schedstat), so what is left of a stall when both are taken away is web's own.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ async def watch(url: str, pid: int) -> dict[str, object]:
     over = asyncio.Event()
     reading = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     reading.add_done_callback(lambda _: over.set())
-    schedule = Path(f"/proc/{pid}/task/{pid}/schedstat")  # the thread of the event loop
+    threads = (
+        Path(f"/proc/{pid}/task/{pid}/schedstat"),
+        Path("/proc/self/schedstat"),
+    )  # its event loop, and ours
     took: list[float] = []
     stalls: list[dict[str, float]] = []
     wrong: list[str] = []
     while not over.is_set():
-        waited, began = _waited(schedule), time.monotonic()
+        waited, began = _waited(threads), time.monotonic()
         try:
             answer = await asyncio.wait_for(_asked(url), 60)
         except (OSError, TimeoutError) as error:
@@ -38,8 +41,10 @@ async def watch(url: str, pid: int) -> dict[str, object]:
         if answer != "200":
             wrong.append(answer)
         if seconds > STALL_SECONDS:
-            own = seconds - (_waited(schedule) - waited)
-            stalls.append({"seconds": round(seconds, 2), "own": round(own, 2), "load": os.getloadavg()[0]})
+            own = seconds - (_waited(threads) - waited)
+            stalls.append(
+                {"seconds": round(seconds, 2), "own": round(own, 2), "load": round(os.getloadavg()[0], 1)}
+            )
         await asyncio.sleep(max(0.0, EVERY_SECONDS - seconds))
     took.sort()
     return {
@@ -52,9 +57,9 @@ async def watch(url: str, pid: int) -> dict[str, object]:
     }
 
 
-def _waited(schedule: Path) -> float:
-    """Seconds for which the thread has waited for a core so far."""
-    return int(schedule.read_text().split()[1]) / 1e9
+def _waited(threads: tuple[Path, ...]) -> float:
+    """Seconds for which these threads have waited for a core so far."""
+    return sum(int(each.read_text().split()[1]) for each in threads) / 1e9
 
 
 async def _asked(url: str) -> str:
