@@ -28,6 +28,8 @@ TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _POSTGRES = ("postgresql", "postgres")
 BUILT_IN_TASK_TYPES = ("photography", "fitting")
+STUDIO_SCENES = ("studio", "sunset", "night")
+MOST_SCENES = 100
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0 = no limit
@@ -45,6 +47,10 @@ class TaskType(Group):
     allow_providers: list[str] = Field(
         default_factory=list
     )  # a task may name one of these, and gets no other
+    # What sceneId may be; empty = the studio's own where it may be asked, else any text.
+    scenes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=MOST_SCENES)
+    ] = Field(default_factory=list)
     time_limit_seconds: Seconds = 600
     ai_timeout_seconds: Seconds = 300
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
@@ -249,6 +255,10 @@ class Settings(BaseSettings):
         """Names of those that a task of some type may go to."""
         return frozenset(name for task_type in self.tasks.values() for name in task_type.all_providers)
 
+    def is_for_the_studio(self, type_name: str) -> bool:
+        """Whether tasks of this type may go to the built-in studio, and so must be what it can make."""
+        return _may_ask_the_studio(self.tasks[type_name], self.providers)
+
     @property
     def on_loopback(self) -> bool:
         """Only this host can reach the web part."""
@@ -384,8 +394,25 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
         if unknown:
             known = ", ".join(sorted(providers))
             raise ValueError(f"{setting}__{part} names {unknown[0]!r}, but may name some of: {known}.")
+    _check_scenes(name, task_type, providers)
     if task_type.ai_timeout_seconds >= task_type.time_limit_seconds:
         raise ValueError(
             f"{setting}__AI_TIMEOUT_SECONDS is {task_type.ai_timeout_seconds:g}, but may be anything below "
             f"{setting}__TIME_LIMIT_SECONDS ({task_type.time_limit_seconds:g}): an attempt must outlive its AI call."
         )
+
+
+def _check_scenes(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:
+    """The studio makes three scenes and no other."""
+    if name == "photography" and _may_ask_the_studio(task_type, providers):
+        unknown = [scene for scene in task_type.scenes if scene not in STUDIO_SCENES]
+        if unknown:
+            raise ValueError(
+                f"DARKROOM_TASKS__{name}__SCENES names {unknown[0]!r}, but may name some of "
+                f"{', '.join(STUDIO_SCENES)} as long as the type may go to the studio; name another PROVIDER, and no "
+                "FALLBACK or ALLOW_PROVIDERS that leads back to it."
+            )
+
+
+def _may_ask_the_studio(task_type: TaskType, providers: dict[str, Provider]) -> bool:
+    return any(name in providers and providers[name].kind == "studio" for name in task_type.all_providers)

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from config.values import Settings, TaskType
+from config.values import STUDIO_SCENES, Settings, TaskType
 from supervisor.faults import BadParams
 
-SCENES = ("studio", "sunset", "night")
+SCENES = STUDIO_SCENES
 MOST_PICTURES = 8
 MOST_IMAGES = 16
 MOST_PROMPT_CHARACTERS = 4000
@@ -89,8 +89,10 @@ def is_url(image: str) -> bool:
     return ":" in image
 
 
-def params_model(type_name: str) -> type[TaskParams]:
+def params_model(type_name: str, settings: Settings) -> type[TaskParams]:
     """The model that a type's params are checked with; also what the API's description is made from."""
+    if type_name == "photography" and not settings.is_for_the_studio(type_name):
+        return TaskParams  # a service of one's own has its own scenes, and takes as many photos as it likes
     return _MODELS.get(type_name, TaskParams)
 
 
@@ -101,13 +103,14 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         raise BadTask(
             [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
         )
-    model = params_model(type_name)
+    model = params_model(type_name, settings)
     _refuse_crowd(params)
     try:
         checked = model.model_validate(params)
     except ValidationError as error:
         raise BadTask(_errors_of(error)) from None
     _refuse_provider(checked.provider, settings.tasks[type_name])
+    _refuse_scene(checked.sceneId, settings.tasks[type_name])
     return CheckedParams(
         type=type_name,
         images=tuple(checked.images),
@@ -132,6 +135,12 @@ def _refuse_provider(name: str | None, task_type: TaskType) -> None:
             f"this type lets a task name {names}." if names else "this type does not let a task name one."
         )
         raise BadTask([("/provider", f"There is no provider '{_shown(name)}' to be named; {may_be}")])
+
+
+def _refuse_scene(scene: str | None, task_type: TaskType) -> None:
+    if scene is not None and task_type.scenes and scene not in task_type.scenes:
+        names = ", ".join(task_type.scenes)
+        raise BadTask([("/sceneId", f"There is no scene '{_shown(scene)}'; there are {names}.")])
 
 
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
@@ -228,6 +237,11 @@ class TaskParams(_Closed):
     @classmethod
     def _name_images(cls, images: list[str]) -> list[str]:
         for n, image in enumerate(images):
+            if image.startswith("cloud://"):
+                raise _at(
+                    (n,),
+                    "A cloud:// id is known to its cloud alone; give the https link that getTempFileURL() makes.",
+                )
             if not _IMAGE_ID.fullmatch(image) and not _is_https_url(image):
                 raise _at((n,), "An image is the id of an upload or an https URL.")
         return images

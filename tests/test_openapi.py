@@ -64,6 +64,17 @@ def test_an_order_is_described_by_the_models_that_check_it() -> None:
     assert schemas_["UpscaleOrder"]["properties"]["type"]["const"] == "upscale"
 
 
+def test_scenes_of_ones_own_are_described() -> None:
+    document = _document(
+        tasks={"photography": {"provider": "painter", "scenes": ["beach"]}},
+        providers={"painter": {"kind": "openai", "url": "https://example.org/v1"}},
+    )
+    OpenAPIV31SpecValidator(document).validate()
+    params = document["components"]["schemas"]["PhotographyOrder"]["properties"]["params"]
+    assert params["allOf"][0] == {"$ref": "#/components/schemas/TaskParams"}
+    assert params["allOf"][1]["properties"]["sceneId"]["enum"] == ["beach"]
+
+
 def test_a_token_is_optional_only_where_there_is_a_demo_user() -> None:
     for document, optional in ((_document(), True), (_document(demo_user=False), False)):
         security = document["paths"][TASKS]["post"]["security"]

@@ -153,6 +153,14 @@ def test_a_task_type_names_a_provider_that_exists():
     assert "may be one of: studio" in refusal(TASKS__upscale__PROVIDER="elsewhere")
 
 
+def test_the_studios_scenes_are_its_own():
+    sentence = refusal(TASKS__photography__SCENES='["beach"]')
+    assert (
+        "DARKROOM_TASKS__photography__SCENES names 'beach'" in sentence
+        and "studio, sunset, night" in sentence
+    )
+
+
 def test_a_heartbeat_fits_twice_into_the_lease():
     assert "DARKROOM_LEASE_SECONDS" in refusal(LEASE_SECONDS="15", HEARTBEAT_SECONDS="8")
     assert load_settings({"DARKROOM_LEASE_SECONDS": "3"}).heartbeat_seconds == 1

@@ -114,6 +114,56 @@ def test_photography_knows_its_scenes_and_fitting_keeps_and_ignores_any() -> Non
     assert order.params["sceneId"] == "beach"
 
 
+_PAINTER = {"painter": {"kind": "openai", "url": "https://example.org/v1"}}
+
+
+def _photography(**task_type: Any) -> Settings:
+    return Settings(
+        secret="of the tests, and of nothing else 0123", tasks={"photography": task_type}, providers=_PAINTER
+    )
+
+
+def test_photography_by_a_service_of_ones_own_has_its_scenes_and_up_to_16_photos() -> None:
+    any_scene = _photography(provider="painter")
+    scenes = _photography(provider="painter", scenes=["beach", "forest"])
+    for settings in (any_scene, scenes):
+        check_params("photography", {"images": ["a"] * 16, "sceneId": "beach"}, settings)
+        check_params("photography", {"images": ["a"]}, settings)
+        with pytest.raises(BadTask, match="images"):
+            check_params("photography", {"images": ["a"] * 17}, settings)
+    check_params("photography", {"images": ["a"], "sceneId": "studio"}, any_scene)
+    with pytest.raises(BadTask, match=r"sceneId.*'studio'.*beach, forest") as caught:
+        check_params("photography", {"images": ["a"], "sceneId": "studio"}, scenes)
+    assert caught.value.errors[0][0] == "/sceneId"
+
+
+@pytest.mark.parametrize("way_back", [{"fallback": ["studio"]}, {"allow_providers": ["studio"]}])
+def test_photography_that_may_end_at_the_studio_is_what_the_studio_can_make(way_back: dict[str, Any]) -> None:
+    settings = _photography(provider="painter", **way_back)
+    for params in ({"images": ["a", "b"]}, {"images": ["a"], "sceneId": "beach"}):
+        with pytest.raises(BadTask):
+            check_params("photography", params, settings)
+
+
+def test_scenes_narrow_any_type() -> None:
+    settings = Settings(
+        secret="of the tests, and of nothing else 0123",
+        tasks={"photography": {"scenes": ["night"]}, "own": {"scenes": ["x"]}},
+    )
+    check_params("photography", {"images": ["a"], "sceneId": "night"}, settings)
+    check_params("own", {"images": ["a"], "sceneId": "x"}, settings)
+    for type_ in ("photography", "own"):
+        with pytest.raises(BadTask, match="sceneId"):
+            check_params(type_, {"images": ["a"], "sceneId": "sunset"}, settings)
+
+
+def test_a_clouds_own_id_is_told_how_to_become_a_link() -> None:
+    (sentence,) = _errors(
+        {"type": "photography", "params": {"images": ["cloud://env.bucket/a.jpg"]}}
+    ).values()
+    assert "getTempFileURL" in sentence
+
+
 def test_text_holds_no_nul_and_no_lone_surrogate_and_a_prompt_4000_characters() -> None:
     check_params("photography", {"images": ["a"], "prompt": "好" * 4000}, SETTINGS)
     for prompt in ("x" * 4001, "a\x00b", json.loads(r'"\ud83d"'), 5, None):

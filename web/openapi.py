@@ -132,12 +132,14 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     _, answered = models_json_schema(
         [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS)], ref_template=_REFERENCE
     )
-    params = {type_: params_model(type_) for type_ in settings.tasks}
+    params = {type_: params_model(type_, settings) for type_ in settings.tasks}
     taken: list[type[BaseModel]] = [SubmissionBody, *dict.fromkeys(params.values())]
     _, accepted = models_json_schema([(model, "validation") for model in taken], ref_template=_REFERENCE)
     found = {**answered["$defs"], **accepted["$defs"]}
     body = found.pop("SubmissionBody")
-    orders = {type_: _order(body, type_, model) for type_, model in params.items()}
+    orders = {
+        type_: _order(body, type_, model, settings.tasks[type_].scenes) for type_, model in params.items()
+    }
     names = {type_: "".join(part.capitalize() for part in type_.split("_")) + "Order" for type_ in orders}
     found |= {names[type_]: order for type_, order in orders.items()}
     references = {type_: _REFERENCE.format(model=name) for type_, name in names.items()}
@@ -152,11 +154,14 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     return {name: _tidy(found[name]) for name in sorted(found)}
 
 
-def _order(body: dict[str, Any], type_: str, model: type[BaseModel]) -> dict[str, Any]:
+def _order(body: dict[str, Any], type_: str, model: type[BaseModel], scenes: list[str]) -> dict[str, Any]:
+    params: dict[str, Any] = {"$ref": _REFERENCE.format(model=model.__name__)}
+    if scenes:
+        params = {"allOf": [params, {"properties": {"sceneId": {"enum": scenes}}}]}
     members = {
         **body["properties"],
         "type": {"type": "string", "const": type_},
-        "params": {"$ref": _REFERENCE.format(model=model.__name__)},
+        "params": params,
     }
     return {**body, "properties": members, "description": f"An order of type `{type_}`."}
 
