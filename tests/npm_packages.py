@@ -13,12 +13,14 @@ from pathlib import Path
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 
 PACKAGES = {
+    "@cloudbase/node-sdk": "3.18.3",
     "acorn": "8.19.0",
     "axe-core": "4.14.1",
     "eventsource": "4.1.1",  # the last for Node 20
     "eventsource-parser": "3.1.1",
     "miniprogram-api-typings": "5.2.3",
     "typescript": "7.0.2",
+    "wx-server-sdk": "4.0.2",
 }
 
 

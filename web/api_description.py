@@ -20,6 +20,7 @@ TAGS = {
     "Works": "A work is what the user sees of a task.  Its changes can be heard live, or asked for.",
     "Login": "Who has no token yet.",
     "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
+    "Other SDKs": "Doors that speak as another service does, for its SDKs.",
     "Service": "For those who run it: no token, nothing about users.",
     "Operators": "What the page `/ops` shows and does.  Role `operator`; everybody else is answered 403.",
 }
@@ -390,6 +391,40 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             _parameter("query", "exp", {"type": "string"}, "As the link has it."),
             _parameter("query", "sig", {"type": "string"}, "As the link has it."),
         ),
+        needs_token=False,
+    ),
+    ("POST", "/tcb/admin"): Operation(
+        "answerCloudBase",
+        "Other SDKs",
+        "Answer a database call of CloudBase's server SDKs, wx-server-sdk and @cloudbase/node-sdk.",
+        {
+            200: Answer(
+                "Always, as they need it: `data`, or `code` and `message`, which they throw.",
+                {
+                    "type": "object",
+                    "required": ["requestId"],
+                    "properties": {
+                        "requestId": {"type": "string"},
+                        "data": {"type": "object"},
+                        "code": {"type": "string"},
+                        "message": {"type": "string"},
+                    },
+                },
+            )
+        },
+        "Signed with TC3-HMAC-SHA256 and a key that `darkroom key cloudbase NAME` prints, or with a token of role"
+        " `service` as `accessKey`.  Collections `task_queue` and `works`; which calls are answered is in"
+        " docs/from-cloud-functions.md.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["action"],
+                "properties": {
+                    "action": {"type": "string"},
+                    "collectionName": {"type": "string", "enum": ["task_queue", "works"]},
+                },
+            }
+        },
         needs_token=False,
     ),
     ("GET", "/healthz"): Operation(

@@ -31,6 +31,7 @@ from web import (
 )
 from web.authentication import FEED_PATH, authenticate
 from web.body_reader import refuse_encoded
+from web.cloudbase import door as cloudbase
 from web.cross_origin import answer_preflight, is_open_to_pages, name_the_origin
 from web.observing import observe
 from web.ops_samples import keep_samples
@@ -67,6 +68,7 @@ ADDRESSES = (
     Address("GET", "/v1/credits", works.show_credits),
     Address("POST", "/v1/feed-tickets", tickets.issue, 201),
     Address("POST", callbacks.PATH, callbacks.report),
+    Address("POST", cloudbase.PATH, cloudbase.answer),
     Address("GET", "/files/{key}", stored_files.fetch),
     Address("GET", "/v1/ops/overview", ops.show_overview),
     Address("GET", "/v1/ops/tasks", ops.find_tasks),

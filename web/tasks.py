@@ -72,6 +72,11 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
         trace=trace,
         proofs=identity.proofs,
     )
+    return await hand_in(parts, new)
+
+
+async def hand_in(parts: Parts, new: NewTask) -> Submitted:
+    """The order once it is stored, or the one that its key stands for.  Raises as `Submissions.submit`, and BadTask."""
     try:
         return await parts.submissions.submit(new)
     except BadTask:

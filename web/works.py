@@ -14,7 +14,7 @@ from web.answers import json_answer, shown_page
 from web.bodies import bad_cursor, limit_of
 from web.feed_event import with_links
 from web.leaving import finished
-from web.parts import parts_of, user_of
+from web.parts import Parts, parts_of, user_of
 
 log = logging.getLogger("darkroom.web")
 
@@ -56,14 +56,18 @@ async def show_credits(request: web.Request) -> web.Response:
 
 
 async def _delete(request: web.Request, work_id: str) -> None:
-    """The rows first, and what they named written down: whatever comes in between, the sweep deletes the files."""
     parts, user = parts_of(request), user_of(request)
     keys = await parts.write(request, lambda tx: works.delete(tx, work_id, user))
+    await delete_files(parts, keys)
+
+
+async def delete_files(parts: Parts, keys: list[str]) -> None:
+    """Delete what deleted rows named, and wrote down as doomed: whatever comes in between, the sweep does the rest."""
     try:
         for key in keys:
             await parts.on_files(parts.files.delete, key)
     except (StoreAway, OSError) as error:
-        log.warning("the files of work %s are left to the sweep: %s", work_id, error)
+        log.warning("%d files of deleted works are left to the sweep: %s", len(keys), error)
         return
     await parts.database.write_async(lambda tx: doomed_files.forget(tx, keys))
 

@@ -65,6 +65,17 @@ def keep(tx: Transaction, key: Key, task_id: str) -> None:
     )  # fmt: skip
 
 
+def count(tx: Transaction, user: str, method: str, path: str) -> int:
+    """How many keys of a user are kept for this very path."""
+    return int(
+        tx.value(
+            f"""SELECT count(*) FROM idempotency_key
+                WHERE user_openid = ? AND method = ? AND path = ? AND created_at > {tx.in_seconds}""",
+            user, method, path, -KEPT_SECONDS,
+        )
+    )  # fmt: skip
+
+
 def prune(tx: Transaction, most: int) -> int:
     """Drop keys whose time is over; how many went."""
     return tx.run(

@@ -1,0 +1,44 @@
+"""Commands that print keys for other people's SDKs."""
+
+from __future__ import annotations
+
+import click
+
+from supervisor.cli import WrongUsage, settings_of_command
+from supervisor.cli.output import json_option, print_json
+
+
+@click.group()
+def key() -> None:
+    """Keys for SDKs of other services."""
+
+
+@key.command()
+@click.argument("name")
+@json_option
+def cloudbase(name: str, as_json: bool) -> None:
+    """Print a secretId and a secretKey for wx-server-sdk and @cloudbase/node-sdk.
+
+    Whoever holds the key is a service: it orders, looks, cancels and removes for any user. Nothing is stored: the same
+    name has the same key for as long as DARKROOM_SECRET is the same. `darkroom token revoke --id SECRETID` takes it
+    back for good; another name has another key.
+
+    \b
+    darkroom key cloudbase functions
+    """
+    from supervisor.cloudbase_keys import secret_id, secret_key
+    from supervisor.secret import read_or_make_secret
+
+    settings = settings_of_command()
+    try:
+        of_id = secret_id(name)
+    except ValueError as error:
+        raise WrongUsage(f"No key can be made for {name!r}: {error}.") from None
+    made = secret_key(read_or_make_secret(settings), of_id)
+    if as_json:
+        print_json({"secretId": of_id, "secretKey": made})
+    else:
+        click.echo(f"secretId   {of_id}\nsecretKey  {made}")
+
+
+COMMANDS = [key]
