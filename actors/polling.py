@@ -89,7 +89,8 @@ async def _claim(worker: Worker, hints: Sequence[tuple[str, int]]) -> list[Found
         return handoffs.claim_polls(tx, hints, worker.id, limits, aside), aside.refused
 
     claimed, refused = await worker.database.write_async(claim)
-    worker.refusals.tell(log, refused, time.monotonic())
+    if refused:
+        worker.refusals.tell(log, refused, time.monotonic())
     if not claimed:
         return []
     charges = [claim.of_charge for claim in claimed]  # a task may have been ordered anew since its claim

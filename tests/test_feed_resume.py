@@ -169,8 +169,8 @@ def _migrate(web: Web, *options: str) -> str:
     """What `darkroom migrate` says."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
     environ |= {"DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(web.settings.data_dir)}
-    environ |= {"DARKROOM_DATABASE_URL": web.settings.database_url}
-    command = [Path(sys.executable).with_name("darkroom"), "migrate", *options]
+    environ |= {"DARKROOM_DATABASE_URL": str(web.settings.database_url)}
+    command = [str(Path(sys.executable).with_name("darkroom")), "migrate", *options]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
