@@ -117,7 +117,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """(charge of the poller, remote id) of each question; every job is done, with a picture of its own."""
     seen: list[tuple[int, str]] = []
 
-    async def look(worker: Any, claim: Claim, job: remote_jobs.RemoteJob, reports: Any) -> Seen:
+    async def look(worker: Any, claim: Claim, job: remote_jobs.RemoteJob, reports: Any, room: Any) -> Seen:
         seen.append((claim.charge, job.remote_id))
         file = ResultFile(0, f"results/{job.task_id}/{job.remote_id}.png", "00", 4, 3)
         return Seen(job, Done(images=()), (file,))
