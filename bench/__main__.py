@@ -19,6 +19,7 @@ BENCHES = (
     "feed_fanout",
     "feed_churn",
     "feed_recorder",
+    "reconnection",
     "submit_throughput",
     "postgres_submit",
     "scrape_cost",
