@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -25,7 +26,8 @@ Frames = Callable[[bytes], list[bytes]]
 class FaultyProxy:
     """What it does wrong can be changed at any time; it holds for what comes after.
 
-    is_down: nobody answers.  buffers: streams are collected instead of passed on.  cut_every: a stream is cut after so
+    is_down: nobody listens.  speaks: while it is not set, nobody answers.  buffers: streams are collected instead of
+    passed on.  cut_every: a stream is cut after so
     many bytes.  on_frame: what goes on of a stream's frame.  loses_answer_of: a request to such a path is passed on
     and its answer is lost, once.  answers: {path: what is answered instead}.
     """
@@ -34,6 +36,8 @@ class FaultyProxy:
         self.upstream = upstream
         self.url = ""
         self.is_down = False
+        self.speaks = asyncio.Event()
+        self.speaks.set()
         self.buffers = False
         self.cut_every = 0
         self.on_frame: Frames = lambda frame: [frame]
@@ -61,6 +65,7 @@ class FaultyProxy:
         if self.is_down:
             _abort(request)
             raise ConnectionResetError
+        await self.speaks.wait()
         if request.path in self.answers:
             return _again(self.answers[request.path])
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}

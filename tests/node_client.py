@@ -43,9 +43,24 @@ class NodeClient:
         return list(self.snapshots(name)[-1]["docs"]) if self.snapshots(name) else []
 
     def changes(self, name: str = "main") -> list[dict[str, Any]]:
-        """All changes told, without those of first lists."""
+        """All changes told in CloudBase's words, without those of first lists."""
         told = [snapshot for snapshot in self.snapshots(name) if snapshot.get("type") != "init"]
-        return [change for snapshot in told for change in snapshot["docChanges"]]
+        return [
+            change for snapshot in told for change in snapshot["docChanges"] if change["dataType"] != "alias"
+        ]
+
+    def told(self, what: str) -> list[Any]:
+        """What a page has told of one kind: works, toast, error, result, rejected."""
+        return [line[what] for line in self.said if what in line]
+
+    async def ask(self, *path: list[Any], by: str = "db") -> Any:
+        """What the page's `db` gives for calls one after the other; {refused, kind} where it refuses.
+
+        by "callbacks": what the last call returned, and the callbacks that were called, {returned, came}.
+        """
+        before = len(self.told("result"))
+        self.do(by, path=path)
+        return (await self.until(lambda: self.told("result")[before:], f"an answer to {path}", 90))[0]
 
     async def until(
         self, condition: Callable[[], Any], what: str, seconds: float = 2 * DEADLINE_SECONDS
@@ -88,8 +103,28 @@ async def node_client(
 ) -> AsyncIterator[NodeClient]:
     """module: the client's file, .mjs or .cjs.  tokens: one, or those given one after the other.  wx: as a phone."""
     given = {"module": str(module), "settings": {"baseUrl": base_url, **settings}, "tokens": tokens, "wx": wx}
+    async with _node("watcher.mjs", given) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def node_page(
+    page: Path, module: Path, base_url: str, token: str, openid: str, *, domains: list[str] | None = None,
+    **settings: Any,
+) -> AsyncIterator[NodeClient]:  # fmt: skip
+    """A mini-program's page with one line changed.  domains: the origins that WeChat lets it ask; None: all."""
+    given = {
+        "page": str(page), "module": str(module), "settings": {"baseUrl": base_url, **settings},
+        "token": token, "openid": openid, "domains": domains,
+    }  # fmt: skip
+    async with _node("page.mjs", given) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _node(driver: str, given: dict[str, Any]) -> AsyncIterator[NodeClient]:
     process = await asyncio.create_subprocess_exec(
-        NODE or "node", str(FRONT_ENDS / "watcher.mjs"), json.dumps(given),
+        NODE or "node", str(FRONT_ENDS / driver), json.dumps(given),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 26,
     )  # fmt: skip
     client = NodeClient(process)

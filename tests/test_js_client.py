@@ -19,11 +19,10 @@ import aiohttp
 import pytest
 from aiohttp import web as aiohttp_web
 
-from supervisor.store import claims, dispatching, tasks, workers, works
-from supervisor.store.claims import Claim
 from supervisor.tokens import make_user_token
 from tests.faulty_proxy import FEED, FaultyProxy
 from tests.node_client import NODE, NodeClient, node_client
+from tests.shop import USER, Shop
 from tests.web_server import SECRET, Web, picture_bytes, running_web, until
 
 pytestmark = [
@@ -31,7 +30,6 @@ pytestmark = [
     pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="there is no Node"),
 ]
 
-USER = "o-1"
 CHANGES = "/v1/works/changes"
 QUICK = {"silenceMs": 1500, "firstBytesMs": 1000, "streamAgainMs": 1000, "longestPauseMs": 1000}
 
@@ -80,59 +78,6 @@ async def client(web: Web, proxy: FaultyProxy, tmp_path: Path) -> Client:
     return make
 
 
-class Shop:
-    """A user's works, moved by the same store functions that workers use."""
-
-    def __init__(self, web: Web, user: str = USER) -> None:
-        self.web, self.user = web, user
-
-    async def write(self, step: Callable[[Any], Any]) -> Any:
-        return await self.web.database.write_async(step)
-
-    async def order(self, count: int = 1, type_: str = "photography") -> list[str]:
-        """So many tasks, admitted; their ids."""
-        params = {"images": ["https://example.org/1.jpg"] * (2 if type_ == "fitting" else 1), "count": 1}
-        new = tasks.NewTask(self.user, type_, params, 0, None)
-
-        def submit(tx: Any) -> list[str]:
-            return [str(tasks.submit(tx, self.web.settings, new)["task_id"]) for _ in range(count)]
-
-        return list(await self.write(submit))
-
-    async def claim(self) -> list[Claim]:
-        """All that waits, in a worker's hands."""
-        if not self.web.sql("SELECT 1 FROM worker"):
-            await self.write(lambda tx: workers.register(tx, "worker-1", host="here", pid=1, slots=10_000))
-        hints = await self.write(lambda tx: dispatching.pick_and_mark(tx, self.web.settings))
-        found = [
-            await self.write(
-                lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, "worker-1", 630)
-            )
-            for hint in hints
-        ]
-        return [claim for claim in found if claim is not None]
-
-    async def progress(self, claim: Claim, percent: int, stage: str = "developing") -> None:
-        await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))
-
-    async def complete(self, claim: Claim) -> None:
-        made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3}]
-        await self.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, 0))
-
-    async def remove(self, work_id: str) -> None:
-        await self.write(lambda tx: works.delete(tx, work_id, self.user))
-
-    def seq(self) -> int:
-        return int(self.web.sql("SELECT seq FROM account WHERE user_openid = ?", self.user)[0][0])
-
-    def truth(self) -> list[tuple[str, str, int]]:
-        """(id, status, progress) of every work, newest first."""
-        return self.web.sql(
-            "SELECT id, status, progress FROM works WHERE user_openid = ? ORDER BY created_at DESC, id DESC",
-            self.user,
-        )
-
-
 def shown(client: NodeClient, name: str = "main") -> list[tuple[str, str, int]]:
     return [(doc["_id"], doc["status"], doc["progress"]) for doc in client.docs(name)]
 
@@ -157,7 +102,9 @@ async def test_a_page_is_told_every_change_in_the_shape_of_cloudbase(
         await page.until(lambda: page.docs() == [], "it is gone")
         told = page.snapshots()[1:]
         assert [each["id"] for each in told] == list(range(1, shop.seq() + 1)), "each change once, in order"
-        assert all("type" not in each and len(each["docChanges"]) == 1 for each in told)
+        entered, *updated, left = [[entry["queueType"] for entry in each["docChanges"]] for each in told]
+        assert (entered, left) == (["enqueue", "add"], ["remove", "dequeue"]), "for pages of either words"
+        assert all("type" not in each for each in told) and updated == [["update"]] * len(updated)
         changes = page.changes()
         assert [(each["dataType"], each["queueType"]) for each in changes] == [
             ("add", "enqueue"), *[("update", "update")] * (len(changes) - 2), ("remove", "dequeue")
@@ -237,7 +184,7 @@ async def test_a_web_part_that_restarts_is_an_interruption_and_no_news(
         assert [each.get("type") for each in page.snapshots()].count("init") == 1
 
 
-async def test_a_place_that_is_no_longer_kept_brings_the_whole_list_anew(
+async def test_a_place_that_is_no_longer_kept_brings_what_has_become_different(
     web: Web, proxy: FaultyProxy, client: Client
 ) -> None:
     """A night in the background: the log has been pruned, works have come and gone."""
@@ -246,17 +193,32 @@ async def test_a_place_that_is_no_longer_kept_brings_the_whole_list_anew(
         page.do("watch")
         await shop.order(3)
         await page.until(lambda: len(page.docs()) == 3, "three works")
+        claim, *_ = await shop.claim()
         proxy.is_down = True
         proxy.cut()
         await page.until(lambda: page.states()[-1] == "lost", "it knows")
-        await shop.remove(page.docs()[0]["_id"])
-        await shop.order(1)
+        gone = page.docs()[0]["_id"]
+        await shop.remove(gone)
+        await shop.complete(claim)
+        await shop.order(2)
         web.sql("DELETE FROM work_change")
         proxy.is_down = False
         await page.until(lambda: shown(page) == shop.truth(), "it shows what the database holds")
         last = page.snapshots()[-1]
-        assert last["type"] == "init" and {each["queueType"] for each in last["docChanges"]} == {"init"}
-        assert last["id"] == shop.seq()
+        assert "type" not in last and last["id"] == shop.seq()
+        told = [
+            (each["dataType"], each["queueType"], each["docId"])
+            for each in last["docChanges"]
+            if each["dataType"] != "alias"
+        ]
+        new, newer = (id_ for id_, *_ in reversed(shop.truth()[:2]))
+        assert ("remove", "dequeue", gone) in told
+        assert told[-2:] == [("add", "enqueue", new), ("add", "enqueue", newer)], (
+            "in the order of their coming"
+        )
+        update = next(each for each in last["docChanges"] if each["doc"]["task_id"] == claim.task_id)
+        assert (update["dataType"], update["queueType"]) == ("update", "update")
+        assert update["updatedFields"]["status"] == "completed"
 
 
 async def test_where_streams_are_buffered_it_polls_and_streams_again_when_it_can(
@@ -338,6 +300,53 @@ async def test_a_token_that_is_refused_is_renewed_and_nothing_is_lost(
         assert [each["id"] for each in page.snapshots()][-4:] == [1, 2, 3, 4] and not page.errors()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind", "words"),
+    [
+        ("nobody listens", "unreachable", "can't be reached"),
+        ("nobody answers", "timeout", "answered for 1 s"),
+        ("another answers", "not_darkroom", "Something else"),
+        ("it is full", "unavailable", "full"),
+    ],
+)
+async def test_a_client_that_does_not_connect_says_why_once_and_goes_on_trying(
+    web: Web, proxy: FaultyProxy, client: Client, platform: str, wrong: str, kind: str, words: str
+) -> None:
+    proxy.is_down = wrong == "nobody listens"
+    if wrong == "nobody answers":
+        proxy.speaks.clear()
+    if wrong == "another answers":
+        proxy.answers = dict.fromkeys((FEED, CHANGES), aiohttp_web.Response(text="<h1>Welcome</h1>"))
+    if wrong == "it is full":
+        problem = {"detail": "It is full.", "type": "urn:darkroom:problem:unavailable", "status": 503}
+        proxy.answers = dict.fromkeys((FEED, CHANGES), aiohttp_web.json_response(problem, status=503))
+    async with client(platform=platform, timing={**QUICK, "connectingMs": 1200}) as page:
+        page.do("watch")
+        await page.until(page.errors, "it says so")
+        assert page.states()[0] == "connecting"
+        assert page.errors()[0]["kind"] == kind and words in page.errors()[0]["message"]
+        asked = len(proxy.requests)
+        await page.until(lambda: len(proxy.requests) > asked, "it tries again")
+        proxy.is_down = False
+        proxy.speaks.set()
+        proxy.answers = {}
+        await page.until(lambda: page.states()[-1] == "live" and page.snapshots(), "it has come")
+        assert len(page.errors()) == 1
+
+
+async def test_any_answer_ends_the_wait_for_a_server_that_was_away(
+    web: Web, proxy: FaultyProxy, client: Client, platform: str
+) -> None:
+    proxy.answers = {CHANGES: aiohttp_web.Response(status=502), FEED: aiohttp_web.Response(status=502)}
+    async with client(platform=platform, timing={"connectingMs": 600_000}) as page:
+        page.do("watch")
+        await page.until(lambda: len(proxy.asked(FEED)) > 3, "pauses of seconds")
+        proxy.answers = {}
+        asked = len(proxy.asked(FEED))
+        await page.call("credits")
+        await page.until(lambda: len(proxy.asked(FEED)) > asked, "the stream is asked for at once", 1.5)
+
+
 async def test_a_token_that_stays_refused_ends_the_watch_with_one_error(
     client: Client, platform: str
 ) -> None:
@@ -345,6 +354,7 @@ async def test_a_token_that_stays_refused_ends_the_watch_with_one_error(
         page.do("watch")
         await page.until(page.errors, "it says no")
         assert page.errors()[0]["status"] == 401 and "token" in page.errors()[0]["message"].lower()
+        assert page.states() == ["connecting", "lost"]
         page.do("watch", name="other")
         await page.until(lambda: page.errors("other"), "another watch is told as well")
         assert len(page.errors()) == 1
@@ -500,12 +510,17 @@ async def test_works_older_than_the_first_hundred_are_found(web: Web, client: Cl
     await shop.order(2, "fitting")
     await shop.order(230)
     async with client() as page:
+        page.do("watch", name="all")
         page.do("watch", name="fittings", where={"type": "fitting"})
         page.do("watch", name="many", limit=150)
         await page.until(lambda: len(page.docs("many")) == 150, "as many as asked for")
         await page.until(lambda: len(page.docs("fittings")) == 2, "the old ones")
         assert len(page.snapshots("fittings")) == 1, "not told before it was whole"
         assert [doc["_id"] for doc in page.docs("many")] == [id_ for id_, *_ in shop.truth()[:150]]
+        await page.until(lambda: shown(page, "all") == shop.truth(), "all, where no limit is given")
+        await shop.order(1)
+        await page.until(lambda: shown(page, "all") == shop.truth(), "none fell out")
+        assert len(page.docs("all")) == 233 and len(page.snapshots("all")) == 2
         page.do("watch", name="one", where={"_id": shop.truth()[200][0]}, limit=1)
         await page.until(lambda: page.docs("one"), "one by its id")
 
@@ -520,28 +535,32 @@ async def test_links_are_renewed_before_they_expire_and_a_long_list_stays_whole(
         page.do("watch", limit=110)
         page.do("watch", name="new", limit=5)
         await page.until(lambda: len(page.docs()) == 110 and page.docs("new"), "first snapshots")
-        newest = (await shop.claim())[-1]
+        oldest, *_, newest = await shop.claim()
         await shop.complete(newest)
+        await shop.complete(oldest)
         await page.until(lambda: any(doc["images"] for doc in page.docs("new")), "its picture")
-        before = len(page.changes("new"))
-        await page.until(lambda: len(page.changes("new")) > before, "a new link")
-        change = page.changes("new")[-1]
-        assert (change["dataType"], change["queueType"]) == ("replace", "update")
-        assert change["doc"]["task_id"] == newest.task_id
+        before = len(page.snapshots("new"))
+        await page.until(lambda: len(page.snapshots("new")) > before + 1, "new links")
+        renewed, again = page.snapshots("new")[-2:]
+        assert not renewed["docChanges"] and not again["docChanges"], "nothing has happened to the work"
+        links = {each["docs"][0]["images"][0]["url"] for each in (renewed, again)}
+        assert len(links) == 2 and renewed["docs"][0]["task_id"] == newest.task_id
         assert {len(each["docs"]) for each in page.snapshots()} == {110}, "never less than the whole"
 
 
-async def test_compat_says_add_and_remove(web: Web, client: Client) -> None:
+@pytest.mark.parametrize("compat", [True, False])
+async def test_compat_chooses_one_kind_of_words(web: Web, client: Client, compat: bool) -> None:
     shop = Shop(web)
-    async with client(compat=True) as page:
+    async with client(compat=compat) as page:
         page.do("watch")
         await page.until(page.snapshots, "the first snapshot")
         await shop.order(1)
         await page.until(page.docs, "a work")
         await shop.remove(page.docs()[0]["_id"])
         await page.until(lambda: not page.docs(), "it is gone")
-        told = [each["queueType"] for each in page.changes()]
-        assert (told[0], told[-1]) == ("add", "remove") and set(told) == {"add", "update", "remove"}
+        told = [each["queueType"] for snapshot in page.snapshots() for each in snapshot["docChanges"]]
+        first, last = ("add", "remove") if compat else ("enqueue", "dequeue")
+        assert (told[0], told[-1]) == (first, last) and set(told) == {first, "update", last}
 
 
 async def test_an_order_whose_answer_is_lost_is_one_order(

@@ -23,6 +23,11 @@ export function makeWx({ canStream = true, isSilent = false, cutAfterMs = 0 } = 
   };
 
   function send(options, body, headers) {
+    if (api.domains && !api.domains.includes(new URL(options.url).origin)) {
+      const errMsg = "request:fail url not in domain list";
+      setTimeout(() => { options.fail?.({ errMsg, errno: 600002 }); options.complete?.({ errMsg }); });
+      return { abort() {}, onHeadersReceived() {}, onChunkReceived() {} };
+    }
     if (running.size >= MOST_REQUESTS) throw new Error("request:fail exceed max task count 10");
     const on = { head: [], chunk: [] };
     let isOver = false;
@@ -62,7 +67,8 @@ export function makeWx({ canStream = true, isSilent = false, cutAfterMs = 0 } = 
       : { abort };
   }
 
-  return {
+  const api = {
+    domains: null,  // those that may be asked, as at mp.weixin.qq.com; null: all, as in the tools while one develops
     request: (options) => send(options, options.data, options.header),
     uploadFile(options) {
       const edge = "----fake-wx", name = path.basename(options.filePath);
@@ -79,6 +85,7 @@ export function makeWx({ canStream = true, isSilent = false, cutAfterMs = 0 } = 
     happens: (name, value) => listeners[name].forEach((each) => each(value)),
     running,
   };
+  return api;
 }
 
 /** The bytes as ArrayBuffers of their own, cut anywhere. */

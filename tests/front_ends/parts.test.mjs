@@ -48,6 +48,7 @@ const work = (n, more = {}) => ({
 });
 
 test("conditions mean what CloudBase's mean", () => {
+  const db = database({ baseUrl: "http://127.0.0.1:9" });
   const doc = work(7, { status: "failed", progress: 40, error: { code: "time_limit" }, tags: ["a", "b"] });
   const holds = (where) => {
     const works = new Works();
@@ -59,11 +60,15 @@ test("conditions mean what CloudBase's mean", () => {
     { tags: "b" }, { missing: null }, { status: _.in(["failed", "x"]) }, { status: _.nin(["x"]) }, { status: _.neq("x") }, { status: /^fa/ },
     { progress: _.gt(39).lt(41) }, { progress: _.gte(40).and(_.lte(40)) }, { progress: _.lt(1).or(_.eq(40)) }, { stage: _.exists(false) },
     { created_at: _.lt(new Date("2026-01-02")) }, _.or([{ status: "x" }, { progress: 40 }]), _.and({ status: "failed" }, { progress: 40 }),
-    { status: _.not(_.eq("x")) },
+    { status: _.not(_.eq("x")) }, _.nor({ status: "x" }, { progress: 41 }), { progress: _.mod(7, 5) }, { progress: _.mod([7, 5]) },
+    { tags: _.all(["b", "a"]) }, { tags: _.size(2) }, { tags: _.elemMatch(_.eq("b")) }, { status: _.nor([_.eq("x")]) },
+    { status: db.RegExp({ regexp: "^FAIL", options: "i" }) }, { created_at: _.lt(db.serverDate()) },
   ]) assert.ok(holds(where), JSON.stringify(where));
   for (const where of [
     { status: "x" }, { progress: "40" }, { progress: _.gt("3") }, { error: null }, { error: { code: "x" } }, { tags: "c" }, { status: _.in([]) },
     { progress: _.gt(40) }, _.or([{ status: "x" }, { progress: 41 }]), { missing: _.exists(true) }, { "a.b.c": 1 },
+    { tags: _.size(1) }, { tags: _.all(["a", "c"]) }, { status: _.nor({ status: "x" }, _.eq("failed")) }, { progress: _.mod(7, 4) },
+    { created_at: _.gt(db.serverDate({ offset: 1000 })) },
   ]) assert.ok(!holds(where), JSON.stringify(where));
 });
 
@@ -74,6 +79,12 @@ test("a query that can't be meant is refused where it is written", () => {
   assert.throws(() => works.limit(0), /limit/);
   assert.throws(() => works.watch({}), /onChange/);
   assert.throws(() => database().collection("users"), /works/);
+  assert.throws(() => works.where({ progress: _.inc(1) }), /changes/);
+  assert.throws(() => works.where({ created_at: _.geoNear({}) }), /geo/);
+  assert.throws(() => _.aggregate.sum("$progress"), /reckon/);
+  assert.throws(() => database().Geo.Point(1, 2), /Geo/);
+  assert.throws(() => database().collection("task_queue").watch({ onChange() {} }), /Watch "works"/);
+  assert.throws(() => works.doc(), /id/);
   assert.equal(new DarkroomError(402, "No.").errCode, 402);
 });
 
@@ -116,6 +127,13 @@ const LEGAL = {
   add: ["enqueue"], remove: ["dequeue"], update: ["update", "enqueue", "dequeue"], replace: ["update", "enqueue", "dequeue"],
   limit: ["enqueue", "dequeue"],
 };
+
+test("times are Dates where one gets, and texts where one watches, as in the original", async () => {
+  const task = { task_id: "t1", work_id: "w1", status: "completed", created_at: "2026-01-31T08:00:00.000Z", finished_at: null };
+  const wx = { request: ({ success }) => setTimeout(() => success({ statusCode: 200, header: {}, data: JSON.stringify(task) })) };
+  const { data } = await database({ wx }).collection("task_queue").doc("t1").get();
+  assert.deepEqual([data.created_at, data.finished_at, data._id], [new Date("2026-01-31T08:00:00Z"), null, "t1"]);
+});
 
 test("a page of older works brings back nothing that has gone, and no older state", () => {
   const works = new Works();

@@ -29,7 +29,7 @@ function watch({ name = "main", where = {}, orders = [], limit }) {
   if (limit) query = query.limit(limit);
   watchers[name] = query.watch({
     onChange: (snapshot) => say({ name, snapshot }),
-    onError: (error) => say({ name, error: { status: error.errCode, message: error.errMsg } }),
+    onError: (error) => say({ name, error: { status: error.errCode, kind: error.kind, message: error.errMsg } }),
     onState: (state) => say({ name, state }),
   });
 }

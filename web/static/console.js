@@ -132,7 +132,7 @@ function turn(step) {
 
 // ---------------------------------------------------------------- everything together
 
-const db = database({ token: giveToken });
+const db = database({ token: giveToken, compat: false });
 const wall = new Wall(db, { announce, onEnd: refreshCredits, onOpen: openViewer });
 const order = new Order(db, (accepted, address) => {
   wall.remember(accepted.work_id, address);

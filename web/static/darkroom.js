@@ -25,9 +25,14 @@ const DEFAULTS = {
   patienceMs: 60000,  // how long an order is tried again while nobody answers
   requestTimeoutMs: 20000,
   linksAtMostEveryMs: 600000,  // how often new links may be asked for, however short they live
+  connectingMs: 8000,  // how long a page is left without a word that nothing comes
 };
 const FIRST_RETRY_MS = 1000;  // until the server names its own
 const LEAST_PAUSE_MS = 500;  // between two questions of one kind, whatever makes us ask, and whatever the server names
+const BACK_SOON_MS = 6000;  // a pause this long: after a restart, most are back in 3 s and all in 8
+const PATIENT_AFTER = 10;  // pauses may be a tenth of the time for which nobody has answered: 30 s after 5 minutes
+const HURRY_AT_MOST_EVERY_MS = 3000;
+const PROBE_MS = 1500;
 const MOST_RETRY_AFTER_SECONDS = 3600;  // and a timer that is set for longer than 24 days goes off at once
 const POLL_WAIT_SECONDS = 25;
 const ROTATE_SECONDS = 50;  // WeChat cuts a request after a minute, whatever time-out it is given
@@ -40,7 +45,7 @@ const LOOK_FOR_SILENCE_MS = 5000;
 const LINK_MARGIN_MS = 300000;
 const LINKS_AT_LEAST_EVERY_MS = 6 * 3600000;
 const OPENING_DOCS = 100;  // what `init` holds at most
-const MOST_DOCS = 5000;
+const MOST_DOCS = 5000;  // what a watch holds at most, as CloudBase's
 const UNREACHABLE = "Darkroom can't be reached just now.";
 const RETRIED = new Set([0, 408, 425, 502, 503, 504]);
 
@@ -75,6 +80,8 @@ function refusal(answer) {
     retryAfter: Math.min(Math.max(Number(answer.header("Retry-After")) || 0, 0), MOST_RETRY_AFTER_SECONDS),
   });
 }
+
+const notDarkroom = () => new DarkroomError(0, "Something else answered in Darkroom's place.", { kind: "not_darkroom" });
 
 function parsed(text) {
   try {
@@ -202,11 +209,18 @@ class Condition {
 }
 
 const flat = (given) => (given.length === 1 && Array.isArray(given[0]) ? given[0] : given);
-const plain = (value) => (value instanceof Date ? value.toISOString() : value);  // as times stand in a document
+const plain = (value) => (value instanceof Date && !isNaN(value.getTime()) ? value.toISOString() : value);  // as times stand in a document
 const comparing = (holds) => (wanted) => {
   const other = plain(wanted);
   return new Condition((value) => typeof value === typeof other && value !== null && holds(value, other));
 };
+
+/** A command of CloudBase's that changes a document, for which there is nothing here to change. */
+class UpdateCommand {}
+const updating = () => new UpdateCommand();
+const unknownCommand = (sentence) => () => { throw unsupported(sentence); };
+const noPlace = unknownCommand("Works have no places: there are no geo commands.");
+const noReckoning = unknownCommand("There are no expressions: ask with conditions, and reckon in the page.");
 
 /** The conditions a query may be made of, as `db.command` of CloudBase. */
 const command = {
@@ -221,11 +235,23 @@ const command = {
   exists: (wanted) => new Condition((value) => (value !== undefined) === Boolean(wanted)),
   and: (...all) => new Condition(() => true).and(...all),
   or: (...all) => new Condition(() => false).or(...all),
+  nor: (...all) => command.not(command.or(...all)),
   not: (one) => new Condition(((test) => (value) => !test(value))(testOf(one))),
+  mod: (...given) => new Condition((([divisor, rest]) => (
+    (value) => typeof value === "number" && value % divisor === rest))(flat(given))),
+  all: (wanted) => new Condition((value) => wanted.every((each) => holdsOrHas(value, plain(each)))),
+  size: (count) => new Condition((value) => Array.isArray(value) && value.length === count),
+  elemMatch: (one) => new Condition(((test) => (value) => Array.isArray(value) && value.some(test))(testOf(one))),
+  geoNear: noPlace, geoWithin: noPlace, geoIntersects: noPlace,
+  expr: noReckoning,
+  get aggregate() { return noReckoning(); },
+  get project() { return noReckoning(); },
+  set: updating, remove: updating, inc: updating, mul: updating, min: updating, max: updating, rename: updating, bit: updating,
+  push: updating, pop: updating, shift: updating, unshift: updating, addToSet: updating, pull: updating, pullAll: updating,
 };
-for (const name of ["eq", "neq", "gt", "gte", "lt", "lte", "in", "nin", "exists"]) {
-  Condition.prototype[name] = function (wanted) {
-    return this.and(command[name](wanted));
+for (const name of ["eq", "neq", "gt", "gte", "lt", "lte", "in", "nin", "exists", "mod", "all", "size", "elemMatch", "nor", "not"]) {
+  Condition.prototype[name] = function (...given) {
+    return this.and(command[name](...given));
   };
 }
 
@@ -246,25 +272,27 @@ function isSame(one, other) {
 function testOf(query) {
   if (query instanceof Condition) return query.test;
   if (query instanceof RegExp) return (value) => typeof value === "string" && value.search(query) >= 0;
+  if (query instanceof UpdateCommand) throw new TypeError("A command that changes documents can't be in a query.");
   if (query === undefined) throw new TypeError("A query may not hold undefined: it would match what nobody meant.");
   if (query === "{openid}") return () => true;  // CloudBase's word for whoever asks; all works here are theirs
   if (query === null || typeof query !== "object" || Array.isArray(query) || query instanceof Date) {
     return command.eq(query).test;
   }
   const tests = Object.keys(query).map((path) => {
-    const steps = (path === "_openid" ? "user_openid" : path).split(".");
-    const test = testOf(query[path]);
-    return (doc) => test(steps.reduce((value, step) => (value == null ? undefined : value[step]), doc));
+    const field = path === "_openid" ? "user_openid" : path, test = testOf(query[path]);
+    return (doc) => test(valueAt(doc, field));
   });
   return (doc) => tests.every((test) => test(doc));
 }
+
+const valueAt = (doc, path) => path.split(".").reduce((value, step) => (value == null ? undefined : value[step]), doc);
 
 /** Below zero if `one` comes before `other`; by `_id` where the named fields are equal. */
 function comparison(orders) {
   const all = orders.length ? orders : [["created_at", "desc"]];
   return (one, other) => {
     for (const [field, direction] of all.concat([["_id", "desc"]])) {
-      const a = one[field], b = other[field];
+      const a = valueAt(one, field), b = valueAt(other, field);
       if (a !== b) return ((a == null) !== (b == null) ? (a == null) : a < b) === (direction === "asc") ? -1 : 1;
     }
     return 0;
@@ -316,6 +344,14 @@ class Works {
     else if (this._isBelow(last)) this.horizon = last;
   }
 
+  /** The same documents with new links; whether any was known.  What differs in more is brought by its change. */
+  renew(docs) {
+    const known = docs.filter((doc) => this.docs.has(doc._id) && !isSame(this.docs.get(doc._id), doc)
+      && isSameButLinks(this.docs.get(doc._id), doc));
+    known.forEach((doc) => this.docs.set(doc._id, doc));
+    return known.length > 0;
+  }
+
   inSight() {
     const all = Array.from(this.docs.values());
     return this.horizon ? all.filter((doc) => !this._isBelow(doc)) : all;
@@ -347,9 +383,14 @@ class View {
     return works.inSight().filter(this._test).sort(this._compare).slice(0, this._limit);
   }
 
+  /** The whole list. */
+  look(works) {
+    return this.docs = this._list(works);
+  }
+
   /** The whole list, as the first snapshot tells it. */
   open(works, id) {
-    this.docs = this._list(works);
+    this.look(works);
     return this.docs.map((doc) => ({ id, dataType: "init", queueType: "init", docId: doc._id, doc }));
   }
 
@@ -371,17 +412,36 @@ class View {
   difference(works, id, entering) {
     const before = this.docs, after = this.docs = this._list(works);
     const known = new Map(before.map((doc) => /** @type {[string, Doc]} */ ([doc._id, doc])));
-    const updated = after.filter((doc) => known.has(doc._id) && !isSame(known.get(doc._id), doc))
-      .map((doc) => ({ id, dataType: "replace", queueType: "update", docId: doc._id, doc }));
+    const updated = after.filter((doc) => known.has(doc._id) && !isSameButLinks(known.get(doc._id), doc))
+      .map((doc) => ({ id, dataType: "update", queueType: "update", docId: doc._id, doc,
+        updatedFields: fieldsThatDiffer(known.get(doc._id), doc) }));
     return updated.concat(moved(before, after, { leaving: "remove", entering }, id));
+  }
+
+  /** Take over new links; whether there were any in this list. */
+  renew(works) {
+    const before = this.docs;
+    this.docs = this._list(works);
+    return this.docs.some((doc, n) => doc !== before[n]);
   }
 }
 
+/** Works that leave the list, and then those that enter it, oldest first: a page puts each before the others. */
 function moved(before, after, { leaving, entering }, id) {
   const was = new Set(before.map((doc) => doc._id)), is = new Set(after.map((doc) => doc._id));
   const entry = (dataType, queueType) => (doc) => ({ id, dataType, queueType, docId: doc._id, doc });
   return before.filter((doc) => !is.has(doc._id)).map(entry(leaving, "dequeue"))
-    .concat(after.filter((doc) => !was.has(doc._id)).map(entry(entering, "enqueue")));
+    .concat(after.filter((doc) => !was.has(doc._id)).reverse().map(entry(entering, "enqueue")));
+}
+
+const withoutLinks = (doc) => JSON.stringify(doc, (name, value) => (
+  name === "url" && typeof value === "string" ? value.replace(/\?.*$/, "") : value));
+const isSameButLinks = (one, other) => isSame(one, other) || withoutLinks(one) === withoutLinks(other);
+
+function fieldsThatDiffer(before, after) {
+  const found = {};
+  Object.keys(after).forEach((name) => { if (!isSame(before[name], after[name])) found[name] = after[name]; });
+  return found;
 }
 
 // ---------------------------------------------------------------- transports
@@ -408,7 +468,7 @@ function fetchTransport() {
       .then((response) => response.text().then((text) => ({ status: response.status, text, header: headerOf(response) })))
       .then((whole) => (clearTimeout(timer), whole), (error) => {
         clearTimeout(timer);
-        throw new DarkroomError(0, UNREACHABLE, { kind: error.name });
+        throw unreached(error);
       });
     return { answer, abort: () => ending.abort() };
   }
@@ -431,8 +491,19 @@ function fetchTransport() {
         if (done) return;
         onBytes(value);
       }
-    })().then(() => onEnd(null), onEnd);
+    })().then(() => onEnd(null), (error) => onEnd(unreached(error)));
     return () => ending.abort();
+  }
+
+  /** A browser says the same of a dead server and of one that it may not ask; a request without CORS tells them apart. */
+  async function explained(error, baseUrl) {
+    const ending = new AbortController(), timer = setTimeout(() => ending.abort(), PROBE_MS);
+    const isThere = await fetch(`${baseUrl}/healthz`, { mode: "no-cors", cache: "no-store", signal: ending.signal })
+      .then(() => true, () => false);
+    clearTimeout(timer);
+    if (!isThere || typeof location === "undefined" || !baseUrl) return error;
+    return new DarkroomError(0, `The server is there and does not let pages of ${location.origin} ask it: name that `
+      + "address in DARKROOM_ALLOWED_ORIGINS.", { kind: "origin_not_allowed" });
   }
 
   function onWake(heard) {
@@ -451,7 +522,19 @@ function fetchTransport() {
     };
   }
 
-  return { send, upload, stream, onWake, feedQuery: "" };
+  return { send, upload, stream, explained, onWake, feedQuery: "" };
+}
+
+/** What went wrong on the way, by the words of a browser, of Node or of a phone. */
+function unreached(error) {
+  const told = String((error && (error.errMsg || error.message)) || "");
+  if (/domain list|600002/.test(told)) {  // errno 600002: "url not in domain list"
+    return new DarkroomError(0, "WeChat does not let this mini-program ask the server: enter its address among the server "
+      + `domains at mp.weixin.qq.com, for request, uploadFile and downloadFile (${told}).`, { kind: "domain_not_listed" });
+  }
+  const isLate = (error && error.name === "AbortError") || /time.?out/i.test(told);
+  const more = told && !isLate ? ` (${told})` : "";
+  return new DarkroomError(0, UNREACHABLE + more, { kind: isLate ? "timeout" : "unreachable" });
 }
 
 /** By `wx.request`: mini-programs.  Answers of any status are a "success" there. */
@@ -460,15 +543,13 @@ function wxTransport(wx) {
     const found = Object.keys(header || {}).find((each) => each.toLowerCase() === name.toLowerCase());
     return found ? String(header[found]) : null;
   };
-  const failed = (error) => new DarkroomError(0, UNREACHABLE, { kind: (error && error.errMsg) || "" });
-
   function send({ method, url, headers, body, timeoutMs }) {
     let task;
     const answer = new Promise((resolve, reject) => {
       task = wx.request({
         url, method, header: headers, data: body, timeout: timeoutMs, dataType: "text", responseType: "text",
         success: (result) => resolve({ status: result.statusCode, text: result.data, header: headerOf(result.header) }),
-        fail: (error) => reject(failed(error)),
+        fail: (error) => reject(unreached(error)),
       });
     });
     return { answer, abort: () => task && task.abort() };
@@ -478,7 +559,7 @@ function wxTransport(wx) {
     return new Promise((resolve, reject) => wx.uploadFile({
       url, filePath: file, name: "image", header: headers, timeout: timeoutMs,
       success: (result) => resolve({ status: result.statusCode, text: result.data, header: headerOf(result.header) }),
-      fail: (error) => reject(failed(error)),
+      fail: (error) => reject(unreached(error)),
     }));
   }
 
@@ -492,7 +573,7 @@ function wxTransport(wx) {
     const task = wx.request({
       url, method: "GET", header: headers, enableChunked: true, responseType: "arraybuffer", timeout: 600000,
       success: (result) => { head(result); onEnd(null); },
-      fail: (error) => onEnd(failed(error)),
+      fail: (error) => onEnd(unreached(error)),
     });
     if (!task || typeof task.onChunkReceived !== "function") {  // a base library before 2.20.2
       if (task) task.abort();
@@ -513,7 +594,7 @@ function wxTransport(wx) {
     return () => { for (const [name, listener] of pairs) if (wx[`off${name}`]) wx[`off${name}`](listener); };
   }
 
-  return { send, upload, stream, onWake, feedQuery: `?rotate=${ROTATE_SECONDS}` };
+  return { send, upload, stream, explained: async (error) => error, onWake, feedQuery: `?rotate=${ROTATE_SECONDS}` };
 }
 
 // ---------------------------------------------------------------- asking
@@ -528,6 +609,7 @@ class Api {
     this.transport = wx && wx.request ? wxTransport(wx) : fetchTransport();
     this.clockSkewMs = 0;  // the server's clock less ours
     this.onOtherUser = () => {};
+    this.onAnswer = () => {};
     this._given = settings.token;
     /** @type {Promise<string> | null} */
     this._token = null;
@@ -553,7 +635,8 @@ class Api {
     try {
       token = (typeof this._given === "function" ? await this._given({ fresh, reason }) : this._given) || "";
     } catch (error) {
-      throw new DarkroomError(0, `No token could be had: ${(error && (error.message || error.errMsg)) || error}`);
+      const why = (error && (error.message || error.errMsg)) || error;
+      throw new DarkroomError(0, `No token could be had: ${why}`, { kind: "no_token" });
     }
     const isOther = fresh && subjectOf(token) !== this._subject;
     this._subject = subjectOf(token);
@@ -587,7 +670,7 @@ class Api {
   }
 
   /** What `ask` gives, asked again and again while nobody answers: for what carries a key, or may be repeated. */
-  async patiently(ask) {
+  async patiently(ask, pausing = () => {}) {
     const until = Date.now() + this.timing.patienceMs;
     for (let n = 0; ; n++) {
       try {
@@ -595,6 +678,7 @@ class Api {
       } catch (error) {
         const pause = Math.max(jittered(500 * Math.pow(2, Math.min(n, 4))), (error.retryAfter || 0) * 1000);
         if (!RETRIED.has(error.status) || Date.now() + pause > until) throw error;
+        pausing();
         await sleep(pause);
       }
     }
@@ -609,9 +693,9 @@ class Api {
     }
     if (answer.status < 200 || answer.status > 299) throw refusal(answer);
     this.noteTime(answer.header);
-    if (answer.status === 204) return null;
-    const told = parsed(answer.text);
-    if (typeof told !== "object" || told === null) throw new DarkroomError(0, "Something else answered in Darkroom's place.");
+    const told = answer.status === 204 ? null : parsed(answer.text);
+    if (answer.status !== 204 && (typeof told !== "object" || told === null)) throw notDarkroom();
+    this.onAnswer();
     return told;
   }
 
@@ -676,19 +760,32 @@ class Connection {
     this._pollingMs = 0;
     this._heardAt = 0;
     this._linksSince = 0;
+    this._silentSince = 0;  // when nobody answered any more; 0: somebody does
+    this._hurriedAt = 0;
+    /** @type {DarkroomError | null} */
+    this._trouble = null;  // why it does not connect
+    /** @type {Promise<any> | null} */
+    this._pausing = null;
     /** @type {Life | null} */
     this._life = null;
     api.onOtherUser = () => this._restart();
+    api.onAnswer = () => this._answered();
   }
 
   add(watcher) {
     this.watchers.add(watcher);
+    Promise.resolve().then(() => {
+      if (!this.watchers.has(watcher)) return;
+      watcher.tell(this.state);
+      this._lookFurther();
+    });
     if (!this._life) this._begin();
-    else Promise.resolve().then(() => { watcher.tell(this.state); this._lookFurther(); });
+    watcher.sayUnless(() => this._hasConnected, this.api.timing.connectingMs, () => this._whyNot());
   }
 
   remove(watcher) {
     this.watchers.delete(watcher);
+    watcher.end();
     if (!this.watchers.size) this._end();
   }
 
@@ -697,11 +794,13 @@ class Connection {
   _begin() {
     const life = this._life = new Life();
     this._retryMs = FIRST_RETRY_MS;
-    this._failures = this._unsteady = this._pollUntil = 0;
+    this._failures = this._unsteady = this._pollUntil = this._silentSince = 0;
+    this._hasConnected = this._isTriedAgain = false;
+    this._trouble = null;
     this._pollingMs = this.api.timing.streamAgainMs;
     this._heardAt = Date.now();
     life.atEnd.push(this.api.transport.onWake((what) => this._woken(life, what)));
-    this._setState("connecting");
+    this.state = "connecting";
     this._live(life).catch((error) => this._fail(life, error));
   }
 
@@ -750,6 +849,7 @@ class Connection {
     this._end();
     this.watchers.forEach((watcher) => watcher.begin());
     this._begin();
+    this.watchers.forEach((watcher) => watcher.tell(this.state));
   }
 
   _fail(life, error) {
@@ -761,7 +861,22 @@ class Connection {
     watchers.forEach((watcher) => watcher.fail(error));
   }
 
+  /** What is wrong, as far as can be known from here. */
+  async _whyNot() {
+    const { api } = this, seconds = Math.round(api.timing.connectingMs / 1000);
+    const error = this._trouble || new DarkroomError(0, `Nobody has answered for ${seconds} s.`, { kind: "timeout" });
+    return error.status === 0 && error.kind === "unreachable" ? api.transport.explained(error, api.baseUrl) : error;
+  }
+
+  /** A request was answered, whoever asked: the server is there, so what waits for it need not wait longer. */
+  _answered() {
+    if (!this._life || !this._silentSince || Math.abs(Date.now() - this._hurriedAt) < HURRY_AT_MOST_EVERY_MS) return;
+    this._hurriedAt = Date.now();
+    this._life.hurry("heard");
+  }
+
   _setState(state) {
+    if (state === "live" || state === "polling") this._hasConnected = true;
     if (this.state === state) return;
     this.state = state;
     this._say({ state });
@@ -803,18 +918,27 @@ class Connection {
     const { status } = error;
     const isNo = status >= 400 && status < 500 && status !== 429 && !RETRIED.has(status);
     if (isNo && (status === 401 || status === 403 || !this.isOpened)) throw error;
+    this._trouble = error;
+    if (status === 0 || status > 499) this._silentSince = this._silentSince || Date.now();
     this._setState(this.isOpened ? "lost" : "connecting");
-    await life.pause(Math.max(this._backOff(), error.retryAfter * 1000));
+    await life.pause(Math.max(this._backOff(), error.retryAfter * 1000), this._silentSince && !error.retryAfter);
   }
 
   /** How long to wait after one more failure, in milliseconds: full of jitter, doubling, bounded. */
   _backOff() {
     this._failures += 1;
-    return this._pauseAfter(this._failures, Math.max(this._retryMs, LEAST_PAUSE_MS));
+    const pause = this._pauseAfter(this._failures, Math.max(this._retryMs, LEAST_PAUSE_MS));
+    return this._silentSince ? Math.min(pause, this._longestSilentPause()) : pause;
   }
 
   _pauseAfter(times, firstMs) {
     return jittered(Math.min(firstMs * Math.pow(2, times - 1), this.api.timing.longestPauseMs));
+  }
+
+  /** The longest pause while nobody answers: short at first, longer the longer it lasts, and the more clients there are. */
+  _longestSilentPause() {
+    const silentMs = this._silentSince ? Date.now() - this._silentSince : 0;
+    return Math.max(BACK_SOON_MS, 2 * this._retryMs, silentMs / PATIENT_AFTER);
   }
 
   /** How long to wait before the next question, when the last should have brought what was missing and did not. */
@@ -845,7 +969,7 @@ class Connection {
     }
     if (end.status === 429) return this._pollFor(this._pollingMs);  // too many streams: polls are counted apart
     if (end.error) throw end.error;
-    if (end.why === "away") throw new DarkroomError(503, UNREACHABLE);
+    if (end.why === "away") throw new DarkroomError(503, UNREACHABLE, { kind: "unreachable" });
     if (end.why === "offline") return this._retryMs;
     if (end.why === "no bytes") return this._pollFor(this._pollingMs);
     if (end.why === "missed") return this._inVain(life);
@@ -854,8 +978,12 @@ class Connection {
     else this._unsteady += 1;
     const isUnsteady = this._unsteady >= (end.why === "silent" ? UNSTEADY_STREAMS - 1 : UNSTEADY_STREAMS);
     if (isUnsteady) this._unsteady = 0;
-    if (isUnsteady && await this._pollsWork(life)) return this._pollFor(this._pollingMs);
-    if (!end.bytes) throw new DarkroomError(0, UNREACHABLE);
+    if (isUnsteady && await this._pollsWork(life)) {
+      const isBackAgain = !end.bytes && !this._isTriedAgain;  // it was away, perhaps, rather than no place for streams
+      this._isTriedAgain = true;
+      return isBackAgain ? 0 : this._pollFor(this._pollingMs);
+    }
+    if (!end.bytes) throw end.broken || new DarkroomError(0, UNREACHABLE, { kind: "unreachable" });
     if (end.why !== "bye" || this._retryMs > SOON_MS) this._setState("lost");
     return this._retryMs;
   }
@@ -878,6 +1006,8 @@ class Connection {
     const url = `${this.api.baseUrl}/v1/works/feed${this.api.transport.feedQuery}`;
     const decoder = new Utf8Decoder(), parser = new EventParser(), began = Date.now();
     let isOver = false, bytes = 0, status = 0, body = "", headerOf = (_) => null, heardAt = began;
+    /** @type {Error | null} */
+    let broken = null;
     let watchdog, sayEnded, sayProved;
     /** @type {(() => void) | null} */
     let abort = null;
@@ -891,7 +1021,7 @@ class Connection {
       if (abort) abort();
       const error = status && status !== 200 ? refusal({ status, text: body, header: headerOf }) : null;
       sayProved(bytes > 0);
-      sayEnded({ why, status, error, bytes });
+      sayEnded({ why, status, error, bytes, broken });
     };
     const watch = () => {
       const left = bytes ? heardAt + silenceMs - Date.now() : began + firstBytesMs - Date.now();
@@ -910,7 +1040,9 @@ class Connection {
         headerOf = header;
         if (status !== 200) return;
         this.api.noteTime(header);
-        if (/^(?!text\/event-stream)./.test(header("Content-Type") || "")) end("ended");  // a hotel's page, say
+        if (!/^(?!text\/event-stream)./.test(header("Content-Type") || "")) return;
+        broken = notDarkroom();  // a hotel's page, say
+        end("ended");
       },
       onBytes: (chunk) => {
         if (isOver) return;
@@ -928,7 +1060,10 @@ class Connection {
         this._say({});
         events.forEach((event) => { if (!isOver) take(event); });
       },
-      onEnd: () => end("ended"),
+      onEnd: (error) => {
+        broken = broken || error;
+        end("ended");
+      },
     });
     if (!abort) {
       forget();
@@ -939,7 +1074,8 @@ class Connection {
   }
 
   _streamWorks(sayProved) {
-    this._failures = 0;
+    this._isTriedAgain = false;
+    this._failures = this._silentSince = 0;
     this._pollUntil = 0;
     this._pollingMs = this.api.timing.streamAgainMs;
     sayProved(true);
@@ -968,7 +1104,7 @@ class Connection {
       if (life.isOver || isNeedless) return 0;
       this._heardAt = Date.now();
       if (this._failures && this._pollUntil !== Infinity) this._pollUntil = Date.now();  // it was not the stream's fault
-      this._failures = 0;
+      this._failures = this._silentSince = 0;
       if (this.state !== "live" || this._pollUntil > Date.now()) this._setState("polling");
       this._answer(answer);
       const hasWaited = Date.now() - began > wait * 500;
@@ -1019,21 +1155,20 @@ class Connection {
   _event({ event, data, id }) {
     const told = parsed(data);
     if (!told) this._catchUp();
-    else if (event === "init" || event === "reset") this._open(event, id, told);
+    else if (event === "init" || event === "reset") this._open(id, told);
     else if (event === "change") told.docChanges.forEach((change) => this._take(id, this.api.placedChange(change)));
   }
 
   _answer(answer) {
-    if (answer.type) return this._open(answer.type, answer.next, answer);
+    if (answer.type) return this._open(answer.next, answer);
     const epoch = epochOf(answer.next);
     answer.docChanges.forEach((change) => this._take(`${epoch}-${change.id}`, this.api.placedChange(change)));
   }
 
-  /** Everything there is, as of `place`. */
-  _open(kind, place, { docs }) {
+  /** Everything there is, as of `place`.  What we have missed is told as its difference to what was shown. */
+  _open(place, { docs }) {
     const isSameHistory = this.isOpened && epochOf(place) === epochOf(this._place);
-    if (isSameHistory && seqOf(place) < this.seq) return;  // asked for before what has come since
-    const isRefresh = isSameHistory && kind === "init";
+    if (isSameHistory && seqOf(place) <= this.seq) return;  // we know this, and perhaps what has come since
     this._place = place;
     this.seq = seqOf(place);
     this.works.replace(docs.map((doc) => this.api.placed(doc)));
@@ -1041,7 +1176,7 @@ class Connection {
     this._say({});
     this._linksSince = Date.now();
     this._watchLinks();
-    this.watchers.forEach((watcher) => { if (!isRefresh || watcher.wantsMore()) watcher.begin(); });
+    this.watchers.forEach((watcher) => watcher.fallBehind());
     this._lookFurther("add");
   }
 
@@ -1064,20 +1199,20 @@ class Connection {
     if (this._isIncomplete()) this._lookFurther("limit");
   }
 
-  /** Ask for what came after our place, or for everything, `anew`, as also where the first question did not help. */
-  async _catchUp(anew) {
+  /** Ask for what came after our place, and for everything where that did not help. */
+  async _catchUp() {
     const life = this._life;
     if (!life) return;
     life.hasMissed = true;
     if (life.isCatchingUp) return;
     life.isCatchingUp = true;
     try {
-      for (let isAnew = anew; life.hasMissed; isAnew = true) {
+      for (let isAnew = false; life.hasMissed; isAnew = true) {
         if (life.inVain) await life.pause(this._pauseAfter(life.inVain, FIRST_RETRY_MS));
         await life.catchingUp.turn();
         if (life.isOver) return;
         life.hasMissed = false;
-        if (!anew) life.inVain += 1;  // until a change fits again
+        life.inVain += 1;  // until a change fits again
         const since = isAnew || !this._place ? "" : `?since=${encodeURIComponent(this._place)}`;
         const answer = await this.api.patiently(() => this.api.call("GET", `/v1/works/changes${since}`));
         if (life.isOver) return;
@@ -1087,10 +1222,6 @@ class Connection {
       life.cut("missed");  // a stream that is opened anew brings the same, or the reason why not
     } finally {
       life.isCatchingUp = false;
-      if (anew && !life.isOver) {
-        this._linksSince = Date.now();  // whether they came or not, not at once again
-        this._watchLinks();
-      }
     }
   }
 
@@ -1106,14 +1237,7 @@ class Connection {
     if (life.isLooking) return;
     life.isLooking = true;
     try {
-      while (!life.isOver && this._isIncomplete()) {
-        const { works } = this, { horizon } = works;
-        const cursor = works.cursor ? `&cursor=${encodeURIComponent(works.cursor)}` : "";
-        const page = await this.api.patiently(() => this.api.call("GET", `/v1/works?limit=100${cursor}`));
-        if (life.isOver) return;
-        if (works.horizon === horizon) works.addOlder(page.items.map((doc) => this.api.placed(doc)), page.next);
-        this.watchers.forEach((watcher) => watcher.settle("limit"));
-      }
+      while (!life.isOver && this._isIncomplete()) await this._loadOlder(life);
     } catch (_) {
       life.later(() => this._lookFurther("limit"), this.api.timing.longestPauseMs);
     } finally {
@@ -1121,8 +1245,83 @@ class Connection {
     }
   }
 
+  async _loadOlder(life) {
+    const { works } = this, { horizon } = works, page = await this._page(works.cursor);
+    if (life.isOver) return;
+    if (works.horizon === horizon) works.addOlder(page.items, page.next);
+    this.watchers.forEach((watcher) => watcher.settle("limit"));
+  }
+
+  /** A hundred works, newest first. */
+  async _page(cursor) {
+    const after = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+    const page = await this.api.patiently(() => this.api.call("GET", `/v1/works?limit=100${after}`));
+    return { items: page.items.map((doc) => this.api.placed(doc)), next: page.next };
+  }
+
+  // ---- asking once
+
+  /**
+   * The list of a view as it is now.  While somebody watches, by what the watch knows and has told: so whoever shows
+   * this list and then obeys what the watch tells next misses nothing, and has nothing twice.
+   */
+  async read(view) {
+    const answer = await this._askEverything(), life = this._life;
+    if (life) await this._reach(answer);
+    while (life && !life.isOver && view.wantsMore(this.works)) await this._loadOlder(life);
+    if (life && !life.isOver) return view.look(this.works);
+    const works = new Works();
+    works.replace(answer.docs.map((doc) => this.api.placed(doc)));
+    while (view.wantsMore(works)) {
+      const page = await this._page(works.cursor);
+      works.addOlder(page.items, page.next);
+    }
+    return view.look(works);
+  }
+
+  /** However many ask while nobody answers, and however often: those who come in a pause share the next question. */
+  _askEverything() {
+    if (this._pausing) return this._pausing;
+    const asked = this.api.patiently(() => {
+      this._pausing = null;
+      return this.api.call("GET", "/v1/works/changes");
+    }, () => { this._pausing = asked; });
+    return asked;
+  }
+
+  /** Be no less far than an answer is, change by change if possible. */
+  async _reach(answer) {
+    if (this.isOpened && isAhead(answer.next, this._place)) await this._catchUp();
+    if (this._life && (!this.isOpened || isAhead(answer.next, this._place))) this._answer(answer);
+  }
+
+  // ---- links
+
+  /** New links into the documents we have.  It is no change, so none is told: the lists come with `docs` alone. */
+  async _renewLinks(life) {
+    const missing = new Set(Array.from(this.works.docs.values()).filter(hasPictures).map((doc) => doc._id));
+    try {
+      for (let cursor = ""; missing.size;) {
+        const page = await this._page(cursor);
+        if (life.isOver) return;
+        page.items.forEach((doc) => missing.delete(doc._id));
+        if (this.works.renew(page.items)) this.watchers.forEach((watcher) => watcher.renew());
+        cursor = page.next;
+        if (!cursor) break;
+      }
+    } catch (_) {
+      // the next time, then
+    } finally {
+      if (!life.isOver) {
+        this._linksSince = Date.now();  // whether they came or not, not at once again
+        this._watchLinks();
+      }
+    }
+  }
+
   /** Links to pictures expire: ask for new ones before they do. */
   _watchLinks() {
+    const life = this._life;
     clearTimeout(this._linksTimer);
     let first = Infinity;
     this.works.docs.forEach((doc) => (doc.images || []).forEach((image) => {
@@ -1132,7 +1331,7 @@ class Connection {
     const earliest = this._linksSince + this.api.timing.linksAtMostEveryMs;
     const inMs = Math.max(first - LINK_MARGIN_MS, earliest) - Date.now();
     const pause = Math.min(Math.max(inMs, 0), LINKS_AT_LEAST_EVERY_MS);
-    this._linksTimer = setTimeout(() => this._catchUp(true), pause);
+    this._linksTimer = setTimeout(() => { if (life) this._renewLinks(life); }, pause);
   }
 }
 
@@ -1171,11 +1370,12 @@ class Life {
     Array.from(this._cuts).forEach((end) => end(why));
   }
 
-  /** So long, or until something happens that makes it worth trying at once. */
-  pause(ms) {
+  /** So long, or until something happens that makes it worth trying at once; `orHeard`: an answer to anything, too. */
+  pause(ms, orHeard) {
     if (this.isOver) return Promise.resolve();
     return new Promise((wake) => {
-      const end = () => {
+      const end = (why) => {
+        if (why === "heard" && !orHeard) return;
         clearTimeout(timer);
         this._pauses.delete(end);
         wake(undefined);
@@ -1185,9 +1385,9 @@ class Life {
     });
   }
 
-  /** End the pauses. */
-  hurry() {
-    Array.from(this._pauses).forEach((end) => end());
+  /** End the pauses; those alone that wait for an answer if it is one that was "heard". */
+  hurry(why) {
+    Array.from(this._pauses).forEach((end) => end(why));
   }
 
   later(act, ms) {
@@ -1208,6 +1408,7 @@ class Turns {
   }
 }
 
+const hasPictures = (doc) => Boolean(doc.images && doc.images.length);
 const epochOf = (place) => place.slice(0, place.lastIndexOf("-"));
 const seqOf = (place) => Number(place.slice(place.lastIndexOf("-") + 1));
 const isAhead = (place, ours) => epochOf(place) !== epochOf(ours) || seqOf(place) > seqOf(ours);
@@ -1299,17 +1500,36 @@ class Tabs {
 
 /** One `watch`: a view, and whom to tell. */
 class Watcher {
-  constructor(connection, view, handlers, isCompatible) {
+  constructor(connection, view, handlers, compat) {
     this._connection = connection;
     this._view = view;
     this._handlers = handlers;
-    this._isCompatible = isCompatible;
+    this._words = wordsFor(handlers.onChange, compat);
     this._isOpen = false;
+    this._isBehind = false;
   }
 
   /** The next thing to tell is the whole list. */
   begin() {
-    this._isOpen = false;
+    this._isOpen = this._isBehind = false;
+  }
+
+  /** The works are being read anew: once the list is whole, its difference to what was shown is told. */
+  fallBehind() {
+    this._isBehind = this._isOpen;
+  }
+
+  /** Tell once why not, unless something has become true by then. */
+  sayUnless(isSo, afterMs, whyNot) {
+    this._timer = setTimeout(async () => {
+      const error = isSo() ? null : await whyNot();
+      if (error && this._timer && !isSo() && this._handlers.onError) guarded(this._handlers.onError, error);
+    }, afterMs);
+  }
+
+  end() {
+    clearTimeout(this._timer);
+    this._timer = undefined;
   }
 
   wantsMore() {
@@ -1319,6 +1539,8 @@ class Watcher {
   /** Tell the whole list, once it is whole; after that, what has become different. */
   settle(entering) {
     const { works, seq } = this._connection;
+    if (this._isBehind && this.wantsMore()) return;
+    this._isBehind = false;
     if (this._isOpen) this._tellChanges(this._view.difference(works, seq, entering));
     else if (!this.wantsMore()) {
       this._isOpen = true;
@@ -1327,7 +1549,14 @@ class Watcher {
   }
 
   change(change) {
-    if (this._isOpen) this._tellChanges(this._view.change(this._connection.works, change));
+    if (this._isOpen && !this._isBehind) this._tellChanges(this._view.change(this._connection.works, change));
+  }
+
+  renew() {
+    const { works, seq } = this._connection;
+    if (this._isOpen && !this._isBehind && this._view.renew(works)) {
+      this._show({ id: seq, docChanges: [], docs: this._view.docs });
+    }
   }
 
   tell(state) {
@@ -1335,6 +1564,7 @@ class Watcher {
   }
 
   fail(error) {
+    this.end();
     this.tell("lost");
     if (this._handlers.onError) guarded(this._handlers.onError, error);
   }
@@ -1345,14 +1575,38 @@ class Watcher {
 
   _show(snapshot) {
     const told = copied(snapshot);
-    if (this._isCompatible) {
-      told.docChanges.forEach((change) => { change.queueType = LOOSE[change.queueType] || change.queueType; });
-    }
+    told.docChanges = this._words(told.docChanges);
     guarded(this._handlers.onChange, told);
   }
 }
 
-const LOOSE = { enqueue: "add", dequeue: "remove" };
+/*
+ * CloudBase's `queueType` says `enqueue` and `dequeue`; many pages were written for `add` and `remove`.  A `switch` asks
+ * for one text exactly, so what enters or leaves is told by two entries: whichever words a page knows, one of its cases
+ * is hit.  The second entry has a `dataType` of its own, `alias`, so a page that asks for that is told once, too.  It
+ * comes where a page that takes everything it does not know for news of a work ends up right: after `enqueue`, and
+ * before `dequeue`.
+ */
+const ALIASES = { enqueue: "add", dequeue: "remove" };
+
+function inBothWords(changes) {
+  return changes.reduce((all, change) => {
+    const word = ALIASES[change.queueType];
+    if (!word) return all.concat(change);
+    const alias = Object.assign({}, change, { queueType: word, dataType: "alias" });
+    return all.concat(word === "add" ? [change, alias] : [alias, change]);
+  }, []);
+}
+
+const inAliases = (changes) => changes.map((change) => (
+  Object.assign({}, change, { queueType: ALIASES[change.queueType] || change.queueType })));
+const asTheyAre = (changes) => changes;
+
+/** compat: true, the aliases alone; false, CloudBase's words alone, as also where the handler itself names these. */
+function wordsFor(onChange, compat) {
+  if (compat === true) return inAliases;
+  return compat === false || /["'](en|de)queue["']/.test(String(onChange)) ? asTheyAre : inBothWords;
+}
 
 /** A page's mistake is the page's: it must not end the stream. */
 function guarded(handler, value) {
@@ -1384,8 +1638,9 @@ class Query {
 
   /** @param {object} query fields and what they must be: values, or conditions of `db.command` */
   where(query) {
-    testOf(query);  // a mistake is told here, where it was made
-    return this._with({ where: command.and(this._parts.where, query) });
+    const meant = this._parts.source.meant(query);
+    testOf(meant);  // a mistake is told here, where it was made
+    return this._with({ where: command.and(this._parts.where, meant) });
   }
 
   /** @param {string} field @param {"asc" | "desc"} direction */
@@ -1396,26 +1651,36 @@ class Query {
 
   /** @param {number} count 1-5000 */
   limit(count) {
-    if (!(count >= 1 && count <= MOST_DOCS && Math.floor(count) === count)) {
-      throw new RangeError(`limit must be a whole number from 1 to ${MOST_DOCS}.`);
-    }
-    return this._with({ limit: count });
+    return this._with({ limit: wholeNumber("limit", count, 1) });
   }
 
-  _view() {
-    return new View(this._parts.where, this._parts.orders, this._parts.limit);
+  /** How many to leave out of `get`.  A watch has the whole list. @param {number} count 0-5000 */
+  skip(count) {
+    return this._with({ skip: wholeNumber("skip", count, 0) });
+  }
+
+  /** Which fields `get` gives; a watch gives all. @param {object} fields `{name: true}`, or `{name: false}` */
+  field(fields) {
+    return this._with({ fields: Object.assign({}, this._parts.fields, fields) });
+  }
+
+  _view(limit, more = 0) {
+    const count = (this._parts.limit || limit) + more;
+    return new View(this._parts.where, this._parts.orders, Math.min(count, MOST_DOCS));
   }
 
   /**
-   * Every change of the list, as it happens.  `onError` ends it; lost connections are no error.
+   * Every change of the list, as it happens.  Lost connections are no error; `onError` is called once if nobody is
+   * reached in the first seconds, and the client goes on trying; or once for what will not become better, and that ends it.
    * @param {{onChange: (snapshot: Snapshot) => void, onError?: (error: DarkroomError) => void,
    *          onState?: (state: State) => void}} handlers
    * @returns {{close: () => Promise<void>}}
    */
   watch(handlers) {
     if (!handlers || typeof handlers.onChange !== "function") throw new TypeError("watch needs an onChange function.");
-    const { connection, isCompatible } = this._hub;
-    const watcher = new Watcher(connection, this._view(), handlers, isCompatible);
+    const { connection, compat } = this._hub;
+    if (!this._parts.source.canWatch) throw unsupported('Watch "works": each task has one, with its status and progress.');
+    const watcher = new Watcher(connection, this._view(MOST_DOCS), handlers, compat);
     connection.add(watcher);
     return {
       close: () => {
@@ -1425,24 +1690,231 @@ class Query {
     };
   }
 
-  /** The list as it is now. @returns {Promise<{data: Doc[]}>} */
-  async get() {
-    const { api } = this._hub, works = new Works(), view = this._view();
-    const ask = (path) => api.patiently(() => api.call("GET", path));
-    works.replace((await ask("/v1/works/changes")).docs);
-    while (view.wantsMore(works)) {
-      const page = await ask(`/v1/works?limit=100${works.cursor && `&cursor=${encodeURIComponent(works.cursor)}`}`);
-      works.addOlder(page.items, page.next);
-    }
-    view.open(works, 0);
-    return { data: copied(view.docs.map((doc) => api.placed(doc))) };
+  /** The list as it is now, the first hundred without `limit`. @param {Called} [options] */
+  get(options) {
+    return called("collection.get", options, async () => {
+      const { source, skip, fields } = this._parts;
+      const docs = await source.list(this._view(OPENING_DOCS, skip));
+      return { data: docs.slice(skip).map((doc) => asGot(doc, fields)) };
+    });
   }
+
+  /** How many there are, of 5,000 at most. @param {Called} [options] */
+  count(options) {
+    return called("collection.count", options, async () => (
+      { total: (await this._parts.source.list(new View(this._parts.where, [], MOST_DOCS))).length }));
+  }
+
+  /** @param {Called} [options] */
+  update(options) { return refused("collection.update", options, "Update one document: collection.doc(id).update."); }
+
+  /** @param {Called} [options] */
+  remove(options) { return refused("collection.remove", options, "Remove one document: collection.doc(id).remove."); }
+
+  aggregate() { throw unsupported("There is no aggregate: ask for the documents with get, and reckon in the page."); }
 }
 
 class Collection extends Query {
-  /** One work, by its id. @param {string} id */
+  /** One document, by its id. @param {string} id */
   doc(id) {
-    return this.where({ _id: id }).limit(1);
+    if (typeof id !== "string" || !id) throw new TypeError("doc needs the id of a document.");
+    return new Document(this._hub, this._parts, id);
+  }
+
+  /** @param {Called & {data?: any}} options */
+  add(options) {
+    return called("collection.add", options, () => this._parts.source.add((options && options.data) || {}));
+  }
+}
+
+/** One document. */
+class Document {
+  constructor(hub, parts, id) {
+    this._hub = hub;
+    this._parts = parts;
+    this._id = id;
+  }
+
+  field(fields) {
+    return new Document(this._hub, Object.assign({}, this._parts, { fields }), this._id);
+  }
+
+  /** @param {Called} [options] */
+  get(options) {
+    return called("document.get", options, async () => {
+      const doc = await this._parts.source.one(this._id).catch((error) => {
+        if (error.status !== 404) throw error;
+        throw new DarkroomError(404, `document with _id ${this._id} does not exist`, { kind: error.kind });
+      });
+      return { data: asGot(doc, this._parts.fields) };
+    });
+  }
+
+  /** @param {any} handlers as those of a query */
+  watch(handlers) {
+    return new Query(this._hub, this._parts).where({ _id: this._id }).limit(1).watch(handlers);
+  }
+
+  /** @param {Called & {data?: any}} options */
+  update(options) {
+    return called("document.update", options, async () => {
+      await this._parts.source.update(this._id, (options && options.data) || {});
+      return { stats: { updated: 1 } };
+    });
+  }
+
+  /** @param {Called} [options] */
+  remove(options) {
+    return called("document.remove", options, async () => (
+      { stats: { removed: await this._parts.source.remove(this._id) } }));
+  }
+
+  /** @param {Called} [options] */
+  set(options) {
+    return refused("document.set", options, "Documents are Darkroom's to write: order with task_queue's add.");
+  }
+}
+
+function wholeNumber(name, count, least) {
+  if (count >= least && count <= MOST_DOCS && Math.floor(count) === count) return count;
+  throw new RangeError(`${name} must be a whole number from ${least} to ${MOST_DOCS}.`);
+}
+
+/** A document as `get` gives it: times are Dates, as CloudBase's `get` has them; its `watch` has texts. */
+function asGot(doc, fields) {
+  const names = Object.keys(fields || {}), wanted = names.filter((name) => fields[name]);
+  const given = {};
+  Object.keys(doc).forEach((name) => {
+    if (wanted.length ? name !== "_id" && wanted.indexOf(name) < 0 : names.indexOf(name) >= 0) return;
+    const isTime = /_at$/.test(name) && typeof doc[name] === "string";
+    given[name] = isTime ? new Date(doc[name]) : copied(doc[name]);
+  });
+  return given;
+}
+
+/**
+ * As a promise; or by `success`, `fail` and `complete` where any of these is given.
+ * @param {string} name @param {Called | undefined} options @param {() => Promise<any>} act
+ */
+function called(name, options, act) {
+  const promise = act().then((result) => Object.assign(result, { errMsg: `${name}:ok` }), (error) => {
+    error.errMsg = `${name}:fail ${error.message}`;
+    throw error;
+  });
+  const { success, fail, complete } = options || {};
+  if (!success && !fail && !complete) return promise;
+  const tell = (handler) => (value) => {
+    if (handler) guarded(handler, value);
+    if (complete) guarded(complete, value);
+  };
+  promise.then(tell(success), tell(fail));
+  return undefined;
+}
+
+const unsupported = (sentence) => new DarkroomError(0, sentence, { kind: "unsupported" });
+const refused = (name, options, sentence) => called(name, options, () => Promise.reject(unsupported(sentence)));
+
+/** What the collection "works" is made of: what the server made of the orders.  Nobody writes there but Darkroom. */
+class WorksSource {
+  constructor({ api, connection }) {
+    this._api = api;
+    this._connection = connection;
+    this.canWatch = true;
+  }
+
+  meant(query) { return query; }
+
+  list(view) { return this._connection.read(view); }
+
+  async one(id) {
+    return this._api.placed(await this._api.patiently(() => this._api.call("GET", `/v1/works/${encodeURIComponent(id)}`)));
+  }
+
+  async add() {
+    throw unsupported("A work comes with its task: order with collection(\"task_queue\").add.");
+  }
+
+  async update() {
+    throw unsupported("A work shows what its task does: update the document of task_queue, or remove the work.");
+  }
+
+  remove(id) { return removed(this._api, id); }
+}
+
+/** Delete a work; one that is gone already is no error.  How many went: 1 or 0. */
+function removed(api, id) {
+  return api.patiently(() => api.call("DELETE", `/v1/works/${encodeURIComponent(id)}`)).then(() => 1, (error) => {
+    if (error.status !== 404) throw error;
+    return 0;
+  });
+}
+
+const ORDER_MEMBERS = ["type", "params", "priority", "run_after"];
+const KNOWN_ANYWAY = ["_id", "_openid", "user_openid", "status", "created_at", "updated_at"];
+
+/** What the collection "task_queue" is made of: the user's own orders. */
+class TasksSource {
+  constructor({ api }, act) {
+    this._api = api;
+    this._act = act;
+    this.canWatch = false;
+  }
+
+  /** All tasks that can be asked for are the user's own, and say no more of it. */
+  meant(query) {
+    if (!query || Object.getPrototypeOf(query) !== Object.prototype) return query;
+    testOf(query);
+    return Object.keys(query).filter((name) => name !== "user_openid" && name !== "_openid")
+      .reduce((kept, name) => Object.assign(kept, { [name]: query[name] }), {});
+  }
+
+  async list(view) {
+    const works = new Works();
+    for (let cursor = "", all = [];;) {
+      const after = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+      const page = await this._api.patiently(() => this._api.call("GET", `/v1/tasks?limit=100${after}`));
+      all = all.concat(page.items.map((task) => this._doc(task)));
+      works.replace(all);
+      works.horizon = page.next && page.next !== cursor ? all[all.length - 1] : null;
+      if (!view.wantsMore(works)) return view.look(works);
+      cursor = page.next;
+    }
+  }
+
+  async one(id) {
+    return this._doc(await this._api.patiently(() => this._api.call("GET", `/v1/tasks/${encodeURIComponent(id)}`)));
+  }
+
+  /** A task in the words of a document. */
+  _doc(task) {
+    const { status, finished_at } = task, result = this._api.placed(task.result);
+    return Object.assign({ _id: task.task_id }, task, {
+      result, processing_started_at: task.started_at,
+      completed_at: status === "completed" ? finished_at : null, failed_at: status === "failed" ? finished_at : null,
+    });
+  }
+
+  async add(data) {
+    const unknown = Object.keys(data).filter((name) => ORDER_MEMBERS.concat(KNOWN_ANYWAY).indexOf(name) < 0);
+    if (unknown.length) throw unsupported(`An order has ${ORDER_MEMBERS.join(", ")}; it can't keep ${unknown.join(", ")}.`);
+    if (data.status !== undefined && data.status !== "pending") throw unsupported('An order begins as "pending".');
+    const order = {};
+    ORDER_MEMBERS.forEach((name) => { if (data[name] !== undefined) order[name] = plain(data[name]); });
+    const { task_id, work_id } = await this._act("/v1/tasks", { body: order, key: data._id });
+    return { _id: task_id, work_id };
+  }
+
+  async update(id, data) {
+    const changed = Object.keys(data).filter((name) => name !== "updated_at");
+    const act = { cancelled: "cancel", pending: "retry" }[data.status];
+    if (changed.length !== 1 || !act) {
+      throw unsupported('Of a task only "status" can be set: to "cancelled", or to "pending" to run it once more.');
+    }
+    await this._act(`/v1/tasks/${encodeURIComponent(id)}/${act}`, {});
+  }
+
+  async remove() {
+    throw unsupported('A task is kept for its account: set its status to "cancelled", or remove its work.');
   }
 }
 
@@ -1450,6 +1922,8 @@ class Collection extends Query {
 
 /**
  * @typedef {"connecting" | "live" | "polling" | "lost"} State
+ * @typedef {{success?: (result: any) => void, fail?: (error: DarkroomError) => void,
+ *            complete?: (told: any) => void}} Called how a call tells what came of it, if not by its promise
  * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
  *            progress: number, images: {url: string, width: number, height: number}[],
  *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
@@ -1465,27 +1939,40 @@ class Collection extends Query {
  * A user's Darkroom.
  *
  * baseUrl: the server's address; empty for the page's own.  token: the user's, or a function that gives it and is
- * asked for a `fresh` one, with the reason, when it is refused.  compat: `queueType` says `add` and `remove` for pages that compare it
- * with these.  share: false gives each tab a stream of its own.
+ * asked for a `fresh` one, with the reason, when it is refused.  compat: which words tell of what enters or leaves a
+ * list; both, unless it is true (`add` and `remove` alone) or false (`enqueue` and `dequeue` alone).  share: false gives each tab a stream of its own.
  * @param {Settings} [settings]
  */
 function database(settings) {
   const given = settings || {};
   const api = new Api(given);
-  const hub = { api, connection: new Connection(api, given.share !== false), isCompatible: Boolean(given.compat) };
+  const hub = { api, connection: new Connection(api, given.share !== false), compat: given.compat };
   const act = (path, options) => {
     const headers = { "Idempotency-Key": (options && options.key) || newKey() };
     return api.patiently(() => api.call("POST", path, { headers, body: options && options.body }));
   };
 
+  const sources = { works: new WorksSource(hub), task_queue: new TasksSource(hub, act) };
+  const noPlaces = () => { throw unsupported("Works have no places: there is no Geo."); };
+
   return {
     command,
 
-    /** @param {"works"} name */
+    /** @param {"works" | "task_queue"} name */
     collection(name) {
-      if (name !== "works") throw new TypeError(`There is no collection "${name}"; "works" is the one to watch.`);
-      return new Collection(hub, { where: {}, orders: [], limit: OPENING_DOCS });
+      const source = Object.prototype.hasOwnProperty.call(sources, name) && sources[name];
+      if (!source) throw new TypeError(`There is no collection "${name}"; there are "works" and "task_queue".`);
+      return new Collection(hub, { source, where: {}, orders: [], limit: 0, skip: 0, fields: null });
     },
+
+    /** The time by the server's clock. @param {{offset?: number}} [options] milliseconds more */
+    serverDate: (options) => new Date(Date.now() + api.clockSkewMs + ((options && options.offset) || 0)),
+
+    /** @param {{regexp: string, options?: string}} given */
+    RegExp: ({ regexp, options = "" }) => new RegExp(regexp, options),
+
+    Geo: { Point: noPlaces, LineString: noPlaces, Polygon: noPlaces,
+      MultiPoint: noPlaces, MultiLineString: noPlaces, MultiPolygon: noPlaces },
 
     /**
      * Order pictures.  However often it has to be sent, it is one order: all sendings carry the same key.
@@ -1509,10 +1996,7 @@ function database(settings) {
     retry: (taskId) => act(`/v1/tasks/${encodeURIComponent(taskId)}/retry`),
 
     /** Delete a work and its pictures; one that is gone already is no error. @param {string} workId */
-    remove: (workId) => api.patiently(() => api.call("DELETE", `/v1/works/${encodeURIComponent(workId)}`).catch((error) => {
-      if (error.status !== 404) throw error;
-      return null;
-    })),
+    remove: (workId) => removed(api, workId).then(() => null),
 
     /** A task with its place in the line and the time left. @param {string} taskId */
     task: (taskId) => api.patiently(() => api.call("GET", `/v1/tasks/${encodeURIComponent(taskId)}`)),

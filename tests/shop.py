@@ -1,0 +1,73 @@
+"""A user's works, moved by the same store functions that the workers use: for tests of what a front end sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.store import claims, dispatching, tasks, workers, works
+from supervisor.store.claims import Claim
+from tests.web_server import Web
+
+USER = "o-1"
+
+
+class Shop:
+    """A user's works, moved by the same store functions that workers use."""
+
+    def __init__(self, web: Web, user: str = USER) -> None:
+        self.web, self.user = web, user
+
+    async def write(self, step: Callable[[Any], Any]) -> Any:
+        return await self.web.database.write_async(step)
+
+    async def order(self, count: int = 1, type_: str = "photography") -> list[str]:
+        """So many tasks, admitted; their ids."""
+        params = {"images": ["https://example.org/1.jpg"] * (2 if type_ == "fitting" else 1), "count": 1}
+        new = tasks.NewTask(self.user, type_, params, 0, None)
+
+        def submit(tx: Any) -> list[str]:
+            return [str(tasks.submit(tx, self.web.settings, new)["task_id"]) for _ in range(count)]
+
+        return list(await self.write(submit))
+
+    async def claim(self) -> list[Claim]:
+        """All that waits, in a worker's hands."""
+        if not self.web.sql("SELECT 1 FROM worker"):
+            await self.write(lambda tx: workers.register(tx, "worker-1", host="here", pid=1, slots=10_000))
+        hints = await self.write(lambda tx: dispatching.pick_and_mark(tx, self.web.settings))
+        found = [
+            await self.write(
+                lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, "worker-1", 630)
+            )
+            for hint in hints
+        ]
+        return [claim for claim in found if claim is not None]
+
+    async def progress(self, claim: Claim, percent: int, stage: str = "developing") -> None:
+        await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))
+
+    async def complete(self, claim: Claim) -> None:
+        made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3}]
+        await self.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, 0))
+
+    async def remove(self, work_id: str) -> None:
+        await self.write(lambda tx: works.delete(tx, work_id, self.user))
+
+    def seq(self) -> int:
+        return int(self.web.sql("SELECT seq FROM account WHERE user_openid = ?", self.user)[0][0])
+
+    def truth(self) -> list[tuple[str, str, int]]:
+        """(id, status, progress) of every work, newest first."""
+        return self.web.sql(
+            "SELECT id, status, progress FROM works WHERE user_openid = ? ORDER BY created_at DESC, id DESC",
+            self.user,
+        )
+
+    async def fail(self, claim: Claim) -> None:
+        await self.write(
+            lambda tx: claims.fail(tx, claim.task_id, claim.lease, "provider_error", "It broke.")
+        )
+
+    async def cancel(self, task_id: str) -> None:
+        await self.write(lambda tx: tasks.cancel(tx, task_id, self.user))
