@@ -13,7 +13,7 @@ import pytest
 from config.settings import Provider
 from supervisor.files import open_file_store
 from supervisor.remote_states import RemoteState, Word
-from supervisor.store import dispatching, handoffs, leadership, remote_jobs, workers
+from supervisor.store import clock_steps, dispatching, handoffs, leadership, remote_jobs, workers
 from supervisor.store.claims import Claim
 from supervisor.store.leadership import NEVER
 from supervisor.store.remote_jobs import Evidence
@@ -211,6 +211,30 @@ def test_an_answer_from_before_the_limit_or_before_an_absence_is_none(
     well.passes(1)  # times are in milliseconds, and both may happen within one
     well.tick(None)  # the dispatcher was started anew, and saw nothing of what was before
     assert swept(store) == {}
+    ask(store.write, task_id)
+    assert swept(store) == {"failed": 1}
+
+
+@pytest.mark.parametrize("sets_right", [False, True])
+def test_an_answer_from_a_time_that_never_was_is_none(
+    store: Store, clock: Clock, well: Well, remote_task: Make, sets_right: bool
+) -> None:
+    """The clock was ahead, and the job was asked about beyond its limit; then the clock was set right."""
+    task_id = remote_task()
+    clock.advance(HOUR + 100)
+    well.tick(None)
+    ask(store.write, task_id)
+    clock.advance(-HOUR)
+    well.tick(None)
+    if sets_right:
+        store.write(clock_steps.set_right)
+    limit = store.task(task_id)["remote_deadline_at"]
+    well.passes(HOUR - 100 + 10)
+    assert limit < text(clock), "it is overdue"
+    assert swept(store) == {}, "nobody has asked since its limit"
+    well.passes(200)
+    if sets_right:
+        assert swept(store) == {}, "the time of that answer has come, and it is none"
     ask(store.write, task_id)
     assert swept(store) == {"failed": 1}
 

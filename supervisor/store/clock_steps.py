@@ -45,6 +45,10 @@ def _of_tasks(tx: Transaction) -> Iterator[str]:
         WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at > {_ahead(tx)}
             AND updated_at > {_ahead(tx)}{free})"""
     )
+    yield (  # a question of a time that never was is no question of this one, and its answer none
+        f"""UPDATE task_queue SET questions = 0, asked_since = NULL, asked_at = NULL, answered_at = NULL
+        WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND asked_at > {_ahead(tx)}{free})"""
+    )
     # A task that was never begun waits for its user's own time, every other one for the end of a pause.
     yield (
         f"""UPDATE task_queue SET run_after = {_moved(tx, "run_after", "updated_at")}, updated_at = {tx.now}

@@ -90,7 +90,9 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
     has_had_its_time = (
         f"{tx.seconds_between(began, tx.now)} >= {tx.seconds_between('processing_started_at', 'deadline_at')}"
     )
-    is_answered = f"answered_at >= remote_deadline_at AND answered_at >= {since}"
+    is_answered = (  # and not by a clock that was set back since
+        f"answered_at >= remote_deadline_at AND answered_at >= {since} AND answered_at <= {tx.now}"
+    )
     # While no worker is there, or the broker is away, nobody asks, however well the dispatcher is: a question that is
     # overdue comes first.
     is_asked = (
