@@ -243,7 +243,7 @@ class Worker:
         """Release rows that name us and were unregistered at two beats running: their claim's answer was lost."""
         registered = {running.task_id for running in self.running} | set(self._handing_in.values())
         strays = {(task_id, lease) for task_id, lease in held if task_id not in registered}
-        for task_id, lease in strays & self._strays:
+        for task_id, lease in sorted(strays & self._strays):
             await self._give_back(task_id, lease)
         self._strays = strays
 

@@ -23,7 +23,7 @@ FINAL = ("completed", "failed", "cancelled")
 _COLUMNS = (
     "id", "user_openid", "type", "status", "charge", "admitted_charge", "attempt", "lease", "failures", "progress",
     "stage", "worker_id", "remote_deadline_at", "expires_at", "deadline_at", "error", "images", "missing",
-    "picture_count",
+    "picture_count", "run_after",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class Task(NamedTuple):
     images: Any
     missing: int
     picture_count: int
+    run_after: str | None
 
     @property
     def code(self) -> str:
@@ -86,6 +87,15 @@ class Model:
         self.promises.append(sentence)
         self.world.note(f"BROKEN: {sentence}")
         self.world.stop()
+
+    def unfinished(self) -> list[Task]:
+        """Open tasks that should come to their end by themselves.
+
+        A clock that was set back has put an hour that a user has named hours ahead, and it is kept (CORRECTNESS 47).
+        """
+        now = self.world.clock.text()
+        found = [each for each in self.tasks.values() if each.status in OPEN]
+        return [each for each in found if each.attempt or each.run_after is None or each.run_after <= now]
 
     def some_task(self, statuses: Sequence[str]) -> str | None:
         """One in one of these states, or None."""
@@ -207,9 +217,8 @@ class Model:
     def at_rest(self) -> None:
         """Nothing may be left to do."""
         self.whole()
-        still = [each for each in self.tasks.values() if each.status in OPEN]
-        for each in still[:3]:
-            self.broken(f"task {each.id} never ends: {each}")
+        for each in self.unfinished()[:3]:
+            self.broken(f"task {each.id} never ends at {self.world.clock.text()}: {each}")
         for worker_id, busy in self.world.rows(
             "SELECT id, busy FROM worker WHERE state = 'live' AND busy <> 0"
         ):
@@ -218,7 +227,7 @@ class Model:
             if part.is_up and not part.process.is_dead and part.worker.running:
                 self.broken(f"{part.process} still runs {[each.task_id for each in part.worker.running]}")
         self.jobs.at_rest()
-        if still:
+        if self.unfinished():
             return  # what goes on is still told
         for reader in self.world.readers:
             if self.knows(reader.user) and reader.works != self._shown(reader.user, reader.works):

@@ -50,7 +50,7 @@ class Verdicts:
                 if answers == 0:
                     self._model.broken(
                         f"failed as remote_lost though {reference} was not asked since it was overdue"
-                        f" (its service had finished it {done_for:.0f} s before): {where}"
+                        f" (its service had finished it {done_for:.0f} s before): {where} {self._asked(now.id)}"
                     )
         if now.code == "expired":
             since = self._expired.get(now.id, self._world.loop.time())
@@ -58,7 +58,7 @@ class Verdicts:
                 if asked < QUESTIONS and done_for > 0:
                     self._model.broken(
                         f"failed as expired though {reference} was asked {asked} times since (its service had"
-                        f" finished it {done_for:.0f} s before): {where}"
+                        f" finished it {done_for:.0f} s before): {where} {self._asked(now.id)}"
                     )
         if now.code in ("time_limit", "unknown_outcome"):
             self._judge_deadline(process, before, now, where)
@@ -87,6 +87,24 @@ class Verdicts:
             self._model.broken(
                 f"{now.code or 'a failure'} after {ran:.0f} s of {limit:.0f} in a worker that lives: {where}"
             )
+
+    def _asked(self, task_id: str) -> str:
+        """What the product goes by."""
+        names = (
+            "asked_since",
+            "asked_at",
+            "answered_at",
+            "questions",
+            "remote_deadline_at",
+            "expires_at",
+            "well_since",
+        )
+        ((*values,),) = self._world.rows(
+            f"SELECT {', '.join(names)} FROM task_queue JOIN dispatcher ON 1 = 1 WHERE task_queue.id = ?",
+            task_id,
+        )
+        said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        return f"({said}, now {self._world.clock.text()})"
 
     def _waiting(self, task: Task, since: float) -> list[tuple[str, int, int, float]]:
         """(reference, answers since, questions since, for how long it had been finished) of what the task waits for."""

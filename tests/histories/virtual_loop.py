@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextvars
 import heapq
+import itertools
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -35,6 +36,17 @@ class Process:
         return self.name
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A task whose place in a set is the same in each run: sets of ordinary ones are in the order of addresses."""
+
+    def __init__(self, number: int, *args: Any, **more: Any) -> None:
+        self._number = number
+        super().__init__(*args, **more)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 current_process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
@@ -47,6 +59,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = FIRST_MOMENT
         self._queues: dict[Process | None, collections.deque[asyncio.Handle]] = {}
         self.steps = 0
+        self.numbers = itertools.count()
         self.unfinished: set[asyncio.Task[Any]] = set()  # those of the dead too: nothing of theirs may run
         self.set_task_factory(self._make_task)
 
@@ -83,7 +96,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return done
 
     def _make_task(self, loop: Any, work: Any, **more: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **more)
+        task: asyncio.Task[Any] = NumberedTask(next(self.numbers), work, loop=loop, **more)
         self.unfinished.add(task)
         task.add_done_callback(self.unfinished.discard)
         return task
