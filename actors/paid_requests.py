@@ -120,13 +120,18 @@ async def begin_paid_request(
     provider = settings.providers[name]
     timeout = settings.tasks[claim.type].ai_timeout_seconds
     careful = settings.providers.keys() - settings.providers_that_may_bill_twice
-    writing = asyncio.ensure_future(
-        worker.write(
-            lambda tx: remote_jobs.begin(
+    begun: list[Evidence] = []
+
+    def begin(tx: Transaction) -> Evidence:
+        # The step comes again when nobody could say whether it was stored; nothing has left in between.
+        if not begun or not remote_jobs.is_begun(tx, begun[-1]):
+            evidence = remote_jobs.begin(
                 tx, claim, name, provider, part, pictures=pictures, careful=careful, probe_seconds=timeout
             )
-        )
-    )
+            begun.append(evidence)
+        return begun[-1]
+
+    writing = asyncio.ensure_future(worker.write(begin))
     try:
         evidence = await asyncio.shield(writing)
     except (

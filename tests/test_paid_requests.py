@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +20,9 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.worker import Running
+from actors.worker import Running, Worker
 from config.settings import Provider, Settings
-from supervisor.faults import LeaseLost
+from supervisor.faults import LeaseLost, OutcomeUnknown
 from supervisor.remote_states import RemoteState
 from supervisor.store import claims
 from supervisor.store.claims import Claim
@@ -79,6 +81,50 @@ async def test_a_cancel_while_it_is_written_down_leaves_no_doubt(store, claimed_
         while states(store) != ["failed"]:  # noqa: ASYNC110  the writer is another thread
             await asyncio.sleep(0.01)
     assert running.request is None
+
+
+class LosesTheFirstAnswer:
+    """A database whose connection breaks at the first COMMIT; nobody can say whether that was stored."""
+
+    def __init__(self, store: Store, *, stores_it: bool) -> None:
+        self._store, self._stores_it, self._is_first = store, stores_it, True
+
+    async def write_async(self, step: Any, *, line: str | None = None) -> Any:
+        is_first, self._is_first = self._is_first, False
+        done = await self._store.database.write_async(step) if self._stores_it or not is_first else None
+        if is_first:
+            raise OutcomeUnknown
+        return done
+
+
+@pytest.mark.parametrize("stores_it", [True, False])
+async def test_a_request_that_was_written_down_without_an_answer_is_the_same_request(
+    store, claimed_task, stores_it
+):
+    claim, running = claimed_task(), Running("t")
+    worker = worker_of(store, limits={"concurrency": 1})
+    worker.database, worker.id = LosesTheFirstAnswer(store, stores_it=stores_it), "worker-1"
+    worker.write = functools.partial(Worker.write, worker)
+    request = await begin_paid_request(worker, running, claim, "ai", 0)
+    assert running.owes_an_answer and states(store) == ["submitting"]
+    assert store.value("SELECT id FROM remote_job") == request.evidence.id
+
+
+async def test_a_request_that_was_written_down_under_a_lost_lease_does_not_leave(store, claimed_task):
+    claim = claimed_task()
+    worker = worker_of(store)
+    lost = LosesTheFirstAnswer(store, stores_it=True)
+    worker.database, worker.id = lost, "worker-1"
+
+    async def write(step: Any) -> Any:
+        with contextlib.suppress(OutcomeUnknown):
+            await lost.write_async(step)
+        store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
+        return await lost.write_async(step)
+
+    worker.write = write
+    with pytest.raises(LeaseLost):
+        await begin_paid_request(worker, Running("t"), claim, "ai", 0)
 
 
 async def test_nothing_leaves_when_others_may_believe_us_dead(store, claimed_task):

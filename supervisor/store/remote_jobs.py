@@ -105,6 +105,18 @@ def begin(
     return Evidence(int(evidence), reference, probe)
 
 
+def is_begun(tx: Transaction, evidence: Evidence) -> bool:
+    """Whether this was stored, and its attempt still holds the task."""
+    found = tx.value(
+        """SELECT 1 FROM remote_job JOIN task_queue
+                ON task_queue.id = remote_job.task_id AND task_queue.lease = remote_job.lease
+            WHERE remote_job.id = ? AND remote_job.reference = ? AND remote_job.state = 'submitting'
+              AND task_queue.status = 'processing' AND task_queue.worker_id IS NOT NULL""",
+        evidence.id, evidence.reference,
+    )  # fmt: skip
+    return found is not None
+
+
 def accepted(
     tx: Transaction,
     evidence: Evidence,
