@@ -48,7 +48,7 @@ class Shop:
         request = urllib.request.Request(
             f"{self.system.url}/v1/tasks", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             return str(json.load(answer)["task_id"])
 
     def all(self, sql: str, *params: Any) -> list[sqlite3.Row]:
@@ -82,7 +82,7 @@ class Shop:
         (row,) = self.all("SELECT pid FROM worker WHERE id = ?", self.task(task_id)["worker_id"])
         return psutil.Process(row["pid"])
 
-    def ends(self, task_id: str, seconds: float = 30) -> str:
+    def ends(self, task_id: str, seconds: float = 90) -> str:
         eventually(
             f"{task_id} ends",
             lambda: self.task(task_id)["status"] in ("completed", "failed", "cancelled"),
@@ -91,4 +91,4 @@ class Shop:
         return str(self.task(task_id)["status"])
 
 
-eventually = patience(30.0)
+eventually = patience(90.0)

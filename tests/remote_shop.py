@@ -54,7 +54,7 @@ class RemoteShop:
         request = urllib.request.Request(
             self.system.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             return dict(json.load(answer))
 
     def refusal(self, type_: str, **params: Any) -> tuple[int, str]:
@@ -67,7 +67,7 @@ class RemoteShop:
         """Send a report; the status of its answer."""
         request = urllib.request.Request(url, body, dict(headers), method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=90) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -16,6 +16,7 @@ from tests.fake_ai_service import FakeAiService
 from tests.fakes.fal_service import Fal
 
 KEY = "id-tell:nobody-654"
+pytestmark = pytest.mark.timeout(300)  # a whole system, on a machine with much else to do
 
 
 def provider(name: str, **settings: str) -> dict[str, str]:

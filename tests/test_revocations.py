@@ -25,7 +25,7 @@ from supervisor.tokens import make_user_token
 from tests.conftest import PARAMS, Store
 from tests.databases import KINDS
 from tests.test_command_line import darkroom
-from tests.web_server import SECRET, Web, bearer, feed_of, picture_bytes, running_web
+from tests.web_server import DEADLINE_SECONDS, SECRET, Web, bearer, feed_of, picture_bytes, running_web
 from web.app import ADDRESSES
 from web.authentication import FEED_PATH, OPEN_PATHS
 from web.revoked_streams import look_once
@@ -133,13 +133,12 @@ async def test_a_stream_ends_when_its_token_is_taken_back_also_one_opened_by_a_t
             assert first is not None and first.event == "init"
         assert by_ticket.status == 200
         await revoke(web, "backend")
-        async with asyncio.timeout(15):  # the web part looks by itself
+        async with asyncio.timeout(DEADLINE_SECONDS):  # the web part looks by itself
             assert b"event: bye" in await by_ticket.content.read()
         async with http.get(f"{web.url}{FEED_PATH}?ticket={ticket}") as again:
             assert again.status == 401
         await revoke(web, "o-1")
-        async with asyncio.timeout(15):
-            last = await own.next()
+        last = await own.next()
         assert last is not None and last.event == "bye" and await own.next() is None
         assert await look_once(web.parts) == 0 and web.parts.hub.stream_count == 1
 

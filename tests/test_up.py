@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,9 @@ from supervisor.broker_address import LONGEST_SOCKET_PATH, broker_address, socke
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
 from supervisor.faults import SettingFault
 from supervisor.up import address, free_port, local_host, only_one, programs, worker_argv
+from tests.waiting import patience
+
+eventually = patience(60)
 
 
 def settings_in(folder: Path, **environ: str):
@@ -114,10 +116,7 @@ def short_folder():
 
 def start_broker(folder: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(broker_argv(folder))
-    deadline = time.monotonic() + 10
-    while not broker_answers(socket_path(folder)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually("the broker answers", lambda: broker_answers(socket_path(folder)))
     return process
 
 
@@ -136,7 +135,7 @@ def test_the_broker_answers_on_a_private_socket_and_listens_on_no_port(short_fol
 def test_a_broker_left_behind_is_ended_and_its_socket_cleared(short_folder):
     left = start_broker(short_folder)
     clear_the_way(short_folder)
-    assert left.wait(timeout=5) == 0
+    assert left.wait(timeout=60) == 0
     assert not socket_path(short_folder).exists()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gzip
+import itertools
 import re
 import sqlite3
 import threading
@@ -30,7 +31,9 @@ from tests.upgrade.fill import DEADLINE_SECONDS
 DUMPS = Path(__file__).parent / "upgrade"
 OLD = {SQLITE: "0003-sqlite", POSTGRESQL: "0007-postgresql"}
 ENOUGH = 10  # acknowledged writes of producers, before and after
-PAUSE_SECONDS = 0.1  # of each producer; a slow machine must end afterwards what they have made meanwhile
+# By so much each pause of a producer is longer than the one before: a slow machine, on which everything here takes
+# longer, must end afterwards what they have made meanwhile.
+LONGER_SECONDS = 0.02
 HELD_BACK = 4  # tasks that the old worker ends only after the upgrade
 
 NOW = {SQLITE: "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))", POSTGRESQL: "darkroom_now()"}
@@ -127,7 +130,9 @@ class Load:
             self._errors.append(error)
 
     def _produce(self, connection: Any) -> None:
-        while not self._over.wait(PAUSE_SECONDS):
+        for n in itertools.count(1):
+            if self._over.wait(n * LONGER_SECONDS):
+                return
             ((task_id,),) = connection.execute(
                 """INSERT INTO task_queue (user_openid, type, params)
                     VALUES ('o-1', 'photography', '{"images":["old-image-1"]}') RETURNING id"""
@@ -228,7 +233,7 @@ def new_release(settings: Settings) -> Iterator[Callable[[], list[Any]]]:
     with running_system(
         DATABASE_URL=settings.database_url,
         STORAGE_URL=f"file://{settings.data_dir}/files",
-        LEASE_SECONDS="6",
+        LEASE_SECONDS="15",
         WORKER_PROCESSES="1",
         TASKS__photography__PROVIDER="instant",
         PROVIDERS__instant__KIND="python",
