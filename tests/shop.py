@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.store import claims, dispatching, tasks, workers, works
+from config.settings import Provider
+from supervisor.store import claims, dispatching, handoffs, remote_jobs, tasks, workers, works
 from supervisor.store.claims import Claim
 from tests.web_server import Web
 
@@ -68,6 +69,16 @@ class Shop:
         await self.write(
             lambda tx: claims.fail(tx, claim.task_id, claim.lease, "provider_error", "It broke.")
         )
+
+    async def hand_off(self, claim: Claim) -> None:
+        """A service has accepted it, and is asked again in ten minutes."""
+
+        def accepted(tx: Any) -> None:
+            evidence = remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0, pictures=(0,))
+            remote_jobs.accepted(tx, evidence, "r-1")
+            handoffs.hand_off(tx, claim.task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600)
+
+        await self.write(accepted)
 
     async def cancel(self, task_id: str) -> None:
         await self.write(lambda tx: tasks.cancel(tx, task_id, self.user))

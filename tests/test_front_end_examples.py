@@ -23,10 +23,13 @@ from typing import Any
 
 import pytest
 
+from supervisor.lifecycle import Status
 from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
 from tests.house import PACED, ROOT, SAMPLES, House, eventually
 from tests.npm_packages import NODE, NPM, npm_packages
+from tests.shop import USER, Shop
+from tests.web_server import bearer, running_web
 from web.pages import CLIENT, CLIENT_TWIN, STATIC
 
 EXAMPLES, FRONT_ENDS = ROOT / "examples", ROOT / "tests" / "front_ends"
@@ -217,6 +220,52 @@ def test_the_browser_page_works_from_another_origin(house: House, app_site: str,
             lambda: browser.js("return document.querySelector('li img')?.naturalWidth > 0"),
         )
         assert browser.complaints() == []
+    finally:
+        browser.quit()
+
+
+async def test_the_browser_page_says_each_of_the_six_statuses_and_breaks_no_rule_of_axe_on_a_phone(
+    app_site: str, tmp_path: Path
+) -> None:
+    async with running_web(tmp_path, allowed_origins=app_site, limits={"running_tasks_per_user": 0}) as web:
+        shop = Shop(web)
+        await shop.order(5)
+        done, failed, running, handed, cancelled = await shop.claim()
+        await shop.order(1)
+        await shop.complete(done)
+        await shop.fail(failed)
+        await shop.progress(running, 27)
+        await shop.hand_off(handed)
+        await shop.cancel(cancelled.task_id)
+        assert {status for _, status, _ in shop.truth()} == {str(status) for status in Status}
+        token = bearer(USER)["Authorization"].removeprefix("Bearer ")
+        said = await asyncio.to_thread(look_at_works, f"{app_site}/#baseUrl={web.url}&token={token}", 6)
+    assert len(set(said)) == 6 and not any("undefined" in each for each in said), said
+    assert any("27 %" in each for each in said) and sum("%" in each for each in said) == 3, "of what is open"
+
+
+def look_at_works(address: str, count: int) -> list[str]:
+    """What the page says of so many works, on a phone; fails where axe or a reader of small screens would."""
+    browser = Browser("about:blank")
+    try:
+        browser.driver.set_window_size(390, 844)
+        browser.driver.get(address)
+        eventually("its works", lambda: browser.js("return document.querySelectorAll('li').length") == count)
+        assert browser.js("return document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+        browser.bring_axe()
+        assert browser.broken_rules() == []
+        return list(browser.js("return [...document.querySelectorAll('li')].map((item) => item.textContent)"))
+    finally:
+        browser.quit()
+
+
+def test_a_page_whose_origin_is_not_allowed_is_told_so(house: House, app_site: str, user: str) -> None:
+    browser = Browser("about:blank")
+    elsewhere = app_site.replace("127.0.0.1", "localhost")
+    try:
+        browser.driver.get(f"{elsewhere}/#baseUrl={house.address}&token={house.token(user)}")
+        eventually("it says why", lambda: "DARKROOM_ALLOWED_ORIGINS" in browser.text("[role=status]"))
+        assert elsewhere in browser.text("[role=status]"), "and for which address"
     finally:
         browser.quit()
 

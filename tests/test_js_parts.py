@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.lifecycle import Status
 from tests.npm_packages import NODE, NPM, npm_packages
 from web.commonjs import commonjs_twin
 from web.pages import CLIENT, CLIENT_TWIN, STATIC, static_files
@@ -74,6 +76,17 @@ def test_the_client_is_es2017_and_its_types_hold(tmp_path: Path) -> None:
     )
     (tmp_path / "darkroom.js").write_bytes((STATIC / CLIENT).read_bytes())
     run(tools / "tsc", "-p", tmp_path)
+
+
+def test_the_mini_programs_page_has_a_word_for_every_status_and_shows_the_progress_it_is_told() -> None:
+    folder = MINI_PROGRAM / "pages" / "works"
+    words = re.search(r"const STATUS = \{(.*?)\};", (folder / "works.js").read_text(), re.DOTALL)
+    assert words and set(re.findall(r"(\w+): \"", words[1])) == {str(status) for status in Status}
+    template = (folder / "works.wxml").read_text()
+    assert "{{item.status}}" in template and 'percent="{{item.progress}}"' in template
+    assert template.count("<image") + template.count("<progress") == template.count("aria-label"), (
+        "for screen readers"
+    )
 
 
 @needs_node

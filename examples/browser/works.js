@@ -6,6 +6,10 @@ const { baseUrl, token } = Object.fromEntries(new URLSearchParams(location.hash.
 const db = database({ baseUrl, token });
 const status = document.querySelector("[role=status]");
 const shown = new Map(); // {work id: its line}
+const WORDS = {
+  pending: "waiting", processing: "being made", ai_processing: "with the AI service",
+  completed: "done", failed: "failed, credits given back", cancelled: "cancelled",
+};
 
 db.collection("works").limit(20).watch({
   onChange({ docs }) {
@@ -25,10 +29,10 @@ function line(work) {
   shown.set(work._id, item);
   const open = ["pending", "processing", "ai_processing"].includes(work.status);
   const bar = Object.assign(document.createElement("progress"), { max: 100, value: work.progress });
-  bar.setAttribute("aria-label", work.status);
+  bar.setAttribute("aria-label", `${work.type}, ${WORDS[work.status]}`);
   const pictures = work.images.map(({ url }) => Object.assign(new Image(), { src: url, alt: "The finished picture" }));
-  const text = `${work.type}: ${work.error ? work.error.message : work.stage || work.status}`;
-  item.replaceChildren(text, ...(open ? [bar] : pictures));
+  const more = work.error ? ` (${work.error.message})` : open ? ` ${work.progress} %` : "";
+  item.replaceChildren(`${work.type}: ${WORDS[work.status]}${more}`, ...(open ? [bar] : pictures));
   item.dataset.status = work.status;
   return item;
 }
