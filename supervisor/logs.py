@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import logging
 import re
@@ -20,7 +21,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 import orjson
 import structlog
 from pydantic import BaseModel, SecretStr
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from config.settings import Settings, hide_password
 from supervisor.secret import FILE_NAME as SECRET_FILE
@@ -36,6 +37,7 @@ _TOKENS = re.compile(
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
     r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _URL_SAFE = str.maketrans("+/", "-_")
 _SECRET_NAMES = re.compile(r"(?i)(secret|password|authorization|api_?key|cookie|token|ticket)$")
 SHORTEST_SECRET = 6  # a shorter text would star out innocent words
@@ -79,7 +81,7 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
     def __init__(self, settings: Settings, shared: list[Processor], *, colors: bool) -> None:
-        last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+        last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _escape_controls]
         if settings.log_format == "json":
             last += [
                 structlog.processors.format_exc_info,
@@ -88,7 +90,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         else:
             last += [
                 structlog.dev.ConsoleRenderer(
-                    colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+                    colors=colors, pad_event_to=0, exception_formatter=_plain_traceback
                 )
             ]
         super().__init__(foreign_pre_chain=shared, processors=last)
@@ -174,6 +176,22 @@ def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDic
         if _SECRET_NAMES.search(name):
             event[name] = STARS
     return event
+
+
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What came from outside and is told begins no line of its own and steers no terminal."""
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def escaped(text: str) -> str:
+    """A text of one line: control characters, lone surrogates and what turns letters around are written out."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    told = io.StringIO()
+    structlog.dev.plain_traceback(told, exc_info)
+    out.write("\n".join(map(escaped, told.getvalue().split("\n"))))
 
 
 def _name_part(part: str) -> Processor:

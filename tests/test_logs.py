@@ -67,3 +67,20 @@ def test_secrets_are_never_logged(logged, log_format):
         log.exception("it broke")
     assert "tell-nobody" not in stream.getvalue()
     assert "x=1" in stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_what_is_told_begins_no_line_of_its_own_and_steers_no_terminal(logged, log_format):
+    stream = logged(log_format)
+    nasty = "a\n2026-11-29T00:00:00Z [error] all is lost\r\x1b[2J\x00\x85\x9b\u2028\u202e\ud800z"
+    structlog.get_logger("ours").info(f"did {nasty}", task=nasty)
+    logging.getLogger("library").warning("gone %s", nasty, extra={"user": nasty})
+    try:
+        raise ValueError(f"no \x1b[2J\u202e\ud800 {nasty}")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    said = stream.getvalue()
+    assert not set(said) & set("\r\x1b\x00\x85\x9b\u2028\u202e\ud800")
+    first, second = said.splitlines()[:2]
+    assert first.count("all is lost") == 2 and second.count("all is lost") == 2
+    assert "\\u001b[2J" in first
