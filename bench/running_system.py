@@ -20,7 +20,7 @@ from supervisor.tokens import make_user_token
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE = REPOSITORY / "examples" / "samples" / "portrait.png"
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 40
 
 # Said in every report: what a bench changes of the defaults.
@@ -114,7 +114,10 @@ def _ready_url(process: subprocess.Popen[str]) -> str:
         lines.put("")
 
     threading.Thread(target=read, daemon=True).start()
-    while line := lines.get(timeout=START_SECONDS):
-        if line.startswith("ready "):
-            return line.split()[1]
+    try:
+        while line := lines.get(timeout=START_SECONDS):
+            if line.startswith("ready "):
+                return line.split()[1]
+    except queue.Empty:
+        raise RuntimeError(f"`darkroom up` was not ready within {START_SECONDS} s.") from None
     raise RuntimeError("`darkroom up` ended before it was ready.")
