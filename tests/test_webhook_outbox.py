@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -310,3 +311,23 @@ def test_an_address_that_can_not_be_told_is_refused_at_once(store: Store, url: A
     with pytest.raises(BadTask) as refused:
         check_submission(json.loads(json.dumps(body)), store.settings, may_jump_the_queue=False)
     assert refused.value.errors[0][0] == "/webhook"
+
+
+@pytest.mark.postgresql_only
+def test_a_look_for_what_is_due_locks_only_what_is_sent(store: Store) -> None:
+    """A receiver that hangs keeps a thousand due, and the dispatcher looks at them in every round."""
+    store.write(
+        lambda tx: tx.execute(
+            f"""INSERT INTO webhook_delivery (id, task_id, charge, user_openid, url, type, data, state, due_at)
+                SELECT 'msg_t' || n || '_1', 't' || n, 1, 'u' || n, 'https://hangs.example.org/', 'task.completed',
+                    '{{}}', 'waiting', {tx.now} FROM generate_series(1, 60) AS n"""
+        )
+    )
+
+    def look(tx: Any) -> tuple[int, int]:
+        sent = len(webhooks.due(tx))
+        with psycopg.connect(store.settings.database_url) as other:
+            free = other.execute("SELECT id FROM webhook_delivery FOR UPDATE SKIP LOCKED").fetchall()
+        return sent, len(free)
+
+    assert store.write(look) == (40, 20)

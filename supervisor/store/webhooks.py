@@ -28,6 +28,8 @@ CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as los
 FORGET_SECONDS = 30 * 86_400.0
 
 _KIND = "webhook_delivery"
+# Looked for without a lock, of which there might be thousands in every round, and again as it is marked.  {}: now.
+_IS_DUE = "state IN ('waiting','sending') AND due_at <= {}"
 _COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
 
@@ -69,7 +71,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
     return tx.ask(
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
             WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
-            ORDER BY due_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
+            ORDER BY due_at LIMIT ?""",
         *left_alone, LOOKED_AT,
     )  # fmt: skip
 
@@ -90,7 +92,8 @@ def due(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None)
     def mark(ids: Sequence[str]) -> list[Delivery]:
         marked = tx.all(
             f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
-                WHERE id IN {tx.dialect.each_of} RETURNING id, dispatch""",
+                WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of}
+                    AND {_IS_DUE.format(tx.now)}{tx.for_update_of_free("webhook_delivery")}) RETURNING id, dispatch""",
             HINT_SECONDS, encoded(list(ids)),
         )  # fmt: skip
         return [Delivery(row["id"], row["dispatch"]) for row in marked]
@@ -132,21 +135,22 @@ def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
                 WHERE own.user_openid = waiting.user_openid AND own.{still_open} AND own.due_at <= {tx.now}
                     AND own.attempts < ? AND {others}
                 ORDER BY own.due_at LIMIT ?)
-            ORDER BY delivery.due_at{tx.for_update_of_free("delivery")}""",
+            ORDER BY delivery.due_at""",
         USERS_LOOKED_AT, len(SCHEDULE), *left_alone, MOST_SENDING_PER_USER,
     )  # fmt: skip
 
 
 def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
     """Those whose last attempt nobody has told the end of."""
-    tx.execute(
+    given_up = tx.all(
         f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
             last_error = 'The worker that made the last attempt died in it.'
-            WHERE id IN {tx.dialect.each_of}""",
-        encoded(list(ids)),
-    )
-    tallies.count(tx, _COUNTED, len(ids), outcome="failed")
-    return ids
+            WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of} AND {_IS_DUE.format(tx.now)}
+                AND attempts >= ?{tx.for_update_of_free("webhook_delivery")}) RETURNING id""",
+        encoded(list(ids)), len(SCHEDULE),
+    )  # fmt: skip
+    tallies.count(tx, _COUNTED, len(given_up), outcome="failed")
+    return [row["id"] for row in given_up]
 
 
 def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None) -> list[Message]:
