@@ -13,6 +13,7 @@ from bench.served_app import ServedApp
 from tests.databases import KINDS
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.requests import Known, next_request
+from tests.fuzz.watching import machines_part
 from tests.web_server import SECRET, running_web
 from web.app import ADDRESSES
 
@@ -40,6 +41,13 @@ def test_a_seed_makes_the_same_requests_again() -> None:
     )
     assert first == again != other
     assert len(set(first)) > 40
+
+
+def test_waiting_for_a_core_is_no_stall_of_webs_own() -> None:
+    before = {"7": 1.0, "self": 2.0, "8": 3.0}
+    assert machines_part(7, before, before) == 0
+    after = {"7": 1.5, "self": 2.25, "8": 3.125, "9": 0.0625}
+    assert machines_part(7, before, after) == 0.5 + 0.25 + 0.125
 
 
 async def test_an_answer_that_is_a_fault_is_told_with_its_request() -> None:

@@ -1,12 +1,15 @@
 """Asks /healthz every 50 ms: `python -m tests.fuzz.watching URL PID`, until its stdin ends; then tells what it saw.
 
 A host with more to do than it has cores lets everybody wait, also whoever asks.  Linux counts for each thread how long
-it was ready to run and did not (schedstat), so what is left of a stall when both are taken away is web's own.
+it was ready to run and did not (schedstat).  What is left of a stall is web's own when three such waits are taken away:
+that of its event loop, that of the asking process, and the longest of web's other threads, any of which may hold the
+interpreter's lock meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -23,15 +26,11 @@ async def watch(url: str, pid: int) -> dict[str, object]:
     over = asyncio.Event()
     reading = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     reading.add_done_callback(lambda _: over.set())
-    threads = (
-        Path(f"/proc/{pid}/task/{pid}/schedstat"),
-        Path("/proc/self/schedstat"),
-    )  # its event loop, and ours
     took: list[float] = []
     stalls: list[dict[str, float]] = []
     wrong: list[str] = []
     while not over.is_set():
-        waited, began = _waited(threads), time.monotonic()
+        waited, began = _waits_of(pid), time.monotonic()
         try:
             answer = await asyncio.wait_for(_asked(url), 60)
         except (OSError, TimeoutError) as error:
@@ -41,7 +40,7 @@ async def watch(url: str, pid: int) -> dict[str, object]:
         if answer != "200":
             wrong.append(answer)
         if seconds > STALL_SECONDS:
-            own = seconds - (_waited(threads) - waited)
+            own = seconds - machines_part(pid, waited, _waits_of(pid))
             stalls.append(
                 {"seconds": round(seconds, 2), "own": round(own, 2), "load": round(os.getloadavg()[0], 1)}
             )
@@ -57,9 +56,20 @@ async def watch(url: str, pid: int) -> dict[str, object]:
     }
 
 
-def _waited(threads: tuple[Path, ...]) -> float:
-    """Seconds for which these threads have waited for a core so far."""
-    return sum(int(each.read_text().split()[1]) for each in threads) / 1e9
+def _waits_of(pid: int) -> dict[str, float]:
+    """Seconds for which each thread of web, and this process, has waited for a core so far."""
+    found = {}
+    for path in (*Path(f"/proc/{pid}/task").glob("*/schedstat"), Path("/proc/self/schedstat")):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return found
+
+
+def machines_part(pid: int, before: dict[str, float], after: dict[str, float]) -> float:
+    """Seconds of a stall between two looks at what the threads have waited: the machine's, not web's own."""
+    waits = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    others = [seconds for name, seconds in waits.items() if name not in (str(pid), "self")]
+    return waits[str(pid)] + waits["self"] + max(others, default=0.0)
 
 
 async def _asked(url: str) -> str:
