@@ -29,7 +29,8 @@ class FaultyProxy:
     is_down: nobody listens.  speaks: while it is not set, nobody answers.  buffers: streams are collected instead of
     passed on.  cut_every: a stream is cut after so
     many bytes.  on_frame: what goes on of a stream's frame.  loses_answer_of: a request to such a path is passed on
-    and its answer is lost, once.  answers: {path: what is answered instead}.
+    and its answer is lost, once.  answers: {path: what is answered instead}.  gates: {path: until
+    when a stream is not asked for, or another answer not passed on}.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -38,6 +39,7 @@ class FaultyProxy:
         self.is_down = False
         self.speaks = asyncio.Event()
         self.speaks.set()
+        self.gates: dict[str, asyncio.Event] = {}
         self.buffers = False
         self.cut_every = 0
         self.on_frame: Frames = lambda frame: [frame]
@@ -68,6 +70,8 @@ class FaultyProxy:
         await self.speaks.wait()
         if request.path in self.answers:
             return _again(self.answers[request.path])
+        if request.path == FEED:
+            await self._gate(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         async with self._session.request(
             request.method, self.upstream + request.raw_path, data=await request.read(), headers=headers
@@ -79,8 +83,14 @@ class FaultyProxy:
                 raise ConnectionResetError
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
             if request.path != FEED or answer.status != 200:
-                return web.Response(status=answer.status, headers=kept, body=await answer.read())
+                body = await answer.read()
+                await self._gate(request)
+                return web.Response(status=answer.status, headers=kept, body=body)
             return await self._stream(request, answer, kept)
+
+    async def _gate(self, request: web.Request) -> None:
+        if request.path in self.gates:
+            await self.gates[request.path].wait()
 
     async def _stream(
         self, request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]

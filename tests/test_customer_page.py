@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from supervisor.tokens import make_user_token
-from tests.faulty_proxy import FaultyProxy
+from tests.faulty_proxy import FEED, FaultyProxy
 from tests.house import ROOT
 from tests.node_client import FRONT_ENDS, NODE, NodeClient, node_page
 from tests.shop import USER, Shop
@@ -19,6 +20,7 @@ from tests.web_server import SECRET, Web, running_web
 from web.pages import CLIENT_TWIN, static_files
 
 CUSTOMERS = ROOT.parent / "shared" / "cases" / "customer" / "works.js"
+CHANGES = "/v1/works/changes"
 QUICK = {"silenceMs": 1500, "firstBytesMs": 1000, "streamAgainMs": 1000, "longestPauseMs": 1000}
 DONE = "作品生成完成"
 
@@ -96,15 +98,29 @@ async def test_the_customers_page_shows_orders_progress_ends_and_removals(
 
 
 @theirs
+@pytest.mark.parametrize("later", [FEED, CHANGES], ids=["the watch", "the list"])
 async def test_an_order_that_comes_while_the_page_loads_its_list_is_shown_once(
-    web: Web, proxy: FaultyProxy, phone: Phone
+    web: Web, proxy: FaultyProxy, phone: Phone, later: str
 ) -> None:
-    shop = Shop(web)
-    async with phone() as page:
-        for _ in range(10):
-            page.do("call", name="loadWorks")
-            await shop.order(1)
-        await shows_the_truth(page, shop, "each order once, whichever of the two told it first")
+    shop, gate = Shop(web), asyncio.Event()
+    proxy.gates = {later: gate}
+    async with phone(timing={}) as page:
+        if later == FEED:
+            await page.until(
+                lambda: page.told("works"), "an empty list, and then an order before the watch begins"
+            )
+        else:
+            await page.until(
+                lambda: proxy.asked(CHANGES) and proxy.open_streams, "the watch is ahead of the list"
+            )
+        await shop.order(1)
+        if later == CHANGES:
+            await page.until(lambda: page.told("works"), "the watch has told it")
+        gate.set()
+        if later == CHANGES:
+            before = len(page.told("works"))
+            await page.until(lambda: len(page.told("works")) > before, "the list has come")
+        await shows_the_truth(page, shop, "the order, once")
 
 
 async def test_a_page_keeps_its_list_by_whichever_words_it_knows(
