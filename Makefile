@@ -18,23 +18,23 @@ $(VENV)/.made: constraints.txt
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,heic]'
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,heic,postgres,test]'
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.test-installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,heic,postgres,test,dev]'
 	@touch $@
 
 $(VENV)/.bench-installed: $(VENV)/.test-installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,postgres,test,bench]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,heic,postgres,test,bench]'
 	@touch $@
 
 $(VENV)/.release-installed: $(VENV)/.installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,release]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[studio,heic,release]'
 	@touch $@
 
 install: $(VENV)/.installed  ## Make .venv with everything `darkroom up` needs, and nothing else
@@ -93,7 +93,7 @@ chaos: $(VENV)/.test-installed  ## Kill parts at random while tasks run, then ch
 lock: $(VENV)/.release-installed  ## Write deploy/requirements.lock anew: what the image installs, with hashes
 	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--extra studio --extra postgres --extra s3 --extra otel --constraint constraints.txt \
+		--extra studio --extra heic --extra postgres --extra s3 --extra otel --constraint constraints.txt \
 		--output-file deploy/requirements.lock setup.py deploy/build-requirements.in
 
 sbom: $(VENV)/.release-installed  ## Install the lock into an empty environment, hashes checked, and write sbom.cdx.json

@@ -36,6 +36,8 @@ REQUIRES = [
 ]
 EXTRAS = {
     "studio": ["numpy>=2.0", "ai-edge-litert>=2.1"],
+    # Apart from `studio`: web decodes uploads without it, and its wheels hold x265 (GPL-2.0), which is never called.
+    "heic": ["pillow-heif>=1.6"],
     "postgres": ["psycopg[binary]>=3.2"],
     "s3": ["botocore>=1.40"],
     "otel": ["opentelemetry-sdk>=1.40", "opentelemetry-exporter-otlp-proto-http>=1.40"],
@@ -55,6 +57,7 @@ EXTRAS = {
         "flask>=3.0",
         "jsonschema>=4.20",
         "flask-cors>=5.0",
+        "pillow-heif>=1.6",  # writes small HEIC pictures
         "pyyaml>=6.0",
         "trustme>=1.2",
         "openapi-spec-validator>=0.8",

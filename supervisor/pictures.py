@@ -2,35 +2,64 @@
 
 Whatever a file carried beside its pixels (place, camera, thumbnails, a second file glued to its end) is gone, since
 only pixels are written.  Sizes are judged before work is done: the pixels that the header promises, and only then
-is anything decoded.  Everything here blocks, eats memory (4 to 16 bytes a pixel) and runs the code of many parsers on
+is anything decoded.  Everything here blocks, eats memory (4 to 17 bytes a pixel) and runs the code of many parsers on
 what strangers send: it belongs in an image child (`supervisor.image_child`), never in a process that holds secrets.
+
+Who turns a picture upright differs.  JPEG, PNG and WebP say in their EXIF how they are to be turned, and
+`exif_transpose` does it; of AVIF, Pillow tells its own properties (irot, imir) in the same way.  HEIC is turned by
+libheif as it is decoded; the EXIF of an iPhone says so once more, and pillow-heif takes that out.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import io
 from collections.abc import Callable
 from typing import BinaryIO, Literal
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from supervisor import webp_headers
+from supervisor.jpeg_ends import decoded_without_end
 from supervisor.picture_faults import DamagedPicture, NotAPicture, Picture, PictureFault, TooManyPixels
+from supervisor.picture_types import HEAD_BYTES, picture_type
+from supervisor.png_pictures import MOST_METADATA_BYTES, Placed, as_shown
+from supervisor.webp_headers import webp_size
 
 # What phones and browsers make.  Every further format is one more parser that strangers may feed.
-# A phone's two pictures in one file (MPO) begin as a JPEG and open as one.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+# A phone's two pictures in one file (MPO) begin as a JPEG and open as one.  A `mif1` file may be AVIF or HEIF: asked in
+# this order, each refuses the other's.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF")
 MOST_PIXELS_A_SIDE = 65_000  # JPEG can't hold more than 65,535
 
 _PLUGINS = {"WEBP": "WebP"}
 _JPEG_QUALITY = 92
 
 
-def know_formats() -> None:
-    """Load what decodes each of them, before the first picture comes."""
-    for format_ in FORMATS:
+@functools.cache
+def know_formats() -> tuple[str, ...]:
+    """Load what decodes each of them; before the first picture comes, or with it.  Those that can be decoded here.
+
+    One thread each: a thread's stack counts as memory, and a host with many cores would have no room for a picture.
+    """
+    from PIL import AvifImagePlugin, PngImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    PngImagePlugin.MAX_TEXT_CHUNK = MOST_METADATA_BYTES  # `as_shown` has left out what is above
+    known = [format_ for format_ in FORMATS if format_ != "HEIF"]
+    for format_ in known:
         importlib.import_module(f"PIL.{_PLUGINS.get(format_, format_.capitalize())}ImagePlugin")
+    with contextlib.suppress(ImportError):  # the extra `heic`
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(
+            decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
+        )
+        known.append("HEIF")
+    return tuple(known)
 
 
 def normalise_picture(
@@ -46,18 +75,21 @@ def normalise_picture(
     Both are seekable files; the target is empty.  before_decoding: told the number of pixels, may wait or raise.
     Raises a PictureFault, or the OSError of a target that is full.
     """
+    formats = know_formats()
+    decodes = _Bounds(most_pixels, before_decoding)
     try:
-        with Image.open(source, formats=FORMATS) as opened:
-            _check_size(opened.size, most_pixels)
-            if before_decoding is not None:
-                before_decoding(opened.width * opened.height)
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)  # a copy only of what must be turned
-            plain = _plain(opened)
+        decodes.before_opening(source)
+        shown = as_shown(source)
+        with Image.open(shown.file, formats=formats) as opened:
+            decodes.this_size(shown.size or opened.size)
+            image = _decoded(opened, source)
+            _check_size(image.size, most_pixels)  # of HEIC it is known only now
+            ImageOps.exif_transpose(image, in_place=True)  # a copy only of what must be turned
+            plain = _in_its_place(_plain(image), shown)
     except PictureFault:
         raise
     except UnidentifiedImageError:
-        raise NotAPicture("The bytes are not a picture in JPEG, PNG, WebP, AVIF, GIF or BMP.") from None
+        raise _not_a_picture(source, formats) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooManyPixels("The picture has far more pixels than are accepted.") from None
     except MemoryError:
@@ -65,6 +97,64 @@ def normalise_picture(
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, ValueError, struct.error, …
         raise DamagedPicture("The picture is damaged: it can't be decoded to its end.") from error
     return _encode(plain, target)
+
+
+class _Bounds:
+    """Says no to a picture that is too large, and tells once how large one is that is about to be decoded."""
+
+    def __init__(self, most_pixels: int, tell: Callable[[int], None] | None) -> None:
+        self._most_pixels, self._tell = most_pixels, tell
+
+    def before_opening(self, source: BinaryIO) -> None:
+        """A WebP file costs memory as soon as it is opened."""
+        source.seek(0)
+        size = webp_size(source.read(webp_headers.HEAD_BYTES))
+        source.seek(0)
+        if size is not None:
+            self.this_size(size)
+
+    def this_size(self, size: tuple[int, int]) -> None:
+        """Raises TooManyPixels, and what the one who is told raises."""
+        _check_size(size, self._most_pixels)
+        if self._tell is not None:
+            tell, self._tell = self._tell, None
+            tell(size[0] * size[1])
+
+
+def _not_a_picture(source: BinaryIO, formats: tuple[str, ...]) -> PictureFault:
+    """What to say of bytes that nothing here can open."""
+    source.seek(0)
+    type_ = picture_type(source.read(HEAD_BYTES))
+    if type_ in ("image/heic", "image/heif"):
+        if "HEIF" not in formats:
+            return NotAPicture("HEIC pictures can't be read here: Darkroom's extra 'heic' is not installed.")
+        return DamagedPicture("The picture is damaged, or a kind of HEIF that is not known here.")
+    return NotAPicture("The bytes are not a picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP.")
+
+
+def _decoded(opened: ImageFile.ImageFile, source: BinaryIO) -> Image.Image:
+    """The first picture, in memory."""
+    try:
+        opened.load()
+        return opened
+    except OSError:
+        if opened.format not in ("JPEG", "MPO"):
+            raise
+        opened.fp = None  # the caller's
+        opened.close()  # its memory is needed
+        image = decoded_without_end(source)
+        if image is None:
+            raise
+        return image
+
+
+def _in_its_place(image: Image.Image, shown: Placed) -> Image.Image:
+    """A frame that is smaller than its animation, in the whole, of which the rest is transparent."""
+    if shown.size is None or image.size == shown.size:
+        return image
+    whole = Image.new("RGBA", shown.size)
+    whole.paste(image, shown.offset)
+    return whole
 
 
 def _check_size(size: tuple[int, int], most_pixels: int) -> None:
@@ -81,6 +171,10 @@ def _check_size(size: tuple[int, int], most_pixels: int) -> None:
 
 def _plain(image: Image.Image) -> Image.Image:
     """RGB in sRGB, or RGBA where something is transparent; no info, no profile."""
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image = image.convert(
+            "RGB"
+        )  # many programs leave the fourth byte empty; viewers don't look at it then
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a sample: keep the upper eight
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     transparent = image.has_transparency_data

@@ -95,8 +95,10 @@ class Reader:
         elif "pip install" in command:
             assert "-m venv" in command
             self._run(f"{sys.executable} -c 'import venv'")
-            wanted = re.search(r"install '\.\[(\w+)\]'", command)
-            assert wanted and wanted[1] in (ROOT / "setup.py").read_text(), command
+            wanted = re.search(r"install '\.\[([\w,]+)\]'", command)
+            assert wanted, command
+            extras = (ROOT / "setup.py").read_text()
+            assert [name for name in wanted[1].split(",") if f'    "{name}": [' not in extras] == []
         else:
             told = self._run(command, shows)
             assert re.search(shows, told), f"{command}\nsays {told[-2000:]}"

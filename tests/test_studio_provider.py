@@ -12,6 +12,7 @@ from PIL import Image
 from actors.image_processes import open_image_processes
 from actors.providers.base import Done, InvalidInput, Job, Transient
 from actors.providers.studio.provider import StudioProvider
+from supervisor.pictures import know_formats
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 
@@ -62,3 +63,21 @@ async def test_a_time_out_may_be_tried_again(provider: StudioProvider, tmp_path:
     with pytest.raises(Transient) as caught:
         await provider.submit(job(tmp_path, ai_timeout_seconds=0.05), lambda percent, stage: None)
     assert caught.value.code == "ai_timeout" and caught.value.retryable
+
+
+async def test_a_picture_that_was_given_by_its_address_may_be_of_any_format_an_upload_may_be(
+    provider: StudioProvider, tmp_path: Path
+) -> None:
+    know_formats()
+    photo = tmp_path / "input-0"
+    with Image.open(SAMPLES / "portrait.png") as portrait:
+        portrait.convert("RGB").save(photo, "HEIF")
+    outcome = await provider.submit(
+        job(tmp_path, inputs=(photo,), input_keys=(None,)), lambda percent, stage: None
+    )
+    assert isinstance(outcome, Done) and outcome.images
+    photo.write_bytes(b"no picture")
+    (tmp_path / "plain-0.jpg").unlink()
+    with pytest.raises(InvalidInput) as refused:
+        await provider.submit(job(tmp_path, inputs=(photo,), input_keys=(None,)), lambda percent, stage: None)
+    assert refused.value.code == "image_unusable"

@@ -17,7 +17,7 @@ LOCK = ROOT / "deploy" / "requirements.lock"
 PINNED = re.compile(
     r"^([A-Za-z0-9._-]+)==(\S+?)(?: ;.*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", re.MULTILINE
 )
-IMAGE_EXTRAS = ("studio", "postgres", "s3", "otel")
+IMAGE_EXTRAS = ("studio", "heic", "postgres", "s3", "otel")
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|General Public|EUPL|CDDL|Eclipse")
 
 
@@ -74,6 +74,22 @@ def test_the_notice_names_every_dependency_under_a_copyleft_licence() -> None:
     copyleft = {name for name in shipped() if COPYLEFT.search(licence_of(name))}
     assert {"dramatiq", "periodiq", "psycopg", "orjson", "asyncinotify"} <= copyleft
     assert {name for name in copyleft if name not in notice} == set()
+
+
+def test_the_notice_names_what_wheels_bring_under_other_licences_than_their_own() -> None:
+    """A wheel of pillow-heif calls itself BSD and holds libraries under the LGPL and GPL."""
+    notice = (ROOT / "NOTICE").read_text().lower()
+    brought: dict[str, set[str]] = {}
+    for name in shipped():
+        for file in importlib.metadata.files(name) or []:
+            if "bundled" in file.name.lower():
+                entries = re.findall(
+                    r"^Name: (\S+).*?^License: (.+?)$", file.read_text(), re.MULTILINE | re.DOTALL
+                )
+                brought[name] = {library.lower() for library, licence in entries if COPYLEFT.search(licence)}
+    assert {"libheif", "libde265", "x265"} <= brought["pillow-heif"]
+    named = {library for libraries in brought.values() for library in libraries if "mingw" not in library}
+    assert {library for library in named if library not in notice} == set()
 
 
 @pytest.mark.system

@@ -18,7 +18,7 @@ from web.problems import Problem, unavailable
 
 log = logging.getLogger("darkroom.web")
 
-CHILDREN = 2  # each takes a core while it decodes, and up to 16 bytes a pixel
+CHILDREN = 2  # each takes a core while it decodes, and up to 17 bytes a pixel
 SECONDS = (
     120.0  # of the clock, once a child has it: far beyond what the CPU's time allows on a host with room
 )

@@ -37,7 +37,7 @@ def open_provider(name: str, house: House) -> Provider:
     if setting.kind == "studio":
         from actors.providers.studio.provider import StudioProvider
 
-        return StudioProvider(house.images)
+        return StudioProvider(house.images, most_pixels=house.settings.limits.image_pixels)
     if setting.kind == "python":
         return _own_class(name, setting)
     from actors.providers.surroundings import surroundings_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from actors.providers.base import (
@@ -17,6 +18,7 @@ from actors.providers.base import (
     Running,
     Transient,
 )
+from actors.providers.wire.plain_pictures import plain_input
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.image_processes import ImageProcesses
 
@@ -24,23 +26,22 @@ FAULTS_OF_THE_ORDER = {"bad_params", "image_unusable", "no_person_found", "inval
 
 
 class StudioProvider:
-    """The embedded service.  processes: shared by all its jobs in this worker, and closed by whoever made
-    it."""
+    """The embedded service.  images: shared by all its jobs in this worker, and closed by whoever made them.
+
+    most_pixels: of one picture that was given by its address, 0 = no limit."""
 
     may_bill_twice = True  # it costs only our own time
 
-    def __init__(self, processes: ImageProcesses) -> None:
-        self._processes = processes
+    def __init__(self, images: ImageProcesses, *, most_pixels: int = 0) -> None:
+        self.images, self.most_pixels = images, most_pixels
 
     async def submit(self, job: Job, progress: Progress) -> Done:
         """Make the job's pictures.  A cancel kills the process that makes them.  Raises InvalidInput,
         Transient."""
         try:
-            request = request_for(job)
+            request = request_for(await self._with_plain_inputs(job))
             images = await job.when_there_is_room(
-                lambda: self._processes.run(
-                    request, progress, job.ai_timeout_seconds, own_child=job.own_process
-                )
+                lambda: self.images.run(request, progress, job.ai_timeout_seconds, own_child=job.own_process)
             )
         except ImageWorkFailed as failure:
             raise error_for(failure) from failure
@@ -55,6 +56,14 @@ class StudioProvider:
             for image in images
         )
         return Done(tuple(made))
+
+    async def _with_plain_inputs(self, job: Job) -> Job:
+        """The job with pictures that were given by their addresses as uploads would be: of any format, upright."""
+        inputs = list(job.inputs)
+        for n, key in enumerate(job.input_keys[: len(inputs)]):
+            if key is None:
+                inputs[n] = await plain_input(self, job, n)
+        return dataclasses.replace(job, inputs=tuple(inputs))
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         return Failed(Lost("The studio has no remote jobs."))

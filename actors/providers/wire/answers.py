@@ -35,7 +35,8 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from actors.providers.wire.paths import Path
-from actors.providers.wire.picture_sources import Inline, Source, picture_type, source_of
+from actors.providers.wire.picture_sources import Inline, Source, source_of
+from supervisor.picture_types import picture_type
 
 CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
 LONGEST_WAIT_SECONDS = 86_400.0

@@ -15,11 +15,12 @@ import structlog
 
 from actors.providers.base import InvalidInput, Job, Postponed
 from actors.providers.surroundings import Surroundings
-from actors.providers.wire.picture_sources import EXTENSIONS, data_uri, picture_type
+from actors.providers.wire.picture_sources import data_uri
 from actors.providers.wire.plain_pictures import plain_input
 from actors.providers.wire.template import MISSING, InputPicture, Placeholder, param
 from supervisor import tracing
 from supervisor.files import StoreAway
+from supervisor.picture_types import EXTENSIONS, picture_type
 
 MOST_SEED = 2**31  # services refuse larger ones
 

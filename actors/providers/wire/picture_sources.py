@@ -1,7 +1,4 @@
-"""Where an answer's picture is: behind an address, or in the answer itself.  Pure.
-
-A picture is known by its first bytes, never by what somebody calls it.
-"""
+"""Where an answer's picture is: behind an address, or in the answer itself.  Pure."""
 
 from __future__ import annotations
 
@@ -12,25 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from supervisor.picture_types import picture_type
+
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
-_SIGNATURES = (
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"GIF87a", "image/gif"),
-    (0, b"GIF89a", "image/gif"),
-    (0, b"BM", "image/bmp"),
-    (8, b"WEBP", "image/webp"),
-    (4, b"ftypavif", "image/avif"),
-    (4, b"ftypavis", "image/avif"),
-)
-EXTENSIONS = {
-    "image/jpeg": "jpg",
-    "image/png": "png",
-    "image/gif": "gif",
-    "image/bmp": "bmp",
-    "image/webp": "webp",
-    "image/avif": "avif",
-}
 
 
 @dataclass(frozen=True)
@@ -48,18 +29,6 @@ class Inline:
 
 
 Source = At | Inline
-
-
-def picture_type(data: bytes) -> str | None:
-    """The media type of a picture, by its first bytes; None when it is none that we read."""
-    return next(
-        (
-            type_
-            for at, mark, type_ in _SIGNATURES
-            if data[at : at + len(mark)] == mark and (type_ != "image/webp" or data[:4] == b"RIFF")
-        ),
-        None,
-    )
 
 
 def source_of(value: Any) -> Source | None:

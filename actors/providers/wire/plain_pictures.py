@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from actors.providers.base import InvalidInput, Job, Transient
-from actors.providers.surroundings import Surroundings
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
+from supervisor.image_processes import ImageProcesses
 
 PLAIN_SECONDS = 60.0  # for an image child to make the pictures of one answer plain
 
 
+class Decodes(Protocol):
+    """images: the children that decode pictures.  most_pixels: of one, 0 = no limit."""
+
+    @property
+    def images(self) -> ImageProcesses: ...
+    @property
+    def most_pixels(self) -> int: ...
+
+
 async def make_plain(
-    surroundings: Surroundings, job: Job, files: list[dict[str, Any]], name: str = ""
+    surroundings: Decodes, job: Job, files: list[dict[str, Any]], name: str = ""
 ) -> list[dict[str, Any]]:
     """[{"n", "path", "width", "height"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
 
@@ -31,7 +40,7 @@ async def make_plain(
     )
 
 
-async def plain_input(surroundings: Surroundings, job: Job, n: int) -> Path:
+async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
     """Input n as an upload would be: one that was given by its address is made plain first.
 
     Raises InvalidInput, Transient.
