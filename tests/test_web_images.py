@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from supervisor.pictures import know_formats
 from tests.test_pictures import _png_that_claims
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
 
@@ -85,8 +86,9 @@ async def test_an_upload_is_stored_upright_and_without_metadata(
         (b"<svg/>", "image/svg+xml", 415),
         (picture_bytes("PNG", (300, 300))[:200], "image/png", 422),
         (_png_that_claims(50_000, 50_000), "image/png", 422),
-        (b"x" * 200_001, "image/jpeg", 413),
+        (b"\xff\xd8\xff" + b"x" * 200_001, "image/jpeg", 413),
         (b"x" * 2_000_000, "image/jpeg", 413),
+        (b"x" * 200_001, "image/jpeg", 415),
         (b"no form at all", "multipart/form-data; boundary=x", 422),
         (b"no form at all", "multipart/form-data", 422),
         (
@@ -104,16 +106,98 @@ async def test_what_can_not_be_used_is_refused_and_nothing_is_kept(
 
 async def test_a_form_is_judged_by_its_field(web: Web, http: aiohttp.ClientSession) -> None:
     assert (await _upload(http, web, _form(b"text"), None))[0] == 415
-    assert (await _upload(http, web, _form(picture_bytes(), content_type="text/html"), None))[0] == 415
-    assert (await _upload(http, web, _form(b"x" * 200_001), None))[0] == 413
+    assert (await _upload(http, web, _form(b"text", content_type="image/jpeg"), None))[0] == 415
+    assert (await _upload(http, web, _form(b"\xff\xd8\xff" + b"x" * 200_001), None))[0] == 413
     endless = aiohttp.FormData()
     endless.add_field("note", "x" * 150_000)
     endless.add_field("image", picture_bytes(), filename="a.jpg")
     assert (await _upload(http, web, endless, None))[0] == 413
 
 
+LABELS = [
+    "image", "*/*", "jpg", "image/jpg", "image/*", "image/heic", "application/octet-stream", "binary/octet-stream",
+    "multipart/form-data", "application/x-www-form-urlencoded", "text/plain", "undefined", "null", ";", None,
+]  # fmt: skip
+
+
+async def _send(http: aiohttp.ClientSession, web: Web, body: bytes, label: str | None) -> Any:
+    """As it is: without any header of the client's own."""
+    headers = bearer("o-1") | ({} if label is None else {"Content-Type": label})
+    skipped = ("Content-Type", "Accept-Encoding")
+    async with http.post(web.url + IMAGES, data=body, headers=headers, skip_auto_headers=skipped) as response:
+        return response.status, await response.json()
+
+
+def _by_hand(data: bytes, label: str | None, boundary: str = "----b") -> bytes:
+    """A form with the picture as its second field."""
+    type_ = "" if label is None else f"Content-Type: {label}\r\n"
+    return (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n{type_}\r\n'
+    ).encode() + data + f"\r\n--{boundary}--\r\n".encode()  # fmt: skip
+
+
+async def test_the_bytes_say_what_an_upload_is_and_not_its_label(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """React Native, Retrofit, uni-app, wx.uploadFile and curl name types that are none, or no type at all."""
+    form, right = "multipart/form-data; boundary=----b", picture_bytes()
+    sent: list[tuple[bytes, str | None]] = [(right, label) for label in LABELS]
+    sent += [(_by_hand(right, label), form) for label in LABELS]
+    # Headers of a form that were written by hand: no boundary, another one, or none of a form at all.
+    sent += [(_by_hand(right, "image/jpeg"), label) for label in LABELS]
+    sent += [(_by_hand(right, "image/jpeg"), "multipart/form-data; boundary=another")]
+    answers = [((await _send(http, web, body, label))[0], body[:2], label) for body, label in sent]
+    assert [answer for answer in answers if answer[0] != 201] == []
+
+
+@pytest.mark.parametrize("text", [b"hello, I am text", b'{"image": "x"}', b"<svg/>", b"%PDF-1.7", b"", b"B"])
+async def test_what_is_no_picture_is_refused_whatever_it_is_called(
+    web: Web, http: aiohttp.ClientSession, text: bytes
+) -> None:
+    form = "multipart/form-data; boundary=----b"
+    labels = [label for label in LABELS if label != "multipart/form-data"]
+    answers = [await _send(http, web, text, label) for label in labels]
+    answers += [await _send(http, web, _by_hand(text, label), form) for label in LABELS]
+    assert {status for status, _ in answers} == {415}
+    assert all(problem["type"].endswith("not_a_picture") for _, problem in answers)
+    assert _stored(web) == []
+
+
+async def test_a_long_text_is_refused_before_it_has_come(web: Web) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
+    writer.write(f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode() + b"text" * 50)
+    assert b" 415 " in await asyncio.wait_for(reader.readline(), 20)
+    writer.close()
+
+
+async def test_a_picture_that_comes_byte_by_byte_is_known(web: Web, http: aiohttp.ClientSession) -> None:
+    async def slowly(data: bytes) -> AsyncIterator[bytes]:
+        for n in range(150):
+            yield data[n : n + 1]
+            await asyncio.sleep(0)
+        yield data[150:]
+
+    for body, label in (
+        (picture_bytes(), "image"),
+        (_by_hand(picture_bytes(), "jpg"), "multipart/form-data"),
+    ):
+        assert (await _upload(http, web, slowly(body), label))[0] == 201
+
+
+async def test_a_photo_of_an_iphone_is_stored_as_a_jpeg(web: Web, http: aiohttp.ClientSession) -> None:
+    know_formats()
+    for label in ("image/heic", "image/heif", "application/octet-stream", "image/jpeg"):
+        status, image = await _send(http, web, picture_bytes("HEIF"), label)
+        assert status == 201 and (image["width"], image["height"]) == (64, 48)
+        async with http.get(web.url + image["url"]) as response:
+            assert response.content_type == "image/jpeg"
+
+
 async def test_a_body_of_unknown_length_is_bounded_too(web: Web, http: aiohttp.ClientSession) -> None:
     async def endless() -> AsyncIterator[bytes]:
+        yield b"\xff\xd8\xff"
         for _ in range(100):
             yield b"x" * 65_536
 
@@ -123,7 +207,10 @@ async def test_a_body_of_unknown_length_is_bounded_too(web: Web, http: aiohttp.C
 async def test_a_caller_who_leaves_in_the_middle_leaves_nothing_behind(web: Web) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
-    writer.write(f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 50_000)
+    writer.write(
+        f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode()
+        + b"\xff\xd8\xff" * 15_000
+    )
     await until(lambda: web.parts.uploads.held_bytes > 0, "the upload is being received")
     writer.close()
     await until(lambda: web.parts.uploads.held_bytes == 0, "its memory was given back")

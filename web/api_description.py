@@ -153,7 +153,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {
             201: Answer("Stored.", schemas.UploadedImage),
             413: problem("More bytes, or more parts of a form, than are accepted."),
-            415: problem("No picture in JPEG, PNG, WebP, AVIF, GIF or BMP."),
+            415: problem("No picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP."),
             422: problem(
                 "A picture that can't be used: damaged, too many pixels, too dear to decode; or a broken form."
             ),
@@ -161,7 +161,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             503: problem("Too many uploads of all are under way, or wait to be decoded.", RETRY_AFTER),
         },
         "It is decoded, turned upright, stripped of metadata and bounded in bytes and pixels.  Send a form with the"
-        " field `image`, or the picture itself.",
+        " field `image`, or the picture itself.  JPEG, PNG, WebP, AVIF, HEIC (where the extra `heic` is installed), GIF"
+        " and BMP; of an animation, its first frame.  The bytes say which it is; the types that requests and parts name"
+        " are not looked at.",
         body={
             "multipart/form-data": {
                 "type": "object",
@@ -171,6 +173,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "image/jpeg": _PICTURE,
             "image/png": _PICTURE,
             "image/webp": _PICTURE,
+            "image/avif": _PICTURE,
+            "image/heic": _PICTURE,
+            "application/octet-stream": _PICTURE,
         },
     ),
     ("POST", "/v1/tasks"): Operation(

@@ -8,19 +8,19 @@ heads and the fields that are no files.  A preamble has to end in the first piec
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 
-from aiohttp import web
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from web.body_reader import pieces_of
 from web.problems import Problem, unprocessable
 
 MOST_HEADS = 8  # RFC 7578 knows three
 MOST_HEAD_BYTES = 2048  # of one line: a long file name
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BOUNDARY = re.compile(r"[\x20-\x7e]{0,69}[\x21-\x7e]")  # RFC 2046, section 5.1.1: 1-70 characters
+_SENT = re.compile(rb"(?:\r\n)?--([\x20-\x7e]{0,69}[\x21-\x7e])[ \t]*\r\nContent-", re.IGNORECASE)
+HEAD_BYTES = 128  # of a body, to see the boundary in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,21 @@ class FormLimits:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The head of a part.  content_type: in small letters, without parameters; empty where none was given."""
+    """The head of a part.  What type it says it has is not looked at: clients say `image`, `*/*`, `jpg` or nothing."""
 
     name: str
-    content_type: str
 
 
-async def events_of(request: web.Request, limits: FormLimits) -> AsyncGenerator[Part | bytes | None]:
-    """The head of a part, its content in pieces, then None; the next part.
+async def events_of(
+    pieces: AsyncIterable[bytes], boundary: str, limits: FormLimits
+) -> AsyncGenerator[Part | bytes | None]:
+    """The head of a part, its content in pieces, then None; the next part.  pieces: the whole body.
 
-    Raises Problem: 422 for a broken form, 413 for one with too much in it; and as `pieces_of`.
+    Raises Problem: 422 for a broken form, 413 for one with too much in it; and what reading the pieces raises.
     """
     try:
         with PushMultipartParser(
-            _boundary_of(request, limits),
+            boundary,
             max_header_count=MOST_HEADS,
             max_header_size=MOST_HEAD_BYTES,
             max_segment_count=limits.parts,
@@ -58,10 +59,10 @@ async def events_of(request: web.Request, limits: FormLimits) -> AsyncGenerator[
             strict=True,
         ) as parser:
             around, is_file = 0, False
-            async for piece in pieces_of(request, float("inf")):
+            async for piece in pieces:
                 for event in parser.parse(piece):
                     if isinstance(event, MultipartSegment):
-                        part = Part(event.name, event.content_type or "")
+                        part = Part(event.name or "")
                         is_file = part.name in limits.files
                         around += _size_of(event.headerlist, limits)
                     elif event is not None and not is_file:
@@ -89,14 +90,24 @@ def _broken(limits: FormLimits) -> Problem:
     return unprocessable(f"/{limits.files[0]}", "The form is broken.")
 
 
-def _boundary_of(request: web.Request, limits: FormLimits) -> str:
-    for given in request.headers.getall("Content-Type", [])[:1]:
-        boundary = _parameter(given, "boundary")
-        if boundary is not None and _BOUNDARY.fullmatch(boundary):
-            return boundary
-    raise unprocessable(
-        f"/{limits.files[0]}", "The form is broken: its Content-Type names no boundary of 1-70 characters."
-    )
+def boundary_of(content_type: str, head: bytes, limits: FormLimits) -> str | None:
+    """The boundary of a form; None for what neither is one nor says so.
+
+    head: the first HEAD_BYTES of the body.  Its first line comes before what `Content-Type` says: a client whose
+    `multipart/form-data` was written by hand names no boundary, or another one.  Raises a Problem.
+    """
+    sent = _SENT.match(head)
+    if sent is not None:
+        return sent[1].decode("ascii")
+    if not content_type.strip().lower().startswith("multipart/"):
+        return None
+    boundary = _parameter(content_type, "boundary")
+    if boundary is None or not _BOUNDARY.fullmatch(boundary):
+        raise unprocessable(
+            f"/{limits.files[0]}",
+            "The form is broken: its Content-Type names no boundary of 1-70 characters.",
+        )
+    return boundary
 
 
 _QUOTED = re.compile(r'"([^"\\]*)"')

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from typing import BinaryIO, TypeVar, cast
 
 import peewee
 from aiohttp import web
 
 from config.values import is_loopback
+from supervisor import picture_types
 from supervisor.faults import OutcomeUnknown
 from supervisor.files import PIECE_BYTES, StoreAway
 from supervisor.ids import new_ulid
 from supervisor.picture_faults import Picture, TooManyBytes
+from supervisor.picture_types import picture_type
 from supervisor.store import images
 from web.answers import json_answer
 from web.body_reader import pieces_of
 from web.client_address import household
-from web.forms import FormLimits, Part, events_of
+from web.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of
 from web.leaving import finished_first
 from web.parts import IDENTITY, Parts, address_of, parts_of, user_of
 from web.problems import Problem, unavailable, unprocessable
@@ -34,7 +36,10 @@ T = TypeVar("T")
 FIELD = "image"
 FORM = FormLimits(files=(FIELD,), parts=16, bytes_around=64 * 1024)
 UPLOAD_BYTES = 64 * 1024  # that an upload counts for before its first byte: a connection and its buffers
-_UNDECLARED = ("application/octet-stream", "")
+NO_PICTURE = (
+    "The bytes are not a picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP; send one as it is, or in a form's field "
+    "'image'."
+)
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -131,21 +136,33 @@ class _Incoming:
         self._parts, self._file, self._most_bytes, self._share = parts, file, most_bytes, share
         self._piece = bytearray()
         self._bytes = 0
+        self._is_picture = False
         self._hold(UPLOAD_BYTES)
 
     async def take(self, piece: bytes) -> None:
-        """Receive one piece more.  Raises TooManyBytes, Problem, StoreAway."""
+        """Receive one piece more.  Raises TooManyBytes, StoreAway, and a Problem: 415 for what can't be a picture."""
         self._bytes += len(piece)
         if self._most_bytes and self._bytes > self._most_bytes:
             raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
         self._hold(len(piece))
         self._piece += piece
+        if len(self._piece) >= picture_types.HEAD_BYTES:
+            self._judge()
         if len(self._piece) >= PIECE_BYTES:
             await self._write()
 
     async def end(self) -> None:
-        """Everything has been taken."""
+        """Everything has been taken.  Raises as `take`."""
+        self._judge()
         await self._write()
+
+    def _judge(self) -> None:
+        """Refuse at once what no bytes that follow can make a picture of."""
+        self._is_picture = (
+            self._is_picture or picture_type(bytes(self._piece[: picture_types.HEAD_BYTES])) is not None
+        )
+        if not self._is_picture:
+            raise Problem(415, NO_PICTURE, kind="not_a_picture")
 
     def _hold(self, count: int) -> None:
         full = self._share.take(count)
@@ -176,38 +193,47 @@ def _write_whole(file: BinaryIO, piece: bytearray) -> None:
 
 
 async def _receive(request: web.Request, incoming: _Incoming) -> None:
-    """Take the picture's bytes, from a form's field or from the body itself."""
-    if request.content_type.startswith("image/"):
-        async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
-            async for piece in pieces:
+    """Take the picture's bytes, from a form's field or from the body itself; its bytes say which it is."""
+    async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
+        head = await _head_of(pieces)
+        body = _chained(head, pieces)
+        is_picture = picture_type(head) is not None
+        content_type = request.headers.get("Content-Type", "")
+        boundary = None if is_picture else boundary_of(content_type, head, FORM)
+        if boundary is not None:
+            await _receive_form(events_of(body, boundary, FORM), incoming)
+        else:
+            async for piece in body:
                 await incoming.take(piece)
-    elif request.content_type == "multipart/form-data":
-        await _receive_form(request, incoming)
-    else:
-        raise Problem(
-            415, "Send a picture as image/*, or a form with the field 'image'.", kind="not_a_picture"
-        )
     await incoming.end()
 
 
-async def _receive_form(request: web.Request, incoming: _Incoming) -> None:
+async def _head_of(pieces: AsyncIterator[bytes]) -> bytes:
+    """So much of a body that it shows what it is, or all of a short one."""
+    head = b""
+    while len(head) < HEAD_BYTES:
+        piece = await anext(pieces, b"")
+        if not piece:
+            break
+        head += piece
+    return head
+
+
+async def _chained(head: bytes, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    yield head
+    async for piece in pieces:
+        yield piece
+
+
+async def _receive_form(events: AsyncGenerator[Part | bytes | None], incoming: _Incoming) -> None:
     """Take the first field of the picture's name; others before it are read and dropped."""
     is_ours = False
-    async with contextlib.aclosing(events_of(request, FORM)) as events:
+    async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Part):
                 is_ours = event.name == FIELD
-                if is_ours:
-                    _check_declared(event.content_type)
             elif is_ours and event is None:
                 return
             elif is_ours and event is not None:
                 await incoming.take(event)
     raise unprocessable("/image", "The form has no field 'image'.")
-
-
-def _check_declared(content_type: str) -> None:
-    if content_type not in _UNDECLARED and not content_type.startswith("image/"):
-        raise Problem(
-            415, f"The field 'image' holds {content_type[:100]}, not a picture.", kind="not_a_picture"
-        )
