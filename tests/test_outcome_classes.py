@@ -481,7 +481,7 @@ def openai_settings(service: OpenAi, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("ending", "class_"), [("moderation_blocked", ContentRejected), ("cut", UnknownOutcome)]
+    ("ending", "class_"), [("moderation_blocked", ContentRejected), ("silence", UnknownOutcome)]
 )
 async def test_an_openai_stream_that_ends_without_its_picture(adapters, ending, class_):
     with OpenAi() as service:

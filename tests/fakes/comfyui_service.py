@@ -54,6 +54,10 @@ class ComfyUi(FakeService):
         preview = {"filename": "preview.png", "subfolder": "", "type": "temp"}
         self._end("success", [], {"9": {"images": [preview, *images]}})
 
+    def finish_with(self, outputs: Any) -> None:
+        """What runs ends with this in its history."""
+        self._end("success", [], outputs)
+
     def fail(self, event: str, **said: Any) -> None:
         """What runs ends with this message."""
         self._end("error", [["execution_start", {}], [event, said]], {})
@@ -62,7 +66,7 @@ class ComfyUi(FakeService):
         """The server was killed: it remembers nothing."""
         self.pending, self.running, self.history = [], [], {}
 
-    def _end(self, status: str, messages: list[Any], outputs: dict[str, Any]) -> None:
+    def _end(self, status: str, messages: list[Any], outputs: Any) -> None:
         id_ = self.running.pop()
         said = {"status_str": status, "completed": status == "success", "messages": messages}
         self.history[id_] = {"prompt": [0, id_], "outputs": outputs, "status": said}

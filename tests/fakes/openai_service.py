@@ -30,7 +30,9 @@ _LOOK = {
 class OpenAi(FakeService):
     """error: (HTTP status, code, headers) of every answer.  data: of an answer, instead of pictures.
 
-    stream_error: what a stream ends with, instead of its picture.  fields: of the last multipart body.
+    stream_error: what a stream ends with, instead of its picture: a code; `cut`, an end after its drafts; `broken`, a
+    lost connection after them; `hang`, no end; or `silence`, an end with nothing before it.  fields: of the last
+    multipart body.
     """
 
     def __init__(self) -> None:
@@ -78,13 +80,17 @@ class OpenAi(FakeService):
     async def _stream(self, request: web.Request, kind: str, drafts: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for n in range(drafts):
+        for n in range(0 if self.stream_error == "silence" else drafts):
             await _send(
                 response,
                 f"{kind}.partial_image",
-                {"b64_json": _encoded("grey"), "partial_image_index": n} | _LOOK,
+                {"b64_json": _encoded(("red", "green", "blue")[n]), "partial_image_index": n} | _LOOK,
             )
-        if self.stream_error == "cut":
+        if self.stream_error == "broken" and request.transport is not None:
+            request.transport.abort()
+        if self.stream_error == "hang":
+            await asyncio.sleep(60)
+        if self.stream_error in ("cut", "silence", "broken"):
             return response
         if self.stream_error:
             error = {"message": "no", "code": self.stream_error, "type": "e", "param": None}

@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 from actors.providers.base import Failed, Lost, ProviderError, Transient, Unreadable
 
 RUNNING = 0
+_SHOWN_TYPES = ("output", "temp")
+_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".heic", ".heif")
 _UNREADABLE = "ComfyUI's answer about the job can't be understood."
 
 
@@ -27,28 +29,31 @@ def place_in_queue(document: Any, prompt_id: str) -> int | None:
 
 
 def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str] | Failed:
-    """The paths under which a finished prompt's pictures are shown, in the order of its nodes.
+    """The paths under which a finished prompt's files are shown: those that may be pictures first, then by their nodes.
 
-    outputs: ids of the nodes that count, empty = all.  Raises Unreadable.
+    A node that saves a film, a model or a sound lists it among `images` too; only its bytes say what it is.  outputs:
+    ids of the nodes that count, empty = all.  A preview (`temp`) is gone with the server, so it counts only where its
+    node is named.  Raises Unreadable.
     """
     entry = history_of(document, prompt_id)
     if entry is None:
         return Failed(Lost("ComfyUI does not know the job any more; it may have been started anew."))
-    status = entry.get("status") or {}
+    status = _mapping(entry.get("status"))
     if status.get("status_str") == "error":
-        return Failed(_error(status.get("messages") or []))
-    found = [
-        image
-        for node, output in sorted((entry.get("outputs") or {}).items(), key=_node_order)
+        return Failed(_error(status.get("messages")))
+    files = [
+        file
+        for node, output in sorted(_mapping(entry.get("outputs")).items(), key=_node_order)
         if not outputs or node in outputs
-        for image in (output.get("images") or [])
-        if image.get("type") == "output"  # others are previews, gone with the server
+        for file in _list(_mapping(output).get("images"))
+        if isinstance(file, Mapping) and file.get("type") in (_SHOWN_TYPES if outputs else ("output",))
     ]
-    if not found:
+    if not files:
         return Failed(ProviderError("ComfyUI's workflow has ended without a picture."))
+    files.sort(key=_likely_order)
     return [
-        "/view?" + urlencode({key: image.get(key, "") for key in ("filename", "subfolder", "type")})
-        for image in found
+        "/view?" + urlencode({key: file.get(key) or "" for key in ("filename", "subfolder", "type")})
+        for file in files
     ]
 
 
@@ -68,11 +73,13 @@ def _readable(document: Any, *names: str) -> Mapping[str, Any]:
 
 def _error(messages: Any) -> ProviderError:
     events = {
-        message[0]: message[1] for message in messages if isinstance(message, list) and len(message) == 2
+        str(message[0]): _mapping(message[1])
+        for message in _list(messages)
+        if isinstance(message, list) and len(message) == 2
     }
     if "execution_interrupted" in events:
         return ProviderError("The job was stopped in ComfyUI.")
-    said = events.get("execution_error") or {}
+    said = events.get("execution_error", {})
     kind, node = str(said.get("exception_type", "an error")), str(said.get("node_type", "?"))
     sentence = f"ComfyUI's node {node[:60]} has failed ({kind[:80]})."
     return Transient(sentence) if "OutOfMemory" in kind else ProviderError(sentence)
@@ -82,9 +89,24 @@ def _node_order(item: tuple[str, Any]) -> tuple[int, str]:
     return (int(item[0]) if item[0].isdecimal() else 0, item[0])
 
 
+def _likely_order(file: Mapping[str, Any]) -> tuple[bool, bool]:
+    """What was saved before previews, what is called a picture before what is not."""
+    name = str(file.get("filename") or "").lower()
+    return file.get("type") != "output", not name.endswith(_PICTURE_NAMES)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """An object; an empty one for null and whatever else stands in its place."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _entries(value: Any) -> Iterator[tuple[float, str]]:
-    for each in value if isinstance(value, list) else []:
-        if isinstance(each, list) and len(each) > 1:
+    for each in _list(value):
+        if isinstance(each, list) and len(each) > 1 and isinstance(each[0], int | float):
             yield float(each[0]), str(each[1])
 
 

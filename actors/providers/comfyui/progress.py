@@ -29,12 +29,14 @@ class WorkflowProgress:
         if not isinstance(data, Mapping) or data.get("prompt_id", self._prompt_id) != self._prompt_id:
             return
         if kind == "progress_state":
-            for node, state in (data.get("nodes") or {}).items():
-                self._note(node, state)
+            nodes = data.get("nodes")
+            for node, state in nodes.items() if isinstance(nodes, Mapping) else ():
+                self._note(str(node), state)
         elif kind == "progress":
             self._note(str(data.get("node")), data)
         elif kind == "execution_cached":
-            for node in data.get("nodes") or []:
+            nodes = data.get("nodes")
+            for node in nodes if isinstance(nodes, list) else ():
                 self._steps[str(node)] = (1.0, 1.0)
         elif kind == "executed":
             _, steps = self._steps.get(str(data.get("node")), (1.0, 1.0))

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -40,6 +41,7 @@ from actors.providers.wire.order_values import OrderValues
 from actors.providers.wire.picture_sources import Inline, Source
 from actors.providers.wire.requests import Field, Outgoing, as_json
 from actors.providers.wire.template import MISSING, Placeholder
+from supervisor.picture_types import picture_type
 
 ASK_SECONDS = 30.0
 HAND_IN_SECONDS = 60.0
@@ -102,9 +104,10 @@ class ComfyProvider:
         found = end_of(history, remote.remote_id, self._service.outputs)
         if isinstance(found, Failed):
             return found
-        sources = [await self._picture(path) for path in found[: len(job.pictures)]]
         try:
-            return await self._collector.done(job, sources, may_wait=True)
+            return await self._collector.done(
+                job, await self._pictures(found, len(job.pictures)), may_wait=True
+            )
         except ResultLost as error:
             return Failed(error)
 
@@ -161,8 +164,22 @@ class ComfyProvider:
     async def _place(self, prompt_id: str) -> int | None:
         return place_in_queue((await self._get("/queue")).document, prompt_id)
 
-    async def _picture(self, path: str) -> Source:
-        return Inline((await self._get(path, gone=ResultGone)).body)
+    async def _pictures(self, paths: Sequence[str], count: int) -> list[Source]:
+        """The first of these files that are pictures, by their bytes.
+
+        Raises ResultLost when none is, ResultGone when one is not shown.
+        """
+        found: list[Source] = []
+        for path in paths:
+            if len(found) == count:
+                break
+            with contextlib.suppress(ResultLost):  # larger than an answer may be: a film, most likely
+                body = (await self._get(path, gone=ResultGone)).body
+                if picture_type(body) is not None:
+                    found.append(Inline(body))
+        if not found:
+            raise ResultLost("ComfyUI's workflow has ended, but none of its files is a picture.")
+        return found
 
     async def _get(self, path: str, *, gone: type[Transient] = Transient) -> Answer:
         request = Outgoing("GET", self._service.base + path, self._headers)

@@ -1,4 +1,7 @@
-"""What a streamed answer says: drafts are progress, completed pictures are the result.  Pure."""
+"""What a streamed answer says: drafts are progress, completed pictures are the result.  Pure.
+
+A draft is a whole picture, and was paid for.  When the stream ends with none completed, the last draft is the result.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ _FIRST_PERCENT, _LAST_PERCENT = 10, 85
 
 
 class StreamedAnswer:
-    """Gathers the events of one picture.  drafts: how many were asked for."""
+    """Gathers the events of one picture.  drafts: how many were asked for.
+
+    is_draft: whether its result is one."""
 
     def __init__(self, drafts: int) -> None:
         self._drafts = drafts
         self._seen = 0
         self._pictures: list[dict[str, Any]] = []
+        self._draft: dict[str, Any] = {}
         self._error: Any = None
 
     def take(self, event: ServerEvent) -> int | None:
@@ -30,16 +36,27 @@ class StreamedAnswer:
         kind = str(document.get("type", event.name))
         if kind.endswith(".partial_image"):
             self._seen += 1
+            self._draft = _picture(document) or self._draft
             share = min(1.0, self._seen / (self._drafts + 1))
             return round(_FIRST_PERCENT + (_LAST_PERCENT - _FIRST_PERCENT) * share)
         if kind.endswith((".completed", ".partial_succeeded")):  # the second: Ark's word
-            self._pictures.append({key: document[key] for key in ("b64_json", "url") if document.get(key)})
+            self._pictures += filter(None, [_picture(document)])
         if document.get("error") and not self._error:
             self._error = document["error"]
         return None
+
+    @property
+    def is_draft(self) -> bool:
+        return bool(self._draft) and not self._pictures and not self._error
 
     def document(self) -> dict[str, Any] | None:
         """The answer as it would have come without a stream; None when the stream ended before it said anything."""
         if self._pictures:
             return {"data": self._pictures}
-        return {"error": self._error} if self._error else None
+        if self._error:
+            return {"error": self._error}
+        return {"data": [self._draft]} if self._draft else None
+
+
+def _picture(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: document[key] for key in ("b64_json", "url") if document.get(key)}

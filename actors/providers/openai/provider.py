@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+import structlog
+
 from actors.providers.base import (
     Accepted,
     Done,
@@ -30,6 +32,10 @@ from actors.providers.wire.order_values import OrderValues
 from actors.providers.wire.picture_sources import Source, data_uri
 from actors.providers.wire.requests import Field, Outgoing, as_json
 from actors.providers.wire.template import InputPicture, as_text
+
+BROKEN_STREAM = "the stream ended before the picture was complete; its last draft is kept"
+
+log = structlog.get_logger(__name__)
 
 
 class OpenAiProvider:
@@ -57,8 +63,15 @@ class OpenAiProvider:
             if percent is not None:
                 progress(percent, "drafting the picture")
 
-        answer = await self._client.ask(request, job.ai_timeout_seconds, listen)
-        progress(90, "collecting the pictures")
+        try:
+            answer = await self._client.ask(request, job.ai_timeout_seconds, listen)
+        except UnknownOutcome:
+            if not streamed.is_draft:
+                raise
+            answer = Answer(200, {}, b"")  # the stream broke off, or its time was over
+        if streamed.is_draft:
+            log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
+        progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
         return await self._collector.done(job, await asyncio.to_thread(self._sources, answer, streamed))
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:

@@ -3,7 +3,7 @@
 | status | the job |
 |---|---|
 | starting, processing | goes on; its progress is the last progress bar in its log |
-| succeeded | is done |
+| succeeded | is done; where `data_removed` says that its output was deleted, is over without its pictures |
 | failed | is over; the text of its error decides the class, which is provider_error where no list names it |
 | canceled | is over: somebody has stopped it there |
 | aborted | never began within its deadline: it is ordered again |
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from actors.providers.base import Failed, ProviderError, Running, Transient, Unreadable
+from actors.providers.base import Failed, ProviderError, ResultLost, Running, Transient, Unreadable
 from actors.providers.wire.answers import Answer, Rules, no_pictures
 from actors.providers.wire.picture_sources import Source
 from actors.providers.wire.results import result_in
@@ -36,6 +36,10 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
             return Running(stage="starting at the AI service")
         case "processing":
             return Running(percent(document.get("logs")), "running at the AI service")
+        case "succeeded" if document.get("data_removed") and document.get("output") is None:
+            return Failed(
+                ResultLost("The AI service has removed the pictures: it keeps them for a while only.")
+            )
         case "succeeded":
             return result_in(answer, rules, now=now)
         case "failed":

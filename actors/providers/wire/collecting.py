@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from actors.fetch import NotFetched, NotFetchedNow, NotShown, fetch
+from actors.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch
 from actors.providers.base import Done, Job, MadeImage, ResultGone, ResultLost, Transient
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Rules
@@ -19,11 +19,17 @@ from actors.providers.wire.picture_sources import At, Source
 from actors.providers.wire.plain_pictures import make_plain
 from actors.scratch import write_whole
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
+from supervisor.picture_types import picture_type
 
 FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
 FETCH_AGAIN_SECONDS = 1.0
+MOST_PASSED_OVER = 16  # files of one answer that are no pictures
 
 log = structlog.get_logger(__name__)
+
+
+class NoPicture(NotFetched):
+    """What was fetched is something else."""
 
 
 class Sender(Protocol):
@@ -52,10 +58,7 @@ class Collector:
         may_wait: the service keeps them, so if one can't be had just now, or none is shown, it is Transient, and we
         ask again later.  While the disk is full the job says what is done: wait, or raise its error.
         """
-        wanted = list(zip(job.pictures, sources, strict=False))
-        fetched = await asyncio.gather(
-            *(self._fetched(job, source, job.folder / f"answer-{n}") for n, source in wanted)
-        )
+        fetched = await self._fetched_for(job, sources)
         is_none_shown = bool(fetched) and all(isinstance(each, NotShown) for each in fetched)
         if may_wait and is_none_shown:
             raise ResultGone("The AI service does not show its pictures.")
@@ -63,9 +66,11 @@ class Collector:
             raise Transient("The AI service's pictures can't be fetched just now.")
         files = [
             {"n": n, "path": str(path)}
-            for (n, _), path in zip(wanted, fetched, strict=True)
+            for n, path in zip(job.pictures, fetched, strict=False)
             if isinstance(path, Path)
         ]
+        if any(isinstance(each, NoPicture) for each in fetched):
+            raise ResultLost("The AI service has sent something that is no usable picture.")
         if not files:
             raise ResultLost("The AI service has made pictures, but they could not be fetched from it.")
         try:
@@ -79,6 +84,24 @@ class Collector:
         return Done(
             tuple(MadeImage(each["n"], Path(each["path"]), each["width"], each["height"]) for each in made)
         )
+
+    async def _fetched_for(self, job: Job, sources: Sequence[Source]) -> list[Path | NotFetched]:
+        """One for each ordered picture, as far as the sources reach.
+
+        A file that is no picture (a film, a sound, a model, the order's own data) or larger than an answer may be is
+        passed over, so that it hides none behind it.  When every one is such, these are what is returned.
+        """
+        wanted, found, passed_over = len(job.pictures), list[Path | NotFetched](), list[Path | NotFetched]()
+        left = list(enumerate(sources))[: wanted + MOST_PASSED_OVER]
+        while left and len(found) < wanted:
+            missing = wanted - len(found)
+            asked, left = left[:missing], left[missing:]
+            fetched = await asyncio.gather(
+                *(self._fetched(job, source, job.folder / f"answer-{number}") for number, source in asked)
+            )
+            for each in fetched:
+                (passed_over if isinstance(each, NoPicture | TooLarge) else found).append(each)
+        return found or passed_over
 
     async def _fetched(self, job: Job, source: Source, path: Path) -> Path | NotFetched:
         """A picture as a file of ours, as the service made it; or why it can't be had."""
@@ -97,6 +120,8 @@ class Collector:
                     allow_private_addresses=self._allow_private_addresses,
                     translation_prefixes=self._surroundings.translation_prefixes,
                 )
+                if picture_type(data) is None:
+                    return NoPicture("The file is no picture.")
                 await job.when_there_is_room(lambda data=data: asyncio.to_thread(write_whole, path, data))  # type: ignore[misc]
                 return path
             except NotFetched as error:

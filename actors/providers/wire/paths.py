@@ -1,11 +1,13 @@
 """A subset of JSONPath (RFC 9535): where in an answer something stands.  Pure.
 
 `$` is the whole answer; then any number of `.name`, `['any name']`, `[0]`, `[-1]`, and `[*]` or `.*` for every member.
-A path that leads nowhere finds nothing, which is no error.
+A path that leads nowhere finds nothing, which is no error.  Where it leads into a text that is JSON itself, it goes on
+in what that says: models return such texts, and gateways wrap a service's whole answer in one.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +78,8 @@ def _step(found: re.Match[str]) -> Step:
 
 
 def _members(value: Any, step: Step) -> Iterator[Any]:
+    if isinstance(value, str):
+        value = _unfolded(value)
     if isinstance(step, _Every):
         yield from value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     elif isinstance(step, str):
@@ -83,3 +87,13 @@ def _members(value: Any, step: Step) -> Iterator[Any]:
             yield value[step]
     elif isinstance(value, list) and -len(value) <= step < len(value):
         yield value[step]
+
+
+def _unfolded(text: str) -> Any:
+    """The list or object that a text says in JSON; None for every other text."""
+    if not text[:64].lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
