@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from supervisor import webhook_turns
 from supervisor.database import Asked, Row, Transaction
 from supervisor.store import tallies, webhook_attempts
 from supervisor.store.isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.rows import decoded, encoded
 from supervisor.webhook_schedule import SCHEDULE
-from supervisor.webhook_turns import MOST_SENDING_PER_USER, Due, UnderWay, host_of, next_to_send
+from supervisor.webhook_turns import Due, UnderWay, host_of, next_to_send
 
 LOOKED_AT = 1000
 USERS_LOOKED_AT = 2000
@@ -66,13 +67,15 @@ def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
-    """Ask for what is to be sent now.  aside: deliveries that are left alone."""
+    """Ask for what is to be sent now, of users of whom more may be sent.  aside: deliveries that are left alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
             WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
+                AND user_openid NOT IN (SELECT user_openid FROM webhook_delivery
+                    WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid HAVING count(*) >= ?)
             ORDER BY due_at LIMIT ?""",
-        *left_alone, LOOKED_AT,
+        *left_alone, webhook_turns.MOST_SENDING_PER_USER, LOOKED_AT,
     )  # fmt: skip
 
 
@@ -136,7 +139,7 @@ def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
                     AND own.attempts < ? AND {others}
                 ORDER BY own.due_at LIMIT ?)
             ORDER BY delivery.due_at""",
-        USERS_LOOKED_AT, len(SCHEDULE), *left_alone, MOST_SENDING_PER_USER,
+        USERS_LOOKED_AT, len(SCHEDULE), *left_alone, webhook_turns.MOST_SENDING_PER_USER,
     )  # fmt: skip
 
 
