@@ -17,7 +17,7 @@ from supervisor.store.rows import encoded
 from supervisor.token_proof import TOKEN, USER, Proof
 
 MOST_ASKED_AT_ONCE = 1000
-KEPT_SECONDS = 30 * 86_400  # after a token has expired: a sweep by a clock that is ahead must bring none back
+KEPT_SECONDS = 30 * 86_400  # after its end: a sweep by a clock that is ahead must let no token in again
 
 
 def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
