@@ -32,7 +32,7 @@ def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
 
 
 def revoke_token(tx: Transaction, token_id: str, now: float) -> None:
-    """The token of this id is good no more.  The row goes a month after the token has expired, where its id says when."""
+    """The token of this id is good no more.  The row goes a month after its end, where its id says when."""
     tx.execute(
         f"""INSERT INTO token_revocation (kind, name, not_before, expires_at) VALUES ('{TOKEN}', ?, ?, ?)
             ON CONFLICT (name, kind) DO NOTHING""",
