@@ -178,7 +178,7 @@ def one_value(settings: Settings, query: str) -> Any:
     return rows(settings, query)[0][0]
 
 
-@pytest.mark.timeout(300)  # more than its named deadlines together, so that one of those is what fails
+@pytest.mark.timeout(480)  # more than its named deadlines together, so that one of those is what fails
 def test_an_upgrade_under_load_loses_nothing_and_old_parts_go_on(old_release: Settings) -> None:
     settings = old_release
     where = {"DARKROOM_DATABASE_URL": settings.database_url}
