@@ -90,7 +90,7 @@ def _webhooks(start_receiver: Callable[[], Awaitable[Callable[[], str]]]) -> Sto
 
 async def _receiver_that_hangs() -> Callable[[], str]:
     """It takes every connection and never answers, for as long as this program runs."""
-    server = await asyncio.start_server(lambda *_: asyncio.Event().wait(), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     return lambda: f"http://127.0.0.1:{port}/hook"
 
