@@ -15,8 +15,9 @@ from actors.providers.studio.fitting import fit
 from actors.providers.studio.garment import find_garment
 from actors.providers.studio.order import read_order
 from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.people import find_people
 from actors.providers.studio.planes import to_array
-from actors.providers.studio.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER, find_pose
+from actors.providers.studio.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 SIZE = 400
@@ -44,7 +45,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_the_pose_has_the_head_above_level_shoulders() -> None:
-    pose = find_pose(on_white(read_picture(SAMPLES / "portrait.png", size=512, which="first")))
+    pose = find_people(on_white(read_picture(SAMPLES / "portrait.png", size=512, which="first")))[0].pose
     assert 200 < pose[NOSE][0] < 250 and 100 < pose[NOSE][1] < 160
     assert pose[LEFT_SHOULDER][0] > pose[RIGHT_SHOULDER][0], "her left is on our right"
     assert abs(pose[LEFT_SHOULDER][1] - pose[RIGHT_SHOULDER][1]) < 60

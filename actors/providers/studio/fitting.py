@@ -2,7 +2,7 @@
 
 The garment is bent onto the body, cut to the outline, shaded by the light on the old clothes and by the
 body's roundness, and laid behind head and hands.  It is recognisable, not photographic: the old clothes still
-show where the new ones do not reach.
+show where the new ones do not reach.  Of several people the largest wears it; the others stay as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from actors.providers.studio.crops import Box
 from actors.providers.studio.delivery import Delivered, deliver
 from actors.providers.studio.draping import Cut, Piece, drape, torso_of
 from actors.providers.studio.framing import frame_for
@@ -21,7 +22,18 @@ from actors.providers.studio.garment import Garment, find_garment
 from actors.providers.studio.matte import cut_out
 from actors.providers.studio.order import Order
 from actors.providers.studio.originals import on_white, read_picture
-from actors.providers.studio.planes import Plane, blur, luminance, resized, smoothstep, to_array, to_picture
+from actors.providers.studio.people import find_people
+from actors.providers.studio.person import nearest_to
+from actors.providers.studio.planes import (
+    Plane,
+    blur,
+    luminance,
+    resized,
+    smoothstep,
+    to_array,
+    to_picture,
+    to_segment,
+)
 from actors.providers.studio.pose import (
     LEFT_EAR,
     LEFT_ELBOW,
@@ -35,7 +47,6 @@ from actors.providers.studio.pose import (
     RIGHT_INDEX,
     RIGHT_WRIST,
     Pose,
-    find_pose,
 )
 from actors.providers.studio.segmentation import person_mask
 from actors.providers.studio.warp import warp
@@ -49,14 +60,15 @@ WAYS = ((1.0, 1.0, 1.0, 0.0), (1.12, 1.05, 1.12, 0.04), (0.9, 0.94, 0.85, -0.04)
 @dataclass(frozen=True)
 class Sitter:
     """The person of the first picture and all that is known of them.
-    colours: (h, w, 3).  alpha: where they are.  in_front: where nothing may cover them.  shading: a factor
-    for cloth."""
+    colours: (h, w, 3).  alpha: where they are, without others.  in_front: where nothing may cover them.
+    shading: a factor for cloth.  hold: what every frame must show, if they are not alone."""
 
     colours: Plane
     alpha: Plane
     in_front: Plane
     shading: Plane
     pose: Pose
+    hold: Box | None = None
 
 
 def fit(order: Order, progress: Progress) -> Iterator[Delivered]:
@@ -66,12 +78,13 @@ def fit(order: Order, progress: Progress) -> Iterator[Delivered]:
     photo = on_white(read_picture(order.person, size=order.size, which="first"))
     garment = find_garment(read_picture(order.garment, size=order.size, which="second"))
     progress(10, "finding the person")
-    pose = find_pose(photo)
-    mask = person_mask(photo)
+    first, *others = find_people(photo)
+    mask = person_mask(photo, [first])
     progress(18, "cutting out the person")
     colours = to_array(photo)
-    alpha = cut_out(colours, mask).alpha
-    sitter = Sitter(colours, alpha, _in_front(photo, pose), _shading(colours, alpha), pose)
+    alpha = cut_out(colours, mask).alpha * nearest_to(first, others, *photo.size)
+    hold = first.upper_box(*photo.size) if others else None
+    sitter = Sitter(colours, alpha, _in_front(photo, first.pose), _shading(colours, alpha), first.pose, hold)
     share = 72 / len(order.pictures)
     for done, n in enumerate(order.pictures):
         begun = int(27 + share * done)
@@ -87,7 +100,7 @@ def fitted(sitter: Sitter, garment: Garment, order: Order, n: int) -> Image.Imag
     ease, length, sleeve, warmth = WAYS[n % len(WAYS)]
     worn = worn_garment(sitter, garment, Cut(ease * float(chance.uniform(0.98, 1.02)), length, sleeve))
     graded = worn * (1 + np.array([warmth, 0, -warmth], np.float32))
-    frame = frame_for(n, sitter.alpha)
+    frame = frame_for(n, sitter.alpha, sitter.hold)
     return to_picture(resized(frame.of(graded), *frame.scaled_to(order.size), Image.Resampling.BICUBIC))
 
 
@@ -157,7 +170,7 @@ def _in_front(photo: Image.Image, pose: Pose) -> Plane:
     chin = mouth - torso.up * face * 0.42
     above_chin = ((x - chin[0]) * torso.up[0] + (y - chin[1]) * torso.up[1]) > 0
     head = above_chin & (((x - nose[0]) ** 2 + (y - nose[1]) ** 2) < (1.5 * face) ** 2)
-    neck = skin & (_to_segment(x, y, nose, chin - torso.up * face * 0.35) < 0.55 * face)
+    neck = skin & (to_segment(x, y, nose, chin - torso.up * face * 0.35) < 0.55 * face)
     kept = head | neck
     for elbow, wrist, index in (
         (LEFT_ELBOW, LEFT_WRIST, LEFT_INDEX),
@@ -165,8 +178,8 @@ def _in_front(photo: Image.Image, pose: Pose) -> Plane:
     ):
         if pose.seen[wrist] > 0.5:
             tip = pose[wrist] + (pose[index] - pose[wrist]) * 1.8
-            hand = _to_segment(x, y, pose[wrist], tip) < 0.20 * reach
-            forearm = _to_segment(x, y, pose[elbow], pose[wrist]) < 0.14 * reach
+            hand = to_segment(x, y, pose[wrist], tip) < 0.20 * reach
+            forearm = to_segment(x, y, pose[elbow], pose[wrist]) < 0.14 * reach
             kept |= skin & (hand | forearm)
     return smoothstep(0.35, 0.65, blur(kept.astype(np.float32), photo.width / 400))
 
@@ -177,11 +190,3 @@ def _skin(photo: Image.Image) -> NDArray[np.bool_]:
     _, blue, red = np.moveaxis(np.asarray(photo.convert("YCbCr"), np.float32), -1, 0)
     skin: NDArray[np.bool_] = (blue > 77) & (blue < 128) & (red > 134) & (red < 175)
     return skin
-
-
-def _to_segment(x: Plane, y: Plane, start: Plane, end: Plane) -> Plane:
-    """Distance of each pixel to the segment from start to end."""
-    dx, dy = float(end[0] - start[0]), float(end[1] - start[1])
-    along = (((x - start[0]) * dx + (y - start[1]) * dy) / max(dx * dx + dy * dy, 1e-6)).clip(0, 1)
-    distance: Plane = np.sqrt((x - start[0] - along * dx) ** 2 + (y - start[1] - along * dy) ** 2)
-    return distance

@@ -1,19 +1,22 @@
-"""Photography: the person of one photo before a scene, `count` times."""
+"""Photography: the person of one photo, or the group, before a scene, `count` times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 from actors.providers.studio.backdrops import Backdrop, backdrop
 from actors.providers.studio.compose import compose
+from actors.providers.studio.crops import Box
 from actors.providers.studio.delivery import Delivered, deliver
-from actors.providers.studio.framing import Frame, frame_for
+from actors.providers.studio.framing import Frame, frame_for, group_box
 from actors.providers.studio.matte import Cutout, cut_out
 from actors.providers.studio.order import Order
 from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.people import find_people
+from actors.providers.studio.person import Person, subjects
 from actors.providers.studio.planes import resized, to_array, to_picture
 from actors.providers.studio.segmentation import person_mask
 
@@ -26,23 +29,34 @@ def photograph(order: Order, progress: Progress) -> Iterator[Delivered]:
     progress(2, "reading the photo")
     photo = on_white(read_picture(order.person, size=order.size, which="first"))
     progress(8, "finding the person")
-    mask = person_mask(photo)
+    people = find_people(photo)
+    mask = person_mask(photo, subjects(people))
     progress(15, "cutting out the person")
     person = cut_out(to_array(photo), mask)
+    hold = _group_of(people, person)
     share = 75 / len(order.pictures)
     for done, n in enumerate(order.pictures):
         begun = 24 + share * done
         progress(int(begun), "painting the scene")
-        frame, scene = scene_of(person, order, n)
+        frame, scene = scene_of(person, order, n, hold)
         progress(int(begun + share * 0.4), "setting the light")
         picture = portrait(person, frame, scene, order, n)
         progress(int(begun + share * 0.85), "developing the picture")
         yield deliver(picture, order.out, n)
 
 
-def scene_of(person: Cutout, order: Order, n: int) -> tuple[Frame, Backdrop]:
-    """The frame of picture n and, at the size of the result, what stands behind."""
-    frame = frame_for(n, person.alpha)
+def _group_of(people: Sequence[Person], cutout: Cutout) -> Box | None:
+    """What every frame must hold, if there is more than one person."""
+    if len(people) == 1:
+        return None
+    height, width = cutout.alpha.shape
+    shown = [person for person in people if not person.is_sure] + subjects(people)
+    return group_box(cutout.alpha, [person.upper_box(width, height) for person in shown])
+
+
+def scene_of(person: Cutout, order: Order, n: int, hold: Box | None = None) -> tuple[Frame, Backdrop]:
+    """The frame of picture n and, at the size of the result, what stands behind.  hold: what the frame must hold."""
+    frame = frame_for(n, person.alpha, hold)
     return frame, backdrop(
         order.scene, *frame.scaled_to(order.size), _chance(order, n, BACKDROP), order.seed + n
     )

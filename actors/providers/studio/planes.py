@@ -35,6 +35,11 @@ def smoothstep(low: float, high: float, x: Plane) -> Plane:
     return step
 
 
+def sigmoid(x: Plane) -> Plane:
+    share: Plane = 1 / (1 + np.exp(-x.clip(-30, 30)))
+    return share
+
+
 def resized(a: Plane, width: int, height: int, how: Image.Resampling = Image.Resampling.BILINEAR) -> Plane:
     """`a` at another size, without the rounding to 8 bits that a colour picture would bring."""
     if a.shape[:2] == (height, width):
@@ -93,3 +98,11 @@ def grid(width: int, height: int) -> tuple[Plane, Plane]:
     u = (np.arange(width, dtype=np.float32) + 0.5) / width
     v = (np.arange(height, dtype=np.float32) + 0.5) / height
     return u[None, :], v[:, None]
+
+
+def to_segment(x: Plane, y: Plane, start: Plane, end: Plane) -> Plane:
+    """Distance of each pixel to the segment from start to end."""
+    dx, dy = float(end[0] - start[0]), float(end[1] - start[1])
+    along = (((x - start[0]) * dx + (y - start[1]) * dy) / max(dx * dx + dy * dy, 1e-6)).clip(0, 1)
+    distance: Plane = np.sqrt((x - start[0] - along * dx) ** 2 + (y - start[1] - along * dy) ** 2)
+    return distance
