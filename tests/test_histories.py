@@ -9,10 +9,10 @@ import pytest
 from tests.histories.world import world_of
 from tests.postgres_databases import give_back
 
-TROUBLED_SECONDS = 150.0  # of the history's own time
+TROUBLED_SECONDS = 45.0  # of the history's own time
 
 
-@pytest.mark.parametrize("seed", [103, 104])
+@pytest.mark.parametrize("seed", [103])
 def test_a_random_history_breaks_no_promise(tmp_path: Path, database_kind: str, seed: int) -> None:
     with world_of(tmp_path, database_kind, seed) as world:
         broken = world.live(0, rounds=1, troubled_seconds=TROUBLED_SECONDS)
@@ -27,6 +27,6 @@ def test_a_seed_is_a_history_that_can_be_seen_again(tmp_path: Path, database_kin
     for time in ("first", "second"):
         (tmp_path / time).mkdir()
         with world_of(tmp_path / time, database_kind, 7) as world:
-            world.live(0, rounds=1, troubled_seconds=60.0)
+            world.live(0, rounds=1, troubled_seconds=30.0)
         told.append(list(world.steps))
     assert told[0] == told[1]

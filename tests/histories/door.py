@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.histories.world import World
 
 BUSY_SECONDS, OUTCOME_SECONDS = 15.0, 60.0
+NOTICED_SECONDS = 3.0  # that a worker waits for its answer: time enough for others to get in between
 
 
 class Door(Database):
@@ -98,6 +99,11 @@ class Door(Database):
                     error = OutcomeUnknown()  # stored, and its answer lost
         self._end_line(line)
         wait = OUTCOME_SECONDS if isinstance(error, OutcomeUnknown) else world.delay()
+        if error is None and kind == "write" and world.model.changed and world.worker_of(self._process):
+            if world.chance(0.03):
+                wait = NOTICED_SECONDS + 40.0 * world.draw.random()
+            if wait > NOTICED_SECONDS:
+                world.people.make_use_of(world.model.changed)
         world.loop.in_world(wait, self._answer, future, result, error)
 
     def _answer(self, future: Awaited, result: Any, error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Message
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.histories.world import World
 
 PAUSE_SECONDS = 1.0
+STILL_SECONDS = 60.0
+HELD_BACK_SECONDS = 4.0
 
 
 class Sender:
@@ -59,11 +61,45 @@ class Sender:
                 world.broker.take(messages)
             except HintsNotSent as error:
                 self._paused_until = world.loop.time() + PAUSE_SECONDS
-                await asyncio.sleep(world.draw.choice((0.0, 0.01, 15.0, 40.0)) * world.draw.random())
                 hints = [errand for errand in errands if isinstance(errand, Hint)]
+                if error.certain and hints and world.chance(0.5):
+                    self._stand_still(hints)
+                    await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(world.draw.choice((0.0, 0.01, 15.0, 40.0)) * world.draw.random())
                 self._unmark(hints, error)
         finally:
             self._is_busy = False
+
+    def _stand_still(self, hints: Sequence[Hint]) -> None:
+        """The whole process does, at the worst moment, until its successor has sent one of these again."""
+        assert self._process is not None
+        process, world, end = self._process, self.world, self.world.loop.time() + STILL_SECONDS
+        types_ = {hint.task_id: hint.type for hint in hints if not hint.is_poll}
+        marks = self._marks(types_)
+        process.frozen_until = end
+        world.broker.held_back |= set(types_)
+
+        def look() -> None:
+            again = [
+                task_id for task_id, mark in self._marks(types_).items() if mark not in (None, marks[task_id])
+            ]
+            if not again and world.loop.time() < end:
+                world.loop.in_world(0.2, look)
+                return
+            world.broker.held_back -= set(types_)
+            process.frozen_until = min(process.frozen_until, world.loop.time())
+            for task_id in again:
+                world.people.push_in(types_[task_id])
+
+        look()
+
+    def _marks(self, task_ids: Iterable[str]) -> dict[str, str | None]:
+        found = [
+            self.world.rows("SELECT dispatched_at FROM task_queue WHERE id = ?", task_id)
+            for task_id in task_ids
+        ]
+        return {task_id: rows[0][0] if rows else None for task_id, rows in zip(task_ids, found, strict=True)}
 
     def _unmark(self, hints: list[Hint], error: HintsNotSent) -> None:
         """The product's own step, which blocks."""
@@ -78,6 +114,7 @@ class Broker:
     def __init__(self, world: World) -> None:
         self._world = world
         self.away_until = 0.0
+        self.held_back: set[str] = set()  # tasks whose hints are on their way for longer than the others
         self.carried: list[tuple[float, int, Message[Any]]] = []
         self._count = 0
 
@@ -114,6 +151,8 @@ class Broker:
         for message in messages:
             for _ in range(1 if world.is_calm else world.draw.choices((0, 1, 2), (3, 93, 4))[0]):
                 late = world.delay() if world.draw.random() < 0.97 else 40.0 * world.draw.random()
+                if message.queue_name == TASK_QUEUE and message.args[0] in self.held_back:
+                    late = HELD_BACK_SECONDS
                 self._count += 1
                 self.carried.append((world.loop.time() + late, self._count, message))
         world.ring()

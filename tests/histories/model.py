@@ -70,6 +70,7 @@ class Model:
         self.promises: list[str] = []
         self.known: list[str] = []  # broken, and ignored as told
         self.events = 0
+        self.changed: list[str] = []  # tasks, by the last transaction
         self._seqs: dict[str, int] = {}
         self._folded: dict[str, dict[str, Any]] = {}
         self._log_id = 0
@@ -127,10 +128,12 @@ class Model:
                 found[task_id] = Task(*rows[0])
             else:
                 self.broken(f"the open task {task_id} is gone")
+        self.changed = []
         for task_id, now in found.items():
             before = self.tasks.get(task_id)
             if before != now:
                 self.events += 1
+                self.changed.append(task_id)
                 self._judge_step(process, before, now)
                 self.tasks[task_id] = now
         self._limits(found.values())

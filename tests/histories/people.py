@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import peewee
@@ -75,9 +76,14 @@ class People:
 
     async def _order_by_sql(self) -> None:
         user, type_, params, priority, later = self._new()
-        self._ordered += 1
         if self._world.draw.random() < 0.1:
             params = {"images": ["nobody's"]}
+        self._insert(user, type_, params, priority, later)
+
+    def _insert(
+        self, user: str, type_: str, params: dict[str, Any], priority: int, later: str | None
+    ) -> None:
+        self._ordered += 1
         self._by_sql(
             "INSERT INTO task_queue (id, user_openid, type, params, priority, run_after) VALUES (?, ?, ?, ?, ?, ?)",
             f"sql-{self._ordered}", user, type_, self._world.json(params), priority, later,
@@ -105,12 +111,28 @@ class People:
         )
         if not found:
             return
-        draw, web = self._world.draw, self._world.doors["web"]
-        task_id = draw.choice(found)
+        draw = self._world.draw
+        await self._have_it_made_again(draw.choice(found), draw.choice((0.0, 0.5, 10.0)) * draw.random())
+
+    async def _have_it_made_again(self, task_id: str, pause_seconds: float) -> None:
+        web, settings = self._world.doors["web"], self._world.settings
         with contextlib.suppress(Fault, *REFUSED, peewee.PeeweeException):
             await web.write_async(lambda tx: tasks.cancel(tx, task_id))
-            await asyncio.sleep(draw.choice((0.0, 0.5, 10.0)) * draw.random())
-            await web.write_async(lambda tx: tasks.resubmit(tx, self._world.settings, task_id))
+            await asyncio.sleep(pause_seconds)
+            await web.write_async(lambda tx: tasks.resubmit(tx, settings, task_id))
+
+    def make_use_of(self, changed: Sequence[str]) -> None:
+        """A process has changed these tasks and will not hear of it for a while: their users change their minds."""
+        world = self._world
+        for task_id in changed:
+            if world.chance(0.7):
+                world.loop.start(world.web, self._have_it_made_again(task_id, world.draw.random()))
+
+    def push_in(self, type_: str) -> None:
+        """Somebody orders tasks of this type that come before those that wait."""
+        for _ in range(2):
+            user = self._world.draw.choice(USERS)
+            self._insert(user, type_, {"images": [f"image-{user}"], "count": 1}, 10, None)
 
     async def _delete_work(self) -> None:
         task_id = self._some("completed", "failed", "cancelled", "processing")
