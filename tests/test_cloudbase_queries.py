@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from config.settings import Settings
 from supervisor.schema.columns import BORN_WITH
 from supervisor.searches import (
     ANCHORS,
@@ -24,6 +25,7 @@ from supervisor.searches import (
 )
 from supervisor.store import searching
 from tests.conftest import Store
+from web.cloudbase.calls import call_of
 from web.cloudbase.documents import task_document, work_document
 from web.cloudbase.queries import MOST_COMPARISONS, condition_of, projection_of, search_of
 from web.cloudbase.refusal import Refused
@@ -232,3 +234,12 @@ def test_an_anchored_search_finds_nothing_without_its_anchor(condition: Conditio
         nobody = dict.fromkeys(FIELDS["task_queue"], "nobody's") | {"priority": 0, "completed_at": None}
         nobody |= dict.fromkeys(ANCHORS["task_queue"], None)
         assert not _holds(condition, nobody)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], None, "x", 7, {}, {"action": []}, {"action": {}}, {"action": None}, {"action": "database.\0"}],
+)
+def test_a_body_that_is_no_call_is_refused_with_a_sentence(body: Any) -> None:
+    with pytest.raises(Refused, match="database calls"):
+        call_of(body, Settings())

@@ -86,9 +86,9 @@ def call_of(body: Any, settings: Settings) -> Call:
         raise Refused(str(bad)) from None
 
 
-def _call_of(body: Mapping[str, Any], settings: Settings) -> Call:
-    action = body.get("action")
-    if action not in _ACTIONS:
+def _call_of(body: Any, settings: Settings) -> Call:
+    action = body.get("action") if isinstance(body, dict) else None
+    if not isinstance(action, str) or action not in _ACTIONS:
         group = action.partition(".")[0] if isinstance(action, str) else ""
         raise Refused(_OTHERWISE.get(str(action), _BY_GROUP.get(group, _ANYTHING)))
     collection = body.get("collectionName")
