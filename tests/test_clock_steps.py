@@ -133,6 +133,24 @@ def test_an_attempts_deadline_is_its_whole_time_away(
     assert seconds_until("deadline_at", "task_queue") == pytest.approx(630, abs=20)
 
 
+def test_a_hint_from_before_the_clock_was_set_back_starts_nothing_when_its_time_comes_again(
+    store: Store, clock: Clock, admitted_task: Make, live_worker: Callable[..., str]
+) -> None:
+    worker = live_worker()
+    at = (clock.now() + datetime.timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    early = admitted_task("o-1", run_after=at)
+    clock.advance(70)
+    store.write(dispatching.ripen)
+    (old,) = store.dispatch()
+    clock.advance(-600)
+    assert store.write(clock_steps.take_back_early) == 1
+    clock.advance(600)
+    assert store.claim(old, worker) is None, "it is not counted among what runs, so it may not start"
+    store.write(dispatching.ripen)
+    (new,) = store.dispatch()
+    assert new.task_id == early and store.claim(new, worker) is not None
+
+
 def test_a_hint_that_was_lost_is_sent_again(
     store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
 ) -> None:

@@ -177,7 +177,9 @@ def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: C
     hint = Hint(claim.task_id, store.task(claim.task_id)["dispatch"], claim.type)
     assert store.dispatch() == [] and store.claim(hint, "worker-1") is None
     clock.advance(61)
-    assert store.claim(hint, "worker-1") is not None
+    assert store.claim(hint, "worker-1") is None, "nobody has marked it, so no limit counts it"
+    store.write(dispatching.ripen)
+    assert store.dispatch() == [hint] and store.claim(hint, "worker-1") is not None
 
 
 def test_a_resend_repeats_the_number_so_either_copy_may_be_claimed_once(

@@ -87,7 +87,10 @@ def claim(
 
 
 def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
-    """Take pending tasks, each as `claim` does; several in one statement cost little more than one."""
+    """Take pending tasks, each as `claim` does; several in one statement cost little more than one.
+
+    A task whose mark was taken back is counted in no limit, so a hint of it that is still out takes nothing.
+    """
     due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
     deadline = tx.shifted(tx.moment, "CAST(wanted.value ->> 3 AS DOUBLE PRECISION)")
     rows = tx.all(
@@ -97,6 +100,7 @@ def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
         FROM {json_words(tx).rows} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
           AND dispatch = CAST(wanted.value ->> 1 AS INTEGER) AND admitted_charge = charge
+          AND dispatched_at IS NOT NULL
           AND (run_after IS NULL OR run_after <= {tx.moment})
           AND EXISTS (SELECT 1 FROM worker WHERE worker.id = wanted.value ->> 2 AND worker.state = 'live')
         RETURNING task_queue.id, lease, attempt, charge, type, user_openid, params, picture_count, failures, deaths,

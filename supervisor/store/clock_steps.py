@@ -28,7 +28,7 @@ def set_right(tx: Transaction) -> int:
 def take_back_early(tx: Transaction) -> int:
     """Tasks that were ready, or sent, and whose time has not come after all wait for it; how many.
 
-    Nobody can claim them, and each would keep a slot.
+    Nobody can claim them, and each would keep a slot.  A hint that is out starts nothing until its task is marked anew.
     """
     return tx.run(
         f"""UPDATE task_queue SET ready = 0, dispatched_at = NULL WHERE id IN
