@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from config.settings import Settings
+from supervisor.room import WAITING_FOR_THE_STORE
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.test_whole_house import House, eventually
 from tests.test_whole_house import pytestmark as needs_darkroom
@@ -156,7 +157,8 @@ def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again
             "the service is at work", lambda: house.one("SELECT 1 FROM task_queue WHERE stage = 'making'")
         )
         s3.stop()
-        eventually("the picture waits", lambda: "picture_not_stored" in house.said())
+        waits = f"SELECT 1 FROM task_queue WHERE stage = '{WAITING_FOR_THE_STORE}'"
+        eventually("the picture waits", lambda: house.one(waits))
         assert house.one("SELECT status, attempt FROM task_queue") == ("processing", 1)
         s3 = S3Server(s3.port)  # it comes back, and has forgotten everything
         s3.make_bucket("pictures")
