@@ -105,7 +105,7 @@ IN_GBK = b'--x\r\nContent-Disposition: form-data; name="image"; filename="\xd5\x
         (form(part("a", b"", "X-Folded: 1\r\n 2"), PICTURE), 422, "broken"),
         (form(part("image", picture_bytes(), 'Content-Type: image/jpeg; a="b')), 201, ""),
         (form(IN_GBK + picture_bytes() + b"\r\n"), 201, ""),
-        (form(part("image", b"--y\r\n", "Content-Type: multipart/mixed; boundary=y")), 415, "multipart/mixed"),
+        (form(part("image", b"--y\r\n", "Content-Type: multipart/mixed; boundary=y")), 415, "not a picture"),
         (form(), 422, "no field 'image'"),
         (b"", 422, "broken"),
         (PICTURE, 422, "broken"),
@@ -119,15 +119,12 @@ async def test_a_form_holds_few_parts_and_little_beside_its_files(
     assert says in answer.get("detail", "")
 
 
-@pytest.mark.parametrize(
-    ("boundary", "status"),
-    [('"x"', 201), ("x; charset=utf-8", 201), ("", 422), ("x" * 71, 422), ('"a\tb"', 422), ("é", 422)],
-)
-async def test_a_boundary_is_one_that_the_standard_knows(
-    web: Web, http: aiohttp.ClientSession, boundary: str, status: int
+@pytest.mark.parametrize("boundary", ['"x"', "x; charset=utf-8", "", "x" * 71, '"a\tb"', "é"])
+async def test_a_form_whose_head_names_no_boundary_of_its_body_is_read_by_its_first_line(
+    web: Web, http: aiohttp.ClientSession, boundary: str
 ) -> None:
     content_type = f"multipart/form-data; boundary={boundary}"
-    assert (await post(http, web, IMAGES, form(PICTURE), content_type))[0] == status
+    assert (await post(http, web, IMAGES, form(PICTURE), content_type))[0] == 201
 
 
 async def test_a_form_is_the_same_however_it_is_cut(web: Web, http: aiohttp.ClientSession) -> None:
@@ -184,7 +181,7 @@ async def test_a_body_that_stops_is_answered_408_wherever_it_goes(
     monkeypatch.setattr(body_pace, "SILENT_SECONDS", 0.2)
     callback = f"/v1/callbacks/{make_callback_token(SECRET, Callback('r-1'))}"
     for path, content_type, begun in (
-        (IMAGES, "image/jpeg", b"x" * 50_000),
+        (IMAGES, "image/jpeg", picture_bytes() + b"x" * 50_000),
         (IMAGES, FORM, b"--x\r\nContent-Disposition: form-data; name=image\r\n\r\nabc"),
         (TASKS, "application/json", b'{"type":'),
         ("/v1/auth/wechat", "application/json", b""),

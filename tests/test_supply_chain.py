@@ -18,6 +18,7 @@ PINNED = re.compile(
     r"^([A-Za-z0-9._-]+)==(\S+?)(?: ;.*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", re.MULTILINE
 )
 IMAGE_EXTRAS = ("studio", "heic", "postgres", "s3", "otel")
+IMAGE_PYTHON = {"python_full_version": "3.11.14", "python_version": "3.11"}
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|General Public|EUPL|CDDL|Eclipse")
 
 
@@ -41,7 +42,8 @@ def needed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str
     for text in importlib.metadata.requires(name) or []:
         wanted = Requirement(text)
         marker = wanted.marker
-        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+        asked = [{"extra": extra} | IMAGE_PYTHON for extra in ("", *extras)]
+        if marker is None or any(marker.evaluate(each) for each in asked):
             found |= needed(canonicalize_name(wanted.name), frozenset(wanted.extras), seen)
     return found
 
