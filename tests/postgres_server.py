@@ -8,6 +8,7 @@ kill -9; the folder is then removed by the next session.
 from __future__ import annotations
 
 import atexit
+import concurrent.futures
 import contextlib
 import functools
 import importlib.util
@@ -75,24 +76,29 @@ class PostgresServer:
         options = [f"-c{name}={value}" for name, value in self._settings.items()]
         parent = os.getpid()
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    self._programs / "postgres",
-                    "-D",
-                    self._data,
-                    "-k",
-                    self.folder,
-                    "-p",
-                    str(self.port),
-                    *options,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                user=self._user,
-                preexec_fn=lambda: die_with_parent(parent, signal.SIGQUIT),
-                start_new_session=True,  # Ctrl-C at a terminal is for pytest
+            self._process = (
+                _spawner()
+                .submit(
+                    subprocess.Popen,
+                    [
+                        self._programs / "postgres",
+                        "-D",
+                        self._data,
+                        "-k",
+                        self.folder,
+                        "-p",
+                        str(self.port),
+                        *options,
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                    user=self._user,
+                    preexec_fn=lambda: die_with_parent(parent, signal.SIGQUIT),
+                    start_new_session=True,  # Ctrl-C at a terminal is for pytest
+                )
+                .result()
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -160,6 +166,13 @@ class PostgresServer:
             shutil.copytree(folder, copy, symlinks=True)
         subprocess.run(["chmod", "-R", "a+rX", self.folder / "programs"], check=True)
         return self.folder / "programs" / package.name / "pginstall" / "bin"
+
+
+@functools.cache
+def _spawner() -> concurrent.futures.Executor:
+    """One thread that lives as long as this process: the parent-death signal comes when the *thread* that forked ends,
+    and whoever asks for a server first may be a thread of one test."""
+    return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
 
 @functools.cache
