@@ -1,4 +1,4 @@
-"""An image child that does what dear pictures do, as it is told by the bytes of its "picture".
+"""An image child that does what dear pictures do, as it is told by the bytes of its "picture" behind JPEG_HEAD.
 
 `burn`: use the CPU without an end; `eat`: take memory without an end; `sleep`: do nothing without an end;
 `hold PATH`: say that it works by a file at PATH, and wait until that file is gone.  Everything else is decoded.
@@ -13,12 +13,13 @@ from typing import Any
 from supervisor import image_child
 
 PIXELS = 8
+JPEG_HEAD = b"\xff\xd8\xff\xe0"  # an upload is judged by its first bytes
 
 
 def greedy(request: dict[str, Any], parent: image_child.Parent) -> list[dict[str, Any]]:
     source, target = parent.files(int(request["files_sent"]))
     source.seek(0)
-    words = source.read().split(b" ")
+    words = source.read().removeprefix(JPEG_HEAD).split(b" ")
     parent.before_decoding(PIXELS)
     eaten: list[bytes] = []
     match words:

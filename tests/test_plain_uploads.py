@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from supervisor.image_processes import ImageProcesses
+from tests.greedy_image_child import JPEG_HEAD
 from tests.test_image_processes import children
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
 
@@ -50,24 +51,24 @@ async def test_a_picture_that_costs_too_much_time_is_refused_and_its_child_is_go
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     be_greedy(web)
-    status, problem, _ = await upload(http, web, b"burn")
+    status, problem, _ = await upload(http, web, JPEG_HEAD + b"burn")
     assert status == 422 and problem["type"].endswith("image_unusable")
     assert problem["detail"].endswith(".") and "decode" in problem["detail"]
-    assert (await upload(http, web, b"any"))[0] == 201
+    assert (await upload(http, web, JPEG_HEAD + b"any"))[0] == 201
 
 
 async def test_a_picture_that_needs_too_much_memory_is_refused(web: Web, http: aiohttp.ClientSession) -> None:
     be_greedy(web)
-    status, problem, _ = await upload(http, web, b"eat")
+    status, problem, _ = await upload(http, web, JPEG_HEAD + b"eat")
     assert status == 422 and problem["type"].endswith("image_unusable")
-    assert (await upload(http, web, b"any"))[0] == 201
+    assert (await upload(http, web, JPEG_HEAD + b"any"))[0] == 201
 
 
 async def test_a_child_that_is_killed_from_outside_is_not_the_pictures_fault(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     be_greedy(web)
-    sent = asyncio.create_task(upload(http, web, b"sleep"))
+    sent = asyncio.create_task(upload(http, web, JPEG_HEAD + b"sleep"))
     await until(children, "a child has been started")
     for pid in children():
         os.kill(pid, signal.SIGKILL)
@@ -104,9 +105,11 @@ async def test_one_users_dear_pictures_leave_a_child_to_the_others(
 ) -> None:
     be_greedy(web)
     marks = [tmp_path / f"mark-{n}" for n in range(3)]
-    held = [asyncio.create_task(upload(http, web, f"hold {mark}".encode(), "hog")) for mark in marks]
+    held = [
+        asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {mark}".encode(), "hog")) for mark in marks
+    ]
     await until(lambda: any(mark.exists() for mark in marks), "one of the hog's pictures is being decoded")
-    assert (await upload(http, web, b"any", "o-2"))[0] == 201
+    assert (await upload(http, web, JPEG_HEAD + b"any", "o-2"))[0] == 201
     assert not any(task.done() for task in held) and sum(mark.exists() for mark in marks) == 1
     for _ in marks:
         await until(lambda: any(mark.exists() for mark in marks), "the next one is being decoded")
@@ -119,9 +122,9 @@ async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
 ) -> None:
     be_greedy(web, most_pixels=10)  # each says that it has eight
     first, second = tmp_path / "first", tmp_path / "second"
-    one = asyncio.create_task(upload(http, web, f"hold {first}".encode(), "o-1"))
+    one = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {first}".encode(), "o-1"))
     await until(first.exists, "the first is being decoded")
-    other = asyncio.create_task(upload(http, web, f"hold {second}".encode(), "o-2"))
+    other = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {second}".encode(), "o-2"))
     room = web.parts.plain_uploads._processes._room
     await until(lambda: room._waiting, "the second waits for room")
     assert not second.exists()
@@ -137,9 +140,9 @@ async def test_a_picture_that_waits_too_long_is_told_to_come_again(
     monkeypatch.setattr("web.plain_uploads.WAIT_SECONDS", 0.1)
     be_greedy(web, 1)
     mark = tmp_path / "mark"
-    held = asyncio.create_task(upload(http, web, f"hold {mark}".encode()))
+    held = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {mark}".encode()))
     await until(mark.exists, "a picture is being decoded")
-    status, problem, headers = await upload(http, web, b"any", "o-2")
+    status, problem, headers = await upload(http, web, JPEG_HEAD + b"any", "o-2")
     assert status == 503 and problem["type"].endswith("pictures_waiting") and int(headers["Retry-After"]) >= 1
     mark.unlink()
     assert (await held)[0] == 201
@@ -150,8 +153,8 @@ async def test_a_caller_who_leaves_frees_the_child(
 ) -> None:
     be_greedy(web, 1)
     mark = tmp_path / "mark"
-    held = asyncio.create_task(upload(http, web, f"hold {mark}".encode()))
+    held = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {mark}".encode()))
     await until(mark.exists, "the picture is being decoded")
     held.cancel()
-    assert (await upload(http, web, b"any", "o-2"))[0] == 201
+    assert (await upload(http, web, JPEG_HEAD + b"any", "o-2"))[0] == 201
     await until(lambda: web.parts.uploads.held_bytes == 0, "its share was given back")

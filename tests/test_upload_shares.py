@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.greedy_image_child import JPEG_HEAD
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
 from web.images import UPLOAD_BYTES
 from web.upload_shares import OF_A_USER, OF_MANY, Holder, UploadShares
@@ -71,7 +72,7 @@ async def stalled_upload(web: Web, who: dict[str, str], size: int) -> AsyncItera
     _, writer = await asyncio.open_connection("127.0.0.1", web.port)
     heads = "".join(f"{name}: {value}\r\n" for name, value in who.items())
     writer.write(f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\n{heads}Content-Type: image/jpeg\r\n".encode())
-    writer.write(f"Content-Length: {size + 9}\r\n\r\n".encode() + b"x" * size)
+    writer.write(f"Content-Length: {size + 9}\r\n\r\n".encode() + JPEG_HEAD.ljust(size, b"x"))
     await until(
         lambda: web.parts.uploads.held_bytes >= before + size + UPLOAD_BYTES, "the upload has arrived so far"
     )
