@@ -1207,7 +1207,7 @@ class Connection {
     if (life.isCatchingUp) return;
     life.isCatchingUp = true;
     try {
-      for (let isAnew = false; life.hasMissed; isAnew = true) {
+      for (let isAnew = false; life.hasMissed;) {
         if (life.inVain) await life.pause(this._pauseAfter(life.inVain, FIRST_RETRY_MS));
         await life.catchingUp.turn();
         if (life.isOver) return;
@@ -1216,7 +1216,9 @@ class Connection {
         const since = isAnew || !this._place ? "" : `?since=${encodeURIComponent(this._place)}`;
         const answer = await this.api.patiently(() => this.api.call("GET", `/v1/works/changes${since}`));
         if (life.isOver) return;
+        const before = this.seq;
         this._answer(answer);
+        isAnew = this.seq === before;  // what was missed meanwhile is no sign that the answer did not help
       }
     } catch (_) {
       life.cut("missed");  // a stream that is opened anew brings the same, or the reason why not
