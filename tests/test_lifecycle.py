@@ -315,6 +315,9 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     def _claim(self, task_id: str) -> None:
         task = self.model[task_id]
+        self._write(
+            lambda tx: tx.run(f"UPDATE task_queue SET dispatched_at = {tx.now} WHERE id = ?", task_id)
+        )
         claimed = self._write(lambda tx: claims.claim(tx, task_id, task.dispatch, "a", 630))
         assert (claimed is not None) == (task.admitted_charge == task.charge)
         if claimed is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import claims
+from supervisor.store import claims, dispatching
 from tests.web_server import Web, bearer, running_web, until
 from web import preferences
 
@@ -22,7 +22,9 @@ IMAGE = {"key": "results/a.jpg", "width": 3, "height": 4}
 
 @pytest.fixture
 async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
-    async with running_web(tmp_path, database_kind, limits={"open_tasks_per_user": 0}) as running:
+    async with running_web(
+        tmp_path, database_kind, limits={"open_tasks_per_user": 0, "running_tasks_per_user": 0}
+    ) as running:
         running.sql("INSERT INTO worker (id, host, pid, slots) VALUES ('w-1', 'here', 1, 100)")
         yield running
 
@@ -40,6 +42,7 @@ async def _only_task(web: Web) -> str:
 
 async def _finish(web: Web, task_id: str) -> None:
     def finish(tx: Any) -> None:
+        dispatching.pick_and_mark(tx, web.settings)
         claim = claims.claim(tx, task_id, 1, "w-1", 60)
         assert claim is not None
         claims.complete(tx, task_id, claim.lease, [IMAGE])
