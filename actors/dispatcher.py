@@ -5,9 +5,10 @@ commit; then hand the hints to the sender.  A crash between commit and send lose
 ten seconds.  Of several dispatchers one works and the others watch its beat (`supervisor.store.leadership`).
 
 Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
-has not changed for LEASE_SECONDS *while this loop ticked normally*.  After a gap (a suspended laptop, a database
-outage) the counting starts from zero, since such a gap looks like everybody's death at once.  The same ticks say since
-when we are well, for verdicts by the clock (`supervisor.store.leadership`), and find a clock that was set back.
+has not changed for LEASE_SECONDS *while this loop looked normally*.  A standby looks too, so whoever takes over goes on
+counting.  After a gap (a suspended laptop, a database outage) the counting starts from zero, since such a gap looks
+like everybody's death at once.  The same ticks say since when we are well, for verdicts by the clock
+(`supervisor.store.leadership`), and find a clock that was set back.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dramatiq import get_broker
 from actors.broker import DarkroomBroker
 from actors.hint_sender import Errand, HintSender
 from config.settings import Settings, SettingsError, load_settings
-from supervisor.database import Database, Transaction, open_database
+from supervisor.database import Database, Row, Transaction, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
@@ -52,6 +53,7 @@ from supervisor.store import (
 from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
+from supervisor.succession import Succession
 from supervisor.wakeup import Wakeups, dispatch_wakeups
 
 if TYPE_CHECKING:
@@ -61,7 +63,10 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
 AWAY_SECONDS = 1.0  # between two tries while the database fails
-TAKE_OVER_SECONDS = 0.8  # of the same beat, by the standby's own clock
+TAKE_OVER_SECONDS = 0.8  # of the same beat, where beats come in time (`supervisor.succession`)
+SPAWN_ID = (
+    "DISPATCHER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can say when it has ended
+)
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
@@ -95,11 +100,11 @@ class Dispatcher:
         self.database = database
         self.wakeups = wakeups
         self.sender = HintSender(broker, database, when_ready=self._note_sender_ready)
-        self.name = new_ulid()
+        self.name = os.environ.get(SPAWN_ID) or new_ulid()
         self.stopping = False
         self._sender_is_ready_again = False
         self._held: Leadership | None = None
-        self._seen: tuple[Leadership, float] | None = None
+        self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
         self._wake = -1
@@ -115,6 +120,7 @@ class Dispatcher:
             except (Fault, peewee.PeeweeException) as error:
                 log.error("dispatch_failed", reason=str(error))
                 self._silence.start_anew()
+                self._succession.start_anew()
                 self._pause(AWAY_SECONDS)
         self.sender.close()
         self.resign()
@@ -153,7 +159,7 @@ class Dispatcher:
         began = time.monotonic()
         decided = self._decided(held, began)
         if decided is None:
-            self._held = self._seen = None
+            self._stand_by()
             return TICK_SECONDS
         for each in decided.rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
@@ -220,33 +226,35 @@ class Dispatcher:
     # --- who works ---
 
     def _try_to_lead(self, now: float) -> bool:
-        seen = self.database.read(leadership.read)
-        if self._seen is None or self._seen[0] != seen:
-            self._seen = (seen, now)
-        if seen.holder is not None and now - self._seen[1] < TAKE_OVER_SECONDS:
+        seen, present = self.database.read(lambda tx: (leadership.read(tx), workers.present(tx)))
+        self._silence.silent(_beats(present), now)
+        has_fallen_silent = self._succession.has_fallen_silent(seen, now)
+        if seen.holder is not None and not has_fallen_silent:
             return False
         self._held = self.database.write_now(lambda tx: leadership.take_over(tx, seen, self.name))
         if self._held is None:
             return False
         log.info("dispatcher_leads", dispatcher=self.name, term=self._held.term)
-        self._silence.start_anew()
         self._beat_due = now
         return True
+
+    def _stand_by(self) -> None:
+        """Another one has taken over."""
+        self._held = None
+        self._succession.was_deposed(time.monotonic())
 
     def _renew(self, now: float) -> bool:
         """Show life, and look whose heartbeat has stopped."""
         held = self._held
         assert held is not None
 
-        passed = self._silence.passed(now)
+        passed = self._succession.since_tick(now)
 
         def tick(tx: Transaction) -> tuple[list[str], bool] | None:
             shown = leadership.renew(tx, held, passed)
             if shown is None:
                 return None
-            silent = self._silence.silent(
-                {row["id"]: row["beat"] for row in workers.present(tx)}, time.monotonic()
-            )
+            silent = self._silence.silent(_beats(workers.present(tx)), time.monotonic())
             tallies.fold(tx, FOLDED_A_TICK)
             task_counts.fold(tx, FOLDED_A_TICK)
             return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)], shown.is_anew
@@ -254,8 +262,9 @@ class Dispatcher:
         ticked = self.database.write_now(tick)
         if ticked is None:
             log.warning("dispatcher_stands_by", dispatcher=self.name, reason="another one has taken over")
-            self._held = self._seen = None
+            self._stand_by()
             return False
+        self._succession.ticked(time.monotonic())
         dead, is_anew = ticked
         if is_anew:
             self._set_times_right()
@@ -347,6 +356,10 @@ class Dispatcher:
         )
         workers.bury(tx)
         return rescued
+
+
+def _beats(present: Sequence[Row]) -> dict[str, int]:
+    return {row["id"]: row["beat"] for row in present}
 
 
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:

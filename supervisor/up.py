@@ -40,13 +40,13 @@ from supervisor.secret import read_or_make_secret
 from supervisor.start_secret import FILE_NAME as START_SECRET_FILE
 from supervisor.start_secret import VARIABLE as START_SECRET_VARIABLE
 from supervisor.start_secret import make_start_secret, start_link
-from supervisor.store import workers
+from supervisor.store import leadership, workers
 from supervisor.tracing import collector
 
 CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
 READYZ_SECONDS = 2.0
 STOP_SECONDS = 10.0  # for parts that have nothing to finish
-SPAWN_ID_VARIABLE = "WORKER_SPAWN_ULID"  # not DARKROOM_…: it is no setting
+WORKER_SPAWN_ID, DISPATCHER_SPAWN_ID = "WORKER_SPAWN_ULID", "DISPATCHER_SPAWN_ULID"  # they are no settings
 
 BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
 
@@ -115,13 +115,7 @@ def programs(settings: Settings, database: Database, start_secret: str = "") -> 
     for number in range(1, settings.worker_processes + 1):
         children.append(_worker_program(settings, database, f"worker-{number}", environ))
     darkroom = script("darkroom")
-    children.append(
-        program(
-            ChildSpec("dispatcher", DISPATCHER, awaited=False, grace_seconds=STOP_SECONDS),
-            darkroom,
-            "dispatcher",
-        )
-    )
+    children.append(_dispatcher_program(settings, database, (darkroom, "dispatcher"), environ))
     children.append(
         Program(
             ChildSpec("web", WEB, awaited=False, grace_seconds=STOP_SECONDS),
@@ -229,7 +223,19 @@ def _worker_program(settings: Settings, database: Database, name: str, environ: 
 
     spec = ChildSpec(name, WORKERS, awaited=False, grace_seconds=_worker_grace_seconds(settings))
     return Program(
-        spec, worker_argv(settings), environ, settings.data_dir, has_beaten, SPAWN_ID_VARIABLE, on_exit=mark
+        spec, worker_argv(settings), environ, settings.data_dir, has_beaten, WORKER_SPAWN_ID, on_exit=mark
+    )
+
+
+def _dispatcher_program(
+    settings: Settings, database: Database, argv: tuple[str, ...], environ: dict[str, str]
+) -> Program:
+    def vacate(spawned: Spawned) -> None:
+        database.write(lambda tx: leadership.vacate(tx, spawned.spawn_id)).result()
+
+    spec = ChildSpec("dispatcher", DISPATCHER, awaited=False, grace_seconds=STOP_SECONDS)
+    return Program(
+        spec, argv, environ, settings.data_dir, spawn_id_variable=DISPATCHER_SPAWN_ID, on_exit=vacate
     )
 
 

@@ -32,6 +32,7 @@ PURE = [
     "supervisor/fair_order.py",
     "supervisor/eta.py",
     "supervisor/silence.py",
+    "supervisor/succession.py",
     "supervisor/restart_plan.py",
     "supervisor/waiting_order.py",
     "supervisor/doubts.py",

@@ -1,8 +1,8 @@
 """One dispatcher works, any number stand by.
 
 The row holds who works, its term, and a beat that rises with every tick.  A standby that has watched the same
-beat for long enough by its own clock takes over by compare-and-set on (term, beat); every dispatch names its
-term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
+beat for long enough by its own clock (`supervisor.succession`) takes over by compare-and-set on (term, beat); every
+dispatch names its term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
 
 The row also says since when we are *well*: the working dispatcher has ticked since then without a gap, a failure or a
 clock that stepped, by its own monotonic clock.  It is what verdicts by the clock wait for, whoever gives them, so it is
@@ -95,4 +95,14 @@ def resign(tx: Transaction, held: Leadership) -> None:
     tx.execute(
         "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND term = ?",
         held.term,
+    )
+
+
+def vacate(tx: Transaction, holder: str) -> bool:
+    """This dispatcher's process is gone, so if it was the working one, the next one need not wait."""
+    return bool(
+        tx.run(
+            "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND holder = ?",
+            holder,
+        )
     )
