@@ -69,16 +69,20 @@ class _Shop:
         """Move the database's clock."""
         self.now = now
         shift = self._began + now - time.time()
-        self._database.write(
-            lambda tx: tx.execute("UPDATE rule SET shift = ?", f"{shift:+.3f} seconds")
-        ).result()
+
+        def move(tx: dispatching.Transaction) -> None:
+            tx.execute("UPDATE rule SET shift = ?", f"{shift:+.3f} seconds")
+            tx.execute(f"UPDATE worker SET seen_at = {tx.now}")
+            tx.execute(f"UPDATE dispatcher SET holder = 'd', ticked_at = {tx.now}, well_since = {tx.now}")
+
+        self._database.write(move).result()
 
     def submit(self, user: str) -> tuple[str, _Said]:
         """A task, and what its user is told."""
 
         def step(tx: dispatching.Transaction) -> dict[str, object]:
             view = tasks.submit(tx, self.settings, tasks.NewTask(user, TYPE, PARAMS))
-            return places.read_order(tx, [TYPE]).placed(view)
+            return places.read_order(tx, self.settings).placed(view)
 
         view = self._database.write(step).result()
         said = _Said(self.now, int(view["queue_position"]), view["eta_seconds"], len(self.started))  # type: ignore[call-overload]

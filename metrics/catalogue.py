@@ -109,14 +109,31 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_worker_slots",
             "gauge",
-            "Task slots of present workers: busy, free, or (draining) empty in a worker that takes nothing new.",
+            "Task slots of workers that show they live: busy, free, or (draining) empty in one that takes nothing new.",
             (Label("state", ("busy", "free", "draining")),),
         ),
         Family(
             "darkroom_workers",
             "gauge",
-            "Worker processes that live or drain, and dead ones whose tasks are still to be rescued.",
+            "Worker processes that show they live, taking tasks (live) or not, and dead ones whose tasks are still to"
+            " be rescued.",
             (Label("state", ("live", "draining", "dead")),),
+        ),
+        Family(
+            "darkroom_silent_workers",
+            "gauge",
+            "Worker processes that have shown no heartbeat for LEASE_SECONDS and are not marked dead yet.",
+        ),
+        Family(
+            "darkroom_worker_beat_seconds",
+            "gauge",
+            "Since the last heartbeat of the worker that was heard of last (youngest), and first (oldest); 0 for none.",
+            (Label("worker", ("youngest", "oldest")),),
+        ),
+        Family(
+            "darkroom_dispatcher_beat_seconds",
+            "gauge",
+            "Since the last beat of the working dispatcher, which beats four times a second; +Inf for never.",
         ),
         Family(
             "darkroom_last_sweep_timestamp_seconds",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -107,7 +108,7 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:
     """How things stand, and what was added up."""
-    return gauges.read(tx, settings.tasks), tallies.read_all(tx)
+    return gauges.read(tx, settings), tallies.read_all(tx)
 
 
 def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: Iterable[str]) -> Values:
@@ -131,10 +132,16 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
         add("darkroom_oldest_pending_seconds", seconds, type=type_)
     for reason in STUCK_REASONS:
         add("darkroom_stuck_tasks", now.stuck.get(reason, 0), reason=reason)
-    for state in ("busy", "free", "draining"):
-        add("darkroom_worker_slots", getattr(now.slots, state), state=state)
-    for state, count in now.workers.items():
+    for state, count in dataclasses.asdict(gauges.slots(now.alive)).items():
+        add("darkroom_worker_slots", count, state=state)
+    for state, count in {**gauges.workers_by_state(now.alive), "dead": now.dead_workers}.items():
         add("darkroom_workers", count, state=state)
+    add("darkroom_silent_workers", len(now.alive.silent))
+    ages = [each.silent_seconds for each in (*now.alive.fresh, *now.alive.silent)]
+    add("darkroom_worker_beat_seconds", min(ages, default=0.0), worker="youngest")
+    add("darkroom_worker_beat_seconds", max(ages, default=0.0), worker="oldest")
+    beat = now.alive.dispatcher.silent_seconds
+    add("darkroom_dispatcher_beat_seconds", math.inf if beat is None else beat)
     for provider in providers:
         state = now.breakers.get(provider, "closed")
         add("darkroom_provider_up", float(state != "open"), provider=provider)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.registry import Collector
 
@@ -52,16 +51,6 @@ def read_processes(path: Path) -> dict[str, Process]:
         }
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def read_state(path: Path) -> list[dict[str, Any]]:
-    """Each process of this host as `up` has written it: name, pid, state, restarts, last_exit; nothing without `up`."""
-    try:
-        processes = json.loads(path.read_bytes())["processes"]
-        wanted = ("name", "pid", "state", "restarts", "last_exit")
-        return [{name: process[name] for name in wanted} for process in processes]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _restarts(names: tuple[str, ...]) -> Family:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from supervisor.sentences import filled
+
 SILENT_SECONDS = 10.0  # two beats were missed
 
 Values = dict[str, Any]
@@ -72,8 +74,7 @@ def diagnose(
 ) -> Values:
     """`code`, `values` and `text`.  found: what `store.examining` tells of the task."""
     code, values = _reason(found, position, eta_seconds)
-    said = {name: _said(name, value) for name, value in values.items()}
-    return {"code": code, "values": values, "text": WHY[code].format_map(said)}
+    return {"code": code, "values": values, "text": filled(WHY[code], values)}
 
 
 def _reason(found: Mapping[str, Any], position: int | None, eta_seconds: int | None) -> tuple[str, Values]:
@@ -136,15 +137,3 @@ def _why_it_runs(found: Mapping[str, Any]) -> tuple[str, Values]:
         "patience_seconds": max(0.0, (service["ai_timeout_seconds"] or 0.0) - asked),
     }
     return "processing.asked" if service["may_bill_twice"] else "processing.asked_once", values
-
-
-def _said(name: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    return _span(float(value)) if name.endswith("_seconds") else str(value)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"

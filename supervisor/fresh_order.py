@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from config.settings import Settings
 from supervisor.database import Database
 from supervisor.store import places
 from supervisor.waiting_order import NOBODY_WAITS, WaitingOrder
@@ -25,10 +26,10 @@ PATIENCE_SECONDS = 0.02
 
 
 class FreshOrder:
-    """One process's reading of the waiting order.  Lives on one event loop.  types: whose run times are read."""
+    """One process's reading of the waiting order.  Lives on one event loop."""
 
-    def __init__(self, database: Database, types: Iterable[str]) -> None:
-        self._database, self._types = database, tuple(types)
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
         self._order: WaitingOrder | None = None
         self._begun_at = self._took = 0.0
         self._reading: asyncio.Task[None] | None = None
@@ -73,7 +74,7 @@ class FreshOrder:
 
     async def _read(self) -> None:
         try:
-            order = await self._database.read_async(lambda tx: places.read_order(tx, self._types))
+            order = await self._database.read_async(lambda tx: places.read_order(tx, self._settings))
             for place, joined in self._since:
                 _apply(order, place, joined)
             self._order, self._took = order, time.monotonic() - self._begun_at

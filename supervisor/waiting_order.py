@@ -11,7 +11,7 @@ What others do is seen with the next reading: positions are exact as of that, an
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from supervisor.eta import eta_seconds
@@ -32,8 +32,8 @@ def place_parts(place: str) -> tuple[int, str, str]:
 class WaitingOrder:
     """One reading.  places: sorted; pending: all pending tasks, those included that may not run yet.
 
-    slots: task slots of live workers, in_use of which are taken.  run_seconds: {type: run times of its newest
-    completed tasks}.
+    slots: of workers that take tasks, in_use of which are taken; 0 while nobody starts anything.  run_seconds: {type:
+    run times of its newest completed tasks}.  halted: types of which nothing is started now.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class WaitingOrder:
         slots: int,
         in_use: int,
         run_seconds: Mapping[str, Sequence[float]],
+        halted: Container[str] = (),
     ) -> None:
         self._places = places
         self.pending = pending
         self._slots, self._free = slots, max(0, slots - in_use)
-        self._run_seconds = run_seconds
+        self._run_seconds, self._halted = run_seconds, halted
 
     def ahead_of(self, place: str) -> int:
         """How many tasks run before the one in this place."""
@@ -79,12 +80,13 @@ class WaitingOrder:
         match view["status"]:
             case "pending":
                 ahead = 0 if place is None else self.ahead_of(place)
-                eta = eta_seconds(
-                    ahead=ahead, slots=self._slots, free_slots=self._free, recent_run_seconds=runs
-                )
+                slots = 0 if view["type"] in self._halted else self._slots
+                eta = eta_seconds(ahead=ahead, slots=slots, free_slots=self._free, recent_run_seconds=runs)
                 return {**shown, "queue_position": ahead, "eta_seconds": eta}
             case "processing" | "ai_processing":
-                eta = eta_seconds(ahead=0, slots=1, recent_run_seconds=runs, running_for_seconds=running_for)
+                eta = eta_seconds(
+                    ahead=0, slots=self._slots, recent_run_seconds=runs, running_for_seconds=running_for
+                )
                 return {**shown, "queue_position": None, "eta_seconds": eta}
         return {**shown, "queue_position": None, "eta_seconds": None}
 

@@ -23,9 +23,9 @@ from supervisor.store import (
     workers,
 )
 from supervisor.store.claims import Claim
+from supervisor.troubles import troubles
 from tests.conftest import Clock, Store
 from tests.test_command_line import darkroom
-from web.ops_health import troubles
 
 EIGHT_MINUTES = 480
 ONCE = Provider(kind="http", may_bill_twice=False)  # type: ignore[arg-type]

@@ -38,12 +38,6 @@ def wrong(settings: Settings, part: str) -> str:
     return " ".join(finding.sentence for finding in found if not finding.well)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test has a dispatcher that the doctor would have to wait for."""
-    monkeypatch.setattr(movement, "DISPATCHER_SECONDS", 0.3)
-
-
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:

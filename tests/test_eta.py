@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.eta import eta_seconds
-from supervisor.store import places
+from supervisor.store import liveness, places
 from tests.conftest import Store
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
@@ -30,9 +30,13 @@ def test_a_task_that_finds_a_free_slot_waits_for_nobody() -> None:
     assert eta_seconds(ahead=5, slots=4, free_slots=2, recent_run_seconds=[10]) == 20
 
 
-def test_a_running_task_has_the_rest_of_a_run_and_never_less_than_nothing() -> None:
+def test_a_running_task_has_the_rest_of_a_run_and_none_is_guessed_beyond_the_longest() -> None:
     assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10], running_for_seconds=4) == 6
-    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10], running_for_seconds=400) == 0
+    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=[10], running_for_seconds=400) is None
+    runs = [10, 20, 30, 40]
+    assert eta_seconds(ahead=0, slots=1, recent_run_seconds=runs, running_for_seconds=25) == 10, (
+        "35 is the median of those that took longer"
+    )
 
 
 def test_one_task_that_hung_spoils_nobodys_guess() -> None:
@@ -64,13 +68,14 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     failed_task()
     completed_task(type_="fitting")
     live_worker("worker-2", slots=5)
-    order = store.database.read(lambda tx: places.read_order(tx, ["photography", "fitting", "other"]))
+    order = store.database.read(lambda tx: places.read_order(tx, store.settings))
     assert order.pending == 0
     runs = {type_: len(store.database.read(lambda tx, t=type_: places.recent_run_seconds(tx, t)))
             for type_ in ("photography", "fitting", "other")}  # fmt: skip
     assert runs == {"photography": 1, "fitting": 1, "other": 0}
-    assert store.database.read(places.live_slots) == 1005
-    assert store.database.read(places.slots_in_use) == 0
+    assert store.database.read(lambda tx: liveness.read(tx, 15)).slots == 1005
+    assert store.database.read(places.on_their_way) == 0
     dispatched_task()
     claimed_task("o-2")
-    assert store.database.read(places.slots_in_use) == 2
+    assert store.database.read(places.on_their_way) == 1
+    assert [each.busy for each in store.database.read(liveness.worker_signs)] == [1, 0]

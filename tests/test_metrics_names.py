@@ -43,6 +43,9 @@ CONTRACT = {
     "darkroom_webhook_deliveries_total": "counter",
 }
 BEYOND_THE_CONTRACT = {
+    "darkroom_silent_workers": "gauge",
+    "darkroom_worker_beat_seconds": "gauge",
+    "darkroom_dispatcher_beat_seconds": "gauge",
     "darkroom_database_up": "gauge",
     "darkroom_database_roundtrip_seconds": "gauge",
     "darkroom_broker_up": "gauge",
@@ -90,6 +93,8 @@ def test_every_known_label_set_starts_at_0(shop: Shop) -> None:
         "darkroom_running_tasks": sets(type=types),
         "darkroom_worker_slots": sets(state=("busy", "free", "draining")),
         "darkroom_workers": sets(state=("live", "draining", "dead")),
+        "darkroom_silent_workers": {frozenset()},
+        "darkroom_worker_beat_seconds": sets(worker=("youngest", "oldest")),
         "darkroom_last_sweep_timestamp_seconds": {frozenset()},
         "darkroom_rescues_total": sets(
             action=("released", "retried", "failed"), reason=tuple(reason.value for reason in Reason)

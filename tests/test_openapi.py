@@ -119,6 +119,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     yield "credits", schemas.Credits, await ask("GET", "/v1/credits")
     yield "problem", schemas.Problem, await ask("POST", TASKS, json={})
     yield "health", schemas.Health, await ask("GET", "/healthz")
+    yield "readiness", schemas.Ready, await ask("GET", "/readyz")
 
 
 async def test_what_is_answered_is_what_is_described(web: Web, http: aiohttp.ClientSession) -> None:

@@ -25,9 +25,9 @@ from supervisor.store import (
     tasks,
 )
 from supervisor.store.claims import Claim
+from supervisor.troubles import troubles
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED, Plain
-from web.ops_health import troubles
 from web.ops_schemas import OpsOverview
 from web.ops_task_schemas import OpsExaminedTask
 
@@ -229,7 +229,7 @@ def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whol
     assert [each["task_id"] for each in seen] == [urgent, first, of_another, second]
     assert [each["position"] for each in seen] == [0, 1, 2, 3]
     assert (seen[2]["type"], seen[2]["user_openid"], seen[0]["priority"]) == ("fitting", "o-2", 5)
-    order = store.database.read(lambda tx: places.read_order(tx, store.settings.tasks))
+    order = store.database.read(lambda tx: places.read_order(tx, store.settings))
     for each in seen:
         view = store.database.read(lambda tx, of=each["task_id"]: tasks.get(tx, of))  # type: ignore[misc]
         assert view is not None and order.placed(view)["queue_position"] == each["position"]
@@ -264,8 +264,10 @@ def test_each_database_tells_what_is_described(
 
 def test_a_house_where_all_is_well_has_no_troubles() -> None:
     well: dict[str, Any] = {
-        "workers": [{"state": "live"}],
+        "workers": [{"state": "live", "is_fresh": True}],
         "dispatcher": "d-1",
+        "dispatcher_silent_seconds": 0.2,
+        "judge": "dispatcher",
         "is_broker_up": True,
         "stuck_counts": {},
         "running": [],

@@ -6,6 +6,7 @@ import re
 from typing import get_args
 
 from supervisor.diagnosis import WHY
+from supervisor.troubles import SENTENCES
 from web.pages import STATIC
 from web.schemas import TaskEvent
 
@@ -49,8 +50,14 @@ def test_every_step_and_every_trouble_has_its_words() -> None:
         assert {f"{name}.{each}" for each in states.split()} <= words
     steps = {f"event.{event}" for event in get_args(TaskEvent.model_fields["event"].annotation)}
     assert steps <= names_of("ENGLISH")
-    health = (STATIC.parent / "ops_health.py").read_text(encoding="utf-8")
-    codes = set(re.findall(r'_trouble\(\s*"\w+", "(\w+)"', health))
-    assert len(codes) >= 9 and {f"trouble.{code}" for code in codes} == {
+    assert {f"trouble.{code}" for code in SENTENCES} == {
         name for name in names_of("CHINESE") if name.startswith("trouble.")
     }
+
+
+def test_a_trouble_says_the_same_values_in_both_languages() -> None:
+    chinese = dict(
+        re.findall(r'^  "trouble\.([\w.]+)": "(.*)",$', WORDS.partition("const CHINESE")[2], re.MULTILINE)
+    )
+    for code, (_, english) in SENTENCES.items():
+        assert set(re.findall(r"\{(\w+)\}", chinese[code])) <= set(re.findall(r"\{(\w+)\}", english)), code

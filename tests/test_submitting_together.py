@@ -134,7 +134,7 @@ def test_a_view_is_what_the_store_would_read(shop: Any) -> None:
 
 async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) -> None:
     here = shop()
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
     await way.submit(_new(task_id="mine"))
     orders = [_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4")]
     with contextlib.closing(sqlite3.connect(here.settings.data_dir / "darkroom.db")) as other:
@@ -151,7 +151,7 @@ async def test_a_database_that_can_not_be_written_is_told_to_everybody_and_tried
     shop: Any,
 ) -> None:
     here = shop()
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
     write, failed = here.database.write, 0
 
     def fail(step: Any) -> Any:
@@ -175,7 +175,7 @@ async def test_many_submissions_become_few_transactions(shop: Any) -> None:
     written: list[Any] = []
     write = here.database.write
     here.database.write = lambda step: (written.append(step), write(step))[1]
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, ()))
+    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
     outcomes = await asyncio.gather(*(way.submit(_new(f"o-{n % 7}")) for n in range(200)))
     assert len({outcome.view["task_id"] for outcome in outcomes}) == 200
     assert len(written) < 10

@@ -34,7 +34,7 @@ def _submit(web: Web, user: str, priority: int = 0, run_after: str | None = None
 
 
 def _read(web: Web) -> Any:
-    return web.database.read(lambda tx: places.read_order(tx, web.settings.tasks))
+    return web.database.read(lambda tx: places.read_order(tx, web.settings))
 
 
 async def test_positions_are_those_of_the_dispatchers_own_order(web: Web) -> None:
@@ -62,9 +62,9 @@ async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: 
     read: list[Transaction] = []
     read_order = places.read_order
 
-    def counted(tx: Transaction, types: Any) -> Any:
+    def counted(tx: Transaction, settings: Any) -> Any:
         read.append(tx)
-        return read_order(tx, types)
+        return read_order(tx, settings)
 
     monkeypatch.setattr(places, "read_order", counted)
     parts: Parts = web.parts
@@ -81,7 +81,7 @@ async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: 
 async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = FreshOrder(web.database, web.settings.tasks)
+    order = FreshOrder(web.database, web.settings)
     old = await order.latest()
     release = asyncio.Event()
 
@@ -104,7 +104,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
 
 
 async def test_what_this_process_did_itself_is_seen_at_once(web: Web) -> None:
-    order = FreshOrder(web.database, web.settings.tasks)
+    order = FreshOrder(web.database, web.settings)
     assert (await order.latest()).pending == 0
     views = [_submit(web, f"o-{n}") for n in range(3)]
     for view in views:

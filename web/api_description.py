@@ -444,7 +444,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Service",
         "Whether the process may be sent requests.",
         {
-            200: Answer("It may.", schemas.Health),
+            200: Answer("It may.", schemas.Ready),
             503: problem("It drains, or its database is away or not migrated.", RETRY_AFTER),
         },
         needs_token=False,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from supervisor.faults import SettingFault
 from supervisor.schema.migrate import check_version
+from supervisor.store import liveness
 from web.answers import json_answer
 from web.parts import parts_of
 from web.problems import unavailable
@@ -23,7 +24,8 @@ async def healthz(_: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """200 when the database is migrated and can be read and the process is not draining; else 503.
 
-    A broker that is away changes nothing: tasks are still accepted.
+    A broker, a dispatcher or workers that are away change nothing: tasks are still accepted, and wait.  `works` says
+    whether they would be started.
     """
     parts = parts_of(request)
     if parts.is_draining:
@@ -32,8 +34,11 @@ async def readyz(request: web.Request) -> web.Response:
         async with asyncio.timeout(CHECK_SECONDS):
             # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
             await asyncio.to_thread(check_version, parts.database, parts.settings, runs_already=True)
+            alive = await parts.database.read_async(
+                lambda tx: liveness.read(tx, parts.settings.lease_seconds)
+            )
     except SettingFault as fault:
         raise unavailable(str(fault), kind="not_migrated") from None
     except TimeoutError:
         raise unavailable("The database does not answer.") from None
-    return json_answer({"status": "ready"})
+    return json_answer({"status": "ready", "works": alive.works})

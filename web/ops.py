@@ -8,19 +8,18 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from metrics.processes import read_state
-from supervisor.broker_ping import ping_broker
 from supervisor.database import Transaction
 from supervisor.diagnosis import diagnose
 from supervisor.faults import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.ids import is_task_id, is_webhook_id
 from supervisor.store import audit, examining, operating, overview, pauses, tasks
+from supervisor.surroundings import look_around
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
+from supervisor.troubles import troubles
 from web.answers import json_answer
 from web.bodies import bad_cursor, read_json, text_of
 from web.leaving import finished
-from web.ops_health import troubles
 from web.ops_samples import SAMPLES
 from web.parts import IDENTITY, parts_of
 from web.problems import Problem, unprocessable
@@ -30,7 +29,6 @@ T = TypeVar("T")
 
 MOST_REASON_CHARACTERS = 200
 MOST_PAUSE_BYTES = 4096
-BROKER_PATIENCE_SECONDS = 0.5
 MOST_FOUND = 50
 FOUND = (
     "task_id", "user_openid", "type", "status", "stage", "progress", "queue_position", "eta_seconds", "attempt",
@@ -51,12 +49,9 @@ async def show_overview(request: web.Request) -> web.Response:
     operator_of(request)
     parts = parts_of(request)
     seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
-    processes = await asyncio.to_thread(read_state, parts.settings.data_dir / "processes.json")
-    is_broker_up = await asyncio.to_thread(
-        ping_broker, parts.settings, timeout_seconds=BROKER_PATIENCE_SECONDS
-    )
+    seen |= await asyncio.to_thread(look_around, parts.settings)
     samples = request.app[SAMPLES]
-    seen |= {"processes": processes, "is_broker_up": is_broker_up, "samples": list(samples)}
+    seen["samples"] = list(samples)
     return json_answer({**seen, "troubles": troubles(seen)})
 
 

@@ -21,6 +21,7 @@ class OpsTrouble(ClosedAnswer):
     level: Annotated[Literal["bad", "warn"], Field(description="`bad`: users are hurt now.")]
     code: str
     subject: Annotated[str | None, Field(description="What it is about, where it is about one thing.")]
+    values: Annotated[dict[str, Any], Field(description="What `text` says in numbers, times and names.")]
     text: Annotated[str, Field(description="A sentence for people: what it is and what to do.")]
 
 
@@ -93,6 +94,7 @@ class OpsWorker(ClosedAnswer):
     state: Literal["live", "draining", "dead"]
     started_at: Time
     silent_seconds: Annotated[Ago, Field(description="Since its last heartbeat.")]
+    is_fresh: Annotated[bool, Field(description="Whether it shows that it lives.")]
 
 
 class OpsProvider(ClosedAnswer):
@@ -232,6 +234,15 @@ class OpsOverview(ClosedAnswer):
     stuck_counts: dict[str, int]
     workers: list[OpsWorker]
     dispatcher: Annotated[str | None, Field(description="The one that works.")]
+    dispatcher_silent_seconds: Annotated[
+        Ago | None, Field(description="Since its last beat; null for never.")
+    ]
+    judge: Annotated[
+        Literal["dispatcher", "clock"],
+        Field(
+            description="Who judges whether workers live: the dispatcher, or, while it is silent, the database's clock."
+        ),
+    ]
     providers: list[OpsProvider]
     sweeps: list[OpsSweep]
     failures: list[OpsFailures]

@@ -97,7 +97,7 @@ def make_parts(
     before = secret_before(settings)
     hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
-    order = FreshOrder(database, settings.tasks)
+    order = FreshOrder(database, settings)
     return Parts(
         settings=settings,
         database=database,

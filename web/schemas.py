@@ -256,7 +256,17 @@ class Credits(ClosedAnswer):
 class Health(ClosedAnswer):
     """The process is well."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok"]
+
+
+class Ready(ClosedAnswer):
+    """The process may be sent requests."""
+
+    status: Literal["ready"]
+    works: Annotated[
+        bool,
+        Field(description="Whether a task would be started: a dispatcher works, and workers take tasks."),
+    ]
 
 
 class Login(ClosedAnswer):
@@ -281,5 +291,6 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Login,
     Credits,
     Health,
+    Ready,
     Problem,
 )

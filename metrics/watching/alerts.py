@@ -47,14 +47,27 @@ ALERTS = (
     ),
     Alert(
         "DarkroomNoWorkers",
-        'max by (job) (darkroom_workers{state="live"}) == 0',
-        "1m",
+        # One that drains ends soon, and its successor begins; the young have not beaten yet.
+        'max by (job) (darkroom_workers{state="live"}) == 0'
+        ' unless max by (job) (darkroom_workers{state="draining"}) > 0',
+        "15s",
         "page",
         "No worker takes tasks.",
         healthy={f'darkroom_workers{{{_WEB},state="live"}}': "2x60"},
         faulty={f'darkroom_workers{{{_WEB},state="live"}}': "2x10 0x50"},
         labels={"job": "darkroom"},
         told="No worker takes tasks.",
+    ),
+    Alert(
+        "DarkroomDispatcherSilent",
+        "min by (job) (darkroom_dispatcher_beat_seconds) > <10>",
+        "15s",
+        "page",
+        "The dispatcher has shown no beat for {{ $value | humanizeDuration }}: no task is started.",
+        healthy={f"darkroom_dispatcher_beat_seconds{{{_WEB}}}": "0.2x20 6 0.1x39"},
+        faulty={f"darkroom_dispatcher_beat_seconds{{{_WEB}}}": "0.2x10 60+60x50"},
+        labels={"job": "darkroom"},
+        told="The dispatcher has shown no beat for 20m 0s: no task is started.",
     ),
     Alert(
         "DarkroomQueueOld",

@@ -47,12 +47,21 @@ HEALTHY = Row(
         ),
         Panel(
             "Live workers",
-            "Processes that take tasks.",
+            "Processes that take tasks and show that they live.",
             (Query(f'max(darkroom_workers{{{JOB},state="live"}})'),),
             kind="stat",
             width=3,
             red=1,
             red_below=True,
+        ),
+        Panel(
+            "Dispatcher's last beat",
+            "Some tenths of a second while one works.",
+            (Query(f"min(darkroom_dispatcher_beat_seconds{{{JOB}}})"),),
+            unit="s",
+            kind="stat",
+            width=3,
+            red=10,
         ),
         Panel(
             "Stuck tasks",
@@ -145,8 +154,17 @@ RUNNING = Row(
         Panel("Slots", "Of present workers.", (Query(told("darkroom_worker_slots", "state"), "{{state}}"),)),
         Panel(
             "Workers",
-            "Processes by state; dead ones still hold tasks.",
-            (Query(told("darkroom_workers", "state"), "{{state}}"),),
+            "Processes by state; silent ones show no heartbeat, dead ones still hold tasks.",
+            (
+                Query(told("darkroom_workers", "state"), "{{state}}"),
+                Query(f"max(darkroom_silent_workers{{{JOB}}})", "silent"),
+            ),
+        ),
+        Panel(
+            "Last heartbeats",
+            "Of the worker that was heard of last, and first; each beats every HEARTBEAT_SECONDS.",
+            (Query(told("darkroom_worker_beat_seconds", "worker"), "{{worker}}"),),
+            unit="s",
         ),
         Panel(
             "Finished a minute",

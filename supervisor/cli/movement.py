@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
-from supervisor.store import leadership, rescuing, sweeps, webhooks, workers
+from supervisor.liveness import Judge, Liveness
+from supervisor.store import liveness, rescuing, sweeps, webhooks
 
 SILENT_SWEEP_SECONDS = 180.0
 DAY_SECONDS = 86_400.0
-DISPATCHER_SECONDS = 2.0  # it beats four times a second
 
 Found = tuple[str, bool, str]
 
@@ -23,37 +22,44 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
         yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
     else:
         yield "tasks", True, "no task is stuck"
-    yield _workers(database, settings)
-    yield _dispatcher(database)
+    alive = database.read(lambda tx: liveness.read(tx, settings.lease_seconds))
+    yield _workers(alive, settings)
+    yield _dispatcher(alive)
     yield _sweep(database)
     yield _webhooks(database)
 
 
-def _workers(database: Database, settings: Settings) -> Found:
-    rows = database.read(lambda tx: workers.seen(tx, settings.lease_seconds))
-    beating = [row for row in rows if row["state"] == "live" and row["is_fresh"]]
-    if beating:
-        slots = sum(row["slots"] for row in beating)
-        return "workers", True, f"{len(beating)} take tasks, {slots} slots"
-    if rows:
-        return (
-            "workers",
-            False,
-            f"No worker takes tasks: {len(rows)} drain, or have shown no heartbeat for "
-            f"{settings.lease_seconds:g} s; look at their logs, or start `darkroom worker`.",
-        )
-    return "workers", False, "No worker takes tasks; start `darkroom up` or `darkroom worker`."
+def _workers(alive: Liveness, settings: Settings) -> Found:
+    if alive.taking:
+        silent = f"; {len(alive.silent)} more have fallen silent" if alive.silent else ""
+        return "workers", not silent, f"{len(alive.taking)} take tasks, {alive.slots} slots{silent}"
+    present = len(alive.fresh) + len(alive.silent)
+    if not present:
+        return "workers", False, "No worker takes tasks; start `darkroom up` or `darkroom worker`."
+    judge = (
+        "" if alive.judge is Judge.DISPATCHER else " by the database's clock, since no dispatcher judges them"
+    )
+    return (
+        "workers",
+        False,
+        f"No worker takes tasks: {present} drain, or have shown no heartbeat for {settings.lease_seconds:g} s{judge};"
+        " look at their logs, or start `darkroom worker`.",
+    )
 
 
-def _dispatcher(database: Database) -> Found:
-    first = database.read(leadership.read)
-    end = time.monotonic() + DISPATCHER_SECONDS
-    while time.monotonic() < end:
-        time.sleep(0.1)
-        now = database.read(leadership.read)
-        if now.holder is not None and now != first:
-            return "dispatcher", True, "one works"
-    return "dispatcher", False, "No dispatcher works; start `darkroom up` or `darkroom dispatcher`."
+def _dispatcher(alive: Liveness) -> Found:
+    sign = alive.dispatcher
+    if alive.is_dispatcher_fresh:
+        return "dispatcher", True, "one works"
+    if sign.holder is None or sign.silent_seconds is None:
+        return "dispatcher", False, "No dispatcher works; start `darkroom up` or `darkroom dispatcher`."
+    return (
+        "dispatcher",
+        False,
+        f"No dispatcher works: {sign.holder} has shown no beat for {sign.silent_seconds:.0f} s. It has ended, is"
+        " frozen, or can't write the database; look at its log, end its process with `kill -9`, and start"
+        " `darkroom up` or `darkroom dispatcher` if no other begins.",
+    )
 
 
 def _sweep(database: Database) -> Found:

@@ -88,7 +88,7 @@ def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
         found = examining.examine(tx, settings, task_id)
         if found is None:
             return None
-        view = places.read_order(tx, settings.tasks).placed(found["view"])
+        view = places.read_order(tx, settings).placed(found["view"])
         why = diagnose(found, position=view["queue_position"], eta_seconds=view["eta_seconds"])
         return view, {"why": why, "events": found["events"], "webhooks": found["webhooks"]}
 

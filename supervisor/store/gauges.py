@@ -8,10 +8,11 @@ stands in the query word for word.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
+from config.settings import Settings
 from supervisor.database import Transaction
-from supervisor.store import rescuing, task_counts, webhook_health
+from supervisor.liveness import Liveness
+from supervisor.store import liveness, rescuing, task_counts, webhook_health
 from supervisor.store.dispatching import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
@@ -23,7 +24,7 @@ _AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT 
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """Task slots of present workers.  draining: empty slots of workers that take nothing new."""
+    """Task slots of workers that show they live.  draining: empty slots of those that take nothing new."""
 
     busy: int
     free: int
@@ -35,9 +36,9 @@ class Gauges:
     """One snapshot; what has none of something may lack it.
 
     open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
-    the oldest due task of a type waits; workers: {state: processes}; last_sweep: a time, or None; breakers: {provider:
-    'open' or 'half_open'}, closed ones left out; webhooks: {state: deliveries that are owed}, and for how long the
-    oldest of them is.
+    the oldest due task of a type waits; alive: who works; dead_workers: marked, their tasks still to be rescued;
+    last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out; webhooks: {state:
+    deliveries that are owed}, and for how long the oldest of them is.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -45,24 +46,24 @@ class Gauges:
     dispatched: dict[str, int]
     oldest_seconds: dict[str, float]
     stuck: dict[str, int]
-    slots: Slots
-    workers: dict[str, int]
+    alive: Liveness
+    dead_workers: int
     last_sweep: str | None
     breakers: dict[str, str]
     webhooks: dict[str, int]
     oldest_webhook_seconds: float
 
 
-def read(tx: Transaction, types: Iterable[str]) -> Gauges:
-    """Everything, from one snapshot.  types: those whose oldest task is looked for."""
+def read(tx: Transaction, settings: Settings) -> Gauges:
+    """Everything, from one snapshot."""
     return Gauges(
         open_tasks=task_counts.open_tasks(tx),
         not_due=not_due(tx),
         dispatched=dispatched(tx),
-        oldest_seconds={type_: oldest_due_seconds(tx, type_) for type_ in types},
+        oldest_seconds={type_: oldest_due_seconds(tx, type_) for type_ in settings.tasks},
         stuck=rescuing.count_stuck(tx),
-        slots=slots(tx),
-        workers=workers_by_state(tx),
+        alive=liveness.read(tx, settings.lease_seconds),
+        dead_workers=int(tx.value("SELECT count(*) FROM worker WHERE state = 'dead'")),
         last_sweep=last_sweep(tx),
         breakers=breakers(tx),
         webhooks=webhook_health.count_open(tx),
@@ -112,26 +113,20 @@ def oldest_due_seconds(tx: Transaction, type_: str) -> float:
     return max(0.0, float(fresh["seconds"]) if fresh else 0.0, float(again or 0.0))
 
 
-def slots(tx: Transaction) -> Slots:
+def slots(alive: Liveness) -> Slots:
     """Slots of present workers; one is busy that holds a task or whose thread is reported busy."""
-    rows = tx.all(
-        f"""SELECT state, slots, {tx.greatest("busy", "held")} AS busy FROM
-            (SELECT state, slots, busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing') AND status = 'processing') AS held
-             FROM worker WHERE state IN ('live','draining')) AS present"""
-    )
     empty = {"live": 0, "draining": 0}
-    for row in rows:
-        empty[row["state"]] += max(0, row["slots"] - row["busy"])
-    return Slots(sum(row["busy"] for row in rows), empty["live"], empty["draining"])
+    for each in alive.fresh:
+        empty[each.state] += max(0, each.slots - each.busy)
+    return Slots(sum(each.busy for each in alive.fresh), empty["live"], empty["draining"])
 
 
-def workers_by_state(tx: Transaction) -> dict[str, int]:
-    """Worker processes that live, drain, or are marked dead and not yet buried."""
-    rows = tx.all(
-        "SELECT state, count(*) AS n FROM worker WHERE state IN ('live','draining','dead') GROUP BY state"
-    )
-    return {row["state"]: row["n"] for row in rows}
+def workers_by_state(alive: Liveness) -> dict[str, int]:
+    """Worker processes that show they live, by state."""
+    counted = {"live": 0, "draining": 0}
+    for each in alive.fresh:
+        counted[each.state] += 1
+    return counted
 
 
 def last_sweep(tx: Transaction) -> str | None:

@@ -6,11 +6,12 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database import Row, Transaction
+from supervisor.liveness import Liveness
 from supervisor.store import (
     audit,
     gauges,
-    leadership,
     line,
+    liveness,
     pauses,
     rescuing,
     task_counts,
@@ -34,6 +35,7 @@ _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lea
 def read(tx: Transaction, settings: Settings) -> View:
     """Everything from one snapshot."""
     by_type = queue(tx, settings)
+    alive = liveness.read(tx, settings.lease_seconds)
     return {
         "at": tx.value(f"SELECT {tx.as_text(tx.now)}"),
         "queue": by_type,
@@ -41,8 +43,10 @@ def read(tx: Transaction, settings: Settings) -> View:
         "running": running(tx),
         "stuck": stuck(tx),
         "stuck_counts": rescuing.count_stuck(tx),
-        "workers": workers(tx),
-        "dispatcher": leadership.read(tx).holder,
+        "workers": workers(tx, alive),
+        "dispatcher": alive.dispatcher.holder,
+        "dispatcher_silent_seconds": alive.dispatcher.silent_seconds,
+        "judge": alive.judge.value,
         "providers": providers(tx, settings),
         "sweeps": sweeps(tx),
         "failures": failures(tx, settings),
@@ -104,15 +108,18 @@ def stuck(tx: Transaction) -> list[Row]:
     return found
 
 
-def workers(tx: Transaction) -> list[Row]:
-    """Worker processes that are not gone, with what they hold and how long ago they were heard of."""
-    return tx.all(
+def workers(tx: Transaction, alive: Liveness) -> list[View]:
+    """Worker processes that are not gone, with what they hold, how long ago they were heard of, and whether they show
+    that they live."""
+    fresh = {each.id for each in alive.fresh}
+    rows = tx.all(
         f"""SELECT id, host, pid, slots, busy, state, started_at,
             {tx.seconds_since("seen_at")} AS silent_seconds,
             (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND status IN ('processing','ai_processing')) AS held
         FROM worker WHERE state IN ('live','draining','dead') ORDER BY id"""
     )
+    return [{**row, "is_fresh": row["id"] in fresh} for row in rows]
 
 
 def providers(tx: Transaction, settings: Settings) -> list[View]:

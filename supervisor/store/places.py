@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from config.settings import Settings
 from supervisor.database import Transaction
-from supervisor.store import task_counts
+from supervisor.store import liveness, pauses, providers, task_counts
 from supervisor.waiting_order import HIGHEST_PRIORITY, WaitingOrder, place_parts
 
 RECENT_RUNS = 20
@@ -26,8 +27,9 @@ _CHUNK = {
 _LINE_FEED = {"sqlite": "char(10)", "postgresql": "chr(10)"}
 
 
-def read_order(tx: Transaction, types: Iterable[str]) -> WaitingOrder:
+def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
     """The waiting order from one snapshot, with the slots and run times that estimates are made of."""
+    alive = liveness.read(tx, settings.lease_seconds)
     places = [
         place
         for type_ in _types_in_line(tx)
@@ -38,10 +40,19 @@ def read_order(tx: Transaction, types: Iterable[str]) -> WaitingOrder:
     return WaitingOrder(
         places,
         task_counts.pending(tx),
-        live_slots(tx),
-        slots_in_use(tx),
-        {type_: recent_run_seconds(tx, type_) for type_ in types},
+        alive.slots if alive.works else 0,
+        sum(each.busy for each in alive.taking) + on_their_way(tx),
+        {type_: recent_run_seconds(tx, type_) for type_ in settings.tasks},
+        halted_types(tx, settings),
     )
+
+
+def halted_types(tx: Transaction, settings: Settings) -> set[str]:
+    """Types of which nothing is started now: they are paused, or all of their providers are down or paused."""
+    breakers = providers.breakers(tx)
+    down = {name for name, state in breakers.items() if state == "open"} | pauses.names(tx, pauses.PROVIDER)
+    halted = {type_ for type_, of in settings.tasks.items() if down.issuperset(of.all_providers)}
+    return halted | pauses.names(tx, pauses.TYPE)
 
 
 def _types_in_line(tx: Transaction) -> Iterator[str]:
@@ -103,20 +114,12 @@ def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
     return [max(0.0, row["seconds"]) for row in rows if row["seconds"] is not None]
 
 
-def live_slots(tx: Transaction) -> int:
-    """Task slots of live workers."""
-    return int(tx.value("SELECT coalesce(sum(slots), 0) FROM worker WHERE state = 'live'"))
-
-
-def slots_in_use(tx: Transaction) -> int:
-    """Tasks that a worker holds, and those whose hint is on its way to one."""
-    # The first condition of each names its partial index.
-    held = tx.value(
-        """SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
-            AND worker_id IS NOT NULL AND status = 'processing'"""
+def on_their_way(tx: Transaction) -> int:
+    """Tasks whose hint is on its way to a worker."""
+    # The first condition names the partial index.
+    return int(
+        tx.value(
+            """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
+                AND dispatched_at IS NOT NULL AND status = 'pending'"""
+        )
     )
-    sent = tx.value(
-        """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND dispatched_at IS NOT NULL AND status = 'pending'"""
-    )
-    return int(held) + int(sent)

@@ -72,15 +72,6 @@ def present(tx: Transaction) -> list[Row]:
     return tx.all("SELECT * FROM worker WHERE state IN ('live','draining') ORDER BY id")
 
 
-def seen(tx: Transaction, within_seconds: float) -> list[Row]:
-    """Workers that live or drain: state, slots, and whether their last heartbeat is as young as that."""
-    return tx.all(
-        f"""SELECT state, slots, seen_at > {tx.in_seconds} AS is_fresh FROM worker
-            WHERE state IN ('live','draining') ORDER BY id""",
-        -within_seconds,
-    )
-
-
 def live(tx: Transaction) -> list[Row]:
     """Workers that take hints."""
     return tx.all("SELECT *, id AS worker_id FROM worker WHERE state = 'live' ORDER BY id")

@@ -4,15 +4,19 @@ import { button, kindOf, make, mono, state, table, taskLink } from "./ops-elemen
 import { timeline } from "./ops-timeline.js";
 import { clock, span, tell, told } from "./ops-words.js";
 
+/** Values as a sentence says them: spans, times, and the others as they are. */
+const said = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
+  [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : value ?? "–"]));
+
 export function troubles({ troubles: found }) {
   if (!found.length) return [make("p", { class: "trouble well" }, tell("well"))];
   return found.map((each) => make("p", { class: `trouble ${each.level}`, "data-code": each.code },
-    told(`trouble.${each.code}`, each, each.text)));
+    told(`trouble.${each.code}`, { ...said(each.values), subject: each.subject }, each.text)));
 }
 
 export function tiles(seen) {
   const sum = (rows, name) => rows.reduce((all, row) => all + row[name], 0);
-  const live = seen.workers.filter((worker) => worker.state === "live");
+  const live = seen.workers.filter((worker) => worker.state === "live" && worker.is_fresh);
   const stuck = Object.values(seen.stuck_counts).reduce((all, n) => all + n, 0);
   const failed = sum(seen.failures, "count");
   const figures = [
@@ -72,7 +76,8 @@ export function running(seen, acts) {
 }
 
 export function workers(seen, acts) {
-  const rows = seen.workers.map((each) => [mono(each.id), each.host, state(tell(each.state === "live" ? "live.worker" : each.state), kindOf(each.state)),
+  const stateOf = (each) => each.is_fresh || each.state === "dead" ? state(tell(each.state === "live" ? "live.worker" : each.state), kindOf(each.state)) : state(tell("silent"), "bad");
+  const rows = seen.workers.map((each) => [mono(each.id), each.host, stateOf(each),
     `${Math.max(each.busy, each.held)} / ${each.slots}`, tell("ago", { time: span(each.silent_seconds) }),
     each.state === "live" ? button("drain", each.id, () => acts.drain(each.id)) : ""]);
   const processes = seen.processes.map((each) => [each.name, state(each.state, kindOf(each.state)), String(each.pid ?? "–"), String(each.restarts), each.last_exit?.text]);
@@ -130,8 +135,7 @@ export function found(items, acts) {
 
 /** Why the task is where it is, what becomes of it by itself, and what can be done. */
 export function why({ why: { code, values } }) {
-  const said = ([name, value]) => [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : value ?? "–"];
-  return tell(`why.${code}`, Object.fromEntries(Object.entries(values).map(said)));
+  return tell(`why.${code}`, said(values));
 }
 
 export function task(found, acts) {

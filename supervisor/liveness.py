@@ -1,0 +1,93 @@
+"""Who works, judged by the age of each part's last sign of life.  Pure.
+
+Everybody who says that a part is live asks here: the page /ops, `darkroom doctor`, `show` and `tasks`, /readyz, the
+metrics, and the estimates of a task's end.
+
+The working dispatcher judges workers by its own monotonic clock and marks the dead, so its marks come first.  Ages are
+by the database's clock, which may be set: after such a step, and after an absence, the dispatcher counts silence from
+zero (`well_seconds`), and so does this.  While the dispatcher itself is silent nobody marks anybody; then age alone
+decides, and `judge` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+DISPATCHER_SECONDS = 10.0  # it beats four times a second; a slow disk holds a beat up for some seconds
+
+
+class Judge(enum.StrEnum):
+    """Who judges whether workers live."""
+
+    DISPATCHER = "dispatcher"
+    CLOCK = "clock"
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSign:
+    """A worker process that has not ended.  state: as its row says; busy: slots that it has reported busy or holds.
+
+    silent_seconds: since its last heartbeat."""
+
+    id: str
+    state: str
+    slots: int
+    busy: int
+    silent_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class DispatcherSign:
+    """holder: the working dispatcher, None when it has left.  silent_seconds: since its last beat, None for never.
+
+    well_seconds: for how long it has beaten without a gap and without a step of the clock, None for never.
+    """
+
+    holder: str | None = None
+    silent_seconds: float | None = None
+    well_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Liveness:
+    """The verdict on all parts.  fresh, silent: workers that live or drain, by whether they still show it."""
+
+    dispatcher: DispatcherSign
+    is_dispatcher_fresh: bool
+    fresh: tuple[WorkerSign, ...]
+    silent: tuple[WorkerSign, ...]
+
+    @property
+    def judge(self) -> Judge:
+        """Who judges."""
+        return Judge.DISPATCHER if self.is_dispatcher_fresh else Judge.CLOCK
+
+    @property
+    def taking(self) -> tuple[WorkerSign, ...]:
+        """Workers that take tasks."""
+        return tuple(each for each in self.fresh if each.state == "live")
+
+    @property
+    def slots(self) -> int:
+        """Task slots of workers that take tasks."""
+        return sum(each.slots for each in self.taking)
+
+    @property
+    def works(self) -> bool:
+        """Whether a task that is handed in now would be started."""
+        return self.is_dispatcher_fresh and bool(self.taking)
+
+
+def judged(workers: Sequence[WorkerSign], dispatcher: DispatcherSign, lease_seconds: float) -> Liveness:
+    """Who works.  lease_seconds: LEASE_SECONDS, how old a heartbeat may be."""
+    age = dispatcher.silent_seconds
+    is_fresh = dispatcher.holder is not None and age is not None and age <= DISPATCHER_SECONDS
+    counted_from = dispatcher.well_seconds if is_fresh else None
+    fresh: list[WorkerSign] = []
+    silent: list[WorkerSign] = []
+    for each in workers:
+        seconds = each.silent_seconds if counted_from is None else min(each.silent_seconds, counted_from)
+        (fresh if seconds <= lease_seconds else silent).append(each)
+    return Liveness(dispatcher, is_fresh, tuple(fresh), tuple(silent))

@@ -1,0 +1,26 @@
+"""Sentences for people, made of a template and values.  Pure.
+
+Values that end in `_seconds` are said as spans; the others are said as they are, and None as a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def filled(template: str, values: Mapping[str, Any]) -> str:
+    """The template with its values put in by name."""
+    return template.format_map({name: _said(name, value) for name, value in values.items()})
+
+
+def _said(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    return _span(float(value)) if name.endswith("_seconds") else str(value)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
