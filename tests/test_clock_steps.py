@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -275,6 +276,86 @@ def test_minutes_that_come_again_are_swept_again(store: Store, clock: Clock) -> 
     assert last is None or last["started_at"] <= clock.now().isoformat()
     clock.advance(60)
     assert sweep_this_minute(store.database, store.settings, files) is not None
+
+
+# Why a time of these that lies hours ahead holds nobody up.
+HARMLESS = {
+    "task_queue": {
+        "expires_at": "it is EXPIRE_SECONDS after the order: the task has as much longer as the clock was ahead",
+        "created_at": "it is shown, and breaks ties of order",
+        "finished_at": "it is shown, and the row is kept as much longer",
+    },
+    "works": {"created_at": "it is shown", "updated_at": "it is shown"},
+    "account": {"created_at": "it is shown"},
+    "credit_entry": {"created_at": "it is shown"},
+    "work_change": {"created_at": "the log is pruned in the order of seq"},
+    "worker": {"started_at": "it is shown", "seen_at": "silence is counted by beats and a monotonic clock"},
+    "image": dict.fromkeys(("created_at", "used_at", "expired_at"), "the photo is kept longer"),
+    "result_file": {"created_at": "the file is kept longer"},
+    "remote_job": {"created_at": "its service is asked more often while the job is younger than nothing"},
+    "sweep_run": {"finished_at": "its row goes by started_at"},
+    "dispatcher": {
+        "ticked_at": "a tick in the future is no young one, and the next tick is now",
+        "well_since": "the next tick finds the step, and begins anew",
+    },
+    "idempotency_key": {"created_at": "the key is kept longer"},
+    "remote_report": {"created_at": "the report is kept longer", "read_at": "the report is kept longer"},
+    "doomed_file": {"doomed_at": "the file is kept longer"},
+    "webhook_delivery": {"created_at": "it is shown", "ended_at": "the delivery is kept longer"},
+    "webhook_gone": {"since": "the receiver has said itself that it is gone; it is forgotten later"},
+    "webhook_attempt": dict.fromkeys(("started_at", "ended_at", "next_at"), "it is shown"),
+    "task_event": {"at": "it is shown", "run_after": "it is shown"},
+    "audit": {"at": "it is shown"},
+    "pause": {"at": "it is shown"},
+    "commit_mark": {"marked_at": "the mark is kept longer"},
+    "token_revocation": {"revoked_at": "tokens that are no older stay revoked"},
+}
+
+
+@pytest.mark.postgresql_only  # whose columns of times have a type of their own; the names are the same
+def test_every_time_that_is_stored_is_set_right_or_holds_nobody_up(store: Store) -> None:
+    """Whoever adds a column of a time sets it right, or says above why it holds nobody up."""
+    stored = {
+        (row["table_name"], row["column_name"])
+        for row in store.all(
+            """SELECT table_name, column_name FROM information_schema.columns
+                WHERE table_schema = current_schema() AND data_type = 'timestamp with time zone'"""
+        )
+    }
+    listening = Listening()
+    store.write(lambda tx: clock_steps.set_right(cast(Any, listening.to(tx))))
+    harmless = {(table, name) for table, names in HARMLESS.items() for name in names}
+    assert stored - harmless == listening.moved & stored
+    assert harmless <= stored
+
+
+class Listening:
+    """Notes which columns a step would change, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.moved: set[tuple[str, str]] = set()
+        self._tx: Any = None
+
+    def to(self, tx: Any) -> Listening:
+        self._tx = tx
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    def run(self, statement: str) -> int:
+        table, names = _changed(statement)
+        self.moved.update((table, name) for name in names)
+        return 0
+
+
+def _changed(statement: str) -> tuple[str, list[str]]:
+    """The table, and the columns that are set; of a row that is deleted, the time that it went by."""
+    if deleted := re.match(r"DELETE FROM (\w+) WHERE (\w+)", statement):
+        return deleted[1], [deleted[2]]
+    updated = re.match(r"UPDATE (\w+) SET (.*?)\sWHERE ", statement, re.DOTALL)
+    assert updated is not None, statement
+    return updated[1], re.findall(r"(\w+) = ", updated[2])
 
 
 def test_a_small_step_moves_nothing(store: Store, clock: Clock, handed_off_task: Make) -> None:

@@ -37,8 +37,9 @@ from supervisor import rescue
 from supervisor.doubts import TIMES, UNKNOWN_SECONDS, Doubt, Doubts
 from supervisor.faults import MayBeBilledAlready
 from supervisor.files import open_file_store
-from supervisor.store import claims, dispatching, remote_jobs, rescuing
+from supervisor.store import claims, clock_steps, dispatching, remote_jobs, rescuing
 from supervisor.store.claims import Claim
+from supervisor.sweeping import sweep
 from tests.adapters import PORTRAIT
 from tests.conftest import Clock, Store
 from tests.fakes.fal_service import Fal
@@ -322,6 +323,29 @@ async def test_an_unknown_job_is_asked_about_until_its_time_is_over_where_it_may
     assert "remote_lost" in str(house.store.task(claim.task_id)["error"]) and house.orders == 1
     assert house.store.entries(claim.task_id) == [(1, "debit", -1), (1, "refund", 1)]
     house.fal._polls.update(known)
+
+
+@pytest.mark.parametrize("sets_right", ["the dispatcher", "the sweep"])
+async def test_an_unknown_job_ends_at_its_limit_though_the_clock_was_set_back_meanwhile(
+    house, claimed_task, clock, sets_right
+):
+    """What was first said two hours ahead of now is no answer that waits two hours until it is believed."""
+    claim = claimed_task()
+    await house.order(claim)
+    house.fal._polls.clear()
+    await house.look()
+    clock.advance(-7200.0)
+    house.well.tick(None)
+    if sets_right == "the sweep":
+        sweep(house.store.database, house.settings, open_file_store(house.settings))
+    else:
+        house.store.write(clock_steps.set_right)
+    house.well.passes(3700)
+    for _ in range(2):
+        assert house.rescue() == [], "no verdict unasked"
+        await house.look()
+    assert house.rescue() == ["failed"]
+    assert "remote_lost" in str(house.store.task(claim.task_id)["error"]) and house.orders == 1
 
 
 async def test_an_unknown_job_that_is_known_again_is_not_lost(house, claimed_task):

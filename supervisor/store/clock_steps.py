@@ -84,6 +84,11 @@ def _of_services(tx: Transaction) -> Iterator[str]:
         f"""UPDATE remote_job SET updated_at = {tx.now}
             WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at > {_ahead(tx)}"""
     )
+    # Or what its service says of it would not be believed for as long.
+    yield (
+        f"""UPDATE remote_job SET doubted_at = {tx.now}
+            WHERE state IN ('submitting','waiting') AND state = 'waiting' AND doubted_at > {_ahead(tx)}"""
+    )
     longest = tx.shifted(tx.now, str(remote_cancels.MOST_SECONDS))
     yield (
         f"""UPDATE remote_job SET cancel_due_at = {longest}

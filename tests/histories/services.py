@@ -193,7 +193,7 @@ class Adapter:
         assert remote.remote_id == f"job-{job.reference}", "the job is another request's"
         question = Question(job.reference, world.loop.time())
         service.questions.append(question)
-        world.note(f"{service.name} is asked about {job.reference}")
+        world.note(f"{service.name} is asked about {job.reference}: {service.state_of(job.reference)}")
         await world.line_delay()
         if service.is_away or (not world.is_calm and world.chance(0.08)):
             raise Transient("The service can't be reached.")
