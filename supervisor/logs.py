@@ -2,19 +2,23 @@
 
 `console` is for eyes, `json` is one object a line.  Libraries that log the stdlib way come out the same.  The rendered
 line passes one last filter that takes out what must never be in a log: configured secrets, bearer tokens, tickets,
-signatures, passwords in addresses.
+signatures, passwords in addresses.  Warnings and errors that repeat are counted (`supervisor.repetitions`): a disk that
+is full must not be filled with lines that say so.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import io
 import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -24,10 +28,12 @@ from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from config.settings import Settings, hide_password
+from supervisor.repetitions import Repeated, Repetitions
 from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.webhook_secret import derived_key
 
 STARS = "***"
+REPEATED = "darkroom_repeated"  # the attribute of a record that stands for others
 _TOKENS = re.compile(
     r"(?P<keep>\b(?:ticket|sig|token|code|secret|password|start\?key)="
     r"|\bBearer\s+|\bBasic\s+(?=[\w+/-]{8})"
@@ -59,7 +65,7 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
         _name_part(part),
         hide_named_secrets,
     ]
-    handler = logging.StreamHandler(out)
+    handler = _CountingHandler(out)
     handler.setFormatter(_Formatter(settings, shared, colors=out.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -79,9 +85,79 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
     )
 
 
+class _CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes warnings and errors that are the same, but for their time, once, and then how often they came again.
+
+    What is less than a warning is one thing that happened, and has a line of its own whatever it says.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._repetitions: Repetitions[logging.LogRecord] = Repetitions()
+        self._teller: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:  # with the handler's lock held
+        if record.levelno < logging.WARNING:
+            super().emit(record)
+            return
+        self._tell_due()
+        if self._repetitions.is_news(_what_it_says(record), record, time.monotonic()):
+            super().emit(record)
+        elif self._teller is None or not self._teller.is_alive():
+            self._tell_later()
+
+    def close(self) -> None:
+        with self._held():
+            for repeated in self._repetitions.rest(time.monotonic()):
+                self._tell(repeated)
+            super().close()
+
+    def _tell_due(self) -> None:
+        for repeated in self._repetitions.due(time.monotonic()):
+            self._tell(repeated)
+
+    def _tell(self, repeated: Repeated[logging.LogRecord]) -> None:
+        told = copy.copy(repeated.last)
+        told.exc_info = told.exc_text = None  # its traceback was written the first time
+        setattr(told, REPEATED, str(repeated))
+        super().emit(told)
+
+    def _tell_later(self) -> None:
+        if (due := self._repetitions.next_due()) is not None:
+            self._teller = threading.Timer(max(0.0, due - time.monotonic()), self._tell_on_time)
+            self._teller.daemon = True
+            self._teller.start()
+
+    def _tell_on_time(self) -> None:
+        with self._held():
+            self._tell_due()
+            self._tell_later()
+
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        return self.lock or contextlib.nullcontext()
+
+
+# structlog's two names are objects of the logger; the rest is what `extra` added.
+_EVERY_RECORD_HAS = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "_logger", "_name"})
+
+
+def _what_it_says(record: logging.LogRecord) -> Hashable:
+    """The same for two records that tell the same at different times."""
+    said = {**record.msg} if isinstance(record.msg, dict) else {"event": record.getMessage()}
+    said.pop("timestamp", None)
+    error = sys.exc_info() if said.pop("exc_info", None) is True else record.exc_info or (None, None)
+    more = {name: value for name, value in vars(record).items() if name not in _EVERY_RECORD_HAS}
+    bound = structlog.contextvars.get_contextvars()
+    return record.name, record.levelno, repr((said, error[1], more, bound))
+
+
 class _Formatter(structlog.stdlib.ProcessorFormatter):
     def __init__(self, settings: Settings, shared: list[Processor], *, colors: bool) -> None:
-        last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _escape_controls]
+        last: list[Any] = [
+            _say_how_often,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _escape_controls,
+        ]
         if settings.log_format == "json":
             last += [
                 structlog.processors.format_exc_info,
@@ -98,6 +174,15 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return self._hide(super().format(record))
+
+
+def _say_how_often(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Of a line that stands for others."""
+    if repeated := getattr(event["_record"], REPEATED, ""):
+        event.pop(REPEATED, None)  # put there as what somebody else's `extra` holds
+        event.pop("exc_info", None)
+        event["repeated"] = repeated
+    return event
 
 
 def secret_filter(settings: Settings) -> Callable[[str], str]:

@@ -13,6 +13,7 @@ import fcntl
 import functools
 import os
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,16 +108,17 @@ class SqliteDatabase(Database):
         try:
             with self._turn, self._immediate() as transaction:
                 return step(transaction)
-        except peewee.OperationalError as error:
+        except (peewee.OperationalError, sqlite3.OperationalError) as error:
             raise _as_fault(error) from error
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         database = self._reading()
-        with database.atomic():
+        with _named_by_peewee(), database.atomic():
             return query(Transaction(database, SQLITE))
 
     def glance(self, query: Callable[[Transaction], T]) -> T:
-        return query(Transaction(self._reading(), SQLITE))
+        with _named_by_peewee():
+            return query(Transaction(self._reading(), SQLITE))
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed (`PRAGMA data_version`)."""
@@ -278,11 +280,20 @@ def is_passing(error: BaseException) -> bool:
 
 
 def _as_fault(error: BaseException) -> BaseException:
-    """DatabaseBusy for what may pass by itself or by a person's hand; anything else as it is."""
-    if isinstance(error, peewee.OperationalError):
+    """DatabaseBusy for what may pass by itself or by a person's hand; anything else as it is, by peewee's name."""
+    if isinstance(error, (peewee.OperationalError, sqlite3.OperationalError)):
         for said, sentence in _NOT_NOW.items():
             if said in str(error):
                 fault = DatabaseBusy(sentence)
                 fault.__cause__ = error
                 return fault
-    return error
+    return peewee.OperationalError(str(error)) if isinstance(error, sqlite3.OperationalError) else error
+
+
+@contextlib.contextmanager
+def _named_by_peewee() -> Iterator[None]:
+    """peewee names errors as a statement is begun; one that comes with a later row has sqlite3's own name."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise peewee.OperationalError(str(error)) from error

@@ -155,12 +155,21 @@ def test_every_door_says_that_it_is_not_now(tmp_path: Path) -> None:
             if place in refused and place == "tasks":
                 break  # until then SQLite had room of its own in its files
         assert "images" in refused
+        assert _log_bytes_a_second(tmp_path / "log", disk) < 1024
         disk.make_room()
         assert _posted(f"{shop.system.url}/v1/images", picture, "image/jpeg")[0] == 201
         assert eventually(
             "orders are taken again",
             lambda: _posted(f"{shop.system.url}/v1/tasks", order, "application/json")[0] == 202,
         )
+
+
+def _log_bytes_a_second(log: Path, disk: SmallDisk, seconds: float = 10.0) -> float:
+    """What all parts together write while the disk stays full."""
+    before, began = log.stat().st_size, time.monotonic()
+    until = began + seconds
+    eventually("some time has passed", lambda: disk.fill() or time.monotonic() > until)
+    return (log.stat().st_size - before) / (time.monotonic() - began)
 
 
 def _posted(url: str, body: bytes, type_: str) -> tuple[int, str | None]:

@@ -188,6 +188,20 @@ def test_a_reader_that_fails_half_way_does_not_stop_the_writer(
     assert "after" in _names(producer)
 
 
+@pytest.mark.parametrize("way", ["read", "glance", "write_now", "write"])
+def test_an_error_that_comes_with_a_later_row_has_the_name_of_any_other(
+    database: SqliteDatabase, way: str
+) -> None:
+    """A disk that fails half-way through an answer was a 500: nobody knows sqlite3's own names."""
+
+    def fails_late(tx: Any) -> Any:
+        return tx.all("SELECT json(n) FROM (SELECT '1' AS n UNION ALL SELECT '2' UNION ALL SELECT 'no JSON')")
+
+    with pytest.raises(peewee.OperationalError, match="malformed JSON"):
+        result = getattr(database, way)(fails_late)
+        result.result(30)
+
+
 def test_text_that_is_not_utf8_is_readable(database: SqliteDatabase, producer: sqlite3.Connection) -> None:
     producer.execute("INSERT INTO sweep_run (minute) VALUES (CAST(x'61ff62' AS TEXT))")
     assert database.read(lambda tx: tx.value("SELECT minute FROM sweep_run")) == "a\ufffdb"

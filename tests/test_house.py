@@ -36,6 +36,7 @@ PURE = [
     "supervisor/liveness.py",
     "supervisor/sentences.py",
     "supervisor/troubles.py",
+    "supervisor/repetitions.py",
     "supervisor/restart_plan.py",
     "supervisor/waiting_order.py",
     "supervisor/doubts.py",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+from typing import Any
 
 import pytest
 import structlog
 
 from config.settings import load_settings
 from supervisor.logs import configure_logs
+from supervisor.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
+from tests.waiting import patience
+
+eventually = patience(60)
 
 
 @pytest.fixture
@@ -84,3 +89,88 @@ def test_what_is_told_begins_no_line_of_its_own_and_steers_no_terminal(logged, l
     first, second = said.splitlines()[:2]
     assert first.count("all is lost") == 2 and second.count("all is lost") == 2
     assert "\\u001b[2J" in first
+
+
+# --- what repeats ---
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_warning_that_repeats_is_written_once_and_counted(logged):
+    stream = logged("json")
+    log = structlog.get_logger("ours")
+    for n in range(2000):
+        log.error("dispatch_failed", reason="The disk is full: tell-nobody-2.")
+        logging.getLogger("library").warning("no room in %s", "there", extra={"user": f"o-{n % 2}"})
+    told = [(line["event"], line.get("user")) for line in lines_of(stream)]
+    assert told == [("dispatch_failed", None), ("no room in there", "o-0"), ("no room in there", "o-1")]
+    logging.getLogger().handlers[0].close()  # as the process's end does
+    told = [(line["event"], line["repeated"].partition(" in ")[0]) for line in lines_of(stream)[3:]]
+    assert told == [
+        ("dispatch_failed", "1999 times"),
+        ("no room in there", "999 times"),
+        ("no room in there", "999 times"),
+    ]
+    assert "darkroom_repeated" not in stream.getvalue() and "tell-nobody" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_of_an_error_that_repeats_the_traceback_is_written_once(logged, log_format):
+    stream = logged(log_format)
+    for number in (1, 1, 2, 1):
+        try:
+            raise ValueError(f"number {number}")
+        except ValueError:
+            structlog.get_logger("ours").exception("it broke")
+            logging.getLogger("library").exception("it broke there")
+    logging.getLogger().handlers[0].close()
+    assert stream.getvalue().count("Traceback") == 4, "each of two loggers told of two errors"
+    assert stream.getvalue().count("2 times in 0 s") == 2
+
+
+def test_what_happened_and_is_no_trouble_has_a_line_each(logged):
+    stream = logged("json")
+    for _ in range(3):
+        structlog.get_logger("ours").info("task_dispatched")
+    assert len(lines_of(stream)) == 3
+
+
+def test_the_count_is_told_though_no_line_comes_any_more(logged, monkeypatch):
+    monkeypatch.setattr("supervisor.repetitions.FIRST_SECONDS", 0.05)
+    stream = logged("json")
+    for _ in range(3):
+        structlog.get_logger("ours").warning("write_delayed")
+    eventually("it is told", lambda: len(lines_of(stream)) == 2)
+    assert lines_of(stream)[1]["repeated"].startswith("2 times in ")
+
+
+def test_a_storm_of_an_hour_is_a_line_a_minute_and_no_number_is_lost():
+    seen: Repetitions[str] = Repetitions()
+    written, counted, now = 0, 0, 0.0
+    while now < 3600:
+        told = seen.due(now)
+        counted += sum(each.count for each in told)
+        written += len(told) + seen.is_news("the same", "line", now)
+        now += 0.5
+    counted += sum(each.count for each in seen.rest(now))
+    assert counted == 7200 - 1
+    assert written <= 3600 / LONGEST_SECONDS + 5
+
+
+def test_what_comes_again_after_a_silence_is_news():
+    seen: Repetitions[str] = Repetitions()
+    assert seen.is_news("a", "line", 0.0) and seen.next_due() is None
+    assert seen.due(FIRST_SECONDS) == []
+    assert seen.is_news("a", "line", FIRST_SECONDS)
+    assert not seen.is_news("a", "line", FIRST_SECONDS + 1)
+    assert seen.next_due() == 2 * FIRST_SECONDS
+    (told,) = seen.due(2 * FIRST_SECONDS)
+    assert str(told) == "1 time in 10 s"
+
+
+def test_more_different_lines_than_are_kept_in_mind_are_written():
+    seen: Repetitions[str] = Repetitions()
+    assert all(seen.is_news(n, "line", 0.0) for n in range(MOST_SERIES + 100))
+    assert not seen.is_news(0, "line", 0.0)

@@ -1,0 +1,81 @@
+"""Lines that repeat are counted, not written.  Pure.
+
+The first of a series is written at once.  What is the same within the next seconds is counted, and told in one line
+when they are over; each time that the series goes on it is counted for twice as long, up to a minute.  So whatever goes
+wrong, and however often it is tried again, costs a line a minute and loses no number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+L = TypeVar("L")
+
+FIRST_SECONDS = 10.0
+LONGEST_SECONDS = 60.0
+MOST_SERIES = 500  # of which the rest is written as it comes
+
+
+@dataclasses.dataclass
+class _Series(Generic[L]):
+    since: float
+    window_seconds: float
+    count: int = 0
+    last: L | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated(Generic[L]):
+    """last: the newest of `count` lines that were not written within so many seconds."""
+
+    last: L
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.count} time{'s' if self.count > 1 else ''} in {self.seconds:.0f} s"
+
+
+class Repetitions(Generic[L]):
+    """What was written lately, and how often it came again.  now: monotonic seconds, never less than before."""
+
+    def __init__(self) -> None:
+        self._series: dict[Hashable, _Series[L]] = {}
+
+    def is_news(self, key: Hashable, line: L, now: float) -> bool:
+        """Whether this line is to be written; if not, it is counted.  key: the same for what is the same."""
+        series = self._series.get(key)
+        if series is not None:
+            series.count, series.last = series.count + 1, line
+            return False
+        if len(self._series) < MOST_SERIES:
+            self._series[key] = _Series(now, FIRST_SECONDS)
+        return True
+
+    def due(self, now: float) -> list[Repeated[L]]:
+        """What is to be told by now; a series that came no more is forgotten."""
+        told: list[Repeated[L]] = []
+        for key, series in list(self._series.items()):
+            if now < series.since + series.window_seconds:
+                continue
+            if series.last is None:
+                del self._series[key]
+                continue
+            told.append(Repeated(series.last, series.count, now - series.since))
+            longer = min(LONGEST_SECONDS, 2 * series.window_seconds)
+            self._series[key] = _Series(now, longer)
+        return told
+
+    def rest(self, now: float) -> list[Repeated[L]]:
+        """What has not been told yet, at the end of all; nothing is known afterwards."""
+        series, self._series = list(self._series.values()), {}
+        return [Repeated(each.last, each.count, now - each.since) for each in series if each.last is not None]
+
+    def next_due(self) -> float | None:
+        """When there is something to tell, even if no line comes until then; None: nothing was counted."""
+        return min(
+            (each.since + each.window_seconds for each in self._series.values() if each.last is not None),
+            default=None,
+        )
