@@ -4,7 +4,7 @@ that can also carry out the studio's orders:
     → {"id", "task": "photography" | "fitting", "person", "garment"?, "scene", "count", "seed", "out",
        "pictures"?, "size"?}
 
-Pictures are written to the folder `out` under their final names only when they are whole.
+Pictures are written to the folder `out` under their final names only when they are whole, and then their thumbnails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ def _tell(parent: Parent, percent: int, stage: str) -> None:
 def carry_out(order: Order, progress: Progress) -> list[dict[str, Any]]:
     """Make the order's pictures; with cards in their place when the `studio` extra is not installed."""
     made = [
-        {"n": picture.n, "path": str(picture.path), "width": picture.width, "height": picture.height}
+        {
+            "n": picture.n,
+            "path": str(picture.path),
+            "width": picture.width,
+            "height": picture.height,
+            "thumbnail": picture.thumbnail,
+        }
         for picture in _studio()(order, progress)
     ]
     return made

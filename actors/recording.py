@@ -20,7 +20,7 @@ Step = Callable[[Transaction], None]
 def completed(claim: Claim, files: Sequence[ResultFile], *, missing: int) -> Step:
     """The task is done with these pictures.  missing: how many were paid for and are refunded."""
 
-    images = [{"key": file.key, "width": file.width, "height": file.height} for file in files]
+    images = [file.shown() for file in files]
     made = claims.Made(claim.task_id, claim.lease, images, missing)
     return Alike("completed", claims.complete_all, made)
 

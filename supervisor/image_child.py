@@ -5,10 +5,11 @@ and because it runs parsers on what strangers send: it holds no secret.  It read
 and answers on stdout, until stdin ends:
 
     → {"id", "task": "upload", "most_pixels", "files_sent": 2}      two open files: the source, and an empty target
-    → {"id", "task": "plain", "files": [{"n", "path"}], "out", "most_pixels", "name"?}       (`plain_pictures`)
+    → {"id", "task": "plain", "files": [{"n", "path"}], "out", "most_pixels", "name"?, "thumbnails"?}
+                                                    (`plain_pictures`)
     ← {"id", "pixels"}                              the header is read; → {"id", "decode": true} lets it go on
     ← {"id", "progress": 0 … 99, "stage"}           progress only rises within a request
-    ← {"id", "images": [{"n", "path", "width", "height"}]}          or
+    ← {"id", "images": [{"n", "path", "width", "height", "thumbnail"}]}          or
     ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user, or
                                                     `no_room` when the disk is full: ask again later
 

@@ -60,7 +60,7 @@ class ImageProcesses:
         wait_seconds: float | None = None,
         files: Sequence[BinaryIO] = (),
     ) -> list[dict[str, Any]]:
-        """The images a child made: [{"n", "path", "width", "height"}].
+        """The images a child made: [{"n", "path", "width", "height", "thumbnail"}].
 
         on_progress: called on the event loop with percent 0 … 99, rising, and a stage.  timeout_seconds: from
         when a child takes the request; waiting in line is not counted.  own_child: a fresh child that ends

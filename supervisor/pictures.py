@@ -75,6 +75,14 @@ def normalise_picture(
     Both are seekable files; the target is empty.  before_decoding: told the number of pixels, may wait or raise.
     Raises a PictureFault, or the OSError of a target that is full.
     """
+    plain = plain_picture(source, most_pixels=most_pixels, before_decoding=before_decoding)
+    return encode_plain(plain, target)
+
+
+def plain_picture(
+    source: BinaryIO, *, most_pixels: int = 0, before_decoding: Callable[[int], None] | None = None
+) -> Image.Image:
+    """The picture of the source, made plain: RGB, or RGBA where something is transparent.  Raises a PictureFault."""
     formats = know_formats()
     decodes = _Bounds(most_pixels, before_decoding)
     try:
@@ -85,7 +93,7 @@ def normalise_picture(
             image = _decoded(opened, source)
             _check_size(image.size, most_pixels)  # of HEIC it is known only now
             ImageOps.exif_transpose(image, in_place=True)  # a copy only of what must be turned
-            plain = _in_its_place(_plain(image), shown)
+            return _in_its_place(_plain(image), shown)
     except PictureFault:
         raise
     except UnidentifiedImageError:
@@ -96,7 +104,6 @@ def normalise_picture(
         raise TooManyPixels("The picture is too large to be decoded here.") from None
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, ValueError, struct.error, …
         raise DamagedPicture("The picture is damaged: it can't be decoded to its end.") from error
-    return _encode(plain, target)
 
 
 class _Bounds:
@@ -207,7 +214,8 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-def _encode(image: Image.Image, target: BinaryIO) -> Picture:
+def encode_plain(image: Image.Image, target: BinaryIO) -> Picture:
+    """Write a plain picture into the target, which is empty.  Raises the OSError of one that is full."""
     image.info = {}
     extension: Literal["jpg", "png"] = "png" if image.mode == "RGBA" else "jpg"
     # In memory first: Pillow writes to a file by its number, and a disk that takes only half of it goes unnoticed.

@@ -11,48 +11,57 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.picture_faults import Picture, PictureFault
-from supervisor.pictures import normalise_picture
+from supervisor.picture_faults import PictureFault
+from supervisor.pictures import encode_plain, plain_picture
+from supervisor.thumbnails import write_thumbnail
 
 
 def make_plain(request: Mapping[str, Any], before_decoding: Callable[[int], None]) -> list[dict[str, Any]]:
-    """Carry out `{"files": [{"n", "path"}], "out", "most_pixels"}`; [{"n", "path", "width", "height"}].
+    """Carry out `{"files": [{"n", "path"}], "out", "most_pixels"}`; [{"n", "path", "width", "height", "thumbnail"}].
 
+    A thumbnail is None, or {"path", "width", "height"} where the request asks for `thumbnails`.
     Raises PictureFault when no file holds a picture that can be used.
     """
     made: list[dict[str, Any]] = []
     fault: PictureFault | None = None
     for file in request["files"]:
         try:
-            path, picture = _made_plain(
+            answer = _made_plain(
                 Path(file["path"]),
                 Path(request["out"]),
                 f"{request.get('name', '')}{file['n']}",
                 int(request["most_pixels"]),
                 before_decoding,
+                with_thumbnail=bool(request.get("thumbnails")),
             )
         except PictureFault as error:
             fault = error
             continue
-        made.append({"n": file["n"], "path": str(path), "width": picture.width, "height": picture.height})
+        made.append({"n": file["n"], **answer})
     if not made and fault is not None:
         raise fault
     return made
 
 
 def _made_plain(
-    source: Path, folder: Path, name: str, most_pixels: int, before_decoding: Callable[[int], None]
-) -> tuple[Path, Picture]:
+    source: Path,
+    folder: Path,
+    name: str,
+    most_pixels: int,
+    before_decoding: Callable[[int], None],
+    *,
+    with_thumbnail: bool,
+) -> dict[str, Any]:
     """The name appears by a rename, so whoever sees it sees the whole file."""
     unfinished = folder / f".{name}.{os.getpid()}"
     try:
         with source.open("rb") as file, unfinished.open("w+b") as target:
-            picture = normalise_picture(
-                file, target, most_pixels=most_pixels, before_decoding=before_decoding
-            )
+            plain = plain_picture(file, most_pixels=most_pixels, before_decoding=before_decoding)
+            picture = encode_plain(plain, target)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     path = folder / f"{name}.{picture.extension}"
     unfinished.replace(path)
-    return path, picture
+    thumbnail = write_thumbnail(plain, folder / f"{name}-thumbnail.webp") if with_thumbnail else None
+    return {"path": str(path), "width": picture.width, "height": picture.height, "thumbnail": thumbnail}

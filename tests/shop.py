@@ -49,7 +49,8 @@ class Shop:
         await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))
 
     async def complete(self, claim: Claim) -> None:
-        made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3}]
+        small = {"key": f"results/{claim.task_id}-thumbnail.webp", "width": 2, "height": 1}
+        made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3, "thumbnail": small}]
         await self.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, 0))
 
     async def remove(self, work_id: str) -> None:

@@ -23,7 +23,7 @@ from supervisor.faults import SettingFault
 from supervisor.schema.copy_source import Source
 from supervisor.schema.copying import LEFT, copy_into_postgres
 from supervisor.schema.migrate import known_versions
-from supervisor.store import audit, claims, images, pauses, task_counts, tasks, webhooks
+from supervisor.store import audit, claims, images, pauses, results, task_counts, tasks, webhooks
 from tests.conftest import PARAMS, Clock, Store
 from tests.databases import REFUSED, Plain, PlainPostgres
 from tests.postgres_databases import give_back, take_database
@@ -77,6 +77,9 @@ def full(
         audit.record(tx, "o-9", "pause", "type", "fitting", after={"reason": "a test"})
         pauses.pause(tx, pauses.TYPE, "fitting", "o-9", "a test")
         images.add(tx, images.NewImage("i-1", "o-1", "uploads/i-1.jpg", 4, 3, 7, "0"))
+        small = {"key": "results/t/1-1-0-thumbnail.webp", "width": 2, "height": 1}
+        results.add(tx, "t", 1, "hash", results.ResultFile(0, "results/t/1-1-0.jpg", "0", 4, 3, small))
+        results.add(tx, "t", 1, "hash", results.ResultFile(1, "results/t/1-1-1.jpg", "0", 4, 3))
         webhooks.name(
             tx, [(tx.value("SELECT id FROM task_queue WHERE user_openid = 'o-4'"), "https://example.org")]
         )

@@ -61,7 +61,7 @@ def test_keys_become_links_in_the_document_and_in_updated_fields() -> None:
     stored = [{"key": "r/1.jpg", "width": 3, "height": 4}]
     change = _Change(2, {"_id": "w1", "images": stored}, updated_fields={"images": stored, "progress": 100})
     entry = json.loads(change_frame(change, _link).split(b"data: ")[1])["docChanges"][0]
-    shown = [{"url": "/files/r/1.jpg?exp=1&sig=s", "width": 3, "height": 4}]
+    shown = [{"url": "/files/r/1.jpg?exp=1&sig=s", "width": 3, "height": 4, "thumbnail": None}]
     assert entry["doc"]["images"] == shown
     assert entry["updatedFields"] == {"images": shown, "progress": 100}
     assert stored == [{"key": "r/1.jpg", "width": 3, "height": 4}], "the stored document is not touched"

@@ -42,6 +42,7 @@ PURE = [
     "supervisor/doubts.py",
     "supervisor/remote_states.py",
     "supervisor/searches.py",
+    "supervisor/shown_images.py",
     "supervisor/webhook_schedule.py",
     "supervisor/webhook_signature.py",
     "supervisor/schema/guard.py",

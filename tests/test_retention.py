@@ -22,6 +22,7 @@ from supervisor.files import StoreAway
 from supervisor.ids import new_ulid
 from supervisor.local_files import LocalFiles
 from supervisor.pace import Pace
+from supervisor.shown_images import keys_of
 from supervisor.store import audit, claims, images, results, retention, task_counts, tasks, works
 from supervisor.store.claims import Claim
 from supervisor.store.results import ResultFile
@@ -61,18 +62,29 @@ class Shop:
 
     def result(self, task_id: str, charge: int = 1, lease: int = 1, n: int = 0) -> str:
         """A picture of a task, in both stores; its key."""
+        return self._result(task_id, charge, lease, n, None).key
+
+    def with_thumbnail(self, task_id: str, charge: int = 1, lease: int = 1) -> ResultFile:
+        """A picture of a task that has a thumbnail, in both stores."""
+        key = f"results/{task_id}/{charge}-{lease}-0-thumbnail.webp"
+        put_bytes(self.files, key, b"x")
+        return self._result(task_id, charge, lease, 0, {"key": key, "width": 2, "height": 1})
+
+    def _result(
+        self, task_id: str, charge: int, lease: int, n: int, thumbnail: dict[str, Any] | None
+    ) -> ResultFile:
         key = f"results/{task_id}/{charge}-{lease}-{n}.jpg"
         put_bytes(self.files, key, b"x")
-        file = ResultFile(n, key, "0", 4, 3)
+        file = ResultFile(n, key, "0", 4, 3, thumbnail)
         self.store.write(lambda tx: results.add(tx, task_id, charge, "hash", file))
-        return key
+        return file
 
-    def completed(self, claim: Claim) -> str:
+    def completed(self, claim: Claim, file: ResultFile | None = None) -> str:
         """Ends a claimed task with one stored picture; its key."""
-        key = self.result(claim.task_id, claim.charge, claim.lease)
-        made = [{"key": key, "width": 4, "height": 3}]
+        file = file or self._result(claim.task_id, claim.charge, claim.lease, 0, None)
+        made = [file.shown()]
         self.store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made))
-        return key
+        return file.key
 
     def keys(self) -> list[str]:
         return [
@@ -308,6 +320,45 @@ def test_a_deleted_work_whose_files_could_not_be_deleted_is_finished_by_the_swee
     store.write(lambda tx: works.delete(tx, store.work(claim.task_id)["id"], "o-1"))
     assert len(shop.keys()) == 1
     assert shop.sweep()["files_deleted"] == 1 and shop.keys() == []
+
+
+def test_thumbnails_are_found_again_and_go_with_their_pictures(
+    shop: Shop,
+    store: Store,
+    clock: Clock,
+    claimed_task: Callable[..., Claim],
+    failed_task: Callable[..., str],
+) -> None:
+    claim, runs = claimed_task("done"), claimed_task("runs")
+    file = shop.with_thumbnail(claim.task_id, claim.charge, claim.lease)
+    assert store.write(lambda tx: results.found(tx, claim.task_id, claim.charge, "hash")) == [file]
+    shop.completed(claim, file)
+    failed = failed_task("failed")
+    held, orphan = shop.with_thumbnail(runs.task_id), shop.with_thumbnail(failed)
+    kept = [*keys_of([file.shown()]), *keys_of([held.shown()])]
+    for key in (*kept, *keys_of([orphan.shown()])):
+        shop.age(key, 3 * DAY)
+    assert shop.sweep()["orphans_found"] == 2, "nobody may use what a failed task has left"
+    assert sorted(shop.keys()) == sorted(kept)
+    gone = store.write(lambda tx: works.delete(tx, store.work(claim.task_id)["id"], "done"))
+    assert gone == sorted(keys_of([file.shown()]))
+    store.write(lambda tx: claims.fail(tx, runs.task_id, runs.lease, "internal", "x"))
+    shop.keeps(task_days=1)
+    clock.advance(2 * DAY)
+    shop.sweep()
+    assert shop.keys() == []
+
+
+def test_a_work_that_shows_a_thumbnail_keeps_it_whatever_else_is_known(
+    shop: Shop, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task("done")
+    file = shop.with_thumbnail(claim.task_id)
+    shop.completed(claim, file)
+    store.write(lambda tx: tx.execute("DELETE FROM result_file"))
+    for key in keys_of([file.shown()]):
+        shop.age(key, 3 * DAY)
+    assert shop.sweep()["orphans_found"] == 0 and len(shop.keys()) == 2
 
 
 def test_a_store_that_is_away_delays_only_the_files(

@@ -41,6 +41,10 @@ async def test_a_job_makes_the_missing_pictures(provider: StudioProvider, tmp_pa
     with Image.open(image.path) as picture:
         assert picture.size == (image.width, image.height)
         assert max(picture.size) == 1024
+    assert image.thumbnail is not None
+    with Image.open(image.thumbnail.path) as small:
+        assert small.format == "WEBP" and small.size == (image.thumbnail.width, image.thumbnail.height)
+        assert max(small.size) == 480
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 99
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from supervisor.shown_images import shown_images
+
 Link = Callable[[str], str]
 Document = Mapping[str, Any]
 
@@ -56,12 +58,11 @@ def parse_event_id(text: str) -> EventId | None:
 
 
 def with_links(doc: Document, link: Link) -> dict[str, Any]:
-    """The document as it is sent: `{key,width,height}` of each image becomes `{url,width,height}`."""
+    """The document as it is sent: its images and their thumbnails with links in place of keys."""
     images = doc.get("images")
     if not images:
         return dict(doc)
-    shown = [{"url": link(each["key"]), "width": each["width"], "height": each["height"]} for each in images]
-    return {**doc, "images": shown}
+    return {**doc, "images": shown_images(images, link)}
 
 
 def doc_change(change: Change, link: Link) -> dict[str, Any]:

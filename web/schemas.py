@@ -71,12 +71,21 @@ class UploadedImage(ClosedAnswer):
     bytes: Annotated[int, Field(ge=1)]
 
 
+class Thumbnail(ClosedAnswer):
+    """A small WebP of a finished picture, its long side at most 480 pixels; transparent where the picture is."""
+
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    width: int
+    height: int
+
+
 class Picture(ClosedAnswer):
     """A finished picture."""
 
     url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
     width: int
     height: int
+    thumbnail: Annotated[Thumbnail | None, Field(description="Null where the picture has none.")]
 
 
 class TaskError(ClosedAnswer):

@@ -73,13 +73,23 @@ class Job:
 
 
 @dataclass(frozen=True)
+class MadeThumbnail:
+    """A small WebP of a finished picture, as `supervisor.thumbnails` makes it: a local file."""
+
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class MadeImage:
-    """A finished picture: n of 0 … count−1, a local file."""
+    """A finished picture: n of 0 … count−1, a local file.  thumbnail: None for a picture that has none."""
 
     n: int
     path: Path
     width: int
     height: int
+    thumbnail: MadeThumbnail | None = None
 
 
 @dataclass(frozen=True)

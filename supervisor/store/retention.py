@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from supervisor.database import Transaction
+from supervisor.shown_images import keys_of
+from supervisor.store import results
 from supervisor.store.doomed_files import doom
 from supervisor.store.isolation import Aside, delete_apart
 from supervisor.store.rows import decoded, encoded
@@ -121,14 +123,8 @@ def forget_finished_tasks(
 def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Works and whatever else names these tasks.  ids: as a JSON array."""
     shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
-    stored = tx.all(f"SELECT key FROM result_file WHERE task_id IN {tx.dialect.each_of}", ids)
-    doom(
-        tx,
-        [
-            *(each["key"] for work in shown for each in decoded(work["images"])),
-            *(row["key"] for row in stored),
-        ],
-    )
+    of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
+    doom(tx, [*of_works, *results.keys(tx, ids)])
     for table in ("result_file", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
 
@@ -138,23 +134,17 @@ def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
 
     A picture of an earlier charge, or of a task that failed, is one: only the charge it was paid with may use it.
     """
-    asked = encoded(list(keys))
-    wanted = tx.all(f"SELECT key FROM image WHERE key IN {tx.dialect.each_of}", asked)
-    wanted += tx.all(
-        f"""SELECT result_file.key FROM result_file JOIN task_queue ON task_queue.id = result_file.task_id
-            JOIN works ON works.task_id = result_file.task_id
-            WHERE result_file.key IN {tx.dialect.each_of} AND result_file.charge = task_queue.charge
-              AND task_queue.status NOT IN ('failed','cancelled')""",
-        asked,
-    )
-    orphans = sorted(set(keys) - {row["key"] for row in wanted} - _shown(tx, keys))
+    uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.dialect.each_of}", encoded(list(keys)))
+    named = {row["key"] for row in uploads} | _named_by_results(tx, keys)
+    orphans = sorted(set(keys) - named)
     if orphans:
         tx.execute(f"DELETE FROM result_file WHERE key IN {tx.dialect.each_of}", encoded(orphans))
     return doom(tx, orphans)
 
 
-def _shown(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Those that a work shows, whatever else is known of them."""
+def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """What the tasks whose files these are may still use, and what their works show, whatever else is known of it."""
     tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
-    rows = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", encoded(sorted(tasks)))
-    return {image["key"] for row in rows for image in decoded(row["images"])}
+    ids = encoded(sorted(tasks))
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    return {*results.usable_keys(tx, ids), *(key for row in shown for key in keys_of(decoded(row["images"])))}

@@ -7,9 +7,10 @@ from typing import Any
 from supervisor.database import Transaction
 from supervisor.faults import WorkNotFound
 from supervisor.lifecycle import OPEN
-from supervisor.store import tasks
+from supervisor.shown_images import keys_of
+from supervisor.store import results, tasks
 from supervisor.store.doomed_files import doom
-from supervisor.store.rows import Page, decoded, work_doc
+from supervisor.store.rows import Page, decoded, encoded, work_doc
 
 
 def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
@@ -46,10 +47,8 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
         raise WorkNotFound(work_id)
     if row["status"] in OPEN:
         tasks.cancel(tx, row["task_id"])
-    shown = [image["key"] for image in decoded(row["images"])]
-    stored = tx.all("SELECT key FROM result_file WHERE task_id = ?", row["task_id"])
+    keys = sorted({*keys_of(decoded(row["images"])), *results.keys(tx, encoded([row["task_id"]]))})
     tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
     tx.execute("DELETE FROM works WHERE id = ?", work_id)
-    keys = sorted({*shown, *(each["key"] for each in stored)})
     doom(tx, keys)
     return keys

@@ -707,8 +707,10 @@ class Api {
   /** The document with whole addresses: a mini-program has no page that a path could belong to. */
   placed(doc) {
     if (!doc || !doc.images) return doc;
+    const place = (image) => (
+      image && image.url && image.url[0] === "/" ? Object.assign({}, image, { url: this.baseUrl + image.url }) : image);
     const images = doc.images.map((image) => (
-      image.url && image.url[0] === "/" ? Object.assign({}, image, { url: this.baseUrl + image.url }) : image));
+      Object.assign({}, place(image), image.thumbnail ? { thumbnail: place(image.thumbnail) } : {})));
     return Object.assign({}, doc, { images });
   }
 
@@ -1926,8 +1928,10 @@ class TasksSource {
  * @typedef {"connecting" | "live" | "polling" | "lost"} State
  * @typedef {{success?: (result: any) => void, fail?: (error: DarkroomError) => void,
  *            complete?: (told: any) => void}} Called how a call tells what came of it, if not by its promise
+ * @typedef {{url: string, width: number, height: number}} Thumbnail
+ * @typedef {{url: string, width: number, height: number, thumbnail: Thumbnail | null}} Picture
  * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
- *            progress: number, images: {url: string, width: number, height: number}[],
+ *            progress: number, images: Picture[],
  *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
  * @typedef {{id: number, dataType: string, queueType: string, docId: string, doc: Doc,
  *            updatedFields?: Object<string, any>}} Change

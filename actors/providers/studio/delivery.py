@@ -1,4 +1,4 @@
-"""Handing over a finished picture: a whole JPEG under its name, or nothing."""
+"""Handing over a finished picture: a whole JPEG under its name, or nothing.  Its thumbnail lies beside it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+
+from supervisor.thumbnails import write_thumbnail
 
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """n: which of the order's pictures this is, from 0."""
+    """n: which of the order's pictures this is, from 0.  thumbnail: {"path", "width", "height"}, or None."""
 
     n: int
     path: Path
     width: int
     height: int
+    thumbnail: dict[str, Any] | None
 
 
 def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
@@ -35,4 +39,5 @@ def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
         unfinished.unlink(missing_ok=True)  # half of it would take room, on a disk that may be full
         raise
     unfinished.replace(path)
-    return Delivered(n, path, picture.width, picture.height)
+    thumbnail = write_thumbnail(picture, folder / f"{n}-thumbnail.webp")
+    return Delivered(n, path, picture.width, picture.height, thumbnail)

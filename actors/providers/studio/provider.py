@@ -12,13 +12,12 @@ from actors.providers.base import (
     InvalidInput,
     Job,
     Lost,
-    MadeImage,
     Progress,
     ProviderError,
     Running,
     Transient,
 )
-from actors.providers.wire.plain_pictures import plain_input
+from actors.providers.wire.plain_pictures import made_image, plain_input
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.image_processes import ImageProcesses
 
@@ -51,11 +50,7 @@ class StudioProvider:
             raise Transient(
                 f"The pictures were not made within {job.ai_timeout_seconds:g} s.", code="ai_timeout"
             ) from error
-        made = (
-            MadeImage(image["n"], job.folder / f"{image['n']}.jpg", image["width"], image["height"])
-            for image in images
-        )
-        return Done(tuple(made))
+        return Done(tuple(made_image(image) for image in images))
 
     async def _with_plain_inputs(self, job: Job) -> Job:
         """The job with pictures that were given by their addresses as uploads would be: of any format, upright."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from actors.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch
-from actors.providers.base import Done, Job, MadeImage, ResultGone, ResultLost, Transient
+from actors.providers.base import Done, Job, ResultGone, ResultLost, Transient
 from actors.providers.surroundings import Surroundings
 from actors.providers.wire.answers import Rules
 from actors.providers.wire.picture_sources import At, Source
-from actors.providers.wire.plain_pictures import make_plain
+from actors.providers.wire.plain_pictures import made_image, make_plain
 from actors.scratch import write_whole
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.picture_types import picture_type
@@ -74,16 +74,22 @@ class Collector:
         if not files:
             raise ResultLost("The AI service has made pictures, but they could not be fetched from it.")
         try:
-            made = await make_plain(self._surroundings, job, files)
+            made = await self._made_plain(job, files)
         except ImageWorkFailed as failure:
             raise ResultLost(
                 f"The AI service has sent something that is no usable picture: {failure.message}"
             ) from None
         except (ImageProcessDied, TimeoutError):
             raise ResultLost("The AI service has sent a picture that could not be read.") from None
-        return Done(
-            tuple(MadeImage(each["n"], Path(each["path"]), each["width"], each["height"]) for each in made)
-        )
+        return Done(tuple(made_image(each) for each in made))
+
+    async def _made_plain(self, job: Job, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With thumbnails.  If the child dies, once more without: what was paid for is not lost for a thumbnail."""
+        try:
+            return await make_plain(self._surroundings, job, files, thumbnails=True)
+        except ImageProcessDied:
+            log.warning("image_child_died", provider=self._name, next="the pictures without thumbnails")
+            return await make_plain(self._surroundings, job, files)
 
     async def _fetched_for(self, job: Job, sources: Sequence[Source]) -> list[Path | NotFetched]:
         """One for each ordered picture, as far as the sources reach.

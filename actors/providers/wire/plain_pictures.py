@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.providers.base import InvalidInput, Job, Transient
+from actors.providers.base import InvalidInput, Job, MadeImage, MadeThumbnail, Transient
 from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.image_processes import ImageProcesses
 
@@ -22,9 +23,14 @@ class Decodes(Protocol):
 
 
 async def make_plain(
-    surroundings: Decodes, job: Job, files: list[dict[str, Any]], name: str = ""
+    surroundings: Decodes,
+    job: Job,
+    files: list[dict[str, Any]],
+    name: str = "",
+    *,
+    thumbnails: bool = False,
 ) -> list[dict[str, Any]]:
-    """[{"n", "path", "width", "height"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
+    """[{"n", "path", "width", "height", "thumbnail"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
 
     One of several that can't be read is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom.
     """
@@ -34,6 +40,7 @@ async def make_plain(
         "out": str(job.folder),
         "most_pixels": surroundings.most_pixels,
         "name": name,
+        "thumbnails": thumbnails,
     }
     return await job.when_there_is_room(
         lambda: surroundings.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
@@ -56,6 +63,13 @@ async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
     except (ImageProcessDied, TimeoutError):
         raise Transient(f"Picture {n + 1} could not be read.", code="worker_died") from None
     return Path(made[0]["path"])
+
+
+def made_image(answer: Mapping[str, Any]) -> MadeImage:
+    """A finished picture as an image child tells of it."""
+    small = answer["thumbnail"]
+    thumbnail = None if small is None else MadeThumbnail(Path(small["path"]), small["width"], small["height"])
+    return MadeImage(answer["n"], Path(answer["path"]), answer["width"], answer["height"], thumbnail)
 
 
 def _silent(percent: int, stage: str) -> None:
