@@ -11,9 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from config.settings import Provider
+from supervisor.database import Transaction
 from supervisor.files import open_file_store
 from supervisor.remote_states import RemoteState, Word
-from supervisor.store import clock_steps, dispatching, handoffs, leadership, remote_jobs, workers
+from supervisor.store import claims, clock_steps, dispatching, handoffs, leadership, remote_jobs, workers
 from supervisor.store.claims import Claim
 from supervisor.store.leadership import NEVER
 from supervisor.store.remote_jobs import Evidence
@@ -32,6 +33,10 @@ def swept(store: Store) -> dict[str, int]:
     """What a sweep's rescue has done, without zeros."""
     counts = sweep(store.database, store.settings, open_file_store(store.settings))
     return {name: counts[name] for name in ("retried", "released", "failed") if counts[name]}
+
+
+def postponed(tx: Transaction, task_id: str, lease: int) -> None:
+    claims.postpone(tx, task_id, lease, 60.0)
 
 
 def beat(store: Store) -> None:
@@ -367,21 +372,33 @@ def test_a_service_that_only_reports_has_rounds_in_which_to_do_it(
     assert code(store, task_id) == "remote_lost"
 
 
-def test_a_waiting_task_whose_remote_job_is_to_be_resumed_expires_later(
-    store: Store, clock: Clock, well: Well, paid_attempt: Callable[[], tuple[Claim, Evidence]]
+def test_a_waiting_task_with_a_remote_job_to_go_on_with_expires_only_after_an_attempt_that_can_not(
+    store: Store,
+    clock: Clock,
+    well: Well,
+    paid_attempt: Callable[[], tuple[Claim, Evidence]],
+    live_worker: Callable[..., str],
 ) -> None:
-    """Its worker died between the service's yes and our hand-off."""
+    """Its worker died between the service's yes and our hand-off, and for a day no other one lives."""
     claim, evidence = paid_attempt()
     store.write(lambda tx: remote_jobs.accepted(tx, evidence, "remote-1"))
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     clock.advance(2 * DAY)
     well.tick(0.25)
     assert swept(store) == {"released": 1}
-    well.passes(100)
-    assert swept(store) == {}
+    for passed in (100, 700, DAY):
+        well.passes(passed)
+        assert swept(store) == {}, "nobody could ask for the picture that is paid for"
     assert store.task(claim.task_id)["status"] == "pending"
-    well.passes(600)
-    assert swept(store) == {"failed": 1}
+    worker = live_worker("worker-2")
+    for put_back, counts in ((claims.release, {}), (postponed, {"failed": 1})):
+        (hint,) = store.dispatch()
+        again = store.claim(hint, worker)
+        assert again is not None
+        store.write(lambda tx, again=again, put_back=put_back: put_back(tx, again.task_id, again.lease))
+        assert swept(store) == counts, (
+            "a drain says nothing; a service that is down for its other pictures does"
+        )
     assert code(store, claim.task_id) == "expired"
 
 

@@ -33,7 +33,7 @@ from supervisor.store.leadership import EVER
 from supervisor.store.rows import encoded
 
 BATCH = 200
-RESUMED_SECONDS = 600.0  # until a waiting task whose remote job is to be resumed expires like any other
+RESUMED_SECONDS = 600.0  # in which attempts may try to go on with a remote job before its task expires
 
 # SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
 # hold, which are few whatever waits.
@@ -80,7 +80,8 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
 
     While we were away, a clock may have passed a limit that nobody has reached: an attempt went on, a service finished
     and nobody asked it.  So an attempt has its whole time again; a remote job is overdue only by an answer to a
-    question asked after its limit, and expires unheard only after enough questions, all while we were well.
+    question asked after its limit, and expires unheard only after enough questions, all while we were well.  A task
+    that waits with a remote job to go on with expires only after an attempt has found that it can't.
     """
     since = f"'{well_since}'"
     began = (
@@ -100,14 +101,18 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
         f" AND {tx.seconds_between('asked_since', tx.now)} >= {QUESTIONS_SECONDS}"
         f" AND (next_poll_at > {tx.now} OR asked_at >= expires_at)"
     )
-    was_never_resumed = f"{tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
+    # While no worker lives nobody can.  An attempt that had to be put off since has found that it can not.
+    can_not_go_on = (
+        f"run_after IS NOT NULL AND updated_at >= expires_at AND updated_at >= {since} AND updated_at <= {tx.now}"
+        f" AND {tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
+    )
     # A poll that is out may be fetching the picture; one that is lost does not hold the task beyond its own time.
     is_free = f"(worker_id IS NULL OR next_poll_at <= {tx.now})"
     return f"""CASE stuck.reason
         WHEN 'deadline' THEN {has_had_its_time}
         WHEN 'remote_overdue' THEN {is_free} AND {is_answered}
         WHEN 'expired' THEN CASE task_queue.status
-            WHEN 'pending' THEN NOT {_has_open_job("'waiting'")} OR {was_never_resumed}
+            WHEN 'pending' THEN NOT {_has_open_job("'waiting'")} OR ({can_not_go_on})
             WHEN 'processing' THEN NOT {_has_open_job("'submitting','waiting'")} OR {has_had_its_time}
             ELSE {is_free} AND {is_asked} END
         ELSE 1 = 1 END"""
