@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,8 +35,10 @@ from actors.providers.base import (
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.surroundings import Surroundings
+from actors.providers.wire.order_values import OrderValues
 from config.settings import Settings
 from supervisor.faults import SettingFault
+from supervisor.files import StoreAway
 from supervisor.links import LinkSigner
 from supervisor.local_files import LocalFiles
 from tests.fake_ai_service import FakeAiService, Reply, picture_reply
@@ -211,6 +216,33 @@ async def test_a_picture_given_by_its_address_is_made_plain_and_put_down_for_the
     assert document["b"].startswith("data:image/jpeg;base64,")
     assert len(lying) == 1 and b"where I live" not in lying[0]
     assert not list(files.rglob("*.jpg"))
+
+
+async def test_a_cancel_while_a_picture_is_taken_away_leaves_no_error_that_nobody_hears():
+    """The store is away, and says so only after its caller has gone."""
+    begun, away = threading.Event(), threading.Event()
+
+    def delete(key: str) -> None:
+        begun.set()
+        away.wait(30)
+        raise StoreAway("The file store can't be reached.")
+
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+    surroundings: Any = SimpleNamespace(files=SimpleNamespace(delete=delete))
+    taking = asyncio.create_task(OrderValues(surroundings, {}).take_away(["inputs/a.jpg"]))
+    await asyncio.to_thread(begun.wait, 30)
+    taking.cancel()
+    with structlog.testing.capture_logs() as said:
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        away.set()
+        async with asyncio.timeout(30):
+            while not said:  # noqa: ASYNC110  a log tells nobody
+                await asyncio.sleep(0.005)
+    gc.collect()
+    assert [each["event"] for each in said] == ["input_left_behind"]
+    assert unheard == []
 
 
 async def test_what_is_given_by_its_address_and_is_no_picture_never_leaves(service, open_provider, tmp_path):

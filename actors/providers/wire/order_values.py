@@ -91,10 +91,14 @@ class OrderValues:
     async def take_away(self, put_down: Iterable[str]) -> None:
         """The service needs these files no more."""
         for key in put_down:
-            try:
-                await asyncio.shield(asyncio.to_thread(self._surroundings.files.delete, key))
-            except (StoreAway, OSError) as error:  # only litter, and no reason to lose a picture
-                log.warning("input_left_behind", key=key, reason=str(error))
+            await asyncio.shield(self._take_away(key))
+
+    async def _take_away(self, key: str) -> None:
+        """Its error is told here: after a cancel nobody else is there to hear it."""
+        try:
+            await asyncio.to_thread(self._surroundings.files.delete, key)
+        except (StoreAway, OSError) as error:  # only litter, and no reason to lose a picture
+            log.warning("input_left_behind", key=key, reason=str(error))
 
     async def _picture(self, job: Job, n: int, form: str, put_down: list[str]) -> Any:
         key = job.input_keys[n]
