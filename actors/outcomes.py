@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from actors.providers.base import (
+    Ambiguous,
     Done,
     Failed,
     Lost,
@@ -56,6 +57,8 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
         case OSError() if is_full(error):
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
+        case Ambiguous() if may_bill_twice:
+            return _failed(budget, ProviderError.code, str(error), retryable=True, draw=draw)
         case UnknownOutcome() | Lost():  # it may have been carried out
             return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
         case ProviderError():

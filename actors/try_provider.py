@@ -43,6 +43,7 @@ WHAT_TO_DO = {
     "InvalidInput": "The service does not take this order: look at `submit.body`, `options` and the pictures.",
     "ContentRejected": "The service refuses this content: try other pictures or another prompt.",
     "Lost": "The service does not know its own job: look at `id` and at `poll.url`.",
+    "Ambiguous": "The service is in trouble and may have done the job all the same: look at its own list of jobs.",
     "UnknownOutcome": "Nobody knows whether the service did the job: look at its own list of jobs.",
     "ResultLost": "The service did the job, but its pictures can't be had: see `allow_private_addresses`, `result`.",
 }

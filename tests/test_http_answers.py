@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.providers.base import (
+    Ambiguous,
     AtCapacity,
     ContentRejected,
     InvalidInput,
@@ -122,11 +123,11 @@ def test_pictures_are_known_by_their_first_bytes():
         (408, Transient, "provider_error"),
         (409, AtCapacity, "provider_error"),
         (429, RateLimited, "provider_error"),
-        (500, Transient, "provider_error"),
-        (503, Transient, "provider_error"),
+        (425, Transient, "provider_error"),
+        *((status, Ambiguous, "unknown_outcome") for status in (500, 502, 507, 520, 522, 599)),
+        *((status, Transient, "provider_error") for status in (501, 503, 521, 523, 525, 526, 529, 530)),
         (504, UnknownOutcome, "unknown_outcome"),
         (524, UnknownOutcome, "unknown_outcome"),
-        (599, Transient, "provider_error"),
         (200, ProviderError, "provider_error"),
         (204, ProviderError, "provider_error"),
     ],

@@ -20,6 +20,7 @@ from PIL import Image
 from actors.image_processes import open_image_processes
 from actors.providers import check_providers
 from actors.providers.base import (
+    Ambiguous,
     AtCapacity,
     ContentRejected,
     InvalidInput,
@@ -352,7 +353,8 @@ async def test_more_pictures_than_ordered_are_left_alone(service, open_provider,
 @pytest.mark.parametrize(
     ("reply", "class_", "code"),
     [
-        (Reply(500), Transient, "provider_error"),
+        (Reply(500), Ambiguous, "unknown_outcome"),
+        (Reply(503), Transient, "provider_error"),
         (Reply(429, headers={"Retry-After": "3"}), RateLimited, "provider_error"),
         (Reply(409), AtCapacity, "provider_error"),
         (Reply(503, headers={"Retry-After": "3"}), AtCapacity, "provider_error"),

@@ -13,6 +13,7 @@ import structlog
 
 from actors.providers.base import (
     Accepted,
+    Ambiguous,
     AtCapacity,
     ContentRejected,
     Done,
@@ -118,7 +119,10 @@ def polled(service: FakeAiService, **changes: Any) -> dict[str, Any]:
 
 
 SUBMISSIONS: list[tuple[Reply, type[ProviderError]]] = [
-    (Reply(500), Transient),
+    *((Reply(status), Ambiguous) for status in (500, 502, 520)),
+    (Reply(500, {"code": "Strange"}), Ambiguous),
+    (Reply(500, {"code": "Hiccup"}), Transient),
+    (Reply(503), Transient),
     (Reply(200, {"code": "Hiccup"}), Transient),
     (Reply(429, headers={"Retry-After": "7"}), RateLimited),
     (Reply(200, {"code": "Slowly"}), RateLimited),
@@ -278,7 +282,10 @@ async def test_only_a_service_that_was_told_our_address_is_asked_seldom(shop, ad
 
 @pytest.mark.parametrize(
     ("reply", "over"),
-    [(Reply(200), True), (Reply(404), True), (Reply(400), True), (Reply(500), False), (Reply(429), False)],
+    [
+        *((Reply(status), True) for status in (200, 404, 400)),
+        *((Reply(status), False) for status in (429, 500, 502, 504, 520, 524)),
+    ],
 )
 async def test_a_cancel_is_over_when_the_service_has_it_or_can_not_do_it(shop, adapters, reply, over):
     shop.reply = jobs(shop, cancel=reply)
@@ -449,7 +456,9 @@ async def test_a_picture_that_ark_refuses_among_others_is_missing_and_alone_it_i
 @pytest.mark.parametrize(
     ("error", "class_"),
     [
-        ((500, "server_error", {}), Transient),
+        ((500, "server_error", {}), Ambiguous),
+        ((502, "", {}), Ambiguous),
+        ((500, "server_error", {"x-should-retry": "true"}), Transient),
         ((500, "server_error", {"x-should-retry": "false"}), ProviderError),
         ((400, "invalid_value", {}), InvalidInput),
         ((400, "invalid_value", {"x-should-retry": "true"}), Transient),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from actors import attempt as attempts
 from actors import making, polling
 from actors.lookup import look_up_unheard
-from actors.outcomes import after_question, after_remote_errors
+from actors.outcomes import after_error, after_question, after_remote_errors
 from actors.providers.base import (
+    Ambiguous,
     ContentRejected,
     Failed,
     Lost,
@@ -382,7 +383,41 @@ async def test_an_unknown_job_is_ordered_again_where_that_is_allowed_once_it_was
     assert [row["state"] for row in house.store.all("SELECT state FROM remote_job")] == ["lost"]
 
 
-# --- requests whose answer nobody heard ---
+# --- requests whose answer nobody heard, or that leaves open whether they were carried out ---
+
+
+@pytest.mark.parametrize("refusal", [500, 502, 504, 520, 524])
+async def test_an_order_that_a_service_in_trouble_may_have_taken_is_sent_once(house, claimed_task, refusal):
+    claim = claimed_task()
+    house.fal.refusal = refusal
+    await house.order(claim)
+    assert (house.status(claim), house.orders) == ("failed", 1)
+    assert '"unknown_outcome"' in str(house.store.task(claim.task_id)["error"])
+    assert house.store.value("SELECT state FROM remote_job") == "unknown", "it is looked up on the bill"
+    assert house.store.entries(claim.task_id) == [(1, "debit", -1), (1, "refund", 1)]
+
+
+@pytest.mark.parametrize("refusal", [408, 501, 503, 521])
+async def test_an_order_that_was_not_begun_is_sent_again(house, claimed_task, refusal):
+    claim = claimed_task()
+    house.fal.refusal = refusal
+    await house.order(claim)
+    assert (house.status(claim), house.orders) == ("pending", 1)
+    assert house.store.value("SELECT state FROM remote_job") == "failed"
+
+
+@pytest.mark.parametrize("house", [True], ids=["easy"], indirect=True)
+async def test_an_order_that_may_be_billed_twice_is_sent_again_after_an_accident_of_its_service(
+    house, claimed_task
+):
+    claim = claimed_task()
+    house.fal.refusal = 500
+    await house.order(claim)
+    assert (house.status(claim), house.orders) == ("pending", 1)
+    verdict = after_error(
+        rescue.Budget(failures=2, deaths=0, max_attempts=3), Ambiguous("500"), may_bill_twice=True, draw=0.5
+    )
+    assert isinstance(verdict, rescue.GiveUp) and verdict.code == "provider_error", "no word of a bill"
 
 
 @pytest.mark.parametrize("easy", [False, True], ids=["careful", "easy"])

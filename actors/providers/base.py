@@ -219,6 +219,11 @@ class UnknownOutcome(ProviderError):
     code = "unknown_outcome"
 
 
+class Ambiguous(UnknownOutcome):
+    """The answer is that something went wrong, and leaves open whether the request was carried out: a 500, or a gateway
+    that lost the service's answer.  A hiccup where the provider's `may_bill_twice` says so, else an unknown outcome."""
+
+
 class ResultLost(UnknownOutcome):
     """The service has done the job, and perhaps billed it, but its pictures can't be had or are none.
     A remote job that ends so is not submitted again."""

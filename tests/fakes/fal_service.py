@@ -13,12 +13,14 @@ from tests.fakes.served import FakeService
 class Fal(FakeService):
     """states: what each poll says, the last for ever.  result: (HTTP status, body) of the finished job's result.
 
+    refusal: HTTP status of every submission that arrives, which is carried out or not.
     elsewhere: the address that a submission's answer names instead of the service's own.
     """
 
     def __init__(self) -> None:
         self.states = ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
         self.result: tuple[int, Any] | None = None
+        self.refusal = 0
         self.elsewhere = ""
         self._polls: dict[str, itertools.count[int]] = {}
         super().__init__()
@@ -34,6 +36,8 @@ class Fal(FakeService):
     async def _submit(self, request: web.Request) -> web.Response:
         if not request.headers.get("Authorization", "").startswith("Key "):
             return web.json_response({"detail": "Authentication is required"}, status=401)
+        if self.refusal:
+            return web.json_response({"detail": "an accident"}, status=self.refusal)
         request_id = f"req-{len(self._polls)}"
         self._polls[request_id] = itertools.count()
         # Without the model's sub-path, as the real ones.

@@ -28,13 +28,12 @@ from actors.providers.base import (
     ResultLost,
     Running,
     Transient,
-    UnknownOutcome,
 )
 from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
 from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, error_in
+from actors.providers.wire.answers import Answer, error_in, question_error_in
 from actors.providers.wire.client import HttpClient
 from actors.providers.wire.collecting import Collector
 from actors.providers.wire.order_values import OrderValues
@@ -149,7 +148,7 @@ class ComfyProvider:
         )
         request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
         answer = await self._client.question(request, HAND_IN_SECONDS)
-        self._refuse(answer)
+        self._refuse_question(answer)
         said = answer.document if isinstance(answer.document, dict) else {}
         if not said.get("name"):
             raise Transient("ComfyUI does not say where it has put an uploaded picture.")
@@ -197,11 +196,10 @@ class ComfyProvider:
         self._refuse_question(await self._client.question(request, ASK_SECONDS))
 
     def _refuse_question(self, answer: Answer) -> None:
-        """The same for a question: it costs nothing, so an answer that nobody heard is only a hiccup."""
-        try:
-            self._refuse(answer)
-        except UnknownOutcome as error:
-            raise Transient(error.message) from None
+        """The same for a question, and for an upload: they order nothing."""
+        error = question_error_in(answer, self._service.rules, now=time.time())
+        if error is not None:
+            raise error
 
     def _refuse(self, answer: Answer) -> None:
         """Raises the ProviderError that a bad answer stands for."""

@@ -23,7 +23,7 @@ from actors.providers.base import (
 from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.http.service import RemoteService, Service
 from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in
+from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in, question_error_in
 from actors.providers.wire.client import HttpClient
 from actors.providers.wire.collecting import Collector
 from actors.providers.wire.order_values import OrderValues
@@ -94,7 +94,7 @@ class HttpProvider:
         if service is None or service.cancel is None or not remote.remote_id:
             return True
         answer = await self._ask(service.cancel, remote, None)
-        error = error_in(answer, self.service.rules, now=time.time())
+        error = question_error_in(answer, self.service.rules, now=time.time())
         # What is unknown, or refused for good, is over or can't be stopped.
         return answer.status in _CANT_BE_STOPPED or not isinstance(error, Transient | Postponed)
 

@@ -28,10 +28,17 @@ from actors.providers.base import (
     ProviderError,
     Running,
     Transient,
-    UnknownOutcome,
     Unreadable,
 )
-from actors.providers.wire.answers import Answer, Rules, error_in, names_no_error, no_pictures, pictures_in
+from actors.providers.wire.answers import (
+    Answer,
+    Rules,
+    error_in,
+    names_no_error,
+    no_pictures,
+    pictures_in,
+    question_error_in,
+)
 from actors.providers.wire.paths import Path
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
@@ -100,11 +107,9 @@ def _without_a_word(answer: Answer, rules: Rules, now: float) -> Failed | Verdic
 
 
 def _refused(answer: Answer, rules: Rules, now: float) -> Failed:
-    error = error_in(answer, rules, now=now)
+    error = question_error_in(answer, rules, now=now)
     if isinstance(error, Transient | Postponed) and answer.status not in _GONE:
         raise error
-    if isinstance(error, UnknownOutcome):  # a question that is asked again costs nothing
-        raise Transient(error.message)
     if answer.status in _GONE:
         return Failed(Lost("The AI service does not know the job any more."))
     return Failed(error or ProviderError(f"The AI service says nothing of the job (HTTP {answer.status})."))

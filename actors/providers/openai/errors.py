@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from actors.providers.base import (
+    Ambiguous,
     ContentRejected,
     InvalidInput,
     Postponed,
@@ -17,9 +18,9 @@ from actors.providers.base import (
 def as_told(error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
     """The error as `x-should-retry` has it: what the official clients obey before they look at the status."""
     told = headers.get("x-should-retry", "").lower()
-    if told == "true" and isinstance(error, InvalidInput):
+    if told == "true" and isinstance(error, InvalidInput | Ambiguous):
         return Transient(error.message)
-    if told == "false" and isinstance(error, Transient):
+    if told == "false" and isinstance(error, Transient | Ambiguous):
         return ProviderError(error.message)
     if told == "false" and isinstance(error, Postponed) and not isinstance(error, ProviderDown):
         return ProviderDown(error.message, wait_seconds=error.wait_seconds)

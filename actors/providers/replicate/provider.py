@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from actors.providers.base import (
@@ -24,7 +25,7 @@ from actors.providers.base import (
 from actors.providers.replicate.predictions import judge, wait_told
 from actors.providers.replicate.service import ReplicateService
 from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, error_in
+from actors.providers.wire.answers import Answer, error_in, question_error_in
 from actors.providers.wire.client import HttpClient
 from actors.providers.wire.collecting import Collector
 from actors.providers.wire.order_values import OrderValues
@@ -77,9 +78,7 @@ class ReplicateProvider:
         )
         if answer.status in (404, 410):
             return Failed(Lost("The AI service does not know the job any more."))
-        error = self._http_error(answer)
-        if isinstance(error, UnknownOutcome):
-            raise Transient(error.message)
+        error = self._http_error(answer, question_error_in)
         if error is not None:
             raise error
         return await self.said(answer, remote, job)
@@ -90,7 +89,7 @@ class ReplicateProvider:
             return True
         request = self._outgoing("POST", f"/predictions/{remote.remote_id}/cancel")
         answer = await self._client.question(request, ASK_SECONDS)
-        error = self._http_error(answer)
+        error = self._http_error(answer, question_error_in)
         return answer.status in (404, 410) or not isinstance(error, Transient | Postponed)
 
     async def close(self) -> None:
@@ -114,11 +113,13 @@ class ReplicateProvider:
             raise error
         return answer
 
-    def _http_error(self, answer: Answer) -> ProviderError | None:
+    def _http_error(
+        self, answer: Answer, judged: Callable[..., ProviderError | None] = error_in
+    ) -> ProviderError | None:
         """What an HTTP status says.  A prediction that failed is a good answer about a bad job."""
         if 200 <= answer.status < 300:
             return None
-        error = error_in(answer, self.service.rules, now=time.time())
+        error = judged(answer, self.service.rules, now=time.time())
         if isinstance(error, RateLimited) and (told := wait_told(answer.document)) is not None:
             return RateLimited(error.message, wait_seconds=told)
         return error

@@ -11,8 +11,11 @@ HTTP status as text (`"5??"`).  What no list names is judged by the status:
 | 409, and 503 with Retry-After | at_capacity |
 | 401, 402, 403, 404, 405, 407, 410, and redirects, which are not followed | provider_down |
 | 504, 524: a gateway gave up waiting | unknown_outcome |
-| 408, 425, other 5xx | transient |
+| 408, 425, and those 5xx that say that nothing was begun: 501, 503, 505, 521, 523, 525, 526, 529, 530 | transient |
+| other 5xx: perhaps it was carried out | unknown_outcome, where it may not bill twice; else transient |
 | other 4xx | invalid_input |
+
+What a list of `retry` names may be sent again whatever its status: it is the service's own word, or its operator's.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.providers.base import (
+    Ambiguous,
     AtCapacity,
     ContentRejected,
     InvalidInput,
@@ -43,6 +47,8 @@ LONGEST_WAIT_SECONDS = 86_400.0
 _NO_ERROR = (None, "", 0, False)
 _SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
 _GATEWAY_GAVE_UP = frozenset({504, 524})
+# It can't, or not now, or a gateway has no connection to it; 521 to 530 are Cloudflare's, 529 is also "overloaded".
+_NOT_BEGUN = frozenset({408, 425, 501, 503, 505, 521, 523, 525, 526, 529, 530})
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,12 @@ def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | Non
     if not 200 <= answer.status < 300:
         return _error(_class_of_status(answer, now), answer, codes, rules, now)
     return None
+
+
+def question_error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
+    """The same of an answer to a question: it costs nothing, so what may have been carried out is only a hiccup."""
+    error = error_in(answer, rules, now=now)
+    return Transient(error.message) if isinstance(error, UnknownOutcome) else error
 
 
 def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
@@ -155,7 +167,9 @@ def _class_of_status(answer: Answer, now: float) -> str:
         return "halt"
     if status in _GATEWAY_GAVE_UP:
         return "unknown_outcome"
-    return "retry" if status in (408, 425) or status >= 500 else "permanent"
+    if status in _NOT_BEGUN:
+        return "retry"
+    return "ambiguous" if status >= 500 else "permanent"
 
 
 def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
@@ -171,6 +185,8 @@ def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float
             return ProviderDown(f"The AI service refuses every job ({brief}).", wait_seconds=wait)
         case "unknown_outcome":
             return UnknownOutcome(f"A gateway gave up waiting for the AI service ({brief}).")
+        case "ambiguous":
+            return Ambiguous(f"The AI service is in trouble, and may have made it ({brief}).")
         case "content_rejected":
             return ContentRejected(
                 f"The AI service refuses this content ({_said(answer, codes, rules)}).",
