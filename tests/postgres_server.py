@@ -76,29 +76,24 @@ class PostgresServer:
         options = [f"-c{name}={value}" for name, value in self._settings.items()]
         parent = os.getpid()
         with (self.folder / "log").open("ab") as log:
-            self._process = (
-                _spawner()
-                .submit(
-                    subprocess.Popen,
-                    [
-                        self._programs / "postgres",
-                        "-D",
-                        self._data,
-                        "-k",
-                        self.folder,
-                        "-p",
-                        str(self.port),
-                        *options,
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=self.folder,
-                    user=self._user,
-                    preexec_fn=lambda: die_with_parent(parent, signal.SIGQUIT),
-                    start_new_session=True,  # Ctrl-C at a terminal is for pytest
-                )
-                .result()
+            self._process = subprocess.Popen(
+                [
+                    self._programs / "postgres",
+                    "-D",
+                    self._data,
+                    "-k",
+                    self.folder,
+                    "-p",
+                    str(self.port),
+                    *options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                user=self._user,
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGQUIT),
+                start_new_session=True,  # Ctrl-C at a terminal is for pytest
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -169,19 +164,21 @@ class PostgresServer:
 
 
 @functools.cache
-def _spawner() -> concurrent.futures.Executor:
-    """One thread that lives as long as this process: the parent-death signal comes when the *thread* that forked ends,
-    and whoever asks for a server first may be a thread of one test."""
-    return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="spawner")
+def server() -> PostgresServer:
+    """The one of this process, started at its first use.
+
+    A thread that lives as long as this process starts it: the parent-death signal comes when the *thread* that forked
+    ends, and whoever asks for a server first may be a thread of one test.
+    """
+    _remove_leftovers()
+    started = _lasting_thread().submit(PostgresServer).result()
+    atexit.register(started.close)
+    return started
 
 
 @functools.cache
-def server() -> PostgresServer:
-    """The one of this process, started at its first use."""
-    _remove_leftovers()
-    started = PostgresServer()
-    atexit.register(started.close)
-    return started
+def _lasting_thread() -> concurrent.futures.Executor:
+    return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="postgres")
 
 
 def _remove_leftovers() -> None:

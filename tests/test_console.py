@@ -413,7 +413,7 @@ def test_the_description_is_shown_as_a_page(house: House, user: str, open_page: 
         "it is written", lambda: page.js("return document.querySelectorAll('section.call').length") >= 19
     )
     text = page.text("#text")
-    for part in ("/v1/tasks/{task_id}/cancel", "Idempotency-Key", "PhotographyParams", "event: change"):
+    for part in ("/v1/tasks/{task_id}/cancel", "Idempotency-Key", "FittingParams", "event: change"):
         assert part in text
     broken = """return [...document.querySelectorAll('a[href^="#"]')]
         .filter(link => !document.getElementById(link.hash.slice(1))).length"""

@@ -113,7 +113,7 @@ def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
     def open_(token: str = "") -> Page:
-        page = Page(house.address + "/docs")
+        page = Page(house.link or house.address + "/docs")
         opened.append(page)
         if token:
             page.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
