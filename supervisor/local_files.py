@@ -117,6 +117,7 @@ class _Part:
     """An OpenFile of the local folder."""
 
     def __init__(self, path: Path, first: int, last: int | None) -> None:
+        self._path = path
         self._file = path.open("rb")
         self.size = os.fstat(self._file.fileno()).st_size
         self.first = max(0, self.size + first) if first < 0 else first
@@ -128,7 +129,10 @@ class _Part:
 
     def read(self, most: int = -1, /) -> bytes:
         left = self.last + 1 - self._file.tell()
-        return self._file.read(left if most < 0 else min(most, left))
+        try:
+            return self._file.read(left if most < 0 else min(most, left))
+        except OSError as error:
+            raise StoreAway(f"{self._path} can't be read ({error.strerror}); mend its disk.") from error
 
     def close(self) -> None:
         self._file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 from collections.abc import AsyncIterator
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from PIL import Image
 
 from supervisor.pictures import know_formats
 from tests.test_pictures import _png_that_claims
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
+from web import stored_files
 
 IMAGES = "/v1/images"
 
@@ -291,3 +294,60 @@ async def test_a_part_of_a_picture_can_be_asked_for(web: Web, http: aiohttp.Clie
     _, image = await _upload(http, web, picture_bytes())
     async with http.get(web.url + image["url"], headers={"Range": "bytes=0-1"}) as response:
         assert response.status == 206 and await response.read() == b"\xff\xd8"
+
+
+_NO_YEAR = f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"If-Modified-Since": _NO_YEAR}, 200),
+        ({"If-Unmodified-Since": _NO_YEAR}, 200),
+        ({"If-Range": _NO_YEAR, "Range": "bytes=0-1"}, 206),
+        ({"If-Match": '"another"'}, 200),
+        ({"Range": "bytes=0-" + "9" * 5000}, 416),
+        ({"Range": f"bytes={'9' * 50}-"}, 416),
+        ({"Range": "bytes=9-1"}, 416),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+async def test_whatever_is_asked_of_a_picture_is_answered_with_it_or_with_a_problem(
+    web: Web, http: aiohttp.ClientSession, given: dict[str, str], status: int
+) -> None:
+    _, image = await _upload(http, web, picture_bytes())
+    async with http.get(web.url + image["url"], headers=given) as response:
+        assert response.status == status
+        assert response.content_type == ("image/jpeg" if status < 400 else "application/problem+json")
+        assert "immutable" not in response.headers.get("Cache-Control", "") or status < 400
+
+
+async def test_a_picture_that_the_caller_has_is_not_sent_again(web: Web, http: aiohttp.ClientSession) -> None:
+    _, image = await _upload(http, web, picture_bytes())
+    async with http.get(web.url + image["url"]) as response:
+        tag = response.headers["ETag"]
+    async with http.get(web.url + image["url"], headers={"If-None-Match": f'"other", {tag}'}) as response:
+        assert response.status == 304 and response.headers["ETag"] == tag and not await response.read()
+    async with http.get(web.url + image["url"], headers={"If-None-Match": '"other"'}) as response:
+        assert response.status == 200
+
+
+async def test_a_reader_who_takes_nothing_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_files, "STALLED_SECONDS", 0.2)
+    key = "results/large.jpg"  # more than the buffers of a connection hold
+    web.parts.files.put(key, io.BytesIO(bytes(16 * 1024 * 1024)))
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+    writer.write(f"GET {web.parts.links.link(key)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    opened = web.settings.data_dir / "files" / key
+    await until(lambda: _is_open(opened), "it is being sent")
+    await until(lambda: not _is_open(opened), "it is given up")
+    received = 0
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(1024 * 1024):
+            received += len(piece)
+    assert received < opened.stat().st_size
+    writer.close()
+
+
+def _is_open(path: Path) -> bool:
+    return any(each.path == str(path) for each in psutil.Process().open_files())

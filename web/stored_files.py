@@ -2,7 +2,8 @@
 
 A picture in S3 is passed through, not redirected to: a mini-program may fetch from the domains on its list alone, the
 bucket may be reachable from our own network only, and a link keeps one expiry, one signature and one set of headers
-wherever the files lie.
+wherever the files lie.  A file of this host goes the same way: aiohttp's own would answer some requests without a
+problem, or not at all, and wait for ever for a reader that takes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.web")
 
 STALLED_SECONDS = (
-    60.0  # a reader that takes nothing for so long is cut off, and its connection to S3 given back
+    60.0  # a reader that takes nothing for so long is cut off, and its file or connection to S3 given back
 )
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
@@ -35,29 +36,30 @@ _HEADERS = {
 async def fetch(request: web.Request) -> web.StreamResponse:
     """200 with the picture; 403 when the link was altered or has expired, 404 when the picture is gone.
 
-    206 with a part of it where a range is asked for, 416 where that begins behind its end.
+    206 with a part of it where a range is asked for, 416 where that begins behind its end, 304 where the caller has it.
     """
     parts = parts_of(request)
     key, expires = request.match_info["key"], request.query.get("exp", "")
     if not is_key(key) or not parts.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
+    name = key.rpartition("/")[2]  # what a key holds needs no escape; what lies under it never changes
     headers = {
         **_HEADERS,
-        "Content-Disposition": f'inline; filename="{key.rpartition("/")[2]}"',  # a key holds nothing to be escaped
+        "Content-Disposition": f'inline; filename="{name}"',
+        "ETag": f'"{name}"',
         "Content-Type": mimetypes.guess_type(key)[0] or "application/octet-stream",
         "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
     }
     try:
-        path = await parts.on_files(parts.files.local_path, key)
-        if path is not None:
-            return web.FileResponse(path, headers=headers)
         opened = await _opened(request, parts, key)
     except FileNotFoundError:
         raise Problem(404, "This picture is gone.", kind="not_found") from None
-    except StoreAway as fault:
+    except (StoreAway, OSError) as fault:
         log.error("the file store failed: %s", fault)
         raise unavailable("The picture can't be fetched just now.", retry_after_seconds=5) from None
     try:
+        if any(each.value == name for each in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
         return await _passed_through(request, parts, opened, headers)
     finally:
         opened.close()
@@ -89,7 +91,7 @@ async def _passed_through(
                 await response.write(piece)
     except (StoreAway, TimeoutError) as error:
         # The status is out already; a length that is not reached tells the reader that something is missing.
-        log.warning("a picture broke off: %s", error or "its reader took nothing")
+        log.warning("a picture broke off: %s", str(error) or "its reader took nothing")
         if request.transport is not None:
             request.transport.abort()
     return response

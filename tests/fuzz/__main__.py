@@ -46,7 +46,7 @@ SETTINGS = {
 
 @dataclass
 class Seen:
-    """What has come back.  faults: requests that were answered with a 5xx, or not at all in a minute."""
+    """What has come back.  faults: requests that were answered with a 5xx, or not at all."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -131,6 +131,8 @@ async def ask(url: str, sent: Sent, known: Known, seen: Seen) -> None:
         if sent.is_whole:
             seen.faults.append(f"no answer in {PATIENCE_SECONDS:g} s: {sent.bytes[:1500]!r}")
     seen.statuses[outcome] += 1
+    if outcome == "hung up" and sent.is_whole and not (sent.ends or sent.breaks_off):
+        seen.faults.append(f"hung up without an answer: {sent.bytes[:1500]!r}")
     if outcome.startswith("5"):
         seen.faults.append(f"{outcome}: {sent.bytes[:1500]!r}\n    answered {body[:300]!r}")
     known.learn(body)

@@ -34,7 +34,8 @@ HEADER_VALUES = (
     "respond-async", f"wait={'9' * 400}", '"a key"', "*", 'W/"x"', "gzip", "gzip, br", "identity", "100-continue",
     "chunked", "gzip, chunked", "websocket", "close", "keep-alive, upgrade", "127.0.0.1", "203.0.113.9, x", "null",
     "http://127.0.0.1", "https://evil.example", "cross-site", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "0", "-1",
-    "Sun, 06 Nov 1994 08:49:37 GMT", "a=b; darkroom-8000=x; =", "Bearer", "Basic eDp4", "text/event-stream",
+    "Sun, 06 Nov 1994 08:49:37 GMT", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+    "a=b; darkroom-8000=x; =", "Bearer", "Basic eDp4", "text/event-stream",
 )  # fmt: skip
 MEDIA = (
     "application/json", "application/json; charset=utf-16", "application/json; charset=nope", "text/json",
