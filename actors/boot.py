@@ -26,6 +26,7 @@ from actors.providers import check_providers
 from actors.watchdog import Watchdog
 from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
+from supervisor.beating import Beats, beat_from_loop, beat_from_thread
 from supervisor.broker_address import broker_address
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
@@ -78,6 +79,7 @@ class Boot(Middleware):
         loop_thread = get_event_loop_thread()
         assert loop_thread is not None
         settings = settings_of_process()
+        beat_from_loop(loop_thread.loop, Beats(os.environ))
         for watchdog in broker.middleware:
             if isinstance(watchdog, Watchdog):
                 # A blocked loop is a silent worker: its process ends before others take its tasks over.
@@ -114,6 +116,7 @@ def boot_scheduler() -> None:
     except SettingsError as error:
         _give_up(error)
     logging.getLogger("periodiq").addFilter(_say_plainly)
+    beat_from_thread(Beats(os.environ))
 
 
 def _say_plainly(record: logging.LogRecord) -> bool:

@@ -28,6 +28,7 @@ from dramatiq import get_broker
 
 from actors.broker import DarkroomBroker
 from actors.hint_sender import Errand, HintSender
+from actors.pulse import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.database import Database, Row, Transaction, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
@@ -97,7 +98,8 @@ class Dispatcher:
         self, settings: Settings, database: Database, broker: DarkroomBroker, wakeups: Wakeups
     ) -> None:
         self.settings = settings
-        self.database = database
+        self.pulse = pulse_of_process()
+        self.database = Waited(database, self.pulse)
         self.wakeups = wakeups
         self.sender = HintSender(broker, database, when_ready=self._note_sender_ready)
         self.name = os.environ.get(SPAWN_ID) or new_ulid()
@@ -114,7 +116,9 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until stopped.  A database that fails is tried again; nothing is lost meanwhile."""
+        self.pulse.start()
         while not self.stopping:
+            self.pulse.turn()
             try:
                 self.wait(self.run_once())
             except (Fault, peewee.PeeweeException) as error:
@@ -122,7 +126,8 @@ class Dispatcher:
                 self._silence.start_anew()
                 self._succession.start_anew()
                 self._pause(AWAY_SECONDS)
-        self.sender.close()
+        with self.pulse.waiting():
+            self.sender.close()
         self.resign()
 
     def _pause(self, seconds: float) -> None:

@@ -31,6 +31,9 @@ class Child:
         self.spawn_id = spawn_id
         self.pid = process.pid
         self.status: int | None = None  # once the leader is gone: exit status, or minus the signal
+        self.beats = 0  # how often it has shown that it lives
+        self.why_killed = ""
+        self._beat_pipe: int | None = None
         self._process = process
         self._watched: dict[int, int] = {}  # pidfd -> pid
 
@@ -40,10 +43,28 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End every member of the group."""
+    def kill(self, why: str = "") -> None:
+        """End every member of the group; SIGKILL ends a stopped process too."""
+        self.why_killed = self.why_killed or why
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def beats_into(self, pipe: int) -> None:
+        """Its beats are heard at this end of a pipe, which is its own from now on."""
+        os.set_blocking(pipe, False)
+        self._beat_pipe = pipe
+
+    def hear_beats(self) -> None:
+        """Count the beats that have come."""
+        if self._beat_pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                self.beats += len(os.read(self._beat_pipe, 4096))
+
+    def close_pipe(self) -> None:
+        """Nothing more is heard of it."""
+        if self._beat_pipe is not None:
+            os.close(self._beat_pipe)
+            self._beat_pipe = None
 
     def note_end(self, status: int) -> None:
         """The leader has been reaped; nobody of its group may outlive it."""
@@ -92,10 +113,16 @@ class Child:
 
 
 def start_child(
-    name: str, spawn_id: str, argv: Sequence[str], environ: Mapping[str, str], cwd: Path
+    name: str,
+    spawn_id: str,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: Path,
+    descriptors: Sequence[int] = (),
 ) -> Child:
     """Start a program.  Call it from the main thread: the kernel takes the death of the thread that forked for the
-    parent's.  Its output goes where ours goes.  Raises OSError if it can't be started.
+    parent's.  Its output goes where ours goes.  descriptors: that it is born with, under the same numbers.  Raises
+    OSError if it can't be started.
     """
     process = subprocess.Popen(
         list(argv),
@@ -103,6 +130,7 @@ def start_child(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=tuple(descriptors),
         # Between fork and exec: two system calls through a library that is loaded already, no locks taken.
         preexec_fn=partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None,
     )

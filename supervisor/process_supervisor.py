@@ -22,9 +22,11 @@ import orjson
 import structlog
 
 from supervisor import restart_plan
+from supervisor.beating import VARIABLE as BEAT_VARIABLE
 from supervisor.child import Child, adopt_orphans, reap, start_child
 from supervisor.ids import new_ulid
 from supervisor.last_will import LastWill
+from supervisor.life_signs import LOOK_SECONDS, LifeSigns
 from supervisor.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -59,6 +61,8 @@ class Program:
     ready: called in a helper thread until it yields Ready; without one a child is ready once started.
     spawn_id_variable: names the environment variable in which the child finds the ULID of its spawn.
     on_exit: called in a helper thread when the child and all of its group are gone.
+    beats: it shows life by `supervisor.beating`, and is killed when it is silent (`supervisor.life_signs`).
+    answers: for one that can't beat; asked in a helper thread all the time, its yes counts as a beat.
     """
 
     spec: ChildSpec
@@ -68,6 +72,12 @@ class Program:
     ready: Callable[[Spawned], Ready | None] | None = None
     spawn_id_variable: str = ""
     on_exit: Callable[[Spawned], None] | None = None
+    beats: bool = False
+    answers: Callable[[], bool] | None = None
+
+    @property
+    def shows_life(self) -> bool:
+        return self.beats or self.answers is not None
 
 
 class ProcessSupervisor:
@@ -75,10 +85,15 @@ class ProcessSupervisor:
 
     state_path: a small JSON file for the operator page, the metrics and the doctor, replaced at each change.
     on_all_ready: called once, in a helper thread, when everything is ready.
+    signs: judges who shows no life any more.
     """
 
     def __init__(
-        self, programs: list[Program], state_path: Path, on_all_ready: Callable[[], None] | None = None
+        self,
+        programs: list[Program],
+        state_path: Path,
+        on_all_ready: Callable[[], None] | None = None,
+        signs: LifeSigns | None = None,
     ) -> None:
         self._programs = {program.spec.name: program for program in programs}
         self._plan = restart_plan.new_plan([program.spec for program in programs])
@@ -88,6 +103,9 @@ class ProcessSupervisor:
         self._will = LastWill()
         self._probes: dict[str, tuple[str, concurrent.futures.Future[Ready | None]]] = {}
         self._probe_again_at: dict[str, float] = {}
+        self._signs = signs or LifeSigns()
+        self._look_at = 0.0
+        self._asked: dict[str, tuple[str, concurrent.futures.Future[bool]]] = {}
         self._last_death: dict[str, Death] = {}
         self._signals: list[int] = []
         self._selector = selectors.DefaultSelector()
@@ -125,6 +143,7 @@ class ProcessSupervisor:
         self._take_signals()
         self._take_deaths()
         self._take_probes()
+        self._look_for_life()
         self._plan, acts = restart_plan.decide(self._plan, time.monotonic())
         for act in acts:
             self._do(act)
@@ -167,7 +186,8 @@ class ProcessSupervisor:
         now = time.monotonic()
         self._forget_watches(child)
         del self._children[child.name]
-        death = self._last_death[child.name] = Death(now, child.status)
+        child.close_pipe()
+        death = self._last_death[child.name] = Death(now, child.status, child.why_killed)
         if not self._plan.stopping:
             log.warning(f"{child.name} ended ({death})", process=child.name, pid=child.pid)
         self._plan = restart_plan.note_exit(self._plan, child.name, child.status, now)
@@ -207,6 +227,40 @@ class ProcessSupervisor:
         self._plan = restart_plan.note_ready(self._plan, child.name, now)
         log.debug(f"{child.name} is ready", process=child.name, pid=child.pid)
 
+    # --- looking for life ---
+
+    def _look_for_life(self) -> None:
+        """Once in a while: end whoever has been silent for too long.  Who was asked to stop has its grace instead."""
+        now = time.monotonic()
+        if self._plan.stopping or now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        watched = [child for child in self._children.values() if self._is_watched(child)]
+        for child in watched:
+            child.hear_beats()
+            self._ask(child)
+        frozen = self._signs.silent({child.spawn_id: child.beats for child in watched}, now)
+        for child in watched:
+            if child.spawn_id in frozen:
+                log.error(f"{child.name} is killed: it shows no life", process=child.name, pid=child.pid)
+                self._forget_watches(child)
+                child.kill("it showed no life")
+
+    def _is_watched(self, child: Child) -> bool:
+        return child.status is None and self._programs[child.name].shows_life
+
+    def _ask(self, child: Child) -> None:
+        """Whether it answers, again and again; one question at a time."""
+        answers = self._programs[child.name].answers
+        if answers is None:
+            return
+        spawn_id, asked = self._asked.get(child.name, ("", None))
+        if asked is not None and spawn_id == child.spawn_id:
+            if not asked.done():
+                return
+            child.beats += asked.exception() is None and asked.result()
+        self._asked[child.name] = (child.spawn_id, self._helpers.submit(answers))
+
     # --- acting ---
 
     def _do(self, act: restart_plan.Act) -> None:
@@ -227,12 +281,29 @@ class ProcessSupervisor:
         if program.spawn_id_variable:
             environ[program.spawn_id_variable] = spawn_id
         try:
-            self._children[name] = start_child(name, spawn_id, program.argv, environ, program.cwd)
+            self._children[name] = self._started(program, spawn_id, environ)
         except OSError as error:
             log.error(f"{name} could not be started: {error.strerror}: {program.argv[0]}", process=name)
             self._last_death[name] = Death(time.monotonic(), 127)
             self._plan = restart_plan.note_exit(self._plan, name, 127, time.monotonic())
             self._wake()
+
+    def _started(self, program: Program, spawn_id: str, environ: dict[str, str]) -> Child:
+        """Its child, whose beats are heard if it has any.  Raises OSError."""
+        name = program.spec.name
+        if not program.beats:
+            return start_child(name, spawn_id, program.argv, environ, program.cwd)
+        ours, its = os.pipe()
+        environ[BEAT_VARIABLE] = str(its)
+        try:
+            child = start_child(name, spawn_id, program.argv, environ, program.cwd, [its])
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(its)
+        child.beats_into(ours)
+        return child
 
     def _help(self, call: Callable[[], None]) -> None:
         """Run it in a helper thread; a failure is logged."""
@@ -262,6 +333,8 @@ class ProcessSupervisor:
         moments = [moment for moment in [restart_plan.next_moment(self._plan)] if moment is not None]
         if any(child.status is not None for child in self._children.values()):
             moments.append(now + GROUP_SECONDS)
+        if not self._plan.stopping and any(map(self._is_watched, self._children.values())):
+            moments.append(self._look_at)
         for name, child in self._plan_children():
             if child.phase is Phase.STARTING and name not in self._probes:
                 moments.append(max(now, self._probe_again_at.get(name, now)))

@@ -68,18 +68,22 @@ LIVING = frozenset({Phase.STARTING, Phase.READY, Phase.STOPPING})
 class Death:
     at: float
     status: int  # as waitstatus_to_exitcode: an exit status, or minus the signal
+    why: str = ""  # where its supervisor has ended it
 
     @property
     def killed(self) -> bool:
         return self.status == -signal.SIGKILL
 
     def __str__(self) -> str:
-        if self.status >= 0:
-            return f"exit status {self.status}"
-        try:
-            return f"signal {signal.Signals(-self.status).name}"
-        except ValueError:
-            return f"signal {-self.status}"
+        how = f"exit status {self.status}" if self.status >= 0 else f"signal {_name_of_signal(-self.status)}"
+        return f"{how}: {self.why}" if self.why else how
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 @dataclass(frozen=True)

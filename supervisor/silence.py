@@ -14,7 +14,7 @@ class SilenceWatch:
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
-        self._longest_gap = lease_seconds / 3
+        self.longest_gap_seconds = lease_seconds / 3
         self._first_seen: dict[str, tuple[int, float]] = {}
         self._looked_at: float | None = None
 
@@ -29,7 +29,7 @@ class SilenceWatch:
 
     def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
         """Who has been silent for the lease.  beats: {sender: its beat}; now: monotonic seconds."""
-        if (self.passed(now) or 0.0) > self._longest_gap:
+        if (self.passed(now) or 0.0) > self.longest_gap_seconds:
             self._first_seen.clear()
         self._looked_at = now
         self._first_seen = {

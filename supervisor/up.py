@@ -24,6 +24,7 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings, environment_of
+from supervisor.beating import SYSTEMD
 from supervisor.broker_address import socket_path
 from supervisor.database import Database, Transaction, open_database
 from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
@@ -32,6 +33,7 @@ from supervisor.faults import SettingFault
 from supervisor.logs import configure_logs
 from supervisor.patience import until_it_works
 from supervisor.private_files import keep_to_ourselves, write_privately
+from supervisor.process_states import ZOMBIE, state_of
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
@@ -93,11 +95,9 @@ def run_up(settings: Settings) -> int:
 def programs(settings: Settings, database: Database, start_secret: str = "") -> list[Program]:
     """What `up` runs, in start order.  start_secret: for the web part, which sets its cookie."""
     environ = environment_of(settings)
-    environ.pop("DARKROOM_TOKEN", None)
+    for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
+        environ.pop(not_theirs, None)
     folder = settings.data_dir
-
-    def program(spec: ChildSpec, *argv: str) -> Program:
-        return Program(spec, argv, environ, folder)
 
     children: list[Program] = []
     if not settings.broker_url:
@@ -110,6 +110,7 @@ def programs(settings: Settings, database: Database, start_secret: str = "") -> 
                 environ,
                 folder,
                 ready=lambda _: Ready() if broker_answers(path) else None,
+                answers=lambda: broker_answers(path),
             )
         )
     for number in range(1, settings.worker_processes + 1):
@@ -123,13 +124,14 @@ def programs(settings: Settings, database: Database, start_secret: str = "") -> 
             environ | {START_SECRET_VARIABLE: start_secret},
             folder,
             ready=lambda _: Ready() if answers_readyz(settings.host, settings.port) else None,
+            beats=True,
         )
     )
     # Any hiccup of the broker ends periodiq, which is no reason to stop the house: it has no budget of deaths.
     scheduler = ChildSpec(
         "scheduler", SCHEDULER, awaited=False, own=None, any_kind=None, grace_seconds=STOP_SECONDS
     )
-    children.append(program(scheduler, *scheduler_argv()))
+    children.append(Program(scheduler, scheduler_argv(), environ, folder, beats=True))
     return children
 
 
@@ -223,7 +225,14 @@ def _worker_program(settings: Settings, database: Database, name: str, environ: 
 
     spec = ChildSpec(name, WORKERS, awaited=False, grace_seconds=_worker_grace_seconds(settings))
     return Program(
-        spec, worker_argv(settings), environ, settings.data_dir, has_beaten, WORKER_SPAWN_ID, on_exit=mark
+        spec,
+        worker_argv(settings),
+        environ,
+        settings.data_dir,
+        has_beaten,
+        WORKER_SPAWN_ID,
+        on_exit=mark,
+        beats=True,
     )
 
 
@@ -235,7 +244,13 @@ def _dispatcher_program(
 
     spec = ChildSpec("dispatcher", DISPATCHER, awaited=False, grace_seconds=STOP_SECONDS)
     return Program(
-        spec, argv, environ, settings.data_dir, spawn_id_variable=DISPATCHER_SPAWN_ID, on_exit=vacate
+        spec,
+        argv,
+        environ,
+        settings.data_dir,
+        spawn_id_variable=DISPATCHER_SPAWN_ID,
+        on_exit=vacate,
+        beats=True,
     )
 
 
@@ -261,18 +276,8 @@ def _lives(pid: int) -> bool:
         return False
     except PermissionError:  # somebody else's
         return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Dead, but not yet waited for: whoever inherits a killed `up`'s children may take its time."""
-    try:
-        after_name = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        )
-    except OSError:  # gone this moment, or no /proc here
-        return False
-    return after_name.split()[0] == "Z"
+    # A zombie is dead, but not yet waited for: whoever inherits a killed `up`'s children may take its time.
+    return state_of(pid) != ZOMBIE
 
 
 def _worker_grace_seconds(settings: Settings) -> float:

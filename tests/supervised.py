@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from supervisor.life_signs import LifeSigns
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.restart_plan import Budget, ChildSpec
 
@@ -43,9 +44,18 @@ if mode == "deaf":  # one that has not asked to die with its parent yet, and is 
     note(f"started {os.getpid()}")
     os.kill(os.getpid(), signal.SIGSTOP)
 note(f"started {os.getpid()}")
+if mode == "beating":
+    from supervisor.beating import Beats
+    beats = Beats(os.environ)
+    beats.beat()
+    note("beaten")
 while True:
-    time.sleep(60)
+    time.sleep(0.2 if mode == "beating" else 60)
+    if mode == "beating":
+        beats.beat()
 """
+# Long enough for a busy machine, and so that the supervisor's own looks are no gaps.
+SIGNS = LifeSigns(silent_seconds=6.0, start_seconds=60.0)
 
 
 def program(
@@ -72,6 +82,8 @@ def program(
         ready=worker_is_up if mode == "master" else None,
         spawn_id_variable="SPAWN",
         on_exit=hear,
+        beats=mode == "beating",
+        answers=(folder / f"{name}.answers").exists if mode == "asked" else None,
     )
 
 
@@ -81,6 +93,7 @@ def main() -> int:
         [program(folder, **spec) for spec in specs],
         folder / "processes.json",
         on_all_ready=lambda: print("all ready", flush=True),
+        signs=SIGNS,
     )
     return supervisor.run()
 

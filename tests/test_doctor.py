@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from bench.running_system import running_system
 from config.settings import Settings
 from supervisor.cli import movement
 from supervisor.cli.examination import Finding, examine
+from supervisor.process_states import STOPPED, state_of
 from supervisor.room import room_trouble
 from supervisor.store import leadership, sweeps
 from tests.conftest import Clock, Store, wait_until
@@ -67,6 +69,38 @@ def test_nobody_at_work_is_named_part_by_part(settings: Settings) -> None:
     assert "start `darkroom up` or `darkroom dispatcher`" in wrong(settings, "dispatcher")
     assert "No sweep has ever run" in wrong(settings, "sweep")
     assert wrong(settings, "database") == ""
+
+
+def test_nobody_is_told_to_start_what_would_be_refused_because_it_runs(settings: Settings) -> None:
+    ours = os.getpid()
+    write_state(settings, up=ours)
+    for part in ("workers", "dispatcher", "sweep", "broker", "web"):
+        said = wrong(settings, part)
+        assert f"`darkroom up` (process {ours}) runs here" in said and "start `darkroom up`" not in said, said
+
+
+def test_a_process_that_a_signal_has_stopped_is_named_with_the_one_that_ends_it(settings: Settings) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        write_state(settings, up=sleeper.pid, web=sleeper.pid)
+        assert "stopped" not in wrong(settings, "web")
+        sleeper.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(sleeper.pid) == STOPPED, "it is stopped")
+        assert f"hears no other but `kill -9 {sleeper.pid}`" in wrong(settings, "web")
+        assert f"`kill -CONT {sleeper.pid}` lets it go on" in wrong(settings, "dispatcher")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def write_state(settings: Settings, up: int, **processes: int) -> None:
+    """As the supervisor of these processes does."""
+    told = [
+        {"name": name, "pid": pid, "state": "ready", "restarts": 0, "last_exit": None}
+        for name, pid in processes.items()
+    ]
+    state = {"supervisor": {"pid": up}, "processes": told}
+    (settings.data_dir / "processes.json").write_text(json.dumps(state))
 
 
 def test_workers_that_have_gone_silent_are_not_taken_for_workers(

@@ -33,6 +33,7 @@ PURE = [
     "supervisor/eta.py",
     "supervisor/silence.py",
     "supervisor/succession.py",
+    "supervisor/life_signs.py",
     "supervisor/liveness.py",
     "supervisor/sentences.py",
     "supervisor/troubles.py",

@@ -271,6 +271,23 @@ def test_the_state_file_is_always_whole(house):
                 os.kill(web["pid"], signal.SIGKILL)
 
 
+def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is_asked(house):
+    """A stopped process obeys no other signal.  Who shows life, or is not asked for it, is left alone."""
+    running = house({"name": "frozen", "mode": "beating"}, {"name": "lives", "mode": "beating"},
+                    {"name": "silent", "mode": "good"}, {"name": "asked", "mode": "asked"})  # fmt: skip
+    answers = running.folder / "asked.answers"
+    answers.touch()
+    before = {name: running.pid(name) for name in ("frozen", "lives", "silent", "asked")}
+    eventually("it has beaten", lambda: ["frozen", "beaten"] in [line[:2] for line in running.lines("log")])
+    os.kill(before["frozen"], signal.SIGSTOP)
+    eventually("it has gone", lambda: not psutil.pid_exists(before["frozen"]), 60)
+    eventually("it is started again", lambda: running.pid("frozen") != before["frozen"])
+    assert running.state()["frozen"]["last_exit"]["text"] == "signal SIGKILL: it showed no life"
+    assert running.pid("silent") == before["silent"]
+    answers.unlink()
+    eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]), 60)
+
+
 def test_who_starts_after_its_parent_died_ends_at_once():
     code = "from supervisor.parent_death import die_with_parent; die_with_parent(1); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL

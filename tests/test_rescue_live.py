@@ -105,6 +105,11 @@ class Studio:
     def noted(self, task: str, what: str) -> int:
         return self.notes.read_text().splitlines().count(f"{task} {what}")
 
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """What the supervisor writes down of each of its processes."""
+        state = json.loads((self.house.data_dir / "processes.json").read_bytes())
+        return {part["name"]: part for part in state["processes"]}
+
     def at_work(self, task: str) -> psutil.Process:
         """The worker process in which the task's provider is being asked just now."""
         until(f"{task} is at work", lambda: self.row(task)["progress"] == 50, 20)
@@ -217,6 +222,31 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
     ends = "SELECT count(*) FROM work_change WHERE json_extract(doc, '$.status') = 'completed' AND doc_id = ?"
     assert studio.all(ends, row["work_id"])[0][0] == 1
     assert studio.all("SELECT state FROM worker WHERE id = ?", by_whom)[0]["state"] in ("dead", "gone")
+
+
+def test_frozen_parts_are_killed_and_started_again_and_work_goes_on(studio):
+    """Whatever of the house stands still, and all of it at once: nobody has to be called."""
+    task = studio.order("slow")
+    studio.at_work(task)
+    before = {name: part["pid"] for name, part in studio.parts().items()}
+    assert set(before) == {"broker", "worker-1", "worker-2", "dispatcher", "web", "scheduler"}
+    for pid in before.values():
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            process.suspend()
+    frozen_at = time.monotonic()
+
+    def are_back() -> bool:
+        state = studio.parts()
+        return all(
+            state[name]["state"] == "ready" and state[name]["pid"] != pid for name, pid in before.items()
+        )
+
+    until("all have been started again", are_back, 60)
+    print(f"started again after {time.monotonic() - frozen_at:.1f} s")
+    ends = [part["last_exit"]["text"] for part in studio.parts().values()]
+    assert ends == ["signal SIGKILL: it showed no life"] * len(before)
+    studio.ends(task, "completed")
+    studio.ends(studio.order("quick"), "completed")
 
 
 def test_sigterm_during_20_running_tasks_loses_nothing_and_counts_no_attempt():

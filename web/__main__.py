@@ -17,6 +17,7 @@ import peewee
 from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
+from supervisor.beating import Beats, beat_from_loop
 from supervisor.database import Database, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
 from supervisor.logs import configure_logs
@@ -76,6 +77,7 @@ async def serve(settings: Settings, database: Database) -> None:
     wakeups = feed_wakeups(database, settings)
     server = WebServer(build_app(parts, wakeups), parts, listening)
     stop = _stop_signals()
+    beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))
     await server.start()
     url_file = settings.data_dir / "url"
     try:

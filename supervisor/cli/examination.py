@@ -19,6 +19,7 @@ from supervisor.database import is_postgres, open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault, as_sentence
 from supervisor.files import open_file_store
+from supervisor.process_states import STOPPED, state_of, to_be_started
 from supervisor.provider_check import check_providers
 from supervisor.room import room_trouble
 from supervisor.schema.migrate import check_version
@@ -26,6 +27,8 @@ from supervisor.secret import FILE_NAME as SECRET_FILE
 from supervisor.sqlite_database import sqlite_file
 from supervisor.tracing import collector
 from supervisor.up import answers_readyz, port_trouble
+
+FROZEN = "One that is frozen hears no `kill`; `kill -9` ends it, and its supervisor starts another."
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             yield Finding("broker", True, f"embedded, {where}")
         else:
             yield Finding(
-                "broker", False, f"The embedded broker does not answer at {where}; start `darkroom up`."
+                "broker",
+                False,
+                f"The embedded broker does not answer at {where}; {to_be_started(settings.data_dir)}.",
             )
         return
     import redis
@@ -157,13 +162,15 @@ def _web(settings: Settings) -> Iterator[Finding]:
             yield Finding("web", False, f"DARKROOM_PORT is {settings.port}, but {trouble}; set another.")
             return
         yield Finding(
-            "web", False, f"No web runs on {settings.data_dir}; start `darkroom up` or `darkroom web`."
+            "web",
+            False,
+            f"No web runs on {settings.data_dir}; {to_be_started(settings.data_dir, 'darkroom web')}.",
         )
         return
     parts = urlsplit(where)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     if parts.scheme == "http" and not answers_readyz(parts.hostname or "127.0.0.1", port):
-        yield Finding("web", False, f"{where}/readyz does not answer 200; its log says why.")
+        yield Finding("web", False, f"{where}/readyz does not answer 200; its log says why. {FROZEN}")
     else:
         yield Finding("web", True, where)
 
@@ -186,4 +193,7 @@ def _processes(settings: Settings) -> Iterator[Finding]:
         restarts = f", {process['restarts']} restarts" if process["restarts"] else ""
         last = f", last end: {process['last_exit']['text']}" if process["last_exit"] else ""
         sentence = f"{process['state']}, process {process['pid']}{restarts}{last}"
-        yield Finding(process["name"], process["state"] == "ready", sentence)
+        stopped = process["pid"] and state_of(process["pid"]) == STOPPED
+        if stopped:
+            sentence += f"; a signal has stopped it, and it hears no other but `kill -9 {process['pid']}`"
+        yield Finding(process["name"], process["state"] == "ready" and not stopped, sentence)

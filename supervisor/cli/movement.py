@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from config.settings import Settings
 from supervisor.database import Database, Transaction
 from supervisor.liveness import Judge, Liveness
+from supervisor.process_states import to_be_started
 from supervisor.store import liveness, rescuing, sweeps, webhooks
 
 SILENT_SWEEP_SECONDS = 180.0
@@ -24,8 +25,8 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
         yield "tasks", True, "no task is stuck"
     alive = database.read(lambda tx: liveness.read(tx, settings.lease_seconds))
     yield _workers(alive, settings)
-    yield _dispatcher(alive)
-    yield _sweep(database)
+    yield _dispatcher(alive, settings)
+    yield _sweep(database, settings)
     yield _webhooks(database)
 
 
@@ -35,7 +36,7 @@ def _workers(alive: Liveness, settings: Settings) -> Found:
         return "workers", not silent, f"{len(alive.taking)} take tasks, {alive.slots} slots{silent}"
     present = len(alive.fresh) + len(alive.silent)
     if not present:
-        return "workers", False, "No worker takes tasks; start `darkroom up` or `darkroom worker`."
+        return "workers", False, f"No worker takes tasks; {_start(settings, 'worker')}."
     judge = (
         "" if alive.judge is Judge.DISPATCHER else " by the database's clock, since no dispatcher judges them"
     )
@@ -43,26 +44,30 @@ def _workers(alive: Liveness, settings: Settings) -> Found:
         "workers",
         False,
         f"No worker takes tasks: {present} drain, or have shown no heartbeat for {settings.lease_seconds:g} s{judge};"
-        " look at their logs, or start `darkroom worker`.",
+        f" look at their logs; one that is frozen hears only `kill -9`; {_start(settings, 'worker')}.",
     )
 
 
-def _dispatcher(alive: Liveness) -> Found:
+def _start(settings: Settings, part: str) -> str:
+    return to_be_started(settings.data_dir, f"darkroom {part}")
+
+
+def _dispatcher(alive: Liveness, settings: Settings) -> Found:
     sign = alive.dispatcher
     if alive.is_dispatcher_fresh:
         return "dispatcher", True, "one works"
     if sign.holder is None or sign.silent_seconds is None:
-        return "dispatcher", False, "No dispatcher works; start `darkroom up` or `darkroom dispatcher`."
+        return "dispatcher", False, f"No dispatcher works; {_start(settings, 'dispatcher')}."
     return (
         "dispatcher",
         False,
         f"No dispatcher works: {sign.holder} has shown no beat for {sign.silent_seconds:.0f} s. It has ended, is"
-        " frozen, or can't write the database; look at its log, end its process with `kill -9`, and start"
-        " `darkroom up` or `darkroom dispatcher` if no other begins.",
+        " frozen, or can't write the database; look at its log, end its process with `kill -9`, and if no other"
+        f" begins: {_start(settings, 'dispatcher')}.",
     )
 
 
-def _sweep(database: Database) -> Found:
+def _sweep(database: Database, settings: Settings) -> Found:
     def ask(tx: Transaction) -> tuple[str, float] | None:
         last = sweeps.last(tx)
         if last is None:
@@ -71,14 +76,14 @@ def _sweep(database: Database) -> Found:
 
     found = database.read(ask)
     if found is None:
-        return "sweep", False, "No sweep has ever run; start `darkroom up` or `darkroom scheduler`."
+        return "sweep", False, f"No sweep has ever run; {_start(settings, 'scheduler')}."
     finished_at, seconds = found
     if seconds > SILENT_SWEEP_SECONDS:
         return (
             "sweep",
             False,
-            f"No sweep has ended since {finished_at}; run `darkroom sweep`, and start `darkroom scheduler` if none "
-            "runs.",
+            f"No sweep has ended since {finished_at}; run `darkroom sweep`, and if no scheduler runs:"
+            f" {_start(settings, 'scheduler')}.",
         )
     return "sweep", True, f"last run at {finished_at}"
 

@@ -1,0 +1,40 @@
+"""What the kernel says of a process (Linux's one letter), and which `darkroom up` runs on a data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+ZOMBIE, STOPPED = "Z", "T"
+
+
+def state_of(pid: int) -> str:
+    """The letter of proc(5); empty for one that is gone, or where there is no /proc."""
+    try:
+        said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return said.rpartition(")")[2].split()[0]
+
+
+def running_up(data_dir: Path) -> int | None:
+    """The process of the `darkroom up` that runs on this folder."""
+    try:
+        pid = int(orjson.loads((data_dir / "processes.json").read_bytes())["supervisor"]["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return pid if state_of(pid) not in ("", ZOMBIE) else None
+
+
+def to_be_started(data_dir: Path, alone: str = "") -> str:
+    """What to do about a part that is missing, as the end of a sentence.  alone: the command that runs it alone."""
+    pid = running_up(data_dir)
+    if pid is None:
+        return "start `darkroom up`" + (f" or `{alone}`" if alone else "")
+    if state_of(pid) == STOPPED:
+        return f"`darkroom up` (process {pid}) is stopped: `kill -CONT {pid}` lets it go on and start what is missing"
+    return (
+        f"`darkroom up` (process {pid}) runs here, ends a part that is frozen after 15 s and starts what is missing:"
+        " its log says why it has not"
+    )
