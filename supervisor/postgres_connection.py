@@ -42,6 +42,7 @@ _SESSION = "; ".join(
         *(f"SET {name} = {value}" for name, value in _TIMEOUTS.items()),
         *(f"SET tcp_{name} = {value}" for name, value in KEEPALIVE.items()),
         f"SET tcp_user_timeout = {UNACKNOWLEDGED_MS}",
+        (MAY_BE_IDLE := "SET idle_session_timeout = 0"),  # a server's own limit would end who only waits
     ]
 )
 CONNECT_SECONDS = 5

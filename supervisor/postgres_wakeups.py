@@ -4,7 +4,8 @@ The listener has a thread and a connection of its own, straight to the server: a
 and delivers nothing.  So after each connect a second connection notifies a channel of chance, and only who hears that
 is believed to hear.  NOTIFY is not kept for the absent: each (re)connect is a wake-up for everything, and so is every
 RESCAN_SECONDS, come what may.  While nothing can be heard the database is looked at every POLL_SECONDS, the log says
-so once, and `is_listening` (darkroom_listener_up) is false.
+so once, and `is_listening` (darkroom_listener_up) is false.  A connection that only listens is kept: the server's
+`idle_session_timeout` does not count for it, and a word each PING_SECONDS keeps what lies between from cutting it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from typing import Any
 
 import psycopg
 
-from supervisor.postgres_connection import connect_parameters
+from supervisor.postgres_connection import MAY_BE_IDLE, connect_parameters
 from supervisor.wakeup import SOMETHING, Heard, Wakeups, readable, together
 
 log = logging.getLogger("darkroom.listener")
 
 RESCAN_SECONDS = 2.0
+PING_SECONDS = 20.0  # what lies between may cut a connection on which nothing is said for a minute
 POLL_SECONDS = 0.25  # while nothing can be heard
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one for as long as it takes
@@ -131,14 +133,21 @@ class PostgresWakeups(Wakeups):
         while (remaining := end - time.monotonic()) > 0:
             if any(name == probe for name, _ in self._notified(connection, remaining)):
                 connection.execute(f"LISTEN {self._channel}; UNLISTEN {probe}".encode(), prepare=False)
+                connection.execute(
+                    MAY_BE_IDLE.encode(), prepare=False
+                )  # now that it is known to be ours alone
                 return True
         return False
 
     def _follow(self, connection: psycopg.Connection[Any]) -> bool:
         """Pass on what is heard; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
-        rescan = time.monotonic() + RESCAN_SECONDS
+        rescan, ping = time.monotonic() + RESCAN_SECONDS, time.monotonic() + PING_SECONDS
         while True:
-            heard = self._notified(connection, rescan - time.monotonic())
+            heard = self._notified(connection, min(rescan, ping) - time.monotonic())
+            if time.monotonic() >= ping:
+                ping = time.monotonic() + PING_SECONDS
+                connection.execute("SELECT 1", prepare=False)
+                rescan = 0.0  # what was notified meanwhile may have gone to the answer's reader
             if time.monotonic() >= rescan:
                 rescan = time.monotonic() + RESCAN_SECONDS
                 self._tell(SOMETHING)

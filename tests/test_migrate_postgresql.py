@@ -156,22 +156,41 @@ def test_the_signup_grant_follows_the_settings(empty: Settings) -> None:
 
 
 @pytest.mark.postgresql_only
-def test_a_producers_role_makes_watches_and_retries_tasks_and_does_nothing_else(store: Store) -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_producers_role_makes_watches_and_retries_tasks_and_does_nothing_else(
+    store: Store, is_closed: bool
+) -> None:
+    """With what is printed and nothing else, also where the owner has taken from PUBLIC what it has by itself."""
     url = store.settings.database_url
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as owner:
         owner.execute("DROP ROLE IF EXISTS producer")
         owner.execute("CREATE ROLE producer LOGIN")
         try:
-            for grant in grants_for_producers():
+            if is_closed:
+                owner.execute(f"REVOKE ALL ON DATABASE {owner.info.dbname} FROM PUBLIC".encode())
+                owner.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+                owner.execute("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+            for grant in store.database.read(grants_for_producers):
                 owner.execute(grant.encode())
             with contextlib.closing(psycopg.connect(url, user="producer", autocommit=True)) as producer:
-                _as_producer(producer, store)
+                _as_producer(producer, store, is_closed=is_closed)
         finally:
             owner.execute("DROP OWNED BY producer")
             owner.execute("DROP ROLE producer")
 
 
-def _as_producer(producer: psycopg.Connection[Any], store: Store) -> None:
+def test_what_is_granted_is_named_with_its_schema(empty: Settings) -> None:
+    _sql(empty, 'CREATE SCHEMA "Dark"')
+    url = f"{empty.database_url}&options=-csearch_path%3D%22Dark%22"
+    there = Settings(data_dir=empty.data_dir, database_url=url)
+    migrate(there)
+    with contextlib.closing(open_database(there)) as database:
+        grants = database.read(grants_for_producers)
+    assert 'GRANT USAGE ON SCHEMA "Dark" TO producer;' in grants
+    assert grants[-1].endswith(' ON "Dark".task_queue TO producer;')
+
+
+def _as_producer(producer: psycopg.Connection[Any], store: Store, *, is_closed: bool) -> None:
     refused = psycopg.errors.InsufficientPrivilege
     producer.execute(TASK)
     store.admit_waiting()  # it fails: no image
@@ -189,6 +208,8 @@ def _as_producer(producer: psycopg.Connection[Any], store: Store) -> None:
     ):
         with pytest.raises(refused):
             producer.execute(statement.encode())
+    if is_closed:  # it may not even make tables of its own
+        return
     # The ledger's trigger moves balances with its owner's rights: nobody else may have it run on a table of theirs.
     producer.execute("CREATE TEMP TABLE mine (user_openid TEXT, amount INTEGER, kind TEXT)")
     with pytest.raises(refused):

@@ -178,3 +178,37 @@ async def test_listening_yields_whose_changes_came_and_ends_cleanly(
 def test_a_rescan_comes_though_nothing_is_heard(dispatch: Wakeups, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor.postgres_wakeups, "RESCAN_SECONDS", 0.1)
     assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
+
+
+def pings(store: Store) -> int:
+    """How many sessions of this database have said their word last."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT 1'"
+    return int(store.value(sql))
+
+
+@pytest.mark.parametrize("minutes", ["the server's", "a proxy's"])
+def test_a_listener_that_hears_nothing_for_long_is_not_cut_off(
+    store: Store,
+    producer: Plain,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    minutes: str,
+) -> None:
+    """`idle_session_timeout` ends a session that is idle, and many a proxy one on which nothing is said."""
+    if minutes == "the server's":
+        name = store.settings.database_url.partition("?")[0].rpartition("/")[2]
+        producer.execute(f"ALTER DATABASE {name} SET idle_session_timeout = '500ms'")
+    else:
+        monkeypatch.setattr(supervisor.postgres_wakeups, "PING_SECONDS", 0.1)
+    feed = feed_wakeups(store.database, store.settings)
+    try:
+        wait_until(lambda: feed.wait(0.01) or feed.is_listening, "the listener listens")
+        if minutes == "the server's":
+            time.sleep(1.5)  # the limit itself, three times over
+        else:
+            wait_until(lambda: pings(store) == 1, "a word is said")
+            wait_until(lambda: feed.wait(0.05), "and what may have been missed is looked for")
+        assert feed.is_listening
+        assert not [record for record in caplog.records if "does not answer" in record.getMessage()]
+    finally:
+        feed.close()

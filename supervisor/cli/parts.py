@@ -7,6 +7,7 @@ and periodiq.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import runpy
@@ -97,14 +98,12 @@ def migrate(restored: bool, wait_seconds: float | None, as_json: bool) -> None:
     if is_postgres(settings.database_url):
         from supervisor.schema.postgres_upgrade import grants_for_producers
 
-        grants = grants_for_producers()
+        with contextlib.closing(open_database(settings)) as database:
+            grants = database.read(grants_for_producers)
     renewed = None
     if restored:
-        database = open_database(settings)
-        try:
+        with contextlib.closing(open_database(settings)) as database:
             renewed = database.write(renew_epochs).result()
-        finally:
-            database.close()
     if as_json:
         print_json({"applied": applied, "grants": grants, "feeds_renewed": renewed})
         return

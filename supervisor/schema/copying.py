@@ -117,7 +117,7 @@ def _set_sequences(cursor: Any, last_ids: dict[str, int]) -> None:
     """Ids go on where they were: one that was given out never comes again, even if its row is gone."""
     cursor.execute(
         """SELECT attrelid::regclass::text, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-            WHERE attidentity <> '' AND relnamespace = current_schema()::regnamespace"""
+            WHERE attidentity <> '' AND relnamespace = quote_ident(current_schema())::regnamespace"""
     )
     for table, column in cursor.fetchall():
         cursor.execute(f"SELECT coalesce(max({column}), 0) FROM {table}")

@@ -55,6 +55,6 @@ def _present(database: peewee.Database) -> list[tuple[str, str]]:
     """(trigger, table) of what is there."""
     rows: list[tuple[str, str]] = database.execute_sql(
         """SELECT tgname, tgrelid::regclass::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-            WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace ORDER BY tgname"""
+            WHERE NOT tgisinternal AND relnamespace = quote_ident(current_schema())::regnamespace ORDER BY tgname"""
     ).fetchall()
     return rows

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import peewee
 
 from config.settings import Settings
+from supervisor.database import Transaction
 from supervisor.faults import SettingFault
 from supervisor.schema.postgres_functions import functions
 from supervisor.schema.postgres_transaction import one_transaction
@@ -19,7 +20,7 @@ from supervisor.schema.postgres_triggers import make_triggers
 
 OLDEST_SERVER = 14
 # Whoever upgrades a schema holds this lock; the second half is the schema's own number.
-_LOCK = "SELECT pg_advisory_xact_lock(1146242632, current_schema()::regnamespace::oid::integer)"
+_LOCK = "SELECT pg_advisory_xact_lock(1146242632, quote_ident(current_schema())::regnamespace::oid::integer)"
 
 # What a program needs that makes tasks by plain SQL: no more than these columns, and no table beside them.
 _WRITABLE = "id, user_openid, type, status, params, priority, run_after"
@@ -59,6 +60,17 @@ def _upgrade(
     return applied
 
 
-def grants_for_producers(role: str = "producer") -> list[str]:
-    """What to run so that a role may make tasks, watch and retry them by plain SQL, and do nothing else."""
-    return [f"GRANT INSERT ({_WRITABLE}), UPDATE (status), SELECT ({_READABLE}) ON task_queue TO {role};"]
+def grants_for_producers(tx: Transaction, role: str = "producer") -> list[str]:
+    """What to run so that a role may make tasks, watch and retry them by plain SQL, and do nothing else.
+
+    Everything is named with its schema, and nothing is left to what PUBLIC may do: the owner may have taken it away.
+    """
+    here = tx.one("SELECT quote_ident(current_database()) AS name, quote_ident(current_schema()) AS schema")
+    assert here is not None
+    database, schema = here["name"], here["schema"]
+    return [
+        f"GRANT CONNECT ON DATABASE {database} TO {role};",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role};",
+        f"GRANT EXECUTE ON FUNCTION {schema}.darkroom_ulid(), {schema}.darkroom_now() TO {role};",
+        f"GRANT INSERT ({_WRITABLE}), UPDATE (status), SELECT ({_READABLE}) ON {schema}.task_queue TO {role};",
+    ]
