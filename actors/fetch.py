@@ -41,14 +41,16 @@ class NotFetchedNow(NotFetched):
 
 
 async def fetch_public_image(
-    address: str, *, most_bytes: int, translation_prefixes: Sequence[str] = ()
+    address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
 ) -> bytes:
-    """The body behind an https URL that a user gave, at most `most_bytes` (0 = no limit).
+    """The body behind an https URL that this user gave, at most `most_bytes` (0 = no limit).
 
     Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
     """
     try:
-        return await fetch(address, most_bytes=most_bytes, translation_prefixes=translation_prefixes)
+        return await fetch(
+            address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
+        )
     except TooLarge as error:
         raise InvalidInput(str(error), code="image_unusable") from None
     except Unfetchable as error:
@@ -64,12 +66,13 @@ async def fetch(
     schemes: Collection[str] = ("https",),
     allow_private_addresses: bool = False,
     translation_prefixes: Sequence[str] = (),
+    whose: str | None = None,
 ) -> bytes:
     """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched.
 
-    translation_prefixes: as `is_public` wants them.
+    translation_prefixes: as `is_public` wants them.  whose: the user who gave the address, if one did.
     """
-    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes)
+    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes, whose=whose)
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
     async with open_session(resolver=resolver, timeout=timeout) as session:
         try:

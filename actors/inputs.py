@@ -41,6 +41,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path,
         settings = worker.settings
         data = await fetch_public_image(
             entry,
+            whose=claim.user,
             most_bytes=settings.limits.image_bytes,
             translation_prefixes=settings.translation_prefixes,
         )

@@ -80,11 +80,14 @@ def is_private_literal(host: str, *translation_prefixes: str) -> bool:
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names and refuses those with any address that is not public, so a second answer can't slip past."""
+    """Resolves names and refuses those with any address that is not public, so a second answer can't slip past.
 
-    def __init__(self, *translation_prefixes: str) -> None:
+    whose: the user who gave the names; None for those that an AI service gave.
+    """
+
+    def __init__(self, *translation_prefixes: str, whose: str | None = None) -> None:
         self._translation_prefixes = translation_prefixes
-        self._resolver = PooledResolver()
+        self._resolver = PooledResolver(whose=whose)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -24,6 +24,7 @@ from supervisor import tracing
 from supervisor.database import Transaction
 from supervisor.faults import DatabaseBusy, Fault, OutcomeUnknown
 from supervisor.http_session import open_session
+from supervisor.name_resolver import PooledResolver
 from supervisor.store import webhooks
 from supervisor.store.isolation import Aside, Refused
 from supervisor.store.webhooks import Delivery, Message
@@ -124,7 +125,8 @@ async def _send(worker: Worker, message: Message) -> int:
         "User-Agent": USER_AGENT,
         **signed_headers(keys, message.id, int(time.time()), body),
     }
-    resolver = None if allow_private else PublicResolver(*translation)
+    whose = message.user
+    resolver = PooledResolver(whose=whose) if allow_private else PublicResolver(*translation, whose=whose)
     timeout = aiohttp.ClientTimeout(total=TIME_OUT_SECONDS)
     try:
         async with (

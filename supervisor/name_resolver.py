@@ -1,7 +1,9 @@
 """Names of hosts are looked up in threads of their own, each look-up with a time-out.
 
 A look-up can't be interrupted: libc waits for a slow name server for up to half a minute.  In the event loop's common
-threads it would hold up whoever stores a picture meanwhile.
+threads it would hold up whoever stores a picture meanwhile.  Names that users give have threads apart from those of
+the settings, and a user has few of these, for as long as a look-up really takes: who names hosts whose name servers
+are silent keeps neither other users nor the AI services waiting.
 """
 
 from __future__ import annotations
@@ -10,11 +12,19 @@ import asyncio
 import concurrent.futures
 import functools
 import socket
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-THREADS = 32
+from supervisor.turns import Turns
+
+THREADS = 32  # for the names of the settings, and as many for those of users
+THREADS_OF_A_USER = 4
 TIME_OUT_SECONDS = 10.0
+
+_LookUp = Callable[[], list[Any]]
 
 
 class NoAnswerInTime(OSError):
@@ -22,10 +32,13 @@ class NoAnswerInTime(OSError):
 
 
 class PooledResolver(AbstractResolver):
-    """The system's resolver.  time_out_seconds: of one look-up, its wait for a thread included."""
+    """The system's resolver.  time_out_seconds: of one look-up, its wait for a thread included.
 
-    def __init__(self, *, time_out_seconds: float = TIME_OUT_SECONDS) -> None:
-        self._time_out_seconds = time_out_seconds
+    whose: the user who gave the names; None for those of the settings.
+    """
+
+    def __init__(self, *, whose: str | None = None, time_out_seconds: float = TIME_OUT_SECONDS) -> None:
+        self._whose, self._time_out_seconds = whose, time_out_seconds
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -34,7 +47,7 @@ class PooledResolver(AbstractResolver):
         look_up = functools.partial(
             socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
         )
-        asked = asyncio.get_running_loop().run_in_executor(_threads(), look_up)
+        asked = _asked(look_up) if self._whose is None else _asked_in_turn(self._whose, look_up)
         try:
             found = await asyncio.wait_for(asked, self._time_out_seconds)
         except TimeoutError:
@@ -61,6 +74,23 @@ def _with_scope(address: tuple[object, ...]) -> str:
     return f"{str(address[0]).partition('%')[0]}%{address[3]}" if is_scoped else str(address[0])
 
 
+async def _asked(look_up: _LookUp) -> list[Any]:
+    return await asyncio.get_running_loop().run_in_executor(_threads("settings"), look_up)
+
+
+async def _asked_in_turn(whose: str, look_up: _LookUp) -> list[Any]:
+    loop = asyncio.get_running_loop()
+    turns = _turns.setdefault(loop, Turns(THREADS, THREADS_OF_A_USER))
+    await turns.take(whose)
+    asked = loop.run_in_executor(_threads("users"), look_up)
+    # Not when nobody waits for it any more: its thread is still held.
+    asked.add_done_callback(lambda _: turns.give_back(whose))
+    return await asyncio.shield(asked)
+
+
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = weakref.WeakKeyDictionary()
+
+
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="names")
+def _threads(names_of: str) -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix=f"names of {names_of}")

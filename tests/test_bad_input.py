@@ -239,7 +239,7 @@ def test_a_decompression_bomb_is_small_to_send() -> None:
 )
 async def test_a_worker_fetches_nothing_from_its_own_network(address: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        await fetch_public_image(address, most_bytes=0)
+        await fetch_public_image(address, whose="o-1", most_bytes=0)
     assert refused.value.code == "image_not_found"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.name_resolver import NoAnswerInTime, PooledResolver
+from supervisor.name_resolver import THREADS, THREADS_OF_A_USER, NoAnswerInTime, PooledResolver
 
 
 async def test_a_slow_name_server_leaves_the_common_threads_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,33 @@ async def test_a_look_up_without_an_answer_ends_in_time(monkeypatch: pytest.Monk
             await PooledResolver(time_out_seconds=0.05).resolve("slow.example")
     finally:
         answers.set()
+
+
+async def test_a_user_whose_name_servers_are_silent_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, look_up = threading.Event(), socket.getaddrinfo
+
+    def slow(host: str, *more: Any, **options: Any) -> list[Any]:
+        if host == "silent.example":
+            answers.wait(60)
+            raise socket.gaierror("no such name")
+        return look_up(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    storm = PooledResolver(whose="o-1", time_out_seconds=0.05)
+    try:
+        for _ in range(THREADS // THREADS_OF_A_USER + 1):  # each round's threads are held after its time-out
+            many = (storm.resolve("silent.example") for _ in range(THREADS_OF_A_USER + 1))
+            outcomes = await asyncio.gather(*many, return_exceptions=True)
+            assert {type(each) for each in outcomes} == {NoAnswerInTime}
+        for resolver in (PooledResolver(whose="o-2"), PooledResolver()):
+            assert (await resolver.resolve("localhost", 80))[0]["host"] == "127.0.0.1"
+        with pytest.raises(NoAnswerInTime):
+            await PooledResolver(whose="o-1", time_out_seconds=0.05).resolve("localhost", 80)
+    finally:
+        answers.set()
+    assert (await PooledResolver(whose="o-1").resolve("localhost", 80))[0]["host"] == "127.0.0.1"
 
 
 async def test_a_name_and_an_address_are_resolved_as_the_system_does() -> None:

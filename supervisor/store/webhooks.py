@@ -53,6 +53,7 @@ class Message:
     id: str
     dispatch: int
     task_id: str
+    user: str
     url: str
     type: str
     data: Mapping[str, Any]
@@ -182,8 +183,8 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
     webhook_attempts.begin(tx, row["id"], row["dispatch"], row["attempts"])
     data = decoded(row["data"])
     return Message(
-        row["id"], row["dispatch"], row["task_id"], row["url"], row["type"], data, data["finished_at"],
-        row["attempts"],
+        row["id"], row["dispatch"], row["task_id"], row["user_openid"], row["url"], row["type"], data,
+        data["finished_at"], row["attempts"],
     )  # fmt: skip
 
 
