@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 
 LONG_SIDE = 480  # a card is about 260 CSS pixels wide, on screens of two dots a pixel
-QUALITY = 60  # 15 KB for the studio's pictures: a hundred cards are less than 2 MB
+QUALITY = 60  # 16 KB for the studio's pictures: a hundred cards are less than 2 MB
+METHOD = 2  # half the time of Pillow's 4, for a twentieth more bytes
 
 
 def write_thumbnail(picture: Image.Image, path: Path) -> dict[str, Any] | None:
@@ -26,7 +27,7 @@ def write_thumbnail(picture: Image.Image, path: Path) -> dict[str, Any] | None:
     try:
         small = _small(picture)
         encoded = io.BytesIO()
-        small.save(encoded, "WEBP", quality=QUALITY)
+        small.save(encoded, "WEBP", quality=QUALITY, method=METHOD)
         path.write_bytes(encoded.getbuffer())
     except Exception as error:  # noqa: BLE001  encoders raise nearly anything, and a full disk is no reason either
         with contextlib.suppress(OSError):
@@ -41,4 +42,4 @@ def _small(picture: Image.Image) -> Image.Image:
     if scale >= 1:
         return picture
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return picture.resize((width, height), Image.Resampling.HAMMING, reducing_gap=2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,9 +19,11 @@ FLAGS = (
 
 
 class Browser:
-    """One browser with a profile of its own; `quit` ends it.  languages: as the browser asks for, "zh-CN,zh"."""
+    """One browser with a profile of its own; `quit` ends it.  languages: as the browser asks for, "zh-CN,zh".
 
-    def __init__(self, address: str, *, languages: str = "en-US,en") -> None:
+    counts: whether `received` is asked for."""
+
+    def __init__(self, address: str, *, languages: str = "en-US,en", counts: bool = False) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
@@ -29,7 +33,9 @@ class Browser:
         for flag in [*FLAGS.split(), f"--user-data-dir={self.profile}", "--window-size=1280,900"]:
             options.add_argument(flag)
         options.add_experimental_option("prefs", {"intl.accept_languages": languages})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        logs = {"browser": "ALL"} | ({"performance": "ALL"} if counts else {})
+        options.set_capability("goog:loggingPrefs", logs)
+        self._received: dict[str, Received] = {}
         self.driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
         self.driver.get(address)
 
@@ -45,6 +51,16 @@ class Browser:
 
     def text(self, selector: str) -> str:
         return str(self.js("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
+
+    def received(self) -> dict[str, int]:
+        """{address: bytes that came over the wire for it so far, heads included}, of streams that go on too."""
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            _count(self._received, message["method"], message["params"])
+        sums: dict[str, int] = {}
+        for each in self._received.values():
+            sums[each.address] = sums.get(each.address, 0) + (each.whole or each.head + each.body)
+        return sums
 
     def press(self, key: str) -> None:
         """A key, to whatever has the focus."""
@@ -81,3 +97,30 @@ class Browser:
     def complaints(self) -> list[str]:
         """What the browser's log holds since it was asked last."""
         return [each["message"] for each in self.driver.get_log("browser")]
+
+
+@dataclasses.dataclass
+class Received:
+    """Bytes of one request's answer.  whole: of head and body, once it has ended."""
+
+    address: str
+    head: int = 0
+    body: int = 0
+    whole: int = 0
+
+
+def _count(received: dict[str, Received], method: str, params: dict[str, Any]) -> None:
+    """One event of the DevTools protocol's domain Network."""
+    if method == "Network.requestWillBeSent":
+        received[params["requestId"]] = Received(params["request"]["url"])
+        return
+    each = received.get(params.get("requestId", ""))
+    if each is None:
+        return
+    match method:
+        case "Network.responseReceived":
+            each.head = int(params["response"]["encodedDataLength"])
+        case "Network.dataReceived":
+            each.body += int(params["encodedDataLength"])
+        case "Network.loadingFinished":
+            each.whole = int(params["encodedDataLength"])

@@ -50,6 +50,7 @@ PURE = [
     "web/client_address.py",
     "web/cloudbase/ejson.py",
     "web/cloudbase/signature.py",
+    "web/encodings.py",
     "web/feed_event.py",
     "web/rate_limit.py",
     "web/reconnection.py",

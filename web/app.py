@@ -105,6 +105,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[PARTS] = parts
     app[openapi.DOCUMENT] = openapi.openapi_document(parts.settings)
+    pages.static_files()  # read and compressed before anybody asks
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)

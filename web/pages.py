@@ -1,4 +1,4 @@
-"""The pages and what belongs to them: a few files beside this one, read once.
+"""The pages and what belongs to them: a few files beside this one, read and compressed once, as web starts.
 
 They hold nothing about anybody, so they need no token; what they show they ask the API for.  The policy lets them
 load only from here and run no script that is not a file of ours.
@@ -7,6 +7,7 @@ load only from here and run no script that is not a file of ours.
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from web.commonjs import commonjs_twin
+from web.encodings import takes_gzip
 
 STATIC = Path(__file__).parent / "static"
 CLIENT, CLIENT_TWIN = "darkroom.js", "darkroom.cjs.js"
@@ -27,6 +29,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",  # kept, and asked about: an upgrade is seen at the next look
+    "Vary": "Accept-Encoding",
 }
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -37,11 +40,16 @@ _TYPES = {
 
 
 class StaticFile(NamedTuple):
-    """A file as it is sent."""
+    """A file as it is sent: as it is, or as gzip, each under an ETag of its own."""
 
     body: bytes
+    gzipped: bytes
     content_type: str
     etag: str
+
+    def sent(self, as_gzip: bool) -> tuple[bytes, str]:
+        """(body, ETag)."""
+        return (self.gzipped, f"{self.etag}-gzip") if as_gzip else (self.body, self.etag)
 
 
 @functools.cache
@@ -55,7 +63,10 @@ def static_files() -> dict[str, StaticFile]:
 
 
 def _file(body: bytes, suffix: str) -> StaticFile:
-    return StaticFile(body, _TYPES[suffix], hashlib.sha256(body).hexdigest()[:32])
+    # mtime: or the same file had other bytes, under the same ETag, after each start
+    return StaticFile(
+        body, gzip.compress(body, mtime=0), _TYPES[suffix], hashlib.sha256(body).hexdigest()[:32]
+    )
 
 
 async def console(request: web.Request) -> web.Response:
@@ -82,7 +93,10 @@ def _answer(request: web.Request, name: str) -> web.Response:
     file = static_files().get(name)
     if file is None:
         raise web.HTTPNotFound
-    headers = {**_HEADERS, "ETag": f'"{file.etag}"'}
-    if any(each.value == file.etag for each in request.if_none_match or ()):
+    as_gzip = takes_gzip(request.headers.getall("Accept-Encoding", []))
+    body, etag = file.sent(as_gzip)
+    headers = {**_HEADERS, "ETag": f'"{etag}"'}
+    if any(each.value == etag for each in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=file.body, headers={**headers, "Content-Type": file.content_type})
+    encoding = {"Content-Encoding": "gzip"} if as_gzip else {}
+    return web.Response(body=body, headers={**headers, **encoding, "Content-Type": file.content_type})

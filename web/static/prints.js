@@ -6,8 +6,19 @@ const OPEN = new Set(["pending", "processing", "ai_processing"]);
 const LOOK_MS = 2_500;  // how often places in the line are asked for
 const MOST_LOOKED_AT = 6;
 const PAGE = 100;
+const NEAR_PX = 200;  // from the edge of what is seen: `loading="lazy"` takes three screens more than there are
 
 const $ = (id) => document.getElementById(id);
+
+/** Pictures wait for their card to come near; where it is then says `data-src`. */
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) load(target);
+}, { rootMargin: `${NEAR_PX}px` });
+
+function load(picture) {
+  near.unobserve(picture);
+  picture.src = picture.dataset.src;
+}
 
 /** `announce(text)` tells screen readers; `onEnd()` is called when a work may have moved credits; `onOpen(doc, n)` shows a picture. */
 export class Wall {
@@ -56,6 +67,7 @@ export class Wall {
       docs.forEach((doc) => this.#put(doc, false));
       $("older").hidden = docs.length < this.#limit;
     }
+    if (!docChanges.length) docs.forEach((doc) => this.#prints.get(doc._id)?.show(doc));  // nothing but new links
     for (const { doc, docId, queueType, dataType } of docChanges) {
       if (queueType === "dequeue") this.#drop(docId);
       else if (queueType !== "init") this.#put(doc, dataType === "add");
@@ -223,20 +235,28 @@ class Print {
   #showPictures(before) {
     const images = this.doc.status === "completed" ? this.doc.images : [];
     const paths = (each) => each.map((image) => image.url.split("?")[0]).join();
-    if (before?.status === this.doc.status && paths(before.images) === paths(images)) return;
+    if (before?.status === this.doc.status && paths(before.images) === paths(images)) return this.#renewLinks(images);
     const box = this.part(".pictures");
     box.style.setProperty("--columns", images.length > 4 ? 3 : images.length > 1 ? 2 : 1);
     box.replaceChildren(...images.map((image, n) => {
       const button = document.createElement("button"), picture = document.createElement("img");
+      const { url, width, height } = thumbnailOf(image);
       button.type = "button";
       button.dataset.n = n;
       button.setAttribute("aria-label", say("look", { n: n + 1, all: images.length }));
-      picture.src = image.url;
-      picture.alt = "";
-      picture.loading = "lazy";
+      Object.assign(picture, { alt: "", width, height });
+      picture.dataset.src = url;
+      near.observe(picture);
       button.append(picture);
       return button;
     }));
+  }
+
+  /** The same pictures, under links that are good for longer: for those that have not come near yet. */
+  #renewLinks(images) {
+    this.card.querySelectorAll(".pictures img").forEach((picture, n) => {
+      picture.dataset.src = thumbnailOf(images[n]).url;
+    });
   }
 
   #showActs() {
@@ -283,6 +303,11 @@ class Print {
     this.#hooks.announce(say("delete.sure"));
     setTimeout(() => ask(false), 4000);
   }
+}
+
+/** What a card shows of a picture; one that was made before there were thumbnails has none. */
+function thumbnailOf(image) {
+  return image.thumbnail ?? image;
 }
 
 function nameButton(button, act, what) {

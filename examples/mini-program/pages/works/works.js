@@ -50,7 +50,8 @@ Page({
         stage: doc.stage,
         isOpen: OPEN.includes(doc.status),
         error: doc.error ? doc.error.message : "",
-        pictures: doc.images.map((/** @type {{url: string}} */ image) => image.url),
+        pictures: doc.images.map((/** @type {Picture} */ image) => image.url),
+        small: doc.images.map((/** @type {Picture} */ image) => (image.thumbnail || image).url),
       })),
     });
   },

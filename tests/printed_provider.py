@@ -1,0 +1,63 @@
+"""A third-party AI service for tests that has its pictures already: options.folder holds them, `made.json` says which.
+
+Made by the studio, so they have the sizes of real ones, and it takes no time to hand them out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    Lost,
+    MadeImage,
+    MadeThumbnail,
+    Progress,
+    Running,
+)
+
+
+class PrintedProvider:
+    """Hands out one picture after another, in turn."""
+
+    may_bill_twice = True
+
+    def __init__(self, name: str, settings: Any) -> None:
+        self._prints = json.loads(Path(settings.options["folder"], "made.json").read_text())
+        self._given = 0
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """Copies, since what is stored is taken from the job's folder."""
+        return Done(tuple([await asyncio.to_thread(self._copied, job.folder, n) for n in job.pictures]))
+
+    def _copied(self, folder: Path, n: int) -> MadeImage:
+        self._given += 1
+        print_ = self._prints[self._given % len(self._prints)]
+        path = Path(shutil.copy(print_["path"], folder / f"{n}.jpg"))
+        small = print_["thumbnail"]
+        thumbnail = Path(shutil.copy(small["path"], folder / f"{n}-thumbnail.webp"))
+        return MadeImage(
+            n,
+            path,
+            print_["width"],
+            print_["height"],
+            MadeThumbnail(thumbnail, small["width"], small["height"]),
+        )
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        """Nothing is remote."""
+        return Failed(Lost("There are no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        """Nothing is remote."""
+        return True
+
+    async def close(self) -> None:
+        """Nothing is held."""
