@@ -16,6 +16,7 @@ import pytest
 from tests.cloudbase_client import NAME, CloudBase, ejson, order
 from tests.databases import POSTGRESQL, SQLITE
 from tests.web_server import SECRET, Web, bearer, running_web
+from web.cloudbase import door
 
 BEFORE = "the secret of before, long enough for HS256 as well"
 
@@ -61,6 +62,22 @@ async def test_the_same_id_or_the_same_signature_orders_once_and_does_not_fail(
     said = await asyncio.gather(*(db.send(body, headers, query) for _ in range(4)))
     assert len({each["data"]["insertedIds"][0] for each in said}) == 1
     assert len(await db.where(user_openid="o-1")) == 2 and _balance(web) == 96
+
+
+async def test_an_answer_with_too_much_in_it_says_to_ask_for_less(
+    web: Web, db: CloudBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"images": ["https://example.org/a.jpg"], "parameters": {"text": "x" * 1000}}
+    for _ in range(2):
+        await db.add(**order(params=params))
+    assert len(await db.where(user_openid="o-1")) == 2
+    monkeypatch.setattr(door, "MOST_PARAMS", 2000)
+    query = ejson({"user_openid": "o-1"})
+    said = await db.call("getDocument", query=query, queryType="WHERE", limit=100)
+    assert said["code"] == "INVALID_PARAM" and "limit()" in said["message"]
+    said = await db.call("getDocument", query=query, queryType="WHERE", limit=1)
+    assert len(said["data"]["list"]) == 1
+    assert len(await db.where("works", user_openid="o-1")) == 2
 
 
 async def test_the_same_id_with_other_contents_is_refused_whoever_asks(web: Web, db: CloudBase) -> None:

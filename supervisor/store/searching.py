@@ -24,13 +24,22 @@ _ROWS = {
 
 def find(tx: Transaction, search: Search) -> list[Row]:
     """The rows; a task's pictures, as its work has them, are `work_images`."""
+    return tx.all(*_selected(tx, search, _ROWS[search.collection]))
+
+
+def params_size(tx: Transaction, search: Search) -> int:
+    """How many characters of params the tasks that `find` would find hold together."""
+    found, *params = _selected(tx, search, "SELECT length(CAST(params AS TEXT)) AS size FROM task_queue")
+    return int(tx.value(f"SELECT coalesce(sum(size), 0) FROM ({found}) AS found", *params))
+
+
+def _selected(tx: Transaction, search: Search, rows: str) -> tuple[Any, ...]:
+    """The statement, and its parameters.  rows: SELECT … FROM …"""
     where, params = _condition(tx, search.collection, search.condition)
     order = [*search.order, ("created_at", True), ("_id", True)]
     sorted_by = ", ".join(_sorted_by(field, falls) for field, falls in order)
-    return tx.all(
-        f"{_ROWS[search.collection]} WHERE {where} ORDER BY {sorted_by} LIMIT ? OFFSET ?",
-        *params, search.limit, search.offset,
-    )  # fmt: skip
+    statement = f"{rows} WHERE {where} ORDER BY {sorted_by} LIMIT ? OFFSET ?"
+    return statement, *params, search.limit, search.offset
 
 
 def count(tx: Transaction, collection: str, condition: Condition) -> int:

@@ -59,8 +59,18 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
     return place[1], place[2]
 
 
+# What `task_view` shows.  Not params: a hundred tasks may hold a hundred megabytes of them.
+_SHOWN = ", ".join(
+    f"task_queue.{column}"
+    for column in (
+        "id", "work_id", "user_openid", "type", "status", "stage", "progress", "priority", "turn", "ready",
+        "dispatched_at", "attempt", "max_attempts", "error", "created_at", "processing_started_at", "finished_at",
+    )
+)  # fmt: skip
+
+
 def _view(tx: Transaction) -> str:
-    return f"""SELECT task_queue.*, works.images AS work_images,
+    return f"""SELECT {_SHOWN}, works.images AS work_images,
         CASE WHEN task_queue.status IN ('processing','ai_processing')
             THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

@@ -50,6 +50,7 @@ log = logging.getLogger("darkroom.web")
 
 PATH = "/tcb/admin"
 MOST_CHANGED = 100  # documents by one update or remove
+MOST_PARAMS = 8 * 1024 * 1024  # characters of params in one answer
 Data = dict[str, Any]
 
 
@@ -219,6 +220,10 @@ async def _found(request: web.Request, get: Get) -> list[str]:
     link = _absolute(request, parts_of(request).links.link)
 
     def read(tx: Transaction) -> list[str]:
+        if get.search.collection == "task_queue" and searching.params_size(tx, get.search) > MOST_PARAMS:
+            raise Refused(
+                f"The tasks hold more than {MOST_PARAMS:,} characters of params; ask for fewer by limit()."
+            )
         return [_text(get, row, link) for row in searching.find(tx, get.search)]
 
     return await parts_of(request).read(request, read)
