@@ -30,7 +30,7 @@ from supervisor.doubts import Doubt, Doubts
 from supervisor.doubts import after as doubts_after
 from supervisor.faults import BadParams, DatabaseBusy, SettingFault, StoreAway
 from supervisor.remote_states import RemoteState
-from supervisor.room import WAITING, is_full
+from supervisor.room import NO_ROOM, WAITING, is_full
 
 OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
 UNUSABLE_SECONDS = (
@@ -40,9 +40,11 @@ UNUSABLE_SECONDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Postpone:
-    """Try later; no attempt is counted."""
+    """Try later; no attempt is counted.  code, message: why, for the task's history."""
 
     in_seconds: float
+    code: str = dataclasses.field(default="", compare=False)
+    message: str = dataclasses.field(default="", compare=False)
 
 
 Outcome = rescue.RunAgain | rescue.GiveUp | Postpone
@@ -52,11 +54,13 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
     """The verdict on an error.  draw: uniform in [0, 1)."""
     match error:
         case Postponed():
-            return Postpone(error.wait_seconds * (1 + draw / 4))  # not all at the same moment again
+            wait = error.wait_seconds * (1 + draw / 4)  # not all at the same moment again
+            return Postpone(wait, error.waits_for, str(error))
         case SettingFault() | StoreAway() | DatabaseBusy():
-            return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
+            code = "wrong_settings" if isinstance(error, SettingFault) else "store_away"
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), code, str(error))
         case OSError() if is_full(error):
-            return Postpone(UNUSABLE_SECONDS * (0.5 + draw))
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), NO_ROOM, "The disk of the worker is full.")
         case Ambiguous() if may_bill_twice:
             return _failed(budget, ProviderError.code, str(error), retryable=True, draw=draw)
         case UnknownOutcome() | Lost():  # it may have been carried out

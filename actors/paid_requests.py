@@ -33,11 +33,25 @@ if TYPE_CHECKING:
     from supervisor.database import Database, Transaction
     from supervisor.store.claims import Claim
 
+OUR_LIMIT = "our_limit"
+
 log = structlog.get_logger(__name__)
 
 
 class AlreadyAsked(UnknownOutcome):
     """An earlier attempt's request was never answered and may not be sent again, or a service works on it."""
+
+
+class OurRate(RateLimited):
+    """Our own `limits.rps` for the service."""
+
+    waits_for = OUR_LIMIT
+
+
+class OurRoom(AtCapacity):
+    """Our own `limits.concurrency` for the service."""
+
+    waits_for = OUR_LIMIT
 
 
 class PaidRequest:
@@ -96,7 +110,9 @@ def note_end(tx: Transaction, name: str, error: BaseException | None, *, probe: 
     sign = sign_of(error)
     if sign is None:
         return
-    change = providers.note(tx, name, sign, probe=probe, wait_seconds=keep_away_seconds(error))
+    change = providers.note(
+        tx, name, sign, probe=probe, wait_seconds=keep_away_seconds(error), reason=str(error or "")
+    )
     if change is not None:
         _say(name, change, error)
 
@@ -142,9 +158,9 @@ async def begin_paid_request(
     except ProviderIsDown as fault:
         raise ProviderDown(str(fault), wait_seconds=fault.wait_seconds) from None
     except ProviderFull as fault:
-        raise AtCapacity(str(fault)) from None
+        raise OurRoom(str(fault)) from None
     except ProviderTooFast as fault:
-        raise RateLimited(str(fault), wait_seconds=fault.wait_seconds) from None
+        raise OurRate(str(fault), wait_seconds=fault.wait_seconds) from None
     except MayBeBilledAlready:
         raise AlreadyAsked(rescue.UNANSWERED) from None
     request = running.request = PaidRequest(

@@ -62,10 +62,10 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
     """
     task_id, lease = claim.task_id, claim.lease
     match outcome:
-        case Postpone(in_seconds=in_seconds):
+        case Postpone(in_seconds=in_seconds, code=code, message=message):
 
             def postponed(tx: Transaction) -> None:
-                claims.postpone(tx, task_id, lease, in_seconds)
+                claims.postpone(tx, task_id, lease, in_seconds, code=code, message=message)
 
             return postponed
         case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message):

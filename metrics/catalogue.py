@@ -14,6 +14,7 @@ from typing import Literal
 
 from config.settings import Settings
 from supervisor.rescue import Reason
+from supervisor.store.notices import Notice
 from supervisor.store.tallies import OTHER
 
 Kind = Literal["gauge", "counter", "histogram"]
@@ -26,6 +27,10 @@ RESCUE_ACTIONS = ("released", "retried", "failed")
 ENDS = ("completed", "failed", "cancelled")
 RUN_ENDS = (*ENDS, "retried", "postponed", "released")
 BREAKER_STATES = ("closed", "half_open", "open")
+POSTPONED_FOR = (
+    "rate_limited", "at_capacity", "our_limit", "provider_down", "wrong_settings", "store_away", "no_room",
+)  # fmt: skip
+RUN_STATUSES = ("processing", "ai_processing")
 WEBHOOK_STATES = ("waiting", "sending")
 WEBHOOK_ENDS = ("delivered", "delayed", "failed", "gone")
 CREDIT_KINDS = ("grant", "debit", "refund")
@@ -71,6 +76,11 @@ class Family:
 
 
 DATABASE_UP = Family("darkroom_database_up", "gauge", "1 while the database answers this process in time.")
+CLOCK_SKEW = Family(
+    "darkroom_clock_skew_seconds",
+    "gauge",
+    "By how much this host's clock is certainly ahead of the database's; below 0 where it is behind.",
+)
 DATABASE_ROUNDTRIP = Family(
     "darkroom_database_roundtrip_seconds", "gauge", "How long the smallest read took at the last look."
 )
@@ -186,6 +196,35 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "gauge",
             "1 for the state that the provider's circuit breaker is in, 0 for the others.",
             (provider, Label("state", BREAKER_STATES)),
+        ),
+        Family(
+            "darkroom_breaker_open_seconds",
+            "gauge",
+            "For how long the provider's circuit breaker has been open, its tries included; 0 while it is closed.",
+            (provider,),
+        ),
+        Family(
+            "darkroom_postponed_total",
+            "counter",
+            "Attempts that were put back at no cost, by what they wait for.",
+            (type_, Label("reason", POSTPONED_FOR)),
+        ),
+        Family(
+            "darkroom_unmoved_seconds",
+            "gauge",
+            "For how long the running task has shown nothing new that has for longest, by status; 0 for none.",
+            (Label("status", RUN_STATUSES),),
+        ),
+        Family(
+            "darkroom_deadly_tasks",
+            "gauge",
+            "Open tasks under which workers have died at least twice, at most five.",
+        ),
+        Family(
+            "darkroom_troubled_users",
+            "gauge",
+            "Users who in the last minute were refused orders, or asked for more than they may, by what.",
+            (Label("kind", tuple(Notice)),),
         ),
         Family(
             "darkroom_credits_total",

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from metrics.catalogue import (
     BREAKER_STATES,
+    CLOCK_SKEW,
     DATABASE_ROUNDTRIP,
     DATABASE_UP,
     STUCK_REASONS,
@@ -30,6 +31,7 @@ from metrics.one_at_a_time import OneAtATime
 from metrics.tallied import Tallies, by_label_set
 from supervisor.database import Database, Transaction
 from supervisor.store import gauges, tallies, wakes
+from supervisor.surroundings import clock_ahead_seconds
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
@@ -46,6 +48,7 @@ class Snapshot:
     now: gauges.Gauges
     added_up: Tallies
     roundtrip_seconds: float
+    skew_seconds: float
 
 
 class DatabaseCollector(Collector):
@@ -63,7 +66,7 @@ class DatabaseCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Names, HELP and TYPE; asks nobody."""
-        return map(empty_metric, (DATABASE_UP, DATABASE_ROUNDTRIP, *self._families))
+        return map(empty_metric, (DATABASE_UP, DATABASE_ROUNDTRIP, CLOCK_SKEW, *self._families))
 
     def collect(self) -> Iterator[Metric]:
         """Every family; but for `up`, without values if the database could not be read in time.  Blocks."""
@@ -79,13 +82,14 @@ class DatabaseCollector(Collector):
 
     def _missing(self) -> Iterator[Metric]:
         yield numbers(DATABASE_UP, {(): 0.0})
-        yield from map(empty_metric, (DATABASE_ROUNDTRIP, *self._families))
+        yield from map(empty_metric, (DATABASE_ROUNDTRIP, CLOCK_SKEW, *self._families))
 
     def _shown(self, snapshot: Snapshot) -> Iterator[Metric]:
         tallied = by_label_set(self._families, snapshot.added_up)
         gauged = gauge_values(self._families, snapshot.now, self._settings.providers)
         yield numbers(DATABASE_UP, {(): 1.0})
         yield numbers(DATABASE_ROUNDTRIP, {(): snapshot.roundtrip_seconds})
+        yield numbers(CLOCK_SKEW, {(): snapshot.skew_seconds})
         for family in self._families:
             match family.kind:
                 case "gauge":
@@ -102,8 +106,10 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
     started = time.perf_counter()
     database.glance(wakes.read)
     roundtrip_seconds = time.perf_counter() - started
+    before = time.time()
     now, added_up = database.read(lambda tx: read_values(tx, settings))
-    return Snapshot(now, added_up, roundtrip_seconds)
+    skew_seconds = clock_ahead_seconds(now.at, before, time.time())
+    return Snapshot(now, added_up, roundtrip_seconds, skew_seconds)
 
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:
@@ -147,6 +153,12 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
         add("darkroom_provider_up", float(state != "open"), provider=provider)
         for each in BREAKER_STATES:
             add("darkroom_breaker_state", float(each == state), provider=provider, state=each)
+        add("darkroom_breaker_open_seconds", now.breaker_open_seconds.get(provider, 0.0), provider=provider)
+    for status, seconds in now.unmoved_seconds.items():
+        add("darkroom_unmoved_seconds", seconds, status=status)
+    add("darkroom_deadly_tasks", now.deadly_tasks)
+    for kind, count in now.troubled_users.items():
+        add("darkroom_troubled_users", count, kind=kind)
     for state, count in now.webhooks.items():
         add("darkroom_webhooks", count, state=state)
     add("darkroom_oldest_webhook_seconds", now.oldest_webhook_seconds)

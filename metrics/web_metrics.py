@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
+REFUSALS = ("no_credits", "open_tasks", "queue_full")
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 
@@ -50,11 +51,30 @@ class WebMetrics:
             buckets=_DELIVERY_BUCKETS,
             registry=self.registry,
         )
+        self.feeds_opened = Counter(
+            "darkroom_feeds_opened",
+            "Event streams that were opened; clients that come back all the time open many.",
+            registry=self.registry,
+        )
+        self.orders_refused = Counter(
+            "darkroom_orders_refused",
+            "Orders refused for the user's credits (402), the user's limit (429), or a full queue (503).",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in REFUSALS:
+            self.orders_refused.labels(reason)
+        self.hears_changes = True  # until the tailer says otherwise
         self.listener_up = Gauge(
             "darkroom_listener_up",
             "1 while this process hears of changes as they are made.",
             registry=self.registry,
         )
+
+    def tell_listening(self, is_listening: bool) -> None:
+        """Whether this process hears of changes as they are made."""
+        self.hears_changes = is_listening
+        self.listener_up.set(int(is_listening))
 
     def count_deliveries(self, events: Sequence[Delivered], streams: int) -> None:
         """Count events that so many streams took; each event's time is that of its first delivery."""

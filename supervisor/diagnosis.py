@@ -12,6 +12,12 @@ from typing import Any
 from supervisor.sentences import filled
 
 SILENT_SECONDS = 10.0  # two beats were missed
+PUT_BACK = (
+    "postponed",
+    "attempt_failed",
+    "released",
+    "resubmitted",
+)  # events after which a task may wait for a time
 
 Values = dict[str, Any]
 
@@ -31,19 +37,44 @@ WHY = {
     "stuck.expired": "It has waited longer than it may; the next sweep, within a minute, fails it with its"
     " refund. A service that works on it is asked before, three times in a minute or more.",
     "pending.paused": "Its type is paused; “Resume” lets it go on.",
-    "pending.provider": "Its AI service {provider} is down or paused, so it waits, and no attempt is"
-    " counted. Look at the service's key, quota and status page; “Cancel” gives the credits back.",
+    "pending.no_dispatcher": "No dispatcher works (the last beat was {silent_seconds} ago), so nothing is"
+    " started. `darkroom doctor` says what to do; it begins by itself once one works.",
+    "pending.no_workers": "No worker takes tasks, so nothing is started. `darkroom doctor` says what to do;"
+    " it begins by itself once one does.",
+    "pending.no_broker": "The broker does not answer, so nothing reaches a worker. Start it again; the task"
+    " is sent within 10 s.",
+    "pending.provider": "Its AI service {provider} has been down since {since_at}: {reason} So it waits, and"
+    " no attempt is counted; one request at a time tries the service, the next at {next_at}. Look at its"
+    " key, quota and status page; “Cancel” gives the credits back.",
+    "pending.provider_paused": "Its AI service {provider} is paused, so it waits, and no attempt is counted;"
+    " “Resume” lets it go on.",
+    "pending.postponed": "{error} So it was put back ({reason}), and no attempt is counted; it is due at"
+    " {due_at}. “Release” makes it due now.",
+    "pending.died": "Its worker died under it, as {deaths} did so far; at {most_deaths} it is failed with"
+    " its refund. It is due at {due_at}, “Release” makes it due now.",
+    "pending.suspect": "Workers have died under it {deaths} times, so it may be what kills them: it runs"
+    " with few others like it, at last alone, and at {most_deaths} deaths it is failed with its refund. No"
+    " free slot helps; “Cancel” ends it now.",
+    "pending.user_limit": "Its user {user} has {running} tasks running, which is the limit"
+    " (RUNNING_TASKS_PER_USER {limit}): it begins when one of them ends.",
+    "pending.type_limit": "{running} tasks of its type {type} run, which is the limit (MAX_RUNNING {limit}):"
+    " it begins when one of them ends.",
+    "pending.unknown": "{position} wait ahead of it for a free slot; when it will be done is not known. If"
+    " it does not move, its service has no room.",
     "pending.failed": "Attempt {attempt} failed ({error}); the next is due at {due_at}. “Release” makes"
     " it due now.",
     "pending.later": "It waits until {due_at}; “Release” makes it due now.",
     "pending.sent": "It is on its way to a worker.",
     "pending": "{position} wait ahead of it for a free slot; done in about {eta_seconds}. If it does not"
-    " move, a limit of its user or type is reached.",
+    " move, its service has no room.",
     "no_room": "Its worker lives and waits for {what}; what was made so far is kept. Free some space on the disks"
     " of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until"
     " then its time limit stands still. Don't restart the worker before that.",
     "processing.silent": "Its worker was last heard of {silent_seconds} ago: if it stays silent, the task"
     " goes to another within 20 s. Nothing is to be done.",
+    "processing.unjudged": "Its worker was last heard of {silent_seconds} ago, and so was the dispatcher"
+    " ({dispatcher_seconds}), which would give the task to another: nobody does. `darkroom doctor` says what"
+    " to do.",
     "processing.asked": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago"
     " and has not answered; nothing new for {unchanged_seconds}. The call is given up in"
     " {patience_seconds}, and the task tried again while it has attempts left, else failed with its"
@@ -51,21 +82,24 @@ WHY = {
     " of {provider} hang too, “Pause” it.",
     "processing.asked_once": "Its worker lives and waits for {provider}, which was asked {asked_seconds}"
     " ago and has not answered; nothing new for {unchanged_seconds}. The call is given up in"
-    " {patience_seconds}; as {provider} may bill twice, the task is then failed with its refund and not"
-    " asked again, and “Release” is refused. “Cancel” gives the credits back now. If other tasks of"
-    " {provider} hang too, “Pause” it.",
+    " {patience_seconds}; as {provider} must not be asked twice (MAY_BILL_TWICE is false), the task is then"
+    " failed with its refund and not asked again, and “Release” is refused. “Cancel” gives the credits back"
+    " now. If other tasks of {provider} hang too, “Pause” it.",
     "processing": "Its worker lives and works on it with {provider}; nothing new for {unchanged_seconds}. A"
-    " call of {provider} is given up after {ai_timeout_seconds}, and the whole attempt at {deadline_at}: then"
+    " call of {provider} is given up after {ai_timeout_seconds}, and the whole attempt at {limit_at}: then"
     " the task is tried again while it has attempts left, else failed with its refund. “Release” gives it to"
     " another worker now, “Cancel” gives the credits back. If other tasks of {provider} hang too, “Pause” it.",
     "ai_processing": "{provider} has accepted it ({remote_id}) and works on it; nothing new for"
     " {unchanged_seconds}. It is asked again at {poll_at}, and given up with its refund at {deadline_at}."
     " “Release” asks now; “Cancel” cancels it there and gives the credits back; the service's own pages"
     " know it by that id.",
-    "ai_processing.provider": "{provider} has accepted it ({remote_id}) and is down or paused; nothing"
-    " new for {unchanged_seconds}. What it has accepted goes on: it is asked again at {poll_at}, and given"
-    " up with its refund at {deadline_at}. Look at the service's key, quota and status page; “Cancel”"
-    " gives the credits back.",
+    "ai_processing.nobody": "{provider} has accepted it ({remote_id}) and works on it, but nobody asks for it:"
+    " no dispatcher works, or no worker takes tasks. `darkroom doctor` says what to do; it is asked for once"
+    " they do.",
+    "ai_processing.provider": "{provider} has accepted it ({remote_id}) and is down or paused since"
+    " {since_at} ({reason}); nothing new for {unchanged_seconds}. What it has accepted goes on: it is asked"
+    " again at {poll_at}, and given up with its refund at {deadline_at}. Look at the service's key, quota and"
+    " status page; “Cancel” gives the credits back.",
 }
 
 
@@ -99,7 +133,12 @@ def _reason(found: Mapping[str, Any], position: int | None, eta_seconds: int | N
                 "poll_at": task["next_poll_at"],
                 "deadline_at": task["remote_deadline_at"],
             }
-            return "ai_processing" if service["is_available"] else "ai_processing.provider", values
+            if not (found["house"]["is_dispatcher_fresh"] and found["house"]["takes_tasks"]):
+                return "ai_processing.nobody", {name: values[name] for name in ("provider", "remote_id")}
+            if service["is_available"]:
+                return "ai_processing", values
+            why = {"since_at": service["down_since"], "reason": service["down_reason"] or "paused"}
+            return "ai_processing.provider", values | why
         case status:
             return status, {}
 
@@ -107,30 +146,89 @@ def _reason(found: Mapping[str, Any], position: int | None, eta_seconds: int | N
 def _why_it_waits(
     found: Mapping[str, Any], position: int | None, eta_seconds: int | None
 ) -> tuple[str, Values]:
-    task = found["task"]
+    task, service = found["task"], found["service"]
     if found["is_paused"]:
         return "pending.paused", {}
+    if nobody := _nobody_works(found["house"]):
+        return nobody
     if task["dispatched_at"]:
         return "pending.sent", {}
-    if not found["service"]["is_available"]:
-        return "pending.provider", {"provider": found["service"]["name"]}
+    if not service["is_available"]:
+        return _why_its_service_is_not(service)
     if found["waits_for_its_time"]:
-        failed = [each for each in found["events"] if each["event"] == "attempt_failed"]
-        if failed and task["failures"]:
-            values = {"attempt": failed[-1]["attempt"], "error": failed[-1]["error"]["message"]}
-            return "pending.failed", {**values, "due_at": task["run_after"]}
-        return "pending.later", {"due_at": task["run_after"]}
-    return "pending", {"position": position, "eta_seconds": eta_seconds}
+        return _why_later(found)
+    if task["deaths"] >= task["max_attempts"]:
+        return "pending.suspect", _deaths(task)
+    if reached := _reached_limit(task, found["limits"]):
+        return reached
+    code = "pending" if eta_seconds is not None else "pending.unknown"
+    return code, {"position": position, "eta_seconds": eta_seconds} if code == "pending" else {
+        "position": position
+    }
+
+
+def _nobody_works(house: Mapping[str, Any]) -> tuple[str, Values] | None:
+    if not house["is_dispatcher_fresh"]:
+        return "pending.no_dispatcher", {"silent_seconds": house["dispatcher_silent_seconds"]}
+    if not house["takes_tasks"]:
+        return "pending.no_workers", {}
+    return None if house["is_broker_up"] else ("pending.no_broker", {})
+
+
+def _why_its_service_is_not(service: Mapping[str, Any]) -> tuple[str, Values]:
+    if service["is_paused"]:
+        return "pending.provider_paused", {"provider": service["name"]}
+    return "pending.provider", {
+        "provider": service["name"],
+        "since_at": service["down_since"],
+        "reason": service["down_reason"] or "it refused us.",
+        "next_at": service["asked_next_at"],
+    }
+
+
+def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
+    """The last thing that put it back says why; one that nothing has put back waits for its user's own time."""
+    task = found["task"]
+    due = {"due_at": task["run_after"]}
+    last = next((each for each in reversed(found["events"]) if each["event"] in PUT_BACK), None)
+    if last is None or not task["attempt"]:
+        return "pending.later", due
+    if last["event"] == "postponed" and last["error"]:
+        return "pending.postponed", due | {"error": last["error"]["message"], "reason": last["error"]["code"]}
+    if last["event"] == "attempt_failed":
+        return "pending.failed", due | {"attempt": last["attempt"], "error": last["error"]["message"]}
+    if last["event"] == "released" and last["error"]:
+        return "pending.died", due | _deaths(task)
+    return "pending.later", due
+
+
+def _deaths(task: Mapping[str, Any]) -> Values:
+    return {"deaths": task["deaths"], "most_deaths": 2 * task["max_attempts"]}
+
+
+def _reached_limit(task: Mapping[str, Any], limits: Mapping[str, Any]) -> tuple[str, Values] | None:
+    if limits["user_limit"] and limits["user_running"] >= limits["user_limit"]:
+        of_user = {"running": limits["user_running"], "limit": limits["user_limit"]}
+        return "pending.user_limit", {"user": task["user_openid"], **of_user}
+    if limits["type_limit"] and limits["type_running"] >= limits["type_limit"]:
+        of_type = {"running": limits["type_running"], "limit": limits["type_limit"]}
+        return "pending.type_limit", {"type": task["type"], **of_type}
+    return None
 
 
 def _why_it_runs(found: Mapping[str, Any]) -> tuple[str, Values]:
     task, service, worker = found["task"], found["service"], found["worker"]
     if worker is not None and worker["silent_seconds"] > SILENT_SECONDS:
-        return "processing.silent", {"silent_seconds": worker["silent_seconds"]}
+        silent = {"silent_seconds": worker["silent_seconds"]}
+        if found["house"]["is_dispatcher_fresh"]:
+            return "processing.silent", silent
+        return "processing.unjudged", silent | {
+            "dispatcher_seconds": found["house"]["dispatcher_silent_seconds"]
+        }
     values = {"unchanged_seconds": task["unchanged_seconds"], "provider": service["name"]}
     asked = service["asked_seconds"]
     if asked is None:
-        limits = {"ai_timeout_seconds": service["ai_timeout_seconds"], "deadline_at": task["deadline_at"]}
+        limits = {"ai_timeout_seconds": service["ai_timeout_seconds"], "limit_at": task["limit_at"]}
         return "processing", values | limits
     values |= {
         "asked_seconds": asked,

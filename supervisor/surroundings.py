@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
 from supervisor.broker_ping import ping_broker
+from supervisor.room import free_bytes, room_trouble
+from supervisor.sqlite_database import sqlite_file
 
+FULL_BYTES = 1_000_000
 BROKER_PATIENCE_SECONDS = 0.5
 
 
 def look_around(settings: Settings) -> dict[str, Any]:
-    """`processes` and `is_broker_up`, as `supervisor.troubles` judges them beside the overview.  Blocks."""
+    """`processes`, `disks` (those without enough room) and `is_broker_up`: what `supervisor.troubles` judges beside the
+    overview.  Blocks."""
     return {
         "processes": read_processes(settings.data_dir / "processes.json"),
-        "is_broker_up": ping_broker(settings, timeout_seconds=BROKER_PATIENCE_SECONDS),
+        "disks": list(troubled_disks(settings)),
+        "is_broker_up": is_broker_up(settings),
     }
+
+
+def is_broker_up(settings: Settings) -> bool:
+    """Whether it answers within half a second.  Blocks."""
+    return ping_broker(settings, timeout_seconds=BROKER_PATIENCE_SECONDS)
+
+
+def clock_ahead_seconds(theirs: str, before: float, after: float) -> float:
+    """Seconds by which this host's clock is certainly ahead of the database's; below 0 where it is behind.
+
+    theirs: the database's time, read between before and after, which are seconds since 1970 here.
+    """
+    ahead = (before + after) / 2 - datetime.datetime.fromisoformat(theirs).timestamp()
+    unsure = (after - before) / 2
+    return max(0.0, ahead - unsure) if ahead > 0 else min(0.0, ahead + unsure)
+
+
+def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Each folder of ours on this host whose disk is full, or nearly: path, a sentence, whether it is full."""
+    folders = {settings.data_dir}
+    if settings.database_url.startswith("sqlite:///"):
+        folders.add(sqlite_file(settings.database_url)[0].parent)
+    if settings.storage_url.startswith("file://"):
+        folders.add(Path(settings.storage_url.removeprefix("file://")))
+    told: set[str] = set()
+    for folder in sorted(folders):
+        text = room_trouble(folder)
+        if text is not None and text not in told:  # the same disk
+            told.add(text)
+            yield {"path": str(folder), "text": text, "is_full": free_bytes(folder) < FULL_BYTES}
 
 
 def read_processes(path: Path) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from supervisor.store import (
     history,
     idempotency,
     leadership,
+    notices,
     remote_cancels,
     remote_jobs,
     remote_reports,
@@ -179,6 +180,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweeps.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
     plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
+    database.write(notices.forget_old).result()
     database.write(task_counts.forget_empty).result()
     return counts
 

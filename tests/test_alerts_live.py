@@ -29,6 +29,7 @@ import pytest
 
 from bench.running_system import RunningSystem, running_system
 from metrics.watching.alerts import ALERTS
+from metrics.watching.expressions import LIVING
 from metrics.watching.panels import ROWS
 from metrics.watching.shapes import at_pace
 from supervisor.parent_death import die_with_parent
@@ -43,6 +44,20 @@ PACE = 40.0
 SLOTS = 4
 BETWEEN_TASKS_SECONDS = 0.5
 REFUSING = "tests.refusing_provider:RefusingProvider"
+# Their faults need a disk, a clock or a time of their own: promtool sees them on its day (`test_watching`), and the
+# others `make on-call` beside a real system.
+ELSEWHERE = {
+    "DarkroomClockOff",
+    "DarkroomDeadlyTask",
+    "DarkroomDiskFull",
+    "DarkroomDiskLow",
+    "DarkroomDispatcherSilent",
+    "DarkroomFeedStorm",
+    "DarkroomQueueFull",
+    "DarkroomRateLimited",
+    "DarkroomTaskUnmoved",
+    "DarkroomTypeFailsSlowly",
+}
 SETTINGS = {
     **INSTANT,
     "TASKS__slow__PROVIDER": "slow",
@@ -194,7 +209,7 @@ def listening(url: str) -> Iterator[None]:
 def expressions() -> list[str]:
     """Of every panel, as Grafana would send them with everything chosen."""
     return [
-        re.sub(r"\$(job|type)", ".*", at_pace(query.expr, PACE))
+        re.sub(r"\$(job|type)", ".*", at_pace(query.expr.removesuffix(LIVING), PACE))
         for row in ROWS
         for panel in row.panels
         for query in panel.queries
@@ -291,9 +306,9 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
         with listening(system.url), repeated(trouble.lag, 0.0):
             fires("DarkroomFeedLag")
 
-        is_silent("DarkroomRefundsSpike")
+        is_silent("DarkroomTypeFails")
         trouble.submit("spoiled", 15)
-        fires("DarkroomRefundsSpike")
+        fires("DarkroomTypeFails")
 
         is_silent("DarkroomCrashLoop")
         for _ in range(5):
@@ -303,7 +318,7 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
         is_silent("DarkroomDown")
         running.close()
         fires("DarkroomDown")
-    assert {*fired, "DarkroomDiskLow"} == {alert.name for alert in ALERTS}
+    assert {*fired, *ELSEWHERE} == {alert.name for alert in ALERTS}
 
 
 ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64m tmpfs "$0" && "$1" migrate >/dev/null && exec "$1" web'

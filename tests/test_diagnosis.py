@@ -51,9 +51,11 @@ def wait(store: Store, clock: Clock, seconds: float = EIGHT_MINUTES) -> None:
     store.write(lambda tx: workers.beat(tx, "worker-1", 1))
 
 
-def why(store: Store, task_id: str, **more: Any) -> dict[str, Any]:
+def why(store: Store, task_id: str, house: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """house: what else is to be told of the house than that all is well with it."""
     found = store.database.read(lambda tx: examining.examine(tx, store.settings, task_id))
     assert found is not None
+    found["house"] |= {"is_dispatcher_fresh": True, "takes_tasks": True} | (house or {})
     return diagnose(found, **more)
 
 
@@ -85,7 +87,8 @@ def test_a_worker_that_computes_is_told_from_one_that_waits(
     claim = claimed_task("o-7")
     wait(store, clock)
     told = why(store, claim.task_id)
-    assert told["code"] == "processing" and told["values"]["deadline_at"].endswith("Z")
+    assert told["code"] == "processing" and told["values"]["limit_at"].endswith("Z")
+    assert told["values"]["limit_at"] < store.task(claim.task_id)["deadline_at"], "the grace is the sweep's"
     assert "works on it with studio; nothing new for 8 min" in told["text"] and "after 5 min" in told["text"]
 
 
@@ -130,9 +133,13 @@ def test_a_task_that_waits_is_told_what_it_waits_for(
     task_id = admitted_task("o-7")
     assert why(store, task_id, position=3, eta_seconds=40)["text"].startswith("3 wait ahead of it")
     store.write(lambda tx: providers.take_room(tx, "studio", STUDIO.limits, probe_seconds=60))
-    store.write(lambda tx: providers.note(tx, "studio", Sign.DOWN, probe=None, wait_seconds=60))
+    store.write(
+        lambda tx: providers.note(
+            tx, "studio", Sign.DOWN, probe=None, wait_seconds=60, reason="The key is wrong."
+        )
+    )
     told = why(store, task_id)
-    assert told["code"] == "pending.provider" and "studio is down" in told["text"]
+    assert told["code"] == "pending.provider" and "studio has been down since 2" in told["text"]
     store.write(lambda tx: operating.pause(tx, "o-oncall", "type", "photography", "a test"))
     assert why(store, task_id)["code"] == "pending.paused"
 
@@ -168,6 +175,6 @@ def test_running_tasks_that_show_nothing_new_are_told_on_the_page_before_anybody
     claim = at_40()
     wait(store, clock)
     seen = store.database.read(lambda tx: overview.read(tx, store.settings))
-    around = {"processes": [], "is_broker_up": True, "dispatcher": "d-1"}
+    around = {"processes": [], "is_broker_up": True, "dispatcher": "d-1", "judge": "dispatcher"}
     (found,) = [each for each in troubles({**seen, **around}) if each["code"] == "no_progress"]
     assert found["subject"] == claim.task_id and "8 min" in found["text"]

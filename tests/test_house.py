@@ -28,6 +28,7 @@ PURE = [
     "supervisor/lifecycle.py",
     "supervisor/rescue.py",
     "supervisor/backoff.py",
+    "supervisor/breaker.py",
     "supervisor/diagnosis.py",
     "supervisor/fair_order.py",
     "supervisor/eta.py",

@@ -43,6 +43,14 @@ CONTRACT = {
     "darkroom_webhook_deliveries_total": "counter",
 }
 BEYOND_THE_CONTRACT = {
+    "darkroom_breaker_open_seconds": "gauge",
+    "darkroom_clock_skew_seconds": "gauge",
+    "darkroom_deadly_tasks": "gauge",
+    "darkroom_feeds_opened_total": "counter",
+    "darkroom_orders_refused_total": "counter",
+    "darkroom_postponed_total": "counter",
+    "darkroom_troubled_users": "gauge",
+    "darkroom_unmoved_seconds": "gauge",
     "darkroom_silent_workers": "gauge",
     "darkroom_worker_beat_seconds": "gauge",
     "darkroom_dispatcher_beat_seconds": "gauge",
@@ -161,7 +169,7 @@ def test_an_outcome_that_nobody_knows_counts_as_an_error(shop: Shop) -> None:
 def test_describing_asks_no_database(shop: Shop) -> None:
     no_database = cast(Database, object())  # whatever is asked of it fails
     described = list(DatabaseCollector(no_database, shop.settings).describe())
-    assert len(described) == 2 + len(families_of_the_database(shop.settings))  # up and roundtrip
+    assert len(described) == 3 + len(families_of_the_database(shop.settings))  # up and roundtrip
     assert not any(metric.samples for metric in described)
 
 

@@ -269,18 +269,32 @@ def test_a_house_where_all_is_well_has_no_troubles() -> None:
         "dispatcher_silent_seconds": 0.2,
         "judge": "dispatcher",
         "is_broker_up": True,
+        "deadly": [],
+        "ends": [],
+        "postponed": [],
+        "notices": [],
+        "pending_limit": 100,
+        "slots": {"all": 4, "busy": 1},
         "stuck_counts": {},
         "running": [],
-        "providers": [{"name": "studio", "breaker": "closed", "is_paused": False}],
-        "queue": [{"type": "photography", "oldest_seconds": 3.0, "pending": 1, "is_paused": False}],
+        "providers": [{"name": "studio", "breaker": "closed", "troubles": 0, "is_paused": False}],
+        "queue": [
+            {
+                "type": "photography",
+                "oldest_seconds": 3.0,
+                "pending": 1,
+                "is_paused": False,
+                "usual_seconds": None,
+            }
+        ],
         "sweeps": [{"finished_at": "2026-01-01T00:00:00.000Z", "ago_seconds": 40.0}],
         "processes": [{"name": "web", "state": "ready"}],
-        "webhooks": {"oldest_seconds": 300.0},
+        "webhooks": {"oldest_seconds": 300.0, "addresses": []},
     }
     assert troubles(well) == []
     well["processes"] = [{"name": "web", "state": "given up"}]
     well["sweeps"] = [{"finished_at": "2026-01-01T00:00:00.000Z", "ago_seconds": 400.0}]
     assert [each["code"] for each in troubles(well)] == ["sweep_silent", "process_down"]
     assert troubles({**well, "is_broker_up": False})[0]["code"] == "broker_away"
-    owed = {**well, "webhooks": {"oldest_seconds": 3700.0}}
+    owed = {**well, "webhooks": {"oldest_seconds": 3700.0, "addresses": []}}
     assert [each["code"] for each in troubles(owed)][-1] == "webhooks_late"

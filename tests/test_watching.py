@@ -14,10 +14,12 @@ import pytest
 
 from metrics.watching import files
 from metrics.watching.alerts import ALERTS
+from metrics.watching.expressions import LIVING
 from metrics.watching.panels import ROWS
 from metrics.watching.prometheus import rules, yaml
 from metrics.watching.recordings import RECORDINGS
 from metrics.watching.shapes import RUNBOOK, at_pace
+from tests.alert_days import FAULTS, faulty_afternoons, healthy_day
 from tests.metrics_shop import open_shop
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +53,39 @@ def test_expressions_name_only_metrics_that_are_told(tmp_path: Path) -> None:
         assert named <= known, expr
 
 
+def test_every_metric_is_in_the_dashboard(tmp_path: Path) -> None:
+    with open_shop(tmp_path) as shop:
+        told = set(shop.scrape().types)
+    board = (ROOT / "metrics/grafana/darkroom.json").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"darkroom_\w+", board))
+    recorded = {
+        name for each in RECORDINGS if each.record in board for name in re.findall(r"darkroom_\w+", each.expr)
+    }
+    parts = ("_bucket", "_count", "")
+    missing = {name for name in told if not any(f"{name}{part}" in drawn | recorded for part in parts)}
+    assert missing == set()
+
+
+def test_a_panel_draws_no_line_for_what_there_is_nothing_of() -> None:
+    """Of label sets at 0 there are many: only a total, or a number now, is drawn at 0."""
+    for row in ROWS:
+        for panel in row.panels:
+            for query in panel.queries:
+                has_many = len(re.findall(r"\{\{", query.legend)) > 1 or "{{route}}" in query.legend
+                if has_many and "instance" not in query.legend:
+                    assert query.expr.endswith(LIVING), f"{panel.title}: {query.expr}"
+
+
 def test_every_alert_has_its_section_in_the_runbook() -> None:
     page = (ROOT / RUNBOOK).read_text(encoding="utf-8")
     sections = set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
     assert {alert.name for alert in ALERTS} == {name for name in sections if name.startswith("Darkroom")}
     for alert in ALERTS:
         assert alert.runbook_url == f"{RUNBOOK}#{alert.name.lower()}"  # GitHub's anchor of the heading
+
+
+def test_every_alert_has_its_fault_on_the_day_of_the_tests() -> None:
+    assert {fault.alert for fault in FAULTS} == {alert.name for alert in ALERTS}
 
 
 def test_the_dashboard_can_be_imported() -> None:
@@ -123,6 +152,14 @@ class TestPromtool:
 
     def test_sees_each_alert_fire_by_its_example_and_be_silent_without(self) -> None:
         self.run("test", "rules", str(ROOT / "metrics/alerts_test.yml"))
+
+    def test_sees_no_alert_on_a_day_with_deploys_and_nights_and_each_by_its_fault(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "alerts.yml").write_text(rules(), encoding="utf-8")
+        for made in (healthy_day, faulty_afternoons):
+            (tmp_path / "day.yml").write_text(made("alerts.yml"), encoding="utf-8")
+            self.run("test", "rules", str(tmp_path / "day.yml"))
 
     def test_finds_no_fault_with_the_fast_variant(self, tmp_path: Path) -> None:
         (tmp_path / "fast.yml").write_text(rules(pace=60), encoding="utf-8")

@@ -122,6 +122,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
             asyncio.create_task(tailer.run(wakeups), name="tailer"),
             asyncio.create_task(parts.hub.ping(parts.ping_seconds), name="pings"),
             asyncio.create_task(end_revoked_streams(parts), name="revocations"),
+            asyncio.create_task(parts.notices.store_for_ever(parts.database), name="notices"),
         ]
         yield
         for task in running:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from supervisor.store.notices import Notice
 from web.answers import json_answer
 from web.feed_event import Link, doc_change, snapshot_data
 from web.hub import Closing, TooManyStreams
@@ -40,6 +41,7 @@ async def changes(request: web.Request) -> web.Response:
                 found = await read()
             return _answer(found, parts.links.link)
     except TooManyStreams:
+        parts.notices.note(Notice.STREAMS, user)
         detail = "You wait for changes in too many places; let one of them end first."
         raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
     except Closing:

@@ -19,6 +19,7 @@ import peewee
 from aiohttp import HttpVersion11, web
 
 from supervisor.faults import Fault
+from supervisor.store.notices import Notice
 from supervisor.tokens import Identity
 from web.authentication import TICKET, unauthorized
 from web.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
@@ -51,6 +52,7 @@ async def feed(request: web.Request) -> web.StreamResponse:
     most = parts.settings.limits.streams_per_user
     try:
         with parts.hub.stream(identity.user, most=most, socket=transport) as stream:
+            parts.notices.opened_feed(identity.user)
             stream.proofs = identity.proofs
             if lifetime is not None:
                 stream.ends_at = asyncio.get_running_loop().time() + lifetime
@@ -59,6 +61,7 @@ async def feed(request: web.Request) -> web.StreamResponse:
             await conversation.read_opening()
             return await conversation.hold()
     except TooManyStreams:
+        parts.notices.note(Notice.STREAMS, identity.user)
         detail = f"You have {most} event streams open, which is the limit; close one first."
         raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
     except Closing:

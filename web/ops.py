@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from supervisor.diagnosis import diagnose
 from supervisor.faults import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.ids import is_task_id, is_webhook_id
 from supervisor.store import audit, examining, operating, overview, pauses, tasks
-from supervisor.surroundings import look_around
+from supervisor.surroundings import clock_ahead_seconds, is_broker_up, look_around
 from supervisor.sweeping import sweep_now
 from supervisor.tokens import is_user_name
 from supervisor.troubles import troubles
@@ -48,7 +49,10 @@ async def show_overview(request: web.Request) -> web.Response:
     """200 with how everything stands."""
     operator_of(request)
     parts = parts_of(request)
+    before = time.time()
     seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
+    seen["clock_ahead_seconds"] = clock_ahead_seconds(seen["at"], before, time.time())
+    seen["hears_changes"] = parts.metrics.hears_changes
     seen |= await asyncio.to_thread(look_around, parts.settings)
     samples = request.app[SAMPLES]
     seen["samples"] = list(samples)
@@ -80,7 +84,10 @@ async def show_task(request: web.Request) -> web.Response:
     """200 with one task and everything that is known of it."""
     operator_of(request)
     task_id, parts = _task_id(request), parts_of(request)
-    found = await parts.read(request, lambda tx: examining.examine(tx, parts.settings, task_id))
+    is_up = await asyncio.to_thread(is_broker_up, parts.settings)
+    found = await parts.read(
+        request, lambda tx: examining.examine(tx, parts.settings, task_id, is_broker_up=is_up)
+    )
     if found is None:
         raise TaskNotFound(task_id)
     placed = await parts.order.placed(found.pop("view"))

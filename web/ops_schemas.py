@@ -39,6 +39,9 @@ class OpsQueue(ClosedAnswer):
     ]
     provider: Annotated[str | None, Field(description="Null for a type of no setting.")]
     is_paused: bool
+    usual_seconds: Annotated[
+        Seconds | None, Field(description="The longest of its newest runs; null while few are known.")
+    ]
 
 
 class OpsInLine(ClosedAnswer):
@@ -104,7 +107,10 @@ class OpsProvider(ClosedAnswer):
     kind: str
     breaker: Literal["closed", "half_open", "open"]
     until: Annotated[Time | None, Field(description="When an open breaker lets one task try.")]
-    troubles: Count
+    opened_at: Annotated[Time | None, Field(description="Since when its breaker is open.")]
+    open_seconds: Seconds
+    reason: Annotated[str, Field(description="What was wrong with the last request; empty when it is well.")]
+    troubles: Annotated[Count, Field(description="Requests in a row that ended in trouble.")]
     open_jobs: Count
     is_paused: bool
     types: list[str]
@@ -222,6 +228,63 @@ class OpsSample(ClosedAnswer):
     failed: Seconds
 
 
+class OpsEnds(ClosedAnswer):
+    """How a type's newest tasks of the last hour have ended, at most twenty that workers have run."""
+
+    type: str
+    completed: Count
+    failed: Annotated[int, Field(ge=1)]
+    code: Annotated[ErrorCode, Field(description="Of most of the failures.")]
+    message: str
+
+
+class OpsPostponed(ClosedAnswer):
+    """Attempts of the last minute that were put back at no cost."""
+
+    provider: str
+    code: Annotated[str, Field(description="As in a task's history.")]
+    message: Annotated[str, Field(description="Of the newest.")]
+    count: Annotated[int, Field(ge=1)]
+
+
+class OpsDeadly(ClosedAnswer):
+    """An open task under which workers have died at least twice."""
+
+    task_id: Id
+    user_openid: str
+    type: str
+    status: Status
+    deaths: Annotated[int, Field(ge=2)]
+    max_attempts: Annotated[int, Field(ge=1)]
+    worker: str | None
+
+
+class OpsNotice(ClosedAnswer):
+    """What users are refused, or do too often, with the user to whom it happened most often."""
+
+    kind: Literal["no_credits", "open_tasks", "queue_full", "streams", "requests", "feed_opened"]
+    user_openid: Annotated[str, Field(description="Empty for everybody.")]
+    times: Annotated[int, Field(ge=1)]
+    first_at: Time
+    users: Annotated[int, Field(ge=1)]
+    ago_seconds: Ago
+
+
+class OpsSlots(ClosedAnswer):
+    """Task slots of workers that take tasks."""
+
+    all: Count
+    busy: Count
+
+
+class OpsDisk(ClosedAnswer):
+    """A disk of the host that answers, without enough room."""
+
+    path: str
+    text: str
+    is_full: bool
+
+
 class OpsOverview(ClosedAnswer):
     """How everything stands."""
 
@@ -246,9 +309,18 @@ class OpsOverview(ClosedAnswer):
     providers: list[OpsProvider]
     sweeps: list[OpsSweep]
     failures: list[OpsFailures]
+    ends: Annotated[list[OpsEnds], Field(description="Of types of which any has failed.")]
+    postponed: list[OpsPostponed]
+    deadly: list[OpsDeadly]
+    notices: list[OpsNotice]
+    pending_limit: Annotated[int, Field(ge=0, description="`LIMITS__PENDING_TASKS`; 0 for none.")]
+    slots: OpsSlots
     webhooks: OpsWebhooks
     pauses: list[OpsPause]
     audit: Annotated[list[OpsAction], Field(description="The newest twenty, newest first.")]
     processes: Annotated[list[OpsProcess], Field(description="Of this host, where `darkroom up` runs them.")]
     is_broker_up: bool
+    disks: Annotated[list[OpsDisk], Field(description="Those without enough room.")]
+    hears_changes: Annotated[bool, Field(description="Whether this web process hears of changes.")]
+    clock_ahead_seconds: Annotated[float, Field(description="Of this host, against the database's clock.")]
     samples: Annotated[list[OpsSample], Field(description="An hour, one each 15 s, oldest first.")]

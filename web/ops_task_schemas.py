@@ -54,7 +54,11 @@ class OpsTask(OpsHeld):
     updated_at: Time
     processing_started_at: Time | None
     finished_at: Time | None
-    unchanged_seconds: Annotated[Ago, Field(description="Since anything of it changed.")]
+    unchanged_seconds: Annotated[Ago, Field(description="Since its user saw anything new of it.")]
+    limit_at: Annotated[
+        Time | None,
+        Field(description="When its time limit strikes; `deadline_at` is later, by `STUCK_GRACE_SECONDS`."),
+    ]
 
 
 class OpsHolder(ClosedAnswer):
@@ -117,12 +121,35 @@ class OpsService(ClosedAnswer):
     is_available: Annotated[
         bool, Field(description="False while it is paused, or its breaker keeps all from it.")
     ]
+    is_paused: bool
+    down_since: Annotated[Time | None, Field(description="Since when its breaker is open.")]
+    down_reason: str | None
+    asked_next_at: Annotated[Time | None, Field(description="When one request tries it again.")]
     may_bill_twice: bool
     ai_timeout_seconds: float | None
     asked_seconds: Annotated[
         Ago | None, Field(description="For how long a request has been without an answer.")
     ]
     remote_id: Annotated[str | None, Field(description="The service's name of the job that it has accepted.")]
+
+
+class OpsHouse(ClosedAnswer):
+    """Whether anything would be started now."""
+
+    is_dispatcher_fresh: bool
+    dispatcher_silent_seconds: Ago | None
+    takes_tasks: Annotated[bool, Field(description="Whether any worker does.")]
+    free_slots: Count
+    is_broker_up: bool
+
+
+class OpsLimits(ClosedAnswer):
+    """Of its user and type: how many run, and how many may; 0 for no limit."""
+
+    user_running: Count
+    user_limit: Count
+    type_running: Count
+    type_limit: Count
 
 
 class OpsWhy(ClosedAnswer):
@@ -144,6 +171,8 @@ class OpsExaminedTask(ClosedAnswer):
     eta_seconds: Count | None
     stuck: StuckReason | None
     worker: OpsHolder | None
+    house: OpsHouse
+    limits: OpsLimits
     is_paused: Annotated[bool, Field(description="Whether its type is.")]
     waits_for_its_time: Annotated[bool, Field(description="Whether its `run_after` is ahead.")]
     waits_for_room: Annotated[

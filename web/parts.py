@@ -27,6 +27,7 @@ from supervisor.turns import Turns
 from web.client_address import client_address
 from web.hub import Hub
 from web.leaving import finished
+from web.notices import Notices
 from web.plain_uploads import PlainUploads
 from web.upload_shares import UploadShares
 
@@ -54,6 +55,7 @@ class Parts:
     order: FreshOrder
     submissions: Submissions
     metrics: WebMetrics
+    notices: Notices
     json_thread: concurrent.futures.Executor
     json_turns: Turns
     plain_uploads: PlainUploads
@@ -109,6 +111,7 @@ def make_parts(
         order=order,
         submissions=Submissions(settings, database, order),
         metrics=metrics,
+        notices=Notices(metrics),
         json_thread=concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json"),
         json_turns=Turns(1),
         plain_uploads=PlainUploads(settings),

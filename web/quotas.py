@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from config.settings import Limits, Settings
+from supervisor.store.notices import Notice
 from web.client_address import household
 from web.loopback_rule import is_loopback_address
 from web.minute_counts import WINDOW_SECONDS, MinuteCounts, SharedCounts
@@ -103,7 +104,11 @@ async def obey_quotas(request: web.Request, handler: Handler) -> web.StreamRespo
     """Pass on what a known caller may still ask; 429 for the rest."""
     identity = request.get(IDENTITY)
     if identity is not None and identity.role == "user":
-        await count_request(request, f"user:{identity.user}")
+        try:
+            await count_request(request, f"user:{identity.user}")
+        except Problem:
+            parts_of(request).notices.note(Notice.REQUESTS, identity.user)
+            raise
     return await handler(request)
 
 

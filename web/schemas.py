@@ -147,6 +147,16 @@ class TaskPage(ClosedAnswer):
     next: Annotated[str | None, Field(description="`cursor` of the page after; null at the end.")]
 
 
+class StepError(ClosedAnswer):
+    """Why a step was taken: a task's error, or what a task that was postponed waits for."""
+
+    code: (
+        ErrorCode
+        | Literal["rate_limited", "at_capacity", "our_limit", "wrong_settings", "store_away", "no_room"]
+    )
+    message: str
+
+
 class TaskEvent(ClosedAnswer):
     """A step in a task's history."""
 
@@ -172,7 +182,7 @@ class TaskEvent(ClosedAnswer):
     lease: Annotated[int | None, Field(ge=0, description="The claim's number; it only grows.")]
     worker: Annotated[str | None, Field(description="The worker process that has, or had, the task.")]
     run_after: Annotated[Time | None, Field(description="Of a task that was put back: when it is due.")]
-    error: TaskError | None
+    error: StepError | None
     credits: Annotated[int | None, Field(description="Signed: debits are negative.")]
 
 

@@ -61,7 +61,7 @@ class Tailer:
                 log.error("the change log can't be read (%s); trying again", error)
             except Exception:
                 log.exception("the change log can't be followed; trying again")
-            self._metrics.listener_up.set(0)
+            self._metrics.tell_listening(False)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def run_once(self, heard: Heard = SOMETHING) -> int:
@@ -81,7 +81,7 @@ class Tailer:
             while True:
                 async with asyncio.timeout(DEAF_SECONDS):
                     heard = await anext(wake)
-                self._metrics.listener_up.set(int(wakeups.is_listening))
+                self._metrics.tell_listening(wakeups.is_listening)
                 # A wake-up after so long is the one that always comes; an earlier one means a commit.
                 is_commit, last = clock() - last < wakeups.safety_seconds, clock()
                 if self._hub.is_idle and last - looked < wakeups.safety_seconds:

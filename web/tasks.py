@@ -9,7 +9,7 @@ from aiohttp import web
 
 from supervisor import tracing
 from supervisor.database import Transaction
-from supervisor.faults import BadParams, TaskNotFound
+from supervisor.faults import BadParams, Fault, TaskNotFound
 from supervisor.ids import is_task_id
 from supervisor.lifecycle import FINAL, OPEN
 from supervisor.store import history, idempotency, tasks
@@ -83,6 +83,9 @@ async def hand_in(parts: Parts, new: NewTask) -> Submitted:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
+    except Fault as fault:
+        parts.notices.refused(fault, new.user)
+        raise
 
 
 async def show(request: web.Request) -> web.Response:
@@ -140,7 +143,11 @@ async def retry(request: web.Request) -> web.Response:
     def put_back(tx: Transaction) -> View:
         return tasks.resubmit(tx, parts.settings, task_id, user, obeys_limits=is_bound)
 
-    view, is_replay = await _once(request, put_back)
+    try:
+        view, is_replay = await _once(request, put_back)
+    except Fault as fault:
+        parts.notices.refused(fault, user)
+        raise
     if not is_replay:
         parts.order.note_joined(view)
     return await _changed(parts, view, is_replay)

@@ -232,9 +232,13 @@ class ResultLost(UnknownOutcome):
 
 
 class Postponed(ProviderError):
-    """Nothing was accepted and nothing is wrong with the order: wait, and it costs no attempt."""
+    """Nothing was accepted and nothing is wrong with the order: wait, and it costs no attempt.
+
+    waits_for: why, in a word for the task's history.
+    """
 
     retryable = True
+    waits_for = "at_capacity"
     usual_wait_seconds = 5.0
 
     def __init__(self, message: str, *, wait_seconds: float | None = None) -> None:
@@ -244,6 +248,8 @@ class Postponed(ProviderError):
 
 class RateLimited(Postponed):
     """Too many requests; the service says for how long (`retry_after`)."""
+
+    waits_for = "rate_limited"
 
 
 class AtCapacity(Postponed):
@@ -255,6 +261,7 @@ class ProviderDown(Postponed):
     pending."""
 
     code = "provider_down"
+    waits_for = "provider_down"
     usual_wait_seconds = 60.0
 
 

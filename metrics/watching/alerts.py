@@ -6,9 +6,16 @@ Each has its section in docs/operating.md.
 
 from __future__ import annotations
 
-from metrics.watching.recordings import FEED_P99, REFUNDED_SHARE, REFUNDS
+from metrics.watching.recordings import FAILED, FAILED_1H, FAILED_SHARE, FAILED_SHARE_1H, FEED_P99
 from metrics.watching.shapes import Alert
 
+_PUT_BACK = (
+    "sum by (job, type) (max by (job, type, reason)"
+    ' (increase(darkroom_postponed_total{reason=~"rate_limited|at_capacity"}[<10m>])))'
+)
+_RUN = 'max by (job, type) (increase(darkroom_task_run_seconds_count{outcome="completed"}[<10m>]))'
+_BUCKET = 'sum by (job) (increase(darkroom_feed_delivery_seconds_bucket{{le="{}"}}[<5m>]))'
+_SLOW = f"({_BUCKET.format('+Inf')} - {_BUCKET.format('2.0')})"
 _WEB = 'job="darkroom",instance="web-1"'
 
 ALERTS = (
@@ -60,7 +67,7 @@ ALERTS = (
     ),
     Alert(
         "DarkroomDispatcherSilent",
-        "min by (job) (darkroom_dispatcher_beat_seconds) > <10>",
+        "min by (job) (darkroom_dispatcher_beat_seconds) > 10",
         "15s",
         "page",
         "The dispatcher has shown no beat for {{ $value | humanizeDuration }}: no task is started.",
@@ -118,34 +125,115 @@ ALERTS = (
     ),
     Alert(
         "DarkroomFeedLag",
-        f"{FEED_P99.record} > 2",
+        f"{FEED_P99.record} > 2 and {_SLOW} > 3",  # at night one is more than a hundredth
         "2m",
         "ticket",
         "One change in a hundred reaches its feed only after {{ $value | humanizeDuration }}.",
         healthy={
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="0.25"}}': "0+60x60",
+            f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="2.0"}}': "0+60x60",
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="5.0"}}': "0+60x60",
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="+Inf"}}': "0+60x60",
         },
         faulty={
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="0.25"}}': "0+30x60",
+            f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="2.0"}}': "0+30x60",
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="5.0"}}': "0+60x60",
             f'darkroom_feed_delivery_seconds_bucket{{{_WEB},le="+Inf"}}': "0+60x60",
         },
         labels={"job": "darkroom"},
-        told="One change in a hundred reaches its feed only after 4.905s.",
+        told="One change in a hundred reaches its feed only after 4.94s.",
     ),
     Alert(
         "DarkroomBreakerOpen",
-        # Over a while: a breaker that lets a task try now and then is half open in between.
-        "avg by (job, provider) (avg_over_time(darkroom_provider_up[<5m>])) < 0.5",
-        "1m",
+        # The tries are within it: while one request is let through now and then, the service is still down.
+        "max by (job, provider) (darkroom_breaker_open_seconds) > <45>",
+        "15s",
         "page",
-        "The AI service {{ $labels.provider }} is refused by its circuit breaker; its tasks wait.",
-        healthy={f'darkroom_provider_up{{{_WEB},provider="retouch"}}': "1x20 0 1x39"},
-        faulty={f'darkroom_provider_up{{{_WEB},provider="retouch"}}': "1x10 0 0 1 0 0 1 0x50"},
+        "The AI service {{ $labels.provider }} has been down for {{ $value | humanizeDuration }}; its tasks wait.",
+        healthy={f'darkroom_breaker_open_seconds{{{_WEB},provider="retouch"}}': "0x20 15 0x39"},
+        faulty={f'darkroom_breaker_open_seconds{{{_WEB},provider="retouch"}}': "0x10 60+60x50"},
         labels={"job": "darkroom", "provider": "retouch"},
-        told="The AI service retouch is refused by its circuit breaker; its tasks wait.",
+        told="The AI service retouch has been down for 20m 0s; its tasks wait.",
+    ),
+    Alert(
+        "DarkroomRateLimited",
+        f"{_PUT_BACK} > 20 and {_PUT_BACK} > {_RUN}",
+        "5m",
+        "ticket",
+        "The service of {{ $labels.type }} refused {{ $value | humanize }} requests in 10 minutes, more than it took.",
+        healthy={
+            f'darkroom_postponed_total{{{_WEB},type="fitting",reason="rate_limited"}}': "0+4x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+9x60",
+        },
+        faulty={
+            f'darkroom_postponed_total{{{_WEB},type="fitting",reason="rate_limited"}}': "0+20x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+2x60",
+        },
+        labels={"job": "darkroom", "type": "fitting"},
+        told="The service of fitting refused 200 requests in 10 minutes, more than it took.",
+    ),
+    Alert(
+        "DarkroomTaskUnmoved",
+        'max by (job, status) (darkroom_unmoved_seconds{status="processing"}) > <600>'
+        ' or max by (job, status) (darkroom_unmoved_seconds{status="ai_processing"}) > <1800>',
+        "1m",
+        "ticket",
+        "A task ({{ $labels.status }}) has shown nothing new for {{ $value | humanizeDuration }}.",
+        healthy={
+            f'darkroom_unmoved_seconds{{{_WEB},status="processing"}}': "0+60x9 0x50",
+            f'darkroom_unmoved_seconds{{{_WEB},status="ai_processing"}}': "0+60x29 0x30",
+        },
+        faulty={
+            f'darkroom_unmoved_seconds{{{_WEB},status="processing"}}': "0x60",
+            f'darkroom_unmoved_seconds{{{_WEB},status="ai_processing"}}': "180+60x60",
+        },
+        labels={"job": "darkroom", "status": "ai_processing"},
+        told="A task (ai_processing) has shown nothing new for 33m 0s.",
+    ),
+    Alert(
+        "DarkroomDeadlyTask",
+        "max by (job) (darkroom_deadly_tasks) > 0",
+        "1m",
+        "ticket",
+        "Workers die again and again under {{ $value }} tasks: `/ops` and `darkroom doctor` name them.",
+        healthy={f"darkroom_deadly_tasks{{{_WEB}}}": "0x60"},
+        faulty={f"darkroom_deadly_tasks{{{_WEB}}}": "0x10 1x50"},
+        labels={"job": "darkroom"},
+        told="Workers die again and again under 1 tasks: `/ops` and `darkroom doctor` name them.",
+    ),
+    Alert(
+        "DarkroomQueueFull",
+        'sum by (job) (increase(darkroom_orders_refused_total{reason="queue_full"}[<2m>])) > 0',
+        "15s",
+        "page",
+        "The queue is full: {{ $value | humanize }} orders were answered 503 in two minutes.",
+        healthy={f'darkroom_orders_refused_total{{{_WEB},reason="queue_full"}}': "0x60"},
+        faulty={f'darkroom_orders_refused_total{{{_WEB},reason="queue_full"}}': "0x20 5+5x40"},
+        labels={"job": "darkroom"},
+        told="The queue is full: 10 orders were answered 503 in two minutes.",
+    ),
+    Alert(
+        "DarkroomFeedStorm",
+        'max by (job) (darkroom_troubled_users{kind=~"feed_opened|streams|requests"}) > 0',
+        "1m",
+        "ticket",
+        "{{ $value }} users ask for more than they may, again and again: `/ops` names them.",
+        healthy={f'darkroom_troubled_users{{{_WEB},kind="feed_opened"}}': "0x20 1 0x39"},
+        faulty={f'darkroom_troubled_users{{{_WEB},kind="feed_opened"}}': "0x20 1x40"},
+        labels={"job": "darkroom"},
+        told="1 users ask for more than they may, again and again: `/ops` names them.",
+    ),
+    Alert(
+        "DarkroomClockOff",
+        "abs(darkroom_clock_skew_seconds) > 2",
+        "1m",
+        "ticket",
+        "The clock of {{ $labels.instance }} is {{ $value | humanizeDuration }} off the database's.",
+        healthy={f"darkroom_clock_skew_seconds{{{_WEB}}}": "0x60"},
+        faulty={f"darkroom_clock_skew_seconds{{{_WEB}}}": "0x10 -90x50"},
+        labels={"job": "darkroom", "instance": "web-1"},
+        told="The clock of web-1 is 1m 30s off the database's.",
     ),
     Alert(
         "DarkroomWebhooksLate",
@@ -160,23 +248,40 @@ ALERTS = (
         told="A webhook has not arrived for 1h 20m 0s.",
     ),
     Alert(
-        "DarkroomRefundsSpike",
-        f"{REFUNDS.record} > 10 and {REFUNDED_SHARE.record} > 0.2",
-        "1m",
-        "ticket",
-        "{{ $value | humanize }} charges were refunded within 15 minutes, over a fifth of what was finished.",
+        "DarkroomTypeFails",
+        f"{FAILED.record} > 10 and {FAILED_SHARE.record} > 0.5",
+        "15s",
+        "page",
+        "{{ $value | humanize }} attempts of {{ $labels.type }} failed within 10 minutes, over half of all.",
         healthy={
-            f"darkroom_refunds_total{{{_WEB}}}": "0+1x60",
-            f'darkroom_tasks_finished_total{{{_WEB},type="fitting",outcome="failed"}}': "0+1x60",
-            f'darkroom_tasks_finished_total{{{_WEB},type="fitting",outcome="completed"}}': "0+30x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0+1x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="retried"}}': "0+1x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+30x60",
         },
         faulty={
-            f"darkroom_refunds_total{{{_WEB}}}": "0+10x60",
-            f'darkroom_tasks_finished_total{{{_WEB},type="fitting",outcome="failed"}}': "0+10x60",
-            f'darkroom_tasks_finished_total{{{_WEB},type="fitting",outcome="completed"}}': "0+30x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0+1x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="retried"}}': "0+2x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+2x60",
         },
-        labels={"job": "darkroom"},
-        told="150 charges were refunded within 15 minutes, over a fifth of what was finished.",
+        labels={"job": "darkroom", "type": "fitting"},
+        told="30 attempts of fitting failed within 10 minutes, over half of all.",
+    ),
+    Alert(
+        "DarkroomTypeFailsSlowly",
+        f"{FAILED_1H.record} >= 5 and {FAILED_SHARE_1H.record} > 0.9",
+        "5m",
+        "ticket",
+        "{{ $value | humanize }} attempts of {{ $labels.type }} failed within an hour, nearly all.",
+        healthy={
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0+1x60",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+1x60",
+        },
+        faulty={
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0x4 1x4 2x4 3x4 4x4 5x4 6x9",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0x60",
+        },
+        labels={"job": "darkroom", "type": "fitting"},
+        told="6 attempts of fitting failed within an hour, nearly all.",
     ),
     Alert(
         "DarkroomCrashLoop",
@@ -188,6 +293,17 @@ ALERTS = (
         faulty={f'darkroom_process_restarts_total{{{_WEB},process="web"}}': "0x20 1+1x40"},
         labels={"job": "darkroom", "instance": "web-1", "process": "web"},
         told="web of web-1 was restarted 10 times in 10 minutes.",
+    ),
+    Alert(
+        "DarkroomDiskFull",
+        "darkroom_disk_free_bytes < 1e6",
+        "15s",
+        "page",
+        "The disk under {{ $labels.path }} of {{ $labels.instance }} is full: nothing is accepted, nothing ends.",
+        healthy={f'darkroom_disk_free_bytes{{{_WEB},path="files"}}': "2e9x60"},
+        faulty={f'darkroom_disk_free_bytes{{{_WEB},path="files"}}': "2e9x10 4096x50"},
+        labels={"job": "darkroom", "instance": "web-1", "path": "files"},
+        told="The disk under files of web-1 is full: nothing is accepted, nothing ends.",
     ),
     Alert(
         "DarkroomDiskLow",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metrics.watching.expressions import JOB, quantile
+from metrics.watching.expressions import JOB, TYPE, living, quantile, told
 from metrics.watching.recordings import CALL_BUCKETS, FEED_P99, REFUNDED_SHARE
 from metrics.watching.shapes import Panel, Query, Row
 
@@ -19,8 +19,24 @@ SERVICES = Row(
             "1 for the state that it is in.",
             (
                 Query(
-                    f'max by (provider, state) (darkroom_breaker_state{{{JOB},state!="closed"}})',
+                    living(f'max by (provider, state) (darkroom_breaker_state{{{JOB},state!="closed"}})'),
                     "{{provider}} {{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Down for",
+            "Since a circuit breaker has opened, its tries included.",
+            (Query(living(told("darkroom_breaker_open_seconds", "provider")), "{{provider}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Put back a minute",
+            "Attempts that wait at no cost, by type and by what they wait for.",
+            (
+                Query(
+                    living(f"60 * max by (type, reason) (rate(darkroom_postponed_total{{{TYPE}}}[<5m>]))"),
+                    "{{type}} {{reason}}",
                 ),
             ),
         ),
@@ -29,7 +45,9 @@ SERVICES = Row(
             "By provider and outcome.",
             (
                 Query(
-                    f"60 * max by (provider, outcome) (rate(darkroom_ai_call_seconds_count{{{JOB}}}[<5m>]))",
+                    living(
+                        f"60 * max by (provider, outcome) (rate(darkroom_ai_call_seconds_count{{{JOB}}}[<5m>]))"
+                    ),
                     "{{provider}} {{outcome}}",
                 ),
             ),
@@ -38,8 +56,8 @@ SERVICES = Row(
             "Time of a call",
             "As long as the service took.",
             (
-                Query(quantile(0.5, CALL_BUCKETS.record, "provider", JOB), "{{provider}} p50"),
-                Query(quantile(0.95, CALL_BUCKETS.record, "provider", JOB), "{{provider}} p95"),
+                Query(living(quantile(0.5, CALL_BUCKETS.record, "provider", JOB)), "{{provider}} p50"),
+                Query(living(quantile(0.95, CALL_BUCKETS.record, "provider", JOB)), "{{provider}} p95"),
             ),
             unit="s",
         ),
@@ -59,6 +77,26 @@ FEED = Row(
             (Query(f"sum(rate(darkroom_feed_events_total{{{JOB}}}[<5m>]))", "events"),),
         ),
         Panel(
+            "Opened a minute",
+            "Streams; a client that comes back all the time opens many.",
+            (Query(f"60 * sum(rate(darkroom_feeds_opened_total{{{JOB}}}[<5m>]))", "opened"),),
+        ),
+        Panel(
+            "Users in trouble",
+            "Who in the last minute was refused orders, or asked for more than they may; `/ops` names them.",
+            (Query(living(told("darkroom_troubled_users", "kind")), "{{kind}}"),),
+        ),
+        Panel(
+            "Orders refused a minute",
+            "For lack of credits (402), the user's own limit (429), a full queue (503).",
+            (
+                Query(
+                    living(f"60 * sum by (reason) (rate(darkroom_orders_refused_total{{{JOB}}}[<5m>]))"),
+                    "{{reason}}",
+                ),
+            ),
+        ),
+        Panel(
             "Delivery",
             "From the commit to the first stream's socket; 99 of 100 are faster.",
             (Query(f"{FEED_P99.record}{{{JOB}}}", "p99"),),
@@ -74,7 +112,7 @@ WEBHOOKS = Row(
             "Delivered, delayed (tried again later), failed (given up), gone (the receiver answered 410).",
             (
                 Query(
-                    f"60 * max by (outcome) (rate(darkroom_webhook_deliveries_total{{{JOB}}}[<5m>]))",
+                    living(f"60 * max by (outcome) (rate(darkroom_webhook_deliveries_total{{{JOB}}}[<5m>]))"),
                     "{{outcome}}",
                 ),
             ),
@@ -98,7 +136,7 @@ MONEY = Row(
         Panel(
             "Credits a minute",
             "Moved in the ledger.",
-            (Query(f"60 * max by (kind) (rate(darkroom_credits_total{{{JOB}}}[<5m>]))", "{{kind}}"),),
+            (Query(living(f"60 * max by (kind) (rate(darkroom_credits_total{{{JOB}}}[<5m>]))"), "{{kind}}"),),
         ),
         Panel(
             "Refunds a minute",
@@ -130,7 +168,8 @@ PROCESSES = Row(
             "By the supervisor.",
             (
                 Query(
-                    f"increase(darkroom_process_restarts_total{{{JOB}}}[<10m>])", "{{instance}} {{process}}"
+                    living(f"increase(darkroom_process_restarts_total{{{JOB}}}[<10m>])"),
+                    "{{instance}} {{process}}",
                 ),
             ),
         ),
@@ -150,7 +189,7 @@ PROCESSES = Row(
             "By status.",
             (
                 Query(
-                    f"sum by (status) (rate(darkroom_http_request_seconds_count{{{JOB}}}[<5m>]))",
+                    living(f"sum by (status) (rate(darkroom_http_request_seconds_count{{{JOB}}}[<5m>]))"),
                     "{{status}}",
                 ),
             ),
@@ -160,11 +199,19 @@ PROCESSES = Row(
             "By route; 95 of 100 are faster.",
             (
                 Query(
-                    "histogram_quantile(0.95, sum by (route, le)"
-                    f" (rate(darkroom_http_request_seconds_bucket{{{JOB}}}[<5m>])))",
+                    living(
+                        "histogram_quantile(0.95, sum by (route, le)"
+                        f" (rate(darkroom_http_request_seconds_bucket{{{JOB}}}[<5m>])))"
+                    ),
                     "{{route}}",
                 ),
             ),
+            unit="s",
+        ),
+        Panel(
+            "Clock",
+            "By how much a web's clock is ahead of the database's.",
+            (Query(f"darkroom_clock_skew_seconds{{{JOB}}}", "{{instance}}"),),
             unit="s",
         ),
         Panel(

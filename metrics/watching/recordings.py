@@ -27,13 +27,32 @@ FEED_P99 = Recording(
     "job:darkroom_feed_delivery_seconds:p99_5m",
     "histogram_quantile(0.99, sum by (job, le) (rate(darkroom_feed_delivery_seconds_bucket[<5m>])))",
 )
-REFUNDS = Recording(
-    "job:darkroom_refunds:increase15m", "max by (job) (increase(darkroom_refunds_total[<15m>]))"
+_ENDED = (
+    "sum by (job, type) (max by (job, type, outcome)"
+    ' (increase(darkroom_task_run_seconds_count{{outcome=~"{}"}}[<{}>])))'
 )
+
+
+def _failed(window: str) -> str:
+    """Attempts that failed, whether they are tried again or not, free or not; rejected orders never ran."""
+    return _ENDED.format("failed|retried", window)
+
+
+def _failed_share(window: str) -> str:
+    return f"{_failed(window)} / ({_ENDED.format('failed|retried|completed', window)} > 0)"
+
+
+FAILED = Recording("job_type:darkroom_attempts_failed:increase10m", _failed("10m"))
+FAILED_SHARE = Recording("job_type:darkroom_attempts_failed:ratio10m", _failed_share("10m"))
+FAILED_1H = Recording("job_type:darkroom_attempts_failed:increase1h", _failed("1h"))
+FAILED_SHARE_1H = Recording("job_type:darkroom_attempts_failed:ratio1h", _failed_share("1h"))
 REFUNDED_SHARE = Recording(
     "job:darkroom_refunds_per_finished:ratio15m",
     "max by (job) (increase(darkroom_refunds_total[<15m>]))"
     " / (sum by (job) (max by (job, type, outcome) (increase(darkroom_tasks_finished_total[<15m>]))) > 0)",
 )
 
-RECORDINGS = (FINISHED, WAIT_BUCKETS, RUN_BUCKETS, CALL_BUCKETS, FEED_P99, REFUNDS, REFUNDED_SHARE)
+RECORDINGS = (
+    FINISHED, WAIT_BUCKETS, RUN_BUCKETS, CALL_BUCKETS, FEED_P99, FAILED, FAILED_SHARE, FAILED_1H, FAILED_SHARE_1H,
+    REFUNDED_SHARE,
+)  # fmt: skip

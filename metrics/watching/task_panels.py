@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from metrics.watching.expressions import JOB, TYPE, quantile, told
-from metrics.watching.recordings import FINISHED, RUN_BUCKETS, WAIT_BUCKETS
+from metrics.watching.expressions import JOB, TYPE, living, quantile, told
+from metrics.watching.recordings import FAILED_SHARE, FINISHED, RUN_BUCKETS, WAIT_BUCKETS
 from metrics.watching.shapes import Panel, Query, Row
 
 HEALTHY = Row(
@@ -97,7 +97,7 @@ QUEUE = Row(
         Panel(
             "Waiting and due",
             "Tasks that could begin if a slot were free.",
-            (Query(told("darkroom_queue_depth", "type", TYPE), "{{type}}"),),
+            (Query(living(told("darkroom_queue_depth", "type", TYPE)), "{{type}}"),),
         ),
         Panel(
             "Oldest waiting",
@@ -108,14 +108,14 @@ QUEUE = Row(
         Panel(
             "Stuck",
             "What the next rescue would take, by reason.",
-            (Query(told("darkroom_stuck_tasks", "reason"), "{{reason}}"),),
+            (Query(living(told("darkroom_stuck_tasks", "reason")), "{{reason}}"),),
         ),
         Panel(
             "Wait until the first start",
             "From being due to the first claim.",
             (
-                Query(quantile(0.5, WAIT_BUCKETS.record, "type", TYPE), "{{type}} p50"),
-                Query(quantile(0.95, WAIT_BUCKETS.record, "type", TYPE), "{{type}} p95"),
+                Query(living(quantile(0.5, WAIT_BUCKETS.record, "type", TYPE)), "{{type}} p50"),
+                Query(living(quantile(0.95, WAIT_BUCKETS.record, "type", TYPE)), "{{type}} p95"),
             ),
             unit="s",
         ),
@@ -149,7 +149,7 @@ RUNNING = Row(
         Panel(
             "Running",
             "Dispatched, processing or with an AI service.",
-            (Query(told("darkroom_running_tasks", "type", TYPE), "{{type}}"),),
+            (Query(living(told("darkroom_running_tasks", "type", TYPE)), "{{type}}"),),
         ),
         Panel("Slots", "Of present workers.", (Query(told("darkroom_worker_slots", "state"), "{{state}}"),)),
         Panel(
@@ -169,14 +169,31 @@ RUNNING = Row(
         Panel(
             "Finished a minute",
             "By outcome.",
-            (Query(f"60 * sum by (outcome) ({FINISHED.record}{{{TYPE}}})", "{{outcome}}"),),
+            (Query(living(f"60 * sum by (outcome) ({FINISHED.record}{{{TYPE}}})"), "{{outcome}}"),),
+        ),
+        Panel(
+            "Attempts that fail",
+            "Of those that ended, over ten minutes; tried again or not, free or not.",
+            (Query(living(f"{FAILED_SHARE.record}{{{TYPE}}}"), "{{type}}"),),
+            unit="percentunit",
+        ),
+        Panel(
+            "Nothing new for",
+            "Of the running task that has shown nothing new for longest.",
+            (Query(told("darkroom_unmoved_seconds", "status"), "{{status}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Deadly tasks",
+            "Open ones under which workers have died at least twice; `/ops` names them.",
+            (Query(f"max(darkroom_deadly_tasks{{{JOB}}})", "tasks"),),
         ),
         Panel(
             "Run time",
             "From a claim to the end of that attempt.",
             (
-                Query(quantile(0.5, RUN_BUCKETS.record, "type", TYPE), "{{type}} p50"),
-                Query(quantile(0.95, RUN_BUCKETS.record, "type", TYPE), "{{type}} p95"),
+                Query(living(quantile(0.5, RUN_BUCKETS.record, "type", TYPE)), "{{type}} p50"),
+                Query(living(quantile(0.95, RUN_BUCKETS.record, "type", TYPE)), "{{type}} p95"),
             ),
             unit="s",
         ),
@@ -185,7 +202,7 @@ RUNNING = Row(
             "By why and what became of them.",
             (
                 Query(
-                    f"60 * max by (reason, action) (rate(darkroom_rescues_total{{{JOB}}}[<5m>]))",
+                    living(f"60 * max by (reason, action) (rate(darkroom_rescues_total{{{JOB}}}[<5m>]))"),
                     "{{reason}} {{action}}",
                 ),
             ),

@@ -83,9 +83,12 @@ def show(task_id: str, as_json: bool) -> None:
 def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
     from supervisor.diagnosis import diagnose
     from supervisor.store import examining, places
+    from supervisor.surroundings import is_broker_up
+
+    is_up = is_broker_up(settings)
 
     def read(tx: Any) -> tuple[Task, dict[str, Any]] | None:
-        found = examining.examine(tx, settings, task_id)
+        found = examining.examine(tx, settings, task_id, is_broker_up=is_up)
         if found is None:
             return None
         view = places.read_order(tx, settings).placed(found["view"])

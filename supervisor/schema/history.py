@@ -7,7 +7,8 @@ ledger is its history, and who reads a history reads both.
 
 from __future__ import annotations
 
-# `attempt_failed` is written by the store, before a retry: why the attempt failed stands nowhere in the row.
+# `attempt_failed` is written by the store, before a retry, and `postponed` where it is known why: that stands nowhere
+# in the row.
 EVENTS = (
     "submitted",
     "admitted",
@@ -32,6 +33,14 @@ DIED = '{"code":"worker_died","message":"Its worker died."}'
 def is_step(new: str, old: str) -> str:
     """The condition that an UPDATE is a step of the history.  new, old: what stands before a column's name."""
     return f"{new}.status <> {old}.status OR {new}.admitted_charge <> {old}.admitted_charge"
+
+
+def is_noted(new: str, old: str) -> str:
+    """The condition that the store has written the step down already, with why the task was postponed."""
+    return (
+        f"{new}.status = 'pending' AND {old}.status = 'processing' AND EXISTS (SELECT 1 FROM task_event AS noted"
+        f" WHERE noted.task_id = {new}.id AND noted.lease = {new}.lease AND noted.event = 'postponed')"
+    )
 
 
 def event_of(new: str, old: str) -> str:

@@ -167,7 +167,8 @@ def _stepped() -> str:
         f" coalesce(n.worker_id, o.worker_id) AS worker_id, {history.due_of('n', 'o')} AS run_after,"
         f" {history.error_of('n', 'o', died)} AS error, moment AS at"
     )
-    return _moved(columns, history.is_step("n", "o"))
+    is_meant = f"({history.is_step('n', 'o')}) AND NOT ({history.is_noted('n', 'o')})"
+    return _moved(columns, is_meant)
 
 
 def _doc(row: str) -> str:

@@ -182,7 +182,7 @@ def triggers() -> dict[str, str]:
         {count_moved_on_sqlite()}
     END""",
         "task_queue_stepped": f"""AFTER UPDATE OF status, admitted_charge ON task_queue
-        WHEN {history.is_step("NEW", "OLD")} BEGIN
+        WHEN ({history.is_step("NEW", "OLD")}) AND NOT ({history.is_noted("NEW", "OLD")}) BEGIN
         INSERT INTO task_event ({history.COLUMNS})
             VALUES (NEW.id, {history.event_of("NEW", "OLD")}, NEW.attempt, NEW.lease,
                     coalesce(NEW.worker_id, OLD.worker_id), {history.due_of("NEW", "OLD")},

@@ -13,7 +13,7 @@ from config.settings import Settings
 from supervisor.database import Asked, Row, Transaction
 from supervisor.faults import BadParams, Fault, InsufficientCredits
 from supervisor.ids import new_ulid
-from supervisor.store import crowds, tallies
+from supervisor.store import crowds, notices, tallies
 from supervisor.store.isolation import Aside, apart, id_of
 from supervisor.store.rows import decoded, encoded
 from supervisor.task_params import CheckedParams, check_params
@@ -168,6 +168,8 @@ def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
             finished_at = {tx.now}, updated_at = {tx.now} WHERE id = ? AND status = 'pending'""",
         encoded({"code": code, "message": message}), new_ulid(), task["id"],
     )  # fmt: skip
+    if code == "insufficient_credits":
+        notices.add(tx, {(notices.Notice.NO_CREDITS, task["user_openid"]): 1})
     type_ = tallies.OTHER if code == "unknown_type" else task["type"]
     tallies.count(tx, "darkroom_tasks_finished_total", type=type_, outcome="failed")
 

@@ -214,10 +214,19 @@ def retry(
     _tally_run(tx, row, "retried")
 
 
-def postpone(tx: Transaction, task_id: str, lease: int, in_seconds: float) -> None:
-    """Run the task later; no failure is counted (the service is full, slow or down).  Raises LeaseLost."""
+def postpone(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+) -> None:
+    """Run the task later; no failure is counted (the service is full, slow or down).  Raises LeaseLost.
+
+    code, message: why, for its history.
+    """
+    if code and in_seconds > 0:
+        history.note_postponed(tx, task_id, lease, in_seconds, code, message)
     row = _put_back(tx, task_id, lease, "failures = failures", in_seconds)
     _tally_run(tx, row, "postponed")
+    if code:
+        tallies.count(tx, "darkroom_postponed_total", type=row["type"], reason=code)
 
 
 def release(

@@ -261,8 +261,11 @@ class _RoomOfUsers:
 
 def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
     limit = settings.tasks[type_].max_running
-    if not limit:
-        return _UNLIMITED
+    return limit - running_of_type(tx, type_) if limit else _UNLIMITED
+
+
+def running_of_type(tx: Transaction, type_: str) -> int:
+    """Tasks of this type that count against MAX_RUNNING."""
     is_open = "status IN ('pending','processing','ai_processing')"
     # `type || ''`: what is dispatched is little, whatever its type; all of a type's pending tasks are many.
     running = tx.value(
@@ -272,7 +275,7 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
                AND dispatched_at IS NOT NULL AND status = 'pending' AND type || '' = ?)""",
         type_, type_, type_,
     )  # fmt: skip
-    return int(limit - running)
+    return int(running)
 
 
 def _mark(tx: Transaction, chosen: list[Waiting], aside: Aside) -> list[Hint]:

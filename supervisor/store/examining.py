@@ -8,22 +8,34 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database import Row, Transaction
 from supervisor.room import WAITING, WAITING_FOR_THE_STORE
-from supervisor.store import audit, history, pauses, rescuing, task_views, webhook_attempts
+from supervisor.store import (
+    audit,
+    dispatching,
+    history,
+    liveness,
+    overview,
+    pauses,
+    rescuing,
+    task_views,
+    webhook_attempts,
+)
 from supervisor.store.rows import decoded
 
 View = dict[str, Any]
 
 
-def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
+def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: bool = True) -> View | None:
     """The task's row, history, remote jobs, webhooks, service, and what operators did to it; None where there is none.
 
-    `view` is the task as its user sees it, with its place instead of its position.
+    `view` is the task as its user sees it, with its place instead of its position.  is_broker_up: as its reader has
+    found.
     """
     row = tx.one(
         f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
             priority, charge, failures, deaths, max_attempts, error, dispatched_at, run_after,
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
-            finished_at, params, {tx.seconds_since("updated_at")} AS unchanged_seconds,
+            finished_at, params, {overview.unchanged(tx)} AS unchanged_seconds,
+            {tx.as_text(tx.shifted("deadline_at", str(-settings.stuck_grace_seconds)))} AS limit_at,
             CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early
             FROM task_queue WHERE id = ?""",
         task_id,
@@ -37,11 +49,20 @@ def examine(tx: Transaction, settings: Settings, task_id: str) -> View | None:
             WHERE task_id = ? ORDER BY id""",
         task_id,
     )
+    alive = liveness.read(tx, settings.lease_seconds)
     return {
         "task": {**row, "error": decoded(row["error"])},
         "view": task_views.get(tx, task_id),
         "stuck": rescuing.reason_of(tx, task_id),
         "worker": _holder(tx, row["worker"]),
+        "house": {
+            "is_dispatcher_fresh": alive.is_dispatcher_fresh,
+            "dispatcher_silent_seconds": alive.dispatcher.silent_seconds,
+            "takes_tasks": bool(alive.taking),
+            "is_broker_up": is_broker_up,
+            "free_slots": max(0, alive.slots - sum(each.busy for each in alive.taking)),
+        },
+        "limits": _limits(tx, settings, row),
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "waits_for_its_time": is_early,
         "waits_for_room": row["worker"] is not None and row["stage"] in (WAITING, WAITING_FOR_THE_STORE),
@@ -61,6 +82,21 @@ def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
     )
 
 
+def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
+    """Of the task's user and type: how many run, and how many may; 0 for no limit."""
+    is_running = """status IN ('pending','processing','ai_processing')
+        AND (status <> 'pending' OR dispatched_at IS NOT NULL)"""
+    of_type = settings.tasks.get(row["type"])
+    most_of_type = of_type.max_running if of_type is not None else 0
+    of_user = "SELECT count(*) FROM task_queue WHERE user_openid = ? AND"
+    return {
+        "user_running": int(tx.value(f"{of_user} {is_running}", row["user_openid"])),
+        "user_limit": settings.limits.running_tasks_per_user,
+        "type_running": dispatching.running_of_type(tx, row["type"]) if most_of_type else 0,
+        "type_limit": most_of_type,
+    }
+
+
 def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: Sequence[Row]) -> View:
     """Who is asked, or will be.  is_available: whether it, or one that stands in for it, may be asked now;
     asked_seconds: for how long a request of this claim has been without an answer, or None; remote_id: of its job.
@@ -76,9 +112,16 @@ def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: S
     if asked or waiting:
         chain = ((asked or waiting)[-1]["provider"],)
     name = chain[0] if chain else None
+    state = tx.one(
+        "SELECT opened_at, reason, until FROM provider_state WHERE name = ? AND breaker = 'open'", name
+    )
     return {
         "name": name,
         "is_available": not chain or any(_may_be_asked(tx, each) for each in chain),
+        "is_paused": name is not None and pauses.is_paused(tx, pauses.PROVIDER, name),
+        "down_since": state["opened_at"] if state else None,
+        "down_reason": state["reason"] if state else None,
+        "asked_next_at": state["until"] if state else None,
         "may_bill_twice": name in settings.providers_that_may_bill_twice,
         "ai_timeout_seconds": type_.ai_timeout_seconds if type_ is not None else None,
         "asked_seconds": asked[-1]["age_seconds"] if asked else None,

@@ -12,14 +12,9 @@ import dataclasses
 from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.liveness import Liveness
-from supervisor.store import liveness, rescuing, task_counts, webhook_health
-from supervisor.store.dispatching import waits_since
+from supervisor.store import liveness, notices, overview, rescuing, task_counts, waiting, webhook_health
 
-_LAST_TIME = "9999-12-31T23:59:59.999Z"
-
-# Pending tasks that nothing has happened to, and all others: the conditions of two indexes.
-_FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"
-_AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"
+OF_LATE_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +32,10 @@ class Gauges:
 
     open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
     the oldest due task of a type waits; alive: who works; dead_workers: marked, their tasks still to be rescued;
-    last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out; webhooks: {state:
-    deliveries that are owed}, and for how long the oldest of them is.
+    last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out, and for how long
+    each has been open; webhooks: {state: deliveries that are owed}, and for how long the oldest of them is;
+    unmoved_seconds: {status: for how long the task of it that shows nothing new for longest}; deadly_tasks: at most
+    five; troubled_users: {what was noticed: of how many users, in the last minute}; at: the database's time.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -50,67 +47,35 @@ class Gauges:
     dead_workers: int
     last_sweep: str | None
     breakers: dict[str, str]
+    breaker_open_seconds: dict[str, float]
     webhooks: dict[str, int]
     oldest_webhook_seconds: float
+    unmoved_seconds: dict[str, float]
+    deadly_tasks: int
+    troubled_users: dict[str, int]
+    at: str
 
 
 def read(tx: Transaction, settings: Settings) -> Gauges:
     """Everything, from one snapshot."""
     return Gauges(
         open_tasks=task_counts.open_tasks(tx),
-        not_due=not_due(tx),
-        dispatched=dispatched(tx),
-        oldest_seconds={type_: oldest_due_seconds(tx, type_) for type_ in settings.tasks},
+        not_due=waiting.not_due(tx),
+        dispatched=waiting.dispatched(tx),
+        oldest_seconds={type_: waiting.oldest_due_seconds(tx, type_) for type_ in settings.tasks},
         stuck=rescuing.count_stuck(tx),
         alive=liveness.read(tx, settings.lease_seconds),
         dead_workers=int(tx.value("SELECT count(*) FROM worker WHERE state = 'dead'")),
         last_sweep=last_sweep(tx),
         breakers=breakers(tx),
+        breaker_open_seconds=breaker_open_seconds(tx),
         webhooks=webhook_health.count_open(tx),
         oldest_webhook_seconds=webhook_health.oldest_seconds(tx),
+        unmoved_seconds=unmoved_seconds(tx),
+        deadly_tasks=len(overview.deadly(tx)),
+        troubled_users=notices.users_of_late(tx, OF_LATE_SECONDS),
+        at=tx.value(f"SELECT {tx.as_text(tx.now)}"),
     )
-
-
-def not_due(tx: Transaction) -> dict[str, int]:
-    """Pending tasks by type whose run_after is ahead: the admitted ones, and those that are still to be."""
-    rows = tx.all(
-        f"""SELECT type, count(*) AS n FROM
-            (SELECT type FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-                AND run_after > {tx.now}
-             UNION ALL
-             SELECT type FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
-                AND run_after > {tx.now}) AS ahead
-            GROUP BY type"""
-    )
-    return {row["type"]: row["n"] for row in rows}
-
-
-def dispatched(tx: Transaction) -> dict[str, int]:
-    """Pending tasks by type whose hint is on its way."""
-    rows = tx.all(
-        """SELECT type, count(*) AS n FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND dispatched_at IS NOT NULL AND status = 'pending' GROUP BY type"""
-    )
-    return {row["type"]: row["n"] for row in rows}
-
-
-def oldest_due_seconds(tx: Transaction, type_: str) -> float:
-    """How long the due task of this type that has waited longest waits; 0 when none is due.
-
-    Fresh rows wait since their submission, so the first of them has waited longest.  The others wait since they were
-    put back or became due, which is later than their submission: of them, only those submitted before it can be older.
-    """
-    fresh = tx.one(
-        f"""SELECT created_at, {tx.seconds_since("created_at")} AS seconds FROM task_queue
-            WHERE {_FRESH} AND type = ? ORDER BY created_at LIMIT 1""",
-        type_,
-    )
-    again = tx.value(
-        f"""SELECT {tx.seconds_between(f"min({waits_since(tx)})", tx.now)} FROM task_queue
-            WHERE {_AGAIN} AND type = ? AND created_at <= ? AND (run_after IS NULL OR run_after <= {tx.now})""",
-        type_, fresh["created_at"] if fresh else _LAST_TIME,
-    )  # fmt: skip
-    return max(0.0, float(fresh["seconds"]) if fresh else 0.0, float(again or 0.0))
 
 
 def slots(alive: Liveness) -> Slots:
@@ -144,3 +109,19 @@ def breakers(tx: Transaction) -> dict[str, str]:
             FROM provider_state WHERE breaker <> 'closed'"""
     )
     return {row["name"]: row["state"] for row in rows}
+
+
+def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
+    """{provider: for how long its breaker has been open}, closed ones left out."""
+    rows = tx.all(
+        f"SELECT name, {tx.seconds_since('opened_at')} AS seconds FROM provider_state WHERE breaker <> 'closed'"
+    )
+    return {row["name"]: float(row["seconds"] or 0.0) for row in rows}
+
+
+def unmoved_seconds(tx: Transaction) -> dict[str, float]:
+    """{status: for how long the running task of it has shown nothing new that has for longest}."""
+    longest = {"processing": 0.0, "ai_processing": 0.0}
+    for each in overview.running(tx):
+        longest[each["status"]] = max(longest[each["status"]], float(each["unchanged_seconds"]))
+    return longest

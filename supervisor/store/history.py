@@ -14,6 +14,8 @@ from supervisor.store.rows import decoded, encoded
 
 Happening = dict[str, Any]
 
+MOST_MESSAGE_CHARACTERS = 500
+
 # What happens in the same millisecond, in the order in which it does.
 _ORDER = {"submitted": 0, "resubmitted": 0, "debited": 1, "admitted": 2, "refunded": 4}
 _OTHERS = 3
@@ -27,6 +29,21 @@ def note_failure(tx: Transaction, task_id: str, lease: int, code: str, message: 
             SELECT id, 'attempt_failed', attempt, lease, worker_id, ?, {tx.now} FROM task_queue
             WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')""",
         encoded({"code": code, "message": message}), task_id, lease,
+    )  # fmt: skip
+
+
+def note_postponed(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, code: str, message: str
+) -> None:
+    """Write down that, until when and why a task is put back; nothing when its lease is lost.
+
+    The trigger of the step that follows finds it, and writes none of its own.
+    """
+    tx.execute(
+        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
+            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds}, ?, {tx.now} FROM task_queue
+            WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status = 'processing'""",
+        in_seconds, encoded({"code": code, "message": message[:MOST_MESSAGE_CHARACTERS]}), task_id, lease,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
 
     Whoever had it loses its lease and can store nothing.  No attempt is counted.
     Raises TaskNotFound; NotReleasable for one that is over, that is in line already, or that has asked a service which
-    may bill twice and not heard its answer.
+    must not be asked twice and not heard its answer.
     """
     row = _locked(tx, task_id)
     before = {name: row[name] for name in _NOTED}
@@ -45,7 +45,7 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
             if not asked <= settings.providers_that_may_bill_twice:
                 names = ", ".join(sorted(asked))
                 raise NotReleasable(
-                    task_id, f"it has asked {names} and may be billed twice; wait, or cancel it"
+                    task_id, f"it has asked {names}, which must not be asked twice; wait, or cancel it"
                 )
             claims.release(tx, task_id, row["lease"])
             if asked:

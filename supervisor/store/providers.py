@@ -18,6 +18,7 @@ from supervisor.faults import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.store import pauses
 
 UNLIMITED = 1 << 30
+MOST_REASON_CHARACTERS = 300
 PAUSED_SECONDS = 30.0  # until a task that a pause has met asks again
 
 
@@ -86,14 +87,18 @@ def _refilled(tx: Transaction) -> str:
     return tx.least("CAST(? AS REAL)", f"tokens + CAST(? AS REAL) * {passed}")
 
 
-def note(tx: Transaction, name: str, sign: Sign, *, probe: int | None, wait_seconds: float) -> Change | None:
+def note(
+    tx: Transaction, name: str, sign: Sign, *, probe: int | None, wait_seconds: float, reason: str = ""
+) -> Change | None:
     """A request to the provider has ended so; the change when its breaker opened, opened again or closed.
 
-    probe: the request's number as a probe, if it was one.  wait_seconds: how long to keep away at least.
+    probe: the request's number as a probe, if it was one.  wait_seconds: how long to keep away at least.  reason: what
+    was wrong with it.
     """
     if sign is Sign.WELL and probe is None:  # the rule: no row is locked for it
         tx.execute(
-            "UPDATE provider_state SET troubles = 0 WHERE name = ? AND breaker = 'closed' AND troubles > 0",
+            """UPDATE provider_state SET troubles = 0, reason = ''
+                WHERE name = ? AND breaker = 'closed' AND troubles > 0""",
             name,
         )
         return None
@@ -110,8 +115,11 @@ def note(tx: Transaction, name: str, sign: Sign, *, probe: int | None, wait_seco
     seconds = open_seconds(now.openings, wait_seconds) if now.is_open else 0.0
     tx.execute(
         f"""UPDATE provider_state SET breaker = ?, openings = ?, troubles = ?,
-            until = CASE WHEN ? = 1 THEN {tx.in_seconds} END, moved_at = {tx.now} WHERE name = ?""",
-        "open" if now.is_open else "closed", now.openings, now.troubles, int(now.is_open), seconds, name,
+            until = CASE WHEN ? = 1 THEN {tx.in_seconds} END, moved_at = {tx.now},
+            opened_at = CASE WHEN ? = 1 THEN CASE WHEN breaker = 'open' THEN opened_at ELSE {tx.now} END END,
+            reason = ? WHERE name = ?""",
+        "open" if now.is_open else "closed", now.openings, now.troubles, int(now.is_open), seconds,
+        int(now.is_open), "" if now == Breaker() else reason[:MOST_REASON_CHARACTERS], name,
     )  # fmt: skip
     moved = now.is_open or before.is_open
     return Change(before, now, seconds) if moved else None

@@ -87,9 +87,9 @@ export function workers(seen, acts) {
 
 export function providers(seen, acts) {
   const rows = seen.providers.map((each) => [each.name, each.types.join(", "), state(each.is_paused ? tell("paused") : tell(each.breaker), each.is_paused ? "wait" : kindOf(each.breaker)),
-    each.breaker === "open" ? clock(each.until) : "–", String(each.open_jobs),
+    clock(each.opened_at), each.reason, each.breaker === "open" ? clock(each.until) : "–", String(each.open_jobs),
     each.is_paused ? button("resume", each.name, () => acts.resume("provider", each.name)) : button("pause", each.name, () => acts.pause("provider", each.name))]);
-  return table(tell("providers"), [[tell("provider")], [tell("type")], [tell("state")], [tell("until")], [tell("jobs"), 1], [""]], rows);
+  return table(tell("providers"), [[tell("provider")], [tell("type")], [tell("state")], [tell("since")], [tell("reason.of")], [tell("until")], [tell("jobs"), 1], [""]], rows);
 }
 
 export function webhooks({ webhooks: of }, acts) {
@@ -141,9 +141,9 @@ export function why({ why: { code, values } }) {
 export function task(found, acts) {
   const { task: of } = found, isOpen = ["pending", "processing", "ai_processing"].includes(of.status);
   const facts = [["user", of.user_openid], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
-    ["attempt", `${of.attempt} (${of.failures} / ${of.max_attempts})`], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
+    ["attempt", tell("attempt.said", { attempt: of.attempt, failures: of.failures, most: of.max_attempts })], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
     ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
-    ["deadline", clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];
+    ["deadline", of.limit_at ? tell("deadline.said", { limit: clock(of.limit_at), stuck: clock(of.deadline_at) }) : clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];
   const doable = [isOpen ? "cancel" : null, ["failed", "cancelled"].includes(of.status) ? "retry" : null,
     of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after) ? "release" : null].filter(Boolean);
   return [
