@@ -74,18 +74,13 @@ def _with_scope(address: tuple[object, ...]) -> str:
     return f"{str(address[0]).partition('%')[0]}%{address[3]}" if is_scoped else str(address[0])
 
 
-async def _asked(look_up: _LookUp) -> list[Any]:
-    return await asyncio.get_running_loop().run_in_executor(_threads("settings"), look_up)
+async def _asked(look_up: _LookUp, names_of: str = "settings") -> list[Any]:
+    return await asyncio.get_running_loop().run_in_executor(_threads(names_of), look_up)
 
 
 async def _asked_in_turn(whose: str, look_up: _LookUp) -> list[Any]:
-    loop = asyncio.get_running_loop()
-    turns = _turns.setdefault(loop, Turns(THREADS, THREADS_OF_A_USER))
-    await turns.take(whose)
-    asked = loop.run_in_executor(_threads("users"), look_up)
-    # Not when nobody waits for it any more: its thread is still held.
-    asked.add_done_callback(lambda _: turns.give_back(whose))
-    return await asyncio.shield(asked)
+    turns = _turns.setdefault(asyncio.get_running_loop(), Turns(THREADS, THREADS_OF_A_USER))
+    return await turns.held_through(lambda: _asked(look_up, "users"), whose)
 
 
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = weakref.WeakKeyDictionary()

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _Waiter = asyncio.Future[None]
 
@@ -39,6 +42,18 @@ class Turns:
             yield
         finally:
             self.give_back(whose)
+
+    async def held_through(self, work: Callable[[], Awaitable[T]], whose: str = "") -> T:
+        """What the work makes, in a place that is held until it has ended: also when nobody waits for it any more, as
+        work in a thread can't be interrupted."""
+        await self.take(whose)
+        try:
+            running = asyncio.ensure_future(work())
+        except BaseException:
+            self.give_back(whose)
+            raise
+        running.add_done_callback(lambda _: self.give_back(whose))
+        return await asyncio.shield(running)
 
     async def take(self, whose: str = "") -> None:
         """Wait for a place.  Who is cancelled meanwhile has none."""

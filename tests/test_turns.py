@@ -72,6 +72,20 @@ async def test_who_leaves_the_line_takes_no_place_along() -> None:
         await turns.take("f")
 
 
+async def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_has_ended() -> None:
+    turns, ended = Turns(1), asyncio.Event()
+    caller = asyncio.create_task(turns.held_through(ended.wait, "a"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    waiting = asyncio.create_task(turns.take("b"))
+    await asyncio.sleep(0)
+    assert turns.waiting == 1
+    ended.set()
+    async with asyncio.timeout(5):
+        await waiting
+
+
 async def test_what_is_too_large_waits_until_it_is_alone() -> None:
     room = PixelRoom(10)
     assert await room.take(8) == 8

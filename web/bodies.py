@@ -44,10 +44,10 @@ async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes
         return judge(parse_json(body))
     parts = parts_of(request)
     whose = request[IDENTITY].user if IDENTITY in request else household(address_of(request))
-    async with parts.json_turns.place(whose):
-        return await asyncio.get_running_loop().run_in_executor(
-            parts.json_thread, lambda: judge(parse_json(body))
-        )
+    loop = asyncio.get_running_loop()
+    return await parts.json_turns.held_through(
+        lambda: loop.run_in_executor(parts.json_thread, lambda: judge(parse_json(body))), whose
+    )
 
 
 def parse_json(body: bytes) -> Any:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from config.settings import Settings
 from metrics.web_metrics import WebMetrics
-from supervisor.database import Asked, Database, Transaction
+from supervisor.database import READER_THREADS, Asked, Database, Transaction
 from supervisor.faults import Fault, Revoked
 from supervisor.files import FileStore, open_file_store
 from supervisor.fresh_order import FreshOrder
@@ -58,6 +58,7 @@ class Parts:
     notices: Notices
     json_thread: concurrent.futures.Executor
     json_turns: Turns
+    read_turns: Turns
     plain_uploads: PlainUploads
     uploads: UploadShares
     file_threads: concurrent.futures.Executor
@@ -74,8 +75,12 @@ class Parts:
         return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
 
     async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
-        """A query for the bearer of the request's token.  Raises Revoked, by the same snapshot."""
-        return await self.database.read_async(_for_bearer(request, query))
+        """A query for the bearer of the request's token, who never has all reader threads.  Raises Revoked, by the same
+        snapshot."""
+        asked = _for_bearer(request, query)
+        return await self.read_turns.held_through(
+            lambda: self.database.read_async(asked), request[IDENTITY].user
+        )
 
     async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
         """A step for the bearer of the request's token; Revoked, and nothing done, where that was taken back."""
@@ -114,6 +119,7 @@ def make_parts(
         notices=Notices(metrics),
         json_thread=concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json"),
         json_turns=Turns(1),
+        read_turns=Turns(READER_THREADS, READER_THREADS - 1),
         plain_uploads=PlainUploads(settings),
         uploads=UploadShares(MOST_UPLOAD_BYTES),
         file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
