@@ -28,10 +28,11 @@ from actors.worker import Worker, close_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.beating import Beats, beat_from_loop, beat_from_thread
 from supervisor.broker_address import broker_address
-from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
+from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
 from supervisor.private_files import keep_to_ourselves
+from supervisor.supervised import exit_status_of_part
 from supervisor.tracing import begin_tracing, end_tracing
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Boot(Middleware):
         try:
             loop_thread.run_coroutine(open_worker(settings, broker))
         except (Fault, peewee.PeeweeException) as error:
-            _give_up(as_sentence(error), exit_status(error))
+            _give_up(as_sentence(error), exit_status_of_part(error))
         except OSError as error:
             _give_up(error, EXIT_NOT_NOW)
 

@@ -31,7 +31,7 @@ from actors.hint_sender import Errand, HintSender
 from actors.pulse import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.database import Database, Row, Transaction, open_database
-from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
+from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.ids import new_ulid
 from supervisor.logs import configure_logs
 from supervisor.private_files import keep_to_ourselves
@@ -55,6 +55,7 @@ from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
 from supervisor.succession import Succession
+from supervisor.supervised import exit_status_of_part, is_supervised
 from supervisor.wakeup import Wakeups, dispatch_wakeups
 
 if TYPE_CHECKING:
@@ -369,7 +370,7 @@ def _beats(present: Sequence[Row]) -> dict[str, int]:
 
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
     """A dispatcher on this database.  Raises SettingFault for one that can't be used."""
-    check_version(database, settings)
+    check_version(database, settings, may_be_older=is_supervised())
     return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings))
 
 
@@ -385,7 +386,7 @@ def main() -> int:
         dispatcher = open_dispatcher(settings, open_database(settings), broker)
     except (SettingsError, SettingFault) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else exit_status(error)
+        return 2 if isinstance(error, SettingsError) else exit_status_of_part(error)
     except (Fault, peewee.PeeweeException) as error:
         print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
         return 1

@@ -34,6 +34,7 @@ from supervisor.ids import new_ulid
 from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
 from supervisor.store import claims, handoffs, workers
+from supervisor.supervised import is_supervised
 
 if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
@@ -111,7 +112,8 @@ class Worker:
 
     async def start(self) -> None:
         """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
-        await asyncio.to_thread(check_version, self.database, self.settings)
+        may_be_older = is_supervised()
+        await asyncio.to_thread(check_version, self.database, self.settings, may_be_older=may_be_older)
 
         def register(tx: Transaction) -> set[str]:
             workers.register(

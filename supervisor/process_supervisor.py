@@ -15,22 +15,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 import structlog
 
-from supervisor import restart_plan
+from supervisor import renewal, restart_plan
 from supervisor.beating import VARIABLE as BEAT_VARIABLE
 from supervisor.child import Child, adopt_orphans, reap, start_child
 from supervisor.ids import new_ulid
 from supervisor.last_will import LastWill
 from supervisor.life_signs import LOOK_SECONDS, LifeSigns
+from supervisor.renewal import Renewal, Step
 from supervisor.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROBE_SECONDS = 0.05  # between two questions whether a child is ready
+RENEWAL_SECONDS = 0.2  # between two looks how far a renewal is
 GROUP_SECONDS = 0.005  # between two looks whether a dying group has gone
 LAST_WORDS_SECONDS = 5.0  # at the end, for deaths and marks still under way
 HURRIED_WORDS_SECONDS = 0.5
@@ -74,10 +76,19 @@ class Program:
     on_exit: Callable[[Spawned], None] | None = None
     beats: bool = False
     answers: Callable[[], bool] | None = None
+    descriptors: tuple[int, ...] = ()  # that the child is born with
 
     @property
     def shows_life(self) -> bool:
         return self.beats or self.answers is not None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A renewal that somebody has asked for.  argv: of the parts' new programs, by name."""
+
+    id: str
+    argv: Mapping[str, tuple[str, ...]]
 
 
 class ProcessSupervisor:
@@ -86,6 +97,8 @@ class ProcessSupervisor:
     state_path: a small JSON file for the operator page, the metrics and the doctor, replaced at each change.
     on_all_ready: called once, in a helper thread, when everything is ready.
     signs: judges who shows no life any more.
+    on_stopping: called once, when everything begins to stop.
+    asked_to_renew: looked at once a second; what it gives is carried out (`supervisor.renewal`).
     """
 
     def __init__(
@@ -94,6 +107,8 @@ class ProcessSupervisor:
         state_path: Path,
         on_all_ready: Callable[[], None] | None = None,
         signs: LifeSigns | None = None,
+        on_stopping: Callable[[], None] = lambda: None,
+        asked_to_renew: Callable[[], Wanted | None] = lambda: None,
     ) -> None:
         self._programs = {program.spec.name: program for program in programs}
         self._plan = restart_plan.new_plan([program.spec for program in programs])
@@ -103,6 +118,14 @@ class ProcessSupervisor:
         self._will = LastWill()
         self._probes: dict[str, tuple[str, concurrent.futures.Future[Ready | None]]] = {}
         self._probe_again_at: dict[str, float] = {}
+        self._on_stopping = on_stopping
+        self._is_stopping = False
+        self._asked_to_renew = asked_to_renew
+        self._renewal = Renewal("", ())
+        self._successor: Child | None = None
+        self._relieved: Child | None = None
+        self._relieved_until = 0.0
+        self._new_argv: Mapping[str, tuple[str, ...]] = {}
         self._signs = signs or LifeSigns()
         self._look_at = 0.0
         self._asked: dict[str, tuple[str, concurrent.futures.Future[bool]]] = {}
@@ -144,15 +167,24 @@ class ProcessSupervisor:
         self._take_deaths()
         self._take_probes()
         self._look_for_life()
+        self._renew()
         self._plan, acts = restart_plan.decide(self._plan, time.monotonic())
         for act in acts:
             self._do(act)
-        self._will.name(child.pid for child in self._children.values())
+        if self._plan.stopping and not self._is_stopping:
+            self._is_stopping = True
+            self._on_stopping()
+        self._will.name(child.pid for child in self._everybody())
         self._write_state()
         if self._plan.all_ready and self._on_all_ready is not None:
             self._help(self._on_all_ready)
             self._on_all_ready = None
-        return self._plan.over and not self._children
+        return self._plan.over and not self._everybody()
+
+    def _everybody(self) -> list[Child]:
+        """Children, and those who come or go beside them while parts are renewed."""
+        beside = [child for child in (self._successor, self._relieved) if child is not None]
+        return [*self._children.values(), *beside]
 
     # --- taking notice ---
 
@@ -170,13 +202,13 @@ class ProcessSupervisor:
             log.info(how, signal=signal.Signals(number).name)
 
     def _take_deaths(self) -> None:
-        by_pid = {child.pid: child for child in self._children.values()}
+        by_pid = {child.pid: child for child in self._everybody()}
         for pid, status in reap():
             if pid in by_pid:
                 by_pid[pid].note_end(status)
-        for child in list(self._children.values()):
+        for child in self._everybody():
             if child.is_gone:
-                self._bury(child)
+                self._bury(child) if self._children.get(child.name) is child else self._bury_beside(child)
             elif child.status is None and child.has_lost_a_member():
                 self._forget_watches(child)
                 child.kill()  # the rest of the group is of no use without it
@@ -191,6 +223,9 @@ class ProcessSupervisor:
         if not self._plan.stopping:
             log.warning(f"{child.name} ended ({death})", process=child.name, pid=child.pid)
         self._plan = restart_plan.note_exit(self._plan, child.name, child.status, now)
+        self._tell_of_exit(child)
+
+    def _tell_of_exit(self, child: Child) -> None:
         on_exit = self._programs[child.name].on_exit
         if on_exit is not None:
             spawned = Spawned(child.name, child.pid, child.spawn_id)
@@ -235,7 +270,8 @@ class ProcessSupervisor:
         if self._plan.stopping or now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
-        watched = [child for child in self._children.values() if self._is_watched(child)]
+        self._take_request()
+        watched = [child for child in self._everybody() if self._is_watched(child)]
         for child in watched:
             child.hear_beats()
             self._ask(child)
@@ -247,7 +283,7 @@ class ProcessSupervisor:
                 child.kill("it showed no life")
 
     def _is_watched(self, child: Child) -> bool:
-        return child.status is None and self._programs[child.name].shows_life
+        return child.status is None and child is not self._relieved and self._programs[child.name].shows_life
 
     def _ask(self, child: Child) -> None:
         """Whether it answers, again and again; one question at a time."""
@@ -260,6 +296,104 @@ class ProcessSupervisor:
                 return
             child.beats += asked.exception() is None and asked.result()
         self._asked[child.name] = (child.spawn_id, self._helpers.submit(answers))
+
+    # --- renewing ---
+
+    def _take_request(self) -> None:
+        """Begin what was asked for, unless something is under way."""
+        wanted = self._asked_to_renew() if self._renewal.is_over else None
+        if wanted is None:
+            return
+        self._new_argv = wanted.argv
+        names = [name for name in wanted.argv if name in self._programs]
+        self._renewal = Renewal(wanted.id, tuple(names))
+        log.info("parts are replaced, one after the other", parts=names)
+
+    def _renew(self) -> None:
+        """The next step of a renewal, if there is one under way."""
+        now, coming = time.monotonic(), self._successor
+        self._end_relieved(now)
+        if self._plan.stopping:
+            if not self._renewal.is_over:
+                self._renewal = renewal.fail(self._renewal, "everything is stopped")
+            if coming is not None:
+                coming.kill()
+            return
+        ended = "" if coming is None or coming.status is None else str(Death(now, coming.status))
+        ready = self._answer_of(coming) if coming is not None and not ended else None
+        self._renewal, step = renewal.decide(
+            self._renewal, now, is_up=ready is not None, ended=ended, old_is_gone=self._relieved is None
+        )
+        if step is Step.START:
+            self._start_successor(self._renewal.name)
+        elif step is Step.RELIEVE:
+            assert coming is not None and ready is not None
+            self._relieve(coming, ready, now)
+        elif step is Step.ABANDON:
+            log.error(f"the replacement of parts ends: {self._renewal.failed}")
+            if coming is not None:
+                coming.kill()
+
+    def _end_relieved(self, now: float) -> None:
+        """Kill an old part whose grace is over."""
+        old = self._relieved
+        if old is not None and old.status is None and (now > self._relieved_until or self._plan.hurried):
+            log.warning(f"the old {old.name} is killed: it did not stop in time", pid=old.pid)
+            old.kill()
+
+    def _renewed(self, name: str) -> Program:
+        """The program whose successor works is the one that is started again when it dies."""
+        return replace(self._programs[name], argv=tuple(self._new_argv[name]))
+
+    def _start_successor(self, name: str) -> None:
+        try:
+            self._successor = self._started(self._renewed(name))
+        except OSError as error:
+            self._renewal = renewal.fail(
+                self._renewal, f"the new {name} could not be started: {error.strerror}"
+            )
+
+    def _relieve(self, coming: Child, ready: Ready, now: float) -> None:
+        """The successor takes the name and the place of the old part, which is asked to stop."""
+        name = coming.name
+        self._successor, self._relieved = None, self._children.pop(name, None)
+        self._children[name], self._programs[name] = coming, self._renewed(name)
+        self._plan = restart_plan.note_replaced(self._plan, name, now)
+        self._note_ready(coming, ready, now)
+        if (old := self._relieved) is not None:
+            log.info(f"the new {name} is up; the old one is asked to stop", pid=old.pid)
+            self._relieved_until = now + self._programs[name].spec.grace_seconds
+            old.terminate()
+
+    def _answer_of(self, coming: Child) -> Ready | None:
+        """Whether the successor is up: it beats, if it can, and whoever may be asked of it says so."""
+        program = self._programs[coming.name]
+        if program.beats and not coming.beats:
+            return None
+        if program.ready is None:
+            return Ready()
+        asked_of, probe = self._probes.get(coming.spawn_id, ("", None))
+        if probe is None or asked_of != coming.spawn_id:
+            spawned = Spawned(coming.name, coming.pid, coming.spawn_id)
+            self._probes[coming.spawn_id] = coming.spawn_id, self._helpers.submit(program.ready, spawned)
+            return None
+        if not probe.done():
+            return None
+        del self._probes[coming.spawn_id]
+        return _answer(coming.name, probe)
+
+    def _bury_beside(self, child: Child) -> None:
+        """A successor that came to nothing, or an old part that was relieved: no death of the part."""
+        self._forget_watches(child)
+        child.close_pipe()
+        self._probes.pop(child.spawn_id, None)
+        if child is self._relieved:
+            self._relieved = None
+        elif self._renewal.is_over:
+            self._successor = None
+        else:
+            return  # its end is looked at first
+        self._tell_of_exit(child)
 
     # --- acting ---
 
@@ -276,27 +410,28 @@ class ProcessSupervisor:
                 log.error(sentence)
 
     def _spawn(self, program: Program) -> None:
-        name, spawn_id = program.spec.name, new_ulid()
-        environ = dict(program.environ)
-        if program.spawn_id_variable:
-            environ[program.spawn_id_variable] = spawn_id
+        name = program.spec.name
         try:
-            self._children[name] = self._started(program, spawn_id, environ)
+            self._children[name] = self._started(program)
         except OSError as error:
             log.error(f"{name} could not be started: {error.strerror}: {program.argv[0]}", process=name)
             self._last_death[name] = Death(time.monotonic(), 127)
             self._plan = restart_plan.note_exit(self._plan, name, 127, time.monotonic())
             self._wake()
 
-    def _started(self, program: Program, spawn_id: str, environ: dict[str, str]) -> Child:
+    def _started(self, program: Program) -> Child:
         """Its child, whose beats are heard if it has any.  Raises OSError."""
-        name = program.spec.name
+        name, spawn_id, environ = program.spec.name, new_ulid(), dict(program.environ)
+        if program.spawn_id_variable:
+            environ[program.spawn_id_variable] = spawn_id
         if not program.beats:
-            return start_child(name, spawn_id, program.argv, environ, program.cwd)
+            return start_child(name, spawn_id, program.argv, environ, program.cwd, program.descriptors)
         ours, its = os.pipe()
         environ[BEAT_VARIABLE] = str(its)
         try:
-            child = start_child(name, spawn_id, program.argv, environ, program.cwd, [its])
+            child = start_child(
+                name, spawn_id, program.argv, environ, program.cwd, [its, *program.descriptors]
+            )
         except OSError:
             os.close(ours)
             raise
@@ -319,10 +454,10 @@ class ProcessSupervisor:
 
     def _end_everything(self) -> None:
         """However the loop ended, nobody is left behind."""
-        for child in self._children.values():
+        for child in self._everybody():
             child.kill()
         until = time.monotonic() + LAST_WORDS_SECONDS
-        while self._children and time.monotonic() < until:
+        while self._everybody() and time.monotonic() < until:
             self._take_deaths()
             time.sleep(GROUP_SECONDS)
 
@@ -331,10 +466,12 @@ class ProcessSupervisor:
     def _wait(self) -> None:
         now = time.monotonic()
         moments = [moment for moment in [restart_plan.next_moment(self._plan)] if moment is not None]
-        if any(child.status is not None for child in self._children.values()):
+        if any(child.status is not None for child in self._everybody()):
             moments.append(now + GROUP_SECONDS)
-        if not self._plan.stopping and any(map(self._is_watched, self._children.values())):
+        if not self._plan.stopping and any(map(self._is_watched, self._everybody())):
             moments.append(self._look_at)
+        if not self._renewal.is_over or self._relieved is not None:
+            moments.append(now + RENEWAL_SECONDS)
         for name, child in self._plan_children():
             if child.phase is Phase.STARTING and name not in self._probes:
                 moments.append(max(now, self._probe_again_at.get(name, now)))
@@ -382,7 +519,7 @@ class ProcessSupervisor:
                 }
             )
         phases = tuple((p["name"], p["pid"], p["state"], p["restarts"]) for p in processes)
-        fingerprint = orjson.dumps([phases, self._plan.stopping])
+        fingerprint = orjson.dumps([phases, self._plan.stopping, asdict(self._renewal)])
         if fingerprint == self._written_state:
             return
         self._written_state = fingerprint
@@ -392,6 +529,7 @@ class ProcessSupervisor:
                 "stopping": self._plan.stopping,
                 "gave_up": self._plan.gave_up,
             },
+            "renewal": asdict(self._renewal),
             "processes": processes,
         }
         draft = self._state_path.with_name(f".{self._state_path.name}.{os.getpid()}")

@@ -6,9 +6,9 @@ asked for.
 
 Restarts.  A child that dies is started again at once; one that keeps dying soon after its start waits longer each
 time.  Two budgets tell bad luck from a crash loop, which is news for a person and no reason for more restarts: deaths
-of its own making (it exited, it crashed), and deaths of any kind.  The second is wider because SIGKILL comes from
-outside (a person, the kernel short of memory) and says little about the child.  When a budget is spent, everything is
-stopped and the sentence says why.
+of its own making (it exited, it crashed; not: "can't work now", NOT_NOW), and deaths of any kind.  The second is wider
+because SIGKILL comes from outside (a person, the kernel short of memory) and says little about the child.  When a
+budget is spent, everything is stopped and the sentence says why.
 
 Stopping.  The highest rank that still lives is asked politely (SIGTERM) and killed when its grace is over; then the
 next one.
@@ -23,6 +23,7 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+NOT_NOW = 75  # EX_TEMPFAIL: a part whose database is not migrated yet; it is started until somebody has
 LIVED_LONG_ENOUGH_SECONDS = 2.0  # a child that lived this long is restarted at once
 FIRST_DELAY_SECONDS = 0.1
 OWN_DELAY_CEILING_SECONDS = 5.0
@@ -73,6 +74,11 @@ class Death:
     @property
     def killed(self) -> bool:
         return self.status == -signal.SIGKILL
+
+    @property
+    def is_own(self) -> bool:
+        """Of its own making: nobody has killed it, and it did not say that it can't work now."""
+        return not self.killed and self.status != NOT_NOW
 
     def __str__(self) -> str:
         how = f"exit status {self.status}" if self.status >= 0 else f"signal {_name_of_signal(-self.status)}"
@@ -170,6 +176,15 @@ def note_ready(plan: Plan, name: str, now: float) -> Plan:
     return _with(plan, replace(child, phase=Phase.READY, since=now, was_ready=True))
 
 
+def note_replaced(plan: Plan, name: str, now: float) -> Plan:
+    """Another process has taken the place of this child, and works; it is no death."""
+    child = plan.child(name)
+    if plan.stopping:
+        return plan
+    fresh = replace(child, phase=Phase.STARTING, since=now, started_at=now, short_lives=0, deaths=())
+    return note_ready(_with(plan, fresh), name, now)
+
+
 def note_exit(plan: Plan, name: str, status: int, now: float) -> Plan:
     """The child and all of its process group are gone.  status: as `os.waitstatus_to_exitcode` gives it."""
     child = plan.child(name)
@@ -225,7 +240,7 @@ def crash_loop(plan: Plan, now: float) -> str:
     """A sentence about the child that spent a budget, or nothing."""
     for child in plan.children:
         for budget, deaths in (
-            (child.spec.own, [death for death in child.deaths if not death.killed]),
+            (child.spec.own, [death for death in child.deaths if death.is_own]),
             (child.spec.any_kind, list(child.deaths)),
         ):
             if budget is None:

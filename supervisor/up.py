@@ -30,6 +30,8 @@ from supervisor.database import Database, Transaction, open_database
 from supervisor.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
 from supervisor.entering import PROGRAMS
 from supervisor.faults import SettingFault
+from supervisor.listening import VARIABLE as LISTEN
+from supervisor.listening import listen_on
 from supervisor.logs import configure_logs
 from supervisor.patience import until_it_works
 from supervisor.private_files import keep_to_ourselves, write_privately
@@ -43,7 +45,9 @@ from supervisor.start_secret import FILE_NAME as START_SECRET_FILE
 from supervisor.start_secret import VARIABLE as START_SECRET_VARIABLE
 from supervisor.start_secret import make_start_secret, start_link
 from supervisor.store import leadership, workers
+from supervisor.supervised import VARIABLE as SUPERVISED
 from supervisor.tracing import collector
+from supervisor.upgrade_request import take, take_back
 
 CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
 READYZ_SECONDS = 2.0
@@ -81,20 +85,29 @@ def run_up(settings: Settings) -> int:
         start_secret = make_start_secret(settings.data_dir) if settings.lets_demo_in else ""
         database = open_database(settings)
         _mark_the_dead_of_last_time(database)
+        take_back(settings.data_dir)  # what a predecessor was asked for
+        listening = listen_on(settings.host, settings.port)
         try:
             return ProcessSupervisor(
-                programs(settings, database, start_secret),
+                programs(settings, database, start_secret, listening.fileno()),
                 settings.data_dir / "processes.json",
                 on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
+                on_stopping=listening.close,  # whoever comes after web has stopped is refused, and does not wait
+                asked_to_renew=lambda: take(settings.data_dir),
             ).run()
         finally:
             url_file.unlink(missing_ok=True)
             (settings.data_dir / START_SECRET_FILE).unlink(missing_ok=True)
 
 
-def programs(settings: Settings, database: Database, start_secret: str = "") -> list[Program]:
-    """What `up` runs, in start order.  start_secret: for the web part, which sets its cookie."""
-    environ = environment_of(settings)
+def programs(
+    settings: Settings, database: Database, start_secret: str = "", listening: int | None = None
+) -> list[Program]:
+    """What `up` runs, in start order.
+
+    start_secret: for the web part, which sets its cookie.  listening: the descriptor of the socket on which web serves.
+    """
+    environ = environment_of(settings) | {SUPERVISED: "1"}
     for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
         environ.pop(not_theirs, None)
     folder = settings.data_dir
@@ -121,10 +134,11 @@ def programs(settings: Settings, database: Database, start_secret: str = "") -> 
         Program(
             ChildSpec("web", WEB, awaited=False, grace_seconds=STOP_SECONDS),
             (darkroom, "web"),
-            environ | {START_SECRET_VARIABLE: start_secret},
+            environ | {START_SECRET_VARIABLE: start_secret} | ({LISTEN: str(listening)} if listening else {}),
             folder,
             ready=lambda _: Ready() if answers_readyz(settings.host, settings.port) else None,
             beats=True,
+            descriptors=(listening,) if listening else (),
         )
     )
     # Any hiccup of the broker ends periodiq, which is no reason to stop the house: it has no budget of deaths.
@@ -133,6 +147,18 @@ def programs(settings: Settings, database: Database, start_secret: str = "") -> 
     )
     children.append(Program(scheduler, scheduler_argv(), environ, folder, beats=True))
     return children
+
+
+def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
+    """The programs by which a running `up` may replace its parts, by name, in the order in which they are replaced.
+
+    Not the broker: it is none of ours, and whoever replaced it would lose hints for nothing.
+    """
+    order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
+    ours = [program for program in programs(settings, database) if program.spec.rank in order]
+    return {
+        program.spec.name: program.argv for program in sorted(ours, key=lambda each: order[each.spec.rank])
+    }
 
 
 def worker_argv(settings: Settings) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ PURE = [
     "supervisor/silence.py",
     "supervisor/succession.py",
     "supervisor/life_signs.py",
+    "supervisor/renewal.py",
     "supervisor/liveness.py",
     "supervisor/sentences.py",
     "supervisor/troubles.py",

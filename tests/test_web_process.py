@@ -19,10 +19,10 @@ import pytest
 from config.settings import Settings
 from supervisor.database import Transaction, open_database
 from supervisor.faults import NotReady
+from supervisor.listening import listen_on
 from supervisor.schema.migrate import migrate
 from supervisor.store import admission
 from tests.web_server import SECRET, SseReader, bearer, until
-from web.server import listen_on
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 60.0  # for what a process of its own does, on a machine with much else to do

@@ -18,6 +18,7 @@ from prometheus_client import generate_latest
 
 from config.settings import Settings
 from supervisor.database import Database, open_database
+from supervisor.listening import listen_on
 from supervisor.schema.migrate import migrate
 from supervisor.tokens import make_user_token
 from supervisor.wakeup import Wakeups, feed_wakeups
@@ -25,7 +26,7 @@ from tests.databases import POSTGRESQL, SQLITE, plain_connection
 from tests.postgres_databases import give_back, take_database
 from web.app import build_app
 from web.parts import Parts, make_parts
-from web.server import WebServer, listen_on
+from web.server import WebServer
 
 SECRET = "a secret of the tests, long enough for HS256"
 DEADLINE_SECONDS = 30.0

@@ -19,18 +19,20 @@ from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.beating import Beats, beat_from_loop
 from supervisor.database import Database, open_database
-from supervisor.faults import Fault, SettingFault, as_sentence, exit_status
+from supervisor.faults import Fault, SettingFault, as_sentence
+from supervisor.listening import inherited, listen_on
 from supervisor.logs import configure_logs
 from supervisor.private_files import keep_to_ourselves, write_privately
 from supervisor.room import full_disk, is_full
 from supervisor.schema.migrate import check_version
 from supervisor.secret import read_or_make_secret
 from supervisor.start_secret import start_secret_of
+from supervisor.supervised import exit_status_of_part, is_supervised
 from supervisor.tracing import begin_tracing, end_tracing
 from supervisor.wakeup import feed_wakeups
 from web.app import build_app
 from web.parts import make_parts
-from web.server import WebServer, listen_on
+from web.server import WebServer
 
 log = logging.getLogger("darkroom.web")
 
@@ -44,11 +46,11 @@ def main() -> int:
         keep_to_ourselves(settings)
         _allow_many_connections()
         database = open_database(settings)
-        check_version(database, settings)
+        check_version(database, settings, may_be_older=is_supervised())
         asyncio.run(serve(settings, database))
     except (SettingsError, SettingFault) as fault:
         print(f"darkroom web: {fault}", file=sys.stderr)
-        return 2 if isinstance(fault, SettingsError) else exit_status(fault)
+        return 2 if isinstance(fault, SettingsError) else exit_status_of_part(fault)
     except (Fault, peewee.PeeweeException) as fault:
         print(f"darkroom web: {as_sentence(fault)}", file=sys.stderr)
         return 1
@@ -65,7 +67,8 @@ def main() -> int:
 async def serve(settings: Settings, database: Database) -> None:
     """Bind, serve, say where; drain when asked to stop."""
     secret = read_or_make_secret(settings)
-    listening = listen_on(settings.host, settings.port)
+    shared = inherited(os.environ)
+    listening = shared or listen_on(settings.host, settings.port)
 
     def exposition(metrics: WebMetrics) -> bytes:
         return collected.render([metrics.registry])
@@ -75,10 +78,10 @@ async def serve(settings: Settings, database: Database) -> None:
     if settings.lets_demo_in:
         parts.start_secret = start_secret_of(settings.data_dir)
     wakeups = feed_wakeups(database, settings)
-    server = WebServer(build_app(parts, wakeups), parts, listening)
+    server = WebServer(build_app(parts, wakeups), parts, listening, is_shared=shared is not None)
     stop = _stop_signals()
-    beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))
     await server.start()
+    beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))  # the first one says that it serves
     url_file = settings.data_dir / "url"
     try:
         write_privately(url_file, server.address + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 
@@ -12,23 +11,24 @@ from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from supervisor.faults import NotReady, SettingFault
+from supervisor.listening import BACKLOG
 from web.parts import Parts
 from web.problems import Problem
 
 log = logging.getLogger("darkroom.web")
 
-BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
 LAST_REQUESTS_SECONDS = 5.0
 READ_BYTES = 64 * 1024  # what aiohttp's parser looks at in one go
 
 
 class WebServer:
-    """One application on one socket."""
+    """One application on one socket.  is_shared: another process holds it too, and serves who comes after us."""
 
-    def __init__(self, app: web.Application, parts: Parts, listening: socket.socket) -> None:
-        self._parts, self._socket = parts, listening
+    def __init__(
+        self, app: web.Application, parts: Parts, listening: socket.socket, *, is_shared: bool = False
+    ) -> None:
+        self._parts, self._socket, self._is_shared = parts, listening, is_shared
         # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS
@@ -64,6 +64,8 @@ class WebServer:
 
     async def stop(self) -> None:
         """Drain: not ready from now on, goodbye to every feed, the last requests answered, everything closed."""
+        if self._is_shared and self._server is not None:
+            self._server.close()  # who is told goodbye comes back at once, and not to us
         self._parts.is_draining = True
         await self._parts.hub.close()
         if self._server is not None:
@@ -96,34 +98,3 @@ class _Connection(RequestHandler):
         problem = Problem(status, detail).to_response(request.rel_url.raw_path)
         problem.force_close()
         return problem
-
-
-def listen_on(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 picks a free one.
-
-    Raises SettingFault when the address can't be had; NotReady when this host has not got it yet.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(BACKLOG)  # two servers may bind with SO_REUSEADDR, but only one may listen
-        except BaseException:
-            listening.close()
-            raise
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingFault(
-                f"Port {port} of {host} is taken by another program; set DARKROOM_PORT."
-            ) from None
-        reason = error.strerror or str(error)
-        passes = error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)
-        raise (NotReady if passes else SettingFault)(
-            f"{host} port {port} can't be listened on ({reason}); set DARKROOM_HOST."
-        ) from None
-    listening.setblocking(False)
-    return listening

@@ -52,9 +52,9 @@ def commands() -> None:
     """Long AI image jobs: hand in a photo, come back for the print."""
 
 
-from supervisor.cli import administration, keys, operation, orders, parts, relocation, webhooks  # noqa: E402  they are added to `commands`
+from supervisor.cli import administration, keys, operation, orders, parts, relocation, upgrading, webhooks  # noqa: E402  they are added to `commands`
 
-for _module in (parts, orders, operation, webhooks, administration, keys, relocation):
+for _module in (parts, upgrading, orders, operation, webhooks, administration, keys, relocation):
     for _command in _module.COMMANDS:
         commands.add_command(_command)
 

@@ -70,12 +70,15 @@ def _the_database(settings: Settings) -> str:
     return f"The database {sqlite_file(settings.database_url)[0]}"
 
 
-def check_version(database: Database, settings: Settings, *, runs_already: bool = False) -> None:
+def check_version(
+    database: Database, settings: Settings, *, runs_already: bool = False, may_be_older: bool = False
+) -> None:
     """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do: NotReady for
     one that somebody is about to migrate, or should.
 
-    runs_already: the program has connected before, and its successor may have migrated meanwhile.  Raises DatabaseBusy
-    when nothing can be said of the database for now.
+    runs_already: the program has connected before, and its successor may have migrated meanwhile.
+    may_be_older: so may it have while others of this program run.  Raises DatabaseBusy when nothing can be said of the
+    database for now.
     """
     if is_postgres(settings.database_url):
         if not runs_already:
@@ -89,7 +92,7 @@ def check_version(database: Database, settings: Settings, *, runs_already: bool 
             f"There is no database at {sqlite_file(settings.database_url)[0]}; run `darkroom migrate` first."
         )
     present = database.read(_history)
-    if not runs_already:
+    if not (runs_already or may_be_older):
         _refuse_newer(present, settings)
     missing = [name for name in known_versions() if name not in present]
     if missing:

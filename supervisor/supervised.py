@@ -1,0 +1,25 @@
+"""A part that `darkroom up` has started, and what that changes for it.
+
+Its supervisor ran before it and migrated the database itself, so a database that is newer by now was upgraded beneath a
+running system: the part is an old one that goes on until it is told to stop.  And where the program was replaced under
+its supervisor, a database that nobody has migrated yet is a matter of minutes, not a crash loop.
+"""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.faults import NotReady, exit_status
+from supervisor.restart_plan import NOT_NOW
+
+VARIABLE = "SUPERVISED_BY_UP"  # it is no setting
+
+
+def is_supervised() -> bool:
+    """Whether `darkroom up` has started this process, or its parent."""
+    return VARIABLE in os.environ
+
+
+def exit_status_of_part(error: Exception) -> int:
+    """`exit_status`, as this process's supervisor understands it."""
+    return NOT_NOW if is_supervised() and isinstance(error, NotReady) else exit_status(error)

@@ -1,0 +1,43 @@
+"""How `darkroom upgrade` asks a running `darkroom up` to replace its parts: by a file in the data folder.
+
+Both are of one user, whom that folder belongs to and nobody else may look into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from supervisor.ids import new_ulid
+from supervisor.private_files import write_privately
+from supervisor.process_supervisor import Wanted
+
+_NAME = "upgrade.json"
+
+
+def ask(data_dir: Path, argv: Mapping[str, tuple[str, ...]]) -> str:
+    """Ask for these programs in place of those that run; the id of the renewal."""
+    wanted = new_ulid()
+    write_privately(data_dir / _NAME, orjson.dumps({"id": wanted, "argv": argv}).decode())
+    return wanted
+
+
+def take_back(data_dir: Path) -> None:
+    """Nobody has taken it, and nobody shall."""
+    (data_dir / _NAME).unlink(missing_ok=True)
+
+
+def take(data_dir: Path) -> Wanted | None:
+    """What was asked for, once."""
+    path = data_dir / _NAME
+    try:
+        asked = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    with contextlib.suppress(OSError):
+        path.unlink()
+        return Wanted(asked["id"], {name: tuple(argv) for name, argv in asked["argv"].items()})
+    return None  # it would be asked for again and again
