@@ -19,7 +19,7 @@ from actors.providers.studio.crops import (
     within,
 )
 from actors.providers.studio.framing import FRAMES, frame_for, group_box
-from actors.providers.studio.person import Person, has, nearest_to, subjects
+from actors.providers.studio.person import Person, has, nearest_to, subjects, unsure_subjects
 from actors.providers.studio.pose import LEFT_HIP, LEFT_SHOULDER, RIGHT_HIP, RIGHT_SHOULDER, Pose
 
 SIZES = st.tuples(st.integers(8, 90), st.integers(8, 90))
@@ -155,6 +155,7 @@ def test_a_pose_that_may_be_a_neighbours_counts_only_where_there_is_no_other() -
     sure, unsure = person(50, 50, 30), Person(person(20, 50, 40).pose, is_sure=False)
     assert subjects([sure, unsure]) == [sure]
     assert subjects([unsure]) == [unsure]
+    assert unsure_subjects([sure, unsure]) == [unsure] and unsure_subjects([sure]) == []
 
 
 @settings(deadline=None, max_examples=20)  # pictures, not numbers: slow on a busy machine

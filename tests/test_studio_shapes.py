@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from actors.providers.studio import segmentation
 from actors.providers.studio.faults import NoPersonFound
 from actors.providers.studio.fitting import fit
 from actors.providers.studio.order import read_order
@@ -17,7 +18,7 @@ from actors.providers.studio.person import Person, subjects
 from actors.providers.studio.photography import photograph
 from actors.providers.studio.planes import to_array
 from actors.providers.studio.pose import Pose
-from actors.providers.studio.segmentation import person_mask
+from actors.providers.studio.segmentation import _look_closer, person_mask
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 FACE, CHEST = (195, 90, 250, 165), (100, 300, 220, 400)  # in the portrait's 512 × 512
@@ -83,6 +84,26 @@ def test_each_person_is_found_once(shape: str) -> None:
     people = find_people(picture(size, pieces))
     assert len(people) == len(pieces)
     assert all(one.is_sure for one in people)
+
+
+def test_somebody_whose_pose_is_not_sure_is_looked_at_as_closely() -> None:
+    small, large = (60, 120, 200, False), (200, 0, 320, False)
+    photo = picture((640, 320), [small, large])
+    beside, somebody = sorted(find_people(photo), key=lambda one: float(one.head[0]))
+    mask = person_mask(photo, [somebody], [beside])
+    for piece in (small, large):
+        assert part_of(mask, piece, FACE).mean() > 0.95, "a face"
+
+
+def test_a_face_that_one_square_cuts_is_whole_where_another_has_seen_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)])
+    monkeypatch.setattr(segmentation, "_look", lambda pixels, square: next(answers))
+    mask, looked_at = np.full((4, 8), 0.5, np.float32), np.zeros((4, 8), bool)
+    for square in ((0, 0, 4, 4), (2, 0, 6, 4)):
+        _look_closer(np.zeros((4, 8, 3), np.uint8), square, np.ones((4, 8), np.float32), mask, looked_at)
+    assert mask[0].tolist() == [1, 1, 1, 1, 0, 0, 0.5, 0.5]
 
 
 def test_a_mask_that_lacks_somebody_is_not_used() -> None:

@@ -92,6 +92,12 @@ def subjects(people: Sequence[Person]) -> list[Person]:
     return [person for person in sure if person.size >= SUBJECT * largest]
 
 
+def unsure_subjects(people: Sequence[Person]) -> list[Person]:
+    """Who may be as large as a subject, but has a pose that is not sure.  people: at least one."""
+    largest = max(person.size for person in subjects(people))
+    return [person for person in people if not person.is_sure and person.size >= SUBJECT * largest]
+
+
 def has(mask: Plane, person: Person) -> bool:
     """Whether a mask of the picture, values in [0, 1], shows a person: most of their head and of their torso.
     What lies outside the picture is not asked for; somebody of whom nothing lies in it is not shown."""

@@ -16,7 +16,7 @@ from actors.providers.studio.matte import Cutout, cut_out
 from actors.providers.studio.order import Order
 from actors.providers.studio.originals import on_white, read_picture
 from actors.providers.studio.people import find_people
-from actors.providers.studio.person import Person, subjects
+from actors.providers.studio.person import Person, subjects, unsure_subjects
 from actors.providers.studio.planes import resized, to_array, to_picture
 from actors.providers.studio.segmentation import person_mask
 
@@ -30,7 +30,7 @@ def photograph(order: Order, progress: Progress) -> Iterator[Delivered]:
     photo = on_white(read_picture(order.person, size=order.size, which="first"))
     progress(8, "finding the person")
     people = find_people(photo)
-    mask = person_mask(photo, subjects(people))
+    mask = person_mask(photo, subjects(people), unsure_subjects(people))
     progress(15, "cutting out the person")
     person = cut_out(to_array(photo), mask)
     hold = _group_of(people, person)

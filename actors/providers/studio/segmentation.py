@@ -28,9 +28,12 @@ LARGEST_SHARE = 0.97
 NEARLY_WHOLE = 0.8  # a square with so much of the whole picture's shows nothing finer
 
 
-def person_mask(picture: Image.Image, people: Sequence[Person] | None = None) -> Plane:
+def person_mask(
+    picture: Image.Image, people: Sequence[Person] | None = None, beside: Sequence[Person] = ()
+) -> Plane:
     """How surely each pixel is person, shape of the picture, values in [0, 1].
-    people: whom the mask must show; by default all subjects of the picture.
+    people: whom the mask must show; by default all subjects of the picture.  beside: who is looked at as closely,
+    though nobody can say what the mask lacks of them.
     Raises NoPersonFound when the mask does not show them, or covers over 97 % of the picture."""
     shown = subjects(find_people(picture)) if people is None else people
     pixels = np.asarray(picture)
@@ -38,16 +41,18 @@ def person_mask(picture: Image.Image, people: Sequence[Person] | None = None) ->
     square = whole_square(width, height)
     whole = _look(pixels, square)
     mask = whole.copy()
-    bodies = [person.body_box(width, height) for person in shown]
+    bodies = [person.body_box(width, height) for person in (*shown, *beside)]
     seen = all(has(whole, person) for person in shown)
+    looked_at = np.zeros(mask.shape, bool)
     for closer in squares_for(bodies, width, height):
         if _side(closer) ** 2 < NEARLY_WHOLE * _side(square) ** 2:
-            _look_closer(pixels, closer, whole if seen else None, mask)
+            _look_closer(pixels, closer, whole if seen else None, mask, looked_at)
     settled = _settled(mask, shown)
     for person in shown:
         if not has(settled, person):
             # by themselves, and only head and torso: what the model was made for
-            _look_closer(pixels, square_around(person.upper_box(width, height), width, height), None, mask)
+            upper = square_around(person.upper_box(width, height), width, height)
+            _look_closer(pixels, upper, None, mask, looked_at)
             settled = _settled(mask, shown)
     _judge(settled, shown)
     return settled
@@ -66,8 +71,11 @@ def _look(pixels: Plane, square: Box) -> Plane:
     return part
 
 
-def _look_closer(pixels: Plane, square: Box, whole: Plane | None, mask: Plane) -> None:
-    """Write into the mask what is seen in a square of the picture."""
+def _look_closer(pixels: Plane, square: Box, whole: Plane | None, mask: Plane, looked_at: np.ndarray) -> None:
+    """Write into the mask what is seen in a square of the picture.  looked_at: where that was done before.
+
+    Where squares lie over each other, who sees somebody is believed: a face that one of them cuts is whole in another.
+    """
     closer = _look(pixels, square)
     left, top = max(0, square[0]), max(0, square[1])
     place = slice(top, top + closer.shape[0]), slice(left, left + closer.shape[1])
@@ -75,7 +83,9 @@ def _look_closer(pixels: Plane, square: Box, whole: Plane | None, mask: Plane) -
         mask[place] = np.maximum(mask[place], closer)
     else:
         # seen alone, a part of the background may look like a person: the whole must agree at least a little
-        mask[place] = closer * smoothstep(0.02, 0.2, whole[place])
+        closer = closer * smoothstep(0.02, 0.2, whole[place])
+        mask[place] = np.where(looked_at[place], np.maximum(mask[place], closer), closer)
+    looked_at[place] = True
 
 
 def _judge(mask: Plane, shown: Sequence[Person]) -> None:
