@@ -6,6 +6,8 @@ from redis import exceptions
 
 CHECK = "check DARKROOM_BROKER_URL"
 
+NO_RIGHTS = "its user may not run our commands; allow it all keys and commands of this database"
+
 # What the server's own words begin with, or hold.
 _ANSWERS = (
     ("WRONGPASS", f"it refuses the user or the password; {CHECK}"),
@@ -17,7 +19,9 @@ _ANSWERS = (
     ),
     ("NOAUTH", "it wants a password; give one in DARKROOM_BROKER_URL, as in redis://:password@host"),
     ("without any password configured", f"it knows no password, and one is given; {CHECK}"),
-    ("NOPERM", "its user may not run our commands; allow it all keys and commands of this database"),
+    ("NOPERM", NO_RIGHTS),
+    ("has no permissions", NO_RIGHTS),  # the client takes the server's first word away
+    ("ACL failure in script", NO_RIGHTS),
     ("DB index is out of range", f"it has no database of this number; {CHECK}"),
     (
         "CERTIFICATE_VERIFY_FAILED",

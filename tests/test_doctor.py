@@ -20,11 +20,13 @@ import pytest
 
 from bench.running_system import running_system
 from config.settings import Settings
+from supervisor.breaker import Sign
 from supervisor.cli import movement
 from supervisor.cli.examination import Finding, examine
+from supervisor.database import Transaction
 from supervisor.process_states import STOPPED, state_of
 from supervisor.room import room_trouble
-from supervisor.store import leadership, sweeps
+from supervisor.store import leadership, pauses, providers, sweeps
 from tests.conftest import Clock, Store, wait_until
 from tests.databases import POSTGRESQL, Plain, fresh_settings
 from tests.parts import DARKROOM, Part
@@ -125,6 +127,27 @@ def test_a_dispatcher_that_holds_its_place_and_does_not_beat_is_not_one_that_wor
     held = store.write(lambda tx: leadership.take_over(tx, leadership.read(tx), "d-1"))
     assert held is not None
     assert "No dispatcher works" in wrong(store.settings, "dispatcher")
+
+
+def test_breakers_and_pauses_are_named(store: Store) -> None:
+    def note(tx: Transaction) -> None:
+        providers.note(tx, "studio", Sign.DOWN, probe=None, wait_seconds=60, reason="401: The key is wrong.")
+        pauses.pause(tx, pauses.TYPE, "fitting", "o-oncall", "a test")
+
+    assert {"studio", "fitting"}.isdisjoint(finding.part for finding in examine(store.settings))
+    store.write(note)
+    assert "has been down since 2" in wrong(store.settings, "studio")
+    assert "401: The key is wrong." in wrong(store.settings, "studio")
+    assert "is paused" in wrong(store.settings, "fitting")
+
+
+def test_what_is_wrong_with_the_whole_is_said_beside_tasks(
+    store: Store, live_worker: Callable[..., str]
+) -> None:
+    where = {"DARKROOM_DATABASE_URL": store.settings.database_url}
+    done = darkroom(store.settings.data_dir, "tasks", **where)
+    assert done.returncode == 0 and "bad: No worker takes tasks" in done.stderr
+    assert "bad: " not in done.stdout
 
 
 # --- the database ---

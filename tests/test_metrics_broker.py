@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
 from config.settings import Settings
 from metrics.broker_probe import FRESH_SECONDS, BrokerProbe
+from supervisor.cli.examination import examine
 from tests.broker_server import BrokerServer, broker_server
 from tests.metrics_shop import Told
 
@@ -45,6 +47,25 @@ def test_a_broker_that_answers_is_up_and_one_that_hangs_or_is_gone_is_not(
         assert not told.label_sets("darkroom_broker_roundtrip_seconds")
     server.stop()
     assert look(settings)("darkroom_broker_up") == 0
+
+
+def test_a_user_who_may_only_ping_can_not_use_the_broker_and_doctor_says_so(server: BrokerServer) -> None:
+    with redis.Redis.from_url(server.address) as admin:
+        for user, rights in (("ping", "+ping"), ("reader", "~* +@read +@connection"), ("all", "~* +@all")):
+            admin.execute_command("ACL", "SETUSER", user, "on", ">right", *rights.split())
+    where = server.address.removeprefix("unix://")
+    told = {
+        user: Settings(data_dir=server.folder, broker_url=f"unix://{user}:right@{where}")
+        for user in ("ping", "reader", "all")
+    }
+    assert {user: look(settings)("darkroom_broker_up") for user, settings in told.items()} == {
+        "ping": 0, "reader": 0, "all": 1,
+    }  # fmt: skip
+    for user in ("ping", "reader"):
+        (found,) = [each for each in examine(told[user]) if each.part == "broker"]
+        assert not found.well and "its user may not run our commands" in found.sentence
+    with redis.Redis.from_url(server.address) as admin:
+        assert admin.dbsize() == 0, "nothing is left of the trial"
 
 
 def test_an_address_that_can_not_be_read_is_a_broker_that_is_down(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ _TASK_FIELDS = (
     "queue_position",
     "eta_seconds",
     "attempt",
+    "failures",
     "max_attempts",
     "error",
     "result",

@@ -131,7 +131,16 @@ class Task(ClosedAnswer):
     progress: Percent
     queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
     eta_seconds: Annotated[int | None, Field(ge=0, description="Null where nothing is known yet.")]
-    attempt: Annotated[int, Field(ge=0)]
+    attempt: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Runs so far, those included that cost nothing: its service was full, its worker died.",
+        ),
+    ]
+    failures: Annotated[
+        int, Field(ge=0, description="Runs of this charge that failed; at `max_attempts` it is over.")
+    ]
     max_attempts: Annotated[int, Field(ge=1)]
     error: TaskError | None
     result: TaskResult | None

@@ -14,7 +14,8 @@ import peewee
 from config.secret_strength import weakness
 from config.settings import Settings, hide_password
 from supervisor.broker_address import broker_address, socket_path
-from supervisor.cli.movement import examine_movement
+from supervisor.broker_ping import try_commands
+from supervisor.cli.movement import examine_movement, examine_troubles
 from supervisor.database import is_postgres, open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault, as_sentence
@@ -95,6 +96,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
                 yield Finding(part, well, sentence)
         for part, well, sentence in examine_movement(database, settings):
             yield Finding(part, well, sentence)
+        for part, well, sentence in examine_troubles(database, settings):
+            yield Finding(part, well, sentence)
     finally:
         database.close()
 
@@ -143,7 +146,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
     try:
         with redis.Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3) as client:
-            client.ping()
+            try_commands(client)
         yield Finding("broker", True, where)
     except (redis.RedisError, OSError, ValueError) as error:
         yield Finding("broker", False, f"The broker {where} can't be used: {in_words(error)}.")

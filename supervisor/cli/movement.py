@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from config.settings import Settings
 from supervisor.database import Database, Transaction
 from supervisor.liveness import Judge, Liveness
 from supervisor.process_states import to_be_started
-from supervisor.store import liveness, rescuing, sweeps, webhooks
+from supervisor.store import liveness, overview, rescuing, sweeps, webhooks
+from supervisor.surroundings import clock_ahead_seconds, look_around
+from supervisor.troubles import Trouble, troubles
 
 SILENT_SWEEP_SECONDS = 180.0
 DAY_SECONDS = 86_400.0
+
+# Codes of troubles that another part of the doctor tells, in words of its own.
+LOOKED_AT_APART = frozenset(
+    {
+        "no_workers", "workers_silent", "worker_silent", "no_dispatcher", "dispatcher_silent", "broker_away", "stuck",
+        "sweep_none", "sweep_silent", "process_down", "disk_full", "disk_low", "clock_ahead", "clock_behind",
+    }
+)  # fmt: skip
+NO_FAULT_OF_OURS = frozenset({"no_credits", "user_limit", "user_storms", "webhook_fails", "webhooks_late"})
 
 Found = tuple[str, bool, str]
 
@@ -28,6 +40,21 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
     yield _dispatcher(alive, settings)
     yield _sweep(database, settings)
     yield _webhooks(database)
+
+
+def examine_troubles(database: Database, settings: Settings) -> Iterator[Found]:
+    """What /ops says is wrong and no other part of the doctor's has looked at."""
+    for each in house_troubles(database, settings):
+        if each["code"] not in LOOKED_AT_APART:
+            yield each["subject"] or each["code"], each["code"] in NO_FAULT_OF_OURS, each["text"]
+
+
+def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
+    """What /ops says is wrong.  Changes nothing."""
+    before = time.time()
+    seen = database.read(lambda tx: overview.read(tx, settings))
+    ahead = clock_ahead_seconds(seen["at"], before, time.time())
+    return troubles({**seen, **look_around(settings), "clock_ahead_seconds": ahead})
 
 
 def _workers(alive: Liveness, settings: Settings) -> Found:

@@ -50,6 +50,7 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
         print_json([{**_shown(task), **stuck_by.get(task["task_id"], {})} for task in found])
     else:
         _print_tasks(found, reasons)
+        _say_what_is_wrong(settings)
 
 
 @click.command()
@@ -78,6 +79,17 @@ def show(task_id: str, as_json: bool) -> None:
         click.echo(line)
     for line in webhook_lines(told.get("webhooks", [])):
         click.echo(line)
+    _say_what_is_wrong(settings)
+
+
+def _say_what_is_wrong(settings: Settings) -> None:
+    """On stderr, what /ops says of the whole; nothing when all is well, or where another host is asked."""
+    from supervisor.cli.movement import house_troubles
+
+    if settings.url:
+        return
+    for each in with_database(settings, lambda database: house_troubles(database, settings)):
+        click.echo(f"{each['level']}: {each['text']}", err=True)
 
 
 def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
@@ -211,7 +223,7 @@ def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
         return str((task.get("error") or {}).get("code", ""))
 
     print_table(
-        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "CREATED", "ERROR"),
+        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "FAILURES", "CREATED", "ERROR"),
         (
             (
                 task["task_id"],
@@ -219,13 +231,14 @@ def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
                 task["type"],
                 task["status"],
                 str(task["progress"]),
-                f"{task['attempt']}/{task['max_attempts']}",
+                str(task["attempt"]),
+                f"{task['failures']}/{task['max_attempts']}",
                 task["created_at"],
                 last(task),
             )
             for task in found
         ),
-        right=("%", "ATTEMPT"),
+        right=("%", "ATTEMPT", "FAILURES"),
     )
     if not found:
         click.echo("no tasks", err=True)
