@@ -92,11 +92,12 @@ def settings_of(wish: Wish) -> dict[str, str]:
             f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "30",
         }
     if wish.absences:
-        settings |= {"LEASE_SECONDS": "10", "STUCK_GRACE_SECONDS": "5"}
+        # As long as the shortest absence allows: on a busy machine a photo takes half a minute, and a heartbeat seconds.
+        settings |= {"STUCK_GRACE_SECONDS": "5"}
         for type_ in (*TYPES, "poison", "photography", "fitting"):
             settings |= {
-                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "30",
-                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "20",
+                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "38",
+                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "32",
             }
     for type_ in (*TYPES, "poison", "photography", "fitting"):
         settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
