@@ -15,6 +15,7 @@ import structlog
 from actors.outcomes import keep_away_seconds, sign_of
 from actors.providers.base import (
     Accepted,
+    Ambiguous,
     AtCapacity,
     ProviderDown,
     ProviderError,
@@ -92,7 +93,7 @@ class PaidRequest:
 
     def broke_off(self, error: BaseException) -> None:
         """Write down how it ended; not awaited, but in line before what is stored of the task next."""
-        state = state_after(error)
+        state = state_after(error, may_bill_twice=self.may_bill_twice)
         self.is_unanswered = state is RemoteState.UNKNOWN
 
         def write_down(tx: Transaction) -> None:
@@ -184,8 +185,13 @@ def _never_sent(database: Database, written: asyncio.Future[Evidence]) -> None:
         database.write(lambda tx: remote_jobs.settle(tx, written.result(), RemoteState.FAILED))
 
 
-def state_after(error: BaseException) -> RemoteState:
-    """What is known of a request that ended with an error."""
+def state_after(error: BaseException, *, may_bill_twice: bool) -> RemoteState:
+    """What is known of a request that ended with an error.
+
+    An accident of a service that may bill twice is a hiccup: nobody waits for the answer, so it keeps no fallback away.
+    """
+    if isinstance(error, Ambiguous) and may_bill_twice:
+        return RemoteState.FAILED
     if isinstance(error, ProviderError) and not isinstance(error, UnknownOutcome):
         return RemoteState.FAILED
     return RemoteState.UNKNOWN

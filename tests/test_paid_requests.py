@@ -12,6 +12,7 @@ import pytest
 
 from actors.paid_requests import begin_paid_request, state_after
 from actors.providers.base import (
+    Ambiguous,
     AtCapacity,
     InvalidInput,
     ProviderDown,
@@ -151,15 +152,17 @@ async def test_the_stores_refusals_have_the_providers_classes(store, claimed_tas
 
 
 @pytest.mark.parametrize(
-    ("error", "state"),
+    ("error", "careful", "easy"),
     [
-        (Transient("Not reached."), RemoteState.FAILED),
-        (ProviderDown("Refused."), RemoteState.FAILED),
-        (UnknownOutcome("Nothing heard."), RemoteState.UNKNOWN),
-        (ResultLost("It could not be fetched."), RemoteState.UNKNOWN),
-        (asyncio.CancelledError(), RemoteState.UNKNOWN),
-        (RuntimeError("a bug"), RemoteState.UNKNOWN),
+        (Transient("Not reached."), RemoteState.FAILED, RemoteState.FAILED),
+        (ProviderDown("Refused."), RemoteState.FAILED, RemoteState.FAILED),
+        (Ambiguous("HTTP 500"), RemoteState.UNKNOWN, RemoteState.FAILED),
+        (UnknownOutcome("Nothing heard."), RemoteState.UNKNOWN, RemoteState.UNKNOWN),
+        (ResultLost("It could not be fetched."), RemoteState.UNKNOWN, RemoteState.UNKNOWN),
+        (asyncio.CancelledError(), RemoteState.UNKNOWN, RemoteState.UNKNOWN),
+        (RuntimeError("a bug"), RemoteState.UNKNOWN, RemoteState.UNKNOWN),
     ],
 )
-def test_what_is_known_after_an_error(error, state):
-    assert state_after(error) is state
+def test_what_is_known_after_an_error(error, careful, easy):
+    assert state_after(error, may_bill_twice=False) is careful
+    assert state_after(error, may_bill_twice=True) is easy

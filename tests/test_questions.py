@@ -414,6 +414,7 @@ async def test_an_order_that_may_be_billed_twice_is_sent_again_after_an_accident
     house.fal.refusal = 500
     await house.order(claim)
     assert (house.status(claim), house.orders) == ("pending", 1)
+    assert house.store.value("SELECT state FROM remote_job") == "failed", "it keeps no careful fallback away"
     verdict = after_error(
         rescue.Budget(failures=2, deaths=0, max_attempts=3), Ambiguous("500"), may_bill_twice=True, draw=0.5
     )

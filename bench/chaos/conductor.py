@@ -92,7 +92,7 @@ def settings_of(wish: Wish) -> dict[str, str]:
             f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "30",
         }
     if wish.absences:
-        # As long as the shortest absence allows: on a busy machine a photo takes half a minute, and a heartbeat seconds.
+        # As long as the shortest absence allows: a photo takes half a minute on a busy machine.
         settings |= {"STUCK_GRACE_SECONDS": "5"}
         for type_ in (*TYPES, "poison", "photography", "fitting"):
             settings |= {
