@@ -9,6 +9,8 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 
+from tests.plain_server import plain_server
+
 
 class DroppingServer:
     """asked: the first line of every request that came.  resets: end with RST instead of FIN."""
@@ -33,7 +35,5 @@ class DroppingServer:
 async def dropping_server() -> AsyncIterator[DroppingServer]:
     """On a free port of this host."""
     server = DroppingServer()
-    listening = await asyncio.start_server(server.answer, "127.0.0.1", 0)
-    async with listening:
-        server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with plain_server(server.answer) as server.url:
         yield server

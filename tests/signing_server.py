@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tests.plain_server import plain_server
+
 
 class SigningServer:
     """files: {path and query as they were signed: the body behind them}.  moved: {the same: a Location}.
@@ -40,7 +42,5 @@ class SigningServer:
 async def signing_server() -> AsyncIterator[SigningServer]:
     """On a free port of this host."""
     server = SigningServer()
-    listening = await asyncio.start_server(server.answer, "127.0.0.1", 0)
-    async with listening:
-        server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with plain_server(server.answer) as server.url:
         yield server

@@ -22,6 +22,7 @@ import pytest
 
 from supervisor.tokens import CALLBACK_AUDIENCE, TICKET_AUDIENCE
 from tests.databases import KINDS
+from tests.fuzz.requests import BODIES
 from tests.nasty_strings import NASTY
 from tests.test_tokens import signed
 from tests.web_server import Web, bearer, picture_bytes, running_web
@@ -30,24 +31,6 @@ from web.openapi import openapi_document
 pytestmark = pytest.mark.timeout(900)
 
 IDS = {"kind": "type", "name": "photography", "key": "uploads/a.jpg", "token": "x", "webhook_id": "msg_01K_1"}
-ORDER: dict[str, Any] = {
-    "type": "photography",
-    "params": {
-        "images": ["https://example.org/a.jpg"],
-        "prompt": "by the sea",
-        "sceneId": "studio",
-        "count": 1,
-        "parameters": {"style": ["plain", {"deep": "er"}]},
-    },
-    "priority": 0,
-    "run_after": "2027-01-31T09:00:00.000Z",
-    "webhook": "https://example.org/hook",
-}
-BODIES: dict[str, Any] = {
-    "/v1/tasks": ORDER,
-    "/v1/ops/pauses": {"kind": "type", "name": "photography", "reason": "a reason"},
-    "/v1/auth/wechat": {"code": "a code"},
-}
 RAW = (
     b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf{}", b"{", b"[" * 100_000, b'{"a":NaN}', b"1" * 5000, b'"\\ud800"',
     '{"type":"ph"}'.encode("utf-16"), b'{"type":1e999,"params":[]}', gzip.compress(b"{}"),
