@@ -301,7 +301,8 @@ class ProcessSupervisor:
 
     def _take_request(self) -> None:
         """Begin what was asked for, unless something is under way."""
-        wanted = self._asked_to_renew() if self._renewal.is_over else None
+        is_free = self._renewal.is_over and self._successor is None and self._relieved is None
+        wanted = self._asked_to_renew() if is_free else None
         if wanted is None:
             return
         self._new_argv = wanted.argv

@@ -5,17 +5,19 @@ Both are of one user, whom that folder belongs to and nobody else may look into 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
+import structlog
 
 from supervisor.ids import new_ulid
 from supervisor.private_files import write_privately
 from supervisor.process_supervisor import Wanted
 
 _NAME = "upgrade.json"
+
+log = structlog.get_logger("supervisor")
 
 
 def ask(data_dir: Path, argv: Mapping[str, tuple[str, ...]]) -> str:
@@ -34,10 +36,13 @@ def take(data_dir: Path) -> Wanted | None:
     """What was asked for, once."""
     path = data_dir / _NAME
     try:
-        asked = orjson.loads(path.read_bytes())
-    except (OSError, ValueError):
+        read = path.read_bytes()
+        path.unlink()  # before it is carried out: what can't be taken away would be asked for again and again
+    except OSError:
         return None
-    with contextlib.suppress(OSError):
-        path.unlink()
-        return Wanted(asked["id"], {name: tuple(argv) for name, argv in asked["argv"].items()})
-    return None  # it would be asked for again and again
+    try:
+        asked = orjson.loads(read)
+        return Wanted(str(asked["id"]), {name: tuple(map(str, argv)) for name, argv in asked["argv"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        log.warning("this is no request for an upgrade", path=str(path))
+        return None

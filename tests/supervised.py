@@ -14,6 +14,7 @@ from pathlib import Path
 from supervisor.life_signs import LifeSigns
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.restart_plan import Budget, ChildSpec
+from supervisor.upgrade_request import take
 
 # A child: notes "NAME PID" in the folder's log at its start and "NAME stopped" when it is asked to stop.
 CHILD = """
@@ -94,6 +95,7 @@ def main() -> int:
         folder / "processes.json",
         on_all_ready=lambda: print("all ready", flush=True),
         signs=SIGNS,
+        asked_to_renew=lambda: take(folder),
     )
     return supervisor.run()
 

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from supervisor.upgrade_request import ask
+from tests.supervised import program
 from tests.waiting import patience
 
 ROOT = Path(__file__).parent.parent
@@ -286,6 +288,31 @@ def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is
     assert running.pid("silent") == before["silent"]
     answers.unlink()
     eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]), 60)
+
+
+def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_takes_over(house):
+    running = house({"name": "a", "mode": "beating"}, {"name": "b", "mode": "beating"})
+    before = {name: running.pid(name) for name in ("a", "b")}
+
+    def renewal() -> dict[str, Any]:
+        return json.loads((running.folder / "processes.json").read_text())["renewal"]
+
+    good, broken = (program(running.folder, "a", mode=mode).argv for mode in ("beating", "crash"))
+    ask(running.folder, {"a": broken, "b": program(running.folder, "b", mode="beating").argv})
+    eventually("it has failed", lambda: renewal()["failed"], 60)
+    assert (
+        renewal()["failed"] == "the new a ended before it was up (exit status 3)" and renewal()["done"] == []
+    )
+    assert {name: running.pid(name) for name in ("a", "b")} == before
+    ask(running.folder, {"a": good})
+    eventually("a is replaced", lambda: renewal()["done"] == ["a"], 60)
+    assert running.pid("a") != before["a"] and running.pid("b") == before["b"]
+    of_a = [line[1] for line in running.lines("log") if line[0] == "a"]
+    assert of_a == ["started", "beaten", "started", "beaten", "stopped"], (
+        "the old one goes when the new one is up"
+    )
+    assert running.state()["a"]["restarts"] == 0 and running.state()["a"]["last_exit"] is None
+    eventually("the end of each is told", lambda: [line[1] for line in running.lines("events")] == ["a", "a"])
 
 
 def test_who_starts_after_its_parent_died_ends_at_once():

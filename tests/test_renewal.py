@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.running_system import RunningSystem, running_system
-from supervisor import renewal
+from supervisor import renewal, upgrade_request
 from supervisor.life_signs import START_SECONDS
 from supervisor.renewal import Renewal, Step
 from supervisor.restart_plan import (
@@ -110,6 +111,20 @@ def test_who_is_replaced_has_not_died() -> None:
     web = plan.child("web")
     assert (web.phase, web.restarts, web.since, web.deaths) == (Phase.READY, 0, 9.0, ())
     assert decide(plan, 10.0)[1] == ()
+
+
+def test_a_request_is_taken_once_and_what_is_none_ends_nobody(tmp_path: Path) -> None:
+    wanted = upgrade_request.ask(tmp_path, {"web": ("/opt/new/darkroom", "web")})
+    taken = upgrade_request.take(tmp_path)
+    assert taken is not None and (taken.id, taken.argv) == (wanted, {"web": ("/opt/new/darkroom", "web")})
+    assert upgrade_request.take(tmp_path) is None
+    for broken in (b"", b"{}", b"[]", b'{"id":1,"argv":7}', b"\xff", b'{"id":"1","argv":{"web":3}}'):
+        (tmp_path / "upgrade.json").write_bytes(broken)
+        assert upgrade_request.take(tmp_path) is None
+        assert list(tmp_path.iterdir()) == []
+    upgrade_request.ask(tmp_path, {})
+    upgrade_request.take_back(tmp_path)
+    assert upgrade_request.take(tmp_path) is None
 
 
 # --- a whole house ---
