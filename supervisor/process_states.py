@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import orjson
@@ -18,13 +19,25 @@ def state_of(pid: int) -> str:
     return said.rpartition(")")[2].split()[0]
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and more of it than what nobody has waited for yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    # A zombie is dead: whoever inherits a killed `up`'s children may take its time.
+    return state_of(pid) != ZOMBIE
+
+
 def running_up(data_dir: Path) -> int | None:
     """The process of the `darkroom up` that runs on this folder."""
     try:
         pid = int(orjson.loads((data_dir / "processes.json").read_bytes())["supervisor"]["pid"])
     except (OSError, ValueError, KeyError):
         return None
-    return pid if state_of(pid) not in ("", ZOMBIE) else None
+    return pid if lives(pid) else None
 
 
 def to_be_started(data_dir: Path, alone: str = "") -> str:

@@ -35,7 +35,7 @@ from supervisor.listening import listen_on
 from supervisor.logs import configure_logs
 from supervisor.patience import until_it_works
 from supervisor.private_files import keep_to_ourselves, write_privately
-from supervisor.process_states import ZOMBIE, state_of
+from supervisor.process_states import lives
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
@@ -288,22 +288,11 @@ def _mark_the_dead_of_last_time(database: Database) -> None:
 
     def mark(tx: Transaction) -> int:
         here = socket.gethostname()
-        gone = [row["id"] for row in workers.present(tx) if row["host"] == here and not _lives(row["pid"])]
+        gone = [row["id"] for row in workers.present(tx) if row["host"] == here and not lives(row["pid"])]
         return sum(workers.mark_dead(tx, worker_id) for worker_id in gone)
 
     if marked := database.write(mark).result():
         log.warning("workers_died_unseen", count=marked)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    # A zombie is dead, but not yet waited for: whoever inherits a killed `up`'s children may take its time.
-    return state_of(pid) != ZOMBIE
 
 
 def _worker_grace_seconds(settings: Settings) -> float:

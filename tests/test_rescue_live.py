@@ -22,8 +22,8 @@ import pytest
 
 from bench.chaos.house import House, until
 from bench.running_system import SAMPLE
-from supervisor import up
 from supervisor.faults import LeaseLost
+from supervisor.process_states import lives
 from supervisor.sqlite_database import SqliteDatabase
 from supervisor.store import claims
 
@@ -363,5 +363,5 @@ def test_code_that_blocks_the_event_loop_costs_its_process_and_the_task_runs_els
 def test_a_dead_worker_that_nobody_has_waited_for_is_known_to_be_dead():
     process = subprocess.Popen(["true"])
     until("it has ended", lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, 10)
-    assert not up._lives(process.pid)
+    assert not lives(process.pid)
     process.wait()
