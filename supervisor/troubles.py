@@ -58,12 +58,12 @@ SENTENCES = {
     "stuck": (BAD, "{count} tasks are stuck ({subject}); the next sweep rescues them."),
     "no_progress": (
         WARN,
-        "{count} running tasks have shown nothing new for longer than usual, {subject} for {unchanged_seconds}:"
+        "Running tasks have shown nothing new for longer than usual ({count}), {subject} for {unchanged_seconds}:"
         " open it below, or `darkroom show` it: it says why and what can be done.",
     ),
     "remote_unmoved": (
         WARN,
-        "{count} tasks at AI services have shown nothing new for longer than usual, {subject} for"
+        "Tasks at AI services have shown nothing new for longer than usual ({count}), {subject} for"
         " {unchanged_seconds}: `darkroom show` it: it says how its service calls the job, and when it is given up.",
     ),
     "no_room": (
@@ -108,13 +108,13 @@ SENTENCES = {
     ),
     "no_credits": (
         WARN,
-        "{users} users were refused orders for lack of credits, {subject} {times} times since {first_at}: `darkroom"
-        " grant` gives them more.",
+        "Orders were refused for lack of credits (users: {users}), {subject}'s {times} times since {first_at}:"
+        " `darkroom credits grant` gives them more.",
     ),
     "user_limit": (
         WARN,
-        "{users} users have as many open tasks as LIMITS__OPEN_TASKS_PER_USER allows, {subject} was refused {times}"
-        " times since {first_at}.",
+        "Orders were refused beyond LIMITS__OPEN_TASKS_PER_USER (users: {users}), {subject}'s {times} times since"
+        " {first_at}.",
     ),
     "user_storms": (
         WARN,
@@ -136,7 +136,7 @@ SENTENCES = {
     "feed_deaf": (BAD, "This web process does not hear of changes: its feeds stand still. Its log says why."),
     "webhook_fails": (
         WARN,
-        "{owed} webhooks to {subject} of {user} have not arrived: {last_error} The next is sent at {next_at}.",
+        "Webhooks to {subject} of {user} do not arrive ({owed} owed): {last_error} The next is sent at {next_at}.",
     ),
     "provider_paused": (WARN, "The provider {subject} is paused: it is sent nothing new."),
     "provider_down": (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import get_args
 
+import click
+
+from supervisor.cli import commands
 from supervisor.diagnosis import WHY
 from supervisor.troubles import SENTENCES
 from web.pages import STATIC
@@ -64,3 +67,14 @@ def test_a_trouble_says_the_same_values_in_both_languages() -> None:
             "subject",
             *re.findall(r"\{(\w+)\}", english),
         }, code
+
+
+def test_commands_that_sentences_name_are_there() -> None:
+    texts = [*WHY.values(), *(text for _, text in SENTENCES.values())]
+    named = {name for text in texts for name in re.findall(r"`darkroom ([a-z]+(?: [a-z]+)?)", text)}
+    assert len(named) >= 4
+    for name in named:
+        first, *rest = name.split()
+        command = commands.commands[first]
+        if rest and isinstance(command, click.Group):
+            assert rest[0] in command.commands, name

@@ -192,7 +192,7 @@ def test_users_who_lack_credits_or_have_too_many_tasks_are_counted_and_the_first
     counted = {(Notice.OPEN_TASKS, "o-1"): 2, (Notice.OPEN_TASKS, "o-2"): 9, (Notice.NO_CREDITS, "o-3"): 1}
     store.write(lambda tx: notices.add(tx, counted))
     found = told(store)
-    assert found["user_limit"]["text"].startswith("2 users") and found["user_limit"]["subject"] == "o-2"
+    assert "(users: 2)" in found["user_limit"]["text"] and found["user_limit"]["subject"] == "o-2"
     assert found["no_credits"]["subject"] == "o-3"
     assert store.database.read(lambda tx: notices.users_of_late(tx, 60)) == {"open_tasks": 2, "no_credits": 1}
 

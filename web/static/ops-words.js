@@ -150,7 +150,7 @@ const CHINESE = {
   "trouble.wrong_settings": "按现在的设置无法请求 {subject}：{message} 任务等待；请修正设置并重启工作进程。",
   "trouble.provider_trouble": "最近 {troubles} 个对 {subject} 的请求都出了问题：{reason} 连续 {most_troubles} 个之后会停止发送一段时间。",
   "trouble.queue_full": "队列中有 {pending} 个等待的任务，LIMITS__PENDING_TASKS 为 {limit}：新订单返回 503（至今 {times} 次）。请增加工作进程，或提高上限。",
-  "trouble.no_credits": "{users} 个用户因点数不足被拒绝下单，{subject} 自 {first_at} 起 {times} 次：可用 `darkroom grant` 充值。",
+  "trouble.no_credits": "{users} 个用户因点数不足被拒绝下单，{subject} 自 {first_at} 起 {times} 次：可用 `darkroom credits grant` 充值。",
   "trouble.user_limit": "{users} 个用户的未完成任务已达 LIMITS__OPEN_TASKS_PER_USER 上限，{subject} 自 {first_at} 起被拒绝 {times} 次。",
   "trouble.user_storms": "用户 {subject} 请求过于频繁（{what}）：自 {first_at} 起超出 {times} 次。请检查其客户端；`darkroom token revoke` 可将其拒之门外。",
   "trouble.disk_full": "{subject} 所在磁盘已满：不接受新任务，也无法完成任务，直到腾出空间；不会丢失任何内容。",
@@ -179,7 +179,8 @@ export function tell(name, values = {}) {
 
 /** What the server said in English, where the reader's language has its own words for it. */
 export function told(name, values, text) {
-  return language === "en" || !(name in CHINESE) ? text : tell(name, values);
+  const withClocks = text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock);
+  return language === "en" || !(name in CHINESE) ? withClocks : tell(name, values);
 }
 
 /** Put the words into the page: `data-tell` is what an element says. */
