@@ -21,7 +21,9 @@ from supervisor.image_child import Parent, WorkFault, limit_memory
 if TYPE_CHECKING:
     from actors.providers.studio.delivery import Delivered
 
-STUDIO_BYTES = 4 * 1024**3  # more than twice of what the dearest order was seen to use
+STUDIO_BYTES = (
+    2 * 1024**3
+)  # of addresses; the dearest order, two photos of 40 megapixels with alpha, took 790 MiB
 
 Progress = Callable[[int, str], None]
 
