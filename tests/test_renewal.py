@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.running_system import RunningSystem, running_system
-from supervisor import renewal, upgrade_request
+from supervisor import renewal, supervised, upgrade_request
+from supervisor.faults import DatabaseBusy, NotReady, SettingFault
 from supervisor.life_signs import START_SECONDS
 from supervisor.renewal import Renewal, Step
 from supervisor.restart_plan import (
@@ -103,6 +104,15 @@ def test_a_part_that_says_that_it_can_not_work_now_stops_nobody() -> None:
 
     assert gave_up(NOT_NOW) == ""
     assert "exit status 1" in gave_up(1), "as any other"
+
+
+def test_only_a_part_of_a_running_up_says_that_it_can_not_work_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else runs parts knows two statuses: 1, start it again, and 2, mend its settings first."""
+    monkeypatch.delenv(supervised.VARIABLE, raising=False)
+    faults = NotReady("not migrated"), SettingFault("newer"), DatabaseBusy("away")
+    assert [supervised.exit_status_of_part(fault) for fault in faults] == [1, 2, 1]
+    monkeypatch.setenv(supervised.VARIABLE, "1")
+    assert [supervised.exit_status_of_part(fault) for fault in faults] == [NOT_NOW, 2, 1]
 
 
 def test_who_is_replaced_has_not_died() -> None:
