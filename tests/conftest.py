@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+import hypothesis
 import pytest
 
 from config.settings import Settings
@@ -35,6 +36,12 @@ from tests.databases import (
 )
 from tests.postgres_databases import give_back
 from tests.web_server import Web, running_web
+
+# How long one example takes is a matter of the machine, and fails no test.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 collect_ignore = ["seed"]  # `make seed-tests` names that folder itself
 
