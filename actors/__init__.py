@@ -16,11 +16,10 @@ dramatiq.set_broker(DarkroomBroker(middleware=broker_middleware(Boot()), settle=
 from actors.errands import (  # noqa: E402  an actor needs its broker to be set first
     cancel_remote,
     deliver_webhooks,
-    poll_remote,
 )
 from actors.submission import submit  # noqa: E402
 from actors.sweeping import sweep  # noqa: E402
 
 boot_scheduler()
 
-__all__ = ["cancel_remote", "deliver_webhooks", "poll_remote", "submit", "sweep"]
+__all__ = ["cancel_remote", "deliver_webhooks", "submit", "sweep"]

@@ -1,6 +1,6 @@
-"""One attempt at a task: claim, have its pictures made or handed in, record.
+"""One attempt at a task that was claimed for this worker: have its pictures made or handed in, record.
 
-A hint is only a hint: when the claim fails, somebody else has the task, or it is over, and that is no error.  Every
+A claim may be taken back before it is begun, so what is written names its lease.  Every
 way an attempt can end (pictures, an error's class, a limit, a drain, a lost lease, a cancel) becomes a verdict of
 `supervisor.rescue`, recorded under the lease; who has lost the lease records nothing.
 """
@@ -8,6 +8,7 @@ way an attempt can end (pictures, an error's class, a limit, a drain, a lost lea
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from typing import Any
 
@@ -21,10 +22,11 @@ from actors.paid_requests import AlreadyAsked
 from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
 from actors.recording import Step, step_of, unless_reported
 from actors.task_spans import span_of_attempt
-from actors.worker import Running, Why, Worker
+from actors.time_limit import TimeLimit
+from actors.worker import BUSY_AGAIN_SECONDS, Running, Why, Worker
 from supervisor import rescue, tracing
-from supervisor.database import Alike, Transaction
-from supervisor.faults import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown, SettingFault
+from supervisor.database import Transaction
+from supervisor.faults import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.store import claims
 from supervisor.store.claims import Claim
 from supervisor.tracing import Span
@@ -32,30 +34,31 @@ from supervisor.tracing import Span
 log = structlog.get_logger(__name__)
 
 
-async def run_attempt(worker: Worker, type_: str, task_id: str, dispatch: int) -> None:
-    """Run a task if it is still to be had; its outcome is in the row when this returns."""
-    if worker.draining or not worker.may_start_requests():
-        return  # the hint is sent again, to somebody who works
-    running = Running(task_id)
-    worker.running.add(running)
+async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
+    """Run a task that was claimed for this worker; its outcome is in the row when this returns."""
     try:
-        try:
-            claim = await _claim(worker, type_, task_id, dispatch)
-        except (DatabaseBusy, OutcomeUnknown) as fault:
-            log.warning("claim_failed", task=task_id, reason=str(fault))
-            return  # the hint is sent again
-        if claim is not None:
-            running.lease = claim.lease
-            with await span_of_attempt(worker, claim) as span:
-                await _run(worker, running, claim, span)
+        whole = claim if claim.is_whole else await _told_by_its_row(worker, claim)
+        if whole is not None:
+            with await span_of_attempt(worker, whole) as span:
+                await _run(worker, running, whole, span)
+    except CoroutineWouldNotEnd:
+        worker.end_for_a_stuck_attempt()
     finally:
         worker.has_ended(running)
 
 
-async def _claim(worker: Worker, type_: str, task_id: str, dispatch: int) -> Claim | None:
-    limit = worker.settings.tasks[type_].time_limit_seconds + worker.settings.stuck_grace_seconds
-    wanted = claims.Wanted(task_id, dispatch, worker.id, limit)
-    return await worker.database.write_async(Alike("claimed", claims.claim_all, wanted), line=task_id)
+async def _told_by_its_row(worker: Worker, claim: Claim) -> Claim | None:
+    """A claim whose params were too large to send; None when it is no longer held."""
+    while True:
+        try:
+            told = await worker.database.read_async(
+                lambda tx: claims.tell_again(tx, claim.task_id, claim.lease)
+            )
+        except DatabaseBusy as fault:
+            log.warning("claim_not_read", task=claim.task_id, reason=str(fault))
+            await asyncio.sleep(BUSY_AGAIN_SECONDS)
+        else:
+            return None if told is None else dataclasses.replace(told, wait_seconds=claim.wait_seconds)
 
 
 async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> None:
@@ -65,20 +68,25 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
         names["trace_id"] = span.trace_id
     bound = log.bind(**names)
     bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
-    with structlog.contextvars.bound_contextvars(**names):  # whatever is logged on its behalf names it
-        running.work = asyncio.create_task(make_pictures(worker, running, claim))
     step: Step | None
+    limit = TimeLimit(
+        worker.settings.tasks[claim.type].time_limit_seconds, lambda: running.cancel(Why.TIME_LIMIT)
+    )
     try:
-        step = await _ended(running.work, running)
+        with limit:
+            with structlog.contextvars.bound_contextvars(
+                **names
+            ):  # whatever is logged on its behalf names it
+                running.work = asyncio.create_task(make_pictures(worker, running, claim))
+            step = await _ended(running.work, running)
     except CoroutineWouldNotEnd:
         span.fail("would_not_end")
-        raise  # its thread is free again, and its process is started anew
+        raise  # its slot is free again, and its process is started anew
     except asyncio.CancelledError:
-        if not running.work.done():  # the actor's own limit has struck, not our cancel
-            running.work.cancel()
-            await asyncio.wait([running.work])
+        if running.work is not None and not running.work.done():  # this process ends, and everything with it
+            raise
         step = _after_cancel(worker, running, claim)
-        span.fail("time_limit" if running.cancelled is None else running.cancelled.name.lower())
+        span.fail((running.cancelled or Why.TIME_LIMIT).name.lower())
     except LeaseLost:
         step = None
         span.fail(Why.LEASE_LOST.name.lower())
@@ -125,7 +133,7 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
                 claims.release(tx, claim.task_id, claim.lease)
 
             return released
-        case None:
+        case _:
             return _step_of(claim, after_time_limit(claim.budget, draw=random.random()))
 
 

@@ -19,15 +19,16 @@ import peewee
 from dramatiq import Middleware
 from dramatiq.asyncio import get_event_loop_thread
 
-from actors.broker_client import BadBrokerAddress, open_client
+from actors.broker import REFUSING_THREADS
 from actors.event_loop import CoroutineWouldNotEnd
 from actors.processing import declare_processing_actors
 from actors.providers import check_providers
 from actors.watchdog import Watchdog
-from actors.worker import Worker, close_worker, open_worker
+from actors.worker import Worker, close_worker, current_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.beating import Beats, beat_from_loop, beat_from_thread
 from supervisor.broker_address import broker_address
+from supervisor.broker_client import BadBrokerAddress, open_client
 from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.logs import configure_logs
 from supervisor.parent_death import die_with_parent
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 EXIT_WRONG_SETTINGS = 2
 EXIT_NOT_NOW = 1  # to be started again
+STOP_SECONDS = 600.0  # that a stop waits for what runs; the drain ends it long before
 
 
 @functools.cache
@@ -57,7 +59,7 @@ def settle(broker: DarkroomBroker) -> None:
     broker.configure(
         client=open_client(address),
         bell_client_factory=functools.partial(open_client, address),
-        slots=settings.worker_threads,
+        slots=REFUSING_THREADS,
     )
 
 
@@ -89,6 +91,8 @@ class Boot(Middleware):
             loop_thread.run_coroutine(open_worker(settings, broker))
         except (Fault, peewee.PeeweeException) as error:
             _give_up(as_sentence(error), exit_status_of_part(error))
+        except BadBrokerAddress as error:
+            _give_up(error)
         except OSError as error:
             _give_up(error, EXIT_NOT_NOW)
 
@@ -104,6 +108,7 @@ class Boot(Middleware):
     def after_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
         loop_thread = get_event_loop_thread()
         if loop_thread is not None:
+            loop_thread.run_coroutine(current_worker().until_all_ended(STOP_SECONDS))
             loop_thread.run_coroutine(close_worker())
         end_tracing()
 
@@ -129,8 +134,6 @@ def _say_plainly(record: logging.LogRecord) -> bool:
 
 
 def _on_loop(method: Any) -> None:
-    from actors.worker import current_worker
-
     loop_thread = get_event_loop_thread()
     if loop_thread is not None:
         loop_thread.loop.call_soon_threadsafe(method, current_worker())

@@ -1,14 +1,14 @@
 """The broker: Dramatiq's Redis broker, made to survive its server and to start a job at once.
 
-It only carries hints.  The truth is in the database, so a lost, doubled or late message costs time, never correctness;
-what must not happen is that a process looks alive and runs nothing, that a send hangs, or that messages lie where
-nobody works on them.  So:
+It carries what may be lost, doubled or late at no more cost than time: orders of Dramatiq producers, ticks, cancels of
+remote jobs and webhooks.  Tasks themselves go another way (`supervisor.claim_lists`).  What must not happen is that a
+process looks alive and runs nothing, that a send hangs, or that messages lie where nobody works on them.  So:
 
 - built without an address, it opens nothing at import; whoever first needs it, settles it (`settle`);
 - sending and ringing the *doorbell* are one round trip.  A consumer with a free slot waits at the bell in a blocking
-  pop: a hint reaches an idle worker within a millisecond.  The bell holds at most one ring; whoever answered it and
+  pop: a message reaches an idle worker within a millisecond.  The bell holds at most one ring; whoever answered it and
   leaves messages behind rings again, so one ring is enough for any number of messages and consumers;
-- a failed send says whether it certainly failed (`HintsNotSent`);
+- a failed send says whether it certainly failed (`MessagesNotSent`);
 - each consumer tells the server that this process lives, and looks for the dead, every few seconds whatever it does.
 
 Not promised: order, exactly one delivery, and that a stock Dramatiq producer's message starts at once (it rings no
@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TASK_QUEUE = "tasks"
+TASK_QUEUE = "tasks"  # nothing of ours goes here any more; what others send is refused (`actors.processing`)
 CONTROL_QUEUE = "control"
-CONTROL_THREADS = 2  # a process has these besides its slots, so long jobs never block a sweep
+CONTROL_THREADS = 2  # of a process; tasks run on its event loop and need none
+REFUSING_THREADS = 1
 HEARTBEAT_TIMEOUT_MS = 60_000  # the server takes a silent process for dead after this
 RINGS_AT_ONCE = 16  # idle consumers woken by one batch; the rest follow by being rung for
 
@@ -53,11 +54,10 @@ class BrokerNotSettled(RuntimeError):
     """The broker was used before it had an address.  Give `DarkroomBroker` a `settle`, or call `configure` first."""
 
 
-class HintsNotSent(ConnectionClosed):
+class MessagesNotSent(ConnectionClosed):
     """Messages may not have reached the broker.
 
-    certain: none of `messages` can ever be delivered: clear their dispatch marks and send again at will.  Otherwise
-    some of them may be delivered: leave the marks, the next dispatch of the same number is harmless.
+    certain: none of `messages` can ever be delivered.  Otherwise some of them may be.
     """
 
     def __init__(self, reason: object, *, certain: bool, messages: Sequence[Message[Any]] = ()) -> None:
@@ -105,7 +105,8 @@ class DarkroomBroker(RedisBroker):
         """Say where the server is.  Opens nothing.
 
         client: for all calls.  bell_client_factory: a client for each consumer, as a blocking pop holds its
-        connection.  Both: no retries, and a socket time-out above BELL_SECONDS.  slots: tasks at once in a process.
+        connection.  Both: no retries, and a socket time-out above BELL_SECONDS.  slots: messages at once in a
+        process, beside those of the control queue.
         """
         with self._settling:
             self._bell_client_factory, self._slots = bell_client_factory, slots
@@ -127,7 +128,7 @@ class DarkroomBroker(RedisBroker):
 
     @property
     def slots(self) -> int:
-        """How many tasks a worker process runs at once.  Raises BrokerNotSettled."""
+        """How many messages a process runs at once, beside those of the control queue.  Raises BrokerNotSettled."""
         self._settle_once()
         assert self._slots is not None
         return self._slots
@@ -150,14 +151,14 @@ class DarkroomBroker(RedisBroker):
     # --- sending ---
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Send one message.  delay: milliseconds, kept only to the half minute.  Raises HintsNotSent."""
+        """Send one message.  delay: milliseconds, kept only to the half minute.  Raises MessagesNotSent."""
         if delay is not None:
             eta = {"eta": current_millis() + delay}
             message = message.copy(queue_name=dq_name(message.queue_name), options=eta)
         return self._enqueue([message], delay)[0]
 
     def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
-        """Send them all in one round trip, in order.  Raises HintsNotSent."""
+        """Send them all in one round trip, in order.  Raises MessagesNotSent."""
         return self._enqueue(messages, None)
 
     def _enqueue(self, messages: Iterable[Message[Any]], delay: int | None) -> list[Message[Any]]:
@@ -176,19 +177,19 @@ class DarkroomBroker(RedisBroker):
             # A new or emptied server: those messages were not run.
             refused = self._post([message for message, _ in refused], load_script=True)
         if refused:  # by a server that answered: a replica, out of memory, no permission
-            raise HintsNotSent(refused[0][1], certain=True, messages=[message for message, _ in refused])
+            raise MessagesNotSent(refused[0][1], certain=True, messages=[message for message, _ in refused])
 
     def _post(
         self, messages: list[Message[Any]], *, load_script: bool = False
     ) -> list[tuple[Message[Any], Exception]]:
-        """Send and ring.  Returns the messages that the server refused, with its reason.  Raises HintsNotSent."""
+        """Send and ring.  Returns the messages that the server refused, with its reason.  Raises MessagesNotSent."""
         dispatch = self.scripts["dispatch"]
         rings = Counter(message.queue_name for message in messages if not is_delayed(message.queue_name))
         with self.client.pipeline(transaction=False) as pipe:
             try:
                 pipe.connection = self.client.connection_pool.get_connection()
             except BROKER_AWAY as error:  # not even connected
-                raise HintsNotSent(error, certain=True, messages=messages) from error
+                raise MessagesNotSent(error, certain=True, messages=messages) from error
             if load_script:
                 pipe.script_load(dispatch.script)
             for message in messages:
@@ -200,7 +201,7 @@ class DarkroomBroker(RedisBroker):
             try:
                 replies = pipe.execute(raise_on_error=False)[int(load_script) :]
             except BROKER_AWAY as error:
-                raise HintsNotSent(error, certain=False, messages=messages) from error
+                raise MessagesNotSent(error, certain=False, messages=messages) from error
         replied = zip(messages, replies, strict=False)  # the rings' replies stand last, and don't matter
         return [(message, reply) for message, reply in replied if isinstance(reply, Exception)]
 

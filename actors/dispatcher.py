@@ -1,8 +1,9 @@
-"""The dispatcher: hand due tasks to the broker, in fair order, as many as there are free slots.
+"""The dispatcher: claim due tasks for workers with free slots, in fair order.
 
-One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and mark;
-commit; then hand the hints to the sender.  A crash between commit and send loses hints, which are sent again after
-ten seconds.  Of several dispatchers one works and the others watch its beat (`supervisor.store.leadership`).
+One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and claim;
+commit; then hand the claims to the sender, which tells the workers.  A crash between commit and send loses messages,
+and the workers find the rows at their next heartbeats.  Of several dispatchers one works and the others watch its
+beat (`supervisor.store.leadership`).
 
 Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
 has not changed for LEASE_SECONDS *while this loop looked normally*.  A standby looks too, so whoever takes over goes on
@@ -27,9 +28,12 @@ import structlog
 from dramatiq import get_broker
 
 from actors.broker import DarkroomBroker
-from actors.hint_sender import Errand, HintSender
+from actors.claim_sender import BATCH, ClaimSender, Errand, claim_messages
 from actors.pulse import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
+from supervisor.broker_client import BadBrokerAddress
+from supervisor.claim_lists import ClaimLists, open_lists
+from supervisor.claim_messages import POLLS, TASKS
 from supervisor.database import Database, Row, Transaction, open_database
 from supervisor.faults import Fault, SettingFault, as_sentence
 from supervisor.ids import new_ulid
@@ -42,6 +46,7 @@ from supervisor.store import (
     admission,
     clock_steps,
     dispatching,
+    handoffs,
     leadership,
     remote_cancels,
     rescuing,
@@ -56,6 +61,7 @@ from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
 from supervisor.succession import Succession
 from supervisor.supervised import exit_status_of_part, is_supervised
+from supervisor.undelivered import empty_lists
 from supervisor.wakeup import Wakeups, dispatch_wakeups
 
 if TYPE_CHECKING:
@@ -80,29 +86,40 @@ FOLDED_A_TICK = 2000  # what workers and triggers have counted
 class Round:
     """What one transaction decided.  next_due_seconds: until something is due by time alone.
 
+    picked, polls: rows that were claimed for workers.  dead: workers whose lists are to be emptied before their rows
+    are rescued.  has_picked: whether it looked for tasks at all.
     refused: rows that the database would not let change; everything else is done.
     """
 
+    picked: dispatching.Picked
+    polls: list[Row]
     errands: list[Errand]
+    dead: list[str]
     rescued: list[rescuing.Rescued]
     refused: list[Refused]
     next_due_seconds: float | None
     more: bool
     wake: int
-    picked: bool
+    has_picked: bool
 
 
 class Dispatcher:
     """One dispatcher process.  `run_once` is one turn of its loop, so that tests can take turns themselves."""
 
     def __init__(
-        self, settings: Settings, database: Database, broker: DarkroomBroker, wakeups: Wakeups
+        self,
+        settings: Settings,
+        database: Database,
+        broker: DarkroomBroker,
+        wakeups: Wakeups,
+        lists: ClaimLists,
     ) -> None:
         self.settings = settings
         self.pulse = pulse_of_process()
         self.database = Waited(database, self.pulse)
         self.wakeups = wakeups
-        self.sender = HintSender(broker, database, when_ready=self._note_sender_ready)
+        self.lists = lists
+        self.sender = ClaimSender(broker, lists, database, when_ready=self._note_sender_ready)
         self.name = os.environ.get(SPAWN_ID) or new_ulid()
         self.stopping = False
         self._sender_is_ready_again = False
@@ -114,6 +131,7 @@ class Dispatcher:
         self._heard = False  # of a commit that could not be seen yet
         self._beat_due = 0.0
         self._picked_at = time.monotonic()
+        self._emptied: set[str] = set()  # dead workers whose lists were looked into
 
     def run(self) -> None:
         """Work until stopped.  A database that fails is tried again; nothing is lost meanwhile."""
@@ -171,11 +189,18 @@ class Dispatcher:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         self._refusals.tell(log, decided.refused, time.monotonic())
         self._wake = decided.wake
-        if decided.picked:
+        if decided.has_picked:
             self._picked_at = began
-        if decided.errands:
-            self.sender.send(decided.errands)
-        due = 0.0 if decided.more else TICK_SECONDS
+        messages = [
+            *claim_messages(TASKS, decided.picked.claims),
+            *claim_messages(POLLS, decided.polls, most=BATCH),
+        ]
+        if messages or decided.errands:
+            self.sender.send(messages, decided.errands)
+        if decided.dead:
+            empty_lists(self.database, self.lists, decided.dead)
+            self._emptied.update(decided.dead)
+        due = 0.0 if decided.more or decided.dead else TICK_SECONDS
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
         return due
@@ -241,6 +266,7 @@ class Dispatcher:
         if self._held is None:
             return False
         log.info("dispatcher_leads", dispatcher=self.name, term=self._held.term)
+        self.sender.watch(row["id"] for row in self.database.read(workers.live))
         self._beat_due = now
         return True
 
@@ -299,56 +325,61 @@ class Dispatcher:
         *,
         is_careful: bool = False,
     ) -> Round | None:
-        """Admit, rescue the dead workers' rows, ripen, pick, mark; all in one transaction.  None: another one works.
+        """Admit, rescue the dead workers' rows, ripen, pick, claim; all in one transaction.  None: another one works.
 
-        Polls and cancels of remote jobs, and webhooks, go round in the same way, beside the task slots.
+        Polls of remote jobs are claimed in the same way, beside the task slots; cancels and webhooks are marked.
         passing: by table, ids of rows that the database has refused to let change a moment ago; they are left alone.
         is_careful: the round has met such a row that is not known yet.
         """
         term = leadership.ask_term(tx)
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
-        waiting, dead = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.ask_dead(tx)
+        waiting, dead_asked = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.ask_dead(tx)
         if term.value() != held.term:
             return None
         admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting, aside)
-        rescued = self._rescue(tx, aside) if dead.value() is not None else []
+        dead = [row["id"] for row in dead_asked.all()]
+        unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
+        rescued = self._rescue(tx, aside) if dead and not unread else []
         sending = self.sender.is_ready()
         errands: list[Errand] = []
+        polls: list[Row] = []
+        picked = dispatching.Picked()
         due, outlook = dispatching.ask_next_due(tx), Outlook(tx, self.settings)
         cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
         next_due = dispatching.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
             ripened = dispatching.ripen(tx, aside)
-            errands += dispatching.overdue_hints(tx, aside) if sending else []
-            room = dispatching.room_for_polls(tx)
-            polls = dispatching.due_polls(tx, room, aside) if sending and room else []
-            errands += polls
+            rooms = handoffs.room_for_polls(tx, self.sender.shunned) if sending else {}
+            limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
+            polls = handoffs.claim_due_polls(tx, rooms, limits, aside) if rooms else []
             due, outlook = (
-                dispatching.ask_next_due(tx, polls=len(polls) < room),
+                dispatching.ask_next_due(tx, polls=len(polls) < sum(rooms.values())),
                 Outlook(tx, self.settings),
             )
             next_due = dispatching.seconds_to_next_due(tx, asked=due)
-            if next_due == 0.0 and not ripened and not errands:
+            if next_due == 0.0 and not ripened and not polls:
                 next_due = None  # somebody has locked it, or it is left alone: the next tick looks again
         if sending:
-            picked = dispatching.pick_and_mark(tx, self.settings, outlook, aside)
+            picked = dispatching.pick_and_claim(
+                tx, self.settings, outlook, aside, shunned=self.sender.shunned
+            )
             self._tally_lag(tx, picked)
-            errands += picked
             errands += remote_cancels.due_cancels(tx, cancels, jobs)
             errands += webhooks.due(tx, deliveries, messages)
-        if errands:
-            next_due = min(next_due or dispatching.RESEND_SECONDS, dispatching.RESEND_SECONDS)
+        if picked.left:
+            next_due = min(next_due or dispatching.AGAIN_SECONDS, dispatching.AGAIN_SECONDS)
         if not sending:
             next_due = None  # what is due can't be sent: asking again at once would only burn a core
         more = admitted == ADMITTED_A_ROUND or len(rescued) == rescuing.BATCH or bool(refused)
-        return Round(errands, rescued, refused, next_due, more, wakes.read(tx).dispatch, sending)
+        wake = wakes.read(tx).dispatch
+        return Round(picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending)
 
-    def _tally_lag(self, tx: Transaction, picked: list[dispatching.Hint]) -> None:
+    def _tally_lag(self, tx: Transaction, picked: dispatching.Picked) -> None:
         """How late these are.  Who was due at the last pick and left out had no slot then, or was above a limit, and
         did not wait for the dispatcher."""
         since_last_pick = time.monotonic() - self._picked_at
-        late = [hint.waited_seconds for hint in picked if hint.waited_seconds <= since_last_pick]
+        late = [seconds for seconds in picked.late_seconds if seconds <= since_last_pick]
         tallies.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
 
     def _rescue(self, tx: Transaction, aside: Aside) -> list[rescuing.Rescued]:
@@ -371,7 +402,7 @@ def _beats(present: Sequence[Row]) -> dict[str, int]:
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
     """A dispatcher on this database.  Raises SettingFault for one that can't be used."""
     check_version(database, settings, may_be_older=is_supervised())
-    return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings))
+    return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings), open_lists(settings))
 
 
 def main() -> int:
@@ -384,9 +415,12 @@ def main() -> int:
         broker = get_broker()  # set by importing this package
         assert isinstance(broker, DarkroomBroker)
         dispatcher = open_dispatcher(settings, open_database(settings), broker)
-    except (SettingsError, SettingFault) as error:
+    except (SettingsError, SettingFault, BadBrokerAddress) as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else exit_status_of_part(error)
+        return exit_status_of_part(error) if isinstance(error, SettingFault) else 2
+    except OSError as error:
+        print(f"darkroom dispatcher: {error}", file=sys.stderr)
+        return 1
     except (Fault, peewee.PeeweeException) as error:
         print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The actors of remote jobs and webhooks, on the control queue: a message is a batch, and a hint like every other."""
+"""The actors of cancels and webhooks, on the control queue: a message is a batch, and only a hint where to look."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from collections.abc import Sequence
 import dramatiq
 
 from actors.broker import CONTROL_QUEUE
-from actors.polling import poll_tasks
 from actors.remote_cancelling import cancel_jobs
 from actors.worker import current_worker
 from supervisor.store.webhooks import Delivery
 
 TIME_LIMIT_MS = 60_000
 BATCH = 100
-
-
-@dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
-async def poll_remote(hints: Sequence[tuple[str, int]]) -> None:
-    """Ask about the remote jobs of these tasks.  hints: at most BATCH pairs of task id and dispatch."""
-    await poll_tasks(current_worker(), [(task_id, dispatch) for task_id, dispatch in hints])
 
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)

@@ -96,8 +96,8 @@ class _Making:
 
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
-        limit = worker.settings.tasks[claim.type].time_limit_seconds + worker.settings.stuck_grace_seconds
-        self.room = Room(worker, running, claim, limit_seconds=limit)
+        limit_seconds = worker.settings.attempt_seconds(claim.type)
+        self.room = Room(worker, running, claim, limit_seconds=limit_seconds)
         self._inputs: tuple[Path, ...] = ()
         self.without_pictures = False
         self.poll_in_seconds: list[float] = []

@@ -8,14 +8,13 @@ interrupt a thread stand last: armed last, disarmed first, they never strike ins
 from __future__ import annotations
 
 from dramatiq import Middleware
-from dramatiq.middleware import CurrentMessage, ShutdownNotifications
+from dramatiq.middleware import CurrentMessage, ShutdownNotifications, TimeLimit
 from periodiq import PeriodiqMiddleware
 
 from actors.drain import Drain
 from actors.event_loop import EventLoop
 from actors.once_a_minute import PeriodicOnce
 from actors.slots import Slots
-from actors.time_limit import PausableTimeLimit
 from actors.watchdog import Watchdog
 
 STALE_TICK_SECONDS = 55  # a tick older than this is left to the next minute's
@@ -33,5 +32,5 @@ def broker_middleware(*own: Middleware) -> list[Middleware]:
         *own,
         Watchdog(),
         ShutdownNotifications(),
-        PausableTimeLimit(),
+        TimeLimit(),
     ]

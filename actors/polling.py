@@ -1,6 +1,6 @@
-"""Polls of remote jobs: a batch of waiting tasks is claimed at once, asked about side by side, and each recorded apart.
+"""Polls of remote jobs: a batch of tasks comes claimed, is asked about side by side, and each recorded apart.
 
-A poll holds no task slot and no thread.  It asks each service that works on its task, reads what the services have
+A poll holds no task slot.  It asks each service that works on its task, reads what the services have
 reported meanwhile, and ends in one transaction: wait again, or the pictures and the task's end.  What a poll learns
 of a remote job is true whoever holds the task, so it is written down even when the lease was lost.
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,12 @@ from actors.waiting_for_room import Room
 from actors.worker import Running, Why
 from supervisor import tracing
 from supervisor.database import Transaction
-from supervisor.faults import DatabaseBusy, LeaseLost, OutcomeUnknown
+from supervisor.faults import Fault, LeaseLost
 from supervisor.poll_times import next_poll_seconds
 from supervisor.remote_states import RemoteState, Word
 from supervisor.room import WAITING
 from supervisor.store import claims, handoffs, remote_jobs, remote_reports, results
 from supervisor.store.claims import Claim
-from supervisor.store.isolation import Aside, Refused
 from supervisor.store.remote_jobs import RemoteJob
 
 if TYPE_CHECKING:
@@ -44,65 +42,57 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BATCH_SECONDS = 20.0  # a poll that takes longer goes on beside the next batch: it holds nobody up
 NO_ROOM_SECONDS = 900.0  # that a job which we had no room to fetch is waited for: past its next poll
-CLAIM_MARGIN_SECONDS = 30.0  # after a poll's own limit, for storing what it learned
 
 
-async def poll_tasks(worker: Worker, hints: Sequence[tuple[str, int]]) -> None:
-    """Ask about these tasks' remote jobs.  hints: (task id, dispatch); stale ones are left alone."""
-    if worker.draining or not worker.may_start_requests():
-        return  # the hints are sent again, to somebody who works
-    polls = {task_id: Running(task_id, takes_slot=False) for task_id, _ in hints}
-    worker.running.update(polls.values())  # before the claim, so that the heartbeat knows it for ours
+async def poll_tasks(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> None:
+    """Ask about the remote jobs of tasks that were claimed for this worker."""
     begun: set[asyncio.Task[None]] = set()
+    unread = {running for running, _ in polls}
     try:
-        found = await _claim(worker, hints)
-        contexts = await contexts_of(worker, [claim.task_id for claim, _, _ in found])
-        for claim, jobs, reports in found:
-            running = polls.pop(claim.task_id)
-            running.lease = claim.lease
+        found = await _read(worker, polls)
+        contexts = await contexts_of(worker, [claim.task_id for _, claim, _, _ in found])
+        for running, claim, jobs, reports in found:
+            unread.discard(running)
             context = contexts.get(claim.task_id, "")
             with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
                 running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
             begun.add(running.work)
-    except (DatabaseBusy, OutcomeUnknown) as fault:
-        log.warning("poll_claim_failed", reason=str(fault))
+    except Fault as fault:
+        log.warning(
+            "polls_not_begun", count=len(unread), reason=str(fault)
+        )  # their claims make them due again
     finally:
-        worker.running.difference_update(polls.values())
+        for running in unread:
+            worker.has_ended(running)
     if begun:
-        await asyncio.wait(begun, timeout=BATCH_SECONDS)
+        await asyncio.wait(begun)
 
 
-Found = tuple[Claim, list[RemoteJob], Mapping[str, list[int]]]
+Found = tuple[Running, Claim, list[RemoteJob], Mapping[str, list[int]]]
 
 
-async def _claim(worker: Worker, hints: Sequence[tuple[str, int]]) -> list[Found]:
-    """What was had of it, with each task's remote jobs and the ids of reports that nobody has read."""
-    limits = {
-        name: task_type.ai_timeout_seconds + CLAIM_MARGIN_SECONDS
-        for name, task_type in worker.settings.tasks.items()
-    }
+async def _read(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> list[Found]:
+    """What is asked about, with each task's remote jobs and the ids of reports that nobody has read."""
 
-    def claim(tx: Transaction) -> tuple[list[Claim], list[Refused]]:
-        aside = Aside()
-        return handoffs.claim_polls(tx, hints, worker.id, limits, aside), aside.refused
+    def read(tx: Transaction) -> tuple[list[Claim], list[RemoteJob], Mapping[str, list[int]]]:
+        told = [_whole(tx, claim) for _, claim in polls]
+        charges = [claim.of_charge for _, claim in polls]  # a task may have been ordered anew since its claim
+        return told, remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
 
-    claimed, refused = await worker.database.write_async(claim)
-    if refused:
-        worker.refusals.tell(log, refused, time.monotonic())
-    if not claimed:
-        return []
-    charges = [claim.of_charge for claim in claimed]  # a task may have been ordered anew since its claim
-
-    def read(tx: Transaction) -> tuple[list[RemoteJob], Mapping[str, list[int]]]:
-        return remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
-
-    waiting, reports = await worker.database.read_async(read)
+    told, waiting, reports = await worker.database.read_async(read)
     by_task: dict[str, list[RemoteJob]] = {}
     for job in waiting:
         by_task.setdefault(job.task_id, []).append(job)
-    return [(claim, by_task.get(claim.task_id, []), reports) for claim in claimed]
+    return [
+        (running, claim, by_task.get(claim.task_id, []), reports)
+        for (running, _), claim in zip(polls, told, strict=True)
+    ]
+
+
+def _whole(tx: Transaction, claim: Claim) -> Claim:
+    """With params that were too large to send; as it is when it is no longer held, and nothing can be stored."""
+    return claim if claim.is_whole else claims.tell_again(tx, claim.task_id, claim.lease) or claim
 
 
 async def _poll(
@@ -114,7 +104,7 @@ async def _poll(
     context: str,
 ) -> None:
     """One task: ask, then record.  Ends normally, whatever happens.  context: of its trace, if it has one."""
-    limit = worker.settings.tasks[claim.type].ai_timeout_seconds + CLAIM_MARGIN_SECONDS
+    limit = worker.settings.poll_seconds(claim.type)
     room = Room(worker, running, claim, limit_seconds=limit)
     try:
         seen = await asyncio.gather(

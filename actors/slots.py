@@ -1,7 +1,8 @@
-"""Slots: how many tasks a process runs at once, whatever command started it.
+"""How many messages a process runs at once, whatever command started it.
 
-dramatiq's own defaults take twice as many messages as there are threads, so tasks wait behind long jobs while other
-processes idle.  Set here, before the worker's threads are made, plain `dramatiq actors` has the right numbers too.
+Tasks take no thread: they run on the event loop (`actors.worker`).  dramatiq's own defaults are for more threads, and
+fetch twice as many messages as there are, so some wait behind others while other processes idle.  Set here, before the
+worker's threads are made, plain `dramatiq actors` has the right numbers too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Slots(Middleware):
-    """As many threads as slots, and those of the control queue; as many messages as slots, running ones included."""
+    """As many threads, and messages, running ones included, as the broker's slots, and those of the control queue."""
 
     def before_worker_boot(self, broker: DarkroomBroker, worker: Worker) -> None:  # type: ignore[override]
         worker.worker_threads = broker.slots + CONTROL_THREADS

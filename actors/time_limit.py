@@ -1,53 +1,58 @@
-"""The time limit of messages, which can stand still: what waits for room on a disk has not taken long.
+"""The time limit of an attempt, which can stand still: what waits for room on a disk has not taken long.
 
-dramatiq interrupts the thread that runs a message.  The coroutine of that message runs in another thread, in a copy of
-the first one's context; that is how it knows whose limit is its own.
+An attempt runs on the event loop, and so does its limit: when the time is over it is cancelled.  What the attempt
+awaits finds the limit through its context, and can let it stand still.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
-import threading
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from dramatiq.middleware import TimeLimit
-
-_MINE: contextvars.ContextVar[tuple[PausableTimeLimit, int] | None] = contextvars.ContextVar(
-    "time_limit", default=None
-)
+_MINE: contextvars.ContextVar[TimeLimit | None] = contextvars.ContextVar("time_limit", default=None)
 
 
-class PausableTimeLimit(TimeLimit):
-    """dramatiq's own, as `standing_still` knows it."""
+class TimeLimit:
+    """strike: called when so many seconds have passed in the block, times of standing still left out."""
 
-    def before_process_message(self, broker: Any, message: Any) -> None:
-        super().before_process_message(broker, message)  # type: ignore[no-untyped-call]
-        _MINE.set((self, threading.get_ident()))
+    def __init__(self, seconds: float, strike: Callable[[], None]) -> None:
+        self._left_seconds, self._strike = seconds, strike
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
 
-    def take(self, thread_id: int) -> float | None:
-        """Disarm the limit of a thread; the seconds that were left, None where none was armed."""
-        manager: Any = self.manager
-        with manager.mu:
-            deadline = manager.deadlines.get(thread_id)
-            manager.deadlines[thread_id] = None
-        return None if deadline is None else float(deadline) - time.monotonic()
+    def __enter__(self) -> TimeLimit:
+        self._token = _MINE.set(self)
+        self.go_on()
+        return self
 
-    def give_back(self, thread_id: int, left_seconds: float) -> None:
-        """Arm it again."""
-        manager: Any = self.manager
-        manager.add_timeout(thread_id, 1000 * left_seconds)
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self.stop()
+        _MINE.reset(self._token)
+
+    def stop(self) -> None:
+        """Stand still."""
+        if self._timer is not None:
+            self._left_seconds = self._timer.when() - asyncio.get_running_loop().time()
+            self._timer.cancel()
+            self._timer = None
+
+    def go_on(self) -> None:
+        """After standing still."""
+        if self._timer is None and not self._is_over:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_seconds), self._strike)
 
 
 @contextlib.contextmanager
 def standing_still() -> Iterator[None]:
-    """The limit of the message that this is done for does not run on in the block."""
+    """The limit of the attempt that this is done for does not run on in the block."""
     mine = _MINE.get()
-    left = None if mine is None else mine[0].take(mine[1])
+    if mine is not None:
+        mine.stop()
     try:
         yield
     finally:
-        if mine is not None and left is not None:
-            mine[0].give_back(mine[1], left)
+        if mine is not None:
+            mine.go_on()

@@ -29,11 +29,21 @@ CHECK_SECONDS = 2.0
 BLOCKED_SECONDS = 10.0  # unless the boot says otherwise
 
 
+def _of_its_own() -> list[str]:
+    """Of the threads that wait for claims."""
+    from actors.worker import current_worker  # which needs more than this does
+
+    try:
+        return current_worker().dead_threads()
+    except IndexError:  # there is none yet, or any more
+        return []
+
+
 def dead_threads(worker: Worker) -> list[str]:
     """Names of the threads that ended though nobody asked them to."""
     threads: list[WorkerThread | ConsumerThread] = [*worker.workers, *worker.consumers.values()]
     # `running` is set by a thread's own first step and cleared by stop(): a thread killed by an error keeps it.
-    dead = [thread.name for thread in threads if thread.running and not thread.is_alive()]
+    dead = [thread.name for thread in threads if thread.running and not thread.is_alive()] + _of_its_own()
     loop = get_event_loop_thread()
     return [*dead, loop.name] if loop is not None and not loop.is_alive() else dead
 
@@ -64,7 +74,7 @@ class _LoopWatch:
 class Watchdog(Middleware):
     """Ends the process with EXIT_STATUS when one of its threads has died or its event loop is blocked.
 
-    blocked_seconds: how long the loop may be; above the lease others have its tasks, and would lose hints to it.
+    blocked_seconds: how long the loop may be; above the lease others have its tasks.
     It goes home when the worker begins to stop: its supervisor has a time limit for that.
     """
 

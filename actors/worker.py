@@ -1,7 +1,8 @@
 """A worker process: its id, what runs in it, its heartbeat, its drain.
 
-The id is a ULID made for this spawn.  Everything that runs is registered here *before* it is claimed, so that the
-heartbeat can tell a claim of ours that is on its way from a row that names us and runs nowhere.
+The id is a ULID made for this spawn.  The dispatcher claims tasks for it; the claims come through its lists
+(`actors.claim_listener`) and begin here at once, each lease once.  A claim whose message was lost is a row that names
+us and was never begun: two heartbeats that find it begin it.
 
 Who decides what: the database says who holds a task.  This process believes it; a running attempt whose lease is
 no longer held is cancelled, and a process that could not renew in time stops by itself before others take over.
@@ -15,25 +16,32 @@ import enum
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import peewee
 import structlog
 
+from actors.begun import Begun
 from actors.busy_slots import BusySlots
 from actors.calls_seen import CallsSeen
+from actors.claim_listener import ClaimListener
 from actors.event_loop import CLEANUP_SECONDS
 from actors.image_processes import open_image_processes
 from actors.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
+from supervisor.claim_lists import ClaimLists, open_lists
+from supervisor.claim_messages import POLLS, TASKS, ClaimMessage
 from supervisor.database import Database, Transaction, open_database
 from supervisor.faults import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
 from supervisor.files import FileStore, open_file_store
 from supervisor.ids import new_ulid
 from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
-from supervisor.store import claims, handoffs, workers
+from supervisor.store import claims, handoffs, tallies, workers
+from supervisor.store.claims import Claim, Held
 from supervisor.supervised import is_supervised
 
 if TYPE_CHECKING:
@@ -47,7 +55,9 @@ T = TypeVar("T")
 
 STORING_SECONDS = 5.0  # for an answer that comes at the last moment; `up` waits a little longer
 WATCH_SECONDS = 1.0
+CLOCK_GAP_SECONDS = 2.0  # of the wall clock against the monotonic one: a sleep, or a step
 BUSY_AGAIN_SECONDS = 0.5
+UNKNOWN_TYPE_SECONDS = 10.0
 SPAWN_ID = "WORKER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can mark its death
 
 
@@ -56,15 +66,17 @@ class Why(enum.Enum):
 
     LEASE_LOST = "lease lost"
     DRAIN = "drain"
+    TIME_LIMIT = "time limit"
 
 
 class Running:
-    """One attempt, or poll, in this process, from before its claim to its end."""
+    """One attempt, or poll, in this process, from its claim to its end."""
 
-    def __init__(self, task_id: str, *, takes_slot: bool = True) -> None:
-        self.task_id = task_id
+    def __init__(self, task_id: str, lease: int, *, type_: str = "", takes_slot: bool = True) -> None:
+        self.task_id, self.lease, self.type = task_id, lease, type_
         self.takes_slot = takes_slot  # a poll runs beside the slots
-        self.lease: int | None = None  # None until the claim is known to have succeeded
+        self.began_at = time.monotonic()
+        self.is_marked = not takes_slot  # as begun, in the database
         self.work: asyncio.Task[Any] | None = None
         self.request: PaidRequest | None = None  # the newest of its paid requests
         self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
@@ -106,8 +118,18 @@ class Worker:
         self.running: set[Running] = set()
         self._busy = BusySlots(self._busy_slots, self._tell_busy)
         self._renewed_at = time.monotonic()
+        self._clocks_apart = _clocks_apart()
+        self.begun = Begun()
         self._strays: set[tuple[str, int]] = set()
+        self._beat_now = asyncio.Event()
+        self._looks_at_once = False
+        self._lists: ClaimLists | None = None
+        self._listeners: list[ClaimListener] = []
+        self._has_room, self._always = threading.Event(), threading.Event()
+        self._has_room.set()
+        self._always.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[None]] = set()
         self._handing_in: dict[asyncio.Task[None], str] = {}
 
     async def start(self) -> None:
@@ -128,6 +150,99 @@ class Worker:
         self._spawn(self._beat_for_ever())
         self._spawn(self._watch_own_lease())
         log.info("worker_started", worker=self.id, slots=self.settings.worker_threads)
+
+    def listen(self, lists: ClaimLists) -> None:
+        """Take claims from now on.  lists: with a time-out longer than a pop."""
+        self._lists, loop = lists, asyncio.get_running_loop()
+        self._listeners = [
+            ClaimListener(
+                lists, kind, self.id, loop, take=self.take, has_room=has_room, came_back=self.look_at_once
+            )
+            for kind, has_room in ((TASKS, self._has_room), (POLLS, self._always))
+        ]
+        for listener in self._listeners:
+            listener.start()
+
+    def dead_threads(self) -> list[str]:
+        """Names of the threads of its own that ended though nobody asked them to."""
+        return [listener.thread.name for listener in self._listeners if listener.has_died]
+
+    def take(self, message: ClaimMessage) -> None:
+        """Begin what was claimed for us; called on the event loop."""
+        if self.draining:
+            self._spawn(self._give_back_unbegun())
+        elif not self.may_begin():
+            self.look_at_once()  # the rows say what of it is still ours
+        elif message.kind == POLLS:
+            self._begin_polls([claims.claim_of(dict(claim)) for claim in message.claims])
+        else:
+            for claim in message.claims:
+                self.begin(claims.claim_of(dict(claim)))
+
+    def begin(self, claim: Claim) -> None:
+        """Run an attempt, unless this lease was begun before."""
+        from actors.attempt import run_attempt  # built on this module
+
+        if claim.type not in self.settings.tasks:
+            self._spawn(self._put_off(claim))
+        elif self.begun.enter(claim.task_id, claim.lease):
+            running = Running(claim.task_id, claim.lease, type_=claim.type)
+            self._register(running)
+            self._run(run_attempt(self, running, claim))
+
+    async def _put_off(self, claim: Claim) -> None:
+        """Its type is in the dispatcher's settings, and not in ours."""
+        log.error("task_type_unknown", worker=self.id, task=claim.task_id, type=claim.type)
+        with contextlib.suppress(Fault):
+            await self.write(lambda tx: claims.postpone(tx, claim.task_id, claim.lease, UNKNOWN_TYPE_SECONDS))
+
+    def _begin_polls(self, polls: Sequence[Claim]) -> None:
+        from actors.polling import poll_tasks  # built on this module
+
+        begun = [
+            (Running(claim.task_id, claim.lease, takes_slot=False), claim)
+            for claim in polls
+            if self.begun.enter(claim.task_id, claim.lease)
+        ]
+        for running, _ in begun:
+            self._register(running)
+        if begun:
+            self._run(poll_tasks(self, begun))
+
+    def _register(self, running: Running) -> None:
+        self.running.add(running)
+        self._note_room()
+
+    def _note_room(self) -> None:
+        if self._busy_slots() < self.settings.worker_threads:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._attempts.add(task := asyncio.get_running_loop().create_task(work))
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("attempt_broke_off", worker=self.id, exc_info=error)
+
+    async def until_all_ended(self, within_seconds: float) -> None:
+        """A stop waits for what runs; the drain ends what runs for too long."""
+        end = time.monotonic() + within_seconds
+        while self._attempts and (left := end - time.monotonic()) > 0:
+            await asyncio.wait(self._attempts, timeout=left)
+
+    def look_at_once(self) -> None:
+        """Beat now, and begin whatever is ours and was not begun: messages may have been lost."""
+        self._looks_at_once = True
+        self._beat_now.set()
+
+    def may_begin(self) -> bool:
+        """False until the next heartbeat where others may have our tasks: time has passed that we did not notice."""
+        is_even = abs(_clocks_apart() - self._clocks_apart) < CLOCK_GAP_SECONDS
+        return is_even and self.may_start_requests()
 
     def may_start_requests(self) -> bool:
         """False when the lease may have run out by our own clock: others may be running our tasks already."""
@@ -151,14 +266,20 @@ class Worker:
         """Take nothing new; what still runs after the drain time is given back without counting the attempt."""
         if not self.draining:
             self.draining = True
+            for listener in self._listeners:
+                listener.end()
             self._spawn(self._drain())
 
     async def close(self) -> None:
         """End the heartbeat and leave; what this process still holds is rescued as a dead worker's."""
+        for listener in self._listeners:
+            listener.end()
         self._busy.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lists is not None:
+            self._lists.close()
         for provider in self.providers.values():
             await provider.close()
         await self.images.close()
@@ -171,28 +292,48 @@ class Worker:
         await asyncio.to_thread(self.database.close)
 
     async def beat(self) -> None:
-        """One heartbeat: renew, learn what was taken from us, give back what runs nowhere."""
-        busy = self._busy_slots()
+        """One heartbeat: renew, say what was begun, learn what was taken from us, begin what never reached us."""
+        busy, looks_at_once, self._looks_at_once = self._busy_slots(), self._looks_at_once, False
+        unmarked = [running for running in self.running if not running.is_marked]
+        said = [self._as_begun(running) for running in unmarked]
+        refused = self._lists.take_refused() if self._lists is not None else 0
 
-        def renew(tx: Transaction) -> tuple[str | None, list[tuple[str, int]]]:
-            return workers.beat(tx, self.id, busy), claims.held_by(tx, self.id)
+        def renew(tx: Transaction) -> tuple[str | None, set[str], list[Held]]:
+            state = workers.beat(tx, self.id, busy)
+            if refused:
+                tallies.count(tx, "darkroom_claims_refused_total", refused)
+            return state, claims.mark_begun(tx, said), claims.held_by(tx, self.id)
 
-        asked_at = time.monotonic()
-        known = {running: running.lease for running in self.running if running.lease is not None}
-        state, held = await self.database.write_async(renew)
+        asked_at, clocks_apart = time.monotonic(), _clocks_apart()
+        known = {running: running.lease for running in self.running}
+        try:
+            state, marked, held = await self.database.write_async(renew)
+        except BaseException:
+            self._looks_at_once |= looks_at_once
+            raise
         if state not in ("live", "draining"):
             self._end_process("somebody has marked this worker dead")
             return
-        self._renewed_at = asked_at
+        self._renewed_at, self._clocks_apart = asked_at, clocks_apart
+        for running in unmarked:
+            running.is_marked = running.task_id in marked
         self._busy.were_told(busy)
         if state == "draining" and not (self.draining or self._ending):
             self._end_for_an_operator()
-        self._cancel_what_was_taken(known, set(held))
-        await self._give_back_strays(set(held))
+        self._cancel_what_was_taken(known, {(each.task_id, each.lease) for each in held})
+        if self.draining:
+            await self._announce_drain() if state == "live" else await self._give_back_unbegun(held)
+        else:
+            await self._meet_strays(held, at_once=looks_at_once)
+
+    def _as_begun(self, running: Running) -> claims.Begun:
+        limit = self.settings.attempt_seconds(running.type)
+        return claims.Begun(running.task_id, running.lease, time.monotonic() - running.began_at, limit)
 
     def has_ended(self, running: Running) -> None:
         """An attempt, or poll, is over, and its slot is free."""
         self.running.discard(running)
+        self._note_room()
         self._busy.may_have_fallen()
 
     def _busy_slots(self) -> int:
@@ -211,7 +352,9 @@ class Worker:
             except Exception:
                 log.exception("heartbeat_failed", worker=self.id)
             due = self._renewed_at + interval
-            await asyncio.sleep(max(interval / 5, due - time.monotonic()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_now.wait(), max(interval / 5, due - time.monotonic()))
+            self._beat_now.clear()
 
     async def _watch_own_lease(self) -> None:
         """Cancel what runs once others may believe us dead: no beat got through, or this process stood still.
@@ -241,25 +384,69 @@ class Worker:
             if (running.task_id, lease) not in held:
                 running.cancel(Why.LEASE_LOST)
 
-    async def _give_back_strays(self, held: set[tuple[str, int]]) -> None:
-        """Release rows that name us and were unregistered at two beats running: their claim's answer was lost."""
+    async def _meet_strays(self, held: Sequence[Held], *, at_once: bool) -> None:
+        """What names us and runs nowhere here at two beats running: what was never begun is begun now, all else is
+        given back.  at_once: whatever was never begun, for its message may be lost."""
         registered = {running.task_id for running in self.running} | set(self._handing_in.values())
-        strays = {(task_id, lease) for task_id, lease in held if task_id not in registered}
-        for task_id, lease in sorted(strays & self._strays):
-            await self._give_back(task_id, lease)
-        self._strays = strays
+        strays = {(each.task_id, each.lease): each for each in held if each.task_id not in registered}
+        seen_twice = [
+            each
+            for key, each in sorted(strays.items())
+            if key in self._strays or (at_once and not self.begun.has(*key))
+        ]
+        self._strays = set(strays)
+        late = [each for each in seen_twice if not each.is_poll and not self._is_begun(each)]
+        if late:
+            await self._begin_late(late)
+        for each in seen_twice:
+            if each not in late:
+                log.warning("stray_released", worker=self.id, task=each.task_id, lease=each.lease)
+                await self._give_back(each)
 
-    async def _give_back(self, task_id: str, lease: int) -> None:
-        log.warning("stray_released", worker=self.id, task=task_id, lease=lease)
-        with contextlib.suppress(LeaseLost):  # rescued in between, which is as good
-            await self.database.write_async(lambda tx: handoffs.give_back(tx, task_id, lease))
+    def _is_begun(self, each: Held) -> bool:
+        return each.is_begun or self.begun.has(each.task_id, each.lease)
 
-    async def _drain(self) -> None:
+    async def _begin_late(self, late: Sequence[Held]) -> None:
+        """Begin what has never reached us."""
+        found = [(each.task_id, each.lease) for each in late]
+        limits = {type_: self.settings.attempt_seconds(type_) for type_ in self.settings.tasks}
+        ours = await self.database.write_async(lambda tx: claims.begin_late(tx, self.id, found, limits))
+        for claim in ours:
+            log.info("claim_found", worker=self.id, task=claim.task_id, lease=claim.lease)
+            self.begin(claim)
+
+    async def _give_back(self, each: Held) -> None:
+        try:
+            await self.database.write_async(lambda tx: handoffs.give_back(tx, each.task_id, each.lease))
+        except LeaseLost:
+            pass  # rescued in between, which is as good
+        except (Fault, peewee.PeeweeException) as fault:
+            log.warning("claim_not_given_back", worker=self.id, task=each.task_id, reason=str(fault))
+
+    async def _give_back_unbegun(self, held: Sequence[Held] | None = None) -> None:
+        """Give back at once, at no cost, what was claimed for us and will not begin here: this process drains."""
+        if held is None:
+            try:
+                held = await self.database.read_async(lambda tx: claims.held_by(tx, self.id))
+            except Fault as fault:
+                log.warning("claims_not_given_back", worker=self.id, reason=str(fault))
+                return  # the next heartbeat does
+        for each in held:
+            if not self._is_begun(each):
+                await self._give_back(each)
+
+    async def _announce_drain(self) -> None:
+        """Nothing is claimed for us after this is stored; until then each heartbeat comes back to it."""
         try:
             await self.database.write_async(lambda tx: workers.drain(tx, self.id))
+            await self._give_back_unbegun()
         except Fault as fault:
             log.warning("drain_not_announced", worker=self.id, reason=str(fault))
-        await asyncio.sleep(self.settings.drain_seconds)
+
+    async def _drain(self) -> None:
+        began_at = time.monotonic()
+        await self._announce_drain()
+        await asyncio.sleep(max(0.0, began_at + self.settings.drain_seconds - time.monotonic()))
         for running in tuple(self.running):
             if running.owes_an_answer:
                 self._let_answer_come(running)
@@ -312,6 +499,11 @@ class Worker:
         return task
 
 
+def _clocks_apart() -> float:
+    """How far the wall clock is ahead of the monotonic one, seconds."""
+    return time.time() - time.monotonic()
+
+
 _current: list[Worker] = []
 
 
@@ -319,7 +511,9 @@ async def open_worker(settings: Settings, broker: DarkroomBroker) -> Worker:
     """Make and start this process's worker."""
     database = open_database(settings)
     worker = Worker(settings, broker, database, open_file_store(settings))
+    lists = await asyncio.to_thread(open_lists, settings, patience_seconds=None)
     await worker.start()
+    worker.listen(lists)
     _current[:] = [worker]
     return worker
 

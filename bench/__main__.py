@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 from rich.console import Console
@@ -32,9 +33,16 @@ BENCHES = (
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(BENCHES))
+@click.argument("names", nargs=-1)
 def main(names: tuple[str, ...]) -> None:
-    """Run the named benches, or all of them."""
+    """Run the named benches, or all of them.  `against` takes another argument: OLD=<commit>."""
+    os.environ |= {f"BENCH_{key}": value for key, _, value in (n.partition("=") for n in names) if value}
+    names = tuple(name for name in names if "=" not in name)
+    unknown = set(names) - {*BENCHES, "against"}
+    if unknown:
+        raise click.UsageError(
+            f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, against"
+        )
     console = Console()
     console.print("Settings lifted for benches: " + ", ".join(f"{k}={v}" for k, v in LIFTED.items()))
     for name in names or BENCHES:

@@ -89,12 +89,10 @@ class _Shop:
         return str(view["task_id"]), said
 
     def start_what_fits(self, draw_run: random.Random) -> list[tuple[str, str]]:
-        """Dispatch and claim; (task id, user) of those that begin now."""
+        """Pick and claim; (task id, user) of those that begin now."""
         begun = []
-        for hint in self._database.write(lambda tx: dispatching.pick_and_mark(tx, self.settings)).result():
-            claim = self._database.write(
-                lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, "w", 630)  # type: ignore[misc]
-            ).result()
+        picked = self._database.write(lambda tx: dispatching.pick_and_claim(tx, self.settings)).result()
+        for claim in map(claims.claim_of, picked.claims):
             run = draw_run.lognormvariate(0, 0.3) * RUN_SECONDS
             heapq.heappush(self._ends, (self.now + run, claim.task_id, claim.lease))
             begun.append((claim.task_id, claim.user))

@@ -35,9 +35,10 @@ QUESTIONS: dict[str, Question] = {
     "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
     "ripen": lambda tx, settings, task: dispatching.ripen(tx),
     "next due": lambda tx, settings, task: dispatching.seconds_to_next_due(tx),
-    "resend": lambda tx, settings, task: dispatching.overdue_hints(tx),
-    "polls": lambda tx, settings, task: dispatching.due_polls(tx, dispatching.room_for_polls(tx)),
-    "pick": lambda tx, settings, task: dispatching.pick_and_mark(tx, settings),
+    "polls": lambda tx, settings, task: handoffs.claim_due_polls(
+        tx, handoffs.room_for_polls(tx), {"photography": 9.0}
+    ),
+    "pick": lambda tx, settings, task: dispatching.pick_and_claim(tx, settings),
     "rescue": lambda tx, settings, task: rescuing.rescue(tx, draw=lambda: 0.5),
     "metrics": lambda tx, settings, task: gauges.read(tx, settings),
     "open tasks": lambda tx, settings, task: task_counts.open_tasks(tx),
@@ -50,10 +51,7 @@ QUESTIONS: dict[str, Question] = {
     "submit": lambda tx, settings, task: tasks.submit(
         tx, settings, tasks.NewTask(USER, "photography", PARAMS)
     ),
-    "claim": lambda tx, settings, task: claims.claim(tx, task, 1, "worker-1", 600),
-    "claim polls": lambda tx, settings, task: handoffs.claim_polls(
-        tx, [(task, 1)], "worker-1", {"photography": 9.0}
-    ),
+    "claim": lambda tx, settings, task: claims.claim_for(tx, [claims.Wanted(task, "worker-1", 600)]),
     "cancel": lambda tx, settings, task: tasks.cancel(tx, task),
 }
 

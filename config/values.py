@@ -30,6 +30,7 @@ _POSTGRES = ("postgresql", "postgres")
 BUILT_IN_TASK_TYPES = ("photography", "fitting")
 STUDIO_SCENES = ("studio", "sunset", "night")
 MOST_SCENES = 100
+POLL_MARGIN_SECONDS = 30.0
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0 = no limit
@@ -249,6 +250,14 @@ class Settings(BaseSettings):
     def providers_that_may_bill_twice(self) -> frozenset[str]:
         """Names of those whose requests may be sent again though nobody heard the answer to the first."""
         return frozenset(name for name, provider in self.providers.items() if provider.may_bill_twice)
+
+    def attempt_seconds(self, type_name: str) -> float:
+        """From the beginning of an attempt of this type to its deadline."""
+        return self.tasks[type_name].time_limit_seconds + self.stuck_grace_seconds
+
+    def poll_seconds(self, type_name: str) -> float:
+        """How long a poll of a remote job of this type may take, with the storing of what it learned."""
+        return self.tasks[type_name].ai_timeout_seconds + POLL_MARGIN_SECONDS
 
     @property
     def providers_in_use(self) -> frozenset[str]:

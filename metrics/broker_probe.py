@@ -1,4 +1,4 @@
-"""Whether the broker answers, asked at the scrape: hints wait without it, and nothing else says so at once."""
+"""Whether the broker answers, asked at the scrape: claims wait without it, and nothing else says so at once."""
 
 from __future__ import annotations
 

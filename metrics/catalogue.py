@@ -107,7 +107,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_running_tasks",
             "gauge",
-            "Tasks that count against MAX_RUNNING: dispatched, processing or ai_processing.",
+            "Tasks that count against MAX_RUNNING: processing or ai_processing.",
             (type_,),
         ),
         Family(
@@ -171,7 +171,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_task_run_seconds",
             "histogram",
-            "Time from a claim to the end of that attempt.",
+            "Time from the beginning of an attempt to its end.",
             (type_, Label("outcome", RUN_ENDS)),
         ),
         Family(
@@ -183,7 +183,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_dispatch_lag_seconds",
             "histogram",
-            "Time from a task's being due to its dispatch, of tasks for which a slot was free all that time.",
+            "Time from a task's being due to its claim, of tasks for which a slot was free all that time.",
         ),
         Family(
             "darkroom_provider_up",
@@ -231,6 +231,11 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "counter",
             "Credits moved in the ledger, by kind; debits count upwards too.",
             (Label("kind", CREDIT_KINDS),),
+        ),
+        Family(
+            "darkroom_claims_refused_total",
+            "counter",
+            "Messages in a worker's list that no key of ours has signed: somebody else writes to the broker.",
         ),
         Family("darkroom_refunds_total", "counter", "Refunds written to the ledger, partial ones included."),
         Family(

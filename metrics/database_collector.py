@@ -132,8 +132,6 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
             add("darkroom_queue_depth", count - now.not_due.get(type_, 0), type=type_)
         else:
             add("darkroom_running_tasks", count, type=type_)
-    for type_, count in now.dispatched.items():
-        add("darkroom_running_tasks", count, type=type_)
     for type_, seconds in now.oldest_seconds.items():
         add("darkroom_oldest_pending_seconds", seconds, type=type_)
     for reason in STUCK_REASONS:

@@ -43,7 +43,10 @@ class Dialect:
     in_seconds: a time so many seconds from now, with one `?` parameter.
     index_hint: names the index that a query is to use, where the planner would not find it by itself.
     for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
+    for_update_of: the same, of rows of the table {} alone.
     for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
+    for_free_key_share: ends a SELECT of rows of the table {} that must not be locked for update before the transaction
+    ends, leaving out those that are.
     named_lock: a statement with one `?` that waits for whoever holds that name, then holds it to the transaction's end.
     each_of: a subquery of the texts (`value`) in a JSON array, which is its one `?`.  as_text: template with {time}.
     seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
@@ -56,7 +59,9 @@ class Dialect:
     in_seconds: str
     index_hint: str
     for_update: str
+    for_update_of: str
     for_update_of_free: str
+    for_free_key_share: str
     named_lock: str
     each_of: str
     as_text: str
@@ -112,6 +117,17 @@ class Transaction:
     def for_update_of_free(self, table: str) -> str:
         """Like `for_update`, leaving out rows of this table that another transaction has locked, instead of waiting."""
         return self.dialect.for_update_of_free.format(table)
+
+    def for_update_of(self, table: str) -> str:
+        """Like `for_update`, where a SELECT has other sources than this table."""
+        return self.dialect.for_update_of.format(table)
+
+    def for_free_key_share(self, table: str) -> str:
+        """Ends a SELECT of rows of this table: whoever asks for them by `for_update` waits for this transaction.
+
+        Rows that somebody has locked so already are left out.
+        """
+        return self.dialect.for_free_key_share.format(table)
 
     def lock_name(self, name: str) -> None:
         """Wait for whoever holds this name, then hold it to the end of the transaction."""

@@ -30,8 +30,8 @@ WHY = {
     "stuck.deadline": "It has run past its deadline, {deadline_at}; the next sweep, within a minute,"
     " tries it again or fails it with its refund, but after an absence of ours or a stepped clock it has its"
     " whole time again. “Release” gives it to another worker now.",
-    "stuck.undelivered": "It was sent and nobody has taken it. Look at the broker and the workers; it is"
-    " sent again every 10 s.",
+    "stuck.undelivered": "It was given to its worker, which has not begun it. Look at the broker and that worker;"
+    " the worker finds it at its next heartbeats, every few seconds. “Release” gives it to another now.",
     "stuck.remote_overdue": "{provider} has not finished by {deadline_at}. It is asked once more; if it"
     " answers that it still works, the next sweep, within a minute, fails the task with its refund.",
     "stuck.expired": "It has waited longer than it may; the next sweep, within a minute, fails it with its"
@@ -64,7 +64,6 @@ WHY = {
     "pending.failed": "Attempt {attempt} failed ({error}); the next is due at {due_at}. “Release” makes"
     " it due now.",
     "pending.later": "It waits until {due_at}; “Release” makes it due now.",
-    "pending.sent": "It is on its way to a worker.",
     "pending": "{position} wait ahead of it for a free slot; done in about {eta_seconds}. If it does not"
     " move, its service has no room.",
     "no_room": "Its worker lives and waits for {what}; what was made so far is kept. Free some space on the disks"
@@ -151,8 +150,6 @@ def _why_it_waits(
         return "pending.paused", {}
     if nobody := _nobody_works(found["house"]):
         return nobody
-    if task["dispatched_at"]:
-        return "pending.sent", {}
     if not service["is_available"]:
         return _why_its_service_is_not(service)
     if found["waits_for_its_time"]:

@@ -1,6 +1,6 @@
-"""The broker that `darkroom up` brings along: a Valkey server from PyPI on a unix socket, holding nothing but hints.
+"""The broker that `darkroom up` brings along: a Valkey server from PyPI on a unix socket, holding nothing that lasts.
 
-It keeps nothing on disk: what it forgets is sent again from the database, and old hints would be noise.  Where no wheel
+It keeps nothing on disk: what it forgets is found in the database, and old messages would be noise.  Where no wheel
 exists, a system `valkey-server` or `redis-server` does as well.
 """
 

@@ -31,11 +31,12 @@ class Place(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A due task as the pick sees it."""
+    """A due task as the pick sees it.  waited_seconds: since it became due."""
 
     place: Place
     user: str
     type: str
+    waited_seconds: float = 0.0
 
 
 def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:

@@ -14,7 +14,6 @@ Counted columns, and why each exists:
   admitted_charge  the charge that was admitted; a task may be claimed only when it equals `charge`
   failures         attempts that used up the budget (`failures < max_attempts` may run again)
   deaths           attempts whose worker died under them; kept apart, so that a dying host is not the task's fault
-  dispatch         number of the dispatch; a hint that carries an older number can't claim
 
 Not promised here: timing, money amounts, who may ask.  No I/O, no clock, no chance.
 """
@@ -47,7 +46,7 @@ class Event(enum.StrEnum):
 
     ADMIT = "admit"
     REJECT = "reject"
-    DISPATCH = "dispatch"
+    RIPEN = "ripen"
     CLAIM = "claim"
     PROGRESS = "progress"
     HAND_OFF = "hand_off"
@@ -73,7 +72,7 @@ class Rule(enum.Enum):
     TO_CHARGE = "becomes the charge"
 
 
-COUNTED = ("lease", "attempt", "charge", "admitted_charge", "failures", "deaths", "dispatch")
+COUNTED = ("lease", "attempt", "charge", "admitted_charge", "failures", "deaths")
 
 
 class Money(enum.Enum):
@@ -106,36 +105,32 @@ P, R, A = Status.PENDING, Status.PROCESSING, Status.AI_PROCESSING
 C, F, X = Status.COMPLETED, Status.FAILED, Status.CANCELLED
 ONE, MAY = Rule.PLUS_ONE, Rule.MAY_RISE
 
-# Whatever leaves a worker's hands gets a new dispatch number, so that old hints can't jump the queue.
-_BACK = {"dispatch": ONE}
-
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(P, Event.ADMIT, P, {"admitted_charge": Rule.TO_CHARGE}, Money.DEBIT),
     Transition(P, Event.REJECT, F, {}, Money.REFUND),
-    Transition(P, Event.DISPATCH, P),
+    Transition(P, Event.RIPEN, P),  # its time has come
     Transition(P, Event.CLAIM, R, {"lease": ONE, "attempt": ONE}),
     Transition(P, Event.FAIL, F, {}, Money.REFUND),  # expired while it waited
     Transition(P, Event.CANCEL, X, {}, Money.REFUND),
     Transition(R, Event.PROGRESS, R),
-    Transition(R, Event.HAND_OFF, A, _BACK),
+    Transition(R, Event.HAND_OFF, A),
     Transition(R, Event.COMPLETE, C),
     Transition(R, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
-    Transition(R, Event.RETRY, P, {"failures": ONE, **_BACK}),
-    Transition(R, Event.RELEASE, P, {"deaths": MAY, **_BACK}),
-    Transition(R, Event.POSTPONE, P, _BACK),
+    Transition(R, Event.RETRY, P, {"failures": ONE}),
+    Transition(R, Event.RELEASE, P, {"deaths": MAY}),  # also a claim that is taken back before it was begun
+    Transition(R, Event.POSTPONE, P),
     Transition(R, Event.CANCEL, X, {}, Money.REFUND),
-    Transition(A, Event.DISPATCH, A),
     Transition(A, Event.POLL, A, {"lease": ONE}),
     Transition(A, Event.PROGRESS, A),
-    Transition(A, Event.NOT_YET, A, _BACK),
-    Transition(A, Event.RELEASE, A, {"deaths": MAY, **_BACK}),
-    Transition(A, Event.POSTPONE, A, _BACK),
+    Transition(A, Event.NOT_YET, A),
+    Transition(A, Event.RELEASE, A, {"deaths": MAY}),
+    Transition(A, Event.POSTPONE, A),
     Transition(A, Event.COMPLETE, C),
     Transition(A, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
-    Transition(A, Event.RETRY, P, {"failures": ONE, **_BACK}),
+    Transition(A, Event.RETRY, P, {"failures": ONE}),
     Transition(A, Event.CANCEL, X, {}, Money.REFUND),
-    Transition(F, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO, **_BACK}),
-    Transition(X, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO, **_BACK}),
+    Transition(F, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
+    Transition(X, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
     # Housekeeping of finished rows (their files expire); no counted column moves.
     Transition(C, Event.SETTLE, C),
     Transition(F, Event.SETTLE, F),
@@ -167,7 +162,6 @@ class TaskState:
     admitted_charge: int = 0
     failures: int = 0
     deaths: int = 0
-    dispatch: int = 1
     taken: int = 0
 
 
@@ -223,7 +217,7 @@ def picture() -> str:
     lines = ["stateDiagram-v2", "    [*] --> pending: submit"]
     labels: dict[tuple[Status, Status], list[str]] = {}
     for arrow in TRANSITIONS:
-        if arrow.event not in (Event.DISPATCH, Event.PROGRESS, Event.SETTLE):
+        if arrow.event not in (Event.RIPEN, Event.PROGRESS, Event.SETTLE):
             labels.setdefault((arrow.source, arrow.target), []).append(arrow.event.value)
     lines += [
         f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in labels.items()

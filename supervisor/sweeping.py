@@ -42,6 +42,7 @@ from supervisor.store import (
     workers,
 )
 from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
+from supervisor.undelivered import empty_lists_of_the_dead
 
 PRUNE_BATCH = 1000
 FORGET_BATCH = 25  # tasks and uploads, each of which is several rows and triggers
@@ -140,6 +141,7 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
         since = leadership.well_since(tx)
         return rescuing.rescue(tx, draw=random.random, may_bill_twice=again, well_since=since, aside=aside)
 
+    empty_lists_of_the_dead(database, settings)
     more = True
     while more:
         rescued, refused = care.run("task_queue", step)

@@ -152,7 +152,7 @@ def programs(
 def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
     """The programs by which a running `up` may replace its parts, by name, in the order in which they are replaced.
 
-    Not the broker: it is none of ours, and whoever replaced it would lose hints for nothing.
+    Not the broker: it is none of ours, and whoever replaced it would lose what is on its way for nothing.
     """
     order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
     ours = [program for program in programs(settings, database) if program.spec.rank in order]

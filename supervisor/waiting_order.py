@@ -71,7 +71,7 @@ class WaitingOrder:
     def placed(self, view: Mapping[str, Any]) -> dict[str, Any]:
         """The task's view with `queue_position` and `eta_seconds` instead of its place.
 
-        Position 0 is next: it has been dispatched, or nothing is ahead of it.  Both are None once it is over.
+        Position 0 is next: nothing is ahead of it.  Both are None once it is over.
         """
         shown = dict(view)
         place, running_for = shown.pop("place"), shown.pop("running_for_seconds")

@@ -17,8 +17,8 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import raise_thread_exception
 
 from actors.broker import TASK_QUEUE, DarkroomBroker
-from actors.broker_client import open_client
 from actors.middleware import broker_middleware
+from supervisor.broker_client import open_client
 
 KIND = os.environ["BROKER_TEST_KIND"]
 ADDRESS = os.environ["BROKER_TEST_ADDRESS"]

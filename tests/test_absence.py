@@ -20,7 +20,7 @@ from supervisor.store.leadership import NEVER
 from supervisor.store.remote_jobs import Evidence
 from supervisor.sweeping import sweep
 from tests.conftest import Clock, Store
-from tests.well import Well, ask
+from tests.well import Well, ask, claim_poll
 
 CAREFUL = Provider(kind="http", may_bill_twice=False)
 HOUR, DAY = 3600.0, 86_400.0
@@ -194,8 +194,7 @@ def test_a_remote_job_is_asked_before_it_is_overdue(
     well.tick(0.25)
     well.passes(30)
     assert swept(store) == {}, "we are well, and nobody has asked"
-    (hint,) = store.write(dispatching.due_polls)
-    assert hint.task_id == task_id
+    assert store.database.read(dispatching.seconds_to_next_due) == 0.0
     ask(store.write, task_id, Word.SILENT)
     assert swept(store) == {}, "no answer is none"
     ask(store.write, task_id)
@@ -249,8 +248,7 @@ def test_a_question_that_slept_is_asked_again(
 ) -> None:
     """Its answer was in the socket when the lid was closed."""
     task_id = remote_task()
-    lease = store.write(lambda tx: handoffs.claim_poll(tx, task_id, 2, "worker-1", 300))
-    assert lease is not None
+    lease = store.write(lambda tx: claim_poll(tx, task_id))
     clock.advance(2 * HOUR)
     well.tick(0.25)
     store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 0))
@@ -270,9 +268,7 @@ def test_a_job_whose_picture_is_being_fetched_is_not_given_up(
     for _ in range(3):
         ask(store.write, task_id)
         well.passes(30)
-    dispatch = store.task(task_id)["dispatch"]
-    lease = store.write(lambda tx: handoffs.claim_poll(tx, task_id, dispatch, "worker-1", 300))
-    assert lease is not None
+    store.write(lambda tx: claim_poll(tx, task_id))
     well.passes(60)
     assert swept(store) == {}
     well.passes(260)
@@ -351,9 +347,9 @@ def test_an_expired_job_leaves_the_sweep_time_between_its_polls(
     well.tick(0.25)
     ask(store.write, task_id, Word.SILENT)
     clock.advance(70)
-    assert store.write(dispatching.due_polls) == []
+    assert store.claim_polls() == []
     clock.advance(21)
-    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [task_id]
+    assert [poll.task_id for poll in store.claim_polls()] == [task_id]
 
 
 def test_a_service_that_only_reports_has_rounds_in_which_to_do_it(
@@ -390,11 +386,9 @@ def test_a_waiting_task_with_a_remote_job_to_go_on_with_expires_only_after_an_at
         well.passes(passed)
         assert swept(store) == {}, "nobody could ask for the picture that is paid for"
     assert store.task(claim.task_id)["status"] == "pending"
-    worker = live_worker("worker-2")
+    live_worker("worker-2")
     for put_back, counts in ((claims.release, {}), (postponed, {"failed": 1})):
-        (hint,) = store.dispatch()
-        again = store.claim(hint, worker)
-        assert again is not None
+        (again,) = store.dispatch()
         store.write(lambda tx, again=again, put_back=put_back: put_back(tx, again.task_id, again.lease))
         assert swept(store) == counts, (
             "a drain says nothing; a service that is down for its other pictures does"

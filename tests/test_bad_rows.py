@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from actors.broker import DarkroomBroker
 from actors.dispatcher import TICK_SECONDS, Dispatcher
+from supervisor.claim_lists import ClaimLists
 from supervisor.files import open_file_store
 from supervisor.refusals import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
 from supervisor.store import dispatching, handoffs, rescuing, retention, tasks, webhooks, workers
@@ -24,6 +25,7 @@ from supervisor.sweeping import sweep
 from supervisor.wakeup import dispatch_wakeups
 from tests.conftest import PARAMS, Clock, Store, wait_until
 from tests.databases import is_postgres
+from tests.quiet_broker import QuietBroker
 
 DAY = 86_400
 HOOK = "https://app.example.org/hooks/darkroom"
@@ -54,16 +56,6 @@ def forbid(store: Store, table: str, condition: str, *, when: str = "UPDATE") ->
     )
 
 
-class QuietBroker:
-    """Takes every hint."""
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-
-    def enqueue_many(self, messages: Any) -> None:
-        self.messages += list(messages)
-
-
 @pytest.fixture
 def broker() -> QuietBroker:
     return QuietBroker()
@@ -76,6 +68,7 @@ def dispatcher(store: Store, broker: QuietBroker) -> Iterator[Dispatcher]:
         store.database,
         cast(DarkroomBroker, broker),
         dispatch_wakeups(store.database, store.settings),
+        cast(ClaimLists, broker),
     )
     yield made
     made.sender.close()
@@ -153,7 +146,7 @@ def test_the_dispatcher_goes_on_beside_a_bad_row_and_names_it_once(
         turns_until(dispatcher, lambda: len(broker.messages) == 1, "the good task goes out again")
         for _ in range(5):
             dispatcher.run_once()
-    assert broker.messages[0].args[0] == good.task_id
+    assert broker.messages[0]["id"] == good.task_id
     assert refusals(lines) == [("task_queue", bad.task_id, 1)], "five rounds, one line"
     assert not [line for line in lines if line["event"] == "dispatch_failed"]
 
@@ -175,10 +168,10 @@ def test_a_row_that_can_be_neither_admitted_nor_failed_stops_no_admission(
     assert store.entries(rows[1]) == []
 
 
-@pytest.mark.parametrize("stand", ["to be picked", "to be polled", "to be made ready", "to be sent again"])
+@pytest.mark.parametrize("stand", ["to be picked", "to be polled", "to be made ready"])
 def test_a_row_that_cannot_be_marked_stops_no_dispatch(
     stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, broker: QuietBroker,
-    admitted_task: Callable[..., str], handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any],
+    admitted_task: Callable[..., str], handed_off_task: Callable[..., str],
     live_worker: Callable[..., str],
 ) -> None:  # fmt: skip
     live_worker()
@@ -187,27 +180,26 @@ def test_a_row_that_cannot_be_marked_stops_no_dispatch(
         "to be picked": lambda user: admitted_task(user),
         "to be polled": lambda user: handed_off_task(user),
         "to be made ready": lambda user: admitted_task(user, run_after=later),
-        "to be sent again": lambda user: dispatched_task(user).task_id,
     }[stand]
     bad, good = make("a"), make("b")
     forbid(store, "task_queue", f"old.id = '{bad}'")
-    clock.advance({"to be made ready": 366 * DAY, "to be sent again": 11}.get(stand, 0))
+    clock.advance({"to be made ready": 366 * DAY}.get(stand, 0))
     if stand == "to be made ready":
         store.write(lambda tx: tx.execute("UPDATE task_queue SET expires_at = NULL WHERE id = ?", good))
     with capture_logs() as lines:
         turns_until(dispatcher, lambda: bool(broker.messages), "the good one goes out")
-    assert good in json.dumps([message.args for message in broker.messages])
-    assert bad not in json.dumps([message.args for message in broker.messages])
+    assert good in json.dumps(broker.messages)
+    assert bad not in json.dumps(broker.messages)
     assert refusals(lines) == [("task_queue", bad, 1)]
 
 
-@pytest.mark.parametrize("stand", ["to be polled", "to be made ready", "to be sent again"])
+@pytest.mark.parametrize("stand", ["to be polled", "to be made ready"])
 def test_what_is_due_and_cannot_be_marked_is_looked_at_once_a_tick(
     stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
-    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+    handed_off_task: Callable[..., str], live_worker: Callable[..., str],
 ) -> None:  # fmt: skip
     """It is due at every moment, and asked for at every moment it would take a core."""
-    bad = _due_soon(stand, store, clock, admitted_task, handed_off_task, dispatched_task, live_worker)
+    bad = _due_soon(stand, store, clock, admitted_task, handed_off_task, live_worker)
     forbid(store, "task_queue", f"old.id = '{bad}'")
     clock.advance(31)
     dispatcher.run_once()  # which finds out that it is refused
@@ -215,13 +207,13 @@ def test_what_is_due_and_cannot_be_marked_is_looked_at_once_a_tick(
 
 
 @pytest.mark.postgresql_only
-@pytest.mark.parametrize("stand", ["to be polled", "to be made ready", "to be sent again"])
+@pytest.mark.parametrize("stand", ["to be polled", "to be made ready"])
 def test_what_is_due_and_locked_by_somebody_is_looked_at_once_a_tick(
     stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
-    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+    handed_off_task: Callable[..., str], live_worker: Callable[..., str],
 ) -> None:  # fmt: skip
     """An operator's psql that has begun a transaction, for instance."""
-    held = _due_soon(stand, store, clock, admitted_task, handed_off_task, dispatched_task, live_worker)
+    held = _due_soon(stand, store, clock, admitted_task, handed_off_task, live_worker)
     clock.advance(31)
     with psycopg.connect(store.settings.database_url) as other:
         other.execute("SELECT 1 FROM task_queue WHERE id = %s FOR UPDATE", (held,))
@@ -233,15 +225,12 @@ def test_what_is_due_and_locked_by_somebody_is_looked_at_once_a_tick(
 
 def _due_soon(
     stand: str, store: Store, clock: Clock, admitted_task: Callable[..., str],
-    handed_off_task: Callable[..., str], dispatched_task: Callable[..., Any], live_worker: Callable[..., str],
+    handed_off_task: Callable[..., str], live_worker: Callable[..., str],
 ) -> str:  # fmt: skip
     """A task that is due by time alone within half a minute."""
     live_worker()
     if stand == "to be polled":
         return handed_off_task(poll_in_seconds=30)
-    if stand == "to be sent again":
-        task_id: str = dispatched_task().task_id
-        return task_id
     soon = clock.now() + datetime.timedelta(seconds=30)
     return admitted_task(run_after=soon.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
 
@@ -251,14 +240,12 @@ def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
 ) -> None:
     live_worker()
     polled = [handed_off_task(user, poll_in_seconds=0) for user in "abc"]
-    hints = [(hint.task_id, hint.dispatch) for hint in store.write(dispatching.due_polls)]
-    assert {task_id for task_id, _ in hints} == set(polled)
     forbid(store, "task_queue", f"old.id = '{polled[1]}'")
-    aside = Aside()
+    aside = Aside(is_careful=True)
     claimed = store.write(
-        lambda tx: handoffs.claim_polls(tx, hints, "worker-1", {"photography": 300.0}, aside)
+        lambda tx: handoffs.claim_due_polls(tx, {"worker-1": 10}, {"photography": 300.0}, aside)
     )
-    assert [claim.task_id for claim in claimed] == [polled[0], polled[2]]
+    assert sorted(claim["id"] for claim in claimed) == sorted([polled[0], polled[2]])
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", polled[1])]
     assert store.task(polled[1])["questions"] == 0
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from actors import broker_client
-from actors.broker import HintsNotSent
-from actors.broker_client import open_client
+from actors.broker import MessagesNotSent
 from config.settings import Settings
+from supervisor import broker_client
+from supervisor.broker_client import open_client
 from supervisor.broker_trouble import in_words
 from supervisor.cli.examination import examine
 from tests.broker_server import BrokerServer, darkroom_broker, hint
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_a_broker_is_said(
     server = BrokerServer(Path("/nowhere"))
     server.address = address
     broker = darkroom_broker(server)
-    with pytest.raises(HintsNotSent) as caught:
+    with pytest.raises(MessagesNotSent) as caught:
         broker.enqueue(hint("a"))
     assert caught.value.certain and sentence in in_words(caught.value.__cause__ or caught.value)
     with caplog.at_level(logging.WARNING):

@@ -15,8 +15,8 @@ from dramatiq.errors import ConnectionClosed
 
 from actors import consumer as consumer_module
 from actors.broker import DarkroomBroker
-from actors.broker_client import open_client
 from actors.consumer import DoorbellConsumer
+from supervisor.broker_client import open_client
 from tests.broker_server import BrokerServer, broker_server, darkroom_broker, hint
 
 

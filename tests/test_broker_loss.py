@@ -69,6 +69,6 @@ def _all(house: House, sql: str) -> list[tuple[int, ...]]:
 
 def _until_dispatched(house: House, count: int) -> None:
     eventually(
-        f"{count} hints are in the broker",
-        lambda: _all(house, "SELECT count(*) FROM task_queue WHERE dispatched_at IS NOT NULL") == [(count,)],
+        f"{count} claims are in the broker",
+        lambda: _all(house, "SELECT count(*) FROM task_queue WHERE worker_id IS NOT NULL") == [(count,)],
     )

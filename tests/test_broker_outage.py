@@ -13,9 +13,9 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import HintsNotSent
-from actors.broker_client import client_options
+from actors.broker import MessagesNotSent
 from actors.watchdog import EXIT_STATUS
+from supervisor.broker_client import client_options
 from tests.broker_process import WorkerProcess, call, work
 from tests.broker_server import BrokerServer, broker_server, darkroom_broker, eventually, hint
 
@@ -79,7 +79,7 @@ class Frozen:
     server: BrokerServer
     ours: WorkerProcess
     stock: WorkerProcess
-    send_failure: HintsNotSent
+    send_failure: MessagesNotSent
     send_seconds: float
     doubled: int
     folder: Path
@@ -108,7 +108,7 @@ def frozen(running_server: BrokerServer, tmp_path_factory: pytest.TempPathFactor
             doubling = threading.Thread(target=_send_and_forget, args=(retrying,), daemon=True)
             doubling.start()
             began = time.monotonic()
-            with pytest.raises(HintsNotSent) as caught:
+            with pytest.raises(MessagesNotSent) as caught:
                 producer.enqueue(work("during", gate))
             send_seconds = time.monotonic() - began
             for process in (ours, stock):

@@ -11,8 +11,8 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 
-from actors.broker import BrokerNotSettled, DarkroomBroker, HintsNotSent
-from actors.broker_client import open_client
+from actors.broker import BrokerNotSettled, DarkroomBroker, MessagesNotSent
+from supervisor.broker_client import open_client
 from tests.broker_server import BrokerServer, broker_server, darkroom_broker, hint
 
 
@@ -134,7 +134,7 @@ def test_a_send_while_the_broker_is_down_fails_at_once_and_certainly(server):
     server.stop()
     try:
         began = time.monotonic()
-        with pytest.raises(HintsNotSent) as caught:
+        with pytest.raises(MessagesNotSent) as caught:
             broker.enqueue_many([hint("a"), hint("b")])
         assert time.monotonic() - began < 3  # stock: 4 s and more of retries
         assert caught.value.certain
@@ -160,7 +160,7 @@ def test_a_replica_refuses_for_certain(server):
     with server.client() as client:
         client.replicaof("127.0.0.1", "1")
         try:
-            with pytest.raises(HintsNotSent) as caught:
+            with pytest.raises(MessagesNotSent) as caught:
                 broker.enqueue(hint("a"))
         finally:
             client.replicaof("NO", "ONE")
@@ -174,7 +174,7 @@ def test_a_full_broker_refuses_for_certain(server):
     with server.client() as client:
         client.config_set("maxmemory", 1)
         try:
-            with pytest.raises(HintsNotSent) as caught:
+            with pytest.raises(MessagesNotSent) as caught:
                 broker.enqueue(hint("a"))
         finally:
             client.config_set("maxmemory", 0)

@@ -19,6 +19,7 @@ from dramatiq.middleware import (
     Retries,
     ShutdownNotifications,
     SkipMessage,
+    TimeLimit,
     TimeLimitExceeded,
     raise_thread_exception,
 )
@@ -28,12 +29,11 @@ from periodiq import PeriodiqMiddleware, cron
 
 from actors import consumer as consumer_module
 from actors.broker import DarkroomBroker
-from actors.broker_client import open_client
 from actors.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
 from actors.middleware import broker_middleware
 from actors.once_a_minute import utc_minute
-from actors.time_limit import PausableTimeLimit, standing_still
 from actors.watchdog import dead_threads
+from supervisor.broker_client import open_client
 from tests.broker_server import BrokerServer, broker_server, darkroom_broker, eventually, hint
 
 
@@ -114,7 +114,7 @@ def bell_waits_long(
 
 def test_what_can_interrupt_a_thread_is_armed_last_and_disarmed_first():
     kinds = [type(middleware) for middleware in broker_middleware(dramatiq.Middleware())]
-    assert kinds[-2:] == [ShutdownNotifications, PausableTimeLimit]
+    assert kinds[-2:] == [ShutdownNotifications, TimeLimit]
     assert dramatiq.Middleware in kinds
     assert not {Retries, Prometheus, Results} & set(kinds)
 
@@ -398,25 +398,6 @@ def test_a_time_limit_cancels_an_async_actor(server, start_worker):
     client: Any = broker.client
     eventually("and is done with", lambda: client.hlen("dramatiq:tasks.msgs") == 0)
     assert client.zcard("dramatiq:tasks.XQ") == 0
-
-
-def test_a_time_limit_that_stands_still_strikes_later(server, start_worker):
-    broker = darkroom_broker(server, *broker_middleware())
-    seen: list[str] = []
-
-    @dramatiq.actor(broker=broker, queue_name="tasks", actor_name="work", time_limit=1500)
-    async def work(name: str) -> None:
-        with standing_still():
-            await asyncio.sleep(4)
-        seen.append("went on")
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-
-    start_worker(broker)
-    broker.enqueue(hint("a"))
-    eventually("the limit has struck at last", lambda: seen == ["went on", "cancelled"])
 
 
 # --- once a minute ---

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from config.settings import Provider
-from supervisor.store import claims, dispatching, handoffs, remote_jobs, tasks, workers
+from supervisor.store import handoffs, remote_jobs, tasks, workers
 from supervisor.store.tasks import NewTask
 from supervisor.tokens import Callback, make_callback_token, make_feed_ticket, make_user_token
-from tests.conftest import PARAMS
+from tests.conftest import PARAMS, dispatch
 from tests.web_server import SECRET, Web, running_web
 
 MEBIBYTE = 1024 * 1024
@@ -40,9 +40,7 @@ async def waiting(web: Web) -> str:
         task_id = tasks.submit(tx, settings, NewTask("o-1", "photography", {**PARAMS, "count": 1}, 0, None))[
             "task_id"
         ]
-        (hint,) = dispatching.pick_and_mark(tx, settings)
-        claim = claims.claim(tx, task_id, hint.dispatch, "w", 600)
-        assert claim is not None
+        (claim,) = dispatch(tx, settings)
         evidence = remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0, pictures=(0,))
         remote_jobs.accepted(tx, evidence, "r-1")
         handoffs.hand_off(tx, task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600)

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import Settings
 from supervisor.faults import WorkNotFound
-from supervisor.store import changes, claims, credits, dispatching, tasks, wakes, workers, works
+from supervisor.store import changes, claims, credits, tasks, wakes, workers, works
 from supervisor.store.changes import Change
 from supervisor.store.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes, wait_until
@@ -128,13 +128,12 @@ def test_only_what_a_user_can_see_makes_a_change(
     task_id = admitted_task()
     live_worker()
     count = len(_changes(store))
-    (hint,) = store.dispatch()
-    store.write(lambda tx: dispatching.unmark(tx, [hint]))
     store.write(lambda tx: workers.beat(tx, "worker-1", 0))
-    store.dispatch()
     assert len(_changes(store)) == count
-    claim = store.claim(hint, "worker-1")
-    assert claim is not None and len(_changes(store)) == count + 1
+    (claim,) = store.dispatch()
+    assert len(_changes(store)) == count + 1
+    store.write(lambda tx: claims.mark_begun(tx, [claims.Begun(task_id, claim.lease, 1.0, 630.0)]))
+    assert len(_changes(store)) == count + 1
     for _ in range(3):  # the same progress again is no news
         store.write(lambda tx: claims.report_progress(tx, task_id, claim.lease, 40, "printing"))
     assert len(_changes(store)) == count + 2
@@ -410,10 +409,7 @@ def test_the_wake_counters_rise_only_with_steps_that_matter(
     rose("plain SQL has written a task", dispatch=True, feed=False)
     task_id = admitted_task()
     rose("a task was submitted", dispatch=True, feed=True)
-    hint = next(each for each in store.dispatch() if each.task_id == task_id)
-    rose("a dispatch was marked", dispatch=False, feed=False)
-    claim = store.claim(hint, "worker-1")
-    assert claim is not None
+    (claim,) = store.dispatch()
     rose("a task was claimed", dispatch=False, feed=True)
     store.write(lambda tx: workers.beat(tx, "worker-1", 1))
     rose("a heartbeat", dispatch=False, feed=False)

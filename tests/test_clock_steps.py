@@ -15,6 +15,7 @@ from actors.dispatcher import Dispatcher
 from config.settings import Provider
 from config.values import ProviderLimits
 from supervisor.breaker import Sign
+from supervisor.claim_lists import ClaimLists
 from supervisor.faults import ProviderIsDown
 from supervisor.files import open_file_store
 from supervisor.store import (
@@ -34,23 +35,16 @@ from supervisor.store import (
     webhooks,
 )
 from supervisor.store.claims import Claim
-from supervisor.store.dispatching import Hint
 from supervisor.store.webhooks import Delivery
 from supervisor.sweeping import sweep, sweep_this_minute
 from supervisor.wakeup import dispatch_wakeups
 from tests.conftest import Clock, Store, wait_until
+from tests.quiet_broker import QuietBroker
 
 BACK = -7200.0
 PAID = Provider(kind="http", may_bill_twice=False)
 
 Make = Callable[..., str]
-
-
-class DeafBroker:
-    """Takes every hint and delivers none."""
-
-    def enqueue_many(self, messages: Any) -> None:
-        pass
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ def test_a_poll_that_is_out_is_due_again_in_time(
     polled_task()
     clock.advance(BACK)
     set_right(store)
-    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(300, abs=20)
+    assert seconds_until("next_poll_at", "task_queue") == pytest.approx(330, abs=20)
 
 
 def test_a_pause_after_a_failure_is_kept_and_a_users_own_time_stays(
@@ -134,53 +128,21 @@ def test_an_attempts_deadline_is_its_whole_time_away(
     assert seconds_until("deadline_at", "task_queue") == pytest.approx(630, abs=20)
 
 
-def test_a_hint_from_before_the_clock_was_set_back_starts_nothing_when_its_time_comes_again(
-    store: Store, clock: Clock, admitted_task: Make, live_worker: Callable[..., str]
-) -> None:
-    worker = live_worker()
-    at = (clock.now() + datetime.timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    early = admitted_task("o-1", run_after=at)
-    clock.advance(70)
-    store.write(dispatching.ripen)
-    (old,) = store.dispatch()
-    clock.advance(-600)
-    assert store.write(clock_steps.take_back_early) == 1
-    clock.advance(600)
-    assert store.claim(old, worker) is None, "it is not counted among what runs, so it may not start"
-    store.write(dispatching.ripen)
-    (new,) = store.dispatch()
-    assert new.task_id == early and store.claim(new, worker) is not None
-
-
-def test_a_hint_that_was_lost_is_sent_again(
-    store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
-) -> None:
-    hint = dispatched_task()
-    clock.advance(BACK)
-    set_right(store)
-    clock.advance(dispatching.RESEND_SECONDS + 1)
-    assert store.write(dispatching.overdue_hints) == [hint]
-
-
-@pytest.mark.parametrize("sent", [False, True], ids=["ready", "dispatched"])
 def test_a_task_whose_time_is_ahead_again_keeps_no_slot(
-    sent: bool, store: Store, clock: Clock, admitted_task: Make, live_worker: Make
+    store: Store, clock: Clock, admitted_task: Make, live_worker: Make
 ) -> None:
     live_worker(slots=1)
     at = (clock.now() + datetime.timedelta(seconds=50)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     early = admitted_task("o-1", run_after=at)
     clock.advance(60)
     assert store.write(dispatching.ripen) == 1
-    if sent:
-        assert [hint.task_id for hint in store.dispatch()] == [early]
     clock.advance(-60)
     other = admitted_task("o-2")
     assert store.database.read(outlook.free_slots) == 1
-    (hint,) = store.dispatch()
-    assert hint.task_id == other and store.claim(hint, "worker-1") is not None
+    assert [claim.task_id for claim in store.dispatch()] == [other]
     assert store.write(clock_steps.take_back_early) == 1
     row = store.task(early)
-    assert (row["ready"], row["dispatched_at"], row["run_after"]) == (0, None, at)
+    assert (row["ready"], row["run_after"]) == (0, at)
     clock.advance(60)
     assert store.write(dispatching.ripen) == 1
 
@@ -284,6 +246,7 @@ HARMLESS = {
         "expires_at": "it is EXPIRE_SECONDS after the order: the task has as much longer as the clock was ahead",
         "created_at": "it is shown, and breaks ties of order",
         "finished_at": "it is shown, and the row is kept as much longer",
+        "dispatched_at": "no program reads it any more",
     },
     "works": {"created_at": "it is shown", "updated_at": "it is shown"},
     "account": {"created_at": "it is shown"},
@@ -381,8 +344,9 @@ def test_a_dispatcher_finds_the_step_in_its_own_ticks(
     dispatcher = Dispatcher(
         store.settings,
         store.database,
-        cast(DarkroomBroker, DeafBroker()),
+        cast(DarkroomBroker, QuietBroker()),
         dispatch_wakeups(store.database, store.settings),
+        cast(ClaimLists, QuietBroker()),
     )
     handed_off_task(poll_in_seconds=60)
     dispatcher.run_once()
@@ -428,7 +392,7 @@ def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
     store.write(lambda tx: tasks.cancel(tx, held.task_id))
     assert len(store.write(webhooks.due)) == 1
     clock.advance(130)
-    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [remote]
+    assert [poll.task_id for poll in store.claim_polls()] == [remote]
     assert store.write(lambda tx: providers.take_room(tx, "ai", ProviderLimits(), probe_seconds=30)) == 1
     clock.advance(3600)
     assert store.write(dispatching.ripen) == 1 and store.task(waits)["ready"] == 1

@@ -1,4 +1,4 @@
-"""The dispatcher's transaction: free slots, limits, marks, hints sent again; and who is the dispatcher."""
+"""The dispatcher's transaction: free slots, limits, claims, and what is taken back; and who is the dispatcher."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings
-from supervisor.store import admission, claims, dispatching, handoffs, leadership, outlook, tasks, workers
-from supervisor.store.dispatching import Hint
+from config.settings import Provider, Settings
+from supervisor.store import (
+    admission,
+    claims,
+    dispatching,
+    handoffs,
+    leadership,
+    outlook,
+    remote_jobs,
+    tasks,
+    workers,
+)
+from supervisor.store.claims import Claim
+from supervisor.store.handoffs import Undelivered
 from tests.conftest import PARAMS, Clock, Store
-from tests.databases import Plain
+from tests.databases import REFUSED, Plain
 
 
 def _free(store: Store) -> int:
@@ -30,10 +41,7 @@ def test_free_slots_are_those_of_live_workers_less_what_they_hold_or_report_busy
     assert _free(store) == 8
     for _ in range(2):
         admitted_task()
-    hints = store.dispatch()
-    assert _free(store) == 6, "dispatched and not claimed yet"
-    for hint in hints:
-        assert store.claim(hint, "a")
+    assert len(store.dispatch("a")) == 2
     assert _free(store) == 6, "held"
     store.write(lambda tx: workers.beat(tx, "a", 1))
     assert _free(store) == 6, "the larger of held and busy"
@@ -52,7 +60,7 @@ def test_a_worker_beyond_its_slots_takes_none_from_the_others(
     assert _free(store) == 4
 
 
-def test_no_more_hints_are_out_than_there_are_slots(
+def test_no_more_is_claimed_than_there_are_slots(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     live_worker("a", slots=3)
@@ -61,12 +69,50 @@ def test_no_more_hints_are_out_than_there_are_slots(
     assert len(store.dispatch()) == 3 and store.dispatch() == []
 
 
-def test_a_dispatch_is_marked_and_not_picked_twice(
-    store: Store, dispatched_task: Callable[..., Hint]
+def test_a_pick_is_a_claim_for_a_named_worker(
+    store: Store, clock: Clock, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
-    hint = dispatched_task()
-    assert store.task(hint.task_id)["dispatched_at"] is not None
+    live_worker()
+    task_id = admitted_task()
+    (claim,) = store.dispatch()
+    row = store.task(task_id)
+    assert (row["status"], row["worker_id"], row["lease"], row["attempt"]) == ("processing", "worker-1", 1, 1)
+    assert (claim.task_id, claim.lease, claim.attempt) == (task_id, 1, 1)
+    assert row["begun_lease"] == 0, "nobody has begun it"
     assert store.dispatch() == []
+
+
+def test_the_worker_with_most_free_slots_is_chosen(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    live_worker("small", slots=2)
+    live_worker("large", slots=4)
+    held = []
+    for n in range(6):
+        task_id = admitted_task(f"o-{n}")
+        store.dispatch()
+        held.append(store.task(task_id)["worker_id"])
+    assert held == ["large", "large", "large", "small", "large", "small"]
+
+
+def test_a_shunned_worker_is_given_nothing(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    live_worker("shunned", slots=9)
+    live_worker("heard", slots=1)
+    for n in range(3):
+        admitted_task(f"o-{n}")
+    assert len(store.dispatch("heard")) == 1
+    assert store.value("SELECT worker_id FROM task_queue WHERE worker_id IS NOT NULL") == "heard"
+
+
+def test_a_worker_of_an_older_program_is_given_nothing(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str], producer: Plain
+) -> None:
+    live_worker("old")
+    producer.execute("UPDATE worker SET takes_claims = 0")
+    admitted_task()
+    assert store.dispatch() == [] and _free(store) == 0
 
 
 def _limit(store: Store, users: list[str], **changed: Any) -> None:
@@ -81,12 +127,11 @@ def _limit(store: Store, users: list[str], **changed: Any) -> None:
         store.write(lambda tx, new=new: tasks.submit(tx, settings, new))
 
 
-def test_a_users_limit_counts_dispatched_processing_and_handed_off_tasks(store: Store) -> None:
+def test_a_users_limit_counts_processing_and_handed_off_tasks(store: Store) -> None:
     _limit(store, ["a"] * 6 + ["b"], limits={"running_tasks_per_user": 3})
-    hints = store.dispatch()
-    users = sorted(store.task(hint.task_id)["user_openid"] for hint in hints)
-    assert users == ["a", "a", "a", "b"]
-    held = [claim for hint in hints if (claim := store.claim(hint, "worker-1")) and claim.user == "a"]
+    claimed = store.dispatch()
+    assert sorted(claim.user for claim in claimed) == ["a", "a", "a", "b"]
+    held = [claim for claim in claimed if claim.user == "a"]
     assert store.dispatch() == []
     remote = held[0]
     store.write(
@@ -103,9 +148,9 @@ def test_a_types_limit_holds_across_users_and_leaves_other_types_alone(store: St
     _limit(store, ["a", "b", "c", "d"], tasks={"photography": {"max_running": 2}, "fitting": {}})
     fitting = tasks.NewTask("e", "fitting", {"images": PARAMS["images"] * 2})
     store.write(lambda tx: tasks.submit(tx, store.settings, fitting))
-    hints = store.dispatch()
-    assert sorted(hint.type for hint in hints) == ["fitting", "photography", "photography"]
-    claim = next(c for hint in hints if (c := store.claim(hint, "worker-1")) and c.type == "photography")
+    claimed = store.dispatch()
+    assert sorted(claim.type for claim in claimed) == ["fitting", "photography", "photography"]
+    claim = next(each for each in claimed if each.type == "photography")
     assert store.dispatch() == []
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 900.0))
     assert [hint.type for hint in store.dispatch()] == ["photography"]
@@ -126,77 +171,51 @@ def test_a_task_becomes_ready_when_its_time_comes(
     assert [hint.task_id for hint in store.dispatch()] == [task_id]
 
 
-def test_a_hint_that_nobody_claims_is_sent_again_after_ten_seconds_with_its_number(
-    store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
+def test_what_was_not_begun_is_taken_back_at_no_cost(
+    store: Store, claimed_task: Callable[..., Claim], polled_task: Callable[..., tuple[str, int]]
 ) -> None:
-    hint = dispatched_task()
-    due = store.database.read(dispatching.seconds_to_next_due)
-    assert due is not None and 9 < due <= 10
-    clock.advance(9)
-    assert store.write(dispatching.overdue_hints) == []
-    clock.advance(1.1)
-    assert store.write(dispatching.overdue_hints) == [hint]
-    assert store.write(dispatching.overdue_hints) == [], "ten seconds more"
-    clock.advance(10.1)
-    assert store.write(dispatching.overdue_hints) == [hint]
-    assert _free(store) == 999
+    claim, (polled, lease) = claimed_task(), polled_task("o-2")
+    taken = [Undelivered(claim.task_id, claim.lease, "worker-1"), Undelivered(polled, lease, "worker-1")]
+    assert store.write(lambda tx: handoffs.take_back(tx, taken)) == 2
+    row = store.task(claim.task_id)
+    assert (row["status"], row["failures"], row["deaths"], row["attempt"]) == ("pending", 0, 0, 1)
+    assert store.task(polled)["worker_id"] is None
+    assert [poll.task_id for poll in store.claim_polls()] == [polled], "it is due now"
+    assert store.write(lambda tx: handoffs.take_back(tx, taken)) == 0
+    assert [each.task_id for each in store.dispatch()] == [claim.task_id]
 
 
-def test_a_poll_hint_that_is_lost_is_sent_again(
-    store: Store, clock: Clock, handed_off_task: Callable[..., str]
+@pytest.mark.parametrize("evidence", ["begun", "asked", "another lease", "another worker"])
+def test_what_may_have_been_begun_is_not_taken_back(
+    evidence: str, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
-    handed_off_task()
-    (hint,) = store.write(dispatching.due_polls)
-    assert store.write(dispatching.due_polls) == []
-    clock.advance(11)
-    assert store.write(dispatching.overdue_hints) == [hint]
+    claim = claimed_task()
+    taken = Undelivered(claim.task_id, claim.lease, "worker-1")
+    match evidence:
+        case "begun":
+            begun = claims.Begun(claim.task_id, claim.lease, 0.0, 630.0)
+            assert store.write(lambda tx: claims.mark_begun(tx, [begun])) == {claim.task_id}
+        case "asked":
+            store.write(lambda tx: remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0))
+        case "another lease":
+            taken = taken._replace(lease=claim.lease + 1)
+        case "another worker":
+            taken = taken._replace(worker_id="worker-2")
+    assert store.write(lambda tx: handoffs.take_back(tx, [taken])) == 0
+    assert store.task(claim.task_id)["status"] == "processing"
 
 
-def test_a_send_that_certainly_failed_clears_the_mark_at_once(
-    store: Store, dispatched_task: Callable[..., Hint]
+def test_the_time_of_an_attempt_counts_from_its_beginning(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
-    hint = dispatched_task()
-    store.write(lambda tx: dispatching.unmark(tx, [hint]))
-    assert store.dispatch() == [hint], "the same number: whatever did arrive is no other hint"
-
-
-def test_a_mark_is_not_cleared_from_a_task_that_has_moved_on(
-    store: Store, dispatched_task: Callable[..., Hint]
-) -> None:
-    old = dispatched_task()
-    claim = store.claim(old, "worker-1")
-    assert claim is not None
-    store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
-    (new,) = store.dispatch()
-    store.write(lambda tx: dispatching.unmark(tx, [old]))
-    assert store.task(new.task_id)["dispatched_at"] is not None
-
-
-def test_a_late_unmark_breaks_no_limit(store: Store, clock: Clock) -> None:
-    _limit(store, ["a", "b"], tasks={"photography": {"max_running": 1}, "fitting": {}})
-    (stalled,) = store.dispatch()
-    clock.advance(11)
-    (resent,) = store.write(dispatching.overdue_hints)  # by the dispatcher that has taken over
-    store.write(lambda tx: dispatching.unmark(tx, [stalled]))
-    assert store.dispatch() == [], (
-        "the hint that was sent again is on its way, and holds the type's only place"
+    claim = claimed_task()
+    clock.advance(100)
+    begun = claims.Begun(claim.task_id, claim.lease, 5.0, 630.0)
+    assert store.write(lambda tx: claims.mark_begun(tx, [begun])) == {claim.task_id}
+    left = store.value(
+        f"SELECT {store.write(lambda tx: tx.seconds_between(tx.now, 'deadline_at'))} FROM task_queue"
     )
-    assert store.claim(resent, "worker-1") is not None
-    assert store.dispatch() == []
-    assert store.value("SELECT count(*) FROM task_queue WHERE status = 'processing'") == 1
-
-
-def test_a_late_unmark_of_a_poll_leaves_it_to_whoever_sent_it_again(
-    store: Store, clock: Clock, handed_off_task: Callable[..., str]
-) -> None:
-    handed_off_task()
-    (stalled,) = store.write(dispatching.due_polls)
-    clock.advance(11)
-    (resent,) = store.write(dispatching.overdue_hints)
-    store.write(lambda tx: dispatching.unmark(tx, [stalled]))
-    assert store.write(dispatching.due_polls) == []
-    store.write(lambda tx: dispatching.unmark(tx, [resent]))
-    assert store.write(dispatching.due_polls) == [resent]
+    assert 620 < left <= 625
 
 
 class _Spy:
@@ -237,10 +256,9 @@ def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
         spy: Any = _Spy(tx)
         admission.admit_waiting(spy, store.settings, 10)
         dispatching.ripen(spy)
-        dispatching.overdue_hints(spy)
-        dispatching.due_polls(spy)
+        handoffs.claim_due_polls(spy, handoffs.room_for_polls(spy), {})
         dispatching.seconds_to_next_due(spy)
-        dispatching.pick_and_mark(spy, store.settings)
+        dispatching.pick_and_claim(spy, store.settings)
         return list(spy.plans)
 
     plans = store.write(look)
@@ -275,11 +293,11 @@ def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_sq
             nonlocal steps
             steps += 1
 
-        def pick(tx: Any) -> list[Hint]:
+        def pick(tx: Any) -> list[Any]:
             connection = tx._database.connection()
             connection.set_progress_handler(step, 100)
             try:
-                return dispatching.pick_and_mark(tx, store.settings)
+                return dispatching.pick_and_claim(tx, store.settings).claims
             finally:
                 connection.set_progress_handler(None, 0)
 
@@ -344,6 +362,11 @@ def test_a_dispatcher_that_resigns_is_followed_at_once_and_a_follower_is_not_put
     assert second is not None
     store.write(lambda tx: leadership.resign(tx, first))
     assert store.database.read(leadership.read) == second
+
+
+def test_a_dispatcher_of_an_older_program_can_not_take_over(store: Store, producer: Plain) -> None:
+    with pytest.raises(REFUSED, match="a dispatcher of the older program"):
+        producer.execute("UPDATE dispatcher SET holder = 'old', term = term + 1, beat = beat + 1")
 
 
 @pytest.mark.parametrize("mark", [workers.drain, workers.mark_dead, workers.leave])

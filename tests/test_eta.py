@@ -61,7 +61,6 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     completed_task: Callable[..., str],
     failed_task: Callable[..., str],
     live_worker: Callable[..., str],
-    dispatched_task: Callable[..., object],
     claimed_task: Callable[..., object],
 ) -> None:
     completed_task()
@@ -74,8 +73,5 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
             for type_ in ("photography", "fitting", "other")}  # fmt: skip
     assert runs == {"photography": 1, "fitting": 1, "other": 0}
     assert store.database.read(lambda tx: liveness.read(tx, 15)).slots == 1005
-    assert store.database.read(places.on_their_way) == 0
-    dispatched_task()
     claimed_task("o-2")
-    assert store.database.read(places.on_their_way) == 1
     assert [each.busy for each in store.database.read(liveness.worker_signs)] == [1, 0]

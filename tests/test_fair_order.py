@@ -174,7 +174,7 @@ def test_the_pick_takes_turns_and_moves_the_clock(
     assert sorted(users) == ["few", "low", *["many"] * 4]  # four is what one user may run at once
     assert users.index("few") <= 1 and users[-1] == "low"
     assert store.value("SELECT turn FROM fair_clock WHERE priority = 0") == max(
-        row["turn"] for row in store.all("SELECT turn FROM task_queue WHERE dispatched_at IS NOT NULL")
+        row["turn"] for row in store.all("SELECT turn FROM task_queue WHERE worker_id IS NOT NULL")
     )
     _insert(producer, "late", 1)
     store.admit_waiting()

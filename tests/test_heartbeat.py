@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 
 from actors import attempt
-from actors.event_loop import CoroutineWouldNotEnd
+from actors.time_limit import standing_still
 from actors.worker import Running, Why, Worker
+from supervisor.claim_messages import TASKS, ClaimMessage
 from supervisor.files import open_file_store
 from supervisor.store import claims
-from supervisor.store.claims import Claim
-from supervisor.store.dispatching import Hint
+from supervisor.store.claims import Claim, Held
 from tests.conftest import Store
 from tests.web_server import until
 
@@ -31,34 +32,39 @@ async def worker(store: Store, live_worker: Callable[..., str]) -> AsyncIterator
 
 
 async def test_a_task_claimed_while_a_beat_is_under_way_is_not_taken_for_lost(
-    worker: Worker, store: Store, dispatched_task: Callable[..., Hint], monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hint = dispatched_task()
-    running = Running(hint.task_id)
-    running.work = asyncio.create_task(asyncio.sleep(60))
-    worker.running.add(running)
-    write = store.database.write_async
+    write, running = store.database.write_async, []
 
     async def answer_late(step: Any, **options: Any) -> Any:
-        """The beat has read what this worker holds; before it is told, a claim is stored and told."""
+        """The beat has read what this worker holds; before it is told, a claim comes and begins."""
         answer = await write(step, **options)
-        claim = await write(lambda tx: claims.claim(tx, hint.task_id, hint.dispatch, worker.id, 630))
-        assert claim is not None
-        running.lease = claim.lease
+        if not running:
+            running.append(_running(worker, await asyncio.to_thread(claimed_task)))
+            running[0].work = asyncio.create_task(asyncio.sleep(60))
         return answer
 
     with monkeypatch.context() as patched:
         patched.setattr(store.database, "write_async", answer_late)
         await worker.beat()
-    assert running.cancelled is None
+    (attempt,) = running
+    assert attempt.cancelled is None
 
     await worker.beat()
-    assert running.cancelled is None
-    await write(lambda tx: claims.release(tx, hint.task_id, 1))
+    assert attempt.cancelled is None
+    await write(lambda tx: claims.release(tx, attempt.task_id, 1))
     await worker.beat()
-    assert running.cancelled is Why.LEASE_LOST
+    assert attempt.cancelled is Why.LEASE_LOST
     with pytest.raises(asyncio.CancelledError):
-        await running.work
+        await attempt.work
+
+
+def _running(worker: Worker, claim: Claim) -> Running:
+    """An attempt that was begun."""
+    assert worker.begun.enter(claim.task_id, claim.lease)
+    running = Running(claim.task_id, claim.lease, type_=claim.type)
+    worker._register(running)
+    return running
 
 
 def _beats(store: Store, worker: Worker) -> Any:
@@ -72,7 +78,7 @@ def _busy(store: Store, worker: Worker) -> Any:
 async def test_a_slot_that_becomes_free_between_two_heartbeats_is_told_at_once(
     worker: Worker, store: Store
 ) -> None:
-    attempts = [Running(f"task-{n}") for n in range(3)]
+    attempts = [Running(f"task-{n}", 1, type_="photography") for n in range(3)]
     worker.running.update(attempts)
     await worker.beat()
     assert _busy(store, worker) == 3
@@ -86,7 +92,7 @@ async def test_a_slot_that_becomes_free_between_two_heartbeats_is_told_at_once(
 async def test_attempts_that_ended_while_a_heartbeat_was_under_way_are_told_after_it(
     worker: Worker, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = Running("task")
+    attempt = Running("task", 1, type_="photography")
     worker.running.add(attempt)
     write = store.database.write_async
 
@@ -101,18 +107,121 @@ async def test_attempts_that_ended_while_a_heartbeat_was_under_way_are_told_afte
     await until(lambda: _busy(store, worker) == 0, "the dispatcher is told")
 
 
-# --- strays: rows that name this worker and run nowhere in it ---
+# --- rows that name this worker and run nowhere in it ---
 
 
-async def test_a_stray_is_released_at_its_second_beat_and_costs_no_attempt(
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Leases of the attempts that were begun; each goes on until the test ends."""
+    found: list[tuple[str, int]] = []
+
+    async def run(worker: Worker, running: Running, claim: Claim) -> None:
+        found.append((claim.task_id, claim.lease))
+
+    monkeypatch.setattr(attempt, "run_attempt", run)
+    return found
+
+
+def _told(worker: Worker, *told: Claim) -> ClaimMessage:
+    """What the dispatcher would have sent."""
+    rows = [
+        {
+            "id": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "charge": claim.charge,
+            "type": claim.type, "user_openid": claim.user, "params": json.dumps(claim.params),
+            "picture_count": claim.count, "failures": 0, "deaths": 0, "max_attempts": 3,
+        }
+        for claim in told
+    ]  # fmt: skip
+    return ClaimMessage(TASKS, worker.id, rows)
+
+
+async def test_a_claim_that_was_never_heard_of_begins_at_the_second_beat(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    lost = claimed_task()
+    await worker.beat()
+    assert begun == [], "its message may be on its way"
+    await worker.beat()
+    await until(lambda: begun == [(lost.task_id, lost.lease)], "it has begun")
+    row = store.task(lost.task_id)
+    assert (row["status"], row["begun_lease"], row["attempt"]) == ("processing", lost.lease, 1)
+    worker.take(_told(worker, lost))
+    await worker.beat()
+    assert begun == [(lost.task_id, lost.lease)], "a message that comes after all begins nothing"
+
+
+async def test_after_the_broker_was_away_a_claim_that_was_never_heard_of_begins_at_once(
+    worker: Worker, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    lost = claimed_task()
+    worker.look_at_once()
+    await worker.beat()
+    await until(lambda: begun == [(lost.task_id, lost.lease)], "it has begun")
+
+
+async def test_a_message_that_comes_twice_begins_once(
+    worker: Worker, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    claim = claimed_task()
+    worker.take(_told(worker, claim))
+    worker.take(_told(worker, claim))
+    await until(lambda: bool(begun), "it has begun")
+    await asyncio.sleep(0)
+    assert begun == [(claim.task_id, claim.lease)]
+
+
+async def test_after_a_sleep_nothing_begins_before_a_beat(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    claim = claimed_task()
+    worker._clocks_apart -= 60.0  # the wall clock went on, the monotonic one did not
+    worker.take(_told(worker, claim))
+    assert begun == [] and not worker.begun.has(claim.task_id, claim.lease)
+    await worker.beat()
+    await until(lambda: begun == [(claim.task_id, claim.lease)], "the row is still its own")
+
+
+async def test_a_worker_that_drains_gives_back_what_it_has_not_begun(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    runs, waits = claimed_task("a"), claimed_task("b")
+    _running(worker, runs)
+    worker.begin_drain()
+    await until(lambda: store.task(waits.task_id)["status"] == "pending", "it is given back")
+    row = store.task(waits.task_id)
+    assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, waits.lease)
+    assert store.task(runs.task_id)["status"] == "processing"
+    worker.take(_told(worker, waits))
+    assert begun == [] and store.value("SELECT state FROM worker") == "draining"
+
+
+async def test_a_beat_says_what_was_begun(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    running = _running(worker, claim)
+    await worker.beat()
+    assert running.is_marked and store.task(claim.task_id)["begun_lease"] == claim.lease
+
+
+async def test_a_task_of_a_type_that_this_worker_does_not_know_is_put_off(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    claim = claimed_task()
+    worker.settings = worker.settings.model_copy(update={"tasks": {}})
+    worker.begin(claim)
+    await until(lambda: store.task(claim.task_id)["status"] == "pending", "it is put off")
+    assert store.task(claim.task_id)["run_after"] is not None and begun == []
+
+
+async def test_what_has_ended_and_was_not_stored_is_released_at_its_second_beat(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     stray, registered = claimed_task("a"), claimed_task("b")
-    running = Running(registered.task_id)
-    running.lease = registered.lease
-    worker.running.add(running)
+    _running(worker, registered)
+    assert worker.begun.enter(stray.task_id, stray.lease)
     await worker.beat()
-    assert store.task(stray.task_id)["status"] == "processing", "its claim's answer may be on its way"
+    assert store.task(stray.task_id)["status"] == "processing", "its end may be on its way"
     await worker.beat()
     row = store.task(stray.task_id)
     assert (row["status"], row["failures"], row["deaths"], row["lease"]) == ("pending", 0, 0, stray.lease)
@@ -120,32 +229,17 @@ async def test_a_stray_is_released_at_its_second_beat_and_costs_no_attempt(
     assert store.entries(stray.task_id) == [(1, "debit", -1)]
 
 
-async def test_a_stray_that_was_claimed_again_meanwhile_has_two_beats_of_its_own(
-    worker: Worker, store: Store, claimed_task: Callable[..., Claim]
-) -> None:
-    stray = claimed_task()
-    await worker.beat()
-    store.write(lambda tx: claims.release(tx, stray.task_id, stray.lease))
-    (hint,) = store.dispatch()
-    again = store.claim(hint, worker.id)
-    assert again is not None and again.lease == stray.lease + 1
-    await worker.beat()
-    assert store.task(stray.task_id)["status"] == "processing", "this lease was seen for the first time"
-    await worker.beat()
-    assert store.task(stray.task_id)["status"] == "pending"
-
-
 async def test_a_stray_that_others_have_claimed_is_not_taken_from_them(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], live_worker: Callable[..., str]
 ) -> None:
     stray = claimed_task()
+    worker.begun.enter(stray.task_id, stray.lease)
     await worker.beat()
-    held = (stray.task_id, stray.lease)
+    held = [Held(stray.task_id, stray.lease, False, True)]
     store.write(lambda tx: claims.release(tx, stray.task_id, stray.lease))
-    (hint,) = store.dispatch()
-    theirs = store.claim(hint, live_worker("worker-2"))
-    assert theirs is not None
-    await worker._give_back_strays({held})  # what the beat had read just before that
+    live_worker("worker-2")
+    (theirs,) = store.dispatch("worker-2")
+    await worker._meet_strays(held, at_once=False)  # what the beat had read just before that
     row = store.task(stray.task_id)
     assert (row["status"], row["worker_id"], row["lease"]) == ("processing", "worker-2", theirs.lease)
 
@@ -153,11 +247,13 @@ async def test_a_stray_that_others_have_claimed_is_not_taken_from_them(
 # --- an attempt that does not end ---
 
 
-async def test_an_attempt_that_does_not_end_after_its_cancel_frees_its_thread_and_ends_the_process(
-    worker: Worker, store: Store, dispatched_task: Callable[..., Hint], monkeypatch: pytest.MonkeyPatch
+async def test_an_attempt_that_does_not_end_after_its_cancel_frees_its_slot_and_ends_the_process(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.worker.CLEANUP_SECONDS", 3.0)
-    hint, ends = dispatched_task(), asyncio.Event()
+    signals: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: signals.append(number))
+    claim, ends = claimed_task(), asyncio.Event()
 
     async def stubborn(*_: Any) -> None:
         """Work that takes no notice of a cancel."""
@@ -166,22 +262,38 @@ async def test_an_attempt_that_does_not_end_after_its_cancel_frees_its_thread_an
                 await ends.wait()
 
     monkeypatch.setattr(attempt, "make_pictures", stubborn)
-    actor = asyncio.create_task(attempt.run_attempt(worker, hint.type, hint.task_id, hint.dispatch))
+    worker.begin(claim)
     await until(lambda: any(running.work for running in worker.running), "the attempt runs")
     (running,) = worker.running
-    assert running.lease is not None
-    lease = running.lease
-    store.write(lambda tx: claims.release(tx, hint.task_id, lease))  # as a rescue does
+    store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))  # as a rescue does
     await worker.beat()
-    assert running.cancelled is Why.LEASE_LOST and not actor.done()
-    assert worker._busy_slots() == 1, "its thread is busy, whatever the row says"
-    with pytest.raises(CoroutineWouldNotEnd):
-        await asyncio.wait_for(actor, 30)
+    assert running.cancelled is Why.LEASE_LOST
+    assert worker._busy_slots() == 1, "its slot is busy, whatever the row says"
+    await worker.until_all_ended(30)
     assert worker._busy_slots() == 0
-    signals: list[int] = []
-    monkeypatch.setattr("os.kill", lambda pid, number: signals.append(number))
-    worker.end_for_a_stuck_attempt()
     assert signals == [signal.SIGTERM]
     ends.set()
     assert running.work is not None
     await running.work
+
+
+async def test_a_time_limit_ends_an_attempt_and_stands_still_while_it_is_told_to(
+    worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {
+        name: of.model_copy(update={"time_limit_seconds": 0.5}) for name, of in store.settings.tasks.items()
+    }
+    worker.settings = worker.settings.model_copy(update={"tasks": types})
+    seen: list[str] = []
+
+    async def work(*_: Any) -> None:
+        with standing_still():
+            await asyncio.sleep(1.5)
+        seen.append("went on")
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(attempt, "make_pictures", work)
+    claim = claimed_task()
+    worker.begin(claim)
+    await until(lambda: store.task(claim.task_id)["failures"] == 1, "the limit has struck")
+    assert seen == ["went on"]

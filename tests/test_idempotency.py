@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import claims, dispatching, works
+from supervisor.store import works
 from supervisor.sweeping import sweep
+from tests.conftest import claim_now
 from tests.web_server import Web, bearer, running_web
 from web.idempotency import hash_of, parse_key
 
@@ -181,8 +182,7 @@ async def test_a_claim_beside_it_changes_nothing(web: Web, http: aiohttp.ClientS
     """A worker that takes the task between two sendings: the second one sees it at work."""
     first = await _post(http, web)
     task_id = first.body["task_id"]
-    web.sql("INSERT INTO worker (id, host, pid, slots) VALUES ('w-1', 'here', 1, 1)")
-    await web.database.write_async(lambda tx: dispatching.pick_and_mark(tx, web.settings))
-    assert await web.database.write_async(lambda tx: claims.claim(tx, task_id, 1, "w-1", 60)) is not None
+    web.sql("INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES ('w-1', 'here', 1, 1, 1)")
+    await web.database.write_async(lambda tx: claim_now(tx, task_id, "w-1"))
     again = await _post(http, web)
     assert again.replayed and again.body["status"] == "processing" and again.body["queue_position"] is None

@@ -31,7 +31,7 @@ from supervisor.lifecycle import (
     step,
     steps_between,
 )
-from supervisor.store import claims, credits, dispatching, handoffs, rescuing, tasks, works
+from supervisor.store import claims, credits, handoffs, rescuing, tasks, works
 from tests.conftest import PARAMS, Store
 from tests.databases import POSTGRESQL, REFUSED, SQLITE, fresh_settings, open_quickly, plain_connection
 from tests.postgres_databases import give_back
@@ -46,7 +46,6 @@ STATES = st.builds(
     admitted_charge=st.integers(0, 5),
     failures=st.integers(0, 3),
     deaths=st.integers(0, 3),
-    dispatch=st.integers(1, 9),
     taken=st.integers(0, 9),
 )
 RISING = st.frozensets(st.sampled_from(["failures", "deaths"]))
@@ -87,12 +86,12 @@ def test_an_illegal_step_raises_and_changes_nothing(
 
 
 @given(STATES, st.sampled_from(Event), RISING)
-def test_lease_attempt_charge_and_dispatch_only_grow_and_by_one(
+def test_lease_attempt_and_charge_only_grow_and_by_one(
     task: TaskState, event: Event, rising: frozenset[str]
 ) -> None:
     with contextlib.suppress(IllegalStep):
         after = step(task, event, rising=rising)
-        for column in ("lease", "attempt", "charge", "dispatch"):
+        for column in ("lease", "attempt", "charge"):
             assert getattr(after, column) - getattr(task, column) in (0, 1)
 
 
@@ -144,12 +143,6 @@ def test_the_budget_is_spent_by_failures_alone_and_renewed_by_resubmit_alone() -
     assert raised == {Event.RESUBMIT}
 
 
-def test_whatever_comes_back_to_pending_has_a_new_dispatch_number() -> None:
-    for arrow in TRANSITIONS:
-        if arrow.target is Status.PENDING and arrow.source is not Status.PENDING:
-            assert arrow.rule("dispatch") is Rule.PLUS_ONE, arrow.event
-
-
 def test_an_event_has_one_outcome_in_each_status() -> None:
     steps = [(each.source, each.event) for each in TRANSITIONS]
     assert len(steps) == len(set(steps))
@@ -175,7 +168,7 @@ def test_the_picture_shows_every_arrow_that_users_see() -> None:
         (line,) = [each for each in drawn.splitlines() if f" {arrow.source} --> {arrow.target}:" in each] or [
             ""
         ]
-        hidden = arrow.event in (Event.DISPATCH, Event.PROGRESS, Event.SETTLE)
+        hidden = arrow.event in (Event.RIPEN, Event.PROGRESS, Event.SETTLE)
         assert (arrow.event.value in line.partition(": ")[2].split(", ")) != hidden, arrow
 
 
@@ -209,7 +202,8 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         for worker in ("a", "b"):
             self._write(
                 lambda tx, worker=worker: tx.execute(
-                    "INSERT INTO worker (id, host, pid, slots) VALUES (?, 'here', 1, 1000)", worker
+                    "INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES (?, 'here', 1, 1000, 1)",
+                    worker,
                 )
             )
         self._write(lambda tx: credits.grant(tx, RICH, 10_000, "for the test"))
@@ -242,7 +236,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     def _step(self, task_id: str, event: Event, **more: Any) -> None:
         self.model[task_id] = step(self.model[task_id], event, **more)
-        if event not in (Event.CLAIM, Event.POLL, Event.PROGRESS, Event.DISPATCH):
+        if event not in (Event.CLAIM, Event.POLL, Event.PROGRESS, Event.RIPEN):
             lease = self.held.pop(task_id, None)
             if lease is not None:
                 self.lost.append((task_id, lease))
@@ -285,8 +279,9 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     @rule()
     def dispatch(self) -> None:
-        for hint in self.store.dispatch():
-            self._step(hint.task_id, Event.DISPATCH)
+        for claim in self.store.dispatch("a"):
+            self._step(claim.task_id, Event.CLAIM)
+            self.held[claim.task_id] = claim.lease
 
     @initialize()
     def start_with_some_of_each(self) -> None:
@@ -307,22 +302,19 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         self._claim(self._choose(data, self._some(Status.PENDING)))
 
     @precondition(lambda self: self._some(Status.PENDING))
-    @rule(data=st.data(), stale=st.booleans())
-    def claim_in_vain(self, data: st.DataObject, stale: bool) -> None:
+    @rule(data=st.data())
+    def claim_in_vain(self, data: st.DataObject) -> None:
         task_id = self._choose(data, self._some(Status.PENDING))
-        dispatch, worker = self.model[task_id].dispatch - stale, "a" if stale else "nobody"
-        assert self._write(lambda tx: claims.claim(tx, task_id, dispatch, worker, 630)) is None
+        wanted = [claims.Wanted(task_id, "nobody", 630)]
+        assert self._write(lambda tx: claims.claim_for(tx, wanted)) == []
 
     def _claim(self, task_id: str) -> None:
         task = self.model[task_id]
-        self._write(
-            lambda tx: tx.run(f"UPDATE task_queue SET dispatched_at = {tx.now} WHERE id = ?", task_id)
-        )
-        claimed = self._write(lambda tx: claims.claim(tx, task_id, task.dispatch, "a", 630))
-        assert (claimed is not None) == (task.admitted_charge == task.charge)
-        if claimed is not None:
+        claimed = self._write(lambda tx: claims.claim_for(tx, [claims.Wanted(task_id, "a", 630)]))
+        assert bool(claimed) == (task.admitted_charge == task.charge)
+        for row in claimed:
             self._step(task_id, Event.CLAIM)
-            self.held[task_id] = claimed.lease
+            self.held[task_id] = row["lease"]
 
     def _hand_off(self, task_id: str) -> None:
         lease = self.held[task_id]
@@ -355,15 +347,12 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self._some(Status.AI_PROCESSING))
     @rule()
     def poll(self) -> None:
-        for hint in self._write(dispatching.due_polls):
-            self._step(hint.task_id, Event.DISPATCH)
-        for task_id in self._some(Status.AI_PROCESSING):
-            dispatch = self.model[task_id].dispatch
-            lease = self._write(lambda tx, t=task_id, d=dispatch: handoffs.claim_poll(tx, t, d, "a", 300))
-            assert (lease is None) == (task_id in self.held)
-            if lease is not None:
-                self._step(task_id, Event.POLL)
-                self.held[task_id] = lease
+        due = {task_id for task_id in self._some(Status.AI_PROCESSING) if task_id not in self.held}
+        rows = self._write(lambda tx: handoffs.claim_due_polls(tx, {"a": 1000}, {"photography": 300}))
+        assert {row["id"] for row in rows} == due
+        for row in rows:
+            self._step(row["id"], Event.POLL)
+            self.held[row["id"]] = row["lease"]
 
     @precondition(lambda self: self._held(Status.AI_PROCESSING))
     @rule(data=st.data(), fails=st.booleans())

@@ -62,6 +62,7 @@ BEYOND_THE_CONTRACT = {
     "darkroom_breaker_state": "gauge",
     "darkroom_dispatch_lag_seconds": "histogram",
     "darkroom_credits_total": "counter",
+    "darkroom_claims_refused_total": "counter",
     "darkroom_disk_free_bytes": "gauge",
     "darkroom_disk_size_bytes": "gauge",
     "darkroom_process_up": "gauge",
@@ -119,6 +120,7 @@ def test_every_known_label_set_starts_at_0(shop: Shop) -> None:
         "darkroom_webhook_deliveries_total": sets(outcome=("delivered", "delayed", "failed", "gone")),
         "darkroom_credits_total": sets(kind=("grant", "debit", "refund")),
         "darkroom_dispatch_lag_seconds_count": {frozenset()},
+        "darkroom_claims_refused_total": {frozenset()},
     }
     for name, label_sets in expected.items():
         assert told.label_sets(name) == label_sets, name

@@ -248,10 +248,8 @@ def test_a_task_is_neither_picked_nor_claimed_before_its_charge_is_admitted(
     for task_id in (retried, new):
         row = store.task(task_id)
         assert row["charge"] == row["admitted_charge"] + 1
-        assert (
-            store.write(lambda tx, row=row: claims.claim(tx, row["id"], row["dispatch"], "worker-1", 9))
-            is None
-        )
+        wanted = claims.Wanted(row["id"], "worker-1", 9)
+        assert store.write(lambda tx, wanted=wanted: claims.claim_for(tx, [wanted])) == []
         with pytest.raises(REFUSED, match="no such step"):
             producer.execute(
                 """UPDATE task_queue SET status = 'processing', lease = lease + 1, attempt = attempt + 1,

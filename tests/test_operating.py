@@ -14,7 +14,6 @@ from supervisor.faults import AlreadyFinished, LeaseLost, NotReleasable, Provide
 from supervisor.store import (
     audit,
     claims,
-    dispatching,
     examining,
     operating,
     overview,
@@ -67,9 +66,9 @@ def test_a_task_that_waits_for_its_time_is_due_at_once(
 
 def test_a_remote_job_is_asked_about_at_once(store: Store, handed_off_task: Callable[..., str]) -> None:
     task_id = handed_off_task(poll_in_seconds=300)
-    assert store.write(dispatching.due_polls) == []
+    assert store.claim_polls() == []
     store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, task_id))
-    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [task_id]
+    assert [poll.task_id for poll in store.claim_polls()] == [task_id]
 
 
 def test_a_request_that_may_be_billed_twice_is_not_released(

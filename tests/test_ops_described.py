@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from config.values import Provider
-from supervisor.store import claims, dispatching, handoffs, pauses, remote_jobs, webhooks, workers
+from supervisor.store import claims, handoffs, pauses, remote_jobs, webhooks, workers
 from supervisor.store.tasks import NewTask, submit
+from tests.conftest import claim_now
 from tests.web_server import Web, bearer
 from web.ops_schemas import OpsOverview
 from web.ops_task_schemas import (
@@ -64,9 +65,7 @@ async def something_of_everything(web: Web) -> dict[str, str]:
         for name in ("remote", "running", "stuck", "failed"):
             new = NewTask("o-7", "photography", PARAMS, webhook="https://app.example.org/hook?key=1")
             made[name] = submit(tx, web.parts.settings, new)["task_id"]
-            (hint,) = dispatching.pick_and_mark(tx, web.parts.settings)
-            held = claims.claim(tx, hint.task_id, hint.dispatch, WORKER, 0.0 if name == "stuck" else 600.0)
-            assert held is not None
+            held = claim_now(tx, made[name], WORKER, 0.0 if name == "stuck" else 600.0)
             if name == "remote":
                 remote_jobs.begin(tx, held, "studio", STUDIO, 1)
                 handoffs.hand_off(tx, held.task_id, held.lease, poll_in_seconds=60, remote_limit_seconds=600)

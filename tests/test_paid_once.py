@@ -25,7 +25,6 @@ from supervisor.files import open_file_store
 from supervisor.remote_states import RemoteState
 from supervisor.store import (
     claims,
-    dispatching,
     handoffs,
     operating,
     remote_jobs,
@@ -64,9 +63,7 @@ def hand_off(store: Store, claim: Claim) -> None:
 
 
 def claimed_again(store: Store, claim: Claim, worker: str = "worker-1") -> Claim:
-    (hint,) = [each for each in store.dispatch() if each.task_id == claim.task_id]
-    again = store.claim(hint, worker)
-    assert again is not None
+    (again,) = [each for each in store.dispatch(worker) if each.task_id == claim.task_id]
     return again
 
 
@@ -128,8 +125,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
 
 async def poll(store: Store, database: Any) -> None:
-    (hint,) = store.write(dispatching.due_polls)
-    await polling.poll_tasks(poller(store, database), [(hint.task_id, hint.dispatch)])
+    (claim,) = store.claim_polls()
+    await polling.poll_tasks(poller(store, database), [(polling_of(claim), claim)])
+
+
+def polling_of(claim: Claim) -> Running:
+    return Running(claim.task_id, claim.lease, takes_slot=False)
 
 
 async def test_a_late_poller_settles_no_job_of_a_new_charge(
@@ -336,7 +337,8 @@ async def test_a_stray_is_not_given_back_while_its_hand_in_is_under_way(
 ) -> None:
     """Its attempt was cancelled since no heartbeat got through; the row names this worker still."""
     claim, shop = claimed_task(), SlowHandIn()
-    running = Running(claim.task_id)
+    running = Running(claim.task_id, claim.lease)
+    worker.begun.enter(claim.task_id, claim.lease)
     request = await begin_paid_request(worker, running, claim, "ai", 0, (0,))
     job: Any = SimpleNamespace(task_id=claim.task_id, reference=request.reference)
     attempt = asyncio.create_task(ask(worker, "ai", shop, job, lambda *_: None, request))
@@ -382,7 +384,7 @@ async def test_an_attempt_that_finds_a_job_at_the_last_moment_waits_for_it(
     monkeypatch.setattr("actors.making.provider_of", lambda *_: shop)
     monkeypatch.setattr("actors.lookup.provider_of", lambda *_: shop)
     span: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
-    await attempts._run(worker, Running(second.task_id), second, span)
+    await attempts._run(worker, Running(second.task_id, second.lease), second, span)
     assert shop.orders == []
     assert store.task(first.task_id)["status"] == "ai_processing"
     assert [row["state"] for row in store.all("SELECT state FROM remote_job")] == ["waiting"]
@@ -397,20 +399,11 @@ def test_a_lost_poller_needs_no_other_rescue(
     claim = claimed_task()
     accept(store, begin(store, claim))
     hand_off(store, claim)
-    (hint,) = store.write(dispatching.due_polls)
-    limits = {claim.type: 330.0}
-
-    def claimed(dispatch: int) -> list[Claim]:
-        return store.write(
-            lambda tx: handoffs.claim_polls(tx, [(claim.task_id, dispatch)], "worker-1", limits)
-        )
-
-    (lost,) = claimed(hint.dispatch)
+    (lost,) = store.claim_polls()
     clock.advance(329)
-    assert store.write(dispatching.due_polls) == []
+    assert store.claim_polls() == []
     clock.advance(2)
-    (again,) = store.write(dispatching.due_polls)
     assert store.write(lambda tx: rescuing.rescue(tx, draw=random.random)) == []
-    (found,) = claimed(again.dispatch)
+    (found,) = store.claim_polls()
     assert found.lease == lost.lease + 1
     assert found.attempt == claim.attempt and found.budget == claim.budget

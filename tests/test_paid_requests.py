@@ -49,12 +49,12 @@ def states(store: Store) -> list[str]:
 async def begin(
     store: Store, claim: Claim, running: Running | None = None, part: int = 0, **worker: Any
 ) -> Any:
-    running = running or Running(claim.task_id)
+    running = running or Running(claim.task_id, claim.lease)
     return await begin_paid_request(worker_of(store, **worker), running, claim, "ai", part)
 
 
 async def test_a_request_that_may_have_left_owes_an_answer_until_its_end_is_known(store, claimed_task):
-    running = Running("t")
+    running = Running("t", 1)
     request = await begin(store, claimed_task(), running)
     assert running.owes_an_answer and states(store) == ["submitting"]
     request.broke_off(asyncio.CancelledError())
@@ -66,13 +66,13 @@ async def test_a_request_that_may_have_left_owes_an_answer_until_its_end_is_know
 
 
 async def test_where_a_second_bill_is_allowed_nobody_waits_for_an_answer(store, claimed_task):
-    running = Running("t")
+    running = Running("t", 1)
     await begin(store, claimed_task(), running, may_bill_twice=True)
     assert not running.owes_an_answer
 
 
 async def test_a_cancel_while_it_is_written_down_leaves_no_doubt(store, claimed_task):
-    running = Running("t")
+    running = Running("t", 1)
     beginning = asyncio.create_task(begin(store, claimed_task(), running))
     await asyncio.sleep(0)  # the step is with the writer
     beginning.cancel()
@@ -102,7 +102,7 @@ class LosesTheFirstAnswer:
 async def test_a_request_that_was_written_down_without_an_answer_is_the_same_request(
     store, claimed_task, stores_it
 ):
-    claim, running = claimed_task(), Running("t")
+    claim, running = claimed_task(), Running("t", 1)
     worker = worker_of(store, limits={"concurrency": 1})
     worker.database, worker.id = LosesTheFirstAnswer(store, stores_it=stores_it), "worker-1"
     worker.write = functools.partial(Worker.write, worker)
@@ -125,11 +125,11 @@ async def test_a_request_that_was_written_down_under_a_lost_lease_does_not_leave
 
     worker.write = write
     with pytest.raises(LeaseLost):
-        await begin_paid_request(worker, Running("t"), claim, "ai", 0)
+        await begin_paid_request(worker, Running("t", 1), claim, "ai", 0)
 
 
 async def test_nothing_leaves_when_others_may_believe_us_dead(store, claimed_task):
-    running = Running("t")
+    running = Running("t", 1)
     with pytest.raises(LeaseLost):
         await begin(store, claimed_task(), running, may_start=False)
     assert not running.owes_an_answer
@@ -145,8 +145,7 @@ async def test_the_stores_refusals_have_the_providers_classes(store, claimed_tas
     with pytest.raises(AtCapacity):
         await begin(store, claim, part=2, limits={"concurrency": 1})
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
-    (hint,) = store.dispatch()
-    again = store.claim(hint, "worker-1")
+    (again,) = store.dispatch()
     with pytest.raises(UnknownOutcome):
         await begin(store, again)
 

@@ -28,7 +28,7 @@ def test_the_first_death_costs_no_time_and_later_ones_more_and_more() -> None:
 
 @pytest.fixture
 def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callable[[], list[str]]:
-    """Dispatch what is due, claim it with one worker and kill that; who died."""
+    """Claim what is due for one worker and kill that; who died."""
     spawns = iter(range(1000))
 
     def die() -> list[str]:
@@ -36,7 +36,7 @@ def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callab
         worker = live_worker(f"worker-{next(spawns)}")
         store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
         store.write(_ripened)
-        died = [hint.task_id for hint in store.dispatch() if store.claim(hint, worker)]
+        died = [claim.task_id for claim in store.dispatch(worker)]
         store.write(lambda tx: workers.mark_dead(tx, worker))
         store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
         return sorted(died)

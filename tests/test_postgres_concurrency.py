@@ -27,7 +27,7 @@ from supervisor.store import (
     workers,
     works,
 )
-from supervisor.store.dispatching import Hint
+from supervisor.store.claims import Claim
 from supervisor.store.orders import Key
 from tests.conftest import PARAMS, Store, processes, wait_until
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.postgresql_only
 
 USERS = [f"o-{n}" for n in range(5)]
 ROUNDS = 15
-DISPATCHED = "status = 'pending' AND dispatched_at IS NOT NULL"
+CLAIMED = "status = 'processing'"
 
 
 def _settings(url: str) -> Settings:
@@ -101,7 +101,7 @@ def _dispatch(url: str, seed: int) -> int:
                     return 0
                 admission.admit_waiting(tx, settings, 50)
                 dispatching.ripen(tx)
-                dispatching.pick_and_mark(tx, settings)
+                dispatching.pick_and_claim(tx, settings)
                 return 1
 
             worked += database.write_now(decide)
@@ -110,21 +110,16 @@ def _dispatch(url: str, seed: int) -> int:
 
 
 def _work(url: str, seed: int) -> int:
-    """A worker: claims what is dispatched, ends it in any of the ways; how many it claimed."""
+    """A worker: ends what was claimed for it in any of the ways; how many it met."""
     chance, name, claimed = random.Random(seed), f"worker-{seed}", 0
     with contextlib.closing(open_database(url)) as database:
         database.write_now(lambda tx: workers.register(tx, name, host="here", pid=seed, slots=30))
-        _await(database, f"SELECT count(*) FROM task_queue WHERE {DISPATCHED}", "a task is dispatched")
+        _await(database, f"SELECT count(*) FROM task_queue WHERE {CLAIMED}", "a task is claimed")
         for _ in range(ROUNDS * 8):
-            rows = database.read(lambda tx: tx.all(f"SELECT id, dispatch FROM task_queue WHERE {DISPATCHED}"))
-            if not rows:
+            held = [each for each in database.read(lambda tx: claims.held_by(tx, name)) if not each.is_poll]
+            if not held:
                 continue
-            row = chance.choice(rows)
-            claim = database.write_now(
-                lambda tx, row=row: claims.claim(tx, row["id"], row["dispatch"], name, 600)
-            )
-            if claim is None:
-                continue
+            claim = chance.choice(held)
             claimed += 1
             end: Callable[..., Any] = chance.choice(
                 [
@@ -286,11 +281,9 @@ def test_a_pick_leaves_out_what_somebody_holds_and_waits_for_nobody(
 
 
 def test_a_rescue_never_takes_what_its_worker_is_just_ending(
-    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+    store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
-    hint = dispatched_task()
-    claim = store.claim(hint, live_worker())
-    assert claim is not None
+    claim = claimed_task()
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
 
     def end_slowly(tx: Transaction) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import claims, dispatching
+from supervisor.store import claims
+from tests.conftest import claim_now
 from tests.web_server import Web, bearer, running_web, until
 from web import preferences
 
@@ -25,7 +26,9 @@ async def web(tmp_path: Path, database_kind: str) -> AsyncIterator[Web]:
     async with running_web(
         tmp_path, database_kind, limits={"open_tasks_per_user": 0, "running_tasks_per_user": 0}
     ) as running:
-        running.sql("INSERT INTO worker (id, host, pid, slots) VALUES ('w-1', 'here', 1, 100)")
+        running.sql(
+            "INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES ('w-1', 'here', 1, 100, 1)"
+        )
         yield running
 
 
@@ -42,9 +45,7 @@ async def _only_task(web: Web) -> str:
 
 async def _finish(web: Web, task_id: str) -> None:
     def finish(tx: Any) -> None:
-        dispatching.pick_and_mark(tx, web.settings)
-        claim = claims.claim(tx, task_id, 1, "w-1", 60)
-        assert claim is not None
+        claim = claim_now(tx, task_id, "w-1")
         claims.complete(tx, task_id, claim.lease, [IMAGE])
 
     await web.database.write_async(finish)

@@ -187,21 +187,17 @@ def test_a_full_provider_costs_no_claims(shop):
     store = shop({"concurrency": 2})
     first, second = store.dispatch()
     assert picked(store) == 0
-    claim = store.claim(first, "worker-1")
-    assert claim is not None and picked(store) == 0
-    evidence = begin(store, claim)
+    evidence = begin(store, first)
     assert picked(store) == 0
     store.write(lambda tx: remote_jobs.settle(tx, evidence, RemoteState.DONE))
-    store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+    store.write(lambda tx: claims.complete(tx, first.task_id, first.lease, []))
     assert picked(store) == 1
     assert second.task_id != first.task_id
 
 
 def test_a_provider_that_was_asked_enough_for_this_second_costs_no_claims(shop, clock: Clock):
     store = shop({"rps": 2})
-    for hint in store.dispatch():
-        claim = store.claim(hint, "worker-1")
-        assert claim is not None
+    for claim in store.dispatch():
         begin(store, claim)
     assert store.value("SELECT count(*) FROM remote_job") == 2
     assert picked(store) == 0

@@ -38,7 +38,7 @@ from supervisor import rescue
 from supervisor.doubts import TIMES, UNKNOWN_SECONDS, Doubt, Doubts
 from supervisor.faults import MayBeBilledAlready
 from supervisor.files import open_file_store
-from supervisor.store import claims, clock_steps, dispatching, remote_jobs, rescuing
+from supervisor.store import claims, clock_steps, remote_jobs, rescuing
 from supervisor.store.claims import Claim
 from supervisor.sweeping import sweep
 from tests.adapters import PORTRAIT
@@ -201,18 +201,19 @@ class House:
     async def order(self, claim: Claim) -> None:
         worker = self._worker()
         try:
-            await attempts._run(worker, Running(claim.task_id), claim, SPAN)
+            await attempts._run(worker, Running(claim.task_id, claim.lease), claim, SPAN)
         finally:
             await self._close(worker)
 
     async def look(self, *, after_seconds: float = 75.0) -> None:
         """One poll of whatever is due."""
         self.well.passes(after_seconds)
-        hints = self.store.write(dispatching.due_polls)
-        assert hints, "a job that is not over is asked about"
+        polls = self.store.claim_polls()
+        assert polls, "a job that is not over is asked about"
         worker = self._worker()
         try:
-            await polling.poll_tasks(worker, [(hint.task_id, hint.dispatch) for hint in hints])
+            running = [Running(claim.task_id, claim.lease, takes_slot=False) for claim in polls]
+            await polling.poll_tasks(worker, list(zip(running, polls, strict=True)))
         finally:
             await self._close(worker)
 
@@ -437,9 +438,7 @@ async def test_a_request_that_its_service_does_not_know_may_have_been_carried_ou
     first = claimed_task()
     store.write(lambda tx: remote_jobs.begin(tx, first, "ai", provider, 0))
     store.write(lambda tx: claims.release(tx, first.task_id, first.lease))
-    (hint,) = store.dispatch()
-    second = store.claim(hint, "worker-1")
-    assert second is not None
+    (second,) = store.dispatch()
     await look_up_unheard(worker_of(store), second)
     assert store.value("SELECT state FROM remote_job") == "unknown"
     if easy:

@@ -76,7 +76,7 @@ def state(store: Store, evidence: Evidence) -> str:
 
 
 def due(store: Store) -> list[str]:
-    return [hint.task_id for hint in store.write(dispatching.due_polls)]
+    return [poll.task_id for poll in store.claim_polls()]
 
 
 @pytest.fixture
@@ -94,10 +94,7 @@ def waiting_job(store: Store, claimed_task: Callable[..., Claim]) -> Callable[..
 
 
 def polled(store: Store, claim: Claim) -> Claim:
-    (hint,) = [each for each in store.write(dispatching.due_polls) if each.task_id == claim.task_id]
-    (found,) = store.write(
-        lambda tx: handoffs.claim_polls(tx, [(hint.task_id, hint.dispatch)], "worker-1", {claim.type: 300.0})
-    )
+    (found,) = [each for each in store.claim_polls() if each.task_id == claim.task_id]
     return found
 
 
@@ -227,37 +224,38 @@ def test_old_reports_are_forgotten(store, waiting_job, clock: Clock):
 # --- polls ---
 
 
-def test_polls_are_claimed_in_batches_and_stale_hints_are_left_out(store, waiting_job, clock: Clock):
-    taken = [waiting_job(f"u-{n}")[0] for n in range(3)]
+def test_polls_are_claimed_in_batches_for_the_workers_with_most_room(
+    store, waiting_job, live_worker, clock: Clock
+):
+    taken = [waiting_job(f"u-{n}")[0] for n in range(4)]
+    live_worker("worker-2")
     clock.advance(61)
-    hints = [(hint.task_id, hint.dispatch) for hint in store.write(dispatching.due_polls)]
-    assert len(hints) == 3
-    stale = [(hints[0][0], hints[0][1] - 1), ("unknown", 1), *hints[1:]]
-    again_in = {"photography": 300.0}
-    found = store.write(lambda tx: handoffs.claim_polls(tx, stale, "worker-1", again_in))
-    assert {each.task_id for each in found} == {task_id for task_id, _ in hints[1:]}
+    found = store.claim_polls()
+    assert {each.task_id for each in found} == {each.task_id for each in taken}
     assert {each.lease for each in found} == {2}
     assert all(each.params and each.user for each in found)
-    assert store.write(lambda tx: handoffs.claim_polls(tx, hints[1:], "worker-1", again_in)) == []
-    assert len(taken) == 3
+    assert (
+        sorted(store.task(each.task_id)["worker_id"] for each in found) == ["worker-1"] * 2 + ["worker-2"] * 2
+    )
+    assert store.claim_polls() == []
 
 
 def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_take_them(
     store, waiting_job, clock: Clock, monkeypatch
 ):
-    monkeypatch.setattr(dispatching, "POLLS_PER_WORKER", 2)
+    monkeypatch.setattr(handoffs, "POLLS_PER_WORKER", 2)
     for n in range(3):
         waiting_job(f"u-{n}")
     free = store.database.read(outlook.free_slots)
     clock.advance(61)
-    room = store.database.read(dispatching.room_for_polls)
-    hints = store.write(lambda tx: dispatching.due_polls(tx, room))
-    assert (room, len(hints), store.database.read(dispatching.room_for_polls)) == (2, 2, 0)
+    room = store.database.read(handoffs.room_for_polls)
+    assert (room, len(store.claim_polls()), store.database.read(handoffs.room_for_polls)) == (
+        {"worker-1": 2},
+        2,
+        {},
+    )
     assert store.database.read(lambda tx: dispatching.seconds_to_next_due(tx)) == 0
-    assert store.database.read(lambda tx: dispatching.seconds_to_next_due(tx, polls=False)) > 0
-    claimed = [(hint.task_id, hint.dispatch) for hint in hints]
-    store.write(lambda tx: handoffs.claim_polls(tx, claimed, "worker-1", {"photography": 300.0}))
-    assert store.database.read(dispatching.room_for_polls) == 0
+    assert store.database.read(lambda tx: dispatching.seconds_to_next_due(tx, polls=False)) is None
     assert store.database.read(outlook.free_slots) == free
 
 
@@ -267,7 +265,7 @@ def test_a_poll_whose_worker_is_lost_is_due_again_by_itself_and_the_late_poller_
     claim, _ = waiting_job()
     clock.advance(61)
     first = polled(store, claim)
-    clock.advance(301)
+    clock.advance(331)
     second = polled(store, claim)
     assert second.lease == first.lease + 1
     with pytest.raises(LeaseLost):

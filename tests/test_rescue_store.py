@@ -20,7 +20,6 @@ from supervisor.rescue import Reason
 from supervisor.silence import SilenceWatch
 from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, wakes, workers
 from supervisor.store.claims import Claim
-from supervisor.store.dispatching import Hint
 from supervisor.store.rescuing import Rescued
 from supervisor.sweeping import sweep, sweep_now, sweep_this_minute
 from supervisor.wakeup import dispatch_wakeups
@@ -109,8 +108,8 @@ def test_a_dead_workers_tasks_run_again_and_only_its_own(
     row = store.task(mine.task_id)
     assert (row["status"], row["deaths"], row["failures"], row["worker_id"]) == ("pending", 1, 0, None)
     assert store.task(other.task_id)["status"] == "processing"
-    (hint,) = store.dispatch()
-    assert hint.task_id == mine.task_id and store.claim(hint, "worker-2") is not None
+    assert [claim.task_id for claim in store.dispatch()] == [mine.task_id]
+    assert store.task(mine.task_id)["worker_id"] == "worker-2"
     assert _rescue(store) == []
 
 
@@ -145,14 +144,15 @@ def test_a_marked_worker_hears_of_it_at_its_next_beat(store: Store, live_worker:
 
 
 def test_a_remote_job_goes_on_when_its_poller_dies(
-    store: Store, polled_task: Callable[..., tuple[str, int]]
+    store: Store, polled_task: Callable[..., tuple[str, int]], live_worker: Callable[..., str]
 ) -> None:
     task_id, lease = polled_task()
     _die(store)
     assert _rescue(store, deadlines=False) == [Rescued(task_id, Reason.DEAD_WORKER, "released")]
     row = store.task(task_id)
     assert (row["status"], row["worker_id"], row["deaths"], row["attempt"]) == ("ai_processing", None, 0, 1)
-    assert [hint.task_id for hint in store.write(dispatching.due_polls)] == [task_id]
+    live_worker("worker-2")
+    assert [poll.task_id for poll in store.claim_polls()] == [task_id]
     with pytest.raises(LeaseLost):
         store.write(lambda tx: claims.complete(tx, task_id, lease, []))
 
@@ -168,8 +168,7 @@ def test_a_passed_deadline_is_a_failed_attempt_until_the_budget_is_spent(
         actions += [each.action for each in _rescue(store)]
         clock.advance(301)  # above every back-off
         store.write(dispatching.ripen)
-        for hint in store.dispatch():
-            assert store.claim(hint, "worker-1") is not None
+        store.dispatch()
     assert actions == ["retried", "retried", "failed"]
     row = store.task(claim.task_id)
     assert (row["status"], row["failures"], json.loads(row["error"])["code"]) == ("failed", 3, "time_limit")
@@ -203,15 +202,12 @@ def test_a_remote_job_that_never_ends_is_lost(
     assert store.entries(task_id)[-1] == (1, "refund", 1)
 
 
-@pytest.mark.parametrize(
-    "stand", ["admitted", "dispatched", "claimed", "handed off", "polled", "backing off"]
-)
+@pytest.mark.parametrize("stand", ["admitted", "claimed", "handed off", "polled", "backing off"])
 def test_a_task_expires_wherever_it_stands_and_is_refunded(
     stand: str,
     store: Store,
     clock: Clock,
     admitted_task: Callable[..., str],
-    dispatched_task: Callable[..., Hint],
     claimed_task: Callable[..., Claim],
     handed_off_task: Callable[..., str],
     polled_task: Callable[..., tuple[str, int]],
@@ -224,7 +220,6 @@ def test_a_task_expires_wherever_it_stands_and_is_refunded(
     well = Well(store, clock)
     task_id = {
         "admitted": admitted_task,
-        "dispatched": lambda: dispatched_task().task_id,
         "claimed": lambda: claimed_task().task_id,
         "handed off": handed_off_task,
         "polled": lambda: polled_task()[0],
@@ -263,20 +258,20 @@ def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
     clock: Clock,
     claimed_task: Callable[..., Claim],
     handed_off_task: Callable[..., str],
-    dispatched_task: Callable[..., Hint],
 ) -> None:
-    undelivered = dispatched_task("u")
     claimed_task("d", worker="worker-2")
     claimed_task("t")
     remote = handed_off_task("r", poll_in_seconds=9000)
     _die(store, "worker-2")
-    clock.advance(3605)
+    clock.advance(3594)
+    undelivered = claimed_task("u")
+    clock.advance(11)
     counted = store.database.read(rescuing.count_stuck)
     assert counted == {"undelivered": 1, "dead_worker": 1, "deadline": 1, "remote_overdue": 1}
     ask(store.write, remote)
     rescued = _rescue(store)
     assert sorted(each.reason for each in rescued) == ["dead_worker", "deadline", "remote_overdue"]
-    assert _stuck(store) == {undelivered.task_id: "undelivered"}, "the dispatcher sends it again itself"
+    assert _stuck(store) == {undelivered.task_id: "undelivered"}, "its worker finds it"
 
 
 def test_two_rescuers_rescue_once(store: Store, claimed_task: Callable[..., Claim]) -> None:

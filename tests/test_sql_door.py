@@ -335,12 +335,11 @@ def test_a_task_waits_for_its_run_after_by_the_databases_clock(
     task_id = _insert(producer, run_after=at)
     store.admit_waiting()
     assert store.dispatch() == []
-    row = store.task(task_id)
-    assert store.write(lambda tx: claims.claim(tx, task_id, row["dispatch"], "worker-1", 9)) is None
+    wanted = claims.Wanted(task_id, "worker-1", 9)
+    assert store.write(lambda tx: claims.claim_for(tx, [wanted])) == []
     clock.advance(3601)
     store.write(dispatching.ripen)
-    (hint,) = store.dispatch()
-    assert store.claim(hint, "worker-1") is not None
+    assert [claim.task_id for claim in store.dispatch()] == [task_id]
 
 
 # --- accepted at the door, failed at admission, never a stone in the dispatcher's way ---
@@ -428,14 +427,13 @@ def _retry_by_sql(verb: str, task_id: str, producer: Plain, store: Store) -> Non
     row = store.task(task_id)
     kept = {column: row[column] for column in ("lease", "attempt", "work_id", "created_at")}
     assert kept == {column: before[column] for column in kept}
-    assert (row["charge"], row["admitted_charge"], row["dispatch"]) == (2, 1, before["dispatch"] + 1)
+    assert (row["charge"], row["admitted_charge"]) == (2, 1)
     assert (row["failures"], row["deaths"], row["progress"], row["stage"]) == (0, 0, 0, "queued")
     for column in (
         "error",
         "images",
         "worker_id",
         "deadline_at",
-        "dispatched_at",
         "run_after",
         "finished_at",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,7 @@ import pytest
 from supervisor.database import open_database
 from supervisor.faults import AlreadyFinished, LeaseLost, TaskNotFound
 from supervisor.store import claims, dispatching, handoffs, images, rescuing, results, tasks, workers
-from supervisor.store.claims import Claim
-from supervisor.store.dispatching import Hint
+from supervisor.store.claims import Claim, Wanted
 from supervisor.store.images import NewImage
 from supervisor.store.results import ResultFile
 from tests.conftest import Clock, Store, processes
@@ -20,30 +20,28 @@ from tests.databases import INSERTS, REFUSED, UPDATES, Plain
 from tests.well import Well, ask
 
 
-def _claim_every(url: str, worker: str, hints: list[Hint]) -> list[str]:
-    """In a process of its own: try to claim each hint twice; the tasks that were had."""
+def _claim_every(url: str, worker: str, task_ids: list[str]) -> list[str]:
+    """In a process of its own: try to claim each task twice; those that were had."""
     database = open_database(url)
     futures = [
-        database.write(lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, worker, 60))
-        for hint in hints * 2
+        database.write(lambda tx, task_id=task_id: claims.claim_for(tx, [Wanted(task_id, worker, 60)]))
+        for task_id in task_ids * 2
     ]
-    had = [claim.task_id for future in futures if (claim := future.result(timeout=60))]
+    had = [row["id"] for future in futures for row in future.result(timeout=60)]
     database.close()
     return had
 
 
-def test_of_many_claims_of_a_hint_one_is_given(
+def test_of_many_claims_of_a_task_one_is_given(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     names = [live_worker(f"worker-{n}") for n in range(3)]
-    for n in range(20):
-        admitted_task(f"o-{n % 5}")
-    hints = store.dispatch()
-    assert len(hints) == 20
+    task_ids = [admitted_task(f"o-{n % 5}") for n in range(20)]
     with processes(3) as pool:
         urls = [store.settings.database_url] * 3
-        had = [task for each in pool.map(_claim_every, urls, names, [hints] * 3) for task in each]
-    assert sorted(had) == sorted(hint.task_id for hint in hints)
+        had = [task for each in pool.map(_claim_every, urls, names, [task_ids] * 3) for task in each]
+    assert len(had) == len(set(had)), "none was had twice"
+    store.dispatch()  # whatever somebody else held just then
     rows = store.all("SELECT lease, attempt FROM task_queue")
     assert {(row["lease"], row["attempt"]) for row in rows} == {(1, 1)}
 
@@ -58,8 +56,7 @@ def test_a_claim_raises_lease_and_attempt_and_a_poll_the_lease_alone(
             tx, claim.task_id, claim.lease, poll_in_seconds=0, remote_limit_seconds=9
         )
     )
-    (hint,) = store.write(dispatching.due_polls)
-    assert store.write(lambda tx: handoffs.claim_poll(tx, claim.task_id, hint.dispatch, "worker-1", 9)) == 2
+    assert [poll.lease for poll in store.claim_polls()] == [2]
     row = store.task(claim.task_id)
     assert (row["lease"], row["attempt"], row["worker_id"]) == (2, 1, "worker-1")
 
@@ -73,9 +70,8 @@ def test_lease_and_attempt_grow_through_retry_and_resubmission(
         lease = expected - 1
         store.write(lambda tx, lease=lease: claims.fail(tx, task_id, lease, "internal", "It broke."))
         store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
-        (hint,) = store.dispatch()
-        again = store.claim(hint, "worker-1")
-        assert again is not None and (again.lease, again.attempt, again.charge) == (expected,) * 3
+        (again,) = store.dispatch()
+        assert (again.lease, again.attempt, again.charge) == (expected,) * 3
         assert again.budget.failures == 0
 
 
@@ -107,8 +103,7 @@ def _completed(store: Store, claim: Claim, clock: Clock) -> None:
 
 def _claimed_by_another(store: Store, claim: Claim, clock: Clock) -> None:
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
-    (hint,) = store.dispatch()
-    assert store.claim(hint, "worker-1") is not None
+    assert len(store.dispatch()) == 1
 
 
 @pytest.mark.parametrize("meanwhile", [_swept, _cancelled, _completed, _claimed_by_another])
@@ -150,65 +145,74 @@ def test_only_a_failed_attempt_spends_the_budget(store: Store, claimed_task: Cal
         store.write(lambda tx, put_back=put_back, claim=claim: put_back(tx, claim.task_id, claim.lease))
         row = store.task(claim.task_id)
         spent.append((row["failures"], row["deaths"]))
-        (hint,) = store.dispatch()
-        claimed = store.claim(hint, "worker-1")
-        assert claimed is not None
-        claim = claimed
+        (claim,) = store.dispatch()
     assert spent == [(0, 0), (0, 0), (0, 1), (1, 1)]
     assert claim.attempt == 5
 
 
-# --- hints ---
-
-
-def test_an_old_hint_can_not_jump_the_queue(store: Store, dispatched_task: Callable[..., Hint]) -> None:
-    old = dispatched_task()
-    claim = store.claim(old, "worker-1")
-    assert claim is not None
-    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
-    assert store.claim(old, "worker-1") is None
-    (new,) = store.dispatch()
-    assert new.dispatch == old.dispatch + 1 and store.claim(new, "worker-1") is not None
+# --- what is claimed ---
 
 
 def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 60.0))
-    hint = Hint(claim.task_id, store.task(claim.task_id)["dispatch"], claim.type)
-    assert store.dispatch() == [] and store.claim(hint, "worker-1") is None
+    wanted = [Wanted(claim.task_id, "worker-1", 60)]
+    assert store.dispatch() == [] and store.write(lambda tx: claims.claim_for(tx, wanted)) == []
     clock.advance(61)
-    assert store.claim(hint, "worker-1") is None, "nobody has marked it, so no limit counts it"
     store.write(dispatching.ripen)
-    assert store.dispatch() == [hint] and store.claim(hint, "worker-1") is not None
+    assert [each.lease for each in store.dispatch()] == [2]
 
 
-def test_a_resend_repeats_the_number_so_either_copy_may_be_claimed_once(
-    store: Store, clock: Clock, dispatched_task: Callable[..., Hint]
+def test_only_for_a_live_registered_worker_is_claimed(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
-    hint = dispatched_task()
-    assert store.write(dispatching.overdue_hints) == []
-    clock.advance(dispatching.RESEND_SECONDS + 1)
-    assert store.write(dispatching.overdue_hints) == [hint]
-    assert store.claim(hint, "worker-1") is not None
-    assert store.claim(hint, "worker-1") is None
+    task_id = admitted_task()
 
+    def claimed_by(worker: str) -> list[Any]:
+        return store.write(lambda tx: claims.claim_for(tx, [Wanted(task_id, worker, 60)]))
 
-def test_only_a_live_registered_worker_claims(
-    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
-) -> None:
-    hint = dispatched_task()
-    assert store.claim(hint, "never registered") is None
+    assert claimed_by("never registered") == []
     for worker, mark in (("draining", workers.drain), ("dead", workers.mark_dead), ("gone", workers.leave)):
         live_worker(worker)
         store.write(lambda tx, mark=mark, worker=worker: mark(tx, worker))
-        assert store.claim(hint, worker) is None
-    assert store.claim(hint, "worker-1") is not None
+        assert claimed_by(worker) == []
+    live_worker()
+    assert len(claimed_by("worker-1")) == 1
 
 
-def test_a_cancelled_task_is_not_claimed(store: Store, dispatched_task: Callable[..., Hint]) -> None:
-    hint = dispatched_task()
-    store.write(lambda tx: tasks.cancel(tx, hint.task_id))
-    assert store.claim(hint, "worker-1") is None
+@pytest.mark.postgresql_only
+@pytest.mark.parametrize("mark", [workers.drain, workers.mark_dead, workers.leave])
+def test_a_worker_that_stops_beside_a_claim_sees_it_or_is_not_given_it(
+    mark: Callable[..., Any], store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    task_id, worker = admitted_task(), live_worker()
+    stops: list[Any] = []
+
+    def claim_beside(tx: Any) -> None:
+        assert len(claims.claim_for(tx, [Wanted(task_id, worker, 60)])) == 1
+        stops.append(store.database.write(lambda tx: mark(tx, worker)))
+        assert not _is_done(stops[0]), "it waits for the claim"
+
+    store.database.write_now(claim_beside)
+    stops[0].result(timeout=30)
+    assert [held.task_id for held in store.database.read(lambda tx: claims.held_by(tx, worker))] == [task_id]
+
+
+def _is_done(future: Any) -> bool:
+    try:
+        future.result(timeout=0.3)
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_a_cancelled_task_is_not_claimed(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    task_id = admitted_task()
+    live_worker()
+    store.write(lambda tx: tasks.cancel(tx, task_id))
+    assert store.dispatch() == []
 
 
 def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable[..., str]) -> None:
@@ -217,9 +221,7 @@ def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable
     store.write(lambda tx: images.add(tx, mine))
     params = {"images": ["upload-1"], "count": 2, "prompt": "ein Bärenfoto 熊"}
     store.write(lambda tx: tasks.submit(tx, store.settings, tasks.NewTask("o-1", "photography", params)))
-    (hint,) = store.dispatch()
-    claim = store.claim(hint, "worker-1")
-    assert claim is not None
+    (claim,) = store.dispatch()
     assert (claim.user, claim.type, claim.count, claim.params) == ("o-1", "photography", 2, params)
     assert claim.image_keys == {"upload-1": "uploads/1.jpg"}
     assert (claim.budget.failures, claim.budget.deaths, claim.budget.max_attempts) == (0, 0, 3)
@@ -237,9 +239,8 @@ def test_a_claim_tells_nothing_of_uploads_that_are_somebody_elses(
         )
     )
     store.write(lambda tx: tx.execute("UPDATE image SET user_openid = 'o-2'"))
-    (hint,) = store.dispatch()
-    claim = store.claim(hint, "worker-1")
-    assert claim is not None and claim.image_keys == {}
+    (claim,) = store.dispatch()
+    assert claim.image_keys == {}
 
 
 def test_a_worker_knows_what_it_holds(
@@ -248,7 +249,7 @@ def test_a_worker_knows_what_it_holds(
     running, polled = claimed_task(), polled_task()
     claimed_task(worker="worker-2")
     held = store.database.read(lambda tx: claims.held_by(tx, "worker-1"))
-    assert sorted(held) == sorted([(running.task_id, 1), polled])
+    assert sorted(held) == sorted([(running.task_id, 1, False, False), (*polled, True, False)])
 
 
 # --- remote jobs ---
@@ -258,10 +259,10 @@ def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
     store: Store, clock: Clock, polled_task: Callable[..., tuple[str, int]]
 ) -> None:
     task_id, lease = polled_task()
-    assert store.write(dispatching.due_polls) == []
-    clock.advance(301)  # again_in_seconds of the factory is 300; the poller was never heard of again
-    (hint,) = store.write(dispatching.due_polls)
-    assert hint.task_id == task_id
+    assert store.claim_polls() == []
+    clock.advance(331)  # ai_timeout_seconds and a margin; the poller was never heard of again
+    (again,) = store.claim_polls()
+    assert (again.task_id, again.lease) == (task_id, lease + 1)
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0, deadlines=False))
     with pytest.raises(LeaseLost):
@@ -275,12 +276,11 @@ def test_not_yet_gives_the_lease_back_and_waits(
 ) -> None:
     task_id, lease = polled_task()
     store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 20))
-    assert store.write(dispatching.due_polls) == []
+    assert store.claim_polls() == []
     clock.advance(21)
-    (hint,) = store.write(dispatching.due_polls)
-    again = store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300))
-    assert again == lease + 1 and store.task(task_id)["attempt"] == 1
-    assert store.write(lambda tx: handoffs.claim_poll(tx, task_id, hint.dispatch, "worker-1", 300)) is None
+    assert [again.lease for again in store.claim_polls()] == [lease + 1]
+    assert store.task(task_id)["attempt"] == 1
+    assert store.claim_polls() == []
 
 
 def _remote_job(producer: Plain, task_id: str, charge: int, reference: str, state: str) -> None:
@@ -403,16 +403,33 @@ def test_of_several_that_end_together_only_those_that_are_held_are_recorded(
     assert found == ["completed", "cancelled", "completed"]
 
 
-def test_several_hints_claimed_together_get_each_its_own_task_and_a_stale_one_none(
-    store: Store, dispatched_task: Callable[..., Hint], live_worker: Callable[..., str]
+def test_several_claimed_together_get_each_its_own_task_and_who_waits_no_more_none(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
-    hints, worker = [dispatched_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
-    wanted = [claims.Wanted(each.task_id, each.dispatch, worker, 60.0) for each in hints]
-    wanted[2] = wanted[2]._replace(dispatch=wanted[2].dispatch - 1)
-    claimed = store.write(lambda tx: claims.claim_all(tx, wanted))
-    assert [each and (each.task_id, each.lease) for each in claimed] == [
-        (hints[0].task_id, 1),
-        (hints[1].task_id, 1),
-        None,
-        (hints[3].task_id, 1),
-    ]
+    task_ids, worker = [admitted_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
+    store.write(lambda tx: tasks.cancel(tx, task_ids[2]))
+    wanted = [Wanted(task_id, worker, 60.0) for task_id in task_ids]
+    claimed = store.write(lambda tx: claims.claim_for(tx, wanted))
+    expected = [(task_id, 1, worker) for task_id in (task_ids[0], task_ids[1], task_ids[3])]
+    assert sorted((each["id"], each["lease"], each["worker_id"]) for each in claimed) == sorted(expected)
+
+
+def test_a_claim_whose_params_were_too_large_to_send_is_told_by_its_row(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    told = store.database.read(lambda tx: claims.tell_again(tx, claim.task_id, claim.lease))
+    assert told is not None and dataclasses.replace(told, wait_seconds=claim.wait_seconds) == claim
+    store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
+    assert store.database.read(lambda tx: claims.tell_again(tx, claim.task_id, claim.lease)) is None
+
+
+def test_what_never_reached_its_worker_is_begun_once(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    late, other = claimed_task("a"), claimed_task("b", worker="worker-2")
+    found = [(late.task_id, late.lease), (other.task_id, other.lease)]
+    begin = lambda tx: claims.begin_late(tx, "worker-1", found, {"photography": 630.0})  # noqa: E731
+    assert [claim.task_id for claim in store.write(begin)] == [late.task_id]
+    assert store.task(late.task_id)["begun_lease"] == late.lease
+    assert store.write(begin) == []

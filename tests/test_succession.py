@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from actors.broker import DarkroomBroker
 from actors.dispatcher import Dispatcher
+from supervisor.claim_lists import ClaimLists
 from supervisor.store import leadership
 from supervisor.succession import HALF_LIFE_SECONDS, MOST_SECONDS, Succession, patience_seconds
 from supervisor.wakeup import Wakeups
 from tests.conftest import Store
+from tests.quiet_broker import QuietBroker
 
 TICK, LEAST = 0.25, 0.8
 
@@ -135,7 +137,13 @@ def two(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clockwo
     clockwork = Clockwork()
     monkeypatch.setattr("actors.dispatcher.time", clockwork)
     made = [
-        Dispatcher(store.settings, store.database, cast(DarkroomBroker, None), cast(Wakeups, NoWakeups()))
+        Dispatcher(
+            store.settings,
+            store.database,
+            cast(DarkroomBroker, None),
+            cast(Wakeups, NoWakeups()),
+            cast(ClaimLists, QuietBroker()),
+        )
         for _ in range(2)
     ]
     yield clockwork, made[0], made[1]

@@ -62,8 +62,8 @@ def admit(tx: Transaction, configured: Settings, chance: Any) -> None:
 
 
 def dispatch_and_claim(tx: Transaction, configured: Settings, chance: Any) -> None:
-    for hint in dispatching.pick_and_mark(tx, configured)[: chance.randint(0, 4)]:
-        claims.claim(tx, hint.task_id, hint.dispatch, WORKER, 600)
+    for claim in dispatching.pick_and_claim(tx, configured).claims[chance.randint(0, 4) :]:
+        claims.release(tx, claim["id"], claim["lease"])
 
 
 def end_one(tx: Transaction, configured: Settings, chance: Any) -> None:

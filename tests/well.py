@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisor.remote_states import Word
-from supervisor.store import handoffs, leadership
+from supervisor.store import claims, handoffs, leadership
 from supervisor.store.leadership import Leadership
 from tests.conftest import Clock, Store
 
@@ -34,6 +34,12 @@ class Well:
         self._store.write(lambda tx: tx.execute(f"UPDATE dispatcher SET ticked_at = {tx.now}"))
 
 
+def claim_poll(tx: Any, task_id: str, worker: str = "worker-1", again_in_seconds: float = 300) -> int:
+    """Claim the poll of a task, as the dispatcher does once it is due; the lease."""
+    (row,) = handoffs._claim_polls(tx, [claims.Wanted(task_id, worker, again_in_seconds)])
+    return int(row["lease"])
+
+
 def ask(
     write: Callable[..., Any],
     task_id: str,
@@ -45,9 +51,6 @@ def ask(
     """A live worker asks the task's service once and hears that the job goes on, or nothing."""
 
     def poll(tx: Any) -> None:
-        dispatch = tx.value("SELECT dispatch FROM task_queue WHERE id = ?", task_id)
-        lease = handoffs.claim_poll(tx, task_id, dispatch, worker, 300)
-        assert lease is not None
-        handoffs.not_yet(tx, task_id, lease, poll_in_seconds, word=word)
+        handoffs.not_yet(tx, task_id, claim_poll(tx, task_id, worker), poll_in_seconds, word=word)
 
     write(poll)

@@ -31,7 +31,6 @@ class OpsQueue(ClosedAnswer):
     type: str
     pending: Count
     due: Annotated[int, Field(description="Of the pending ones, those whose time has come.")]
-    dispatched: Count
     processing: Count
     ai_processing: Count
     oldest_seconds: Annotated[

@@ -45,7 +45,6 @@ class OpsTask(OpsHeld):
     deaths: Count
     max_attempts: Annotated[int, Field(ge=1)]
     error: TaskError | None
-    dispatched_at: Time | None
     run_after: Time | None
     next_poll_at: Time | None
     remote_deadline_at: Time | None

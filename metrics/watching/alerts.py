@@ -1,6 +1,6 @@
 """The alerts: each says that users are hurt, or soon will be, and that nothing will mend it by itself.
 
-What mends itself (a killed worker, a lost hint, one failed call) is no alert; that it is not mended in time is.
+What mends itself (a killed worker, a lost message, one failed call) is no alert; that it is not mended in time is.
 Each has its section in docs/operating.md.
 """
 

@@ -121,7 +121,7 @@ QUEUE = Row(
         ),
         Panel(
             "Dispatch lag",
-            "From being due to dispatch, where a slot was free: the dispatcher's own share of the wait.",
+            "From being due to the claim, where a slot was free: the dispatcher's own share of the wait.",
             (
                 Query(
                     f"histogram_quantile(0.5, max by (le)"
@@ -148,7 +148,7 @@ RUNNING = Row(
     (
         Panel(
             "Running",
-            "Dispatched, processing or with an AI service.",
+            "Processing or with an AI service.",
             (Query(living(told("darkroom_running_tasks", "type", TYPE)), "{{type}}"),),
         ),
         Panel("Slots", "Of present workers.", (Query(told("darkroom_worker_slots", "state"), "{{state}}"),)),

@@ -25,6 +25,7 @@ BORN_WITH = {
     "turn": "0",
     "dispatch": "1",
     "dispatched_at": "NULL",
+    "begun_lease": "0",
     "next_poll_at": "NULL",
     "remote_deadline_at": "NULL",
     "asked_at": "NULL",
@@ -40,7 +41,7 @@ BORN_WITH = {
 # A change of one of these is a change of the work.
 VISIBLE = ("status", "stage", "progress", "images", "error")
 
-# The columns a manual retry sets back, and to what.  charge and dispatch rise by one; lease and attempt are kept.
+# The columns a manual retry sets back, and to what.  charge rises by one; lease and attempt are kept.
 SET_BACK = {
     "failures": "0",
     "deaths": "0",

@@ -22,7 +22,7 @@ _STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.pr
 _DEMANDS = {
     Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
     Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
-    Event.DISPATCH: f"NEW.progress = OLD.progress AND {_SAME_WORKER}",
+    Event.RIPEN: f"NEW.progress = OLD.progress AND {_SAME_WORKER}",
     Event.PROGRESS: f"NEW.progress >= OLD.progress AND {_SAME_WORKER}",
     Event.HAND_OFF: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",

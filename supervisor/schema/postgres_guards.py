@@ -5,6 +5,7 @@ from __future__ import annotations
 from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema.columns import BORN_WITH, SET_BACK, refusal_of
+from supervisor.schema.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,
@@ -21,7 +22,15 @@ _LINES = "\n    "
 
 def guards() -> list[Trigger]:
     """Every guard, table by table."""
-    return [*_of_tasks(), *_of_works(), *_of_money(), *_of_remote_jobs(), *_of_history(), *_of_truncation()]
+    return [
+        *_of_tasks(),
+        *_of_works(),
+        *_of_money(),
+        *_of_remote_jobs(),
+        *_of_history(),
+        *_of_dispatchers(),
+        *_of_truncation(),
+    ]
 
 
 def _of_tasks() -> list[Trigger]:
@@ -106,7 +115,6 @@ def _of_tasks() -> list[Trigger]:
         ),
         refuse_if(f"({counted_unchanged()}) IS NOT TRUE", NO_SUCH_STEP),
         "NEW.charge := OLD.charge + 1;",
-        "NEW.dispatch := OLD.dispatch + 1;",
         *set_back,
         "NEW.updated_at := darkroom_now();",
         "END IF;",
@@ -310,6 +318,17 @@ def _of_history() -> list[Trigger]:
             refuse_if(f"OLD.at > darkroom_now() - interval '{AUDIT_KEPT_DAYS} days'", AUDIT_KEPT)
             + "\n    RETURN OLD;",
         ),
+    ]
+
+
+def _of_dispatchers() -> list[Trigger]:
+    return [
+        Trigger(
+            "dispatcher_takes_over",
+            "BEFORE UPDATE ON dispatcher",
+            refuse(OLD_DISPATCHER),
+            only_if=f"NEW.term <> OLD.term AND {TAKES_OVER_BY_OLD_RULES}",
+        )
     ]
 
 

@@ -11,6 +11,7 @@ from config.keeping import AUDIT_KEPT_DAYS
 from supervisor.remote_states import MOVES
 from supervisor.schema import history
 from supervisor.schema.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
+from supervisor.schema.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,
@@ -193,7 +194,7 @@ def triggers() -> dict[str, str]:
     END""",
         "task_queue_resubmitted": f"""AFTER UPDATE OF status ON task_queue
         WHEN OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' BEGIN
-        UPDATE task_queue SET charge = charge + 1, dispatch = dispatch + 1, updated_at = {NOW},
+        UPDATE task_queue SET charge = charge + 1, updated_at = {NOW},
             {", ".join(f"{column} = {value}" for column, value in SET_BACK.items())}
         WHERE id = NEW.id;
         UPDATE wake SET dispatch = dispatch + 1;
@@ -370,6 +371,9 @@ def triggers() -> dict[str, str]:
     END""",
         "pause_ended": """AFTER DELETE ON pause BEGIN
         UPDATE wake SET dispatch = dispatch + 1;
+    END""",
+        "dispatcher_takes_over": f"""BEFORE UPDATE OF term ON dispatcher WHEN {TAKES_OVER_BY_OLD_RULES} BEGIN
+        SELECT RAISE(ABORT, '{OLD_DISPATCHER}');
     END""",
         "worker_arrived": """AFTER INSERT ON worker BEGIN
         UPDATE wake SET dispatch = dispatch + 1;

@@ -15,6 +15,12 @@ MOST_WAITING_PER_USER = (
 TOO_MANY = f"{MOST_WAITING_PER_USER} webhooks of this user were waiting already; it was not sent."
 
 
+def number_of_attempt(task: str) -> str:
+    """SQL for which of its attempts a task is at, as `store.rows.number_of_attempt` says it."""
+    at = f"{task}.failures + CASE WHEN {task}.status = 'failed' AND {task}.failures > 0 THEN 0 ELSE 1 END"
+    return f"CASE WHEN {task}.attempt = 0 THEN 0 WHEN {at} > {task}.max_attempts THEN {task}.max_attempts ELSE {at} END"
+
+
 def _insert(
     task: str, json_object: str, json: Callable[[str], str], time: Callable[[str], str], milliseconds: str
 ) -> str:
@@ -28,7 +34,7 @@ def _insert(
         **{name: f"{task}.{column}" for name, column in _PLAIN.items()},
         "queue_position": "NULL",
         "eta_seconds": "NULL",
-        "attempt": f"{task}.attempt",
+        "attempt": number_of_attempt(task),
         "max_attempts": f"{task}.max_attempts",
         "error": json(f"{task}.error"),
         "result": result,

@@ -1,19 +1,21 @@
-"""What a worker does with a task: claim it, report, and bring the attempt to its end.
+"""What is done with a task: it is claimed for a worker, which reports, and brings the attempt to its end.
 
-Every write but the claim names the lease it holds.  A write that touches no row raises LeaseLost: the task was
+Every write but the claim names the lease that is held.  A write that touches no row raises LeaseLost: the task was
 rescued, cancelled or claimed again since, and whatever the late worker has made is not its to store.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.rescue import Budget
 from supervisor.store import history, images, remote_cancels, tallies
+from supervisor.store.heads import READY
+from supervisor.store.isolation import apart
 from supervisor.store.json_words import json_words
 from supervisor.store.rows import decoded, encoded
 
@@ -22,14 +24,18 @@ _HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processi
 # not among all that are held.
 _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
     AND status || '' IN ('processing','ai_processing')"""
-_PUT_BACK = """worker_id = NULL, deadline_at = NULL, dispatched_at = NULL, processing_started_at = NULL,
-    progress = 0, stage = 'queued', dispatch = dispatch + 1"""
-_OVER = "deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL"
+_PUT_BACK = (
+    """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, progress = 0, stage = 'queued'"""
+)
+_OVER = "deadline_at = NULL, next_poll_at = NULL"
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}."""
+    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}.
+
+    is_whole: False for one whose params were too large to send; `tell_again` tells them.
+    """
 
     task_id: str
     lease: int
@@ -42,6 +48,7 @@ class Claim:
     count: int
     budget: Budget
     wait_seconds: float
+    is_whole: bool = True
 
     @property
     def of_charge(self) -> tuple[str, int]:
@@ -50,12 +57,29 @@ class Claim:
 
 
 class Wanted(NamedTuple):
-    """A pending task as a hint names it, and who is to have it.  deadline_seconds: from now, until the attempt ends."""
+    """A waiting task, and which worker is to have it.  deadline_seconds: from now, until the attempt ends."""
 
     task_id: str
-    dispatch: int
     worker_id: str
     deadline_seconds: float
+
+
+class Held(NamedTuple):
+    """A row that names a worker.  is_poll: its remote job is asked about.  is_begun: its worker has said so."""
+
+    task_id: str
+    lease: int
+    is_poll: bool
+    is_begun: bool
+
+
+class Begun(NamedTuple):
+    """An attempt that was begun so many seconds ago.  limit_seconds: from its beginning to its deadline."""
+
+    task_id: str
+    lease: int
+    ago_seconds: float
+    limit_seconds: float
 
 
 class Report(NamedTuple):
@@ -78,45 +102,107 @@ class Made(NamedTuple):
     missing: int = 0
 
 
-def claim(
-    tx: Transaction, task_id: str, dispatch: int, worker_id: str, deadline_seconds: float
-) -> Claim | None:
-    """Take a pending task; None when the hint is stale or somebody else was faster, which is no error."""
-    (claimed,) = claim_all(tx, [Wanted(task_id, dispatch, worker_id, deadline_seconds)])
-    return claimed
+def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
+    """Claim ready tasks for workers, each under a new lease; what `claim_of` makes claims of, in no order.
 
-
-def claim_all(tx: Transaction, wanted: Sequence[Wanted]) -> list[Claim | None]:
-    """Take pending tasks, each as `claim` does; several in one statement cost little more than one.
-
-    A task whose mark was taken back is counted in no limit, so a hint of it that is still out takes nothing.
+    Left out is who waits no more, and whose worker takes nothing new.  A worker that stops waits for this transaction,
+    or this one sees that it stops.  Rows and accounts that others have locked are left out too: a round that
+    waited for them could meet a deadlock with whoever ends several tasks at once.
     """
-    due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
-    deadline = tx.shifted(tx.moment, "CAST(wanted.value ->> 3 AS DOUBLE PRECISION)")
+    if not wanted:
+        return []
+    alive = tx.for_free_key_share("worker")
     rows = tx.all(
-        f"""UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
-            lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 2, dispatched_at = NULL,
-            processing_started_at = {tx.moment}, deadline_at = {deadline}, updated_at = {tx.moment}
+        f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
+                AND id IN {tx.dialect.each_of}{alive}),
+            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
+                AND (run_after IS NULL OR run_after <= {tx.now}) AND admitted_charge = charge
+                {tx.for_update_of_free("task_queue")}),
+            payers AS MATERIALIZED (SELECT user_openid FROM account WHERE user_openid IN (SELECT user_openid FROM free)
+                {tx.for_update_of_free("account")})
+        UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
+            lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 1,
+            processing_started_at = {tx.moment}, updated_at = {tx.moment},
+            deadline_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
         FROM {json_words(tx).rows} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
-          AND dispatch = CAST(wanted.value ->> 1 AS INTEGER) AND admitted_charge = charge
-          AND dispatched_at IS NOT NULL
-          AND (run_after IS NULL OR run_after <= {tx.moment})
-          AND EXISTS (SELECT 1 FROM worker WHERE worker.id = wanted.value ->> 2 AND worker.state = 'live')
-        RETURNING task_queue.id, lease, attempt, charge, type, user_openid, params, picture_count, failures, deaths,
-            max_attempts, {tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))} AS waited,
-            {images.keys(tx)} AS image_keys""",
+          AND task_queue.id IN (SELECT id FROM free) AND user_openid IN (SELECT user_openid FROM payers)
+          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+        RETURNING {told(tx)}, {_waited(tx)} AS waited""",
+        encoded(sorted({each.worker_id for each in wanted})),
+        encoded([each.task_id for each in wanted]),
         encoded(wanted),
     )
-    if not rows:
-        return [None] * len(wanted)
     added = tallies.Tally()
     for row in rows:
         if row["attempt"] == 1:
             added.observe("darkroom_task_wait_seconds", row["waited"], type=row["type"])
     added.store(tx)
-    claims = {row["id"]: claim_of(row, image_keys=dict(decoded(row["image_keys"]) or ())) for row in rows}
-    return [claims.get(each.task_id) for each in wanted]
+    return rows
+
+
+def told(tx: Transaction) -> str:
+    """SQL for what an attempt is told of its task."""
+    return f"""task_queue.id, worker_id, lease, attempt, charge, task_queue.type, user_openid,
+        CAST(params AS TEXT) AS params, picture_count, failures, deaths, max_attempts,
+        {images.keys(tx)} AS image_keys"""
+
+
+def _waited(tx: Transaction) -> str:
+    due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
+    return tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))
+
+
+def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
+    """A claim as its row tells it; None when it is no longer held."""
+    row = tx.one(f"SELECT {told(tx)} FROM task_queue WHERE {_HELD}", task_id, lease)
+    return None if row is None else claim_of(row)
+
+
+def begin_late(
+    tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limits: Mapping[str, float]
+) -> list[Claim]:
+    """Begin what was claimed for this worker and never reached it, and say so; the claims that it holds still.
+
+    found: (task id, lease).  limits: {type: seconds from the beginning to the deadline}.
+    """
+    rows = tx.all(
+        f"""SELECT {told(tx)} FROM task_queue JOIN {json_words(tx).rows} AS found
+                ON task_queue.id = found.value ->> 0 AND lease = CAST(found.value ->> 1 AS INTEGER)
+            WHERE worker_id = ? AND status || '' = 'processing' AND begun_lease < lease
+            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+        encoded(found), worker_id,
+    )  # fmt: skip
+    claims = [claim_of(row) for row in rows]
+    mark_begun(tx, [Begun(each.task_id, each.lease, 0.0, limits[each.type]) for each in claims])
+    return claims
+
+
+def mark_begun(tx: Transaction, begun: Sequence[Begun]) -> set[str]:
+    """Say which attempts were begun; their time counts from there, and nobody takes them back as undelivered.
+
+    The ids of the tasks that were marked.  A row that somebody else has locked, or that the database refuses to let
+    change, is left out: no heartbeat waits for it, or fails.
+    """
+    done, _ = apart(tx, "task_queue", begun, lambda each: each.task_id, lambda some: _mark_begun(tx, some))
+    return set(done)
+
+
+def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
+    began = "CAST(begun.value ->> 2 AS DOUBLE PRECISION)"
+    left = f"CAST(begun.value ->> 3 AS DOUBLE PRECISION) - {began}"
+    rows = tx.all(
+        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of}
+            {tx.for_update_of_free("task_queue")})
+        UPDATE task_queue SET begun_lease = lease,
+            processing_started_at = {tx.shifted(tx.moment, f"(0.0 - {began})")},
+            deadline_at = {tx.greatest("deadline_at", tx.shifted(tx.moment, f"({left})"))}
+        FROM {json_words(tx).rows} AS begun
+        WHERE {_HELD_BY.format("begun")} AND status || '' = 'processing' AND begun_lease <= lease
+          AND task_queue.id IN (SELECT id FROM free) RETURNING task_queue.id""",
+        encoded([each.task_id for each in begun]), encoded(begun),
+    )  # fmt: skip
+    return [row["id"] for row in rows]
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
@@ -129,7 +215,7 @@ def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
     """Show how far attempts are, each as `report_progress` does."""
     rows = tx.all(
         f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
-            stage = said.value ->> 3, updated_at = {tx.moment}
+            stage = said.value ->> 3, begun_lease = lease, updated_at = {tx.moment}
         FROM {json_words(tx).rows} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
         encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
     )
@@ -237,14 +323,17 @@ def release(
     _tally_run(tx, row, "released")
 
 
-def held_by(tx: Transaction, worker_id: str) -> list[tuple[str, int]]:
-    """(task id, lease) of every row that names this worker."""
+def held_by(tx: Transaction, worker_id: str) -> list[Held]:
+    """Every row that names this worker."""
     rows = tx.all(
-        """SELECT id, lease FROM task_queue
+        """SELECT id, lease, status, begun_lease FROM task_queue
             WHERE worker_id = ? AND status IN ('processing','ai_processing')""",
         worker_id,
     )
-    return [(row["id"], row["lease"]) for row in rows]
+    return [
+        Held(row["id"], row["lease"], row["status"] == "ai_processing", row["begun_lease"] == row["lease"])
+        for row in rows
+    ]
 
 
 def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_seconds: float | None) -> Row:
@@ -293,8 +382,8 @@ def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:
         tallies.observe(tx, "darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
 
 
-def claim_of(row: Row, *, image_keys: dict[str, str]) -> Claim:
-    """The claim that a task's row tells of."""
+def claim_of(row: Row) -> Claim:
+    """The claim that a task's row, as `claim_for` returns it, tells of.  params of None: too large to send."""
     return Claim(
         task_id=row["id"],
         lease=row["lease"],
@@ -302,9 +391,10 @@ def claim_of(row: Row, *, image_keys: dict[str, str]) -> Claim:
         charge=row["charge"],
         type=row["type"],
         user=row["user_openid"],
-        params=decoded(row["params"]),
-        image_keys=image_keys,
+        params={} if row["params"] is None else decoded(row["params"]),
+        image_keys=dict(decoded(row.get("image_keys")) or ()),
         count=row["picture_count"],
         budget=Budget(row["failures"], row["deaths"], row["max_attempts"]),
         wait_seconds=row.get("waited", 0.0),
+        is_whole=row["params"] is not None,
     )

@@ -26,12 +26,9 @@ def set_right(tx: Transaction) -> int:
 
 
 def take_back_early(tx: Transaction) -> int:
-    """Tasks that were ready, or sent, and whose time has not come after all wait for it; how many.
-
-    Nobody can claim them, and each would keep a slot.  A hint that is out starts nothing until its task is marked anew.
-    """
+    """Tasks that were ready and whose time has not come after all wait for it; how many."""
     return tx.run(
-        f"""UPDATE task_queue SET ready = 0, dispatched_at = NULL WHERE id IN
+        f"""UPDATE task_queue SET ready = 0 WHERE id IN
             (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 1 AND run_after > {tx.now}
              {tx.for_update_of_free("task_queue")})"""
     )
@@ -60,11 +57,6 @@ def _of_tasks(tx: Transaction) -> Iterator[str]:
             processing_started_at = {tx.now}
         WHERE id IN (SELECT id FROM task_queue WHERE status IN ('processing','ai_processing')
             AND worker_id IS NOT NULL AND status = 'processing' AND processing_started_at > {_ahead(tx)}{free})"""
-    )
-    yield (
-        f"""UPDATE task_queue SET dispatched_at = {tx.now}
-        WHERE id IN (SELECT id FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND dispatched_at IS NOT NULL AND dispatched_at > {_ahead(tx)}{free})"""
     )
 
 

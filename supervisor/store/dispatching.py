@@ -1,49 +1,40 @@
-"""The dispatcher's transaction: ripen, pick in fair order, mark; the hints to send come out.
+"""The dispatcher's transaction: ripen, pick in fair order, and claim what was picked for workers with free slots.
 
-Marks are committed before anything is sent, so no transaction waits for the broker; a crash in between loses
-a hint, and a hint that nobody has claimed is sent again with the same number.
+The pick is the claim: lease, attempt, worker and deadline stand in the commit after which a worker is told.  No
+transaction waits for the broker.  Who was never told, because a message was lost or its sender died, finds the claim at
+its next beats; a claim that nobody takes out of its list is taken back (`handoffs.take_back`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from config.settings import Settings
 from supervisor.database import Asked, Row, Transaction
 from supervisor.fair_order import Waiting, pick
 from supervisor.rescue import suspects_at_once
-from supervisor.store import heads
-from supervisor.store.heads import READY
+from supervisor.store import claims, heads
+from supervisor.store.claims import Wanted
+from supervisor.store.handoffs import shared_out
 from supervisor.store.isolation import Aside, done_apart
 from supervisor.store.outlook import Outlook
 from supervisor.store.rows import encoded
 
-RESEND_SECONDS = 10
-POLLS_PER_WORKER = 200  # at once: a batch for each of its control threads
 _UNLIMITED = 1 << 30
+AGAIN_SECONDS = 0.05  # after a pick of which somebody else held a row
 
 
 @dataclasses.dataclass(frozen=True)
-class Hint:
-    """What the broker carries: where to look, and the number of the dispatch.
+class Picked:
+    """What a pick has claimed.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
 
-    marked_at: when it was marked as sent, by which whoever sends it knows its own mark again.
-    waited_seconds: how long a task had been due when it was picked.
+    late_seconds: of each, how long it had been due.  left: how many were picked and could not be claimed now.
     """
 
-    task_id: str
-    dispatch: int
-    type: str
-    is_poll: bool = False
-    marked_at: str = dataclasses.field(default="", compare=False)
-    waited_seconds: float = dataclasses.field(default=0.0, compare=False)
-
-
-def waits_since(tx: Transaction) -> str:
-    """SQL for when a pending task began to wait: submitted, put back or resubmitted, and not before its run_after."""
-    put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
-    return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
+    claims: list[Row] = dataclasses.field(default_factory=list)
+    late_seconds: list[float] = dataclasses.field(default_factory=list)
+    left: int = 0
 
 
 def ripen(tx: Transaction, aside: Aside | None = None) -> int:
@@ -58,39 +49,34 @@ def ripen(tx: Transaction, aside: Aside | None = None) -> int:
     )  # fmt: skip
 
 
-def pick_and_mark(
-    tx: Transaction, settings: Settings, outlook: Outlook | None = None, aside: Aside | None = None
-) -> list[Hint]:
-    """Dispatch as many due tasks as there are free slots, in fair order.  outlook: if it was asked already."""
+def pick_and_claim(
+    tx: Transaction,
+    settings: Settings,
+    outlook: Outlook | None = None,
+    aside: Aside | None = None,
+    *,
+    shunned: Collection[str] = (),
+) -> Picked:
+    """Claim as many due tasks as there are free slots, in fair order.
+
+    outlook: if it was asked already.  shunned: ids of workers that are given nothing.
+    """
     outlook = outlook or Outlook(tx, settings)
-    free = outlook.free_slots()
-    if free <= 0:
-        return []
+    free = outlook.free_slots_of_workers(shunned)
+    if not free:
+        return Picked()
     room = outlook.rooms()
     types = [type_ for type_ in outlook.types_with_ready_tasks() if room.get(type_, 1) > 0]
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
             [heads.heads(tx, type_, lane.take, users.learn) for type_ in types],
-            free,
+            sum(free.values()),
             room_of_user=users.room,
             room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
         )
     )
-    return _mark(tx, chosen, aside or Aside())
-
-
-def overdue_hints(tx: Transaction, aside: Aside | None = None) -> list[Hint]:
-    """Hints that nobody has claimed for RESEND_SECONDS; they go out again under the same number."""
-    rows = _changed(
-        tx, f"dispatched_at = {tx.now}",
-        f"status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL AND dispatched_at <= {tx.in_seconds}",
-        -RESEND_SECONDS, aside=aside,
-    )  # fmt: skip
-    return [
-        Hint(row["id"], row["dispatch"], row["type"], row["status"] == "ai_processing", row["marked_at"])
-        for row in rows
-    ]
+    return _claim(tx, settings, chosen, free, aside or Aside())
 
 
 def _changed(
@@ -111,10 +97,9 @@ def _changed(
     limit, at_most = ("", []) if most is None else ("LIMIT ?", [most])
     found = f"""SELECT id FROM task_queue WHERE {where} AND {others}
         {order} {limit}{tx.for_update_of_free("task_queue")}"""
-    returning = f"RETURNING id, dispatch, type, status, {_marked_at(tx)}"
     if not aside.is_careful:
         return tx.all(
-            f"UPDATE task_queue SET {change} WHERE id IN ({found}) {returning}",
+            f"UPDATE task_queue SET {change} WHERE id IN ({found}) RETURNING id",
             *params,
             *left_alone,
             *at_most,
@@ -122,68 +107,24 @@ def _changed(
 
     def change_some(ids: Sequence[str]) -> list[Row]:
         return tx.all(
-            f"UPDATE task_queue SET {change} WHERE id IN {tx.dialect.each_of} {returning}", encoded(list(ids))
+            f"UPDATE task_queue SET {change} WHERE id IN {tx.dialect.each_of} RETURNING id",
+            encoded(list(ids)),
         )
 
     ids = [row["id"] for row in tx.all(found, *params, *left_alone, *at_most)]
     return done_apart(tx, "task_queue", ids, change_some, aside)
 
 
-def room_for_polls(tx: Transaction) -> int:
-    """How many more polls the live workers take at once, so that no batch of them waits long at the broker."""
-    underway = tx.value(
-        # The first condition of each names the partial index, which the planner does not see to be implied.
-        """SELECT (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-                AND dispatched_at IS NOT NULL AND status = 'ai_processing')
-            + (SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
-                AND worker_id IS NOT NULL AND status = 'ai_processing')"""
-    )
-    live = tx.value("SELECT count(*) FROM worker WHERE state = 'live'")
-    return max(0, int(live) * POLLS_PER_WORKER - int(underway))
-
-
-def due_polls(tx: Transaction, most: int = POLLS_PER_WORKER, aside: Aside | None = None) -> list[Hint]:
-    """Waiting remote jobs whose poll time has come, at most so many, marked as dispatched."""
-    rows = _changed(
-        tx, f"dispatched_at = {tx.now}",
-        f"status = 'ai_processing' AND next_poll_at <= {tx.now} AND dispatched_at IS NULL",
-        aside=aside, order="ORDER BY next_poll_at", most=most,
-    )  # fmt: skip
-    return [Hint(row["id"], row["dispatch"], row["type"], True, row["marked_at"]) for row in rows]
-
-
-def unmark(tx: Transaction, hints: list[Hint]) -> None:
-    """Take marks back whose sending certainly failed, unless they were claimed all the same.
-
-    A mark that is newer is another dispatcher's, whose hint is on its way: taking that back would let one task too many
-    run.
-    """
-    for hint in hints:
-        tx.execute(
-            f"""UPDATE task_queue SET dispatched_at = NULL
-                WHERE id = ? AND dispatch = ? AND status IN ('pending','ai_processing')
-                  AND {tx.as_text("dispatched_at")} = ?""",
-            hint.task_id, hint.dispatch, hint.marked_at,
-        )  # fmt: skip
-
-
-def _marked_at(tx: Transaction) -> str:
-    return f"{tx.as_text('dispatched_at')} AS marked_at"
-
-
 def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
-    """Ask what becomes due next by time alone: a run_after, a poll, a hint to send again.
+    """Ask what becomes due next by time alone: a run_after, a poll.
 
     polls: whether polls could be sent; those that can't are not waited for."""
-    resent = tx.shifted("min(dispatched_at)", str(RESEND_SECONDS))
     return tx.ask(
         f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
             SELECT min(run_after) AS due FROM task_queue
                 WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
             UNION ALL SELECT min(next_poll_at) FROM task_queue
-                WHERE status = 'ai_processing' AND dispatched_at IS NULL AND {"1 = 1" if polls else "1 = 0"}
-            UNION ALL SELECT {resent}
-                FROM task_queue WHERE status IN ('pending','ai_processing') AND dispatched_at IS NOT NULL) AS soon"""
+                WHERE status = 'ai_processing' AND {"1 = 1" if polls else "1 = 0"}) AS soon"""
     )
 
 
@@ -219,14 +160,12 @@ class _SuspectLane:
         return True
 
     def _under_way(self) -> tuple[int, int]:
-        """How many suspects run or are about to, and how many lives the one with the fewest has left."""
-        # The first condition of each names the partial index, which the planner does not see to be implied.
+        """How many suspects run, and how many lives the one with the fewest has left."""
+        # The first conditions name the partial index, which the planner does not see to be implied.
         row = self._tx.one(
-            """SELECT count(*) AS suspects, coalesce(min(lives), ?) AS fewest FROM (
-                SELECT 2 * max_attempts - deaths AS lives FROM task_queue WHERE status IN ('processing','ai_processing')
-                    AND worker_id IS NOT NULL AND status = 'processing' AND deaths >= max_attempts
-                UNION ALL SELECT 2 * max_attempts - deaths FROM task_queue WHERE status IN ('pending','ai_processing')
-                    AND dispatched_at IS NOT NULL AND status = 'pending' AND deaths >= max_attempts) AS under_way""",
+            """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), ?) AS fewest FROM task_queue
+                WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
+                  AND status = 'processing' AND deaths >= max_attempts""",
             _UNLIMITED,
         )
         assert row is not None
@@ -247,8 +186,7 @@ class _RoomOfUsers:
             return
         rows = self._tx.all(
             f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue WHERE user_openid = who.value
-                AND status IN ('pending','processing','ai_processing')
-                AND (status <> 'pending' OR dispatched_at IS NOT NULL)) AS running
+                AND status IN ('pending','processing','ai_processing') AND status <> 'pending') AS running
             FROM {self._tx.dialect.each_of} AS who""",
             encoded(new),
         )
@@ -267,41 +205,48 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
 def running_of_type(tx: Transaction, type_: str) -> int:
     """Tasks of this type that count against MAX_RUNNING."""
     is_open = "status IN ('pending','processing','ai_processing')"
-    # `type || ''`: what is dispatched is little, whatever its type; all of a type's pending tasks are many.
     running = tx.value(
         f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = ?)
-            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = ?)
-            + (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-               AND dispatched_at IS NOT NULL AND status = 'pending' AND type || '' = ?)""",
-        type_, type_, type_,
+            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = ?)""",
+        type_, type_,
     )  # fmt: skip
     return int(running)
 
 
-def _mark(tx: Transaction, chosen: list[Waiting], aside: Aside) -> list[Hint]:
-    """Mark tasks dispatched and move each priority's clock to the turn that was taken; the hints, in order.
+def _claim(
+    tx: Transaction, settings: Settings, chosen: list[Waiting], free: dict[str, int], aside: Aside
+) -> Picked:
+    """Claim tasks for the workers with most free slots, and move each priority's clock to the turn that was taken.
 
     One that somebody else has locked, to cancel it for instance, is left out and picked again if it still waits.
     """
+    chosen = [waiting for waiting in chosen if waiting.place.task_id not in aside.passing]
     if not chosen:
-        return []
+        return Picked()
+    wanted = {each.task_id: each for each in _assigned(settings, chosen, free)}
 
-    def mark(ids: Sequence[str]) -> list[Row]:
-        return tx.all(
-            f"""UPDATE task_queue SET dispatched_at = {tx.moment} WHERE id IN
-                (SELECT id FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
-                 {tx.for_update_of_free("task_queue")})
-                RETURNING id, dispatch, {_marked_at(tx)},
-                    {tx.seconds_between(waits_since(tx), tx.moment)} AS waited""",
-            encoded(list(ids)),
-        )
+    def claim(ids: Sequence[str]) -> list[Row]:
+        return claims.claim_for(tx, [wanted[task_id] for task_id in ids])
 
-    ids = [waiting.place.task_id for waiting in chosen if waiting.place.task_id not in aside.passing]
-    rows = done_apart(tx, "task_queue", ids, mark, aside)
-    found = {row["id"]: row for row in rows}
-    marked = [waiting for waiting in chosen if waiting.place.task_id in found]
+    found = {row["id"]: row for row in done_apart(tx, "task_queue", list(wanted), claim, aside)}
+    claimed = [waiting for waiting in chosen if waiting.place.task_id in found]
+    _move_clocks(tx, claimed)
+    return Picked(
+        [found[waiting.place.task_id] for waiting in claimed],
+        [waiting.waited_seconds for waiting in claimed],
+        len(chosen) - len(claimed),
+    )
+
+
+def _assigned(settings: Settings, chosen: Iterable[Waiting], free: dict[str, int]) -> Iterable[Wanted]:
+    """Each task with the worker that has most free slots left."""
+    for waiting, worker_id in zip(chosen, shared_out(free), strict=False):
+        yield Wanted(waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type))
+
+
+def _move_clocks(tx: Transaction, claimed: Iterable[Waiting]) -> None:
     turns: dict[int, int] = {}
-    for waiting in marked:
+    for waiting in claimed:
         priority = -waiting.place.negated_priority
         turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
     for priority, turn in turns.items():
@@ -310,14 +255,3 @@ def _mark(tx: Transaction, chosen: list[Waiting], aside: Aside) -> list[Hint]:
                 ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
             priority, turn,
         )  # fmt: skip
-    return [
-        Hint(
-            row["id"],
-            row["dispatch"],
-            each.type,
-            marked_at=row["marked_at"],
-            waited_seconds=max(0.0, float(row["waited"])),
-        )
-        for each in marked
-        if (row := found[each.place.task_id])
-    ]

@@ -32,7 +32,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
     """
     row = tx.one(
         f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
-            priority, charge, failures, deaths, max_attempts, error, dispatched_at, run_after,
+            priority, charge, failures, deaths, max_attempts, error, run_after,
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
             finished_at, params, {overview.unchanged(tx)} AS unchanged_seconds,
             {tx.as_text(tx.shifted("deadline_at", str(-settings.stuck_grace_seconds)))} AS limit_at,
@@ -84,8 +84,7 @@ def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
 
 def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
     """Of the task's user and type: how many run, and how many may; 0 for no limit."""
-    is_running = """status IN ('pending','processing','ai_processing')
-        AND (status <> 'pending' OR dispatched_at IS NOT NULL)"""
+    is_running = "status IN ('pending','processing','ai_processing') AND status <> 'pending'"
     of_type = settings.tasks.get(row["type"])
     most_of_type = of_type.max_running if of_type is not None else 0
     of_user = "SELECT count(*) FROM task_queue WHERE user_openid = ? AND"

@@ -30,7 +30,7 @@ class Slots:
 class Gauges:
     """One snapshot; what has none of something may lack it.
 
-    open_tasks: {(type, status): tasks}; not_due, dispatched: of the pending ones, by type; oldest_seconds: how long
+    open_tasks: {(type, status): tasks}; not_due: of the pending ones, by type; oldest_seconds: how long
     the oldest due task of a type waits; alive: who works; dead_workers: marked, their tasks still to be rescued;
     last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out, and for how long
     each has been open; webhooks: {state: deliveries that are owed}, and for how long the oldest of them is;
@@ -40,7 +40,6 @@ class Gauges:
 
     open_tasks: dict[tuple[str, str], int]
     not_due: dict[str, int]
-    dispatched: dict[str, int]
     oldest_seconds: dict[str, float]
     stuck: dict[str, int]
     alive: Liveness
@@ -61,7 +60,6 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
     return Gauges(
         open_tasks=task_counts.open_tasks(tx),
         not_due=waiting.not_due(tx),
-        dispatched=waiting.dispatched(tx),
         oldest_seconds={type_: waiting.oldest_due_seconds(tx, type_) for type_ in settings.tasks},
         stuck=rescuing.count_stuck(tx),
         alive=liveness.read(tx, settings.lease_seconds),

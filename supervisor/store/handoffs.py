@@ -6,15 +6,20 @@ so one whose worker is lost is simply due again; the late poller's lease is gone
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from supervisor.database import Row, Transaction
 from supervisor.faults import LeaseLost
 from supervisor.remote_states import Word
 from supervisor.store import claims
-from supervisor.store.claims import Claim
-from supervisor.store.isolation import Aside, apart, id_of
+from supervisor.store.claims import Wanted
+from supervisor.store.isolation import Aside, apart, done_apart, id_of
+from supervisor.store.json_words import json_words
+from supervisor.store.rows import encoded
 
+POLLS_PER_WORKER = 200  # at once
 POLL_SECONDS = 300.0  # of a type that no setting names any more
 # Of a task that has expired: in between comes a sweep, which gives no verdict while a poll is out.
 PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
@@ -29,6 +34,24 @@ _UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.r
     AND remote_report.read_at IS NULL AND remote_report.id > ? AND remote_job.state = 'waiting')"""
 
 
+class Undelivered(NamedTuple):
+    """A claim that was found in a list, by the worker for which it lay there."""
+
+    task_id: str
+    lease: int
+    worker_id: str
+
+
+def shared_out(rooms: Mapping[str, int]) -> Iterator[str]:
+    """Workers in the order in which they get the next task, the one with most room left each time; for ever."""
+    heap = [(-room, worker_id) for worker_id, room in rooms.items()]
+    heapq.heapify(heap)
+    while heap:
+        room, worker_id = heap[0]
+        heapq.heapreplace(heap, (room + 1, worker_id))
+        yield worker_id
+
+
 def hand_off(
     tx: Transaction, task_id: str, lease: int, *, poll_in_seconds: float, remote_limit_seconds: float
 ) -> None:
@@ -36,7 +59,7 @@ def hand_off(
     lock(tx, task_id)
     touched = tx.run(
         f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
-            deadline_at = NULL, dispatch = dispatch + 1,
+            deadline_at = NULL,
             next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds} END,
             remote_deadline_at = {tx.in_seconds}, asked_at = NULL, asked_since = NULL, questions = 0,
             answered_at = NULL, updated_at = {tx.now}
@@ -47,63 +70,65 @@ def hand_off(
         raise LeaseLost(task_id, lease)
 
 
-def claim_polls(
+def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> dict[str, int]:
+    """{worker: how many more polls it takes now, so that none waits long there} of the live workers that have room."""
+    # The first condition names the partial index, which the planner does not see to be implied by the second.
+    rows = tx.all(
+        """SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+                AND status IN ('processing','ai_processing') AND status = 'ai_processing') AS held
+            FROM worker WHERE state = 'live' AND takes_claims = 1"""
+    )
+    rooms = {row["id"]: POLLS_PER_WORKER - row["held"] for row in rows if row["id"] not in shunned}
+    return {worker_id: room for worker_id, room in rooms.items() if room > 0}
+
+
+def claim_due_polls(
     tx: Transaction,
-    hints: Sequence[tuple[str, int]],
-    worker_id: str,
+    rooms: Mapping[str, int],
     again_in_seconds: Mapping[str, float],
     aside: Aside | None = None,
-) -> list[Claim]:
-    """Take waiting tasks to ask their services; those whose hint is stale are left out.
+) -> list[Row]:
+    """Claim the waiting remote jobs whose poll time has come, for the workers with most room; rows for `claim_of`.
 
-    hints: (task id, dispatch), any number.  again_in_seconds: {type: how long a poll of its tasks may take}.
-    aside: takes those that the database refuses, or that hold what can't be read.
+    rooms: `room_for_polls`.  again_in_seconds: {type: how long a poll of its tasks may take}; a poller that is lost
+    needs no other rescue than the next poll time.  aside: takes those that the database refuses.
     """
-    numbers = dict(hints)
-    marks = ",".join("?" * len(numbers))
-    rows = tx.all(  # in the order in which everybody locks tasks
-        f"""SELECT * FROM task_queue WHERE id IN ({marks}) AND status = 'ai_processing'
-            ORDER BY user_openid, id {tx.for_update}""",
-        *numbers,
-    )
-
-    def take(some: Sequence[Row]) -> list[Claim]:
-        claimed = []
-        for row in some:
-            again_in = again_in_seconds.get(row["type"], POLL_SECONDS)
-            lease = claim_poll(tx, row["id"], numbers[row["id"]], worker_id, again_in)
-            if lease is not None:
-                claimed.append(claims.claim_of({**row, "lease": lease}, image_keys={}))
-        return claimed
-
-    claimed, refused = apart(tx, "task_queue", rows, id_of, take, unreadable=(ValueError, RecursionError))
-    (aside or Aside()).refused.extend(refused)
-    return claimed
-
-
-def claim_poll(
-    tx: Transaction, task_id: str, dispatch: int, worker_id: str, again_in_seconds: float
-) -> int | None:
-    """Take a waiting task to ask its service; the lease, or None when the hint is stale.
-
-    again_in_seconds: the next poll time if this poller is lost; no other rescue is needed.
-    The question is counted: questions of an earlier time in which we were well prove nothing in this one.
-    """
-    goes_on = (
-        f"asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= {tx.moment}"
-    )
-    lease: int | None = tx.value(
-        f"""UPDATE task_queue SET lease = lease + 1, worker_id = ?, dispatched_at = NULL,
-            next_poll_at = {tx.in_seconds}, updated_at = {tx.now}, asked_at = {tx.moment},
-            questions = CASE WHEN {goes_on} THEN questions + 1 ELSE 1 END,
-            asked_since = CASE WHEN {goes_on} THEN asked_since ELSE {tx.moment} END
-        WHERE id = ? AND status = 'ai_processing' AND dispatch = ?
-          AND (worker_id IS NULL OR next_poll_at <= {tx.now})
-          AND EXISTS (SELECT 1 FROM worker WHERE worker.id = ? AND worker.state = 'live')
-        RETURNING lease""",
-        worker_id, again_in_seconds, task_id, dispatch, worker_id,
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    due = tx.all(
+        f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
+            ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")}""",
+        *left_alone, sum(rooms.values()),
     )  # fmt: skip
-    return lease
+    wanted = {
+        row["id"]: Wanted(row["id"], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS))
+        for row, worker_id in zip(due, shared_out(rooms), strict=False)
+    }
+    if not wanted:
+        return []
+    return done_apart(
+        tx,
+        "task_queue",
+        list(wanted),
+        lambda ids: _claim_polls(tx, [wanted[task_id] for task_id in ids]),
+        aside,
+    )
+
+
+def _claim_polls(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
+    alive = tx.for_free_key_share("worker")
+    return tx.all(
+        f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
+            AND id IN {tx.dialect.each_of}{alive})
+        UPDATE task_queue SET lease = lease + 1, worker_id = wanted.value ->> 1, updated_at = {tx.moment},
+            asked_at = {tx.moment},
+            next_poll_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
+        FROM {json_words(tx).rows} AS wanted
+        WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'ai_processing'
+          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+        RETURNING {claims.told(tx)}""",
+        encoded(sorted({each.worker_id for each in wanted})), encoded(wanted),
+    )  # fmt: skip
 
 
 def not_yet(
@@ -121,13 +146,18 @@ def not_yet(
 
     newest_report: the last one this poll has looked at; one that could not be read now waits for the next poll.
     word: who says so.  Where nobody can be asked, enough rounds that brought no report count as an answer.
+    The question is counted here, since its claim may never have reached a worker; it was asked after `asked_at`, when
+    it was claimed.  Questions of an earlier time in which we were well prove nothing in this one.
     """
     lock(tx, task_id)
-    had_its_rounds = f"questions >= {QUESTIONS} AND {tx.seconds_between('asked_since', 'asked_at')} >= ?"
+    goes_on = "asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= asked_at"
+    since = f"CASE WHEN {goes_on} THEN asked_since ELSE asked_at END"
+    questions = f"CASE WHEN {goes_on} THEN questions + 1 ELSE 1 END"
+    had_its_rounds = f"{questions} >= {QUESTIONS} AND {tx.seconds_between(since, 'asked_at')} >= ?"
     least = f"CASE WHEN expires_at <= {tx.now} THEN {PAUSE_FOR_THE_SWEEP_SECONDS} ELSE 0.0 END"
     next_poll = tx.shifted(tx.now, tx.greatest("CAST(? AS DOUBLE PRECISION)", least))
     touched = tx.run(
-        f"""UPDATE task_queue SET worker_id = NULL, dispatch = dispatch + 1,
+        f"""UPDATE task_queue SET worker_id = NULL, questions = {questions}, asked_since = {since},
             next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {next_poll} END,
             progress = {tx.greatest("progress", "CAST(? AS INTEGER)")}, stage = coalesce(CAST(? AS TEXT), stage),
             answered_at = CASE WHEN ? = 1 OR (? = 1 AND {had_its_rounds}) THEN asked_at ELSE answered_at END,
@@ -142,8 +172,7 @@ def not_yet(
 def ask_again(tx: Transaction, task_id: str, lease: int) -> bool:
     """The poller stops or is dead: the poll is due now, the attempt is the same; False when that lease is gone."""
     touched = tx.run(
-        f"""UPDATE task_queue SET worker_id = NULL, dispatched_at = NULL, dispatch = dispatch + 1,
-            next_poll_at = {tx.now}, updated_at = {tx.now}
+        f"""UPDATE task_queue SET worker_id = NULL, next_poll_at = {tx.now}, updated_at = {tx.now}
         WHERE {_HELD} AND status = 'ai_processing'""",
         task_id, lease,
     )  # fmt: skip
@@ -154,6 +183,32 @@ def give_back(tx: Transaction, task_id: str, lease: int) -> None:
     """A worker holds this and does nothing with it: others may, at once and at no cost.  Raises LeaseLost."""
     if not ask_again(tx, task_id, lease):
         claims.release(tx, task_id, lease)
+
+
+def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
+    """Let others have claims that were taken out of a list before their workers had them; how many.
+
+    Whoever takes the message out of the list owns the claim, so its worker has not begun it, unless a beat found the
+    row first: then the row, or a request that was written down, shows it.  Neither a failure nor a death is counted.
+    """
+    rows = tx.all(
+        f"""SELECT task_queue.id, lease FROM task_queue JOIN {json_words(tx).rows} AS sent
+                ON task_queue.id = sent.value ->> 0 AND lease = CAST(sent.value ->> 1 AS INTEGER)
+                AND worker_id = sent.value ->> 2
+            WHERE (status || '' = 'ai_processing' OR (status || '' = 'processing' AND begun_lease < lease
+                AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+                    AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
+            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+        encoded(undelivered),
+    )
+
+    def give(some: Sequence[Row]) -> list[str]:
+        for row in some:
+            give_back(tx, row["id"], row["lease"])
+        return [row["id"] for row in some]
+
+    given, _ = apart(tx, "task_queue", rows, id_of, give)  # one that is refused waits for its worker
+    return len(given)
 
 
 def lock(tx: Transaction, task_id: str) -> None:

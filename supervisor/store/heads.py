@@ -9,8 +9,15 @@ from supervisor.database import Asked, Row, Transaction
 from supervisor.fair_order import Place, Waiting
 from supervisor.store.rows import encoded
 
+# The condition of the index from which tasks are picked; no program marks a task as dispatched any more.
 READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
+
+
+def waits_since(tx: Transaction) -> str:
+    """SQL for when a pending task began to wait: submitted, put back or resubmitted, and not before its run_after."""
+    put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
+    return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
 def ask_types(tx: Transaction, types: list[str]) -> Asked:
@@ -49,7 +56,7 @@ def heads(
             if row["is_suspect"] and not take_suspect(row["lives"]):
                 continue
             place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
-            yield Waiting(place, row["user_openid"], type_)
+            yield Waiting(place, row["user_openid"], type_, max(0.0, float(row["waited"])))
         if is_all:
             return
         last = rows[-1]
@@ -70,7 +77,8 @@ def heads(
 def _chunk_of(tx: Transaction, type_: str, most: int, where_and_order: str, *params: Any) -> list[Row]:
     return tx.all(
         f"""SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect,
-                2 * max_attempts - deaths AS lives FROM task_queue
+                2 * max_attempts - deaths AS lives, {tx.seconds_between(waits_since(tx), tx.moment)} AS waited
+            FROM task_queue
             WHERE {READY} AND (run_after IS NULL OR run_after <= {tx.now}) AND type = ? {where_and_order} LIMIT ?""",
         type_, *params, most,
     )  # fmt: skip

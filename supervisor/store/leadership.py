@@ -2,7 +2,7 @@
 
 The row holds who works, its term, and a beat that rises with every tick.  A standby that has watched the same
 beat for long enough by its own clock (`supervisor.succession`) takes over by compare-and-set on (term, beat); every
-dispatch names its term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
+round compares its term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
 
 The row also says since when we are *well*: the working dispatcher has ticked since then without a gap, a failure or a
 clock that stepped, by its own monotonic clock.  It is what verdicts by the clock wait for, whoever gives them, so it is
@@ -58,7 +58,7 @@ def is_held(tx: Transaction, held: Leadership) -> bool:
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:
     """Become the working dispatcher unless the other one has stirred since; None then."""
     row = tx.one(
-        """UPDATE dispatcher SET holder = ?, term = term + 1, beat = beat + 1
+        """UPDATE dispatcher SET holder = ?, term = term + 1, claims_term = term + 1, beat = beat + 1
             WHERE id = 1 AND term = ? AND beat = ? RETURNING holder, term, beat""",
         holder, seen.term, seen.beat,
     )  # fmt: skip

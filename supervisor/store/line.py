@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database import Transaction
-from supervisor.store.dispatching import waits_since
-from supervisor.store.heads import READY, types_with_ready_tasks
+from supervisor.store.heads import READY, types_with_ready_tasks, waits_since
 from supervisor.waiting_order import place_key
 
 
 def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str, Any]]:
-    """The first tasks that may run and are not dispatched yet, with their `position` in the whole line: 0 is next.
+    """The first tasks that may run, with their `position` in the whole line: 0 is next.
 
     types: of all pending tasks.  Reads so many rows of each type, by the pick's index.  Tasks of a type that is paused
     or full keep their place, though others may run before them.

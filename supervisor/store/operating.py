@@ -54,7 +54,7 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
             if not handoffs.ask_again(tx, task_id, row["lease"]):
                 tx.execute(
                     f"""UPDATE task_queue SET next_poll_at = {tx.now}, updated_at = {tx.now}
-                        WHERE id = ? AND status = 'ai_processing' AND dispatched_at IS NULL""",
+                        WHERE id = ? AND status = 'ai_processing'""",
                     task_id,
                 )
         case "pending" if row["run_after"] is not None and not row["ready"]:

@@ -3,6 +3,8 @@ that have ready tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from config.settings import Settings
 from supervisor.database import Asked, Transaction
 from supervisor.store import heads, pauses, providers
@@ -19,9 +21,11 @@ class Outlook:
         self._types = list(settings.tasks)
         self._ready = heads.ask_types(tx, self._types)
 
-    def free_slots(self) -> int:
-        """Slots of live workers, less what they hold or report busy, less what was dispatched and not claimed."""
-        return int(self._free.value())
+    def free_slots_of_workers(self, shunned: Collection[str] = ()) -> dict[str, int]:
+        """{worker: slots, less what it holds or reports busy} of the live workers that have any, but those shunned."""
+        return {
+            row["id"]: row["free"] for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned
+        }
 
     def rooms(self) -> dict[str, int]:
         """{type: how many more of its tasks may run}; without those that nothing bounds.
@@ -37,20 +41,16 @@ class Outlook:
 
 
 def free_slots(tx: Transaction) -> int:
-    """As `Outlook.free_slots`."""
-    return int(_ask_free_slots(tx).value())
+    """Of all live workers together."""
+    return sum(row["free"] for row in _ask_free_slots(tx).all() if row["free"] > 0)
 
 
 def _ask_free_slots(tx: Transaction) -> Asked:
-    taken = tx.greatest("busy", "held")
-    # One statement, so one moment: a claim in between would be counted in neither half.
     # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
     return tx.ask(
-        f"""SELECT (SELECT coalesce(sum({tx.greatest("0", f"slots - {taken}")}), 0) FROM
-            (SELECT worker.slots, worker.busy, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing') AND status = 'processing') AS held
-             FROM worker WHERE worker.state = 'live') AS present)
-            - (SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-               AND status = 'pending' AND dispatched_at IS NOT NULL
-               AND (run_after IS NULL OR run_after <= {tx.now}))"""
+        f"""SELECT id, slots - {tx.greatest("busy", "held")} AS free FROM
+            (SELECT worker.id, worker.slots, worker.busy, (SELECT count(*) FROM task_queue
+                WHERE task_queue.worker_id = worker.id AND status IN ('processing','ai_processing')
+                AND status = 'processing') AS held
+             FROM worker WHERE worker.state = 'live' AND worker.takes_claims = 1) AS present"""
     )

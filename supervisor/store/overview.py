@@ -74,7 +74,7 @@ def read(tx: Transaction, settings: Settings) -> View:
 
 def queue(tx: Transaction, settings: Settings) -> list[View]:
     """Each type: tasks by status, how many are due, how long the oldest waits, whether it is paused."""
-    counted, ahead, sent = task_counts.open_tasks(tx), waiting.not_due(tx), waiting.dispatched(tx)
+    counted, ahead = task_counts.open_tasks(tx), waiting.not_due(tx)
     paused = {row["name"]: row for row in pauses.all_rows(tx) if row["kind"] == pauses.TYPE}
     types = sorted({*settings.tasks, *(type_ for type_, _ in counted)})
     return [
@@ -82,7 +82,6 @@ def queue(tx: Transaction, settings: Settings) -> list[View]:
             "type": type_,
             "pending": counted.get((type_, "pending"), 0),
             "due": counted.get((type_, "pending"), 0) - ahead.get(type_, 0),
-            "dispatched": sent.get(type_, 0),
             "processing": counted.get((type_, "processing"), 0),
             "ai_processing": counted.get((type_, "ai_processing"), 0),
             "oldest_seconds": round(waiting.oldest_due_seconds(tx, type_), 1),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from config.settings import Settings
 from supervisor.database import Transaction
 from supervisor.store import liveness, pauses, providers, task_counts
+from supervisor.store.heads import READY
 from supervisor.waiting_order import HIGHEST_PRIORITY, WaitingOrder, place_parts
 
 RECENT_RUNS = 20
@@ -14,7 +15,6 @@ RECENT_RUNS = 20
 # What one statement reads: a few milliseconds of the server's time, however long the line is.
 CHUNK = 2000
 
-_READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 # A chunk is one row: a Python thread that fetches thousands of them fights for the interpreter's lock at each.
 _CHUNK = {
     "sqlite": ("group_concat", "printf('%02d%012d%s%s', 10 - priority, turn, created_at, id)"),
@@ -41,7 +41,7 @@ def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
         places,
         task_counts.pending(tx),
         alive.slots if alive.works else 0,
-        sum(each.busy for each in alive.taking) + on_their_way(tx),
+        sum(each.busy for each in alive.taking),
         {type_: recent_run_seconds(tx, type_) for type_ in settings.tasks},
         halted_types(tx, settings),
     )
@@ -59,7 +59,7 @@ def _types_in_line(tx: Transaction) -> Iterator[str]:
     """Those that have ready tasks, each found by one step along the index."""
     after = ""
     while (
-        type_ := tx.value(f"SELECT min(type) FROM {_picked_from(tx)} WHERE {_READY} AND type > ?", after)
+        type_ := tx.value(f"SELECT min(type) FROM {_picked_from(tx)} WHERE {READY} AND type > ?", after)
     ) is not None:
         yield type_
         after = type_
@@ -70,7 +70,7 @@ def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
     below = HIGHEST_PRIORITY + 1
     while (
         priority := tx.value(
-            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {_READY} AND type = ? AND priority < ?",
+            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {READY} AND type = ? AND priority < ?",
             type_, below,
         )
     ) is not None:  # fmt: skip
@@ -85,7 +85,7 @@ def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
     while True:
         text: str | None = tx.value(
             f"""SELECT {together}(place, {_LINE_FEED[tx.dialect.name]}) FROM (SELECT {place} AS place
-                FROM {_picked_from(tx)} WHERE {_READY} AND type = ? AND priority = ?
+                FROM {_picked_from(tx)} WHERE {READY} AND type = ? AND priority = ?
                 {"AND (turn, created_at, id) > (?, ?, ?)" if after else ""}
                 ORDER BY turn, created_at, id LIMIT ?) AS chunk""",
             type_, priority, *after, CHUNK,
@@ -112,14 +112,3 @@ def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
         type_, RECENT_RUNS,
     )  # fmt: skip
     return [max(0.0, row["seconds"]) for row in rows if row["seconds"] is not None]
-
-
-def on_their_way(tx: Transaction) -> int:
-    """Tasks whose hint is on its way to a worker."""
-    # The first condition names the partial index.
-    return int(
-        tx.value(
-            """SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-                AND dispatched_at IS NOT NULL AND status = 'pending'"""
-        )
-    )

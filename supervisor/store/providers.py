@@ -208,16 +208,11 @@ def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: s
 
 
 def _coming(tx: Transaction, types: list[str]) -> int:
-    """Tasks of these types that are dispatched, or claimed and without an open request."""
+    """Tasks of these types that are claimed and without an open request."""
     if not types:
         return 0
     marks = ",".join("?" * len(types))
-    # The first condition of each names the partial index, which the planner does not see to be implied by the second.
-    dispatched = tx.value(
-        f"""SELECT count(*) FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND dispatched_at IS NOT NULL AND status = 'pending' AND type || '' IN ({marks})""",
-        *types,
-    )
+    # The first condition names the partial index, which the planner does not see to be implied by the second.
     claimed = tx.value(
         f"""SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
             AND worker_id IS NOT NULL AND status = 'processing' AND type || '' IN ({marks})
@@ -225,4 +220,4 @@ def _coming(tx: Transaction, types: list[str]) -> int:
                 AND remote_job.charge = task_queue.charge AND remote_job.state IN ('submitting','waiting'))""",
         *types,
     )
-    return int(dispatched) + int(claimed)
+    return int(claimed)

@@ -26,13 +26,13 @@ from supervisor.rescue import (
     after_unanswered,
 )
 from supervisor.store import claims, handoffs, remote_cancels, remote_jobs, tallies
-from supervisor.store.dispatching import RESEND_SECONDS
 from supervisor.store.handoffs import QUESTIONS, QUESTIONS_SECONDS
 from supervisor.store.isolation import Aside, apart, id_of
 from supervisor.store.leadership import EVER
 from supervisor.store.rows import encoded
 
 BATCH = 200
+UNDELIVERED_SECONDS = 10.0  # after which a worker that lives should have begun what was claimed for it
 RESUMED_SECONDS = 600.0  # in which attempts may try to go on with a remote job before its task expires
 
 # SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
@@ -69,10 +69,11 @@ def _stuck_sql(tx: Transaction) -> str:
               AND (expires_at IS NULL OR expires_at > {tx.now})
               AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
         UNION ALL
-        SELECT id, lease, 'undelivered' FROM task_queue{tx.by_index("task_queue_dispatched")}
-            WHERE status IN ('pending','ai_processing') AND status = 'pending'
-              AND dispatched_at IS NOT NULL AND dispatched_at <= {_older_than_resend(tx)}
-              AND (expires_at IS NULL OR expires_at > {tx.now})"""
+        SELECT id, lease, 'undelivered' FROM task_queue{held}
+            WHERE {_IS_HELD} AND status = 'processing' AND begun_lease < lease AND deadline_at > {tx.now}
+              AND processing_started_at <= {tx.shifted(tx.now, str(-UNDELIVERED_SECONDS))}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))"""
 
 
 def _may_be_judged(tx: Transaction, well_since: str) -> str:
@@ -123,10 +124,6 @@ def _has_open_job(states: str) -> str:
         AND remote_job.charge = task_queue.charge AND remote_job.state IN ({states}))"""
 
 
-def _older_than_resend(tx: Transaction) -> str:
-    return tx.in_seconds.replace("?", str(-2 * RESEND_SECONDS))
-
-
 @dataclasses.dataclass(frozen=True)
 class Rescued:
     """One task that was rescued.  action: 'retried', 'released' or 'failed'."""
@@ -173,7 +170,7 @@ def rescue(
     (`leadership.well_since`); until `_may_be_judged` says so, a task that is past its time is left alone.
     aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
     others are rescued.
-    Undelivered hints are the dispatcher's own to send again and are left to it.
+    What is undelivered is begun by its worker, or taken back by the dispatcher.
     """
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
 
@@ -263,7 +260,7 @@ def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
     """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
     ended = tx.one(
         f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
-            failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, dispatched_at = NULL, next_poll_at = NULL,
+            failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, next_poll_at = NULL,
             finished_at = {tx.now}, updated_at = {tx.now}
         WHERE id = ? AND lease = ? AND status = ? AND charge = ? AND failures = ? AND deaths = ?
         RETURNING type, {claims.ran(tx)}""",

@@ -33,10 +33,10 @@ class Page:
 def task_view(row: Row) -> dict[str, Any]:
     """A task as CONTRACT section 4 shows it; pictures by key, links unsigned.
 
-    Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending
-    and not dispatched), whether it stands in line or is not to run yet, and the seconds it has been running.
+    Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending),
+    whether it stands in line or is not to run yet, and the seconds it has been running.
     """
-    is_waiting = row["status"] == "pending" and row["dispatched_at"] is None
+    is_waiting = row["status"] == "pending"
     images = decoded(row["work_images"]) if row["status"] == "completed" else None
     return {
         "task_id": row["id"],
@@ -51,7 +51,7 @@ def task_view(row: Row) -> dict[str, Any]:
         else None,
         "is_in_line": is_waiting and bool(row["ready"]),
         "running_for_seconds": row["running_for"],
-        "attempt": row["attempt"],
+        "attempt": number_of_attempt(row),
         "failures": row["failures"],
         "max_attempts": row["max_attempts"],
         "error": decoded(row["error"]),
@@ -60,6 +60,17 @@ def task_view(row: Row) -> dict[str, Any]:
         "started_at": row["processing_started_at"],
         "finished_at": row["finished_at"],
     }
+
+
+def number_of_attempt(row: Row) -> int:
+    """Which of its attempts a task is at, from 1; 0 before the first.
+
+    One more than have failed: the column counts claims, also those that were taken back.
+    """
+    if not row["attempt"]:
+        return 0
+    ended = row["status"] == "failed" and row["failures"] > 0  # its last failure is counted already
+    return int(min(row["failures"] + (not ended), row["max_attempts"]))
 
 
 def work_doc(row: Row) -> dict[str, Any]:

@@ -209,7 +209,6 @@ def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
             "priority": each.new.priority,
             "turn": each.admission.turn,
             "ready": ready,
-            "dispatched_at": None,
             "created_at": created_at,
             "processing_started_at": None,
             "finished_at": None,

@@ -64,7 +64,7 @@ _SHOWN = ", ".join(
     f"task_queue.{column}"
     for column in (
         "id", "work_id", "user_openid", "type", "status", "stage", "progress", "priority", "turn", "ready",
-        "dispatched_at", "attempt", "failures", "max_attempts", "error", "created_at", "processing_started_at",
+        "attempt", "failures", "max_attempts", "error", "created_at", "processing_started_at",
         "finished_at",
     )
 )  # fmt: skip

@@ -40,7 +40,7 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     if row["status"] in FINAL:
         raise AlreadyFinished(task_id, row["status"])
     ended = tx.one(
-        f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', dispatched_at = NULL, deadline_at = NULL,
+        f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', deadline_at = NULL,
             worker_id = CASE WHEN status = 'pending' THEN NULL ELSE worker_id END,
             work_id = coalesce(work_id, ?), finished_at = {tx.now}, updated_at = {tx.now}
         WHERE id = ? AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",

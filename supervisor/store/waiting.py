@@ -1,4 +1,4 @@
-"""Pending tasks in numbers: how many are not due yet, or on their way, and how long the oldest of a type waits.
+"""Pending tasks in numbers: how many are not due yet, and how long the oldest of a type waits.
 
 The planner takes a partial index only where its own condition stands in the query word for word.
 """
@@ -6,7 +6,7 @@ The planner takes a partial index only where its own condition stands in the que
 from __future__ import annotations
 
 from supervisor.database import Transaction
-from supervisor.store.dispatching import waits_since
+from supervisor.store.heads import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
 
@@ -25,15 +25,6 @@ def not_due(tx: Transaction) -> dict[str, int]:
              SELECT type FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
                 AND run_after > {tx.now}) AS ahead
             GROUP BY type"""
-    )
-    return {row["type"]: row["n"] for row in rows}
-
-
-def dispatched(tx: Transaction) -> dict[str, int]:
-    """Pending tasks by type whose hint is on its way."""
-    rows = tx.all(
-        """SELECT type, count(*) AS n FROM task_queue WHERE status IN ('pending','ai_processing')
-            AND dispatched_at IS NOT NULL AND status = 'pending' GROUP BY type"""
     )
     return {row["type"]: row["n"] for row in rows}
 

@@ -9,8 +9,14 @@ from supervisor.database import Asked, Row, Transaction
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
-    """A worker process has started and takes hints from now on."""
-    tx.execute("INSERT INTO worker (id, host, pid, slots) VALUES (?, ?, ?, ?)", worker_id, host, pid, slots)
+    """A worker process has started and takes claims from now on."""
+    tx.execute(
+        "INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES (?, ?, ?, ?, 1)",
+        worker_id,
+        host,
+        pid,
+        slots,
+    )
 
 
 def beat(tx: Transaction, worker_id: str, busy: int) -> str | None:
@@ -32,12 +38,14 @@ def fewer_busy(tx: Transaction, worker_id: str, busy: int) -> None:
 
 
 def drain(tx: Transaction, worker_id: str) -> None:
-    """The worker takes nothing new."""
+    """The worker takes nothing new; a claim that is being made for it is committed before, or not at all."""
+    _lock(tx, worker_id)
     tx.execute("UPDATE worker SET state = 'draining' WHERE id = ? AND state = 'live'", worker_id)
 
 
 def leave(tx: Transaction, worker_id: str) -> None:
     """The worker has stopped in good order; rows that still name it are rescued like a dead one's."""
+    _lock(tx, worker_id)
     held = tx.value(
         "SELECT count(*) FROM task_queue WHERE worker_id = ? AND status IN ('processing','ai_processing')",
         worker_id,
@@ -47,6 +55,7 @@ def leave(tx: Transaction, worker_id: str) -> None:
 
 def mark_dead(tx: Transaction, worker_id: str) -> bool:
     """Mark a worker whose death was seen; False when it had left or was marked before."""
+    _lock(tx, worker_id)
     return (
         tx.run("UPDATE worker SET state = 'dead' WHERE id = ? AND state IN ('live','draining')", worker_id)
         == 1
@@ -54,8 +63,19 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
 
 
 def ask_dead(tx: Transaction) -> Asked:
-    """Ask for a worker that is marked dead and may still have rows to be rescued; a value if there is one."""
-    return tx.ask("SELECT 1 FROM worker WHERE state = 'dead' LIMIT 1")
+    """Ask for the workers that are marked dead and may still have rows to be rescued: their ids."""
+    return tx.ask("SELECT id FROM worker WHERE state = 'dead'")
+
+
+def dead(tx: Transaction) -> list[str]:
+    """The same, answered."""
+    return [row["id"] for row in ask_dead(tx).all()]
+
+
+def _lock(tx: Transaction, worker_id: str) -> None:
+    """Wait for whoever claims for this worker at this moment (`claims.claim_for` holds its key)."""
+    if tx.for_update:
+        tx.one(f"SELECT 1 FROM worker WHERE id = ?{tx.for_update}", worker_id)
 
 
 def bury(tx: Transaction) -> None:
@@ -73,7 +93,7 @@ def present(tx: Transaction) -> list[Row]:
 
 
 def live(tx: Transaction) -> list[Row]:
-    """Workers that take hints."""
+    """Workers that take claims."""
     return tx.all("SELECT *, id AS worker_id FROM worker WHERE state = 'live' ORDER BY id")
 
 

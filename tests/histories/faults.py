@@ -114,7 +114,7 @@ class Troubles:
             part.die(is_seen=draw.random() < 0.5)
         for dispatcher in list(world.dispatchers):
             dispatcher.die()
-        world.broker.carried.clear()
+        world.broker.forget()
         self._away_until = world.disturbed_at = world.loop.time() + draw.choice((60.0, 400.0, 2000.0))
 
     def _lid_is_closed(self) -> None:

@@ -74,6 +74,7 @@ class Model:
         self._seqs: dict[str, int] = {}
         self._folded: dict[str, dict[str, Any]] = {}
         self._log_id = 0
+        self._begun: dict[tuple[str, int], str] = {}
         self.verdicts = verdicts.Verdicts(self)
         self.jobs = jobs.Jobs(self)
 
@@ -102,6 +103,13 @@ class Model:
         """One in one of these states, or None."""
         found = sorted(each.id for each in self.tasks.values() if each.status in statuses)
         return self.world.draw.choice(found) if found else None
+
+    def begins(self, task_id: str, lease: int, worker_id: str) -> None:
+        """A worker begins what it was given."""
+        if (task_id, lease) in self._begun:
+            before = self._begun[task_id, lease]
+            self.broken(f"lease {lease} of {task_id} is begun by {worker_id}, and was by {before}")
+        self._begun[task_id, lease] = worker_id
 
     def knows(self, user: str) -> bool:
         """Whether this user has an account."""

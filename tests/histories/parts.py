@@ -12,7 +12,7 @@ from actors.worker import Worker
 from supervisor.store import workers
 from supervisor.sweeping import sweep_now, sweep_this_minute
 from supervisor.wakeup import SOMETHING, Heard
-from tests.histories import hints
+from tests.histories import broker
 from tests.histories.blocking import current
 from tests.histories.door import Door
 from tests.histories.virtual_loop import Process, current_process
@@ -60,9 +60,10 @@ class DispatcherPart:
         world.blocking(self.process, lambda: self._run(door))
 
     def _run(self, door: Door) -> None:
-        broker: Any = None
-        wakes: Any = Wakes(self.world)
-        dispatching_program.Dispatcher(self.world.settings, door, broker, wakes).run()
+        world = self.world
+        server: Any = world.broker
+        wakes: Any = Wakes(world)
+        dispatching_program.Dispatcher(world.settings, door, server, wakes, world.broker.claim_lists()).run()
 
     def die(self) -> None:
         """Killed."""
@@ -87,11 +88,25 @@ class WorkerPart:
         is_awake = self.process.frozen_until <= self.world.loop.time()
         if not self.is_up or self.is_ending or self.process.is_dead or not is_awake:
             return False
-        return len(self.in_hand.get(queue, [])) < hints.room_of(self, queue)
+        return len(self.in_hand.get(queue, [])) < broker.ROOM
+
+    def pops(self, kind: str) -> bool:
+        """Whether it would pop one of its lists now."""
+        return broker.pops(self, kind)
+
+    def take_claims(self, kind: str, sent: bytes) -> None:
+        """It has popped this, and its event loop comes round to it."""
+        message = self.world.broker.claim_lists().opened(kind, self.worker.id, sent)
+        assert message is not None
+
+        async def take() -> None:
+            self.worker.take(message)
+
+        self.world.loop.start(self.process, take())
 
     def take(self, message: Message[Any]) -> None:
         """Run its actor."""
-        work = hints.work_of(self, message)
+        work = broker.work_of(self, message)
         if work is not None:
             self.in_hand.setdefault(message.queue_name, []).append(message)
             self.world.loop.start(self.process, self._run(message, work))
@@ -125,9 +140,10 @@ class WorkerPart:
 
     async def _boot(self) -> None:
         world = self.world
-        broker: Any = None
+        server: Any = world.broker
         while True:
-            self.worker = Worker(world.settings, broker, self.door, world.files)
+            self.worker = Worker(world.settings, server, self.door, world.files)
+            self._watch_beginnings()
             try:
                 await self.worker.start()
             except Exception as error:  # noqa: BLE001  its supervisor starts it again
@@ -139,11 +155,22 @@ class WorkerPart:
         self.is_up = True
         world.note(f"{self.process} is {self.worker.id}")
 
+    def _watch_beginnings(self) -> None:
+        """No lease is begun twice, wherever that is."""
+        enter = self.worker.begun.enter
+
+        def watched(task_id: str, lease: int) -> bool:
+            begins = enter(task_id, lease)
+            if begins:
+                self.world.model.begins(task_id, lease, self.worker.id)
+            return begins
+
+        self.worker.begun.enter = watched  # type: ignore[method-assign]
+
     async def _run(self, message: Message[Any], work: Any) -> None:
         task = asyncio.ensure_future(work)
-        limit = hints.time_limit_of(self, message)
         try:
-            _, pending = await asyncio.wait([task], timeout=limit)
+            _, pending = await asyncio.wait([task], timeout=broker.TIME_LIMIT_SECONDS)
             if pending:
                 task.cancel()
                 _, pending = await asyncio.wait([task], timeout=CLEANUP_SECONDS)
@@ -182,4 +209,4 @@ def end_of_process() -> None:
 
 def process_parts() -> list[WorkerPart]:
     """The workers of the history that runs."""
-    return hints.Sender.world.workers
+    return broker.Sender.world.workers

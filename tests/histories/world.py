@@ -28,7 +28,7 @@ from supervisor.faults import Fault
 from supervisor.files import open_file_store
 from supervisor.store import images
 from tests.databases import PlainPostgres, fresh_settings
-from tests.histories import hints, parts
+from tests.histories import broker, parts
 from tests.histories.blocking import Blocking
 from tests.histories.clock import SqliteOfTheWorld, WorldClock
 from tests.histories.door import Door
@@ -130,7 +130,7 @@ class World:
             "looked": Service(self, "looked", remote=True, reports=False, one_by_one=True),
         }
         self.types = tuple(name for name in self.settings.tasks if name not in ("photography", "fitting"))
-        self.people, self.broker, self.troubles = People(self), hints.Broker(self), Troubles(self)
+        self.people, self.broker, self.troubles = People(self), broker.Broker(self), Troubles(self)
         self.model = Model(self)
         self.readers = [Reader(self, user) for user in USERS for _ in range(2)]
         self._upload()
@@ -172,10 +172,13 @@ class World:
             mock.patch.object(Running, "__hash__", lambda running: self._number_of(running))
         )
         self._open.enter_context(mock.patch("os.fsync", lambda descriptor: None))  # power is never lost here
-        hints.Sender.world = self
-        self._open.enter_context(mock.patch("actors.dispatcher.HintSender", hints.Sender))
+        broker.Sender.world = self
+        self._open.enter_context(mock.patch("actors.dispatcher.ClaimSender", broker.Sender))
         self._open.enter_context(
             mock.patch.multiple("actors.dispatcher", TICK_SECONDS=1.0, TAKE_OVER_SECONDS=3.2)
+        )
+        self._open.enter_context(
+            mock.patch("supervisor.undelivered.open_lists", lambda settings: self.broker.claim_lists())
         )
         before = structlog.get_config()
         self._open.callback(lambda: structlog.configure(**before))

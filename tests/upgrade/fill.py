@@ -21,7 +21,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database import Transaction, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import claims, dispatching, tasks, workers
+from supervisor.store import claims, tasks, workers
 
 WORKER, IMAGE, USERS, TASKS = "old-worker", "old-image", 4, 48
 DEADLINE_SECONDS = (
@@ -68,11 +68,10 @@ def fill(settings: Settings) -> None:
     ]
     for new in order:
         write(lambda tx, new=new: tasks.submit(tx, settings, new))
-    hints = write(lambda tx: dispatching.pick_and_mark(tx, settings))
-    for n, hint in enumerate(hints[:24]):
-        held = write(
-            lambda tx, hint=hint: claims.claim(tx, hint.task_id, hint.dispatch, WORKER, DEADLINE_SECONDS)
-        )
+    ready = write(lambda tx: tx.all("SELECT id FROM task_queue WHERE ready = 1 ORDER BY id LIMIT 24"))
+    for n, row in enumerate(ready):
+        wanted = [claims.Wanted(row["id"], WORKER, DEADLINE_SECONDS)]
+        held = claims.claim_of(write(lambda tx, wanted=wanted: claims.claim_for(tx, wanted))[0])
         if n < 8:
             made = [{"key": f"results/{held.task_id}/1.jpg", "width": 1, "height": 1}]
             write(lambda tx, held=held, made=made: claims.complete(tx, held.task_id, held.lease, made))

@@ -46,9 +46,15 @@ def client_options(address: str) -> dict[str, Any]:
     }
 
 
-def open_client(address: str) -> redis.Redis:
-    """A client that connects at its first command, not now.  Raises BadBrokerAddress."""
+def open_client(address: str, *, patience_seconds: float | None = None) -> redis.Redis:
+    """A client that connects at its first command, not now.  Raises BadBrokerAddress.
+
+    patience_seconds: how long it waits for a connection, and for each answer, instead of what is usual.
+    """
+    options = client_options(address)
+    if patience_seconds is not None:
+        options |= {"socket_timeout": patience_seconds, "socket_connect_timeout": patience_seconds}
     try:
-        return redis.Redis(**client_options(address))
+        return redis.Redis(**options)
     except TypeError as error:
         raise BadBrokerAddress(f"The broker's address has an option that doesn't exist: {error}") from None

@@ -1,0 +1,80 @@
+"""An older build and this one by turns, in one run: `make bench ARGS="against OLD=<commit>"`.
+
+Each turn is a whole `darkroom up` of one build with an empty database of its own (`bench.against_turn`).  Only ratios
+count: other load on the machine moves both builds' figures together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.peers.running import new_database
+from bench.postgres_server import postgres_server
+from bench.running_system import REPOSITORY
+
+TURNS = 3
+OLD, KINDS = "BENCH_OLD", "BENCH_KINDS"
+
+Turns = dict[str, list[dict[str, float]]]
+
+
+def run() -> dict[str, str]:
+    """{what: the medians of both builds' turns, and their ratio}."""
+    old = os.environ.get(OLD)
+    if not old:
+        raise SystemExit('Say which build is the older one: make bench ARGS="against OLD=<commit>".')
+    shown: dict[str, str] = {}
+    with _tree_of(old) as tree, postgres_server() as server:
+        for kind in os.environ.get(KINDS, "sqlite,postgresql").split(","):
+            turns: Turns = {"old": [], "new": []}
+            for turn in range(TURNS):
+                for build, folder in (("old", tree), ("new", REPOSITORY)):
+                    url = new_database(server, f"{build}_{turn}") if kind == "postgresql" else kind
+                    turns[build].append(_turn(folder, url))
+            shown |= {f"{kind}: {what}": figures for what, figures in _ratios(turns)}
+    return shown
+
+
+def _ratios(turns: Turns) -> Iterator[tuple[str, str]]:
+    for what in turns["new"][0]:
+        old, new = (statistics.median(turn[what] for turn in turns[build]) for build in ("old", "new"))
+        each = " ".join(
+            f"{before[what]:.3g}→{after[what]:.3g}"
+            for before, after in zip(turns["old"], turns["new"], strict=True)
+        )
+        ratio = f"{new / old:.2f} ×" if old else "–"
+        yield what, f"{old:.3g} → {new:.3g}: {ratio} (turns: {each})"
+
+
+def _turn(tree: Path, url: str) -> dict[str, float]:
+    environ = {**os.environ, "PYTHONPATH": str(tree)}
+    said = subprocess.run(
+        [sys.executable, "-P", REPOSITORY / "bench" / "against_turn.py", url],
+        env=environ,
+        cwd=tree,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    found: dict[str, float] = json.loads(said)
+    return found
+
+
+@contextlib.contextmanager
+def _tree_of(commit: str) -> Iterator[Path]:
+    """The files of a commit, until the block ends."""
+    git = ("git", "-C", str(REPOSITORY))
+    with tempfile.TemporaryDirectory(prefix="dr-old-") as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run([*git, "worktree", "add", "--detach", str(tree), commit], check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run([*git, "worktree", "remove", "--force", str(tree)], check=True)
