@@ -1,8 +1,8 @@
 """The thread that waits at one list of this worker, and hands what comes to the event loop.
 
-Whoever takes a message out of the list owns its claims.  So nothing is popped while no slot is free or while the event
-loop does not answer, and what the loop does not take over in time goes back into the list, from where the
-dispatcher gives it to others.
+Whoever takes a message out of the list owns its claims.  So it waits for a ring, and then pops; nothing is popped while
+no slot is free or while the event loop does not answer, and what the loop does not take over in time goes back into the
+list, from where the dispatcher gives it to others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-POP_SECONDS = 1  # one blocking pop; how late a stop may be noticed
+POP_SECONDS = 1  # one wait; how late a stop, or a lost ring, may be noticed
 TAKE_OVER_SECONDS = 0.5  # the loop has this long to take over what was popped
 AGAIN_SECONDS = 0.5  # while the broker is away
 
@@ -86,10 +86,12 @@ class ClaimListener:
             if not self._has_room.wait(POP_SECONDS) or not self._loop_answers():
                 continue
             try:
-                sent = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
+                sent = self._lists.pop(self._kind, self._worker_id)
                 self._note_presence()
                 if sent is not None:
                     self._hand_over(sent)
+                else:
+                    self._lists.wait(self._kind, self._worker_id, seconds=POP_SECONDS)
             except BROKER_AWAY as error:
                 self._note_absence(error)
 

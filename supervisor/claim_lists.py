@@ -44,12 +44,23 @@ class ClaimLists:
                 key = self.key(message.kind, message.worker_id)
                 pipe.rpush(key, self._keys.sealed(message))
                 pipe.expire(key, KEPT_SECONDS)
+                pipe.rpush(_bell(key), "1")
+                pipe.ltrim(_bell(key), -1, -1)
+                pipe.expire(_bell(key), KEPT_SECONDS)
             pipe.execute()
 
-    def pop(self, kind: str, worker_id: str, *, seconds: int) -> bytes | None:
-        """The next message of a list, as it was sent, once there is one; None after so many seconds."""
-        popped: Any = self._client.blpop([self.key(kind, worker_id)], timeout=seconds)
-        return None if popped is None else bytes(popped[1])
+    def wait(self, kind: str, worker_id: str, *, seconds: int) -> None:
+        """Until something was sent to this list, or for so many seconds.
+
+        What waits takes a ring and no message: a server gives what comes to whoever waits in a blocking pop, also to
+        a process that is frozen, and its claims would be out of the list with nobody to begin them.
+        """
+        self._client.blpop([_bell(self.key(kind, worker_id))], timeout=seconds)
+
+    def pop(self, kind: str, worker_id: str) -> bytes | None:
+        """The message in front of a list, as it was sent; None if there is none."""
+        popped: Any = self._client.lpop(self.key(kind, worker_id))
+        return popped
 
     def put_back(self, kind: str, worker_id: str, sent: bytes) -> None:
         """A message that was popped in vain, to where it was."""
@@ -110,6 +121,10 @@ class ClaimLists:
     def key(self, kind: str, worker_id: str) -> str:
         """The key of a worker's list."""
         return f"{self._namespace}:claims:{worker_id}:{kind}"
+
+
+def _bell(key: str) -> str:
+    return f"{key}.bell"
 
 
 def claim_keys(settings: Settings) -> ClaimKeys:

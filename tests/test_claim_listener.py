@@ -71,12 +71,25 @@ async def test_a_claim_reaches_the_event_loop_at_once(listening: Listening) -> N
 async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> None:
     listening.has_room.clear()
     await asyncio.to_thread(listening.push)
-    await until(lambda: listening.taken, "a pop that was under way still takes it")
-    await asyncio.to_thread(listening.push)
-    await asyncio.sleep(1.2)  # longer than a pop
-    assert listening.lies_there() and len(listening.taken) == 1
+    await asyncio.sleep(1.2)  # longer than a wait
+    assert listening.lies_there() and listening.taken == []
     listening.has_room.set()
-    await until(lambda: len(listening.taken) == 2, "a slot is free")
+    await until(lambda: len(listening.taken) == 1, "a slot is free")
+
+
+async def test_who_waits_and_is_frozen_takes_nothing_out_of_the_list(server: BrokerServer) -> None:
+    """Its wait is the server's, and goes on; the claims lie there for whoever takes the list."""
+    server.flush()
+    lists, waits = (ClaimLists(open_client(server.address), KEYS) for _ in range(2))
+    waiting = asyncio.create_task(asyncio.to_thread(waits.wait, TASKS, "w", seconds=5))
+
+    def is_waiting() -> bool:
+        return bool(lists._client.info("clients")["blocked_clients"])
+
+    await until(is_waiting, "it waits at the server")
+    await asyncio.to_thread(lists.push, [ClaimMessage(TASKS, "w", [CLAIM])])
+    await waiting
+    assert [each.task_id for each in lists.take("w")] == ["t-1"]
 
 
 async def test_what_a_held_event_loop_does_not_take_over_goes_back_into_the_list(

@@ -179,15 +179,13 @@ def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
     assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, 2)
     wait_until(lambda: _popped(lists, "awake"), "the other one is told")
     assert dispatcher.sender.shunned == {"frozen"}
-    assert lists.pop(TASKS, "frozen", seconds=1) is not None, (
-        "a message without claims asks for a sign of life"
-    )
+    assert lists.pop(TASKS, "frozen") is not None, "a message without claims asks for a sign of life"
     wait_until(lambda: not dispatcher.sender.shunned, "it takes what it is sent again")
     dispatcher.sender.close()
 
 
 def _popped(lists: ClaimLists, worker_id: str) -> Any:
-    sent = lists.pop(TASKS, worker_id, seconds=1)
+    sent = lists.pop(TASKS, worker_id)
     message = sent and lists.opened(TASKS, worker_id, sent)
     return message and message.claims
 
