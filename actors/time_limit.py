@@ -19,6 +19,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float, strike: Callable[[], None]) -> None:
         self._left_seconds, self._strike = seconds, strike
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
 
@@ -35,14 +36,14 @@ class TimeLimit:
     def stop(self) -> None:
         """Stand still."""
         if self._timer is not None:
-            self._left_seconds = self._timer.when() - asyncio.get_running_loop().time()
+            self._left_seconds = self._timer.when() - self._loop.time()
             self._timer.cancel()
             self._timer = None
 
     def go_on(self) -> None:
         """After standing still."""
         if self._timer is None and not self._is_over:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_seconds), self._strike)
+            self._timer = self._loop.call_later(max(0.0, self._left_seconds), self._strike)
 
 
 @contextlib.contextmanager
