@@ -48,6 +48,22 @@ def test_a_breaker_is_half_open_once_its_time_is_up(store: Store, clock: Clock) 
     assert read(store).breakers == {"studio": "half_open"}
 
 
+def test_a_breaker_that_nobody_tries_though_it_might_be_tried_calls_nobody(
+    store: Store, clock: Clock
+) -> None:
+    store.write(
+        lambda tx: tx.execute(
+            f"""INSERT INTO provider_state (name, breaker, opened_at, until)
+                VALUES ('studio', 'open', {tx.now}, {tx.in_seconds})""",
+            60,
+        )
+    )
+    clock.advance(100)
+    assert read(store).breaker_open_seconds == {"studio": pytest.approx(100, abs=5)}
+    clock.advance(60)
+    assert read(store).breaker_open_seconds == {}, "no task waits for it, and nobody knows whether it is down"
+
+
 def test_credits_are_counted_by_kind(store: Store, cancelled_task: Callable[..., str]) -> None:
     cancelled_task("o-1", count=3)
     assert counted(store, "darkroom_credits_total") == {

@@ -143,7 +143,7 @@ class TestPromtool:
     """Prometheus' own judgement."""
 
     def run(self, *argv: str) -> None:
-        done = subprocess.run(["promtool", *argv], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["promtool", *argv], capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "FAILED" not in done.stdout
 

@@ -15,6 +15,7 @@ from supervisor.liveness import Liveness
 from supervisor.store import liveness, notices, overview, rescuing, task_counts, waiting, webhook_health
 
 OF_LATE_SECONDS = 60.0
+UNTRIED_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +111,14 @@ def breakers(tx: Transaction) -> dict[str, str]:
 
 
 def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
-    """{provider: for how long its breaker has been open}, closed ones left out."""
+    """{provider: for how long its breaker has been open}; not of one that nobody tries, though it might be tried.
+
+    Whether such a service is still down is not known, and no task waits for it.
+    """
     rows = tx.all(
-        f"SELECT name, {tx.seconds_since('opened_at')} AS seconds FROM provider_state WHERE breaker <> 'closed'"
+        f"""SELECT name, {tx.seconds_since("opened_at")} AS seconds FROM provider_state
+            WHERE breaker <> 'closed' AND until > {tx.in_seconds}""",
+        -UNTRIED_SECONDS,
     )
     return {row["name"]: float(row["seconds"] or 0.0) for row in rows}
 
