@@ -33,7 +33,7 @@ def test_one_reading_tells_what_waits_runs_and_is_stuck(
     assert now.oldest_seconds["photography"] == pytest.approx(40, abs=5)
     assert now.stuck == {"dead_worker": 1}
     assert now.dead_workers == 1
-    assert (now.not_due, now.dispatched, now.last_sweep, now.breakers) == ({}, {}, None, {})
+    assert (now.not_due, now.last_sweep, now.breakers) == ({}, None, {})
 
 
 def test_a_breaker_is_half_open_once_its_time_is_up(store: Store, clock: Clock) -> None:
@@ -90,8 +90,8 @@ def test_a_pick_tells_how_long_each_task_has_been_due(
     live_worker()
     admitted_task("o-1")
     clock.advance(7)
-    (hint,) = store.dispatch()
-    assert hint.waited_seconds == pytest.approx(7, abs=3)
+    (claim,) = store.dispatch()
+    assert claim.wait_seconds == pytest.approx(7, abs=3)
 
 
 def test_a_restored_database_gives_each_user_a_new_epoch(
