@@ -60,7 +60,7 @@ class ClaimLists:
     def pop(self, kind: str, worker_id: str) -> bytes | None:
         """The message in front of a list, as it was sent; None if there is none."""
         popped: Any = self._client.lpop(self.key(kind, worker_id))
-        return popped
+        return None if popped is None else bytes(popped)
 
     def put_back(self, kind: str, worker_id: str, sent: bytes) -> None:
         """A message that was popped in vain, to where it was."""
