@@ -200,7 +200,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_breaker_open_seconds",
             "gauge",
-            "For how long the provider's circuit breaker has been open, its tries included; 0 while it is closed or nobody tries it.",
+            "For how long the provider's circuit breaker has been open, its tries included; 0 while closed, or tried by nobody.",
             (provider,),
         ),
         Family(

@@ -273,7 +273,9 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
         fires("DarkroomBreakerOpen")
         for task_id in locked:
             trouble.cancel(task_id)
-        trouble.sql("DELETE FROM provider_state")  # nobody tries it any more, and its next try is minutes away
+        trouble.sql(
+            "DELETE FROM provider_state"
+        )  # nobody tries it any more, and its next try is minutes away
 
         is_silent("DarkroomWebhooksLate")
         trouble.submit("instant", webhook=f"http://127.0.0.1:{free_port('127.0.0.1')}/nobody-listens")
