@@ -200,7 +200,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_breaker_open_seconds",
             "gauge",
-            "For how long the provider's circuit breaker has been open, its tries included; 0 while closed, or tried by nobody.",
+            "For how long the provider's circuit breaker has been open, tries included; 0 when closed, or not tried.",
             (provider,),
         ),
         Family(
