@@ -20,6 +20,8 @@ EXTENSIONS = {
     "image/heif": "heif",
 }
 
+_TYPES = {extension: type_ for type_, extension in EXTENSIONS.items()}
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -42,6 +44,14 @@ def picture_type(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return _type_of_box(head) if head[4:8] == b"ftyp" else None
+
+
+def type_of_name(name: str) -> str:
+    """The media type of a picture of ours, by the end of its name.
+
+    Python's `mimetypes` asks the host, and before 3.13 knows no WebP where the host does not.
+    """
+    return _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
 
 
 def _type_of_box(head: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import mimetypes
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -288,6 +289,19 @@ async def test_no_path_climbs_out_even_when_it_is_signed(web: Web, path: str) ->
         assert (
             b"application/problem+json" in answer and b"the secret" not in answer and b"root:" not in answer
         )
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
+async def test_a_picture_is_called_what_it_is_on_a_host_that_knows_no_types(
+    web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    monkeypatch.setattr(
+        mimetypes, "guess_type", lambda *_, **__: (None, None)
+    )  # 3.11 without /etc/mime.types
+    key, format_ = f"results/t/1-1-0-thumbnail.{extension}", extension.upper().replace("JPG", "JPEG")
+    web.parts.files.put(key, io.BytesIO(picture_bytes(format_)))
+    async with http.get(web.url + web.parts.links.link(key)) as response:
+        assert (response.status, response.content_type) == (200, f"image/{format_.lower()}")
 
 
 async def test_a_part_of_a_picture_can_be_asked_for(web: Web, http: aiohttp.ClientSession) -> None:

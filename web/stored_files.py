@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mimetypes
 import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from supervisor.files import PIECE_BYTES, StoreAway, is_key
+from supervisor.picture_types import type_of_name
 from web.parts import Parts, parts_of
 from web.problems import Problem, unavailable
 
@@ -47,7 +47,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         **_HEADERS,
         "Content-Disposition": f'inline; filename="{name}"',
         "ETag": f'"{name}"',
-        "Content-Type": mimetypes.guess_type(key)[0] or "application/octet-stream",
+        "Content-Type": type_of_name(key),
         "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
     }
     try:
