@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.providers.base import Failed, ProviderError, ResultLost, Unreadable
+from actors.providers.base import ContentRejected, Failed, ProviderError, ResultLost, Unreadable
 from actors.providers.comfyui.history import end_of, place_in_queue
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.http import remote_jobs
@@ -107,6 +107,18 @@ async def test_the_last_draft_of_a_stream_that_ends_too_early_is_kept_and_said_t
         )
         assert [colour_of(image) for image in images_of(said)] == ["green"], "the second of two drafts"
         assert adapters.progress[-1] == (90, BROKEN_STREAM)
+
+
+@pytest.mark.parametrize("after", ["broken", "hang"])
+async def test_what_a_stream_has_said_to_its_end_holds_though_it_breaks_off_afterwards(adapters, after):
+    with OpenAi() as service:
+        service.after, provider = after, adapters.open(openai_settings(service))
+        said = await adapters.submit(provider, adapters.job(ai_timeout_seconds=3.0))
+        assert [colour_of(image) for image in images_of(said)] == ["blue"]
+        assert adapters.progress[-1] == (90, "collecting the pictures")
+        service.stream_error = "moderation_blocked"
+        refused = error_of(await adapters.submit(provider, adapters.job(ai_timeout_seconds=3.0)))
+        assert type(refused) is ContentRejected
 
 
 async def test_a_stream_that_ends_with_its_picture_says_nothing_of_drafts(adapters):

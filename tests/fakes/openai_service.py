@@ -31,14 +31,14 @@ class OpenAi(FakeService):
     """error: (HTTP status, code, headers) of every answer.  data: of an answer, instead of pictures.
 
     stream_error: what a stream ends with, instead of its picture: a code; `cut`, an end after its drafts; `broken`, a
-    lost connection after them; `hang`, no end; or `silence`, an end with nothing before it.  fields: of the last
-    multipart body.
+    lost connection after them; `hang`, no end; or `silence`, an end with nothing before it.  after: how a stream ends
+    after its picture, or its error: `broken` or `hang`.  fields: of the last multipart body.
     """
 
     def __init__(self) -> None:
         self.error: tuple[int, str, dict[str, str]] | None = None
         self.data: list[dict[str, Any]] | None = None
-        self.stream_error = ""
+        self.stream_error = self.after = ""
         self.wait_seconds = 0.0
         self.broken_off = 0
         self.fields: list[tuple[str, Any]] = []
@@ -99,6 +99,10 @@ class OpenAi(FakeService):
             await _send(
                 response, f"{kind}.completed", {"b64_json": _encoded("blue"), "usage": _USAGE} | _LOOK
             )
+        if self.after == "broken" and request.transport is not None:
+            request.transport.abort()
+        if self.after == "hang":
+            await asyncio.sleep(60)
         return response
 
 

@@ -66,9 +66,11 @@ class OpenAiProvider:
         try:
             answer = await self._client.ask(request, job.ai_timeout_seconds, listen)
         except UnknownOutcome:
-            if not streamed.is_draft:
+            if streamed.document() is None:
                 raise
-            answer = Answer(200, {}, b"")  # the stream broke off, or its time was over
+            answer = Answer(
+                200, {}, b""
+            )  # the stream broke off, or its time was over: what it has said holds
         if streamed.is_draft:
             log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
