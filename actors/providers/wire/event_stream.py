@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_LINE_END = re.compile(r"\r\n|\n|\r(?!$)")  # a CR at the end may be the first half of a CRLF
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,30 @@ class ServerEvent:
 
 
 class EventReader:
-    """Turns the bytes of a stream, however they are cut, into events."""
+    """Turns the bytes of a stream, however they are cut, into events.
+
+    A picture is one line of megabytes, so what has come is searched for the line's end once, and not with every piece.
+    """
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._rest = ""
+        self._begun: list[str] = []  # a line whose end has not come
+        self._cr = ""
         self._name = ""
         self._data: list[str] = []
 
     def feed(self, piece: bytes) -> Iterator[ServerEvent]:
         """The events that are complete with this piece."""
-        *lines, self._rest = _LINE_END.split(self._rest + self._decode(piece))
-        for line in lines:
+        text = self._cr + self._decode(piece)
+        self._cr = "\r" if text.endswith("\r") else ""  # it may be the first half of a CRLF
+        *ends, begun = _LINE_END.split(text.removesuffix("\r"))
+        for end in ends:
+            line = "".join([*self._begun, end])
+            self._begun.clear()
             event = self._line(line)
             if event is not None:
                 yield event
+        self._begun.append(begun)
 
     def _line(self, line: str) -> ServerEvent | None:
         if line == "":
