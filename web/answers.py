@@ -21,7 +21,6 @@ _TASK_FIELDS = (
     "queue_position",
     "eta_seconds",
     "attempt",
-    "failures",
     "max_attempts",
     "error",
     "result",

@@ -135,11 +135,9 @@ class Task(ClosedAnswer):
         int,
         Field(
             ge=0,
-            description="Runs so far, those included that cost nothing: its service was full, its worker died.",
+            description="Which of its `max_attempts` it is at; a run that cost nothing, as under a worker that died, "
+            "is not counted.",
         ),
-    ]
-    failures: Annotated[
-        int, Field(ge=0, description="Runs of this charge that failed; at `max_attempts` it is over.")
     ]
     max_attempts: Annotated[int, Field(ge=1)]
     error: TaskError | None

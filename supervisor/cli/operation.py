@@ -223,7 +223,7 @@ def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
         return str((task.get("error") or {}).get("code", ""))
 
     print_table(
-        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "FAILURES", "CREATED", "ERROR"),
+        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "CREATED", "ERROR"),
         (
             (
                 task["task_id"],
@@ -231,14 +231,13 @@ def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
                 task["type"],
                 task["status"],
                 str(task["progress"]),
-                str(task["attempt"]),
-                f"{task['failures']}/{task['max_attempts']}",
+                f"{task['attempt']}/{task['max_attempts']}",
                 task["created_at"],
                 last(task),
             )
             for task in found
         ),
-        right=("%", "ATTEMPT", "FAILURES"),
+        right=("%", "ATTEMPT"),
     )
     if not found:
         click.echo("no tasks", err=True)

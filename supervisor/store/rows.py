@@ -52,7 +52,6 @@ def task_view(row: Row) -> dict[str, Any]:
         "is_in_line": is_waiting and bool(row["ready"]),
         "running_for_seconds": row["running_for"],
         "attempt": number_of_attempt(row),
-        "failures": row["failures"],
         "max_attempts": row["max_attempts"],
         "error": decoded(row["error"]),
         "result": {"images": images} if images is not None else None,

@@ -202,7 +202,6 @@ def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
             "stage": "queued",
             "progress": 0,
             "attempt": 0,
-            "failures": 0,
             "max_attempts": each.admission.max_attempts,
             "error": None,
             "work_images": None,
