@@ -20,7 +20,7 @@ import io
 from collections.abc import Callable
 from typing import BinaryIO, Literal
 
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from supervisor import webp_headers
 from supervisor.jpeg_ends import decoded_without_end
@@ -92,7 +92,7 @@ def plain_picture(
             decodes.this_size(shown.size or opened.size)
             image = _decoded(opened, source)
             _check_size(image.size, most_pixels)  # of HEIC it is known only now
-            ImageOps.exif_transpose(image, in_place=True)  # a copy only of what must be turned
+            _turn_upright(image)
             return _in_its_place(_plain(image), shown)
     except PictureFault:
         raise
@@ -153,6 +153,17 @@ def _decoded(opened: ImageFile.ImageFile, source: BinaryIO) -> Image.Image:
         if image is None:
             raise
         return image
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """As its metadata says; what can't be read of them says nothing."""
+    try:
+        image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001  Pillow raises SyntaxError, struct.error, …
+        return
+    for name in ("exif", "Raw profile type exif"):  # or Pillow writes them anew, and fails at unusual tags
+        image.info.pop(name, None)
+    ImageOps.exif_transpose(image, in_place=True)  # a copy only of what must be turned
 
 
 def _in_its_place(image: Image.Image, shown: Placed) -> Image.Image:

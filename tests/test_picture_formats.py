@@ -145,6 +145,44 @@ def test_without_the_extra_a_heic_is_refused_with_its_name() -> None:
     assert ran.stdout.startswith(b"NotAPicture") and b"'heic'" in ran.stdout, ran.stderr
 
 
+# ── metadata that can't be read, or not be written anew ──
+
+
+def _exif_of(*tags: tuple[int, int, bytes]) -> bytes:
+    """tags: (number, type, four bytes of value), of one value each, but for texts of four letters."""
+    entries = b"".join(
+        struct.pack("<HHI", number, type_, 4 if type_ == 2 else 1) + value for number, type_, value in tags
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+_TURNED = (ORIENTATION, 3, b"\3\0\0\0")
+_UNUSUAL = {
+    "a text for a resolution": (0x011A, 2, b"72 \0"),
+    "a text for a unit": (0x0128, 2, b"inc\0"),
+    "a negative number": (0x0103, 9, b"\xff\xff\xff\xff"),
+    "bytes for a width": (0x0100, 7, b"\1\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("tag", _UNUSUAL)
+def test_a_photo_with_an_unusual_tag_is_turned_upright_and_no_damage(format_: str, tag: str) -> None:
+    exif = _exif_of(_UNUSUAL[tag], _TURNED)
+    turned = drawn().transpose(Image.Transpose.ROTATE_180)
+    assert is_drawn(normalised(encoded(turned, format_, exif=_head_of(format_) + exif)))
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"junk", b"II*\0", b"MM\0*\0\0\0\x08\xff\xff"])
+def test_exif_that_can_not_be_read_is_no_damage_to_a_picture(format_: str, exif: bytes) -> None:
+    assert is_drawn(normalised(encoded(drawn(), format_, exif=_head_of(format_) + exif)))
+
+
+def _head_of(format_: str) -> bytes:
+    return b"" if format_ == "WEBP" else b"Exif\0\0"
+
+
 # ── animations ──
 
 
