@@ -26,7 +26,7 @@ from supervisor import webp_headers
 from supervisor.jpeg_ends import decoded_without_end
 from supervisor.picture_faults import DamagedPicture, NotAPicture, Picture, PictureFault, TooManyPixels
 from supervisor.picture_types import HEAD_BYTES, picture_type
-from supervisor.png_pictures import MOST_METADATA_BYTES, Placed, as_shown
+from supervisor.png_pictures import MOST_METADATA_BYTES, Placed, as_shown, mend_transparent_grey
 from supervisor.webp_headers import webp_size
 
 # What phones and browsers make.  Every further format is one more parser that strangers may feed.
@@ -90,6 +90,7 @@ def plain_picture(
         shown = as_shown(source)
         with Image.open(shown.file, formats=formats) as opened:
             decodes.this_size(shown.size or opened.size)
+            mend_transparent_grey(opened)
             image = _decoded(opened, source)
             _check_size(image.size, most_pixels)  # of HEIC it is known only now
             _turn_upright(image)

@@ -20,7 +20,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from PIL import ImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_METADATA_BYTES = 16 * 1024 * 1024  # of all texts and the profile together, unfolded
@@ -28,6 +31,7 @@ MOST_METADATA_BYTES = 16 * 1024 * 1024  # of all texts and the profile together,
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 _TEXT = (b"tEXt", *_COMPRESSED)
+_STEPS = {"L;2": 85, "L;4": 17}  # from a grey of 2 or 4 bits to one of 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,13 @@ def as_shown(source: BinaryIO) -> Placed:
     if left + frame_width > width or top + frame_height > height:
         return Placed(_written(source, written, None))  # no sound animation
     return Placed(_written(source, written, frame), (width, height), (left, top))
+
+
+def mend_transparent_grey(opened: ImageFile.ImageFile) -> None:
+    """Of a picture in 4 or 16 greys Pillow makes pixels of 8 bits, and leaves the transparent grey as the file has it."""
+    grey = opened.info.get("transparency")
+    if opened.format == "PNG" and isinstance(grey, int) and opened.tile:
+        opened.info["transparency"] = grey * _STEPS.get(str(opened.tile[0].args), 1)
 
 
 @dataclass(frozen=True, slots=True)

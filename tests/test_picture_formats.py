@@ -289,6 +289,17 @@ def test_a_png_with_nothing_in_its_way_is_read_as_it_is() -> None:
             normalised(start)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_transparent_grey_of_a_png_is_transparent_whatever_its_depth(bits: int) -> None:
+    most = 2**bits - 1
+    row = (most << bits * 7).to_bytes(bits, "big")  # a white pixel, and seven black ones
+    head = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + row)
+    data = png_of([(b"IHDR", head), (b"tRNS", most.to_bytes(2, "big")), (b"IDAT", pixels), (b"IEND", b"")])
+    plain = Image.open(io.BytesIO(normalised(data).data))
+    assert [plain.getpixel((0, 0)), plain.getpixel((1, 0))] == [(255, 255, 255, 0), (0, 0, 0, 255)]
+
+
 # ── JPEG without its end ──
 
 
