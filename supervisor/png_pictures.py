@@ -74,7 +74,7 @@ def as_shown(source: BinaryIO) -> Placed:
 
 
 def mend_transparent_grey(opened: ImageFile.ImageFile) -> None:
-    """Of a picture in 4 or 16 greys Pillow makes pixels of 8 bits, and leaves the transparent grey as the file has it."""
+    """Of a PNG in 4 or 16 greys Pillow makes pixels of 8 bits, and leaves the transparent grey as the file has it."""
     grey = opened.info.get("transparency")
     if opened.format == "PNG" and isinstance(grey, int) and opened.tile:
         opened.info["transparency"] = grey * _STEPS.get(str(opened.tile[0].args), 1)
