@@ -96,7 +96,7 @@ def _answer(request: web.Request, name: str) -> web.Response:
     as_gzip = takes_gzip(request.headers.getall("Accept-Encoding", []))
     body, etag = file.sent(as_gzip)
     headers = {**_HEADERS, "ETag": f'"{etag}"'}
-    if any(each.value == etag for each in request.if_none_match or ()):
+    if any(each.value in (etag, "*") for each in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     encoding = {"Content-Encoding": "gzip"} if as_gzip else {}
     return web.Response(body=body, headers={**headers, **encoding, "Content-Type": file.content_type})

@@ -58,7 +58,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         log.error("the file store failed: %s", fault)
         raise unavailable("The picture can't be fetched just now.", retry_after_seconds=5) from None
     try:
-        if any(each.value == name for each in request.if_none_match or ()):
+        if any(each.value in (name, "*") for each in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return await _passed_through(request, parts, opened, headers)
     finally:
@@ -67,11 +67,17 @@ async def fetch(request: web.Request) -> web.StreamResponse:
 
 async def _opened(request: web.Request, parts: Parts, key: str) -> OpenFile:
     try:
-        wanted = request.http_range
+        wanted = request.http_range if _asks_for_one_part(request) else slice(None)
         last = None if wanted.stop is None else wanted.stop - 1
         return await parts.on_files(parts.files.open, key, wanted.start or 0, last)
     except ValueError:
         raise Problem(416, "The picture has no such part.") from None
+
+
+def _asks_for_one_part(request: web.Request) -> bool:
+    """Whoever asks for several, in another unit or by a HEAD gets the whole (RFC 9110, section 14.2)."""
+    wanted = request.headers.get("Range", "")
+    return request.method == "GET" and wanted.startswith("bytes=") and "," not in wanted
 
 
 async def _passed_through(
