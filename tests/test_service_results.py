@@ -24,6 +24,7 @@ from actors.providers.replicate import predictions
 from actors.providers.wire.answers import Answer, Rules, pictures_in
 from actors.providers.wire.event_stream import ServerEvent
 from actors.providers.wire.paths import parse_path
+from actors.providers.wire.picture_sources import At, source_of
 from tests.adapters import Adapters, colour_of, error_of, images_of
 from tests.fakes.comfyui_service import ComfyUi
 from tests.fakes.openai_service import OpenAi
@@ -135,17 +136,26 @@ def test_a_completed_event_without_a_picture_hides_no_draft():
     assert streamed.is_draft and streamed.document() == {"data": [{"b64_json": "abc"}]}
 
 
+@pytest.mark.parametrize(
+    "text", ['"https://a.b/c?x=1\\u0026y=2"', '"https:\\/\\/a.b\\/c?x=1&y=2" ', '"https://a.b', '"x"']
+)
+def test_an_address_that_is_a_text_in_a_text_is_read_as_its_escapes_say(text):
+    expected = At("https://a.b/c?x=1&y=2") if "y=2" in text else None
+    assert source_of(text) == expected
+
+
 # ── Replicate ──
 
 
-async def test_replicate_that_has_removed_its_output_ends_the_job_and_says_so(adapters):
+@pytest.mark.parametrize("output", [None, [], "", {}])
+async def test_replicate_that_has_removed_its_output_ends_the_job_and_says_so(adapters, output):
     with Replicate() as service:
-        service.states, service.more = ["succeeded"], {"output": None, "data_removed": True}
+        service.states, service.more = ["succeeded"], {"output": output, "data_removed": True}
         found = error_of(await adapters.ended(adapters.open(replicate_settings(service))))
         assert type(found) is ResultLost and "removed" in found.message, "never ordered again"
 
 
-@pytest.mark.parametrize("shape", ["[%s]", '{"images": [%s]}', '{"image": %s}', '[{"url": %s}]', " %s"])
+@pytest.mark.parametrize("shape", ["[%s]", '{"images": [%s]}', '{"image": %s}', '[{"url": %s}]', "%s", " %s"])
 async def test_an_output_of_replicate_that_is_json_in_a_text_is_read(adapters, shape):
     with Replicate() as service:
         text = shape % (service.picture_url() if shape == " %s" else json.dumps(service.picture_url()))

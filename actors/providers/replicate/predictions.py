@@ -36,7 +36,7 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
             return Running(stage="starting at the AI service")
         case "processing":
             return Running(percent(document.get("logs")), "running at the AI service")
-        case "succeeded" if document.get("data_removed") and document.get("output") is None:
+        case "succeeded" if document.get("data_removed") and not document.get("output"):
             return Failed(
                 ResultLost("The AI service has removed the pictures: it keeps them for a while only.")
             )

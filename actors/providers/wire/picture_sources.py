@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +33,18 @@ Source = At | Inline
 
 
 def source_of(value: Any) -> Source | None:
-    """What a text in an answer says: an address, a data: URI, or base64 of a picture; None when it is none of these."""
+    """What a text in an answer says: an address, a data: URI, or base64 of a picture; None when it is none of these.
+
+    One that is JSON of such a text says the same.
+    """
     if not isinstance(value, str):
         return None
     text = value.strip()
+    if text[:1] == '"':
+        try:
+            text = json.loads(text)
+        except ValueError:
+            return None
     if re.match(r"https?://", text[:8], re.IGNORECASE):
         return At(text)
     data = _data_uri(text) if text[:5].lower() == "data:" else _base64(text)
