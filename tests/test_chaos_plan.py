@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.chaos.conductor import Wish, settings_of
+from bench.chaos.conductor import LEASE_SECONDS, Wish, settings_of
 from bench.chaos.orders import orders
 from bench.chaos.plan import (
     LONGEST_FREEZE_SECONDS,
@@ -38,7 +38,7 @@ def test_three_minutes_spare_nobody(seed: int) -> None:
 def test_an_absence_is_longer_than_every_limit_and_of_either_kind(seed: int) -> None:
     settings = settings_of(Wish(seed, 180, 1000, 10, 0, absences=True))
     limits = {float(value) for name, value in settings.items() if name.endswith("TIME_LIMIT_SECONDS")}
-    longest = max(*limits, float(settings["LEASE_SECONDS"])) + float(settings["STUCK_GRACE_SECONDS"])
+    longest = max(*limits, LEASE_SECONDS) + float(settings["STUCK_GRACE_SECONDS"])
     made = absences(seed, 180)
     assert made == absences(seed, 180) and {each.are_killed for each in made} == {True, False}
     assert all(each.seconds > longest and 0 < each.at < 180 for each in made)

@@ -21,7 +21,7 @@ def set_right(tx: Transaction) -> int:
 
     Rows that somebody else has locked are being written now, or are found by the next sweep.
     """
-    statements = (*_of_tasks(tx), *_of_services(tx), *_of_webhooks(tx), *_of_sweeps(tx))
+    statements = (*_of_tasks(tx), *_of_services(tx), *_of_webhooks(tx), *_of_sweeps(tx), *_of_notices(tx))
     return sum(tx.run(statement) for statement in statements)
 
 
@@ -71,6 +71,7 @@ def _of_services(tx: Transaction) -> Iterator[str]:
             WHERE breaker = 'open' AND moved_at IS NULL AND until > {longest}"""
     )
     yield (f"UPDATE provider_state SET refilled_at = {tx.now} WHERE refilled_at > {_ahead(tx)}")
+    yield (f"UPDATE provider_state SET opened_at = {tx.now} WHERE opened_at > {_ahead(tx)}")
     # Or its place at the service would be held for as long.
     yield (
         f"""UPDATE remote_job SET updated_at = {tx.now}
@@ -109,6 +110,11 @@ def _of_sweeps(tx: Transaction) -> Iterator[str]:
     # Minutes that come again are swept again.
     yield f"DELETE FROM sweep_run WHERE started_at > {_ahead(tx)}"
     yield f"UPDATE file_walk SET begun_at = {tx.now} WHERE begun_at > {_ahead(tx)}"
+
+
+def _of_notices(tx: Transaction) -> Iterator[str]:
+    # Or somebody would be called for as long about what is over.
+    yield f"UPDATE user_notice SET first_at = {tx.now}, last_at = {tx.now} WHERE last_at > {_ahead(tx)}"
 
 
 def _ahead(tx: Transaction) -> str:
