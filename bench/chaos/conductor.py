@@ -96,8 +96,8 @@ def settings_of(wish: Wish) -> dict[str, str]:
         settings |= {"STUCK_GRACE_SECONDS": "5"}
         for type_ in (*TYPES, "poison", "photography", "fitting"):
             settings |= {
-                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "38",
-                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "32",
+                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "34",
+                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "28",
             }
     for type_ in (*TYPES, "poison", "photography", "fitting"):
         settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
