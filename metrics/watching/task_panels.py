@@ -207,5 +207,10 @@ RUNNING = Row(
                 ),
             ),
         ),
+        Panel(
+            "Unsigned claims a minute",
+            "Messages in a worker's list that no key of ours has signed: somebody else writes to the broker.",
+            (Query(f"60 * max(rate(darkroom_claims_refused_total{{{JOB}}}[<5m>]))", "refused"),),
+        ),
     ),
 )
