@@ -29,6 +29,7 @@ class Beats:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._pipe = _pipe(environ.get(VARIABLE, ""))
+        self._inode = None if self._pipe is None else os.fstat(self._pipe).st_ino
         self._systemd = environ.get("NOTIFY_SOCKET", "") if environ.get("WATCHDOG_USEC") else ""
 
     @property
@@ -40,7 +41,8 @@ class Beats:
         """Show life.  Never waits: a supervisor that is frozen itself leaves the pipe full."""
         if self._pipe is not None:
             with contextlib.suppress(OSError):
-                os.write(self._pipe, b".")
+                if os.fstat(self._pipe).st_ino == self._inode:  # or its number is another file's by now
+                    os.write(self._pipe, b".")
         if self._systemd:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
                 to.setblocking(False)

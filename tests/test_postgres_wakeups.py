@@ -195,8 +195,8 @@ def test_a_listener_that_hears_nothing_for_long_is_not_cut_off(
     minutes: str,
 ) -> None:
     """`idle_session_timeout` ends a session that is idle, and many a proxy one on which nothing is said."""
+    name = store.settings.database_url.partition("?")[0].rpartition("/")[2]
     if minutes == "the server's":
-        name = store.settings.database_url.partition("?")[0].rpartition("/")[2]
         producer.execute(f"ALTER DATABASE {name} SET idle_session_timeout = '500ms'")
     else:
         monkeypatch.setattr(supervisor.postgres_wakeups, "PING_SECONDS", 0.1)
@@ -212,3 +212,7 @@ def test_a_listener_that_hears_nothing_for_long_is_not_cut_off(
         assert not [record for record in caplog.records if "does not answer" in record.getMessage()]
     finally:
         feed.close()
+        with server().admin() as admin:  # the database is another test's next
+            admin.execute(
+                f"ALTER DATABASE {store.settings.database_url.partition('?')[0].rpartition('/')[2]} RESET ALL"
+            )
