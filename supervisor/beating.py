@@ -29,7 +29,6 @@ class Beats:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._pipe = _pipe(environ.get(VARIABLE, ""))
-        self._inode = None if self._pipe is None else os.fstat(self._pipe).st_ino
         self._systemd = environ.get("NOTIFY_SOCKET", "") if environ.get("WATCHDOG_USEC") else ""
 
     @property
@@ -41,8 +40,7 @@ class Beats:
         """Show life.  Never waits: a supervisor that is frozen itself leaves the pipe full."""
         if self._pipe is not None:
             with contextlib.suppress(OSError):
-                if os.fstat(self._pipe).st_ino == self._inode:  # or its number is another file's by now
-                    os.write(self._pipe, b".")
+                os.write(self._pipe, b".")
         if self._systemd:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
                 to.setblocking(False)
@@ -74,7 +72,10 @@ def beat_from_thread(beats: Beats) -> None:
 
 
 def _pipe(number: str) -> int | None:
-    """The descriptor of that number, if it is a pipe."""
+    """A descriptor of our own of the pipe of that number, if it is one.
+
+    Whoever closes the number gives it to another file, which must not hear our beats.
+    """
     if not number.isdecimal():
         return None
     try:
@@ -84,7 +85,7 @@ def _pipe(number: str) -> int | None:
         return None
     os.set_inheritable(int(number), False)
     os.set_blocking(int(number), False)
-    return int(number)
+    return os.dup(int(number))
 
 
 def _address(path: str) -> str:
