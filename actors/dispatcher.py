@@ -60,7 +60,7 @@ from supervisor.store.isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.leadership import Leadership
 from supervisor.store.outlook import Outlook
 from supervisor.succession import Succession
-from supervisor.supervised import exit_status_of_part, is_supervised
+from supervisor.supervised import DISPATCHER_SPAWN_ID, exit_status_of_part, is_supervised
 from supervisor.undelivered import empty_lists
 from supervisor.wakeup import Wakeups, dispatch_wakeups
 
@@ -72,9 +72,6 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
 AWAY_SECONDS = 1.0  # between two tries while the database fails
 TAKE_OVER_SECONDS = 0.8  # of the same beat, where beats come in time (`supervisor.succession`)
-SPAWN_ID = (
-    "DISPATCHER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can say when it has ended
-)
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
@@ -120,7 +117,7 @@ class Dispatcher:
         self.wakeups = wakeups
         self.lists = lists
         self.sender = ClaimSender(broker, lists, database, when_ready=self._note_sender_ready)
-        self.name = os.environ.get(SPAWN_ID) or new_ulid()
+        self.name = os.environ.get(DISPATCHER_SPAWN_ID) or new_ulid()
         self.stopping = False
         self._sender_is_ready_again = False
         self._held: Leadership | None = None

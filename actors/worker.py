@@ -42,7 +42,7 @@ from supervisor.refusals import Refusals
 from supervisor.schema.migrate import check_version
 from supervisor.store import claims, handoffs, tallies, workers
 from supervisor.store.claims import Claim, Held
-from supervisor.supervised import is_supervised
+from supervisor.supervised import WORKER_SPAWN_ID, is_supervised
 
 if TYPE_CHECKING:
     from actors.broker import DarkroomBroker
@@ -58,7 +58,6 @@ WATCH_SECONDS = 1.0
 CLOCK_GAP_SECONDS = 2.0  # of the wall clock against the monotonic one: a sleep, or a step
 BUSY_AGAIN_SECONDS = 0.5
 UNKNOWN_TYPE_SECONDS = 10.0
-SPAWN_ID = "WORKER_SPAWN_ULID"  # the supervisor gives each spawn its id, so that it can mark its death
 
 
 class Why(enum.Enum):
@@ -103,7 +102,7 @@ class Worker:
     def __init__(
         self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore
     ) -> None:
-        self.id = os.environ.get(SPAWN_ID) or new_ulid()
+        self.id = os.environ.get(WORKER_SPAWN_ID) or new_ulid()
         self.settings = settings
         self.broker = broker
         self.database = database

@@ -14,6 +14,7 @@ from metrics.database_collector import DatabaseCollector
 from metrics.disks import Disks
 from metrics.processes import Processes
 from supervisor.database import Database
+from supervisor.process_states import state_path
 
 
 class Exposition:
@@ -27,7 +28,7 @@ class Exposition:
         self._registry.register(DatabaseCollector(database, settings))
         self._registry.register(BrokerProbe(settings))
         self._registry.register(Disks(settings))
-        self._registry.register(Processes(settings.data_dir / "processes.json"))
+        self._registry.register(Processes(state_path(settings.data_dir)))
 
     def render(self, own: Iterable[CollectorRegistry] = ()) -> bytes:
         """The text format 0.0.4.  own: registries of the calling process.  Blocks: call it in a thread."""

@@ -6,7 +6,6 @@ speak of.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from metrics.catalogue import Family, Kind, Label
 from metrics.families import Metric, empty_metric, numbers
+from supervisor.process_states import read_state
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,11 @@ class Processes(Collector):
 def read_processes(path: Path) -> dict[str, Process]:
     """{name: process}; nothing if there is no such file or it is not one that `up` wrote."""
     try:
-        state = json.loads(path.read_bytes())
         return {
             str(process["name"]): Process(process["state"] == "ready", float(process["restarts"]))
-            for process in state["processes"]
+            for process in (read_state(path) or {})["processes"]
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
 
 

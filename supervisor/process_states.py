@@ -1,9 +1,10 @@
-"""What the kernel says of a process (Linux's one letter), and which `darkroom up` runs on a data folder."""
+"""What the kernel says of a process (Linux's one letter), and what `darkroom up` says of those that it keeps."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -31,11 +32,25 @@ def lives(pid: int) -> bool:
     return state_of(pid) != ZOMBIE
 
 
+def state_path(data_dir: Path) -> Path:
+    """Where the `darkroom up` of this folder writes how its processes are."""
+    return data_dir / "processes.json"
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """{"supervisor", "processes", "renewal"} as `ProcessSupervisor` wrote it; None where no `up` has."""
+    try:
+        state = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
 def running_up(data_dir: Path) -> int | None:
     """The process of the `darkroom up` that runs on this folder."""
     try:
-        pid = int(orjson.loads((data_dir / "processes.json").read_bytes())["supervisor"]["pid"])
-    except (OSError, ValueError, KeyError):
+        pid = int((read_state(state_path(data_dir)) or {})["supervisor"]["pid"])
+    except (ValueError, KeyError):
         return None
     return pid if lives(pid) else None
 

@@ -12,7 +12,10 @@ import os
 from supervisor.faults import NotReady, exit_status
 from supervisor.restart_plan import NOT_NOW
 
-VARIABLE = "SUPERVISED_BY_UP"  # it is no setting
+# They are no settings.
+VARIABLE = "SUPERVISED_BY_UP"
+# Each spawn is given its id, so that its supervisor can say in the database that it has ended.
+WORKER_SPAWN_ID, DISPATCHER_SPAWN_ID = "WORKER_SPAWN_ULID", "DISPATCHER_SPAWN_ULID"
 
 
 def is_supervised() -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
 from supervisor.broker_ping import ping_broker
+from supervisor.process_states import read_state, state_path
 from supervisor.room import free_bytes, room_trouble
 from supervisor.sqlite_database import sqlite_file
 
@@ -21,7 +21,7 @@ def look_around(settings: Settings) -> dict[str, Any]:
     """`processes`, `disks` (those without enough room) and `is_broker_up`: what `supervisor.troubles` judges beside the
     overview.  Blocks."""
     return {
-        "processes": read_processes(settings.data_dir / "processes.json"),
+        "processes": read_processes(state_path(settings.data_dir)),
         "disks": list(troubled_disks(settings)),
         "is_broker_up": is_broker_up(settings),
     }
@@ -59,9 +59,8 @@ def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
 
 def read_processes(path: Path) -> list[dict[str, Any]]:
     """Each process of this host as `up` has written it: name, pid, state, restarts, last_exit; nothing without `up`."""
+    wanted = ("name", "pid", "state", "restarts", "last_exit")
     try:
-        processes = json.loads(path.read_bytes())["processes"]
-        wanted = ("name", "pid", "state", "restarts", "last_exit")
-        return [{name: process[name] for name in wanted} for process in processes]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [{name: process[name] for name in wanted} for process in (read_state(path) or {})["processes"]]
+    except (KeyError, TypeError):
         return []

@@ -35,7 +35,7 @@ from supervisor.listening import listen_on
 from supervisor.logs import configure_logs
 from supervisor.patience import until_it_works
 from supervisor.private_files import keep_to_ourselves, write_privately
-from supervisor.process_states import lives
+from supervisor.process_states import lives, state_path
 from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.provider_check import check_providers
 from supervisor.restart_plan import ChildSpec
@@ -45,6 +45,7 @@ from supervisor.start_secret import FILE_NAME as START_SECRET_FILE
 from supervisor.start_secret import VARIABLE as START_SECRET_VARIABLE
 from supervisor.start_secret import make_start_secret, start_link
 from supervisor.store import leadership, workers
+from supervisor.supervised import DISPATCHER_SPAWN_ID, WORKER_SPAWN_ID
 from supervisor.supervised import VARIABLE as SUPERVISED
 from supervisor.tracing import collector
 from supervisor.upgrade_request import take, take_back
@@ -52,7 +53,6 @@ from supervisor.upgrade_request import take, take_back
 CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
 READYZ_SECONDS = 2.0
 STOP_SECONDS = 10.0  # for parts that have nothing to finish
-WORKER_SPAWN_ID, DISPATCHER_SPAWN_ID = "WORKER_SPAWN_ULID", "DISPATCHER_SPAWN_ULID"  # they are no settings
 
 BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
 
@@ -90,7 +90,7 @@ def run_up(settings: Settings) -> int:
         try:
             return ProcessSupervisor(
                 programs(settings, database, start_secret, listening.fileno()),
-                settings.data_dir / "processes.json",
+                state_path(settings.data_dir),
                 on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
                 on_stopping=listening.close,  # whoever comes after web has stopped is refused, and does not wait
                 asked_to_renew=lambda: take(settings.data_dir),

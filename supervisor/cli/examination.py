@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import orjson
 import peewee
 
 from config.secret_strength import weakness
@@ -20,7 +18,7 @@ from supervisor.database import is_postgres, open_database
 from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.faults import Fault, as_sentence
 from supervisor.files import open_file_store
-from supervisor.process_states import STOPPED, state_of, to_be_started
+from supervisor.process_states import STOPPED, read_state, running_up, state_of, state_path, to_be_started
 from supervisor.provider_check import check_providers
 from supervisor.room import room_trouble
 from supervisor.schema.migrate import check_version
@@ -185,11 +183,10 @@ def _tracing(_: Settings) -> Iterator[Finding]:
 
 
 def _processes(settings: Settings) -> Iterator[Finding]:
-    try:
-        state = orjson.loads((settings.data_dir / "processes.json").read_bytes())
-    except FileNotFoundError:
+    state = read_state(state_path(settings.data_dir))
+    if state is None:
         return
-    if not Path(f"/proc/{state['supervisor']['pid']}").exists() and Path("/proc/self").exists():
+    if running_up(settings.data_dir) is None:
         yield Finding("processes", False, "`darkroom up` does not run here any more; start it again.")
         return
     for process in state["processes"]:

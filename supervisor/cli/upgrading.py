@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
 from supervisor.cli import Failed, settings_of_command
 from supervisor.patience import until_it_works
@@ -85,10 +84,12 @@ def _watched(data_dir: Path, wanted: str) -> Iterator[str]:
 
 
 def _state(data_dir: Path) -> dict[str, Any]:
-    try:
-        return dict(orjson.loads((data_dir / "processes.json").read_bytes()))
-    except (OSError, ValueError):
-        raise Failed("`darkroom up` has ended meanwhile; its log says why.") from None
+    from supervisor.process_states import read_state, state_path
+
+    state = read_state(state_path(data_dir))
+    if state is None:
+        raise Failed("`darkroom up` has ended meanwhile; its log says why.")
+    return state
 
 
 COMMANDS = [upgrade]
