@@ -97,21 +97,15 @@ class OnCall:
                 self.order(user, type_)
 
     def sql(self, statement: str) -> list[Any]:
-        with contextlib.closing(
-            sqlite3.connect(self.system.data_dir / "darkroom.db", timeout=15)
-        ) as connection:
-            rows = connection.execute(statement).fetchall()
-            connection.commit()
-            return rows
+        return self.system.sql(statement)
 
     @contextlib.contextmanager
     def frozen(self, *names: str) -> Iterator[None]:
         """Processes, with all that they forked, stand still."""
-        state = json.loads((self.system.data_dir / "processes.json").read_text())
         found: list[psutil.Process] = []
-        for each in state["processes"]:
-            if each["name"] in names:
-                leader = psutil.Process(each["pid"])
+        for name, pid in self.system.pids().items():
+            if name in names:
+                leader = psutil.Process(pid)
                 found += [leader, *leader.children(recursive=True)]
         for process in found:
             process.suspend()

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,9 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from supervisor.process_states import read_state, state_path
 from supervisor.tokens import make_user_token
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,6 +55,18 @@ class RunningSystem:
         request = urllib.request.Request(f"{self.url}/v1/images", SAMPLE.read_bytes(), headers, method="POST")
         with urllib.request.urlopen(request, timeout=30) as response:
             return str(json.load(response)["id"])
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows that a statement finds, or none; what it changes is committed."""
+        with contextlib.closing(sqlite3.connect(self.data_dir / "darkroom.db", timeout=15)) as connection:
+            rows = connection.execute(statement).fetchall()
+            connection.commit()
+            return rows
+
+    def pids(self) -> dict[str, int]:
+        """{part: its process, 0 while there is none}."""
+        state = read_state(state_path(self.data_dir)) or {"processes": []}
+        return {each["name"]: int(each["pid"] or 0) for each in state["processes"]}
 
 
 @contextlib.contextmanager

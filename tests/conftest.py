@@ -23,6 +23,7 @@ from config.settings import Settings
 from supervisor.database import Database, Transaction
 from supervisor.store import admission, claims, dispatching, handoffs, tasks, workers
 from supervisor.store.claims import Claim
+from tests.broker_server import BrokerServer, broker_server
 from tests.databases import (
     KINDS,
     POSTGRESQL,
@@ -353,3 +354,17 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that opens as many connections as are asked for."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def running_server() -> Iterator[BrokerServer]:
+    """A broker's server of the module's own."""
+    with broker_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: BrokerServer) -> BrokerServer:
+    """The same, with nothing in it."""
+    running_server.flush()
+    return running_server

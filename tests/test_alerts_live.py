@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -103,16 +102,10 @@ class Trouble:
             return dict(json.load(answer))
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(
-            sqlite3.connect(self.system.data_dir / "darkroom.db", timeout=15)
-        ) as connection:
-            rows = connection.execute(statement).fetchall()
-            connection.commit()
-            return rows
+        return self.system.sql(statement)
 
     def pid(self, name: str) -> int:
-        state = json.loads((self.system.data_dir / "processes.json").read_text())
-        return int(next(each["pid"] for each in state["processes"] if each["name"] == name) or 0)
+        return self.system.pids()[name]
 
     def kill(self, name: str) -> None:
         """Returns when another one is there."""

@@ -17,13 +17,7 @@ from actors import consumer as consumer_module
 from actors.broker import DarkroomBroker
 from actors.consumer import DoorbellConsumer
 from supervisor.broker_client import open_client
-from tests.broker_server import BrokerServer, broker_server, darkroom_broker, hint
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[BrokerServer]:
-    with broker_server() as server:
-        yield server
+from tests.broker_server import BrokerServer, darkroom_broker, hint
 
 
 @pytest.fixture

@@ -17,21 +17,9 @@ from actors.broker import MessagesNotSent
 from actors.watchdog import EXIT_STATUS
 from supervisor.broker_client import client_options
 from tests.broker_process import WorkerProcess, call, work
-from tests.broker_server import BrokerServer, broker_server, darkroom_broker, eventually, hint
+from tests.broker_server import BrokerServer, darkroom_broker, eventually, hint
 
 FROZEN_SECONDS = 15.0
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[BrokerServer]:
-    with broker_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: BrokerServer) -> BrokerServer:
-    running_server.flush()
-    return running_server
 
 
 @pytest.fixture

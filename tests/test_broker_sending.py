@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,19 +12,7 @@ from dramatiq.errors import BrokerConnectionError
 
 from actors.broker import BrokerNotSettled, DarkroomBroker, MessagesNotSent
 from supervisor.broker_client import open_client
-from tests.broker_server import BrokerServer, broker_server, darkroom_broker, hint
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[BrokerServer]:
-    with broker_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: BrokerServer) -> BrokerServer:
-    running_server.flush()
-    return running_server
+from tests.broker_server import BrokerServer, darkroom_broker, hint
 
 
 def waiting(server: BrokerServer, queue: str = "tasks") -> int:

@@ -34,19 +34,7 @@ from actors.middleware import broker_middleware
 from actors.once_a_minute import utc_minute
 from actors.watchdog import dead_threads
 from supervisor.broker_client import open_client
-from tests.broker_server import BrokerServer, broker_server, darkroom_broker, eventually, hint
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[BrokerServer]:
-    with broker_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: BrokerServer) -> BrokerServer:
-    running_server.flush()
-    return running_server
+from tests.broker_server import BrokerServer, darkroom_broker, eventually, hint
 
 
 class Gated:

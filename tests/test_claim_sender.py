@@ -19,7 +19,7 @@ from supervisor.claim_messages import TASKS, ClaimKeys, ClaimMessage
 from supervisor.store import leadership, workers
 from supervisor.undelivered import empty_lists
 from supervisor.wakeup import Wakeups, dispatch_wakeups
-from tests.broker_server import BrokerServer, broker_server
+from tests.broker_server import BrokerServer
 from tests.conftest import Store, wait_until
 from tests.quiet_broker import QuietBroker
 
@@ -48,18 +48,6 @@ def lists() -> Iterator[SlowLists]:
     slow = SlowLists()
     yield slow
     slow.go_on.set()
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[BrokerServer]:
-    with broker_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: BrokerServer) -> BrokerServer:
-    running_server.flush()
-    return running_server
 
 
 def lists_at(server: BrokerServer) -> ClaimLists:
