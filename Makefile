@@ -41,7 +41,7 @@ install: $(VENV)/.installed  ## Make .venv with everything `darkroom up` needs, 
 	@echo "installed: $(BIN)/darkroom"
 
 demo: $(VENV)/.installed  ## Start the whole system in a temporary folder, make the sample pictures, stop it again
-	@$(BIN)/python -m supervisor.demo
+	@$(BIN)/python -m supervisor.cli.demo
 
 up: $(VENV)/.installed  ## Serve until Ctrl-C, data in ./var
 	@$(BIN)/darkroom up

@@ -102,7 +102,7 @@ setup(
         "actors": ["providers/studio/models/*"],
         "config": ["presets/*.toml"],
         "metrics": ["*.yml", "grafana/*.json"],
-        "supervisor": ["schema/*.sql", "schema/**/*.sql", "programs/*"],
+        "supervisor": ["processes/programs/*"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from config.settings import Settings
 from config.values import Credits, Limits
+from supervisor.database.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
-from supervisor.sqlite_database import SqliteDatabase
-from supervisor.store import claims, dispatching, places, tasks, workers
+from supervisor.store.queue import dispatch, queue_snapshot, workers
+from supervisor.store.tasks import claims, user_actions
 
 ARRIVALS = 10_000
 ETA_TASKS = 1_500
@@ -70,7 +71,7 @@ class _Shop:
         self.now = now
         shift = self._began + now - time.time()
 
-        def move(tx: dispatching.Transaction) -> None:
+        def move(tx: dispatch.Transaction) -> None:
             tx.execute("UPDATE rule SET shift = ?", f"{shift:+.3f} seconds")
             tx.execute(f"UPDATE worker SET seen_at = {tx.now}")
             tx.execute(f"UPDATE dispatcher SET holder = 'd', ticked_at = {tx.now}, well_since = {tx.now}")
@@ -80,9 +81,9 @@ class _Shop:
     def submit(self, user: str) -> tuple[str, _Said]:
         """A task, and what its user is told."""
 
-        def step(tx: dispatching.Transaction) -> dict[str, object]:
-            view = tasks.submit(tx, self.settings, tasks.NewTask(user, TYPE, PARAMS))
-            return places.read_order(tx, self.settings).placed(view)
+        def step(tx: dispatch.Transaction) -> dict[str, object]:
+            view = user_actions.submit(tx, self.settings, user_actions.NewTask(user, TYPE, PARAMS))
+            return queue_snapshot.read_order(tx, self.settings).placed(view)
 
         view = self._database.write(step).result()
         said = _Said(self.now, int(view["queue_position"]), view["eta_seconds"], len(self.started))  # type: ignore[call-overload]
@@ -91,7 +92,7 @@ class _Shop:
     def start_what_fits(self, draw_run: random.Random) -> list[tuple[str, str]]:
         """Pick and claim; (task id, user) of those that begin now."""
         begun = []
-        picked = self._database.write(lambda tx: dispatching.pick_and_claim(tx, self.settings)).result()
+        picked = self._database.write(lambda tx: dispatch.pick_and_claim(tx, self.settings)).result()
         for claim in map(claims.claim_of, picked.claims):
             run = draw_run.lognormvariate(0, 0.3) * RUN_SECONDS
             heapq.heappush(self._ends, (self.now + run, claim.task_id, claim.lease))

@@ -19,10 +19,10 @@ import orjson
 
 from bench.running_system import LIFTED, REPOSITORY
 from config.settings import Settings
-from supervisor.database import open_database
+from supervisor.database.api import open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import admission
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
+from supervisor.store.tasks import admission
 
 SUBJECTS = ("bare", "darkroom", "sse-starlette")
 START_SECONDS = 30

@@ -15,7 +15,7 @@ import aiohttp
 
 from bench.running_system import RunningSystem, probe_settings, running_system
 from bench.stream_recorder import Recorder
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 USERS = 500
 SECONDS = 60.0

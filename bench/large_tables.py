@@ -20,10 +20,10 @@ from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
 from bench.questions import PARAMS, QUESTIONS, TYPES, Question, Spy
 from config.settings import Settings
-from supervisor.database import Database, Transaction, open_database
+from supervisor.database.api import Database, Transaction, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.schema.task_counts import COUNT_ANEW_ON_POSTGRES
-from supervisor.store import workers
+from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_POSTGRES
+from supervisor.store.queue import workers
 
 FINISHED, WAITING = 1_000_000, 100_000
 ROUNDS = 7

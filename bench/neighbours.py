@@ -31,7 +31,7 @@ from bench.figures import Quantiles
 from bench.running_system import REPOSITORY, RunningSystem, running_system
 from bench.served_app import ServedApp
 from bench.storms import HANGING, SLOW, STORMS
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 ROUNDS = 3
 SECONDS = 4.0

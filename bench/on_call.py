@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from bench.running_system import RunningSystem, running_system
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 PATIENCE_SECONDS = 60.0
 DISK_BYTES = 1_500_000_000

@@ -7,22 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database import Asked, Transaction
-from supervisor.store import (
-    admission,
-    claims,
-    dispatching,
-    gauges,
-    handoffs,
-    line,
-    overview,
-    places,
-    rescuing,
-    task_counts,
-    task_views,
-    tasks,
-    webhook_health,
-)
+from supervisor.database.api import Asked, Transaction
+from supervisor.store.counters import open_task_counts
+from supervisor.store.operators import gauges, overview
+from supervisor.store.queue import dispatch, queue_snapshot
+from supervisor.store.queue import next_task as line
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import admission, claims, remote_wait, task_views, user_actions
+from supervisor.store.webhooks import webhook_health
 
 TYPES = ("photography", "fitting")
 PARAMS = {"images": ["https://example.org/person.jpg"]}
@@ -33,26 +25,26 @@ Question = Callable[[Any, Settings, str], Any]
 # (transaction, settings, a waiting task of USER).  They write what they write: take it back.
 QUESTIONS: dict[str, Question] = {
     "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
-    "ripen": lambda tx, settings, task: dispatching.ripen(tx),
-    "next due": lambda tx, settings, task: dispatching.seconds_to_next_due(tx),
-    "polls": lambda tx, settings, task: handoffs.claim_due_polls(
-        tx, handoffs.room_for_polls(tx), {"photography": 9.0}
+    "ripen": lambda tx, settings, task: dispatch.ripen(tx),
+    "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx),
+    "polls": lambda tx, settings, task: remote_wait.claim_due_polls(
+        tx, remote_wait.room_for_polls(tx), {"photography": 9.0}
     ),
-    "pick": lambda tx, settings, task: dispatching.pick_and_claim(tx, settings),
-    "rescue": lambda tx, settings, task: rescuing.rescue(tx, draw=lambda: 0.5),
+    "pick": lambda tx, settings, task: dispatch.pick_and_claim(tx, settings),
+    "rescue": lambda tx, settings, task: stuck_tasks.rescue(tx, draw=lambda: 0.5),
     "metrics": lambda tx, settings, task: gauges.read(tx, settings),
-    "open tasks": lambda tx, settings, task: task_counts.open_tasks(tx),
-    "pending limit": lambda tx, settings, task: task_counts.pending(tx),
+    "open tasks": lambda tx, settings, task: open_task_counts.open_tasks(tx),
+    "pending limit": lambda tx, settings, task: open_task_counts.pending(tx),
     "line": lambda tx, settings, task: line.first_in_line(tx, list(TYPES), 20),
-    "order": lambda tx, settings, task: places.read_order(tx, settings),
+    "order": lambda tx, settings, task: queue_snapshot.read_order(tx, settings),
     "operators' page": lambda tx, settings, task: overview.queue(tx, settings),
     "webhooks": lambda tx, settings, task: webhook_health.read(tx),
     "view": lambda tx, settings, task: task_views.get(tx, task, USER),
-    "submit": lambda tx, settings, task: tasks.submit(
-        tx, settings, tasks.NewTask(USER, "photography", PARAMS)
+    "submit": lambda tx, settings, task: user_actions.submit(
+        tx, settings, user_actions.NewTask(USER, "photography", PARAMS)
     ),
     "claim": lambda tx, settings, task: claims.claim_for(tx, [claims.Wanted(task, "worker-1", 600)]),
-    "cancel": lambda tx, settings, task: tasks.cancel(tx, task),
+    "cancel": lambda tx, settings, task: user_actions.cancel(tx, task),
 }
 
 _EXPLAIN = {"sqlite": ("EXPLAIN QUERY PLAN", "detail"), "postgresql": ("EXPLAIN", "QUERY PLAN")}

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.figures import Quantiles
 from bench.running_system import LIFTED, REPOSITORY
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 CLIENTS = 200
 AWAY_SECONDS = (2, 10, 40)

@@ -24,7 +24,7 @@ from bench.chaos.house import House, until
 from bench.chaos.plan import Role
 from bench.remote_service import Plan, RemoteService
 from bench.running_system import SAMPLE
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 KILLED = {Role.WORKER: 6, Role.MASTER: 2, Role.DISPATCHER: 3, Role.WEB: 3}
 MEAN_GAP_SECONDS = 1.5

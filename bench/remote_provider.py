@@ -32,7 +32,7 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from bench.remote_service import signature
-from supervisor.store import handoffs
+from supervisor.store.tasks import remote_wait
 
 CLASSES: dict[str, type[ProviderError]] = {
     each.__name__: each
@@ -73,7 +73,7 @@ class RemoteProvider:
             "provider": self._name,
         }
         if self._die_at == "hand_off" and job.reference.split(".")[2] == "1":
-            handoffs.hand_off = _die  # type: ignore[assignment]
+            remote_wait.hand_off = _die  # type: ignore[assignment]
         status, headers, document = await self._ask(
             "POST", f"{self._url}/jobs", order, job.ai_timeout_seconds
         )

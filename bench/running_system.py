@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.process_states import read_state, state_path
-from supervisor.tokens import make_user_token
+from supervisor.processes.process_states import read_state, state_path
+from supervisor.security.tokens import make_user_token
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE = REPOSITORY / "examples" / "samples" / "portrait.png"

@@ -108,8 +108,8 @@ def _probe_socket(folder: Path) -> Iterator[socket.socket]:
 def _stock_system(folder: Path) -> Iterator[Callable[[], object]]:
     """A Valkey and two stock worker processes of eight threads."""
     from bench import stock_app
-    from supervisor.broker_address import socket_path
-    from supervisor.embedded_broker import broker_argv
+    from supervisor.broker.broker_address import socket_path
+    from supervisor.broker.embedded_broker import broker_argv
 
     server = subprocess.Popen(broker_argv(folder), cwd=folder, stdout=subprocess.DEVNULL)
     environ = {

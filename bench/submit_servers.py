@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from supervisor.ids import new_ulid
+from supervisor.core.ids import new_ulid
 
 _INSERT = "INSERT INTO task (id, user, type, params) VALUES (?, ?, ?, ?)"
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.front_ends import WeChat
-from config.keeping import S3, Retention
+from config.clients import WeChat
+from config.storage import S3, Retention
 from config.values import (
     PROVIDER_NAME,
     TASK_TYPE_NAME,

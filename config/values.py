@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from config.front_ends import Networks, Origins, TranslationPrefixes, WeChat
-from config.group import Group
-from config.keeping import S3, Retention
+from config.clients import Networks, Origins, TranslationPrefixes, WeChat
 from config.provider_presets import over_preset
 from config.secret_strength import MAY_BE, weakness
+from config.settings_group import Group
+from config.storage import S3, Retention
 from config.webhooks import Webhooks
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

@@ -7,7 +7,7 @@ import binascii
 
 from pydantic import SecretStr, field_validator
 
-from config.group import Group
+from config.settings_group import Group
 
 PREFIX = "whsec_"
 KEY_BYTES = (24, 64)

@@ -6,7 +6,7 @@
 # wherever the frame is transparent or smaller than the whole; by the specification (PNG, third edition) the animation
 # begins with a transparent canvas, and the hidden image is no part of it.
 # Why it matters to us: the person of an uploaded or delivered picture may be in a frame, and a placeholder in the default
-# image; neither may be taken for the other, nor mixed with it.  supervisor/png_pictures.py writes such a file anew.
+# image; neither may be taken for the other, nor mixed with it.  supervisor/pictures/png.py writes such a file anew.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,7 +4,7 @@
 # What happens: for WebP, stills too, the animation decoder is made in open(), and with it two canvases: 8 bytes for
 # every pixel that the header promises.  JPEG and PNG of the same size take next to nothing.
 # Why it matters to us: our image children may use little memory until a picture's size is known; a sound WebP photo of
-# 16 million pixels and more failed there, and was called damaged.  supervisor/webp_headers.py reads the size first.
+# 16 million pixels and more failed there, and was called damaged.  supervisor/pictures/webp.py reads the size first.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from metrics.catalogue import Family
 from metrics.families import Metric, empty_metric, numbers
-from metrics.one_at_a_time import OneAtATime
-from supervisor.broker_ping import ping_broker
+from metrics.single_flight import OneAtATime
+from supervisor.broker.broker_ping import ping_broker
 
 UP = Family("darkroom_broker_up", "gauge", "1 while the broker answers this process in time.")
 ROUNDTRIP = Family(

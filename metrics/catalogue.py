@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from config.settings import Settings
-from supervisor.rescue import Reason
-from supervisor.store.notices import Notice
-from supervisor.store.tallies import OTHER
+from supervisor.core.rescue import Reason
+from supervisor.store.counters.counters import OTHER
+from supervisor.store.operators.notices import Notice
 
 Kind = Literal["gauge", "counter", "histogram"]
 LabelValues = tuple[str, ...]

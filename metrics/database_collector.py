@@ -27,11 +27,13 @@ from metrics.catalogue import (
     families_of_the_database,
 )
 from metrics.families import Metric, empty_metric, histogram, numbers
-from metrics.one_at_a_time import OneAtATime
-from metrics.tallied import Tallies, by_label_set
-from supervisor.database import Database, Transaction
-from supervisor.store import gauges, tallies, wakes
-from supervisor.surroundings import clock_ahead_seconds
+from metrics.label_sets import Tallies, by_label_set
+from metrics.single_flight import OneAtATime
+from supervisor.database.api import Database, Transaction
+from supervisor.processes.host_state import clock_ahead_seconds
+from supervisor.store.counters import counters
+from supervisor.store.operators import gauges
+from supervisor.store.queue import wake_counters
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
@@ -104,7 +106,7 @@ class DatabaseCollector(Collector):
 def read_snapshot(database: Database, settings: Settings) -> Snapshot:
     """Everything from one moment, and before it how long a read takes that needs no work."""
     started = time.perf_counter()
-    database.glance(wakes.read)
+    database.glance(wake_counters.read)
     roundtrip_seconds = time.perf_counter() - started
     before = time.time()
     now, added_up = database.read(lambda tx: read_values(tx, settings))
@@ -114,7 +116,7 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:
     """How things stand, and what was added up."""
-    return gauges.read(tx, settings), tallies.read_all(tx)
+    return gauges.read(tx, settings), counters.read_all(tx)
 
 
 def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: Iterable[str]) -> Values:

@@ -11,10 +11,10 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from metrics.broker_probe import BrokerProbe
 from metrics.database_collector import DatabaseCollector
-from metrics.disks import Disks
-from metrics.processes import Processes
-from supervisor.database import Database
-from supervisor.process_states import state_path
+from metrics.disk_collector import Disks
+from metrics.process_collector import Processes
+from supervisor.database.api import Database
+from supervisor.processes.process_states import state_path
 
 
 class Exposition:

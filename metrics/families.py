@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from metrics.catalogue import Family, LabelValues
-from supervisor.store.tallies import BUCKETS
+from supervisor.store.counters.counters import BUCKETS
 
 Buckets = Mapping[str, float]  # as the `metric` table has them: each apart, the sum under "sum"
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any, Self
 
-from actors.image_processes import open_image_processes
+from actors.images.process_pool import open_image_processes
 from actors.providers import check_providers, open_over_http
 from actors.providers.base import Accepted, Done, Failed, Job, MadeImage, Provider, ProviderError, Running
-from actors.providers.surroundings import Surroundings
+from actors.providers.provider_context import Surroundings
 from config.settings import Settings
-from supervisor.links import LinkSigner
-from supervisor.local_files import LocalFiles
+from supervisor.objects.local_files import LocalFiles
+from supervisor.security.file_links import LinkSigner
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 PORTRAIT, GARMENT = SAMPLES / "portrait.png", SAMPLES / "garment.png"

@@ -16,9 +16,9 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import raise_thread_exception
 
-from actors.broker import TASK_QUEUE, DarkroomBroker
-from actors.middleware import broker_middleware
-from supervisor.broker_client import open_client
+from actors.broker.broker import TASK_QUEUE, DarkroomBroker
+from actors.entry.middleware import broker_middleware
+from supervisor.broker.broker_client import open_client
 
 KIND = os.environ["BROKER_TEST_KIND"]
 ADDRESS = os.environ["BROKER_TEST_ADDRESS"]

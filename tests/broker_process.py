@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from dramatiq import Message
 
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 from tests.broker_server import BrokerServer, eventually
 
 HOME = Path(__file__).parent.parent

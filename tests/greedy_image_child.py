@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from supervisor import image_child
+from supervisor.pictures import child_program
 
 PIXELS = 8
 JPEG_HEAD = b"\xff\xd8\xff\xe0"  # an upload is judged by its first bytes
 
 
-def greedy(request: dict[str, Any], parent: image_child.Parent) -> list[dict[str, Any]]:
+def greedy(request: dict[str, Any], parent: child_program.Parent) -> list[dict[str, Any]]:
     source, target = parent.files(int(request["files_sent"]))
     source.seek(0)
     words = source.read().removeprefix(JPEG_HEAD).split(b" ")
@@ -41,6 +41,6 @@ def greedy(request: dict[str, Any], parent: image_child.Parent) -> list[dict[str
 
 
 if __name__ == "__main__":
-    image_child.PICTURE_BYTES = 32 * 1024 * 1024
-    image_child.PICTURE_CPU_SECONDS = 1
-    image_child.main({"upload": greedy})
+    child_program.PICTURE_BYTES = 32 * 1024 * 1024
+    child_program.PICTURE_CPU_SECONDS = 1
+    child_program.main({"upload": greedy})

@@ -6,7 +6,7 @@ import json
 import urllib.request
 
 from bench.running_system import RunningSystem
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 
 INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)"
 

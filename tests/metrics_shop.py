@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.settings import Settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
-from supervisor.database import Transaction, open_database
+from supervisor.database.api import Transaction, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import claims, handoffs, rescuing, tasks, workers
+from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import claims, remote_wait, user_actions
 from tests.conftest import claim_now
 
 T = TypeVar("T")
@@ -90,10 +92,10 @@ class Shop:
     def pending_task(self, type_: str = "photography", **more: Any) -> str:
         self._users += 1
         images = ["https://pictures.example/1.jpg", "https://pictures.example/2.jpg"]
-        new = tasks.NewTask(
+        new = user_actions.NewTask(
             f"o-{self._users}", type_, {"images": images[: 2 if type_ == "fitting" else 1]}, **more
         )
-        return str(self.do(lambda tx: tasks.submit(tx, self.settings, new))["task_id"])
+        return str(self.do(lambda tx: user_actions.submit(tx, self.settings, new))["task_id"])
 
     def claimed_task(
         self,
@@ -121,7 +123,7 @@ class Shop:
     def handed_off_task(self, *, remote_limit_seconds: float = 3600) -> str:
         task_id = self.claimed_task()
         self.do(
-            lambda tx: handoffs.hand_off(
+            lambda tx: remote_wait.hand_off(
                 tx,
                 task_id,
                 self.leases[task_id],
@@ -145,7 +147,7 @@ class Shop:
     def rescue(self) -> dict[str, int]:
         """Rescue everything; {reason: tasks taken}."""
         taken: dict[str, int] = {}
-        while done := self.do(lambda tx: rescuing.rescue(tx, draw=random.random)):
+        while done := self.do(lambda tx: stuck_tasks.rescue(tx, draw=random.random)):
             for each in done:
                 taken[each.reason.value] = taken.get(each.reason.value, 0) + 1
         return taken

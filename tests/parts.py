@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 from tests.waiting import patience
 
 ROOT = Path(__file__).parent.parent

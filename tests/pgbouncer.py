@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 from tests.waiting import patience
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")

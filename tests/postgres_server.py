@@ -26,7 +26,7 @@ from typing import Any
 
 import psycopg
 
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 
 PREFIX = "darkroom-pg-"
 START_SECONDS = 60

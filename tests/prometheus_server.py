@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metrics.watching.prometheus import rules
-from supervisor.parent_death import die_with_parent
-from supervisor.up import free_port
+from metrics.dashboards.prometheus import rules
+from supervisor.cli.up import free_port
+from supervisor.processes.parent_death import die_with_parent
 from tests.broker_server import eventually
 
 SCRAPE_MS = 1000  # more than a scrape takes that waits for a broker in vain

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 from tests.parts import DARKROOM, ROOT, SECRET
 
 INSTALLED = "/opt/darkroom/bin/darkroom"

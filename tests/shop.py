@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Provider
-from supervisor.store import claims, handoffs, remote_jobs, tasks, workers, works
-from supervisor.store.claims import Claim
+from supervisor.store.feed import works
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import dispatch
 from tests.web_server import Web
 
@@ -26,10 +29,10 @@ class Shop:
     async def order(self, count: int = 1, type_: str = "photography") -> list[str]:
         """So many tasks, admitted; their ids."""
         params = {"images": ["https://example.org/1.jpg"] * (2 if type_ == "fitting" else 1), "count": 1}
-        new = tasks.NewTask(self.user, type_, params, 0, None)
+        new = user_actions.NewTask(self.user, type_, params, 0, None)
 
         def submit(tx: Any) -> list[str]:
-            return [str(tasks.submit(tx, self.web.settings, new)["task_id"]) for _ in range(count)]
+            return [str(user_actions.submit(tx, self.web.settings, new)["task_id"]) for _ in range(count)]
 
         return list(await self.write(submit))
 
@@ -71,9 +74,11 @@ class Shop:
         def accepted(tx: Any) -> None:
             evidence = remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0, pictures=(0,))
             remote_jobs.accepted(tx, evidence, "r-1")
-            handoffs.hand_off(tx, claim.task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600)
+            remote_wait.hand_off(
+                tx, claim.task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600
+            )
 
         await self.write(accepted)
 
     async def cancel(self, task_id: str) -> None:
-        await self.write(lambda tx: tasks.cancel(tx, task_id, self.user))
+        await self.write(lambda tx: user_actions.cancel(tx, task_id, self.user))

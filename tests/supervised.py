@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from supervisor.life_signs import LifeSigns
-from supervisor.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
-from supervisor.restart_plan import Budget, ChildSpec
-from supervisor.upgrade_request import take
+from supervisor.health.life_signs import LifeSigns
+from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
+from supervisor.processes.restart_plan import Budget, ChildSpec
+from supervisor.processes.upgrade_request import take
 
 # A child: notes "NAME PID" in the folder's log at its start and "NAME stopped" when it is asked to stop.
 CHILD = """
@@ -31,7 +31,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else stop)
 if mode == "crash":
     sys.exit(3)
 if mode == "master":  # as dramatiq: a forked worker, whose death the master notices only much later
-    from supervisor.parent_death import die_with_parent
+    from supervisor.processes.parent_death import die_with_parent
     master = os.getpid()
     worker = os.fork()
     if worker == 0:
@@ -46,7 +46,7 @@ if mode == "deaf":  # one that has not asked to die with its parent yet, and is 
     os.kill(os.getpid(), signal.SIGSTOP)
 note(f"started {os.getpid()}")
 if mode == "beating":
-    from supervisor.beating import Beats
+    from supervisor.processes.heartbeat_pipe import Beats
     beats = Beats(os.environ)
     beats.beat()
     note("beaten")

@@ -11,14 +11,17 @@ from collections.abc import Callable
 import pytest
 
 from config.settings import Provider
-from supervisor.database import Transaction
-from supervisor.files import open_file_store
-from supervisor.remote_states import RemoteState, Word
-from supervisor.store import claims, clock_steps, dispatching, handoffs, leadership, remote_jobs, workers
-from supervisor.store.claims import Claim
-from supervisor.store.leadership import NEVER
-from supervisor.store.remote_jobs import Evidence
-from supervisor.sweeping import sweep
+from supervisor.database.api import Transaction
+from supervisor.objects.object_store import open_file_store
+from supervisor.remote.job_states import RemoteState, Word
+from supervisor.services.sweep import sweep
+from supervisor.store.queue import dispatch, leader, workers
+from supervisor.store.queue.leader import NEVER
+from supervisor.store.recovery import clock_steps
+from supervisor.store.remote import remote_jobs
+from supervisor.store.remote.remote_jobs import Evidence
+from supervisor.store.tasks import claims, remote_wait
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.well import Well, ask, claim_poll
 
@@ -81,7 +84,7 @@ def remote_task(
         claim, evidence = paid_attempt()
         store.write(lambda tx: remote_jobs.accepted(tx, evidence, "remote-1"))
         store.write(
-            lambda tx: handoffs.hand_off(
+            lambda tx: remote_wait.hand_off(
                 tx, claim.task_id, claim.lease, poll_in_seconds=5, remote_limit_seconds=HOUR
             )
         )
@@ -94,15 +97,15 @@ def remote_task(
 
 
 def test_we_are_well_from_the_first_tick_while_ticks_follow_in_time(store: Store, clock: Clock) -> None:
-    assert store.database.read(leadership.well_since) == NEVER, "nobody dispatches"
+    assert store.database.read(leader.well_since) == NEVER, "nobody dispatches"
     well = Well(store, clock)
-    since = store.database.read(leadership.well_since)
+    since = store.database.read(leader.well_since)
     assert since < text(clock) < NEVER
     well.passes(100)
     assert not well.tick(0)
-    assert store.database.read(leadership.well_since) == since
+    assert store.database.read(leader.well_since) == since
     clock.advance(11)
-    assert store.database.read(leadership.well_since) == NEVER, (
+    assert store.database.read(leader.well_since) == NEVER, (
         "no tick for as long as this: who sweeps knows nothing"
     )
 
@@ -119,7 +122,7 @@ def test_the_time_in_which_we_are_well_begins_anew_after(
     clock.advance(by)
     before = text(clock)
     assert well.tick(passed)
-    assert before <= store.database.read(leadership.well_since) <= text(clock)
+    assert before <= store.database.read(leader.well_since) <= text(clock)
     clock.advance(1)
     assert not well.tick(1)
 
@@ -128,7 +131,7 @@ def test_who_takes_over_begins_anew(store: Store, clock: Clock, well: Well) -> N
     well.passes(100)
     before = text(clock)
     Well(store, clock)
-    assert before <= store.database.read(leadership.well_since) < NEVER
+    assert before <= store.database.read(leader.well_since) < NEVER
 
 
 # --- rule 20: deadlines pause ---
@@ -194,7 +197,7 @@ def test_a_remote_job_is_asked_before_it_is_overdue(
     well.tick(0.25)
     well.passes(30)
     assert swept(store) == {}, "we are well, and nobody has asked"
-    assert store.database.read(dispatching.seconds_to_next_due) == 0.0
+    assert store.database.read(dispatch.seconds_to_next_due) == 0.0
     ask(store.write, task_id, Word.SILENT)
     assert swept(store) == {}, "no answer is none"
     ask(store.write, task_id)
@@ -251,7 +254,7 @@ def test_a_question_that_slept_is_asked_again(
     lease = store.write(lambda tx: claim_poll(tx, task_id))
     clock.advance(2 * HOUR)
     well.tick(0.25)
-    store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 0))
+    store.write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 0))
     well.passes(30)
     assert swept(store) == {}
     ask(store.write, task_id)

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from actors.image_processes import open_image_processes
+from actors.images.process_pool import open_image_processes
 from actors.providers import check_provider, check_providers
 from actors.providers.base import ContentRejected, Job, RateLimited
+from actors.providers.common.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import CLASSES
+from actors.providers.provider_context import Surroundings
 from config.provider_presets import preset_names
 from config.settings import Settings, SettingsError, load_settings
-from supervisor.links import LinkSigner
-from supervisor.local_files import LocalFiles
+from supervisor.objects.local_files import LocalFiles
+from supervisor.security.file_links import LinkSigner
 from tests.fake_ai_service import FakeAiService, Reply
 from tests.instant_provider import ONE_PIXEL
 

@@ -27,12 +27,12 @@ import psutil
 import pytest
 
 from bench.running_system import RunningSystem, running_system
-from metrics.watching.alerts import ALERTS
-from metrics.watching.expressions import LIVING
-from metrics.watching.panels import ROWS
-from metrics.watching.shapes import at_pace
-from supervisor.parent_death import die_with_parent
-from supervisor.up import free_port
+from metrics.dashboards.alerts import ALERTS
+from metrics.dashboards.expressions import LIVING
+from metrics.dashboards.panels import ROWS
+from metrics.dashboards.shapes import at_pace
+from supervisor.cli.up import free_port
+from supervisor.processes.parent_death import die_with_parent
 from tests.broker_server import eventually
 from tests.prometheus_server import SCRAPE_MS, prometheus_server, until_firing, until_silent
 from tests.test_many_producers import INSTANT

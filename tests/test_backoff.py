@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.backoff import FIRST_SECONDS, MOST_SECONDS, backoff_seconds
+from supervisor.core.backoff import FIRST_SECONDS, MOST_SECONDS, backoff_seconds
 
 DRAWS = st.floats(0, 1, exclude_max=True)
 

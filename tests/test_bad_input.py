@@ -25,12 +25,12 @@ import aiohttp.web
 import jwt
 import pytest
 
-import actors.public_addresses
-from actors.fetch import Unfetchable, fetch, fetch_public_image
+import actors.net.public_addresses
+from actors.net.fetch import Unfetchable, fetch, fetch_public_image
 from actors.providers.base import InvalidInput
 from config.settings import Settings
 from supervisor.schema.migrate import HISTORY, migrate
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.web_server import SECRET, Web, bearer, feed_of, picture_bytes
 
 TASKS, IMAGES, CREDITS = "/v1/tasks", "/v1/images", "/v1/credits"
@@ -254,7 +254,7 @@ async def test_where_a_redirect_leads_is_judged_like_the_address_itself(
     async def lead_away(_: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response(status=302, headers={"Location": target})
 
-    monkeypatch.setattr(actors.public_addresses, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(actors.net.public_addresses, "is_public", lambda address: address == "127.0.0.1")
     app = aiohttp.web.Application()
     app.router.add_get("/a.jpg", lead_away)
     runner = aiohttp.web.AppRunner(app)

@@ -12,17 +12,21 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from actors.broker import DarkroomBroker
-from actors.dispatcher import TICK_SECONDS, Dispatcher
-from supervisor.claim_lists import ClaimLists
-from supervisor.files import open_file_store
-from supervisor.refusals import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
-from supervisor.store import dispatching, handoffs, rescuing, retention, tasks, webhooks, workers
-from supervisor.store.claims import Claim
-from supervisor.store.isolation import Aside, Refused, apart, is_about_a_row
-from supervisor.store.orders import NewTask
-from supervisor.sweeping import sweep
-from supervisor.wakeup import dispatch_wakeups
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.database.refused_rows import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
+from supervisor.database.wakeups import dispatch_wakeups
+from supervisor.objects.object_store import open_file_store
+from supervisor.services.sweep import sweep
+from supervisor.store.queue import dispatch, workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.recovery.row_isolation import Aside, Refused, apart, is_about_a_row
+from supervisor.store.retention import ageing
+from supervisor.store.tasks import remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store, wait_until
 from tests.databases import is_postgres
 from tests.quiet_broker import QuietBroker
@@ -97,7 +101,7 @@ def test_a_task_that_cannot_end_keeps_nobody_else_from_rescue(
     forbid(store, "task_queue", f"old.id = '{bad}'")
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     aside = Aside()
-    rescued = store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, aside=aside))
+    rescued = store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, aside=aside))
     assert [each.task_id for each in rescued] == [claim.task_id for claim in held if claim.task_id != bad]
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", bad)]
     assert SAYS in aside.refused[0].reason
@@ -123,7 +127,9 @@ def test_expiry_leaves_a_bad_row_and_refunds_the_others(
 def test_more_bad_rows_than_a_batch_holds_stop_no_sweep(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, claimed_task: Callable[..., Claim]
 ) -> None:
-    monkeypatch.setattr(rescuing.rescue, "__kwdefaults__", {**rescuing.rescue.__kwdefaults__, "most": 2})
+    monkeypatch.setattr(
+        stuck_tasks.rescue, "__kwdefaults__", {**stuck_tasks.rescue.__kwdefaults__, "most": 2}
+    )
     bad = [claimed_task(f"a{n}").task_id for n in range(5)]
     good = claimed_task("b").task_id
     forbid(store, "task_queue", "old.user_openid LIKE 'a%'")
@@ -220,7 +226,7 @@ def test_what_is_due_and_locked_by_somebody_is_looked_at_once_a_tick(
         dispatcher.run_once()
         assert [dispatcher.run_once() for _ in range(5)] == [TICK_SECONDS] * 5
     dispatcher.run_once()
-    assert store.database.read(dispatching.seconds_to_next_due) != 0.0, "it is done as soon as it is let go"
+    assert store.database.read(dispatch.seconds_to_next_due) != 0.0, "it is done as soon as it is let go"
 
 
 def _due_soon(
@@ -243,7 +249,7 @@ def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
     forbid(store, "task_queue", f"old.id = '{polled[1]}'")
     aside = Aside(is_careful=True)
     claimed = store.write(
-        lambda tx: handoffs.claim_due_polls(tx, {"worker-1": 10}, {"photography": 300.0}, aside)
+        lambda tx: remote_wait.claim_due_polls(tx, {"worker-1": 10}, {"photography": 300.0}, aside)
     )
     assert sorted(claim["id"] for claim in claimed) == sorted([polled[0], polled[2]])
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", polled[1])]
@@ -260,7 +266,7 @@ def test_a_task_that_somebody_needs_stops_no_pruning(
     forbid(store, "task_queue", f"old.id = '{done[0]}'", when="DELETE")
     clock.advance(10)
     found = Aside()
-    forget = retention.forget_finished_tasks
+    forget = ageing.forget_finished_tasks
     assert store.write(lambda tx: forget(tx, "photography", 1, 1, found)) == 0
     assert [each.row_id for each in found.refused] == [done[0]]
     aside = Aside(passing=[done[0]])
@@ -308,12 +314,14 @@ def _remember(tx: Any, task_id: str) -> None:
 def test_a_delivery_that_cannot_be_read_keeps_none_of_its_batch_from_being_sent(store: Store) -> None:
     for user in "abc":
         new = NewTask(user, "photography", PARAMS, webhook=HOOK)
-        task_id = str(store.write(lambda tx, new=new: tasks.submit(tx, store.settings, new))["task_id"])
-        store.write(lambda tx, task_id=task_id: tasks.cancel(tx, task_id))
-    hints = store.write(webhooks.due)
+        task_id = str(
+            store.write(lambda tx, new=new: user_actions.submit(tx, store.settings, new))["task_id"]
+        )
+        store.write(lambda tx, task_id=task_id: user_actions.cancel(tx, task_id))
+    hints = store.write(deliveries.due)
     store.write(lambda tx: tx.execute("UPDATE webhook_delivery SET data = '[]' WHERE id = ?", hints[1].id))
     aside = Aside()
-    taken = store.write(lambda tx: webhooks.claim(tx, hints, aside))
+    taken = store.write(lambda tx: deliveries.claim(tx, hints, aside))
     assert [message.id for message in taken] == [hints[0].id, hints[2].id]
     assert [each.row_id for each in aside.refused] == [hints[1].id]
 
@@ -325,25 +333,25 @@ def test_a_task_whose_id_was_used_before_ends_and_tells_its_webhook(store: Store
 
     def ended() -> None:
         new = NewTask("o-1", "photography", PARAMS, task_id="order-7", webhook=HOOK)
-        store.write(lambda tx: tasks.submit(tx, store.settings, new))
-        store.write(lambda tx: tasks.cancel(tx, "order-7"))
+        store.write(lambda tx: user_actions.submit(tx, store.settings, new))
+        store.write(lambda tx: user_actions.cancel(tx, "order-7"))
 
     ended()
     clock.advance(2 * DAY)
-    assert store.write(lambda tx: retention.forget_finished_tasks(tx, "photography", DAY, 10)) == 1
+    assert store.write(lambda tx: ageing.forget_finished_tasks(tx, "photography", DAY, 10)) == 1
     ended()
     ids = [row["id"] for row in store.all("SELECT id FROM webhook_delivery ORDER BY created_at")]
     assert len(set(ids)) == 2 and ids[0] == "msg_order-7_1" and ids[1].startswith("msg_order-7_1_")
-    assert {hint.id for hint in store.write(webhooks.due)} == set(ids)
+    assert {hint.id for hint in store.write(deliveries.due)} == set(ids)
 
 
 def test_a_late_410_does_not_take_back_what_an_operator_has_sent_again(store: Store) -> None:
     new = NewTask("o-1", "photography", PARAMS, webhook=HOOK)
-    task_id = str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
-    store.write(lambda tx: tasks.cancel(tx, task_id))
-    (late,) = store.write(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
-    store.write(lambda tx: webhooks.resend(tx, late.id))
-    store.write(lambda tx: webhooks.receiver_is_gone(tx, late))
+    task_id = str(store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"])
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
+    (late,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    store.write(lambda tx: deliveries.resend(tx, late.id))
+    store.write(lambda tx: deliveries.receiver_is_gone(tx, late))
     assert store.value("SELECT state FROM webhook_delivery") == "waiting"
     assert store.value("SELECT count(*) FROM webhook_gone") == 0
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.tokens import Callback, make_callback_token
+from supervisor.security.tokens import Callback, make_callback_token
 from tests.web_server import SECRET, Web, bearer, picture_bytes, running_web, until
-from web import body_pace
-from web.app import ADDRESSES
-from web.body_pace import GRACE_SECONDS, LEAST_BYTES_A_SECOND, SILENT_SECONDS, Pace
-from web.json_shape import MOST_DEPTH, MOST_VALUES, shape_fault
+from web.app.app import ADDRESSES
+from web.http import body_pace
+from web.http.body_pace import GRACE_SECONDS, LEAST_BYTES_A_SECOND, SILENT_SECONDS, Pace
+from web.http.json_shape import MOST_DEPTH, MOST_VALUES, shape_fault
 
 IMAGES, TASKS = "/v1/images", "/v1/tasks"
 URL = "https://example.org/a.jpg"

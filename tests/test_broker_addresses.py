@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
-from actors.broker import MessagesNotSent
+from actors.broker.broker import MessagesNotSent
 from config.settings import Settings
-from supervisor import broker_client
-from supervisor.broker_client import open_client
-from supervisor.broker_trouble import in_words
-from supervisor.cli.examination import examine
+from supervisor.broker import broker_client
+from supervisor.broker.broker_client import open_client
+from supervisor.broker.broker_errors import in_words
+from supervisor.cli.doctor import examine
 from tests.broker_server import BrokerServer, darkroom_broker, hint
 from tests.tls_proxy import tls_in_front_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.broker_client import BadBrokerAddress, client_options, open_client
+from supervisor.broker.broker_client import BadBrokerAddress, client_options, open_client
 
 
 def options_of(address: str) -> dict[str, object]:

@@ -13,10 +13,10 @@ from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
-from actors import consumer as consumer_module
-from actors.broker import DarkroomBroker
-from actors.consumer import DoorbellConsumer
-from supervisor.broker_client import open_client
+from actors.broker import consumer as consumer_module
+from actors.broker.broker import DarkroomBroker
+from actors.broker.consumer import DoorbellConsumer
+from supervisor.broker.broker_client import open_client
 from tests.broker_server import BrokerServer, darkroom_broker, hint
 
 

@@ -13,9 +13,9 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import MessagesNotSent
-from actors.watchdog import EXIT_STATUS
-from supervisor.broker_client import client_options
+from actors.broker.broker import MessagesNotSent
+from actors.worker.watchdog import EXIT_STATUS
+from supervisor.broker.broker_client import client_options
 from tests.broker_process import WorkerProcess, call, work
 from tests.broker_server import BrokerServer, darkroom_broker, eventually, hint
 

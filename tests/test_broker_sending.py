@@ -10,8 +10,8 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 
-from actors.broker import BrokerNotSettled, DarkroomBroker, MessagesNotSent
-from supervisor.broker_client import open_client
+from actors.broker.broker import BrokerNotSettled, DarkroomBroker, MessagesNotSent
+from supervisor.broker.broker_client import open_client
 from tests.broker_server import BrokerServer, darkroom_broker, hint
 
 

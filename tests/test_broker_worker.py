@@ -27,13 +27,13 @@ from dramatiq.middleware.prometheus import Prometheus
 from dramatiq.results import Results
 from periodiq import PeriodiqMiddleware, cron
 
-from actors import consumer as consumer_module
-from actors.broker import DarkroomBroker
-from actors.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
-from actors.middleware import broker_middleware
-from actors.once_a_minute import utc_minute
-from actors.watchdog import dead_threads
-from supervisor.broker_client import open_client
+from actors.broker import consumer as consumer_module
+from actors.broker.broker import DarkroomBroker
+from actors.broker.periodic_once import utc_minute
+from actors.entry.middleware import broker_middleware
+from actors.worker.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
+from actors.worker.watchdog import dead_threads
+from supervisor.broker.broker_client import open_client
 from tests.broker_server import BrokerServer, darkroom_broker, eventually, hint
 
 

@@ -10,9 +10,11 @@ import aiohttp
 import pytest
 
 from config.settings import Provider
-from supervisor.store import handoffs, remote_jobs, tasks, workers
-from supervisor.store.tasks import NewTask
-from supervisor.tokens import Callback, make_callback_token, make_feed_ticket, make_user_token
+from supervisor.security.tokens import Callback, make_callback_token, make_feed_ticket, make_user_token
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import remote_wait, user_actions
+from supervisor.store.tasks.user_actions import NewTask
 from tests.conftest import PARAMS, dispatch
 from tests.web_server import SECRET, Web, running_web
 
@@ -37,13 +39,13 @@ async def waiting(web: Web) -> str:
 
     def make(tx: Any) -> str:
         workers.register(tx, "w", host="here", pid=1, slots=10)
-        task_id = tasks.submit(tx, settings, NewTask("o-1", "photography", {**PARAMS, "count": 1}, 0, None))[
-            "task_id"
-        ]
+        task_id = user_actions.submit(
+            tx, settings, NewTask("o-1", "photography", {**PARAMS, "count": 1}, 0, None)
+        )["task_id"]
         (claim,) = dispatch(tx, settings)
         evidence = remote_jobs.begin(tx, claim, "ai", Provider(kind="http"), 0, pictures=(0,))
         remote_jobs.accepted(tx, evidence, "r-1")
-        handoffs.hand_off(tx, task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600)
+        remote_wait.hand_off(tx, task_id, claim.lease, poll_in_seconds=600, remote_limit_seconds=3600)
         return evidence.reference
 
     return await web.database.write_async(make)

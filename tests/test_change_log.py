@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from supervisor.faults import WorkNotFound
-from supervisor.store import changes, claims, credits, tasks, wakes, workers, works
-from supervisor.store.changes import Change
-from supervisor.store.claims import Claim
+from supervisor.core.errors import WorkNotFound
+from supervisor.store.feed import changes, works
+from supervisor.store.feed.changes import Change
+from supervisor.store.ledger import credits
+from supervisor.store.queue import wake_counters, workers
+from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes, wait_until
 from tests.databases import Plain, is_postgres, open_quickly, plain_connection
 
@@ -29,8 +32,8 @@ def _changes(store: Store, user: str = "o-1") -> list[Change]:
     return store.database.read(lambda tx: changes.after(tx, user, 0))
 
 
-def _wakes(store: Store) -> wakes.Wakes:
-    return store.database.read(wakes.read)
+def _wakes(store: Store) -> wake_counters.Wakes:
+    return store.database.read(wake_counters.read)
 
 
 def test_a_tasks_life_is_told_in_full_documents(store: Store, completed_task: Callable[..., str]) -> None:
@@ -54,7 +57,7 @@ def test_a_tasks_life_is_told_in_full_documents(store: Store, completed_task: Ca
 
 def test_a_field_that_becomes_null_is_told_as_null(store: Store, failed_task: Callable[..., str]) -> None:
     task_id = failed_task()
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
     fields = [each.updated_fields for each in _changes(store)]
     assert {"error": None}.items() <= (fields[-1] or {}).items()
 
@@ -79,11 +82,11 @@ def _write_many(settings: Settings, users: int, each: int) -> None:
     database = open_quickly(settings)
     waiting = []
     for n in range(each * users):
-        new = tasks.NewTask(f"o-{n % users}", "photography", PARAMS)
+        new = user_actions.NewTask(f"o-{n % users}", "photography", PARAMS)
 
         def submit_and_cancel(tx: Any, new: Any = new, fails: bool = n % 3 == 0) -> None:
-            view = tasks.submit(tx, settings, new)
-            tasks.cancel(tx, view["task_id"])
+            view = user_actions.submit(tx, settings, new)
+            user_actions.cancel(tx, view["task_id"])
             if fails:
                 raise RuntimeError("this step is taken back")
 
@@ -114,7 +117,7 @@ def test_a_step_that_fails_leaves_no_change(store: Store, admitted_task: Callabl
     before = _changes(store), _wakes(store)
 
     def fail(tx: Any) -> None:
-        tasks.cancel(tx, task_id)
+        user_actions.cancel(tx, task_id)
         raise RuntimeError("after the cancel")
 
     with pytest.raises(RuntimeError):
@@ -338,7 +341,7 @@ def test_a_snapshot_is_of_one_moment_with_its_seq(store: Store, admitted_task: C
 
         def one(self, sql: str, *params: Any) -> Any:
             row = self._tx.one(sql, *params)
-            wrote.append(store.write(lambda tx: tasks.cancel(tx, first)))
+            wrote.append(store.write(lambda tx: user_actions.cancel(tx, first)))
             return row
 
         def all(self, sql: str, *params: Any) -> Any:
@@ -419,7 +422,7 @@ def test_the_wake_counters_rise_only_with_steps_that_matter(
     rose("the same progress", dispatch=False, feed=False)
     store.write(lambda tx: claims.retry(tx, task_id, claim.lease, 5.0))
     rose("a slot is free and a due time is new", dispatch=True, feed=True)
-    store.write(lambda tx: tasks.cancel(tx, task_id))
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
     rose("a task was cancelled", dispatch=True, feed=True)
     store.write(lambda tx: workers.beat(tx, "worker-1", 0))
     rose("a thread has become free", dispatch=True, feed=False)

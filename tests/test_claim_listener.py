@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.claim_listener import ClaimListener
-from supervisor.broker_client import open_client
-from supervisor.claim_lists import ClaimLists
-from supervisor.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from actors.worker.claim_listener import ClaimListener
+from supervisor.broker.broker_client import open_client
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
 from tests.broker_server import BrokerServer, broker_server
 from tests.web_server import until
 

@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 import redis
 
-from actors.broker import DarkroomBroker
-from actors.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopped
-from actors.dispatcher import TICK_SECONDS, Dispatcher
-from supervisor.broker_client import open_client
-from supervisor.claim_lists import ClaimLists
-from supervisor.claim_messages import TASKS, ClaimKeys, ClaimMessage
-from supervisor.store import leadership, workers
-from supervisor.undelivered import empty_lists
-from supervisor.wakeup import Wakeups, dispatch_wakeups
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopped
+from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
+from supervisor.broker.broker_client import open_client
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from supervisor.database.wakeups import Wakeups, dispatch_wakeups
+from supervisor.services.undelivered_claims import empty_lists
+from supervisor.store.queue import leader, workers
 from tests.broker_server import BrokerServer
 from tests.conftest import Store, wait_until
 from tests.quiet_broker import QuietBroker
@@ -124,8 +124,8 @@ def test_a_standby_waits_between_two_looks_at_the_one_that_works(lists: SlowList
 
     waits = Waits()
     waits.seconds = []
-    vacant = store.database.read(leadership.read)
-    store.write(lambda tx: leadership.take_over(tx, vacant, "the one that works"))
+    vacant = store.database.read(leader.read)
+    store.write(lambda tx: leader.take_over(tx, vacant, "the one that works"))
     standby = dispatcher_of(store, lists)
     standby.wakeups = cast(Wakeups, waits)
     standby.wait(standby.run_once())

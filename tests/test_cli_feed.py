@@ -7,7 +7,7 @@ import time
 
 from aiohttp import web
 
-from supervisor.cli.api import Api
+from supervisor.cli.api_client import Api
 
 OPENING = b'retry: 0\n\nid: e-1\nevent: init\ndata: {"id": 1, "docChanges": [], "docs": []}\n\n'
 NEXT = b'retry: 0\n\nid: e-2\nevent: change\ndata: {"id": 2, "docChanges": []}\n\n'

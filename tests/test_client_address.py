@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from web.client_address import client_address, household
-from web.rate_limit import RateLimit
+from web.http.client_address import client_address, household
+from web.limits.rate_limit import RateLimit
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 

@@ -10,34 +10,26 @@ from typing import Any, cast
 
 import pytest
 
-from actors.broker import DarkroomBroker
-from actors.dispatcher import Dispatcher
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.dispatcher import Dispatcher
 from config.settings import Provider
 from config.values import ProviderLimits
-from supervisor.breaker import Sign
-from supervisor.claim_lists import ClaimLists
-from supervisor.faults import ProviderIsDown
-from supervisor.files import open_file_store
-from supervisor.store import (
-    claims,
-    clock_steps,
-    dispatching,
-    examining,
-    leadership,
-    outlook,
-    overview,
-    providers,
-    remote_cancels,
-    remote_jobs,
-    sweeps,
-    tallies,
-    tasks,
-    webhooks,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.webhooks import Delivery
-from supervisor.sweeping import sweep, sweep_this_minute
-from supervisor.wakeup import dispatch_wakeups
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.core.errors import ProviderIsDown
+from supervisor.database.wakeups import dispatch_wakeups
+from supervisor.objects.object_store import open_file_store
+from supervisor.remote.breaker import Sign
+from supervisor.services.sweep import sweep, sweep_this_minute
+from supervisor.store.counters import counters
+from supervisor.store.limits import providers
+from supervisor.store.operators import overview, task_details
+from supervisor.store.queue import capacity, dispatch, leader
+from supervisor.store.recovery import clock_steps, sweep_runs
+from supervisor.store.remote import remote_cancels, remote_jobs
+from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.webhooks import deliveries
+from supervisor.store.webhooks.deliveries import Delivery
 from tests.conftest import Clock, Store, wait_until
 from tests.quiet_broker import QuietBroker
 
@@ -113,7 +105,7 @@ def test_a_pause_after_a_failure_is_kept_and_a_users_own_time_stays(
     assert seconds_until("run_after", "task_queue", f"id = '{claim.task_id}'") == pytest.approx(120, abs=20)
     assert store.task(later)["run_after"] == at
     clock.advance(130)
-    assert store.write(dispatching.ripen) == 1
+    assert store.write(dispatch.ripen) == 1
 
 
 def test_an_attempts_deadline_is_its_whole_time_away(
@@ -135,16 +127,16 @@ def test_a_task_whose_time_is_ahead_again_keeps_no_slot(
     at = (clock.now() + datetime.timedelta(seconds=50)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     early = admitted_task("o-1", run_after=at)
     clock.advance(60)
-    assert store.write(dispatching.ripen) == 1
+    assert store.write(dispatch.ripen) == 1
     clock.advance(-60)
     other = admitted_task("o-2")
-    assert store.database.read(outlook.free_slots) == 1
+    assert store.database.read(capacity.free_slots) == 1
     assert [claim.task_id for claim in store.dispatch()] == [other]
     assert store.write(clock_steps.take_back_early) == 1
     row = store.task(early)
     assert (row["ready"], row["run_after"]) == (0, at)
     clock.advance(60)
-    assert store.write(dispatching.ripen) == 1
+    assert store.write(dispatch.ripen) == 1
 
 
 def test_a_breaker_is_open_as_long_as_it_was_meant(
@@ -193,7 +185,7 @@ def test_a_place_at_a_service_is_given_back_and_a_cancel_sent_in_time(
         )
         if claim is unwanted:
             store.write(lambda tx, evidence=evidence: remote_jobs.accepted(tx, evidence, "remote-1"))
-        store.write(lambda tx, claim=claim: tasks.cancel(tx, claim.task_id))
+        store.write(lambda tx, claim=claim: user_actions.cancel(tx, claim.task_id))
     assert len(store.write(remote_cancels.due_cancels)) == 1
     clock.advance(BACK)
     set_right(store)
@@ -211,16 +203,16 @@ def test_a_webhook_is_sent_again_when_it_was_meant(
     seconds_until: Callable[..., float],
 ) -> None:
     claim = claimed_task()
-    store.write(lambda tx: webhooks.name(tx, [(claim.task_id, "https://example.org/hook")]))
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: deliveries.name(tx, [(claim.task_id, "https://example.org/hook")]))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     clock.advance(BACK)
     set_right(store)
-    (delivery,) = store.write(webhooks.due)  # the first attempt is due at once, whatever the clock does
+    (delivery,) = store.write(deliveries.due)  # the first attempt is due at once, whatever the clock does
     clock.advance(BACK)
     set_right(store)
-    assert seconds_until("due_at", "webhook_delivery") <= webhooks.CLAIM_SECONDS
-    (message,) = store.write(lambda tx: webhooks.claim(tx, [Delivery(delivery.id, delivery.dispatch)]))
-    store.write(lambda tx: webhooks.put_off(tx, message, wished, status=503, reason="It answered 503."))
+    assert seconds_until("due_at", "webhook_delivery") <= deliveries.CLAIM_SECONDS
+    (message,) = store.write(lambda tx: deliveries.claim(tx, [Delivery(delivery.id, delivery.dispatch)]))
+    store.write(lambda tx: deliveries.put_off(tx, message, wished, status=503, reason="It answered 503."))
     clock.advance(BACK)
     set_right(store)
     assert seconds_until("due_at", "webhook_delivery") == pytest.approx(wished, abs=20)
@@ -234,7 +226,7 @@ def test_minutes_that_come_again_are_swept_again(store: Store, clock: Clock) -> 
     assert sweep_this_minute(store.database, store.settings, files) is not None
     clock.advance(-60)
     set_right(store)
-    last = store.database.read(sweeps.last)
+    last = store.database.read(sweep_runs.last)
     assert last is None or last["started_at"] <= clock.now().isoformat()
     clock.advance(60)
     assert sweep_this_minute(store.database, store.settings, files) is not None
@@ -350,13 +342,13 @@ def test_a_dispatcher_finds_the_step_in_its_own_ticks(
     )
     handed_off_task(poll_in_seconds=60)
     dispatcher.run_once()
-    since = store.database.read(leadership.well_since)
-    assert since != leadership.NEVER
+    since = store.database.read(leader.well_since)
+    assert since != leader.NEVER
     clock.advance(BACK)
 
     def has_ticked() -> bool:
         dispatcher.run_once()
-        return store.database.read(leadership.well_since) < since
+        return store.database.read(leader.well_since) < since
 
     wait_until(has_ticked, "it has ticked since")
     assert seconds_until("next_poll_at", "task_queue") == pytest.approx(60, abs=20)
@@ -379,7 +371,7 @@ def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
     monkeypatch.setattr(time, "time_ns", lambda: int(wrong * 1e9))
     at = (clock.now() + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     held, waits = claimed_task("o-1"), admitted_task("o-2", run_after=at)
-    store.write(lambda tx: webhooks.name(tx, [(held.task_id, "https://example.org/hook")]))
+    store.write(lambda tx: deliveries.name(tx, [(held.task_id, "https://example.org/hook")]))
     remote = handed_off_task("o-3", poll_in_seconds=60)
     store.write(lambda tx: providers.note(tx, "ai", Sign.DOWN, probe=None, wait_seconds=60.0))
     swept = sweep(store.database, store.settings, open_file_store(store.settings))
@@ -388,14 +380,14 @@ def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
     assert seconds_until("deadline_at", "task_queue", of_held) == pytest.approx(630, abs=60)
     assert seconds_until("next_poll_at", "task_queue", of_remote) == pytest.approx(60, abs=60)
     assert seconds_until("until", "provider_state") == pytest.approx(60, abs=60)
-    assert store.write(dispatching.ripen) == 0 and store.write(webhooks.due) == []
-    store.write(lambda tx: tasks.cancel(tx, held.task_id))
-    assert len(store.write(webhooks.due)) == 1
+    assert store.write(dispatch.ripen) == 0 and store.write(deliveries.due) == []
+    store.write(lambda tx: user_actions.cancel(tx, held.task_id))
+    assert len(store.write(deliveries.due)) == 1
     clock.advance(130)
     assert [poll.task_id for poll in store.claim_polls()] == [remote]
     assert store.write(lambda tx: providers.take_room(tx, "ai", ProviderLimits(), probe_seconds=30)) == 1
     clock.advance(3600)
-    assert store.write(dispatching.ripen) == 1 and store.task(waits)["ready"] == 1
+    assert store.write(dispatch.ripen) == 1 and store.task(waits)["ready"] == 1
     clock.advance(2 * 86_400)
     assert sweep(store.database, store.settings, open_file_store(store.settings))["failed"] == 1
     assert store.task(waits)["status"] == "failed", "it has expired"
@@ -407,7 +399,7 @@ def test_nothing_is_told_to_have_happened_in_the_future(
     claim = claimed_task()
     store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 10, "drawing"))
     clock.advance(BACK)
-    examined = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
+    examined = store.database.read(lambda tx: task_details.examine(tx, store.settings, claim.task_id))
     assert examined is not None and examined["task"]["unchanged_seconds"] == 0
     assert examined["worker"]["silent_seconds"] == 0
     (running,) = store.database.read(overview.running)
@@ -415,7 +407,7 @@ def test_nothing_is_told_to_have_happened_in_the_future(
     store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
     sums = [
         values["sum"]
-        for (name, _), values in store.database.read(tallies.read_all).items()
+        for (name, _), values in store.database.read(counters.read_all).items()
         if name == "darkroom_task_run_seconds"
     ]
     assert sums == [0]

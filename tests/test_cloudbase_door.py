@@ -16,7 +16,7 @@ import pytest
 from tests.cloudbase_client import NAME, CloudBase, ejson, order
 from tests.databases import POSTGRESQL, SQLITE
 from tests.web_server import SECRET, Web, bearer, running_web
-from web.cloudbase import door
+from web.doors.cloudbase import door
 
 BEFORE = "the secret of before, long enough for HS256 as well"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.cloudbase.ejson import SERVER_TIME, BadEjson, decode, encode
+from web.doors.cloudbase.ejson import SERVER_TIME, BadEjson, decode, encode
 
 _TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(
     lambda moment: moment.replace(tzinfo=UTC, microsecond=moment.microsecond // 1000 * 1000)

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from supervisor.schema.columns import BORN_WITH
-from supervisor.searches import (
+from supervisor.core.search_terms import (
     ANCHORS,
     FIELDS,
     Compare,
@@ -23,12 +22,13 @@ from supervisor.searches import (
     Some,
     is_anchored,
 )
-from supervisor.store import searching
+from supervisor.schema.shared.columns import BORN_WITH
+from supervisor.store.tasks import search as searching
 from tests.conftest import Store
-from web.cloudbase.calls import call_of
-from web.cloudbase.documents import task_document, work_document
-from web.cloudbase.queries import MOST_COMPARISONS, condition_of, projection_of, search_of
-from web.cloudbase.refusal import Refused
+from web.doors.cloudbase.calls import call_of
+from web.doors.cloudbase.documents import task_document, work_document
+from web.doors.cloudbase.queries import MOST_COMPARISONS, condition_of, projection_of, search_of
+from web.doors.cloudbase.refusal import Refused
 
 MINE = {"user_openid": "o-1"}
 

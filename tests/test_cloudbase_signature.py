@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
+from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
 
 # What wx-server-sdk 4.0.2 sent for collection('task_queue').doc('T1').field({ status: true }).get(), key "SKEY".
 SENT: dict[str, Any] = {

@@ -23,7 +23,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.providers.comfyui.progress import WorkflowProgress
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
 from tests.adapters import PORTRAIT, Adapters, colour_of, error_of, images_of
 from tests.fakes.comfyui_service import ComfyUi
 

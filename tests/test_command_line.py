@@ -18,9 +18,9 @@ import pytest
 
 from config.settings import load_settings
 from supervisor.cli import commands, main
-from supervisor.cli.api import Event, _fields, bearer_token, service_address
-from supervisor.secret import read_or_make_secret
-from supervisor.tokens import read_user_token
+from supervisor.cli.api_client import Event, _fields, bearer_token, service_address
+from supervisor.security.secret import read_or_make_secret
+from supervisor.security.tokens import read_user_token
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,9 +117,7 @@ def test_the_doctor_says_what_to_do(tmp_path):
 
 def test_the_secret_is_made_once_even_by_many_at_once(tmp_path):
     settings = load_settings({"DARKROOM_DATA_DIR": str(tmp_path)})
-    code = (
-        "import config; from supervisor.secret import *; print(read_or_make_secret(config.load_settings()))"
-    )
+    code = "import config; from supervisor.security.secret import *; print(read_or_make_secret(config.load_settings()))"
     environ = {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(tmp_path)}
     makers = [
         subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)

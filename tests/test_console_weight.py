@@ -35,7 +35,7 @@ FIRST_SCREEN_BYTES, ALL_BYTES = 300_000, 2_000_000
 PRINTS = """
 import json, sys
 from pathlib import Path
-from actors.image_child import carry_out
+from actors.images.child_program import carry_out
 from actors.providers.studio.order import read_order
 
 samples, folder = Path(sys.argv[1]), Path(sys.argv[2])

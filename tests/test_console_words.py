@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from web import schemas
-from web.pages import STATIC
+from web.app.pages import STATIC
+from web.openapi import schemas
 
 ROOT = Path(__file__).parent.parent
 WORDS = (STATIC / "words.js").read_text(encoding="utf-8")

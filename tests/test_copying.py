@@ -18,12 +18,16 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from supervisor.database import open_database
-from supervisor.faults import SettingFault
-from supervisor.schema.copy_source import Source
-from supervisor.schema.copying import LEFT, copy_into_postgres
+from supervisor.core.errors import SettingFault
+from supervisor.database.api import open_database
+from supervisor.schema.copy.copy_database import LEFT, copy_into_postgres
+from supervisor.schema.copy.copy_source import Source
 from supervisor.schema.migrate import known_versions
-from supervisor.store import audit, claims, images, pauses, results, task_counts, tasks, webhooks
+from supervisor.store.counters import open_task_counts
+from supervisor.store.limits import pauses
+from supervisor.store.operators import audit
+from supervisor.store.tasks import claims, images, results, user_actions
+from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store
 from tests.databases import REFUSED, Plain, PlainPostgres
 from tests.postgres_databases import give_back, take_database
@@ -80,7 +84,7 @@ def full(
         small = {"key": "results/t/1-1-0-thumbnail.webp", "width": 2, "height": 1}
         results.add(tx, "t", 1, "hash", results.ResultFile(0, "results/t/1-1-0.jpg", "0", 4, 3, small))
         results.add(tx, "t", 1, "hash", results.ResultFile(1, "results/t/1-1-1.jpg", "0", 4, 3))
-        webhooks.name(
+        deliveries.name(
             tx, [(tx.value("SELECT id FROM task_queue WHERE user_openid = 'o-4'"), "https://example.org")]
         )
         tx.execute(
@@ -191,13 +195,13 @@ def test_all_goes_on_in_the_new_database(full: Path, target: Settings) -> None:
             """SELECT type, status, count(*) AS n FROM task_queue
                 WHERE status IN ('pending','processing','ai_processing') GROUP BY type, status"""
         )
-        assert database.read(task_counts.open_tasks) == {
+        assert database.read(open_task_counts.open_tasks) == {
             (row["type"], row["status"]): row["n"] for row in counted
         }
         with contextlib.closing(PlainPostgres(target.database_url)) as plain, pytest.raises(REFUSED):
             plain.execute("UPDATE task_queue SET status = 'completed' WHERE status = 'pending'")
         submitted = there.write(
-            lambda tx: tasks.submit(tx, target, tasks.NewTask("o-6", "photography", PARAMS))
+            lambda tx: user_actions.submit(tx, target, user_actions.NewTask("o-6", "photography", PARAMS))
         )
         assert (
             there.value("SELECT min(id) FROM credit_entry WHERE task_id = ?", submitted["task_id"])

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.faulty_proxy import FEED, FaultyProxy
 from tests.house import ROOT
 from tests.node_client import FRONT_ENDS, NODE, NodeClient, node_page
 from tests.shop import USER, Shop
 from tests.web_server import SECRET, Web, running_web
-from web.pages import CLIENT_TWIN, static_files
+from web.app.pages import CLIENT_TWIN, static_files
 
 CUSTOMERS = ROOT.parent / "shared" / "cases" / "customer" / "works.js"
 CHANGES = "/v1/works/changes"

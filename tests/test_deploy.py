@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from config.settings import Settings, SettingsError, load_settings
-from supervisor.cli.parts import COMMANDS as PARTS
-from supervisor.up import STOP_SECONDS
+from supervisor.cli.run import COMMANDS as PARTS
+from supervisor.cli.up import STOP_SECONDS
 from tests.service_units import read_unit
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

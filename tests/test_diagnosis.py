@@ -9,21 +9,15 @@ from typing import Any
 import pytest
 
 from config.values import Provider
-from supervisor.breaker import Sign
-from supervisor.diagnosis import diagnose
-from supervisor.store import (
-    claims,
-    examining,
-    history,
-    operating,
-    overview,
-    providers,
-    remote_jobs,
-    tasks,
-    workers,
-)
-from supervisor.store.claims import Claim
-from supervisor.troubles import troubles
+from supervisor.health.diagnosis import diagnose
+from supervisor.health.troubles import troubles
+from supervisor.remote.breaker import Sign
+from supervisor.store.limits import providers
+from supervisor.store.operators import operator_actions, overview, task_details
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims, history, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.test_command_line import darkroom
 
@@ -53,7 +47,7 @@ def wait(store: Store, clock: Clock, seconds: float = EIGHT_MINUTES) -> None:
 
 def why(store: Store, task_id: str, house: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """house: what else is to be told of the house than that all is well with it."""
-    found = store.database.read(lambda tx: examining.examine(tx, store.settings, task_id))
+    found = store.database.read(lambda tx: task_details.examine(tx, store.settings, task_id))
     assert found is not None
     found["house"] |= {"is_dispatcher_fresh": True, "takes_tasks": True} | (house or {})
     return diagnose(found, **more)
@@ -125,7 +119,7 @@ def test_a_remote_job_is_told_with_its_name_at_the_service_and_when_it_is_asked_
     task_id = handed_off_task("o-7", poll_in_seconds=30)
     told = why(store, task_id)
     assert told["code"] == "ai_processing" and told["values"]["deadline_at"] > told["values"]["poll_at"]
-    store.write(lambda tx: operating.pause(tx, "o-oncall", "provider", "studio", "a test"))
+    store.write(lambda tx: operator_actions.pause(tx, "o-oncall", "provider", "studio", "a test"))
     assert why(store, task_id)["code"] == "ai_processing.provider"
     clock.advance(4000)
     assert why(store, task_id)["code"] == "stuck.remote_overdue"
@@ -144,7 +138,7 @@ def test_a_task_that_waits_is_told_what_it_waits_for(
     )
     told = why(store, task_id)
     assert told["code"] == "pending.provider" and "studio has been down since 2" in told["text"]
-    store.write(lambda tx: operating.pause(tx, "o-oncall", "type", "photography", "a test"))
+    store.write(lambda tx: operator_actions.pause(tx, "o-oncall", "type", "photography", "a test"))
     assert why(store, task_id)["code"] == "pending.paused"
 
 
@@ -166,7 +160,7 @@ def test_what_is_over_or_early_is_told_too(
     assert "This can't be made." in why(store, failed_task())["text"]
     early = admitted_task("o-7", run_after="2099-01-01T00:00:00.000Z")
     assert why(store, early)["code"] == "pending.later"
-    store.write(lambda tx: tasks.cancel(tx, early))
+    store.write(lambda tx: user_actions.cancel(tx, early))
     assert why(store, early)["code"] == "cancelled"
 
 

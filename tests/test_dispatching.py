@@ -9,25 +9,17 @@ from typing import Any
 import pytest
 
 from config.settings import Provider, Settings
-from supervisor.store import (
-    admission,
-    claims,
-    dispatching,
-    handoffs,
-    leadership,
-    outlook,
-    remote_jobs,
-    tasks,
-    workers,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.handoffs import Undelivered
+from supervisor.store.queue import capacity, dispatch, leader, workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import admission, claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.remote_wait import Undelivered
 from tests.conftest import PARAMS, Clock, Store
 from tests.databases import REFUSED, Plain
 
 
 def _free(store: Store) -> int:
-    return store.database.read(outlook.free_slots)
+    return store.database.read(capacity.free_slots)
 
 
 def test_free_slots_are_those_of_live_workers_less_what_they_hold_or_report_busy(
@@ -123,8 +115,8 @@ def _limit(store: Store, users: list[str], **changed: Any) -> None:
     )
     store.write(lambda tx: workers.register(tx, "worker-1", host="here", pid=1, slots=100))
     for user in users:
-        new = tasks.NewTask(user, "photography", PARAMS)
-        store.write(lambda tx, new=new: tasks.submit(tx, settings, new))
+        new = user_actions.NewTask(user, "photography", PARAMS)
+        store.write(lambda tx, new=new: user_actions.submit(tx, settings, new))
 
 
 def test_a_users_limit_counts_processing_and_handed_off_tasks(store: Store) -> None:
@@ -135,7 +127,7 @@ def test_a_users_limit_counts_processing_and_handed_off_tasks(store: Store) -> N
     assert store.dispatch() == []
     remote = held[0]
     store.write(
-        lambda tx: handoffs.hand_off(
+        lambda tx: remote_wait.hand_off(
             tx, remote.task_id, remote.lease, poll_in_seconds=900, remote_limit_seconds=3600
         )
     )
@@ -146,8 +138,8 @@ def test_a_users_limit_counts_processing_and_handed_off_tasks(store: Store) -> N
 
 def test_a_types_limit_holds_across_users_and_leaves_other_types_alone(store: Store) -> None:
     _limit(store, ["a", "b", "c", "d"], tasks={"photography": {"max_running": 2}, "fitting": {}})
-    fitting = tasks.NewTask("e", "fitting", {"images": PARAMS["images"] * 2})
-    store.write(lambda tx: tasks.submit(tx, store.settings, fitting))
+    fitting = user_actions.NewTask("e", "fitting", {"images": PARAMS["images"] * 2})
+    store.write(lambda tx: user_actions.submit(tx, store.settings, fitting))
     claimed = store.dispatch()
     assert sorted(claim.type for claim in claimed) == ["fitting", "photography", "photography"]
     claim = next(each for each in claimed if each.type == "photography")
@@ -162,12 +154,12 @@ def test_a_task_becomes_ready_when_its_time_comes(
     live_worker()
     at = (clock.now() + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     task_id = admitted_task(run_after=at)
-    assert store.write(dispatching.ripen) == 0 and store.dispatch() == []
-    due = store.database.read(dispatching.seconds_to_next_due)
+    assert store.write(dispatch.ripen) == 0 and store.dispatch() == []
+    due = store.database.read(dispatch.seconds_to_next_due)
     assert due is not None and 55 < due <= 60
     clock.advance(61)
-    assert store.database.read(dispatching.seconds_to_next_due) == 0.0
-    assert store.write(dispatching.ripen) == 1
+    assert store.database.read(dispatch.seconds_to_next_due) == 0.0
+    assert store.write(dispatch.ripen) == 1
     assert [hint.task_id for hint in store.dispatch()] == [task_id]
 
 
@@ -176,12 +168,12 @@ def test_what_was_not_begun_is_taken_back_at_no_cost(
 ) -> None:
     claim, (polled, lease) = claimed_task(), polled_task("o-2")
     taken = [Undelivered(claim.task_id, claim.lease, "worker-1"), Undelivered(polled, lease, "worker-1")]
-    assert store.write(lambda tx: handoffs.take_back(tx, taken)) == 2
+    assert store.write(lambda tx: remote_wait.take_back(tx, taken)) == 2
     row = store.task(claim.task_id)
     assert (row["status"], row["failures"], row["deaths"], row["attempt"]) == ("pending", 0, 0, 1)
     assert store.task(polled)["worker_id"] is None
     assert [poll.task_id for poll in store.claim_polls()] == [polled], "it is due now"
-    assert store.write(lambda tx: handoffs.take_back(tx, taken)) == 0
+    assert store.write(lambda tx: remote_wait.take_back(tx, taken)) == 0
     assert [each.task_id for each in store.dispatch()] == [claim.task_id]
 
 
@@ -201,7 +193,7 @@ def test_what_may_have_been_begun_is_not_taken_back(
             taken = taken._replace(lease=claim.lease + 1)
         case "another worker":
             taken = taken._replace(worker_id="worker-2")
-    assert store.write(lambda tx: handoffs.take_back(tx, [taken])) == 0
+    assert store.write(lambda tx: remote_wait.take_back(tx, [taken])) == 0
     assert store.task(claim.task_id)["status"] == "processing"
 
 
@@ -255,10 +247,10 @@ def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
     def look(tx: Any) -> list[str]:
         spy: Any = _Spy(tx)
         admission.admit_waiting(spy, store.settings, 10)
-        dispatching.ripen(spy)
-        handoffs.claim_due_polls(spy, handoffs.room_for_polls(spy), {})
-        dispatching.seconds_to_next_due(spy)
-        dispatching.pick_and_claim(spy, store.settings)
+        dispatch.ripen(spy)
+        remote_wait.claim_due_polls(spy, remote_wait.room_for_polls(spy), {})
+        dispatch.seconds_to_next_due(spy)
+        dispatch.pick_and_claim(spy, store.settings)
         return list(spy.plans)
 
     plans = store.write(look)
@@ -297,7 +289,7 @@ def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_sq
             connection = tx._database.connection()
             connection.set_progress_handler(step, 100)
             try:
-                return dispatching.pick_and_claim(tx, store.settings).claims
+                return dispatch.pick_and_claim(tx, store.settings).claims
             finally:
                 connection.set_progress_handler(None, 0)
 
@@ -331,37 +323,35 @@ def test_chunks_of_a_long_queue_keep_its_order(
 # --- who works ---
 
 
-def _take_over(store: Store, seen: leadership.Leadership, name: str) -> leadership.Leadership | None:
-    return store.write(lambda tx: leadership.take_over(tx, seen, name))
+def _take_over(store: Store, seen: leader.Leadership, name: str) -> leader.Leadership | None:
+    return store.write(lambda tx: leader.take_over(tx, seen, name))
 
 
 def test_one_dispatcher_works_and_the_others_stand_by(store: Store) -> None:
-    vacant = store.database.read(leadership.read)
+    vacant = store.database.read(leader.read)
     assert vacant.holder is None
     first = _take_over(store, vacant, "one")
     assert first is not None and first.holder == "one"
     assert _take_over(store, vacant, "two") is None, "somebody was faster"
-    seen = store.database.read(leadership.read)
-    assert store.write(lambda tx: leadership.renew(tx, first))
+    seen = store.database.read(leader.read)
+    assert store.write(lambda tx: leader.renew(tx, first))
     assert _take_over(store, seen, "two") is None, "it has stirred since"
-    seen = store.database.read(leadership.read)
+    seen = store.database.read(leader.read)
     second = _take_over(store, seen, "two")
     assert second is not None and second.term == first.term + 1
-    assert not store.write(lambda tx: leadership.renew(tx, first)), (
-        "a frozen one finds that it is not the one"
-    )
+    assert not store.write(lambda tx: leader.renew(tx, first)), "a frozen one finds that it is not the one"
 
 
 def test_a_dispatcher_that_resigns_is_followed_at_once_and_a_follower_is_not_put_out(store: Store) -> None:
-    first = _take_over(store, store.database.read(leadership.read), "one")
+    first = _take_over(store, store.database.read(leader.read), "one")
     assert first is not None
-    store.write(lambda tx: leadership.resign(tx, first))
-    vacant = store.database.read(leadership.read)
+    store.write(lambda tx: leader.resign(tx, first))
+    vacant = store.database.read(leader.read)
     assert vacant.holder is None
     second = _take_over(store, vacant, "two")
     assert second is not None
-    store.write(lambda tx: leadership.resign(tx, first))
-    assert store.database.read(leadership.read) == second
+    store.write(lambda tx: leader.resign(tx, first))
+    assert store.database.read(leader.read) == second
 
 
 def test_a_dispatcher_of_an_older_program_can_not_take_over(store: Store, producer: Plain) -> None:

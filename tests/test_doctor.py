@@ -20,13 +20,15 @@ import pytest
 
 from bench.running_system import running_system
 from config.settings import Settings
-from supervisor.breaker import Sign
-from supervisor.cli import movement
-from supervisor.cli.examination import Finding, examine
-from supervisor.database import Transaction
-from supervisor.process_states import STOPPED, state_of
-from supervisor.room import room_trouble
-from supervisor.store import leadership, pauses, providers, sweeps
+from supervisor.cli import doctor_liveness
+from supervisor.cli.doctor import Finding, examine
+from supervisor.database.api import Transaction
+from supervisor.objects.disk_space import room_trouble
+from supervisor.processes.process_states import STOPPED, state_of
+from supervisor.remote.breaker import Sign
+from supervisor.store.limits import pauses, providers
+from supervisor.store.queue import leader
+from supervisor.store.recovery import sweep_runs
 from tests.conftest import Clock, Store, wait_until
 from tests.databases import POSTGRESQL, Plain, fresh_settings
 from tests.parts import DARKROOM, Part
@@ -117,14 +119,14 @@ def test_workers_that_have_gone_silent_are_not_taken_for_workers(
 def test_a_sweep_that_went_silent_is_named_with_its_last_end(
     settings: Settings, store: Store, clock: Clock
 ) -> None:
-    store.write(lambda tx: sweeps.record_by_hand(tx, {}))
+    store.write(lambda tx: sweep_runs.record_by_hand(tx, {}))
     assert wrong(settings, "sweep") == ""
-    clock.advance(movement.SILENT_SWEEP_SECONDS + 1)
+    clock.advance(doctor_liveness.SILENT_SWEEP_SECONDS + 1)
     assert "run `darkroom sweep`" in wrong(settings, "sweep")
 
 
 def test_a_dispatcher_that_holds_its_place_and_does_not_beat_is_not_one_that_works(store: Store) -> None:
-    held = store.write(lambda tx: leadership.take_over(tx, leadership.read(tx), "d-1"))
+    held = store.write(lambda tx: leader.take_over(tx, leader.read(tx), "d-1"))
     assert held is not None
     assert "No dispatcher works" in wrong(store.settings, "dispatcher")
 

@@ -18,10 +18,10 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from actors import submission
-from actors.worker import Worker
+from actors.entry import submit_actor
+from actors.worker.worker import Worker
 from bench.running_system import REPOSITORY, RunningSystem, running_system
-from supervisor.faults import BadParams
+from supervisor.core.errors import BadParams
 from tests.conftest import PARAMS, Store
 from tests.postgres_server import PostgresServer
 from tests.test_many_producers import INSTANT
@@ -120,7 +120,7 @@ def _ordered(store: Store, user: Any, task_id: Any) -> tuple[bool, str]:
         Worker, types.SimpleNamespace(settings=store.settings, database=store.database, draining=False)
     )
     order = {"type": "photography", "params": PARAMS}
-    return asyncio.run(submission._stored(worker, submission._order(worker, task_id, user, order)))
+    return asyncio.run(submit_actor._stored(worker, submit_actor._order(worker, task_id, user, order)))
 
 
 @pytest.mark.timeout(240)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.eta import eta_seconds
-from supervisor.store import liveness, places
+from supervisor.core.eta import eta_seconds
+from supervisor.store.operators import last_signs
+from supervisor.store.queue import queue_snapshot
 from tests.conftest import Store
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
@@ -67,11 +68,11 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     failed_task()
     completed_task(type_="fitting")
     live_worker("worker-2", slots=5)
-    order = store.database.read(lambda tx: places.read_order(tx, store.settings))
+    order = store.database.read(lambda tx: queue_snapshot.read_order(tx, store.settings))
     assert order.pending == 0
-    runs = {type_: len(store.database.read(lambda tx, t=type_: places.recent_run_seconds(tx, t)))
+    runs = {type_: len(store.database.read(lambda tx, t=type_: queue_snapshot.recent_run_seconds(tx, t)))
             for type_ in ("photography", "fitting", "other")}  # fmt: skip
     assert runs == {"photography": 1, "fitting": 1, "other": 0}
-    assert store.database.read(lambda tx: liveness.read(tx, 15)).slots == 1005
+    assert store.database.read(lambda tx: last_signs.read(tx, 15)).slots == 1005
     claimed_task("o-2")
-    assert [each.busy for each in store.database.read(liveness.worker_signs)] == [1, 0]
+    assert [each.busy for each in store.database.read(last_signs.worker_signs)] == [1, 0]

@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.providers.wire import event_stream
-from actors.providers.wire.event_stream import _LINE_END, EventReader, ServerEvent
+from actors.providers.common import event_stream
+from actors.providers.common.event_stream import _LINE_END, EventReader, ServerEvent
 
 STREAM = (
     ": a comment\r\nevent: first\r\ndata: 海边 🌊\r\ndata:two\r\n\r\n"

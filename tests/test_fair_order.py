@@ -9,8 +9,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.fair_order import Place, Waiting, pick, turn_of_new_task
-from supervisor.store import claims, tasks
+from supervisor.core.fair_order import Place, Waiting, pick, turn_of_new_task
+from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Store
 
 UNLIMITED = 1 << 30
@@ -190,6 +190,6 @@ def test_a_retry_keeps_its_turn_and_a_resubmission_takes_a_new_one(
     store.admit_waiting()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
     assert store.task(claim.task_id)["turn"] == 0
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
     assert store.task(claim.task_id)["turn"] == 4

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.feed_event import (
+from web.feed.feed_event import (
     COMMENT,
     EventId,
     bye_frame,

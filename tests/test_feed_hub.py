@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from tests.web_server import until
-from web import fanout
-from web import stream as stream_module
-from web.feed_event import COMMENT
-from web.hub import Closing, Hub, TooManyStreams
-from web.opening import is_resumable
-from web.stream import MOST_UNSENT_BYTES, MOST_WAITING, Batch, Event, Stream, as_chunk, batches_of
+from web.feed import fan_out as fanout
+from web.feed import stream as stream_module
+from web.feed.feed_event import COMMENT
+from web.feed.hub import Closing, Hub, TooManyStreams
+from web.feed.resume import is_resumable
+from web.feed.stream import MOST_UNSENT_BYTES, MOST_WAITING, Batch, Event, Stream, as_chunk, batches_of
 
 
 class Wire:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_feed_stream import make_changes
 from tests.web_server import SseReader, Web, bearer, feed_of, running_web, until
-from web.reconnection import LOOK_SECONDS, ROTATE_SECONDS, life_of, retry_window, rotation
+from web.feed.reconnection import LOOK_SECONDS, ROTATE_SECONDS, life_of, retry_window, rotation
 
 FEED = "/v1/works/feed"
 

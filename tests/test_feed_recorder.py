@@ -11,7 +11,7 @@ import aiohttp
 
 from bench.feed_recorder import differences
 from bench.stream_recorder import Recorder
-from supervisor.store import admission
+from supervisor.store.tasks import admission
 from tests.web_server import Web, bearer, until
 
 USERS = 25

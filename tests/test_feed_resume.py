@@ -15,11 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import admission
+from supervisor.store.tasks import admission
 from tests.test_feed_stream import make_changes
 from tests.web_server import Web, bearer, feed_of, running_web, until
-from web.feed_event import frame
-from web.stream import Batch, Event
+from web.feed.feed_event import frame
+from web.feed.stream import Batch, Event
 
 
 @pytest.fixture

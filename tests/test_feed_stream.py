@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import admission
-from supervisor.tokens import make_feed_ticket
+from supervisor.security.tokens import make_feed_ticket
+from supervisor.store.tasks import admission
 from tests.web_server import SECRET, SseReader, Web, bearer, feed_of, running_web, until
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from supervisor import s3_files
-from supervisor.cli.examination import examine
-from supervisor.faults import NoRoom, SettingFault
-from supervisor.files import BadKey, FileStore, StoreAway, copy_to, is_key, open_file_store
-from supervisor.local_files import LocalFiles
-from supervisor.s3_files import S3Files
+from supervisor.cli.doctor import examine
+from supervisor.core.errors import NoRoom, SettingFault
+from supervisor.objects import s3_files
+from supervisor.objects.local_files import LocalFiles
+from supervisor.objects.object_store import BadKey, FileStore, StoreAway, copy_to, is_key, open_file_store
+from supervisor.objects.s3_files import S3Files
 from tests.s3_server import S3Server
 
 BIG = bytes(range(256)) * 4096 * 12  # 12 MiB, more than any buffer

@@ -23,14 +23,14 @@ from typing import Any
 
 import pytest
 
-from supervisor.lifecycle import Status
+from supervisor.core.lifecycle import Status
 from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
 from tests.house import PACED, ROOT, SAMPLES, House, eventually
 from tests.npm_packages import NODE, NPM, npm_packages
 from tests.shop import USER, Shop
 from tests.web_server import bearer, running_web
-from web.pages import CLIENT, CLIENT_TWIN, STATIC
+from web.app.pages import CLIENT, CLIENT_TWIN, STATIC
 
 EXAMPLES, FRONT_ENDS = ROOT / "examples", ROOT / "tests" / "front_ends"
 PORTRAIT = SAMPLES / "portrait.png"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from bench.running_system import running_system
-from supervisor.room import WAITING
+from supervisor.objects.disk_space import WAITING
 from tests.ai_shop import Shop, http_type
 from tests.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
 from tests.fakes.fal_service import Fal

@@ -15,7 +15,7 @@ from tests.fuzz.__main__ import fuzz
 from tests.fuzz.requests import Known, next_request
 from tests.fuzz.watching import machines_part
 from tests.web_server import SECRET, running_web
-from web.app import ADDRESSES
+from web.app.app import ADDRESSES
 
 
 @pytest.mark.parametrize("kind", KINDS)

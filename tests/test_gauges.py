@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from supervisor.store import gauges, restoring, tallies, tasks, workers
-from supervisor.store.claims import Claim
+from supervisor.store.counters import counters
+from supervisor.store.feed import feed_epochs
+from supervisor.store.operators import gauges
+from supervisor.store.queue import workers
+from supervisor.store.tasks import user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 
 
@@ -17,7 +21,7 @@ def read(store: Store) -> gauges.Gauges:
 
 def counted(store: Store, name: str) -> dict[str, float]:
     """{labels: value} of a counter."""
-    added_up = store.database.read(tallies.read_all)
+    added_up = store.database.read(counters.read_all)
     return {labels: sum(of.values()) for (each, labels), of in added_up.items() if each == name}
 
 
@@ -76,8 +80,8 @@ def test_a_cancelled_run_counts_how_long_it_ran(
 ) -> None:
     task_id = claimed_task("o-1").task_id
     clock.advance(40)
-    store.write(lambda tx: tasks.cancel(tx, task_id))
-    ran = store.database.read(tallies.read_all)[
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
+    ran = store.database.read(counters.read_all)[
         "darkroom_task_run_seconds", '{"outcome":"cancelled","type":"photography"}'
     ]
     assert ran["sum"] == pytest.approx(40, abs=5)
@@ -100,7 +104,7 @@ def test_a_restored_database_gives_each_user_a_new_epoch(
     for user in ("o-1", "o-2"):
         admitted_task(user)
     before = store.all("SELECT user_openid, epoch, seq FROM account ORDER BY user_openid")
-    assert store.write(restoring.renew_epochs) == 2
+    assert store.write(feed_epochs.renew_epochs) == 2
     after = store.all("SELECT user_openid, epoch, seq FROM account ORDER BY user_openid")
     assert len({row["epoch"] for row in [*before, *after]}) == 4
     assert [row["seq"] for row in before] == [row["seq"] for row in after]

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from actors.fetch import Unfetchable, fetch
-from actors.given_addresses import as_given, redirected
+from actors.net.fetch import Unfetchable, fetch
+from actors.net.given_addresses import as_given, redirected
 from actors.providers.base import Transient
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.requests import Outgoing, request_template
-from actors.webhook_delivery import NotDelivered, _send
+from actors.providers.common.client import HttpClient
+from actors.providers.common.requests import Outgoing, request_template
+from actors.webhooks.webhook_delivery import NotDelivered, _send
 from config.settings import Settings
-from supervisor.store.webhooks import Message
+from supervisor.store.webhooks.deliveries import Message
 from tests.signing_server import SigningServer, signing_server
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"

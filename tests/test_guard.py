@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.lifecycle import (
+from supervisor.core.lifecycle import (
     COUNTED,
     FINAL,
     OPEN,
@@ -21,7 +21,8 @@ from supervisor.lifecycle import (
     step,
     steps_between,
 )
-from supervisor.store import claims, operating
+from supervisor.store.operators import operator_actions
+from supervisor.store.tasks import claims
 from tests.conftest import Store
 from tests.databases import REFUSED, SQLITE, UPDATES, Plain
 
@@ -242,7 +243,7 @@ def test_the_time_of_a_task_is_moved_by_nobody_else(
 def test_an_operator_may_end_a_pause(store: Store, claimed_task: Callable[..., Any]) -> None:
     claim = claimed_task()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 100))
-    store.write(lambda tx: operating.release(tx, store.settings, "o-oncall", claim.task_id))
+    store.write(lambda tx: operator_actions.release(tx, store.settings, "o-oncall", claim.task_id))
     row = store.task(claim.task_id)
     assert (row["run_after"], row["ready"]) == (None, 1)
 

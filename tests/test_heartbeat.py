@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from actors import attempt
-from actors.time_limit import standing_still
-from actors.worker import Running, Why, Worker
-from supervisor.claim_messages import TASKS, ClaimMessage
-from supervisor.files import open_file_store
-from supervisor.store import claims
-from supervisor.store.claims import Claim, Held
+from actors.attempts import attempt
+from actors.attempts.time_limit import standing_still
+from actors.worker.worker import Running, Why, Worker
+from supervisor.broker.claim_messages import TASKS, ClaimMessage
+from supervisor.objects.object_store import open_file_store
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Claim, Held
 from tests.conftest import Store
 from tests.web_server import until
 
@@ -250,7 +250,7 @@ async def test_a_stray_that_others_have_claimed_is_not_taken_from_them(
 async def test_an_attempt_that_does_not_end_after_its_cancel_frees_its_slot_and_ends_the_process(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.worker.CLEANUP_SECONDS", 3.0)
+    monkeypatch.setattr("actors.worker.worker.CLEANUP_SECONDS", 3.0)
     signals: list[int] = []
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append(number))
     claim, ends = claimed_task(), asyncio.Event()

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from supervisor.faults import LeaseLost
-from supervisor.files import open_file_store
-from supervisor.lifecycle import TRANSITIONS, Event
-from supervisor.schema.history import EVENTS
-from supervisor.store import claims, handoffs, history, tasks
-from supervisor.store.claims import Claim
-from supervisor.sweeping import sweep
+from supervisor.core.errors import LeaseLost
+from supervisor.core.lifecycle import TRANSITIONS, Event
+from supervisor.objects.object_store import open_file_store
+from supervisor.schema.shared.history_rows import EVENTS
+from supervisor.services.sweep import sweep
+from supervisor.store.tasks import claims, history, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED, Plain
 
@@ -61,7 +61,7 @@ def test_a_retry_says_why_the_attempt_failed_and_when_the_next_is_due(
 
 def test_a_lost_lease_leaves_no_trace(store: Store, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     before = events(store, claim.task_id)
     with pytest.raises(LeaseLost):
         store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 1, code="internal", message="-"))
@@ -82,7 +82,7 @@ def test_a_remote_job_is_handed_off_once_and_its_polls_are_not_listed(
     store: Store, polled_task: Callable[..., tuple[str, int]]
 ) -> None:
     task_id, lease = polled_task()
-    store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 0, progress=40))
+    store.write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 0, progress=40))
     assert events(store, task_id) == ["submitted", "debited", "admitted", "claimed", "handed_off"]
 
 

@@ -27,9 +27,9 @@ import pytest
 from bench.exactly_once import OPEN_TASKS, faults_in
 from bench.running_system import SAMPLE
 from config.settings import Settings
-from supervisor.postgres_connection import Connection
+from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import migrate
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.broker_server import BrokerServer
 from tests.network import Host, Network, network
 from tests.parts import SECRET, Part, eventually, faulty_type

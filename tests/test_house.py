@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import lifecycle
+from supervisor.core import lifecycle
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,38 +25,38 @@ MAY_IMPORT = {
 
 # They decide and touch nothing; `supervisor.*` in brackets are pure themselves.
 PURE = [
-    "supervisor/lifecycle.py",
-    "supervisor/rescue.py",
-    "supervisor/backoff.py",
-    "supervisor/breaker.py",
-    "supervisor/diagnosis.py",
-    "supervisor/fair_order.py",
-    "supervisor/eta.py",
-    "supervisor/silence.py",
-    "supervisor/succession.py",
-    "supervisor/life_signs.py",
-    "supervisor/renewal.py",
-    "supervisor/liveness.py",
-    "supervisor/sentences.py",
-    "supervisor/troubles.py",
-    "supervisor/repetitions.py",
-    "supervisor/restart_plan.py",
-    "supervisor/waiting_order.py",
-    "supervisor/doubts.py",
-    "supervisor/remote_states.py",
-    "supervisor/searches.py",
-    "supervisor/shown_images.py",
-    "supervisor/webhook_schedule.py",
-    "supervisor/webhook_signature.py",
-    "supervisor/schema/guard.py",
-    "web/client_address.py",
-    "web/cloudbase/ejson.py",
-    "web/cloudbase/signature.py",
-    "web/encodings.py",
-    "web/feed_event.py",
-    "web/rate_limit.py",
-    "web/reconnection.py",
-    "web/wechat_answers.py",
+    "supervisor/core/lifecycle.py",
+    "supervisor/core/rescue.py",
+    "supervisor/core/backoff.py",
+    "supervisor/remote/breaker.py",
+    "supervisor/health/diagnosis.py",
+    "supervisor/core/fair_order.py",
+    "supervisor/core/eta.py",
+    "supervisor/health/heartbeat_monitor.py",
+    "supervisor/health/succession.py",
+    "supervisor/health/life_signs.py",
+    "supervisor/processes/rolling_restart.py",
+    "supervisor/health/liveness.py",
+    "supervisor/core/sentences.py",
+    "supervisor/health/troubles.py",
+    "supervisor/core/repetitions.py",
+    "supervisor/processes/restart_plan.py",
+    "supervisor/core/queue_order.py",
+    "supervisor/remote/unclear_answers.py",
+    "supervisor/remote/job_states.py",
+    "supervisor/core/search_terms.py",
+    "supervisor/core/shown_images.py",
+    "supervisor/webhooks/schedule.py",
+    "supervisor/webhooks/signature.py",
+    "supervisor/schema/shared/lifecycle_guard.py",
+    "web/http/client_address.py",
+    "web/doors/cloudbase/ejson.py",
+    "web/doors/cloudbase/signature.py",
+    "web/http/encodings.py",
+    "web/feed/feed_event.py",
+    "web/limits/rate_limit.py",
+    "web/feed/reconnection.py",
+    "web/api/wechat_answers.py",
 ]
 
 
@@ -152,7 +152,7 @@ def test_pure_modules_ask_neither_clock_nor_chance_nor_the_world(module: str) ->
     }
     found = {name.partition(".")[0] for name in _imports(ROOT / module)} & world
     assert not found, f"{module} imports {found}"
-    if module != "supervisor/restart_plan.py":
+    if module != "supervisor/processes/restart_plan.py":
         text = (ROOT / module).read_text(encoding="utf-8")
         assert "datetime.now" not in text and "open(" not in text
 
@@ -210,7 +210,7 @@ def test_opentelemetry_is_imported_in_one_place() -> None:
         for path in _modules()
         if any(name.partition(".")[0] == "opentelemetry" for name in _imports(path))
     }
-    assert found == {"supervisor/opentelemetry_spans.py"}
+    assert found == {"supervisor/telemetry/opentelemetry_spans.py"}
 
 
 IMPORT_ALL = """

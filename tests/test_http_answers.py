@@ -22,10 +22,10 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.wire.answers import CLASSES, Answer, Rules, pictures_in, retry_after
-from actors.providers.wire.paths import parse_path
-from actors.providers.wire.picture_sources import At, Inline, data_uri, source_of
-from supervisor.picture_types import picture_type
+from actors.providers.common.answers import CLASSES, Answer, Rules, pictures_in, retry_after
+from actors.providers.common.paths import parse_path
+from actors.providers.common.picture_sources import At, Inline, data_uri, source_of
+from supervisor.pictures.media_types import picture_type
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64)) * 3
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)

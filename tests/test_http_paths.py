@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.providers.wire.paths import BadPath, parse_path
+from actors.providers.common.paths import BadPath, parse_path
 
 ANSWER = {
     "output": {"results": [{"url": "a"}, {"url": "b"}, {"code": "X"}], "image_url": "c"},

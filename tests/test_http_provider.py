@@ -17,7 +17,7 @@ import pytest
 import structlog
 from PIL import Image
 
-from actors.image_processes import open_image_processes
+from actors.images.process_pool import open_image_processes
 from actors.providers import check_providers
 from actors.providers.base import (
     Ambiguous,
@@ -33,15 +33,15 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.order_values import OrderValues
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.order_values import OrderValues
+from actors.providers.provider_context import Surroundings
 from config.settings import Settings
-from supervisor.faults import SettingFault
-from supervisor.files import StoreAway
-from supervisor.links import LinkSigner
-from supervisor.local_files import LocalFiles
+from supervisor.core.errors import SettingFault
+from supervisor.objects.local_files import LocalFiles
+from supervisor.objects.object_store import StoreAway
+from supervisor.security.file_links import LinkSigner
 from tests.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.pictures import picture
 
@@ -313,8 +313,8 @@ async def test_an_answer_can_not_send_us_into_a_private_network(service, open_pr
 
 
 async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(monkeypatch):
-    from actors import fetch as fetching
-    from actors import public_addresses
+    from actors.net import fetch as fetching
+    from actors.net import public_addresses
 
     monkeypatch.setattr(public_addresses, "is_public", lambda address: not address.startswith("127.9."))
     with FakeAiService(lambda asked: Reply(302, headers={"Location": "http://127.9.9.9/x"})) as elsewhere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from web.api_description import OPERATIONS
+from web.openapi.operations import OPERATIONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "http-reference.md"
 _ROW = re.compile(r"^\| `([A-Z]+) (/\S*)` \| [^|]+ \|([^|]*)\|([^|]*)\|$", re.MULTILINE)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.providers.base import InvalidInput
-from actors.providers.wire.requests import Outgoing, as_json, request_template
-from actors.providers.wire.template import (
+from actors.providers.common.requests import Outgoing, as_json, request_template
+from actors.providers.common.template import (
     MISSING,
     BadTemplate,
     InputPicture,

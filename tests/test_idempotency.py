@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import works
-from supervisor.sweeping import sweep
+from supervisor.services.sweep import sweep
+from supervisor.store.feed import works
 from tests.conftest import claim_now
 from tests.web_server import Web, bearer, running_web
-from web.idempotency import hash_of, parse_key
+from web.http.idempotency import hash_of, parse_key
 
 TASKS = "/v1/tasks"
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"], "count": 2}}

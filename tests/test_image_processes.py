@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from actors.image_processes import open_image_processes
-from actors.jobs import job_of
+from actors.attempts.jobs import job_of
+from actors.images.process_pool import open_image_processes
 from config.settings import Settings
-from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed, child_environment
-from supervisor.image_processes import ImageProcesses
-from supervisor.rescue import Budget
-from supervisor.store.claims import Claim
+from supervisor.core.rescue import Budget
+from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed, child_environment
+from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.store.tasks.claims import Claim
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "examples" / "samples"
@@ -260,7 +260,7 @@ def test_the_pool_works_on_a_loop_in_another_thread(tmp_path: Path) -> None:
 async def test_children_die_with_their_parent(tmp_path: Path) -> None:
     program = (
         "import asyncio, json, sys\n"
-        "from actors.image_processes import open_image_processes\n"
+        "from actors.images.process_pool import open_image_processes\n"
         "pool = open_image_processes(1)\n"
         "asyncio.run(pool.run(json.loads(sys.argv[1]), lambda *r: print('working', flush=True), 60))\n"
     )
@@ -283,7 +283,7 @@ def _state(pid: int) -> str:
 
 def test_a_worker_never_loads_image_libraries() -> None:
     program = (
-        "import sys, actors.image_processes, actors.providers.studio.provider, actors.providers.base\n"
+        "import sys, actors.images.process_pool, actors.providers.studio.provider, actors.providers.base\n"
         "print([name for name in ('numpy', 'PIL', 'ai_edge_litert') if name in sys.modules])"
     )
     ran = subprocess.run(
@@ -313,7 +313,7 @@ def test_a_child_learns_no_secrets() -> None:
 async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "import actors.image_child as child\n"
+        "import actors.images.child_program as child\n"
         "child.carry_out = lambda order, progress: (print('stray'), os.write(1, b'noise'), [])[2]\n"
         "sys.argv = ['image_child']; child.main()"
     )
@@ -330,7 +330,7 @@ async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
 def test_a_child_is_nice_and_starts_quickly() -> None:
     used_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "actors.image_child"],
+        [sys.executable, "-P", "-m", "actors.images.child_program"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     answer, _ = child.communicate(json.dumps({"id": 1, "task": "sculpture"}) + "\n", timeout=PATIENCE_SECONDS)

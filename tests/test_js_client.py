@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web as aiohttp_web
 
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.faulty_proxy import FEED, FaultyProxy
 from tests.node_client import NODE, NodeClient, node_client
 from tests.shop import USER, Shop

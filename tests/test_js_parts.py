@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.lifecycle import Status
+from supervisor.core.lifecycle import Status
 from tests.npm_packages import NODE, NPM, npm_packages
-from web.commonjs import commonjs_twin
-from web.pages import CLIENT, CLIENT_TWIN, STATIC, static_files
+from web.app.commonjs import commonjs_twin
+from web.app.pages import CLIENT, CLIENT_TWIN, STATIC, static_files
 
 ROOT = Path(__file__).parent.parent
 MINI_PROGRAM = ROOT / "examples" / "mini-program"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.faults import TaskNotFound
-from web.leaving import finished, finished_first
+from supervisor.core.errors import TaskNotFound
+from web.http.detached_work import finished, finished_first
 
 WAYS = (finished, finished_first)
 

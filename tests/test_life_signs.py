@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.pulse import Pulse, Waited
-from supervisor.beating import VARIABLE, Beats, beat_from_loop, beat_from_thread
-from supervisor.database import Database
-from supervisor.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
+from actors.dispatcher.dispatcher_beat import Pulse, Waited
+from supervisor.database.api import Database
+from supervisor.health.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
+from supervisor.processes.heartbeat_pipe import VARIABLE, Beats, beat_from_loop, beat_from_thread
 from tests.waiting import patience
 
 eventually = patience(30)
@@ -99,7 +99,7 @@ def count(ours: int) -> int:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervisor.beating.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("supervisor.processes.heartbeat_pipe.BEAT_SECONDS", 0.01)
 
 
 def test_a_held_loop_is_silent_and_busy_threads_are_not(

@@ -15,8 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.faults import AlreadyFinished, InsufficientCredits, LeaseLost, NotRetryable
-from supervisor.lifecycle import (
+from supervisor.core.errors import AlreadyFinished, InsufficientCredits, LeaseLost, NotRetryable
+from supervisor.core.lifecycle import (
     COUNTED,
     FINAL,
     OPEN,
@@ -31,7 +31,10 @@ from supervisor.lifecycle import (
     step,
     steps_between,
 )
-from supervisor.store import claims, credits, handoffs, rescuing, tasks, works
+from supervisor.store.feed import works
+from supervisor.store.ledger import credits
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import claims, remote_wait, user_actions
 from tests.conftest import PARAMS, Store
 from tests.databases import POSTGRESQL, REFUSED, SQLITE, fresh_settings, open_quickly, plain_connection
 from tests.postgres_databases import give_back
@@ -252,9 +255,9 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from([RICH, POOR]))
     def submit(self, user: str) -> None:
-        new = tasks.NewTask(user, "photography", {**PARAMS, "count": 2}, task_id=self._new_id())
+        new = user_actions.NewTask(user, "photography", {**PARAMS, "count": 2}, task_id=self._new_id())
         try:
-            view = self._write(lambda tx: tasks.submit(tx, self.store.settings, new))
+            view = self._write(lambda tx: user_actions.submit(tx, self.store.settings, new))
         except InsufficientCredits:
             assert user == POOR
             return
@@ -319,7 +322,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     def _hand_off(self, task_id: str) -> None:
         lease = self.held[task_id]
         self._write(
-            lambda tx: handoffs.hand_off(tx, task_id, lease, poll_in_seconds=0, remote_limit_seconds=3600)
+            lambda tx: remote_wait.hand_off(tx, task_id, lease, poll_in_seconds=0, remote_limit_seconds=3600)
         )
         self._step(task_id, Event.HAND_OFF)
 
@@ -348,7 +351,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         due = {task_id for task_id in self._some(Status.AI_PROCESSING) if task_id not in self.held}
-        rows = self._write(lambda tx: handoffs.claim_due_polls(tx, {"a": 1000}, {"photography": 300}))
+        rows = self._write(lambda tx: remote_wait.claim_due_polls(tx, {"a": 1000}, {"photography": 300}))
         assert {row["id"] for row in rows} == due
         for row in rows:
             self._step(row["id"], Event.POLL)
@@ -363,7 +366,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
             self._write(lambda tx: claims.retry(tx, task_id, lease, 0.0))
             self._step(task_id, Event.RETRY)
         else:
-            self._write(lambda tx: handoffs.not_yet(tx, task_id, lease, 0))
+            self._write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 0))
             self._step(task_id, Event.NOT_YET)
 
     @precondition(lambda self: self.held)
@@ -400,9 +403,9 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         task_id = self._choose(data, list(self.model))
         if self.model[task_id].status in FINAL:
             with pytest.raises(AlreadyFinished):
-                self._write(lambda tx: tasks.cancel(tx, task_id))
+                self._write(lambda tx: user_actions.cancel(tx, task_id))
         else:
-            self._write(lambda tx: tasks.cancel(tx, task_id))
+            self._write(lambda tx: user_actions.cancel(tx, task_id))
             self._step(task_id, Event.CANCEL)
 
     @precondition(lambda self: self.model)
@@ -419,7 +422,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
                 if task.status is not Status.PENDING:  # a pending row: nothing is asked of it
                     self.producer.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", (task_id,))
             else:
-                self._write(lambda tx: tasks.resubmit(tx, self.store.settings, task_id))
+                self._write(lambda tx: user_actions.resubmit(tx, self.store.settings, task_id))
         except InsufficientCredits:
             return
         except (NotRetryable, peewee.IntegrityError, *REFUSED):
@@ -441,7 +444,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
             if row["id"] in self.held
         }
         self._write(lambda tx: tx.execute("UPDATE worker SET state = 'dead' WHERE id = ?", worker))
-        rescued = self._write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0, deadlines=False))
+        rescued = self._write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0, deadlines=False))
         self._write(lambda tx: tx.execute("UPDATE worker SET state = 'live' WHERE id = ?", worker))
         assert {each.task_id for each in rescued} == holds
         for each in rescued:
@@ -455,11 +458,14 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.lost)
     @rule(
-        data=st.data(), how=st.sampled_from([claims.retry, claims.release, claims.complete, handoffs.not_yet])
+        data=st.data(),
+        how=st.sampled_from([claims.retry, claims.release, claims.complete, remote_wait.not_yet]),
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
         task_id, lease = data.draw(st.sampled_from(self.lost))
-        more = {claims.retry: (0.0,), claims.release: (), claims.complete: ([],), handoffs.not_yet: (0,)}[how]
+        more = {claims.retry: (0.0,), claims.release: (), claims.complete: ([],), remote_wait.not_yet: (0,)}[
+            how
+        ]
         with pytest.raises(LeaseLost):
             self._write(lambda tx: how(tx, task_id, lease, *more))
         assert not self._write(lambda tx: claims.report_progress(tx, task_id, lease, 50, "late"))

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.links import LinkSigner
+from supervisor.security.file_links import LinkSigner
 
 SIGNER = LinkSigner("a secret", 86400)
 

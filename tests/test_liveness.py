@@ -9,10 +9,12 @@ import pytest
 
 from metrics.catalogue import families_of_the_database
 from metrics.database_collector import gauge_values, read_values
-from supervisor.cli.movement import examine_movement
-from supervisor.liveness import DispatcherSign, Judge, WorkerSign, judged
-from supervisor.store import leadership, liveness, overview, places, tasks, workers
-from supervisor.troubles import troubles
+from supervisor.cli.doctor_liveness import examine_movement
+from supervisor.health.liveness import DispatcherSign, Judge, WorkerSign, judged
+from supervisor.health.troubles import troubles
+from supervisor.store.operators import last_signs, overview
+from supervisor.store.queue import leader, queue_snapshot, workers
+from supervisor.store.tasks import user_actions
 from tests.conftest import Clock, Store
 from tests.well import Well
 
@@ -41,8 +43,8 @@ def metrics(store: Store) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def eta(store: Store, task_id: str) -> int | None:
-    order = store.database.read(lambda tx: places.read_order(tx, store.settings))
-    view = store.database.read(lambda tx: tasks.get(tx, task_id))
+    order = store.database.read(lambda tx: queue_snapshot.read_order(tx, store.settings))
+    view = store.database.read(lambda tx: user_actions.get(tx, task_id))
     assert view is not None
     found: int | None = order.placed(view)["eta_seconds"]
     return found
@@ -109,7 +111,7 @@ def test_a_frozen_dispatcher_alone_is_told_while_workers_beat(
     store.write(lambda tx: workers.beat(tx, "worker-1", 0))
     assert codes(store) == [("dispatcher_silent", "dispatcher-1")]
     assert eta(store, admitted_task("o-2")) is None
-    assert not store.database.read(lambda tx: liveness.read(tx, LEASE)).works
+    assert not store.database.read(lambda tx: last_signs.read(tx, LEASE)).works
 
 
 def test_a_silent_worker_beside_others_is_named(
@@ -142,7 +144,7 @@ def test_nothing_is_estimated_for_a_type_of_which_nothing_is_started(
 
 def test_a_dispatcher_that_has_never_beaten_has_an_infinite_age(store: Store) -> None:
     assert metrics(store)["darkroom_dispatcher_beat_seconds", ()] == math.inf
-    held = store.write(lambda tx: leadership.take_over(tx, leadership.read(tx), "d-1"))
+    held = store.write(lambda tx: leader.take_over(tx, leader.read(tx), "d-1"))
     assert held is not None
-    store.write(lambda tx: leadership.renew(tx, held))
+    store.write(lambda tx: leader.renew(tx, held))
     assert metrics(store)["darkroom_dispatcher_beat_seconds", ()] == pytest.approx(0, abs=5)

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from config.settings import load_settings
-from supervisor.logs import configure_logs
-from supervisor.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
+from supervisor.core.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
+from supervisor.telemetry.logs import configure_logs
 from tests.waiting import patience
 
 eventually = patience(60)
@@ -138,7 +138,7 @@ def test_what_happened_and_is_no_trouble_has_a_line_each(logged):
 
 
 def test_the_count_is_told_though_no_line_comes_any_more(logged, monkeypatch):
-    monkeypatch.setattr("supervisor.repetitions.FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("supervisor.core.repetitions.FIRST_SECONDS", 0.05)
     stream = logged("json")
     for _ in range(3):
         structlog.get_logger("ours").warning("write_delayed")

@@ -15,7 +15,7 @@ import pytest
 
 from bench.chaos.house import House
 from bench.running_system import SAMPLE
-from supervisor.entering import PROGRAMS
+from supervisor.processes.launcher import PROGRAMS
 from tests.broker_server import eventually
 from tests.test_many_producers import INSTANT
 

@@ -15,7 +15,7 @@ import pytest
 
 from bench.running_system import REPOSITORY, SAMPLE, RunningSystem, running_system
 from config.settings import Settings
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.databases import KINDS, POSTGRESQL, plain_connection
 from tests.postgres_databases import give_back, take_database
 

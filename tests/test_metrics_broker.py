@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from config.settings import Settings
 from metrics.broker_probe import FRESH_SECONDS, BrokerProbe
-from supervisor.cli.examination import examine
+from supervisor.cli.doctor import examine
 from tests.broker_server import BrokerServer, broker_server
 from tests.metrics_shop import Told
 

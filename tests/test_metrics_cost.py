@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from metrics.database_collector import DatabaseCollector, read_values
 from metrics.families import cumulative
-from metrics.one_at_a_time import OneAtATime
-from supervisor.database import Transaction
-from supervisor.store.tallies import BUCKETS
+from metrics.single_flight import OneAtATime
+from supervisor.database.api import Transaction
+from supervisor.store.counters.counters import BUCKETS
 from tests.metrics_shop import Shop, Told, open_shop
 
 # Partial indexes that hold open rows only.

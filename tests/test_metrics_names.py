@@ -12,9 +12,9 @@ import pytest
 
 from metrics.catalogue import CALL_ENDS, families_of_the_database
 from metrics.database_collector import DatabaseCollector
-from supervisor.database import Database
-from supervisor.rescue import Reason
-from supervisor.store import tallies
+from supervisor.core.rescue import Reason
+from supervisor.database.api import Database
+from supervisor.store.counters import counters
 from tests.metrics_shop import Shop, Told, open_shop
 
 CONTRACT = {
@@ -144,7 +144,7 @@ def test_a_type_of_no_setting_makes_no_series_of_its_own(shop: Shop) -> None:
             "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"made-up-{number}"
         )
         shop.do(
-            lambda tx, n=number: tallies.count(
+            lambda tx, n=number: counters.count(
                 tx, "darkroom_tasks_finished_total", type=f"x{n}", outcome="failed"
             )
         )
@@ -158,7 +158,7 @@ def test_a_type_of_no_setting_makes_no_series_of_its_own(shop: Shop) -> None:
 def test_an_outcome_that_nobody_knows_counts_as_an_error(shop: Shop) -> None:
     for outcome in ("novel", "error"):
         shop.do(
-            lambda tx, o=outcome: tallies.observe(
+            lambda tx, o=outcome: counters.observe(
                 tx, "darkroom_ai_call_seconds", 2.0, provider="studio", outcome=o
             )
         )

@@ -15,9 +15,9 @@ from pathlib import Path
 from bench.running_system import REPOSITORY
 from config.settings import load_settings
 from metrics.exposition import Exposition
-from supervisor.database import open_database
-from supervisor.ids import new_ulid
-from supervisor.parent_death import die_with_parent
+from supervisor.core.ids import new_ulid
+from supervisor.database.api import open_database
+from supervisor.processes.parent_death import die_with_parent
 from supervisor.schema.migrate import migrate
 from tests.broker_server import broker_server, eventually
 from tests.instant_provider import ONE_PIXEL

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from metrics.exposition import Exposition
-from supervisor.store import admission, claims, rescuing, sweeps, tallies, tasks, webhooks, workers
+from supervisor.store.counters import counters
+from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks, sweep_runs
+from supervisor.store.tasks import admission, claims, user_actions
+from supervisor.store.webhooks import deliveries
 from tests.metrics_shop import WORKER, Shop, open_shop
 from tests.well import ask
 
@@ -75,7 +79,7 @@ class TestTheOldestPendingTask:
         shop.worker()
         failed, put_back = shop.failed_task(), shop.claimed_task()
         shop.wait(1000)
-        shop.do(lambda tx: tasks.resubmit(tx, shop.settings, failed))
+        shop.do(lambda tx: user_actions.resubmit(tx, shop.settings, failed))
         shop.wait(5)
         shop.do(lambda tx: claims.release(tx, put_back, shop.leases[put_back]))
         shop.wait(5)
@@ -103,7 +107,7 @@ class TestTheOldestPendingTask:
                     shop.do(lambda tx, id_=task_id: claims.retry(tx, id_, shop.leases[id_], 30))
                 case "failed":
                     task_id = shop.failed_task()
-                    shop.do(lambda tx, id_=task_id: tasks.resubmit(tx, shop.settings, id_))
+                    shop.do(lambda tx, id_=task_id: user_actions.resubmit(tx, shop.settings, id_))
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(
             self.by_a_look_at_every_row(shop), abs=1
         )
@@ -154,7 +158,7 @@ def test_the_sql_of_rescue_finds_each_stuck_row_once(shop: Shop) -> None:
     """An expired row is rescued too, but is no stuck task of the contract's list."""
     shop.pending_task()
     shop.wait(86_500)
-    assert shop.do(rescuing.count_stuck) == {"expired": 1}
+    assert shop.do(stuck_tasks.count_stuck) == {"expired": 1}
     assert not shop.scrape().nonzero("darkroom_stuck_tasks")
     assert shop.rescue() == {"expired": 1}
     assert shop.scrape()("darkroom_rescues_total", action="failed", reason="expired") == 1
@@ -190,7 +194,7 @@ def test_counters_and_histograms_go_on_across_restarts(shop: Shop) -> None:
     shop.completed_task()
     shop.failed_task()
     cancelled = shop.pending_task()
-    shop.do(lambda tx: tasks.cancel(tx, cancelled))
+    shop.do(lambda tx: user_actions.cancel(tx, cancelled))
     after = shop.scrape(Exposition(shop.settings, shop.database))
     assert after("darkroom_tasks_finished_total", type="photography", outcome="completed") == 2
     assert after("darkroom_tasks_finished_total", type="photography", outcome="failed") == 1
@@ -216,7 +220,7 @@ def test_histograms_are_cumulative(shop: Shop) -> None:
     observed = (0.0004, 0.001, 0.003, 7.0, 599.0, 4000.0)
     for seconds in observed:
         shop.do(
-            lambda tx, s=seconds: tallies.observe(
+            lambda tx, s=seconds: counters.observe(
                 tx, "darkroom_task_run_seconds", s, type="fitting", outcome="failed"
             )
         )
@@ -239,7 +243,7 @@ class TestRefunds:
         shop.worker()
         shop.failed_task()
         cancelled = shop.pending_task()
-        shop.do(lambda tx: tasks.cancel(tx, cancelled))
+        shop.do(lambda tx: user_actions.cancel(tx, cancelled))
         short = shop.claimed_task()
         made: list[dict[str, object]] = []
         shop.do(lambda tx: claims.complete(tx, short, shop.leases[short], made, missing=1))
@@ -259,7 +263,7 @@ class TestRefunds:
         task = shop.pending_task()
 
         def cancel_and_fail(tx):  # type: ignore[no-untyped-def]
-            tasks.cancel(tx, task)
+            user_actions.cancel(tx, task)
             raise KeyError
 
         with pytest.raises(KeyError):
@@ -268,10 +272,10 @@ class TestRefunds:
 
 
 def test_the_last_sweep_is_told_in_seconds_since_1970(shop: Shop) -> None:
-    minute = shop.do(sweeps.begin)
+    minute = shop.do(sweep_runs.begin)
     assert minute is not None
     assert shop.scrape()("darkroom_last_sweep_timestamp_seconds") == 0  # it has not ended
-    shop.do(lambda tx: sweeps.end(tx, minute, {}))
+    shop.do(lambda tx: sweep_runs.end(tx, minute, {}))
     assert shop.scrape()("darkroom_last_sweep_timestamp_seconds") == pytest.approx(time.time(), abs=5)
 
 
@@ -299,8 +303,8 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
     remote = shop.handed_off_task(remote_limit_seconds=10)
     waiting = shop.pending_task()
     shop.wait(40)
-    shop.do(lambda tx: tasks.cancel(tx, cancelled))
-    shop.do(lambda tx: tasks.cancel(tx, waiting))  # it never ran
+    shop.do(lambda tx: user_actions.cancel(tx, cancelled))
+    shop.do(lambda tx: user_actions.cancel(tx, waiting))  # it never ran
     ask(shop.do, remote, worker=WORKER)
     assert shop.rescue() == {"remote_overdue": 1}
     told = shop.scrape()
@@ -319,9 +323,9 @@ def test_types_that_nobody_knows_leave_no_rows_of_their_own(shop: Shop) -> None:
             "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"madeup{number}"
         )
     first = shop.do(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
-    shop.do(lambda tx: tasks.cancel(tx, first))
+    shop.do(lambda tx: user_actions.cancel(tx, first))
     shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10))
-    assert not [labels for _, labels in shop.do(tallies.read_all) if "madeup" in labels]
+    assert not [labels for _, labels in shop.do(counters.read_all) if "madeup" in labels]
     told = shop.scrape()
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 4
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="cancelled") == 1
@@ -372,13 +376,13 @@ def test_disks_of_this_host_are_told_with_their_room(shop: Shop) -> None:
 def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_state(shop: Shop) -> None:
     hook = "https://app.example.org/hook"
     for n in range(5):
-        shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): tasks.cancel(tx, task))  # type: ignore[misc]
-    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
-    shop.do(lambda tx: webhooks.delivered(tx, arrived, 200))
-    shop.do(lambda tx: webhooks.delivered(tx, arrived, 200))  # heard twice, arrived once
-    shop.do(lambda tx: webhooks.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
-    shop.do(lambda tx: webhooks.put_off(tx, given_up, None, status=None, reason="It is no address."))
-    shop.do(lambda tx: webhooks.receiver_is_gone(tx, gone))
+        shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): user_actions.cancel(tx, task))  # type: ignore[misc]
+    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))
+    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))  # heard twice, arrived once
+    shop.do(lambda tx: deliveries.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
+    shop.do(lambda tx: deliveries.put_off(tx, given_up, None, status=None, reason="It is no address."))
+    shop.do(lambda tx: deliveries.receiver_is_gone(tx, gone))
     shop.wait(40)
     told = shop.scrape()
     counted = told.nonzero("darkroom_webhook_deliveries_total")

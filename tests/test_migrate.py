@@ -12,10 +12,10 @@ import pytest
 from playhouse.migrations import Runner
 
 from config.settings import Settings
-from supervisor.database import open_database
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
+from supervisor.database.api import open_database
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
-from supervisor.schema.sqlite_triggers import triggers
+from supervisor.schema.sqlite.sqlite_triggers import triggers
 from tests.conftest import Store, processes
 
 pytestmark = pytest.mark.sqlite_only

@@ -12,13 +12,13 @@ import pytest
 from playhouse.migrations import Runner
 
 from config.settings import Settings
-from supervisor.database import open_database
-from supervisor.faults import DatabaseBusy, SettingFault
-from supervisor.postgres_connection import Connection
+from supervisor.core.errors import DatabaseBusy, SettingFault
+from supervisor.database.api import open_database
+from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
-from supervisor.schema.postgres_functions import functions
-from supervisor.schema.postgres_triggers import triggers
-from supervisor.schema.postgres_upgrade import grants_for_producers
+from supervisor.schema.postgres.postgres_functions import functions
+from supervisor.schema.postgres.postgres_triggers import triggers
+from supervisor.schema.postgres.postgres_upgrade import grants_for_producers
 from tests.conftest import Store, processes
 from tests.postgres_server import server
 

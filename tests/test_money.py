@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from supervisor.database import open_database
-from supervisor.faults import InsufficientCredits
+from supervisor.core.errors import InsufficientCredits
+from supervisor.database.api import open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import admission, claims, credits, rescuing, submitting, tasks
-from supervisor.store.claims import Claim
+from supervisor.store.ledger import credits
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import admission, claims, submit, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes
 from tests.databases import INSERTS, POSTGRESQL, REFUSED, SQLITE, UPDATES, Plain, plain_connection
 
@@ -32,7 +34,9 @@ def _spend(folder: Path, url: str, user: str, tasks_each: int) -> int:
     for _ in range(tasks_each):
         with contextlib.suppress(InsufficientCredits):
             database.write(
-                lambda tx: tasks.submit(tx, settings, tasks.NewTask(user, "photography", PARAMS))
+                lambda tx: user_actions.submit(
+                    tx, settings, user_actions.NewTask(user, "photography", PARAMS)
+                )
             ).result()
             accepted += 1
     database.close()
@@ -55,9 +59,9 @@ def test_two_tasks_never_spend_the_same_last_credit(store: Store) -> None:
 def test_orders_of_one_crowd_never_spend_the_same_last_credit(store: Store) -> None:
     """Submitted in one go: 5 credits for two users each, 4 orders of 2 credits each."""
     store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 5"))
-    orders = [tasks.NewTask(user, "photography", {**PARAMS, "count": 2}) for user in ("a", "b") * 4]
-    outcomes = store.write(lambda tx: submitting.submit_many(tx, store.settings, orders))
-    accepted = [isinstance(each, submitting.Submitted) for each in outcomes]
+    orders = [user_actions.NewTask(user, "photography", {**PARAMS, "count": 2}) for user in ("a", "b") * 4]
+    outcomes = store.write(lambda tx: submit.submit_many(tx, store.settings, orders))
+    accepted = [isinstance(each, submit.Submitted) for each in outcomes]
     assert accepted == [True] * 4 + [False] * 4
     assert all(isinstance(each, InsufficientCredits) for each in outcomes[4:])
     assert store.balance("a") == store.balance("b") == 1
@@ -66,13 +70,13 @@ def test_orders_of_one_crowd_never_spend_the_same_last_credit(store: Store) -> N
 
 def test_an_order_that_the_database_refuses_takes_nobody_of_its_crowd_with_it(store: Store) -> None:
     orders = [
-        tasks.NewTask("a", "photography", PARAMS, task_id="twice"),
-        tasks.NewTask("b", "photography", PARAMS),
-        tasks.NewTask("c", "photography", PARAMS, task_id="twice"),
-        tasks.NewTask("d", "photography", {"images": []}),
+        user_actions.NewTask("a", "photography", PARAMS, task_id="twice"),
+        user_actions.NewTask("b", "photography", PARAMS),
+        user_actions.NewTask("c", "photography", PARAMS, task_id="twice"),
+        user_actions.NewTask("d", "photography", {"images": []}),
     ]
-    first, second, third, fourth = store.write(lambda tx: submitting.submit_many(tx, store.settings, orders))
-    assert isinstance(first, submitting.Submitted) and isinstance(second, submitting.Submitted)
+    first, second, third, fourth = store.write(lambda tx: submit.submit_many(tx, store.settings, orders))
+    assert isinstance(first, submit.Submitted) and isinstance(second, submit.Submitted)
     assert isinstance(third, Exception) and isinstance(fourth, Exception)
     assert [store.balance(user) for user in "ab"] == [99, 99]
     rows = store.all("SELECT user_openid FROM task_queue ORDER BY user_openid")
@@ -104,9 +108,9 @@ def _with(settings: Settings, **changed: Any) -> Settings:
 def test_without_credits_nothing_is_granted_taken_or_given_back(store: Store) -> None:
     settings = _with(store.settings, credits={"enabled": False})
     migrate(settings)
-    new = tasks.NewTask("o-1", "photography", PARAMS)
-    task_id = store.write(lambda tx: tasks.submit(tx, settings, new))["task_id"]
-    store.write(lambda tx: tasks.cancel(tx, task_id))
+    new = user_actions.NewTask("o-1", "photography", PARAMS)
+    task_id = store.write(lambda tx: user_actions.submit(tx, settings, new))["task_id"]
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
     assert store.value("SELECT count(*) FROM credit_entry") == 0
 
 
@@ -166,14 +170,14 @@ def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
         handed_off_task(count=2, poll_in_seconds=900),
     )
     for task_id in (waiting, running, remote):
-        store.write(lambda tx, task_id=task_id: tasks.cancel(tx, task_id))
+        store.write(lambda tx, task_id=task_id: user_actions.cancel(tx, task_id))
         ended.append(task_id)
     polled, lease = polled_task(count=2)
     store.write(lambda tx: claims.fail(tx, polled, lease, "remote_lost", "The service forgot it."))
     ended.append(polled)
     ended += [admitted_task(count=2), claimed_task(count=2).task_id]
     clock.advance(86_500)
-    store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5))
+    store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))
     for task_id in ended:
         assert store.task(task_id)["status"] in ("failed", "cancelled")
         assert store.entries(task_id) == [(1, "debit", -2), (1, "refund", 2)]
@@ -182,8 +186,8 @@ def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
 
 def test_the_refund_is_what_was_taken_whatever_the_settings_say_now(store: Store) -> None:
     dear = _with(store.settings, tasks={"photography": {"cost_credits": 5}})
-    new = tasks.NewTask("o-1", "photography", PARAMS)
-    task_id = store.write(lambda tx: tasks.submit(tx, dear, new))["task_id"]
+    new = user_actions.NewTask("o-1", "photography", PARAMS)
+    task_id = store.write(lambda tx: user_actions.submit(tx, dear, new))["task_id"]
     with contextlib.closing(plain_connection(store.settings)) as plain:
         plain.execute(
             "UPDATE task_queue SET status = 'cancelled', finished_at = '2026-11-05T08:00:00.000Z' WHERE id = ?",
@@ -209,8 +213,8 @@ def test_a_resubmission_is_a_new_charge_that_is_paid_and_refunded_by_itself(
     store: Store, failed_task: Callable[..., str], producer: Plain
 ) -> None:
     task_id = failed_task()
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
-    store.write(lambda tx: tasks.cancel(tx, task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
     producer.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", (task_id,))
     assert len(store.entries(task_id)) == 4  # by SQL: debited at admission, not before
     store.admit_waiting()
@@ -223,14 +227,18 @@ def test_a_retry_without_credits_leaves_the_task_as_it_is(
     store: Store, failed_task: Callable[..., str]
 ) -> None:
     task_id = failed_task()
-    new = tasks.NewTask("o-1", "photography", {**PARAMS, "count": 8})
+    new = user_actions.NewTask("o-1", "photography", {**PARAMS, "count": 8})
     for _ in range(12):
-        store.write(lambda tx: tasks.submit(tx, store.settings, new))
+        store.write(lambda tx: user_actions.submit(tx, store.settings, new))
     for _ in range(4):
-        store.write(lambda tx: tasks.submit(tx, store.settings, tasks.NewTask("o-1", "photography", PARAMS)))
+        store.write(
+            lambda tx: user_actions.submit(
+                tx, store.settings, user_actions.NewTask("o-1", "photography", PARAMS)
+            )
+        )
     before = store.task(task_id)
     with pytest.raises(InsufficientCredits):
-        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+        store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
     assert store.task(task_id) == before
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.name_resolver import THREADS, THREADS_OF_A_USER, NoAnswerInTime, PooledResolver
+from supervisor.net.name_resolver import THREADS, THREADS_OF_A_USER, NoAnswerInTime, PooledResolver
 
 
 async def test_a_slow_name_server_leaves_the_common_threads_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,13 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from supervisor.tokens import CALLBACK_AUDIENCE, TICKET_AUDIENCE
+from supervisor.security.tokens import CALLBACK_AUDIENCE, TICKET_AUDIENCE
 from tests.databases import KINDS
 from tests.fuzz.requests import BODIES
 from tests.nasty_strings import NASTY
 from tests.test_tokens import signed
 from tests.web_server import Web, bearer, picture_bytes, running_web
-from web.openapi import openapi_document
+from web.openapi.generator import openapi_document
 
 pytestmark = pytest.mark.timeout(900)
 

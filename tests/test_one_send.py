@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from actors.fetch import NotFetchedNow, fetch
+from actors.net.fetch import NotFetchedNow, fetch
 from actors.providers.base import Transient, UnknownOutcome
+from actors.providers.common.client import HttpClient
+from actors.providers.common.requests import Outgoing
 from actors.providers.http.service import METHODS
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.requests import Outgoing
 from config.settings import WeChat
-from supervisor.cli.api import Api, ApiError
-from supervisor.http_session import BrokeOff, open_session
+from supervisor.cli.api_client import Api, ApiError
+from supervisor.net.http_session import BrokeOff, open_session
 from tests.dropping_server import DroppingServer, dropping_server
 from tests.test_house import ROOT, _modules
-from web.problems import Problem
-from web.wechat import WeChatLogin
+from web.api.wechat import WeChatLogin
+from web.http.problems import Problem
 
 REPEATED_BY_AIOHTTP = {"GET", "PUT", "DELETE"}
 
@@ -38,7 +38,7 @@ def outgoing(method: str, server: DroppingServer) -> Outgoing:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_plain_session_of_aiohttp_sends_these_methods_twice(server, method):
-    """The reason for `supervisor.http_session`.  Should this fail one day, that may become simpler."""
+    """The reason for `supervisor.net.http_session`.  Should this fail one day, that may become simpler."""
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientError):
@@ -109,4 +109,4 @@ def test_sessions_are_opened_in_one_place_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in openers and path != home
     ]
-    assert not elsewhere, "use supervisor.http_session.open_session, or requests may leave twice"
+    assert not elsewhere, "use supervisor.net.http_session.open_session, or requests may leave twice"

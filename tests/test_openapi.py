@@ -11,10 +11,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config.settings import Settings
 from tests.web_server import SECRET, Web, bearer, picture_bytes, running_web
-from web import schemas
-from web.api_description import NOT_DESCRIBED, OPERATIONS
-from web.app import ADDRESSES
-from web.openapi import openapi_document
+from web.app.app import ADDRESSES
+from web.openapi import schemas
+from web.openapi.generator import openapi_document
+from web.openapi.operations import NOT_DESCRIBED, OPERATIONS
 
 TASKS = "/v1/tasks"
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}

@@ -10,25 +10,19 @@ import pytest
 from pydantic import TypeAdapter
 
 from config.values import Provider
-from supervisor.faults import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
-from supervisor.store import (
-    audit,
-    claims,
-    examining,
-    operating,
-    overview,
-    pauses,
-    places,
-    providers,
-    remote_jobs,
-    tasks,
-)
-from supervisor.store.claims import Claim
-from supervisor.troubles import troubles
+from supervisor.core.errors import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
+from supervisor.health.troubles import troubles
+from supervisor.store.limits import pauses, providers
+from supervisor.store.operators import audit, operator_actions, overview, task_details
+from supervisor.store.queue import queue_snapshot
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims
+from supervisor.store.tasks import user_actions as tasks
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED, Plain
-from web.ops_schemas import OpsOverview
-from web.ops_task_schemas import OpsExaminedTask
+from web.openapi.ops_schemas import OpsOverview
+from web.openapi.ops_task_schemas import OpsExaminedTask
 
 OPERATOR = "o-oncall"
 COSTLY = Provider(kind="http", may_bill_twice=False)  # type: ignore[arg-type]
@@ -45,7 +39,7 @@ def test_a_released_task_is_taken_from_its_worker_at_no_cost(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
-    view = store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, claim.task_id))
+    view = store.write(lambda tx: operator_actions.release(tx, store.settings, OPERATOR, claim.task_id))
     row = store.task(claim.task_id)
     assert (view["status"], row["failures"], row["deaths"], row["ready"]) == ("pending", 0, 0, 1)
     with pytest.raises(LeaseLost):
@@ -60,14 +54,14 @@ def test_a_task_that_waits_for_its_time_is_due_at_once(
     claim = claimed_task()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 300))
     assert store.dispatch() == []
-    store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, claim.task_id))
+    store.write(lambda tx: operator_actions.release(tx, store.settings, OPERATOR, claim.task_id))
     assert [hint.task_id for hint in store.dispatch()] == [claim.task_id]
 
 
 def test_a_remote_job_is_asked_about_at_once(store: Store, handed_off_task: Callable[..., str]) -> None:
     task_id = handed_off_task(poll_in_seconds=300)
     assert store.claim_polls() == []
-    store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, task_id))
+    store.write(lambda tx: operator_actions.release(tx, store.settings, OPERATOR, task_id))
     assert [poll.task_id for poll in store.claim_polls()] == [task_id]
 
 
@@ -77,18 +71,18 @@ def test_a_request_that_may_be_billed_twice_is_not_released(
     claim = claimed_task()
     store.write(lambda tx: remote_jobs.begin(tx, claim, "costly", COSTLY, 1))
     with pytest.raises(NotReleasable, match="costly"):
-        store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, claim.task_id))
+        store.write(lambda tx: operator_actions.release(tx, store.settings, OPERATOR, claim.task_id))
     assert store.task(claim.task_id)["status"] == "processing" and actions(store) == []
 
 
 def test_what_is_refused_leaves_no_entry(store: Store, completed_task: Callable[..., str]) -> None:
     task_id = completed_task()
     with pytest.raises(AlreadyFinished):
-        store.write(lambda tx: operating.cancel(tx, OPERATOR, task_id))
+        store.write(lambda tx: operator_actions.cancel(tx, OPERATOR, task_id))
     with pytest.raises(NotReleasable, match="completed"):
-        store.write(lambda tx: operating.release(tx, store.settings, OPERATOR, task_id))
+        store.write(lambda tx: operator_actions.release(tx, store.settings, OPERATOR, task_id))
     with pytest.raises(WorkerNotFound):
-        store.write(lambda tx: operating.drain(tx, OPERATOR, "nobody"))
+        store.write(lambda tx: operator_actions.drain(tx, OPERATOR, "nobody"))
     assert actions(store) == []
 
 
@@ -96,8 +90,8 @@ def test_a_cancel_is_undone_by_a_retry_and_both_are_recorded(
     store: Store, admitted_task: Callable[..., str]
 ) -> None:
     task_id = admitted_task()
-    store.write(lambda tx: operating.cancel(tx, OPERATOR, task_id))
-    store.write(lambda tx: operating.retry(tx, store.settings, OPERATOR, task_id))
+    store.write(lambda tx: operator_actions.cancel(tx, OPERATOR, task_id))
+    store.write(lambda tx: operator_actions.retry(tx, store.settings, OPERATOR, task_id))
     assert store.task(task_id)["status"] == "pending"
     assert actions(store) == [("retry", "task", task_id), ("cancel", "task", task_id)]
 
@@ -107,11 +101,13 @@ def test_a_paused_type_leaves_the_pick_until_it_is_resumed(
 ) -> None:
     live_worker()
     paused, other = admitted_task(), admitted_task("o-2", type_="fitting")
-    store.write(lambda tx: operating.pause(tx, OPERATOR, "type", "photography", "the model is replaced"))
+    store.write(
+        lambda tx: operator_actions.pause(tx, OPERATOR, "type", "photography", "the model is replaced")
+    )
     assert [hint.task_id for hint in store.dispatch()] == [other]
-    assert store.write(lambda tx: operating.resume(tx, OPERATOR, "type", "photography"))
+    assert store.write(lambda tx: operator_actions.resume(tx, OPERATOR, "type", "photography"))
     assert [hint.task_id for hint in store.dispatch()] == [paused]
-    assert not store.write(lambda tx: operating.resume(tx, OPERATOR, "type", "photography"))
+    assert not store.write(lambda tx: operator_actions.resume(tx, OPERATOR, "type", "photography"))
     assert [action for action, _, _ in actions(store)] == ["resume", "pause"]
 
 
@@ -120,12 +116,12 @@ def test_a_paused_provider_is_sent_nothing_new(
 ) -> None:
     live_worker()
     admitted_task()
-    store.write(lambda tx: operating.pause(tx, OPERATOR, "provider", "studio", ""))
+    store.write(lambda tx: operator_actions.pause(tx, OPERATOR, "provider", "studio", ""))
     assert store.dispatch() == []
     limits = store.settings.providers["studio"].limits
     with pytest.raises(ProviderIsDown):
         store.write(lambda tx: providers.take_room(tx, "studio", limits, probe_seconds=30))
-    store.write(lambda tx: operating.resume(tx, OPERATOR, "provider", "studio"))
+    store.write(lambda tx: operator_actions.resume(tx, OPERATOR, "provider", "studio"))
     assert len(store.dispatch()) == 1
 
 
@@ -147,7 +143,7 @@ def test_a_drained_worker_gets_nothing_new(
     store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     worker = live_worker()
-    assert store.write(lambda tx: operating.drain(tx, OPERATOR, worker)) == "live"
+    assert store.write(lambda tx: operator_actions.drain(tx, OPERATOR, worker)) == "live"
     admitted_task()
     assert store.dispatch() == []
 
@@ -156,7 +152,7 @@ def test_the_record_can_not_be_rewritten(
     store: Store, producer: Plain, live_worker: Callable[..., str]
 ) -> None:
     worker = live_worker()
-    store.write(lambda tx: operating.drain(tx, OPERATOR, worker))
+    store.write(lambda tx: operator_actions.drain(tx, OPERATOR, worker))
     for statement in ("UPDATE audit SET operator = 'o-2'", "DELETE FROM audit"):
         with pytest.raises(REFUSED, match="append-only"):
             producer.execute(statement)
@@ -188,7 +184,7 @@ def test_the_overview_tells_what_is_wrong(
     assert [each["task_id"] for each in now["running"]] == [claim.task_id]
     (worker,) = now["workers"]
     assert (worker["held"], worker["state"]) == (1, "live")
-    store.write(lambda tx: operating.pause(tx, OPERATOR, "provider", "studio", ""))
+    store.write(lambda tx: operator_actions.pause(tx, OPERATOR, "provider", "studio", ""))
     assert ("provider_paused", "studio") in codes(store)
 
 
@@ -204,7 +200,7 @@ def test_a_task_is_examined_with_all_that_belongs_to_it(
 ) -> None:
     claim = claimed_task("o-7")
     store.write(lambda tx: remote_jobs.begin(tx, claim, "costly", COSTLY, 1))
-    found = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
+    found = store.database.read(lambda tx: task_details.examine(tx, store.settings, claim.task_id))
     assert found is not None
     assert found["task"]["user_openid"] == "o-7" and found["worker"]["state"] == "live"
     assert [job["provider"] for job in found["remote_jobs"]] == ["costly"]
@@ -228,7 +224,7 @@ def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whol
     assert [each["task_id"] for each in seen] == [urgent, first, of_another, second]
     assert [each["position"] for each in seen] == [0, 1, 2, 3]
     assert (seen[2]["type"], seen[2]["user_openid"], seen[0]["priority"]) == ("fitting", "o-2", 5)
-    order = store.database.read(lambda tx: places.read_order(tx, store.settings))
+    order = store.database.read(lambda tx: queue_snapshot.read_order(tx, store.settings))
     for each in seen:
         view = store.database.read(lambda tx, of=each["task_id"]: tasks.get(tx, of))  # type: ignore[misc]
         assert view is not None and order.placed(view)["queue_position"] == each["position"]
@@ -247,14 +243,14 @@ def test_each_database_tells_what_is_described(
     store.write(lambda tx: remote_jobs.begin(tx, claim, "costly", COSTLY, 1))
     handed_off_task("o-2")
     admitted_task("o-3")
-    store.write(lambda tx: operating.pause(tx, OPERATOR, "type", "fitting", "a test"))
+    store.write(lambda tx: operator_actions.pause(tx, OPERATOR, "type", "fitting", "a test"))
     clock.advance(700)
     seen = store.database.read(lambda tx: overview.read(tx, store.settings))
     assert seen["running"] and seen["stuck"] and seen["line"] and seen["failures"] and seen["audit"]
     for name, field in OpsOverview.model_fields.items():
         if name in seen:
             TypeAdapter(field.annotation).validate_json(json.dumps(seen[name]), strict=True)
-    found = store.database.read(lambda tx: examining.examine(tx, store.settings, claim.task_id))
+    found = store.database.read(lambda tx: task_details.examine(tx, store.settings, claim.task_id))
     assert found is not None and found["remote_jobs"] and found["stuck"] == "deadline"
     for name, field in OpsExaminedTask.model_fields.items():
         if name in found:

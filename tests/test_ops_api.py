@@ -8,10 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import webhooks, workers
+from supervisor.store.queue import workers
+from supervisor.store.webhooks import deliveries
 from tests.web_server import Web, bearer, until
-from web.app import ADDRESSES
-from web.ops_samples import SAMPLES
+from web.api.ops_samples import SAMPLES
+from web.app.app import ADDRESSES
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
 
@@ -109,9 +110,9 @@ async def test_a_webhook_is_seen_with_its_attempts_and_sent_again(
     async with http.post(web.url + "/v1/tasks", json=order, headers=bearer("o-7")) as response:
         task_id = (await response.json())["task_id"]
     await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/cancel")
-    (message,) = await web.database.write_async(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
+    (message,) = await web.database.write_async(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
     await web.database.write_async(
-        lambda tx: webhooks.put_off(tx, message, None, status=500, reason="It answers 500.")
+        lambda tx: deliveries.put_off(tx, message, None, status=500, reason="It answers 500.")
     )
     _, seen = await _call(http, web, "GET", f"/v1/ops/tasks/{task_id}")
     (delivery,) = seen["webhooks"]

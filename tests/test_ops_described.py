@@ -10,12 +10,16 @@ import aiohttp
 import pytest
 
 from config.values import Provider
-from supervisor.store import claims, handoffs, pauses, remote_jobs, webhooks, workers
-from supervisor.store.tasks import NewTask, submit
+from supervisor.store.limits import pauses
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims, remote_wait
+from supervisor.store.tasks.user_actions import NewTask, submit
+from supervisor.store.webhooks import deliveries
 from tests.conftest import claim_now
 from tests.web_server import Web, bearer
-from web.ops_schemas import OpsOverview
-from web.ops_task_schemas import (
+from web.openapi.ops_schemas import OpsOverview
+from web.openapi.ops_task_schemas import (
     OPS_ANSWERS,
     OpsDraining,
     OpsExaminedTask,
@@ -68,12 +72,14 @@ async def something_of_everything(web: Web) -> dict[str, str]:
             held = claim_now(tx, made[name], WORKER, 0.0 if name == "stuck" else 600.0)
             if name == "remote":
                 remote_jobs.begin(tx, held, "studio", STUDIO, 1)
-                handoffs.hand_off(tx, held.task_id, held.lease, poll_in_seconds=60, remote_limit_seconds=600)
+                remote_wait.hand_off(
+                    tx, held.task_id, held.lease, poll_in_seconds=60, remote_limit_seconds=600
+                )
             if name == "failed":
                 claims.fail(tx, held.task_id, held.lease, "no_person_found", "Nobody is seen.")
         made["waiting"] = submit(tx, web.parts.settings, NewTask("o-8", "fitting", TWO))["task_id"]
-        (message,) = webhooks.claim(tx, webhooks.due(tx))
-        webhooks.put_off(tx, message, 300, status=500, reason="The receiver answers 500.")
+        (message,) = deliveries.claim(tx, deliveries.due(tx))
+        deliveries.put_off(tx, message, 300, status=500, reason="The receiver answers 500.")
         pauses.pause(tx, "type", "fitting", "o-oncall", "a test")
 
     await web.database.write_async(fill)

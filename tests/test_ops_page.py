@@ -17,7 +17,7 @@ from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.house import PACED, SAMPLES, House, eventually
 from tests.npm_packages import NPM
 from tests.webhook_receiver import WebhookReceiver
-from web.ops_schemas import OpsOverview
+from web.openapi.ops_schemas import OpsOverview
 
 pytestmark = [
     pytest.mark.system,

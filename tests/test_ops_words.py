@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from supervisor.cli import commands
-from supervisor.diagnosis import WHY
-from supervisor.troubles import SENTENCES
-from web.pages import STATIC
-from web.schemas import TaskEvent
+from supervisor.health.diagnosis import WHY
+from supervisor.health.troubles import SENTENCES
+from web.app.pages import STATIC
+from web.openapi.schemas import TaskEvent
 
 WORDS = (STATIC / "ops-words.js").read_text(encoding="utf-8")
 

@@ -220,7 +220,7 @@ async def test_a_poll_that_says_nothing_of_the_job_does_not_end_it(shop, adapter
 async def test_a_result_that_can_not_be_had_now_is_asked_for_again(
     shop, adapters, monkeypatch, reply, class_
 ):
-    from actors.providers.wire import collecting
+    from actors.providers.common import collecting
 
     monkeypatch.setattr(collecting, "FETCH_AGAIN_SECONDS", 0)
     if isinstance(reply.document, dict) and "urls" in reply.document:

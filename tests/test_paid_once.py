@@ -12,30 +12,26 @@ from typing import Any
 
 import pytest
 
-from actors import attempt as attempts
-from actors import making, polling
-from actors.asking import ask
-from actors.asking_again import Seen
-from actors.paid_requests import begin_paid_request
+from actors.attempts import attempt as attempts
+from actors.attempts import run_providers
+from actors.attempts.paid_requests import begin_paid_request
+from actors.attempts.provider_call import ask
 from actors.providers.base import Accepted, Done
-from actors.worker import Running, Worker
+from actors.remote_jobs import poll_batch
+from actors.remote_jobs.poll_one import Seen
+from actors.worker.worker import Running, Worker
 from config.settings import Provider
-from supervisor.faults import MayBeBilledAlready, NotReleasable, ProviderFull
-from supervisor.files import open_file_store
-from supervisor.remote_states import RemoteState
-from supervisor.store import (
-    claims,
-    handoffs,
-    operating,
-    remote_jobs,
-    remote_reports,
-    rescuing,
-    tasks,
-    workers,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.remote_jobs import Evidence
-from supervisor.store.results import ResultFile
+from supervisor.core.errors import MayBeBilledAlready, NotReleasable, ProviderFull
+from supervisor.objects.object_store import open_file_store
+from supervisor.remote.job_states import RemoteState
+from supervisor.store.operators import operator_actions
+from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.remote import remote_jobs, remote_reports
+from supervisor.store.remote.remote_jobs import Evidence
+from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store
 from tests.databases import open_quickly
 from tests.test_paid_requests import worker_of
@@ -56,7 +52,7 @@ def accept(store: Store, evidence: Evidence) -> None:
 
 def hand_off(store: Store, claim: Claim) -> None:
     store.write(
-        lambda tx: handoffs.hand_off(
+        lambda tx: remote_wait.hand_off(
             tx, claim.task_id, claim.lease, poll_in_seconds=0, remote_limit_seconds=3600
         )
     )
@@ -69,8 +65,8 @@ def claimed_again(store: Store, claim: Claim, worker: str = "worker-1") -> Claim
 
 def ordered_anew(store: Store, claim: Claim) -> tuple[Claim, Evidence]:
     """Its user cancels and retries; another worker hands the job of the new charge in."""
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
     again = claimed_again(store, claim)
     evidence = begin(store, again)
     accept(store, evidence)
@@ -119,14 +115,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
         file = ResultFile(0, f"results/{job.task_id}/{job.remote_id}.png", "00", 4, 3)
         return Seen(job, Done(images=()), (file,))
 
-    monkeypatch.setattr(polling, "look_at", look)
-    monkeypatch.setattr(polling, "observe_call", lambda *_: None)
+    monkeypatch.setattr(poll_batch, "look_at", look)
+    monkeypatch.setattr(poll_batch, "observe_call", lambda *_: None)
     return seen
 
 
 async def poll(store: Store, database: Any) -> None:
     (claim,) = store.claim_polls()
-    await polling.poll_tasks(poller(store, database), [(polling_of(claim), claim)])
+    await poll_batch.poll_tasks(poller(store, database), [(polling_of(claim), claim)])
 
 
 def polling_of(claim: Claim) -> Running:
@@ -250,14 +246,16 @@ def test_of_two_hosts_at_a_providers_last_place_one_gets_it(
 
 def _dies(store: Store, claim: Claim, allowed: frozenset[str]) -> None:
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
-    store.write(lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=allowed, deadlines=False))
+    store.write(
+        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=allowed, deadlines=False)
+    )
 
 
 def _is_released_by_an_operator(store: Store, claim: Claim, allowed: frozenset[str]) -> None:
     given = {"ai": EASY if allowed else CAREFUL}
     settings = store.settings.model_copy(update={"providers": given})
     try:
-        store.write(lambda tx: operating.release(tx, settings, "ops", claim.task_id))
+        store.write(lambda tx: operator_actions.release(tx, settings, "ops", claim.task_id))
     except NotReleasable:
         assert not allowed
         store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
@@ -272,7 +270,7 @@ WAYS_BACK: dict[str, Callable[[Store, Claim, frozenset[str]], object]] = {
         lambda tx: claims.postpone(tx, claim.task_id, claim.lease, 0.0)
     ),
     "stray": lambda store, claim, _: store.write(
-        lambda tx: handoffs.give_back(tx, claim.task_id, claim.lease)
+        lambda tx: remote_wait.give_back(tx, claim.task_id, claim.lease)
     ),
     "rescue": _dies,
     "operator": _is_released_by_an_operator,
@@ -370,7 +368,7 @@ async def test_an_attempt_that_finds_a_job_at_the_last_moment_waits_for_it(
     first, shop = claimed_task(), SlowHandIn()
     shop.may_answer.set()
     evidence = begin(store, first)
-    store.write(lambda tx: handoffs.give_back(tx, first.task_id, first.lease))
+    store.write(lambda tx: remote_wait.give_back(tx, first.task_id, first.lease))
     second = claimed_again(store, first)
     worker = worker_of(store)
     worker.scratch, worker.id = tmp_path, "worker-1"
@@ -379,10 +377,10 @@ async def test_an_attempt_that_finds_a_job_at_the_last_moment_waits_for_it(
         accept(store, evidence)
         return ()
 
-    monkeypatch.setattr(making, "fetch_inputs", fetch)
-    monkeypatch.setattr(making, "providers_for", lambda *_: ["ai"])
-    monkeypatch.setattr("actors.making.provider_of", lambda *_: shop)
-    monkeypatch.setattr("actors.lookup.provider_of", lambda *_: shop)
+    monkeypatch.setattr(run_providers, "fetch_inputs", fetch)
+    monkeypatch.setattr(run_providers, "providers_for", lambda *_: ["ai"])
+    monkeypatch.setattr("actors.attempts.run_providers.provider_of", lambda *_: shop)
+    monkeypatch.setattr("actors.attempts.reconcile.provider_of", lambda *_: shop)
     span: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
     await attempts._run(worker, Running(second.task_id, second.lease), second, span)
     assert shop.orders == []
@@ -403,7 +401,7 @@ def test_a_lost_poller_needs_no_other_rescue(
     clock.advance(329)
     assert store.claim_polls() == []
     clock.advance(2)
-    assert store.write(lambda tx: rescuing.rescue(tx, draw=random.random)) == []
+    assert store.write(lambda tx: stuck_tasks.rescue(tx, draw=random.random)) == []
     (found,) = store.claim_polls()
     assert found.lease == lost.lease + 1
     assert found.attempt == claim.attempt and found.budget == claim.budget

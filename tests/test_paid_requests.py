@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.paid_requests import begin_paid_request, state_after
+from actors.attempts.paid_requests import begin_paid_request, state_after
 from actors.providers.base import (
     Ambiguous,
     AtCapacity,
@@ -21,12 +21,12 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.worker import Running, Worker
+from actors.worker.worker import Running, Worker
 from config.settings import Provider, Settings
-from supervisor.faults import LeaseLost, OutcomeUnknown
-from supervisor.remote_states import RemoteState
-from supervisor.store import claims
-from supervisor.store.claims import Claim
+from supervisor.core.errors import LeaseLost, OutcomeUnknown
+from supervisor.remote.job_states import RemoteState
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Store, wait_until
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from supervisor.faults import BrokerAway, DatabaseBusy, Fault, NotReady, SettingFault, exit_status
-from supervisor.patience import until_it_works
-from supervisor.schema import sqlite_upgrade
+from supervisor.core.errors import BrokerAway, DatabaseBusy, Fault, NotReady, SettingFault, exit_status
+from supervisor.database.outage_wait import until_it_works
 from supervisor.schema.migrate import migrate
+from supervisor.schema.sqlite import sqlite_upgrade
 
 
 class Away:

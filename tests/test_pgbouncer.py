@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.running_system import RunningSystem, running_system
-from supervisor.postgres_database import PostgresDatabase
+from supervisor.database.postgres.postgres_database import PostgresDatabase
 from tests.databases import PlainPostgres
 from tests.instant_house import INSERT, listener_up, submit, token
 from tests.pgbouncer import PGBOUNCER, PgBouncer

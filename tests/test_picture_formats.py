@@ -20,10 +20,10 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from supervisor import png_pictures
-from supervisor.picture_types import HEAD_BYTES, picture_type
-from supervisor.pictures import DamagedPicture, NotAPicture, know_formats
-from supervisor.webp_headers import webp_size
+from supervisor.pictures import png
+from supervisor.pictures.media_types import HEAD_BYTES, picture_type
+from supervisor.pictures.normalise import DamagedPicture, NotAPicture, know_formats
+from supervisor.pictures.webp import webp_size
 from tests.test_pictures import Made, normalised
 
 ROOT = Path(__file__).parent.parent
@@ -131,7 +131,7 @@ def test_half_of_a_heic_is_damaged_and_rubbish_with_its_name_too() -> None:
 def test_without_the_extra_a_heic_is_refused_with_its_name() -> None:
     program = (
         "import io, sys; sys.modules['pillow_heif'] = None\n"
-        "from supervisor.pictures import normalise_picture\n"
+        "from supervisor.pictures.normalise import normalise_picture\n"
         "try: normalise_picture(io.BytesIO(sys.stdin.buffer.read()), io.BytesIO())\n"
         "except Exception as fault: print(type(fault).__name__, fault)"
     )
@@ -247,7 +247,7 @@ def png_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
             struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         )
 
-    return png_pictures.SIGNATURE + b"".join(written(*chunk) for chunk in chunks)
+    return png.SIGNATURE + b"".join(written(*chunk) for chunk in chunks)
 
 
 def _profile(more: int) -> bytes:
@@ -283,7 +283,7 @@ def test_the_orientation_that_stands_before_a_long_text_is_obeyed() -> None:
 
 def test_a_png_with_nothing_in_its_way_is_read_as_it_is() -> None:
     source = io.BytesIO(encoded(drawn(), "PNG"))
-    assert png_pictures.as_shown(source).file is source
+    assert png.as_shown(source).file is source
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0\0", b"GIF89a"):
         with pytest.raises((NotAPicture, DamagedPicture)):
             normalised(start)

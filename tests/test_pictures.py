@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from supervisor.pictures import (
+from supervisor.pictures.normalise import (
     DamagedPicture,
     NotAPicture,
     Picture,

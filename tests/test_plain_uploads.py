@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.image_processes import ImageProcesses
+from supervisor.pictures.process_pool import ImageProcesses
 from tests.greedy_image_child import JPEG_HEAD
 from tests.test_image_processes import children
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
@@ -90,7 +90,9 @@ async def test_a_child_knows_no_secret(web: Web, http: aiohttp.ClientSession) ->
 
 
 def test_web_loads_no_image_library() -> None:
-    program = "import sys, web.app, web.__main__; print([name for name in ('PIL',) if name in sys.modules])"
+    program = (
+        "import sys, web.app.app, web.__main__; print([name for name in ('PIL',) if name in sys.modules])"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -138,7 +140,7 @@ async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
 async def test_a_picture_that_waits_too_long_is_told_to_come_again(
     web: Web, http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.plain_uploads.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("web.api.plain_uploads.WAIT_SECONDS", 0.1)
     be_greedy(web, 1)
     mark = tmp_path / "mark"
     held = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {mark}".encode()))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
-from supervisor.store import rescuing, workers
+from supervisor.core.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
+from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks
 from tests.conftest import Store
 
 MAX_ATTEMPTS = 3  # the default
@@ -34,20 +35,20 @@ def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callab
     def die() -> list[str]:
         clock.advance(seconds=600)  # above every wait
         worker = live_worker(f"worker-{next(spawns)}")
-        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=False))
         store.write(_ripened)
         died = [claim.task_id for claim in store.dispatch(worker)]
         store.write(lambda tx: workers.mark_dead(tx, worker))
-        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=False))
         return sorted(died)
 
     return die
 
 
 def _ripened(tx) -> None:
-    from supervisor.store import dispatching
+    from supervisor.store.queue import dispatch
 
-    dispatching.ripen(tx)
+    dispatch.ripen(tx)
 
 
 def test_the_fewer_lives_suspects_have_left_the_fewer_of_them_run_at_once(

@@ -12,23 +12,15 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from supervisor.database import Database, Transaction, open_database
-from supervisor.faults import Fault, LeaseLost
-from supervisor.store import (
-    admission,
-    claims,
-    credits,
-    dispatching,
-    idempotency,
-    leadership,
-    submitting,
-    tallies,
-    tasks,
-    workers,
-    works,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.orders import Key
+from supervisor.core.errors import Fault, LeaseLost
+from supervisor.database.api import Database, Transaction, open_database
+from supervisor.store.counters import counters
+from supervisor.store.feed import works
+from supervisor.store.ledger import credits
+from supervisor.store.queue import dispatch, leader, workers
+from supervisor.store.tasks import admission, claims, idempotency, submit, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.new_task import Key
 from tests.conftest import PARAMS, Store, processes, wait_until
 
 pytestmark = pytest.mark.postgresql_only
@@ -56,11 +48,9 @@ def _submit(url: str, seed: int) -> int:
     accepted = 0
     with contextlib.closing(open_database(url)) as database:
         for _ in range(ROUNDS):
-            orders = [tasks.NewTask(chance.choice(USERS), "photography", PARAMS) for _ in range(4)]
-            outcomes = database.write_now(
-                lambda tx, orders=orders: submitting.submit_many(tx, settings, orders)
-            )
-            accepted += sum(isinstance(each, submitting.Submitted) for each in outcomes)
+            orders = [user_actions.NewTask(chance.choice(USERS), "photography", PARAMS) for _ in range(4)]
+            outcomes = database.write_now(lambda tx, orders=orders: submit.submit_many(tx, settings, orders))
+            accepted += sum(isinstance(each, submit.Submitted) for each in outcomes)
     return accepted
 
 
@@ -91,20 +81,20 @@ def _dispatch(url: str, seed: int) -> int:
         _await(database, "SELECT count(*) FROM worker WHERE state = 'live'", "a worker is there")
         _await(database, "SELECT count(*) FROM task_queue WHERE status = 'pending'", "a task waits")
         for _ in range(ROUNDS * 2):
-            seen = database.read(leadership.read)
-            held = database.write_now(lambda tx, seen=seen: leadership.take_over(tx, seen, f"d-{seed}"))
+            seen = database.read(leader.read)
+            held = database.write_now(lambda tx, seen=seen: leader.take_over(tx, seen, f"d-{seed}"))
             if held is None:
                 continue
 
-            def decide(tx: Transaction, held: leadership.Leadership = held) -> int:
-                if not leadership.is_held(tx, held):
+            def decide(tx: Transaction, held: leader.Leadership = held) -> int:
+                if not leader.is_held(tx, held):
                     return 0
                 admission.admit_waiting(tx, settings, 50)
-                dispatching.ripen(tx)
-                return len(dispatching.pick_and_claim(tx, settings).claims)
+                dispatch.ripen(tx)
+                return len(dispatch.pick_and_claim(tx, settings).claims)
 
             claimed += database.write_now(decide)
-            database.write_now(lambda tx: tallies.fold(tx, 100))
+            database.write_now(lambda tx: counters.fold(tx, 100))
     return claimed
 
 
@@ -143,11 +133,11 @@ def _change(url: str, seed: int) -> int:
                 continue
             row = chance.choice(rows)
             if row["status"] in ("failed", "cancelled"):
-                _quietly(database, lambda tx, row=row: tasks.resubmit(tx, settings, row["id"]))
+                _quietly(database, lambda tx, row=row: user_actions.resubmit(tx, settings, row["id"]))
             elif row["work_id"] and chance.random() < 0.2:
                 _quietly(database, lambda tx, row=row: works.delete(tx, row["work_id"], row["user_openid"]))
             else:
-                _quietly(database, lambda tx, row=row: tasks.cancel(tx, row["id"]))
+                _quietly(database, lambda tx, row=row: user_actions.cancel(tx, row["id"]))
     return 0
 
 
@@ -193,7 +183,7 @@ def test_everybody_at_once_meets_no_deadlock_loses_no_change_and_no_credit(store
     _check(store)
     attempts = store.value("SELECT sum(attempt) FROM task_queue")
     assert attempts == results[3] + results[4], "each attempt is one claim"
-    counted = store.database.read(tallies.read_all)
+    counted = store.database.read(counters.read_all)
     finished = sum(
         values[""] for (name, _), values in counted.items() if name == "darkroom_tasks_finished_total"
     )
@@ -218,13 +208,13 @@ def test_a_bulk_statement_and_single_steps_of_the_same_users_both_go_through(sto
 
 
 def test_a_thousand_rows_of_many_users_are_one_change_each_in_order(store: Store) -> None:
-    orders = [tasks.NewTask(f"o-{n % 7}", "photography", PARAMS) for n in range(1000)]
+    orders = [user_actions.NewTask(f"o-{n % 7}", "photography", PARAMS) for n in range(1000)]
     store.settings = Settings(
         database_url=store.settings.database_url, limits={"open_tasks_per_user": 0, "pending_tasks": 0}
     )
     store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 1000"))
-    outcomes = store.write(lambda tx: submitting.submit_many(tx, store.settings, orders))
-    assert all(isinstance(each, submitting.Submitted) for each in outcomes)
+    outcomes = store.write(lambda tx: submit.submit_many(tx, store.settings, orders))
+    assert all(isinstance(each, submit.Submitted) for each in outcomes)
     store.write(
         lambda tx: tx.execute(
             "UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', finished_at = darkroom_now()"
@@ -237,9 +227,9 @@ def test_a_thousand_rows_of_many_users_are_one_change_each_in_order(store: Store
 
 def _keyed(url: str, seed: int) -> str:
     key = Key("o-1", "POST", "/v1/tasks", "the same", "hash")
-    new = tasks.NewTask("o-1", "photography", PARAMS, key=key)
+    new = user_actions.NewTask("o-1", "photography", PARAMS, key=key)
     with contextlib.closing(open_database(url)) as database:
-        return str(database.write_now(lambda tx: tasks.submit(tx, _settings(url), new))["task_id"])
+        return str(database.write_now(lambda tx: user_actions.submit(tx, _settings(url), new))["task_id"])
 
 
 def test_twins_with_one_key_make_one_task(store: Store) -> None:
@@ -254,7 +244,9 @@ def _retry_once(url: str, task_id: str) -> bool:
     key = Key("o-1", "POST", f"/v1/tasks/{task_id}/retry", "again", "hash")
     with contextlib.closing(open_database(url)) as database:
         _, is_replay = database.write_now(
-            lambda tx: idempotency.once(tx, key, lambda tx: tasks.resubmit(tx, _settings(url), task_id))
+            lambda tx: idempotency.once(
+                tx, key, lambda tx: user_actions.resubmit(tx, _settings(url), task_id)
+            )
         )
     return is_replay
 
@@ -296,10 +288,10 @@ def test_a_rescue_never_takes_what_its_worker_is_just_ending(
 
 
 def _rescued(url: str) -> list[Any]:
-    from supervisor.store import rescuing
+    from supervisor.store.recovery import stuck_tasks
 
     with contextlib.closing(open_database(url)) as database:
-        return database.write_now(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5))
+        return database.write_now(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))
 
 
 def test_opening_an_account_twice_at_once_grants_once(store: Store) -> None:

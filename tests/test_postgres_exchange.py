@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from supervisor import postgres_exchange
-from supervisor.postgres_exchange import PREPARED_AFTER, Exchange
-from supervisor.postgres_sql import adapt, numbered
+from supervisor.database.postgres import pipeline
+from supervisor.database.postgres.pipeline import PREPARED_AFTER, Exchange
+from supervisor.database.postgres.sql import adapt, numbered
 from tests.conftest import Store
 from tests.databases import Plain
 
@@ -61,7 +61,7 @@ def test_a_failure_says_why_and_nothing_after_it_was_run(exchange: Exchange, pro
 def test_what_comes_often_is_prepared_and_what_came_long_ago_gives_way(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_exchange, "MOST_PREPARED", 2)
+    monkeypatch.setattr(pipeline, "MOST_PREPARED", 2)
     prepared = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT % + $1' ORDER BY 1"
     for number in range(3):
         for run in range(PREPARED_AFTER + 2):

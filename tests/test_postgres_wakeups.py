@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import supervisor.postgres_wakeups
+import supervisor.database.postgres.postgres_wakeups
 from config.settings import Settings
-from supervisor.postgres_wakeups import PostgresWakeups
-from supervisor.store import workers
-from supervisor.wakeup import SOMETHING, Heard, Wakeups, dispatch_wakeups, feed_wakeups
+from supervisor.database.postgres.postgres_wakeups import PostgresWakeups
+from supervisor.database.wakeups import SOMETHING, Heard, Wakeups, dispatch_wakeups, feed_wakeups
+from supervisor.store.queue import workers
 from tests.conftest import DEADLINE_SECONDS, Store, wait_until
 from tests.databases import Plain
 from tests.postgres_proxy import PostgresProxy
@@ -29,7 +29,7 @@ INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'pho
 @pytest.fixture(autouse=True)
 def rare_rescans(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what wakes is the notification."""
-    monkeypatch.setattr(supervisor.postgres_wakeups, "RESCAN_SECONDS", 3600.0)
+    monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "RESCAN_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_a_listener_that_was_cut_off_listens_again_and_looks_at_everything(
 def test_a_listener_behind_a_pooler_says_so_and_looks_now_and_then(
     wire: PostgresProxy, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor.postgres_wakeups, "PROBE_SECONDS", 0.3)
-    monkeypatch.setattr(supervisor.postgres_wakeups, "TRY_DEAF_AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "TRY_DEAF_AGAIN_SECONDS", 0.3)
     wire.swallows_notifications = True
     deaf = PostgresWakeups(wire.url, "darkroom_dispatch")
     try:
@@ -176,7 +176,7 @@ async def test_listening_yields_whose_changes_came_and_ends_cleanly(
 
 
 def test_a_rescan_comes_though_nothing_is_heard(dispatch: Wakeups, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor.postgres_wakeups, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "RESCAN_SECONDS", 0.1)
     assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
 
 
@@ -199,7 +199,7 @@ def test_a_listener_that_hears_nothing_for_long_is_not_cut_off(
     if minutes == "the server's":
         producer.execute(f"ALTER DATABASE {name} SET idle_session_timeout = '500ms'")
     else:
-        monkeypatch.setattr(supervisor.postgres_wakeups, "PING_SECONDS", 0.1)
+        monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "PING_SECONDS", 0.1)
     feed = feed_wakeups(store.database, store.settings)
     try:
         wait_until(lambda: feed.wait(0.01) or feed.is_listening, "the listener listens")

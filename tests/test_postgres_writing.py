@@ -16,11 +16,12 @@ import peewee
 import pytest
 
 from config.settings import Settings
-from supervisor import postgres_transactions
-from supervisor.database import Alike, Transaction, open_database
-from supervisor.faults import DatabaseBusy, OutcomeUnknown
-from supervisor.postgres_database import WRITER_THREADS, PostgresDatabase
-from supervisor.store import leadership, tasks
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
+from supervisor.database.api import Alike, Transaction, open_database
+from supervisor.database.postgres import transactions
+from supervisor.database.postgres.postgres_database import WRITER_THREADS, PostgresDatabase
+from supervisor.store.queue import leader
+from supervisor.store.tasks import user_actions
 from tests.conftest import wait_until
 from tests.databases import Plain
 from tests.postgres_proxy import PostgresProxy
@@ -79,7 +80,7 @@ def test_a_connection_cut_at_the_commit_neither_loses_nor_doubles_a_step(
 def test_an_outcome_that_can_not_be_learnt_is_told_as_such(
     wire: PostgresProxy, wired: PostgresDatabase, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_transactions, "OUTCOME_SECONDS", 0.3)
+    monkeypatch.setattr(transactions, "OUTCOME_SECONDS", 0.3)
     wired.write_now(lambda tx: _add(tx, "first"))
 
     def cut() -> str:
@@ -289,7 +290,7 @@ def test_tasks_of_the_same_users_in_any_order_never_deadlock(
     ).fetchone()
 
     def cancel(tx: Transaction, task_id: str) -> str:
-        return str(tasks.cancel(tx, task_id)["status"])
+        return str(user_actions.cancel(tx, task_id)["status"])
 
     with gathering(database), gathering(other):
         futures = [
@@ -331,7 +332,7 @@ def test_a_process_holds_no_more_connections_than_it_may(settings: Settings, pro
 def test_a_server_that_is_away_is_told_in_a_sentence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_transactions, "BUSY_SECONDS", 0.3)
+    monkeypatch.setattr(transactions, "BUSY_SECONDS", 0.3)
     nowhere = open_database(settings.database_url.replace("port=5432", "port=5433"))
     for ask in (
         lambda: nowhere.write_now(lambda tx: None),
@@ -406,24 +407,24 @@ def test_the_name_of_each_connection_says_whose_it_is(database: PostgresDatabase
 
 def test_a_standby_steps_in_only_after_the_working_ones_transaction(database: PostgresDatabase) -> None:
     """What the working dispatcher decides it decides while nobody else can become it."""
-    seen = database.read(leadership.read)
-    held = database.write_now(lambda tx: leadership.take_over(tx, seen, "one"))
+    seen = database.read(leader.read)
+    held = database.write_now(lambda tx: leader.take_over(tx, seen, "one"))
     assert held is not None
     inside, taken = threading.Event(), threading.Event()
 
     def decide(tx: Transaction) -> bool:
-        assert leadership.is_held(tx, held)
+        assert leader.is_held(tx, held)
         inside.set()
         return taken.wait(0.2)
 
     deciding = database.write(decide)
     assert inside.wait(30)
     begun = time.monotonic()
-    other = database.write_now(lambda tx: leadership.take_over(tx, held, "other"))
+    other = database.write_now(lambda tx: leader.take_over(tx, held, "other"))
     taken.set()
     assert other is not None and time.monotonic() - begun > 0.1
     assert deciding.result(30) is False
-    assert database.write_now(lambda tx: leadership.is_held(tx, held)) is False
+    assert database.write_now(lambda tx: leader.is_held(tx, held)) is False
 
 
 def test_steps_that_are_alike_are_done_in_one_go_and_a_refusal_reaches_its_own_caller(

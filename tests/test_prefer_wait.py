@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store import claims
+from supervisor.store.tasks import claims
 from tests.conftest import claim_now
 from tests.web_server import Web, bearer, running_web, until
-from web import preferences
+from web.api import prefer_wait
 
 TASKS = "/v1/tasks"
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
@@ -106,8 +106,8 @@ async def test_those_who_wait_hold_no_database_connection(web: Web, http: aiohtt
 async def test_when_too_many_wait_already_it_is_202_at_once(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert preferences.MOST_WAITERS == 256
-    monkeypatch.setattr(preferences, "MOST_WAITERS", 1)
+    assert prefer_wait.MOST_WAITERS == 256
+    monkeypatch.setattr(prefer_wait, "MOST_WAITERS", 1)
     first = asyncio.create_task(_submit(http, web, "wait=30"))
     await until(lambda: web.parts.hub.waiter_count == 1, "one waits")
     status, _, headers = await asyncio.wait_for(_submit(http, web, "wait=30"), 5)

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, load_settings
-from supervisor.database import open_database
-from supervisor.faults import SettingFault
-from supervisor.private_files import keep_to_ourselves, write_privately
+from supervisor.core.errors import SettingFault
+from supervisor.database.api import open_database
+from supervisor.objects.private_files import keep_to_ourselves, write_privately
 from supervisor.schema.migrate import migrate
-from supervisor.secret import read_or_make_secret
-from supervisor.store import credits
+from supervisor.security.secret import read_or_make_secret
+from supervisor.store.ledger import credits
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor.upgrade_request import ask
+from supervisor.processes.upgrade_request import ask
 from tests.supervised import program
 from tests.waiting import patience
 
@@ -206,8 +206,8 @@ def test_a_crash_loop_stops_everything_with_a_sentence_and_status_1(house):
 
 def test_one_that_cannot_be_started_at_all_is_a_crash_loop_too(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from supervisor.process_supervisor import *; "
-        "from supervisor.restart_plan import *; p = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from supervisor.processes.process_supervisor import *; "
+        "from supervisor.processes.restart_plan import *; p = Path(sys.argv[1]); "
         "program = Program(ChildSpec('web', own=Budget(2, 30)), ('/no/such/thing',), {}, p); "
         "sys.exit(ProcessSupervisor([program], p / 's').run())"
     )
@@ -316,10 +316,10 @@ def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_tak
 
 
 def test_who_starts_after_its_parent_died_ends_at_once():
-    code = "from supervisor.parent_death import die_with_parent; die_with_parent(1); print('alive')"
+    code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(1); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
 
 
 def test_who_knows_no_better_takes_its_present_parent_for_its_parent():
-    code = "from supervisor.parent_death import die_with_parent; die_with_parent(); print('alive')"
+    code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"alive\n"

@@ -8,8 +8,8 @@ from typing import Any, cast
 from dramatiq.brokers.stub import StubBroker
 from structlog.testing import capture_logs
 
-from actors.broker import TASK_QUEUE
-from actors.processing import declare_processing_actors
+from actors.broker.broker import TASK_QUEUE
+from actors.entry.task_actors import declare_processing_actors
 from config.settings import Settings
 
 

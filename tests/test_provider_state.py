@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from config.values import ProviderLimits
-from supervisor.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds
-from supervisor.faults import ProviderIsDown
-from supervisor.remote_states import RemoteState
-from supervisor.store import claims, heads, providers, remote_jobs, tasks
-from supervisor.store.claims import Claim
-from supervisor.store.providers import Change
-from supervisor.store.remote_jobs import Evidence
+from supervisor.core.errors import ProviderIsDown
+from supervisor.remote.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds
+from supervisor.remote.job_states import RemoteState
+from supervisor.store.limits import providers
+from supervisor.store.limits.providers import Change
+from supervisor.store.queue import ready_tasks
+from supervisor.store.remote import remote_jobs
+from supervisor.store.remote.remote_jobs import Evidence
+from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store
 
 NO_LIMITS = ProviderLimits()
@@ -140,8 +143,8 @@ def shop(store: Store, live_worker: Callable[..., str]) -> Callable[..., Store]:
         store.settings = changed
         live_worker()
         for _ in range(5):
-            new = tasks.NewTask("o-1", "own", {**PARAMS, "count": 1}, 0, None)
-            store.write(functools.partial(tasks.submit, settings=changed, new=new))
+            new = user_actions.NewTask("o-1", "own", {**PARAMS, "count": 1}, 0, None)
+            store.write(functools.partial(user_actions.submit, settings=changed, new=new))
         return store
 
     return make
@@ -208,7 +211,9 @@ def test_a_provider_that_was_asked_enough_for_this_second_costs_no_claims(shop, 
 def test_a_long_queue_behind_a_full_service_is_not_read_to_its_end(shop, monkeypatch):
     store = shop({"concurrency": 1})
     read: list[str] = []
-    every = heads.heads
-    monkeypatch.setattr(heads, "heads", lambda *given: (read.append(w.type) or w for w in every(*given)))
+    every = ready_tasks.heads
+    monkeypatch.setattr(
+        ready_tasks, "heads", lambda *given: (read.append(w.type) or w for w in every(*given))
+    )
     assert picked(store) == 1
     assert len(read) == 2  # the one that was taken, and the one after it

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.tokens import make_feed_ticket, make_user_token
+from supervisor.security.tokens import make_feed_ticket, make_user_token
 from tests.browser import Browser
 from tests.fake_wechat import APP_ID, APP_SECRET
 from tests.faulty_proxy import FaultyProxy
@@ -23,7 +23,7 @@ from tests.npm_packages import npm_packages
 from tests.proxies import CADDY, NGINX, Proxy
 from tests.test_feed_stream import make_changes
 from tests.web_server import SECRET, SseReader, Web, bearer, picture_bytes, running_web, until
-from web.pages import static_files
+from web.app.pages import static_files
 
 FEED = "/v1/works/feed"
 

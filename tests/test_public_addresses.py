@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.public_addresses import carried_ipv4, is_private_literal, is_public
-from actors.special_addresses import GLOBAL_UNICAST, IPV4, IPV6, Block
+from actors.net.public_addresses import carried_ipv4, is_private_literal, is_public
+from actors.net.reserved_addresses import GLOBAL_UNICAST, IPV4, IPV6, Block
 from config.settings import SettingsError, load_settings
 
 V4, V6 = ipaddress.IPv4Address, ipaddress.IPv6Address

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import attempt as attempts
-from actors import making, polling
-from actors.lookup import look_up_unheard
-from actors.outcomes import after_error, after_question, after_remote_errors
+from actors.attempts import attempt as attempts
+from actors.attempts import run_providers
+from actors.attempts.outcomes import after_error, after_question, after_remote_errors
+from actors.attempts.reconcile import look_up_unheard
 from actors.providers.base import (
     Ambiguous,
     ContentRejected,
@@ -32,15 +32,18 @@ from actors.providers.base import (
 )
 from actors.providers.base import Running as JobRuns
 from actors.providers.comfyui.history import end_of, history_of, place_in_queue
-from actors.worker import Running, Worker
+from actors.remote_jobs import poll_batch
+from actors.worker.worker import Running, Worker
 from config.settings import Provider, Settings
-from supervisor import rescue
-from supervisor.doubts import TIMES, UNKNOWN_SECONDS, Doubt, Doubts
-from supervisor.faults import MayBeBilledAlready
-from supervisor.files import open_file_store
-from supervisor.store import claims, clock_steps, remote_jobs, rescuing
-from supervisor.store.claims import Claim
-from supervisor.sweeping import sweep
+from supervisor.core import rescue
+from supervisor.core.errors import MayBeBilledAlready
+from supervisor.objects.object_store import open_file_store
+from supervisor.remote.unclear_answers import TIMES, UNKNOWN_SECONDS, Doubt, Doubts
+from supervisor.services.sweep import sweep
+from supervisor.store.recovery import clock_steps, stuck_tasks
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Claim
 from tests.adapters import PORTRAIT
 from tests.conftest import Clock, Store
 from tests.fakes.fal_service import Fal
@@ -213,13 +216,13 @@ class House:
         worker = self._worker()
         try:
             running = [Running(claim.task_id, claim.lease, takes_slot=False) for claim in polls]
-            await polling.poll_tasks(worker, list(zip(running, polls, strict=True)))
+            await poll_batch.poll_tasks(worker, list(zip(running, polls, strict=True)))
         finally:
             await self._close(worker)
 
     def rescue(self) -> list[str]:
         """What was done with what is stuck."""
-        return [each.action for each in self.store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5))]
+        return [each.action for each in self.store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))]
 
     def status(self, claim: Claim) -> str:
         return str(self.store.task(claim.task_id)["status"])
@@ -242,8 +245,8 @@ async def house(
     async def photos(*_: Any) -> tuple[Path, ...]:
         return (PORTRAIT, PORTRAIT)
 
-    monkeypatch.setattr(making, "fetch_inputs", photos)
-    monkeypatch.setattr(making, "job_of", _with_keys(making.job_of))
+    monkeypatch.setattr(run_providers, "fetch_inputs", photos)
+    monkeypatch.setattr(run_providers, "job_of", _with_keys(run_providers.job_of))
     (tmp_path / "scratch").mkdir()
     yield House(store, clock, fal, tmp_path / "scratch", easy=getattr(request, "param", False))
 
@@ -432,8 +435,8 @@ async def test_a_request_that_its_service_does_not_know_may_have_been_carried_ou
         async def look_up(self, job: Any) -> None:
             return None
 
-    monkeypatch.setattr("actors.lookup.provider_of", lambda *_: Forgetful())
-    monkeypatch.setattr("actors.lookup.job_of", lambda *_, **__: None)
+    monkeypatch.setattr("actors.attempts.reconcile.provider_of", lambda *_: Forgetful())
+    monkeypatch.setattr("actors.attempts.reconcile.job_of", lambda *_, **__: None)
     provider = Provider(kind="http", may_bill_twice=easy)
     first = claimed_task()
     store.write(lambda tx: remote_jobs.begin(tx, first, "ai", provider, 0))

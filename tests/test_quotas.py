@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from config.settings import Limits
 from tests.broker_server import broker_server
 from tests.web_server import Web, bearer, running_web
-from web import quotas
-from web.minute_counts import MinuteCounts, SharedCounts
-from web.quotas import Standing, headers_of, quotas_for
+from web.limits import quotas
+from web.limits.minute_counts import MinuteCounts, SharedCounts
+from web.limits.quotas import Standing, headers_of, quotas_for
 
 FAR = {
     "X-Forwarded-For": "203.0.113.5"

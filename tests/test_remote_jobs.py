@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from config.settings import Provider
-from supervisor.faults import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
-from supervisor.remote_states import MOVES, RemoteState
-from supervisor.rescue import GiveUp, PollAgain, RunAgain, after_unanswered
-from supervisor.store import claims, remote_jobs, rescuing, tasks, workers
-from supervisor.store.claims import Claim
-from supervisor.store.remote_jobs import Evidence
+from supervisor.core.errors import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
+from supervisor.core.rescue import GiveUp, PollAgain, RunAgain, after_unanswered
+from supervisor.remote.job_states import MOVES, RemoteState
+from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.remote import remote_jobs
+from supervisor.store.remote.remote_jobs import Evidence
+from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import REFUSED
 
@@ -37,10 +40,10 @@ def row(store: Store, evidence: Evidence) -> dict[str, Any]:
     return found
 
 
-def kill_worker_and_rescue(store: Store, may_bill_twice: frozenset[str]) -> list[rescuing.Rescued]:
+def kill_worker_and_rescue(store: Store, may_bill_twice: frozenset[str]) -> list[stuck_tasks.Rescued]:
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     return store.write(
-        lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=may_bill_twice, deadlines=False)
+        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=may_bill_twice, deadlines=False)
     )
 
 
@@ -104,7 +107,7 @@ def test_a_new_charge_is_a_new_order(store, claimed_task):
     claim = claimed_task()
     begin(store, claim)
     store.write(lambda tx: claims.fail(tx, claim.task_id, claim.lease, "unknown_outcome", "Nobody knows."))
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, claim.task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
     begin(store, claimed_again(store, claim), CAREFUL)
 
 
@@ -239,7 +242,7 @@ def test_evidence_is_not_replaced_either(store, claimed_task, producer):
 def test_a_cancel_wants_the_remote_job_cancelled(store, claimed_task):
     claim = claimed_task()
     evidence = begin(store, claim)
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     assert (row(store, evidence)["cancel_wanted"], row(store, evidence)["state"]) == (1, "submitting")
 
 
@@ -312,7 +315,9 @@ def test_a_deadline_in_mid_call_follows_the_same_verdict(store, claimed_task, cl
     begin(store, careful, CAREFUL, name="careful")
     begin(store, easy, EASY, name="easy")
     clock.advance(700)
-    done = store.write(lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=frozenset({"easy"})))
+    done = store.write(
+        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=frozenset({"easy"}))
+    )
     assert {each.task_id: each.action for each in done} == {
         careful.task_id: "failed",
         easy.task_id: "retried",
@@ -324,7 +329,7 @@ def test_evidence_that_nobody_will_complete_gives_its_place_back(store, claimed_
     provider = limited(concurrency=1)
     cancelled: Claim = claimed_task("u-1")
     evidence = begin(store, cancelled, provider)
-    store.write(lambda tx: tasks.cancel(tx, cancelled.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, cancelled.task_id))
     assert store.write(remote_jobs.close_stale) == 0  # its worker may be about to say more
     clock.advance(remote_jobs.STALE_SECONDS + 1)
     assert store.write(remote_jobs.close_stale) == 1

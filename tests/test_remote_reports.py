@@ -11,31 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Provider
-from supervisor.database import Transaction
-from supervisor.faults import LeaseLost
-from supervisor.poll_times import (
+from supervisor.core.errors import LeaseLost
+from supervisor.database.api import Transaction
+from supervisor.remote.job_states import RemoteState
+from supervisor.remote.poll_backoff import (
     JITTER,
     LEAST_SECONDS,
     MOST_SECONDS,
     REPORTING_MOST_SECONDS,
     next_poll_seconds,
 )
-from supervisor.remote_states import RemoteState
-from supervisor.store import (
-    claims,
-    dispatching,
-    handoffs,
-    outlook,
-    remote_cancels,
-    remote_jobs,
-    remote_reports,
-    rescuing,
-    tasks,
-    workers,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.remote_jobs import Evidence
-from supervisor.store.remote_reports import MOST_UNREAD, StoredReport
+from supervisor.store.queue import capacity, dispatch, workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
+from supervisor.store.remote.remote_jobs import Evidence
+from supervisor.store.remote.remote_reports import MOST_UNREAD, StoredReport
+from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.well import Well, ask
 
@@ -65,7 +57,7 @@ def unread(store: Store, evidence: Evidence) -> list[StoredReport]:
 
 def hand_off(store: Store, claim: Claim, poll_in_seconds: float = 60) -> None:
     store.write(
-        lambda tx: handoffs.hand_off(
+        lambda tx: remote_wait.hand_off(
             tx, claim.task_id, claim.lease, poll_in_seconds=poll_in_seconds, remote_limit_seconds=3600
         )
     )
@@ -109,7 +101,7 @@ def test_a_report_makes_the_poll_due_now_and_is_read_once(store, waiting_job):
     (found,) = unread(store, evidence)
     assert (found.body, found.headers) == (BODY, {"x-signature": "s"})
     store.write(lambda tx: remote_reports.mark_read(tx, [found.id]))
-    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, poll.lease, 60))
+    store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, poll.lease, 60))
     assert due(store) == []
     assert store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge])) == {}
 
@@ -130,7 +122,7 @@ def test_a_report_that_comes_during_a_poll_is_looked_at_right_after_it(store, wa
     newest = store.value("SELECT max(id) FROM remote_report")
     assert report(store, evidence.reference, b"another")
     assert due(store) == []  # one poller at a time
-    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
+    store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
     assert due(store) == [claim.task_id]
 
 
@@ -139,7 +131,7 @@ def test_a_report_that_could_not_be_followed_up_waits_for_the_next_poll(store, w
     assert report(store, evidence.reference)
     poll = polled(store, claim)
     newest = store.value("SELECT max(id) FROM remote_report")
-    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
+    store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
     assert due(store) == []
     assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge]))) == 1
 
@@ -160,11 +152,11 @@ def test_a_report_on_a_part_that_is_over_makes_nothing_due_while_another_part_is
     first = polled(store, claim)
     assert report(store, over.reference, b"the same once more")
     store.write(lambda tx: remote_jobs.settle(tx, over, RemoteState.DONE))
-    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, first.lease, 60, newest_report=1))
+    store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, first.lease, 60, newest_report=1))
     assert due(store) == []
     clock.advance(61)
     second = polled(store, claim)
-    store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, second.lease, 60))
+    store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, second.lease, 60))
     assert due(store) == []
     assert report(store, at_work.reference)
     assert due(store) == [claim.task_id]
@@ -175,7 +167,7 @@ def test_a_repeated_a_foreign_and_a_late_report_change_nothing(store, waiting_jo
     assert not report(store, "01J.1.1.0")
     assert report(store, evidence.reference)
     assert not report(store, evidence.reference)
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     before = store.all("SELECT * FROM task_queue"), store.all("SELECT * FROM remote_report")
     assert not report(store, evidence.reference, b"too late")
     assert (store.all("SELECT * FROM task_queue"), store.all("SELECT * FROM remote_report")) == before
@@ -183,8 +175,8 @@ def test_a_repeated_a_foreign_and_a_late_report_change_nothing(store, waiting_jo
 
 def test_a_report_on_an_earlier_charge_is_late(store, waiting_job):
     claim, evidence = waiting_job()
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
-    store.write(lambda tx: tasks.resubmit(tx, store.settings, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
     assert not report(store, evidence.reference)
 
 
@@ -198,7 +190,7 @@ def test_a_report_proves_that_the_service_has_the_job(store, claimed_task, known
     assert state(store, evidence) == "waiting"
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     (rescued,) = store.write(
-        lambda tx: rescuing.rescue(tx, draw=random.random, may_bill_twice=frozenset(), deadlines=False)
+        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=frozenset(), deadlines=False)
     )
     assert rescued.action == "released"  # and not an unknown outcome
     assert accept(store, evidence)  # the id may still come
@@ -243,20 +235,20 @@ def test_polls_are_claimed_in_batches_for_the_workers_with_most_room(
 def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_take_them(
     store, waiting_job, clock: Clock, monkeypatch
 ):
-    monkeypatch.setattr(handoffs, "POLLS_PER_WORKER", 2)
+    monkeypatch.setattr(remote_wait, "POLLS_PER_WORKER", 2)
     for n in range(3):
         waiting_job(f"u-{n}")
-    free = store.database.read(outlook.free_slots)
+    free = store.database.read(capacity.free_slots)
     clock.advance(61)
-    room = store.database.read(handoffs.room_for_polls)
-    assert (room, len(store.claim_polls()), store.database.read(handoffs.room_for_polls)) == (
+    room = store.database.read(remote_wait.room_for_polls)
+    assert (room, len(store.claim_polls()), store.database.read(remote_wait.room_for_polls)) == (
         {"worker-1": 2},
         2,
         {},
     )
-    assert store.database.read(lambda tx: dispatching.seconds_to_next_due(tx)) == 0
-    assert store.database.read(lambda tx: dispatching.seconds_to_next_due(tx, polls=False)) is None
-    assert store.database.read(outlook.free_slots) == free
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx)) == 0
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx, polls=False)) is None
+    assert store.database.read(capacity.free_slots) == free
 
 
 def test_a_poll_whose_worker_is_lost_is_due_again_by_itself_and_the_late_poller_has_lost_it(
@@ -269,14 +261,14 @@ def test_a_poll_whose_worker_is_lost_is_due_again_by_itself_and_the_late_poller_
     second = polled(store, claim)
     assert second.lease == first.lease + 1
     with pytest.raises(LeaseLost):
-        store.write(lambda tx: handoffs.not_yet(tx, claim.task_id, first.lease, 1))
+        store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, first.lease, 1))
 
 
 def test_a_poller_that_gives_back_costs_nothing(store, waiting_job, clock: Clock):
     claim, _ = waiting_job()
     clock.advance(61)
     poll = polled(store, claim)
-    store.write(lambda tx: handoffs.give_back(tx, claim.task_id, poll.lease))
+    store.write(lambda tx: remote_wait.give_back(tx, claim.task_id, poll.lease))
     row = store.task(claim.task_id)
     assert (row["status"], row["attempt"], row["failures"], row["deaths"]) == ("ai_processing", 1, 0, 0)
     assert due(store) == [claim.task_id]
@@ -318,7 +310,7 @@ def test_an_id_that_comes_when_its_lease_is_lost_is_resumed_and_not_cancelled(st
 
 def test_a_cancel_is_sent_round_less_and_less_often_until_it_is_settled(store, waiting_job, clock: Clock):
     claim, evidence = waiting_job()
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     pauses = [remote_cancels.pause_seconds(n) for n in range(3)]
     assert pauses == sorted(set(pauses))
     for pause in pauses:
@@ -336,7 +328,7 @@ def test_a_job_that_can_not_be_cancelled_holds_its_place_for_hours_and_no_longer
     store, waiting_job, clock: Clock
 ):
     claim, evidence = waiting_job()
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     for _ in range(remote_cancels.MOST_CANCELS):
         assert store.write(remote_cancels.due_cancels)
         clock.advance(remote_cancels.MOST_SECONDS + 1)
@@ -355,7 +347,7 @@ def test_an_overdue_remote_job_is_given_up_refunded_and_cancelled(store, waiting
     for _ in range(1 if reason == "remote_overdue" else 3):
         ask(store.write, claim.task_id)
         well.passes(31)
-    (rescued,) = store.write(lambda tx: rescuing.rescue(tx, draw=random.random))
+    (rescued,) = store.write(lambda tx: stuck_tasks.rescue(tx, draw=random.random))
     assert (rescued.reason.value, rescued.action) == (reason, "failed")
     assert store.balance() == before
     assert [each.id for each in store.write(remote_cancels.due_cancels)] == [evidence.id]

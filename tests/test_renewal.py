@@ -22,11 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.running_system import RunningSystem, running_system
-from supervisor import renewal, supervised, upgrade_request
-from supervisor.faults import DatabaseBusy, NotReady, SettingFault
-from supervisor.life_signs import START_SECONDS
-from supervisor.renewal import Renewal, Step
-from supervisor.restart_plan import (
+from supervisor.core.errors import DatabaseBusy, NotReady, SettingFault
+from supervisor.health.life_signs import START_SECONDS
+from supervisor.processes import rolling_restart, supervised, upgrade_request
+from supervisor.processes.restart_plan import (
     NOT_NOW,
     ChildSpec,
     Phase,
@@ -36,6 +35,7 @@ from supervisor.restart_plan import (
     note_ready,
     note_replaced,
 )
+from supervisor.processes.rolling_restart import Renewal, Step
 from tests.parts import DARKROOM
 from tests.test_command_line import darkroom
 from tests.test_many_producers import INSTANT
@@ -47,7 +47,7 @@ eventually = patience(90)
 
 
 def step(plan: Renewal, now: float = 0.0, **seen: Any) -> tuple[Renewal, Step]:
-    return renewal.decide(plan, now, **({"is_up": False, "ended": "", "old_is_gone": True} | seen))
+    return rolling_restart.decide(plan, now, **({"is_up": False, "ended": "", "old_is_gone": True} | seen))
 
 
 def test_the_old_part_is_relieved_when_its_successor_is_up_and_the_next_comes_when_it_has_gone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.rescue import (
+from supervisor.core.rescue import (
     Budget,
     GiveUp,
     PollAgain,

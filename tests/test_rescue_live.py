@@ -22,10 +22,10 @@ import pytest
 
 from bench.chaos.house import House, until
 from bench.running_system import SAMPLE
-from supervisor.faults import LeaseLost
-from supervisor.process_states import lives
-from supervisor.sqlite_database import SqliteDatabase
-from supervisor.store import claims
+from supervisor.core.errors import LeaseLost
+from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.processes.process_states import lives
+from supervisor.store.tasks import claims
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
 LEASE_SECONDS = 4  # instead of 15, so that silence is proven soon

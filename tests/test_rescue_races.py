@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.database import Database, Transaction, open_database
-from supervisor.rescue import Reason
-from supervisor.store import claims, handoffs, rescuing, tasks
-from supervisor.store.claims import Claim
-from supervisor.store.rescuing import Rescued
+from supervisor.core.rescue import Reason
+from supervisor.database.api import Database, Transaction, open_database
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.recovery.stuck_tasks import Rescued
+from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 
 pytestmark = pytest.mark.postgresql_only
@@ -41,7 +42,7 @@ def _rescue_beside(
     found: list[list[Rescued]] = []
 
     def rescue() -> None:
-        found.append(store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=deadlines)))
+        found.append(store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=deadlines)))
 
     rescuer = threading.Thread(target=rescue)
 
@@ -96,8 +97,8 @@ def test_a_task_that_is_paid_for_again_is_not_judged_by_its_first_charge(
     clock.advance(90_000)
 
     def cancel_and_retry(tx: Transaction) -> None:
-        tasks.cancel(tx, task_id)
-        tasks.resubmit(tx, store.settings, task_id)
+        user_actions.cancel(tx, task_id)
+        user_actions.resubmit(tx, store.settings, task_id)
 
     assert _rescue_beside(store, other, cancel_and_retry) == []
     assert store.task(task_id)["status"] == "pending"
@@ -112,7 +113,7 @@ def test_a_hand_off_beside_a_passed_deadline_goes_on(
     rescued = _rescue_beside(
         store,
         other,
-        lambda tx: handoffs.hand_off(
+        lambda tx: remote_wait.hand_off(
             tx, claim.task_id, claim.lease, poll_in_seconds=9, remote_limit_seconds=3600
         ),
     )

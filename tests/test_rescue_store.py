@@ -12,27 +12,30 @@ from typing import Any, cast
 
 import pytest
 
-from supervisor import up
-from supervisor.faults import LeaseLost
-from supervisor.files import open_file_store
-from supervisor.remote_states import Word
-from supervisor.rescue import Reason
-from supervisor.silence import SilenceWatch
-from supervisor.store import claims, dispatching, rescuing, sweeps, tallies, wakes, workers
-from supervisor.store.claims import Claim
-from supervisor.store.rescuing import Rescued
-from supervisor.sweeping import sweep, sweep_now, sweep_this_minute
-from supervisor.wakeup import dispatch_wakeups
+from supervisor.cli import up
+from supervisor.core.errors import LeaseLost
+from supervisor.core.rescue import Reason
+from supervisor.database.wakeups import dispatch_wakeups
+from supervisor.health.heartbeat_monitor import SilenceWatch
+from supervisor.objects.object_store import open_file_store
+from supervisor.remote.job_states import Word
+from supervisor.services.sweep import sweep, sweep_now, sweep_this_minute
+from supervisor.store.counters import counters
+from supervisor.store.queue import dispatch, wake_counters, workers
+from supervisor.store.recovery import stuck_tasks, sweep_runs
+from supervisor.store.recovery.stuck_tasks import Rescued
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.well import Well, ask
 
 
-def _rescue(store: Store, *, deadlines: bool = True, most: int = rescuing.BATCH) -> list[Rescued]:
-    return store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5, deadlines=deadlines, most=most))
+def _rescue(store: Store, *, deadlines: bool = True, most: int = stuck_tasks.BATCH) -> list[Rescued]:
+    return store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=deadlines, most=most))
 
 
 def _stuck(store: Store) -> dict[str, str]:
-    return store.database.read(rescuing.stuck_ids)
+    return store.database.read(stuck_tasks.stuck_ids)
 
 
 def _die(store: Store, worker: str = "worker-1") -> None:
@@ -55,14 +58,14 @@ def test_whoever_finds_a_worker_dead_marks_it_and_rings_and_leaves_the_verdict_t
     before = store.task(claim.task_id)
     bell = dispatch_wakeups(store.database, store.settings)
     bell.wait(0.5)  # whatever rang until now
-    rang = store.database.read(wakes.read).dispatch
+    rang = store.database.read(wake_counters.read).dispatch
     _find_dead(who, store)
     assert store.value("SELECT state FROM worker") == "dead"
     assert bell.wait(10)
     if store.database.read(lambda tx: tx.dialect.name) == "sqlite":
-        assert store.database.read(wakes.read).dispatch > rang
+        assert store.database.read(wake_counters.read).dispatch > rang
     assert store.task(claim.task_id) == before, "a mark decides nothing"
-    assert store.database.read(rescuing.count_stuck) == {Reason.DEAD_WORKER: 1}
+    assert store.database.read(stuck_tasks.count_stuck) == {Reason.DEAD_WORKER: 1}
     assert [each.task_id for each in _rescue(store)] == [claim.task_id]
     bell.close()
 
@@ -167,7 +170,7 @@ def test_a_passed_deadline_is_a_failed_attempt_until_the_budget_is_spent(
         assert _stuck(store) == {claim.task_id: Reason.DEADLINE}
         actions += [each.action for each in _rescue(store)]
         clock.advance(301)  # above every back-off
-        store.write(dispatching.ripen)
+        store.write(dispatch.ripen)
         store.dispatch()
     assert actions == ["retried", "retried", "failed"]
     row = store.task(claim.task_id)
@@ -266,7 +269,7 @@ def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
     clock.advance(3594)
     undelivered = claimed_task("u")
     clock.advance(11)
-    counted = store.database.read(rescuing.count_stuck)
+    counted = store.database.read(stuck_tasks.count_stuck)
     assert counted == {"undelivered": 1, "dead_worker": 1, "deadline": 1, "remote_overdue": 1}
     ask(store.write, remote)
     rescued = _rescue(store)
@@ -277,7 +280,7 @@ def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
 def test_two_rescuers_rescue_once(store: Store, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
     _die(store)
-    futures = [store.database.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.5)) for _ in range(5)]
+    futures = [store.database.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5)) for _ in range(5)]
     assert sum(len(future.result(timeout=30)) for future in futures) == 1
     assert store.task(claim.task_id)["deaths"] == 1
 
@@ -328,15 +331,15 @@ def test_a_minute_is_swept_once_however_many_schedulers_fire(store: Store, clock
 
 def test_a_run_without_end_is_taken_over_after_55_seconds(store: Store, clock: Clock) -> None:
     clock.advance(60 - clock.now().second)
-    minute = store.write(sweeps.begin)
+    minute = store.write(sweep_runs.begin)
     assert minute is not None
     clock.advance(50)
-    assert store.write(sweeps.begin) is None
+    assert store.write(sweep_runs.begin) is None
     clock.advance(6)
-    assert store.write(sweeps.begin) == minute
-    store.write(lambda tx: sweeps.end(tx, minute, {"failed": 1}))
-    assert store.write(sweeps.begin) is None
-    last = store.database.read(sweeps.last)
+    assert store.write(sweep_runs.begin) == minute
+    store.write(lambda tx: sweep_runs.end(tx, minute, {"failed": 1}))
+    assert store.write(sweep_runs.begin) is None
+    last = store.database.read(sweep_runs.last)
     assert last is not None and json.loads(last["counts"]) == {"failed": 1}
 
 
@@ -353,7 +356,7 @@ def test_a_sweep_catches_up_after_missed_minutes(
 def test_a_sweep_by_hand_runs_whatever_the_minute_has_had(store: Store) -> None:
     for _ in range(2):
         assert sweep_now(store.database, store.settings, open_file_store(store.settings))["failed"] == 0
-    last = store.database.read(sweeps.last)
+    last = store.database.read(sweep_runs.last)
     assert last is not None and last["finished_at"] is not None
 
 
@@ -363,7 +366,7 @@ def test_rescues_are_counted_with_their_action_and_reason(
     claimed_task()
     _die(store)
     _rescue(store)
-    counted = store.database.read(tallies.read_all)
+    counted = store.database.read(counters.read_all)
     rescues = {
         labels: values for (name, labels), values in counted.items() if name == "darkroom_rescues_total"
     }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.restart_plan import (
+from supervisor.processes.restart_plan import (
     Budget,
     ChildSpec,
     GiveUp,

@@ -14,19 +14,24 @@ from typing import Any
 import pytest
 
 from config.settings import Retention, Settings
-from supervisor import file_sweeping, sweeping
-from supervisor.database import Transaction
-from supervisor.faults import BadParams
-from supervisor.file_sweeping import SIGNATURE, doom_orphans
-from supervisor.files import StoreAway
-from supervisor.ids import new_ulid
-from supervisor.local_files import LocalFiles
-from supervisor.pace import Pace
-from supervisor.shown_images import keys_of
-from supervisor.store import audit, claims, images, results, retention, task_counts, tasks, works
-from supervisor.store.claims import Claim
-from supervisor.store.results import ResultFile
-from supervisor.sweeping import sweep
+from supervisor.core.errors import BadParams
+from supervisor.core.ids import new_ulid
+from supervisor.core.shown_images import keys_of
+from supervisor.core.throttle import Pace
+from supervisor.database.api import Transaction
+from supervisor.objects.local_files import LocalFiles
+from supervisor.objects.object_store import StoreAway
+from supervisor.services import file_sweep
+from supervisor.services import sweep as sweeping
+from supervisor.services.file_sweep import SIGNATURE, doom_orphans
+from supervisor.services.sweep import sweep
+from supervisor.store.counters import open_task_counts
+from supervisor.store.feed import works
+from supervisor.store.operators import audit
+from supervisor.store.retention import ageing
+from supervisor.store.tasks import claims, images, results, user_actions
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Plain, Store
 from tests.databases import REFUSED
 from tests.test_files import put_bytes
@@ -57,8 +62,8 @@ class Shop:
         return id_
 
     def order(self, image: str, user: str = "o-1") -> str:
-        new = tasks.NewTask(user, "photography", {"images": [image]})
-        return str(self.store.write(lambda tx: tasks.submit(tx, self.settings, new))["task_id"])
+        new = user_actions.NewTask(user, "photography", {"images": [image]})
+        return str(self.store.write(lambda tx: user_actions.submit(tx, self.settings, new))["task_id"])
 
     def result(self, task_id: str, charge: int = 1, lease: int = 1, n: int = 0) -> str:
         """A picture of a task, in both stores; its key."""
@@ -272,8 +277,8 @@ def test_a_task_that_runs_or_was_retried_is_never_forgotten(
     shop.keeps(task_days=1)
     running, retried = claimed_task("a").task_id, failed_task("b")
     clock.advance(5 * DAY)
-    store.write(lambda tx: tasks.resubmit(tx, shop.settings, retried))
-    counts = store.write(lambda tx: retention.forget_finished_tasks(tx, "photography", DAY, 100))
+    store.write(lambda tx: user_actions.resubmit(tx, shop.settings, retried))
+    counts = store.write(lambda tx: ageing.forget_finished_tasks(tx, "photography", DAY, 100))
     assert counts == 0
     assert {row["id"] for row in store.all("SELECT id FROM task_queue")} == {running, retried}
 
@@ -290,7 +295,7 @@ def test_more_than_a_batch_goes_in_one_sweep(
     for type_ in ("photography", "fitting"):
         for _ in range(3):
             cancelled_task(type_=type_)
-    assert store.write(retention.types_of_finished_tasks) == ["fitting", "photography"]
+    assert store.write(ageing.types_of_finished_tasks) == ["fitting", "photography"]
     clock.advance(2 * DAY)
     assert shop.sweep()["tasks_forgotten"] == 6
 
@@ -305,7 +310,7 @@ def test_what_dies_between_the_row_and_the_object_is_found_again(
     key = shop.completed(claimed_task())
     clock.advance(2 * DAY)
     # The transaction that forgets the rows is the last thing this process does.
-    store.write(lambda tx: retention.forget_finished_tasks(tx, "photography", DAY, 100))
+    store.write(lambda tx: ageing.forget_finished_tasks(tx, "photography", DAY, 100))
     assert shop.keys() == [key]
     assert shop.sweep()["files_deleted"] == 1 and shop.keys() == []
     assert store.value("SELECT count(*) FROM doomed_file") == 0
@@ -419,7 +424,7 @@ def test_the_search_is_made_once_a_day(shop: Shop, clock: Clock) -> None:
 def test_a_search_that_has_no_time_left_goes_on_in_the_next_sweep(
     shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_sweeping, "LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(file_sweep, "LOOKED_AT_ONCE", 2)
     for key in ("inputs/a/1.jpg", *(f"results/t{n}/1.jpg" for n in range(4)), "uploads/x/1.jpg"):
         put_bytes(shop.files, key, b"x")
         shop.age(key, 60 * DAY)
@@ -492,11 +497,11 @@ def test_no_step_reads_a_whole_table(
         return record
 
     steps: list[Callable[[Transaction], Any]] = [
-        lambda tx: retention.expire_uploads(tx, 1, 10),
-        lambda tx: retention.forget_expired_uploads(tx, 10),
-        lambda tx: retention.types_of_finished_tasks(tx),
-        lambda tx: retention.forget_finished_tasks(tx, "photography", 1, 10),
-        lambda tx: retention.doom_orphans(tx, ["results/a/1.jpg", "uploads/b/2.jpg"]),
+        lambda tx: ageing.expire_uploads(tx, 1, 10),
+        lambda tx: ageing.forget_expired_uploads(tx, 10),
+        lambda tx: ageing.types_of_finished_tasks(tx),
+        lambda tx: ageing.forget_finished_tasks(tx, "photography", 1, 10),
+        lambda tx: ageing.doom_orphans(tx, ["results/a/1.jpg", "uploads/b/2.jpg"]),
     ]
     with monkeypatch.context() as watching:
         for name in {"execute", "send", "ask"} & vars(kind).keys() | {"execute"}:  # the others may lead to it
@@ -609,6 +614,6 @@ def test_a_type_that_nothing_waits_of_leaves_no_number_behind(
     admitted_task("o-1")
     pending_task("o-2", type_="misspelt")
     store.admit_waiting()  # which fails it
-    store.write(lambda tx: task_counts.fold(tx, 1000))
+    store.write(lambda tx: open_task_counts.fold(tx, 1000))
     shop.sweep()
     assert [row["type"] for row in store.all("SELECT type FROM task_count")] == ["photography"]

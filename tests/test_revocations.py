@@ -14,21 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.files import open_file_store
-from supervisor.ids import seconds_of_ulid, ulid_of
-from supervisor.store import revocations
-from supervisor.store.orders import NewTask
-from supervisor.store.submitting import submit_many
-from supervisor.sweeping import sweep
-from supervisor.token_proof import TOKEN, USER, Proof, is_revoked
-from supervisor.tokens import make_user_token
+from supervisor.core.ids import seconds_of_ulid, ulid_of
+from supervisor.objects.object_store import open_file_store
+from supervisor.security.token_proof import TOKEN, USER, Proof, is_revoked
+from supervisor.security.tokens import make_user_token
+from supervisor.services.sweep import sweep
+from supervisor.store.limits import revocations
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.tasks.submit import submit_many
 from tests.conftest import PARAMS, Store
 from tests.databases import KINDS
 from tests.test_command_line import darkroom
 from tests.web_server import DEADLINE_SECONDS, SECRET, Web, bearer, feed_of, picture_bytes, running_web
-from web.app import ADDRESSES
-from web.authentication import FEED_PATH, OPEN_PATHS
-from web.revoked_streams import look_once
+from web.app.app import ADDRESSES
+from web.feed.revoked_streams import look_once
+from web.http.authentication import FEED_PATH, OPEN_PATHS
 
 GUARDED = [each for each in ADDRESSES if each.path.startswith("/v1/") and each.path not in OPEN_PATHS]
 BODIES: dict[str, dict[str, Any]] = {

@@ -14,17 +14,17 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from actors.image_child import _studio_order
-from actors.outcomes import Postpone, after_error, after_question
+from actors.attempts.outcomes import Postpone, after_error, after_question
+from actors.images.child_program import _studio_order
 from actors.providers.base import Running
-from actors.scratch import write_whole
-from supervisor.doubts import Doubts
-from supervisor.faults import NoRoom, OutcomeUnknown, StoreAway
-from supervisor.image_child import Parent, _plain, serve
-from supervisor.local_files import LocalFiles
-from supervisor.rescue import Budget
-from supervisor.room import WAITING, is_full
-from supervisor.store import claims
+from actors.worker.scratch import write_whole
+from supervisor.core.errors import NoRoom, OutcomeUnknown, StoreAway
+from supervisor.core.rescue import Budget
+from supervisor.objects.disk_space import WAITING, is_full
+from supervisor.objects.local_files import LocalFiles
+from supervisor.pictures.child_program import Parent, _plain, serve
+from supervisor.remote.unclear_answers import Doubts
+from supervisor.store.tasks import claims
 from tests.conftest import Clock, Store
 from tests.full_disk import largest_file
 from tests.web_server import Web, bearer, running_web

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from config.settings import Settings
-from supervisor.room import WAITING_FOR_THE_STORE
+from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.test_whole_house import House, eventually
 from tests.test_whole_house import pytestmark as needs_darkroom

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from actors.scratch import close_scratch, folder_of_attempt, found_in, open_scratch
-from actors.worker import Worker
-from supervisor.files import open_file_store
+from actors.worker.scratch import close_scratch, folder_of_attempt, found_in, open_scratch
+from actors.worker.worker import Worker
+from supervisor.objects.object_store import open_file_store
 from tests.conftest import Store
 
 

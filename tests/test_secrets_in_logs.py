@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings, load_settings
-from supervisor.logs import STARS, forms_of, known_secrets, secret_filter
-from supervisor.secret import read_or_make_secret
-from supervisor.webhook_secret import webhook_keys
+from supervisor.security.secret import read_or_make_secret
+from supervisor.telemetry.logs import STARS, forms_of, known_secrets, secret_filter
+from supervisor.webhooks.signing_keys import webhook_keys
 
 PLACES = {
     "SECRET": "the secret + of / this = house?1",
@@ -149,7 +149,7 @@ def test_no_form_of_a_secret_is_shorter_than_what_stands_alone_for_it(
 def test_a_line_of_a_library_passes_the_filter_too(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from supervisor.logs import _Formatter
+    from supervisor.telemetry.logs import _Formatter
 
     record = logging.LogRecord("x", logging.INFO, "f", 1, "sent %r", ({"k": PLACES["TOKEN"]},), None)
     assert PLACES["TOKEN"] not in _Formatter(settings, [], colors=False).format(record)

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from actors.providers.base import ContentRejected, Failed, ProviderError, ResultLost, Unreadable
 from actors.providers.comfyui.history import end_of, place_in_queue
 from actors.providers.comfyui.progress import WorkflowProgress
+from actors.providers.common.answers import Answer, Rules, pictures_in
+from actors.providers.common.event_stream import ServerEvent
+from actors.providers.common.paths import parse_path
+from actors.providers.common.picture_sources import At, source_of
 from actors.providers.http import remote_jobs
 from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.provider import BROKEN_STREAM
 from actors.providers.replicate import predictions
-from actors.providers.wire.answers import Answer, Rules, pictures_in
-from actors.providers.wire.event_stream import ServerEvent
-from actors.providers.wire.paths import parse_path
-from actors.providers.wire.picture_sources import At, source_of
 from tests.adapters import Adapters, colour_of, error_of, images_of
 from tests.fakes.comfyui_service import ComfyUi
 from tests.fakes.openai_service import OpenAi
@@ -194,7 +194,7 @@ async def test_a_picture_with_much_beside_its_pixels_is_no_damage_as_a_result(ad
 
 @pytest.mark.parametrize("format_", ["HEIF", "AVIF", "WEBP", "GIF", "BMP"])
 async def test_a_result_may_be_of_any_format(adapters, format_):
-    from supervisor.pictures import know_formats
+    from supervisor.pictures.normalise import know_formats
 
     know_formats()
     with Replicate() as service:

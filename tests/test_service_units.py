@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from playhouse.migrations import Runner
 
-from supervisor.entering import PROGRAMS
-from supervisor.postgres_connection import Connection
+from supervisor.database.postgres.connection import Connection
+from supervisor.processes.launcher import PROGRAMS
 from supervisor.schema.migrate import HISTORY, VERSIONS, known_versions
-from supervisor.schema.postgres_functions import functions
+from supervisor.schema.postgres.postgres_functions import functions
 from tests.broker_server import BrokerServer, broker_server
 from tests.parts import DARKROOM
 from tests.postgres_server import PostgresServer

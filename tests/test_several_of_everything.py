@@ -19,7 +19,7 @@ import pytest
 
 from bench.exactly_once import OPEN_TASKS, faults_in
 from bench.running_system import SAMPLE
-from supervisor.tokens import make_user_token
+from supervisor.security.tokens import make_user_token
 from tests.broker_server import broker_server
 from tests.parts import SECRET, Part, eventually, faulty_type
 from tests.postgres_databases import give_back, take_database

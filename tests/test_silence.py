@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.silence import SilenceWatch
+from supervisor.health.heartbeat_monitor import SilenceWatch
 
 LEASE = 15.0
 TICK = 0.25

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from config.settings import Provider
-from supervisor.store import admission, claims, dispatching, remote_jobs, tasks, works
-from supervisor.store.claims import Claim
+from supervisor.store.feed import works
+from supervisor.store.queue import dispatch
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import admission, claims, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import INSERTS, REFUSED, SQLITE, UPDATES, Plain
 
@@ -338,7 +341,7 @@ def test_a_task_waits_for_its_run_after_by_the_databases_clock(
     wanted = claims.Wanted(task_id, "worker-1", 9)
     assert store.write(lambda tx: claims.claim_for(tx, [wanted])) == []
     clock.advance(3601)
-    store.write(dispatching.ripen)
+    store.write(dispatch.ripen)
     assert [claim.task_id for claim in store.dispatch()] == [task_id]
 
 
@@ -376,7 +379,7 @@ def test_a_bad_order_is_accepted_and_fails_at_admission_with_its_code(
     assert (row["status"], work["status"]) == ("failed", "failed")
     assert json.loads(work["error"])["code"] == code and json.loads(work["error"])["message"]
     assert store.entries(task_id) == []
-    view = store.database.read(lambda tx: tasks.get(tx, task_id))
+    view = store.database.read(lambda tx: user_actions.get(tx, task_id))
     assert view is not None and view["error"]["code"] == code
 
 

@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.start_secret import FILE_NAME, VARIABLE, make_start_secret, start_link, start_secret_of
+from supervisor.security.start_secret import (
+    FILE_NAME,
+    VARIABLE,
+    make_start_secret,
+    start_link,
+    start_secret_of,
+)
 from tests.test_command_line import darkroom
 from tests.web_server import Web, bearer, running_web
-from web.loopback_rule import is_of_a_browser, names_another_host
+from web.http.demo_access import is_of_a_browser, names_another_host
 
 CREDITS, OPS = "/v1/credits", "/v1/ops/overview"
 TYPED = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

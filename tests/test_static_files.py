@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from tests.web_server import Web
-from web.encodings import takes_gzip
-from web.pages import STATIC, static_files
+from web.app.pages import STATIC, static_files
+from web.http.encodings import takes_gzip
 
 FILES = ["/", "/ops", "/docs", "/static/darkroom.js", "/static/darkroom.cjs.js", "/static/icon.svg"]
 

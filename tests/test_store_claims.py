@@ -9,12 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from supervisor.database import open_database
-from supervisor.faults import AlreadyFinished, LeaseLost, TaskNotFound
-from supervisor.store import claims, dispatching, handoffs, images, rescuing, results, tasks, workers
-from supervisor.store.claims import Claim, Wanted
-from supervisor.store.images import NewImage
-from supervisor.store.results import ResultFile
+from supervisor.core.errors import AlreadyFinished, LeaseLost, TaskNotFound
+from supervisor.database.api import open_database
+from supervisor.store.queue import dispatch, workers
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import claims, images, remote_wait, results, user_actions
+from supervisor.store.tasks.claims import Claim, Wanted
+from supervisor.store.tasks.images import NewImage
+from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store, processes
 from tests.databases import INSERTS, REFUSED, UPDATES, Plain
 from tests.well import Well, ask
@@ -52,7 +54,7 @@ def test_a_claim_raises_lease_and_attempt_and_a_poll_the_lease_alone(
     claim = claimed_task()
     assert (claim.lease, claim.attempt, claim.charge, claim.count) == (1, 1, 1, 1)
     store.write(
-        lambda tx: handoffs.hand_off(
+        lambda tx: remote_wait.hand_off(
             tx, claim.task_id, claim.lease, poll_in_seconds=0, remote_limit_seconds=9
         )
     )
@@ -69,7 +71,7 @@ def test_lease_and_attempt_grow_through_retry_and_resubmission(
     for expected in (2, 3):
         lease = expected - 1
         store.write(lambda tx, lease=lease: claims.fail(tx, task_id, lease, "internal", "It broke."))
-        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+        store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
         (again,) = store.dispatch()
         assert (again.lease, again.attempt, again.charge) == (expected,) * 3
         assert again.budget.failures == 0
@@ -81,20 +83,20 @@ WRITES: dict[str, Callable[[Any, str, int], Any]] = {
     "retry": lambda tx, task, lease: claims.retry(tx, task, lease, 2.0),
     "postpone": lambda tx, task, lease: claims.postpone(tx, task, lease, 2.0),
     "release": claims.release,
-    "hand_off": lambda tx, task, lease: handoffs.hand_off(
+    "hand_off": lambda tx, task, lease: remote_wait.hand_off(
         tx, task, lease, poll_in_seconds=1, remote_limit_seconds=9
     ),
-    "not_yet": lambda tx, task, lease: handoffs.not_yet(tx, task, lease, 1),
+    "not_yet": lambda tx, task, lease: remote_wait.not_yet(tx, task, lease, 1),
 }
 
 
 def _swept(store: Store, claim: Claim, clock: Clock) -> None:
     clock.advance(10_000)
-    assert store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0))
+    assert store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0))
 
 
 def _cancelled(store: Store, claim: Claim, clock: Clock) -> None:
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
 
 
 def _completed(store: Store, claim: Claim, clock: Clock) -> None:
@@ -159,7 +161,7 @@ def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: C
     wanted = [Wanted(claim.task_id, "worker-1", 60)]
     assert store.dispatch() == [] and store.write(lambda tx: claims.claim_for(tx, wanted)) == []
     clock.advance(61)
-    store.write(dispatching.ripen)
+    store.write(dispatch.ripen)
     assert [each.lease for each in store.dispatch()] == [2]
 
 
@@ -211,7 +213,7 @@ def test_a_cancelled_task_is_not_claimed(
 ) -> None:
     task_id = admitted_task()
     live_worker()
-    store.write(lambda tx: tasks.cancel(tx, task_id))
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
     assert store.dispatch() == []
 
 
@@ -220,7 +222,9 @@ def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable
     mine = NewImage("upload-1", "o-1", "uploads/1.jpg", 4, 3, 100, "ab" * 32)
     store.write(lambda tx: images.add(tx, mine))
     params = {"images": ["upload-1"], "count": 2, "prompt": "ein Bärenfoto 熊"}
-    store.write(lambda tx: tasks.submit(tx, store.settings, tasks.NewTask("o-1", "photography", params)))
+    store.write(
+        lambda tx: user_actions.submit(tx, store.settings, user_actions.NewTask("o-1", "photography", params))
+    )
     (claim,) = store.dispatch()
     assert (claim.user, claim.type, claim.count, claim.params) == ("o-1", "photography", 2, params)
     assert claim.image_keys == {"upload-1": "uploads/1.jpg"}
@@ -234,8 +238,8 @@ def test_a_claim_tells_nothing_of_uploads_that_are_somebody_elses(
     mine = NewImage("upload-1", "o-1", "uploads/1.jpg", 4, 3, 100, "ab" * 32)
     store.write(lambda tx: images.add(tx, mine))
     store.write(
-        lambda tx: tasks.submit(
-            tx, store.settings, tasks.NewTask("o-1", "photography", {"images": ["upload-1"]})
+        lambda tx: user_actions.submit(
+            tx, store.settings, user_actions.NewTask("o-1", "photography", {"images": ["upload-1"]})
         )
     )
     store.write(lambda tx: tx.execute("UPDATE image SET user_openid = 'o-2'"))
@@ -264,7 +268,7 @@ def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
     (again,) = store.claim_polls()
     assert (again.task_id, again.lease) == (task_id, lease + 1)
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
-    store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0, deadlines=False))
+    store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0, deadlines=False))
     with pytest.raises(LeaseLost):
         store.write(lambda tx: claims.complete(tx, task_id, lease, []))
     row = store.task(task_id)
@@ -275,7 +279,7 @@ def test_not_yet_gives_the_lease_back_and_waits(
     store: Store, clock: Clock, polled_task: Callable[..., tuple[str, int]]
 ) -> None:
     task_id, lease = polled_task()
-    store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 20))
+    store.write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 20))
     assert store.claim_polls() == []
     clock.advance(21)
     assert [again.lease for again in store.claim_polls()] == [lease + 1]
@@ -325,14 +329,14 @@ def test_the_remote_job_of_an_ended_task_is_to_be_cancelled(
     for charge, state in ((1, "waiting"), (1, "done"), (2, "waiting")):
         _remote_job(producer, task_id, charge, f"{charge} {state}", state)
     if end == "cancel":
-        store.write(lambda tx: tasks.cancel(tx, task_id))
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
     else:
         well = Well(store, clock)
         well.passes(86_500)
         for _ in range(3):
             ask(store.write, task_id)
             well.passes(31)
-        store.write(lambda tx: rescuing.rescue(tx, draw=lambda: 0.0))
+        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0))
     rows = store.all("SELECT reference FROM remote_job WHERE cancel_wanted = 1")
     assert [row["reference"] for row in rows] == ["1 waiting"]
 
@@ -359,16 +363,16 @@ def test_a_task_is_seen_and_changed_by_its_own_user_only(
     who: str | None, store: Store, admitted_task: Callable[..., str]
 ) -> None:
     task_id = admitted_task("o-1")
-    assert store.database.read(lambda tx: tasks.get(tx, task_id, "o-2")) is None
+    assert store.database.read(lambda tx: user_actions.get(tx, task_id, "o-2")) is None
     for change in (
-        lambda tx: tasks.cancel(tx, task_id, "o-2"),
-        lambda tx: tasks.resubmit(tx, store.settings, task_id, "o-2"),
+        lambda tx: user_actions.cancel(tx, task_id, "o-2"),
+        lambda tx: user_actions.resubmit(tx, store.settings, task_id, "o-2"),
     ):
         with pytest.raises(TaskNotFound):
             store.write(change)
-    assert store.write(lambda tx: tasks.cancel(tx, task_id, who))["status"] == "cancelled"
+    assert store.write(lambda tx: user_actions.cancel(tx, task_id, who))["status"] == "cancelled"
     with pytest.raises(AlreadyFinished, match="is already cancelled"):
-        store.write(lambda tx: tasks.cancel(tx, task_id, who))
+        store.write(lambda tx: user_actions.cancel(tx, task_id, who))
 
 
 def test_pages_show_every_task_once_newest_first(store: Store, producer: Plain) -> None:
@@ -379,23 +383,25 @@ def test_pages_show_every_task_once_newest_first(store: Store, producer: Plain) 
     seen: list[str] = []
     cursor = None
     while True:
-        page = store.database.read(lambda tx, cursor=cursor: tasks.page(tx, "o-1", limit=10, cursor=cursor))
+        page = store.database.read(
+            lambda tx, cursor=cursor: user_actions.page(tx, "o-1", limit=10, cursor=cursor)
+        )
         seen += [item["task_id"] for item in page.items]
         cursor = page.next
         if cursor is None:
             break
     rows = store.all("SELECT id FROM task_queue ORDER BY created_at DESC, id DESC")
     assert seen == [row["id"] for row in rows]
-    assert store.database.read(lambda tx: tasks.page(tx, "o-2")).items == []
+    assert store.database.read(lambda tx: user_actions.page(tx, "o-2")).items == []
     with pytest.raises(ValueError, match="cursor is not one that this list has given"):
-        store.database.read(lambda tx: tasks.page(tx, "o-1", cursor="nonsense"))
+        store.database.read(lambda tx: user_actions.page(tx, "o-1", cursor="nonsense"))
 
 
 def test_of_several_that_end_together_only_those_that_are_held_are_recorded(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     held, lost, other = claimed_task("o-1"), claimed_task("o-2"), claimed_task("o-1")
-    store.write(lambda tx: tasks.cancel(tx, lost.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, lost.task_id))
     made = [claims.Made(each.task_id, each.lease, []) for each in (held, lost, other)]
     told = store.write(lambda tx: claims.complete_all(tx, made))
     assert [type(each) for each in told] == [type(None), LeaseLost, type(None)]
@@ -407,7 +413,7 @@ def test_several_claimed_together_get_each_its_own_task_and_who_waits_no_more_no
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     task_ids, worker = [admitted_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
-    store.write(lambda tx: tasks.cancel(tx, task_ids[2]))
+    store.write(lambda tx: user_actions.cancel(tx, task_ids[2]))
     wanted = [Wanted(task_id, worker, 60.0) for task_id in task_ids]
     claimed = store.write(lambda tx: claims.claim_for(tx, wanted))
     expected = [(task_id, 1, worker) for task_id in (task_ids[0], task_ids[1], task_ids[3])]

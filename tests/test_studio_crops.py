@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.providers.studio.crops import (
+from actors.providers.studio.photography.framing import FRAMES, frame_for, group_box
+from actors.providers.studio.vision.crops import (
     Box,
     around,
     put_back,
@@ -18,9 +19,8 @@ from actors.providers.studio.crops import (
     whole_square,
     within,
 )
-from actors.providers.studio.framing import FRAMES, frame_for, group_box
-from actors.providers.studio.person import Person, has, nearest_to, subjects, unsure_subjects
-from actors.providers.studio.pose import LEFT_HIP, LEFT_SHOULDER, RIGHT_HIP, RIGHT_SHOULDER, Pose
+from actors.providers.studio.vision.person import Person, has, nearest_to, subjects, unsure_subjects
+from actors.providers.studio.vision.pose import LEFT_HIP, LEFT_SHOULDER, RIGHT_HIP, RIGHT_SHOULDER, Pose
 
 SIZES = st.tuples(st.integers(8, 90), st.integers(8, 90))
 

@@ -19,7 +19,7 @@ SAMPLES = ROOT / "examples" / "samples"
 # None in sys.modules makes an import fail as if the package were not installed
 WITHOUT_EXTRA = (
     "import sys; sys.modules['numpy'] = sys.modules['ai_edge_litert'] = None; "
-    "from actors.image_child import main; sys.argv = ['image_child']; main()"
+    "from actors.images.child_program import main; sys.argv = ['image_child']; main()"
 )
 
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from actors.providers.studio.faults import ImageUnusable, NoPersonFound
-from actors.providers.studio.fitting import fit
-from actors.providers.studio.garment import find_garment
+from actors.providers.studio.fitting.fitting import fit
+from actors.providers.studio.fitting.garment import find_garment
 from actors.providers.studio.order import read_order
 from actors.providers.studio.originals import on_white, read_picture
-from actors.providers.studio.people import find_people
-from actors.providers.studio.planes import to_array
-from actors.providers.studio.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER
+from actors.providers.studio.vision.people import find_people
+from actors.providers.studio.vision.planes import to_array
+from actors.providers.studio.vision.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 SIZE = 400

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 import numpy as np
 
-from actors.providers.studio.framing import FRAMES, frame_for
-from actors.providers.studio.matte import cut_out
-from actors.providers.studio.planes import blur, box_mean, resized
-from actors.providers.studio.regions import large_parts, without_holes
-from actors.providers.studio.warp import thin_plate_spline
+from actors.providers.studio.fitting.warp import thin_plate_spline
+from actors.providers.studio.photography.framing import FRAMES, frame_for
+from actors.providers.studio.vision.matte import cut_out
+from actors.providers.studio.vision.planes import blur, box_mean, resized
+from actors.providers.studio.vision.regions import large_parts, without_holes
 
 
 def test_the_notice_names_every_model_with_its_sum() -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from actors.providers.studio.faults import NoPersonFound
 from actors.providers.studio.order import SCENES, read_order
 from actors.providers.studio.originals import on_white, read_picture
-from actors.providers.studio.photography import photograph
-from actors.providers.studio.planes import to_array
-from actors.providers.studio.segmentation import person_mask
+from actors.providers.studio.photography.photography import photograph
+from actors.providers.studio.vision.planes import to_array
+from actors.providers.studio.vision.segmentation import person_mask
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 SIZE = 320

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from actors.providers.studio import segmentation
 from actors.providers.studio.faults import NoPersonFound
-from actors.providers.studio.fitting import fit
+from actors.providers.studio.fitting.fitting import fit
 from actors.providers.studio.order import read_order
-from actors.providers.studio.people import find_people
-from actors.providers.studio.person import Person, subjects
-from actors.providers.studio.photography import photograph
-from actors.providers.studio.planes import to_array
-from actors.providers.studio.pose import Pose
-from actors.providers.studio.segmentation import _look_closer, person_mask
+from actors.providers.studio.photography.photography import photograph
+from actors.providers.studio.vision import segmentation
+from actors.providers.studio.vision.people import find_people
+from actors.providers.studio.vision.person import Person, subjects
+from actors.providers.studio.vision.planes import to_array
+from actors.providers.studio.vision.pose import Pose
+from actors.providers.studio.vision.segmentation import _look_closer, person_mask
 
 SAMPLES = Path(__file__).parent.parent / "examples" / "samples"
 FACE, CHEST = (195, 90, 250, 165), (100, 300, 220, 400)  # in the portrait's 512 × 512

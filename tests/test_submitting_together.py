@@ -14,8 +14,7 @@ import peewee
 import pytest
 
 from config.settings import Settings
-from supervisor.database import Database, open_database
-from supervisor.faults import (
+from supervisor.core.errors import (
     BadParams,
     DatabaseBusy,
     InsufficientCredits,
@@ -23,12 +22,14 @@ from supervisor.faults import (
     QueueFull,
     TooManyOpenTasks,
 )
-from supervisor.fresh_order import FreshOrder
+from supervisor.database.api import Database, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import credits, tasks
-from supervisor.store.orders import Key, NewTask
-from supervisor.store.submitting import Outcome, Submitted, submit_many
-from supervisor.submissions import Submissions
+from supervisor.services.queue_position import FreshOrder
+from supervisor.services.submission_batcher import Submissions
+from supervisor.store.ledger import credits
+from supervisor.store.tasks import user_actions
+from supervisor.store.tasks.new_task import Key, NewTask
+from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
@@ -127,7 +128,7 @@ def test_a_view_is_what_the_store_would_read(shop: Any) -> None:
     here = shop()
     (one, later) = here.submit(_new(), _new(run_after="2100-01-01T00:00:00.000Z"))
     for outcome in (one, later):
-        read = here.database.read(lambda tx: tasks.get(tx, outcome.view["task_id"]))  # noqa: B023
+        read = here.database.read(lambda tx: user_actions.get(tx, outcome.view["task_id"]))  # noqa: B023
         assert outcome.view == read
     assert one.view["is_in_line"] and not later.view["is_in_line"]
 

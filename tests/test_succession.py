@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.broker import DarkroomBroker
-from actors.dispatcher import Dispatcher
-from supervisor.claim_lists import ClaimLists
-from supervisor.store import leadership
-from supervisor.succession import HALF_LIFE_SECONDS, MOST_SECONDS, Succession, patience_seconds
-from supervisor.wakeup import Wakeups
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.dispatcher import Dispatcher
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.database.wakeups import Wakeups
+from supervisor.health.succession import HALF_LIFE_SECONDS, MOST_SECONDS, Succession, patience_seconds
+from supervisor.store.queue import leader
 from tests.conftest import Store
 from tests.quiet_broker import QuietBroker
 
@@ -135,7 +135,7 @@ class NoWakeups:
 @pytest.fixture
 def two(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clockwork, Dispatcher, Dispatcher]]:
     clockwork = Clockwork()
-    monkeypatch.setattr("actors.dispatcher.time", clockwork)
+    monkeypatch.setattr("actors.dispatcher.dispatcher.time", clockwork)
     made = [
         Dispatcher(
             store.settings,
@@ -168,7 +168,7 @@ class Clockwork:
 
 
 def leads(store: Store) -> str | None:
-    return store.database.read(leadership.read).holder
+    return store.database.read(leader.read).holder
 
 
 def test_the_count_of_a_workers_silence_survives_a_take_over(
@@ -193,10 +193,10 @@ def test_we_stay_well_over_a_take_over_by_one_that_saw_the_last_tick(
 ) -> None:
     clockwork, one, other = two
     clockwork.ticks(3, one, other)
-    since = store.database.read(leadership.well_since)
+    since = store.database.read(leader.well_since)
     clockwork.ticks(LEAST + 2 * TICK, other)
     assert leads(store) == other.name
-    assert store.database.read(leadership.well_since) == since
+    assert store.database.read(leader.well_since) == since
 
 
 def test_one_that_is_gone_leaves_its_place_to_whoever_comes(
@@ -205,8 +205,8 @@ def test_one_that_is_gone_leaves_its_place_to_whoever_comes(
     """Its supervisor says so: nobody has to wait until its silence tells."""
     clockwork, one, other = two
     clockwork.ticks(1, one, other)
-    assert store.write(lambda tx: leadership.vacate(tx, one.name))
-    assert not store.write(lambda tx: leadership.vacate(tx, one.name))
+    assert store.write(lambda tx: leader.vacate(tx, one.name))
+    assert not store.write(lambda tx: leader.vacate(tx, one.name))
     clockwork.ticks(TICK, other)
     assert leads(store) == other.name
-    assert not store.write(lambda tx: leadership.vacate(tx, one.name)), "its successor is not driven out"
+    assert not store.write(lambda tx: leader.vacate(tx, one.name)), "its successor is not driven out"

@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from supervisor.database import Transaction
-from supervisor.faults import Fault
+from supervisor.core.errors import Fault
+from supervisor.database.api import Transaction
 from supervisor.schema.migrate import migrate
-from supervisor.store import admission, claims, dispatching, handoffs, retention, task_counts, tasks, workers
+from supervisor.store.counters import open_task_counts
+from supervisor.store.queue import dispatch, workers
+from supervisor.store.retention import ageing
+from supervisor.store.tasks import admission, claims, remote_wait, user_actions
 from tests.conftest import PARAMS, Store
 from tests.databases import REFUSED, Plain
 
@@ -37,14 +40,16 @@ def counted(tx: Transaction) -> dict[tuple[str, str], int]:
 
 def refuse_wrong_numbers(tx: Transaction) -> None:
     numbers = counted(tx)
-    assert task_counts.open_tasks(tx) == numbers
-    assert task_counts.pending(tx) == sum(n for (_, status), n in numbers.items() if status == "pending")
+    assert open_task_counts.open_tasks(tx) == numbers
+    assert open_task_counts.pending(tx) == sum(n for (_, status), n in numbers.items() if status == "pending")
 
 
 def submit(tx: Transaction, configured: Settings, chance: Any) -> None:
     type_ = chance.choice(["photography", "fitting"])
     images = PARAMS["images"] * (2 if type_ == "fitting" else 1)
-    tasks.submit(tx, configured, tasks.NewTask(f"o-{chance.randint(1, 3)}", type_, {"images": images}))
+    user_actions.submit(
+        tx, configured, user_actions.NewTask(f"o-{chance.randint(1, 3)}", type_, {"images": images})
+    )
 
 
 def insert_many(tx: Transaction, configured: Settings, chance: Any) -> None:
@@ -62,7 +67,7 @@ def admit(tx: Transaction, configured: Settings, chance: Any) -> None:
 
 
 def dispatch_and_claim(tx: Transaction, configured: Settings, chance: Any) -> None:
-    for claim in dispatching.pick_and_claim(tx, configured).claims[chance.randint(0, 4) :]:
+    for claim in dispatch.pick_and_claim(tx, configured).claims[chance.randint(0, 4) :]:
         claims.release(tx, claim["id"], claim["lease"])
 
 
@@ -79,14 +84,14 @@ def end_one(tx: Transaction, configured: Settings, chance: Any) -> None:
         case 1:
             claims.fail(tx, row["id"], row["lease"], "internal", "It broke.")
         case 2:
-            handoffs.hand_off(tx, row["id"], row["lease"], poll_in_seconds=0, remote_limit_seconds=60)
+            remote_wait.hand_off(tx, row["id"], row["lease"], poll_in_seconds=0, remote_limit_seconds=60)
 
 
 def cancel_some(tx: Transaction, configured: Settings, chance: Any) -> None:
     for row in tx.all("SELECT id FROM task_queue ORDER BY id"):
         if chance.randint(0, 3) == 0:
             with contextlib.suppress(Fault):
-                tasks.cancel(tx, row["id"])
+                user_actions.cancel(tx, row["id"])
 
 
 def retry_all_by_sql(tx: Transaction, configured: Settings, chance: Any) -> None:
@@ -94,11 +99,11 @@ def retry_all_by_sql(tx: Transaction, configured: Settings, chance: Any) -> None
 
 
 def forget(tx: Transaction, configured: Settings, chance: Any) -> None:
-    retention.forget_finished_tasks(tx, "photography", 0, chance.randint(1, 5))
+    ageing.forget_finished_tasks(tx, "photography", 0, chance.randint(1, 5))
 
 
 def fold(tx: Transaction, configured: Settings, chance: Any) -> None:
-    task_counts.fold(tx, chance.randint(1, 10))
+    open_task_counts.fold(tx, chance.randint(1, 10))
 
 
 OPERATIONS: list[Callable[[Transaction, Settings, Any], None]] = [
@@ -145,7 +150,7 @@ def test_a_statement_that_is_refused_changes_no_number(
             producer.execute(statement)
     producer.execute("DELETE FROM task_queue WHERE status = 'completed'")
     store.database.read(refuse_wrong_numbers)
-    assert store.database.read(task_counts.open_tasks) == {("photography", "pending"): 1}
+    assert store.database.read(open_task_counts.open_tasks) == {("photography", "pending"): 1}
 
 
 @pytest.mark.postgresql_only
@@ -156,9 +161,9 @@ def test_what_was_appended_is_folded_and_nothing_is_lost(
         admitted_task(f"o-{n}")
     appended = store.value("SELECT count(*) FROM task_count_delta")
     assert appended >= 5
-    assert store.write(lambda tx: task_counts.fold(tx, 2)) == 2
+    assert store.write(lambda tx: open_task_counts.fold(tx, 2)) == 2
     store.database.read(refuse_wrong_numbers)
-    assert store.write(lambda tx: task_counts.fold(tx, 1000)) == appended - 2
+    assert store.write(lambda tx: open_task_counts.fold(tx, 1000)) == appended - 2
     store.database.read(refuse_wrong_numbers)
     assert store.all("SELECT * FROM task_count") == [{"type": "photography", "status": "pending", "n": 5}]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from supervisor.task_params import (
+from supervisor.core.task_params import (
     BadTask,
     _is_plainly_storable,
     _unstorable_in,

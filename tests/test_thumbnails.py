@@ -8,16 +8,16 @@ from typing import Any, BinaryIO, cast
 import pytest
 from PIL import Image
 
+from actors.attempts.outputs import store_pictures
 from actors.providers.base import Done, MadeImage, MadeThumbnail
-from actors.storing import store_pictures
-from supervisor.files import StoreAway
-from supervisor.image_child_process import ImageProcessDied
-from supervisor.image_processes import ImageProcesses
-from supervisor.local_files import LocalFiles
-from supervisor.plain_pictures import make_plain
-from supervisor.shown_images import keys_of, shown_images
-from supervisor.store.claims import Claim
-from supervisor.thumbnails import write_thumbnail
+from supervisor.core.shown_images import keys_of, shown_images
+from supervisor.objects.local_files import LocalFiles
+from supervisor.objects.object_store import StoreAway
+from supervisor.pictures.child_process import ImageProcessDied
+from supervisor.pictures.foreign_pictures import make_plain
+from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.pictures.thumbnails import write_thumbnail
+from supervisor.store.tasks.claims import Claim
 from tests.adapters import Adapters, images_of
 from tests.fakes.comfyui_service import ComfyUi
 from tests.test_comfyui_provider import accepted, settings_of

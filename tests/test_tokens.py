@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
-from supervisor.tokens import (
+from supervisor.security.tokens import (
     BadToken,
     Callback,
     make_callback_token,

@@ -19,11 +19,11 @@ import pytest
 
 from bench.remote_service import Plan, RemoteService
 from bench.running_system import RunningSystem, running_system
-from supervisor.faults import SettingFault
-from supervisor.ids import new_ulid
-from supervisor.opentelemetry_spans import SeldomWarnings
-from supervisor.tokens import make_user_token
-from supervisor.tracing import collector
+from supervisor.core.errors import SettingFault
+from supervisor.core.ids import new_ulid
+from supervisor.security.tokens import make_user_token
+from supervisor.telemetry.opentelemetry_spans import SeldomWarnings
+from supervisor.telemetry.tracing import collector
 from tests.ai_shop import Shop, eventually, http_type
 from tests.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.remote_shop import remote_type
@@ -322,9 +322,10 @@ def test_an_extra_that_is_missing_is_one_sentence_at_the_start(tmp_path: Path, c
 
 def test_without_a_collector_the_extra_is_neither_needed_nor_imported(tmp_path: Path) -> None:
     code = (
-        "import sys, supervisor.tracing, web.tasks, actors.attempt; supervisor.tracing.begin_tracing('web'); "
-        "assert supervisor.tracing.span('x') is supervisor.tracing.NO_SPAN; "
-        "ours = ('supervisor.opentelemetry_spans', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
+        "import sys, supervisor.telemetry.tracing, web.api.tasks, actors.attempts.attempt; "
+        "supervisor.telemetry.tracing.begin_tracing('web'); "
+        "assert supervisor.telemetry.tracing.span('x') is supervisor.telemetry.tracing.NO_SPAN; "
+        "ours = ('supervisor.telemetry.opentelemetry_spans', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(ours)])"  # redis looks at others by itself
     )
     done = darkroom(tmp_path, code)

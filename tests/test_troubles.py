@@ -7,28 +7,21 @@ from typing import Any
 
 import pytest
 
-from actors.outcomes import after_error
+from actors.attempts.outcomes import after_error
+from actors.attempts.record import step_of
 from actors.providers.base import ProviderDown, RateLimited
-from actors.recording import step_of
 from config.values import Provider
-from supervisor.breaker import Sign
-from supervisor.rescue import Budget
-from supervisor.store import (
-    claims,
-    examining,
-    handoffs,
-    history,
-    notices,
-    overview,
-    providers,
-    remote_jobs,
-    tasks,
-    workers,
-)
-from supervisor.store.claims import Claim
-from supervisor.store.notices import Notice
-from supervisor.surroundings import clock_ahead_seconds
-from supervisor.troubles import Trouble, troubles
+from supervisor.core.rescue import Budget
+from supervisor.health.troubles import Trouble, troubles
+from supervisor.processes.host_state import clock_ahead_seconds
+from supervisor.remote.breaker import Sign
+from supervisor.store.limits import providers
+from supervisor.store.operators import notices, overview, task_details
+from supervisor.store.operators.notices import Notice
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims, history, remote_wait, user_actions
+from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.databases import Plain
 from tests.test_diagnosis import why
@@ -268,7 +261,7 @@ def test_polls_are_nothing_new(store: Store, handed_off_task: Callable[..., str]
         clock.advance(60)
         store.write(lambda tx: workers.beat(tx, "worker-1", 0))
         ask(store.write, task_id)
-    found = store.database.read(lambda tx: examining.examine(tx, store.settings, task_id))
+    found = store.database.read(lambda tx: task_details.examine(tx, store.settings, task_id))
     assert found is not None and found["task"]["unchanged_seconds"] == pytest.approx(33 * 60, abs=20)
     unmoved = told(store)["remote_unmoved"]
     assert (unmoved["subject"], unmoved["values"]["count"]) == (task_id, 1) and "33 min" in unmoved["text"]
@@ -280,7 +273,7 @@ def test_progress_of_a_remote_job_is_something_new(
     task_id, lease = polled_task("o-7")
     clock.advance(700)
     assert "remote_unmoved" in told(store)
-    store.write(lambda tx: handoffs.not_yet(tx, task_id, lease, 30, progress=40))
+    store.write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 30, progress=40))
     assert "remote_unmoved" not in told(store)
 
 
@@ -324,5 +317,5 @@ def test_the_cancelled_task_of_a_deadly_kind_is_no_trouble_any_more(
     (again,) = store.dispatch()
     died(store, again)
     assert "deadly_task" in told(store)
-    store.write(lambda tx: tasks.cancel(tx, claim.task_id))
+    store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     assert "deadly_task" not in told(store)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisor.pixel_room import PixelRoom
-from supervisor.turns import Turns
+from supervisor.core.fair_turns import Turns
+from supervisor.pictures.decode_budget import PixelRoom
 
 
 async def _asked(turns: Turns, whose: str, served: list[str]) -> asyncio.Task[None]:

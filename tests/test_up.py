@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from config.settings import load_settings
-from supervisor.broker_address import LONGEST_SOCKET_PATH, broker_address, socket_path
-from supervisor.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
-from supervisor.faults import SettingFault
-from supervisor.up import address, free_port, local_host, only_one, programs, worker_argv
+from supervisor.broker.broker_address import LONGEST_SOCKET_PATH, broker_address, socket_path
+from supervisor.broker.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
+from supervisor.cli.up import address, free_port, local_host, only_one, programs, worker_argv
+from supervisor.core.errors import SettingFault
 from tests.waiting import patience
 
 eventually = patience(60)
@@ -29,7 +29,7 @@ def settings_in(folder: Path, **environ: str):
 @pytest.fixture
 def scripts(monkeypatch):
     """Pretend that the commands are installed."""
-    monkeypatch.setattr("supervisor.up.script", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("supervisor.cli.up.script", lambda name: f"/bin/{name}")
 
 
 def test_the_programs_start_with_the_broker_and_end_with_the_scheduler(tmp_path, scripts):

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from supervisor import fresh_order
-from supervisor.database import Transaction
-from supervisor.fresh_order import FreshOrder
-from supervisor.store import admission, places, task_views, tasks
+from supervisor.database.api import Transaction
+from supervisor.services import queue_position
+from supervisor.services.queue_position import FreshOrder
+from supervisor.store.queue import queue_snapshot
+from supervisor.store.tasks import admission, task_views, user_actions
 from tests.web_server import Web, running_web
-from web.parts import Parts
+from web.http.context import Parts
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
@@ -29,12 +30,12 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
 
 
 def _submit(web: Web, user: str, priority: int = 0, run_after: str | None = None) -> dict[str, Any]:
-    new = tasks.NewTask(user, "photography", PARAMS, priority, run_after)
-    return web.database.write_now(lambda tx: tasks.submit(tx, web.settings, new))
+    new = user_actions.NewTask(user, "photography", PARAMS, priority, run_after)
+    return web.database.write_now(lambda tx: user_actions.submit(tx, web.settings, new))
 
 
 def _read(web: Web) -> Any:
-    return web.database.read(lambda tx: places.read_order(tx, web.settings))
+    return web.database.read(lambda tx: queue_snapshot.read_order(tx, web.settings))
 
 
 async def test_positions_are_those_of_the_dispatchers_own_order(web: Web) -> None:
@@ -60,20 +61,20 @@ async def test_a_task_for_later_counts_as_pending_but_stands_in_nobodys_way(web:
 
 async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Transaction] = []
-    read_order = places.read_order
+    read_order = queue_snapshot.read_order
 
     def counted(tx: Transaction, settings: Any) -> Any:
         read.append(tx)
         return read_order(tx, settings)
 
-    monkeypatch.setattr(places, "read_order", counted)
+    monkeypatch.setattr(queue_snapshot, "read_order", counted)
     parts: Parts = web.parts
     await asyncio.gather(*(parts.order.latest() for _ in range(100)))
     assert len(read) == 1
     _submit(web, "o-1")
     assert (await parts.order.latest()).pending == 0, "not looked again within the second"
-    monkeypatch.setattr(fresh_order, "AT_MOST_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(fresh_order, "PAUSES", 0)
+    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(queue_position, "PAUSES", 0)
     assert (await parts.order.latest()).pending == 1
     assert len(read) == 2
 
@@ -89,8 +90,8 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
         await release.wait()
         return web.database.read(query)
 
-    monkeypatch.setattr(fresh_order, "AT_MOST_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(fresh_order, "PAUSES", 0)
+    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(queue_position, "PAUSES", 0)
     monkeypatch.setattr(web.database, "read_async", slow)
     assert await order.latest() is old
     view = _submit(web, "o-1")
@@ -99,7 +100,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     reading = order._reading
     assert reading is not None
     await asyncio.wait_for(reading, 5)
-    monkeypatch.setattr(fresh_order, "AT_MOST_EVERY_SECONDS", 60.0)
+    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 60.0)
     assert (await order.latest()).pending == 1, "what joined while it was read is counted, and once"
 
 
@@ -111,7 +112,7 @@ async def test_what_this_process_did_itself_is_seen_at_once(web: Web) -> None:
         order.note_joined(view)
         order.note_joined(view)
     assert [(await order.placed(view))["queue_position"] for view in views] == [0, 1, 2]
-    left = web.database.write_now(lambda tx: tasks.cancel(tx, views[0]["task_id"]))
+    left = web.database.write_now(lambda tx: user_actions.cancel(tx, views[0]["task_id"]))
     order.note_left(left["place"])
     assert [(await order.placed(view))["queue_position"] for view in views[1:]] == [0, 1]
     assert (await order.latest()).pending == 2

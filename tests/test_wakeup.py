@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import supervisor.sqlite_wakeups
+import supervisor.database.sqlite_wakeups
 from config.settings import Settings
-from supervisor.sqlite_database import SqliteDatabase
-from supervisor.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
-from supervisor.store import wakes
-from supervisor.wakeup import Wakeups
+from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
+from supervisor.database.wakeups import Wakeups
+from supervisor.store.queue import wake_counters
 from tests.conftest import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.sqlite_only
@@ -32,7 +32,7 @@ def wakeups(
     """Both ways of noticing a commit, where the system has both."""
     if request.param == "inotify" and not HAS_INOTIFY:
         pytest.skip("this system has no inotify")
-    monkeypatch.setattr(supervisor.sqlite_wakeups, "HAS_INOTIFY", request.param == "inotify")
+    monkeypatch.setattr(supervisor.database.sqlite_wakeups, "HAS_INOTIFY", request.param == "inotify")
     made = SqliteWakeups(database)
     made.wait(0)
     yield made
@@ -68,11 +68,11 @@ def test_whoever_looks_after_each_wait_misses_no_commit(wakeups: Wakeups, databa
     too soon and no second event follows, so a wait that ends for nothing must be followed by a look as well."""
     for _ in range(5):
         _quiet(wakeups)
-        before = database.glance(wakes.read).dispatch
+        before = database.glance(wake_counters.read).dispatch
         writer = threading.Thread(target=_insert_from_a_thread, args=(str(database.path),))
         writer.start()
         end = time.monotonic() + DEADLINE_SECONDS
-        while database.glance(wakes.read).dispatch == before:
+        while database.glance(wake_counters.read).dispatch == before:
             assert time.monotonic() < end
             wakeups.wait(SAFETY_SECONDS)
         writer.join()

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from metrics.watching import files
-from metrics.watching.alerts import ALERTS
-from metrics.watching.expressions import LIVING
-from metrics.watching.panels import ROWS
-from metrics.watching.prometheus import rules, yaml
-from metrics.watching.recordings import RECORDINGS
-from metrics.watching.shapes import RUNBOOK, at_pace
+from metrics.dashboards import files
+from metrics.dashboards.alerts import ALERTS
+from metrics.dashboards.expressions import LIVING
+from metrics.dashboards.panels import ROWS
+from metrics.dashboards.prometheus import rules, yaml
+from metrics.dashboards.recordings import RECORDINGS
+from metrics.dashboards.shapes import RUNBOOK, at_pace
 from tests.alert_days import FAULTS, faulty_afternoons, healthy_day
 from tests.metrics_shop import open_shop
 
@@ -33,7 +33,7 @@ def expressions() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", files.contents(), ids=lambda path: path.name)
 def test_the_files_are_what_the_description_says(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == files.contents()[path], "run `python -m metrics.watching`"
+    assert path.read_text(encoding="utf-8") == files.contents()[path], "run `python -m metrics.dashboards`"
 
 
 def test_expressions_name_only_metrics_that_are_told(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_rule_file_is_yaml_of_strings_lists_and_tables() -> None:
 
 def test_the_command_writes_what_is_stale(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "metrics.watching"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "metrics.dashboards"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "")  # nothing is, says the test above
 

@@ -12,9 +12,9 @@ import aiohttp
 import jwt
 import pytest
 
-from supervisor.tokens import make_feed_ticket
+from supervisor.security.tokens import make_feed_ticket
 from tests.web_server import SECRET, Web, bearer, running_web
-from web.loopback_rule import FORWARDING_HEADERS, refusal
+from web.http.demo_access import FORWARDING_HEADERS, refusal
 
 CREDITS = "/v1/credits"
 

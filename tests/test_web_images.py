@@ -16,10 +16,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from supervisor.pictures import know_formats
+from supervisor.pictures.normalise import know_formats
 from tests.test_pictures import _png_that_claims
 from tests.web_server import Web, bearer, picture_bytes, running_web, until
-from web import stored_files
+from web.api import stored_files
 
 IMAGES = "/v1/images"
 

@@ -9,10 +9,10 @@ import logging
 import aiohttp
 import pytest
 
-from supervisor.faults import OutcomeUnknown, SettingFault
+from supervisor.core.errors import OutcomeUnknown, SettingFault
 from supervisor.schema.migrate import check_version
 from tests.web_server import Web, bearer
-from web.problems import problem_of
+from web.http.problems import problem_of
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ import aiohttp
 import pytest
 
 from config.settings import Settings
-from supervisor.database import Transaction, open_database
-from supervisor.faults import NotReady
-from supervisor.listening import listen_on
+from supervisor.core.errors import NotReady
+from supervisor.database.api import Transaction, open_database
+from supervisor.net.listen_socket import listen_on
 from supervisor.schema.migrate import migrate
-from supervisor.store import admission
+from supervisor.store.tasks import admission
 from tests.web_server import SECRET, SseReader, bearer, until
 
 ROOT = Path(__file__).parent.parent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from supervisor.cli.examination import examine
-from supervisor.store import tasks, webhooks
-from supervisor.store.orders import NewTask
-from supervisor.webhook_secret import webhook_keys
+from supervisor.cli.doctor import examine
+from supervisor.store.tasks import user_actions
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries
+from supervisor.webhooks.signing_keys import webhook_keys
 from tests.conftest import PARAMS, Store
 from tests.test_command_line import darkroom
 
@@ -15,11 +16,11 @@ from tests.test_command_line import darkroom
 def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
     folder, where = store.settings.data_dir, {"DARKROOM_DATABASE_URL": store.settings.database_url}
     new = NewTask("o-1", "photography", PARAMS, webhook="https://app.example.org/hook?key=1")
-    task_id = store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"]
-    store.write(lambda tx: tasks.cancel(tx, task_id))
+    task_id = store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"]
+    store.write(lambda tx: user_actions.cancel(tx, task_id))
     assert darkroom(folder, "webhooks", "--failed", **where).stderr == "no webhooks\n"
-    (message,) = store.write(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
-    store.write(lambda tx: webhooks.put_off(tx, message, None, status=500, reason="It answers 500."))
+    (message,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    store.write(lambda tx: deliveries.put_off(tx, message, None, status=500, reason="It answers 500."))
 
     (found,) = [each for each in examine(store.settings) if each.part == "webhooks"]
     assert found.well and found.sentence.startswith("0 to be delivered, 1 of the last day given up; ")
@@ -37,7 +38,7 @@ def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
     assert [(each["attempt"], each["status"]) for each in delivery["tries"]] == [(1, 500)]
 
     assert darkroom(folder, "webhooks", "resend", message.id, **where).stdout == f"{message.id} is waiting\n"
-    assert [each.id for each in store.write(webhooks.due)] == [message.id]
+    assert [each.id for each in store.write(deliveries.due)] == [message.id]
     nobody = darkroom(folder, "webhooks", "resend", "msg_x_1", **where)
     assert (nobody.returncode, nobody.stdout) == (1, "") and nobody.stderr.count("\n") == 1
 

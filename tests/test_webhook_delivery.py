@@ -15,16 +15,17 @@ import dramatiq
 import psutil
 import pytest
 
-from actors import webhook_delivery
-from actors.broker import DarkroomBroker
-from actors.webhook_delivery import deliver_all
-from actors.worker import Worker
+from actors.broker.broker import DarkroomBroker
+from actors.webhooks import webhook_delivery
+from actors.webhooks.webhook_delivery import deliver_all
+from actors.worker.worker import Worker
 from bench.running_system import RunningSystem, running_system
 from config.settings import Settings, SettingsError, load_settings
-from supervisor.files import open_file_store
-from supervisor.store import tasks, webhooks
-from supervisor.store.orders import NewTask
-from supervisor.webhook_secret import webhook_keys
+from supervisor.objects.object_store import open_file_store
+from supervisor.store.tasks import user_actions
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries
+from supervisor.webhooks.signing_keys import webhook_keys
 from tests.ai_shop import eventually
 from tests.conftest import PARAMS, Clock, Store
 from tests.databases import fresh_settings, open_quickly
@@ -49,13 +50,13 @@ class Desk:
     def owe(self, url: str) -> str:
         """The id of a delivery that is due now."""
         new = NewTask("o-1", "photography", PARAMS, webhook=url)
-        task_id = self.store.write(lambda tx: tasks.submit(tx, self.store.settings, new))["task_id"]
-        self.store.write(lambda tx: tasks.cancel(tx, task_id))
+        task_id = self.store.write(lambda tx: user_actions.submit(tx, self.store.settings, new))["task_id"]
+        self.store.write(lambda tx: user_actions.cancel(tx, task_id))
         return f"msg_{task_id}_1"
 
     async def deliver(self) -> None:
         """Everything that is due, once."""
-        await deliver_all(self.worker, self.store.write(webhooks.due))
+        await deliver_all(self.worker, self.store.write(deliveries.due))
         await asyncio.gather(*self.worker._tasks)
 
     def row(self, delivery_id: str) -> tuple[str, int, int | None, str | None]:
@@ -246,7 +247,7 @@ def test_a_worker_killed_while_it_delivers_leaves_the_message_to_another(
         contextlib.closing(sqlite3.connect(house.data_dir / "darkroom.db", timeout=15)) as database,
         database,
     ):
-        database.execute("UPDATE rule SET shift = ?", (f"+{webhooks.CLAIM_SECONDS + 1:.0f} seconds",))
+        database.execute("UPDATE rule SET shift = ?", (f"+{deliveries.CLAIM_SECONDS + 1:.0f} seconds",))
     eventually("another worker has told it", lambda: len(receiver.heard) == 2)
     assert [each.id for each in receiver.heard] == [f"msg_{task_id}_1"] * 2
     assert receiver.heard[1].verified(KEY)["data"]["task_id"] == task_id

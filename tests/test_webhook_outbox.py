@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import webhook_turns
-from supervisor.schema.webhook_rows import MOST_WAITING_PER_USER, TOO_MANY
-from supervisor.store import claims, retention, tasks, webhooks
-from supervisor.store.orders import NewTask
-from supervisor.store.rows import decoded
-from supervisor.store.webhooks import Delivery, Message
-from supervisor.task_params import BadTask, check_submission
-from supervisor.webhook_schedule import JITTER, SCHEDULE, pause_after
-from supervisor.webhook_turns import Due, UnderWay, next_to_send
+from supervisor.core.task_params import BadTask, check_submission
+from supervisor.schema.shared.webhook_rows import MOST_WAITING_PER_USER, TOO_MANY
+from supervisor.store.retention import ageing
+from supervisor.store.sql.rows import decoded
+from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries
+from supervisor.store.webhooks.deliveries import Delivery, Message
+from supervisor.webhooks import turns
+from supervisor.webhooks.schedule import JITTER, SCHEDULE, pause_after
+from supervisor.webhooks.turns import Due, UnderWay, next_to_send
 from tests.conftest import PARAMS, Clock, Store
-from web.answers import shown_task
+from web.http.responses import shown_task
 
 HOOK = "https://app.example.org/hooks/darkroom"
 
@@ -33,7 +35,7 @@ def told_task(store: Store) -> Callable[..., str]:
 
     def make(user: str = "o-1", url: str = HOOK) -> str:
         new = NewTask(user, "photography", PARAMS, webhook=url)
-        return str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
+        return str(store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"])
 
     return make
 
@@ -44,7 +46,7 @@ def delivery(store: Store, told_task: Callable[..., str]) -> Callable[..., str]:
 
     def make(user: str = "o-1", url: str = HOOK) -> str:
         task_id = told_task(user, url)
-        store.write(lambda tx: tasks.cancel(tx, task_id))
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
         return f"msg_{task_id}_1"
 
     return make
@@ -56,19 +58,19 @@ def row(store: Store, delivery_id: str) -> dict[str, Any]:
 
 
 def claim(store: Store, *hints: Delivery) -> list[Message]:
-    return store.write(lambda tx: webhooks.claim(tx, hints))
+    return store.write(lambda tx: deliveries.claim(tx, hints))
 
 
 def sent_out(store: Store) -> Message:
     """The one delivery that is due, in a worker's hands."""
-    (message,) = claim(store, *store.write(webhooks.due))
+    (message,) = claim(store, *store.write(deliveries.due))
     return message
 
 
 def end(store: Store, live_worker: Callable[..., str], task_id: str, how: str) -> None:
     """Take an admitted task to its end."""
     if how == "cancelled":
-        store.write(lambda tx: tasks.cancel(tx, task_id))
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
         return
     live_worker()
     (held,) = [each for each in store.dispatch() if each.task_id == task_id]
@@ -88,7 +90,7 @@ def test_the_step_that_ends_a_task_writes_what_get_shows(
     end(store, live_worker, task_id, how)
     found = row(store, f"msg_{task_id}_1")
     assert (found["type"], found["url"], found["state"]) == (f"task.{how}", HOOK, "waiting")
-    view = store.database.read(lambda tx: tasks.get(tx, task_id))
+    view = store.database.read(lambda tx: user_actions.get(tx, task_id))
     assert view is not None
     shown = shown_task({**view, "queue_position": None, "eta_seconds": None}, lambda key: f"linked {key}")
     if how == "completed":
@@ -104,27 +106,27 @@ def test_a_task_without_a_webhook_leaves_nothing(store: Store, completed_task: C
 def test_each_charge_of_a_task_has_an_end_of_its_own(store: Store, told_task: Callable[..., str]) -> None:
     task_id = told_task()
     for _ in range(2):
-        store.write(lambda tx: tasks.cancel(tx, task_id))
-        store.write(lambda tx: tasks.resubmit(tx, store.settings, task_id))
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
+        store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
     ids = [each["id"] for each in store.all("SELECT id FROM webhook_delivery ORDER BY id")]
     assert ids == [f"msg_{task_id}_1", f"msg_{task_id}_2"]
 
 
 def test_a_hint_that_comes_twice_is_taken_up_once(store: Store, delivery: Callable[..., str]) -> None:
     delivery_id = delivery()
-    hints = store.write(webhooks.due)
+    hints = store.write(deliveries.due)
     assert [each.id for each in hints] == [delivery_id]
     assert [each.attempts for each in claim(store, *hints, *hints)] == [1]
-    assert claim(store, *hints) == [] and store.write(webhooks.due) == []
+    assert claim(store, *hints) == [] and store.write(deliveries.due) == []
 
 
 def test_a_lost_hint_is_sent_again_and_the_old_one_finds_nothing(
     store: Store, delivery: Callable[..., str], clock: Clock
 ) -> None:
     delivery()
-    (lost,) = store.write(webhooks.due)
-    clock.advance(webhooks.HINT_SECONDS + 1)
-    (again,) = store.write(webhooks.due)
+    (lost,) = store.write(deliveries.due)
+    clock.advance(deliveries.HINT_SECONDS + 1)
+    (again,) = store.write(deliveries.due)
     assert claim(store, lost) == []
     assert len(claim(store, again)) == 1
 
@@ -134,13 +136,13 @@ def test_an_attempt_whose_worker_died_is_made_again_and_what_the_dead_learnt_lat
 ) -> None:
     delivery_id = delivery()
     late = sent_out(store)
-    clock.advance(webhooks.CLAIM_SECONDS + 1)
+    clock.advance(deliveries.CLAIM_SECONDS + 1)
     again = sent_out(store)
     assert (late.attempts, again.attempts) == (1, 2)
-    assert not store.write(lambda tx: webhooks.put_off(tx, late, None, status=500, reason="late"))
-    assert store.write(lambda tx: webhooks.delivered(tx, late, 200))
+    assert not store.write(lambda tx: deliveries.put_off(tx, late, None, status=500, reason="late"))
+    assert store.write(lambda tx: deliveries.delivered(tx, late, 200))
     assert row(store, delivery_id)["state"] == "delivered"
-    assert not store.write(lambda tx: webhooks.put_off(tx, again, 5.0, status=500, reason="too late"))
+    assert not store.write(lambda tx: deliveries.put_off(tx, again, 5.0, status=500, reason="too late"))
 
 
 def test_workers_that_die_in_every_attempt_do_not_keep_a_delivery_for_ever(
@@ -149,16 +151,16 @@ def test_workers_that_die_in_every_attempt_do_not_keep_a_delivery_for_ever(
     delivery_id = delivery()
     for _ in SCHEDULE:
         sent_out(store)
-        clock.advance(webhooks.CLAIM_SECONDS + 1)
-    assert store.write(webhooks.due) == []
+        clock.advance(deliveries.CLAIM_SECONDS + 1)
+    assert store.write(deliveries.due) == []
     assert row(store, delivery_id)["state"] == "failed"
 
 
 def test_what_is_put_off_waits_its_time(store: Store, delivery: Callable[..., str], clock: Clock) -> None:
     delivery_id = delivery()
     message = sent_out(store)
-    assert store.write(lambda tx: webhooks.put_off(tx, message, 300, status=503, reason="It is full."))
-    assert store.write(webhooks.due) == []
+    assert store.write(lambda tx: deliveries.put_off(tx, message, 300, status=503, reason="It is full."))
+    assert store.write(deliveries.due) == []
     clock.advance(301)
     assert sent_out(store).attempts == 2
     found = row(store, delivery_id)
@@ -181,51 +183,51 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more_until_somebody_resends(
 ) -> None:
     first, second = delivery(), delivery()
     elsewhere, of_another = delivery(url=HOOK + "/2"), delivery(user="o-2")
-    messages = {each.id: each for each in claim(store, *store.write(webhooks.due))}
-    store.write(lambda tx: webhooks.put_off(tx, messages[second], 5, status=500, reason="ill"))
-    store.write(lambda tx: webhooks.receiver_is_gone(tx, messages[first]))
+    messages = {each.id: each for each in claim(store, *store.write(deliveries.due))}
+    store.write(lambda tx: deliveries.put_off(tx, messages[second], 5, status=500, reason="ill"))
+    store.write(lambda tx: deliveries.receiver_is_gone(tx, messages[first]))
     later = delivery()
     states = {each["id"]: each["state"] for each in store.all("SELECT id, state FROM webhook_delivery")}
     assert states == {
         first: "gone", second: "gone", later: "gone", elsewhere: "sending", of_another: "sending"
     }  # fmt: skip
-    assert {each["id"] for each in store.database.read(lambda tx: webhooks.page(tx, failed=True))} == {
+    assert {each["id"] for each in store.database.read(lambda tx: deliveries.page(tx, failed=True))} == {
         first, second, later
     }  # fmt: skip
-    assert store.write(lambda tx: webhooks.resend(tx, second))
+    assert store.write(lambda tx: deliveries.resend(tx, second))
     assert sent_out(store).id == second
     assert row(store, delivery())["state"] == "waiting"
-    assert not store.write(lambda tx: webhooks.resend(tx, "msg_nobody_1"))
+    assert not store.write(lambda tx: deliveries.resend(tx, "msg_nobody_1"))
 
 
 def test_one_users_receiver_does_not_take_all_the_room(
     store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_turns, "MOST_SENDING", 3)
-    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_USER", 2)
+    monkeypatch.setattr(turns, "MOST_SENDING", 3)
+    monkeypatch.setattr(turns, "MOST_SENDING_PER_USER", 2)
     ours = [delivery() for _ in range(3)]
     theirs = [delivery(user="o-2") for _ in range(3)]
-    assert {each.id for each in store.write(webhooks.due)} == {*ours[:2], theirs[0]}
-    assert store.write(webhooks.due) == []
+    assert {each.id for each in store.write(deliveries.due)} == {*ours[:2], theirs[0]}
+    assert store.write(deliveries.due) == []
 
 
 def test_a_user_behind_a_thousand_webhooks_of_another_is_told_in_the_same_round(
     store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "LOOKED_AT", 4)
-    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_USER", 2)
+    monkeypatch.setattr(deliveries, "LOOKED_AT", 4)
+    monkeypatch.setattr(turns, "MOST_SENDING_PER_USER", 2)
     crowd = [delivery() for _ in range(8)]
     behind = delivery(user="o-2")
-    assert {each.id for each in store.write(webhooks.due)} == {*crowd[:2], behind}
+    assert {each.id for each in store.write(deliveries.due)} == {*crowd[:2], behind}
 
 
 def test_one_host_that_many_users_name_does_not_take_all_the_room(
     store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_turns, "MOST_SENDING_PER_HOST", 2)
+    monkeypatch.setattr(turns, "MOST_SENDING_PER_HOST", 2)
     hanging = [delivery(user=f"o-{n}") for n in range(4)]
     elsewhere = delivery(user="o-9", url="https://other.example.org/hook")
-    assert {each.id for each in store.write(webhooks.due)} == {*hanging[:2], elsewhere}
+    assert {each.id for each in store.write(deliveries.due)} == {*hanging[:2], elsewhere}
 
 
 def test_what_waits_of_one_user_is_bounded_and_what_is_above_is_kept_as_failed(
@@ -266,12 +268,12 @@ def test_turns_keep_every_limit_and_leave_no_room_empty_that_somebody_may_take(
     for each in rows:
         if each.id not in chosen:
             assert (
-                of_user[each.user] >= webhook_turns.MOST_SENDING_PER_USER
-                or of_host[each.host] >= webhook_turns.MOST_SENDING_PER_HOST
+                of_user[each.user] >= turns.MOST_SENDING_PER_USER
+                or of_host[each.host] >= turns.MOST_SENDING_PER_HOST
             )
     for user, number in of_user.items():
-        assert number <= max(webhook_turns.MOST_SENDING_PER_USER, sending.get(user, 0))
-    assert max(of_host.values(), default=0) <= webhook_turns.MOST_SENDING_PER_HOST
+        assert number <= max(turns.MOST_SENDING_PER_USER, sending.get(user, 0))
+    assert max(of_host.values(), default=0) <= turns.MOST_SENDING_PER_HOST
 
 
 def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(
@@ -279,14 +281,14 @@ def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(
 ) -> None:
     delivery()
     message = sent_out(store)
-    store.write(lambda tx: webhooks.receiver_is_gone(tx, message))
-    assert store.write(lambda tx: webhooks.prune(tx, 10)) == 0
-    clock.advance(webhooks.FORGET_SECONDS + 60)
+    store.write(lambda tx: deliveries.receiver_is_gone(tx, message))
+    assert store.write(lambda tx: deliveries.prune(tx, 10)) == 0
+    clock.advance(deliveries.FORGET_SECONDS + 60)
     waiting = delivery()
-    assert store.write(lambda tx: webhooks.prune(tx, 10)) == 1
+    assert store.write(lambda tx: deliveries.prune(tx, 10)) == 1
     assert [each["id"] for each in store.all("SELECT id FROM webhook_delivery")] == [waiting]
     assert store.all("SELECT * FROM webhook_gone") == []
-    store.write(lambda tx: retention.forget_finished_tasks(tx, "photography", 3600, 10))
+    store.write(lambda tx: ageing.forget_finished_tasks(tx, "photography", 3600, 10))
     assert [f"msg_{each['task_id']}_1" for each in store.all("SELECT task_id FROM webhook")] == [waiting]
 
 
@@ -323,7 +325,7 @@ def test_a_look_for_what_is_due_locks_only_what_is_sent(store: Store) -> None:
     )
 
     def look(tx: Any) -> tuple[int, int]:
-        sent = len(webhooks.due(tx))
+        sent = len(deliveries.due(tx))
         with psycopg.connect(store.settings.database_url) as other:
             free = other.execute("SELECT id FROM webhook_delivery FOR UPDATE SKIP LOCKED").fetchall()
         return sent, len(free)

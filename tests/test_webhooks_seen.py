@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from supervisor.faults import WebhookNotFound
-from supervisor.store import audit, operating, tasks, webhook_attempts, webhook_health, webhooks
-from supervisor.store.orders import NewTask
-from supervisor.store.webhooks import Message
+from supervisor.core.errors import WebhookNotFound
+from supervisor.store.operators import audit, operator_actions
+from supervisor.store.tasks import user_actions
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries, webhook_attempts, webhook_health
+from supervisor.store.webhooks.deliveries import Message
 from tests.conftest import PARAMS, Clock, Store
 
 HOOK = "https://app.example.org/hooks/darkroom"
@@ -22,8 +24,8 @@ def owed(store: Store) -> Callable[..., str]:
 
     def make(user: str = "o-1", url: str = HOOK) -> str:
         new = NewTask(user, "photography", PARAMS, webhook=url)
-        task_id = str(store.write(lambda tx: tasks.submit(tx, store.settings, new))["task_id"])
-        store.write(lambda tx: tasks.cancel(tx, task_id))
+        task_id = str(store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"])
+        store.write(lambda tx: user_actions.cancel(tx, task_id))
         return task_id
 
     return make
@@ -31,11 +33,11 @@ def owed(store: Store) -> Callable[..., str]:
 
 def taken_up(store: Store) -> list[Message]:
     """All that is due, in a worker's hands."""
-    return store.write(lambda tx: webhooks.claim(tx, webhooks.due(tx)))
+    return store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
 
 
 def put_off(store: Store, message: Message, seconds: float | None, status: int | None, reason: str) -> None:
-    store.write(lambda tx: webhooks.put_off(tx, message, seconds, status=status, reason=reason))
+    store.write(lambda tx: deliveries.put_off(tx, message, seconds, status=status, reason=reason))
 
 
 def tries(store: Store, task_id: str) -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ def test_each_attempt_is_kept_with_its_answer_its_reason_and_when_the_next_was_d
     put_off(store, message, 300, 503, "The receiver answers 503.")
     clock.advance(301)
     (message,) = taken_up(store)
-    store.write(lambda tx: webhooks.delivered(tx, message, 204))
+    store.write(lambda tx: deliveries.delivered(tx, message, 204))
     first, second = tries(store, task_id)
     assert (first["attempt"], first["status"], first["error"]) == (1, 503, "The receiver answers 503.")
     assert first["ended_at"] is not None and first["ended_at"] < first["next_at"] <= second["at"]
@@ -68,9 +70,9 @@ def test_an_attempt_whose_worker_died_in_it_is_told_from_one_that_ended(
 ) -> None:
     task_id = owed()
     taken_up(store)
-    clock.advance(webhooks.CLAIM_SECONDS + 1)
+    clock.advance(deliveries.CLAIM_SECONDS + 1)
     (again,) = taken_up(store)
-    store.write(lambda tx: webhooks.receiver_is_gone(tx, again))
+    store.write(lambda tx: deliveries.receiver_is_gone(tx, again))
     assert [(each["ended_at"] is None, each["status"]) for each in tries(store, task_id)] == [
         (True, None),
         (False, 410),
@@ -93,11 +95,11 @@ def test_attempts_are_forgotten_with_their_delivery(
 ) -> None:
     owed()
     (message,) = taken_up(store)
-    store.write(lambda tx: webhooks.delivered(tx, message, 200))
-    clock.advance(webhooks.FORGET_SECONDS + 60)
+    store.write(lambda tx: deliveries.delivered(tx, message, 200))
+    clock.advance(deliveries.FORGET_SECONDS + 60)
     kept = owed()
     taken_up(store)
-    store.write(lambda tx: webhooks.prune(tx, 10))
+    store.write(lambda tx: deliveries.prune(tx, 10))
     assert [each["delivery_id"] for each in store.all("SELECT delivery_id FROM webhook_attempt")] == [
         f"msg_{kept}_1"
     ]
@@ -108,7 +110,7 @@ def test_what_is_owed_and_what_has_ended_is_counted(
 ) -> None:
     owed()
     (arrived,) = taken_up(store)
-    store.write(lambda tx: webhooks.delivered(tx, arrived, 200))
+    store.write(lambda tx: deliveries.delivered(tx, arrived, 200))
     assert health(store)["oldest_seconds"] == 0 and health(store)["addresses"] == []
     owed()
     clock.advance(120)
@@ -130,11 +132,11 @@ def test_addresses_in_trouble_are_told_by_user_with_what_ails_them(
         owed(user, url)
     for message in taken_up(store):
         if message.url == gone:
-            store.write(lambda tx, m=message: webhooks.receiver_is_gone(tx, m))  # type: ignore[misc]
+            store.write(lambda tx, m=message: deliveries.receiver_is_gone(tx, m))  # type: ignore[misc]
         elif message.url == ill:
             put_off(store, message, 300, 500, "The receiver answers 500.")
         else:
-            store.write(lambda tx, m=message: webhooks.delivered(tx, m, 200))  # type: ignore[misc]
+            store.write(lambda tx, m=message: deliveries.delivered(tx, m, 200))  # type: ignore[misc]
     first, second = health(store)["addresses"]
     assert (first["url"], first["owed"], first["given_up"], first["gone_since"]) == (ill, 2, 0, None)
     assert first["last_status"] == 500 and first["next_at"] is not None
@@ -148,7 +150,7 @@ def test_a_resend_keeps_the_id_begins_the_schedule_anew_and_is_recorded(
     task_id = owed()
     (message,) = taken_up(store)
     put_off(store, message, None, 500, "The receiver answers 500.")
-    sent = store.write(lambda tx: operating.resend(tx, "o-oncall", message.id))
+    sent = store.write(lambda tx: operator_actions.resend(tx, "o-oncall", message.id))
     assert sent == {"webhook_id": message.id, "task_id": task_id, "state": "waiting"}
     (again,) = taken_up(store)
     assert (again.id, again.attempts) == (message.id, 1)
@@ -157,4 +159,4 @@ def test_a_resend_keeps_the_id_begins_the_schedule_anew_and_is_recorded(
     assert (entry["action"], entry["operator"]) == ("resend", "o-oncall")
     assert entry["before"] == {"webhook_id": message.id, "state": "failed", "attempts": 1}
     with pytest.raises(WebhookNotFound):
-        store.write(lambda tx: operating.resend(tx, "o-oncall", "msg_nobody_1"))
+        store.write(lambda tx: operator_actions.resend(tx, "o-oncall", "msg_nobody_1"))

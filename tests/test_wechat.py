@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web as aiohttp_web
 
 from config.settings import SettingsError, load_settings
-from supervisor.tokens import read_user_token
+from supervisor.security.tokens import read_user_token
 from tests.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
 from tests.web_server import SECRET, Web, running_web
-from web import schemas
-from web.wechat_answers import Refusal, Refused, openid_of
+from web.api.wechat_answers import Refusal, Refused, openid_of
+from web.openapi import schemas
 
 LOGIN = "/v1/auth/wechat"
 OPENID = "oABC_def-123"

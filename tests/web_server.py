@@ -17,16 +17,16 @@ from PIL import Image
 from prometheus_client import generate_latest
 
 from config.settings import Settings
-from supervisor.database import Database, open_database
-from supervisor.listening import listen_on
+from supervisor.database.api import Database, open_database
+from supervisor.database.wakeups import Wakeups, feed_wakeups
+from supervisor.net.listen_socket import listen_on
 from supervisor.schema.migrate import migrate
-from supervisor.tokens import make_user_token
-from supervisor.wakeup import Wakeups, feed_wakeups
+from supervisor.security.tokens import make_user_token
 from tests.databases import POSTGRESQL, SQLITE, plain_connection
 from tests.postgres_databases import give_back, take_database
-from web.app import build_app
-from web.parts import Parts, make_parts
-from web.server import WebServer
+from web.app.app import build_app
+from web.app.server import WebServer
+from web.http.context import Parts, make_parts
 
 SECRET = "a secret of the tests, long enough for HS256"
 DEADLINE_SECONDS = 30.0

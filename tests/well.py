@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.remote_states import Word
-from supervisor.store import claims, handoffs, leadership
-from supervisor.store.leadership import Leadership
+from supervisor.remote.job_states import Word
+from supervisor.store.queue import leader
+from supervisor.store.queue.leader import Leadership
+from supervisor.store.tasks import claims, remote_wait
 from tests.conftest import Clock, Store
 
 
@@ -16,15 +17,15 @@ class Well:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        seen = store.database.read(leadership.read)
-        held = store.write(lambda tx: leadership.take_over(tx, seen, "dispatcher-1"))
+        seen = store.database.read(leader.read)
+        held = store.write(lambda tx: leader.take_over(tx, seen, "dispatcher-1"))
         assert held is not None
         self._held: Leadership = held
         self.tick(None)
 
     def tick(self, passed_seconds: float | None) -> bool:
         """Whether the time in which we are well begins with this tick.  None: the dispatcher has just begun."""
-        shown = self._store.write(lambda tx: leadership.renew(tx, self._held, passed_seconds))
+        shown = self._store.write(lambda tx: leader.renew(tx, self._held, passed_seconds))
         assert shown is not None
         return shown.is_anew
 
@@ -36,7 +37,7 @@ class Well:
 
 def claim_poll(tx: Any, task_id: str, worker: str = "worker-1", again_in_seconds: float = 300) -> int:
     """Claim the poll of a task, as the dispatcher does once it is due; the lease."""
-    (row,) = handoffs._claim_polls(tx, [claims.Wanted(task_id, worker, again_in_seconds)])
+    (row,) = remote_wait._claim_polls(tx, [claims.Wanted(task_id, worker, again_in_seconds)])
     return int(row["lease"])
 
 
@@ -51,6 +52,6 @@ def ask(
     """A live worker asks the task's service once and hears that the job goes on, or nothing."""
 
     def poll(tx: Any) -> None:
-        handoffs.not_yet(tx, task_id, claim_poll(tx, task_id, worker), poll_in_seconds, word=word)
+        remote_wait.not_yet(tx, task_id, claim_poll(tx, task_id, worker), poll_in_seconds, word=word)
 
     write(poll)

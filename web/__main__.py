@@ -17,22 +17,22 @@ import peewee
 from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
-from supervisor.beating import Beats, beat_from_loop
-from supervisor.database import Database, open_database
-from supervisor.faults import Fault, SettingFault, as_sentence
-from supervisor.listening import inherited, listen_on
-from supervisor.logs import configure_logs
-from supervisor.private_files import keep_to_ourselves, write_privately
-from supervisor.room import full_disk, is_full
+from supervisor.core.errors import Fault, SettingFault, as_sentence
+from supervisor.database.api import Database, open_database
+from supervisor.database.wakeups import feed_wakeups
+from supervisor.net.listen_socket import inherited, listen_on
+from supervisor.objects.disk_space import full_disk, is_full
+from supervisor.objects.private_files import keep_to_ourselves, write_privately
+from supervisor.processes.heartbeat_pipe import Beats, beat_from_loop
+from supervisor.processes.supervised import exit_status_of_part, is_supervised
 from supervisor.schema.migrate import check_version
-from supervisor.secret import read_or_make_secret
-from supervisor.start_secret import start_secret_of
-from supervisor.supervised import exit_status_of_part, is_supervised
-from supervisor.tracing import begin_tracing, end_tracing
-from supervisor.wakeup import feed_wakeups
-from web.app import build_app
-from web.parts import make_parts
-from web.server import WebServer
+from supervisor.security.secret import read_or_make_secret
+from supervisor.security.start_secret import start_secret_of
+from supervisor.telemetry.logs import configure_logs
+from supervisor.telemetry.tracing import begin_tracing, end_tracing
+from web.app.app import build_app
+from web.app.server import WebServer
+from web.http.context import make_parts
 
 log = logging.getLogger("darkroom.web")
 

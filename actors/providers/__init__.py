@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
 
 if TYPE_CHECKING:
     from actors.providers.base import Provider
-    from actors.providers.surroundings import House, Surroundings
+    from actors.providers.provider_context import House, Surroundings
     from config.settings import Provider as ProviderSettings
     from config.settings import Settings
 
@@ -40,7 +40,7 @@ def open_provider(name: str, house: House) -> Provider:
         return StudioProvider(house.images, most_pixels=house.settings.limits.image_pixels)
     if setting.kind == "python":
         return _own_class(name, setting)
-    from actors.providers.surroundings import surroundings_of
+    from actors.providers.provider_context import surroundings_of
 
     return open_over_http(name, house.settings, surroundings_of(house))
 

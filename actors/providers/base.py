@@ -1,7 +1,7 @@
 """What every AI service's adapter is to us: a job goes in; a result, a promise or an error with a class comes
 out.
 
-The error's class decides what follows (`supervisor.rescue` draws the verdict); its `code` is what the user
+The error's class decides what follows (`supervisor.core.rescue` draws the verdict); its `code` is what the user
 sees (CONTRACT.md, error.code), its text a sentence for them.  Pure.
 
 The life of a remote job, and who does what in it:
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from supervisor.doubts import UNKNOWN_SECONDS
+from supervisor.remote.unclear_answers import UNKNOWN_SECONDS
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class MadeThumbnail:
-    """A small WebP of a finished picture, as `supervisor.thumbnails` makes it: a local file."""
+    """A small WebP of a finished picture, as `supervisor.pictures.thumbnails` makes it: a local file."""
 
     path: Path
     width: int
@@ -125,8 +125,8 @@ class Running:
     """The remote job is under way.
 
     progress: percent, or None if the service does not say.  poll_after_seconds: how soon the service may be asked
-    again; a job that has waited for long is asked less often than that (`supervisor.poll_times`).  was_asked: False
-    from a `poll` whose service can't be asked, since it tells by itself."""
+    again; a job that has waited for long is asked less often than that (`supervisor.remote.poll_backoff`).  was_asked:
+    False from a `poll` whose service can't be asked, since it tells by itself."""
 
     progress: int | None = None
     stage: str | None = None

@@ -23,7 +23,7 @@ import psutil
 
 from bench.chaos.plan import Role
 from bench.running_system import REPOSITORY
-from supervisor.parent_death import die_with_parent
+from supervisor.processes.parent_death import die_with_parent
 
 START_SECONDS = 90.0
 GONE_SECONDS = 8.0  # CONTRACT section 2: if `up` dies in any way, every descendant is gone by then
@@ -186,7 +186,7 @@ class House:
         elif role is Role.WORKER:
             chosen = workers
         elif role is Role.IMAGE_CHILD:
-            chosen = [p for p in everybody if "actors.image_child" in _command(p)]
+            chosen = [p for p in everybody if "actors.images.child_program" in _command(p)]
         else:
             chosen = [p for p in everybody if p.pid in self._named(role.value)]
         return sorted((p for p in chosen if _lives(p)), key=lambda process: process.pid)

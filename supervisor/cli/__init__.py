@@ -52,9 +52,9 @@ def commands() -> None:
     """Long AI image jobs: hand in a photo, come back for the print."""
 
 
-from supervisor.cli import administration, keys, operation, orders, parts, relocation, upgrading, webhooks  # noqa: E402  they are added to `commands`
+from supervisor.cli import admin, copy_command, keys, operate, run, submit, upgrade, webhooks  # noqa: E402  they are added to `commands`
 
-for _module in (parts, upgrading, orders, operation, webhooks, administration, keys, relocation):
+for _module in (run, upgrade, submit, operate, webhooks, admin, keys, copy_command):
     for _command in _module.COMMANDS:
         commands.add_command(_command)
 
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The entry point; never returns."""
     import peewee
 
-    from supervisor.embedded_broker import NoEmbeddedBroker
-    from supervisor.faults import Fault, SettingFault, as_sentence
+    from supervisor.broker.embedded_broker import NoEmbeddedBroker
+    from supervisor.core.errors import Fault, SettingFault, as_sentence
 
     try:
         commands.main(
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _end(sentence: str, status: int) -> None:
-    from supervisor.logs import secret_filter
+    from supervisor.telemetry.logs import secret_filter
 
     with contextlib.suppress(SettingsError):
         sentence = secret_filter(load_settings())(sentence)

@@ -26,8 +26,8 @@ def cloudbase(name: str, as_json: bool) -> None:
     \b
     darkroom key cloudbase functions
     """
-    from supervisor.cloudbase_keys import secret_id, secret_key
-    from supervisor.secret import read_or_make_secret
+    from supervisor.security.cloudbase_keys import secret_id, secret_key
+    from supervisor.security.secret import read_or_make_secret
 
     settings = settings_of_command()
     try:

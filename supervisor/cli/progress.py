@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from supervisor.cli.api import Api
+from supervisor.cli.api_client import Api
 
 
 async def follow(api: Api, work_id: str, title: str) -> dict[str, Any]:

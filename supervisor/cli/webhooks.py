@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from supervisor.cli import Failed, settings_of_command
-from supervisor.cli.operation import with_database
+from supervisor.cli.operate import with_database
 from supervisor.cli.output import json_option, print_json, print_table
 
 
@@ -24,8 +24,8 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
     """
     if ctx.invoked_subcommand is not None:
         return
-    from supervisor.store import webhooks as outbox
-    from supervisor.store.webhook_attempts import without_query
+    from supervisor.store.webhooks import deliveries as outbox
+    from supervisor.store.webhooks.webhook_attempts import without_query
 
     found = with_database(
         settings_of_command(),
@@ -63,7 +63,7 @@ def resend(webhook_id: str, as_json: bool) -> None:
 
     The receiver sees the same `webhook-id`, so that it can leave out what it has had.
     """
-    from supervisor.store import webhooks as outbox
+    from supervisor.store.webhooks import deliveries as outbox
 
     is_known = with_database(
         settings_of_command(),
@@ -80,7 +80,7 @@ def resend(webhook_id: str, as_json: bool) -> None:
 @webhooks.command()
 def secret() -> None:
     """Print the key that receivers verify with, and nothing else; several while one is being replaced."""
-    from supervisor.webhook_secret import webhook_keys
+    from supervisor.webhooks.signing_keys import webhook_keys
 
     for key in webhook_keys(settings_of_command()):
         click.echo(key)

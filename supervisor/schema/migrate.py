@@ -13,10 +13,10 @@ import peewee
 from playhouse.migrations import Runner
 
 from config.settings import Settings
-from supervisor.database import Database, Transaction, is_postgres, open_database
-from supervisor.faults import NotReady, SettingFault
-from supervisor.schema.sqlite_upgrade import upgrade_sqlite
-from supervisor.sqlite_database import sqlite_file
+from supervisor.core.errors import NotReady, SettingFault
+from supervisor.database.api import Database, Transaction, is_postgres, open_database
+from supervisor.database.sqlite_database import sqlite_file
+from supervisor.schema.sqlite.sqlite_upgrade import upgrade_sqlite
 
 VERSIONS = Path(__file__).parent / "versions"
 HISTORY = "migration_history"
@@ -35,7 +35,9 @@ def migrate(settings: Settings) -> list[str]:
     """
     if is_postgres(settings.database_url):
         open_database(settings).close()  # says it if the client is not installed
-        from supervisor.schema.postgres_upgrade import upgrade_postgres  # its client need not be installed
+        from supervisor.schema.postgres.postgres_upgrade import (
+            upgrade_postgres,  # its client need not be installed
+        )
 
         return upgrade_postgres(settings, lambda database: _run(database, settings))
     return upgrade_sqlite(settings, lambda database: _run(database, settings))
@@ -82,9 +84,9 @@ def check_version(
     """
     if is_postgres(settings.database_url):
         if not runs_already:
-            from supervisor.postgres_connection import (
-                refuse_wrong_address,
-            )  # its client need not be installed
+            from supervisor.database.postgres.connection import (
+                refuse_wrong_address,  # its client need not be installed
+            )
 
             refuse_wrong_address(settings.database_url)
     elif not sqlite_file(settings.database_url)[0].exists():

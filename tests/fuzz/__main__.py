@@ -23,12 +23,12 @@ from urllib.parse import urlsplit
 
 from config.settings import load_settings
 from supervisor.schema.migrate import migrate
-from supervisor.tokens import make_feed_ticket, make_user_token
+from supervisor.security.tokens import make_feed_ticket, make_user_token
 from tests.databases import POSTGRESQL, SQLITE
 from tests.fuzz.requests import Known, Sent, next_request
 from tests.parts import ROOT, SECRET, Part
 from tests.postgres_databases import take_database
-from web.app import ADDRESSES
+from web.app.app import ADDRESSES
 
 CONNECTIONS = 4
 PATIENCE_SECONDS = 60.0

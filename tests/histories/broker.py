@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import redis
 from dramatiq import Message
 
-from actors.broker import CONTROL_THREADS, MessagesNotSent
-from actors.claim_sender import ClaimSender
-from actors.remote_cancelling import cancel_jobs
-from supervisor.claim_lists import KINDS, ClaimLists
-from supervisor.claim_messages import TASKS, ClaimKeys
+from actors.broker.broker import CONTROL_THREADS, MessagesNotSent
+from actors.dispatcher.claim_sender import ClaimSender
+from actors.remote_jobs.cancel_jobs import cancel_jobs
+from supervisor.broker.claim_lists import KINDS, ClaimLists
+from supervisor.broker.claim_messages import TASKS, ClaimKeys
 from tests.histories.blocking import current
 from tests.histories.virtual_loop import current_process
 

@@ -11,8 +11,8 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from supervisor.database import Database, Transaction
-from supervisor.faults import DatabaseBusy, OutcomeUnknown
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
+from supervisor.database.api import Database, Transaction
 from tests.histories.blocking import Awaited, current
 from tests.histories.virtual_loop import Process
 

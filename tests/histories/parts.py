@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq import Message
 
-from actors import dispatcher as dispatching_program
-from actors.worker import Worker
-from supervisor.store import workers
-from supervisor.sweeping import sweep_now, sweep_this_minute
-from supervisor.wakeup import SOMETHING, Heard
+from actors.dispatcher import dispatcher as dispatching_program
+from actors.worker.worker import Worker
+from supervisor.database.wakeups import SOMETHING, Heard
+from supervisor.services.sweep import sweep_now, sweep_this_minute
+from supervisor.store.queue import workers
 from tests.histories import broker
 from tests.histories.blocking import current
 from tests.histories.door import Door
@@ -24,7 +24,7 @@ CLEANUP_SECONDS = 30.0
 
 
 class Wakes:
-    """In the place of `supervisor.wakeup.Wakeups`: a hint that may come for nothing, or late."""
+    """In the place of `supervisor.database.wakeups.Wakeups`: a hint that may come for nothing, or late."""
 
     look_again_seconds: tuple[float, ...] = ()
     safety_seconds = 1.0
@@ -71,7 +71,7 @@ class DispatcherPart:
 
 
 class WorkerPart:
-    """A worker process: the real `actors.worker.Worker` and what dramatiq does around it."""
+    """A worker process: the real `actors.worker.worker.Worker` and what dramatiq does around it."""
 
     worker: Worker
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
-from supervisor.faults import Fault
-from supervisor.store import operating, tasks, works
+from supervisor.core.errors import Fault
+from supervisor.store.feed import works
+from supervisor.store.operators import operator_actions
+from supervisor.store.tasks import user_actions
 from tests.databases import REFUSED
 
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ class People:
         own: dict[str, Any] = {}
         if type_ == "free" and self._world.draw.random() < 0.5:
             own = {"task_id": self._world.draw.choice(self.own_ids), "webhook": "https://example.org/hook"}
-        new = tasks.NewTask(user, type_, params, priority, later, **own)
-        await self._ask(lambda tx: tasks.submit(tx, self._world.settings, new))
+        new = user_actions.NewTask(user, type_, params, priority, later, **own)
+        await self._ask(lambda tx: user_actions.submit(tx, self._world.settings, new))
 
     async def _order_by_sql(self) -> None:
         user, type_, params, priority, later = self._new()
@@ -95,12 +97,12 @@ class People:
     async def _cancel(self) -> None:
         task_id = self._some("pending", "processing", "ai_processing")
         if task_id is not None:
-            await self._ask(lambda tx: tasks.cancel(tx, task_id))
+            await self._ask(lambda tx: user_actions.cancel(tx, task_id))
 
     async def _retry(self) -> None:
         task_id = self._some("failed", "cancelled")
         if task_id is not None:
-            await self._ask(lambda tx: tasks.resubmit(tx, self._world.settings, task_id))
+            await self._ask(lambda tx: user_actions.resubmit(tx, self._world.settings, task_id))
 
     async def _change_ones_mind(self) -> None:
         """Cancel what somebody works on, and have it made again a moment later."""
@@ -117,9 +119,9 @@ class People:
     async def _have_it_made_again(self, task_id: str, pause_seconds: float) -> None:
         web, settings = self._world.doors["web"], self._world.settings
         with contextlib.suppress(Fault, *REFUSED, peewee.PeeweeException):
-            await web.write_async(lambda tx: tasks.cancel(tx, task_id))
+            await web.write_async(lambda tx: user_actions.cancel(tx, task_id))
             await asyncio.sleep(pause_seconds)
-            await web.write_async(lambda tx: tasks.resubmit(tx, settings, task_id))
+            await web.write_async(lambda tx: user_actions.resubmit(tx, settings, task_id))
 
     def make_use_of(self, changed: Sequence[str]) -> None:
         """A process has changed these tasks and will not hear of it for a while: their users change their minds."""
@@ -164,15 +166,15 @@ class People:
             case "pause":
                 kind, names = draw.choice((("type", world.types), ("provider", tuple(world.services))))
                 name = draw.choice(names)
-                await self._ask(lambda tx: operating.pause(tx, "ops", kind, name, "because"))
+                await self._ask(lambda tx: operator_actions.pause(tx, "ops", kind, name, "because"))
                 await asyncio.sleep(draw.uniform(1, 40))
-                await self._ask(lambda tx: operating.resume(tx, "ops", kind, name))
+                await self._ask(lambda tx: operator_actions.resume(tx, "ops", kind, name))
             case "release":
                 task_id = self._some("pending", "processing", "ai_processing")
                 if task_id is not None:
-                    await self._ask(lambda tx: operating.release(tx, world.settings, "ops", task_id))
+                    await self._ask(lambda tx: operator_actions.release(tx, world.settings, "ops", task_id))
             case "drain":
                 living = [each for each in world.workers if each.is_up and not each.process.is_dead]
                 if living:
                     worker_id = draw.choice(living).worker.id
-                    await self._ask(lambda tx: operating.drain(tx, "ops", worker_id))
+                    await self._ask(lambda tx: operator_actions.drain(tx, "ops", worker_id))

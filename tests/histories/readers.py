@@ -7,9 +7,9 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
-from supervisor.faults import Fault
-from web.feed_event import EventId
-from web.opening import Everything, read_on, read_opening
+from supervisor.core.errors import Fault
+from web.feed.feed_event import EventId
+from web.feed.resume import Everything, read_on, read_opening
 
 if TYPE_CHECKING:
     from tests.histories.world import World

@@ -31,7 +31,7 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from supervisor.store import remote_reports
+from supervisor.store.remote import remote_reports
 from tests.histories.virtual_loop import Process, current_process
 
 if TYPE_CHECKING:

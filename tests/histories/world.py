@@ -20,13 +20,13 @@ from unittest import mock
 
 import structlog
 
-from actors.worker import Running
+from actors.worker.worker import Running
 from config.settings import Settings
-from supervisor import ids
-from supervisor.database import Database, is_postgres, open_database
-from supervisor.faults import Fault
-from supervisor.files import open_file_store
-from supervisor.store import images
+from supervisor.core import ids
+from supervisor.core.errors import Fault
+from supervisor.database.api import Database, is_postgres, open_database
+from supervisor.objects.object_store import open_file_store
+from supervisor.store.tasks import images
 from tests.databases import PlainPostgres, fresh_settings
 from tests.histories import broker, parts
 from tests.histories.blocking import Blocking
@@ -43,7 +43,10 @@ from tests.histories.virtual_loop import FIRST_MOMENT, Process, VirtualLoop, cur
 _WHOLE_EVERY = 150  # transactions
 _KEPT_STEPS = 400
 EVERY_LIMIT_SECONDS = 1800.0  # in which a task ends that nothing goes wrong for
-_REAL_TIME = ("supervisor.postgres", "supervisor.pace")  # they wait for a server, and not in our time
+_REAL_TIME = (
+    "supervisor.postgres",
+    "supervisor.core.throttle",
+)  # they wait for a server, and not in our time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,18 +170,21 @@ class World:
         process = types.SimpleNamespace(
             environ={}, getpid=lambda: 1, kill=lambda pid, number: parts.end_of_process()
         )
-        self._open.enter_context(mock.patch("actors.worker.os", process))
+        self._open.enter_context(mock.patch("actors.worker.worker.os", process))
         self._open.enter_context(
             mock.patch.object(Running, "__hash__", lambda running: self._number_of(running))
         )
         self._open.enter_context(mock.patch("os.fsync", lambda descriptor: None))  # power is never lost here
         broker.Sender.world = self
-        self._open.enter_context(mock.patch("actors.dispatcher.ClaimSender", broker.Sender))
+        self._open.enter_context(mock.patch("actors.dispatcher.dispatcher.ClaimSender", broker.Sender))
         self._open.enter_context(
-            mock.patch.multiple("actors.dispatcher", TICK_SECONDS=1.0, TAKE_OVER_SECONDS=3.2)
+            mock.patch.multiple("actors.dispatcher.dispatcher", TICK_SECONDS=1.0, TAKE_OVER_SECONDS=3.2)
         )
         self._open.enter_context(
-            mock.patch("supervisor.undelivered.open_lists", lambda settings: self.broker.claim_lists())
+            mock.patch(
+                "supervisor.services.undelivered_claims.open_lists",
+                lambda settings: self.broker.claim_lists(),
+            )
         )
         before = structlog.get_config()
         self._open.callback(lambda: structlog.configure(**before))

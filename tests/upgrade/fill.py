@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database import Transaction, open_database
+from supervisor.database.api import Transaction, open_database
 from supervisor.schema.migrate import migrate
-from supervisor.store import claims, tasks, workers
+from supervisor.store.queue import workers
+from supervisor.store.tasks import claims, user_actions
 
 WORKER, IMAGE, USERS, TASKS = "old-worker", "old-image", 4, 48
 DEADLINE_SECONDS = (
@@ -63,11 +64,11 @@ def fill(settings: Settings) -> None:
         write(lambda tx, n=n: _upload(tx, f"o-{n}"))
     write(lambda tx: workers.register(tx, WORKER, host="old-host", pid=1, slots=36))
     order = [
-        tasks.NewTask(f"o-{n % USERS}", "photography", {"images": [f"{IMAGE}-{n % USERS}"]})
+        user_actions.NewTask(f"o-{n % USERS}", "photography", {"images": [f"{IMAGE}-{n % USERS}"]})
         for n in range(TASKS - 4)
     ]
     for new in order:
-        write(lambda tx, new=new: tasks.submit(tx, settings, new))
+        write(lambda tx, new=new: user_actions.submit(tx, settings, new))
     ready = write(lambda tx: tx.all("SELECT id FROM task_queue WHERE ready = 1 ORDER BY id LIMIT 24"))
     for n, row in enumerate(ready):
         wanted = [claims.Wanted(row["id"], WORKER, DEADLINE_SECONDS)]
@@ -80,7 +81,7 @@ def fill(settings: Settings) -> None:
                 lambda tx, held=held: claims.fail(tx, held.task_id, held.lease, "no_person_found", "Nobody.")
             )
         elif n < 16:
-            write(lambda tx, held=held: tasks.cancel(tx, held.task_id))
+            write(lambda tx, held=held: user_actions.cancel(tx, held.task_id))
         else:
             write(lambda tx, held=held: claims.report_progress(tx, held.task_id, held.lease, 40, "making"))
     for n in range(4):

@@ -32,15 +32,15 @@ from actors.providers.base import (
 from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, error_in, question_error_in
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.collecting import Collector
-from actors.providers.wire.order_values import OrderValues
-from actors.providers.wire.picture_sources import Inline, Source
-from actors.providers.wire.requests import Field, Outgoing, as_json
-from actors.providers.wire.template import MISSING, Placeholder
-from supervisor.picture_types import picture_type
+from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.client import HttpClient
+from actors.providers.common.collecting import Collector
+from actors.providers.common.order_values import OrderValues
+from actors.providers.common.picture_sources import Inline, Source
+from actors.providers.common.requests import Field, Outgoing, as_json
+from actors.providers.common.template import MISSING, Placeholder
+from actors.providers.provider_context import Surroundings
+from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
 HAND_IN_SECONDS = 60.0

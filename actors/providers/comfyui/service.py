@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from actors.providers.comfyui.workflow import Workflow, read_workflow
-from actors.providers.wire.answers import Rules
-from actors.providers.wire.reading import (
+from actors.providers.common.answers import Rules
+from actors.providers.common.reading import (
     checked,
     read_rules,
     read_secrets,
@@ -20,7 +20,7 @@ from actors.providers.wire.reading import (
     setting_name,
 )
 from config.settings import Provider, Settings
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
 
 _OPTIONS = ("workflow", "outputs")
 _USUAL = {"code": ["$.error.type"], "message": ["$.error.message", "$.node_errors.*.errors[*].message"]}

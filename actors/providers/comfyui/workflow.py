@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.providers.wire.template import BadTemplate, Lookup, Template, check, parse
+from actors.providers.common.template import BadTemplate, Lookup, Template, check, parse
 
 FORMS = ("file", "data_uri", "bytes")  # the last two for nodes that read base64
 

@@ -20,17 +20,24 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.answers import (
+    Answer,
+    Rules,
+    error_in,
+    no_pictures,
+    pictures_in,
+    question_error_in,
+)
+from actors.providers.common.client import HttpClient
+from actors.providers.common.collecting import Collector
+from actors.providers.common.order_values import OrderValues
+from actors.providers.common.picture_sources import Source
+from actors.providers.common.requests import Outgoing, RequestTemplate
+from actors.providers.common.results import result_in
+from actors.providers.common.template import Placeholder
 from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.http.service import RemoteService, Service
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, Rules, error_in, no_pictures, pictures_in, question_error_in
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.collecting import Collector
-from actors.providers.wire.order_values import OrderValues
-from actors.providers.wire.picture_sources import Source
-from actors.providers.wire.requests import Outgoing, RequestTemplate
-from actors.providers.wire.results import result_in
-from actors.providers.wire.template import Placeholder
+from actors.providers.provider_context import Surroundings
 
 ASK_SECONDS = 30.0  # for one question about a remote job
 LARGE_BYTES = 262_144  # what is larger is encoded and decoded in a thread

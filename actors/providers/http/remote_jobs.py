@@ -30,7 +30,7 @@ from actors.providers.base import (
     Transient,
     Unreadable,
 )
-from actors.providers.wire.answers import (
+from actors.providers.common.answers import (
     Answer,
     Rules,
     error_in,
@@ -39,7 +39,7 @@ from actors.providers.wire.answers import (
     pictures_in,
     question_error_in,
 )
-from actors.providers.wire.paths import Path
+from actors.providers.common.paths import Path
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
 _STAGES = {"queued": "queued at the AI service", "running": "running at the AI service"}

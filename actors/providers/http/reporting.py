@@ -6,10 +6,10 @@ import dataclasses
 import time
 
 from actors.providers.base import Accepted, Done, Failed, Job, ProviderError, Report, Running, Unreadable
+from actors.providers.common.answers import Answer
+from actors.providers.common.client import document_of
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.remote_jobs import Verdict, judge
-from actors.providers.wire.answers import Answer
-from actors.providers.wire.client import document_of
 
 _ASK_AT_ONCE = Running(poll_after_seconds=0)
 

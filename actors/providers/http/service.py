@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from actors.providers.http.remote_jobs import STATES, JobRules
-from actors.providers.wire.answers import Rules
-from actors.providers.wire.paths import Path
-from actors.providers.wire.reading import (
+from actors.providers.common.answers import Rules
+from actors.providers.common.paths import Path
+from actors.providers.common.reading import (
     can_be_called,
     checked,
     read_choice,
@@ -24,10 +23,11 @@ from actors.providers.wire.reading import (
     refuse_unknown,
     setting_name,
 )
-from actors.providers.wire.requests import Encoding, RequestTemplate, request_template
-from actors.providers.wire.template import check
+from actors.providers.common.requests import Encoding, RequestTemplate, request_template
+from actors.providers.common.template import check
+from actors.providers.http.remote_jobs import STATES, JobRules
 from config.settings import Provider, Settings
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
 
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 ENCODINGS = ("json", "multipart")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from actors.providers.wire.event_stream import ServerEvent
+from actors.providers.common.event_stream import ServerEvent
 
 _FIRST_PERCENT, _LAST_PERCENT = 10, 85
 

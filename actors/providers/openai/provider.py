@@ -20,18 +20,18 @@ from actors.providers.base import (
     Running,
     UnknownOutcome,
 )
+from actors.providers.common.answers import Answer, pictures_in
+from actors.providers.common.client import HttpClient
+from actors.providers.common.collecting import Collector
+from actors.providers.common.event_stream import ServerEvent
+from actors.providers.common.order_values import OrderValues
+from actors.providers.common.picture_sources import Source, data_uri
+from actors.providers.common.requests import Field, Outgoing, as_json
+from actors.providers.common.template import InputPicture, as_text
 from actors.providers.openai.errors import as_told
 from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.service import TASK_PARAMETERS, OpenAiService
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, pictures_in
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.collecting import Collector
-from actors.providers.wire.event_stream import ServerEvent
-from actors.providers.wire.order_values import OrderValues
-from actors.providers.wire.picture_sources import Source, data_uri
-from actors.providers.wire.requests import Field, Outgoing, as_json
-from actors.providers.wire.template import InputPicture, as_text
+from actors.providers.provider_context import Surroundings
 
 BROKEN_STREAM = "the stream ended before the picture was complete; its last draft is kept"
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.providers.wire.answers import Rules
-from actors.providers.wire.reading import (
+from actors.providers.common.answers import Rules
+from actors.providers.common.reading import (
     checked,
     read_choice,
     read_count,
@@ -23,9 +23,9 @@ from actors.providers.wire.reading import (
     refuse_unknown,
     setting_name,
 )
-from actors.providers.wire.template import Template, check, parse
+from actors.providers.common.template import Template, check, parse
 from config.settings import Provider, Settings
-from supervisor.faults import SettingFault
+from supervisor.core.errors import SettingFault
 
 BASE = "https://api.openai.com/v1"
 EDIT_STYLES = ("multipart", "json_image", "none")

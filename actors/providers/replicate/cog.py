@@ -26,11 +26,11 @@ from actors.providers.base import (
     UnknownOutcome,
     Unreadable,
 )
+from actors.providers.common.answers import Answer
+from actors.providers.provider_context import Surroundings
 from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
 from actors.providers.replicate.service import ReplicateService
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer
 
 POLL_SECONDS = 5.0
 LOST_AFTER_SECONDS = 30.0  # of idleness: a report may be on its way, or be sent again

@@ -15,9 +15,9 @@ import re
 from typing import Any
 
 from actors.providers.base import Failed, ProviderError, ResultLost, Running, Transient, Unreadable
-from actors.providers.wire.answers import Answer, Rules, no_pictures
-from actors.providers.wire.picture_sources import Source
-from actors.providers.wire.results import result_in
+from actors.providers.common.answers import Answer, Rules, no_pictures
+from actors.providers.common.picture_sources import Source
+from actors.providers.common.results import result_in
 
 # A progress bar of tqdm: the rule of Replicate's own client.
 _BAR = re.compile(r"^\s*(?P<percent>\d+)%\s*\|.+?\|\s*\d+/\d+", re.MULTILINE)

@@ -22,14 +22,14 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.client import HttpClient
+from actors.providers.common.collecting import Collector
+from actors.providers.common.order_values import OrderValues
+from actors.providers.common.requests import Outgoing, as_json
+from actors.providers.provider_context import Surroundings
 from actors.providers.replicate.predictions import judge, wait_told
 from actors.providers.replicate.service import ReplicateService
-from actors.providers.surroundings import Surroundings
-from actors.providers.wire.answers import Answer, error_in, question_error_in
-from actors.providers.wire.client import HttpClient
-from actors.providers.wire.collecting import Collector
-from actors.providers.wire.order_values import OrderValues
-from actors.providers.wire.requests import Outgoing, as_json
 
 HAND_IN_SECONDS = 60.0
 ASK_SECONDS = 30.0

@@ -13,11 +13,11 @@ from actors.providers.base import (
     Running,
     Unreadable,
 )
+from actors.providers.common.answers import Answer
+from actors.providers.common.client import document_of
 from actors.providers.replicate.cog import CogProvider
 from actors.providers.replicate.provider import ReplicateProvider
 from actors.providers.replicate.signature import is_signed
-from actors.providers.wire.answers import Answer
-from actors.providers.wire.client import document_of
 
 
 class ReportingReplicateProvider(ReplicateProvider):

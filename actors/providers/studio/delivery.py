@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from supervisor.thumbnails import write_thumbnail
+from supervisor.pictures.thumbnails import write_thumbnail
 
 JPEG_QUALITY = 90
 

@@ -17,9 +17,9 @@ from actors.providers.base import (
     Running,
     Transient,
 )
-from actors.providers.wire.plain_pictures import made_image, plain_input
-from supervisor.image_child_process import ImageProcessDied, ImageWorkFailed
-from supervisor.image_processes import ImageProcesses
+from actors.providers.common.plain_pictures import made_image, plain_input
+from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
+from supervisor.pictures.process_pool import ImageProcesses
 
 FAULTS_OF_THE_ORDER = {"bad_params", "image_unusable", "no_person_found", "invalid_input"}
 

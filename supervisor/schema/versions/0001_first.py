@@ -3,7 +3,7 @@
 Triggers are not here: `supervisor.schema.migrate` makes them anew from the code after every upgrade.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 ALPHABET = "'0123456789ABCDEFGHJKMNPQRSTVWXYZ'"
@@ -451,7 +451,7 @@ POSTGRES = (
         term BIGINT NOT NULL DEFAULT 0,
         beat BIGINT NOT NULL DEFAULT 0
     ) WITH (fillfactor = 10, {_BUSY})""",
-    # Which of a connection's transactions was stored last (supervisor/postgres_transactions.py).
+    # Which of a connection's transactions was stored last (supervisor/database/postgres/transactions.py).
     f"""
     CREATE TABLE commit_mark (
         writer BIGINT PRIMARY KEY,

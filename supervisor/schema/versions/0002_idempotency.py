@@ -1,6 +1,6 @@
 """Idempotency keys: which task a request with a key has made."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -1,6 +1,6 @@
 """What all hosts must agree on about an AI service: its circuit breaker and its bucket of requests."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

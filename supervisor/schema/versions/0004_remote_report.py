@@ -1,6 +1,6 @@
 """What services report, and what their remote jobs need to be polled, cancelled and resumed by any worker."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -5,7 +5,7 @@ doomed_file: objects whose rows are gone, until they are gone too.  file_walk: h
 a row has come, and the name that this database has put into its store.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -3,7 +3,7 @@
 Ids follow time, so the oldest rows are the first ones: pruning by age needs no index of its own.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

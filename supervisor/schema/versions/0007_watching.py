@@ -4,7 +4,7 @@ Without them both would be looked for among all open tasks at every scrape and e
 are narrow, so that no planner takes these indexes for any other query.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 STATEMENTS = (
     """CREATE INDEX task_queue_fresh ON task_queue (type, created_at)

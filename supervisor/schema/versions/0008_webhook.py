@@ -5,7 +5,7 @@ ends the task; one for each charge.  data: the task as it was then, pictures by 
 hint; claimed: of the hint that somebody took up.  webhook_gone: addresses that answered 410.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

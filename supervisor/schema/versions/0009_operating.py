@@ -1,6 +1,6 @@
 """What operators do: types and providers they have paused, and a record of each of their actions."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -5,7 +5,7 @@ is nothing to fill in here.  On PostgreSQL a number that many writers move would
 append to task_count_delta, which the working dispatcher folds into task_count.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 SQLITE = (
     """

@@ -3,7 +3,7 @@
 One row for each hint that was taken up, written when it is; ended_at stays empty where its worker died in it.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 
 def _tables(text: str, time: str) -> tuple[str, ...]:

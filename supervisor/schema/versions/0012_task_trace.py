@@ -1,6 +1,6 @@
 """The W3C trace context of a task that is traced (`traceparent`): what its spans in every process belong to."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 
 def _table(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ and how many there were; when the question was asked that was answered last.
 provider_state: when its breaker was moved, so that `until` is known for what it is after the clock was set back.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 
 def _columns(time: str) -> tuple[str, ...]:

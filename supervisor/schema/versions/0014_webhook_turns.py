@@ -1,6 +1,6 @@
 """Users take turns with their webhooks: an index that finds what is due first of each of them."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 INDEX = (
     """CREATE INDEX webhook_delivery_of_user ON webhook_delivery (user_openid, due_at)

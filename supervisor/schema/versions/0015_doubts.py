@@ -1,9 +1,10 @@
 """How often in a row a service has answered a question about a remote job with nothing that speaks of the job.
 
-doubt: of which kind those answers were (`supervisor/doubts.py`), doubts: how many, doubted_at: when the first came.
+doubt: of which kind those answers were (`supervisor/remote/unclear_answers.py`), doubts: how many, doubted_at: when the
+first came.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 
 def _columns(time: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Tokens that were taken back: a user's, up to a moment, or one by its id.  Seconds since 1970, as tokens have them."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -1,6 +1,6 @@
 """Of a finished picture, its thumbnail: `{"key", "width", "height"}`.  Pictures that were made before have none."""
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 SQLITE = (
     """ALTER TABLE result_file ADD COLUMN thumbnail TEXT

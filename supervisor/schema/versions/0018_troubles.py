@@ -5,7 +5,7 @@ user_notice: of a user, or of '' for all, what was refused or done too often, si
 The index finds tasks under which workers have died, which are few.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 

@@ -8,7 +8,7 @@ The dispatcher that works now belongs to the older program and has to go; what i
 picked again.  `dispatch` and `dispatched_at` stay, unused, for workers of that program which still put tasks back.
 """
 
-from supervisor.schema.both import run
+from supervisor.schema.run_statements import run
 
 STATEMENTS = (
     "ALTER TABLE task_queue ADD COLUMN begun_lease INTEGER NOT NULL DEFAULT 0",

@@ -1,0 +1,170 @@
+"""One attempt at a task that was claimed for this worker: have its pictures made or handed in, record.
+
+A claim may be taken back before it is begun, so what is written names its lease.  Every
+way an attempt can end (pictures, an error's class, a limit, a drain, a lost lease, a cancel) becomes a verdict of
+`supervisor.core.rescue`, recorded under the lease; who has lost the lease records nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from typing import Any
+
+import structlog
+
+from actors.attempts.jobs import hash_of_params
+from actors.attempts.outcomes import Outcome, after_error, after_time_limit, code_of
+from actors.attempts.paid_requests import AlreadyAsked
+from actors.attempts.record import Step, step_of, unless_reported
+from actors.attempts.run_providers import make_pictures, remote_limit_seconds
+from actors.attempts.task_spans import span_of_attempt
+from actors.attempts.time_limit import TimeLimit
+from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
+from actors.worker.event_loop import CoroutineWouldNotEnd
+from actors.worker.worker import BUSY_AGAIN_SECONDS, Running, Why, Worker
+from supervisor.core import rescue
+from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault
+from supervisor.database.api import Transaction
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Claim
+from supervisor.telemetry import tracing
+from supervisor.telemetry.tracing import Span
+
+log = structlog.get_logger(__name__)
+
+
+async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
+    """Run a task that was claimed for this worker; its outcome is in the row when this returns."""
+    try:
+        whole = claim if claim.is_whole else await _told_by_its_row(worker, claim)
+        if whole is not None:
+            with await span_of_attempt(worker, whole) as span:
+                await _run(worker, running, whole, span)
+    except CoroutineWouldNotEnd:
+        worker.end_for_a_stuck_attempt()
+    finally:
+        worker.has_ended(running)
+
+
+async def _told_by_its_row(worker: Worker, claim: Claim) -> Claim | None:
+    """A claim whose params were too large to send; None when it is no longer held."""
+    while True:
+        try:
+            told = await worker.database.read_async(
+                lambda tx: claims.tell_again(tx, claim.task_id, claim.lease)
+            )
+        except DatabaseBusy as fault:
+            log.warning("claim_not_read", task=claim.task_id, reason=str(fault))
+            await asyncio.sleep(BUSY_AGAIN_SECONDS)
+        else:
+            return None if told is None else dataclasses.replace(told, wait_seconds=claim.wait_seconds)
+
+
+async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> None:
+    """Work, then record; whatever ends the work is turned into what is to be recorded."""
+    names = {"task": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "worker": worker.id}
+    if span.trace_id:
+        names["trace_id"] = span.trace_id
+    bound = log.bind(**names)
+    bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
+    step: Step | None
+    limit = TimeLimit(
+        worker.settings.tasks[claim.type].time_limit_seconds, lambda: running.cancel(Why.TIME_LIMIT)
+    )
+    try:
+        with limit:
+            with structlog.contextvars.bound_contextvars(
+                **names
+            ):  # whatever is logged on its behalf names it
+                running.work = asyncio.create_task(make_pictures(worker, running, claim))
+            step = await _ended(running.work, running)
+    except CoroutineWouldNotEnd:
+        span.fail("would_not_end")
+        raise  # its slot is free again, and its process is started anew
+    except asyncio.CancelledError:
+        if running.work is not None and not running.work.done():  # this process ends, and everything with it
+            raise
+        step = _after_cancel(worker, running, claim)
+        span.fail((running.cancelled or Why.TIME_LIMIT).name.lower())
+    except LeaseLost:
+        step = None
+        span.fail(Why.LEASE_LOST.name.lower())
+    except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
+        step = _after_error(worker, running, claim, error, bound)
+        span.fail(code_of(error))
+    await _record(worker, claim, step, bound, span)
+
+
+async def _ended(work: asyncio.Task[Step | None], running: Running) -> Step | None:
+    """What the work comes to.  Raises CoroutineWouldNotEnd when it goes on for too long after its cancel."""
+    overdue = asyncio.ensure_future(running.will_not_end.wait())
+    try:
+        await asyncio.wait({work, overdue}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        overdue.cancel()
+    if not work.done():
+        raise CoroutineWouldNotEnd("A cancelled attempt does not end.")
+    return work.result()
+
+
+async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any, span: Span) -> None:
+    if step is None:
+        return
+    try:
+        with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
+            await worker.write(step, line=claim.task_id)
+        span.tell(outcome=step.__name__)
+        bound.info("attempt_ended", outcome=step.__name__)
+    except LeaseLost:
+        span.fail(Why.LEASE_LOST.name.lower())
+        bound.info("result_dropped", reason="the task has moved on")
+
+
+def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None:
+    match running.cancelled:
+        case Why.LEASE_LOST:
+            return None
+        case _ if running.owes_an_answer:
+            return _unanswered(worker, claim)
+        case Why.DRAIN:
+
+            def released(tx: Transaction) -> None:
+                claims.release(tx, claim.task_id, claim.lease)
+
+            return released
+        case _:
+            return _step_of(claim, after_time_limit(claim.budget, draw=random.random()))
+
+
+def _step_of(claim: Claim, outcome: Outcome) -> Step:
+    return step_of(claim, outcome, hash_of_params(claim))
+
+
+def _unanswered(worker: Worker, claim: Claim) -> Step:
+    """What follows an attempt that ended while its paid request may have been carried out."""
+    error = UnknownOutcome(rescue.UNANSWERED)
+    outcome = after_error(claim.budget, error, may_bill_twice=False, draw=random.random())
+    return unless_reported(
+        claim, _step_of(claim, outcome), remote_limit_seconds=remote_limit_seconds(worker, claim)
+    )
+
+
+def _after_error(worker: Worker, running: Running, claim: Claim, error: Exception, bound: Any) -> Step:
+    if isinstance(error, SettingFault):
+        bound.error("provider_unusable", reason=str(error))
+    elif isinstance(error, ProviderError | Fault):
+        bound.info("attempt_failed", kind=type(error).__name__, reason=str(error))
+    else:
+        bound.error("attempt_broke", exc_info=error)
+    if running.owes_an_answer and not isinstance(error, ProviderError):
+        return _unanswered(worker, claim)
+    request = running.request
+    may_bill_twice = not isinstance(error, AlreadyAsked) and (request is None or request.may_bill_twice)
+    step = _step_of(
+        claim, after_error(claim.budget, error, may_bill_twice=may_bill_twice, draw=random.random())
+    )
+    if isinstance(error, UnknownOutcome) and not isinstance(error, ResultLost):
+        return unless_reported(claim, step, remote_limit_seconds=remote_limit_seconds(worker, claim))
+    return step

@@ -1,0 +1,61 @@
+"""The photos an attempt works on, as local files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.providers.base import InvalidInput
+from actors.worker.scratch import write_whole
+from supervisor.core.task_params import is_url
+from supervisor.objects.object_store import copy_to
+
+if TYPE_CHECKING:
+    from actors.attempts.wait_for_space import Room
+    from actors.worker.worker import Worker
+    from supervisor.store.tasks.claims import Claim
+
+
+async def fetch_inputs(worker: Worker, claim: Claim, folder: Path, room: Room) -> tuple[Path, ...]:
+    """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
+    return tuple(
+        [
+            await _fetch(worker, claim, n, entry, folder, room)
+            for n, entry in enumerate(claim.params["images"])
+        ]
+    )
+
+
+def input_keys(claim: Claim) -> tuple[str | None, ...]:
+    """Where each of them lies in the file store; None for one that was given by its address."""
+    return tuple(claim.image_keys.get(entry) for entry in claim.params["images"])
+
+
+async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path, room: Room) -> Path:
+    if is_url(entry):
+        target = folder / f"input-{n}"
+        # Not above: with it comes an HTTP client, which most processes never need.
+        from actors.net.fetch import fetch_public_image
+
+        settings = worker.settings
+        data = await fetch_public_image(
+            entry,
+            whose=claim.user,
+            most_bytes=settings.limits.image_bytes,
+            translation_prefixes=settings.translation_prefixes,
+        )
+        await room.when_there_is(lambda: asyncio.to_thread(write_whole, target, data))
+        return target
+    key = claim.image_keys.get(entry)
+    if key is None:
+        raise InvalidInput(f"There is no image {entry}.", code="image_not_found")
+    try:
+        path = worker.files.local_path(key)
+        if path is not None:
+            return path
+        target = folder / f"input-{n}{Path(key).suffix}"
+        await room.when_there_is(lambda: asyncio.to_thread(copy_to, worker.files, key, target))
+        return target
+    except FileNotFoundError:
+        raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None

@@ -1,0 +1,101 @@
+"""What an adapter is given to do, made anew from the row by whichever worker holds it.
+
+The seed and the reference do not depend on the process or the attempt that asks, so a job that is polled is the job
+that was submitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.attempts.inputs import input_keys
+from actors.providers import open_provider
+from actors.providers.base import Job, Provider, ReadsReports, WhenThereIsRoom, at_once
+from supervisor.security.secret import read_or_make_secret
+from supervisor.store.sql.rows import encoded
+
+if TYPE_CHECKING:
+    from actors.worker.worker import Worker
+    from supervisor.store.tasks.claims import Claim
+
+
+def provider_of(worker: Worker, name: str) -> Provider:
+    """The provider of this name, opened once a process.  Raises SettingFault."""
+    provider = worker.providers.get(name)
+    if provider is None:
+        provider = worker.providers[name] = open_provider(name, worker)
+    return provider
+
+
+def providers_for(worker: Worker, claim: Claim) -> tuple[str, ...]:
+    """Names of the providers that a task may go to, in order: the one it names, or its type's chain."""
+    named = claim.params.get("provider")
+    return (named,) if isinstance(named, str) else worker.settings.tasks[claim.type].chain
+
+
+def job_of(
+    worker: Worker,
+    claim: Claim,
+    name: str,
+    *,
+    pictures: tuple[int, ...],
+    folder: Path,
+    inputs: tuple[Path, ...] = (),
+    reference: str = "",
+    when_there_is_room: WhenThereIsRoom = at_once,
+) -> Job:
+    """The job for the provider of this name; without inputs, one that is only polled."""
+    return Job(
+        task_id=claim.task_id,
+        type=claim.type,
+        params=claim.params,
+        inputs=inputs,
+        pictures=pictures,
+        count=claim.count,
+        seed=_seed(claim),
+        folder=folder,
+        ai_timeout_seconds=worker.settings.tasks[claim.type].ai_timeout_seconds,
+        own_process=claim.budget.deaths > 0,
+        input_keys=input_keys(claim) if inputs else (),
+        reference=reference,
+        callback_url=callback_url(worker, name, reference) if reference else "",
+        when_there_is_room=when_there_is_room,
+    )
+
+
+def callback_url(worker: Worker, name: str, reference: str) -> str:
+    """Where the service may report on a request; empty for one that does not, or could not reach us."""
+    settings = worker.settings
+    if not isinstance(provider_of(worker, name), ReadsReports):
+        return ""
+    base = settings.url
+    if not base and settings.providers[name].allow_private_addresses:
+        base = _address_of_up(settings.data_dir)  # of use to a service on this host only
+    if not base:
+        return ""
+    from supervisor.security.tokens import (  # several megabytes, where nobody calls back
+        Callback,
+        make_callback_token,
+    )
+
+    token = make_callback_token(read_or_make_secret(settings), Callback(reference))
+    return f"{base.rstrip('/')}/v1/callbacks/{token}"
+
+
+def _address_of_up(data_dir: Path) -> str:
+    try:
+        return (data_dir / "url").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def hash_of_params(claim: Claim) -> str:
+    """Pictures of other params are other pictures."""
+    return hashlib.sha256(encoded(claim.params).encode()).hexdigest()[:16]
+
+
+def _seed(claim: Claim) -> int:
+    """The same for every attempt of a charge, so that a picture that is made again is the same picture."""
+    return int.from_bytes(hashlib.sha256(f"{claim.task_id}/{claim.charge}".encode()).digest()[:6], "big")

@@ -1,0 +1,185 @@
+"""What follows an attempt, or a remote job, that ended with an error.  Pure.
+
+The class of the error decides, never its text: run again at a cost, wait without one, or give up and refund.  The same
+class says what the error tells of its service (`supervisor.remote.breaker`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from actors.providers.base import (
+    Ambiguous,
+    Done,
+    Failed,
+    Lost,
+    Postponed,
+    ProviderDown,
+    ProviderError,
+    ResultGone,
+    ResultLost,
+    Running,
+    Transient,
+    UnknownOutcome,
+    Unreadable,
+)
+from supervisor.core import rescue
+from supervisor.core.errors import BadParams, DatabaseBusy, SettingFault, StoreAway
+from supervisor.objects.disk_space import NO_ROOM, WAITING, is_full
+from supervisor.remote.breaker import TROUBLE_SECONDS, Sign
+from supervisor.remote.job_states import RemoteState
+from supervisor.remote.unclear_answers import Doubt, Doubts
+from supervisor.remote.unclear_answers import after as doubts_after
+
+OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
+UNUSABLE_SECONDS = (
+    30.0  # a provider set up wrongly, a store that is away: somebody mends it, and the task can wait
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Postpone:
+    """Try later; no attempt is counted.  code, message: why, for the task's history."""
+
+    in_seconds: float
+    code: str = dataclasses.field(default="", compare=False)
+    message: str = dataclasses.field(default="", compare=False)
+
+
+Outcome = rescue.RunAgain | rescue.GiveUp | Postpone
+
+
+def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, draw: float) -> Outcome:
+    """The verdict on an error.  draw: uniform in [0, 1)."""
+    match error:
+        case Postponed():
+            wait = error.wait_seconds * (1 + draw / 4)  # not all at the same moment again
+            return Postpone(wait, error.waits_for, str(error))
+        case SettingFault() | StoreAway() | DatabaseBusy():
+            code = "wrong_settings" if isinstance(error, SettingFault) else "store_away"
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), code, str(error))
+        case OSError() if is_full(error):
+            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), NO_ROOM, "The disk of the worker is full.")
+        case Ambiguous() if may_bill_twice:
+            return _failed(budget, ProviderError.code, str(error), retryable=True, draw=draw)
+        case UnknownOutcome() | Lost():  # it may have been carried out
+            return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
+        case ProviderError():
+            return _failed(budget, error.code, str(error), retryable=error.retryable, draw=draw)
+        case BadParams():
+            return _failed(budget, error.code, str(error), retryable=False, draw=draw)
+        case _:
+            return _failed(
+                budget, "internal", "Something went wrong inside; it was logged.", retryable=True, draw=draw
+            )
+
+
+def code_of(error: Exception) -> str:
+    """The code under which an error is told to whoever traces; the user of the task sees the same, if any."""
+    return str(error.code) if isinstance(error, ProviderError | BadParams) else type(error).__name__
+
+
+def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
+    """The actor's own limit struck."""
+    return _failed(
+        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
+    )
+
+
+def after_question(
+    said: Running | Done | Failed | Exception, before: Doubts, *, may_bill_twice: bool, usual_seconds: float
+) -> tuple[Running | Done | Failed, Doubts]:
+    """What a question about a remote job says of it, and how often it said nothing.
+
+    said: what came of the question, or of reading a report.  before: what was doubtful until now.  usual_seconds: until
+    it is asked again.  Hiccups say nothing: it is asked again, at no cost, until its time is over.  That the service
+    does not know the job, or an answer that can't be read, is believed when it comes three times running; and as the
+    job may have been done and billed, that it is unknown only ends it where it may be ordered again.
+    """
+    match said:
+        case Failed(error=Lost() as lost) | (Lost() as lost):
+            doubts = doubts_after(before, Doubt.UNKNOWN)
+            if may_bill_twice and doubts.are_believed(lost.sure_after_seconds):
+                return Failed(lost), doubts
+            return Running(poll_after_seconds=usual_seconds), doubts
+        case Unreadable():
+            doubts = doubts_after(before, Doubt.UNREADABLE)
+            if doubts.are_believed(0.0):
+                return Failed(ProviderError(said.message)), doubts
+            return Running(poll_after_seconds=usual_seconds), doubts
+        case ResultGone():
+            return Running(poll_after_seconds=usual_seconds), doubts_after(before, Doubt.GONE)
+        case Running() | Done() | Failed():
+            return said, doubts_after(before, Doubt.NONE)
+        case Postponed():
+            return Running(poll_after_seconds=said.wait_seconds), before
+        case ResultLost():
+            return Failed(said), before
+        case Transient() | UnknownOutcome():
+            return Running(poll_after_seconds=usual_seconds), before
+        case ProviderError():
+            return Failed(said), before
+        case Exception() if is_full(said):  # the service keeps the pictures; their time stands still
+            return Running(stage=WAITING, poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
+        case _:  # out of time, set up wrongly, or a bug: somebody may mend it while the job goes on
+            return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
+
+
+def after_remote_errors(
+    budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, draw: float
+) -> Outcome:
+    """The verdict on remote jobs that are over, some of them without a result.  errors: at least one.
+
+    What can't be had by trying again decides; a wait that the service asks for is obeyed, but the job that it ended is
+    a failure all the same: it was accepted once.
+    """
+    outcomes = [_after_remote_error(budget, error, may_bill_twice, draw) for error in errors]
+    hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
+    return hopeless[0] if hopeless else outcomes[0]
+
+
+def _after_remote_error(
+    budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, draw: float
+) -> Outcome:
+    if isinstance(
+        error, ResultLost
+    ):  # the job is done: that its pictures can't be had is no reason to order it again
+        may_bill_twice = False
+    if isinstance(error, Postponed):
+        wait = error.wait_seconds
+        return rescue.after_failure(
+            budget, error.code, str(error), retryable=True, draw=draw, retry_after_seconds=wait
+        )
+    return after_error(budget, error, may_bill_twice=may_bill_twice, draw=draw)
+
+
+def state_of_failed(error: ProviderError) -> RemoteState:
+    """What is known of a remote job that ended with this error."""
+    return RemoteState.LOST if isinstance(error, Lost) else RemoteState.FAILED
+
+
+def sign_of(error: BaseException | None) -> Sign | None:
+    """What the end of a request says about the service; None for nothing.  error: None for one that went well."""
+    match error:
+        case None | ResultLost():
+            return Sign.WELL
+        case ProviderDown():
+            return Sign.DOWN
+        case ProviderError() if error.code in OUR_OWN_CODES:
+            return None  # it never left: our photo or our image child is at fault
+        case Transient() | UnknownOutcome():
+            return Sign.TROUBLE
+        case ProviderError():
+            return Sign.WELL
+        case _:
+            return None
+
+
+def keep_away_seconds(error: BaseException | None) -> float:
+    """How long the service is left alone after this error, the first time."""
+    return error.wait_seconds if isinstance(error, Postponed) else TROUBLE_SECONDS
+
+
+def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, draw: float) -> Outcome:
+    return rescue.after_failure(budget, code, message, retryable=retryable, draw=draw)

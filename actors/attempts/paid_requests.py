@@ -1,0 +1,204 @@
+"""Paid requests of this process: the evidence of each, from before it leaves until its pictures are stored.
+
+A request is *unanswered* from its evidence's commit until we have stored what came of it: its pictures, the service's
+id for its remote job, or its refusal.  Whoever ends an attempt in that time (a drain, a limit, a bug) must treat it as
+possibly billed: `Running.owes_an_answer` says so, and the verdict is that of `unknown_outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.attempts.outcomes import keep_away_seconds, sign_of
+from actors.providers.base import (
+    Accepted,
+    Ambiguous,
+    AtCapacity,
+    ProviderDown,
+    ProviderError,
+    RateLimited,
+    UnknownOutcome,
+)
+from supervisor.core import rescue
+from supervisor.core.errors import (
+    LeaseLost,
+    MayBeBilledAlready,
+    ProviderFull,
+    ProviderIsDown,
+    ProviderTooFast,
+)
+from supervisor.remote.job_states import RemoteState
+from supervisor.store.limits import providers
+from supervisor.store.limits.providers import Change
+from supervisor.store.remote import remote_jobs
+from supervisor.store.remote.remote_jobs import Evidence
+
+if TYPE_CHECKING:
+    from actors.worker.worker import Running, Worker
+    from supervisor.database.api import Database, Transaction
+    from supervisor.store.tasks.claims import Claim
+
+OUR_LIMIT = "our_limit"
+
+log = structlog.get_logger(__name__)
+
+
+class AlreadyAsked(UnknownOutcome):
+    """An earlier attempt's request was never answered and may not be sent again, or a service works on it."""
+
+
+class OurRate(RateLimited):
+    """Our own `limits.rps` for the service."""
+
+    waits_for = OUR_LIMIT
+
+
+class OurRoom(AtCapacity):
+    """Our own `limits.concurrency` for the service."""
+
+    waits_for = OUR_LIMIT
+
+
+class PaidRequest:
+    """One request and our evidence of it.  answer_due: when its AI time-out strikes, by the event loop's clock."""
+
+    def __init__(
+        self,
+        database: Database,
+        task_id: str,
+        name: str,
+        evidence: Evidence,
+        *,
+        may_bill_twice: bool,
+        answer_due: float,
+    ) -> None:
+        self._database = database
+        self._task_id = task_id
+        self._name = name
+        self.evidence = evidence
+        self.may_bill_twice = may_bill_twice
+        self.answer_due = answer_due
+        self.is_unanswered = True
+
+    @property
+    def reference(self) -> str:
+        """Its name towards the service."""
+        return self.evidence.reference
+
+    def done(self, tx: Transaction) -> None:
+        """A step for the transaction that stores its pictures."""
+        remote_jobs.settle(tx, self.evidence, RemoteState.DONE)
+        self._note(tx, None)
+
+    def accepted(self, tx: Transaction, remote: Accepted) -> None:
+        """A step: the service has a job for it, and only now it is answered."""
+        remote_jobs.accepted(tx, self.evidence, remote.remote_id, remote.details, reports=remote.reports)
+        self._note(tx, None)
+
+    def broke_off(self, error: BaseException) -> None:
+        """Write down how it ended; not awaited, but in line before what is stored of the task next."""
+        state = state_after(error, may_bill_twice=self.may_bill_twice)
+        self.is_unanswered = state is RemoteState.UNKNOWN
+
+        def write_down(tx: Transaction) -> None:
+            remote_jobs.settle(tx, self.evidence, state)
+            self._note(tx, error)
+
+        self._database.write(write_down, line=self._task_id)
+
+    def _note(self, tx: Transaction, error: BaseException | None) -> None:
+        note_end(tx, self._name, error, probe=self.evidence.probe)
+
+
+def note_end(tx: Transaction, name: str, error: BaseException | None, *, probe: int | None = None) -> None:
+    """Let the provider's breaker know how a request to it ended, and say so when it moves."""
+    sign = sign_of(error)
+    if sign is None:
+        return
+    change = providers.note(
+        tx, name, sign, probe=probe, wait_seconds=keep_away_seconds(error), reason=str(error or "")
+    )
+    if change is not None:
+        _say(name, change, error)
+
+
+def _say(name: str, change: Change, error: BaseException | None) -> None:
+    if not change.now.is_open:
+        log.info("provider_up", provider=name)
+    else:
+        event = "provider_still_down" if change.before.is_open else "provider_down"
+        log.warning(event, provider=name, asked_again_in_seconds=change.open_seconds, reason=str(error))
+
+
+async def begin_paid_request(
+    worker: Worker, running: Running, claim: Claim, name: str, part: int, pictures: tuple[int, ...] = ()
+) -> PaidRequest:
+    """Write down that a request for these pictures leaves now, which is also known as `running.request`.
+
+    Raises LeaseLost, and ProviderErrors: ProviderDown, RateLimited, AtCapacity, AlreadyAsked.
+    """
+    settings = worker.settings
+    provider = settings.providers[name]
+    timeout = settings.tasks[claim.type].ai_timeout_seconds
+    careful = settings.providers.keys() - settings.providers_that_may_bill_twice
+    begun: list[Evidence] = []
+
+    def begin(tx: Transaction) -> Evidence:
+        # The step comes again when nobody could say whether it was stored; nothing has left in between.
+        if not begun or not remote_jobs.is_begun(tx, begun[-1]):
+            evidence = remote_jobs.begin(
+                tx, claim, name, provider, part, pictures=pictures, careful=careful, probe_seconds=timeout
+            )
+            begun.append(evidence)
+        return begun[-1]
+
+    writing = asyncio.ensure_future(worker.write(begin))
+    try:
+        evidence = await asyncio.shield(writing)
+    except (
+        asyncio.CancelledError
+    ):  # it may be committed all the same, and then it is known that nothing was sent
+        writing.add_done_callback(lambda written: _never_sent(worker.database, written))
+        raise
+    except ProviderIsDown as fault:
+        raise ProviderDown(str(fault), wait_seconds=fault.wait_seconds) from None
+    except ProviderFull as fault:
+        raise OurRoom(str(fault)) from None
+    except ProviderTooFast as fault:
+        raise OurRate(str(fault), wait_seconds=fault.wait_seconds) from None
+    except MayBeBilledAlready:
+        raise AlreadyAsked(rescue.UNANSWERED) from None
+    request = running.request = PaidRequest(
+        worker.database,
+        claim.task_id,
+        name,
+        evidence,
+        may_bill_twice=provider.may_bill_twice,
+        answer_due=asyncio.get_running_loop().time() + timeout,
+    )
+    if not worker.may_start_requests():  # the commit took so long that others may run this already
+        request.is_unanswered = False
+        _never_sent(worker.database, writing)
+        raise LeaseLost(claim.task_id, claim.lease)
+    return request
+
+
+def _never_sent(database: Database, written: asyncio.Future[Evidence]) -> None:
+    """Take back what was written down, if it was: the request did not leave after all."""
+    if not written.cancelled() and written.exception() is None:
+        database.write(lambda tx: remote_jobs.settle(tx, written.result(), RemoteState.FAILED))
+
+
+def state_after(error: BaseException, *, may_bill_twice: bool) -> RemoteState:
+    """What is known of a request that ended with an error.
+
+    An accident of a service that may bill twice is a hiccup: nobody waits for the answer, so it keeps no fallback away.
+    """
+    if isinstance(error, Ambiguous) and may_bill_twice:
+        return RemoteState.FAILED
+    if isinstance(error, ProviderError) and not isinstance(error, UnknownOutcome):
+        return RemoteState.FAILED
+    return RemoteState.UNKNOWN

@@ -1,0 +1,53 @@
+"""Progress of an attempt: shown within FIRST_SECONDS, then at most once a second, and only when it has moved.
+
+The first write waits a moment too: a claim has just been shown, and a start must not wait for another commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.database.api import Alike, Database
+from supervisor.store.tasks import claims
+
+FIRST_SECONDS = 0.25
+SECONDS_BETWEEN_WRITES = 1.0
+
+
+class ProgressReport:
+    """Collects what a provider says and writes the newest.  Lives on the event loop."""
+
+    def __init__(self, database: Database, task_id: str, lease: int) -> None:
+        self._database = database
+        self._task_id, self._lease = task_id, lease
+        self._percent, self._stage = 0, ""
+        self._written: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def report(self, percent: int, stage: str) -> None:
+        """The attempt is so far; percent 0-99, never falling.  Cheap: call it as often as you like."""
+        if self._closed:
+            return
+        self._percent, self._stage = max(self._percent, min(99, int(percent))), stage[:100]
+        if self._timer is None:
+            wait = FIRST_SECONDS if self._written is None else 0
+            self._timer = asyncio.get_running_loop().call_later(wait, self._write)
+
+    def close(self) -> None:
+        """Write nothing more; what follows is the attempt's end."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _write(self) -> None:
+        self._timer = None
+        now = (self._percent, self._stage)
+        if self._closed or now == self._written:
+            return
+        self._written = now
+        percent, stage = now
+        # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
+        said = claims.Report(self._task_id, self._lease, percent, stage)
+        self._database.write(Alike("reported", claims.report_all, said), line=self._task_id)
+        self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -1,0 +1,77 @@
+"""One request to a provider: its answer, how long it took, and the id of a job it took, which nobody may forget."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError
+from supervisor.telemetry import tracing
+
+if TYPE_CHECKING:
+    from actors.attempts.paid_requests import PaidRequest
+    from actors.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+async def ask(
+    worker: Worker, name: str, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
+) -> Done | Accepted:
+    """The answer.  One that only hands a job in goes on when the attempt is cancelled, until its id is stored."""
+    asking = _ask_to_the_end(worker, name, provider, job, progress, request)
+    if request is None or not getattr(provider, "hands_in", False):
+        return await asking
+    handing_in = asyncio.ensure_future(asking)
+    try:
+        return await asyncio.shield(handing_in)
+    except asyncio.CancelledError:
+        worker.finish_handing_in(_the_end_of(handing_in), job.task_id)
+        raise
+
+
+async def _ask_to_the_end(
+    worker: Worker, name: str, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
+) -> Done | Accepted:
+    """The provider keeps to the AI time-out, and the actor's limit is above it."""
+    started = asyncio.get_running_loop().time()
+    outcome = "error"
+    try:
+        with tracing.span("provider request", "client", task_id=job.task_id, provider=name) as span:
+            answer = await provider.submit(job, progress)
+            span.tell(outcome="done" if isinstance(answer, Done) else "accepted")
+        outcome = "done" if isinstance(answer, Done) else ""
+        if isinstance(answer, Accepted):
+            await _store_id(worker, answer, request)
+        return answer
+    except BaseException as error:
+        if isinstance(error, ProviderError):
+            outcome = error.code
+        if request is not None:
+            request.broke_off(error)
+        raise
+    finally:
+        seconds = asyncio.get_running_loop().time() - started
+        if outcome:  # a remote job's call is over when it is
+            observe_call(worker, job.task_id, name, outcome, seconds)
+
+
+async def _store_id(worker: Worker, remote: Accepted, request: PaidRequest | None) -> None:
+    """The service has the job: nobody may forget that, whoever holds the task by now."""
+    assert request is not None, "only a paid provider may have remote jobs"
+    await worker.write(lambda tx: request.accepted(tx, remote))
+    request.is_unanswered = False
+
+
+async def _the_end_of(handing_in: asyncio.Future[Done | Accepted]) -> None:
+    with contextlib.suppress(Exception):  # it has been written down
+        await handing_in
+
+
+def observe_call(worker: Worker, task_id: str, name: str, outcome: str, seconds: float) -> None:
+    """Log a provider's call, and add it to the metrics; not awaited."""
+    log.info("ai_call_ended", task=task_id, provider=name, outcome=outcome, seconds=round(seconds, 3))
+    worker.calls_seen.add(name, outcome, seconds)

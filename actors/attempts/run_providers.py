@@ -1,0 +1,220 @@
+"""What an attempt is for: fetch the photos, have the missing pictures made, store them, or leave them to a service.
+
+Pictures that an earlier attempt of the same charge has stored are found and not made again; those that a service works
+on are waited for and not ordered again.  What a provider is paid for is written down before it is asked
+(`actors.attempts.paid_requests`), and counts as answered only when its pictures are stored, in the transaction that
+says where they are, or when the service's id for its remote job is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from actors.attempts.inputs import fetch_inputs
+from actors.attempts.jobs import hash_of_params, job_of, provider_of, providers_for
+from actors.attempts.outputs import store_pictures
+from actors.attempts.paid_requests import PaidRequest, begin_paid_request
+from actors.attempts.progress import ProgressReport
+from actors.attempts.provider_call import ask
+from actors.attempts.reconcile import look_up_unheard
+from actors.attempts.record import Step, completed, handed_off
+from actors.attempts.wait_for_space import Room
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Progress,
+    ProviderDown,
+    Transient,
+)
+from actors.worker.scratch import folder_of_attempt
+from actors.worker.worker import Running, Why, Worker
+from supervisor.database.api import Transaction
+from supervisor.remote.poll_backoff import next_poll_seconds
+from supervisor.store.remote import remote_jobs
+from supervisor.store.remote.remote_jobs import RemoteJob
+from supervisor.store.tasks import results
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.results import ResultFile
+from supervisor.telemetry import tracing
+
+FETCHING_PERCENT = 2
+OUT_OF_THE_PICK_SECONDS = 2.0
+
+
+async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
+    """Have everything made that is missing; the step that completes the task, or hands it off."""
+    found, waiting = await _left_by_earlier_attempts(worker, claim)
+    at_work = {n for job in waiting for n in job.pictures}
+    missing = [n for n in range(claim.count) if n not in found and n not in at_work]
+    making = _Making(worker, running, claim)
+    if missing:
+        when_there_is_room = making.room.when_there_is
+        async with folder_of_attempt(
+            worker.scratch, claim.task_id, claim.lease, when_there_is_room
+        ) as folder:
+            found |= await making.make(missing, folder)
+    if waiting or making.poll_in_seconds:
+        return handed_off(
+            claim,
+            poll_in_seconds=0.0 if waiting else min(making.poll_in_seconds),
+            remote_limit_seconds=remote_limit_seconds(worker, claim, waiting),
+        )
+    if not found and not making.without_pictures:
+        raise Transient("The AI service returned no picture.")
+    short = 0 if making.without_pictures else claim.count - len(found)
+    return completed(claim, [found[n] for n in sorted(found)], missing=short)
+
+
+def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
+    """Until remote jobs are overdue; for those that are resumed, counted from when they were handed in."""
+    limit = worker.settings.tasks[claim.type].remote_limit_seconds
+    return max(1.0, limit - max((job.age_seconds for job in waiting), default=0.0))
+
+
+async def _left_by_earlier_attempts(
+    worker: Worker, claim: Claim
+) -> tuple[dict[int, ResultFile], list[RemoteJob]]:
+    """{n: its file} of the pictures that exist, and what services work on."""
+    if claim.attempt == 1:
+        return {}, []
+    await look_up_unheard(worker, claim)
+
+    def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob]]:
+        found = results.found(tx, claim.task_id, claim.charge, hash_of_params(claim))
+        return found, remote_jobs.waiting(tx, [claim.of_charge])
+
+    found, waiting = await worker.database.read_async(read)
+    return {file.n: file for file in found}, waiting
+
+
+class _Making:
+    """The requests of one attempt, one after the other.
+
+    without_pictures: the type makes none.  poll_in_seconds: of each remote job, when it is to be asked first."""
+
+    def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
+        self._worker, self._running, self._claim = worker, running, claim
+        limit_seconds = worker.settings.attempt_seconds(claim.type)
+        self.room = Room(worker, running, claim, limit_seconds=limit_seconds)
+        self._inputs: tuple[Path, ...] = ()
+        self.without_pictures = False
+        self.poll_in_seconds: list[float] = []
+
+    async def make(self, missing: Sequence[int], folder: Path) -> dict[int, ResultFile]:
+        """{n: its file} of those that could be made at once.  folder: scratch space of this attempt."""
+        worker, claim = self._worker, self._claim
+        progress = ProgressReport(worker.database, claim.task_id, claim.lease)
+        try:
+            progress.report(FETCHING_PERCENT, "fetching the photos")
+            self._inputs = await fetch_inputs(worker, claim, folder, self.room)
+            return await self._along_the_chain(missing, folder, progress.report)
+        finally:
+            progress.close()
+
+    async def _along_the_chain(
+        self, missing: Sequence[int], folder: Path, progress: Progress
+    ) -> dict[int, ResultFile]:
+        """The first provider that is up makes them; the next one is asked while those before are down."""
+        worker, found = self._worker, dict[int, ResultFile]()
+        names = providers_for(worker, self._claim)
+        for place, name in enumerate(names):
+            left = [n for n in missing if n not in found]
+            try:
+                await self._by_provider(name, place, left, folder, progress, found)
+            except ProviderDown as down:
+                if name != names[-1] and not self.poll_in_seconds:
+                    continue
+                if "provider" in self._claim.params or not getattr(provider_of(worker, name), "paid", False):
+                    raise
+                # Its breaker is open now, so the type is out of the pick for as long as that lasts.
+                raise ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS) from down
+            else:
+                break
+        return found
+
+    async def _by_provider(
+        self,
+        name: str,
+        place: int,
+        missing: Sequence[int],
+        folder: Path,
+        progress: Progress,
+        found: dict[int, ResultFile],
+    ) -> None:
+        """Have one provider make them, with as many requests as it needs.  found: is added to."""
+        worker, claim = self._worker, self._claim
+        provider = provider_of(worker, name)
+        parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
+        for number, part in enumerate(parts):
+            request: PaidRequest | None = None
+            if getattr(provider, "paid", False):  # the evidence of a request that is about to leave
+                request = await begin_paid_request(
+                    worker, self._running, claim, name, place * claim.count + number, part
+                )
+            job = job_of(
+                worker,
+                claim,
+                name,
+                pictures=part,
+                folder=folder,
+                inputs=self._inputs,
+                reference=request.reference if request else "",
+                when_there_is_room=self.room.when_there_is,
+            )
+            answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request)
+            if isinstance(answer, Accepted):
+                self.poll_in_seconds.append(
+                    next_poll_seconds(
+                        answer.poll_after_seconds, 0.0, reports=answer.reports, draw=random.random()
+                    )
+                )
+            else:
+                found |= await self._store(answer, request)
+                self.without_pictures = answer.without_pictures
+            if self._running.stops_when_answered and number + 1 < len(parts):
+                self._running.cancel(Why.DRAIN)
+                await asyncio.sleep(0)  # where the cancel strikes
+
+    async def _store(self, done: Done, request: PaidRequest | None) -> dict[int, ResultFile]:
+        """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
+        claim = self._claim
+        params_hash = hash_of_params(claim)
+
+        def say_so(tx: Transaction) -> None:
+            for file in files:
+                results.add(tx, claim.task_id, claim.charge, params_hash, file)
+            if request is not None:
+                request.done(tx)
+
+        try:
+            with (
+                tracing.span("store", task_id=claim.task_id, pictures=len(done.images)),
+                self.room.keeping(),
+            ):
+                files = await store_pictures(self._worker, claim, done, self.room)
+                if files or request is not None:
+                    await self._worker.write(say_so, line=claim.task_id)
+        except BaseException as error:
+            if request is not None:
+                request.broke_off(error)
+            raise
+        if request is not None:
+            request.is_unanswered = False
+        return {file.n: file for file in files}
+
+
+def _parts(missing: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """The pictures of each request.  size: at most so many, 0 = all in one."""
+    step = size or len(missing)
+    for start in range(0, len(missing), step):
+        yield tuple(missing[start : start + step])
+
+
+def _scaled(report: Progress, number: int, parts: int) -> Progress:
+    """A report of one of several requests as one of the whole attempt."""
+    if parts == 1:
+        return report
+    return lambda percent, stage: report((100 * number + percent) // parts, stage)

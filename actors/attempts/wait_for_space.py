@@ -1,0 +1,97 @@
+"""What was paid for is kept until there is room for it, on disk as in a bucket.
+
+While a disk is full the attempt keeps its lease and its slot, its stage says what it waits for, and its time limit and
+its deadline stand still.  What it holds meanwhile is bounded: the bytes of one answer for each slot, or files in its
+scratch folder.  A poll is bounded by no slot, so it holds files only; what it has no room to fetch stays with the
+service, which is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from actors.attempts.time_limit import standing_still
+from supervisor.core.errors import Fault, StoreAway
+from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE, is_full
+from supervisor.store.tasks import claims
+
+if TYPE_CHECKING:
+    from actors.worker.worker import Running, Worker
+    from supervisor.store.tasks.claims import Claim
+
+AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # and ten more each time
+SAID_AGAIN_SECONDS = 60.0  # the deadline is moved so often
+FURTHER_SECONDS = 120.0  # beyond what the attempt may take anyway
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Room:
+    """One attempt's, or poll's, waiting.  limit_seconds: how long it may go on once there is room."""
+
+    def __init__(self, worker: Worker, running: Running, claim: Claim, *, limit_seconds: float) -> None:
+        self._worker, self._running, self._claim = worker, running, claim
+        self._limit_seconds = limit_seconds
+
+    async def when_there_is(self, act: Callable[[], Awaitable[T]]) -> T:
+        """What the act returns; while a disk is full it is done again."""
+        return await self._until_done(act, is_full)
+
+    async def when_stored(self, act: Callable[[], Awaitable[T]]) -> T:
+        """What the act returns; while the file store is full, or can't be used, it is done again."""
+        return await self._until_done(act, lambda error: isinstance(error, StoreAway) or is_full(error))
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """What was paid for is here and is stored in the block: neither its time limit ends it nor a missed beat."""
+        was, self._running.keeps_what_was_paid = self._running.keeps_what_was_paid, True
+        try:
+            with standing_still() if self._running.takes_slot else contextlib.nullcontext():
+                yield
+        finally:
+            self._running.keeps_what_was_paid = was
+
+    async def _until_done(
+        self, act: Callable[[], Awaitable[T]], passes: Callable[[BaseException], bool]
+    ) -> T:
+        try:
+            return await act()
+        except (StoreAway, OSError) as error:
+            if not passes(error):
+                raise
+            fault: Exception = error
+        pauses, said_at = iter(AGAIN_SECONDS), -SAID_AGAIN_SECONDS
+        with self.keeping():
+            while True:
+                if time.monotonic() - said_at >= SAID_AGAIN_SECONDS:
+                    log.warning("waits_for_room", task=self._claim.task_id, reason=str(fault))
+                    if await self._stand_still(WAITING if is_full(fault) else WAITING_FOR_THE_STORE):
+                        said_at = time.monotonic()
+                await asyncio.sleep(next(pauses, AGAIN_SECONDS[-1]))
+                try:
+                    return await act()
+                except (StoreAway, OSError) as error:
+                    if not passes(error):
+                        raise
+                    fault = error
+
+    async def _stand_still(self, stage: str) -> bool:
+        """Say why, and move what would end this by the clock; False when the database can't be written either."""
+        claim, seconds = self._claim, self._limit_seconds + FURTHER_SECONDS
+        try:
+            await self._worker.database.write_async(
+                lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, stage, seconds),
+                line=claim.task_id,
+            )
+        except Fault as fault:
+            log.warning("wait_not_shown", task=claim.task_id, reason=str(fault))
+            return False
+        return True

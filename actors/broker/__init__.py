@@ -1,0 +1,1 @@
+"""Dramatiq's Redis broker, made to outlive its server's absence."""

@@ -1,0 +1,362 @@
+"""The broker: Dramatiq's Redis broker, made to survive its server and to start a job at once.
+
+It carries what may be lost, doubled or late at no more cost than time: orders of Dramatiq producers, ticks, cancels of
+remote jobs and webhooks.  Tasks themselves go another way (`supervisor.broker.claim_lists`).  What must not happen is
+that a process looks alive and runs nothing, that a send hangs, or that messages lie where nobody works on them.  So:
+
+- built without an address, it opens nothing at import; whoever first needs it, settles it (`settle`);
+- sending and ringing the *doorbell* are one round trip.  A consumer with a free slot waits at the bell in a blocking
+  pop: a message reaches an idle worker within a millisecond.  The bell holds at most one ring; whoever answered it and
+  leaves messages behind rings again, so one ring is enough for any number of messages and consumers;
+- a failed send says whether it certainly failed (`MessagesNotSent`);
+- each consumer tells the server that this process lives, and looks for the dead, every few seconds whatever it does.
+
+Not promised: order, exactly one delivery, and that a stock Dramatiq producer's message starts at once (it rings no
+bell, and is found within a second).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from queue import PriorityQueue
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import redis
+from dramatiq import Message, Middleware
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.common import current_millis, dq_name, iter_queue
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError
+
+from actors.broker.consumer import BROKER_AWAY, DelayConsumer, DoorbellConsumer, is_delayed
+from actors.broker.unacked import Leases
+
+if TYPE_CHECKING:
+    from dramatiq.worker import ConsumerThread, Worker
+
+log = logging.getLogger(__name__)
+
+TASK_QUEUE = (
+    "tasks"  # nothing of ours goes here any more; what others send is refused (`actors.entry.task_actors`)
+)
+CONTROL_QUEUE = "control"
+CONTROL_THREADS = 2  # of a process; tasks run on its event loop and need none
+REFUSING_THREADS = 1
+HEARTBEAT_TIMEOUT_MS = 60_000  # the server takes a silent process for dead after this
+RINGS_AT_ONCE = 16  # idle consumers woken by one batch; the rest follow by being rung for
+
+
+class BrokerNotSettled(RuntimeError):
+    """The broker was used before it had an address.  Give `DarkroomBroker` a `settle`, or call `configure` first."""
+
+
+class MessagesNotSent(ConnectionClosed):
+    """Messages may not have reached the broker.
+
+    certain: none of `messages` can ever be delivered.  Otherwise some of them may be.
+    """
+
+    def __init__(self, reason: object, *, certain: bool, messages: Sequence[Message[Any]] = ()) -> None:
+        doubt = "were not sent" if certain else "may not have been sent"
+        super().__init__(f"{len(messages)} messages {doubt}: {reason}")  # type: ignore[no-untyped-call]
+        self.certain, self.messages = certain, tuple(messages)
+
+
+class DarkroomBroker(RedisBroker):
+    """See the module.  settle: called once, with this broker, by the first use; it must call `configure`."""
+
+    # Half the Lua stack; the stock broker asks the server at first use, which is one more call that can fail.
+    _max_unpack_size_val: Any = 1000
+
+    def __init__(
+        self,
+        *,
+        middleware: list[Middleware],
+        settle: Callable[[DarkroomBroker], None] | None = None,
+        namespace: str = "dramatiq",
+        heartbeat_timeout: int = HEARTBEAT_TIMEOUT_MS,
+    ) -> None:
+        self._settle = settle
+        self._settling = threading.RLock()
+        self._client: redis.Redis | None = None
+        self._bell_client_factory: Callable[[], redis.Redis] | None = None
+        self._slots: int | None = None
+        self._leases: defaultdict[str, Leases] = defaultdict(Leases)
+        self._worker: Worker | None = None
+        self.draining = threading.Event()
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=_Unsettled(),
+            middleware=middleware,
+            namespace=namespace,
+            heartbeat_timeout=heartbeat_timeout,
+            maintenance_chance=0,  # by chance never: consumers do it by the clock (`tidy`)
+        )
+        self._client = None
+
+    # --- settling ---
+
+    def configure(
+        self, *, client: redis.Redis, bell_client_factory: Callable[[], redis.Redis], slots: int
+    ) -> None:
+        """Say where the server is.  Opens nothing.
+
+        client: for all calls.  bell_client_factory: a client for each consumer, as a blocking pop holds its
+        connection.  Both: no retries, and a socket time-out above BELL_SECONDS.  slots: messages at once in a
+        process, beside those of the control queue.
+        """
+        with self._settling:
+            self._bell_client_factory, self._slots = bell_client_factory, slots
+            self.scripts = {
+                name: client.register_script(script.script) for name, script in self.scripts.items()
+            }
+            self._client = client
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client for all calls but the doorbell's.  Raises BrokerNotSettled."""
+        self._settle_once()
+        assert self._client is not None
+        return self._client
+
+    @client.setter
+    def client(self, client: redis.Redis) -> None:
+        self._client = client
+
+    @property
+    def slots(self) -> int:
+        """How many messages a process runs at once, beside those of the control queue.  Raises BrokerNotSettled."""
+        self._settle_once()
+        assert self._slots is not None
+        return self._slots
+
+    def new_bell_client(self) -> redis.Redis:
+        """A client for one consumer's blocking pop.  Raises BrokerNotSettled."""
+        self._settle_once()
+        assert self._bell_client_factory is not None
+        return self._bell_client_factory()
+
+    def _settle_once(self) -> None:
+        if self._client is not None:
+            return
+        with self._settling:
+            if self._client is None and self._settle is not None:
+                self._settle(self)
+            if self._client is None:
+                raise BrokerNotSettled("The broker was used before it was told its server's address.")
+
+    # --- sending ---
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Send one message.  delay: milliseconds, kept only to the half minute.  Raises MessagesNotSent."""
+        if delay is not None:
+            eta = {"eta": current_millis() + delay}
+            message = message.copy(queue_name=dq_name(message.queue_name), options=eta)
+        return self._enqueue([message], delay)[0]
+
+    def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
+        """Send them all in one round trip, in order.  Raises MessagesNotSent."""
+        return self._enqueue(messages, None)
+
+    def _enqueue(self, messages: Iterable[Message[Any]], delay: int | None) -> list[Message[Any]]:
+        # An id for this delivery alone: the same message may be sent again.
+        sent = [message.copy(options={"redis_message_id": str(uuid4())}) for message in messages]
+        for message in sent:
+            self.emit_before("enqueue", message, delay)
+        self._send(sent)
+        for message in sent:
+            self.emit_after("enqueue", message, delay)
+        return sent
+
+    def _send(self, messages: list[Message[Any]]) -> None:
+        refused = self._post(messages)
+        if any(isinstance(reply, NoScriptError) for _, reply in refused):
+            # A new or emptied server: those messages were not run.
+            refused = self._post([message for message, _ in refused], load_script=True)
+        if refused:  # by a server that answered: a replica, out of memory, no permission
+            raise MessagesNotSent(refused[0][1], certain=True, messages=[message for message, _ in refused])
+
+    def _post(
+        self, messages: list[Message[Any]], *, load_script: bool = False
+    ) -> list[tuple[Message[Any], Exception]]:
+        """Send and ring.  Returns the messages that the server refused, with its reason.  Raises MessagesNotSent."""
+        dispatch = self.scripts["dispatch"]
+        rings = Counter(message.queue_name for message in messages if not is_delayed(message.queue_name))
+        with self.client.pipeline(transaction=False) as pipe:
+            try:
+                pipe.connection = self.client.connection_pool.get_connection()
+            except BROKER_AWAY as error:  # not even connected
+                raise MessagesNotSent(error, certain=True, messages=messages) from error
+            if load_script:
+                pipe.script_load(dispatch.script)
+            for message in messages:
+                arguments = self._arguments("enqueue", message.queue_name)
+                arguments += [message.options["redis_message_id"], message.encode()]
+                pipe.evalsha(dispatch.sha, 1, self.namespace, *arguments)
+            for queue_name, count in rings.items():
+                self._add_ring(pipe, queue_name, count)
+            try:
+                replies = pipe.execute(raise_on_error=False)[int(load_script) :]
+            except BROKER_AWAY as error:
+                raise MessagesNotSent(error, certain=False, messages=messages) from error
+        replied = zip(messages, replies, strict=False)  # the rings' replies stand last, and don't matter
+        return [(message, reply) for message, reply in replied if isinstance(reply, Exception)]
+
+    # --- the doorbell ---
+
+    def bell_key(self, queue_name: str) -> str:
+        """The list that holds a ring for this queue, or nothing."""
+        return f"{self.namespace}:{queue_name}.bell"
+
+    def ring(self, queue_name: str) -> None:
+        """Wake one consumer of this queue, or the next that has a free slot."""
+        with self.client.pipeline(transaction=False) as pipe:
+            self._add_ring(pipe, queue_name, 1)
+            pipe.execute()
+
+    def has_waiting(self, queue_name: str) -> bool:
+        """Whether messages of this queue wait at the server."""
+        return bool(self.client.exists(f"{self.namespace}:{queue_name}"))
+
+    def _add_ring(self, pipe: Any, queue_name: str, count: int) -> None:
+        key = self.bell_key(queue_name)
+        pipe.lpush(key, *["1"] * min(count, RINGS_AT_ONCE))  # a consumer that waits takes one before the trim
+        pipe.ltrim(key, 0, 0)
+
+    # --- consuming ---
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """A consumer of this queue.  The control queue has its own prefetch, whatever the worker says."""
+        leases = self._leases[queue_name]
+        if is_delayed(queue_name):
+            return DelayConsumer(self, queue_name, prefetch, leases)
+        return DoorbellConsumer(
+            self, queue_name, CONTROL_THREADS if queue_name == CONTROL_QUEUE else prefetch, leases
+        )
+
+    def exchange(
+        self, queue_name: str, owed: list[tuple[str, str]], room: int
+    ) -> tuple[list[str], list[bytes | None]]:
+        """Acknowledge and fetch in one round trip.
+
+        owed: (message id, `ack`, `nack` or `requeue`).  room: how many messages to fetch.  Returns the ids of which the
+        server has been told, and the encoded messages.
+        """
+        calls = [[*self._arguments(command, queue_name), message_id] for message_id, command in owed]
+        calls.append([*self._arguments("fetch", queue_name), room])
+        *told, fetched = self._run(calls)
+        if isinstance(fetched, Exception):
+            raise fetched
+        done = zip(owed, told, strict=True)
+        return [message_id for (message_id, _), reply in done if not isinstance(reply, Exception)], fetched
+
+    def _run(self, calls: list[list[Any]]) -> list[Any]:
+        """The dispatch script once for each call, in one round trip.  Replies may be exceptions."""
+        replies = self._run_loaded(calls)
+        if any(
+            isinstance(reply, NoScriptError) for reply in replies
+        ):  # a new or emptied server: nothing was run
+            replies = self._run_loaded(calls, load=True)
+        return replies
+
+    def _run_loaded(self, calls: list[list[Any]], *, load: bool = False) -> list[Any]:
+        dispatch = self.scripts["dispatch"]
+        with self.client.pipeline(transaction=False) as pipe:
+            if load:
+                pipe.script_load(dispatch.script)
+            for arguments in calls:
+                pipe.evalsha(dispatch.sha, 1, self.namespace, *arguments)
+            return pipe.execute(raise_on_error=False)[int(load) :]
+
+    def give_back(self, message: Message[Any]) -> None:
+        """Called by an actor that can't do its work for now, before it returns: the message goes to the queue's end.
+
+        It is there again when the consumer next speaks to the server, and is never lost in between: if this process
+        dies first, the message comes back like every other that was not acknowledged.
+        """
+        self._leases[message.queue_name].give_back(message.options["redis_message_id"])
+
+    def tidy(self, queue_name: str) -> None:
+        """Tell the server that this process lives, and give dead processes' messages back to this queue."""
+        self.scripts["dispatch"](
+            keys=[self.namespace], args=[*self._arguments("fetch", queue_name, tidy=True), 0]
+        )
+
+    def leased_to_us(self, queue_name: str) -> list[str]:
+        """Ids of this queue's messages that the server believes are here."""
+        members: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
+        return [member.decode() for member in members]
+
+    def payloads(self, queue_name: str, message_ids: list[str]) -> list[bytes | None]:
+        """The encoded messages, None for one that is no more."""
+        found: Any = self.client.hmget(f"{self.namespace}:{queue_name}.msgs", message_ids)
+        return list(found)
+
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        self._settle_once()
+        dispatch = super()._dispatch(command)  # type: ignore[no-untyped-call]
+        return dispatch  # type: ignore[no-any-return]
+
+    def _arguments(self, command: str, queue_name: str, *, tidy: bool = False) -> list[Any]:
+        """The first eight arguments of dispatch.lua."""
+        return [
+            command,
+            current_millis(),
+            queue_name,
+            self.broker_id,
+            self.heartbeat_timeout,
+            self.dead_message_ttl,
+            int(tidy),
+            self._max_unpack_size_val,
+        ]
+
+    # --- draining ---
+
+    def begin_work(self, worker: Worker) -> None:
+        """This worker consumes from now on."""
+        self._worker = worker
+        self.draining.clear()
+
+    def begin_drain(self) -> None:
+        """Fetch nothing more, and give back what was fetched and not started.  What runs, runs on."""
+        self.draining.set()
+        self.give_back_unstarted()
+
+    def give_back_unstarted(self) -> None:
+        """Return the messages that wait in this process for a thread, and ring for others.
+
+        Called by begin_drain, and by each consumer when it notices the drain: it may just have handed over one more.
+        """
+        if self._worker is None:
+            return
+        unstarted: defaultdict[str, list[MessageProxy]] = defaultdict(list)
+        work_queue: PriorityQueue[Any] = self._worker.work_queue
+        for item in iter_queue(work_queue):  # type: ignore[no-untyped-call]
+            unstarted[item.message.queue_name].append(item.message)
+            work_queue.task_done()
+        for queue_name, messages in unstarted.items():
+            thread: ConsumerThread = self._worker.consumers[queue_name]
+            try:
+                thread.requeue_messages(messages)
+            except BrokerConnectionError as error:
+                log.warning(
+                    "%d unstarted messages of %s could not be given back, and will be sent again: %s",
+                    len(messages), queue_name, error,
+                )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+class _Unsettled:
+    """Stands in for the client while the stock constructor runs: it keeps scripts and speaks to nobody."""
+
+    def register_script(self, script: bytes) -> Script:
+        return Script(self, script)  # type: ignore[arg-type]

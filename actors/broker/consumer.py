@@ -1,0 +1,251 @@
+"""Consumers: they wait at the doorbell, outlive the broker's absence, and lose nothing that was handed to them.
+
+One consumer serves one queue in one process, on a thread of dramatiq's, and does all its talking: acknowledgements
+are noted by the worker threads and go out with the next fetch, in one round trip, so no job ever waits for the broker.
+Each call of `__next__` ends within about a second while the broker is well, so that a stop is noticed; while it is
+frozen, within the client's socket time-out.
+
+An absent broker is a state, not an error: dramatiq's own way (throw the consumer away, wait 3 s, start anew) drops
+what had been fetched and counts running jobs from zero.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import redis
+from dramatiq import Message
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import ConnectionClosed, DecodeError
+
+from actors.broker.unacked import Leases
+from supervisor.broker.broker_errors import in_words
+
+if TYPE_CHECKING:
+    from actors.broker.broker import DarkroomBroker
+
+log = logging.getLogger(__name__)
+
+# Whatever the client raises: time-outs, refused connections, a replica's refusal, no memory.  The cure is the same.
+BROKER_AWAY = (redis.RedisError, OSError)
+
+BELL_SECONDS = 1  # one blocking pop; also how late a lost ring is made good.  Below the socket time-out
+IDLE_SECONDS = 1.0  # a nap of a consumer that has nothing to wait for; how late it may notice a stop
+TIDY_SECONDS = 5.0  # the server takes us for dead after 60: eleven may fail
+RECONCILE_SECONDS = 30.0
+RECONCILE_AGAIN_SECONDS = (
+    2.0  # a fetch that timed out is still run when a frozen server wakes, perhaps after our look
+)
+RETRY_SECONDS = 0.5
+DELAYED_FETCH_SECONDS = 30.0
+
+
+def is_delayed(queue_name: str) -> bool:
+    """Whether this is a queue for messages with a delay; Darkroom sends none."""
+    return queue_name.endswith(".DQ")
+
+
+class DoorbellConsumer(Consumer):
+    """Consumes one queue.  prefetch: how many messages may be in this process, running ones included."""
+
+    tidy_seconds = TIDY_SECONDS
+
+    def __init__(self, broker: DarkroomBroker, queue_name: str, prefetch: int, leases: Leases) -> None:
+        self.queue_name = queue_name
+        self.prefetch = prefetch
+        self._broker = broker
+        self._leases = leases
+        self._received: deque[MessageProxy] = deque()
+        self._bell = broker.new_bell_client()
+        self._may_have_left_some = True
+        self._must_ring_on = False
+        self._tidy_at = self._reconcile_at = 0.0
+        self._away_since: float | None = None
+
+    # --- dramatiq's side ---
+
+    def __next__(self) -> MessageProxy | None:
+        try:
+            if self._received and not self._broker.draining.is_set():
+                return self._received.popleft()
+            if self._away_since is not None:
+                self._come_back()
+            self._do_what_is_due()
+            if self._broker.draining.is_set():
+                self._idle_through_the_drain()
+                return None
+            self._wait_and_fetch()
+            return self._received.popleft() if self._received else None
+        except (*BROKER_AWAY, ConnectionClosed) as error:
+            self._note_absence(error)
+            time.sleep(RETRY_SECONDS)
+            return None
+
+    def ack(self, message: MessageProxy) -> None:
+        """It is done with.  Never waits or fails: the broker is told with the next fetch."""
+        self._leases.owe(message.options["redis_message_id"], "ack")
+
+    def nack(self, message: MessageProxy) -> None:
+        """It can't be run here (its actor is unknown).  Like ack."""
+        self._leases.owe(message.options["redis_message_id"], "nack")
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give them back, and ring for others.  Raises ConnectionClosed; a later reconcile will give them back."""
+        message_ids = [message.options["redis_message_id"] for message in messages]
+        if not message_ids:
+            return
+        self._leases.release(message_ids)
+        try:
+            self._give_back(message_ids)
+        except BROKER_AWAY as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Give back what was not handed over, pay what is owed, and leave the doorbell.  Raises ConnectionClosed."""
+        try:
+            if self._away_since is None:
+                self._give_back_received()
+                self._pay()
+        except BROKER_AWAY as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+        finally:
+            self._bell.close()
+
+    def _give_back_received(self) -> None:
+        messages, self._received = list(self._received), deque()
+        self.requeue(messages)
+
+    # --- waiting and fetching ---
+
+    def _wait_and_fetch(self) -> None:
+        if not self._leases.wait_until_fewer_than(self.prefetch, seconds=BELL_SECONDS):
+            return
+        if self._may_have_left_some:
+            self._may_have_left_some = self._fetch()
+            if self._received:
+                return
+        # The last fetch emptied the queue, and whatever was sent since has rung: no need to look before waiting.
+        rang = self._answer_the_bell()
+        if rang and self._broker.draining.is_set():
+            self._broker.ring(self.queue_name)  # it was meant for somebody who still works
+            return
+        self._may_have_left_some = self._fetch()
+        self._must_ring_on = rang and self._may_have_left_some
+
+    def _fetch(self) -> bool:
+        """Take as many as there is room for.  Returns whether the room is full, so that some may have been left."""
+        room = self.prefetch - self._leases.count()
+        payloads = self._exchange(room)
+        for payload in payloads:
+            message = _decoded(payload)
+            if message is None:  # acknowledged by a twin, or unreadable: both are seen to by reconcile
+                self._reconcile_at = 0.0
+                continue
+            self._leases.hold(message.options["redis_message_id"])
+            self._received.append(MessageProxy(message))
+        return len(payloads) == room
+
+    def _exchange(self, room: int) -> list[bytes | None]:
+        """Pay what is owed and fetch, in one round trip.  Both count as a heartbeat."""
+        owed = self._leases.owed()
+        told, payloads = self._broker.exchange(self.queue_name, owed, room)
+        self._leases.pay(told)
+        return payloads
+
+    def _pay(self) -> None:
+        if self._leases.owed():
+            self._exchange(0)
+
+    def _answer_the_bell(self) -> bool:
+        """Whether it rang within BELL_SECONDS."""
+        return self._bell.blpop([self._broker.bell_key(self.queue_name)], timeout=BELL_SECONDS) is not None
+
+    # --- upkeep ---
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._must_ring_on:  # we answered a ring that was meant for more than we could take
+            self._must_ring_on = False
+            if self._broker.has_waiting(self.queue_name):
+                self._broker.ring(self.queue_name)
+        if now >= self._tidy_at:
+            self._broker.tidy(self.queue_name)
+            self._tidy_at = now + self.tidy_seconds
+        if now >= self._reconcile_at:
+            self._reconcile()
+            self._reconcile_at = now + RECONCILE_SECONDS
+
+    def _reconcile(self) -> None:
+        """Pay what is owed; give back what the server leased to us and never arrived."""
+        self._pay()
+        orphans = self._leases.orphans(self._broker.leased_to_us(self.queue_name))
+        if not orphans:
+            return
+        for message_id, payload in zip(orphans, self._broker.payloads(self.queue_name, orphans), strict=True):
+            if payload is not None and _decoded(payload) is None:
+                log.error("Message %s on %s can't be read; it is set aside.", message_id, self.queue_name)
+                self._broker.exchange(self.queue_name, [(message_id, "nack")], 0)
+        log.warning(
+            "%d messages of %s were lost on their way here and go back.", len(orphans), self.queue_name
+        )
+        self._give_back(orphans)
+
+    def _note_absence(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("The broker does not serve %s: %s.", self.queue_name, in_words(error))
+
+    def _come_back(self) -> None:
+        self._reconcile()
+        log.info("The broker serves %s again after %.1f s.", self.queue_name, self._absence_seconds())
+        self._away_since = None
+        self._reconcile_at = time.monotonic() + RECONCILE_AGAIN_SECONDS
+
+    def _absence_seconds(self) -> float:
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def _idle_through_the_drain(self) -> None:
+        self._give_back_received()
+        self._broker.give_back_unstarted()
+        self._pay()
+        time.sleep(IDLE_SECONDS)
+
+    def _give_back(self, message_ids: list[str]) -> None:
+        self._broker.do_requeue(self.queue_name, *message_ids)
+        if not is_delayed(self.queue_name):
+            self._broker.ring(self.queue_name)
+
+
+class DelayConsumer(DoorbellConsumer):
+    """Consumes a queue of delayed messages.  Darkroom sends none, so it costs next to nothing and looks rarely."""
+
+    tidy_seconds = DELAYED_FETCH_SECONDS
+
+    def __init__(self, broker: DarkroomBroker, queue_name: str, prefetch: int, leases: Leases) -> None:
+        super().__init__(broker, queue_name, prefetch, leases)
+        leases.release_all()  # dramatiq forgets its waiting delayed messages with the old consumer: let them go back
+        self._fetch_at = 0.0
+
+    def _wait_and_fetch(self) -> None:
+        now = time.monotonic()
+        if now >= self._fetch_at and self._leases.count() < self.prefetch:
+            self._fetch()
+            self._fetch_at = now + DELAYED_FETCH_SECONDS
+        self._pay()
+        if not self._received:
+            time.sleep(IDLE_SECONDS)
+
+
+def _decoded(payload: bytes | None) -> Message[Any] | None:
+    """The message, None if there is none or it can't be read."""
+    if payload is None:
+        return None
+    try:
+        message: Message[Any] = Message.decode(payload)
+        return message if message.options["redis_message_id"] else None
+    except (DecodeError, TypeError, KeyError, ValueError):
+        return None

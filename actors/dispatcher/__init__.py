@@ -1,0 +1,1 @@
+"""The dispatcher: it claims due tasks for workers and tells them."""

@@ -1,0 +1,262 @@
+"""Send claims to their workers, and other errands to the control queue, apart from the dispatcher's loop: a broker that
+is frozen must not keep it from showing that it lives and judging who does not.
+
+Claims go to the list of their worker, cancels of remote jobs and webhooks in batches to the control queue.  A send that
+failed takes no claim back: its worker finds the rows at its next beats.  But nothing more is picked until the broker
+answers a PING.
+
+A list that nobody pops for a second belongs to a worker that is frozen or dying, or whose event loop is held.  It is
+taken, what lay in it is given to others, and until the worker pops again it is *shunned*: a message without claims is
+left in its list, and when that is gone, it listens.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import peewee
+import structlog
+from dramatiq import Message
+
+from actors.broker.broker import CONTROL_QUEUE, DarkroomBroker, MessagesNotSent
+from actors.broker.consumer import BROKER_AWAY
+from supervisor.broker.broker_errors import in_words
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_messages import POLLS, TASKS, ClaimMessage
+from supervisor.core.errors import Fault
+from supervisor.database.api import Database, Row
+from supervisor.services.undelivered_claims import take_back
+from supervisor.store.remote.remote_cancels import Cancel
+from supervisor.store.webhooks.deliveries import Delivery
+
+T = TypeVar("T")
+Errand = Cancel | Delivery
+BATCH = 100  # polls, cancels or webhooks in one message
+
+log = structlog.get_logger(__name__)
+
+AWAY_SECONDS = 0.5  # between two PINGs
+LOOK_SECONDS = 0.25
+UNPOPPED_SECONDS = 1.0
+
+
+class Unpopped:
+    """Which lists nobody pops.  Pure: `look` is told what lies in front of each, and what time it is."""
+
+    def __init__(self, *, patience_seconds: float = UNPOPPED_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
+        self._seen: dict[tuple[str, str], tuple[bytes, float]] = {}
+
+    def look(self, key: tuple[str, str], head: bytes | None, now: float) -> bool:
+        """Whether the same message has lain in front for too long.  now: monotonic."""
+        if head is None:
+            self._seen.pop(key, None)
+            return False
+        if key not in self._seen or self._seen[key][0] != head:
+            self._seen[key] = (head, now)
+        return now - self._seen[key][1] >= self._patience_seconds
+
+    def has_popped(self, key: tuple[str, str]) -> bool:
+        """Whether nothing lies there, as far as was seen."""
+        return key not in self._seen
+
+
+class ClaimSender:
+    """A thread that sends one round at a time.  when_ready: called when it makes sense to pick again after a vain
+    `is_ready`, or when a worker is no longer shunned."""
+
+    def __init__(
+        self, broker: DarkroomBroker, lists: ClaimLists, database: Database, *, when_ready: Callable[[], None]
+    ) -> None:
+        self._broker, self._lists, self._database = broker, lists, database
+        self._when_ready = when_ready
+        self._queue: queue.SimpleQueue[tuple[Sequence[ClaimMessage], Sequence[Errand]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._idle = threading.Event()
+        self._idle.set()
+        self._was_asked_in_vain = False
+        self._is_away = False
+        self._watched: set[str] = set()
+        self._unpopped = Unpopped()
+        self.shunned: frozenset[str] = frozenset()  # replaced, never changed
+        self._start()
+
+    def is_ready(self) -> bool:
+        """Whether it makes sense to pick: what was given is sent, and the broker is not known to be away."""
+        # Noted before looking, so that the thread can't become idle unseen in between.
+        self._was_asked_in_vain = True
+        ready = self._idle.is_set() and not self._is_away
+        if ready:
+            self._was_asked_in_vain = False
+        return ready
+
+    def send(self, messages: Sequence[ClaimMessage], errands: Sequence[Errand] = ()) -> None:
+        """Send soon, in order; the claims are committed already."""
+        self._idle.clear()
+        self._queue.put((messages, errands))
+
+    def watch(self, worker_ids: Iterable[str]) -> None:
+        """Look at these workers' lists too: somebody else may have sent to them."""
+        self.send([ClaimMessage(TASKS, worker_id) for worker_id in worker_ids])
+
+    def close(self) -> None:
+        """Send what was given and end; a frozen broker is not waited for."""
+        self._queue.put(None)
+        self._thread.join(timeout=1.0)
+
+    # --- the thread ---
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="claim-sender", daemon=True)
+        self._thread.start()
+
+    def _next(self, seconds: float | None) -> tuple[Sequence[ClaimMessage], Sequence[Errand]] | None:
+        """What is to be sent next.  Raises queue.Empty after so many seconds."""
+        return self._queue.get(timeout=seconds)
+
+    def _run(self) -> None:
+        look_at = 0.0
+        while True:
+            try:
+                given = self._next(self._wait_seconds(look_at))
+                if given is None:
+                    return
+                self._send(*given)
+            except queue.Empty:
+                pass
+            if self._is_away:
+                self._knock()
+            elif self._watched and time.monotonic() >= look_at:
+                self._look()
+                look_at = time.monotonic() + LOOK_SECONDS
+
+    def _wait_seconds(self, look_at: float) -> float | None:
+        if self._is_away:
+            return AWAY_SECONDS
+        return max(0.0, look_at - time.monotonic()) if self._watched else None
+
+    def _send(self, messages: Sequence[ClaimMessage], errands: Sequence[Errand]) -> None:
+        try:
+            if messages:
+                self._lists.push(messages)
+            if errands:
+                self._broker.enqueue_many(messages_of(errands))
+        except (*BROKER_AWAY, MessagesNotSent) as error:
+            self._note_absence(error, sum(len(each.claims) for each in messages))
+        except Exception:
+            log.exception("claims_not_sent", count=sum(len(each.claims) for each in messages))
+        self._watched.update(each.worker_id for each in messages)
+        self._idle.set()
+        if not self._is_away and self._was_asked_in_vain:
+            self._tell_ready()
+        _say_dispatched(messages)  # said last: whoever waits for this thread need not wait for its words
+
+    def _note_absence(self, error: Exception, claims: int) -> None:
+        if not self._is_away:
+            log.error(
+                "broker_away", claims_perhaps_not_sent=claims, reason=in_words(error.__cause__ or error)
+            )
+        self._is_away = True
+
+    def _knock(self) -> None:
+        try:
+            self._lists.ping()
+        except BROKER_AWAY:
+            return
+        log.info("broker_back")
+        self._is_away = False
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        self._was_asked_in_vain = False
+        self._when_ready()
+
+    # --- lists that nobody pops ---
+
+    def _look(self) -> None:
+        try:
+            watched, now = sorted(self._watched), time.monotonic()
+            unpopped = {
+                key[1]
+                for key, head in self._lists.heads(watched).items()
+                if self._unpopped.look(key, head, now)
+            }
+            for worker_id in sorted(unpopped - self.shunned):
+                self._shun(worker_id)
+            for worker_id in watched:
+                if all(self._unpopped.has_popped((kind, worker_id)) for kind in (TASKS, POLLS)):
+                    self._forget(worker_id)
+        except BROKER_AWAY as error:
+            self._note_absence(error, 0)
+        except (Fault, peewee.PeeweeException) as fault:
+            log.warning(
+                "claims_not_taken_back", reason=str(fault)
+            )  # they lie beside the list until the next look
+
+    def _shun(self, worker_id: str) -> None:
+        log.warning("worker_shunned", worker=worker_id, reason="it does not take its claims")
+        self.shunned |= {worker_id}
+        try:
+            take_back(self._database, self._lists, worker_id)
+        except (Fault, peewee.PeeweeException):
+            self.shunned -= {worker_id}
+            self._lists.push([ClaimMessage(TASKS, worker_id)])
+            raise
+        self._lists.push([ClaimMessage(TASKS, worker_id)])
+        self._when_ready()
+
+    def _forget(self, worker_id: str) -> None:
+        """Its lists are empty: it takes what it is sent."""
+        self._watched.discard(worker_id)
+        if worker_id in self.shunned:
+            self.shunned -= {worker_id}
+            log.info("worker_takes_claims_again", worker=worker_id)
+            self._when_ready()
+
+
+def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
+    for message in messages:
+        if message.kind == TASKS:  # polls are thousands a minute, and those that find something say so
+            for claim in message.claims:
+                log.info(
+                    "task_dispatched",
+                    task=claim["id"],
+                    type=claim["type"],
+                    lease=claim["lease"],
+                    worker=message.worker_id,
+                )
+
+
+def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None) -> Iterator[ClaimMessage]:
+    """Claims as messages, one for each worker; of at most so many claims each."""
+    of_workers: dict[str, list[Row]] = {}
+    for claim in claims:
+        of_workers.setdefault(claim["worker_id"], []).append(claim)
+    for worker_id, all_of_it in of_workers.items():
+        for batch in _batches(all_of_it, most or len(all_of_it)):
+            yield ClaimMessage(kind, worker_id, batch)
+
+
+def messages_of(errands: Iterable[Errand]) -> Iterator[Message[None]]:
+    """Errands as Dramatiq messages, in batches."""
+    all_errands = list(errands)
+    cancels = [each.id for each in all_errands if isinstance(each, Cancel)]
+    deliveries = [(each.id, each.dispatch) for each in all_errands if isinstance(each, Delivery)]
+    for ids in _batches(cancels):
+        yield _message("cancel_remote", ids)
+    for told in _batches(deliveries):
+        yield _message("deliver_webhooks", told)
+
+
+def _batches(whole: list[T], size: int = BATCH) -> Iterator[list[T]]:
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
+
+
+def _message(actor_name: str, *args: Any) -> Message[None]:
+    return Message(queue_name=CONTROL_QUEUE, actor_name=actor_name, args=args, kwargs={}, options={})

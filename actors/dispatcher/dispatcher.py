@@ -1,0 +1,426 @@
+"""The dispatcher: claim due tasks for workers with free slots, in fair order.
+
+One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and claim;
+commit; then hand the claims to the sender, which tells the workers.  A crash between commit and send loses messages,
+and the workers find the rows at their next heartbeats.  Of several dispatchers one works and the others watch its
+beat (`supervisor.store.queue.leader`).
+
+Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
+has not changed for LEASE_SECONDS *while this loop looked normally*.  A standby looks too, so whoever takes over goes on
+counting.  After a gap (a suspended laptop, a database outage) the counting starts from zero, since such a gap looks
+like everybody's death at once.  The same ticks say since when we are well, for verdicts by the clock
+(`supervisor.store.queue.leader`), and find a clock that was set back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import peewee
+import structlog
+from dramatiq import get_broker
+
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.claim_sender import BATCH, ClaimSender, Errand, claim_messages
+from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
+from config.settings import Settings, SettingsError, load_settings
+from supervisor.broker.broker_client import BadBrokerAddress
+from supervisor.broker.claim_lists import ClaimLists, open_lists
+from supervisor.broker.claim_messages import POLLS, TASKS
+from supervisor.core.errors import Fault, SettingFault, as_sentence
+from supervisor.core.ids import new_ulid
+from supervisor.database.api import Database, Row, Transaction, open_database
+from supervisor.database.refused_rows import Refusals
+from supervisor.database.wakeups import Wakeups, dispatch_wakeups
+from supervisor.health.heartbeat_monitor import SilenceWatch
+from supervisor.health.succession import Succession
+from supervisor.objects.private_files import keep_to_ourselves
+from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, exit_status_of_part, is_supervised
+from supervisor.schema.migrate import check_version
+from supervisor.services.undelivered_claims import empty_lists
+from supervisor.store.counters import counters, open_task_counts
+from supervisor.store.queue import dispatch, leader, wake_counters, workers
+from supervisor.store.queue.capacity import Outlook
+from supervisor.store.queue.leader import Leadership
+from supervisor.store.recovery import clock_steps, stuck_tasks
+from supervisor.store.recovery.row_isolation import Aside, Refused, is_about_a_row, refusal
+from supervisor.store.remote import remote_cancels
+from supervisor.store.tasks import admission, remote_wait
+from supervisor.store.webhooks import deliveries as webhooks
+from supervisor.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
+AWAY_SECONDS = 1.0  # between two tries while the database fails
+TAKE_OVER_SECONDS = 0.8  # of the same beat, where beats come in time (`supervisor.health.succession`)
+SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
+POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
+ADMITTED_A_ROUND = 200
+DISPATCHED_KINDS = ("task_queue", "remote_job", "webhook_delivery")  # tables whose rows a round changes
+FOLDED_A_TICK = 2000  # what workers and triggers have counted
+
+
+@dataclasses.dataclass
+class Round:
+    """What one transaction decided.  next_due_seconds: until something is due by time alone.
+
+    picked, polls: rows that were claimed for workers.  dead: workers whose lists are to be emptied before their rows
+    are rescued.  has_picked: whether it looked for tasks at all.
+    refused: rows that the database would not let change; everything else is done.
+    """
+
+    picked: dispatch.Picked
+    polls: list[Row]
+    errands: list[Errand]
+    dead: list[str]
+    rescued: list[stuck_tasks.Rescued]
+    refused: list[Refused]
+    next_due_seconds: float | None
+    more: bool
+    wake: int
+    has_picked: bool
+
+
+class Dispatcher:
+    """One dispatcher process.  `run_once` is one turn of its loop, so that tests can take turns themselves."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: DarkroomBroker,
+        wakeups: Wakeups,
+        lists: ClaimLists,
+    ) -> None:
+        self.settings = settings
+        self.pulse = pulse_of_process()
+        self.database = Waited(database, self.pulse)
+        self.wakeups = wakeups
+        self.lists = lists
+        self.sender = ClaimSender(broker, lists, database, when_ready=self._note_sender_ready)
+        self.name = os.environ.get(DISPATCHER_SPAWN_ID) or new_ulid()
+        self.stopping = False
+        self._sender_is_ready_again = False
+        self._held: Leadership | None = None
+        self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
+        self._silence = SilenceWatch(settings.lease_seconds)
+        self._refusals = Refusals()
+        self._wake = -1
+        self._heard = False  # of a commit that could not be seen yet
+        self._beat_due = 0.0
+        self._picked_at = time.monotonic()
+        self._emptied: set[str] = set()  # dead workers whose lists were looked into
+
+    def run(self) -> None:
+        """Work until stopped.  A database that fails is tried again; nothing is lost meanwhile."""
+        self.pulse.start()
+        while not self.stopping:
+            self.pulse.turn()
+            try:
+                self.wait(self.run_once())
+            except (Fault, peewee.PeeweeException) as error:
+                log.error("dispatch_failed", reason=str(error))
+                self._silence.start_anew()
+                self._succession.start_anew()
+                self._pause(AWAY_SECONDS)
+        with self.pulse.waiting():
+            self.sender.close()
+        self.resign()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait whatever is heard: a write that fails on a full disk wakes whoever has tried it."""
+        until = time.monotonic() + seconds
+        while not self.stopping and (left := until - time.monotonic()) > 0:
+            self.wakeups.wait(left)
+
+    def stop(self) -> None:
+        """End the loop soon; may be called from a signal handler."""
+        self.stopping = True
+        self.wakeups.interrupt()
+
+    def resign(self) -> None:
+        """Let a standby work at once."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        try:
+            self.database.write_now(lambda tx: leader.resign(tx, held))
+        except (Fault, peewee.PeeweeException) as error:
+            log.warning("dispatcher_left_without_a_word", dispatcher=self.name, reason=str(error))
+
+    def run_once(self) -> float:
+        """One turn: lead or stand by; rescue, dispatch.  Seconds until the next turn is due by time."""
+        now = time.monotonic()
+        if self._held is None and not self._try_to_lead(now):
+            return TICK_SECONDS
+        if now >= self._beat_due and not self._renew(now):
+            return TICK_SECONDS
+        self._sender_is_ready_again = False
+        held = self._held
+        assert held is not None
+        began = time.monotonic()
+        decided = self._decided(held, began)
+        if decided is None:
+            self._stand_by()
+            return TICK_SECONDS
+        for each in decided.rescued:
+            log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
+        self._refusals.tell(log, decided.refused, time.monotonic())
+        self._wake = decided.wake
+        if decided.has_picked:
+            self._picked_at = began
+        messages = [
+            *claim_messages(TASKS, decided.picked.claims),
+            *claim_messages(POLLS, decided.polls, most=BATCH),
+        ]
+        if messages or decided.errands:
+            self.sender.send(messages, decided.errands)
+        if decided.dead:
+            empty_lists(self.database, self.lists, decided.dead)
+            self._emptied.update(decided.dead)
+        due = 0.0 if decided.more or decided.dead else TICK_SECONDS
+        if decided.next_due_seconds is not None:
+            due = min(due, decided.next_due_seconds)
+        return due
+
+    def _decided(self, held: Leadership, now: float) -> Round | None:
+        """A round; if the database refuses a row of it, the round without that row."""
+        passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
+        try:
+            return self.database.write_now(lambda tx: self._decide(tx, held, passing))
+        except peewee.PeeweeException as error:
+            if not is_about_a_row(error):
+                raise
+        return self.database.write_now(lambda tx: self._decide(tx, held, passing, is_careful=True))
+
+    def wait(self, seconds: float) -> None:
+        """Until there may be work: a commit that concerns dispatch, a due time, or the next tick."""
+        end = time.monotonic() + seconds
+        while not self.stopping:
+            # A standby has no beat to show; its looks are `seconds` apart.
+            until = end if self._held is None else min(end, self._beat_due)
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return
+            heard, self._heard = self._heard or self.wakeups.wait(remaining), False
+            if heard and self._something_happened():
+                return
+
+    def _note_sender_ready(self) -> None:
+        self._sender_is_ready_again = True
+        self.wakeups.interrupt()
+
+    def _something_happened(self) -> bool:
+        """Whether the wake counter has moved; a commit may be visible a moment after its event."""
+        if self._sender_is_ready_again or not self.wakeups.look_again_seconds:
+            return True
+        all_pauses = (*self.wakeups.look_again_seconds, *SLOW_DISK_SECONDS)
+        pauses = iter(all_pauses)
+        while self._wake_counter() == self._wake:
+            pause = next(pauses, None)
+            if pause is None or self.stopping:
+                return False
+            if pause < POLL_STEP_SECONDS:
+                time.sleep(pause)
+            elif self.wakeups.wait(pause):
+                if time.monotonic() >= self._beat_due:
+                    self._heard = True  # the beat can't wait; this commit is looked for again after it
+                    return True
+                pauses = iter(all_pauses)  # somebody commits just now
+        return True
+
+    def _wake_counter(self) -> int:
+        return self.database.glance(wake_counters.read).dispatch
+
+    # --- who works ---
+
+    def _try_to_lead(self, now: float) -> bool:
+        seen, present = self.database.read(lambda tx: (leader.read(tx), workers.present(tx)))
+        self._silence.silent(_beats(present), now)
+        has_fallen_silent = self._succession.has_fallen_silent(seen, now)
+        if seen.holder is not None and not has_fallen_silent:
+            return False
+        self._held = self.database.write_now(lambda tx: leader.take_over(tx, seen, self.name))
+        if self._held is None:
+            return False
+        log.info("dispatcher_leads", dispatcher=self.name, term=self._held.term)
+        self.sender.watch(row["id"] for row in self.database.read(workers.live))
+        self._beat_due = now
+        return True
+
+    def _stand_by(self) -> None:
+        """Another one has taken over."""
+        self._held = None
+        self._succession.was_deposed(time.monotonic())
+
+    def _renew(self, now: float) -> bool:
+        """Show life, and look whose heartbeat has stopped."""
+        held = self._held
+        assert held is not None
+
+        passed = self._succession.since_tick(now)
+
+        def tick(tx: Transaction) -> tuple[list[str], bool] | None:
+            shown = leader.renew(tx, held, passed)
+            if shown is None:
+                return None
+            silent = self._silence.silent(_beats(workers.present(tx)), time.monotonic())
+            counters.fold(tx, FOLDED_A_TICK)
+            open_task_counts.fold(tx, FOLDED_A_TICK)
+            return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)], shown.is_anew
+
+        ticked = self.database.write_now(tick)
+        if ticked is None:
+            log.warning("dispatcher_stands_by", dispatcher=self.name, reason="another one has taken over")
+            self._stand_by()
+            return False
+        self._succession.ticked(time.monotonic())
+        dead, is_anew = ticked
+        if is_anew:
+            self._set_times_right()
+        for worker_id in dead:
+            log.warning("worker_silent", worker=worker_id, seconds=self.settings.lease_seconds)
+        self._beat_due = now + TICK_SECONDS
+        return True
+
+    def _set_times_right(self) -> None:
+        """After an absence the clock may have been set back; what the database refuses is left to the sweep."""
+        for step in (clock_steps.take_back_early, clock_steps.set_right):
+            try:
+                self.database.write_now(step)
+            except peewee.PeeweeException as error:
+                if not is_about_a_row(error):
+                    raise
+                self._refusals.tell(log, [refusal("task_queue", "one of a batch", error)], time.monotonic())
+
+    # --- what to do ---
+
+    def _decide(
+        self,
+        tx: Transaction,
+        held: Leadership,
+        passing: Mapping[str, Sequence[str]],
+        *,
+        is_careful: bool = False,
+    ) -> Round | None:
+        """Admit, rescue the dead workers' rows, ripen, pick, claim; all in one transaction.  None: another one works.
+
+        Polls of remote jobs are claimed in the same way, beside the task slots; cancels and webhooks are marked.
+        passing: by table, ids of rows that the database has refused to let change a moment ago; they are left alone.
+        is_careful: the round has met such a row that is not known yet.
+        """
+        term = leader.ask_term(tx)
+        refused: list[Refused] = []
+        aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
+        waiting, dead_asked = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.ask_dead(tx)
+        if term.value() != held.term:
+            return None
+        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting, aside)
+        dead = [row["id"] for row in dead_asked.all()]
+        unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
+        rescued = self._rescue(tx, aside) if dead and not unread else []
+        sending = self.sender.is_ready()
+        errands: list[Errand] = []
+        polls: list[Row] = []
+        picked = dispatch.Picked()
+        due, outlook = dispatch.ask_next_due(tx), Outlook(tx, self.settings)
+        cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
+        next_due = dispatch.seconds_to_next_due(tx, asked=due)
+        if next_due == 0.0:
+            ripened = dispatch.ripen(tx, aside)
+            rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else {}
+            limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
+            polls = remote_wait.claim_due_polls(tx, rooms, limits, aside) if rooms else []
+            due, outlook = (
+                dispatch.ask_next_due(tx, polls=len(polls) < sum(rooms.values())),
+                Outlook(tx, self.settings),
+            )
+            next_due = dispatch.seconds_to_next_due(tx, asked=due)
+            if next_due == 0.0 and not ripened and not polls:
+                next_due = None  # somebody has locked it, or it is left alone: the next tick looks again
+        if sending:
+            picked = dispatch.pick_and_claim(tx, self.settings, outlook, aside, shunned=self.sender.shunned)
+            self._tally_lag(tx, picked)
+            errands += remote_cancels.due_cancels(tx, cancels, jobs)
+            errands += webhooks.due(tx, deliveries, messages)
+        if picked.left:
+            next_due = min(next_due or dispatch.AGAIN_SECONDS, dispatch.AGAIN_SECONDS)
+        if not sending:
+            next_due = None  # what is due can't be sent: asking again at once would only burn a core
+        more = admitted == ADMITTED_A_ROUND or len(rescued) == stuck_tasks.BATCH or bool(refused)
+        wake = wake_counters.read(tx).dispatch
+        return Round(picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending)
+
+    def _tally_lag(self, tx: Transaction, picked: dispatch.Picked) -> None:
+        """How late these are.  Who was due at the last pick and left out had no slot then, or was above a limit, and
+        did not wait for the dispatcher."""
+        since_last_pick = time.monotonic() - self._picked_at
+        late = [seconds for seconds in picked.late_seconds if seconds <= since_last_pick]
+        counters.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
+
+    def _rescue(self, tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
+        """Deal with the rows of dead workers."""
+        rescued = stuck_tasks.rescue(
+            tx,
+            draw=random.random,
+            may_bill_twice=self.settings.providers_that_may_bill_twice,
+            deadlines=False,
+            aside=aside,
+        )
+        workers.bury(tx)
+        return rescued
+
+
+def _beats(present: Sequence[Row]) -> dict[str, int]:
+    return {row["id"]: row["beat"] for row in present}
+
+
+def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
+    """A dispatcher on this database.  Raises SettingFault for one that can't be used."""
+    check_version(database, settings, may_be_older=is_supervised())
+    return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings), open_lists(settings))
+
+
+def main() -> int:
+    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away, or that
+    nobody has migrated yet."""
+    try:
+        settings = load_settings()
+        configure_logs(settings, "dispatcher")
+        keep_to_ourselves(settings)
+        broker = get_broker()  # set by importing this package
+        assert isinstance(broker, DarkroomBroker)
+        dispatcher = open_dispatcher(settings, open_database(settings), broker)
+    except (SettingsError, SettingFault, BadBrokerAddress) as error:
+        print(f"darkroom dispatcher: {error}", file=sys.stderr)
+        return exit_status_of_part(error) if isinstance(error, SettingFault) else 2
+    except OSError as error:
+        print(f"darkroom dispatcher: {error}", file=sys.stderr)
+        return 1
+    except (Fault, peewee.PeeweeException) as error:
+        print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
+        return 1
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        dispatcher.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    log.info("dispatcher_started", dispatcher=dispatcher.name, pid=os.getpid())
+    dispatcher.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The dispatcher's beat.  Its loop is no event loop, and waits for the database in the middle of a turn.
+
+A thread beats for as long as the loop turns.  What the loop spends in the database is no silence, however long: that is
+an outage, and another dispatcher would be no better off.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from supervisor.database.api import Database, Transaction
+from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
+
+T = TypeVar("T")
+
+
+class Pulse:
+    """Whether a loop turns, told to whoever waits for beats."""
+
+    def __init__(self, beats: Beats) -> None:
+        self._beats = beats
+        self._has_turned = True
+        self._waits = False
+
+    def start(self) -> None:
+        """Beat from now on."""
+        if self._beats.are_wanted:
+            threading.Thread(target=self._beat_for_ever, name="pulse", daemon=True).start()
+
+    def turn(self) -> None:
+        """The loop has turned."""
+        self._has_turned = True
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The loop waits for somebody else, which is no silence.  One thread, and not within itself."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits, self._has_turned = False, True
+
+    def look(self) -> None:
+        """Beat, if the loop has turned since the last look, or waits."""
+        if self._waits or self._has_turned:
+            self._has_turned = False
+            self._beats.beat()
+
+    def _beat_for_ever(self) -> None:
+        while True:
+            self.look()
+            threading.Event().wait(BEAT_SECONDS)
+
+
+def pulse_of_process() -> Pulse:
+    """For this process's supervisor, if it has one."""
+    return Pulse(Beats(os.environ))
+
+
+class Waited(Database):
+    """A database whose calls that block are no silence of the loop that makes them."""
+
+    def __init__(self, database: Database, pulse: Pulse) -> None:
+        super().__init__()
+        self._database, self._pulse = database, pulse
+
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
+        return self._database.write(step, line=line)
+
+    def write_now(self, step: Callable[[Transaction], T]) -> T:
+        with self._pulse.waiting():
+            return self._database.write_now(step)
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        with self._pulse.waiting():
+            return self._database.read(query)
+
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        with self._pulse.waiting():
+            return self._database.glance(query)
+
+    def close(self) -> None:
+        self._database.close()

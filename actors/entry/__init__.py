@@ -1,0 +1,1 @@
+"""The actors that messages call, and the start of a process that runs them."""

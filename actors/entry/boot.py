@@ -1,0 +1,144 @@
+"""Boot of a process that runs actors: read the settings, declare the actors they name, start and end the worker.
+
+dramatiq calls these hooks in every worker; periodiq calls none, so its logs are set up when it imports this package.
+It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
+with one sentence and exit status 2; what may pass by itself, such as a database that is away, an old schema or a full
+disk, does so with 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import peewee
+from dramatiq import Middleware
+from dramatiq.asyncio import get_event_loop_thread
+
+from actors.broker.broker import REFUSING_THREADS
+from actors.entry.task_actors import declare_processing_actors
+from actors.providers import check_providers
+from actors.worker.event_loop import CoroutineWouldNotEnd
+from actors.worker.watchdog import Watchdog
+from actors.worker.worker import Worker, close_worker, current_worker, open_worker
+from config.settings import Settings, SettingsError, load_settings
+from supervisor.broker.broker_address import broker_address
+from supervisor.broker.broker_client import BadBrokerAddress, open_client
+from supervisor.core.errors import Fault, SettingFault, as_sentence
+from supervisor.objects.private_files import keep_to_ourselves
+from supervisor.processes.heartbeat_pipe import Beats, beat_from_loop, beat_from_thread
+from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.supervised import exit_status_of_part
+from supervisor.telemetry.logs import configure_logs
+from supervisor.telemetry.tracing import begin_tracing, end_tracing
+
+if TYPE_CHECKING:
+    from dramatiq.worker import Worker as DramatiqWorker
+
+    from actors.broker.broker import DarkroomBroker
+
+EXIT_WRONG_SETTINGS = 2
+EXIT_NOT_NOW = 1  # to be started again
+STOP_SECONDS = 600.0  # that a stop waits for what runs; the drain ends it long before
+
+
+@functools.cache
+def settings_of_process() -> Settings:
+    """The settings of this process, read once.  Raises SettingsError."""
+    return load_settings()
+
+
+def settle(broker: DarkroomBroker) -> None:
+    """Tell the broker where its server is.  Raises SettingsError, BadBrokerAddress."""
+    settings = settings_of_process()
+    address = broker_address(settings)
+    broker.configure(
+        client=open_client(address),
+        bell_client_factory=functools.partial(open_client, address),
+        slots=REFUSING_THREADS,
+    )
+
+
+class Boot(Middleware):
+    """Reads settings at process boot, opens and closes this process's worker around its threads."""
+
+    def after_process_boot(self, broker: Any) -> None:
+        try:
+            settings = settings_of_process()
+            configure_logs(settings, "worker")
+            keep_to_ourselves(settings)
+            begin_tracing("worker")
+            check_providers(settings)
+            declare_processing_actors(broker, settings)
+        except (SettingsError, SettingFault, BadBrokerAddress) as error:
+            _give_up(error)
+
+    def before_worker_boot(self, broker: Any, worker: DramatiqWorker) -> None:
+        die_with_parent()  # dramatiq's master, which forks this process: the signal isn't inherited over a fork
+        loop_thread = get_event_loop_thread()
+        assert loop_thread is not None
+        settings = settings_of_process()
+        beat_from_loop(loop_thread.loop, Beats(os.environ))
+        for watchdog in broker.middleware:
+            if isinstance(watchdog, Watchdog):
+                # A blocked loop is a silent worker: its process ends before others take its tasks over.
+                watchdog.blocked_seconds = settings.lease_seconds - settings.heartbeat_seconds
+        try:
+            loop_thread.run_coroutine(open_worker(settings, broker))
+        except (Fault, peewee.PeeweeException) as error:
+            _give_up(as_sentence(error), exit_status_of_part(error))
+        except BadBrokerAddress as error:
+            _give_up(error)
+        except OSError as error:
+            _give_up(error, EXIT_NOT_NOW)
+
+    def after_process_message(
+        self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        if isinstance(exception, CoroutineWouldNotEnd):
+            _on_loop(Worker.end_for_a_stuck_attempt)
+
+    def before_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
+        _on_loop(Worker.begin_drain)
+
+    def after_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
+        loop_thread = get_event_loop_thread()
+        if loop_thread is not None:
+            loop_thread.run_coroutine(current_worker().until_all_ended(STOP_SECONDS))
+            loop_thread.run_coroutine(close_worker())
+        end_tracing()
+
+
+def boot_scheduler() -> None:
+    """Log as the settings say where this process is periodiq's, which has no hook for it: it imports us, then works."""
+    if Path(sys.argv[0]).stem != "periodiq":
+        return
+    try:
+        configure_logs(settings_of_process(), "scheduler")
+    except SettingsError as error:
+        _give_up(error)
+    logging.getLogger("periodiq").addFilter(_say_plainly)
+    beat_from_thread(Beats(os.environ))
+
+
+def _say_plainly(record: logging.LogRecord) -> bool:
+    """No table at the start; and what ends the scheduler, such as a broker that is away, in one sentence."""
+    if record.exc_info:
+        record.msg, record.args = "the scheduler ends: %s", (record.exc_info[1],)
+        record.exc_info = None
+    return record.funcName != "print_periodic_actors" and "Please file an issue" not in record.getMessage()
+
+
+def _on_loop(method: Any) -> None:
+    loop_thread = get_event_loop_thread()
+    if loop_thread is not None:
+        loop_thread.loop.call_soon_threadsafe(method, current_worker())
+
+
+def _give_up(error: Exception | str, status: int = EXIT_WRONG_SETTINGS) -> NoReturn:
+    print(f"darkroom: {error}", file=sys.__stderr__, flush=True)
+    os._exit(status)

@@ -1,0 +1,27 @@
+"""The program that looks whether the configured AI services can be used: `python -m actors.entry.check_settings`.
+
+`darkroom up` and `darkroom doctor` run it, since they import nothing of this package.  Exit status 0, or 2 with one
+sentence on stderr.  Nothing is opened and nobody is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from actors.providers import check_providers
+from config.settings import SettingsError, load_settings
+from supervisor.core.errors import SettingFault
+
+
+def main() -> int:
+    """The exit status."""
+    try:
+        check_providers(load_settings())
+    except (SettingsError, SettingFault) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

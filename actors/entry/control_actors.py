@@ -1,0 +1,30 @@
+"""The actors of cancels and webhooks, on the control queue: a message is a batch, and only a hint where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dramatiq
+
+from actors.broker.broker import CONTROL_QUEUE
+from actors.remote_jobs.cancel_jobs import cancel_jobs
+from actors.worker.worker import current_worker
+from supervisor.store.webhooks.deliveries import Delivery
+
+TIME_LIMIT_MS = 60_000
+BATCH = 100
+
+
+@dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
+async def cancel_remote(ids: Sequence[int]) -> None:
+    """Ask services to stop these remote jobs.  ids: of remote_job."""
+    await cancel_jobs(current_worker(), ids)
+
+
+@dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
+async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
+    """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
+    # Not above: with it comes an HTTP client, which most processes never need.
+    from actors.webhooks.webhook_delivery import deliver_all
+
+    await deliver_all(current_worker(), [Delivery(*hint) for hint in hints])

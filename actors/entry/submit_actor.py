@@ -1,0 +1,145 @@
+"""The Dramatiq door: any Dramatiq producer may send `submit(...)`, with the rules of `POST /v1/tasks`.
+
+Refused is not unavailable (CORRECTNESS 46).  What is wrong with an order ends it.  A database that is away, locked or
+full is waited for, however long that takes, and not here: the message goes back to the end of its queue, from where any
+worker takes it, so that a sweep or a drain never stands behind it and no worker's death loses it.  The task has the
+message's id.  So an order that was stored although nobody heard of it is found when its message comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import peewee
+import structlog
+from dramatiq.middleware import CurrentMessage
+
+from actors.broker.broker import CONTROL_QUEUE
+from actors.worker.worker import current_worker
+from supervisor.core.errors import (
+    BadParams,
+    Fault,
+    InsufficientCredits,
+    QueueFull,
+    TooManyOpenTasks,
+    as_sentence,
+)
+from supervisor.core.ids import is_task_id
+from supervisor.core.task_params import check_submission
+from supervisor.database.api import Transaction
+from supervisor.security.tokens import is_user_name
+from supervisor.store.recovery.row_isolation import is_about_a_row
+from supervisor.store.tasks import user_actions
+
+if TYPE_CHECKING:
+    from actors.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 2.0  # how long an order holds one of the two threads that sweeps and polls need too
+AGAIN_SECONDS = 0.5
+TELL_AGAIN_SECONDS = 60.0
+
+REFUSALS = (BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull)
+
+
+class _NotNow(Exception):
+    """The order could not be stored for now.  str() is a sentence."""
+
+
+@dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=60_000)
+async def submit(user_openid: str, type: str, params: dict[str, Any], **options: Any) -> None:
+    """Make a task.  options: `task_id`, `priority`, `run_after`, `webhook`.
+
+    Without a `task_id` the message's own id is taken, so that a message that is delivered twice makes one task.
+    What is refused is logged and not tried again; producers that must know use HTTP.
+    """
+    worker = current_worker()
+    message = CurrentMessage.get_current_message()
+    task_id = options.pop("task_id", None) or (message.message_id if message else None)
+    try:
+        new = _order(worker, task_id, user_openid, {"type": type, "params": params, **options})
+        is_new, task_id = await _stored(worker, new)
+    except REFUSALS as fault:
+        log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))
+    except peewee.PeeweeException as error:  # about this order: everything else is waited for
+        log.warning("submission_refused", user=user_openid, type=type, reason=as_sentence(error))
+    except _NotNow as reason:
+        if message is None:
+            raise
+        worker.broker.give_back(message)
+        _waits.tell(str(reason), time.monotonic())
+    else:
+        log.info("task_submitted", task=task_id, user=user_openid, type=type, again=not is_new)
+
+
+def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> user_actions.NewTask:
+    """Raises BadParams.  task_id, user: anything that JSON can hold; a database that is given no text says it can't be
+    used, and would be waited for."""
+    if not (isinstance(user, str) and is_user_name(user)):
+        raise BadParams("user_openid must be 1-128 characters without control characters.")
+    if task_id is not None and not (isinstance(task_id, str) and is_task_id(task_id)):
+        raise BadParams("task_id must be 1-64 characters of A-Z a-z 0-9 _ -.")
+    checked = check_submission(body, worker.settings, may_jump_the_queue=True)
+    return user_actions.NewTask(
+        user,
+        checked.type,
+        checked.params,
+        checked.priority,
+        checked.run_after,
+        task_id,
+        checked.checked,
+        webhook=checked.webhook,
+    )
+
+
+async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]:
+    """Whether the task was made just now, rather than by an earlier delivery; and its id.
+
+    Raises a refusal, or an error of the database that is about this order; _NotNow for everything that may pass.
+    """
+
+    def store(tx: Transaction) -> tuple[bool, str]:
+        if new.task_id is not None and user_actions.get(tx, new.task_id) is not None:
+            return False, new.task_id
+        return True, str(user_actions.submit(tx, worker.settings, new)["task_id"])
+
+    reason, twins = "The database takes its time.", 0
+    if worker.draining:
+        raise _NotNow("This worker drains.")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    return await worker.database.write_async(store)
+                except REFUSALS:
+                    raise
+                except (Fault, peewee.PeeweeException) as error:
+                    # An earlier delivery may have been committed between our look and our INSERT: look once more.
+                    twins += is_about_a_row(error)
+                    if twins > 1:
+                        raise
+                    reason = as_sentence(error)
+                await asyncio.sleep(AGAIN_SECONDS)
+    except TimeoutError:
+        raise _NotNow(reason) from None
+
+
+class _Waits:
+    """Says that orders wait: at once, and then once a minute with how often they were put off."""
+
+    def __init__(self) -> None:
+        self._told_at: float | None = None
+        self._times = 0
+
+    def tell(self, reason: str, now: float) -> None:
+        self._times += 1
+        if self._told_at is None or now - self._told_at >= TELL_AGAIN_SECONDS:
+            log.warning("submissions_wait", reason=reason, times=self._times)
+            self._told_at, self._times = now, 0
+
+
+_waits = _Waits()

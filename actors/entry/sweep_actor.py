@@ -1,0 +1,32 @@
+"""The minute sweep as an actor: periodiq sends it each minute, from as many hosts as there are."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dramatiq
+import peewee
+import structlog
+from periodiq import cron
+
+from actors.broker.broker import CONTROL_QUEUE
+from actors.worker.worker import current_worker
+from supervisor.core.errors import Fault, as_sentence
+from supervisor.services.sweep import sweep_this_minute
+
+log = structlog.get_logger(__name__)
+
+
+@dramatiq.actor(queue_name=CONTROL_QUEUE, periodic=cron("* * * * *"), time_limit=50_000)
+async def sweep() -> None:
+    """One run, unless this minute has had its run.  One that the database breaks off is left to the next minute."""
+    worker = current_worker()
+    try:
+        counts = await asyncio.to_thread(
+            sweep_this_minute, worker.database, worker.settings, worker.files, worker.refusals
+        )
+    except (Fault, peewee.PeeweeException) as error:
+        log.error("sweep_broke_off", reason=as_sentence(error))
+        return
+    if counts is not None:
+        log.info("swept", **counts)

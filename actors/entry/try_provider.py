@@ -1,0 +1,212 @@
+"""The program that has one picture made by a provider and says how it goes: `python -m actors.entry.try_provider NAME`.
+
+`darkroom doctor --provider NAME` runs it, since it imports nothing of this package.  The call is real, and costs what
+the service asks; no task, credit or row is touched.  Exit status 0, 1 when no picture came, 2 for wrong settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from actors.images.process_pool import open_image_processes
+from actors.providers import check_provider, open_provider
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    Postponed,
+    Provider,
+    ProviderError,
+    ReadsReports,
+    Transient,
+)
+from config.settings import Settings, SettingsError, load_settings
+from supervisor.core.errors import Fault, SettingFault
+from supervisor.objects.object_store import FileStore, open_file_store
+from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.telemetry.logs import configure_logs, secret_filter
+
+WHAT_TO_DO = {
+    "Transient": "The service is in trouble or can't be reached: look at its address, then try again.",
+    "RateLimited": "The service wants fewer requests: see `limits.rps`.",
+    "AtCapacity": "The service is full: see `limits.concurrency`.",
+    "ProviderDown": "The service refuses every job: look at the key, the account, the model and the address.",
+    "InvalidInput": "The service does not take this order: look at `submit.body`, `options` and the pictures.",
+    "ContentRejected": "The service refuses this content: try other pictures or another prompt.",
+    "Lost": "The service does not know its own job: look at `id` and at `poll.url`.",
+    "Ambiguous": "The service is in trouble and may have done the job all the same: look at its own list of jobs.",
+    "UnknownOutcome": "Nobody knows whether the service did the job: look at its own list of jobs.",
+    "ResultLost": "The service did the job, but its pictures can't be had: see `allow_private_addresses`, `result`.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _House:
+    settings: Settings
+    images: ImageProcesses
+    files: FileStore
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status."""
+    asked = _arguments(arguments)
+    try:
+        settings = load_settings()
+        configure_logs(settings, "doctor")
+        check_provider(asked.name, settings)
+        return asyncio.run(_try(asked, settings))
+    except (SettingsError, SettingFault) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="actors.entry.try_provider")
+    parser.add_argument("name")
+    parser.add_argument("--image", action="append", type=Path, default=[])
+    parser.add_argument("--prompt", default="a portrait by the sea, in the evening")
+    parser.add_argument("--type", default="photography")
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    return parser.parse_args(arguments)
+
+
+async def _try(asked: argparse.Namespace, settings: Settings) -> int:
+    steps = _Steps(settings)
+    setting = settings.providers[asked.name]
+    where = f" at {setting.url}" if setting.url else ""
+    steps.well("settings", f"{asked.name} is of kind {setting.kind}{where}")
+    images = open_image_processes(1)
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-doctor-"))
+    try:
+        house = _House(settings, images, open_file_store(settings))
+        provider = open_provider(asked.name, house)
+        try:
+            async with asyncio.timeout(asked.seconds):
+                done = await _order(provider, _job(asked, folder), steps)
+        finally:
+            await provider.close()
+        for image in done.images:
+            out = asked.out or Path(f"{asked.name}{image.path.suffix}")
+            shutil.copyfile(image.path, out)
+            steps.well("picture", f"{image.width} × {image.height}, saved as {out}")
+        return 0
+    except ProviderError as error:
+        steps.wrong(type(error).__name__, f"{error} {WHAT_TO_DO.get(type(error).__name__, '')}")
+    except TimeoutError:
+        steps.wrong("time", f"No picture came within {asked.seconds:g} s.")
+    except (Fault, OSError) as error:
+        steps.wrong("here", str(error))
+    finally:
+        await images.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1
+
+
+async def _order(provider: Provider, job: Job, steps: _Steps) -> Done:
+    """One picture, however the provider makes it.  Raises ProviderError."""
+    steps.well("request", "asking for one picture; this is a real call, and costs what the service asks")
+    said = await provider.submit(job, steps.progress)
+    if isinstance(said, Done):
+        return said
+    steps.well("accepted", f"the service calls the job {said.remote_id}")
+    if isinstance(provider, ReadsReports):
+        steps.well("report", "not tried: no report is awaited here, the service is asked instead")
+    await asyncio.sleep(said.poll_after_seconds)
+    return await _polled(provider, said, job, steps)
+
+
+async def _polled(provider: Provider, remote: Accepted, job: Job, steps: _Steps) -> Done:
+    later = dataclasses.replace(job, inputs=(), input_keys=())
+    while True:
+        pause = 5.0
+        try:
+            said = await provider.poll(remote, later)
+        except (Transient, Postponed) as error:
+            steps.well("poll", f"nothing learned: {error}")
+        else:
+            if isinstance(said, Done):
+                return said
+            if isinstance(said, Failed):
+                raise said.error
+            steps.progress(said.progress, said.stage or "running")
+            pause = said.poll_after_seconds
+        await asyncio.sleep(pause)
+
+
+def _job(asked: argparse.Namespace, folder: Path) -> Job:
+    given = asked.image or [_drawn(folder)]
+    name = f"doctor-{secrets.token_hex(6)}"
+    return Job(
+        task_id=name,
+        type=asked.type,
+        params={
+            "images": [path.name for path in given],
+            "prompt": asked.prompt,
+            "sceneId": "studio",
+            "count": 1,
+        },
+        inputs=tuple(given),
+        pictures=(0,),
+        count=1,
+        seed=secrets.randbelow(2**31),
+        folder=folder,
+        ai_timeout_seconds=asked.seconds,
+        input_keys=(None,) * len(given),
+        reference=f"{name}.1.1.0",
+    )
+
+
+def _drawn(folder: Path) -> Path:
+    """A picture where none is given: a face, as far as that can be drawn with two circles and a line."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (768, 1024), (214, 222, 230))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((234, 180, 534, 560), fill=(224, 188, 160))
+    draw.rounded_rectangle((134, 600, 634, 1100), 120, fill=(60, 84, 120))
+    for x in (324, 444):
+        draw.ellipse((x - 18, 330, x + 18, 360), fill=(40, 40, 40))
+    draw.line((334, 460, 434, 460), fill=(150, 70, 70), width=10)
+    path = folder / "drawn.png"
+    picture.save(path)
+    return path
+
+
+class _Steps:
+    """Says each step on a line, with the seconds since the start, and never a secret."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._hide = secret_filter(settings)
+        self._started = time.monotonic()
+        self._last = ""
+
+    def well(self, step: str, sentence: str) -> None:
+        self._say("ok   ", step, sentence)
+
+    def wrong(self, step: str, sentence: str) -> None:
+        self._say("WRONG", step, sentence)
+
+    def progress(self, percent: int | None, stage: str) -> None:
+        """What a provider reports; the same twice is said once."""
+        sentence = stage if percent is None else f"{percent} %, {stage}"
+        if sentence != self._last:
+            self._last = sentence
+            self._say("     ", "progress", sentence)
+
+    def _say(self, mark: str, step: str, sentence: str) -> None:
+        seconds = time.monotonic() - self._started
+        print(self._hide(f"{mark} {seconds:6.1f} s  {step:10} {sentence.strip()}"), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

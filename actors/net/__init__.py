@@ -1,0 +1,1 @@
+"""Files fetched from addresses that came as data: public hosts only."""

@@ -1,0 +1,126 @@
+"""Fetch a file from an address that came as data: as it is spelled, bounded, and checked again at each redirect.
+
+Public hosts only, unless the caller may enter its own network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import aiohttp
+from yarl import URL
+
+from actors.net.given_addresses import as_given, redirected
+from actors.net.public_addresses import NotPublic, PublicResolver, is_private_literal
+from actors.providers.base import InvalidInput, Transient
+from supervisor.net.http_session import open_session
+
+MOST_REDIRECTS = 3
+TOTAL_SECONDS = 60
+_CHUNK_BYTES = 65_536
+
+
+class NotFetched(Exception):
+    """str() is a sentence without the address's query, which may hold a signature."""
+
+
+class Unfetchable(NotFetched):
+    """This address may not or can not be fetched, now or later."""
+
+
+class NotShown(Unfetchable):
+    """The server has answered that it does not show the file to us."""
+
+
+class TooLarge(Unfetchable):
+    """The file is larger than asked for."""
+
+
+class NotFetchedNow(NotFetched):
+    """The server is in trouble, or can't be reached."""
+
+
+async def fetch_public_image(
+    address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
+) -> bytes:
+    """The body behind an https URL that this user gave, at most `most_bytes` (0 = no limit).
+
+    Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
+    """
+    try:
+        return await fetch(
+            address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
+        )
+    except TooLarge as error:
+        raise InvalidInput(str(error), code="image_unusable") from None
+    except Unfetchable as error:
+        raise InvalidInput(str(error), code="image_not_found") from None
+    except NotFetchedNow as error:
+        raise Transient(str(error), code="image_not_found") from None
+
+
+async def fetch(
+    address: str,
+    *,
+    most_bytes: int,
+    schemes: Collection[str] = ("https",),
+    allow_private_addresses: bool = False,
+    translation_prefixes: Sequence[str] = (),
+    whose: str | None = None,
+) -> bytes:
+    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched.
+
+    translation_prefixes: as `is_public` wants them.  whose: the user who gave the address, if one did.
+    """
+    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes, whose=whose)
+    timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
+    async with open_session(resolver=resolver, timeout=timeout) as session:
+        try:
+            at = address
+            for _ in range(MOST_REDIRECTS + 1):
+                url = _checked(as_given(at), schemes, allow_private_addresses, translation_prefixes)
+                async with session.get(url, allow_redirects=False) as response:
+                    if response.status in (301, 302, 303, 307, 308):
+                        at = redirected(at, response.headers.get("Location", ""))
+                        continue
+                    return await _body(response, address, most_bytes)
+        except NotPublic as error:
+            raise Unfetchable(f"{_shown(address)} can't be fetched: {error}.") from None
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, NotPublic):
+                raise Unfetchable(f"{_shown(address)} can't be fetched: {error.os_error}.") from None
+            raise NotFetchedNow(f"{_shown(address)} can't be reached.") from None
+        except ValueError:  # InvalidURL is one
+            raise Unfetchable(f"{_shown(address)} is no address that can be fetched.") from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise NotFetchedNow(f"{_shown(address)} can't be fetched.") from None
+    raise Unfetchable(f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.")
+
+
+async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int) -> bytes:
+    if response.status >= 500 or response.status == 429:
+        raise NotFetchedNow(f"{_shown(address)} answers {response.status}.")
+    if response.status != 200:
+        raise NotShown(f"{_shown(address)} answers {response.status}.")
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if most_bytes and len(body) > most_bytes:
+            raise TooLarge(f"{_shown(address)} is larger than {most_bytes} bytes.")
+    return bytes(body)
+
+
+def _checked(
+    url: URL, schemes: Collection[str], allow_private_addresses: bool, translation_prefixes: Sequence[str]
+) -> URL:
+    """A URL that may be asked."""
+    if url.scheme not in schemes or not url.host:
+        raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
+    if not allow_private_addresses and is_private_literal(url.host, *translation_prefixes):
+        raise Unfetchable(f"{_shown(str(url))} is not a public address.")
+    return url
+
+
+def _shown(address: str) -> str:
+    """An address without its query, which may hold a signature."""
+    return address.partition("?")[0][:200]

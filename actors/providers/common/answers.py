@@ -1,0 +1,218 @@
+"""What an answer means: pictures, or an error with its class.  Pure.
+
+The settings' lists come first: each is of globs, matched with the service's own error codes and, after those, with the
+HTTP status as text (`"5??"`).  What no list names is judged by the status:
+
+| status | class |
+|---|---|
+| 200-299 with pictures | done |
+| 200-299 without | provider_error |
+| 429 | rate_limited, for as long as Retry-After says |
+| 409, and 503 with Retry-After | at_capacity |
+| 401, 402, 403, 404, 405, 407, 410, and redirects, which are not followed | provider_down |
+| 504, 524: a gateway gave up waiting | unknown_outcome |
+| 408, 425, and those 5xx that say that nothing was begun: 501, 503, 505, 521, 523, 525, 526, 529, 530 | transient |
+| other 5xx: perhaps it was carried out | unknown_outcome, where it may not bill twice; else transient |
+| other 4xx | invalid_input |
+
+What a list of `retry` names may be sent again whatever its status: it is the service's own word, or its operator's.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.providers.base import (
+    Ambiguous,
+    AtCapacity,
+    ContentRejected,
+    InvalidInput,
+    ProviderDown,
+    ProviderError,
+    RateLimited,
+    Transient,
+    UnknownOutcome,
+)
+from actors.providers.common.paths import Path
+from actors.providers.common.picture_sources import Inline, Source, source_of
+from supervisor.pictures.media_types import picture_type
+
+CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
+LONGEST_WAIT_SECONDS = 86_400.0
+_NO_ERROR = (None, "", 0, False)
+_SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
+_GATEWAY_GAVE_UP = frozenset({504, 524})
+# It can't, or not now, or a gateway has no connection to it; 521 to 530 are Cloudflare's, 529 is also "overloaded".
+_NOT_BEGUN = frozenset({408, 425, 501, 503, 505, 521, 523, 525, 526, 529, 530})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer.  headers: with small names.  document: the body as JSON, None when it is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    document: Any = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where things stand in this service's answers.  classes: {class of CLASSES: globs}.
+
+    picture_code: of pictures that were refused among others.  hide: takes secrets out of a text that the service has
+    written.
+    """
+
+    result: tuple[Path, ...] = ()
+    code: tuple[Path, ...] = ()
+    picture_code: tuple[Path, ...] = ()
+    message: tuple[Path, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hide: Callable[[str], str] = str
+
+
+def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
+    """The pictures of an answer, in order.  now: seconds since 1970, for a Retry-After that is a date.
+
+    Raises a ProviderError whose class says what is to follow.
+    """
+    error = error_in(answer, rules, now=now)
+    if error is not None:
+        raise error
+    found = _pictures(answer, rules)
+    if found:
+        return found
+    raise no_pictures(answer, rules, now=now)
+
+
+def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
+    """What an answer's codes and its status say is wrong; None when they say nothing."""
+    codes = error_codes(answer.document, rules.code)
+    named = _named_class([codes, [str(answer.status)]], rules)
+    if named is not None:
+        return _error(named, answer, codes, rules, now)
+    if not 200 <= answer.status < 300:
+        return _error(_class_of_status(answer, now), answer, codes, rules, now)
+    return None
+
+
+def question_error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
+    """The same of an answer to a question: it costs nothing, so what may have been carried out is only a hiccup."""
+    error = error_in(answer, rules, now=now)
+    return Transient(error.message) if isinstance(error, UnknownOutcome) else error
+
+
+def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
+    """Why a job that is over has no picture: by its codes, or those of its refused pictures."""
+    codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
+    named = _named_class([codes], rules)
+    if named is not None:
+        return _error(named, answer, codes, rules, now)
+    if names_no_error(answer, rules):
+        return ProviderError("The AI service's answer holds no picture where its settings look for one.")
+    return ProviderError(f"The AI service reports an error ({_said(answer, codes, rules)}).")
+
+
+def names_no_error(answer: Answer, rules: Rules) -> bool:
+    """Whether an answer without pictures says nothing of why: neither a code nor a sentence."""
+    codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
+    return not codes and _said(answer, codes, rules) == f"HTTP {answer.status}"
+
+
+def error_codes(document: Any, paths: Iterable[Path]) -> list[str]:
+    """The service's own codes for what went wrong; null, empty and 0 are none."""
+    found = [value for path in paths for value in path.find(document)]
+    return [
+        str(value)[:200] for value in found if isinstance(value, str | int | float) and value not in _NO_ERROR
+    ]
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, from `Retry-After-Ms` or `Retry-After` (seconds or a date); None when nothing is said."""
+    milliseconds = headers.get("retry-after-ms", "")
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", milliseconds):
+        return min(float(milliseconds) / 1000, LONGEST_WAIT_SECONDS)
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
+        return min(float(text), LONGEST_WAIT_SECONDS)
+    try:
+        when = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, when - now), LONGEST_WAIT_SECONDS)
+
+
+def _named_class(said: Iterable[list[str]], rules: Rules) -> str | None:
+    """The class of the first texts that any list names."""
+    for texts in said:
+        for name in CLASSES:
+            if any(fnmatch.fnmatchcase(text, glob) for text in texts for glob in rules.classes.get(name, ())):
+                return name
+    return None
+
+
+def _class_of_status(answer: Answer, now: float) -> str:
+    status = answer.status
+    if status == 429:
+        return "rate_limited"
+    if status == 409 or (status == 503 and retry_after(answer.headers, now) is not None):
+        return "at_capacity"
+    if status in _SETUP or 300 <= status < 400:
+        return "halt"
+    if status in _GATEWAY_GAVE_UP:
+        return "unknown_outcome"
+    if status in _NOT_BEGUN:
+        return "retry"
+    return "ambiguous" if status >= 500 else "permanent"
+
+
+def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
+    wait = retry_after(answer.headers, now)
+    # A refused key may stand in the service's own sentence, cut or masked in ways no filter knows: only its code.
+    brief = ", ".join([f"HTTP {answer.status}", *map(rules.hide, codes[:1])])
+    match name:
+        case "rate_limited":
+            return RateLimited(f"The AI service asks for patience ({brief}).", wait_seconds=wait)
+        case "at_capacity":
+            return AtCapacity(f"The AI service has no room for another job ({brief}).", wait_seconds=wait)
+        case "halt":
+            return ProviderDown(f"The AI service refuses every job ({brief}).", wait_seconds=wait)
+        case "unknown_outcome":
+            return UnknownOutcome(f"A gateway gave up waiting for the AI service ({brief}).")
+        case "ambiguous":
+            return Ambiguous(f"The AI service is in trouble, and may have made it ({brief}).")
+        case "content_rejected":
+            return ContentRejected(
+                f"The AI service refuses this content ({_said(answer, codes, rules)}).",
+            )
+        case "permanent":
+            return InvalidInput(f"The AI service can not work with this ({_said(answer, codes, rules)}).")
+        case _:
+            return Transient(f"The AI service is in trouble ({brief}).")
+
+
+def _pictures(answer: Answer, rules: Rules) -> list[Source]:
+    """Those of the first path that finds any; a body that is a picture needs no path."""
+    if picture_type(answer.body) is not None:
+        return [Inline(answer.body)]
+    for path in rules.result:
+        sources = [source for value in path.find(answer.document) if (source := source_of(value))]
+        if sources:
+            return sources
+    return []
+
+
+def _said(answer: Answer, codes: list[str], rules: Rules) -> str:
+    """Status, code and the service's own sentence, without secrets, on one line, short enough for a user."""
+    sentences = [
+        value for path in rules.message for value in path.find(answer.document) if isinstance(value, str)
+    ]
+    parts = [f"HTTP {answer.status}", *codes[:1], *sentences[:1]]
+    said = rules.hide(", ".join(dict.fromkeys(parts)))
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\s]+", " ", said).strip()[:300]

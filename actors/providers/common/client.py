@@ -1,0 +1,168 @@
+"""The HTTP client of one service: sends a rendered request, reads the whole answer, knows whether it had left.
+
+A request is sent once, over a connection of its own (`supervisor.net.http_session`).  Redirects are not followed: they
+would carry the service's key, and the user's picture, to somewhere that no setting names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from actors.net.given_addresses import as_given
+from actors.providers.base import ResultLost, Transient, UnknownOutcome
+from actors.providers.common.answers import Answer
+from actors.providers.common.event_stream import EventReader, ServerEvent
+from actors.providers.common.requests import Outgoing
+from supervisor.net.http_session import open_session
+
+CONNECT_SECONDS = 20.0
+_CHUNK_BYTES = 65_536
+
+
+class HttpClient:
+    """One session, opened with the first request.  most_bytes: of one answer.  Lives on the event loop."""
+
+    def __init__(self, *, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(
+        self, request: Outgoing, timeout_seconds: float, listen: Callable[[ServerEvent], None] | None = None
+    ) -> Answer:
+        """The answer to a request that leaves once, whatever its status.
+
+        listen: told each event of an event stream as it comes; its body is empty.
+
+        Raises Transient when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
+        came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
+        """
+        try:
+            address = as_given(request.address)
+        except ValueError:
+            raise Transient("The AI service's address is none that can be asked for.") from None
+        journey = SimpleNamespace(connected=False)
+        try:
+            async with self._opened().request(
+                request.method,
+                address,
+                data=_body(request),
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS),
+                trace_request_ctx=journey,
+            ) as response:
+                if listen is not None and response.content_type == "text/event-stream":
+                    await self._listen(response, listen)
+                    body = b""
+                else:
+                    body = await self._read(response)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, headers, body, document_of(body))
+        except TimeoutError:
+            if not journey.connected:
+                raise Transient("The AI service can't be reached.") from None
+            raise UnknownOutcome(
+                f"The AI service did not answer within {timeout_seconds:g} s.", code="ai_timeout"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if not journey.connected:
+                raise Transient(f"The AI service can't be reached ({type(error).__name__}).") from None
+            # Not the error's own text: it may hold the address, and that a key.
+            raise UnknownOutcome(
+                f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
+            ) from None
+
+    async def question(self, request: Outgoing, timeout_seconds: float) -> Answer:
+        """The answer to a request that costs nothing and changes nothing when it is sent again.
+
+        Raises Transient when there is none, ResultLost for one above the limit.
+        """
+        try:
+            return await self.ask(request, timeout_seconds)
+        except ResultLost:
+            raise
+        except UnknownOutcome as error:
+            raise Transient(error.message) from None
+
+    @contextlib.asynccontextmanager
+    async def socket(
+        self, address: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket.  Raises aiohttp.ClientError, OSError, TimeoutError."""
+        timeout = aiohttp.ClientWSTimeout(ws_close=1)
+        async with self._opened().ws_connect(
+            address,
+            headers=headers,
+            timeout=timeout,
+            max_msg_size=self._most_bytes,
+        ) as opened:
+            yield opened
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > self._most_bytes:
+                raise ResultLost(f"The AI service's answer is larger than {self._most_bytes} bytes.")
+        return bytes(body)
+
+    async def _listen(self, response: aiohttp.ClientResponse, listen: Callable[[ServerEvent], None]) -> None:
+        reader, length = EventReader(), 0
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            length += len(chunk)
+            if length > self._most_bytes:
+                raise ResultLost(f"The AI service's answer is larger than {self._most_bytes} bytes.")
+            for event in reader.feed(chunk):
+                listen(event)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = open_session(  # of any number of connections: task slots are the limit
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "Darkroom", "Accept": "application/json, image/*;q=0.9"},
+                trace_configs=[_connection_trace()],
+            )
+        return self._session
+
+
+def _connection_trace() -> aiohttp.TraceConfig:
+    """Notes when a request has its connection: before that, nothing of it can have left."""
+    trace = aiohttp.TraceConfig()
+
+    async def note(_session: Any, context: SimpleNamespace, _params: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.connected = True
+
+    trace.on_connection_create_end.append(note)
+    return trace
+
+
+def _body(request: Outgoing) -> bytes | aiohttp.FormData | None:
+    if request.fields is None:
+        return request.body
+    form = aiohttp.FormData(default_to_multipart=True)
+    for field in request.fields:
+        form.add_field(field.name, field.value, content_type=field.type, filename=field.filename)
+    return form
+
+
+def document_of(body: bytes) -> Any:
+    """The body as JSON; None for what is none."""
+    if body[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,138 @@
+"""What a service sends becomes pictures of ours: bounded, known by their first bytes, decoded and encoded anew in an
+image child.  A service is believed in nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch
+from actors.providers.base import Done, Job, ResultGone, ResultLost, Transient
+from actors.providers.common.answers import Rules
+from actors.providers.common.picture_sources import At, Source
+from actors.providers.common.plain_pictures import made_image, make_plain
+from actors.providers.provider_context import Surroundings
+from actors.worker.scratch import write_whole
+from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
+from supervisor.pictures.media_types import picture_type
+
+FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
+FETCH_AGAIN_SECONDS = 1.0
+MOST_PASSED_OVER = 16  # files of one answer that are no pictures
+
+log = structlog.get_logger(__name__)
+
+
+class NoPicture(NotFetched):
+    """What was fetched is something else."""
+
+
+class Sender(Protocol):
+    """What must be known of a service.  rules.hide: takes secrets out of a text.  answer_bytes: of one picture."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def answer_bytes(self) -> int: ...
+
+
+class Collector:
+    """Collects for one service.  allow_private_addresses: whether its pictures may lie in one's own network."""
+
+    def __init__(self, service: Sender, surroundings: Surroundings, *, allow_private_addresses: bool) -> None:
+        self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
+        self._most_bytes, self._allow_private_addresses = service.answer_bytes, allow_private_addresses
+
+    async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
+        """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
+
+        may_wait: the service keeps them, so if one can't be had just now, or none is shown, it is Transient, and we
+        ask again later.  While the disk is full the job says what is done: wait, or raise its error.
+        """
+        fetched = await self._fetched_for(job, sources)
+        is_none_shown = bool(fetched) and all(isinstance(each, NotShown) for each in fetched)
+        if may_wait and is_none_shown:
+            raise ResultGone("The AI service does not show its pictures.")
+        if may_wait and any(isinstance(each, NotFetchedNow) for each in fetched):
+            raise Transient("The AI service's pictures can't be fetched just now.")
+        files = [
+            {"n": n, "path": str(path)}
+            for n, path in zip(job.pictures, fetched, strict=False)
+            if isinstance(path, Path)
+        ]
+        if any(isinstance(each, NoPicture) for each in fetched):
+            raise ResultLost("The AI service has sent something that is no usable picture.")
+        if not files:
+            raise ResultLost("The AI service has made pictures, but they could not be fetched from it.")
+        try:
+            made = await self._made_plain(job, files)
+        except ImageWorkFailed as failure:
+            raise ResultLost(
+                f"The AI service has sent something that is no usable picture: {failure.message}"
+            ) from None
+        except (ImageProcessDied, TimeoutError):
+            raise ResultLost("The AI service has sent a picture that could not be read.") from None
+        return Done(tuple(made_image(each) for each in made))
+
+    async def _made_plain(self, job: Job, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With thumbnails.  If the child dies, once more without: what was paid for is not lost for a thumbnail."""
+        try:
+            return await make_plain(self._surroundings, job, files, thumbnails=True)
+        except ImageProcessDied:
+            log.warning("image_child_died", provider=self._name, next="the pictures without thumbnails")
+            return await make_plain(self._surroundings, job, files)
+
+    async def _fetched_for(self, job: Job, sources: Sequence[Source]) -> list[Path | NotFetched]:
+        """One for each ordered picture, as far as the sources reach.
+
+        A file that is no picture (a film, a sound, a model, the order's own data) or larger than an answer may be is
+        passed over, so that it hides none behind it.  When every one is such, these are what is returned.
+        """
+        wanted, found, passed_over = len(job.pictures), list[Path | NotFetched](), list[Path | NotFetched]()
+        left = list(enumerate(sources))[: wanted + MOST_PASSED_OVER]
+        while left and len(found) < wanted:
+            missing = wanted - len(found)
+            asked, left = left[:missing], left[missing:]
+            fetched = await asyncio.gather(
+                *(self._fetched(job, source, job.folder / f"answer-{number}") for number, source in asked)
+            )
+            for each in fetched:
+                (passed_over if isinstance(each, NoPicture | TooLarge) else found).append(each)
+        return found or passed_over
+
+    async def _fetched(self, job: Job, source: Source, path: Path) -> Path | NotFetched:
+        """A picture as a file of ours, as the service made it; or why it can't be had."""
+        if not isinstance(source, At):
+            inline = source.data
+            await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
+            return path
+        for again in range(FETCHES):
+            if again:
+                await asyncio.sleep(FETCH_AGAIN_SECONDS)
+            try:
+                data = await fetch(
+                    source.address,
+                    most_bytes=self._most_bytes,
+                    schemes=("http", "https"),
+                    allow_private_addresses=self._allow_private_addresses,
+                    translation_prefixes=self._surroundings.translation_prefixes,
+                )
+                if picture_type(data) is None:
+                    return NoPicture("The file is no picture.")
+                await job.when_there_is_room(lambda data=data: asyncio.to_thread(write_whole, path, data))  # type: ignore[misc]
+                return path
+            except NotFetched as error:
+                failure = error
+                if not isinstance(error, NotFetchedNow):
+                    break
+        log.warning("picture_not_fetched", provider=self._name, reason=self._hide(str(failure)))
+        return failure

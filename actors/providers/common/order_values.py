@@ -1,0 +1,120 @@
+"""The values of an order's placeholders: its params, and its pictures in the form that the service wants.
+
+A picture that is sent as a link must lie where the service can fetch it.  One that the user gave by its address is put
+down for that, and taken away when the service needs it no more (`take_away`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from actors.providers.base import InvalidInput, Job, Postponed
+from actors.providers.common.picture_sources import data_uri
+from actors.providers.common.plain_pictures import plain_input
+from actors.providers.common.template import MISSING, InputPicture, Placeholder, param
+from actors.providers.provider_context import Surroundings
+from supervisor.objects.object_store import StoreAway
+from supervisor.pictures.media_types import EXTENSIONS, picture_type
+from supervisor.telemetry import tracing
+
+MOST_SEED = 2**31  # services refuse larger ones
+
+log = structlog.get_logger(__name__)
+
+
+class OrderValues:
+    """Fills in templates of one service.  secrets: {name: value}."""
+
+    def __init__(self, surroundings: Surroundings, secrets: Mapping[str, str]) -> None:
+        self._surroundings = surroundings
+        self._secrets = secrets
+
+    async def of_order(
+        self, placeholders: Iterable[Placeholder], job: Job, put_down: list[str]
+    ) -> dict[Placeholder, Any]:
+        """A value for each, MISSING for what the order does not have.
+
+        put_down: keys of files made for the service to fetch are added to it.  Raises ProviderError.
+        """
+        values: dict[Placeholder, Any] = {}
+        for placeholder in placeholders:
+            if placeholder.input is None:
+                values[placeholder] = self.plain(placeholder, job)
+            else:
+                n, form = placeholder.input
+                known = n < len(job.inputs)
+                values[placeholder] = await self._picture(job, n, form, put_down) if known else MISSING
+        return values
+
+    def plain(self, placeholder: Placeholder, job: Job) -> Any:
+        """The value of a placeholder that is no picture."""
+        if placeholder.secret is not None:
+            return self._secrets[placeholder.secret]
+        if placeholder.name.startswith("params."):
+            return param({"prompt": "", "count": len(job.pictures)} | dict(job.params), placeholder)
+        return {
+            "task_id": job.task_id,
+            "reference": job.reference,
+            "count": len(job.pictures),
+            # Each request of an order its own, or a service would make the same picture again.
+            "seed": (job.seed + min(job.pictures, default=0)) % MOST_SEED,
+            "callback_url": job.callback_url or MISSING,
+            "traceparent": tracing.traceparent() or MISSING,
+        }.get(placeholder.name, MISSING)
+
+    def of_remote_job(
+        self, placeholder: Placeholder, remote_id: str, kept: Mapping[str, str], job: Job | None
+    ) -> Any:
+        """The value of a placeholder in a question about a job.  job: None when it is cancelled."""
+        if placeholder.name == "id":
+            return remote_id
+        if placeholder.kept is not None:
+            return kept.get(placeholder.kept, "")
+        if placeholder.secret is not None:
+            return self._secrets[placeholder.secret]
+        return MISSING if job is None else self.plain(placeholder, job)
+
+    async def file(self, job: Job, n: int) -> InputPicture:
+        """Picture n as a file.  Raises InvalidInput, Transient."""
+        path = await plain_input(self._surroundings, job, n)
+        data = await asyncio.to_thread(path.read_bytes)
+        type_ = picture_type(data)
+        if type_ is None:
+            raise InvalidInput(f"Picture {n + 1} can't be read.", code="image_unusable")
+        return InputPicture(data, type_, f"input-{n}.{EXTENSIONS[type_]}")
+
+    async def take_away(self, put_down: Iterable[str]) -> None:
+        """The service needs these files no more."""
+        for key in put_down:
+            await asyncio.shield(self._take_away(key))
+
+    async def _take_away(self, key: str) -> None:
+        """Its error is told here: after a cancel nobody else is there to hear it."""
+        try:
+            await asyncio.to_thread(self._surroundings.files.delete, key)
+        except (StoreAway, OSError) as error:  # only litter, and no reason to lose a picture
+            log.warning("input_left_behind", key=key, reason=str(error))
+
+    async def _picture(self, job: Job, n: int, form: str, put_down: list[str]) -> Any:
+        key = job.input_keys[n]
+        if form == "url" and key is not None:
+            return self._surroundings.address_of(key)
+        picture = await self.file(job, n)
+        if form == "bytes":
+            return picture
+        if form == "data_uri":
+            return await asyncio.to_thread(data_uri, picture.type, picture.data)
+        key = f"inputs/{job.reference.replace('.', '-') or job.task_id}/{picture.name}"
+        put_down.append(key)
+        try:
+            await job.when_there_is_room(
+                lambda: asyncio.to_thread(self._surroundings.files.put, key, io.BytesIO(picture.data))
+            )
+        except (StoreAway, OSError):  # our own trouble: it costs no attempt
+            raise Postponed("The file store is away, and the AI service could not fetch from it.") from None
+        return self._surroundings.address_of(key)

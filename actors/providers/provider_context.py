@@ -1,0 +1,56 @@
+"""What an adapter has of the process it lives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from config.settings import Settings
+from supervisor.objects.object_store import FileStore
+from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.security.file_links import LinkSigner
+from supervisor.security.secret import read_or_make_secret
+
+
+class House(Protocol):
+    """The process: a worker, or the command that tries a provider."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def images(self) -> ImageProcesses: ...
+    @property
+    def files(self) -> FileStore: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """images: the children that decode pictures.  links: sign the addresses of our files.
+
+    base_url: the address under which services reach us, empty when there is none; most_pixels: of one picture.
+    translation_prefixes: of NAT64 in our own network.
+    """
+
+    images: ImageProcesses
+    files: FileStore
+    links: LinkSigner
+    base_url: str = ""
+    most_pixels: int = 0
+    translation_prefixes: tuple[str, ...] = ()
+
+    def address_of(self, key: str) -> str:
+        """A signed link under which a service can fetch a file of ours."""
+        return self.base_url.rstrip("/") + self.links.link(key)
+
+
+def surroundings_of(house: House) -> Surroundings:
+    """What adapters have of this process."""
+    settings = house.settings
+    return Surroundings(
+        images=house.images,
+        files=house.files,
+        links=LinkSigner(read_or_make_secret(settings), settings.file_link_seconds),
+        base_url=settings.url,
+        most_pixels=settings.limits.image_pixels,
+        translation_prefixes=settings.translation_prefixes,
+    )

@@ -1,0 +1,1 @@
+"""Garments on persons: cutting out, draping, warping."""

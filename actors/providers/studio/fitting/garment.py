@@ -1,0 +1,162 @@
+"""The garment of a product picture: cut from its plain background, with the points by which it will hang on a
+body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
+
+from actors.providers.studio.faults import ImageUnusable
+from actors.providers.studio.originals import on_white
+from actors.providers.studio.vision.regions import without_holes
+
+DIFFERENCES = (
+    22,
+    12,
+    7,
+)  # of 255, tried in turn: a white shirt on white needs the last, paper grain forbids it to others
+SMALLEST_SHARE, LARGEST_SHARE = 0.04, 0.92
+LONG_SLEEVE = 0.62  # a sleeve that ends lower than this share of the garment's height reaches the wrist
+
+
+@dataclass(frozen=True)
+class Garment:
+    """picture: RGBA.  points: what hangs where, name → (x, y) in its pixels, "left" and "right" as seen."""
+
+    picture: Image.Image
+    points: dict[str, tuple[float, float]]
+    long_sleeves: bool
+
+    def picture_of(self, piece: str) -> Image.Image:
+        """One piece as if cut out at the side seams.  piece: "body", or "left", "right" for a sleeve."""
+        if "left cuff" not in self.points:
+            return self.picture
+        keep = Image.new("L", self.picture.size, 0)
+        for x0, y0, x1, y1 in self._boxes(piece):
+            keep.paste(255, (int(x0), int(y0), int(x1), int(y1)))
+        cut = self.picture.copy()
+        cut.putalpha(ImageChops.multiply(cut.getchannel("A"), keep))
+        return cut
+
+    def _boxes(self, piece: str) -> list[tuple[float, float, float, float]]:
+        """The rectangles that hold a piece; pieces overlap a little where they are sewn together."""
+        width, height = self.picture.size
+        left, right = self.points["left hem"][0], self.points["right hem"][0]
+        overlap = (right - left) * 0.008
+        if piece == "body":
+            return [(left - overlap, 0, right + overlap, height)]
+        armpit, end = self.points[f"{piece} armpit"][1], self.points[f"{piece} underarm"][1] + 2
+        # below the armpit a sleeve is not sewn on, and what lies close to the seam is the body's own flare
+        if piece == "left":
+            return [(0, 0, left + overlap, armpit), (0, armpit, left - overlap, end)]
+        return [(right - overlap, 0, width, armpit), (right + overlap, armpit, width, end)]
+
+
+def find_garment(picture: Image.Image) -> Garment:
+    """Raises ImageUnusable if nothing stands out from a plain background."""
+    mask = _see_through(picture) if picture.mode == "RGBA" else _standing_out(picture)
+    if mask is None:
+        raise ImageUnusable(
+            "No garment was found in the second picture; "
+            "show one garment, spread out, on a plain background that differs from it."
+        )
+    edge = ImageChops.multiply(mask, mask.filter(ImageFilter.GaussianBlur(max(mask.size) / 700)))
+    cut = on_white(picture).copy()
+    cut.putalpha(edge)
+    solid = np.asarray(mask) > 127
+    points, long_sleeves = _hanging_points(solid)
+    return Garment(cut, points, long_sleeves)
+
+
+def _see_through(picture: Image.Image) -> Image.Image | None:
+    """The picture's own transparency, where it says what the garment is."""
+    alpha = picture.getchannel("A")
+    share = float((np.asarray(alpha) > 127).mean())
+    return alpha if SMALLEST_SHARE < share < LARGEST_SHARE else _standing_out(on_white(picture))
+
+
+def _standing_out(picture: Image.Image) -> Image.Image | None:
+    """What differs from the border's colour, its holes filled; None if that is next to nothing or nearly
+    everything."""
+    pixels = np.asarray(picture, np.int16)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    background = np.median(border, 0)
+    off = np.abs(border - background).max(-1)
+    if float((off > 40).mean()) > 0.35:
+        return None  # no plain background
+    difference = np.abs(pixels - background).max(-1)
+    for least in DIFFERENCES:
+        clear = Image.fromarray(((difference > least) * 255).astype(np.uint8)).filter(
+            ImageFilter.MedianFilter(5)
+        )
+        mask = without_holes(np.asarray(clear) > 127)
+        if SMALLEST_SHARE < float(mask.mean()) < LARGEST_SHARE:
+            return Image.fromarray((mask * 255).astype(np.uint8))
+    return None
+
+
+def _hanging_points(solid: NDArray[np.bool_]) -> tuple[dict[str, tuple[float, float]], bool]:
+    """Collar, shoulders, armpits, waist, hem and sleeve ends of a spread out upper garment."""
+    rows = np.flatnonzero(solid.mean(1) > 0.01)
+    top, bottom = float(rows[0]), float(rows[-1])
+    tall = max(1.0, bottom - top)
+    low = [_span(solid[int(top + tall * t)]) for t in (0.72, 0.8, 0.88, 0.95)]
+    left, right = float(np.median([a for a, _ in low])), float(np.median([b for _, b in low]))
+    middle = (left + right) / 2
+    armpit = _armpit(solid, top, tall, middle)
+    column = np.flatnonzero(solid[:, int(middle)])
+    points = {
+        "collar": (middle, float(column[0]) if len(column) else top),
+        "left shoulder": _shoulder(solid, left, top, tall),
+        "right shoulder": _shoulder(solid, right, top, tall),
+        "left armpit": (left, armpit),
+        "right armpit": (right, armpit),
+        "left waist": (left, top + tall * 0.68),
+        "right waist": (right, top + tall * 0.68),
+        "left hem": (left, bottom),
+        "right hem": (right, bottom),
+        "hem": (middle, bottom),
+    }
+    left_end, right_end = _sleeve_end(solid, left, -1), _sleeve_end(solid, right, 1)
+    wide = right - left
+    if left - left_end[0][0] < 0.15 * wide or right_end[0][0] - right < 0.15 * wide:
+        return points, False
+    points["left cuff"], points["left underarm"] = left_end
+    points["right cuff"], points["right underarm"] = right_end
+    return points, left_end[1][1] - top > LONG_SLEEVE * tall
+
+
+def _span(row: NDArray[np.bool_]) -> tuple[int, int]:
+    filled = np.flatnonzero(row)
+    return (int(filled[0]), int(filled[-1])) if len(filled) else (0, len(row) - 1)
+
+
+def _shoulder(solid: NDArray[np.bool_], x: float, top: float, tall: float) -> tuple[float, float]:
+    """Where the garment begins above the side seam: the outer end of its shoulder."""
+    column = np.flatnonzero(solid[:, int(x)])
+    return x, min(float(column[0]) if len(column) else top, top + 0.25 * tall)
+
+
+def _armpit(solid: NDArray[np.bool_], top: float, tall: float, middle: float) -> float:
+    """The height where sleeves part from the body; a third of the way down where they never do."""
+    for y in range(int(top + 0.12 * tall), int(top + 0.6 * tall)):
+        row = solid[y]
+        starts = np.flatnonzero(row[1:] & ~row[:-1])
+        if len(starts) >= 3 and row[int(middle)]:
+            return float(y)
+    return top + 0.33 * tall
+
+
+def _sleeve_end(
+    solid: NDArray[np.bool_], seam: float, direction: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The two corners of a sleeve's end: the point farthest from the side seam, and the lowest well beyond
+    it."""
+    ys, xs = np.nonzero(solid)
+    beyond = (xs - seam) * direction
+    outer = int(beyond.argmax())
+    lowest = int(np.where(beyond > 0.2 * beyond[outer], ys, -1).argmax())
+    return (float(xs[outer]), float(ys[outer])), (float(xs[lowest]), float(ys[lowest]))

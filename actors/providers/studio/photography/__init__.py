@@ -1,0 +1,1 @@
+"""Portraits: backdrops, framing, light."""

@@ -1,0 +1,1 @@
+"""Polls and cancels of jobs that remote services work on."""

@@ -1,0 +1,223 @@
+"""Polls of remote jobs: a batch of tasks comes claimed, is asked about side by side, and each recorded apart.
+
+A poll holds no task slot.  It asks each service that works on its task, reads what the services have
+reported meanwhile, and ends in one transaction: wait again, or the pictures and the task's end.  What a poll learns
+of a remote job is true whoever holds the task, so it is written down even when the lease was lost.
+
+A poll may break off at any line.  Reports stay unread until what they say is stored, files are stored before the rows
+that name them, and the claim has made the task due again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.attempts.jobs import hash_of_params
+from actors.attempts.outcomes import after_remote_errors, state_of_failed
+from actors.attempts.provider_call import observe_call
+from actors.attempts.record import completed, step_of
+from actors.attempts.task_spans import contexts_of, named_in_logs
+from actors.attempts.wait_for_space import Room
+from actors.providers.base import Done, Failed, Lost
+from actors.providers.base import Running as JobRuns
+from actors.remote_jobs.poll_one import Seen, look_at
+from actors.worker.worker import Running, Why
+from supervisor.core.errors import Fault, LeaseLost
+from supervisor.database.api import Transaction
+from supervisor.objects.disk_space import WAITING
+from supervisor.remote.job_states import RemoteState, Word
+from supervisor.remote.poll_backoff import next_poll_seconds
+from supervisor.store.remote import remote_jobs, remote_reports
+from supervisor.store.remote.remote_jobs import RemoteJob
+from supervisor.store.tasks import claims, remote_wait, results
+from supervisor.store.tasks.claims import Claim
+from supervisor.telemetry import tracing
+
+if TYPE_CHECKING:
+    from actors.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+NO_ROOM_SECONDS = 900.0  # that a job which we had no room to fetch is waited for: past its next poll
+
+
+async def poll_tasks(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> None:
+    """Ask about the remote jobs of tasks that were claimed for this worker."""
+    begun: set[asyncio.Task[None]] = set()
+    unread = {running for running, _ in polls}
+    try:
+        found = await _read(worker, polls)
+        contexts = await contexts_of(worker, [claim.task_id for _, claim, _, _ in found])
+        for running, claim, jobs, reports in found:
+            unread.discard(running)
+            context = contexts.get(claim.task_id, "")
+            with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
+                running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
+            begun.add(running.work)
+    except Fault as fault:
+        log.warning(
+            "polls_not_begun", count=len(unread), reason=str(fault)
+        )  # their claims make them due again
+    finally:
+        for running in unread:
+            worker.has_ended(running)
+    if begun:
+        await asyncio.wait(begun)
+
+
+Found = tuple[Running, Claim, list[RemoteJob], Mapping[str, list[int]]]
+
+
+async def _read(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> list[Found]:
+    """What is asked about, with each task's remote jobs and the ids of reports that nobody has read."""
+
+    def read(tx: Transaction) -> tuple[list[Claim], list[RemoteJob], Mapping[str, list[int]]]:
+        told = [_whole(tx, claim) for _, claim in polls]
+        charges = [claim.of_charge for _, claim in polls]  # a task may have been ordered anew since its claim
+        return told, remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
+
+    told, waiting, reports = await worker.database.read_async(read)
+    by_task: dict[str, list[RemoteJob]] = {}
+    for job in waiting:
+        by_task.setdefault(job.task_id, []).append(job)
+    return [
+        (running, claim, by_task.get(claim.task_id, []), reports)
+        for (running, _), claim in zip(polls, told, strict=True)
+    ]
+
+
+def _whole(tx: Transaction, claim: Claim) -> Claim:
+    """With params that were too large to send; as it is when it is no longer held, and nothing can be stored."""
+    return claim if claim.is_whole else claims.tell_again(tx, claim.task_id, claim.lease) or claim
+
+
+async def _poll(
+    worker: Worker,
+    running: Running,
+    claim: Claim,
+    jobs: Sequence[RemoteJob],
+    reports: Mapping[str, list[int]],
+    context: str,
+) -> None:
+    """One task: ask, then record.  Ends normally, whatever happens.  context: of its trace, if it has one."""
+    limit = worker.settings.poll_seconds(claim.type)
+    room = Room(worker, running, claim, limit_seconds=limit)
+    try:
+        seen = await asyncio.gather(
+            *(look_at(worker, claim, job, reports.get(job.reference, ()), room) for job in jobs)
+        )
+        await _record(worker, claim, list(seen))
+        for each in seen:
+            _trace_end(claim, each, context)
+    except asyncio.CancelledError:
+        if running.cancelled is not Why.LEASE_LOST:  # a drain, or this process ends
+            worker.database.write(lambda tx: remote_wait.ask_again(tx, claim.task_id, claim.lease))
+    except LeaseLost:
+        log.info("poll_dropped", task=claim.task_id, lease=claim.lease, reason="the task has moved on")
+    except Exception:
+        log.exception("poll_broke", task=claim.task_id, lease=claim.lease)  # the claim has made it due again
+    finally:
+        worker.has_ended(running)
+
+
+async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
+    """Store what was learned, and what follows from it for the task, in one transaction.  Raises LeaseLost."""
+
+    def learned(tx: Transaction) -> None:
+        for each in seen:
+            _write_down(tx, claim, each)
+
+    def recorded(tx: Transaction) -> None:
+        remote_wait.lock(tx, claim.task_id)  # before its remote jobs, as everybody does
+        learned(tx)
+        # With nothing to look at: a job that another poller has seen the end of is no reason to order it again.
+        asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_charge)
+        _follow(tx, claim, seen, draw, asked <= worker.settings.providers_that_may_bill_twice)
+
+    draw = random.random()
+    try:
+        await worker.write(recorded)
+    except LeaseLost:
+        await worker.write(learned)
+        raise
+    for each in seen:
+        if not isinstance(each.answer, JobRuns):
+            outcome = "done" if isinstance(each.answer, Done) else each.answer.error.code
+            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds)
+
+
+def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
+    """A remote job that is over, as a span from when it was handed in to now."""
+    if isinstance(seen.answer, JobRuns):
+        return
+    job = seen.job
+    with tracing.span("remote job", "client", parent=context, started_ago=job.age_seconds) as span:
+        span.tell(task_id=claim.task_id, provider=job.provider, lease=claim.lease)
+        if isinstance(seen.answer, Failed):
+            span.fail(seen.answer.error.code)
+
+
+def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
+    """What is true of a remote job, whoever holds its task."""
+    match seen.answer:
+        case Done():
+            for file in seen.files:
+                results.add(tx, seen.job.task_id, seen.job.charge, hash_of_params(claim), file)
+            remote_jobs.settle(tx, seen.job, RemoteState.DONE)
+        case Failed(error=error):
+            remote_jobs.settle(tx, seen.job, state_of_failed(error))
+        case JobRuns() if seen.doubts is not None:
+            remote_jobs.note_doubts(tx, seen.job, seen.doubts)
+    remote_reports.mark_read(tx, seen.read)
+
+
+def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, may_bill_twice: bool) -> None:
+    """What the task does now: wait on, complete, or what the verdict on its remote jobs' errors says."""
+    still = [each for each in seen if isinstance(each.answer, JobRuns)]
+    if any(each.answer.stage == WAITING for each in still if isinstance(each.answer, JobRuns)):
+        claims.stand_still(tx, claim.task_id, claim.lease, WAITING, NO_ROOM_SECONDS)
+    if still:
+        remote_wait.not_yet(
+            tx,
+            claim.task_id,
+            claim.lease,
+            min(_poll_in_seconds(each, draw) for each in still),
+            progress=_progress(seen),
+            stage=next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None),
+            newest_report=max(each.newest_report for each in seen),
+            word=_word({each.word for each in still}),
+        )
+        return
+    params_hash = hash_of_params(claim)
+    errors = [each.answer.error for each in seen if isinstance(each.answer, Failed)]
+    found = results.found(tx, claim.task_id, claim.charge, params_hash)
+    without_pictures = any(isinstance(each.answer, Done) and each.answer.without_pictures for each in seen)
+    if len(found) == claim.count or without_pictures or (found and not errors):
+        completed(claim, found, missing=0 if without_pictures else claim.count - len(found))(tx)
+        return
+    errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
+    outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, draw=draw)
+    step_of(claim, outcome, params_hash)(tx)
+
+
+def _poll_in_seconds(seen: Seen, draw: float) -> float:
+    assert isinstance(seen.answer, JobRuns)
+    return next_poll_seconds(
+        seen.answer.poll_after_seconds, seen.job.age_seconds, reports=seen.job.reports, draw=draw
+    )
+
+
+def _word(words: Set[Word]) -> Word:
+    """Of all of a task's jobs together: one that is silent speaks for all."""
+    return next(word for word in (Word.SILENT, Word.UNASKABLE, Word.SAID) if word in words)
+
+
+def _progress(seen: Sequence[Seen]) -> int:
+    """Of all of a task's jobs together; one that says nothing counts as not begun."""
+    parts = [(each.answer.progress or 0) if isinstance(each.answer, JobRuns) else 100 for each in seen]
+    return sum(parts) // len(parts)

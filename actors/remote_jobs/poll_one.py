@@ -1,0 +1,164 @@
+"""One look at one remote job: read what its service has reported, else ask it; fetch and store its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.attempts.jobs import job_of, provider_of
+from actors.attempts.outcomes import after_question
+from actors.attempts.outputs import store_pictures
+from actors.attempts.paid_requests import note_end
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    NotGenuine,
+    Provider,
+    ProviderDown,
+    ReadsReports,
+    Report,
+    ResultLost,
+    Running,
+    Unreadable,
+)
+from supervisor.database.api import Transaction
+from supervisor.remote.job_states import Word
+from supervisor.remote.poll_backoff import next_poll_seconds
+from supervisor.remote.unclear_answers import UNKNOWN_SECONDS, Doubts
+from supervisor.store.remote import remote_reports
+from supervisor.store.remote.remote_jobs import RemoteJob
+from supervisor.store.tasks.claims import Claim
+from supervisor.store.tasks.results import ResultFile
+
+if TYPE_CHECKING:
+    from actors.attempts.wait_for_space import Room
+    from actors.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What was learned of a remote job.
+
+    files: its stored pictures.  read: ids of the reports that it settles.  newest_report: id of the last one that was
+    looked at.  doubts: how often in a row its service has now said nothing of it; None when it was not asked.  word: of
+    one that runs, who says so; a report was sent at a time of which we know nothing."""
+
+    job: RemoteJob
+    answer: Running | Done | Failed
+    files: tuple[ResultFile, ...] = ()
+    read: tuple[int, ...] = ()
+    newest_report: int = 0
+    doubts: Doubts | None = None
+    word: Word = Word.SILENT
+
+
+async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], room: Room) -> Seen:
+    """How it is doing; pictures that are done are stored when this returns.  reports: ids of its unread ones."""
+    read: list[int] = []
+    newest, word = max(reports, default=0), Word.SILENT
+    files: list[ResultFile] = []
+    heard: Running | Done | Failed | Exception
+    try:
+        async with (
+            _folder(worker) as folder,
+            asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds) as limit,
+        ):
+            provider = provider_of(worker, job.provider)
+            order = job_of(
+                worker, claim, job.provider, pictures=job.pictures, folder=folder, reference=job.reference
+            )
+            remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
+            reported = await _read_reports(worker, provider, remote, order, reports, read)
+            asks = reported is None and bool(job.remote_id)
+            # A report was all we heard of a job without an id: the next one tells more.
+            heard = await provider.poll(remote, order) if asks else reported or Running(was_asked=False)
+            if reported is None and isinstance(heard, Running):
+                word = Word.SAID if heard.was_asked else Word.UNASKABLE
+            if isinstance(heard, Done) and not heard.images and not heard.without_pictures:
+                heard = Failed(ResultLost("The AI service has finished, but sent no picture."))
+            if isinstance(heard, Done):
+                limit.reschedule(None)  # the pictures are here: they are kept until there is room
+                files = await store_pictures(worker, claim, heard, room)
+            if not asks:
+                return Seen(job, heard, tuple(files), tuple(read), newest, word=word)
+    except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
+        _say(worker, claim, job, error)
+        heard = error
+    answer, doubts = after_question(
+        heard,
+        job.doubts,
+        may_bill_twice=job.provider in worker.settings.providers_that_may_bill_twice,
+        usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, draw=0.0),
+    )
+    if doubts.are_believed(UNKNOWN_SECONDS):
+        word = Word.SAID  # that it is unknown is an answer too, once it is believed
+    if isinstance(heard, Exception) and isinstance(answer, Running):
+        read = []  # what could not be followed up is read again
+    return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word)
+
+
+@contextlib.asynccontextmanager
+async def _folder(worker: Worker) -> AsyncIterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=worker.scratch))
+    try:
+        yield folder
+    finally:
+        if any(os.scandir(folder)):
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+        else:
+            folder.rmdir()
+
+
+async def _read_reports(
+    worker: Worker, provider: Provider, remote: Accepted, order: Job, reports: Sequence[int], read: list[int]
+) -> Running | Done | Failed | None:
+    """What the reports say: the first that settles it, else the last; None for a reason to ask, or none to go by.
+
+    read: is added to."""
+    said: Running | None = None
+    for report_id in reports:
+        answer: Running | Done | Failed | None = None
+        if isinstance(provider, ReadsReports):
+            report = await worker.database.read_async(_report(report_id))
+            try:
+                answer = await provider.parse_callback(remote, order, report) if report else None
+            except (NotGenuine, Unreadable) as reason:  # the next one, or a question, tells more
+                log.warning("report_refused", task=order.task_id, reason=str(reason))
+        read.append(report_id)
+        if isinstance(answer, Done | Failed):
+            return answer
+        said = answer or said
+    return said if said is not None and said.poll_after_seconds > 0 else None
+
+
+def _report(report_id: int) -> Callable[[Transaction], Report | None]:
+    def read(tx: Transaction) -> Report | None:
+        stored = remote_reports.get(tx, report_id)
+        return None if stored is None else Report(stored.headers, stored.body)
+
+    return read
+
+
+def _say(worker: Worker, claim: Claim, job: RemoteJob, error: Exception) -> None:
+    log.info(
+        "poll_failed",
+        task=claim.task_id,
+        provider=job.provider,
+        kind=type(error).__name__,
+        reason=str(error),
+    )
+    if isinstance(error, ProviderDown):
+        worker.database.write(lambda tx: note_end(tx, job.provider, error))

@@ -1,0 +1,39 @@
+"""How long calls of providers took, written to the metrics a few times a second and never waited for.
+
+A write for each call would cost as much as the claim of its task.  What a process has not written yet is lost with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.database.api import Database
+from supervisor.store.counters import counters
+from supervisor.store.counters.counters import Observation
+
+GATHER_SECONDS = 0.25
+
+
+class CallsSeen:
+    """Gathers what was seen.  Lives on the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: list[Observation] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, name: str, outcome: str, seconds: float) -> None:
+        """A call of the provider of this name has ended."""
+        labels = {"provider": name, "outcome": outcome}
+        self._seen.append(Observation("darkroom_ai_call_seconds", seconds, labels))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.write)
+
+    def write(self) -> None:
+        """Hand in what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        seen, self._seen = self._seen, []
+        if seen:
+            self._database.write(lambda tx: counters.observe_each(tx, seen))

@@ -1,0 +1,137 @@
+"""The thread that waits at one list of this worker, and hands what comes to the event loop.
+
+Whoever takes a message out of the list owns its claims.  So it waits for a ring, and then pops; nothing is popped while
+no slot is free or while the event loop does not answer, and what the loop does not take over in time goes back into the
+list, from where the dispatcher gives it to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from actors.broker.consumer import BROKER_AWAY
+from supervisor.broker.broker_errors import in_words
+from supervisor.broker.claim_messages import ClaimMessage
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from supervisor.broker.claim_lists import ClaimLists
+
+log = structlog.get_logger(__name__)
+
+POP_SECONDS = 1  # one wait; how late a stop, or a lost ring, may be noticed
+TAKE_OVER_SECONDS = 0.5  # the loop has this long to take over what was popped
+AGAIN_SECONDS = 0.5  # while the broker is away
+
+
+class _Handed:
+    """What is handed to the loop, until one of the two settles whose it is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_settled = False
+        self.is_answered = threading.Event()
+
+    def settle(self) -> bool:
+        """True for the first that asks."""
+        with self._lock:
+            is_first, self._is_settled = not self._is_settled, True
+        return is_first
+
+
+class ClaimListener:
+    """take: called on the loop with each message.  has_room: set while a message may be popped.
+
+    came_back: called on the loop when the broker was away and answers again.
+    """
+
+    def __init__(
+        self,
+        lists: ClaimLists,
+        kind: str,
+        worker_id: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        take: Callable[[ClaimMessage], None],
+        has_room: threading.Event,
+        came_back: Callable[[], None],
+    ) -> None:
+        self._lists, self._kind, self._worker_id, self._loop = lists, kind, worker_id, loop
+        self._take, self._has_room, self._came_back = take, has_room, came_back
+        self._ending = threading.Event()
+        self._is_away = False
+        self._unanswered: _Handed | None = None
+        self.thread = threading.Thread(target=self._run, name=f"claims-{kind}", daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def end(self) -> None:
+        """Pop nothing more; a pop that waits ends within POP_SECONDS, and what it has popped goes back."""
+        self._ending.set()
+
+    @property
+    def has_died(self) -> bool:
+        """Whether its thread ended though nobody asked it to."""
+        return self.thread.ident is not None and not self.thread.is_alive() and not self._ending.is_set()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            if not self._has_room.wait(POP_SECONDS) or not self._loop_answers():
+                continue
+            try:
+                sent = self._lists.pop(self._kind, self._worker_id)
+                self._note_presence()
+                if sent is not None:
+                    self._hand_over(sent)
+                else:
+                    self._lists.wait(self._kind, self._worker_id, seconds=POP_SECONDS)
+            except BROKER_AWAY as error:
+                self._note_absence(error)
+
+    def _loop_answers(self) -> bool:
+        """Whether it has answered what it was asked last."""
+        if self._unanswered is None or self._unanswered.is_answered.wait(POP_SECONDS):
+            self._unanswered = None
+            return True
+        return False
+
+    def _hand_over(self, sent: bytes) -> None:
+        message = self._lists.opened(self._kind, self._worker_id, sent)
+        if message is None:
+            log.warning("message_refused", worker=self._worker_id, reason="no key of ours has signed it")
+            return
+        handed = _Handed()
+
+        def take_over() -> None:
+            handed.is_answered.set()
+            if handed.settle():
+                self._take(message)
+
+        if not self._ending.is_set():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
+                self._loop.call_soon_threadsafe(take_over)
+                if handed.is_answered.wait(TAKE_OVER_SECONDS) or not handed.settle():
+                    return
+                self._unanswered = handed
+                log.warning("claims_put_back", worker=self._worker_id, reason="the event loop is held")
+        self._lists.put_back(self._kind, self._worker_id, sent)
+
+    def _note_presence(self) -> None:
+        if self._is_away:
+            self._is_away = False
+            log.info("broker_back", worker=self._worker_id)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._came_back)
+
+    def _note_absence(self, error: Exception) -> None:
+        if not self._is_away and not self._ending.is_set():
+            self._is_away = True
+            log.warning("broker_away", worker=self._worker_id, reason=in_words(error))
+        self._ending.wait(AGAIN_SECONDS)

@@ -1,0 +1,106 @@
+"""A process with a dead thread or a blocked event loop must not look alive.
+
+A worker or consumer thread that died leaves a process that holds a heartbeat and takes messages, but runs fewer of
+them, or none.  Code that blocks the event loop (a provider that sleeps instead of awaiting) stops the heartbeat and
+every attempt with it: the database gives such a process up, but the process would stay, and one such task after the
+other would take every worker.  Nothing in dramatiq notices.  The watchdog ends the process; its supervisor starts a
+new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from dramatiq import Middleware
+from dramatiq.asyncio import get_event_loop_thread
+
+if TYPE_CHECKING:
+    from dramatiq import Broker, Worker
+    from dramatiq.worker import ConsumerThread, WorkerThread
+
+log = logging.getLogger(__name__)
+
+EXIT_STATUS = 70  # EX_SOFTWARE
+CHECK_SECONDS = 2.0
+BLOCKED_SECONDS = 10.0  # unless the boot says otherwise
+
+
+def _of_its_own() -> list[str]:
+    """Of the threads that wait for claims."""
+    from actors.worker.worker import current_worker  # which needs more than this does
+
+    try:
+        return current_worker().dead_threads()
+    except IndexError:  # there is none yet, or any more
+        return []
+
+
+def dead_threads(worker: Worker) -> list[str]:
+    """Names of the threads that ended though nobody asked them to."""
+    threads: list[WorkerThread | ConsumerThread] = [*worker.workers, *worker.consumers.values()]
+    # `running` is set by a thread's own first step and cleared by stop(): a thread killed by an error keeps it.
+    dead = [thread.name for thread in threads if thread.running and not thread.is_alive()] + _of_its_own()
+    loop = get_event_loop_thread()
+    return [*dead, loop.name] if loop is not None and not loop.is_alive() else dead
+
+
+class _LoopWatch:
+    """Counts the checks in a row that the event loop has not answered.
+
+    Checks and not seconds: after a freeze of the whole process the loop must have its chance before it is judged.
+    """
+
+    def __init__(self) -> None:
+        self._answered = threading.Event()
+        self._answered.set()
+        self.unanswered = 0
+
+    def check(self) -> None:
+        """Take notice of the answer to the last question, and ask again if it came."""
+        thread = get_event_loop_thread()
+        if thread is None or not self._answered.is_set():
+            self.unanswered += thread is not None
+            return
+        self.unanswered = 0
+        self._answered.clear()
+        with contextlib.suppress(RuntimeError):  # closed: the process is about to end
+            thread.loop.call_soon_threadsafe(self._answered.set)
+
+
+class Watchdog(Middleware):
+    """Ends the process with EXIT_STATUS when one of its threads has died or its event loop is blocked.
+
+    blocked_seconds: how long the loop may be; above the lease others have its tasks.
+    It goes home when the worker begins to stop: its supervisor has a time limit for that.
+    """
+
+    def __init__(
+        self, *, check_seconds: float = CHECK_SECONDS, blocked_seconds: float = BLOCKED_SECONDS
+    ) -> None:
+        self.check_seconds = check_seconds
+        self.blocked_seconds = blocked_seconds
+        self._stopping = threading.Event()
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        self._stopping.clear()
+        threading.Thread(target=self._watch, args=(worker,), name="watchdog", daemon=True).start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._stopping.set()
+
+    def _watch(self, worker: Worker) -> None:
+        loop_watch = _LoopWatch()
+        while not self._stopping.wait(self.check_seconds):
+            loop_watch.check()
+            blocked_seconds = loop_watch.unanswered * self.check_seconds
+            if blocked_seconds >= self.blocked_seconds and not self._stopping.is_set():
+                log.critical("The event loop is blocked. The process ends, to be started anew.")
+                os._exit(EXIT_STATUS)
+            dead = dead_threads(worker)
+            if dead and not self._stopping.is_set():
+                log.critical("These threads died: %s. The process ends, to be started anew.", ", ".join(dead))
+                os._exit(EXIT_STATUS)

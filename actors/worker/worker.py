@@ -1,0 +1,530 @@
+"""A worker process: its id, what runs in it, its heartbeat, its drain.
+
+The id is a ULID made for this spawn.  The dispatcher claims tasks for it; the claims come through its lists
+(`actors.worker.claim_listener`) and begin here at once, each lease once.  A claim whose message was lost is a row that
+names us and was never begun: two heartbeats that find it begin it.
+
+Who decides what: the database says who holds a task.  This process believes it; a running attempt whose lease is
+no longer held is cancelled, and a process that could not renew in time stops by itself before others take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import peewee
+import structlog
+
+from actors.images.process_pool import open_image_processes
+from actors.worker.begun_leases import Begun
+from actors.worker.busy_slots import BusySlots
+from actors.worker.call_metrics import CallsSeen
+from actors.worker.claim_listener import ClaimListener
+from actors.worker.event_loop import CLEANUP_SECONDS
+from actors.worker.scratch import close_scratch, found_in, open_scratch
+from config.settings import Settings
+from supervisor.broker.claim_lists import ClaimLists, open_lists
+from supervisor.broker.claim_messages import POLLS, TASKS, ClaimMessage
+from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
+from supervisor.core.ids import new_ulid
+from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.refused_rows import Refusals
+from supervisor.objects.object_store import FileStore, open_file_store
+from supervisor.processes.supervised import WORKER_SPAWN_ID, is_supervised
+from supervisor.schema.migrate import check_version
+from supervisor.store.counters import counters
+from supervisor.store.queue import workers
+from supervisor.store.tasks import claims, remote_wait
+from supervisor.store.tasks.claims import Claim, Held
+
+if TYPE_CHECKING:
+    from actors.attempts.paid_requests import PaidRequest
+    from actors.broker.broker import DarkroomBroker
+    from actors.providers.base import Provider
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+STORING_SECONDS = 5.0  # for an answer that comes at the last moment; `up` waits a little longer
+WATCH_SECONDS = 1.0
+CLOCK_GAP_SECONDS = 2.0  # of the wall clock against the monotonic one: a sleep, or a step
+BUSY_AGAIN_SECONDS = 0.5
+UNKNOWN_TYPE_SECONDS = 10.0
+
+
+class Why(enum.Enum):
+    """Why a running attempt was cancelled."""
+
+    LEASE_LOST = "lease lost"
+    DRAIN = "drain"
+    TIME_LIMIT = "time limit"
+
+
+class Running:
+    """One attempt, or poll, in this process, from its claim to its end."""
+
+    def __init__(self, task_id: str, lease: int, *, type_: str = "", takes_slot: bool = True) -> None:
+        self.task_id, self.lease, self.type = task_id, lease, type_
+        self.takes_slot = takes_slot  # a poll runs beside the slots
+        self.began_at = time.monotonic()
+        self.is_marked = not takes_slot  # as begun, in the database
+        self.work: asyncio.Task[Any] | None = None
+        self.request: PaidRequest | None = None  # the newest of its paid requests
+        self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
+        self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
+        self.cancelled: Why | None = None
+        self.will_not_end = asyncio.Event()  # set CLEANUP_SECONDS after its cancel
+
+    @property
+    def owes_an_answer(self) -> bool:
+        """Its paid request may have been carried out, is not heard of yet, and must not be sent again."""
+        return self.request is not None and self.request.is_unanswered and not self.request.may_bill_twice
+
+    def cancel(self, why: Why) -> None:
+        """End the attempt; what follows depends on why."""
+        if self.cancelled is None and self.work is not None:
+            self.cancelled = why
+            self.work.cancel()
+            asyncio.get_running_loop().call_later(CLEANUP_SECONDS, self.will_not_end.set)
+
+
+class Worker:
+    """One process's worker.  Lives on the event loop; nothing here blocks it."""
+
+    def __init__(
+        self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore
+    ) -> None:
+        self.id = os.environ.get(WORKER_SPAWN_ID) or new_ulid()
+        self.settings = settings
+        self.broker = broker
+        self.database = database
+        self.files = files
+        self.images = open_image_processes(settings.image_processes)
+        self.calls_seen = CallsSeen(database)
+        self.refusals = Refusals()
+        self.providers: dict[str, Provider] = {}
+        self.scratch = settings.data_dir
+        self.draining = False
+        self._ending = False
+        self.running: set[Running] = set()
+        self._busy = BusySlots(self._busy_slots, self._tell_busy)
+        self._renewed_at = time.monotonic()
+        self._clocks_apart = _clocks_apart()
+        self.begun = Begun()
+        self._strays: set[tuple[str, int]] = set()
+        self._beat_now = asyncio.Event()
+        self._looks_at_once = False
+        self._lists: ClaimLists | None = None
+        self._listeners: list[ClaimListener] = []
+        self._has_room, self._always = threading.Event(), threading.Event()
+        self._has_room.set()
+        self._always.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._handing_in: dict[asyncio.Task[None], str] = {}
+
+    async def start(self) -> None:
+        """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
+        may_be_older = is_supervised()
+        await asyncio.to_thread(check_version, self.database, self.settings, may_be_older=may_be_older)
+
+        def register(tx: Transaction) -> set[str]:
+            workers.register(
+                tx, self.id, host=socket.gethostname(), pid=os.getpid(), slots=self.settings.worker_threads
+            )
+            return {row["id"] for row in workers.present(tx)}
+
+        found = await asyncio.to_thread(found_in, self.settings.data_dir)
+        living = await self.database.write_async(register)
+        self.scratch = await asyncio.to_thread(open_scratch, self.settings.data_dir, self.id, found - living)
+        self._renewed_at = time.monotonic()
+        self._spawn(self._beat_for_ever())
+        self._spawn(self._watch_own_lease())
+        log.info("worker_started", worker=self.id, slots=self.settings.worker_threads)
+
+    def listen(self, lists: ClaimLists) -> None:
+        """Take claims from now on.  lists: with a time-out longer than a pop."""
+        self._lists, loop = lists, asyncio.get_running_loop()
+        self._listeners = [
+            ClaimListener(
+                lists, kind, self.id, loop, take=self.take, has_room=has_room, came_back=self.look_at_once
+            )
+            for kind, has_room in ((TASKS, self._has_room), (POLLS, self._always))
+        ]
+        for listener in self._listeners:
+            listener.start()
+
+    def dead_threads(self) -> list[str]:
+        """Names of the threads of its own that ended though nobody asked them to."""
+        return [listener.thread.name for listener in self._listeners if listener.has_died]
+
+    def take(self, message: ClaimMessage) -> None:
+        """Begin what was claimed for us; called on the event loop."""
+        if self.draining:
+            self._spawn(self._give_back_unbegun())
+        elif not self.may_begin():
+            self.look_at_once()  # the rows say what of it is still ours
+        elif message.kind == POLLS:
+            self._begin_polls([claims.claim_of(dict(claim)) for claim in message.claims])
+        else:
+            for claim in message.claims:
+                self.begin(claims.claim_of(dict(claim)))
+
+    def begin(self, claim: Claim) -> None:
+        """Run an attempt, unless this lease was begun before."""
+        from actors.attempts.attempt import run_attempt  # built on this module
+
+        if claim.type not in self.settings.tasks:
+            self._spawn(self._put_off(claim))
+        elif self.begun.enter(claim.task_id, claim.lease):
+            running = Running(claim.task_id, claim.lease, type_=claim.type)
+            self._register(running)
+            self._run(run_attempt(self, running, claim))
+
+    async def _put_off(self, claim: Claim) -> None:
+        """Its type is in the dispatcher's settings, and not in ours."""
+        log.error("task_type_unknown", worker=self.id, task=claim.task_id, type=claim.type)
+        with contextlib.suppress(Fault):
+            await self.write(lambda tx: claims.postpone(tx, claim.task_id, claim.lease, UNKNOWN_TYPE_SECONDS))
+
+    def _begin_polls(self, polls: Sequence[Claim]) -> None:
+        from actors.remote_jobs.poll_batch import poll_tasks  # built on this module
+
+        begun = [
+            (Running(claim.task_id, claim.lease, takes_slot=False), claim)
+            for claim in polls
+            if self.begun.enter(claim.task_id, claim.lease)
+        ]
+        for running, _ in begun:
+            self._register(running)
+        if begun:
+            self._run(poll_tasks(self, begun))
+
+    def _register(self, running: Running) -> None:
+        self.running.add(running)
+        self._note_room()
+
+    def _note_room(self) -> None:
+        if self._busy_slots() < self.settings.worker_threads:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._attempts.add(task := asyncio.get_running_loop().create_task(work))
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("attempt_broke_off", worker=self.id, exc_info=error)
+
+    async def until_all_ended(self, within_seconds: float) -> None:
+        """A stop waits for what runs; the drain ends what runs for too long."""
+        end = time.monotonic() + within_seconds
+        while self._attempts and (left := end - time.monotonic()) > 0:
+            await asyncio.wait(self._attempts, timeout=left)
+
+    def look_at_once(self) -> None:
+        """Beat now, and begin whatever is ours and was not begun: messages may have been lost."""
+        self._looks_at_once = True
+        self._beat_now.set()
+
+    def may_begin(self) -> bool:
+        """False until the next heartbeat where others may have our tasks: time has passed that we did not notice."""
+        is_even = abs(_clocks_apart() - self._clocks_apart) < CLOCK_GAP_SECONDS
+        return is_even and self.may_start_requests()
+
+    def may_start_requests(self) -> bool:
+        """False when the lease may have run out by our own clock: others may be running our tasks already."""
+        silent = time.monotonic() - self._renewed_at
+        return silent < self.settings.lease_seconds - self.settings.heartbeat_seconds
+
+    async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
+        """Store what was worked for: while the database can't be written the step is tried again.
+
+        So it is when nobody can say whether it was stored: what was, is fenced by its lease and stored once.
+        Ends by the step's own fault, LeaseLost above all: others have rescued the task meanwhile.
+        """
+        while True:
+            try:
+                return await self.database.write_async(step, line=line)
+            except (DatabaseBusy, OutcomeUnknown) as fault:
+                log.warning("write_delayed", worker=self.id, reason=str(fault))
+                await asyncio.sleep(BUSY_AGAIN_SECONDS)
+
+    def begin_drain(self) -> None:
+        """Take nothing new; what still runs after the drain time is given back without counting the attempt."""
+        if not self.draining:
+            self.draining = True
+            for listener in self._listeners:
+                listener.end()
+            self._spawn(self._drain())
+
+    async def close(self) -> None:
+        """End the heartbeat and leave; what this process still holds is rescued as a dead worker's."""
+        for listener in self._listeners:
+            listener.end()
+        self._busy.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lists is not None:
+            self._lists.close()
+        for provider in self.providers.values():
+            await provider.close()
+        await self.images.close()
+        self.calls_seen.write()
+        try:
+            await asyncio.wait_for(self.database.write_async(lambda tx: workers.leave(tx, self.id)), 5)
+        except (Fault, TimeoutError) as error:
+            log.warning("worker_left_without_a_word", worker=self.id, reason=str(error))
+        await asyncio.to_thread(close_scratch, self.scratch)
+        await asyncio.to_thread(self.database.close)
+
+    async def beat(self) -> None:
+        """One heartbeat: renew, say what was begun, learn what was taken from us, begin what never reached us."""
+        busy, looks_at_once, self._looks_at_once = self._busy_slots(), self._looks_at_once, False
+        unmarked = [running for running in self.running if not running.is_marked]
+        said = [self._as_begun(running) for running in unmarked]
+        refused = self._lists.take_refused() if self._lists is not None else 0
+
+        def renew(tx: Transaction) -> tuple[str | None, set[str], list[Held]]:
+            state = workers.beat(tx, self.id, busy)
+            if refused:
+                counters.count(tx, "darkroom_claims_refused_total", refused)
+            return state, claims.mark_begun(tx, said), claims.held_by(tx, self.id)
+
+        asked_at, clocks_apart = time.monotonic(), _clocks_apart()
+        known = {running: running.lease for running in self.running}
+        try:
+            state, marked, held = await self.database.write_async(renew)
+        except BaseException:
+            self._looks_at_once |= looks_at_once
+            raise
+        if state not in ("live", "draining"):
+            self._end_process("somebody has marked this worker dead")
+            return
+        self._renewed_at, self._clocks_apart = asked_at, clocks_apart
+        for running in unmarked:
+            running.is_marked = running.task_id in marked
+        self._busy.were_told(busy)
+        if state == "draining" and not (self.draining or self._ending):
+            self._end_for_an_operator()
+        self._cancel_what_was_taken(known, {(each.task_id, each.lease) for each in held})
+        if self.draining:
+            await self._announce_drain() if state == "live" else await self._give_back_unbegun(held)
+        else:
+            await self._meet_strays(held, at_once=looks_at_once)
+
+    def _as_begun(self, running: Running) -> claims.Begun:
+        limit = self.settings.attempt_seconds(running.type)
+        return claims.Begun(running.task_id, running.lease, time.monotonic() - running.began_at, limit)
+
+    def has_ended(self, running: Running) -> None:
+        """An attempt, or poll, is over, and its slot is free."""
+        self.running.discard(running)
+        self._note_room()
+        self._busy.may_have_fallen()
+
+    def _busy_slots(self) -> int:
+        return sum(running.takes_slot for running in self.running)
+
+    async def _tell_busy(self, number: int) -> None:
+        await self.database.write_async(lambda tx: workers.fewer_busy(tx, self.id, number))
+
+    async def _beat_for_ever(self) -> None:
+        interval = self.settings.heartbeat_seconds
+        while True:
+            try:
+                await self.beat()
+            except Fault as fault:
+                log.warning("heartbeat_missed", worker=self.id, reason=str(fault))
+            except Exception:
+                log.exception("heartbeat_failed", worker=self.id)
+            due = self._renewed_at + interval
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_now.wait(), max(interval / 5, due - time.monotonic()))
+            self._beat_now.clear()
+
+    async def _watch_own_lease(self) -> None:
+        """Cancel what runs once others may believe us dead: no beat got through, or this process stood still.
+
+        The process lives on: if nobody has marked it dead, it goes on under the same id when a beat gets through.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self.may_start_requests():
+                self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
+
+    def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
+        """but_what_is_paid: an answer that is here does no harm beside another attempt, and is stored yet."""
+        live = [
+            running
+            for running in self.running
+            if running.cancelled is None and not (but_what_is_paid and running.keeps_what_was_paid)
+        ]
+        if live:
+            log.warning("attempts_cancelled", worker=self.id, count=len(live), reason=reason)
+        for running in live:
+            running.cancel(Why.LEASE_LOST)
+
+    def _cancel_what_was_taken(self, known: dict[Running, int], held: set[tuple[str, int]]) -> None:
+        """known: leases that were had before it was read what is held; a claim made since is not in it yet."""
+        for running, lease in known.items():
+            if (running.task_id, lease) not in held:
+                running.cancel(Why.LEASE_LOST)
+
+    async def _meet_strays(self, held: Sequence[Held], *, at_once: bool) -> None:
+        """What names us and runs nowhere here at two beats running: what was never begun is begun now, all else is
+        given back.  at_once: whatever was never begun, for its message may be lost."""
+        registered = {running.task_id for running in self.running} | set(self._handing_in.values())
+        strays = {(each.task_id, each.lease): each for each in held if each.task_id not in registered}
+        seen_twice = [
+            each
+            for key, each in sorted(strays.items())
+            if key in self._strays or (at_once and not self.begun.has(*key))
+        ]
+        self._strays = set(strays)
+        late = [each for each in seen_twice if not each.is_poll and not self._is_begun(each)]
+        if late:
+            await self._begin_late(late)
+        for each in seen_twice:
+            if each not in late:
+                log.warning("stray_released", worker=self.id, task=each.task_id, lease=each.lease)
+                await self._give_back(each)
+
+    def _is_begun(self, each: Held) -> bool:
+        return each.is_begun or self.begun.has(each.task_id, each.lease)
+
+    async def _begin_late(self, late: Sequence[Held]) -> None:
+        """Begin what has never reached us."""
+        found = [(each.task_id, each.lease) for each in late]
+        limits = {type_: self.settings.attempt_seconds(type_) for type_ in self.settings.tasks}
+        ours = await self.database.write_async(lambda tx: claims.begin_late(tx, self.id, found, limits))
+        for claim in ours:
+            log.info("claim_found", worker=self.id, task=claim.task_id, lease=claim.lease)
+            self.begin(claim)
+
+    async def _give_back(self, each: Held) -> None:
+        try:
+            await self.database.write_async(lambda tx: remote_wait.give_back(tx, each.task_id, each.lease))
+        except LeaseLost:
+            pass  # rescued in between, which is as good
+        except (Fault, peewee.PeeweeException) as fault:
+            log.warning("claim_not_given_back", worker=self.id, task=each.task_id, reason=str(fault))
+
+    async def _give_back_unbegun(self, held: Sequence[Held] | None = None) -> None:
+        """Give back at once, at no cost, what was claimed for us and will not begin here: this process drains."""
+        if held is None:
+            try:
+                held = await self.database.read_async(lambda tx: claims.held_by(tx, self.id))
+            except Fault as fault:
+                log.warning("claims_not_given_back", worker=self.id, reason=str(fault))
+                return  # the next heartbeat does
+        for each in held:
+            if not self._is_begun(each):
+                await self._give_back(each)
+
+    async def _announce_drain(self) -> None:
+        """Nothing is claimed for us after this is stored; until then each heartbeat comes back to it."""
+        try:
+            await self.database.write_async(lambda tx: workers.drain(tx, self.id))
+            await self._give_back_unbegun()
+        except Fault as fault:
+            log.warning("drain_not_announced", worker=self.id, reason=str(fault))
+
+    async def _drain(self) -> None:
+        began_at = time.monotonic()
+        await self._announce_drain()
+        await asyncio.sleep(max(0.0, began_at + self.settings.drain_seconds - time.monotonic()))
+        for running in tuple(self.running):
+            if running.owes_an_answer:
+                self._let_answer_come(running)
+            else:
+                running.cancel(Why.DRAIN)
+
+    def _let_answer_come(self, running: Running) -> None:
+        """A request that was paid for and must not be sent twice gets until its AI time-out (CORRECTNESS 15)."""
+        assert running.request is not None
+        loop = asyncio.get_running_loop()
+        running.stops_when_answered = True
+        due = running.request.answer_due
+        log.info("drain_waits_for_an_answer", task=running.task_id, seconds=round(due - loop.time(), 1))
+        loop.call_at(due + STORING_SECONDS, running.cancel, Why.DRAIN)
+
+    def end_for_a_stuck_attempt(self) -> None:
+        """A cancelled attempt does not end, so its slot is lost: drain what runs and let a new process begin."""
+        log.error("worker_ends", worker=self.id, reason="a cancelled attempt does not end")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_for_an_operator(self) -> None:
+        """Somebody has asked this worker to drain: end in good order, and let a new process begin."""
+        self._ending = True
+        log.info("worker_drains", worker=self.id, reason="an operator has asked for it")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_process(self, reason: str) -> None:
+        """Stop working under this id for good; the supervisor starts another spawn."""
+        self._cancel_all(reason)
+        if self._ending:
+            return  # a second signal would end the process without its clean-up
+        self._ending = True
+        log.error("worker_ends", worker=self.id, reason=reason)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let this come to its end beside the task that began it, whatever becomes of that."""
+        self._spawn(work)
+
+    def finish_handing_in(self, work: Coroutine[Any, Any, None], task_id: str) -> None:
+        """The same of a request that hands a job in: until it has ended, its task is no stray and not given back."""
+        handing_in = self._spawn(work)
+        self._handing_in[handing_in] = task_id
+        handing_in.add_done_callback(self._handing_in.pop)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _clocks_apart() -> float:
+    """How far the wall clock is ahead of the monotonic one, seconds."""
+    return time.time() - time.monotonic()
+
+
+_current: list[Worker] = []
+
+
+async def open_worker(settings: Settings, broker: DarkroomBroker) -> Worker:
+    """Make and start this process's worker."""
+    database = open_database(settings)
+    worker = Worker(settings, broker, database, open_file_store(settings))
+    lists = await asyncio.to_thread(open_lists, settings, patience_seconds=None)
+    await worker.start()
+    worker.listen(lists)
+    _current[:] = [worker]
+    return worker
+
+
+async def close_worker() -> None:
+    """End this process's worker."""
+    if _current:
+        await _current.pop().close()
+
+
+def current_worker() -> Worker:
+    """This process's worker; there is one from its boot to its end."""
+    return _current[0]

@@ -1,0 +1,20 @@
+"""The files that are made from the description, and what each must hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from metrics.dashboards.grafana import dashboard
+from metrics.dashboards.prometheus import rule_tests, rules
+
+FOLDER = Path(__file__).parent.parent
+
+
+def contents() -> dict[Path, str]:
+    """{file: its text}."""
+    return {
+        FOLDER / "alerts.yml": rules(),
+        FOLDER / "alerts_test.yml": rule_tests("alerts.yml"),
+        FOLDER / "grafana" / "darkroom.json": json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n",
+    }

@@ -1,8 +1,0 @@
-"""The dashboard, row by row: is it well, and if not, where to look."""
-
-from __future__ import annotations
-
-from metrics.watching.house_panels import FEED, MONEY, PROCESSES, SERVICES, WEBHOOKS
-from metrics.watching.task_panels import HEALTHY, QUEUE, RUNNING
-
-ROWS = (HEALTHY, QUEUE, RUNNING, SERVICES, FEED, WEBHOOKS, MONEY, PROCESSES)

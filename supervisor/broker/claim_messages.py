@@ -1,0 +1,71 @@
+"""What a worker is told: claims that the dispatcher has made for it, signed.  Pure.
+
+A message is `<signature> <JSON>`.  The JSON names the worker, so that a message is worth nothing in another one's list,
+and holds what an attempt needs to know of each task.  Whoever may write to the broker could else begin work that costs
+money under a claim of their own; a message that no key of ours has signed is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from supervisor.store.sql.rows import encoded
+
+_PURPOSE = b"darkroom claims 1"
+MOST_PARAMS = 8192  # characters; the worker reads larger ones from the row
+
+TASKS, POLLS = "tasks", "polls"  # the two lists of a worker
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimMessage:
+    """kind: TASKS or POLLS.  claims: rows of `store.claims.claim_for`; none where only a sign of life is asked for."""
+
+    kind: str
+    worker_id: str
+    claims: Sequence[Mapping[str, Any]] = ()
+
+
+class NotOurs(ValueError):
+    """No key of ours has signed this message for this worker."""
+
+
+class ClaimKeys:
+    """Signs with the first secret; what either has signed is ours."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._keys = [hmac.digest(each.encode(), _PURPOSE, hashlib.sha256) for each in secrets]
+
+    def sealed(self, message: ClaimMessage) -> bytes:
+        """The message as it is sent."""
+        claims = [_without_large_params(claim) for claim in message.claims]
+        body = encoded([message.kind, message.worker_id, claims]).encode()
+        return _signature(self._keys[0], body) + b" " + body
+
+    def opened(self, sent: bytes, kind: str, worker_id: str) -> ClaimMessage:
+        """What was sent to this worker.  Raises NotOurs."""
+        signature, _, body = sent.partition(b" ")
+        if not any(hmac.compare_digest(_signature(key, body), signature) for key in self._keys):
+            raise NotOurs
+        message = ClaimMessage(*json.loads(body))
+        if (message.kind, message.worker_id) != (kind, worker_id):
+            raise NotOurs
+        return message
+
+
+def _signature(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, body, hashlib.sha256).hex().encode()
+
+
+def _without_large_params(claim: Mapping[str, Any]) -> Mapping[str, Any]:
+    params = claim["params"]
+    return (
+        claim
+        if params is None or len(params) <= MOST_PARAMS
+        else {**claim, "params": None, "image_keys": None}
+    )

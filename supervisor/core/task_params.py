@@ -1,0 +1,420 @@
+"""What a task may ask for: one set of rules for every door (CONTRACT section 4).
+
+HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both end
+in the same models.  Nothing is coerced: "2" is no number, `true` is no number, null is not the same as absent, and a
+member nobody knows is refused, since a misspelt one would be paid for and ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from config.values import STUDIO_SCENES, Settings, TaskType
+from supervisor.core.errors import BadParams
+
+SCENES = STUDIO_SCENES
+MOST_PICTURES = 8
+MOST_IMAGES = 16
+MOST_PROMPT_CHARACTERS = 4000
+MOST_URL_CHARACTERS = 2048
+MOST_MEMBERS = 100  # of a body, or of params; `parameters` may have more
+MOST_POINTER_CHARACTERS = 1000
+MOST_NESTED = 64  # levels of `parameters`; SQLite's JSON functions stop at 1000
+PRIORITIES = (-10, 10)
+
+_IMAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_END_OF_TIME = datetime(
+    9999, 12, 31, tzinfo=UTC
+)  # the guard of PostgreSQL refuses what may be rounded beyond it
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+Pointer = str  # RFC 6901, into the body (`/params/images/0`), or into params when only these were given
+
+
+class BadTask(BadParams):
+    """The submission is well-formed but wrong.  `errors`: what is wrong where, never empty; `code`: error.code."""
+
+    def __init__(self, errors: list[tuple[Pointer, str]], code: str = "bad_params") -> None:
+        pointer, detail = errors[0]
+        super().__init__(f"{pointer.removeprefix('/').replace('/', '.') or 'params'}: {detail}", code)
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedParams:
+    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None where none was named."""
+
+    type: str
+    images: tuple[str, ...]
+    prompt: str
+    scene_id: str | None
+    count: int
+    parameters: Mapping[str, Any]
+    provider: str | None = None
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The images that must be uploads of the same user."""
+        return tuple(image for image in self.images if not is_url(image))
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task as asked for.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None.
+
+    webhook: the address that is told of its end, or None.
+    """
+
+    type: str
+    params: dict[str, Any]
+    checked: CheckedParams
+    priority: int
+    run_after: str | None
+    webhook: str | None = None
+
+
+def is_url(image: str) -> bool:
+    """Whether an entry of `images` is an address rather than an upload's id."""
+    return ":" in image
+
+
+def params_model(type_name: str, settings: Settings) -> type[TaskParams]:
+    """The model that a type's params are checked with; also what the API's description is made from."""
+    if type_name == "photography" and not settings.is_for_the_studio(type_name):
+        return TaskParams  # a service of one's own has its own scenes, and takes as many photos as it likes
+    return _MODELS.get(type_name, TaskParams)
+
+
+def check_params(type_name: str, params: Any, settings: Settings) -> CheckedParams:
+    """The params of a task of this type.  Raises BadTask, with code `unknown_type` or `bad_params`."""
+    if type_name not in settings.tasks:
+        known = ", ".join(sorted(settings.tasks))
+        raise BadTask(
+            [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
+        )
+    model = params_model(type_name, settings)
+    _refuse_crowd(params)
+    try:
+        checked = model.model_validate(params)
+    except ValidationError as error:
+        raise BadTask(_errors_of(error)) from None
+    _refuse_provider(checked.provider, settings.tasks[type_name])
+    _refuse_scene(checked.sceneId, settings.tasks[type_name])
+    return CheckedParams(
+        type=type_name,
+        images=tuple(checked.images),
+        prompt=checked.prompt,
+        scene_id=checked.sceneId,
+        count=checked.count,
+        parameters=checked.parameters,
+        provider=checked.provider,
+    )
+
+
+def _refuse_crowd(value: Any) -> None:
+    """Each unknown member would be a mistake to be told of; so many are one."""
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        raise BadTask([("", f"There are {len(value):,} members; at most {MOST_MEMBERS} can be meant.")])
+
+
+def _refuse_provider(name: str | None, task_type: TaskType) -> None:
+    if name is not None and name not in task_type.allow_providers:
+        names = ", ".join(task_type.allow_providers)
+        may_be = (
+            f"this type lets a task name {names}." if names else "this type does not let a task name one."
+        )
+        raise BadTask([("/provider", f"There is no provider '{_shown(name)}' to be named; {may_be}")])
+
+
+def _refuse_scene(scene: str | None, task_type: TaskType) -> None:
+    if scene is not None and task_type.scenes and scene not in task_type.scenes:
+        names = ", ".join(task_type.scenes)
+        raise BadTask([("/sceneId", f"There is no scene '{_shown(scene)}'; there are {names}.")])
+
+
+def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
+    """The body of a submission.  may_jump_the_queue: the caller may use a priority above 0.  Raises BadTask."""
+    _refuse_crowd(body)
+    try:
+        envelope = SubmissionBody.model_validate(body)
+    except ValidationError as error:
+        raise BadTask(_errors_of(error)) from None
+    if envelope.priority > 0 and not may_jump_the_queue:
+        raise BadTask([("/priority", "A user may only lower the priority: -10 to 0.")])
+    _refuse_webhook(envelope.webhook, settings)
+    try:
+        checked = check_params(envelope.type, envelope.params, settings)
+    except BadTask as bad:
+        if bad.code == "unknown_type":
+            raise
+        raise BadTask([(f"/params{pointer}", detail) for pointer, detail in bad.errors], bad.code) from None
+    return Submission(
+        envelope.type, envelope.params, checked, envelope.priority, envelope.run_after, envelope.webhook
+    )
+
+
+def _refuse_webhook(url: str | None, settings: Settings) -> None:
+    """Where it leads is looked at when it is sent; here only what it is."""
+    schemes = ("https", "http") if settings.webhooks.allow_private_addresses else ("https",)
+    if url is not None and not _is_address(url, schemes):
+        raise BadTask(
+            [
+                (
+                    "/webhook",
+                    f"A webhook is an {' or '.join(schemes)} URL without user and password, of at most "
+                    f"{MOST_URL_CHARACTERS} characters.",
+                )
+            ]
+        )
+
+
+# --- the models; member names are the contract's ---
+# Each says twice what it takes: to pydantic, and, where a validator says more than a type can, as JSON Schema.
+
+_IMAGE_SCHEMA = {
+    "type": "string",
+    "maxLength": MOST_URL_CHARACTERS,
+    "pattern": r"^([A-Za-z0-9_-]{1,64}|https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(/[!-~]*)?)$",
+    "description": "The id of an upload, or an https URL.",
+}
+_TEXT_SCHEMA = {"type": "string", "pattern": r"^[^\u0000]*$"}
+_WEBHOOK_SCHEMA = {
+    "type": "string",
+    "maxLength": MOST_URL_CHARACTERS,
+    "pattern": r"^https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[1-9][0-9]{0,3})?(/[!-~]*)?$",
+}
+
+
+def _described(schema: dict[str, Any], description: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({**schema, "description": description, **more})
+
+
+_Image = Annotated[str, WithJsonSchema(_IMAGE_SCHEMA)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TaskParams(_Closed):
+    """What a task of one's own type is made from; the built-in types narrow it."""
+
+    images: Annotated[list[_Image], Field(min_length=1, max_length=MOST_IMAGES)]
+    prompt: Annotated[
+        str,
+        Field(max_length=MOST_PROMPT_CHARACTERS),
+        _described(
+            _TEXT_SCHEMA, "What the picture shall show.", maxLength=MOST_PROMPT_CHARACTERS, default=""
+        ),
+    ] = ""
+    sceneId: Annotated[str | None, _described(_TEXT_SCHEMA, "The scene, for services that know scenes.")] = (
+        None
+    )
+    count: Annotated[int, Field(ge=1, le=MOST_PICTURES, description="How many pictures.")] = 1
+    provider: Annotated[
+        str | None,
+        _described(
+            {**_TEXT_SCHEMA, "maxLength": 32},
+            "Which AI service makes them, and no other: one that the type's `ALLOW_PROVIDERS` lists.",
+        ),
+    ] = None
+    parameters: Annotated[
+        dict[str, Any], Field(description="Handed to the AI service as it is; nested at most 64 deep.")
+    ] = Field(default_factory=dict, json_schema_extra={"propertyNames": {**_TEXT_SCHEMA}})
+
+    @field_validator("images")
+    @classmethod
+    def _name_images(cls, images: list[str]) -> list[str]:
+        for n, image in enumerate(images):
+            if image.startswith("cloud://"):
+                raise _at(
+                    (n,),
+                    "A cloud:// id is known to its cloud alone; give the https link that getTempFileURL() makes.",
+                )
+            if not _IMAGE_ID.fullmatch(image) and not _is_https_url(image):
+                raise _at((n,), "An image is the id of an upload or an https URL.")
+        return images
+
+    @field_validator("prompt", "sceneId", "provider", mode="before")
+    @classmethod
+    def _be_storable_text(cls, text: Any) -> Any:
+        if text is None:
+            raise _at((), "This must be text; leave it out to use the default.")
+        if isinstance(text, str) and _UNSTORABLE.search(text):
+            raise _at((), "Text may not hold NUL or a lone surrogate.")
+        return text
+
+    @field_validator("parameters")
+    @classmethod
+    def _be_storable_json(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        if not _is_plainly_storable(parameters):
+            for where, fault in _unstorable_in(parameters):
+                raise _at(where, fault)
+        return parameters
+
+
+class PhotographyParams(TaskParams):
+    """A person (`images[0]`) put before a scene."""
+
+    images: Annotated[list[_Image], Field(min_length=1, max_length=1)]
+    sceneId: Annotated[
+        Literal["studio", "sunset", "night"] | None,
+        _described({"type": "string", "enum": list(SCENES)}, "The scene.", default="studio"),
+    ] = None
+
+
+class FittingParams(TaskParams):
+    """A garment (`images[1]`) laid on a person (`images[0]`).  `sceneId` is kept and ignored."""
+
+    images: Annotated[list[_Image], Field(min_length=2, max_length=2)]
+
+
+_MODELS: dict[str, type[TaskParams]] = {"photography": PhotographyParams, "fitting": FittingParams}
+
+
+class SubmissionBody(_Closed):
+    """A task as it is asked for."""
+
+    type: str
+    params: dict[str, Any]
+    priority: Annotated[
+        int,
+        Field(
+            ge=PRIORITIES[0],
+            le=PRIORITIES[1],
+            description="Higher runs sooner.  Role `user` may only lower it: -10 to 0.",
+        ),
+    ] = 0
+    run_after: Annotated[
+        str | None,
+        _described(
+            {"type": "string", "format": "date-time"}, "Not before this time: RFC 3339 with its offset."
+        ),
+    ] = None
+
+    webhook: Annotated[
+        str | None,
+        _described(_WEBHOOK_SCHEMA, "An https URL that is told, signed, when the task has ended."),
+    ] = None
+
+    @field_validator("webhook", mode="before")
+    @classmethod
+    def _be_given(cls, url: Any) -> Any:
+        if url is None:
+            raise _at((), "This must be text; leave it out when nobody is to be told.")
+        return url
+
+    @field_validator("run_after", mode="before")
+    @classmethod
+    def _be_a_moment(cls, text: Any) -> str:
+        if not isinstance(text, str) or not _RFC3339.fullmatch(text):
+            raise _at((), "A time is RFC 3339 with its offset, such as 2027-01-31T09:00:00.000Z.")
+        try:
+            moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise _at((), "There is no such time.") from None
+        if moment >= _END_OF_TIME:
+            raise _at((), "A task can't wait for the end of time; name a day before 9999-12-31.")
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- what the models ask ---
+
+
+def _is_https_url(text: str) -> bool:
+    return _is_address(text, ("https",))
+
+
+def _is_address(text: str, schemes: Collection[str]) -> bool:
+    if len(text) > MOST_URL_CHARACTERS or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in schemes
+            and bool(parts.hostname)
+            and parts.username is None
+            and parts.password is None
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
+
+
+def _is_plainly_storable(value: Any) -> bool:
+    """True where one quick pass finds nothing that `_unstorable_in` might object to; it takes ten times as long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    opened = text.count("[") + text.count("{")
+    return (
+        opened <= MOST_NESTED and "\\u0000" not in text and (text.isascii() or not _UNSTORABLE.search(text))
+    )
+
+
+def _unstorable_in(value: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Where a JSON value holds what a database, or the next reader, can't take.  Iterative: depth is the caller's."""
+    waiting: list[tuple[tuple[int | str, ...], Any]] = [((), value)]
+    while waiting:
+        where, here = waiting.pop()
+        if isinstance(here, str) and _UNSTORABLE.search(here):
+            yield where, "Text may not hold NUL or a lone surrogate."
+        elif isinstance(here, float) and not math.isfinite(here):
+            yield where, "A number must be finite."
+        elif isinstance(here, dict | list):
+            if len(where) >= MOST_NESTED:
+                yield where, f"Values may be nested {MOST_NESTED} deep."
+                continue
+            entries = here.items() if isinstance(here, dict) else enumerate(here)
+            for key, entry in entries:
+                if isinstance(key, str) and _UNSTORABLE.search(key):
+                    yield where, "A name may not hold NUL or a lone surrogate."
+                waiting.append(((*where, key), entry))
+
+
+def _at(where: tuple[int | str, ...], sentence: str) -> PydanticCustomError:
+    """A fault in a part of the field; `_errors_of` adds the part to the field's own place."""
+    return PydanticCustomError("darkroom", "{sentence}", {"sentence": sentence, "where": where})
+
+
+def _errors_of(error: ValidationError) -> list[tuple[Pointer, str]]:
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        context = each.get("ctx", {})
+        where = (*each["loc"], *context.get("where", ()))
+        found.append((pointer_to(where), context.get("sentence") or _sentence(each["type"], each["msg"])))
+    return found
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "There is no such member."
+    if kind == "missing":
+        return "This member is required."
+    if kind in ("model_type", "dict_type"):
+        return "This must be a JSON object."
+    if kind == "string_unicode":
+        return "Text may not hold NUL or a lone surrogate."
+    return message.rstrip(".") + "."
+
+
+def pointer_to(where: tuple[int | str, ...]) -> Pointer:
+    """A JSON pointer (RFC 6901).  What can't be shown in a response is shown as `?`."""
+    parts = (_shown(str(part)).replace("~", "~0").replace("/", "~1") for part in where)
+    return "".join(f"/{part}" for part in parts)[:MOST_POINTER_CHARACTERS].rstrip("~")
+
+
+def _shown(text: str) -> str:
+    return _UNSTORABLE.sub("?", text)[:100]

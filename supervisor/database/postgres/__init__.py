@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, pool, pipeline, transactions of known outcome, wake-ups."""

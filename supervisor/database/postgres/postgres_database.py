@@ -1,0 +1,231 @@
+"""PostgreSQL for many processes on many hosts: short transactions side by side, each run until its outcome is known.
+
+A few writer threads take steps in the order they were handed in.  A step that names its task (`line`) may share a
+transaction with others that wait and do so too: all their rows are then locked at the beginning in the one order
+(CORRECTNESS 27), so such transactions wait for each other and never in a circle; those that are alike are one statement
+for all, for rows of many users are locked until the commit and others wait.  A step that names none has a transaction
+of its own, in which its statements lock in that order.  If one of several fails, nothing of any is stored,
+and each is run by itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import functools
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
+from supervisor.database.api import Alike, Database, Transaction
+from supervisor.database.postgres import transactions
+from supervisor.database.postgres.pool import Pool
+from supervisor.store.sql.locks import lock_tasks, lock_tasks_and_accounts
+
+T = TypeVar("T")
+
+CONNECTIONS = 8
+WRITER_THREADS = 2
+MOST_STEPS_TOGETHER = 100
+
+
+class _Step(NamedTuple):
+    """What was handed in.  line: what it must not overtake."""
+
+    step: Callable[[Transaction], Any]
+    future: concurrent.futures.Future[Any]
+    line: str | None
+
+
+class _Refused(NamedTuple):
+    """The answer of a step that has changed nothing, while those beside it are stored."""
+
+    error: Exception
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL database.
+
+    url: `postgresql://user:password@host/name?option=…`, as libpq reads it.  connections: at most, in this process.
+    pooled: the address leads to a pooler in transaction mode.
+    """
+
+    def __init__(self, url: str, *, connections: int = CONNECTIONS, pooled: bool = False) -> None:
+        super().__init__()
+        self.url, self.pooled, self._connections = url, pooled, connections
+        self._threads: list[threading.Thread] = []
+        self._begin_afresh()
+        os.register_at_fork(after_in_child=functools.partial(_forget_the_parents, weakref.ref(self)))
+
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        if not self._threads:
+            self._start_writers()
+        handed_in = _Step(step, future, line)
+        with self._guard:
+            self._unfinished += 1
+            queued = self._lines.get(line) if line is not None else None
+            if queued is not None:  # an earlier step of this line is not stored yet
+                queued.append(handed_in)
+                return future
+            if line is not None:
+                self._lines[line] = collections.deque()
+        self._steps.put(handed_in)
+        return future
+
+    def write_now(self, step: Callable[[Transaction], T]) -> T:
+        return transactions.write(self._pool, step)
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        return transactions.read(self._pool, query, one_moment=True)
+
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        return transactions.read(self._pool, query, one_moment=False)
+
+    def close(self) -> None:
+        with self._guard:
+            self._guard.wait_for(lambda: self._unfinished == 0)
+        for _ in self._threads:
+            self._steps.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        self._stop_readers()
+        self._pool.drop_idle()
+
+    def _begin_afresh(self) -> None:
+        """As in a process that has opened nothing.  Connections are not inherited: a child would talk into them."""
+        self._pool = Pool(self.url, size=self._connections, pooled=self.pooled)
+        self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
+        self._guard = threading.Condition()
+        self._unfinished = 0
+        self._lines: dict[str, collections.deque[_Step]] = {}
+        self._threads = []
+        self._readers = None
+
+    def _start_writers(self) -> None:
+        with self._guard:
+            if self._threads:
+                return
+            count = max(1, min(WRITER_THREADS, self._connections - 1))
+            threads = [
+                threading.Thread(target=self._write_steps, name=f"db-writer-{n}", daemon=True)
+                for n in range(count)
+            ]
+            for thread in threads:
+                thread.start()
+            self._threads = threads
+
+    def _write_steps(self) -> None:
+        """A writer thread."""
+        while (taken := self._steps.get()) is not None:
+            several, following = [taken], None
+            while following is None and taken.line is not None and len(several) < MOST_STEPS_TOGETHER:
+                try:
+                    another = self._steps.get_nowait()
+                except queue.Empty:
+                    break
+                if another is None:
+                    self._steps.put(None)  # to end is for the next turn
+                    break
+                if another.line is None:
+                    following = another
+                else:
+                    several.append(another)
+            self._settle(several)
+            if following is not None:
+                self._settle([following])
+
+    def _settle(self, several: list[_Step]) -> None:
+        """Run steps and tell whoever waits for them."""
+        wanted = []
+        for each in several:
+            if each.future.set_running_or_notify_cancel():
+                wanted.append(each)
+            else:
+                self._note_end(each)
+        if len(wanted) <= 1 or not self._have_run_together(wanted):
+            for each in wanted:
+                self._run_alone(each)
+
+    def _have_run_together(self, several: list[_Step]) -> bool:
+        """Run steps in one transaction; False when one of them has failed, and nothing is stored."""
+        try:
+            results = transactions.write(self._pool, lambda tx: _run_together(tx, several))
+        except (DatabaseBusy, OutcomeUnknown) as fault:
+            for each in several:
+                self._tell(each, None, fault)
+        except BaseException:  # noqa: BLE001  whose it is will be seen when each runs by itself
+            return False
+        else:
+            for each, result in zip(several, results, strict=True):
+                if isinstance(result, _Refused):
+                    self._tell(each, None, result.error)
+                else:
+                    self._tell(each, result, None)
+        return True
+
+    def _run_alone(self, one: _Step) -> None:
+        try:
+            result = transactions.write(self._pool, one.step)
+        except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
+            self._tell(one, None, error)
+        else:
+            self._tell(one, result, None)
+
+    def _tell(self, ended: _Step, result: Any, error: BaseException | None) -> None:
+        self._note_end(ended)
+        if error is None:
+            ended.future.set_result(result)
+        else:
+            ended.future.set_exception(error)
+
+    def _note_end(self, ended: _Step) -> None:
+        """Let the next one of its line in."""
+        with self._guard:
+            self._unfinished -= 1
+            if self._unfinished == 0:
+                self._guard.notify_all()
+            if ended.line is None:
+                return
+            queued = self._lines[ended.line]
+            if queued:
+                self._steps.put(queued.popleft())
+            else:
+                del self._lines[ended.line]
+
+
+def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
+    alike: dict[Any, list[int]] = {}
+    for place, each in enumerate(several):
+        kind = each.step.together if isinstance(each.step, Alike) else place
+        alike.setdefault(kind, []).append(place)
+    lines = [each.line for each in several if each.line is not None]
+    is_one_statement = len(alike) == 1 and isinstance(several[0].step, Alike)
+    (lock_tasks if is_one_statement else lock_tasks_and_accounts)(tx, lines)
+    results: dict[int, Any] = {}
+    for places in alike.values():
+        steps = [several[place].step for place in places]
+        results |= zip(places, _answers(tx, steps), strict=True)
+    return [results[place] for place in range(len(several))]
+
+
+def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
+    """What steps of one kind answer.  A step that is alone of its kind may be of any."""
+    first = steps[0]
+    if not isinstance(first, Alike):
+        return [first(tx)]
+    answers = first.together(tx, [step.item for step in steps if isinstance(step, Alike)])
+    return [_Refused(answer) if isinstance(answer, Exception) else answer for answer in answers]
+
+
+def _forget_the_parents(database: weakref.ref[PostgresDatabase]) -> None:
+    opened = database()
+    if opened is not None:
+        opened._begin_afresh()

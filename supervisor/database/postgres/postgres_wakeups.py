@@ -1,0 +1,195 @@
+"""Wake-ups of PostgreSQL: the triggers notify, one connection of this process listens.
+
+The listener has a thread and a connection of its own, straight to the server: a pooler in transaction mode takes LISTEN
+and delivers nothing.  So after each connect a second connection notifies a channel of chance, and only who hears that
+is believed to hear.  NOTIFY is not kept for the absent: each (re)connect is a wake-up for everything, and so is every
+RESCAN_SECONDS, come what may.  While nothing can be heard the database is looked at every POLL_SECONDS, the log says
+so once, and `is_listening` (darkroom_listener_up) is false.  A connection that only listens is kept: the server's
+`idle_session_timeout` does not count for it, and a word each PING_SECONDS keeps what lies between from cutting it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from supervisor.database.postgres.connection import MAY_BE_IDLE, connect_parameters
+from supervisor.database.wakeups import SOMETHING, Heard, Wakeups, readable, together
+
+log = logging.getLogger("darkroom.listener")
+
+RESCAN_SECONDS = 2.0
+PING_SECONDS = 20.0  # what lies between may cut a connection on which nothing is said for a minute
+POLL_SECONDS = 0.25  # while nothing can be heard
+PROBE_SECONDS = 2.0
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one for as long as it takes
+TRY_DEAF_AGAIN_SECONDS = 30.0
+
+
+class PostgresWakeups(Wakeups):
+    """What is notified on one channel.  A payload is the id of the user whom it concerns, or empty.
+
+    url: of the server itself, not of a pooler.
+    """
+
+    safety_seconds = RESCAN_SECONDS
+    look_again_seconds = ()  # notifications come after their commit
+
+    def __init__(self, url: str, channel: str) -> None:
+        super().__init__()
+        self._url, self._channel = url, channel
+        self._end_read, self._end_write = os.pipe()
+        self._thread: threading.Thread | None = None
+        self._waiting: collections.deque[Heard] = (
+            collections.deque()
+        )  # filled by the listener's thread, emptied by whoever hears
+        self._state: str | None = None
+        self._listens = False
+
+    @property
+    def is_listening(self) -> bool:
+        return self._listens
+
+    @property
+    def has_tried(self) -> bool:
+        """Whether it is known by now if it can listen."""
+        return self._state is not None
+
+    def hear(self, timeout_seconds: float) -> Heard | None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+            self._thread.start()
+        end = time.monotonic() + timeout_seconds
+        while readable((self._stop_read,), end - time.monotonic()):
+            os.read(self._stop_read, 4096)
+            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if waiting:
+                return together(waiting)
+        return None
+
+    def interrupt(self) -> None:
+        self._tell(SOMETHING)
+
+    def close(self) -> None:
+        os.write(self._end_write, b"x")
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self._end_read)
+        os.close(self._end_write)
+        super().close()
+
+    # --- the listener's thread ---
+
+    def _run(self) -> None:
+        retries = iter(RETRY_SECONDS)
+        while True:
+            try:
+                with self._connected() as connection:
+                    hears = self._hears(connection)
+                    retries = iter(RETRY_SECONDS)
+                    if not hears:
+                        self._say(False, f"notifications don't arrive (is a pooler between? DATABASE_LISTEN_URL may "
+                                         f"lead past it); looking every {POLL_SECONDS:g} s instead")  # fmt: skip
+                        self._tell(SOMETHING)
+                        if self._poll():
+                            return
+                        continue
+                    self._say(True, "listening for notifications")
+                    self._tell(SOMETHING)
+                    if self._follow(connection):
+                        return
+            except psycopg.Error as error:
+                reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+                self._say(False, f"the database does not answer ({reason}); trying again")
+            self._tell(SOMETHING)
+            if self._ends_within(next(retries, RETRY_SECONDS[-1])):
+                return
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        parameters = connect_parameters(self._url)
+        with contextlib.closing(psycopg.connect(self._url, autocommit=True, **parameters)) as connection:
+            yield connection
+
+    def _hears(self, connection: psycopg.Connection[Any]) -> bool:
+        """Listen, and find out whether notifications arrive.
+
+        A pooler's connection to the server, which is others' afterwards, is left listening to the probe alone.
+        """
+        probe = f"darkroom_probe_{secrets.token_hex(8)}"
+        connection.execute(f"LISTEN {probe}".encode(), prepare=False)
+        with self._connected() as other:
+            other.execute("SELECT pg_notify(%s, '')", (probe,), prepare=False)
+        end = time.monotonic() + PROBE_SECONDS
+        while (remaining := end - time.monotonic()) > 0:
+            if any(name == probe for name, _ in self._notified(connection, remaining)):
+                connection.execute(f"LISTEN {self._channel}; UNLISTEN {probe}".encode(), prepare=False)
+                connection.execute(
+                    MAY_BE_IDLE.encode(), prepare=False
+                )  # now that it is known to be ours alone
+                return True
+        return False
+
+    def _follow(self, connection: psycopg.Connection[Any]) -> bool:
+        """Pass on what is heard; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
+        rescan, ping = time.monotonic() + RESCAN_SECONDS, time.monotonic() + PING_SECONDS
+        while True:
+            heard = self._notified(connection, min(rescan, ping) - time.monotonic())
+            if time.monotonic() >= ping:
+                ping = time.monotonic() + PING_SECONDS
+                connection.execute("SELECT 1", prepare=False)
+                rescan = 0.0  # what was notified meanwhile may have gone to the answer's reader
+            if time.monotonic() >= rescan:
+                rescan = time.monotonic() + RESCAN_SECONDS
+                self._tell(SOMETHING)
+            users = frozenset(payload for name, payload in heard if name == self._channel)
+            if "" in users:
+                self._tell(SOMETHING)
+            elif users:
+                self._tell(Heard(users))
+            if self._ends_within(0):
+                return True
+
+    def _notified(self, connection: psycopg.Connection[Any], seconds: float) -> list[tuple[str, str]]:
+        """(channel, payload) of what arrives within the time; the first arrival ends the wait."""
+        if connection.fileno() in readable((connection.fileno(), self._end_read), seconds):
+            connection.pgconn.consume_input()
+        found = []
+        while (each := connection.pgconn.notifies()) is not None:
+            found.append((each.relname.decode(), each.extra.decode(errors="replace")))
+        return found
+
+    def _poll(self) -> bool:
+        """Look now and then for as long as nothing can be heard; True when it is time to end."""
+        end = time.monotonic() + TRY_DEAF_AGAIN_SECONDS
+        while time.monotonic() < end:
+            if self._ends_within(POLL_SECONDS):
+                return True
+            self._tell(SOMETHING)
+        return False
+
+    def _tell(self, heard: Heard) -> None:
+        self._waiting.append(
+            heard
+        )  # before the byte, so that who reads the byte finds it; a deque needs no lock
+        super().interrupt()
+
+    def _say(self, listens: bool, sentence: str) -> None:
+        """One line of log for each change of state."""
+        self._listens = listens
+        state = "up" if listens else sentence.partition("(")[0]
+        if state != self._state:
+            self._state = state
+            log.log(logging.INFO if listens else logging.WARNING, "%s: %s", self._channel, sentence)
+
+    def _ends_within(self, seconds: float) -> bool:
+        return bool(readable((self._end_read,), seconds))

@@ -1,0 +1,92 @@
+"""PostgreSQL's words for what the store says in `?` and Dialect, and its answers as SQLite would give them.
+
+The store above is one text for both databases, so a connection of ours hands times back as
+`YYYY-MM-DDTHH:MM:SS.mmmZ`, JSON as text, sums as whole numbers, and takes flags as 0 and 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import itertools
+import re
+from typing import Any
+
+import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Dumper, Loader
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import TextLoader
+
+from supervisor.database.api import Dialect
+
+# darkroom_now() is the schema's own: the server's clock in milliseconds, and the tests' shift.
+POSTGRES = Dialect(
+    "postgresql",
+    now="darkroom_now()",
+    moment="(SELECT darkroom_now())",
+    in_seconds="(darkroom_now() + make_interval(secs => ?))",
+    index_hint="",
+    for_update=" FOR UPDATE",
+    for_update_of=" FOR UPDATE OF {}",
+    for_update_of_free=" FOR UPDATE OF {} SKIP LOCKED",
+    for_free_key_share=" FOR KEY SHARE OF {} SKIP LOCKED",
+    named_lock="SELECT pg_advisory_xact_lock(hashtextextended(?, 0))",
+    each_of="(SELECT jsonb_array_elements_text(CAST(? AS jsonb)) AS value)",
+    as_text="""to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
+    seconds_between="CAST(extract(epoch FROM CAST({later} AS timestamptz) - CAST({earlier} AS timestamptz))"
+    " AS double precision)",
+    shifted="(CAST({time} AS timestamptz) + make_interval(secs => {seconds}))",
+    greatest="greatest",
+    least="least",
+)
+
+# What a parameter's mark is not: quoted text, a quoted name, a comment, a dollar-quoted body.
+_NOT_A_MARK = r"""'(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
+_PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?)", re.VERBOSE | re.DOTALL)
+
+
+@functools.lru_cache(maxsize=1024)
+def numbered(sql: str) -> bytes:
+    """The statement with `?` as the server's `$1`, `$2`…; a quoted question mark means itself."""
+    count = itertools.count(1)
+    return _PIECE.sub(lambda found: f"${next(count)}" if found["mark"] else found[0], sql).encode()
+
+
+class _TimeLoader(Loader):
+    """timestamptz as the contract writes a time; the session's time zone is UTC."""
+
+    def load(self, data: Buffer) -> str:
+        text = bytes(data).decode()
+        if not text.endswith("+00"):  # another session's settings came through a pooler
+            moment = datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+            return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+        return f"{text[:10]}T{text[11:19]}.{text[20:-3]:0<3.3}Z"
+
+
+class _NumberLoader(Loader):
+    """numeric, which is what a sum of bigints is: a whole number where it is one."""
+
+    def load(self, data: Buffer) -> int | float:
+        text = bytes(data).decode()
+        return float(text) if "." in text or "N" in text else int(text)
+
+
+class _FlagDumper(Dumper):
+    """True and False for the INTEGER columns that hold flags."""
+
+    oid = psycopg.adapters.types["int8"].oid
+
+    def dump(self, obj: Any) -> Buffer:
+        return b"1" if obj else b"0"
+
+
+def adapt(context: AdaptContext) -> None:
+    """Give a connection these habits."""
+    adapters = context.adapters if context.adapters is not None else psycopg.adapters
+    adapters.register_loader("timestamptz", _TimeLoader)
+    adapters.register_loader("numeric", _NumberLoader)
+    for name in ("json", "jsonb", "uuid"):
+        adapters.register_loader(name, TextLoader)
+    adapters.register_dumper(int, Int8Dumper)  # one type for all sizes: one prepared statement, not three
+    adapters.register_dumper(bool, _FlagDumper)

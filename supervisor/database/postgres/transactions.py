@@ -1,0 +1,167 @@
+"""One transaction on PostgreSQL, run until its outcome is known: stored once, or not at all.
+
+A deadlock or a lost connection rolls everything back, so the transaction is run again, after a short wait drawn by
+chance, until `BUSY_SECONDS` are over.  One moment is different: when the connection is lost after COMMIT was sent,
+nobody knows whether the server took it.  So each writing transaction notes its number in `commit_mark`, a row of its
+connection's own, and holds a lock of that connection's own.  A new connection takes that lock, which it gets when the
+server has done with the lost one, and reads the number; only what is not there is run again.  (The transaction's own
+id would not do: after a crash the server gives an id that it had not written down to another transaction, and
+`pg_xact_status` then tells what became of that one.)  Should the server be away for too long to be asked,
+OutcomeUnknown says so.
+
+A step may therefore run more than once: it must do nothing but read and write through its Transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import peewee
+
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
+from supervisor.database.api import Asked, Transaction
+from supervisor.database.postgres.connection import Connection
+from supervisor.database.postgres.connection_refusals import in_words
+from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again
+from supervisor.database.postgres.pipeline import Answer
+from supervisor.database.postgres.pool import CantConnect, Pool
+from supervisor.database.postgres.sql import POSTGRES
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 15.0
+OUTCOME_SECONDS = 60.0  # how long the server is asked what became of a commit
+LONGEST_WAIT_SECONDS = 0.5
+
+
+class PostgresTransaction(Transaction):
+    """A Transaction whose statements travel together where that is possible."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, POSTGRES)
+        self._connection = connection
+
+    def execute(self, sql: str, *params: Any) -> Answer:
+        return self._connection.answer(self._connection.hand_in(sql, params))
+
+    def send(self, sql: str, *params: Any) -> None:
+        self._connection.hand_in(sql, params)
+
+    def ask(self, sql: str, *params: Any) -> Asked:
+        statement = self._connection.hand_in(sql, params)
+        return Asked(lambda: self._connection.answer(statement))
+
+
+class _TakenBack(Exception):
+    """Nothing of the transaction is stored, and the cause may have passed already."""
+
+
+def write(pool: Pool, step: Callable[[Transaction], T]) -> T:
+    """Run a step in a transaction and commit it.  Raises what the step raised, DatabaseBusy, OutcomeUnknown."""
+    return _until_it_works(pool, lambda seconds: _write_once(pool, step, seconds))
+
+
+def read(pool: Pool, query: Callable[[Transaction], T], *, one_moment: bool) -> T:
+    """Run a query.  one_moment: on one snapshot, as several statements need it.  Raises as `write` does."""
+    return _until_it_works(pool, lambda seconds: _read_once(pool, query, seconds, one_moment))
+
+
+def _until_it_works(pool: Pool, attempt: Callable[[float], T]) -> T:
+    """attempt: is told how many seconds it may wait for a connection."""
+    end = time.monotonic() + BUSY_SECONDS
+    for wait in _waits():
+        try:
+            return attempt(end - time.monotonic())
+        except (_TakenBack, CantConnect) as error:
+            cause = error.__cause__ or error
+            if isinstance(error, CantConnect) or not is_to_be_tried_again(cause):
+                pool.drop_idle()
+            if time.monotonic() + wait >= end:
+                raise _as_busy(cause) from cause
+        time.sleep(wait)
+    raise AssertionError("the waits have no end")
+
+
+def _waits() -> Iterator[float]:
+    """Seconds before each further attempt: at once, then drawn from a range that doubles."""
+    yield 0.0
+    ceiling = 0.01
+    while True:
+        yield random.uniform(ceiling / 2, ceiling)
+        ceiling = min(2 * ceiling, LONGEST_WAIT_SECONDS)
+
+
+def _write_once(pool: Pool, step: Callable[[Transaction], T], seconds: float) -> T:
+    with pool.lent(seconds) as connection:
+        try:
+            connection.begin_writing()
+            result = step(PostgresTransaction(connection))
+        except BaseException as error:
+            _undo(connection, error)
+            raise
+        try:
+            connection.commit_marked()
+            return result
+        except peewee.PeeweeException as error:
+            connection.note(error)
+            if not connection.is_lost:  # the server has said no, which is an answer
+                _undo(connection, error)
+                raise
+            lost = error
+    if _was_committed(pool, connection.writer, connection.number):
+        return result
+    raise _TakenBack from lost
+
+
+def _read_once(pool: Pool, query: Callable[[Transaction], T], seconds: float, one_moment: bool) -> T:
+    with pool.lent(seconds) as connection:
+        try:
+            if one_moment:
+                connection.begin_reading()
+            result = query(PostgresTransaction(connection))
+            if one_moment:
+                connection.end_reading()
+            else:
+                connection.take_back()
+            return result
+        except BaseException as error:
+            _undo(connection, error)
+            raise
+
+
+def _undo(connection: Connection, error: BaseException) -> None:
+    """Roll back.  Raises _TakenBack or a fault in the error's place where there is one."""
+    connection.note(error)
+    connection.take_back()
+    if isinstance(error, peewee.PeeweeException):
+        if connection.is_lost or is_to_be_tried_again(error):
+            raise _TakenBack from error
+        fault = as_fault(error)
+        if fault is not error:
+            raise fault from error
+
+
+def _was_committed(pool: Pool, writer: int, number: int) -> bool:
+    """What became of a transaction whose COMMIT was not answered.  Raises OutcomeUnknown."""
+    end = time.monotonic() + OUTCOME_SECONDS
+    for wait in _waits():
+        pool.drop_idle()
+        with (
+            contextlib.suppress(peewee.PeeweeException, CantConnect, DatabaseBusy),
+            pool.lent(end - time.monotonic()) as connection,
+        ):
+            return connection.has_committed(writer, number)
+        if time.monotonic() + wait >= end:
+            raise OutcomeUnknown
+        time.sleep(wait)
+    raise AssertionError("the waits have no end")
+
+
+def _as_busy(cause: BaseException) -> DatabaseBusy:
+    collided = is_to_be_tried_again(cause)
+    said = "kept colliding with other writers" if collided else f"did not answer ({in_words(cause)})"
+    return DatabaseBusy(f"The database {said} for {BUSY_SECONDS:.0f} s; nothing was stored.")

@@ -1,0 +1,33 @@
+"""Which children show no life any more, by their supervisor's own clock.  Pure.
+
+A child that has beaten and is silent for SILENT_SECONDS is frozen: stopped, or its loop is held.  One that has not
+beaten yet is given START_SECONDS, since a start may take long on a busy machine.  Time counts only while the supervisor
+itself looks: after a gap of its own, as of everything when a laptop sleeps, all counts begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from supervisor.health.heartbeat_monitor import SilenceWatch
+
+SILENT_SECONDS = 15.0
+START_SECONDS = 120.0
+LOOK_SECONDS = 1.0
+
+
+class LifeSigns:
+    """silent_seconds, start_seconds: how long a child that has beaten, or never has, may be silent."""
+
+    def __init__(self, silent_seconds: float = SILENT_SECONDS, start_seconds: float = START_SECONDS) -> None:
+        self._silent_seconds = silent_seconds
+        self._beaten = SilenceWatch(silent_seconds)
+        self._starting = SilenceWatch(start_seconds)
+
+    def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
+        """Who is to be ended.  beats: of each child that is to beat, how often it has; now: monotonic seconds."""
+        if (self._beaten.passed(now) or 0.0) > self._beaten.longest_gap_seconds:
+            self._starting.start_anew()
+        frozen = self._beaten.silent({child: count for child, count in beats.items() if count}, now)
+        unborn = self._starting.silent({child: 0 for child, count in beats.items() if not count}, now)
+        return frozen + unborn

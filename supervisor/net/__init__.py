@@ -1,0 +1,1 @@
+"""HTTP sessions, names of hosts, and listening sockets."""

@@ -1,0 +1,52 @@
+"""Room on a disk: what is left of it for us, and whether that is too little to go on.
+
+A full disk is no fault of what was to be written: whoever writes waits, or says when to come again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from supervisor.core.errors import NoRoom
+
+LEAST_BYTES = 1_000_000_000
+WAITING = "waiting for disk space"  # the stage of a task whose worker waits for it
+WAITING_FOR_THE_STORE = "waiting for the file store"
+NO_ROOM = "no_room"  # the code of an image child's answer that the disk is full
+
+# The disk, the user's quota on it, and the largest file that a process may write (`ulimit -f`).
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this error says that a disk takes no more."""
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
+
+
+def full_disk(folder: Path) -> NoRoom:
+    """What is said of the disk under this folder."""
+    return NoRoom(f"The disk under {folder} is full; free some space. Nothing was stored.")
+
+
+def free_bytes(folder: Path) -> int:
+    """What we may still write there, or, for a folder that is not made yet, beside it."""
+    disk = os.statvfs(_nearest(folder))
+    return disk.f_bavail * disk.f_frsize
+
+
+def room_trouble(folder: Path, least_bytes: int = LEAST_BYTES) -> str | None:
+    """A sentence about a disk that is full, or nearly; None when there is room."""
+    nearest = _nearest(folder)
+    disk, free = os.statvfs(nearest), free_bytes(nearest)
+    if disk.f_files and not disk.f_favail:
+        return f"The disk under {nearest} takes no more files (no inodes are left); delete some."
+    if free < least_bytes:
+        how = "is full" if free < 1_000_000 else f"has only {free / 1e9:.1f} GB left"
+        return f"The disk under {nearest} {how}; make room: nothing is accepted once it is full."
+    return None
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

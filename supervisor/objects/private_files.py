@@ -1,0 +1,107 @@
+"""Files and folders that nobody but their owner reads, whatever the umask of whoever starts the program.
+
+A database that programs of other users write to by SQL lies in a folder of its own, outside the data folder, with
+the set-group-id bit (`chmod 2770`): that folder's group shares it.  SQLite gives its -wal and -shm the database's mode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.settings import Settings
+from supervisor.core.errors import SettingFault
+from supervisor.database.api import is_postgres
+
+PRIVATE_FOLDER, PRIVATE_FILE, SHARED_FILE = 0o700, 0o600, 0o660
+PRIVATE_UMASK = 0o077
+
+# What the parts keep in the data folder beside the database; a file there that is not ours is left alone.
+OURS = ("secret", "start-secret", "url", "processes.json", "up.lock", "broker.log", "files", "scratch")
+_BESIDE_A_DATABASE = ("", "-wal", "-shm", "-journal", ".lock", ".migrate")
+
+log = logging.getLogger("darkroom.files")
+
+
+def keep_to_ourselves(settings: Settings) -> None:
+    """What this process and its children make from now on is private, and what was made before is closed to others.
+
+    Makes the data folder.  Raises SettingFault where it can't be made.
+    """
+    os.umask(PRIVATE_UMASK)
+    try:
+        make_private_folder(settings.data_dir)
+    except OSError as error:
+        raise SettingFault(
+            f"DARKROOM_DATA_DIR is '{settings.data_dir}', but may be a folder that can be made and written "
+            f"({error.strerror})."
+        ) from None
+    for path, mode in [(settings.data_dir, PRIVATE_FOLDER), *_made_before(settings)]:
+        _close_to_others(path, mode)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it, if it is not there."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def make_database_file(path: Path, data_dir: Path) -> None:
+    """Make an empty file with the mode that SQLite is to keep, if there is none."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        return
+    path.chmod(_mode_of_database(path, data_dir))  # whatever the umask
+
+
+def write_privately(path: Path, text: str) -> None:
+    """Replace a file at once, so that nobody reads half of it, and nobody else any of it."""
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(draft, path)
+
+
+def _made_before(settings: Settings) -> Iterator[tuple[Path, int]]:
+    """(path, the most that its mode may allow)."""
+    for name in OURS:
+        yield (
+            settings.data_dir / name,
+            PRIVATE_FOLDER,
+        )  # of a file whoever owns it may run it, if that ever was so
+    if not is_postgres(settings.database_url):
+        path = Path(settings.database_url.removeprefix("sqlite:///").partition("?")[0])
+        mode = _mode_of_database(path, settings.data_dir)
+        for suffix in _BESIDE_A_DATABASE:
+            yield path.with_name(path.name + suffix), mode
+
+
+def _mode_of_database(path: Path, data_dir: Path) -> int:
+    folder = path.parent
+    shares = folder != data_dir and folder.stat().st_mode & (stat.S_ISGID | stat.S_IWGRP) == (
+        stat.S_ISGID | stat.S_IWGRP
+    )
+    return SHARED_FILE if shares else PRIVATE_FILE
+
+
+def _close_to_others(path: Path, most: int) -> None:
+    try:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if path.is_symlink() or mode & 0o777 & ~most == 0:
+            return
+        if mode & stat.S_ISVTX:  # a folder for everybody, such as /tmp
+            log.warning("%s is everybody's folder; set DARKROOM_DATA_DIR to one of its own", path)
+            return
+        path.chmod(mode & most)
+        log.warning("%s was open to other users (mode %o); it is closed now (%o)", path, mode, mode & most)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s is open to other users and can't be closed: %s", path, error.strerror)

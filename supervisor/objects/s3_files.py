@@ -1,0 +1,225 @@
+"""Objects in an S3 bucket: Amazon's, or any service that speaks the same (SeaweedFS, Garage, Ceph, COS, OSS, R2 …).
+
+An object is put in one request with its length and MD5, never in several: the service answers when the object is
+stored as a whole, and a process that dies in the middle leaves nothing behind.  Nothing is connected before the first
+call, so the store may be made before a fork, and a service that is away stops nobody from starting.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import threading
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from config.settings import S3
+from supervisor.core.errors import SettingFault
+from supervisor.objects.object_store import PIECE_BYTES, Listed, StoreAway, checked_key
+
+CONNECT_SECONDS = 3.0
+SILENCE_SECONDS = 20.0  # of a connection in the middle of a request
+TRIES = 3  # of one request, with a pause that grows from a fraction of a second
+CONNECTIONS_KEPT = 16
+LISTED_AT_ONCE = 1000  # the most that S3 gives
+
+_MISSING = ("NoSuchKey", "404", "NotFound")
+
+
+class S3Files:
+    """A FileStore in a bucket, below a prefix.  Credentials that the settings don't give are AWS's usual ones."""
+
+    def __init__(self, bucket: str, prefix: str, options: S3) -> None:
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._options = options
+        self._made = threading.Lock()
+        self._client: Any = None
+
+    def put(self, key: str, file: BinaryIO) -> None:
+        name = self._name(key)
+        digest = hashlib.md5(usedforsecurity=False)
+        file.seek(0)
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+        length = file.tell()
+        file.seek(0)
+        with self._said():
+            self._s3().put_object(
+                Bucket=self._bucket,
+                Key=name,
+                Body=file,
+                ContentLength=length,
+                ContentMD5=base64.b64encode(digest.digest()).decode(),
+            )
+
+    def open(self, key: str, first: int = 0, last: int | None = None) -> _Part:
+        name = self._name(key)
+        part = {}
+        if first or last is not None:
+            part = {
+                "Range": f"bytes={first}" if first < 0 else f"bytes={first}-{'' if last is None else last}"
+            }
+        with self._said(key):
+            return _Part(self._s3().get_object(Bucket=self._bucket, Key=name, **part), self._said)
+
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        with self._said(), contextlib.suppress(FileNotFoundError):
+            self._s3().delete_object(Bucket=self._bucket, Key=name)
+
+    def local_path(self, key: str) -> Path | None:
+        checked_key(key)
+        return None
+
+    def listing(self, folder: str, after: str = "") -> Iterator[Listed]:
+        more: dict[str, str] = {"StartAfter": self._prefix + after} if after else {}
+        while True:
+            with self._said():
+                page = self._s3().list_objects_v2(
+                    Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/", MaxKeys=LISTED_AT_ONCE, **more
+                )
+            now = _time_of(page)
+            for each in page.get("Contents", ()):
+                age = (now - each["LastModified"]).total_seconds()
+                yield Listed(each["Key"].removeprefix(self._prefix), age)
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def tidy(self, older_than_seconds: float) -> int:
+        return 0  # a put is one request: whole, or nothing
+
+    def examine(self) -> str:
+        with self._said():
+            self._s3().list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        return self._place
+
+    @property
+    def _place(self) -> str:
+        at = f" at {self._options.endpoint_url}" if self._options.endpoint_url else ""
+        return f"s3://{self._bucket}/{self._prefix}{at}"
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _s3(self) -> Any:
+        """The client, made at the first call; it may be used by several threads."""
+        if self._client is None:
+            with self._made:
+                if self._client is None:
+                    self._client = _open_client(self._options)
+        return self._client
+
+    @contextlib.contextmanager
+    def _said(self, key: str = "") -> Iterator[None]:
+        """What the client raises, as what a FileStore raises: FileNotFoundError for `key`, StoreAway, ValueError."""
+        from botocore import exceptions
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except exceptions.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if key and code in _MISSING:
+                raise FileNotFoundError(f"There is no file {key}.") from None
+            if code in ("InvalidRange", "416"):
+                raise ValueError("The part begins behind the end of the file.") from None
+            raise StoreAway(self._refusal(code)) from None
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
+            raise StoreAway(
+                f"There are no credentials for the file store {self._place}: set DARKROOM_S3__ACCESS_KEY_ID and "
+                "DARKROOM_S3__SECRET_ACCESS_KEY, or AWS's own variables."
+            ) from None
+        except (exceptions.BotoCoreError, HTTPError) as error:
+            raise StoreAway(
+                f"The file store {self._place} does not answer ({type(error).__name__}); check "
+                "DARKROOM_S3__ENDPOINT_URL and that the service runs."
+            ) from None
+
+    def _refusal(self, code: str) -> str:
+        """A sentence for an answer that is an error."""
+        match code:
+            case "NoSuchBucket":
+                return (
+                    f"The file store {self._place} has no such bucket; make it, or mend DARKROOM_STORAGE_URL."
+                )
+            case "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken":
+                return (
+                    f"The file store {self._place} does not accept the credentials ({code}); check "
+                    "DARKROOM_S3__ACCESS_KEY_ID and DARKROOM_S3__SECRET_ACCESS_KEY."
+                )
+            case "AccessDenied" | "403" | "AllAccessDisabled":
+                return (
+                    f"The file store {self._place} refuses us ({code}); the credentials need GetObject, PutObject, "
+                    "DeleteObject and ListBucket there."
+                )
+            case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "301":
+                return f"The file store {self._place} is in another region; set DARKROOM_S3__REGION."
+            case _:
+                return f"The file store {self._place} answered with an error ({code or 'no code'}); see its own log."
+
+
+class _Part:
+    """An OpenFile that is being sent by the service."""
+
+    def __init__(self, answer: dict[str, Any], said: Any) -> None:
+        self._body, self._said = answer["Body"], said
+        length = int(answer["ContentLength"])
+        self.first, self.last, self.size = 0, length - 1, length
+        if "ContentRange" in answer:  # bytes first-last/size
+            bounds, _, size = str(answer["ContentRange"]).removeprefix("bytes ").partition("/")
+            first, _, last = bounds.partition("-")
+            self.first, self.last, self.size = int(first), int(last), int(size)
+
+    def read(self, most: int = -1, /) -> bytes:
+        with self._said():
+            data: bytes = self._body.read(None if most < 0 else most)
+        return data
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _time_of(page: dict[str, Any]) -> datetime.datetime:
+    """The service's own clock, against which the ages of its objects are told."""
+    date = page["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return parsedate_to_datetime(date)
+    except ValueError:
+        return datetime.datetime.now(datetime.UTC)
+
+
+def _open_client(options: S3) -> Any:
+    try:
+        import botocore.session
+        from botocore.config import Config
+    except ImportError:
+        raise SettingFault(
+            "DARKROOM_STORAGE_URL names an S3 bucket, for which botocore is needed: pip install 'darkroom-queue[s3]'."
+        ) from None
+
+    secret = options.secret_access_key
+    session = botocore.session.get_session()
+    return session.create_client(
+        "s3",
+        endpoint_url=options.endpoint_url or None,
+        region_name=options.region or session.get_config_variable("region") or "us-east-1",
+        aws_access_key_id=options.access_key_id or None,
+        aws_secret_access_key=secret.get_secret_value() if secret is not None else None,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=SILENCE_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": TRIES},
+            max_pool_connections=CONNECTIONS_KEPT,
+            s3={"addressing_style": options.addressing_style},
+            # Newer checksums are Amazon's alone; MD5, which we send, is everybody's.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

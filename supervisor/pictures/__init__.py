@@ -1,0 +1,1 @@
+"""Pictures made safe and plain, in child processes that can be killed."""

@@ -1,0 +1,210 @@
+"""One image child as its parent holds it: asked over its stdin and stdout, handed open files over a socket, killed.
+
+What is said is in `supervisor.pictures.child_program`.  A child decodes what strangers send, so it knows no secret: it
+is a program of its own (nothing of this process's memory is in it) and is told only the few variables that it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from supervisor.core.errors import NoRoom
+from supervisor.objects.disk_space import NO_ROOM
+from supervisor.pictures.decode_budget import PixelRoom
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
+
+# All that a child is told of our environment: where programs, libraries and temporary files lie, and the language.
+KNOWN_TO_CHILDREN = frozenset(
+    ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+)
+KNOWN_FAMILIES = ("LC_", "PYTHON")
+# Else each thread of a library reserves 128 MB of addresses, of which a child has few.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+
+OnProgress = Callable[[int, str], None]
+T = TypeVar("T")
+
+
+class ImageProcessDied(Exception):
+    """The child ended in the middle of a request: killed from outside, out of memory, or crashed in native
+    code. Another attempt may succeed; a picture that does this every time is poisonous.
+
+    signal: what ended it, 0 where that is not known or it ended by itself."""
+
+    def __init__(self, message: str, signal: int = 0) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+    @property
+    def by_its_own_doing(self) -> bool:
+        """Whether the picture did it: too much time, or a crash.  SIGKILL comes from outside, as when a host has no
+        memory left."""
+        return self.signal in _ITS_OWN_DOING
+
+
+_ITS_OWN_DOING = frozenset(
+    (signal.SIGXCPU, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+)
+
+
+class ImageWorkFailed(Exception):
+    """The child answered with an error.  code: an `error.code` of CONTRACT.md; the text is a sentence for the
+    user."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(eq=False)
+class ImageChild:
+    """channel: open files go this way."""
+
+    process: asyncio.subprocess.Process
+    channel: socket.socket
+
+    @property
+    def is_alive(self) -> bool:
+        """False also for a process that asyncio has reaped and not told of yet."""
+        if self.process.returncode is not None:
+            return False
+        try:
+            os.kill(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    async def ask(
+        self,
+        request: dict[str, Any],
+        files: Sequence[BinaryIO],
+        on_progress: OnProgress,
+        room: PixelRoom,
+        deadline: asyncio.Timeout,
+    ) -> list[dict[str, Any]]:
+        assert self.process.stdout is not None
+        taken = 0
+        try:
+            if files:
+                socket.send_fds(self.channel, [b"f"], [file.fileno() for file in files])
+            await self._tell(request)
+            while line := await self.process.stdout.readline():
+                answer = json.loads(line)
+                if answer.get("id") != request["id"]:
+                    raise ImageProcessDied(
+                        "The image process answered another request than the one it was given."
+                    )
+                if "error" in answer:
+                    if answer["error"]["code"] == NO_ROOM:
+                        raise NoRoom(answer["error"]["message"])
+                    raise ImageWorkFailed(answer["error"]["code"], answer["error"]["message"])
+                if "images" in answer:
+                    images: list[dict[str, Any]] = answer["images"]
+                    return images
+                if "pixels" in answer:
+                    room.give_back(taken)
+                    taken = 0
+                    taken = await _without_counting(deadline, room.take(answer["pixels"]))
+                    await self._tell({"id": request["id"], "decode": True})
+                else:
+                    on_progress(answer["progress"], answer["stage"])
+        except (ConnectionError, ValueError) as error:  # ValueError: half a line, cut off by its death
+            raise await self._death("The image process broke off in the middle of its work.") from error
+        finally:
+            room.give_back(taken)
+        raise await self._death("The image process ended in the middle of its work.")
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        await self.process.stdin.drain()
+
+    async def _death(self, message: str) -> ImageProcessDied:
+        """The fault, with the signal that ended the child where it has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), 1)
+        return ImageProcessDied(message, max(0, -(self.process.returncode or 0)))
+
+    async def end(self) -> None:
+        """Kill, reap, close its pipes.  A second cancel can't come between."""
+        await _uninterrupted(self._kill_and_reap())
+
+    async def _kill_and_reap(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.channel.close()
+        await self.process.wait()
+        self.process._transport.close()  # type: ignore[attr-defined]  # or its pipe stays open until the garbage collector comes
+
+
+async def _uninterrupted(work: Any) -> None:
+    """Await `work` to its end; a cancel that arrives meanwhile is raised afterwards."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _without_counting(deadline: asyncio.Timeout, wait: Coroutine[Any, Any, T]) -> T:
+    """What the wait gives; time that it took is not taken from the deadline."""
+    loop = asyncio.get_running_loop()
+    due, begun = deadline.when(), loop.time()
+    deadline.reschedule(None)
+    got = await wait
+    if due is not None:
+        deadline.reschedule(due + loop.time() - begun)
+    return got
+
+
+async def start_child(program: str) -> ImageChild:
+    ours, theirs = socket.socketpair()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # the current folder may hold a `config` or `web` of somebody else's
+            "-m",
+            program,
+            str(os.getpid()),
+            str(theirs.fileno()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=child_environment(os.environ),
+            pass_fds=(theirs.fileno(),),
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    return ImageChild(process, ours)
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a child may know: a list of what is known to be harmless, since secrets have any name."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name in KNOWN_TO_CHILDREN or name.startswith(KNOWN_FAMILIES)
+    }
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), environ.get("PYTHONPATH", "")]))
+    return kept | ONE_ARENA

@@ -1,0 +1,228 @@
+"""The program that works on pictures, one request at a time: `python -m supervisor.pictures.child_program`.
+
+It is a process of its own because nothing can interrupt a thread inside image code, while a process can be killed,
+and because it runs parsers on what strangers send: it holds no secret.  It reads one JSON object a line from stdin
+and answers on stdout, until stdin ends:
+
+    → {"id", "task": "upload", "most_pixels", "files_sent": 2}      two open files: the source, and an empty target
+    → {"id", "task": "plain", "files": [{"n", "path"}], "out", "most_pixels", "name"?, "thumbnails"?}
+                                                    (`plain_pictures`)
+    ← {"id", "pixels"}                              the header is read; → {"id", "decode": true} lets it go on
+    ← {"id", "progress": 0 … 99, "stage"}           progress only rises within a request
+    ← {"id", "images": [{"n", "path", "width", "height", "thumbnail"}]}          or
+    ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user, or
+                                                    `no_room` when the disk is full: ask again later
+
+Open files come over the socket whose descriptor is argv[2].  A request may use only so much memory and time of the
+CPU, by the pixels that its header promises (`limit_picture`).  What libraries print goes to stderr.  Signals that ask
+to stop are left to the parent: a drain lets the pictures be finished.  Other programs of this kind add their tasks to
+`main`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from supervisor.objects.disk_space import NO_ROOM, is_full
+from supervisor.processes.parent_death import die_with_parent
+
+NICENESS = 5  # whoever serves comes before pictures
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+# The most that was seen, of any format: 17 bytes (AVIF with alpha and a profile) and 0.2 µs a pixel (HEIC with alpha).
+PICTURE_BYTES, PICTURE_BYTES_A_PIXEL = 128 * 1024 * 1024, 24
+PICTURE_CPU_SECONDS, PICTURE_CPU_SECONDS_A_PIXEL = 5, 0.5e-6
+
+Answer = Callable[[dict[str, Any]], None]
+Task = Callable[[dict[str, Any], "Parent"], list[dict[str, Any]]]
+
+
+class WorkFault(Exception):
+    """An error that is an answer.  code: an `error.code` of CONTRACT.md; str() is a sentence for the user."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Parent:
+    """Whoever asks, as a task sees it while it carries a request out."""
+
+    def __init__(self, lines: TextIO, answers: TextIO, channel: socket.socket | None) -> None:
+        self._lines, self._answers, self._channel = lines, answers, channel
+        self.request_id: Any = None
+
+    def requests(self) -> Any:
+        """The requests, one after another, until there will be no more."""
+        while line := self._lines.readline():
+            yield json.loads(line)
+
+    def say(self, **message: Any) -> None:
+        """One line."""
+        self._answers.write(json.dumps({"id": self.request_id, **message}) + "\n")
+
+    def before_decoding(self, pixels: int) -> None:
+        """Bound what decoding so many pixels may cost, and wait until there is room for it."""
+        limit_picture(pixels)
+        self.say(pixels=pixels)
+        if not self._lines.readline():
+            sys.exit(0)
+
+    def files(self, count: int) -> list[BinaryIO]:
+        """The open files that came with the request."""
+        assert self._channel is not None, "argv[2] names no socket"
+        _, descriptors, _, _ = socket.recv_fds(self._channel, 1, count)
+        return [os.fdopen(descriptor, "r+b") for descriptor in descriptors]
+
+
+def main(tasks: Mapping[str, Task] | None = None) -> None:
+    """Serve requests until stdin ends.  argv[1], when given: the pid of the parent to die with; argv[2]: the socket's
+    descriptor.  tasks: what this program does by name, beside `plain` and `upload`."""
+    die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group
+        signal.signal(asks_to_stop, signal.SIG_IGN)
+    _be_modest()
+    channel = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
+    parent = Parent(sys.stdin, _reserve_stdout(), channel)
+    known: dict[str, Task] = {"plain": _plain, "upload": _upload, **(tasks or {})}
+    if tasks is None:
+        _warm_up()
+    for request in parent.requests():
+        serve(request, parent, known)
+
+
+def serve(request: dict[str, Any], parent: Parent, tasks: Mapping[str, Task]) -> None:
+    """Carry out one request; whatever goes wrong becomes an error answer."""
+    parent.request_id = request.get("id")
+    try:
+        task = tasks.get(str(request.get("task")))
+        if task is None:
+            raise WorkFault("There is no such work.", "bad_params")
+        parent.say(images=task(request, parent))
+    except WorkFault as fault:
+        parent.say(error={"code": fault.code, "message": str(fault)})
+    except MemoryError:
+        message = "The picture is too large to be worked on here."
+        parent.say(error={"code": "image_unusable", "message": message})
+    except Exception as error:  # noqa: BLE001  a child answers; only its death is silent
+        code, message = "internal", "The pictures could not be made because of an internal error."
+        if is_full(error):
+            code, message = NO_ROOM, "The disk on which pictures are made is full; free some space."
+        else:
+            traceback.print_exc()  # for the log; the user gets a sentence
+        parent.say(error={"code": code, "message": message})
+    finally:
+        lift_limits()
+
+
+def limit_picture(pixels: int) -> None:
+    """Bound this process from now on: more memory is MemoryError, or its end; more time is its end (SIGXCPU)."""
+    limit_memory(PICTURE_BYTES + pixels * PICTURE_BYTES_A_PIXEL)
+    seconds = PICTURE_CPU_SECONDS + pixels * PICTURE_CPU_SECONDS_A_PIXEL
+    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
+
+
+def limit_memory(more_bytes: int) -> None:
+    """So many bytes more than this process has addresses for now."""
+    _limit(resource.RLIMIT_AS, _address_space() + more_bytes)
+
+
+def lift_limits() -> None:
+    """Until the next request names its own."""
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        _limit(which, resource.getrlimit(which)[1])
+
+
+def _limit(which: int, soft: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS knows no bound on addresses
+        resource.setrlimit(which, (soft, hard))
+
+
+def _address_space() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # no Linux, and no bound there
+        return 0
+    return pages * resource.getpagesize()
+
+
+def _upload(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
+    from supervisor.pictures.normalise import normalise_picture
+    from supervisor.pictures.picture_errors import NotAPicture, PictureFault
+
+    source, target = parent.files(int(request["files_sent"]))
+    with source, target:
+        limit_picture(0)  # reading the header already
+        source.seek(0)  # its place is shared with whoever wrote it
+        try:
+            picture = normalise_picture(
+                source,
+                target,
+                most_pixels=int(request["most_pixels"]),
+                before_decoding=parent.before_decoding,
+            )
+        except NotAPicture as fault:
+            raise WorkFault(str(fault), "not_a_picture") from fault
+        except PictureFault as fault:
+            raise WorkFault(str(fault), "image_unusable") from fault
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise WorkFault("There is no room on the disk for the picture.", "no_room") from error
+            raise
+    return [dataclasses.asdict(picture)]
+
+
+def _plain(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
+    from supervisor.pictures.foreign_pictures import make_plain
+    from supervisor.pictures.picture_errors import PictureFault
+
+    limit_picture(0)
+    try:
+        return make_plain(request, parent.before_decoding)
+    except PictureFault as fault:
+        raise WorkFault(str(fault), "image_unusable") from fault
+
+
+def _warm_up() -> None:
+    """Load now what the first picture would wait for."""
+    import supervisor.pictures.normalise as pictures
+
+    pictures.know_formats()
+
+
+def _be_modest() -> None:
+    """One native thread and a lower priority: several of these run side by side, and those who serve must stay alive
+    beside them."""
+    for name in ONE_THREAD:
+        os.environ[name] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.nice(NICENESS)
+
+
+def _reserve_stdout() -> TextIO:
+    """The answers' own stream.  Descriptor 1 becomes stderr, so that no print, not even of a C library, can
+    break a line."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What a file is by its first bytes, never by what somebody calls it.  Pure, and loads no image library.
+
+Said of every format that `supervisor.pictures.normalise` decodes; whether the rest of the file keeps the promise is
+known only when it is decoded.  Source of the brands: ISO/IEC 14496-12, section 4.3; ISO/IEC 23008-12, annex B; the AVIF
+specification 1.1, section 6.
+"""
+
+from __future__ import annotations
+
+HEAD_BYTES = 64  # enough of a file to know it by
+
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/gif": "gif",
+    "image/bmp": "bmp",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "image/heic": "heic",
+    "image/heif": "heif",
+}
+
+_TYPES = {extension: type_ for type_, extension in EXTENSIONS.items()}
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+_BRANDS = {  # the first of these that the file names; `mif1` and `msf1` say only that it is a picture
+    "image/avif": (b"avif", b"avis"),
+    "image/heic": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    "image/heif": (b"mif1", b"msf1"),
+}
+
+
+def picture_type(head: bytes) -> str | None:
+    """The media type of a picture, by its first bytes; None when it is none that we read.  head: HEAD_BYTES or more."""
+    for mark, type_ in _SIGNATURES:
+        if head.startswith(mark):
+            return type_
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return _type_of_box(head) if head[4:8] == b"ftyp" else None
+
+
+def type_of_name(name: str) -> str:
+    """The media type of a picture of ours, by the end of its name.
+
+    Python's `mimetypes` asks the host, and before 3.13 knows no WebP where the host does not.
+    """
+    return _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
+
+
+def _type_of_box(head: bytes) -> str | None:
+    """Of a file that begins with a `ftyp` box: its major brand, and those that it is compatible with."""
+    end = min(int.from_bytes(head[:4], "big"), HEAD_BYTES)
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+    return next((type_ for type_, known in _BRANDS.items() if brands.intersection(known)), None)

@@ -1,0 +1,1 @@
+"""Processes: starting them, watching them, ending them with their parent."""

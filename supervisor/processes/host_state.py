@@ -1,0 +1,66 @@
+"""What whoever looks at the whole sees beside the database: this host's processes, its disks, and the broker."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from config.settings import Settings
+from supervisor.broker.broker_ping import ping_broker
+from supervisor.database.sqlite_database import sqlite_file
+from supervisor.objects.disk_space import free_bytes, room_trouble
+from supervisor.processes.process_states import read_state, state_path
+
+FULL_BYTES = 1_000_000
+BROKER_PATIENCE_SECONDS = 0.5
+
+
+def look_around(settings: Settings) -> dict[str, Any]:
+    """`processes`, `disks` (those without enough room) and `is_broker_up`: what `supervisor.health.troubles` judges
+    beside the overview.  Blocks."""
+    return {
+        "processes": read_processes(state_path(settings.data_dir)),
+        "disks": list(troubled_disks(settings)),
+        "is_broker_up": is_broker_up(settings),
+    }
+
+
+def is_broker_up(settings: Settings) -> bool:
+    """Whether it answers within half a second.  Blocks."""
+    return ping_broker(settings, timeout_seconds=BROKER_PATIENCE_SECONDS)
+
+
+def clock_ahead_seconds(theirs: str, before: float, after: float) -> float:
+    """Seconds by which this host's clock is certainly ahead of the database's; below 0 where it is behind.
+
+    theirs: the database's time, read between before and after, which are seconds since 1970 here.
+    """
+    ahead = (before + after) / 2 - datetime.datetime.fromisoformat(theirs).timestamp()
+    unsure = (after - before) / 2
+    return max(0.0, ahead - unsure) if ahead > 0 else min(0.0, ahead + unsure)
+
+
+def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Each folder of ours on this host whose disk is full, or nearly: path, a sentence, whether it is full."""
+    folders = {settings.data_dir}
+    if settings.database_url.startswith("sqlite:///"):
+        folders.add(sqlite_file(settings.database_url)[0].parent)
+    if settings.storage_url.startswith("file://"):
+        folders.add(Path(settings.storage_url.removeprefix("file://")))
+    told: set[str] = set()
+    for folder in sorted(folders):
+        text = room_trouble(folder)
+        if text is not None and text not in told:  # the same disk
+            told.add(text)
+            yield {"path": str(folder), "text": text, "is_full": free_bytes(folder) < FULL_BYTES}
+
+
+def read_processes(path: Path) -> list[dict[str, Any]]:
+    """Each process of this host as `up` has written it: name, pid, state, restarts, last_exit; nothing without `up`."""
+    wanted = ("name", "pid", "state", "restarts", "last_exit")
+    try:
+        return [{name: process[name] for name in wanted} for process in (read_state(path) or {})["processes"]]
+    except (KeyError, TypeError):
+        return []

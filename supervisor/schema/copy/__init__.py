@@ -1,0 +1,1 @@
+"""The copy of a SQLite database into an empty PostgreSQL one."""

@@ -1,0 +1,1 @@
+"""The schema on PostgreSQL: guards, triggers, functions, and the upgrade."""

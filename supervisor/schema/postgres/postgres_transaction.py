@@ -1,0 +1,33 @@
+"""One transaction on a connection of its own, for whoever changes a whole PostgreSQL schema: all of it, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import peewee
+import psycopg
+
+from supervisor.core.errors import DatabaseBusy, SettingFault
+from supervisor.database.postgres.connection import Connection
+from supervisor.database.postgres.connection_refusals import in_words, is_wrong_setting
+
+
+@contextlib.contextmanager
+def one_transaction(url: str, complaint: str) -> Iterator[Connection]:
+    """A connection whose transaction is committed at the end of the block, or taken back by what it raises.
+
+    complaint: how the sentence begins that tells of a fault of the database.  Raises SettingFault, and DatabaseBusy
+    for a server that is away or can't do it now: try again.
+    """
+    database = Connection(url, pooled=True)  # nothing of a session is relied on
+    try:
+        database.connect()
+        with database.atomic():
+            yield database
+    except (peewee.PeeweeException, psycopg.Error) as error:
+        passes = isinstance(error, peewee.OperationalError) and not is_wrong_setting(error)
+        fault = DatabaseBusy if passes else SettingFault
+        raise fault(f"{complaint}: {in_words(error)}.") from error
+    finally:
+        database.close()

@@ -1,0 +1,60 @@
+"""The triggers on PostgreSQL: guards row by row, changes statement by statement, made anew from the code."""
+
+from __future__ import annotations
+
+import hashlib
+
+import peewee
+
+from supervisor.schema.postgres.plpgsql import Trigger
+from supervisor.schema.postgres.postgres_change_triggers import changes
+from supervisor.schema.postgres.postgres_guards import guards
+from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_POSTGRES
+
+# The order in which every transaction locks them (CORRECTNESS 27); the others are locked for a moment only.
+_LOCKED = "task_queue, works, account, credit_entry, remote_job, worker, task_event, pause, audit"
+
+
+def triggers() -> list[Trigger]:
+    """Every trigger, in the order they are to be made."""
+    return [*guards(), *changes()]
+
+
+def make_triggers(database: peewee.Database, schema: str) -> None:
+    """Make the triggers of this program the database's, in the caller's transaction; nothing where they are already.
+
+    schema: its name, quoted.
+    """
+    wanted = triggers()
+    statements = [statement for each in wanted for statement in each.statements(schema)]
+    fingerprint = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    present = _present(database)
+    (known,) = database.execute_sql("SELECT triggers FROM rule").fetchone()
+    if known == fingerprint and {each.name for each in wanted} == {name for name, _ in present}:
+        return
+    cursor = database.cursor()
+    cursor.execute(f"LOCK TABLE {_LOCKED} IN ACCESS EXCLUSIVE MODE")
+    for name, table in present:
+        if name not in {each.name for each in wanted}:
+            cursor.execute(f'DROP TRIGGER "{name}" ON {table}')
+            cursor.execute(f'DROP FUNCTION IF EXISTS "{name}"()')
+    for statement in (*statements, *COUNT_ANEW_ON_POSTGRES):
+        cursor.execute(statement)
+    cursor.execute("UPDATE rule SET triggers = %s", (fingerprint,))
+
+
+def drop_triggers(database: peewee.Database) -> None:
+    """Drop every trigger, in the caller's transaction, under locks that `make_triggers` needs to make them again."""
+    cursor = database.cursor()
+    cursor.execute(f"LOCK TABLE {_LOCKED} IN ACCESS EXCLUSIVE MODE")
+    for name, table in _present(database):
+        cursor.execute(f'DROP TRIGGER "{name}" ON {table}')
+
+
+def _present(database: peewee.Database) -> list[tuple[str, str]]:
+    """(trigger, table) of what is there."""
+    rows: list[tuple[str, str]] = database.execute_sql(
+        """SELECT tgname, tgrelid::regclass::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+            WHERE NOT tgisinternal AND relnamespace = quote_ident(current_schema())::regnamespace ORDER BY tgname"""
+    ).fetchall()
+    return rows

@@ -1,0 +1,1 @@
+"""Parts of the schema that both databases make from one text."""

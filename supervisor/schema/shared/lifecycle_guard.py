@@ -1,0 +1,118 @@
+"""The database's own guard, generated from the lifecycle table.
+
+An UPDATE of `task_queue` passes when at least one arrow of the table explains it: the pair of statuses and
+what happened to every counted column.  The text is a SQL condition over OLD and NEW that is true for a legal
+step; columns that belong to a step (a claim has a worker, a hand-off none) are demanded beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from supervisor.core.lifecycle import COUNTED, OPEN, TRANSITIONS, Event, Rule, Transition
+
+IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
+
+_SAME_WORKER = "(NEW.worker_id = OLD.worker_id OR (NEW.worker_id IS NULL AND OLD.worker_id IS NULL))"
+
+# Back to pending is a new attempt; a remote job that goes on is the same one, whose progress never falls.
+_STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.progress >= OLD.progress END"
+
+# What an arrow demands beyond the counted columns.  Status pairs and counted columns come from the table.
+_DEMANDS = {
+    Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
+    Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
+    Event.RIPEN: f"NEW.progress = OLD.progress AND {_SAME_WORKER}",
+    Event.PROGRESS: f"NEW.progress >= OLD.progress AND {_SAME_WORKER}",
+    Event.HAND_OFF: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
+    Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
+    Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
+    Event.RETRY: "NEW.progress = 0",
+    Event.RELEASE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
+    Event.POSTPONE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
+}
+
+
+def _counted(arrow: Transition) -> list[str]:
+    """The condition each counted column must meet."""
+    demands = {
+        Rule.SAME: "NEW.{0} = OLD.{0}",
+        Rule.PLUS_ONE: "NEW.{0} = OLD.{0} + 1",
+        Rule.MAY_RISE: "NEW.{0} - OLD.{0} BETWEEN 0 AND 1",
+        Rule.ZERO: "NEW.{0} = 0",
+        Rule.TO_CHARGE: "NEW.{0} = OLD.charge",
+    }
+    return [demands[arrow.rule(column)].format(column) for column in COUNTED]
+
+
+def legal_step(arrow: Transition) -> str:
+    """The SQL condition under which an UPDATE is this arrow."""
+    parts = [f"OLD.status = '{arrow.source}' AND NEW.status = '{arrow.target}'", *_counted(arrow)]
+    if arrow.event in _DEMANDS:
+        parts.append(_DEMANDS[arrow.event])
+    if arrow.target in OPEN:
+        # Or a pending row could be made to look like the first half of a resubmit (legal_update_on_sqlite).
+        parts.append("NEW.finished_at IS NULL")
+    return "(" + " AND ".join(parts) + ")"
+
+
+RUN_AFTER_IS_GIVEN_AT_INSERT = (
+    "run_after of a task is given at insert; cancel it and order another one for another time"
+)
+
+
+def run_after_is_ours() -> str:
+    """The SQL condition under which a new run_after is a step of ours; somebody else's would leave a row stuck.
+
+    A task that is put back gets a pause and one that is retried none.  Of a waiting one, an operator ends the pause,
+    and a pause is moved that was written before the clock was set back, which its updated_at shows.
+    """
+    return (
+        "(NEW.status = 'pending' AND OLD.status <> 'pending')"
+        " OR (NEW.status = 'pending' AND OLD.status = 'pending' AND"
+        " ((NEW.run_after IS NULL AND OLD.ready = 0 AND NEW.ready = 1 AND OLD.admitted_charge = OLD.charge)"
+        " OR (OLD.attempt > 0 AND NEW.run_after < OLD.run_after AND NEW.updated_at < OLD.updated_at)))"
+    )
+
+
+def counted_unchanged() -> str:
+    """The SQL condition that no counted column moves."""
+    return " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
+
+
+def legal_steps() -> dict[str, dict[str, str]]:
+    """{status before: {status after: the condition under which that is an arrow}}, as PostgreSQL's guard asks it.
+
+    A trigger has set there what belongs to a manual retry already.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for arrow in TRANSITIONS:
+        found.setdefault(arrow.source, {}).setdefault(arrow.target, []).append(legal_step(arrow))
+    return {
+        source: {target: _or(steps) for target, steps in targets.items()} for source, targets in found.items()
+    }
+
+
+def legal_update_on_sqlite() -> str:
+    """The guard's condition on SQLite.
+
+    A trigger can't change NEW there, so a manual retry is two steps inside one statement: the outer UPDATE
+    sets the status alone (every counted column stays), and a trigger's inner UPDATE then applies the arrow's
+    columns to the row, which is known by its `finished_at`.
+    """
+    steps = [legal_step(arrow) for arrow in TRANSITIONS if arrow.event is not Event.RESUBMIT]
+    resubmit = next(arrow for arrow in TRANSITIONS if arrow.event is Event.RESUBMIT)
+    steps.append(
+        f"(OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND {counted_unchanged()}"
+        " AND NEW.finished_at IS NOT NULL)"
+    )
+    inner = " AND ".join(_counted(resubmit))
+    steps.append(
+        f"(OLD.status = 'pending' AND NEW.status = 'pending' AND OLD.finished_at IS NOT NULL"
+        f" AND NEW.finished_at IS NULL AND {inner})"
+    )
+    return _or(steps)
+
+
+def _or(conditions: Iterable[str]) -> str:
+    return "\n            OR ".join(conditions)

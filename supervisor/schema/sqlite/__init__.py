@@ -1,0 +1,1 @@
+"""The schema on SQLite: triggers, and the upgrade of a file."""

@@ -1,0 +1,1 @@
+"""Proofs: tokens, links to files, and the secret that signs them."""

@@ -1,0 +1,1 @@
+"""Work that several parts share: batches of submissions, queue positions, the sweep."""

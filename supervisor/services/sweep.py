@@ -1,0 +1,218 @@
+"""The sweep's work: rescue what nobody noticed, prune what has aged; in batches until nothing is left.
+
+Idempotent: every rescue is a compare-and-set, so two sweeps at once do no harm.  The run's row makes one run of a
+minute's many ticks, and is taken over from a sweeper that died.  Rescue comes first and takes as long as it needs;
+pruning rests between its batches and stops when its time is used up, to go on in the next minute.  Blocks; call it
+from a thread.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import peewee
+import structlog
+
+from config.settings import Settings
+from supervisor.core.throttle import Pace
+from supervisor.database.api import Database, Transaction
+from supervisor.database.refused_rows import Refusals
+from supervisor.objects.object_store import FileStore, StoreAway
+from supervisor.services.file_sweep import delete_doomed, doom_orphans
+from supervisor.services.undelivered_claims import empty_lists_of_the_dead
+from supervisor.store.counters import open_task_counts
+from supervisor.store.feed import changes
+from supervisor.store.limits import revocations
+from supervisor.store.operators import audit, notices
+from supervisor.store.queue import leader, workers
+from supervisor.store.recovery import clock_steps, stuck_tasks, sweep_runs
+from supervisor.store.recovery.row_isolation import Aside, Refused, is_about_a_row, refusal
+from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
+from supervisor.store.retention import ageing
+from supervisor.store.tasks import history, idempotency
+from supervisor.store.webhooks import deliveries
+
+PRUNE_BATCH = 1000
+FORGET_BATCH = 25  # tasks and uploads, each of which is several rows and triggers
+FORGET_WORKERS_SECONDS = 86_400
+FORGET_SWEEPS_SECONDS = 7 * 86_400
+DAY_SECONDS = 86_400.0
+
+# Of rows, then of files: together well below the minute, and below the actor's time limit.
+ROWS_SECONDS = 15.0
+FILES_SECONDS = 15.0
+
+Counts = dict[str, int]
+T = TypeVar("T")
+CarefulStep = Callable[[Transaction, Aside], T]
+
+log = structlog.get_logger(__name__)
+
+
+def sweep_this_minute(
+    database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
+) -> Counts | None:
+    """This minute's run; None when somebody else has it."""
+    minute = database.write(sweep_runs.begin).result()
+    if minute is None:
+        return None
+    counts = sweep(database, settings, files, refusals)
+    database.write(lambda tx: sweep_runs.end(tx, minute, counts)).result()
+    return counts
+
+
+def sweep_now(database: Database, settings: Settings, files: FileStore) -> Counts:
+    """A run by hand, whatever the minute has had."""
+    counts = sweep(database, settings, files)
+    database.write(lambda tx: sweep_runs.record_by_hand(tx, counts)).result()
+    return counts
+
+
+def sweep(
+    database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
+) -> Counts:
+    """Rescue and prune; how much of each.  refusals: what this process remembers of earlier runs."""
+    care = _Care(database, refusals or Refusals())
+    return {
+        **_rescue(database, settings, care),
+        **_prune_rows(database, settings, care, Pace(ROWS_SECONDS)),
+        **_prune_files(database, settings, files, Pace(FILES_SECONDS)),
+    }
+
+
+class _Care:
+    """Runs steps so that a row which the database refuses is left alone and told of, and nothing else waits for it."""
+
+    def __init__(self, database: Database, refusals: Refusals) -> None:
+        self._database, self._refusals = database, refusals
+
+    def run(self, what: str, step: CarefulStep[T]) -> tuple[T, int]:
+        """What the step did, and how many rows of this kind were refused: there may be more behind them."""
+        passing = self._refusals.passing(what, time.monotonic())
+
+        def run(tx: Transaction) -> tuple[T, list[Refused]]:
+            aside = Aside(passing)
+            return step(tx, aside), aside.refused
+
+        done, refused = self._database.write(run).result()
+        self._refusals.tell(log, refused, time.monotonic())
+        return done, len(refused)
+
+    def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
+        """Batches until nothing is left, or the time is used up; the sum of what they did."""
+        passed = 0
+
+        def batch() -> int:
+            nonlocal passed
+            done, refused = self.run(what, step)
+            passed += refused
+            return done + refused
+
+        return self.kind(what, lambda: pace.repeat(batch) - passed)
+
+    def kind(self, what: str, work: Callable[[], int]) -> int:
+        """What the work did.  Where it is refused as a whole, and nobody can say for which row, others go on."""
+        try:
+            return work()
+        except peewee.PeeweeException as error:
+            if not is_about_a_row(error):
+                raise
+            self._refusals.tell(log, [refusal(what, "one of a batch", error)], time.monotonic())
+            return 0
+
+
+def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
+    counts = {"retried": 0, "released": 0, "failed": 0}
+    again = settings.providers_that_may_bill_twice
+
+    def step(tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
+        since = leader.well_since(tx)
+        return stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=again, well_since=since, aside=aside)
+
+    empty_lists_of_the_dead(database, settings)
+    more = True
+    while more:
+        rescued, refused = care.run("task_queue", step)
+        for each in rescued:
+            counts[each.action] += 1
+        more = bool(rescued or refused)
+    care.kind("task_queue", database.write(clock_steps.set_right).result)
+    for settle in (remote_jobs.close_stale, remote_cancels.give_up_cancels):
+        care.kind("remote_job", database.write(settle).result)
+    return counts
+
+
+def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace) -> Counts:
+    keep, feed_seconds = settings.retention, settings.feed_retention_seconds
+
+    def plain(what: str, prune: Callable[[Transaction, int], int]) -> int:
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH))
+
+    def pruned(what: str, prune: Callable[[Transaction, int, Aside], int]) -> int:
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH, aside))
+
+    def aged(what: str, prune: Callable[[Transaction, float, int, Aside], int], days: float) -> int:
+        if not days:
+            return 0
+        return care.repeat(what, pace, lambda tx, aside: prune(tx, days * DAY_SECONDS, PRUNE_BATCH, aside))
+
+    counts = {
+        "changes_pruned": plain("work_change", lambda tx, most: changes.prune(tx, feed_seconds, most)),
+        "keys_pruned": plain("idempotency_key", idempotency.prune),
+        "reports_pruned": pruned("remote_report", remote_reports.prune),
+        "webhooks_pruned": pruned("webhook_delivery", deliveries.prune),
+        "events_pruned": aged("task_event", history.prune, keep.event_days),
+        "remote_jobs_pruned": aged("remote_job", remote_jobs.prune, keep.remote_job_days),
+        "audit_pruned": aged("audit", audit.prune, keep.audit_days),
+        "tasks_forgotten": _forget_tasks(database, keep.task_days * DAY_SECONDS, care, pace),
+        "uploads_forgotten": _forget_uploads(keep.upload_days * DAY_SECONDS, care, pace),
+    }
+    database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
+    database.write(lambda tx: sweep_runs.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
+    plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
+    database.write(notices.forget_old).result()
+    database.write(open_task_counts.forget_empty).result()
+    return counts
+
+
+def _forget_tasks(database: Database, after_seconds: float, care: _Care, pace: Pace) -> int:
+    """Type by type: the index of finished tasks begins with it."""
+    if not after_seconds:
+        return 0
+
+    def oldest_of(type_: str) -> CarefulStep[int]:
+        return lambda tx, aside: ageing.forget_finished_tasks(tx, type_, after_seconds, FORGET_BATCH, aside)
+
+    types = database.read(ageing.types_of_finished_tasks)
+    return sum(care.repeat("task_queue", pace, oldest_of(type_)) for type_ in types)
+
+
+def _forget_uploads(after_seconds: float, care: _Care, pace: Pace) -> int:
+    if not after_seconds:
+        return 0
+    forgotten: list[int] = []
+
+    def forget() -> int:
+        looked, _ = care.run(
+            "image", lambda tx, aside: ageing.forget_expired_uploads(tx, FORGET_BATCH, aside)
+        )
+        forgotten.append(looked.forgotten)
+        return looked.at
+
+    care.repeat("image", pace, lambda tx, _: ageing.expire_uploads(tx, after_seconds, FORGET_BATCH))
+    pace.repeat(forget)
+    return sum(forgotten)
+
+
+def _prune_files(database: Database, settings: Settings, files: FileStore, pace: Pace) -> Counts:
+    """What the file store owes to the rows; a store that is away is asked again in a minute."""
+    counts = {"orphans_found": 0, "files_deleted": 0}
+    try:
+        counts["orphans_found"] = doom_orphans(database, settings, files, pace)
+        counts["files_deleted"] = delete_doomed(database, files, pace)
+    except (StoreAway, OSError) as fault:
+        log.warning("files_not_swept", reason=str(fault))
+    return counts

@@ -1,0 +1,1 @@
+"""Numbers that are added up in the transaction that moves them."""

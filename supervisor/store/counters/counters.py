@@ -1,0 +1,124 @@
+"""Counters and histograms of what workers did, added up in the transaction that did it.
+
+A process's own counters are lost with it and double when it restarts; these rows are exact across both.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from supervisor.database.api import Transaction
+from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import encoded
+
+# Seconds; from a start in a millisecond to the ten minutes a task may take.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+# In capitals, as no task type can be: the label of what came from outside and is no word of ours.
+OTHER = "OTHER"
+
+_ROWS = """(name, labels, bucket, value) SELECT value ->> 0, value ->> 1, value ->> 2,
+    CAST(value ->> 3 AS DOUBLE PRECISION) FROM {} AS added WHERE 1 = 1"""
+_MORE = "ON CONFLICT (name, labels, bucket) DO UPDATE SET value = metric.value + excluded.value"
+
+# Where many write at once a counter's row would make them wait for each other: there, all append what they add.
+_ADD = {
+    "sqlite": f"INSERT INTO metric {_ROWS} {_MORE}",
+    "postgresql": f"INSERT INTO metric_delta {_ROWS}",
+}
+_READ = {
+    "sqlite": "SELECT name, labels, bucket, value FROM metric",
+    "postgresql": """SELECT name, labels, bucket, sum(value) AS value
+        FROM (SELECT * FROM metric UNION ALL SELECT * FROM metric_delta) AS added GROUP BY name, labels, bucket""",
+}
+_FOLD = f"""WITH taken AS (DELETE FROM metric_delta WHERE ctid = ANY (ARRAY
+        (SELECT ctid FROM metric_delta LIMIT ? FOR UPDATE SKIP LOCKED)) RETURNING name, labels, bucket, value),
+    added AS (INSERT INTO metric (name, labels, bucket, value)
+        SELECT name, labels, bucket, sum(value) FROM taken GROUP BY name, labels, bucket
+        ORDER BY name, labels, bucket {_MORE} RETURNING 1)
+    SELECT count(*) FROM taken, (SELECT count(*) FROM added) AS done"""
+
+
+class Tally:
+    """What one transaction adds, gathered so that it is stored in one statement."""
+
+    def __init__(self) -> None:
+        self._added: dict[tuple[str, str, str], float] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._add(name, _text(labels), "", amount)
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Add one observation to a histogram; buckets are kept apart and summed up when shown."""
+        text = _text(labels)
+        self._add(name, text, _bound(seconds), 1)
+        self._add(name, text, "sum", max(0.0, seconds))
+
+    def store(self, tx: Transaction) -> None:
+        """Nothing, for nothing."""
+        if self._added:
+            rows = [(*of, amount) for of, amount in self._added.items()]
+            tx.send(_ADD[tx.dialect.name].format(json_words(tx).rows), encoded(rows))
+
+    def _add(self, name: str, labels: str, bucket: str, amount: float) -> None:
+        of = (name, labels, bucket)
+        self._added[of] = self._added.get(of, 0.0) + amount
+
+
+class Observation(NamedTuple):
+    """One of a histogram's, as `Tally.observe` takes it."""
+
+    name: str
+    seconds: float
+    labels: dict[str, str]
+
+
+def observe_each(tx: Transaction, observations: Sequence[Observation]) -> None:
+    """Add observations of many kinds in one step."""
+    tally = Tally()
+    for each in observations:
+        tally.observe(each.name, each.seconds, **each.labels)
+    tally.store(tx)
+
+
+def count(tx: Transaction, name: str, amount: float = 1, **labels: str) -> None:
+    """Add to a counter."""
+    tally = Tally()
+    tally.count(name, amount, **labels)
+    tally.store(tx)
+
+
+def observe(tx: Transaction, name: str, seconds: float, **labels: str) -> None:
+    """Add one observation to a histogram."""
+    observe_all(tx, name, (seconds,), **labels)
+
+
+def observe_all(tx: Transaction, name: str, seconds: Sequence[float], **labels: str) -> None:
+    """Add observations that belong together, those of a bucket in one step."""
+    observe_each(tx, [Observation(name, each, labels) for each in seconds])
+
+
+def fold(tx: Transaction, most: int) -> int:
+    """Add up what was appended since; how many rows went.  There are none where counters are moved in place."""
+    return 0 if tx.dialect.name == "sqlite" else int(tx.value(_FOLD, most))
+
+
+def read_all(tx: Transaction) -> dict[tuple[str, str], dict[str, float]]:
+    """{(name, labels as JSON): {bucket: value}}; a counter has the one bucket ''."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in tx.all(_READ[tx.dialect.name]):
+        found.setdefault((row["name"], row["labels"]), {})[row["bucket"]] = row["value"]
+    return found
+
+
+def _bound(seconds: float) -> str:
+    place = bisect.bisect_left(BUCKETS, seconds)
+    return str(BUCKETS[place]) if place < len(BUCKETS) else "+Inf"
+
+
+def _text(labels: dict[str, str]) -> str:
+    return json.dumps(labels, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,19 @@
+"""After a backup was restored: what readers hold of the lost time must not be taken for what happens from now on.
+
+A feed's event ids are epoch and seq.  Seqs that were given out after the backup will be given out again for other
+changes, so every user gets a new epoch, and whoever resumes with an old one is sent a `reset` (CORRECTNESS 30).
+"""
+
+from __future__ import annotations
+
+from supervisor.database.api import Transaction
+
+_RENEW = {
+    "sqlite": "UPDATE account SET epoch = lower(hex(randomblob(6)))",
+    "postgresql": "UPDATE account SET epoch = DEFAULT",  # which is made anew for each row
+}
+
+
+def renew_epochs(tx: Transaction) -> int:
+    """Give every user a new epoch; how many users there are."""
+    return tx.run(_RENEW[tx.dialect.name])

@@ -1,0 +1,54 @@
+"""Works: what users see of their tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.core.errors import WorkNotFound
+from supervisor.core.lifecycle import OPEN
+from supervisor.core.shown_images import keys_of
+from supervisor.database.api import Transaction
+from supervisor.store.retention.deletion_queue import doom
+from supervisor.store.sql.rows import Page, decoded, encoded, work_doc
+from supervisor.store.tasks import results, user_actions
+
+
+def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
+    """The user's own work as its `doc`, or None."""
+    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    return None if row is None else work_doc(row)
+
+
+def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = None) -> Page:
+    """The user's works, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    created_at, last_id = user_actions.cursor_place(cursor)
+    rows = tx.all(
+        """SELECT * FROM works WHERE user_openid = ? AND (CAST(? AS TEXT) IS NULL OR (created_at, id) < (?, ?))
+            ORDER BY created_at DESC, id DESC LIMIT ?""",
+        user, created_at, created_at, last_id, limit + 1,
+    )  # fmt: skip
+    more = len(rows) > limit
+    items = [work_doc(row) for row in rows[:limit]]
+    return Page(items, f"{items[-1]['created_at']}~{items[-1]['_id']}" if more else None)
+
+
+def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
+    """Delete a work, cancelling its task first when that is open; keys of the files that are now doomed.
+
+    The feed sends a `remove`.  Raises WorkNotFound.
+    """
+    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    if (
+        row is not None and tx.for_update
+    ):  # tasks are locked before works, and this one may have moved until then
+        tx.value(f"SELECT 1 FROM task_queue WHERE id = ?{tx.for_update}", row["task_id"])
+        row = tx.one("SELECT * FROM works WHERE id = ?", work_id)
+    if row is None:
+        raise WorkNotFound(work_id)
+    if row["status"] in OPEN:
+        user_actions.cancel(tx, row["task_id"])
+    keys = sorted({*keys_of(decoded(row["images"])), *results.keys(tx, encoded([row["task_id"]]))})
+    tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
+    tx.execute("DELETE FROM works WHERE id = ?", work_id)
+    doom(tx, keys)
+    return keys

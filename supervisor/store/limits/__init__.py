@@ -1,0 +1,1 @@
+"""What holds tasks back: services' limits, pauses, tokens that were taken back."""

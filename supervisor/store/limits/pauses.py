@@ -1,0 +1,49 @@
+"""What operators have paused.  A paused type leaves the pick; a paused provider is sent no new request.
+
+What runs goes on, and so do remote jobs that a service has accepted: they are paid for.  The rows are in the database,
+so every host knows; a trigger wakes the dispatcher when one comes or goes.
+"""
+
+from __future__ import annotations
+
+from supervisor.database.api import Asked, Row, Transaction
+
+TYPE, PROVIDER = "type", "provider"
+KINDS = (TYPE, PROVIDER)
+
+
+def ask_names(tx: Transaction, kind: str) -> Asked:
+    """Ask for the paused types, or the paused providers."""
+    return tx.ask("SELECT name FROM pause WHERE kind = ?", kind)
+
+
+def names(tx: Transaction, kind: str, asked: Asked | None = None) -> set[str]:
+    """The paused types, or the paused providers.  asked: `ask_names`, if asked already."""
+    return {row["name"] for row in (asked or ask_names(tx, kind)).all()}
+
+
+def is_paused(tx: Transaction, kind: str, name: str) -> bool:
+    """Whether this one is paused."""
+    return tx.value("SELECT 1 FROM pause WHERE kind = ? AND name = ?", kind, name) is not None
+
+
+def all_rows(tx: Transaction) -> list[Row]:
+    """Every pause: kind, name, operator, reason, at."""
+    return tx.all("SELECT kind, name, operator, reason, at FROM pause ORDER BY kind, name")
+
+
+def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> bool:
+    """Pause it; False when it is paused already, which changes nothing."""
+    return (
+        tx.run(
+            f"""INSERT INTO pause (kind, name, operator, reason, at) VALUES (?, ?, ?, ?, {tx.now})
+                ON CONFLICT (kind, name) DO NOTHING""",
+            kind, name, operator, reason,
+        )
+        == 1
+    )  # fmt: skip
+
+
+def resume(tx: Transaction, kind: str, name: str) -> bool:
+    """Let it go on; False when it was not paused."""
+    return tx.run("DELETE FROM pause WHERE kind = ? AND name = ?", kind, name) == 1

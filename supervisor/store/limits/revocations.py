@@ -1,0 +1,66 @@
+"""Tokens that were taken back: all that a user had at some moment, or one by its id.
+
+A row says from when on a user's tokens are good again (`not_before`, by the clock that tokens are dated by: that of
+the host that acts, in seconds since 1970), or that a token id is good no more.  It is read in the transaction that
+the request reads or writes in anyway, so it costs no round trip of its own.  Signed file links and callback tokens
+are no user's and are not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from supervisor.core.ids import seconds_of_ulid
+from supervisor.database.api import Asked, Transaction
+from supervisor.security.token_proof import TOKEN, USER, Proof
+from supervisor.store.sql.rows import encoded
+
+MOST_ASKED_AT_ONCE = 1000
+KEPT_SECONDS = 30 * 86_400  # after its end: a sweep by a clock that is ahead must let no token in again
+
+
+def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
+    """Every token of the user that was issued before is good no more.  A row only ever moves forward."""
+    tx.execute(
+        f"""INSERT INTO token_revocation (kind, name, not_before) VALUES ('{USER}', ?, ?)
+            ON CONFLICT (name, kind) DO UPDATE
+                SET not_before = {tx.greatest("token_revocation.not_before", "excluded.not_before")},
+                    revoked_at = {tx.now}""",
+        user, not_before,
+    )  # fmt: skip
+
+
+def revoke_token(tx: Transaction, token_id: str, now: float) -> None:
+    """The token of this id is good no more.  The row goes a month after its end, where its id says when."""
+    tx.execute(
+        f"""INSERT INTO token_revocation (kind, name, not_before, expires_at) VALUES ('{TOKEN}', ?, ?, ?)
+            ON CONFLICT (name, kind) DO NOTHING""",
+        token_id, now, seconds_of_ulid(token_id),
+    )  # fmt: skip
+
+
+def ask(tx: Transaction, proofs: Collection[Proof]) -> Asked:
+    """The rows that may concern these proofs, for `is_revoked`."""
+    names = {proof.subject for proof in proofs} | {proof.token_id for proof in proofs if proof.token_id}
+    return tx.ask(
+        f"SELECT kind, name, not_before FROM token_revocation WHERE name IN {tx.dialect.each_of}",
+        encoded(sorted(names)),
+    )
+
+
+def concerning(tx: Transaction, proofs: Iterable[Proof]) -> list[dict[str, Any]]:
+    """The same, read at once and a part at a time: there may be thousands of streams."""
+    several, found = list(proofs), []
+    for start in range(0, len(several), MOST_ASKED_AT_ONCE):
+        found += ask(tx, several[start : start + MOST_ASKED_AT_ONCE]).all()
+    return found
+
+
+def prune(tx: Transaction, now: float, most: int) -> int:
+    """Forget ids of tokens that have expired by themselves; how many.  now: seconds since 1970."""
+    return tx.run(
+        """DELETE FROM token_revocation WHERE name IN (SELECT name FROM token_revocation
+            WHERE expires_at IS NOT NULL AND expires_at < ? ORDER BY expires_at LIMIT ?) AND kind = 'jti'""",
+        now - KEPT_SECONDS, most,
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""Who did what to what, and how it stood before and after: written in the transaction that does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database.api import Row, Transaction
+from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.store.sql.rows import decoded, encoded
+
+
+def record(
+    tx: Transaction,
+    operator: str,
+    action: str,
+    kind: str,
+    target: str,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Write an action down.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
+    tx.execute(
+        f"""INSERT INTO audit (operator, action, kind, target, before, after, at)
+            VALUES (?, ?, ?, ?, ?, ?, {tx.now})""",
+        operator, action, kind, target, _json(before), _json(after),
+    )  # fmt: skip
+
+
+def newest(tx: Transaction, most: int) -> list[Row]:
+    """The latest actions, newest first."""
+    return [_shown(row) for row in tx.all("SELECT * FROM audit ORDER BY id DESC LIMIT ?", most)]
+
+
+def of_task(tx: Transaction, task_id: str) -> list[Row]:
+    """What operators did to one task, oldest first."""
+    rows = tx.all("SELECT * FROM audit WHERE kind = 'task' AND target = ? ORDER BY id", task_id)
+    return [_shown(row) for row in rows]
+
+
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
+    """Forget the oldest actions; how many.  Ids follow time, so only the first rows are looked at."""
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, at FROM audit WHERE {others} ORDER BY id LIMIT ?) AS oldest
+             WHERE oldest.at < {tx.in_seconds}""",
+        *left_alone, most, -older_than_seconds,
+    )  # fmt: skip
+    return delete_apart(tx, "audit", found, aside)
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else encoded(value)
+
+
+def _shown(row: Row) -> Row:
+    return {**row, "before": decoded(row["before"]), "after": decoded(row["after"])}

@@ -1,0 +1,134 @@
+"""How things stand now, for the metrics: a bounded set of read-only queries.
+
+Open tasks are counted by triggers.  All else reads partial indexes over open rows only, so its cost follows the tasks
+that wait and run, never the millions that are finished.  The planner takes such an index only where its own condition
+stands in the query word for word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from config.settings import Settings
+from supervisor.database.api import Transaction
+from supervisor.health.liveness import Liveness
+from supervisor.store.counters import open_task_counts
+from supervisor.store.operators import last_signs, notices, overview, waiting_counts
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.webhooks import webhook_health
+
+OF_LATE_SECONDS = 60.0
+UNTRIED_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """Task slots of workers that show they live.  draining: empty slots of those that take nothing new."""
+
+    busy: int
+    free: int
+    draining: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Gauges:
+    """One snapshot; what has none of something may lack it.
+
+    open_tasks: {(type, status): tasks}; not_due: of the pending ones, by type; oldest_seconds: how long
+    the oldest due task of a type waits; alive: who works; dead_workers: marked, their tasks still to be rescued;
+    last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out, and for how long
+    each has been open; webhooks: {state: deliveries that are owed}, and for how long the oldest of them is;
+    unmoved_seconds: {status: for how long the task of it that shows nothing new for longest}; deadly_tasks: at most
+    five; troubled_users: {what was noticed: of how many users, in the last minute}; at: the database's time.
+    """
+
+    open_tasks: dict[tuple[str, str], int]
+    not_due: dict[str, int]
+    oldest_seconds: dict[str, float]
+    stuck: dict[str, int]
+    alive: Liveness
+    dead_workers: int
+    last_sweep: str | None
+    breakers: dict[str, str]
+    breaker_open_seconds: dict[str, float]
+    webhooks: dict[str, int]
+    oldest_webhook_seconds: float
+    unmoved_seconds: dict[str, float]
+    deadly_tasks: int
+    troubled_users: dict[str, int]
+    at: str
+
+
+def read(tx: Transaction, settings: Settings) -> Gauges:
+    """Everything, from one snapshot."""
+    return Gauges(
+        open_tasks=open_task_counts.open_tasks(tx),
+        not_due=waiting_counts.not_due(tx),
+        oldest_seconds={type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks},
+        stuck=stuck_tasks.count_stuck(tx),
+        alive=last_signs.read(tx, settings.lease_seconds),
+        dead_workers=int(tx.value("SELECT count(*) FROM worker WHERE state = 'dead'")),
+        last_sweep=last_sweep(tx),
+        breakers=breakers(tx),
+        breaker_open_seconds=breaker_open_seconds(tx),
+        webhooks=webhook_health.count_open(tx),
+        oldest_webhook_seconds=webhook_health.oldest_seconds(tx),
+        unmoved_seconds=unmoved_seconds(tx),
+        deadly_tasks=len(overview.deadly(tx)),
+        troubled_users=notices.users_of_late(tx, OF_LATE_SECONDS),
+        at=tx.value(f"SELECT {tx.as_text(tx.now)}"),
+    )
+
+
+def slots(alive: Liveness) -> Slots:
+    """Slots of present workers; one is busy that holds a task or whose thread is reported busy."""
+    empty = {"live": 0, "draining": 0}
+    for each in alive.fresh:
+        empty[each.state] += max(0, each.slots - each.busy)
+    return Slots(sum(each.busy for each in alive.fresh), empty["live"], empty["draining"])
+
+
+def workers_by_state(alive: Liveness) -> dict[str, int]:
+    """Worker processes that show they live, by state."""
+    counted = {"live": 0, "draining": 0}
+    for each in alive.fresh:
+        counted[each.state] += 1
+    return counted
+
+
+def last_sweep(tx: Transaction) -> str | None:
+    """When the newest finished sweep ended."""
+    ended: str | None = tx.value(
+        "SELECT finished_at FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"
+    )
+    return ended
+
+
+def breakers(tx: Transaction) -> dict[str, str]:
+    """Circuit breakers that are not closed; one whose time is up lets a task try, and is half open."""
+    rows = tx.all(
+        f"""SELECT name, CASE WHEN until <= {tx.now} THEN 'half_open' ELSE breaker END AS state
+            FROM provider_state WHERE breaker <> 'closed'"""
+    )
+    return {row["name"]: row["state"] for row in rows}
+
+
+def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
+    """{provider: for how long its breaker has been open}; not of one that nobody tries, though it might be tried.
+
+    Whether such a service is still down is not known, and no task waits for it.
+    """
+    rows = tx.all(
+        f"""SELECT name, {tx.seconds_since("opened_at")} AS seconds FROM provider_state
+            WHERE breaker <> 'closed' AND until > {tx.in_seconds}""",
+        -UNTRIED_SECONDS,
+    )
+    return {row["name"]: float(row["seconds"] or 0.0) for row in rows}
+
+
+def unmoved_seconds(tx: Transaction) -> dict[str, float]:
+    """{status: for how long the running task of it has shown nothing new that has for longest}."""
+    longest = {"processing": 0.0, "ai_processing": 0.0}
+    for each in overview.running(tx):
+        longest[each["status"]] = max(longest[each["status"]], float(each["unchanged_seconds"]))
+    return longest

@@ -1,0 +1,138 @@
+"""What an operator may do, each with its entry in the record, in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+from supervisor.core.errors import NotReleasable, TaskNotFound, WebhookNotFound, WorkerNotFound
+from supervisor.core.lifecycle import FINAL
+from supervisor.database.api import Row, Transaction
+from supervisor.store.limits import pauses
+from supervisor.store.operators import audit
+from supervisor.store.queue import workers
+from supervisor.store.remote import remote_jobs
+from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.webhooks import deliveries
+
+View = dict[str, Any]
+_NOTED = ("status", "attempt", "lease", "worker_id", "charge")
+
+
+def cancel(tx: Transaction, operator: str, task_id: str) -> View:
+    """Cancel any user's open task, with its refund.  Raises TaskNotFound, AlreadyFinished."""
+    before = _noted(tx, task_id)
+    view = user_actions.cancel(tx, task_id)
+    audit.record(tx, operator, "cancel", "task", task_id, before=before, after=_noted(tx, task_id))
+    return view
+
+
+def retry(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
+    """Run a failed or cancelled task again; its user pays again.  Raises what `user_actions.resubmit` does."""
+    before = _noted(tx, task_id)
+    view = user_actions.resubmit(tx, settings, task_id)
+    audit.record(tx, operator, "retry", "task", task_id, before=before, after=_noted(tx, task_id))
+    return view
+
+
+def release(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
+    """Let a task go on now: a running one is put back for another worker, a waiting one is due at once.
+
+    Whoever had it loses its lease and can store nothing.  No attempt is counted.
+    Raises TaskNotFound; NotReleasable for one that is over, that is in line already, or that has asked a service which
+    must not be asked twice and not heard its answer.
+    """
+    row = _locked(tx, task_id)
+    before = {name: row[name] for name in _NOTED}
+    match row["status"]:
+        case "processing":
+            asked = remote_jobs.unanswered(tx, task_id, row["charge"])
+            if not asked <= settings.providers_that_may_bill_twice:
+                names = ", ".join(sorted(asked))
+                raise NotReleasable(
+                    task_id, f"it has asked {names}, which must not be asked twice; wait, or cancel it"
+                )
+            claims.release(tx, task_id, row["lease"])
+            if asked:
+                remote_jobs.give_up_hope(tx, task_id, row["charge"])
+        case "ai_processing":
+            if not remote_wait.ask_again(tx, task_id, row["lease"]):
+                tx.execute(
+                    f"""UPDATE task_queue SET next_poll_at = {tx.now}, updated_at = {tx.now}
+                        WHERE id = ? AND status = 'ai_processing'""",
+                    task_id,
+                )
+        case "pending" if row["run_after"] is not None and not row["ready"]:
+            tx.execute(
+                f"UPDATE task_queue SET run_after = NULL, ready = 1, updated_at = {tx.now} WHERE id = ?"
+                " AND status = 'pending' AND admitted_charge = charge",
+                task_id,
+            )
+        case status:
+            raise NotReleasable(
+                task_id, f"it is {status}" if status in FINAL else "it waits for a slot already"
+            )
+    audit.record(tx, operator, "release", "task", task_id, before=before, after=_noted(tx, task_id))
+    view = user_actions.get(tx, task_id)
+    assert view is not None
+    return view
+
+
+def drain(tx: Transaction, operator: str, worker_id: str) -> str:
+    """Let a worker take nothing new and end when it is done, or after DRAIN_SECONDS; its state before.
+
+    Its supervisor starts another in its place.  Raises WorkerNotFound.
+    """
+    state: str | None = tx.value(
+        f"SELECT state FROM worker WHERE id = ? AND state IN ('live','draining'){tx.for_update}", worker_id
+    )
+    if state is None:
+        raise WorkerNotFound(worker_id)
+    workers.drain(tx, worker_id)
+    audit.record(
+        tx, operator, "drain", "worker", worker_id, before={"state": state}, after={"state": "draining"}
+    )
+    return state
+
+
+def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
+    """Send a webhook again from the beginning of its schedule, under the same id; its id, task and state.
+
+    An address that was gone counts as living.  Raises WebhookNotFound.
+    """
+    row = tx.one(
+        f"SELECT task_id, state, attempts FROM webhook_delivery WHERE id = ?{tx.for_update}", webhook_id
+    )
+    if row is None or not deliveries.resend(tx, webhook_id):
+        raise WebhookNotFound(webhook_id)
+    before = {"webhook_id": webhook_id, "state": row["state"], "attempts": row["attempts"]}
+    after = {"webhook_id": webhook_id, "state": "waiting", "attempts": 0}
+    audit.record(tx, operator, "resend", "task", row["task_id"], before=before, after=after)
+    return {"webhook_id": webhook_id, "task_id": row["task_id"], "state": "waiting"}
+
+
+def pause(tx: Transaction, operator: str, kind: str, name: str, reason: str) -> None:
+    """Pause a type or a provider; nothing when it is paused already."""
+    if pauses.pause(tx, kind, name, operator, reason):
+        audit.record(tx, operator, "pause", kind, name, after={"reason": reason})
+
+
+def resume(tx: Transaction, operator: str, kind: str, name: str) -> bool:
+    """Let a paused type or provider go on; False when it was not paused."""
+    if not pauses.resume(tx, kind, name):
+        return False
+    audit.record(tx, operator, "resume", kind, name)
+    return True
+
+
+def _locked(tx: Transaction, task_id: str) -> Row:
+    row = tx.one(f"SELECT * FROM task_queue WHERE id = ?{tx.for_update}", task_id)
+    if row is None:
+        raise TaskNotFound(task_id)
+    return row
+
+
+def _noted(tx: Transaction, task_id: str) -> View:
+    """What the record keeps of a task.  Locks it, as whatever follows does."""
+    row = _locked(tx, task_id)
+    return {name: row[name] for name in _NOTED}

@@ -1,0 +1,130 @@
+"""One task with all that is known of it and of its AI service: what `supervisor.health.diagnosis` judges by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from config.settings import Settings
+from supervisor.database.api import Row, Transaction
+from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
+from supervisor.store.limits import pauses
+from supervisor.store.operators import audit, last_signs, overview
+from supervisor.store.queue import dispatch
+from supervisor.store.recovery import stuck_tasks
+from supervisor.store.sql.rows import decoded
+from supervisor.store.tasks import history, task_views
+from supervisor.store.webhooks import webhook_attempts
+
+View = dict[str, Any]
+
+
+def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: bool = True) -> View | None:
+    """The task's row, history, remote jobs, webhooks, service, and what operators did to it; None where there is none.
+
+    `view` is the task as its user sees it, with its place instead of its position.  is_broker_up: as its reader has
+    found.
+    """
+    row = tx.one(
+        f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
+            priority, charge, failures, deaths, max_attempts, error, run_after,
+            next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
+            finished_at, params, {overview.unchanged(tx)} AS unchanged_seconds,
+            {tx.as_text(tx.shifted("deadline_at", str(-settings.stuck_grace_seconds)))} AS limit_at,
+            CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early
+            FROM task_queue WHERE id = ?""",
+        task_id,
+    )
+    if row is None:
+        return None
+    params, is_early = decoded(row.pop("params")), bool(row.pop("is_early"))
+    jobs = tx.all(
+        f"""SELECT provider, state, remote_id, lease, charge, cancel_wanted, created_at, updated_at,
+            {tx.seconds_since("created_at")} AS age_seconds FROM remote_job
+            WHERE task_id = ? ORDER BY id""",
+        task_id,
+    )
+    alive = last_signs.read(tx, settings.lease_seconds)
+    return {
+        "task": {**row, "error": decoded(row["error"])},
+        "view": task_views.get(tx, task_id),
+        "stuck": stuck_tasks.reason_of(tx, task_id),
+        "worker": _holder(tx, row["worker"]),
+        "house": {
+            "is_dispatcher_fresh": alive.is_dispatcher_fresh,
+            "dispatcher_silent_seconds": alive.dispatcher.silent_seconds,
+            "takes_tasks": bool(alive.taking),
+            "is_broker_up": is_broker_up,
+            "free_slots": max(0, alive.slots - sum(each.busy for each in alive.taking)),
+        },
+        "limits": _limits(tx, settings, row),
+        "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
+        "waits_for_its_time": is_early,
+        "waits_for_room": row["worker"] is not None and row["stage"] in (WAITING, WAITING_FOR_THE_STORE),
+        "service": _service(tx, settings, row, params, jobs),
+        "events": history.timeline(tx, task_id) or [],
+        "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
+        "webhooks": webhook_attempts.of_task(tx, task_id),
+        "audit": audit.of_task(tx, task_id),
+    }
+
+
+def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
+    return tx.one(
+        f"""SELECT id, host, pid, state, {tx.seconds_since("seen_at")} AS silent_seconds
+            FROM worker WHERE id = ?""",
+        worker_id,
+    )
+
+
+def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
+    """Of the task's user and type: how many run, and how many may; 0 for no limit."""
+    is_running = "status IN ('pending','processing','ai_processing') AND status <> 'pending'"
+    of_type = settings.tasks.get(row["type"])
+    most_of_type = of_type.max_running if of_type is not None else 0
+    of_user = "SELECT count(*) FROM task_queue WHERE user_openid = ? AND"
+    return {
+        "user_running": int(tx.value(f"{of_user} {is_running}", row["user_openid"])),
+        "user_limit": settings.limits.running_tasks_per_user,
+        "type_running": dispatch.running_of_type(tx, row["type"]) if most_of_type else 0,
+        "type_limit": most_of_type,
+    }
+
+
+def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: Sequence[Row]) -> View:
+    """Who is asked, or will be.  is_available: whether it, or one that stands in for it, may be asked now;
+    asked_seconds: for how long a request of this claim has been without an answer, or None; remote_id: of its job.
+    """
+    type_ = settings.tasks.get(row["type"])
+    chain: tuple[str, ...] = type_.all_providers if type_ is not None else ()
+    wished = params.get("provider") if isinstance(params, dict) else None
+    if isinstance(wished, str) and wished in settings.providers:
+        chain = (wished,)
+    of_charge = [job for job in jobs if job["charge"] == row["charge"]]
+    asked = [job for job in of_charge if job["state"] == "submitting" and job["lease"] == row["lease"]]
+    waiting = [job for job in of_charge if job["state"] == "waiting"]
+    if asked or waiting:
+        chain = ((asked or waiting)[-1]["provider"],)
+    name = chain[0] if chain else None
+    state = tx.one(
+        "SELECT opened_at, reason, until FROM provider_state WHERE name = ? AND breaker = 'open'", name
+    )
+    return {
+        "name": name,
+        "is_available": not chain or any(_may_be_asked(tx, each) for each in chain),
+        "is_paused": name is not None and pauses.is_paused(tx, pauses.PROVIDER, name),
+        "down_since": state["opened_at"] if state else None,
+        "down_reason": state["reason"] if state else None,
+        "asked_next_at": state["until"] if state else None,
+        "may_bill_twice": name in settings.providers_that_may_bill_twice,
+        "ai_timeout_seconds": type_.ai_timeout_seconds if type_ is not None else None,
+        "asked_seconds": asked[-1]["age_seconds"] if asked else None,
+        "remote_id": waiting[-1]["remote_id"] if waiting else None,
+    }
+
+
+def _may_be_asked(tx: Transaction, provider: str) -> bool:
+    is_open = tx.value(
+        f"SELECT 1 FROM provider_state WHERE name = ? AND breaker <> 'closed' AND until > {tx.now}", provider
+    )
+    return is_open is None and not pauses.is_paused(tx, pauses.PROVIDER, provider)

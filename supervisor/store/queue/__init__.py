@@ -1,0 +1,1 @@
+"""Which task runs next, on which worker, by which dispatcher."""

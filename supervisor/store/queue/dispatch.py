@@ -1,0 +1,258 @@
+"""The dispatcher's transaction: ripen, pick in fair order, and claim what was picked for workers with free slots.
+
+The pick is the claim: lease, attempt, worker and deadline stand in the commit after which a worker is told.  No
+transaction waits for the broker.  Who was never told, because a message was lost or its sender died, finds the claim at
+its next beats; a claim that nobody takes out of its list is taken back (`remote_wait.take_back`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+
+from config.settings import Settings
+from supervisor.core.fair_order import Waiting, pick
+from supervisor.core.rescue import suspects_at_once
+from supervisor.database.api import Asked, Row, Transaction
+from supervisor.store.queue import ready_tasks
+from supervisor.store.queue.capacity import Outlook
+from supervisor.store.recovery.row_isolation import Aside, done_apart
+from supervisor.store.sql.rows import encoded
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Wanted
+from supervisor.store.tasks.remote_wait import shared_out
+
+_UNLIMITED = 1 << 30
+AGAIN_SECONDS = 0.05  # after a pick of which somebody else held a row
+
+
+@dataclasses.dataclass(frozen=True)
+class Picked:
+    """What a pick has claimed.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
+
+    late_seconds: of each, how long it had been due.  left: how many were picked and could not be claimed now.
+    """
+
+    claims: list[Row] = dataclasses.field(default_factory=list)
+    late_seconds: list[float] = dataclasses.field(default_factory=list)
+    left: int = 0
+
+
+def ripen(tx: Transaction, aside: Aside | None = None) -> int:
+    """Make admitted tasks ready whose time has come.  aside: rows that are left alone, as everywhere here."""
+    return len(
+        _changed(
+            tx, "ready = 1",
+            f"""status = 'pending' AND ready = 0 AND admitted_charge = charge
+                AND (run_after IS NULL OR run_after <= {tx.now})""",
+            aside=aside,
+        )
+    )  # fmt: skip
+
+
+def pick_and_claim(
+    tx: Transaction,
+    settings: Settings,
+    outlook: Outlook | None = None,
+    aside: Aside | None = None,
+    *,
+    shunned: Collection[str] = (),
+) -> Picked:
+    """Claim as many due tasks as there are free slots, in fair order.
+
+    outlook: if it was asked already.  shunned: ids of workers that are given nothing.
+    """
+    outlook = outlook or Outlook(tx, settings)
+    free = outlook.free_slots_of_workers(shunned)
+    if not free:
+        return Picked()
+    room = outlook.rooms()
+    types = [type_ for type_ in outlook.types_with_ready_tasks() if room.get(type_, 1) > 0]
+    lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
+    chosen = list(
+        pick(
+            [ready_tasks.heads(tx, type_, lane.take, users.learn) for type_ in types],
+            sum(free.values()),
+            room_of_user=users.room,
+            room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
+        )
+    )
+    return _claim(tx, settings, chosen, free, aside or Aside())
+
+
+def _changed(
+    tx: Transaction,
+    change: str,
+    where: str,
+    *params: object,
+    aside: Aside | None,
+    order: str = "",
+    most: int | None = None,
+) -> list[Row]:
+    """Tasks as they are after a change, which is made to all that are like `where` and that nobody else has locked.
+
+    In one statement; where care is asked for they are found first, and changed apart.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    limit, at_most = ("", []) if most is None else ("LIMIT ?", [most])
+    found = f"""SELECT id FROM task_queue WHERE {where} AND {others}
+        {order} {limit}{tx.for_update_of_free("task_queue")}"""
+    if not aside.is_careful:
+        return tx.all(
+            f"UPDATE task_queue SET {change} WHERE id IN ({found}) RETURNING id",
+            *params,
+            *left_alone,
+            *at_most,
+        )
+
+    def change_some(ids: Sequence[str]) -> list[Row]:
+        return tx.all(
+            f"UPDATE task_queue SET {change} WHERE id IN {tx.dialect.each_of} RETURNING id",
+            encoded(list(ids)),
+        )
+
+    ids = [row["id"] for row in tx.all(found, *params, *left_alone, *at_most)]
+    return done_apart(tx, "task_queue", ids, change_some, aside)
+
+
+def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
+    """Ask what becomes due next by time alone: a run_after, a poll.
+
+    polls: whether polls could be sent; those that can't are not waited for."""
+    return tx.ask(
+        f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
+            SELECT min(run_after) AS due FROM task_queue
+                WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+            UNION ALL SELECT min(next_poll_at) FROM task_queue
+                WHERE status = 'ai_processing' AND {"1 = 1" if polls else "1 = 0"}) AS soon"""
+    )
+
+
+def seconds_to_next_due(tx: Transaction, *, polls: bool = True, asked: Asked | None = None) -> float | None:
+    """Until then; None for nothing.  asked: `ask_next_due`, if asked already."""
+    seconds = (asked or ask_next_due(tx, polls=polls)).value()
+    # Days as a float are exact to a twentieth of a millisecond.
+    return None if seconds is None else max(0.0, round(float(seconds), 3))
+
+
+class _SuspectLane:
+    """Of the tasks under which workers have died MAX_ATTEMPTS times, half of what is allowed, only some run at once.
+
+    Poison takes its neighbours with it, and counts alone do not tell them apart: those that merely ran beside it
+    would use up their deaths together with it and be failed for nothing.  So the fewer lives a suspect has left, the
+    fewer others may run with it, and with its last one it is the only suspect (`rescue.suspects_at_once`).
+    """
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._running: int | None = None  # asked only when a suspect waits, which is rare
+        self._room = 0
+
+    def take(self, lives: int) -> bool:
+        """Whether a suspect with so many deaths left may run now; it counts as running from then on."""
+        if self._running is None:
+            self._running, fewest = self._under_way()
+            self._room = suspects_at_once(fewest)
+        room = min(self._room, suspects_at_once(lives))
+        if self._running >= room:
+            return False
+        self._running, self._room = self._running + 1, room
+        return True
+
+    def _under_way(self) -> tuple[int, int]:
+        """How many suspects run, and how many lives the one with the fewest has left."""
+        # The first conditions name the partial index, which the planner does not see to be implied.
+        row = self._tx.one(
+            """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), ?) AS fewest FROM task_queue
+                WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
+                  AND status = 'processing' AND deaths >= max_attempts""",
+            _UNLIMITED,
+        )
+        assert row is not None
+        return int(row["suspects"]), int(row["fewest"])
+
+
+class _RoomOfUsers:
+    """How many more of a user's tasks may run; asked for all users of a chunk in one go.  limit: 0 for none."""
+
+    def __init__(self, tx: Transaction, limit: int) -> None:
+        self._tx, self._limit = tx, limit
+        self._running: dict[str, int] = {}
+
+    def learn(self, users: Iterable[str]) -> None:
+        """Count what these users run."""
+        new = sorted(set(users) - set(self._running))
+        if not self._limit or not new:
+            return
+        rows = self._tx.all(
+            f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue WHERE user_openid = who.value
+                AND status IN ('pending','processing','ai_processing') AND status <> 'pending') AS running
+            FROM {self._tx.dialect.each_of} AS who""",
+            encoded(new),
+        )
+        self._running |= {row["user_openid"]: row["running"] for row in rows}
+
+    def room(self, user: str) -> int:
+        """Of a user who was learnt of."""
+        return self._limit - self._running[user] if self._limit else _UNLIMITED
+
+
+def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
+    limit = settings.tasks[type_].max_running
+    return limit - running_of_type(tx, type_) if limit else _UNLIMITED
+
+
+def running_of_type(tx: Transaction, type_: str) -> int:
+    """Tasks of this type that count against MAX_RUNNING."""
+    is_open = "status IN ('pending','processing','ai_processing')"
+    running = tx.value(
+        f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = ?)
+            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = ?)""",
+        type_, type_,
+    )  # fmt: skip
+    return int(running)
+
+
+def _claim(
+    tx: Transaction, settings: Settings, chosen: list[Waiting], free: dict[str, int], aside: Aside
+) -> Picked:
+    """Claim tasks for the workers with most free slots, and move each priority's clock to the turn that was taken.
+
+    One that somebody else has locked, to cancel it for instance, is left out and picked again if it still waits.
+    """
+    chosen = [waiting for waiting in chosen if waiting.place.task_id not in aside.passing]
+    if not chosen:
+        return Picked()
+    wanted = {each.task_id: each for each in _assigned(settings, chosen, free)}
+
+    def claim(ids: Sequence[str]) -> list[Row]:
+        return claims.claim_for(tx, [wanted[task_id] for task_id in ids])
+
+    found = {row["id"]: row for row in done_apart(tx, "task_queue", list(wanted), claim, aside)}
+    claimed = [waiting for waiting in chosen if waiting.place.task_id in found]
+    _move_clocks(tx, claimed)
+    return Picked(
+        [found[waiting.place.task_id] for waiting in claimed],
+        [waiting.waited_seconds for waiting in claimed],
+        len(chosen) - len(claimed),
+    )
+
+
+def _assigned(settings: Settings, chosen: Iterable[Waiting], free: dict[str, int]) -> Iterable[Wanted]:
+    """Each task with the worker that has most free slots left."""
+    for waiting, worker_id in zip(chosen, shared_out(free), strict=False):
+        yield Wanted(waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type))
+
+
+def _move_clocks(tx: Transaction, claimed: Iterable[Waiting]) -> None:
+    turns: dict[int, int] = {}
+    for waiting in claimed:
+        priority = -waiting.place.negated_priority
+        turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
+    for priority, turn in turns.items():
+        tx.send(
+            """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
+                ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
+            priority, turn,
+        )  # fmt: skip

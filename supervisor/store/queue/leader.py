@@ -1,0 +1,108 @@
+"""One dispatcher works, any number stand by.
+
+The row holds who works, its term, and a beat that rises with every tick.  A standby that has watched the same
+beat for long enough by its own clock (`supervisor.health.succession`) takes over by compare-and-set on (term, beat);
+every round compares its term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
+
+The row also says since when we are *well*: the working dispatcher has ticked since then without a gap, a failure or a
+clock that stepped, by its own monotonic clock.  It is what verdicts by the clock wait for, whoever gives them, so it is
+believed only while the last tick is young: after an absence of everybody, a sweep that comes first finds nobody well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from supervisor.database.api import Asked, Transaction
+
+# More than this between two ticks is a gap, and between the database's clock and a monotonic one it is a step.
+GAP_SECONDS = 5.0
+EVER, NEVER = "0001-01-01T00:00:00.000Z", "9999-12-31T00:00:00.000Z"  # since when we may have been well
+ANEW_SECONDS = 0.1  # shorter than from one tick to the next
+YOUNG_SECONDS = 10.0  # a tick; the next is due in a quarter of a second, and a busy machine is late
+
+
+@dataclasses.dataclass(frozen=True)
+class Leadership:
+    """What the row says."""
+
+    holder: str | None
+    term: int
+    beat: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """is_anew: the time in which we are well begins with this tick."""
+
+    is_anew: bool
+
+
+def read(tx: Transaction) -> Leadership:
+    """Who works now."""
+    row = tx.one("SELECT holder, term, beat FROM dispatcher WHERE id = 1")
+    assert row is not None
+    return Leadership(**row)
+
+
+def ask_term(tx: Transaction) -> Asked:
+    """Ask which dispatcher's turn it is; from there to the commit nobody else can become it."""
+    return tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
+
+
+def is_held(tx: Transaction, held: Leadership) -> bool:
+    """Whether this dispatcher is still the one."""
+    return bool(ask_term(tx).value() == held.term)
+
+
+def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:
+    """Become the working dispatcher unless the other one has stirred since; None then."""
+    row = tx.one(
+        """UPDATE dispatcher SET holder = ?, term = term + 1, claims_term = term + 1, beat = beat + 1
+            WHERE id = 1 AND term = ? AND beat = ? RETURNING holder, term, beat""",
+        holder, seen.term, seen.beat,
+    )  # fmt: skip
+    return None if row is None else Leadership(**row)
+
+
+def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None) -> Tick | None:
+    """Show that the working dispatcher lives; None when another has taken over.
+
+    passed_seconds: since its last tick, by its monotonic clock; None when it has begun, or failed, since.
+    """
+    is_gap = passed_seconds is None or passed_seconds > GAP_SECONDS
+    drift = f"abs({tx.seconds_between('ticked_at', tx.moment)} - CAST(? AS DOUBLE PRECISION))"
+    well = tx.value(
+        f"""UPDATE dispatcher SET beat = beat + 1, ticked_at = {tx.moment},
+            well_since = CASE WHEN {drift} <= ? THEN coalesce(well_since, {tx.moment}) ELSE {tx.moment} END
+            WHERE id = 1 AND term = ? RETURNING {tx.seconds_between("well_since", "ticked_at")}""",
+        None if is_gap else passed_seconds, GAP_SECONDS, held.term,
+    )  # fmt: skip
+    return None if well is None else Tick(float(well) < ANEW_SECONDS)
+
+
+def well_since(tx: Transaction) -> str:
+    """Since when we have been well, without a break until now; NEVER when we are not."""
+    since: str | None = tx.value(
+        f"SELECT well_since FROM dispatcher WHERE id = 1 AND abs({tx.seconds_between('ticked_at', tx.moment)}) <= ?",
+        YOUNG_SECONDS,
+    )
+    return since or NEVER
+
+
+def resign(tx: Transaction, held: Leadership) -> None:
+    """Stop working in good order: the next one need not wait."""
+    tx.execute(
+        "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND term = ?",
+        held.term,
+    )
+
+
+def vacate(tx: Transaction, holder: str) -> bool:
+    """This dispatcher's process is gone, so if it was the working one, the next one need not wait."""
+    return bool(
+        tx.run(
+            "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND holder = ?",
+            holder,
+        )
+    )

@@ -1,0 +1,37 @@
+"""Who is next: the first of all waiting tasks, in the order in which they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.core.queue_order import place_key
+from supervisor.database.api import Transaction
+from supervisor.store.queue.ready_tasks import READY, types_with_ready_tasks, waits_since
+
+
+def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str, Any]]:
+    """The first tasks that may run, with their `position` in the whole line: 0 is next.
+
+    types: of all pending tasks.  Reads so many rows of each type, by the pick's index.  Tasks of a type that is paused
+    or full keep their place, though others may run before them.
+    """
+    rows = [
+        row
+        for type_ in types_with_ready_tasks(tx, types)
+        for row in tx.all(
+            f"""SELECT id AS task_id, user_openid, type, priority, turn, created_at,
+                {tx.seconds_since(waits_since(tx))} AS waiting_seconds
+                FROM task_queue WHERE {READY} AND type = ? ORDER BY priority DESC, turn, created_at, id LIMIT ?""",
+            type_, most,
+        )
+    ]  # fmt: skip
+    rows.sort(key=lambda row: place_key(row["priority"], row["turn"], row["created_at"], row["task_id"]))
+    shown = ("task_id", "user_openid", "type", "priority", "created_at")
+    return [
+        {
+            "position": position,
+            **{name: row[name] for name in shown},
+            "waiting_seconds": max(0.0, round(float(row["waiting_seconds"]), 1)),
+        }
+        for position, row in enumerate(rows[:most])
+    ]

@@ -1,0 +1,92 @@
+"""The tasks at the heads of the lines: ready ones of each type, in order, no more of them than the pick takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from supervisor.core.fair_order import Place, Waiting
+from supervisor.database.api import Asked, Row, Transaction
+from supervisor.store.sql.rows import encoded
+
+# The condition of the index from which tasks are picked; no program marks a task as dispatched any more.
+READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
+_FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
+
+
+def waits_since(tx: Transaction) -> str:
+    """SQL for when a pending task began to wait: submitted, put back or resubmitted, and not before its run_after."""
+    put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
+    return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
+
+
+def ask_types(tx: Transaction, types: list[str]) -> Asked:
+    """Ask which of some types have ready tasks; most of the time most of them have none."""
+    return tx.ask(
+        f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
+            FROM {tx.dialect.each_of} AS type_""",
+        encoded(types),
+    )
+
+
+def types_with_ready_tasks(tx: Transaction, types: list[str], asked: Asked | None = None) -> list[str]:
+    """Those of some types, in that order.  asked: `ask_types`, if asked already."""
+    rows = (asked or ask_types(tx, types)).all()
+    found = {row["value"] for row in rows if row["highest"] is not None}
+    return [type_ for type_ in types if type_ in found]
+
+
+def heads(
+    tx: Transaction,
+    type_: str,
+    take_suspect: Callable[[int], bool],
+    learn_users: Callable[[Iterable[str]], None],
+) -> Iterator[Waiting]:
+    """A type's ready tasks in order, from the pick's index, a chunk at a time: first the heads of all priorities,
+    which mostly is all there is, then one priority after the other.
+
+    take_suspect: whether a suspect with so many lives left may run now.  learn_users: is told whose tasks come next.
+    """
+    chunk = _FIRST_CHUNK
+    rows = _chunk_of(tx, type_, chunk, "ORDER BY priority DESC, turn, created_at, id")
+    is_all = len(rows) < chunk
+    while rows:
+        learn_users(row["user_openid"] for row in rows)
+        for row in rows:
+            if row["is_suspect"] and not take_suspect(row["lives"]):
+                continue
+            place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
+            yield Waiting(place, row["user_openid"], type_, max(0.0, float(row["waited"])))
+        if is_all:
+            return
+        last = rows[-1]
+        chunk = min(2 * chunk, _LARGEST_CHUNK)
+        rows = _chunk_of(
+            tx, type_, chunk, "AND priority = ? AND (turn, created_at, id) > (?, ?, ?) ORDER BY turn, created_at, id",
+            last["priority"], last["turn"], last["created_at"], last["id"],
+        )  # fmt: skip
+        if not rows:
+            priority = _highest_priority(tx, type_, below=last["priority"])
+            rows = (
+                _chunk_of(tx, type_, chunk, "AND priority = ? ORDER BY turn, created_at, id", priority)
+                if priority is not None
+                else []
+            )
+
+
+def _chunk_of(tx: Transaction, type_: str, most: int, where_and_order: str, *params: Any) -> list[Row]:
+    return tx.all(
+        f"""SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect,
+                2 * max_attempts - deaths AS lives, {tx.seconds_between(waits_since(tx), tx.moment)} AS waited
+            FROM task_queue
+            WHERE {READY} AND (run_after IS NULL OR run_after <= {tx.now}) AND type = ? {where_and_order} LIMIT ?""",
+        type_, *params, most,
+    )  # fmt: skip
+
+
+def _highest_priority(tx: Transaction, type_: str, *, below: int) -> int | None:
+    """The next lower priority at which the type has ready tasks."""
+    found: int | None = tx.value(
+        f"SELECT max(priority) FROM task_queue WHERE {READY} AND type = ? AND priority < ?", type_, below
+    )
+    return found

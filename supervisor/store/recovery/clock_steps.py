@@ -1,0 +1,128 @@
+"""What a clock that was set back leaves behind: times that nobody meant, hours ahead.
+
+A time is worth what it was apart from the moment at which it was written.  So a row that was written in the future is
+moved: what was due five minutes after it was written is due in five minutes, and what a service asked for is kept.  The
+time at which a user wants a task to run is an hour of the day and no pause: it is never moved (CORRECTNESS 47).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from supervisor.database.api import Transaction
+from supervisor.remote.breaker import MOST_SECONDS as BREAKER_SECONDS
+from supervisor.store.remote import remote_cancels
+from supervisor.store.webhooks import deliveries
+
+TOLERANCE_SECONDS = 5.0  # less than that ahead is a clock that is slowed down, and harms nobody
+
+
+def set_right(tx: Transaction) -> int:
+    """Move what was written in the future; how many rows, none where the clock has not stepped back.
+
+    Rows that somebody else has locked are being written now, or are found by the next sweep.
+    """
+    statements = (*_of_tasks(tx), *_of_services(tx), *_of_webhooks(tx), *_of_sweeps(tx), *_of_notices(tx))
+    return sum(tx.run(statement) for statement in statements)
+
+
+def take_back_early(tx: Transaction) -> int:
+    """Tasks that were ready and whose time has not come after all wait for it; how many."""
+    return tx.run(
+        f"""UPDATE task_queue SET ready = 0 WHERE id IN
+            (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 1 AND run_after > {tx.now}
+             {tx.for_update_of_free("task_queue")})"""
+    )
+
+
+def _of_tasks(tx: Transaction) -> Iterator[str]:
+    free = tx.for_update_of_free("task_queue")
+    yield (
+        f"""UPDATE task_queue SET next_poll_at = {_moved(tx, "next_poll_at", "updated_at")},
+            remote_deadline_at = {_moved(tx, "remote_deadline_at", "updated_at")}, updated_at = {tx.now}
+        WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at > {_ahead(tx)}
+            AND updated_at > {_ahead(tx)}{free})"""
+    )
+    yield (  # a question of a time that never was is no question of this one, and its answer none
+        f"""UPDATE task_queue SET questions = 0, asked_since = NULL, asked_at = NULL, answered_at = NULL
+        WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND asked_at > {_ahead(tx)}{free})"""
+    )
+    # A task that was never begun waits for its user's own time, every other one for the end of a pause.
+    yield (
+        f"""UPDATE task_queue SET run_after = {_moved(tx, "run_after", "updated_at")}, updated_at = {tx.now}
+        WHERE id IN (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+            AND run_after > {_ahead(tx)} AND attempt > 0 AND updated_at > {_ahead(tx)}{free})"""
+    )
+    yield (
+        f"""UPDATE task_queue SET deadline_at = {_moved(tx, "deadline_at", "processing_started_at")},
+            processing_started_at = {tx.now}
+        WHERE id IN (SELECT id FROM task_queue WHERE status IN ('processing','ai_processing')
+            AND worker_id IS NOT NULL AND status = 'processing' AND processing_started_at > {_ahead(tx)}{free})"""
+    )
+
+
+def _of_services(tx: Transaction) -> Iterator[str]:
+    yield (
+        f"""UPDATE provider_state SET until = {_moved(tx, "until", "moved_at")}, moved_at = {tx.now}
+            WHERE breaker = 'open' AND moved_at > {_ahead(tx)}"""
+    )
+    longest = tx.shifted(tx.now, str(BREAKER_SECONDS))
+    yield (
+        f"""UPDATE provider_state SET until = {longest}, moved_at = {tx.now}
+            WHERE breaker = 'open' AND moved_at IS NULL AND until > {longest}"""
+    )
+    yield (f"UPDATE provider_state SET refilled_at = {tx.now} WHERE refilled_at > {_ahead(tx)}")
+    yield (f"UPDATE provider_state SET opened_at = {tx.now} WHERE opened_at > {_ahead(tx)}")
+    # Or its place at the service would be held for as long.
+    yield (
+        f"""UPDATE remote_job SET updated_at = {tx.now}
+            WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at > {_ahead(tx)}"""
+    )
+    # Or what its service says of it would not be believed for as long.
+    yield (
+        f"""UPDATE remote_job SET doubted_at = {tx.now}
+            WHERE state IN ('submitting','waiting') AND state = 'waiting' AND doubted_at > {_ahead(tx)}"""
+    )
+    longest = tx.shifted(tx.now, str(remote_cancels.MOST_SECONDS))
+    yield (
+        f"""UPDATE remote_job SET cancel_due_at = {longest}
+            WHERE cancel_wanted = 1 AND state = 'waiting' AND cancel_due_at > {longest}"""
+    )
+
+
+def _of_webhooks(tx: Transaction) -> Iterator[str]:
+    written = """(SELECT {} FROM webhook_attempt WHERE webhook_attempt.delivery_id = webhook_delivery.id
+        AND webhook_attempt.dispatch = webhook_delivery.dispatch)"""
+    ended, next_ = written.format("ended_at"), written.format("next_at")
+    yield (
+        f"""UPDATE webhook_delivery SET due_at = {tx.shifted(tx.now, tx.seconds_between(ended, next_))}
+            WHERE state = 'waiting' AND attempts > 0 AND due_at > {_ahead(tx)}
+              AND {ended} > {_ahead(tx)} AND {next_} >= {ended}"""
+    )
+    yield (
+        f"""UPDATE webhook_delivery SET due_at = {tx.now}
+            WHERE state = 'waiting' AND attempts = 0 AND due_at > {_ahead(tx)}"""
+    )
+    longest = tx.shifted(tx.now, str(deliveries.CLAIM_SECONDS))
+    yield (f"UPDATE webhook_delivery SET due_at = {longest} WHERE state = 'sending' AND due_at > {longest}")
+
+
+def _of_sweeps(tx: Transaction) -> Iterator[str]:
+    # Minutes that come again are swept again.
+    yield f"DELETE FROM sweep_run WHERE started_at > {_ahead(tx)}"
+    yield f"UPDATE file_walk SET begun_at = {tx.now} WHERE begun_at > {_ahead(tx)}"
+
+
+def _of_notices(tx: Transaction) -> Iterator[str]:
+    # Or somebody would be called for as long about what is over.
+    yield f"UPDATE user_notice SET first_at = {tx.now}, last_at = {tx.now} WHERE last_at > {_ahead(tx)}"
+
+
+def _ahead(tx: Transaction) -> str:
+    """SQL for the first moment that counts as the future."""
+    return tx.shifted(tx.now, str(TOLERANCE_SECONDS))
+
+
+def _moved(tx: Transaction, time: str, written: str) -> str:
+    """SQL for a time as far from now as it was from the moment at which it was written."""
+    return tx.shifted(tx.now, tx.greatest("0.0", tx.seconds_between(written, time)))

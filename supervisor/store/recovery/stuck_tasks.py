@@ -1,0 +1,276 @@
+"""Rescue: which tasks are stuck, and what becomes of each.
+
+One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it.  The metric
+counts what is past its time; the sweep rescues those of them that may be judged.  The verdict is
+`supervisor.core.rescue`'s, made from the row as it is under its lock, and applied by compare-and-set on what it was
+made from, so two rescuers and a late worker are harmless.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence, Set
+
+from supervisor.core.errors import LeaseLost
+from supervisor.core.ids import new_ulid
+from supervisor.core.rescue import (
+    Budget,
+    GiveUp,
+    PollAgain,
+    Reason,
+    RunAgain,
+    Verdict,
+    after_deadline,
+    after_death,
+    after_unanswered,
+)
+from supervisor.database.api import Row, Transaction
+from supervisor.store.counters import counters
+from supervisor.store.queue.leader import EVER
+from supervisor.store.recovery.row_isolation import Aside, apart, id_of
+from supervisor.store.remote import remote_cancels, remote_jobs
+from supervisor.store.sql.rows import encoded
+from supervisor.store.tasks import claims, remote_wait
+from supervisor.store.tasks.remote_wait import QUESTIONS, QUESTIONS_SECONDS
+
+BATCH = 200
+UNDELIVERED_SECONDS = 10.0  # after which a worker that lives should have begun what was claimed for it
+RESUMED_SECONDS = 600.0  # in which attempts may try to go on with a remote job before its task expires
+
+# SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
+# hold, which are few whatever waits.
+_IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
+
+
+def _stuck_sql(tx: Transaction) -> str:
+    """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only.
+
+    A dead worker is the gravest: whoever asks about a task first has to have it back.
+    """
+    # Asked for in the order of users, SQLite with statistics would read all open rows instead.
+    held, overdue = tx.by_index("task_queue_held"), tx.by_index("task_queue_overdue")
+    return f"""
+        SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
+            WHERE status IN ('pending','processing','ai_processing')
+              AND expires_at IS NOT NULL AND expires_at <= {tx.now}
+              AND (worker_id IS NULL OR EXISTS
+                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
+        UNION ALL
+        SELECT id, lease, 'dead_worker' FROM task_queue{held}
+            WHERE {_IS_HELD}
+              AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+        UNION ALL
+        SELECT id, lease, 'remote_overdue' FROM task_queue{overdue}
+            WHERE status = 'ai_processing' AND remote_deadline_at <= {tx.now}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND (worker_id IS NULL OR EXISTS
+                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
+        UNION ALL
+        SELECT id, lease, 'deadline' FROM task_queue{held}
+            WHERE {_IS_HELD} AND status = 'processing' AND deadline_at <= {tx.now}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+        UNION ALL
+        SELECT id, lease, 'undelivered' FROM task_queue{held}
+            WHERE {_IS_HELD} AND status = 'processing' AND begun_lease < lease AND deadline_at > {tx.now}
+              AND processing_started_at <= {tx.shifted(tx.now, str(-UNDELIVERED_SECONDS))}
+              AND (expires_at IS NULL OR expires_at > {tx.now})
+              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))"""
+
+
+def _may_be_judged(tx: Transaction, well_since: str) -> str:
+    """SQL for whether the verdict on a stuck row may be given now (CORRECTNESS 40).
+
+    While we were away, a clock may have passed a limit that nobody has reached: an attempt went on, a service finished
+    and nobody asked it.  So an attempt has its whole time again; a remote job is overdue only by an answer to a
+    question asked after its limit, and expires unheard only after enough questions, all while we were well.  A task
+    that waits with a remote job to go on with expires only after an attempt has found that it can't.
+    """
+    since = f"'{well_since}'"
+    began = (
+        f"CASE WHEN processing_started_at >= {since} AND processing_started_at <= {tx.now}"
+        f" THEN processing_started_at ELSE {since} END"
+    )
+    has_had_its_time = (
+        f"{tx.seconds_between(began, tx.now)} >= {tx.seconds_between('processing_started_at', 'deadline_at')}"
+    )
+    is_answered = (  # and not by a clock that was set back since
+        f"answered_at >= remote_deadline_at AND answered_at >= {since} AND answered_at <= {tx.now}"
+    )
+    # While no worker is there, or the broker is away, nobody asks, however well the dispatcher is: a question that is
+    # overdue comes first.
+    is_asked = (
+        f"questions >= {QUESTIONS} AND asked_since >= {since}"
+        f" AND {tx.seconds_between('asked_since', tx.now)} >= {QUESTIONS_SECONDS}"
+        f" AND (next_poll_at > {tx.now} OR asked_at >= expires_at)"
+    )
+    # While no worker lives nobody can.  An attempt that had to be put off since has found that it can not.
+    can_not_go_on = (
+        f"run_after IS NOT NULL AND updated_at >= expires_at AND updated_at >= {since} AND updated_at <= {tx.now}"
+        f" AND {tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
+    )
+    # A poll that is out may be fetching the picture; one that is lost does not hold the task beyond its own time.
+    is_free = f"(worker_id IS NULL OR next_poll_at <= {tx.now})"
+    return f"""CASE stuck.reason
+        WHEN 'deadline' THEN {has_had_its_time}
+        WHEN 'remote_overdue' THEN {is_free} AND {is_answered}
+        WHEN 'expired' THEN CASE task_queue.status
+            WHEN 'pending' THEN NOT {_has_open_job("'waiting'")} OR ({can_not_go_on})
+            WHEN 'processing' THEN NOT {_has_open_job("'submitting','waiting'")} OR {has_had_its_time}
+            ELSE {is_free} AND {is_asked} END
+        ELSE 1 = 1 END"""
+
+
+def _has_open_job(states: str) -> str:
+    return f"""EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+        AND remote_job.charge = task_queue.charge AND remote_job.state IN ({states}))"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescued:
+    """One task that was rescued.  action: 'retried', 'released' or 'failed'."""
+
+    task_id: str
+    reason: Reason
+    action: str
+
+
+def count_stuck(tx: Transaction) -> dict[str, int]:
+    """How many tasks are stuck, by reason."""
+    rows = tx.all(f"SELECT reason, count(*) AS n FROM ({_stuck_sql(tx)}) AS stuck GROUP BY reason")
+    return {row["reason"]: row["n"] for row in rows}
+
+
+def stuck_ids(tx: Transaction, most: int = 1_000_000) -> dict[str, str]:
+    """{task id: reason} of every stuck task, at most so many."""
+    rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT ?", most)
+    return {row["id"]: row["reason"] for row in rows}
+
+
+def reason_of(tx: Transaction, task_id: str) -> str | None:
+    """Why this task counts as stuck; None when it does not."""
+    found: str | None = tx.value(
+        f"SELECT reason FROM ({_stuck_sql(tx)}) AS stuck WHERE stuck.id = ?", task_id
+    )
+    return found
+
+
+def rescue(
+    tx: Transaction,
+    *,
+    draw: Callable[[], float],
+    may_bill_twice: Set[str] = frozenset(),
+    deadlines: bool = True,
+    well_since: str = EVER,
+    most: int = BATCH,
+    aside: Aside | None = None,
+) -> list[Rescued]:
+    """Rescue up to `most` stuck tasks; call again until nothing comes back.
+
+    draw: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
+    sent again.  deadlines: False for no verdicts by the clock.  well_since: when the time began in which we are well
+    (`leader.well_since`); until `_may_be_judged` says so, a task that is past its time is left alone.
+    aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
+    others are rescued.
+    What is undelivered is begun by its worker, or taken back by the dispatcher.
+    """
+    wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
+
+    def do(rows: Sequence[Row]) -> list[Rescued]:
+        return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
+
+    aside = aside or Aside()
+    rows = _locked(tx, wanted, well_since, most, aside)
+    rescued, refused = apart(tx, "task_queue", rows, id_of, do)
+    aside.refused.extend(refused)
+    return rescued
+
+
+def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int, aside: Aside) -> list[Row]:
+    """Stuck rows, locked, each with the reason for which it is stuck under the lock.
+
+    Where others commit meanwhile a row is looked at twice.  The statement that locks it has found the reason in an
+    older version of the row than the one it locks: its worker may have ended the attempt since.
+    """
+    marks = ",".join("?" * len(reasons))
+    stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
+        WHERE stuck.reason IN ({marks}) AND {_may_be_judged(tx, well_since)} AND"""
+    others, left_alone = aside.others(tx, "task_queue.id")
+    order = "ORDER BY task_queue.user_openid, task_queue.id"
+    if not tx.for_update:
+        return tx.all(
+            f"SELECT task_queue.*, stuck.reason {stuck} {others} {order} LIMIT ?", *reasons, *left_alone, most
+        )
+    locked = tx.all(
+        f"SELECT task_queue.id {stuck} {others} {order} LIMIT ?{tx.for_update_of_free('task_queue')}",
+        *reasons, *left_alone, most,
+    )  # fmt: skip
+    if not locked:
+        return []
+    return tx.all(
+        f"SELECT task_queue.*, stuck.reason {stuck} stuck.id = ANY(?) {order}",
+        *reasons, [row["id"] for row in locked],
+    )  # fmt: skip
+
+
+def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float, may_bill_twice: Set[str]) -> Rescued:
+    budget = Budget(row["failures"], row["deaths"], row["max_attempts"])
+    verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", draw=draw)
+    asked = remote_jobs.unanswered(tx, row["id"], row["charge"]) if row["status"] == "processing" else None
+    if asked:
+        verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
+    try:
+        action = _apply(tx, row, verdict)
+        if asked:
+            remote_jobs.give_up_hope(tx, row["id"], row["charge"])
+    except LeaseLost:  # somebody else was faster, which is as good
+        action = "released"
+    counters.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)
+    return Rescued(row["id"], reason, action)
+
+
+def _verdict(reason: Reason, budget: Budget, *, remote: bool, draw: float) -> Verdict:
+    match reason:
+        case Reason.DEAD_WORKER:
+            return after_death(budget, remote=remote, draw=draw)
+        case Reason.DEADLINE:
+            return after_deadline(budget, draw=draw)
+        case Reason.REMOTE_OVERDUE:
+            return GiveUp("remote_lost", "The AI service did not finish this in time.")
+        case _:
+            return GiveUp("expired", "This was not finished in time and is given up.")
+
+
+def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
+    task_id, lease = row["id"], row["lease"]
+    match verdict:
+        case PollAgain():
+            remote_wait.ask_again(tx, task_id, lease)
+            return "released"
+        case RunAgain(in_seconds=in_seconds, counts="deaths"):
+            claims.release(tx, task_id, lease, died=True, in_seconds=in_seconds)
+            return "released"
+        case RunAgain(in_seconds=in_seconds, code=code, message=message):
+            claims.retry(tx, task_id, lease, in_seconds, code=code, message=message)
+            return "retried"
+        case GiveUp():
+            _give_up(tx, row, verdict)
+            return "failed"
+
+
+def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
+    """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
+    ended = tx.one(
+        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
+            failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, next_poll_at = NULL,
+            finished_at = {tx.now}, updated_at = {tx.now}
+        WHERE id = ? AND lease = ? AND status = ? AND charge = ? AND failures = ? AND deaths = ?
+        RETURNING type, {claims.ran(tx)}""",
+        encoded({"code": verdict.code, "message": verdict.message}), new_ulid(),
+        int(verdict.counts == "failures"), int(verdict.counts == "deaths"),
+        *(row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")),
+    )  # fmt: skip
+    if ended is None:
+        raise LeaseLost(row["id"], row["lease"])
+    remote_cancels.want_cancel(tx, row["id"], row["charge"])
+    claims.tally_end(tx, ended, "failed")

@@ -1,0 +1,62 @@
+"""The minute sweep's record: one run a minute, however many schedulers fire; a run that died is taken over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database.api import Row, Transaction
+from supervisor.store.sql.rows import encoded
+
+TAKEN_OVER_SECONDS = 55
+
+
+def begin(tx: Transaction) -> str | None:
+    """Take this minute's run; its minute, or None when it is taken already."""
+    minute: str | None = tx.value(
+        f"""INSERT INTO sweep_run (minute, started_at) VALUES ({_minute(tx)}, {tx.now})
+            ON CONFLICT (minute) DO UPDATE SET started_at = excluded.started_at
+                WHERE sweep_run.finished_at IS NULL AND sweep_run.started_at <= {tx.in_seconds}
+            RETURNING minute""",
+        -TAKEN_OVER_SECONDS,
+    )
+    return minute
+
+
+def end(tx: Transaction, minute: str, counts: dict[str, Any]) -> None:
+    """The run is over; counts: what it did."""
+    tx.execute(
+        f"UPDATE sweep_run SET finished_at = {tx.now}, counts = ? WHERE minute = ?", encoded(counts), minute
+    )
+
+
+def record_by_hand(tx: Transaction, counts: dict[str, Any]) -> None:
+    """A finished run outside the schedule counts as this minute's, unless that is taken."""
+    tx.execute(
+        f"""INSERT INTO sweep_run (minute, started_at, finished_at, counts)
+            VALUES ({_minute(tx)}, {tx.now}, {tx.now}, ?) ON CONFLICT (minute) DO NOTHING""",
+        encoded(counts),
+    )
+
+
+def last(tx: Transaction) -> Row | None:
+    """The newest finished run."""
+    return tx.one("SELECT * FROM sweep_run WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1")
+
+
+def seconds_since_last(tx: Transaction) -> float:
+    """Since the end of the newest finished run, of which there is one."""
+    return float(
+        tx.value(
+            f"""SELECT {tx.seconds_since("finished_at")} FROM sweep_run
+                WHERE finished_at IS NOT NULL ORDER BY minute DESC LIMIT 1"""
+        )
+    )
+
+
+def forget_old(tx: Transaction, older_than_seconds: float) -> int:
+    """Drop records of old runs."""
+    return tx.run(f"DELETE FROM sweep_run WHERE started_at < {tx.in_seconds}", -older_than_seconds)
+
+
+def _minute(tx: Transaction) -> str:
+    return f"substr({tx.as_text(tx.now)}, 1, 16)"

@@ -1,0 +1,1 @@
+"""Evidence of paid requests, and what services report on them."""

@@ -1,0 +1,86 @@
+"""Remote jobs that nobody wants any more: which are to be cancelled at their service, and when to ask again.
+
+A cancel is a row's wish, `cancel_wanted`, written in the transaction that ends the task.  The dispatcher sends it round
+until the service confirms, or the job is over; a worker that dies meanwhile only delays it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from supervisor.database.api import Asked, Transaction
+from supervisor.store.recovery.row_isolation import Aside, done_apart
+from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.rows import encoded
+
+CANCELS_A_ROUND = 200
+MOST_CANCELS = 20  # with the pauses below, more than an hour
+FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0
+SETTLED_SECONDS = 7200.0  # of a job that can't be cancelled: the service has long ended it by itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Cancel:
+    """What the broker carries: the remote job's row."""
+
+    id: int
+
+
+def want_cancel(tx: Transaction, task_id: str, charge: int) -> None:
+    """The task is over: whatever services still do for this charge is to be cancelled."""
+    want_cancels(tx, [(task_id, charge)])
+
+
+def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
+    """The same of many tasks.  ended: [(task id, charge)]."""
+    tx.send(
+        f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
+            WHERE {of_charges(tx, "remote_job")} AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
+        encoded(ended),
+    )
+
+
+def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+    """Ask for the jobs whose service is to be told now.  aside: jobs that are left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
+    return tx.ask(
+        f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting' AND {others}
+            AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL AND cancels < ?
+            ORDER BY id LIMIT ?{tx.for_update_of_free("remote_job")}""",
+        *left_alone, MOST_CANCELS, CANCELS_A_ROUND,
+    )  # fmt: skip
+
+
+def due_cancels(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Cancel]:
+    """Jobs whose service is to be told now; each is due again later, should nobody confirm it.
+
+    asked: `ask_due`, if asked already.
+    """
+    aside = aside or Aside()
+    cancels = {str(row["id"]): row["cancels"] for row in (asked or ask_due(tx, aside)).all()}
+
+    def put_off(ids: Sequence[str]) -> list[Cancel]:
+        for id_ in ids:
+            tx.execute(
+                f"UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds} WHERE id = ?",
+                pause_seconds(cancels[id_]), int(id_),
+            )  # fmt: skip
+        return [Cancel(int(id_)) for id_ in ids]
+
+    return done_apart(tx, "remote_job", list(cancels), put_off, aside)
+
+
+def pause_seconds(cancels: int) -> float:
+    """Until a cancel that nobody confirmed is sent again.  cancels: sent before this one."""
+    return float(min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(cancels, 20)))
+
+
+def give_up_cancels(tx: Transaction) -> int:
+    """Jobs that could not be cancelled for hours count as lost, or they would hold the provider's room for ever."""
+    return tx.run(
+        f"""UPDATE remote_job SET state = 'lost', updated_at = {tx.now}
+            WHERE cancel_wanted = 1 AND state = 'waiting' AND (cancels >= ? OR remote_id IS NULL)
+              AND created_at <= {tx.in_seconds}""",
+        MOST_CANCELS, -SETTLED_SECONDS,
+    )  # fmt: skip

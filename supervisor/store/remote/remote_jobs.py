@@ -1,0 +1,300 @@
+"""Evidence of paid requests: written before a request leaves, completed by whoever learns how it ended.
+
+`begin` is the only gate: no paid request leaves without it.  In one transaction it makes sure of the lease, refuses
+what may have been billed already, takes a token of the provider's bucket and a place among its open jobs, and writes
+the row.  So the limits hold across all hosts, and no path back to pending, whichever it was, can bill twice in silence.
+
+Terms: a *part* is one request of an attempt, counted from 0; an attempt that needs several has as many rows.  A part
+is *waiting* while its service works on it; the next attempt of the charge resumes it instead of asking again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from config.values import Provider
+from supervisor.core.errors import LeaseLost, MayBeBilledAlready
+from supervisor.database.api import Row, Transaction
+from supervisor.remote.job_states import UNANSWERED, RemoteState, sources
+from supervisor.remote.unclear_answers import Doubt, Doubts
+from supervisor.schema.shared.retention_guards import must_keep_remote_job
+from supervisor.store.limits import providers
+from supervisor.store.limits.providers import count_open as count_open
+from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks.claims import Claim
+
+STALE_SECONDS = (
+    30  # a live worker that has lost its lease hears of it within a heartbeat, and writes down what it knows
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """A row of remote_job.  reference: unique, the request's name towards the service.
+
+    probe: its number, if it is to tell whether a service that was down is up again."""
+
+    id: int
+    reference: str
+    probe: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteJob:
+    """A part that its service works on.  remote_id: empty when a report is all that we have heard of it.
+
+    pictures: which of the order's it is to make.  details: what its adapter gave.  reports: its service tells by itself
+    when it is over.  age_seconds: since it was begun.  doubts: how often in a row it said nothing of it."""
+
+    id: int
+    task_id: str
+    charge: int
+    lease: int
+    provider: str
+    reference: str
+    remote_id: str
+    pictures: tuple[int, ...]
+    details: Mapping[str, Any]
+    reports: bool
+    age_seconds: float
+    doubts: Doubts = dataclasses.field(default_factory=Doubts)
+
+
+def begin(
+    tx: Transaction,
+    claim: Claim,
+    name: str,
+    provider: Provider,
+    part: int,
+    *,
+    pictures: Sequence[int] = (),
+    careful: Set[str] = frozenset(),
+    probe_seconds: float = 300.0,
+) -> Evidence:
+    """Write down that a request for these pictures is about to leave.  name: the provider's.
+
+    careful: names of providers that may not bill twice, beside this one.  probe_seconds: how long it may take.
+    Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and its
+    provider, or this one, may not bill twice, or when a service works on one of these pictures already;
+    ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
+    """
+    held = tx.value(
+        f"""SELECT 1 FROM task_queue WHERE id = ? AND lease = ? AND status = 'processing'
+            AND worker_id IS NOT NULL{tx.for_update}""",
+        claim.task_id, claim.lease,
+    )  # fmt: skip
+    if held is None:
+        raise LeaseLost(claim.task_id, claim.lease)
+    asked = unanswered(tx, claim.task_id, claim.charge, before_lease=claim.lease)
+    if asked and (not provider.may_bill_twice or asked & careful):
+        raise MayBeBilledAlready(claim.task_id)
+    if _is_at_work(tx, claim, pictures):
+        raise MayBeBilledAlready(claim.task_id)
+    probe = providers.take_room(tx, name, provider.limits, probe_seconds=probe_seconds)
+    reference = f"{claim.task_id}.{claim.charge}.{claim.lease}.{part}"  # an id holds no full stop
+    evidence = tx.value(
+        f"""INSERT INTO remote_job
+                (task_id, charge, lease, provider, reference, pictures, state, created_at, updated_at)
+            VALUES (?, ?, ?, ?, ?, ?, 'submitting', {tx.now}, {tx.now}) RETURNING id""",
+        claim.task_id, claim.charge, claim.lease, name, reference, encoded(list(pictures)),
+    )  # fmt: skip
+    return Evidence(int(evidence), reference, probe)
+
+
+def is_begun(tx: Transaction, evidence: Evidence) -> bool:
+    """Whether this was stored, and its attempt still holds the task."""
+    found = tx.value(
+        """SELECT 1 FROM remote_job JOIN task_queue
+                ON task_queue.id = remote_job.task_id AND task_queue.lease = remote_job.lease
+            WHERE remote_job.id = ? AND remote_job.reference = ? AND remote_job.state = 'submitting'
+              AND task_queue.status = 'processing' AND task_queue.worker_id IS NOT NULL""",
+        evidence.id, evidence.reference,
+    )  # fmt: skip
+    return found is not None
+
+
+def accepted(
+    tx: Transaction,
+    evidence: Evidence,
+    remote_id: str,
+    details: Mapping[str, Any] | None = None,
+    *,
+    reports: bool = False,
+) -> bool:
+    """The service has taken the job under this id, whoever holds the lease by now; False when more is known already.
+
+    If the task is over, or runs under another charge, the job is to be cancelled.
+    """
+    # Locked first: who ends the task at this moment either sees the job as waiting, or is seen here.
+    tx.one(
+        f"""SELECT 1 FROM task_queue WHERE id = (SELECT task_id FROM remote_job WHERE id = ?) {tx.for_update}""",
+        evidence.id,
+    )  # fmt: skip
+    touched = tx.run(
+        f"""UPDATE remote_job SET state = 'waiting', remote_id = ?, details = ?, reports = ?, updated_at = {tx.now},
+            cancel_wanted = CASE WHEN EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
+                AND task_queue.charge = remote_job.charge AND status IN ('pending','processing','ai_processing'))
+                THEN cancel_wanted ELSE 1 END
+            WHERE id = ? AND remote_id IS NULL AND state IN ('waiting',{_listed(sources(RemoteState.WAITING))})""",
+        remote_id, encoded(dict(details or {})), int(reports), evidence.id,
+    )  # fmt: skip
+    return touched == 1
+
+
+def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) -> bool:
+    """The request ended so; False when that, or more, is known already."""
+    touched = tx.run(
+        f"""UPDATE remote_job SET state = ?, updated_at = {tx.now}
+            WHERE id = ? AND state IN ({_listed(sources(state))})""",
+        state.value, evidence.id,
+    )  # fmt: skip
+    return touched == 1
+
+
+def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
+    """So often in a row its service has said nothing of the job, unless another poller has counted meanwhile."""
+    before = job.doubts
+    if (now.kind, now.times) == (before.kind, before.times):
+        return
+    first = f"CASE WHEN CAST(? AS INTEGER) = 1 THEN {tx.now} WHEN CAST(? AS INTEGER) > 1 THEN doubted_at END"
+    tx.execute(
+        f"""UPDATE remote_job SET doubt = ?, doubts = ?, doubted_at = {first}
+            WHERE id = ? AND state = 'waiting' AND doubt = ? AND doubts = ?""",
+        now.kind.value, now.times, now.times, now.times, job.id, before.kind.value, before.times,
+    )  # fmt: skip
+
+
+def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJob]:
+    """What services work on for these charges, [(task id, charge)], oldest first.
+
+    Whoever asks names the charge that it holds: the task's present one may be another by now.
+    """
+    rows = tx.all(
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
+            WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
+        encoded(list(charges)),
+    )
+    return [_remote_job(row) for row in rows]
+
+
+def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str]:
+    """Providers that were ever sent a request of this charge, whatever came of it."""
+    rows = tx.all(
+        "SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?", task_id, charge
+    )
+    return frozenset(row["provider"] for row in rows)
+
+
+def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
+    """Those of these rows whose service is still to be told to stop."""
+    marks = ",".join("?" * len(ids))
+    rows = tx.all(
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
+            WHERE id IN ({marks}) AND state = 'waiting' AND cancel_wanted = 1 AND remote_id IS NOT NULL ORDER BY id""",
+        *ids,
+    )
+    return [_remote_job(row) for row in rows]
+
+
+def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
+    """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
+    rows = tx.all(
+        f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
+            WHERE task_id = ? AND charge = ? AND lease < ? AND state IN ({_listed(UNANSWERED)}) ORDER BY id""",
+        task_id, charge, before_lease,
+    )  # fmt: skip
+    return [_remote_job(row) for row in rows]
+
+
+def unanswered(
+    tx: Transaction, task_id: str, charge: int, *, before_lease: int | None = None
+) -> frozenset[str]:
+    """Providers that were sent a request of this charge whose answer nobody heard.
+
+    before_lease: only requests of earlier leases.
+    """
+    rows = tx.all(
+        f"""SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?
+            AND state IN ({_listed(UNANSWERED)}) AND (CAST(? AS INTEGER) IS NULL OR lease < ?)""",
+        task_id, charge, before_lease, before_lease,
+    )  # fmt: skip
+    return frozenset(row["provider"] for row in rows)
+
+
+def give_up_hope(tx: Transaction, task_id: str, charge: int) -> None:
+    """Nobody will hear the answers of this charge's requests any more: they stay unknown."""
+    tx.execute(
+        f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
+            WHERE task_id = ? AND charge = ? AND state = 'submitting'""",
+        task_id, charge,
+    )  # fmt: skip
+
+
+def close_stale(tx: Transaction) -> int:
+    """Requests on their way whose attempt is over count as unknown, or they would hold the provider's room for ever.
+
+    That is what is left when a task was cancelled and its worker died before it noticed.  How many there were.
+    """
+    return tx.run(
+        # The first condition names the partial index, which the planner does not see to be implied by the second.
+        f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
+            WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at <= {tx.in_seconds}
+              AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
+                AND task_queue.lease = remote_job.lease AND status = 'processing' AND worker_id IS NOT NULL)""",
+        -STALE_SECONDS,
+    )
+
+
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
+    """Forget the oldest evidence of what has long been over; how many rows.
+
+    Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job
+                WHERE {others} ORDER BY id LIMIT ?) AS oldest
+            WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")}""",
+        *left_alone, most, -older_than_seconds,
+    )  # fmt: skip
+    return delete_apart(tx, "remote_job", found, aside)
+
+
+def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
+    """Whether a service works on one of these pictures for an earlier lease; a request that names none is for all."""
+    rows = tx.all(
+        "SELECT pictures FROM remote_job WHERE task_id = ? AND charge = ? AND lease < ? AND state = 'waiting'",
+        claim.task_id, claim.charge, claim.lease,
+    )  # fmt: skip
+    at_work = [set(decoded(row["pictures"])) for row in rows]
+    return any(not theirs or not pictures or theirs & set(pictures) for theirs in at_work)
+
+
+def _ages(tx: Transaction) -> str:
+    return f"{tx.seconds_since('created_at')} AS age, {tx.seconds_since('doubted_at')} AS doubted_for"
+
+
+def _remote_job(row: Row) -> RemoteJob:
+    return RemoteJob(
+        id=row["id"],
+        task_id=row["task_id"],
+        charge=row["charge"],
+        lease=row["lease"],
+        provider=row["provider"],
+        reference=row["reference"],
+        remote_id=row["remote_id"] or "",
+        pictures=tuple(decoded(row["pictures"])),
+        details=decoded(row["details"]),
+        reports=bool(row["reports"]),
+        age_seconds=max(0.0, row["age"]),
+        doubts=Doubts(Doubt(row["doubt"]), row["doubts"], max(0.0, row["doubted_for"] or 0.0)),
+    )
+
+
+def _listed(states: frozenset[RemoteState] | list[RemoteState]) -> str:
+    return ",".join(f"'{state}'" for state in sorted(states))

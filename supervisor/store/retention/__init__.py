@@ -1,0 +1,1 @@
+"""What is forgotten with age, and the files that go with it."""

@@ -1,0 +1,150 @@
+"""What is forgotten with age, a batch a step: uploads that nobody uses, finished tasks, files that no row names.
+
+An upload goes in two steps.  First it expires: no new task may name it, those that do already still find it.  An hour
+later, when every submission that may have seen it alive has long been committed, it is looked at again, and only then
+forgotten.  Objects are never deleted here: their keys are doomed in the same transaction (`deletion_queue`).
+
+The ledger stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from supervisor.core.shown_images import keys_of
+from supervisor.database.api import Transaction
+from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.store.retention.deletion_queue import doom
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks import results
+
+SECOND_LOOK_SECONDS = 3600
+
+
+class Looked(NamedTuple):
+    """How many rows a step has looked at, and how many of them it has forgotten."""
+
+    at: int
+    forgotten: int
+
+
+# Needed: by a task whose work is kept, and so by every open one; or, it may be, by a row that nobody has admitted yet.
+_IS_NEEDED = """(EXISTS (SELECT 1 FROM image_use JOIN works ON works.task_id = image_use.task_id
+        WHERE image_use.image_id = image.id)
+    OR EXISTS (SELECT 1 FROM task_queue WHERE task_queue.user_openid = image.user_openid
+        AND task_queue.status = 'pending' AND task_queue.admitted_charge <> task_queue.charge))"""
+
+
+def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
+    """Look at uploads that were not seen in use for so long; how many were looked at."""
+    return tx.run(
+        f"""UPDATE image SET used_at = CASE WHEN {_IS_NEEDED} THEN {tx.now} ELSE used_at END,
+            expired_at = CASE WHEN {_IS_NEEDED} THEN NULL ELSE {tx.now} END
+        WHERE id IN (SELECT id FROM image WHERE expired_at IS NULL
+            AND coalesce(used_at, created_at) < {tx.in_seconds} ORDER BY coalesce(used_at, created_at) LIMIT ?)""",
+        -unused_seconds, most,
+    )  # fmt: skip
+
+
+def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = None) -> Looked:
+    """Forget uploads that expired an hour ago, but for those that were used in the moment of their expiry."""
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    rows = tx.all(
+        f"""SELECT id, key, {_IS_NEEDED} AS is_needed FROM image
+            WHERE expired_at < {tx.in_seconds} AND {others} ORDER BY expired_at LIMIT ?{tx.for_update}""",
+        -SECOND_LOOK_SECONDS, *left_alone, most,
+    )  # fmt: skip
+    needed = [row["id"] for row in rows if row["is_needed"]]
+    if needed:
+        tx.execute(
+            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.dialect.each_of}",
+            encoded(needed),
+        )
+    keys = {row["id"]: row["key"] for row in rows}
+
+    def forget_uses(ids: str) -> None:
+        doom(tx, (keys[image] for image in decoded(ids)))
+        tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.dialect.each_of}", ids)
+
+    unneeded = [row for row in rows if not row["is_needed"]]
+    return Looked(len(rows), delete_apart(tx, "image", unneeded, aside, before=forget_uses))
+
+
+def types_of_finished_tasks(tx: Transaction) -> list[str]:
+    """Every type that a finished task has, each found by one step along the index, however many tasks there are."""
+    found: list[str] = []
+    while (
+        type_ := tx.value(
+            "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL AND type > ?",
+            found[-1] if found else "",
+        )
+    ) is not None:
+        found.append(type_)
+    return found
+
+
+# A task that may go: it is over for so long (one parameter), and so is what services did for it.
+_IS_LONG_OVER = """finished_at IS NOT NULL AND type = ? AND finished_at < {0}
+    AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+        AND remote_job.state IN ('submitting','waiting'))"""
+
+
+def forget_finished_tasks(
+    tx: Transaction, type_: str, older_than_seconds: float, most: int, aside: Aside | None = None
+) -> int:
+    """Forget the oldest finished tasks of a type with their works and pictures; how many were forgotten.
+
+    Their users' feeds say that the works are gone.  A task whose remote job is not over yet waits.
+    """
+    is_long_over = _IS_LONG_OVER.format(tx.in_seconds)
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    rows = tx.all(
+        f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT ?",
+        type_, -older_than_seconds, *left_alone, most,
+    )  # fmt: skip
+    if (
+        tx.for_update
+    ):  # one may have been retried, and be over again; in the order of locks that everybody keeps
+        candidates = encoded([row["id"] for row in rows])
+        locked = tx.all(
+            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} ORDER BY user_openid, id{tx.for_update}",
+            candidates,
+        )
+        rows = tx.all(
+            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} AND {is_long_over}",
+            encoded([row["id"] for row in locked]), type_, -older_than_seconds,
+        )  # fmt: skip
+    return delete_apart(tx, "task_queue", rows, aside, before=lambda ids: _forget_what_tasks_left(tx, ids))
+
+
+def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
+    """Works and whatever else names these tasks.  ids: as a JSON array."""
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
+    doom(tx, [*of_works, *results.keys(tx, ids)])
+    for table in ("result_file", "works", "webhook", "task_trace"):
+        tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
+
+
+def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
+    """Of these objects, doom those that no row will ever need again; how many they are.
+
+    A picture of an earlier charge, or of a task that failed, is one: only the charge it was paid with may use it.
+    """
+    uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.dialect.each_of}", encoded(list(keys)))
+    named = {row["key"] for row in uploads} | _named_by_results(tx, keys)
+    orphans = sorted(set(keys) - named)
+    if orphans:
+        tx.execute(f"DELETE FROM result_file WHERE key IN {tx.dialect.each_of}", encoded(orphans))
+    return doom(tx, orphans)
+
+
+def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """What the tasks whose files these are may still use, and what their works show, whatever else is known of it."""
+    tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
+    ids = encoded(sorted(tasks))
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    return {*results.usable_keys(tx, ids), *(key for row in shown for key in keys_of(decoded(row["images"])))}

@@ -1,0 +1,1 @@
+"""What the SQL of all folders shares: rows, JSON, the order of locks."""

@@ -1,0 +1,29 @@
+"""The one order in which rows are locked (CORRECTNESS 27), taken at once for all the tasks of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supervisor.database.api import Transaction
+
+
+def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
+    """All their rows in order; whatever does not exist is left out.
+
+    Enough for one statement, whose triggers lock the accounts in order, and later: others wait for less long.
+    """
+    tx.send(
+        """SELECT 1 FROM task_queue WHERE id = ANY(?) ORDER BY user_openid, id FOR NO KEY UPDATE""",
+        list(task_ids),
+    )
+
+
+def lock_tasks_and_accounts(tx: Transaction, task_ids: Sequence[str]) -> None:
+    """The same, and then the accounts of their users, in order: for several statements."""
+    tx.send(
+        """WITH held AS MATERIALIZED (SELECT user_openid FROM task_queue WHERE id = ANY(?)
+                ORDER BY user_openid, id FOR NO KEY UPDATE)
+            SELECT 1 FROM account WHERE user_openid IN (SELECT user_openid FROM held)
+                ORDER BY user_openid FOR NO KEY UPDATE""",
+        list(task_ids),
+    )

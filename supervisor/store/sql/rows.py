@@ -1,0 +1,89 @@
+"""Rows as the rest of the program sees them: Python values instead of JSON text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from supervisor.core.queue_order import place_key
+from supervisor.database.api import Row
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def decoded(value: Any) -> Any:
+    """A JSON column's value: text on SQLite, already decoded elsewhere."""
+    return json.loads(value) if isinstance(value, str | bytes) else value
+
+
+def encoded(value: Any) -> str:
+    """A value for a JSON column."""
+    return _ENCODER.encode(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """One page of a list; `next` is the cursor of the one after, None at the end."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+def task_view(row: Row) -> dict[str, Any]:
+    """A task as CONTRACT section 4 shows it; pictures by key, links unsigned.
+
+    Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending),
+    whether it stands in line or is not to run yet, and the seconds it has been running.
+    """
+    is_waiting = row["status"] == "pending"
+    images = decoded(row["work_images"]) if row["status"] == "completed" else None
+    return {
+        "task_id": row["id"],
+        "work_id": row["work_id"],
+        "user_openid": row["user_openid"],
+        "type": row["type"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": row["progress"],
+        "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])
+        if is_waiting
+        else None,
+        "is_in_line": is_waiting and bool(row["ready"]),
+        "running_for_seconds": row["running_for"],
+        "attempt": number_of_attempt(row),
+        "max_attempts": row["max_attempts"],
+        "error": decoded(row["error"]),
+        "result": {"images": images} if images is not None else None,
+        "created_at": row["created_at"],
+        "started_at": row["processing_started_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+def number_of_attempt(row: Row) -> int:
+    """Which of its attempts a task is at, from 1; 0 before the first.
+
+    One more than have failed: the column counts claims, also those that were taken back.
+    """
+    if not row["attempt"]:
+        return 0
+    ended = row["status"] == "failed" and row["failures"] > 0  # its last failure is counted already
+    return int(min(row["failures"] + (not ended), row["max_attempts"]))
+
+
+def work_doc(row: Row) -> dict[str, Any]:
+    """A work as the `doc` of CONTRACT section 5, pictures by key."""
+    return {
+        "_id": row["id"],
+        "task_id": row["task_id"],
+        "user_openid": row["user_openid"],
+        "type": row["type"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": row["progress"],
+        "images": decoded(row["images"]),
+        "error": decoded(row["error"]),
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }

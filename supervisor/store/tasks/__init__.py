@@ -1,0 +1,1 @@
+"""A task's life: submitted, admitted, claimed, reported, ended."""

@@ -1,0 +1,191 @@
+"""Admit pending tasks: check them, take their credits, make their works, give them their turns.
+
+HTTP admits in the request's transaction; rows written by SQL are admitted by the dispatcher just before it picks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from config.settings import Settings
+from supervisor.core.errors import BadParams, Fault, InsufficientCredits
+from supervisor.core.ids import new_ulid
+from supervisor.core.task_params import CheckedParams, check_params
+from supervisor.database.api import Asked, Row, Transaction
+from supervisor.store.counters import counters
+from supervisor.store.operators import notices
+from supervisor.store.recovery.row_isolation import Aside, apart, id_of
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks import bulk
+
+_COLUMNS = "id, user_openid, type, params, priority, charge"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """A row whose params were looked at.  order: None when they are wrong, and why."""
+
+    row: Row
+    order: CheckedParams | None
+    fault: Fault | None = None
+
+
+def price_of(settings: Settings, type_: str, count: int) -> int:
+    """Credits for so many pictures; nothing where credits are turned off."""
+    return settings.tasks[type_].cost_credits * count if settings.credits.enabled else 0
+
+
+def check_images(images: set[tuple[str, str]], user: str, order: CheckedParams) -> None:
+    """Whether the uploads that an order names are its user's own.  Raises BadParams.  images: {(user, id)}."""
+    for image in order.image_ids:
+        if (user, image) not in images:
+            raise BadParams(f"There is no image {image}.", code="image_not_found")
+
+
+def admission_of(
+    settings: Settings,
+    task_id: str,
+    type_: str,
+    order: CheckedParams,
+    *,
+    user: str,
+    turn: int,
+    charge: int = 1,
+) -> bulk.Admission:
+    """What admitting a checked task writes."""
+    settings_of_type = settings.tasks[type_]
+    return bulk.Admission(
+        task_id,
+        new_ulid(),
+        turn,
+        order.count,
+        settings_of_type.max_attempts,
+        settings_of_type.expire_seconds,
+        user,
+        charge,
+        price_of(settings, type_, order.count),
+        order.image_ids,
+    )
+
+
+def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
+    """Admit one pending task.  Raises BadParams, InsufficientCredits: the caller's step is then undone."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = ?", task_id)
+    assert row is not None
+    for _, fault in _admit_together(tx, settings, [row]):
+        raise fault
+
+
+def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> Asked:
+    """Ask for rows that SQL has written, at most so many, users in sorted order.  aside: those to be left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
+    return tx.ask(
+        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge AND {others}
+            ORDER BY user_openid, id LIMIT ?{tx.for_update_of_free("task_queue")}""",
+        *left_alone, most,
+    )  # fmt: skip
+
+
+def admit_waiting(
+    tx: Transaction,
+    settings: Settings,
+    most: int,
+    waiting: Asked | None = None,
+    aside: Aside | None = None,
+) -> int:
+    """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.
+
+    Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
+    aside: rows that are left alone; it takes those that can't even be failed.  They are as they were.
+    """
+    aside = aside or Aside()
+    rows = (waiting or ask_waiting(tx, most, aside)).all()
+    said: dict[str, str] = {}
+
+    def admit(some: Sequence[Row]) -> list[str]:
+        _admit_or_reject(tx, settings, some)
+        return [row["id"] for row in some]
+
+    def fail(some: Sequence[Row]) -> list[str]:
+        for row in some:
+            reject(tx, row, "internal", f"The database refused the admission: {said[row['id']]}.")
+        return [row["id"] for row in some]
+
+    _, refused = apart(tx, "task_queue", rows, id_of, admit)
+    said |= {each.row_id: each.reason for each in refused}
+    _, refused = apart(tx, "task_queue", [row for row in rows if row["id"] in said], id_of, fail)
+    aside.refused.extend(refused)
+    return len(rows)
+
+
+def _admit_or_reject(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> None:
+    for row, fault in _admit_together(tx, settings, rows):
+        reject(tx, row, error_code(fault), str(fault))
+
+
+def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:
+    """Admit those that may be; the others, with their faults."""
+    checked = [_checked(settings, row) for row in rows]
+    known = bulk.known(
+        tx,
+        lines=[(row["user_openid"], row["priority"]) for row in rows],
+        images=[image for each in checked if each.order is not None for image in each.order.image_ids],
+    )
+    admissions: list[bulk.Admission] = []
+    faulty: list[tuple[Row, Fault]] = []
+    for each in checked:
+        row, user = each.row, each.row["user_openid"]
+        try:
+            if each.order is None:
+                raise each.fault or AssertionError
+            check_images(known.images, user, each.order)
+            known.pay(user, price_of(settings, row["type"], each.order.count))
+        except Fault as fault:
+            faulty.append((row, fault))
+            continue
+        turn = known.take_turn(user, row["priority"])
+        admissions.append(
+            admission_of(
+                settings, row["id"], row["type"], each.order, user=user, turn=turn, charge=row["charge"]
+            )
+        )
+    if admissions:
+        bulk.admit(tx, admissions)
+    return faulty
+
+
+def _checked(settings: Settings, row: Row) -> _Checked:
+    try:
+        return _Checked(row, check_params(row["type"], params_of(row), settings))
+    except Fault as fault:
+        return _Checked(row, None, fault)
+
+
+def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
+    """Fail a pending task; its work is made all the same, so that its user sees why."""
+    tx.execute(
+        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
+            finished_at = {tx.now}, updated_at = {tx.now} WHERE id = ? AND status = 'pending'""",
+        encoded({"code": code, "message": message}), new_ulid(), task["id"],
+    )  # fmt: skip
+    if code == "insufficient_credits":
+        notices.add(tx, {(notices.Notice.NO_CREDITS, task["user_openid"]): 1})
+    type_ = counters.OTHER if code == "unknown_type" else task["type"]
+    counters.count(tx, "darkroom_tasks_finished_total", type=type_, outcome="failed")
+
+
+def params_of(row: Row) -> Any:
+    """The params of a row.  Raises BadParams for JSON that SQLite takes and Python does not (too deep, too long)."""
+    try:
+        return decoded(row["params"])
+    except (ValueError, RecursionError):
+        raise BadParams("params are nested too deep, or hold a number that is too long.") from None
+
+
+def error_code(fault: Fault) -> str:
+    """The task's error.code for a fault of admission."""
+    if isinstance(fault, BadParams):
+        return fault.code
+    return "insufficient_credits" if isinstance(fault, InsufficientCredits) else "bad_params"

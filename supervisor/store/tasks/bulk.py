@@ -1,0 +1,206 @@
+"""Many tasks at once: what must be known to accept them, and how they are stored and admitted.
+
+Each step is one statement for all of them, and what it reads comes as one row: every statement, and every row fetched,
+would hand the interpreter's lock over once more.
+
+The accounts of all their users are locked first, in the order of the users (CORRECTNESS 27).  Whoever holds them knows
+balances, turns and open tasks for as long as the transaction lasts, and may carry them forward from task to task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from supervisor.core.errors import InsufficientCredits
+from supervisor.core.fair_order import turn_of_new_task
+from supervisor.database.api import Asked, Transaction
+from supervisor.store.ledger import credits
+from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks.images import note_use
+
+_OPEN = "status IN ('pending','processing','ai_processing')"
+
+
+class NewRow(NamedTuple):
+    """A task as it is inserted.  params: JSON text; run_after: as text, or None."""
+
+    task_id: str
+    user: str
+    type: str
+    params: str
+    priority: int
+    run_after: str | None
+
+
+class Admission(NamedTuple):
+    """A pending task as it is admitted.  work_id: its work's, should it have none.  price: credits."""
+
+    task_id: str
+    work_id: str
+    turn: int
+    pictures: int
+    max_attempts: int
+    expire_seconds: float
+    user: str
+    charge: int
+    price: int
+    image_ids: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Known:
+    """What was read, kept true while tasks are accepted one after another.
+
+    balances: None of a user who was never seen.  open_tasks: counted up to a limit.  highest: of the user's open tasks
+    at that priority.
+    """
+
+    balances: dict[str, int | None]
+    open_tasks: dict[str, int]
+    clocks: dict[int, int]
+    highest: dict[tuple[str, int], int | None]
+    images: set[tuple[str, str]]
+
+    def open_account(self, tx: Transaction, user: str) -> None:
+        """Of a user who was never seen; it opens with its grant."""
+        if self.balances[user] is None:
+            credits.ensure_account(tx, user)
+            self.balances[user] = credits.balance(tx, user)
+
+    def pay(self, user: str, price: int) -> None:
+        """Set the price aside.  Raises InsufficientCredits."""
+        balance = self.balances[user] or 0
+        if balance < price:
+            raise InsufficientCredits(price, balance)
+        self.balances[user] = balance - price
+
+    def take_turn(self, user: str, priority: int) -> int:
+        """The turn of the user's next task."""
+        line = (user, priority)
+        turn = turn_of_new_task(self.clocks[priority], self.highest[line])
+        self.highest[line] = turn
+        return turn
+
+
+def known(
+    tx: Transaction,
+    *,
+    lines: Iterable[tuple[str, int]],
+    images: Iterable[str] = (),
+    count_open_to: int = 0,
+) -> Known:
+    """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: where counting may stop."""
+    lines = sorted(set(lines))
+    users = sorted({user for user, _ in lines})
+    words = json_words(tx)
+    asked = _Question(
+        tx,
+        f"""SELECT {words.array}(
+            (SELECT {words.group}({words.array}(who.value,
+                (SELECT balance FROM account WHERE user_openid = who.value),
+                (SELECT count(*) FROM
+                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN} LIMIT ?) AS opened)))
+             FROM {words.texts} AS who),
+            (SELECT {words.group}({words.array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
+                (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
+                (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
+                    AND priority = CAST(line.value ->> 1 AS INTEGER)
+                    AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
+             FROM {words.rows} AS line),
+            (SELECT {words.group}({words.array}(user_openid, id)) FROM image
+                WHERE expired_at IS NULL AND id IN {tx.dialect.each_of}))""",
+        count_open_to, users, lines, sorted(set(images)),
+    )  # fmt: skip
+    of_users, of_lines, of_images = _under_locks(tx, users, asked)
+    return Known(
+        {user: balance for user, balance, _ in of_users},
+        {user: count for user, _, count in of_users},
+        {priority: clock or 0 for _, priority, clock, _ in of_lines},
+        {(user, priority): highest for user, priority, _, highest in of_lines},
+        {(user, image) for user, image in of_images or ()},
+    )
+
+
+def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
+    """Make the rows."""
+    words = json_words(tx)
+    tx.send(
+        f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
+            SELECT value ->> 0, value ->> 1, value ->> 2, {words.json.format("value ->> 3")},
+                CAST(value ->> 4 AS INTEGER), {words.time.format("value ->> 5")} FROM {words.rows} AS new""",
+        encoded(new),
+    )
+
+
+def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
+    """Take the prices, make the works, fix the turns.
+
+    The ledger's guard refuses a second debit and an overdrawn account.
+    """
+    words = json_words(tx)
+    debits = [(each.user, each.task_id, each.charge, -each.price) for each in admissions if each.price]
+    if debits:
+        tx.send(
+            f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
+                SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER)
+                FROM {words.rows} AS taken""",
+            encoded(debits),
+        )
+    note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
+    # A task that was asked for a later time is not late before that time.
+    soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
+    expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
+    tx.execute(
+        f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
+            turn = CAST(made.value ->> 2 AS INTEGER),
+            ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
+            picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
+            expires_at = {expires_at}, updated_at = {tx.moment}
+        FROM {words.rows} AS made WHERE task_queue.id = made.value ->> 0""",
+        encoded([each[:6] for each in admissions]),
+    )
+
+
+def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
+    """(id, created_at, ready) of pending tasks."""
+    words = json_words(tx)
+    stored = _Question(
+        tx,
+        f"""SELECT {words.group}({words.array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
+            WHERE id IN {tx.dialect.each_of} AND status = 'pending' AND admitted_charge = charge""",
+        task_ids,
+    ).ask()
+    return list(decoded(stored.value()) or ())
+
+
+class _Question:
+    """A query that returns its rows as one JSON array."""
+
+    def __init__(self, tx: Transaction, sql: str, *params: Any) -> None:
+        self._tx, self._sql = tx, sql
+        self._params = [encoded(each) if isinstance(each, list) else each for each in params]
+
+    def ask(self) -> Asked:
+        return self._tx.ask(self._sql, *self._params)
+
+
+def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
+    """The answer once the accounts of these users are locked; those that are missing are opened before any is."""
+    if tx.for_update:
+        # All or none: who holds some and then opens others has not locked them in order.
+        locks = (
+            f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}"
+            f" AND (SELECT count(*) FROM account WHERE user_openid IN {tx.dialect.each_of}) = ?"
+            f" ORDER BY user_openid{tx.for_update}",
+            encoded(users), encoded(users), len(users),
+        )  # fmt: skip
+        locked, answer = tx.ask(*locks), question.ask()
+        if len(locked.all()) == len(users):
+            return decoded(answer.value())
+        for user in users:
+            credits.ensure_account(tx, user)
+        tx.send(*locks)
+    return decoded(question.ask().value())

@@ -1,0 +1,402 @@
+"""What is done with a task: it is claimed for a worker, which reports, and brings the attempt to its end.
+
+Every write but the claim names the lease that is held.  A write that touches no row raises LeaseLost: the task was
+rescued, cancelled or claimed again since, and whatever the late worker has made is not its to store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from supervisor.core.errors import LeaseLost
+from supervisor.core.rescue import Budget
+from supervisor.database.api import Row, Transaction
+from supervisor.store.counters import counters
+from supervisor.store.queue.ready_tasks import READY
+from supervisor.store.recovery.row_isolation import apart
+from supervisor.store.remote import remote_cancels
+from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks import history, images
+
+_HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
+# The same of many rows, of which {} names id and lease.  `status || ''`: they are found by their ids, one by one, and
+# not among all that are held.
+_HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
+    AND status || '' IN ('processing','ai_processing')"""
+_PUT_BACK = (
+    """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, progress = 0, stage = 'queued'"""
+)
+_OVER = "deadline_at = NULL, next_poll_at = NULL"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}.
+
+    is_whole: False for one whose params were too large to send; `tell_again` tells them.
+    """
+
+    task_id: str
+    lease: int
+    attempt: int
+    charge: int
+    type: str
+    user: str
+    params: dict[str, Any]
+    image_keys: dict[str, str]
+    count: int
+    budget: Budget
+    wait_seconds: float
+    is_whole: bool = True
+
+    @property
+    def of_charge(self) -> tuple[str, int]:
+        """(task id, charge): whose remote jobs, files and reports are this claim's."""
+        return self.task_id, self.charge
+
+
+class Wanted(NamedTuple):
+    """A waiting task, and which worker is to have it.  deadline_seconds: from now, until the attempt ends."""
+
+    task_id: str
+    worker_id: str
+    deadline_seconds: float
+
+
+class Held(NamedTuple):
+    """A row that names a worker.  is_poll: its remote job is asked about.  is_begun: its worker has said so."""
+
+    task_id: str
+    lease: int
+    is_poll: bool
+    is_begun: bool
+
+
+class Begun(NamedTuple):
+    """An attempt that was begun so many seconds ago.  limit_seconds: from its beginning to its deadline."""
+
+    task_id: str
+    lease: int
+    ago_seconds: float
+    limit_seconds: float
+
+
+class Report(NamedTuple):
+    """How far a held attempt is.  percent: 0-99."""
+
+    task_id: str
+    lease: int
+    percent: int
+    stage: str
+
+
+class Made(NamedTuple):
+    """What a held attempt ended with.  images: [{key, width, height}] that are durable already.
+
+    missing: pictures that were paid for and could not be made; they are refunded."""
+
+    task_id: str
+    lease: int
+    images: list[dict[str, Any]]
+    missing: int = 0
+
+
+def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
+    """Claim ready tasks for workers, each under a new lease; what `claim_of` makes claims of, in no order.
+
+    Left out is who waits no more, and whose worker takes nothing new.  A worker that stops waits for this transaction,
+    or this one sees that it stops.  Rows and accounts that others have locked are left out too: a round that
+    waited for them could meet a deadlock with whoever ends several tasks at once.
+    """
+    if not wanted:
+        return []
+    alive = tx.for_free_key_share("worker")
+    rows = tx.all(
+        f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
+                AND id IN {tx.dialect.each_of}{alive}),
+            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
+                AND (run_after IS NULL OR run_after <= {tx.now}) AND admitted_charge = charge
+                {tx.for_update_of_free("task_queue")}),
+            payers AS MATERIALIZED (SELECT user_openid FROM account WHERE user_openid IN (SELECT user_openid FROM free)
+                {tx.for_update_of_free("account")})
+        UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
+            lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 1,
+            processing_started_at = {tx.moment}, updated_at = {tx.moment},
+            deadline_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
+        FROM {json_words(tx).rows} AS wanted
+        WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
+          AND task_queue.id IN (SELECT id FROM free) AND user_openid IN (SELECT user_openid FROM payers)
+          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+        RETURNING {told(tx)}, {_waited(tx)} AS waited""",
+        encoded(sorted({each.worker_id for each in wanted})),
+        encoded([each.task_id for each in wanted]),
+        encoded(wanted),
+    )
+    added = counters.Tally()
+    for row in rows:
+        if row["attempt"] == 1:
+            added.observe("darkroom_task_wait_seconds", row["waited"], type=row["type"])
+    added.store(tx)
+    return rows
+
+
+def told(tx: Transaction) -> str:
+    """SQL for what an attempt is told of its task."""
+    return f"""task_queue.id, worker_id, lease, attempt, charge, task_queue.type, user_openid,
+        CAST(params AS TEXT) AS params, picture_count, failures, deaths, max_attempts,
+        {images.keys(tx)} AS image_keys"""
+
+
+def _waited(tx: Transaction) -> str:
+    due_since = tx.greatest("created_at", "coalesce(run_after, created_at)")
+    return tx.greatest("0.0", tx.seconds_between(due_since, tx.moment))
+
+
+def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
+    """A claim as its row tells it; None when it is no longer held."""
+    row = tx.one(f"SELECT {told(tx)} FROM task_queue WHERE {_HELD}", task_id, lease)
+    return None if row is None else claim_of(row)
+
+
+def begin_late(
+    tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limits: Mapping[str, float]
+) -> list[Claim]:
+    """Begin what was claimed for this worker and never reached it, and say so; the claims that it holds still.
+
+    found: (task id, lease).  limits: {type: seconds from the beginning to the deadline}.
+    """
+    rows = tx.all(
+        f"""SELECT {told(tx)} FROM task_queue JOIN {json_words(tx).rows} AS found
+                ON task_queue.id = found.value ->> 0 AND lease = CAST(found.value ->> 1 AS INTEGER)
+            WHERE worker_id = ? AND status || '' = 'processing' AND begun_lease < lease
+            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+        encoded(found), worker_id,
+    )  # fmt: skip
+    claims = [claim_of(row) for row in rows]
+    mark_begun(tx, [Begun(each.task_id, each.lease, 0.0, limits[each.type]) for each in claims])
+    return claims
+
+
+def mark_begun(tx: Transaction, begun: Sequence[Begun]) -> set[str]:
+    """Say which attempts were begun; their time counts from there, and nobody takes them back as undelivered.
+
+    The ids of the tasks that were marked.  A row that somebody else has locked, or that the database refuses to let
+    change, is left out: no heartbeat waits for it, or fails.
+    """
+    done, _ = apart(tx, "task_queue", begun, lambda each: each.task_id, lambda some: _mark_begun(tx, some))
+    return set(done)
+
+
+def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
+    began = "CAST(begun.value ->> 2 AS DOUBLE PRECISION)"
+    left = f"CAST(begun.value ->> 3 AS DOUBLE PRECISION) - {began}"
+    rows = tx.all(
+        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of}
+            {tx.for_update_of_free("task_queue")})
+        UPDATE task_queue SET begun_lease = lease,
+            processing_started_at = {tx.shifted(tx.moment, f"(0.0 - {began})")},
+            deadline_at = {tx.greatest("deadline_at", tx.shifted(tx.moment, f"({left})"))}
+        FROM {json_words(tx).rows} AS begun
+        WHERE {_HELD_BY.format("begun")} AND status || '' = 'processing' AND begun_lease <= lease
+          AND task_queue.id IN (SELECT id FROM free) RETURNING task_queue.id""",
+        encoded([each.task_id for each in begun]), encoded(begun),
+    )  # fmt: skip
+    return [row["id"] for row in rows]
+
+
+def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
+    """Show how far the attempt is; progress never falls.  False when the lease is no longer held."""
+    (is_held,) = report_all(tx, [Report(task_id, lease, percent, stage)])
+    return is_held
+
+
+def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
+    """Show how far attempts are, each as `report_progress` does."""
+    rows = tx.all(
+        f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
+            stage = said.value ->> 3, begun_lease = lease, updated_at = {tx.moment}
+        FROM {json_words(tx).rows} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
+        encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
+    )
+    held = {row["id"] for row in rows}
+    return [each.task_id in held for each in reports]
+
+
+def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: float) -> bool:
+    """The attempt, or poll, waits for something that is not its own: nothing ends it by the clock for so many seconds.
+
+    False when the lease is no longer held.
+    """
+    later = tx.in_seconds
+    return bool(
+        tx.run(
+            f"""UPDATE task_queue SET stage = ?, updated_at = {tx.now},
+                deadline_at = CASE WHEN status = 'processing' THEN {tx.greatest("deadline_at", later)} END,
+                next_poll_at = CASE WHEN status = 'ai_processing' THEN {later} END,
+                remote_deadline_at = CASE WHEN remote_deadline_at IS NOT NULL
+                    THEN {tx.greatest("remote_deadline_at", later)} END
+            WHERE {_HELD}""",
+            stage, seconds, seconds, seconds, task_id, lease,
+        )
+    )  # fmt: skip
+
+
+def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
+    """Record success.  Raises LeaseLost."""
+    (lost,) = complete_all(tx, [Made(task_id, lease, made, missing)])
+    if lost is not None:
+        raise lost
+
+
+def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:
+    """Record successes; LeaseLost for those of which nothing was recorded, because somebody else has the task."""
+    words = json_words(tx)
+    rows = tx.all(
+        f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
+            images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER), {_OVER},
+            finished_at = {tx.moment}, updated_at = {tx.moment}
+        FROM {words.rows} AS made WHERE {_HELD_BY.format("made")}
+        RETURNING task_queue.id, type, charge, {ran(tx)}""",
+        encoded([(each.task_id, each.lease, _stage_of(each), each.images, each.missing) for each in made]),
+    )
+    remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
+    added = counters.Tally()
+    for row in rows:
+        _add_end(added, row, "completed")
+    added.store(tx)
+    ended = {row["id"] for row in rows}
+    return [None if each.task_id in ended else LeaseLost(each.task_id, each.lease) for each in made]
+
+
+def _stage_of(made: Made) -> str:
+    count = len(made.images)
+    return f"done, {count} of {count + made.missing} pictures" if made.missing else "done"
+
+
+def fail(
+    tx: Transaction, task_id: str, lease: int, code: str, message: str, *, counts: str = "failures"
+) -> None:
+    """Fail the task, refunded by trigger.  counts: 'failures', 'deaths' or ''.  Raises LeaseLost."""
+    row = _end(
+        tx, task_id, lease,
+        f"status = 'failed', stage = 'failed', error = ?, failures = failures + ?, deaths = deaths + ?, {_OVER}",
+        encoded({"code": code, "message": message}), int(counts == "failures"), int(counts == "deaths"),
+    )  # fmt: skip
+    remote_cancels.want_cancel(tx, task_id, row["charge"])
+    tally_end(tx, row, "failed")
+
+
+def retry(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+) -> None:
+    """Run the task again later; one failure is counted.  Raises LeaseLost.
+
+    code, message: why the attempt failed, for its history.
+    """
+    if code:
+        history.note_failure(tx, task_id, lease, code, message)
+    row = _put_back(tx, task_id, lease, "failures = failures + 1", in_seconds)
+    _tally_run(tx, row, "retried")
+
+
+def postpone(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+) -> None:
+    """Run the task later; no failure is counted (the service is full, slow or down).  Raises LeaseLost.
+
+    code, message: why, for its history.
+    """
+    if code and in_seconds > 0:
+        history.note_postponed(tx, task_id, lease, in_seconds, code, message)
+    row = _put_back(tx, task_id, lease, "failures = failures", in_seconds)
+    _tally_run(tx, row, "postponed")
+    if code:
+        counters.count(tx, "darkroom_postponed_total", type=row["type"], reason=code)
+
+
+def release(
+    tx: Transaction, task_id: str, lease: int, *, died: bool = False, in_seconds: float = 0.0
+) -> None:
+    """Put the task back, due in so many seconds.  died: its worker died, which is counted apart.  Raises LeaseLost."""
+    row = _put_back(tx, task_id, lease, f"deaths = deaths + {int(died)}", in_seconds)
+    _tally_run(tx, row, "released")
+
+
+def held_by(tx: Transaction, worker_id: str) -> list[Held]:
+    """Every row that names this worker."""
+    rows = tx.all(
+        """SELECT id, lease, status, begun_lease FROM task_queue
+            WHERE worker_id = ? AND status IN ('processing','ai_processing')""",
+        worker_id,
+    )
+    return [
+        Held(row["id"], row["lease"], row["status"] == "ai_processing", row["begun_lease"] == row["lease"])
+        for row in rows
+    ]
+
+
+def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_seconds: float | None) -> Row:
+    run_after = f"run_after = {tx.in_seconds}" if in_seconds else "run_after = NULL"
+    params = (in_seconds,) if in_seconds else ()
+    return _end(
+        tx, task_id, lease, f"status = 'pending', ready = {int(not in_seconds)}, {counted}, {run_after}, {_PUT_BACK}",
+        *params, finished=False,
+    )  # fmt: skip
+
+
+def _end(tx: Transaction, task_id: str, lease: int, changes: str, *params: Any, finished: bool = True) -> Row:
+    """End a held attempt; the row as it was changed, with how long the attempt ran (`ran`, seconds)."""
+    before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = ?", task_id)
+    finish = f"finished_at = {tx.now}, " if finished else ""
+    row = tx.one(
+        f"""UPDATE task_queue SET {changes}, {finish}updated_at = {tx.now} WHERE {_HELD}
+            RETURNING id, type, charge""",
+        *params, task_id, lease,
+    )  # fmt: skip
+    if row is None or before is None:
+        raise LeaseLost(task_id, lease)
+    return {**row, **before}
+
+
+def tally_end(tx: Transaction, row: Row, outcome: str) -> None:
+    """Count a task that is over, and how long its last attempt ran.  row: `type`, and `ran` as `ran` says."""
+    added = counters.Tally()
+    _add_end(added, row, outcome)
+    added.store(tx)
+
+
+def _add_end(added: counters.Tally, row: Row, outcome: str) -> None:
+    added.count("darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
+    if row["ran"] is not None:
+        added.observe("darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
+
+
+def ran(tx: Transaction) -> str:
+    """SQL for how long the attempt of a row has run, in seconds; NULL when none runs."""
+    return f"{tx.seconds_since('processing_started_at')} AS ran"
+
+
+def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:
+    if row["ran"] is not None:
+        counters.observe(tx, "darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
+
+
+def claim_of(row: Row) -> Claim:
+    """The claim that a task's row, as `claim_for` returns it, tells of.  params of None: too large to send."""
+    return Claim(
+        task_id=row["id"],
+        lease=row["lease"],
+        attempt=row["attempt"],
+        charge=row["charge"],
+        type=row["type"],
+        user=row["user_openid"],
+        params={} if row["params"] is None else decoded(row["params"]),
+        image_keys=dict(decoded(row.get("image_keys")) or ()),
+        count=row["picture_count"],
+        budget=Budget(row["failures"], row["deaths"], row["max_attempts"]),
+        wait_seconds=row.get("waited", 0.0),
+        is_whole=row["params"] is not None,
+    )

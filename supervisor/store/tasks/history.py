@@ -1,0 +1,110 @@
+"""A task's history: what happened to it, when, and in whose hands.
+
+Its steps are written by triggers (`supervisor.schema.shared.history_rows`), whoever writes the row; what it cost stands
+in the ledger.  Both together, in order, are the timeline that users, the command line and operators see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.database.api import Row, Transaction
+from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.store.sql.rows import decoded, encoded
+
+Happening = dict[str, Any]
+
+MOST_MESSAGE_CHARACTERS = 500
+
+# What happens in the same millisecond, in the order in which it does.
+_ORDER = {"submitted": 0, "resubmitted": 0, "debited": 1, "admitted": 2, "refunded": 4}
+_OTHERS = 3
+_CALLED = {"debit": "debited", "refund": "refunded"}
+
+
+def note_failure(tx: Transaction, task_id: str, lease: int, code: str, message: str) -> None:
+    """Write down why an attempt that will be tried again has failed; nothing when its lease is lost."""
+    tx.execute(
+        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
+            SELECT id, 'attempt_failed', attempt, lease, worker_id, ?, {tx.now} FROM task_queue
+            WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')""",
+        encoded({"code": code, "message": message}), task_id, lease,
+    )  # fmt: skip
+
+
+def note_postponed(
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, code: str, message: str
+) -> None:
+    """Write down that, until when and why a task is put back; nothing when its lease is lost.
+
+    The trigger of the step that follows finds it, and writes none of its own.
+    """
+    tx.execute(
+        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
+            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds}, ?, {tx.now} FROM task_queue
+            WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status = 'processing'""",
+        in_seconds, encoded({"code": code, "message": message[:MOST_MESSAGE_CHARACTERS]}), task_id, lease,
+    )  # fmt: skip
+
+
+def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Happening] | None:
+    """Everything that happened to a task, oldest first; None for a task that is not there.  user: only if it is theirs.
+
+    Each has `at`, `event`, `attempt`, `lease`, `worker` (its id), `run_after` (of one put back, when it is due),
+    `error` ({code, message}), `credits` (signed); what does not belong to it is None.
+    """
+    known = tx.value(
+        "SELECT 1 FROM task_queue WHERE id = ? AND (CAST(? AS TEXT) IS NULL OR user_openid = ?)",
+        task_id, user, user,
+    )  # fmt: skip
+    if known is None:
+        return None
+    steps = tx.all("SELECT * FROM task_event WHERE task_id = ? ORDER BY id", task_id)
+    moved = tx.all(
+        "SELECT kind, amount, created_at AS at FROM credit_entry WHERE task_id = ? ORDER BY id", task_id
+    )
+    happened = [*(_step(row) for row in steps), *(_money(row) for row in moved)]
+    return sorted(happened, key=lambda each: (each["at"], _ORDER.get(each["event"], _OTHERS)))
+
+
+def _step(row: Row) -> Happening:
+    return {
+        "at": row["at"],
+        "event": row["event"],
+        "attempt": row["attempt"],
+        "lease": row["lease"],
+        "worker": row["worker_id"],
+        "run_after": row["run_after"],
+        "error": decoded(row["error"]),
+        "credits": None,
+    }
+
+
+def _money(row: Row) -> Happening:
+    return {
+        "at": row["at"],
+        "event": _CALLED[row["kind"]],
+        "attempt": None,
+        "lease": None,
+        "worker": None,
+        "run_after": None,
+        "error": None,
+        "credits": row["amount"],
+    }
+
+
+def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
+    """Forget the oldest events of finished tasks; how many.
+
+    Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT ?) AS oldest
+             WHERE oldest.at < {tx.in_seconds} AND NOT EXISTS
+                (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id
+                 AND task_queue.status IN ('pending','processing','ai_processing'))""",
+        *left_alone, most, -older_than_seconds,
+    )  # fmt: skip
+    return delete_apart(tx, "task_event", found, aside)

@@ -1,0 +1,86 @@
+"""Idempotency keys: a request that is sent again finds the task that its first sending has made.
+
+A key belongs to user, method and path.  It is stored in the task's own transaction, so there is no moment at which
+one of the two exists alone, and a twin that comes meanwhile waits for the writer and then finds the key.  Whatever
+is refused stores no task and so no key: the caller may mend the request and use the key again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.core.errors import KeyReused
+from supervisor.database.api import Transaction
+from supervisor.store.tasks import task_views
+from supervisor.store.tasks.new_task import Key
+
+KEPT_SECONDS = 24 * 3600
+
+_THIS = "user_openid = ? AND method = ? AND path = ? AND key = ?"
+
+
+def once(
+    tx: Transaction, key: Key | None, step: Callable[[Transaction], dict[str, Any]]
+) -> tuple[dict[str, Any], bool]:
+    """What the step makes of a task, and False; or the task that this key stands for, as it is now, and True.
+
+    step: returns the task's view.  Without a key it is simply run.  Raises KeyReused and what the step raises.
+    """
+    if key is None:
+        return step(tx), False
+    tx.lock_name("idempotency key " + " ".join(key.place))
+    known = task_of(tx, key)
+    if known is not None:
+        return known, True
+    view = step(tx)
+    keep(tx, key, view["task_id"])
+    return view, False
+
+
+def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
+    """The task that the first request with this key was about, as it is now; None for a new or outlived key.
+
+    Raises KeyReused when that request had another body.
+    """
+    row = tx.one(
+        f"SELECT body_hash, task_id, created_at > {tx.in_seconds} AS is_kept FROM idempotency_key WHERE {_THIS}",
+        -KEPT_SECONDS, *key.place,
+    )  # fmt: skip
+    if row is None or not row["is_kept"]:
+        return None
+    if row["body_hash"] != key.body_hash:
+        raise KeyReused
+    return task_views.get(tx, row["task_id"], key.user)
+
+
+def keep(tx: Transaction, key: Key, task_id: str) -> None:
+    """Remember the task under the key, instead of one whose time is over."""
+    tx.execute(
+        f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
+            VALUES (?, ?, ?, ?, ?, ?, {tx.now})
+            ON CONFLICT (user_openid, method, path, key) DO UPDATE
+                SET body_hash = excluded.body_hash, task_id = excluded.task_id, created_at = excluded.created_at""",
+        *key.place, key.body_hash, task_id,
+    )  # fmt: skip
+
+
+def count(tx: Transaction, user: str, method: str, path: str) -> int:
+    """How many keys of a user are kept for this very path."""
+    return int(
+        tx.value(
+            f"""SELECT count(*) FROM idempotency_key
+                WHERE user_openid = ? AND method = ? AND path = ? AND created_at > {tx.in_seconds}""",
+            user, method, path, -KEPT_SECONDS,
+        )
+    )  # fmt: skip
+
+
+def prune(tx: Transaction, most: int) -> int:
+    """Drop keys whose time is over; how many went."""
+    return tx.run(
+        f"""DELETE FROM idempotency_key WHERE (user_openid, method, path, key) IN
+            (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.in_seconds}
+             ORDER BY created_at LIMIT ?)""",
+        -KEPT_SECONDS, most,
+    )  # fmt: skip

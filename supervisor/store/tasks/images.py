@@ -1,0 +1,51 @@
+"""Uploaded pictures: who owns which object of the file store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from supervisor.database.api import Transaction
+from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class NewImage:
+    """An upload that is already durable in the file store.  width, height in pixels."""
+
+    id: str
+    user: str
+    key: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+def add(tx: Transaction, image: NewImage) -> None:
+    """Record an upload."""
+    tx.execute(
+        "INSERT INTO image (id, user_openid, key, width, height, bytes, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        image.id, image.user, image.key, image.width, image.height, image.bytes, image.sha256,
+    )  # fmt: skip
+
+
+def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
+    """Tasks name these uploads: (upload's id, task's id).  They are kept while the task's work is."""
+    pairs = sorted(set(uses))
+    if pairs:
+        tx.send(
+            f"""INSERT INTO image_use (image_id, task_id)
+                SELECT value ->> 0, value ->> 1 FROM {json_words(tx).rows} AS used WHERE 1 = 1
+                ON CONFLICT (image_id, task_id) DO NOTHING""",
+            encoded(pairs),
+        )
+
+
+def keys(tx: Transaction) -> str:
+    """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they are its user's own; or NULL."""
+    words = json_words(tx)
+    named = words.texts_of.format(column="task_queue.params", name="images")
+    return f"""(SELECT {words.group}({words.array}(image.id, image.key)) FROM {named} AS named
+        JOIN image ON image.id = named.value WHERE image.user_openid = task_queue.user_openid)"""

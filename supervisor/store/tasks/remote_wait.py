@@ -1,0 +1,217 @@
+"""A task whose work a remote service does: hand it off, go round to ask, put it back to wait.
+
+Nobody holds such a task between two polls.  A poll's claim moves the next poll time past the time the poll may take,
+so one whose worker is lost is simply due again; the late poller's lease is gone by then.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from supervisor.core.errors import LeaseLost
+from supervisor.database.api import Row, Transaction
+from supervisor.remote.job_states import Word
+from supervisor.store.recovery.row_isolation import Aside, apart, done_apart, id_of
+from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import encoded
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.claims import Wanted
+
+POLLS_PER_WORKER = 200  # at once
+POLL_SECONDS = 300.0  # of a type that no setting names any more
+# Of a task that has expired: in between comes a sweep, which gives no verdict while a poll is out.
+PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
+# So many questions over so long a time are enough where no answer comes.
+QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
+_HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL"
+# A report that nobody has looked at makes the next poll due at once.  One parameter: the newest that was looked at.
+# Those of a job that is over are looked at by nobody: with another part of the task still at work, they would make it
+# due at once for ever.
+_UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.reference = remote_report.reference
+    WHERE remote_report.task_id = task_queue.id AND remote_report.charge = task_queue.charge
+    AND remote_report.read_at IS NULL AND remote_report.id > ? AND remote_job.state = 'waiting')"""
+
+
+class Undelivered(NamedTuple):
+    """A claim that was found in a list, by the worker for which it lay there."""
+
+    task_id: str
+    lease: int
+    worker_id: str
+
+
+def shared_out(rooms: Mapping[str, int]) -> Iterator[str]:
+    """Workers in the order in which they get the next task, the one with most room left each time; for ever."""
+    heap = [(-room, worker_id) for worker_id, room in rooms.items()]
+    heapq.heapify(heap)
+    while heap:
+        room, worker_id = heap[0]
+        heapq.heapreplace(heap, (room + 1, worker_id))
+        yield worker_id
+
+
+def hand_off(
+    tx: Transaction, task_id: str, lease: int, *, poll_in_seconds: float, remote_limit_seconds: float
+) -> None:
+    """The service has accepted the job: give the lease back and wait.  Raises LeaseLost."""
+    lock(tx, task_id)
+    touched = tx.run(
+        f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
+            deadline_at = NULL,
+            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds} END,
+            remote_deadline_at = {tx.in_seconds}, asked_at = NULL, asked_since = NULL, questions = 0,
+            answered_at = NULL, updated_at = {tx.now}
+        WHERE {_HELD} AND status = 'processing'""",
+        0, poll_in_seconds, remote_limit_seconds, task_id, lease,
+    )  # fmt: skip
+    if touched != 1:
+        raise LeaseLost(task_id, lease)
+
+
+def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> dict[str, int]:
+    """{worker: how many more polls it takes now, so that none waits long there} of the live workers that have room."""
+    # The first condition names the partial index, which the planner does not see to be implied by the second.
+    rows = tx.all(
+        """SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+                AND status IN ('processing','ai_processing') AND status = 'ai_processing') AS held
+            FROM worker WHERE state = 'live' AND takes_claims = 1"""
+    )
+    rooms = {row["id"]: POLLS_PER_WORKER - row["held"] for row in rows if row["id"] not in shunned}
+    return {worker_id: room for worker_id, room in rooms.items() if room > 0}
+
+
+def claim_due_polls(
+    tx: Transaction,
+    rooms: Mapping[str, int],
+    again_in_seconds: Mapping[str, float],
+    aside: Aside | None = None,
+) -> list[Row]:
+    """Claim the waiting remote jobs whose poll time has come, for the workers with most room; rows for `claim_of`.
+
+    rooms: `room_for_polls`.  again_in_seconds: {type: how long a poll of its tasks may take}; a poller that is lost
+    needs no other rescue than the next poll time.  aside: takes those that the database refuses.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    due = tx.all(
+        f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
+            ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")}""",
+        *left_alone, sum(rooms.values()),
+    )  # fmt: skip
+    wanted = {
+        row["id"]: Wanted(row["id"], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS))
+        for row, worker_id in zip(due, shared_out(rooms), strict=False)
+    }
+    if not wanted:
+        return []
+    return done_apart(
+        tx,
+        "task_queue",
+        list(wanted),
+        lambda ids: _claim_polls(tx, [wanted[task_id] for task_id in ids]),
+        aside,
+    )
+
+
+def _claim_polls(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
+    alive = tx.for_free_key_share("worker")
+    return tx.all(
+        f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
+            AND id IN {tx.dialect.each_of}{alive})
+        UPDATE task_queue SET lease = lease + 1, worker_id = wanted.value ->> 1, updated_at = {tx.moment},
+            asked_at = {tx.moment},
+            next_poll_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
+        FROM {json_words(tx).rows} AS wanted
+        WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'ai_processing'
+          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+        RETURNING {claims.told(tx)}""",
+        encoded(sorted({each.worker_id for each in wanted})), encoded(wanted),
+    )  # fmt: skip
+
+
+def not_yet(
+    tx: Transaction,
+    task_id: str,
+    lease: int,
+    poll_in_seconds: float,
+    *,
+    progress: int = 0,
+    stage: str | None = None,
+    newest_report: int = 0,
+    word: Word = Word.SAID,
+) -> None:
+    """The job still runs: wait again, and show how far it is.  progress never falls.  Raises LeaseLost.
+
+    newest_report: the last one this poll has looked at; one that could not be read now waits for the next poll.
+    word: who says so.  Where nobody can be asked, enough rounds that brought no report count as an answer.
+    The question is counted here, since its claim may never have reached a worker; it was asked after `asked_at`, when
+    it was claimed.  Questions of an earlier time in which we were well prove nothing in this one.
+    """
+    lock(tx, task_id)
+    goes_on = "asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= asked_at"
+    since = f"CASE WHEN {goes_on} THEN asked_since ELSE asked_at END"
+    questions = f"CASE WHEN {goes_on} THEN questions + 1 ELSE 1 END"
+    had_its_rounds = f"{questions} >= {QUESTIONS} AND {tx.seconds_between(since, 'asked_at')} >= ?"
+    least = f"CASE WHEN expires_at <= {tx.now} THEN {PAUSE_FOR_THE_SWEEP_SECONDS} ELSE 0.0 END"
+    next_poll = tx.shifted(tx.now, tx.greatest("CAST(? AS DOUBLE PRECISION)", least))
+    touched = tx.run(
+        f"""UPDATE task_queue SET worker_id = NULL, questions = {questions}, asked_since = {since},
+            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {next_poll} END,
+            progress = {tx.greatest("progress", "CAST(? AS INTEGER)")}, stage = coalesce(CAST(? AS TEXT), stage),
+            answered_at = CASE WHEN ? = 1 OR (? = 1 AND {had_its_rounds}) THEN asked_at ELSE answered_at END,
+            updated_at = {tx.now} WHERE {_HELD} AND status = 'ai_processing'""",
+        newest_report, poll_in_seconds, min(progress, 99), stage,
+        int(word is Word.SAID), int(word is Word.UNASKABLE), QUESTIONS_SECONDS, task_id, lease,
+    )  # fmt: skip
+    if touched != 1:
+        raise LeaseLost(task_id, lease)
+
+
+def ask_again(tx: Transaction, task_id: str, lease: int) -> bool:
+    """The poller stops or is dead: the poll is due now, the attempt is the same; False when that lease is gone."""
+    touched = tx.run(
+        f"""UPDATE task_queue SET worker_id = NULL, next_poll_at = {tx.now}, updated_at = {tx.now}
+        WHERE {_HELD} AND status = 'ai_processing'""",
+        task_id, lease,
+    )  # fmt: skip
+    return touched == 1
+
+
+def give_back(tx: Transaction, task_id: str, lease: int) -> None:
+    """A worker holds this and does nothing with it: others may, at once and at no cost.  Raises LeaseLost."""
+    if not ask_again(tx, task_id, lease):
+        claims.release(tx, task_id, lease)
+
+
+def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
+    """Let others have claims that were taken out of a list before their workers had them; how many.
+
+    Whoever takes the message out of the list owns the claim, so its worker has not begun it, unless a beat found the
+    row first: then the row, or a request that was written down, shows it.  Neither a failure nor a death is counted.
+    """
+    rows = tx.all(
+        f"""SELECT task_queue.id, lease FROM task_queue JOIN {json_words(tx).rows} AS sent
+                ON task_queue.id = sent.value ->> 0 AND lease = CAST(sent.value ->> 1 AS INTEGER)
+                AND worker_id = sent.value ->> 2
+            WHERE (status || '' = 'ai_processing' OR (status || '' = 'processing' AND begun_lease < lease
+                AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+                    AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
+            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+        encoded(undelivered),
+    )
+
+    def give(some: Sequence[Row]) -> list[str]:
+        for row in some:
+            give_back(tx, row["id"], row["lease"])
+        return [row["id"] for row in some]
+
+    given, _ = apart(tx, "task_queue", rows, id_of, give)  # one that is refused waits for its worker
+    return len(given)
+
+
+def lock(tx: Transaction, task_id: str) -> None:
+    """Before the row's update, so that this sees every report that is stored before it, and none is between."""
+    if tx.for_update:
+        tx.one(f"SELECT 1 FROM task_queue WHERE id = ? {tx.for_update}", task_id)

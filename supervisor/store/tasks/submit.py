@@ -1,0 +1,227 @@
+"""Submit many tasks in one go: one statement a step for all of them, instead of several for each.
+
+A web process under load has dozens of submissions waiting for its writer.  Statement by statement each of them costs
+as much in handing the interpreter's lock to and fro as in SQLite itself; together they cost one INSERT, one debit and
+one admission.  A single submission is a crowd of one and takes the same way.
+
+What one of them asks wrongly is an outcome, not an exception, and concerns nobody else: limits, credits and images
+are read once at the beginning, under the locks of their users' accounts, and carried forward order by order.
+Should the database refuse the crowd all the same, its members are tried one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import peewee
+
+from config.settings import Settings
+from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks
+from supervisor.core.ids import new_ulid
+from supervisor.core.task_params import check_params
+from supervisor.database.api import Transaction
+from supervisor.security.token_proof import is_revoked
+from supervisor.store.counters import open_task_counts
+from supervisor.store.limits import revocations
+from supervisor.store.recovery.row_isolation import is_about_a_row
+from supervisor.store.sql.rows import encoded, task_view
+from supervisor.store.tasks import admission, bulk, idempotency, traces
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.webhooks import deliveries
+
+# How long a refused producer is told to wait.  A slot of the queue frees with every task that starts.
+RETRY_AFTER_OPEN_SECONDS = 10
+RETRY_AFTER_FULL_SECONDS = 30
+
+
+class Submitted(NamedTuple):
+    """A submission's task as its view.  is_replay: an earlier request with the same key has made it."""
+
+    view: dict[str, Any]
+    is_replay: bool
+
+
+class _Accepted(NamedTuple):
+    """An order that will be stored."""
+
+    new: NewTask
+    admission: bulk.Admission
+
+
+Outcome = Submitted | Exception
+
+
+def check_room(settings: Settings, *, open_tasks: int, pending: int) -> None:
+    """Whether one more task may be open, beside the user's and beside all that wait.
+
+    Raises TooManyOpenTasks, QueueFull.
+    """
+    limits = settings.limits
+    if limits.open_tasks_per_user and open_tasks >= limits.open_tasks_per_user:
+        raise TooManyOpenTasks(limits.open_tasks_per_user, RETRY_AFTER_OPEN_SECONDS)
+    if limits.pending_tasks and pending >= limits.pending_tasks:
+        raise QueueFull(limits.pending_tasks, RETRY_AFTER_FULL_SECONDS)
+
+
+def submit_many(
+    tx: Transaction, settings: Settings, orders: Sequence[NewTask], *, pending: int | None = None
+) -> list[Outcome]:
+    """Insert and admit tasks; one outcome for each order, in their order.
+
+    pending: how many tasks wait, by a reading of this second (CORRECTNESS 11); None counts them here.
+    An order that is refused has one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused as its
+    outcome, or IntegrityError where the database itself refuses it, and stores nothing.
+    """
+    tx.send("SAVEPOINT submission")
+    try:
+        outcomes = _submit_together(tx, settings, orders, pending)
+    except peewee.PeeweeException as error:
+        if not is_about_a_row(error):
+            raise
+        # One of them can't be stored, and which is not known.
+        tx.execute("ROLLBACK TO submission")
+        if len(orders) == 1:
+            outcomes = [error]
+        else:
+            outcomes = [submit_many(tx, settings, [each], pending=pending)[0] for each in orders]
+    tx.send("RELEASE submission")
+    return outcomes
+
+
+def _submit_together(
+    tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
+) -> list[Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    accepted: dict[int, _Accepted] = {}
+    twins: dict[int, int] = {}  # of an order, the earlier one in this crowd with the same key
+    by_key: dict[tuple[str, ...], int] = {}
+    proofs = [proof for new in orders for proof in new.proofs]
+    revoked = revocations.ask(tx, proofs) if proofs else None  # it travels with what is read next
+    desk = _Desk(tx, settings, orders, pending)
+    revocation_rows = revoked.all() if revoked is not None else []
+    ids = sorted(new_ulid() for _ in orders)  # made in one moment, they sort as the orders came
+    for n, new in enumerate(orders):
+        try:
+            if revocation_rows and is_revoked(revocation_rows, new.proofs):
+                raise Revoked
+            if new.key is not None:
+                first = by_key.setdefault(new.key.place, n)
+                if first != n:
+                    if orders[first].key != new.key:
+                        raise KeyReused
+                    twins[n] = first
+                    continue
+                known = idempotency.task_of(tx, new.key)
+                if known is not None:
+                    outcomes[n] = Submitted(known, True)
+                    continue
+            accepted[n] = desk.accept(new, ids[n])
+        except Fault as fault:
+            outcomes[n] = fault
+    if accepted:
+        for n, view in zip(accepted, _store(tx, list(accepted.values())), strict=True):
+            outcomes[n] = Submitted(view, False)
+            key = orders[n].key
+            if key is not None:
+                idempotency.keep(tx, key, view["task_id"])
+    for n, first in twins.items():
+        outcome = outcomes[first]
+        outcomes[n] = Submitted(outcome.view, True) if isinstance(outcome, Submitted) else outcome
+    return [outcomes[n] for n in range(len(orders))]
+
+
+class _Desk:
+    """What must be known to accept orders, read once, and kept true while they are accepted one after another."""
+
+    def __init__(
+        self, tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
+    ) -> None:
+        self._tx, self._settings = tx, settings
+        self._known = bulk.known(
+            tx,
+            lines=[(new.user, new.priority) for new in orders],
+            images=[image for new in orders for image in _images_of(new)],
+            count_open_to=settings.limits.open_tasks_per_user,
+        )
+        self._pending = 0
+        if settings.limits.pending_tasks:
+            self._pending = open_task_counts.pending(tx) if pending is None else pending
+
+    def accept(self, new: NewTask, fresh_id: str) -> _Accepted:
+        """The order as it will be stored.  Raises a Fault."""
+        user, known = new.user, self._known
+        check_room(self._settings, open_tasks=known.open_tasks[user], pending=self._pending)
+        checked = new.checked or check_params(new.type, new.params, self._settings)
+        admission.check_images(known.images, user, checked)
+        price = admission.price_of(self._settings, new.type, checked.count)
+        if price:
+            known.open_account(self._tx, user)
+        known.pay(user, price)
+        known.open_tasks[user] += 1
+        self._pending += 1
+        turn = known.take_turn(user, new.priority)
+        return _Accepted(
+            new,
+            admission.admission_of(
+                self._settings, new.task_id or fresh_id, new.type, checked, user=user, turn=turn
+            ),
+        )
+
+
+def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
+    """Insert, debit, admit; the views, in order."""
+    bulk.insert(
+        tx,
+        [
+            bulk.NewRow(
+                each.admission.task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after
+            )
+            for each in accepted
+            for new in (each.new,)
+        ],
+    )
+    named = [(each.admission.task_id, each.new.webhook) for each in accepted if each.new.webhook]
+    if named:
+        deliveries.name(tx, named)
+    traced = [(each.admission.task_id, each.new.trace) for each in accepted if each.new.trace]
+    if traced:
+        traces.begin(tx, traced)
+    bulk.admit(tx, [each.admission for each in accepted])
+    admitted = bulk.admitted(tx, [each.admission.task_id for each in accepted])
+    stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
+    return [_view(each, *stored[each.admission.task_id]) for each in accepted]
+
+
+def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
+    """A task that was admitted a moment ago, as the store would read it."""
+    return task_view(
+        {
+            "id": each.admission.task_id,
+            "work_id": each.admission.work_id,
+            "user_openid": each.new.user,
+            "type": each.new.type,
+            "status": "pending",
+            "stage": "queued",
+            "progress": 0,
+            "attempt": 0,
+            "max_attempts": each.admission.max_attempts,
+            "error": None,
+            "work_images": None,
+            "priority": each.new.priority,
+            "turn": each.admission.turn,
+            "ready": ready,
+            "created_at": created_at,
+            "processing_started_at": None,
+            "finished_at": None,
+            "running_for": None,
+        }
+    )
+
+
+def _images_of(new: NewTask) -> tuple[str, ...]:
+    """The uploads an order names, as far as it can be read before it is checked."""
+    if new.checked is not None:
+        return new.checked.image_ids
+    images = new.params.get("images")
+    return tuple(each for each in images if isinstance(each, str)) if isinstance(images, list) else ()

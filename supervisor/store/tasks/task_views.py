@@ -1,0 +1,77 @@
+"""Tasks as their users see them: one, or a page of them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from supervisor.database.api import Transaction
+from supervisor.store.sql.rows import Page, task_view
+
+_CURSOR = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)~([A-Za-z0-9_-]{1,64})"
+)
+
+
+def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
+    """One task's view with its place in the line, or None.  user: only if it is theirs."""
+    row = tx.one(
+        f"{_view(tx)} WHERE task_queue.id = ? AND (CAST(? AS TEXT) IS NULL OR task_queue.user_openid = ?)",
+        task_id,
+        user,
+        user,
+    )
+    return None if row is None else task_view(row)
+
+
+def page(
+    tx: Transaction, user: str | None, *, status: str | None = None, type_: str | None = None, limit: int = 20,
+    cursor: str | None = None,
+) -> Page:  # fmt: skip
+    """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    created_at, last_id = cursor_place(cursor)
+    # Only the conditions that are asked for stand in the query: a planner finds no index behind "or it is null".
+    asked = {"user_openid = ?": user, "status = ?": status, "type = ?": type_}
+    wanted = {f"task_queue.{each}": value for each, value in asked.items() if value is not None}
+    conditions, params = list(wanted), list(wanted.values())
+    if created_at is not None and last_id is not None:
+        conditions.append("(task_queue.created_at, task_queue.id) < (?, ?)")
+        params += [created_at, last_id]
+    rows = tx.all(
+        f"""{_view(tx)} {"WHERE " if conditions else ""}{" AND ".join(conditions)}
+            ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT ?""",
+        *params, limit + 1,
+    )  # fmt: skip
+    items = [task_view(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(items, f"{rows[limit - 1]['created_at']}~{rows[limit - 1]['id']}" if more else None)
+
+
+def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
+    """(created_at, id) of the last item of the page before, (None, None) for the first page."""
+    if cursor is None:
+        return None, None
+    place = _CURSOR.fullmatch(cursor)
+    if place is None:
+        raise ValueError("cursor is not one that this list has given")
+    datetime.fromisoformat(place[1])  # of the right shape, and perhaps no time all the same: ValueError
+    return place[1], place[2]
+
+
+# What `task_view` shows.  Not params: a hundred tasks may hold a hundred megabytes of them.
+_SHOWN = ", ".join(
+    f"task_queue.{column}"
+    for column in (
+        "id", "work_id", "user_openid", "type", "status", "stage", "progress", "priority", "turn", "ready",
+        "attempt", "failures", "max_attempts", "error", "created_at", "processing_started_at",
+        "finished_at",
+    )
+)  # fmt: skip
+
+
+def _view(tx: Transaction) -> str:
+    return f"""SELECT {_SHOWN}, works.images AS work_images,
+        CASE WHEN task_queue.status IN ('processing','ai_processing')
+            THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for
+    FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

@@ -1,0 +1,60 @@
+"""The trace that a task belongs to: written by whoever begins it, read by whoever goes on with the task.
+
+Only a process that traces writes or reads here.  A task has one trace from its submission to its end, however often
+it is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from supervisor.database.api import Transaction
+from supervisor.store.sql.rows import encoded
+
+_MADE_DUE = "('admitted','retried','postponed','released','resubmitted')"
+
+
+class Traced(NamedTuple):
+    """What the span of an attempt needs.
+
+    context: the task's `traceparent`, empty when nobody has begun its trace.  waited_seconds: from when the task was
+    due for this attempt to the claim.  claimed_ago_seconds: since the claim.
+    """
+
+    context: str
+    waited_seconds: float
+    claimed_ago_seconds: float
+
+
+def begin(tx: Transaction, begun: Iterable[tuple[str, str]]) -> None:
+    """These tasks belong to these traces, unless they have one.  begun: (task id, traceparent)."""
+    for task_id, context in begun:
+        tx.execute(
+            "INSERT INTO task_trace (task_id, context) VALUES (?, ?) ON CONFLICT (task_id) DO NOTHING",
+            task_id, context,
+        )  # fmt: skip
+
+
+def contexts_of(tx: Transaction, task_ids: Sequence[str]) -> dict[str, str]:
+    """{task's id: its `traceparent`} of those that have a trace."""
+    rows = tx.all(
+        f"SELECT task_id, context FROM task_trace WHERE task_id IN {tx.dialect.each_of}",
+        encoded(list(task_ids)),
+    )
+    return {row["task_id"]: row["context"] for row in rows}
+
+
+def of_attempt(tx: Transaction, task_id: str, lease: int) -> Traced:
+    """The task's trace, and how long it waited for the attempt that has this lease."""
+    row = tx.one(
+        f"""SELECT {tx.seconds_between("coalesce(due.run_after, due.at)", "claimed.at")} AS waited,
+            {tx.seconds_since("claimed.at")} AS ago
+        FROM task_event AS claimed JOIN task_event AS due ON due.task_id = claimed.task_id AND due.id < claimed.id
+        WHERE claimed.task_id = ? AND claimed.event = 'claimed' AND claimed.lease = ? AND due.event IN {_MADE_DUE}
+        ORDER BY due.id DESC LIMIT 1""",
+        task_id, lease,
+    )  # fmt: skip
+    waited, ago = (row["waited"], row["ago"]) if row else (0.0, 0.0)
+    context = contexts_of(tx, [task_id]).get(task_id, "")
+    return Traced(context, max(0.0, waited), max(0.0, ago))

@@ -1,0 +1,107 @@
+"""What is done to tasks on behalf of their users: submit, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+from supervisor.core.errors import AlreadyFinished, NotRetryable, TaskNotFound
+from supervisor.core.ids import new_ulid
+from supervisor.core.lifecycle import FINAL, RETRYABLE
+from supervisor.core.queue_order import place_key
+from supervisor.database.api import Row, Transaction
+from supervisor.store.counters import counters, open_task_counts
+from supervisor.store.remote import remote_cancels
+from supervisor.store.tasks import admission, bulk, claims
+from supervisor.store.tasks.new_task import NewTask as NewTask
+from supervisor.store.tasks.submit import check_room, submit_many
+from supervisor.store.tasks.task_views import cursor_place as cursor_place
+from supervisor.store.tasks.task_views import get as get
+from supervisor.store.tasks.task_views import page as page
+
+
+def submit(
+    tx: Transaction, settings: Settings, new: NewTask, *, pending: int | None = None
+) -> dict[str, Any]:
+    """Insert and admit one task; its view.  pending: as in `submit_many`.
+
+    Raises BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused: nothing is stored then.
+    """
+    (outcome,) = submit_many(tx, settings, [new], pending=pending)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome.view
+
+
+def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any]:
+    """Cancel an open task with its refund; its view, with the place that it leaves.
+
+    Raises TaskNotFound, AlreadyFinished.
+    """
+    row = _own(tx, task_id, user)
+    if row["status"] in FINAL:
+        raise AlreadyFinished(task_id, row["status"])
+    ended = tx.one(
+        f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', deadline_at = NULL,
+            worker_id = CASE WHEN status = 'pending' THEN NULL ELSE worker_id END,
+            work_id = coalesce(work_id, ?), finished_at = {tx.now}, updated_at = {tx.now}
+        WHERE id = ? AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",
+        new_ulid(), task_id,
+    )  # fmt: skip
+    assert ended is not None
+    remote_cancels.want_cancel(tx, task_id, row["charge"])
+    if not row["admitted_charge"]:
+        ended["type"] = counters.OTHER  # nobody has looked yet whether there is such a type
+    claims.tally_end(tx, ended, "cancelled")
+    view = get(tx, task_id)
+    assert view is not None
+    return {**view, "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])}
+
+
+def resubmit(
+    tx: Transaction, settings: Settings, task_id: str, user: str | None = None, *, obeys_limits: bool = False
+) -> dict[str, Any]:
+    """Run a failed or cancelled task again under a new charge; its view.
+
+    obeys_limits: as an order does, which a user's retry is; what operators do is not bound by them.
+
+    Raises TaskNotFound, NotRetryable, BadParams, InsufficientCredits, and where limits are obeyed TooManyOpenTasks and
+    QueueFull: nothing is changed then.
+    """
+    row = _own(tx, task_id, user)
+    if row["status"] not in RETRYABLE:
+        raise NotRetryable(task_id, f"it is {row['status']}")
+    if tx.value("SELECT 1 FROM works WHERE id = ?", row["work_id"]) is None:
+        raise NotRetryable(task_id, "its work was deleted")
+    tx.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", task_id)
+    if obeys_limits:
+        _check_room_for(tx, settings, row)
+    admission.admit_one(tx, settings, task_id)
+    view = get(tx, task_id)
+    assert view is not None
+    return view
+
+
+def _check_room_for(tx: Transaction, settings: Settings, row: Row) -> None:
+    """Whether a task that has just been put back may stay.  It is open itself by now, so it counts as one of them.
+
+    Counted under the lock of its user's account: of two retries at once, the second sees the first.
+    """
+    limits, user = settings.limits, row["user_openid"]
+    known = bulk.known(
+        tx, lines=[(user, row["priority"])], count_open_to=(limits.open_tasks_per_user or -1) + 1
+    )
+    pending = open_task_counts.pending(tx) if limits.pending_tasks else 1
+    check_room(settings, open_tasks=known.open_tasks[user] - 1, pending=pending - 1)
+
+
+def _own(tx: Transaction, task_id: str, user: str | None) -> Row:
+    row = tx.one(
+        f"SELECT * FROM task_queue WHERE id = ? AND (CAST(? AS TEXT) IS NULL OR user_openid = ?){tx.for_update}",
+        task_id,
+        user,
+        user,
+    )
+    if row is None:
+        raise TaskNotFound(task_id)
+    return row

@@ -1,0 +1,318 @@
+"""The outbox of webhooks: what is to be sent, to whom, and how often that was tried.
+
+The trigger of the step that ends a task writes the delivery (`supervisor.schema.shared.webhook_rows`).  From there it
+is sent at least once: a delivery is *waiting* until its time, *sending* while a hint or a worker has it, and due again
+when nobody has said within a while what became of it.  Every hint has a number; who takes up an old one, or an old one
+twice, finds nothing to claim, and what he learns of a failure changes nothing.  It ends as *delivered*, as *failed*
+after the last attempt, or as *gone* when its address said that it wants no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from supervisor.database.api import Asked, Row, Transaction
+from supervisor.store.counters import counters
+from supervisor.store.recovery.row_isolation import Aside, apart, delete_apart, done_apart
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.webhooks import webhook_attempts
+from supervisor.webhooks import turns
+from supervisor.webhooks.schedule import SCHEDULE
+from supervisor.webhooks.turns import Due, UnderWay, host_of, next_to_send
+
+LOOKED_AT = 1000
+USERS_LOOKED_AT = 2000
+HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
+CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
+FORGET_SECONDS = 30 * 86_400.0
+
+_KIND = "webhook_delivery"
+# Looked for without a lock, of which there might be thousands in every round, and again as it is marked.  {}: now.
+_IS_DUE = "state IN ('waiting','sending') AND due_at <= {}"
+_COUNTED = "darkroom_webhook_deliveries_total"
+_TIMES = ("due_at", "created_at", "ended_at")
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """What the broker carries.  dispatch: the hint's number."""
+
+    id: str
+    dispatch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """A delivery in the hands of a worker.  data: the task as it ended, pictures by key; ended_at: as text.
+
+    attempts: this one counted.
+    """
+
+    id: str
+    dispatch: int
+    task_id: str
+    user: str
+    url: str
+    type: str
+    data: Mapping[str, Any]
+    ended_at: str
+    attempts: int
+
+
+def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
+    """These tasks have these webhooks.  named: (task id, address)."""
+    for task_id, url in named:
+        tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
+
+
+def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+    """Ask for what is to be sent now, of users of whom more may be sent.  aside: deliveries that are left alone."""
+    others, left_alone = (aside or Aside()).others(tx, "id")
+    return tx.ask(
+        f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
+            WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
+                AND user_openid NOT IN (SELECT user_openid FROM webhook_delivery
+                    WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid HAVING count(*) >= ?)
+            ORDER BY due_at LIMIT ?""",
+        *left_alone, turns.MOST_SENDING_PER_USER, LOOKED_AT,
+    )  # fmt: skip
+
+
+def due(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Delivery]:
+    """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up.
+
+    asked: `ask_due`, if asked already.
+    """
+    aside = aside or Aside()
+    rows = (asked or ask_due(tx, aside)).all()
+    if not rows:
+        return []
+    spent = [row["id"] for row in rows if row["attempts"] >= len(SCHEDULE)]
+    if spent:
+        done_apart(tx, _KIND, spent, lambda ids: _give_up(tx, ids), aside)
+
+    def mark(ids: Sequence[str]) -> list[Delivery]:
+        marked = tx.all(
+            f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
+                WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of}
+                    AND {_IS_DUE.format(tx.now)}{tx.for_update_of_free("webhook_delivery")}) RETURNING id, dispatch""",
+            HINT_SECONDS, encoded(list(ids)),
+        )  # fmt: skip
+        return [Delivery(row["id"], row["dispatch"]) for row in marked]
+
+    open_rows = [row for row in rows if row["attempts"] < len(SCHEDULE)]
+    if len(rows) == LOOKED_AT:
+        others = {row["id"]: row for row in _first_of_each_user(tx, aside)}
+        open_rows = [*others.values(), *(row for row in open_rows if row["id"] not in others)]
+    found = [Due(row["id"], row["user_openid"], host_of(row["url"])) for row in open_rows]
+    return done_apart(tx, _KIND, next_to_send(found, _under_way(tx)), mark, aside)
+
+
+def _under_way(tx: Transaction) -> UnderWay:
+    sending = tx.all(
+        f"SELECT user_openid, url FROM webhook_delivery WHERE state = 'sending' AND due_at > {tx.now}"
+    )
+    return UnderWay(
+        Counter(row["user_openid"] for row in sending), Counter(host_of(row["url"]) for row in sending)
+    )
+
+
+def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
+    """What is due first of each user, where those that are due for longest may all be one user's.
+
+    The users who wait are read one after the other from an index, at most USERS_LOOKED_AT of them.
+    """
+    others, left_alone = aside.others(tx, "own.id")
+    still_open = "state IN ('waiting','sending')"
+    return tx.all(
+        f"""WITH RECURSIVE waiting (n, user_openid) AS (
+                SELECT 1, min(user_openid) FROM webhook_delivery WHERE {still_open}
+                UNION ALL
+                SELECT n + 1, (SELECT min(later.user_openid) FROM webhook_delivery AS later
+                               WHERE later.{still_open} AND later.user_openid > waiting.user_openid)
+                FROM waiting WHERE waiting.user_openid IS NOT NULL AND n < ?)
+            SELECT delivery.id, delivery.user_openid, delivery.url, delivery.attempts
+            FROM waiting JOIN webhook_delivery AS delivery ON delivery.id IN (
+                SELECT own.id FROM webhook_delivery AS own
+                WHERE own.user_openid = waiting.user_openid AND own.{still_open} AND own.due_at <= {tx.now}
+                    AND own.attempts < ? AND {others}
+                ORDER BY own.due_at LIMIT ?)
+            ORDER BY delivery.due_at""",
+        USERS_LOOKED_AT, len(SCHEDULE), *left_alone, turns.MOST_SENDING_PER_USER,
+    )  # fmt: skip
+
+
+def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
+    """Those whose last attempt nobody has told the end of."""
+    given_up = tx.all(
+        f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
+            last_error = 'The worker that made the last attempt died in it.'
+            WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of} AND {_IS_DUE.format(tx.now)}
+                AND attempts >= ?{tx.for_update_of_free("webhook_delivery")}) RETURNING id""",
+        encoded(list(ids)), len(SCHEDULE),
+    )  # fmt: skip
+    counters.count(tx, _COUNTED, len(given_up), outcome="failed")
+    return [row["id"] for row in given_up]
+
+
+def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None) -> list[Message]:
+    """Take these up, each for one attempt; without those that somebody else has, or that are over.
+
+    aside: takes those that are refused, or hold what can't be read.
+    """
+
+    def take(some: Sequence[Delivery]) -> list[Message]:
+        return [message for hint in some if (message := _claim(tx, hint)) is not None]
+
+    unreadable = (ValueError, LookupError, TypeError, RecursionError)
+    messages, refused = apart(tx, _KIND, hints, lambda hint: hint.id, take, unreadable=unreadable)
+    (aside or Aside()).refused.extend(refused)
+    return messages
+
+
+def _claim(tx: Transaction, hint: Delivery) -> Message | None:
+    row = tx.one(
+        f"""UPDATE webhook_delivery SET claimed = dispatch, attempts = attempts + 1, due_at = {tx.in_seconds}
+            WHERE id = ? AND state = 'sending' AND dispatch = ? AND claimed < dispatch RETURNING *""",
+        CLAIM_SECONDS, hint.id, hint.dispatch,
+    )  # fmt: skip
+    if row is None:
+        return None
+    webhook_attempts.begin(tx, row["id"], row["dispatch"], row["attempts"])
+    data = decoded(row["data"])
+    return Message(
+        row["id"], row["dispatch"], row["task_id"], row["user_openid"], row["url"], row["type"], data,
+        data["finished_at"], row["attempts"],
+    )  # fmt: skip
+
+
+def delivered(tx: Transaction, message: Message, status: int) -> bool:
+    """It has arrived, whoever holds it by now; False when it is over already."""
+    webhook_attempts.end(tx, message.id, message.dispatch, status=status)
+    is_news = _touched(
+        tx,
+        f"state = 'delivered', ended_at = {tx.now}, last_status = ?, last_error = NULL",
+        "id = ? AND state IN ('waiting','sending')",
+        status, message.id,
+    )  # fmt: skip
+    if is_news:
+        counters.count(tx, _COUNTED, outcome="delivered")
+    return is_news
+
+
+def put_off(
+    tx: Transaction, message: Message, seconds: float | None, *, status: int | None, reason: str
+) -> bool:
+    """It has not arrived; try again in so many seconds, or never (None).  False when it is in other hands.
+
+    status: of the answer, if there was one.  reason: a sentence.
+    """
+    if seconds is None:
+        change, times = f"state = 'failed', ended_at = {tx.now}", []
+    else:
+        change, times = f"state = 'waiting', due_at = {tx.in_seconds}", [seconds]
+    is_ours = _touched(
+        tx,
+        f"{change}, last_status = ?, last_error = ?",
+        "id = ? AND state = 'sending' AND dispatch = ?",
+        *times, status, reason, message.id, message.dispatch,
+    )  # fmt: skip
+    webhook_attempts.end(
+        tx, message.id, message.dispatch, status=status, error=reason,
+        next_in_seconds=seconds if is_ours else None,
+    )  # fmt: skip
+    if is_ours:
+        counters.count(tx, _COUNTED, outcome="failed" if seconds is None else "delayed")
+    return is_ours
+
+
+def receiver_is_gone(tx: Transaction, message: Message) -> None:
+    """Its address wants no more: nothing is sent there for this user until somebody has a delivery sent again.
+
+    An answer to an earlier hint, which comes after somebody has done that, changes nothing.
+    """
+    wants_no_more = "The receiver answers 410: it wants no more."
+    webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
+    is_ours = _touched(
+        tx,
+        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?",
+        "id = ? AND state = 'sending' AND dispatch = ?",
+        wants_no_more, message.id, message.dispatch,
+    )  # fmt: skip
+    if not is_ours:
+        return
+    counters.count(tx, _COUNTED, outcome="gone")
+    tx.execute(
+        f"""INSERT INTO webhook_gone (user_openid, url, since)
+            SELECT user_openid, url, {tx.now} FROM webhook_delivery WHERE id = ?
+            ON CONFLICT (user_openid, url) DO NOTHING""",
+        message.id,
+    )
+    tx.execute(
+        f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
+            last_error = 'The receiver answered 410 to another delivery.'
+        WHERE state = 'waiting' AND (user_openid, url) IN
+            (SELECT user_openid, url FROM webhook_delivery WHERE id = ?)""",
+        message.id,
+    )
+
+
+def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]:
+    """Deliveries, newest first, without what they carry.  failed: only those that were given up."""
+    columns = "id, task_id, user_openid, url, type, state, attempts, last_status, last_error"
+    times = ", ".join(f"{tx.as_text(column)} AS {column}" for column in _TIMES)
+    only = "WHERE state IN ('failed','gone')" if failed else ""
+    return tx.all(
+        f"""SELECT {columns}, {times} FROM webhook_delivery AS delivery {only}
+            ORDER BY delivery.created_at DESC LIMIT ?""",
+        limit,
+    )
+
+
+def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]:
+    """How many are still to be delivered; how many of those made within so many seconds were given up."""
+    still_open = tx.value("SELECT count(*) FROM webhook_delivery WHERE state IN ('waiting','sending')")
+    given_up = tx.value(
+        f"""SELECT count(*) FROM webhook_delivery
+            WHERE state IN ('failed','gone') AND created_at > {tx.in_seconds}""",
+        -within_seconds,
+    )
+    return int(still_open), int(given_up)
+
+
+def resend(tx: Transaction, delivery_id: str) -> bool:
+    """Send it again from the beginning of the schedule, under the same id; False when there is no such delivery.
+
+    Its address counts as living again.
+    """
+    row = tx.one(
+        f"""UPDATE webhook_delivery SET state = 'waiting', attempts = 0, due_at = {tx.now}, ended_at = NULL
+            WHERE id = ? RETURNING user_openid, url""",
+        delivery_id,
+    )
+    if row is None:
+        return False
+    tx.execute("DELETE FROM webhook_gone WHERE user_openid = ? AND url = ?", row["user_openid"], row["url"])
+    return True
+
+
+def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
+    """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
+    tx.execute(f"DELETE FROM webhook_gone WHERE since < {tx.in_seconds}", -FORGET_SECONDS)
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(  # one that somebody has just had sent again is none of them
+        f"""SELECT id FROM webhook_delivery WHERE ended_at < {tx.in_seconds} AND {others}
+            ORDER BY ended_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
+        -FORGET_SECONDS, *left_alone, most,
+    )  # fmt: skip
+    return delete_apart(
+        tx, "webhook_delivery", found, aside, before=lambda ids: webhook_attempts.forget(tx, ids)
+    )
+
+
+def _touched(tx: Transaction, change: str, where: str, *params: Any) -> bool:
+    return tx.run(f"UPDATE webhook_delivery SET {change} WHERE {where}", *params) == 1

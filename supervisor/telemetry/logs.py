@@ -1,0 +1,291 @@
+"""Logs of every part: structlog and the standard library's loggers through one formatter, to stderr.
+
+`console` is for eyes, `json` is one object a line.  Libraries that log the stdlib way come out the same.  The rendered
+line passes one last filter that takes out what must never be in a log: configured secrets, bearer tokens, tickets,
+signatures, passwords in addresses.  Warnings and errors that repeat are counted (`supervisor.core.repetitions`): a disk
+that is full must not be filled with lines that say so.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import io
+import json
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TextIO
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+import orjson
+import structlog
+from pydantic import BaseModel, SecretStr
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from config.settings import Settings, hide_password
+from supervisor.core.repetitions import Repeated, Repetitions
+from supervisor.security.secret import FILE_NAME as SECRET_FILE
+from supervisor.webhooks.signing_keys import derived_key
+
+STARS = "***"
+REPEATED = "darkroom_repeated"  # the attribute of a record that stands for others
+_TOKENS = re.compile(
+    r"(?P<keep>\b(?:ticket|sig|token|code|secret|password|start\?key)="
+    r"|\bBearer\s+|\bBasic\s+(?=[\w+/-]{8})"
+    # A header in any shape that logs have: `Authorization: Key abc`, `'X-Api-Key': 'abc'`, `(b'Cookie', b'a=b')`.
+    r"|(?i:\b(?:proxy-)?authorization|\bx-api-key|\b(?:set-)?cookie)[\"']*\s*[:=,]\s*b?[\"']?(?:[A-Za-z]+ (?=\S))?)"
+    r"[^\s&\"']+"
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
+    r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_URL_SAFE = str.maketrans("+/", "-_")
+_SECRET_NAMES = re.compile(r"(?i)(secret|password|authorization|api_?key|cookie|token|ticket)$")
+SHORTEST_SECRET = 6  # a shorter text would star out innocent words
+
+
+def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = None) -> None:
+    """From now on this process logs as the settings say, each line naming its part (`web`, `worker`, …).
+
+    stream: defaults to the stderr the process was born with, so a library's redirection does not catch it.
+    """
+    out = stream or sys.__stderr__ or sys.stderr
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        _name_part(part),
+        hide_named_secrets,
+    ]
+    handler = _CountingHandler(out)
+    handler.setFormatter(_Formatter(settings, shared, colors=out.isatty()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for noisy in ("aiohttp.access", "asyncio", "peewee", "PIL"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+class _CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes warnings and errors that are the same, but for their time, once, and then how often they came again.
+
+    What is less than a warning is one thing that happened, and has a line of its own whatever it says.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._repetitions: Repetitions[logging.LogRecord] = Repetitions()
+        self._teller: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:  # with the handler's lock held
+        if record.levelno < logging.WARNING:
+            super().emit(record)
+            return
+        self._tell_due()
+        if self._repetitions.is_news(_what_it_says(record), record, time.monotonic()):
+            super().emit(record)
+        elif self._teller is None or not self._teller.is_alive():
+            self._tell_later()
+
+    def close(self) -> None:
+        with self._held():
+            for repeated in self._repetitions.rest(time.monotonic()):
+                self._tell(repeated)
+            super().close()
+
+    def _tell_due(self) -> None:
+        for repeated in self._repetitions.due(time.monotonic()):
+            self._tell(repeated)
+
+    def _tell(self, repeated: Repeated[logging.LogRecord]) -> None:
+        told = copy.copy(repeated.last)
+        told.exc_info = told.exc_text = None  # its traceback was written the first time
+        setattr(told, REPEATED, str(repeated))
+        super().emit(told)
+
+    def _tell_later(self) -> None:
+        if (due := self._repetitions.next_due()) is not None:
+            self._teller = threading.Timer(max(0.0, due - time.monotonic()), self._tell_on_time)
+            self._teller.daemon = True
+            self._teller.start()
+
+    def _tell_on_time(self) -> None:
+        with self._held():
+            self._tell_due()
+            self._tell_later()
+
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        return self.lock or contextlib.nullcontext()
+
+
+# structlog's two names are objects of the logger; the rest is what `extra` added.
+_EVERY_RECORD_HAS = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "_logger", "_name"})
+
+
+def _what_it_says(record: logging.LogRecord) -> Hashable:
+    """The same for two records that tell the same at different times."""
+    said = {**record.msg} if isinstance(record.msg, dict) else {"event": record.getMessage()}
+    said.pop("timestamp", None)
+    error = sys.exc_info() if said.pop("exc_info", None) is True else record.exc_info or (None, None)
+    more = {name: value for name, value in vars(record).items() if name not in _EVERY_RECORD_HAS}
+    bound = structlog.contextvars.get_contextvars()
+    return record.name, record.levelno, repr((said, error[1], more, bound))
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    def __init__(self, settings: Settings, shared: list[Processor], *, colors: bool) -> None:
+        last: list[Any] = [
+            _say_how_often,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _escape_controls,
+        ]
+        if settings.log_format == "json":
+            last += [
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=_as_json),
+            ]
+        else:
+            last += [
+                structlog.dev.ConsoleRenderer(
+                    colors=colors, pad_event_to=0, exception_formatter=_plain_traceback
+                )
+            ]
+        super().__init__(foreign_pre_chain=shared, processors=last)
+        self._hide = secret_filter(settings)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._hide(super().format(record))
+
+
+def _say_how_often(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Of a line that stands for others."""
+    if repeated := getattr(event["_record"], REPEATED, ""):
+        event.pop(REPEATED, None)  # put there as what somebody else's `extra` holds
+        event.pop("exc_info", None)
+        event["repeated"] = repeated
+    return event
+
+
+def secret_filter(settings: Settings) -> Callable[[str], str]:
+    """A function that takes secrets out of a text: those of the settings, in every form, and what looks like one."""
+    texts = {form for secret in known_secrets(settings) for form in forms_of(secret)}
+    longest_first = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+    known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def hide(text: str) -> str:
+        if known is not None:
+            text = known.sub(STARS, text)
+        text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
+        return hide_password(text)
+
+    return hide
+
+
+def known_secrets(settings: Settings) -> set[str]:
+    """Every value that the settings keep secret, whatever it is for, what follows from it, and addresses' passwords."""
+    found = set(_secrets_in(settings))
+    for address in (
+        settings.database_url,
+        settings.database_listen_url,
+        settings.broker_url,
+        settings.storage_url,
+        settings.url,
+    ):
+        with contextlib.suppress(ValueError):
+            found |= {unquote(each) for each in (urlsplit(address).password,) if each}
+    if settings.secret is None:  # made once, and kept in a file
+        with contextlib.suppress(OSError, ValueError):
+            found.add((settings.data_dir / SECRET_FILE).read_text(encoding="ascii").strip())
+    signing = [
+        each.get_secret_value() for each in (settings.secret, settings.secret_before) if each is not None
+    ]
+    found |= {derived_key(each) for each in signing}
+    return {part for each in found for part in (each, *each.split()) if part}
+
+
+def forms_of(secret: str) -> set[str]:
+    """The ways in which one secret is written: as it is, in an address, in JSON, in Python, in hex, in base64.
+
+    In base64 it may begin anywhere in a longer text, as in "Basic": what its neighbours have no part in is looked for.
+    """
+    data = secret.encode("utf-8", "surrogatepass")
+    forms = {
+        secret,
+        quote(secret, safe="", errors="replace"),
+        quote_plus(secret, errors="replace"),
+        data.hex(),
+    }
+    forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], data.hex().upper()}
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + data)
+        first, last = -(-before * 8 // 6), len(whole.rstrip(b"=")) - (1 if (before + len(data)) % 3 else 0)
+        inner = whole[first:last].decode()
+        forms |= {inner, inner.translate(_URL_SAFE)}
+    return forms
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    """Every SecretStr in a table of settings, however deep: a new setting is known without a word here."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for each in value.__dict__.values():
+            yield from _secrets_in(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _secrets_in(each)
+
+
+def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Star out what is logged under a name such as `token` or `api_key`, whatever its value."""
+    for name in event:
+        if _SECRET_NAMES.search(name):
+            event[name] = STARS
+    return event
+
+
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What came from outside and is told begins no line of its own and steers no terminal."""
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def escaped(text: str) -> str:
+    """A text of one line: control characters, lone surrogates and what turns letters around are written out."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    told = io.StringIO()
+    structlog.dev.plain_traceback(told, exc_info)
+    out.write("\n".join(map(escaped, told.getvalue().split("\n"))))
+
+
+def _name_part(part: str) -> Processor:
+    def add(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("part", part)
+        return event
+
+    return add
+
+
+def _as_json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

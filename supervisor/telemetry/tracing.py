@@ -1,0 +1,149 @@
+"""One trace from a task's submission to its end, where the environment names a collector of OpenTelemetry traces.
+
+This is what the program sees: spans, which are nothing where nobody traces.  OpenTelemetry itself is an extra and is
+imported by `supervisor.telemetry.opentelemetry_spans` alone, and only in a process whose environment asks for it;
+everywhere else a span costs one `if`.  What is asked for stands in OpenTelemetry's own variables
+(OTEL_EXPORTER_OTLP_ENDPOINT, …).
+
+A span names tasks, workers and providers.  It never holds a user's id, params, prompts, pictures, addresses or the
+text of an error: the collector belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from supervisor.core.errors import SettingFault
+
+Kind = Literal["internal", "server", "client", "consumer"]
+Value = str | int | float | bool
+
+EXTRA = "darkroom-queue[otel]"
+FLUSH_SECONDS = 3.0  # at the end of a process, for what was not sent yet; `up` waits longer than that
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL = "http/protobuf"
+
+
+class Span:
+    """A step of a trace, from entering it to leaving it.  This one is for where nobody traces: it keeps nothing.
+
+    traceparent: its W3C context, for those who go on with the trace in another process.  trace_id: 32 hex digits.
+    """
+
+    traceparent = ""
+    trace_id = ""
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What escapes marks the span as failed, by its code."""
+
+    def tell(self, **attributes: Value) -> None:
+        """Attributes that are known only now; each is named `darkroom.<name>` in the trace."""
+
+    def fail(self, code: str) -> None:
+        """It has failed, with this error code."""
+
+
+class Tracer(Protocol):
+    """Makes spans and sends them somewhere, from a thread of its own."""
+
+    def span(
+        self, name: str, kind: Kind, parent: str, started_ago: float, attributes: Mapping[str, Value]
+    ) -> Span:
+        """A span, begun."""
+
+    def traceparent(self) -> str:
+        """The context of the span that is open here; empty when none is."""
+
+    def close(self) -> None:
+        """Send what is left.  Blocks for as long as that takes."""
+
+
+NO_SPAN = Span()
+_tracer: Tracer | None = None
+
+
+def is_on() -> bool:
+    """Whether this process traces."""
+    return _tracer is not None
+
+
+def span(
+    name: str, kind: Kind = "internal", *, parent: str = "", started_ago: float = 0.0, **attributes: Value
+) -> Span:
+    """A span, begun so many seconds ago.  parent: a `traceparent`; else the span that is open here, if one is.
+
+    While it is open, what is begun beneath it belongs to it, in tasks of the event loop made meanwhile too.
+    """
+    if _tracer is None:
+        return NO_SPAN
+    return _tracer.span(name, kind, parent, started_ago, attributes)
+
+
+def traceparent() -> str:
+    """The W3C context of the span that is open here; empty when none is, and where nobody traces."""
+    return _tracer.traceparent() if _tracer is not None else ""
+
+
+def collector(environ: Mapping[str, str]) -> str:
+    """The collector's address; empty when nobody is to trace.  Raises SettingFault for what can't work."""
+    endpoint = next((environ[name] for name in _ENDPOINTS if environ.get(name)), "")
+    is_off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if not endpoint or is_off or environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+        return ""
+    name = next(name for name in _ENDPOINTS if environ.get(name))
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingFault(
+            f"{name} is not an address such as http://127.0.0.1:4318; set it to your collector's, or unset it."
+        )
+    protocol = next((environ[each] for each in _PROTOCOLS if environ.get(each)), _PROTOCOL)
+    if protocol != _PROTOCOL:
+        raise SettingFault(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is '{protocol}', but traces are sent as {_PROTOCOL} only; unset it, and name "
+            "the collector's port for that, usually 4318."
+        )
+    try:
+        import supervisor.telemetry.opentelemetry_spans  # noqa: F401  the extra need not be installed
+    except ImportError:
+        raise SettingFault(
+            f"{name} is set, but OpenTelemetry is not installed; run `pip install '{EXTRA}'`, or unset it."
+        ) from None
+    return endpoint
+
+
+def begin_tracing(part: str) -> None:
+    """From now on this process traces, if its environment says so.  part: `web`, `worker`.  Raises SettingFault."""
+    global _tracer
+    if collector(os.environ):
+        from supervisor.telemetry.opentelemetry_spans import open_tracer  # only where it is wanted
+
+        try:
+            _tracer = open_tracer(part)
+        except ValueError as error:
+            raise SettingFault(f"OpenTelemetry can't work with its OTEL_ variables: {error}") from None
+
+
+def end_tracing(seconds: float = FLUSH_SECONDS) -> None:
+    """Send what is left, for at most so long; later spans are lost.  Blocks."""
+    global _tracer
+    tracer, _tracer = _tracer, None
+    if tracer is not None:
+        _at_most(seconds, tracer.close)
+
+
+def _at_most(seconds: float, call: Callable[[], None]) -> None:
+    """The SDK has no limit here: a collector that hangs is left behind, with the daemon thread that waits."""
+    thread = threading.Thread(target=call, name="last-spans", daemon=True)
+    thread.start()
+    thread.join(seconds)

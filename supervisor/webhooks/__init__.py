@@ -1,0 +1,1 @@
+"""Rules of outgoing webhooks: when, which next, what they say, and how they are signed."""

@@ -1,0 +1,20 @@
+"""What a webhook says: `{type, timestamp, data}`, with links to pictures made when it is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from supervisor.core.shown_images import shown_images
+
+
+def message_body(
+    type_: str, ended_at: str, data: Mapping[str, Any], address_of: Callable[[str], str]
+) -> bytes:
+    """The bytes that are signed and sent.  data: the task as it ended.  address_of: of a picture, by its key."""
+    result = data["result"]
+    if result is not None:
+        data = {**data, "result": {"images": shown_images(result["images"], address_of)}}
+    whole = {"type": type_, "timestamp": ended_at, "data": data}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,67 @@
+"""GET /v1/works/changes: the feed's changes for those who can't hold a stream open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.store.operators.notices import Notice
+from web.feed.feed_event import Link, doc_change, snapshot_data
+from web.feed.hub import Closing, TooManyStreams
+from web.feed.resume import Continuation, Everything, read_opening
+from web.http.context import parts_of, user_of
+from web.http.problems import Problem, unavailable, unprocessable
+from web.http.responses import json_answer
+
+WAITS = range(26)  # seconds; front ends may wait 30 in all
+
+
+async def changes(request: web.Request) -> web.Response:
+    """200 with what came after `since`, waiting up to `wait` seconds for something to come.
+
+    Without `since` it answers as `init`, with one that is unknown or no longer kept as `reset`.
+    """
+    parts, user = parts_of(request), user_of(request)
+    since, wait = request.query.get("since") or None, _wait_of(request)
+
+    async def read() -> Everything | Continuation:
+        return await parts.read(request, lambda tx: read_opening(tx, user, since))
+
+    if not wait:
+        return _answer(await read(), parts.links.link)
+    try:
+        with parts.hub.watcher(user, most=parts.settings.limits.streams_per_user) as changed:
+            found = await read()
+            if _is_nothing(found):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), wait)
+                found = await read()
+            return _answer(found, parts.links.link)
+    except TooManyStreams:
+        parts.notices.note(Notice.STREAMS, user)
+        detail = "You wait for changes in too many places; let one of them end first."
+        raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
+    except Closing:
+        raise unavailable("This process is about to stop.", kind="draining") from None
+
+
+def _wait_of(request: web.Request) -> int:
+    text = request.query.get("wait", "0")
+    if text.isascii() and text.isdigit() and len(text) <= 2 and int(text) in WAITS:
+        return int(text)
+    raise unprocessable("/wait", f"wait must be a whole number of seconds from {WAITS[0]} to {WAITS[-1]}.")
+
+
+def _is_nothing(found: Everything | Continuation) -> bool:
+    return isinstance(found, Continuation) and not found.changes
+
+
+def _answer(found: Everything | Continuation, link: Link) -> web.Response:
+    if isinstance(found, Everything):
+        data: dict[str, Any] = snapshot_data(found.kind, found.place.seq, found.snapshot.works, link)
+    else:
+        data = {"id": found.place.seq, "docChanges": [doc_change(change, link) for change in found.changes]}
+    return json_answer({**data, "next": str(found.place)})

@@ -1,0 +1,44 @@
+"""/healthz, /readyz: is the process alive, and may it be sent requests."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from supervisor.core.errors import SettingFault
+from supervisor.schema.migrate import check_version
+from supervisor.store.operators import last_signs
+from web.http.context import parts_of
+from web.http.problems import unavailable
+from web.http.responses import json_answer
+
+CHECK_SECONDS = 3.0
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """200 while the event loop turns."""
+    return json_answer({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when the database is migrated and can be read and the process is not draining; else 503.
+
+    A broker, a dispatcher or workers that are away change nothing: tasks are still accepted, and wait.  `works` says
+    whether they would be started.
+    """
+    parts = parts_of(request)
+    if parts.is_draining:
+        raise unavailable("This process is draining.", kind="draining")
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
+            await asyncio.to_thread(check_version, parts.database, parts.settings, runs_already=True)
+            alive = await parts.database.read_async(
+                lambda tx: last_signs.read(tx, parts.settings.lease_seconds)
+            )
+    except SettingFault as fault:
+        raise unavailable(str(fault), kind="not_migrated") from None
+    except TimeoutError:
+        raise unavailable("The database does not answer.") from None
+    return json_answer({"status": "ready", "works": alive.works})

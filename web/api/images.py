@@ -1,0 +1,239 @@
+"""POST /v1/images: take an upload in, have it made plain, store it, remember whose it is.
+
+An upload and the plain picture that is made of it are temporary files without a name, so neither is ever whole in
+memory and nothing is left behind by a process that dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from typing import BinaryIO, TypeVar, cast
+
+import peewee
+from aiohttp import web
+
+from config.values import is_loopback
+from supervisor.core.errors import OutcomeUnknown
+from supervisor.core.ids import new_ulid
+from supervisor.objects.object_store import PIECE_BYTES, StoreAway
+from supervisor.pictures import media_types
+from supervisor.pictures.media_types import picture_type
+from supervisor.pictures.picture_errors import Picture, TooManyBytes
+from supervisor.store.tasks import images
+from web.http.body_reader import pieces_of
+from web.http.client_address import household
+from web.http.context import IDENTITY, Parts, address_of, parts_of, user_of
+from web.http.detached_work import finished_first
+from web.http.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of
+from web.http.problems import Problem, unavailable, unprocessable
+from web.http.responses import json_answer
+from web.limits.upload_shares import OF_A_USER, OF_MANY, Holder, Share
+
+T = TypeVar("T")
+
+FIELD = "image"
+FORM = FormLimits(files=(FIELD,), parts=16, bytes_around=64 * 1024)
+UPLOAD_BYTES = 64 * 1024  # that an upload counts for before its first byte: a connection and its buffers
+NO_PICTURE = (
+    "The bytes are not a picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP; send one as it is, or in a form's field "
+    "'image'."
+)
+
+
+async def upload(request: web.Request) -> web.Response:
+    """201 with the image's id.  408 too slow, 413 too large, 415 no picture, 422 a picture that can't be used, 429 too
+    many uploads of this user or address, 503 too many of all."""
+    parts = parts_of(request)
+    limits = parts.settings.limits
+    user = user_of(request)
+    if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + FORM.bytes_around:
+        raise TooManyBytes(f"At most {limits.image_bytes:,} bytes are accepted.")
+    with _share(request) as share:
+        async with _temporary(parts) as received, _temporary(parts) as made:
+            await _receive(request, _Incoming(parts, received, limits.image_bytes, share))
+            picture = await parts.plain_uploads.make_plain(user, received, made)
+            image = await finished_first(_store(request, user, picture, made))
+    return json_answer(
+        {
+            "id": image.id,
+            "url": parts.links.link(image.key),
+            "width": image.width,
+            "height": image.height,
+            "bytes": image.bytes,
+        },
+        status=201,
+    )
+
+
+async def _store(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
+    """The object first and durable, then the row that names it."""
+    parts, id_ = parts_of(request), new_ulid()
+    image = images.NewImage(
+        id=id_,
+        user=user,
+        key=f"uploads/{id_[-2:]}/{id_}.{picture.extension}",
+        width=picture.width,
+        height=picture.height,
+        bytes=picture.bytes,
+        sha256=picture.sha256,
+    )
+    await parts.on_files(parts.files.put, image.key, made)
+    try:
+        await parts.write(request, lambda tx: images.add(tx, image))
+    except (OutcomeUnknown, peewee.OperationalError, peewee.InterfaceError):
+        raise  # the row may be there: the object is kept, and the sweep takes it if none is
+    except Exception:
+        with contextlib.suppress(StoreAway, OSError):
+            await parts.on_files(parts.files.delete, image.key)
+        raise
+    return image
+
+
+@contextlib.asynccontextmanager
+async def _temporary(parts: Parts) -> AsyncIterator[BinaryIO]:
+    """A file without a name."""
+    folder = str(parts.settings.data_dir)
+    try:
+        file = await parts.on_files(lambda: tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+    except OSError as error:
+        raise StoreAway(f"No temporary file can be made in {folder}: {error.strerror}") from error
+    try:
+        yield cast("BinaryIO", file)
+    finally:
+        file.close()
+
+
+@contextlib.contextmanager
+def _share(request: web.Request) -> Iterator[Share]:
+    share = parts_of(request).uploads.begin(_holders(request))
+    try:
+        yield share
+    finally:
+        share.end()
+
+
+def _holders(request: web.Request) -> tuple[Holder, ...]:
+    """Whose uploads this one counts among: its user's, and its address's where that is one of many.
+
+    A service sends what its users upload from one address, and so does whoever works on this very host.
+    """
+    identity = request[IDENTITY]
+    if identity.role != "user":
+        return (Holder(f"user {identity.user}", OF_MANY),)
+    address = address_of(request)
+    user = Holder(f"user {identity.user}", OF_A_USER)
+    if not address or is_loopback(address):
+        return (user,)
+    return (user, Holder(f"address {household(address)}", OF_MANY))
+
+
+class _Incoming:
+    """The file into which one upload is received."""
+
+    def __init__(self, parts: Parts, file: BinaryIO, most_bytes: int, share: Share) -> None:
+        self._parts, self._file, self._most_bytes, self._share = parts, file, most_bytes, share
+        self._piece = bytearray()
+        self._bytes = 0
+        self._is_picture = False
+        self._hold(UPLOAD_BYTES)
+
+    async def take(self, piece: bytes) -> None:
+        """Receive one piece more.  Raises TooManyBytes, StoreAway, and a Problem: 415 for what can't be a picture."""
+        self._bytes += len(piece)
+        if self._most_bytes and self._bytes > self._most_bytes:
+            raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
+        self._hold(len(piece))
+        self._piece += piece
+        if len(self._piece) >= media_types.HEAD_BYTES:
+            self._judge()
+        if len(self._piece) >= PIECE_BYTES:
+            await self._write()
+
+    async def end(self) -> None:
+        """Everything has been taken.  Raises as `take`."""
+        self._judge()
+        await self._write()
+
+    def _judge(self) -> None:
+        """Refuse at once what no bytes that follow can make a picture of."""
+        self._is_picture = (
+            self._is_picture or picture_type(bytes(self._piece[: media_types.HEAD_BYTES])) is not None
+        )
+        if not self._is_picture:
+            raise Problem(415, NO_PICTURE, kind="not_a_picture")
+
+    def _hold(self, count: int) -> None:
+        full = self._share.take(count)
+        if full is None:
+            return
+        others = self._share.shares.uploads_of(full) - 1
+        if not others:
+            raise unavailable("Too many uploads are being received; try again in a moment.")
+        whose = "this user" if full.name.startswith("user ") else "this address"
+        raise Problem(
+            429,
+            f"Other uploads of {whose} ({others}) are under way; send this one again when they are through.",
+            kind="too_many_uploads",
+            headers={"Retry-After": "5"},
+        )
+
+    async def _write(self) -> None:
+        piece, self._piece = self._piece, bytearray()
+        try:
+            await finished_first(self._parts.on_files(_write_whole, self._file, piece))
+        except OSError as error:
+            raise StoreAway(f"An upload can't be written: {error.strerror}") from error
+
+
+def _write_whole(file: BinaryIO, piece: bytearray) -> None:
+    file.write(piece)
+    file.flush()  # an image child reads it by its descriptor
+
+
+async def _receive(request: web.Request, incoming: _Incoming) -> None:
+    """Take the picture's bytes, from a form's field or from the body itself; its bytes say which it is."""
+    async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
+        head = await _head_of(pieces)
+        body = _chained(head, pieces)
+        is_picture = picture_type(head) is not None
+        content_type = request.headers.get("Content-Type", "")
+        boundary = None if is_picture else boundary_of(content_type, head, FORM)
+        if boundary is not None:
+            await _receive_form(events_of(body, boundary, FORM), incoming)
+        else:
+            async for piece in body:
+                await incoming.take(piece)
+    await incoming.end()
+
+
+async def _head_of(pieces: AsyncIterator[bytes]) -> bytes:
+    """So much of a body that it shows what it is, or all of a short one."""
+    head = b""
+    while len(head) < HEAD_BYTES:
+        piece = await anext(pieces, b"")
+        if not piece:
+            break
+        head += piece
+    return head
+
+
+async def _chained(head: bytes, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    yield head
+    async for piece in pieces:
+        yield piece
+
+
+async def _receive_form(events: AsyncGenerator[Part | bytes | None], incoming: _Incoming) -> None:
+    """Take the first field of the picture's name; others before it are read and dropped."""
+    is_ours = False
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Part):
+                is_ours = event.name == FIELD
+            elif is_ours and event is None:
+                return
+            elif is_ours and event is not None:
+                await incoming.take(event)
+    raise unprocessable("/image", "The form has no field 'image'.")

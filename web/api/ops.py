@@ -1,0 +1,206 @@
+"""/v1/ops/…: what operators see and do.  Everybody else is told 403; every action leaves its entry in the record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from supervisor.core.errors import TaskNotFound, WebhookNotFound, WorkerNotFound
+from supervisor.core.ids import is_task_id, is_webhook_id
+from supervisor.database.api import Transaction
+from supervisor.health.diagnosis import diagnose
+from supervisor.health.troubles import troubles
+from supervisor.processes.host_state import clock_ahead_seconds, is_broker_up, look_around
+from supervisor.security.tokens import is_user_name
+from supervisor.services.sweep import sweep_now
+from supervisor.store.limits import pauses
+from supervisor.store.operators import audit, operator_actions, overview, task_details
+from supervisor.store.tasks import user_actions
+from web.api.ops_samples import SAMPLES
+from web.api.tasks import STATUSES
+from web.http.context import IDENTITY, parts_of
+from web.http.detached_work import finished
+from web.http.problems import Problem, unprocessable
+from web.http.request_bodies import bad_cursor, read_json, text_of
+from web.http.responses import json_answer
+
+T = TypeVar("T")
+
+MOST_REASON_CHARACTERS = 200
+MOST_PAUSE_BYTES = 4096
+MOST_FOUND = 50
+FOUND = (
+    "task_id", "user_openid", "type", "status", "stage", "progress", "queue_position", "eta_seconds", "attempt",
+    "error", "created_at",
+)  # fmt: skip
+
+
+def operator_of(request: web.Request) -> str:
+    """Who operates.  Raises a Problem for anybody else."""
+    identity = request[IDENTITY]
+    if identity.role != "operator":
+        raise Problem(403, "This is for operators: it needs a token with role 'operator'.", kind="forbidden")
+    return identity.user
+
+
+async def show_overview(request: web.Request) -> web.Response:
+    """200 with how everything stands."""
+    operator_of(request)
+    parts = parts_of(request)
+    before = time.time()
+    seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
+    seen["clock_ahead_seconds"] = clock_ahead_seconds(seen["at"], before, time.time())
+    seen["hears_changes"] = parts.metrics.hears_changes
+    seen |= await asyncio.to_thread(look_around, parts.settings)
+    samples = request.app[SAMPLES]
+    seen["samples"] = list(samples)
+    return json_answer({**seen, "troubles": troubles(seen)})
+
+
+async def find_tasks(request: web.Request) -> web.Response:
+    """200 with a page of tasks of any user, newest first."""
+    operator_of(request)
+    parts = parts_of(request)
+    user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
+    type_ = text_of(request, "type")
+    if status is not None and status not in STATUSES:
+        raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
+    if user is not None and not is_user_name(user):
+        raise unprocessable("/user", "user must be 1-128 characters, no control characters.")
+    try:
+        page = await parts.read(
+            request,
+            lambda tx: user_actions.page(
+                tx, user, status=status, type_=type_, limit=MOST_FOUND, cursor=cursor
+            ),
+        )
+    except ValueError:
+        raise bad_cursor() from None
+    items = [await parts.order.placed(each) for each in page.items]
+    return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
+
+
+async def show_task(request: web.Request) -> web.Response:
+    """200 with one task and everything that is known of it."""
+    operator_of(request)
+    task_id, parts = _task_id(request), parts_of(request)
+    is_up = await asyncio.to_thread(is_broker_up, parts.settings)
+    found = await parts.read(
+        request, lambda tx: task_details.examine(tx, parts.settings, task_id, is_broker_up=is_up)
+    )
+    if found is None:
+        raise TaskNotFound(task_id)
+    placed = await parts.order.placed(found.pop("view"))
+    position, eta = placed["queue_position"], placed["eta_seconds"]
+    why = diagnose(found, position=position, eta_seconds=eta)
+    return json_answer({**found, "why": why, "queue_position": position, "eta_seconds": eta})
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """202 with the cancelled task; 409 when it has finished."""
+    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
+    view = await _write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
+    parts.order.note_left(view["place"])
+    return _done(view)
+
+
+async def retry(request: web.Request) -> web.Response:
+    """202 with the task, pending again and paid for again; 402, 409 as for its user."""
+    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
+    view = await _write(request, lambda tx: operator_actions.retry(tx, parts.settings, operator, task_id))
+    parts.order.note_joined(view)
+    return _done(view)
+
+
+async def release(request: web.Request) -> web.Response:
+    """202 with the task, which another worker may take now; 409 when there is nothing to let go of."""
+    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
+    return _done(
+        await _write(request, lambda tx: operator_actions.release(tx, parts.settings, operator, task_id))
+    )
+
+
+async def drain(request: web.Request) -> web.Response:
+    """202; the worker takes nothing new, and a new process begins in its place."""
+    operator, worker_id = operator_of(request), request.match_info["worker_id"]
+    if not is_task_id(worker_id):  # the same alphabet
+        raise WorkerNotFound("of that name")
+    await _write(request, lambda tx: operator_actions.drain(tx, operator, worker_id))
+    return json_answer({"worker": worker_id, "state": "draining"}, status=202)
+
+
+async def resend(request: web.Request) -> web.Response:
+    """202 with the webhook, which is sent again from the beginning of its schedule under the id it had."""
+    operator, webhook_id = operator_of(request), request.match_info["webhook_id"]
+    if not is_webhook_id(webhook_id):
+        raise WebhookNotFound("of that name")
+    sent = await _write(request, lambda tx: operator_actions.resend(tx, operator, webhook_id))
+    return json_answer(sent, status=202)
+
+
+async def pause(request: web.Request) -> web.Response:
+    """201 with the pause; 422 for what there is not."""
+    operator, parts = operator_of(request), parts_of(request)
+    body = await read_json(request, MOST_PAUSE_BYTES)
+    kind, name, reason = _asked_pause(body)
+    known = parts.settings.tasks if kind == pauses.TYPE else parts.settings.providers
+    if name not in known:
+        raise unprocessable("/name", f"There is no {kind} {name!r} in the settings.")
+    await _write(request, lambda tx: operator_actions.pause(tx, operator, kind, name, reason))
+    return json_answer({"kind": kind, "name": name, "reason": reason}, status=201)
+
+
+async def resume(request: web.Request) -> web.Response:
+    """204; 404 for what is not paused."""
+    operator, kind, name = operator_of(request), request.match_info["kind"], request.match_info["name"]
+    is_name = kind in pauses.KINDS and name.isprintable()
+    if not (is_name and await _write(request, lambda tx: operator_actions.resume(tx, operator, kind, name))):
+        raise Problem(404, "Nothing of that kind and name is paused.", kind="not_found")
+    return web.Response(status=204)
+
+
+async def sweep(request: web.Request) -> web.Response:
+    """200 with what a sweep did that was run at once; one at a time."""
+    operator, parts = operator_of(request), parts_of(request)
+    await parts.read(request, lambda _: None)  # before the work begins, though nothing is read
+    async with request.app[SWEEPING]:
+        counts = await finished(parts.on_files(sweep_now, parts.database, parts.settings, parts.files))
+    await _write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
+    return json_answer({"counts": counts})
+
+
+SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
+
+
+async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
+    """The step's result.  A caller who goes away takes nothing back."""
+    return await finished(parts_of(request).write(request, step))
+
+
+def _asked_pause(body: Any) -> tuple[str, str, str]:
+    given = body if isinstance(body, dict) else {}
+    kind, name, reason = given.get("kind"), given.get("name"), given.get("reason", "")
+    if kind not in pauses.KINDS:
+        raise unprocessable("/kind", "kind must be 'type' or 'provider'.")
+    if not isinstance(name, str):
+        raise unprocessable("/name", "name must be a string.")
+    if not isinstance(reason, str) or len(reason) > MOST_REASON_CHARACTERS or not reason.isprintable():
+        raise unprocessable(
+            "/reason", f"reason must be one line of at most {MOST_REASON_CHARACTERS} characters."
+        )
+    return kind, name, reason
+
+
+def _done(view: dict[str, Any]) -> web.Response:
+    return json_answer({name: view[name] for name in ("task_id", "status", "attempt")}, status=202)
+
+
+def _task_id(request: web.Request) -> str:
+    task_id = request.match_info["task_id"]
+    if not is_task_id(task_id):
+        raise TaskNotFound("of that name")
+    return task_id

@@ -1,0 +1,55 @@
+"""The last hour in a few numbers, sampled by this process: charts that need no Prometheus.
+
+A ring in memory: a restart begins it anew, and each web process has its own.  What has ended is told as how many since
+the sample before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.store.operators import overview
+from web.http.context import PARTS
+
+EVERY_SECONDS = 15.0
+KEPT = 240  # an hour
+
+Sample = dict[str, Any]
+SAMPLES: web.AppKey[collections.deque[Sample]] = web.AppKey("SAMPLES", collections.deque)
+
+log = logging.getLogger("darkroom.web")
+
+
+async def keep_samples(app: web.Application) -> AsyncIterator[None]:
+    """Sample for as long as the application runs."""
+    app[SAMPLES] = collections.deque(maxlen=KEPT)
+    sampling = asyncio.create_task(_sample_for_ever(app), name="samples")
+    yield
+    sampling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sampling
+
+
+async def _sample_for_ever(app: web.Application) -> None:
+    before: dict[str, float] | None = None
+    while True:
+        try:
+            now = await app[PARTS].database.read_async(overview.sample)
+            app[SAMPLES].append(difference(now, before))
+            before = now
+        except Exception as error:  # noqa: BLE001 - whatever ails the database, the charts have a gap, no more
+            log.warning("no sample was taken: %s", error)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+def difference(now: dict[str, Any], before: dict[str, Any] | None) -> Sample:
+    """A sample as it is shown.  before: the one that was read before it."""
+    ended = {name: max(0.0, now[name] - before[name]) if before else 0.0 for name in ("completed", "failed")}
+    return {**now, **ended}

@@ -1,0 +1,66 @@
+"""`Prefer: wait=N` (RFC 7240): a caller who would rather wait for the end than come back.
+
+A wait holds no database connection: it hears of the task's end from the tailer, like every stream.  A preference
+that can't be met is no error, it is left alone: the answer then has no `Preference-Applied`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.core.lifecycle import FINAL
+from supervisor.store.tasks import user_actions
+from web.feed.hub import Closing
+from web.http.context import Parts
+
+WAITS = range(1, 61)  # seconds
+MOST_WAITERS = 256  # of this process; whoever comes after is answered at once
+
+View = dict[str, Any]
+
+
+def wait_of(request: web.Request) -> int | None:
+    """The seconds of `wait`, None where none or an impossible one is asked for.  The first counts."""
+    for header in request.headers.getall("Prefer", []):
+        for preference in header.split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            if name.strip().lower() == "wait":
+                text = value.strip().strip('"')
+                if text.isascii() and text.isdigit() and len(text) <= 2 and int(text) in WAITS:
+                    return int(text)
+                return None
+    return None
+
+
+async def task_after(parts: Parts, view: View, seconds: int) -> tuple[View, bool]:
+    """The task when it has ended or the time is over, and whether there was room to wait."""
+    if view["status"] in FINAL:
+        return view, True
+    if parts.hub.waiter_count >= MOST_WAITERS:
+        return view, False
+    try:
+        with (
+            parts.hub.end_of(view["task_id"], view["user_openid"]) as ended,
+            contextlib.suppress(TimeoutError),
+        ):
+            async with asyncio.timeout(seconds):
+                while True:
+                    view = await _now(parts, view)  # after listening has begun, so that no end is missed
+                    if view["status"] in FINAL:
+                        return view, True
+                    if parts.hub.is_closing:
+                        return view, False
+                    await ended.wait()
+                    ended.clear()
+    except Closing:
+        return view, False
+    return await _now(parts, view), True
+
+
+async def _now(parts: Parts, view: View) -> View:
+    found = await parts.database.read_async(lambda tx: user_actions.get(tx, view["task_id"]))
+    return view if found is None else found

@@ -1,0 +1,103 @@
+"""GET /files/{key}?exp=&sig=: a stored picture, for whoever holds a good link.
+
+A picture in S3 is passed through, not redirected to: a mini-program may fetch from the domains on its list alone, the
+bucket may be reachable from our own network only, and a link keeps one expiry, one signature and one set of headers
+wherever the files lie.  A file of this host goes the same way: aiohttp's own would answer some requests without a
+problem, or not at all, and wait for ever for a reader that takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
+from supervisor.pictures.media_types import type_of_name
+from web.http.context import Parts, parts_of
+from web.http.problems import Problem, unavailable
+
+if TYPE_CHECKING:
+    from supervisor.objects.object_store import OpenFile
+
+log = logging.getLogger("darkroom.web")
+
+STALLED_SECONDS = (
+    60.0  # a reader that takes nothing for so long is cut off, and its file or connection to S3 given back
+)
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
+}
+
+
+async def fetch(request: web.Request) -> web.StreamResponse:
+    """200 with the picture; 403 when the link was altered or has expired, 404 when the picture is gone.
+
+    206 with a part of it where a range is asked for, 416 where that begins behind its end, 304 where the caller has it.
+    """
+    parts = parts_of(request)
+    key, expires = request.match_info["key"], request.query.get("exp", "")
+    if not is_key(key) or not parts.links.holds(key, expires, request.query.get("sig", "")):
+        raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
+    name = key.rpartition("/")[2]  # what a key holds needs no escape; what lies under it never changes
+    headers = {
+        **_HEADERS,
+        "Content-Disposition": f'inline; filename="{name}"',
+        "ETag": f'"{name}"',
+        "Content-Type": type_of_name(key),
+        "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
+    }
+    try:
+        opened = await _opened(request, parts, key)
+    except FileNotFoundError:
+        raise Problem(404, "This picture is gone.", kind="not_found") from None
+    except (StoreAway, OSError) as fault:
+        log.error("the file store failed: %s", fault)
+        raise unavailable("The picture can't be fetched just now.", retry_after_seconds=5) from None
+    try:
+        if any(each.value in (name, "*") for each in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return await _passed_through(request, parts, opened, headers)
+    finally:
+        opened.close()
+
+
+async def _opened(request: web.Request, parts: Parts, key: str) -> OpenFile:
+    try:
+        wanted = request.http_range if _asks_for_one_part(request) else slice(None)
+        last = None if wanted.stop is None else wanted.stop - 1
+        return await parts.on_files(parts.files.open, key, wanted.start or 0, last)
+    except ValueError:
+        raise Problem(416, "The picture has no such part.") from None
+
+
+def _asks_for_one_part(request: web.Request) -> bool:
+    """Whoever asks for several, in another unit or by a HEAD gets the whole (RFC 9110, section 14.2)."""
+    wanted = request.headers.get("Range", "")
+    return request.method == "GET" and wanted.startswith("bytes=") and "," not in wanted
+
+
+async def _passed_through(
+    request: web.Request, parts: Parts, opened: OpenFile, headers: dict[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**headers, "Accept-Ranges": "bytes"})
+    response.content_length = opened.last + 1 - opened.first
+    if response.content_length < opened.size:
+        response.set_status(206)
+        response.headers["Content-Range"] = f"bytes {opened.first}-{opened.last}/{opened.size}"
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    try:
+        while piece := await parts.on_files(opened.read, PIECE_BYTES):
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(piece)
+    except (StoreAway, TimeoutError) as error:
+        # The status is out already; a length that is not reached tells the reader that something is missing.
+        log.warning("a picture broke off: %s", str(error) or "its reader took nothing")
+        if request.transport is not None:
+            request.transport.abort()
+    return response

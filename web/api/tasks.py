@@ -1,0 +1,174 @@
+"""/v1/tasks: submit, look, list, cancel, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.core.errors import BadParams, Fault, TaskNotFound
+from supervisor.core.ids import is_task_id
+from supervisor.core.lifecycle import FINAL, OPEN
+from supervisor.core.task_params import BadTask, Submission, check_submission
+from supervisor.database.api import Transaction
+from supervisor.store.tasks import history, idempotency, user_actions
+from supervisor.store.tasks.new_task import Key, NewTask
+from supervisor.store.tasks.submit import Submitted
+from supervisor.telemetry import tracing
+from web.api.prefer_wait import task_after, wait_of
+from web.http.context import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
+from web.http.detached_work import finished
+from web.http.idempotency import REPLAYED, key_of
+from web.http.problems import unprocessable
+from web.http.request_bodies import bad_cursor, judge_json, limit_of, text_of
+from web.http.responses import accepted_task, json_answer, shown_page, shown_task
+
+STATUSES = frozenset(str(status) for status in (*OPEN, *FINAL))
+
+View = dict[str, Any]
+Step = Callable[[Transaction], View]
+
+
+async def submit(request: web.Request) -> web.Response:
+    """202 once the task is stored; with `Prefer: wait=N`, 200 if it ends in time.
+
+    402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.
+    """
+    parts = parts_of(request)
+    with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
+        request[TRACE] = span.trace_id
+        view, is_replay = await _stored(request, span.traceparent)
+        span.tell(task_id=view["task_id"], type=view["type"], outcome="replayed" if is_replay else "stored")
+    request[TASK] = view["task_id"]
+    headers = dict(REPLAYED) if is_replay else {}
+    seconds = wait_of(request)
+    if seconds is not None:
+        view, has_waited = await task_after(parts, view, seconds)
+        headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
+        if has_waited and view["status"] in FINAL:
+            return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
+    return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
+
+
+async def _stored(request: web.Request, trace: str) -> Submitted:
+    """The task that a request hands in, or the one that its key stands for.  trace: what the task is to belong to."""
+    parts, identity = parts_of(request), request[IDENTITY]
+
+    def judge(body: Any) -> tuple[Submission, Key | None]:
+        order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
+        return order, key_of(request, identity.user, body)
+
+    order, key = await judge_json(request, judge)
+    new = NewTask(
+        identity.user,
+        order.type,
+        order.params,
+        order.priority,
+        order.run_after,
+        checked=order.checked,
+        key=key,
+        webhook=order.webhook,
+        trace=trace,
+        proofs=identity.proofs,
+    )
+    return await hand_in(parts, new)
+
+
+async def hand_in(parts: Parts, new: NewTask) -> Submitted:
+    """The order once it is stored, or the one that its key stands for.  Raises as `Submissions.submit`, and BadTask."""
+    try:
+        return await parts.submissions.submit(new)
+    except BadTask:
+        raise
+    except BadParams as bad:  # an image that is not there is known only to the store
+        raise BadTask([("/params/images", str(bad))], bad.code) from None
+    except Fault as fault:
+        parts.notices.refused(fault, new.user)
+        raise
+
+
+async def show(request: web.Request) -> web.Response:
+    """200 with the task as it is now."""
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    view = await parts.read(request, lambda tx: user_actions.get(tx, task_id, user))
+    if view is None:
+        raise TaskNotFound(task_id)
+    return json_answer(shown_task(await parts.order.placed(view), parts.links.link))
+
+
+async def show_events(request: web.Request) -> web.Response:
+    """200 with everything that happened to the task, oldest first."""
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    items = await parts.read(request, lambda tx: history.timeline(tx, task_id, user))
+    if items is None:
+        raise TaskNotFound(task_id)
+    return json_answer({"items": items})
+
+
+async def list_tasks(request: web.Request) -> web.Response:
+    """200 with a page of tasks, newest first."""
+    parts, user, limit = parts_of(request), user_of(request), limit_of(request)
+    status, cursor, type_ = request.query.get("status"), request.query.get("cursor"), text_of(request, "type")
+    if status is not None and status not in STATUSES:
+        raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
+    try:
+        page = await parts.read(
+            request,
+            lambda tx: user_actions.page(tx, user, status=status, type_=type_, limit=limit, cursor=cursor),
+        )
+    except ValueError:
+        raise bad_cursor() from None
+    items = [shown_task(await parts.order.placed(view), parts.links.link) for view in page.items]
+    return json_answer(shown_page(page, items))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """202 with the cancelled task; 409 when it has finished."""
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    view, is_replay = await _once(request, lambda tx: user_actions.cancel(tx, task_id, user))
+    if not is_replay:
+        parts.order.note_left(view["place"])
+    return await _changed(parts, view, is_replay)
+
+
+async def retry(request: web.Request) -> web.Response:
+    """202 with the task, pending again and paid for again.
+
+    402 too few credits, 409 when it can't be run again; 429 and 503 as for an order, but not for operators.
+    """
+    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    is_bound = request[IDENTITY].role != "operator"
+
+    def put_back(tx: Transaction) -> View:
+        return user_actions.resubmit(tx, parts.settings, task_id, user, obeys_limits=is_bound)
+
+    try:
+        view, is_replay = await _once(request, put_back)
+    except Fault as fault:
+        parts.notices.refused(fault, user)
+        raise
+    if not is_replay:
+        parts.order.note_joined(view)
+    return await _changed(parts, view, is_replay)
+
+
+async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
+    """The step's task, or the one that its key stands for; whether it is that.
+
+    A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
+    """
+    key = key_of(request, user_of(request))
+    return await finished(parts_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
+
+
+async def _changed(parts: Parts, view: View, is_replay: bool) -> web.Response:
+    shown = shown_task(await parts.order.placed(view), parts.links.link)
+    return json_answer(shown, status=202, headers=REPLAYED if is_replay else None)
+
+
+def _task_id(request: web.Request) -> str:
+    task_id = request.match_info["task_id"]
+    if not is_task_id(task_id):
+        raise TaskNotFound("of that name")
+    return task_id

@@ -1,0 +1,81 @@
+"""/v1/works and /v1/credits: what a user sees of their tasks, and what they have paid."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from supervisor.core.errors import WorkNotFound
+from supervisor.core.ids import is_task_id
+from supervisor.objects.object_store import StoreAway
+from supervisor.store.feed import works
+from supervisor.store.ledger import credits
+from supervisor.store.retention import deletion_queue
+from web.feed.feed_event import with_links
+from web.http.context import Parts, parts_of, user_of
+from web.http.detached_work import finished
+from web.http.request_bodies import bad_cursor, limit_of
+from web.http.responses import json_answer, shown_page
+
+log = logging.getLogger("darkroom.web")
+
+
+async def list_works(request: web.Request) -> web.Response:
+    """200 with a page of works, newest first."""
+    parts, user, limit, cursor = (
+        parts_of(request),
+        user_of(request),
+        limit_of(request),
+        request.query.get("cursor"),
+    )
+    try:
+        page = await parts.read(request, lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
+    except ValueError:
+        raise bad_cursor() from None
+    return json_answer(shown_page(page, [with_links(doc, parts.links.link) for doc in page.items]))
+
+
+async def show(request: web.Request) -> web.Response:
+    """200 with the work."""
+    parts, user, work_id = parts_of(request), user_of(request), _work_id(request)
+    doc = await parts.read(request, lambda tx: works.get(tx, work_id, user))
+    if doc is None:
+        raise WorkNotFound(work_id)
+    return json_answer(with_links(doc, parts.links.link))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """204; an open task is cancelled first, and the files go too."""
+    await finished(_delete(request, _work_id(request)))
+    return web.Response(status=204)
+
+
+async def show_credits(request: web.Request) -> web.Response:
+    """200 with the balance and the newest entries of the ledger."""
+    parts, user = parts_of(request), user_of(request)
+    return json_answer(await parts.read(request, lambda tx: credits.statement(tx, user)))
+
+
+async def _delete(request: web.Request, work_id: str) -> None:
+    parts, user = parts_of(request), user_of(request)
+    keys = await parts.write(request, lambda tx: works.delete(tx, work_id, user))
+    await delete_files(parts, keys)
+
+
+async def delete_files(parts: Parts, keys: list[str]) -> None:
+    """Delete what deleted rows named, and wrote down as doomed: whatever comes in between, the sweep does the rest."""
+    try:
+        for key in keys:
+            await parts.on_files(parts.files.delete, key)
+    except (StoreAway, OSError) as error:
+        log.warning("%d files of deleted works are left to the sweep: %s", len(keys), error)
+        return
+    await parts.database.write_async(lambda tx: deletion_queue.forget(tx, keys))
+
+
+def _work_id(request: web.Request) -> str:
+    work_id = request.match_info["work_id"]
+    if not is_task_id(work_id):
+        raise WorkNotFound("of that name")
+    return work_id

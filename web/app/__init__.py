@@ -1,0 +1,1 @@
+"""The application, its server, and its pages."""

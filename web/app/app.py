@@ -1,0 +1,157 @@
+"""The application: which address leads where, and what every request passes on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor.database.wakeups import Wakeups
+from supervisor.security.start_secret import PATH as START_PATH
+from web.api import (
+    callbacks,
+    changes_poll,
+    feed,
+    feed_tickets,
+    health,
+    images,
+    metrics_route,
+    ops,
+    start,
+    stored_files,
+    tasks,
+    wechat,
+    works,
+)
+from web.api.ops_samples import keep_samples
+from web.app import pages
+from web.doors.cloudbase import door as cloudbase
+from web.feed.change_tailer import Tailer
+from web.feed.revoked_streams import end_revoked_streams
+from web.http.access_log import observe
+from web.http.authentication import FEED_PATH, authenticate
+from web.http.body_reader import refuse_encoded
+from web.http.context import PARTS, Parts
+from web.http.cors import answer_preflight, is_open_to_pages, name_the_origin
+from web.http.problems import answer_problems, expect_100_continue, name_ourselves
+from web.limits.quotas import keep_counts, obey_quotas, tell_standing
+from web.openapi import generator
+
+
+class Address(NamedTuple):
+    """One row of the table of addresses.  status: of an answer that is to be expected."""
+
+    method: str
+    path: str
+    handler: Handler
+    status: int = 200
+
+
+ADDRESSES = (
+    Address("POST", "/v1/images", images.upload, 201),
+    Address("POST", "/v1/tasks", tasks.submit, 202),
+    Address("GET", "/v1/tasks", tasks.list_tasks),
+    Address("GET", "/v1/tasks/{task_id}", tasks.show),
+    Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events),
+    Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
+    Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
+    Address("GET", FEED_PATH, feed.feed),
+    Address("GET", "/v1/works/changes", changes_poll.changes),
+    Address("GET", "/v1/works", works.list_works),
+    Address("GET", "/v1/works/{work_id}", works.show),
+    Address("DELETE", "/v1/works/{work_id}", works.delete, 204),
+    Address("POST", wechat.PATH, wechat.login),
+    Address("GET", "/v1/credits", works.show_credits),
+    Address("POST", "/v1/feed-tickets", feed_tickets.issue, 201),
+    Address("POST", callbacks.PATH, callbacks.report),
+    Address("POST", cloudbase.PATH, cloudbase.answer),
+    Address("GET", "/files/{key}", stored_files.fetch),
+    Address("GET", "/v1/ops/overview", ops.show_overview),
+    Address("GET", "/v1/ops/tasks", ops.find_tasks),
+    Address("GET", "/v1/ops/tasks/{task_id}", ops.show_task),
+    Address("POST", "/v1/ops/tasks/{task_id}/cancel", ops.cancel, 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/retry", ops.retry, 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/release", ops.release, 202),
+    Address("POST", "/v1/ops/workers/{worker_id}/drain", ops.drain, 202),
+    Address("POST", "/v1/ops/webhooks/{webhook_id}/resend", ops.resend, 202),
+    Address("POST", "/v1/ops/pauses", ops.pause, 201),
+    Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, 204),
+    Address("POST", "/v1/ops/sweep", ops.sweep),
+    Address("GET", START_PATH, start.enter, 303),
+    Address("GET", "/", pages.console),
+    Address("GET", "/ops", pages.ops),
+    Address("GET", "/docs", pages.docs),
+    Address("GET", "/static/{name}", pages.asset),
+    Address("GET", "/openapi.json", generator.show_openapi),
+    Address("GET", "/healthz", health.healthz),
+    Address("GET", "/readyz", health.readyz),
+    Address("GET", "/metrics", metrics_route.show_metrics),
+)
+
+
+# What a part of a path may be, where it is not any one name.
+PATTERNS = {
+    "{key}": "{key:.+}",
+    "{work_id}": "{work_id:(?!(?:feed|changes)$)[^{}/]+}",  # or their 405 would promise a DELETE
+}
+
+
+def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
+    """The application over these parts; starts its tailer with itself."""
+    app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
+    app[PARTS] = parts
+    app[generator.DOCUMENT] = generator.openapi_document(parts.settings)
+    pages.static_files()  # read and compressed before anybody asks
+    for address in ADDRESSES:
+        resource = app.router.add_resource(_pattern(address.path))
+        resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
+        if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
+            resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
+        if is_open_to_pages(address.path, parts.settings) and not _has(resource, "OPTIONS"):
+            resource.add_route("OPTIONS", answer_preflight)
+        parts.metrics.know_route(resource.canonical, address.method, address.status)
+
+    async def follow_the_log(_: web.Application) -> AsyncIterator[None]:
+        tailer = Tailer(parts.database, parts.hub, parts.links.link, parts.metrics)
+        await tailer.start()  # before the first stream can open
+        running = [
+            asyncio.create_task(tailer.run(wakeups), name="tailer"),
+            asyncio.create_task(parts.hub.ping(parts.ping_seconds), name="pings"),
+            asyncio.create_task(end_revoked_streams(parts), name="revocations"),
+            asyncio.create_task(parts.notices.store_for_ever(parts.database), name="notices"),
+        ]
+        yield
+        for task in running:
+            task.cancel()
+        for task in running:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def say_goodbye(_: web.Application) -> None:
+        parts.is_draining = True
+        await parts.hub.close()
+
+    app[ops.SWEEPING] = asyncio.Lock()
+    app.cleanup_ctx.append(follow_the_log)
+    app.cleanup_ctx.append(keep_samples)
+    app.cleanup_ctx.append(wechat.open_door)
+    app.cleanup_ctx.append(keep_counts)
+    app.on_response_prepare.append(name_ourselves)
+    app.on_response_prepare.append(name_the_origin)
+    app.on_response_prepare.append(tell_standing)
+    app.on_shutdown.append(say_goodbye)
+    return app
+
+
+def _has(resource: web.Resource, method: str) -> bool:
+    return any(route.method == method for route in resource)
+
+
+def _pattern(path: str) -> str:
+    for part, pattern in PATTERNS.items():
+        path = path.replace(part, pattern)
+    return path

@@ -1,0 +1,100 @@
+"""The listening server: binds, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from supervisor.net.listen_socket import BACKLOG
+from web.http.context import Parts
+from web.http.problems import Problem
+
+log = logging.getLogger("darkroom.web")
+
+KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
+LAST_REQUESTS_SECONDS = 5.0
+READ_BYTES = 64 * 1024  # what aiohttp's parser looks at in one go
+
+
+class WebServer:
+    """One application on one socket.  is_shared: another process holds it too, and serves who comes after us."""
+
+    def __init__(
+        self, app: web.Application, parts: Parts, listening: socket.socket, *, is_shared: bool = False
+    ) -> None:
+        self._parts, self._socket, self._is_shared = parts, listening, is_shared
+        # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS
+        )
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """The base address under which this host reaches the server."""
+        host, port = self._socket.getsockname()[:2]
+        if host in ("0.0.0.0", "::"):
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        await self._runner.setup()
+        manager = self._runner.server
+        assert manager is not None
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> RequestHandler:
+            return _Connection(
+                manager,
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type]  # None is aiohttp's own word for "none"
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                auto_decompress=False,  # what is compressed is refused (web.http.body_reader), so never unfolded
+                read_bufsize=READ_BYTES,
+            )
+
+        self._server = await loop.create_server(protocol, sock=self._socket, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        """Drain: not ready from now on, goodbye to every feed, the last requests answered, everything closed."""
+        if self._is_shared and self._server is not None:
+            self._server.close()  # who is told goodbye comes back at once, and not to us
+        self._parts.is_draining = True
+        await self._parts.hub.close()
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+        await self._parts.plain_uploads.close()
+        self._parts.json_thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, except that what was not even HTTP is answered with a problem too."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(
+            exc, BadHttpMessage
+        ):  # anybody can send such bytes: they are worth a line, not a traceback
+            log.info("what %s sent is not HTTP", request.remote)
+            detail = "This is not a request in HTTP/1.1."
+        else:
+            status = super().handle_error(request, status, exc, message).status
+            detail = "The request failed."
+        problem = Problem(status, detail).to_response(request.rel_url.raw_path)
+        problem.force_close()
+        return problem

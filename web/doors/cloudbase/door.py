@@ -1,0 +1,322 @@
+"""POST /tcb/admin: a call of CloudBase's server SDKs, answered as they need it.
+
+Every answer is HTTP 200, since they tell nothing of any other: `{"requestId", "data"}`, or `{"requestId", "code",
+"message"}`, which they throw.  A key is a service's and acts for the user that each document names.  A repeated
+signature is the same call: an order is found by its `_id`, or by the signature where it has none, and what an update
+or a remove has done is noted for a day under its signature, in the transaction that did it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import peewee
+from aiohttp import web
+
+from supervisor.core.errors import KeyReused
+from supervisor.core.ids import new_ulid
+from supervisor.core.search_terms import Compare, Search
+from supervisor.database.api import Row, Transaction
+from supervisor.security.cloudbase_keys import is_secret_id, secret_key
+from supervisor.security.token_proof import Proof
+from supervisor.security.tokens import Identity
+from supervisor.store.feed import works
+from supervisor.store.sql.rows import decoded, work_doc
+from supervisor.store.tasks import idempotency, user_actions
+from supervisor.store.tasks import search as searching
+from supervisor.store.tasks.new_task import Key, NewTask
+from supervisor.telemetry import tracing
+from web.api.tasks import hand_in
+from web.api.works import delete_files
+from web.doors.cloudbase.calls import Add, Call, Count, Get, Remove, Update, call_of
+from web.doors.cloudbase.documents import task_document, work_document
+from web.doors.cloudbase.ejson import encode
+from web.doors.cloudbase.orders import Order
+from web.doors.cloudbase.refusal import NOT_ALLOWED, NOT_POSSIBLE, Refused, code_of
+from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
+from web.feed.feed_event import Link
+from web.http.authentication import identify
+from web.http.client_address import client_address
+from web.http.context import IDENTITY, TASK, TRACE, Parts, parts_of
+from web.http.detached_work import finished
+from web.http.idempotency import hash_of
+from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of
+from web.http.request_bodies import judge_json
+from web.http.responses import json_answer
+from web.limits.quotas import count_stranger
+
+log = logging.getLogger("darkroom.web")
+
+PATH = "/tcb/admin"
+MOST_CHANGED = 100  # documents by one update or remove
+MOST_PARAMS = 8 * 1024 * 1024  # characters of params in one answer
+Data = dict[str, Any]
+
+
+async def answer(request: web.Request) -> web.Response:
+    """200 with what the SDK needs; what went wrong too."""
+    told: Data = {"requestId": new_ulid()}
+    try:
+        call, call_id = await _understood(request)
+        told["data"] = await _done(request, call, call_id)
+    except Refused as refused:
+        told |= {"code": refused.code, "message": str(refused)}
+    except Exception as error:
+        problem = problem_of(error)
+        if problem is None:
+            log.exception("%s failed", PATH)
+            problem = Problem(500, "The request failed inside the server; the log there says why.")
+        if problem.status in TOLD_IN_LOG:
+            request[REASON] = problem.detail
+        told |= {"code": code_of(problem.status, problem.kind), "message": problem.detail}
+    return json_answer(told)
+
+
+async def _understood(request: web.Request) -> tuple[Call, str]:
+    """The call, and what tells it from every other; sets the request's identity.  Raises Refused and much else."""
+    parts = parts_of(request)
+    try:
+        if request.headers.get("Authorization", "").lower().startswith("bearer "):
+            request[IDENTITY] = _bearer(request, parts)
+            return await judge_json(request, lambda body: call_of(body, parts.settings)), new_ulid()
+        claim, call = await _signed(request, parts)
+    except Refused:  # of a call that is signed
+        raise
+    except (BadSignature, Problem) as refused:
+        await count_stranger(request)
+        if isinstance(refused, Problem):
+            raise
+        request[REASON] = str(refused)
+        raise Refused(str(refused), NOT_ALLOWED) from None
+    of_id = claim.secret_id
+    request[IDENTITY] = Identity(of_id, "service", None, (Proof(of_id, 0.0, of_id),))
+    return call, claim.signature
+
+
+def _bearer(request: web.Request, parts: Parts) -> Identity:
+    identity = identify(request, parts)
+    if identity.role != "service":
+        raise BadSignature(
+            "accessKey must be a token with role 'service': `darkroom token NAME --role service`."
+        )
+    return identity
+
+
+async def _signed(request: web.Request, parts: Parts) -> tuple[Claim, Call]:
+    given = request.headers
+    claim = read_claim(given.get("Authorization", ""), given.get("X-Timestamp", ""))
+    if not is_secret_id(claim.secret_id):
+        raise BadSignature(
+            "There is no such secretId; `darkroom key cloudbase NAME` prints one with its key."
+        )
+    check_time(claim, time.time())
+    path, _, query = request.raw_path.partition("?")
+    headers = {name.lower(): value for name, value in given.items()}
+
+    def judge(body: Any) -> Call:
+        secrets = [each for each in (parts.secret, parts.secret_before) if each is not None]
+        held = [
+            is_signed_by(
+                secret_key(secret, claim.secret_id),
+                claim,
+                host=given.get("Host", ""),
+                path=path,
+                query=query,
+                headers=headers,
+                body=body,
+            )
+            for secret in secrets
+        ]
+        if not any(held):
+            raise BadSignature(
+                "The signature does not fit: check secretId and secretKey, that serviceUrl is written in lower case, "
+                "and that a proxy between passes on path and Host unchanged."
+            )
+        return call_of(body, parts.settings)
+
+    return claim, await judge_json(request, judge)
+
+
+async def _done(request: web.Request, call: Call, call_id: str) -> Data:
+    match call:
+        case Add(order):
+            return {"insertedIds": [await _added(request, order, call_id)]}
+        case Get():
+            return {"list": await _found(request, call)}
+        case Count(collection, condition):
+            found = await parts_of(request).read(
+                request, lambda tx: searching.count(tx, collection, condition)
+            )
+            return {"total": found}
+        case Update():
+            return {"updated": await _updated(request, call, call_id)}
+        case Remove():
+            return {"deleted": await finished(_removed(request, call, call_id))}
+
+
+# --- add ---
+
+
+async def _added(request: web.Request, order: Order, call_id: str) -> str:
+    """The id of the task that the document is, or was before."""
+    parts, asked = parts_of(request), order.submission
+    await parts.meet(order.user)
+    what = [asked.type, asked.params, asked.priority, asked.run_after, asked.webhook]
+    key = Key(order.user, "POST", PATH, order.task_id or call_id, hash_of(what))
+    with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
+        request[TRACE] = span.trace_id
+        new = NewTask(
+            order.user,
+            asked.type,
+            asked.params,
+            asked.priority,
+            asked.run_after,
+            task_id=order.task_id,
+            checked=asked.checked,
+            key=key,
+            webhook=asked.webhook,
+            trace=span.traceparent,
+            proofs=request[IDENTITY].proofs,
+        )
+        try:
+            submitted = await hand_in(parts, new)
+        except (KeyReused, peewee.IntegrityError):
+            if order.task_id is None or not await _is_there(request, order):
+                raise
+            request[TASK] = order.task_id
+            return order.task_id
+        view = submitted.view
+        span.tell(
+            task_id=view["task_id"],
+            type=view["type"],
+            outcome="replayed" if submitted.is_replay else "stored",
+        )
+    request[TASK] = view["task_id"]
+    return str(view["task_id"])
+
+
+async def _is_there(request: web.Request, order: Order) -> bool:
+    """Whether the task of this id is this order; False where there is none.  Raises Refused where it is another."""
+    search = Search("task_queue", Compare("_id", "=", order.task_id))
+    found = await parts_of(request).read(request, lambda tx: searching.find(tx, search))
+    if not found:
+        return False
+    (row,) = found
+    given = (order.user, order.submission.type, order.submission.params)
+    if (row["user_openid"], row["type"], decoded(row["params"])) != given:
+        raise Refused(
+            f"There is a task {order.task_id} already, with other contents; a new order needs a new _id.",
+            NOT_POSSIBLE,
+        )
+    return True
+
+
+# --- get ---
+
+
+async def _found(request: web.Request, get: Get) -> list[str]:
+    """Documents as text, made where the rows are read: a thousand of them take a while."""
+    link = _absolute(request, parts_of(request).links.link)
+
+    def read(tx: Transaction) -> list[str]:
+        if get.search.collection == "task_queue" and searching.params_size(tx, get.search) > MOST_PARAMS:
+            raise Refused(
+                f"The tasks hold more than {MOST_PARAMS:,} characters of params; ask for fewer by limit()."
+            )
+        return [_text(get, row, link) for row in searching.find(tx, get.search)]
+
+    return await parts_of(request).read(request, read)
+
+
+def _text(get: Get, row: Row, link: Link) -> str:
+    is_task = get.search.collection == "task_queue"
+    document = task_document(row, link) if is_task else work_document(work_doc(row), link)
+    return json.dumps(encode(get.projection(document)), ensure_ascii=False, separators=(",", ":"))
+
+
+def _absolute(request: web.Request, link: Link) -> Link:
+    """Links from where the caller has called: a page has no other base for them."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport else None
+    trusted = parts_of(request).settings.trusted_proxies
+    address = peer[0] if peer else None
+    scheme = request.scheme
+    forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
+    # One hop back leads to another address only where this one is a proxy that is trusted.
+    if forwarded in ("http", "https") and client_address(address, ["192.0.2.1"], trusted) == "192.0.2.1":
+        scheme = forwarded
+    return lambda key: f"{scheme}://{request.headers.get('Host', '')}{link(key)}"
+
+
+# --- update and remove ---
+
+
+async def _updated(request: web.Request, update: Update, call_id: str) -> int:
+    """How many tasks were cancelled, or put back; all that can be, or none."""
+    parts = parts_of(request)
+    change = _cancel if update.status == "cancelled" else _put_back
+
+    def step(tx: Transaction) -> tuple[int, list[Data]]:
+        done = _noted(tx, request, call_id)
+        if done:
+            return done, []
+        found = searching.lock_tasks(tx, update.condition, MOST_CHANGED + 1)
+        _refuse_crowd(found)
+        moved = [change(tx, parts, row["id"]) for row in found if row["status"] != update.status]
+        for view in moved:
+            _note(tx, request, call_id, view["task_id"])
+        return len(moved), moved
+
+    done, moved = await finished(parts.write(request, step))
+    for view in moved:
+        if update.status == "cancelled":
+            parts.order.note_left(view["place"])
+        else:
+            parts.order.note_joined(view)
+    return done
+
+
+def _cancel(tx: Transaction, parts: Parts, task_id: str) -> Data:
+    return user_actions.cancel(tx, task_id)
+
+
+def _put_back(tx: Transaction, parts: Parts, task_id: str) -> Data:
+    return user_actions.resubmit(tx, parts.settings, task_id, obeys_limits=True)
+
+
+async def _removed(request: web.Request, remove: Remove, call_id: str) -> int:
+    """How many works were removed, their files with them; an open task is cancelled first."""
+    parts = parts_of(request)
+
+    def step(tx: Transaction) -> tuple[int, list[str]]:
+        done = _noted(tx, request, call_id)
+        if done:
+            return done, []
+        found = searching.lock_works(tx, remove.condition, MOST_CHANGED + 1)
+        _refuse_crowd(found)
+        keys: list[str] = []
+        for row in found:
+            keys += works.delete(tx, row["id"], row["user_openid"])
+            _note(tx, request, call_id, row["task_id"])
+        return len(found), keys
+
+    done, keys = await parts.write(request, step)
+    await delete_files(parts, keys)
+    return done
+
+
+def _refuse_crowd(found: list[Row]) -> None:
+    if len(found) > MOST_CHANGED:
+        raise Refused(f"More than {MOST_CHANGED} documents are meant; name fewer at a time.")
+
+
+def _noted(tx: Transaction, request: web.Request, call_id: str) -> int:
+    """How many documents this very call has changed before."""
+    return idempotency.count(tx, request[IDENTITY].user, "POST", f"{PATH}#{call_id}")
+
+
+def _note(tx: Transaction, request: web.Request, call_id: str, task_id: str) -> None:
+    idempotency.keep(tx, Key(request[IDENTITY].user, "POST", f"{PATH}#{call_id}", task_id, ""), task_id)

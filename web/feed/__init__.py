@@ -1,0 +1,1 @@
+"""Open event streams, and the one reader of the change log that feeds them."""

@@ -1,0 +1,224 @@
+"""Who is listening: every open stream and every waiting request of this process, by user or by task.
+
+The tailer publishes a change once; `fan_out` brings it to each stream of that user, and `stream` says how one stream
+takes it.  All of this runs on one event loop and needs no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from web.feed.fan_out import FanOut, Tally
+from web.feed.feed_event import COMMENT
+from web.feed.stream import Event, Socket, Stream
+
+BYE_SECONDS = 0.9  # how long a stream may take over its last words, and as long again if many do
+PING_STEPS = 15  # a fifteenth of the streams is pinged at a time, so that pings don't come in one burst
+
+
+class TooManyStreams(Exception):
+    """The user has as many streams open as `STREAMS_PER_USER` allows."""
+
+
+class Closing(Exception):
+    """The process is about to stop: nobody new is listened to."""
+
+
+def _count_nothing(_: Sequence[Event], __: int) -> None:
+    pass
+
+
+class Place:
+    """A stream's place in the hub, for as long as a `with` block runs.  One for each stream, so it is kept small."""
+
+    __slots__ = ("_hub", "_stream", "_user")
+
+    def __init__(self, hub: Hub, user: str, stream: Stream) -> None:
+        self._hub, self._user, self._stream = hub, user, stream
+
+    def __enter__(self) -> Stream:
+        self._hub.enter(self._user, self._stream)
+        return self._stream
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.leave(self._user, self._stream)
+
+
+class Hub:
+    """All listeners of this process.  tally: told of events and of how many streams took them at once."""
+
+    def __init__(self, tally: Tally = _count_nothing) -> None:
+        self._streams: dict[str, set[Stream]] = {}
+        self.tally = tally
+        self._fan_out = FanOut(lambda user: self._streams.get(user, ()), tally)
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._ends: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}  # the same, by user
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+        self._opened = 0
+        self.stream_count = 0
+        self.waiter_count = 0
+        self.is_closing = False
+        self._most_at_once = 0
+
+    @property
+    def expected_back(self) -> int:
+        """How many clients will want to come back if the process stops now, or has begun to stop."""
+        return max(self.stream_count, self._most_at_once)
+
+    def stream(self, user: str, *, most: int, socket: Socket) -> Place:
+        """A place for one stream: `with` gives the stream, and takes the place back.  most: per user, 0 = no limit.
+
+        Raises TooManyStreams, Closing.
+        """
+        if self.is_closing:
+            raise Closing
+        if most and len(self._streams.get(user, ())) >= most:
+            raise TooManyStreams
+        self._opened += 1
+        return Place(self, user, Stream(self._opened, socket))
+
+    def enter(self, user: str, stream: Stream) -> None:
+        """From now on the stream is brought what its user's works go through."""
+        self._streams.setdefault(user, set()).add(stream)
+        self.stream_count += 1
+        self._all_gone.clear()
+
+    def leave(self, user: str, stream: Stream) -> None:
+        """The stream has ended."""
+        mine = self._streams[user]
+        mine.remove(stream)
+        if not mine:
+            del self._streams[user]
+        self.stream_count -= 1
+        if self.stream_count == 0:
+            self._all_gone.set()
+
+    @contextlib.contextmanager
+    def watcher(self, user: str, *, most: int) -> Iterator[asyncio.Event]:
+        """An event that is set when anything of the user's changes, or when the process is about to stop.
+
+        most: per user, 0 = no limit.  Raises TooManyStreams, Closing.
+        """
+        if self.is_closing:
+            raise Closing
+        mine = self._watchers.setdefault(user, set())
+        if most and len(mine) >= most:
+            raise TooManyStreams
+        changed = asyncio.Event()
+        mine.add(changed)
+        try:
+            yield changed
+        finally:
+            mine.discard(changed)
+            if not mine and self._watchers.get(user) is mine:
+                del self._watchers[user]
+
+    @contextlib.contextmanager
+    def end_of(self, task_id: str, user: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the user's task has, or may have, ended, or when the process is about to stop.
+
+        Raises Closing.
+        """
+        if self.is_closing:
+            raise Closing
+        waiting = self._ends.setdefault(task_id, set())
+        mine = self._waiting.setdefault(user, set())
+        ended = asyncio.Event()
+        waiting.add(ended)
+        mine.add(ended)
+        self.waiter_count += 1
+        try:
+            yield ended
+        finally:
+            self.waiter_count -= 1
+            waiting.discard(ended)
+            mine.discard(ended)
+            if not waiting and self._ends.get(task_id) is waiting:
+                del self._ends[task_id]
+            if not mine and self._waiting.get(user) is mine:
+                del self._waiting[user]
+
+    def task_ended(self, task_id: str) -> None:
+        """Tell whoever waits for this task's end."""
+        for ended in self._ends.get(task_id, ()):
+            ended.set()
+
+    def stir(self, user: str) -> None:
+        """Let whoever waits for the end of one of the user's tasks look for itself."""
+        for ended in self._waiting.get(user, ()):
+            ended.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody listens."""
+        return not self._streams and not self._watchers and not self._ends
+
+    def listens(self, user: str) -> bool:
+        """Whether anybody wants this user's changes."""
+        return user in self._streams or user in self._watchers or user in self._waiting
+
+    def listeners(self) -> set[str]:
+        """The users whose changes anybody wants."""
+        return {*self._streams, *self._watchers, *self._waiting}
+
+    def publish(self, user: str, event: Callable[[], Event]) -> int:
+        """Hand a change to all who listen; how many streams.  event: makes it, called once and only if needed."""
+        for changed in self._watchers.get(user, ()):
+            changed.set()
+        streams = self._streams.get(user)
+        if not streams:
+            return 0
+        self._fan_out.add(user, event())
+        return len(streams)
+
+    def missed(self, user: str, seq: int) -> None:
+        """The user's changes up to this one can't be published: let all who listen look for themselves."""
+        for changed in self._watchers.get(user, ()):
+            changed.set()
+        self.stir(user)
+        for stream in self._streams.get(user, ()):
+            stream.has_missed(seq)
+
+    async def delivered(self) -> None:
+        """Return when all that was published is on its way, after one turn of the event loop at least."""
+        await self._fan_out.delivered()
+
+    async def ping(self, every_seconds: float) -> None:
+        """Ping each stream once in so long, and end those whose time has come, until cancelled."""
+        step = 0
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(every_seconds / PING_STEPS)
+            step = (step + 1) % PING_STEPS
+            now = clock()
+            for stream in self.every_stream():
+                if stream.ends_at is not None and now >= stream.ends_at:
+                    stream.end()
+                elif stream.number % PING_STEPS == step:
+                    stream.ping(COMMENT)
+
+    async def close(self) -> None:
+        """Say goodbye to everybody; returns when no stream is left."""
+        if not self.is_closing:
+            self.is_closing = True
+            self._most_at_once = self.stream_count
+            for mine in self._watchers.values():
+                for changed in mine:
+                    changed.set()
+            for task_id in self._ends:
+                self.task_ended(task_id)
+            for stream in self.every_stream():
+                stream.end()
+        for only_if_stuck in (True, False):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), BYE_SECONDS)
+            for stream in self.every_stream():
+                stream.hang_up(only_if_stuck=only_if_stuck)
+
+    def every_stream(self) -> list[Stream]:
+        """All that are open."""
+        return [stream for mine in self._streams.values() for stream in mine]

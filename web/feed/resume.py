@@ -1,0 +1,73 @@
+"""What somebody who connects has to be told first, read at one moment (CORRECTNESS 29 and 30).
+
+With no event id: everything there is (`init`).  With one that fits: what came after it.  With any other: everything,
+said to be so (`reset`).  Listeners subscribe before this is read, and then pass on only what is above `seq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from supervisor.database.api import Transaction
+from supervisor.store.feed import changes
+from web.feed.feed_event import EventId, parse_event_id
+
+CHANGES_A_READ = 256
+
+
+@dataclass(frozen=True)
+class Everything:
+    """The newest works and the place they belong to."""
+
+    kind: Literal["init", "reset"]
+    place: EventId
+    snapshot: changes.Snapshot
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What came after a place, in order.  has_more: there may be more to read after these."""
+
+    place: EventId  # of the last change here, or where nothing is new, the one asked for
+    changes: list[changes.Change]
+    has_more: bool
+
+
+def read_opening(tx: Transaction, user: str, given: str | None) -> Everything | Continuation:
+    """Where to begin.  given: the event id a client sent, whatever it is; None when it sent none."""
+    if given is None:
+        return _everything(tx, user, "init")
+    place = parse_event_id(given)
+    return _everything(tx, user, "reset") if place is None else read_on(tx, user, place)
+
+
+def read_on(tx: Transaction, user: str, place: EventId) -> Everything | Continuation:
+    """What came after a place, or everything when the log does not hold all of it."""
+    state = changes.feed_state(tx, user)
+    if state is None or state.epoch != place.epoch or not is_resumable(place.seq, state.seq, state.oldest):
+        return _everything(tx, user, "reset")
+    found = changes.after(tx, user, place.seq, CHANGES_A_READ)
+    until = min(place.seq + CHANGES_A_READ, state.seq)
+    if not is_whole((change.seq for change in found), after=place.seq, until=until):
+        return _everything(tx, user, "reset")
+    last = EventId(place.epoch, found[-1].seq) if found else place
+    return Continuation(last, found, has_more=len(found) == CHANGES_A_READ)
+
+
+def is_resumable(seq: int, newest: int, oldest_kept: int | None) -> bool:
+    """Whether every change above seq is still kept.  Nothing kept: only the present end can be gone on from."""
+    if oldest_kept is None:
+        return seq == newest
+    return oldest_kept - 1 <= seq <= newest
+
+
+def is_whole(numbers: Iterable[int], *, after: int, until: int) -> bool:
+    """Whether these are all the numbers from one to another, in order and each once."""
+    return list(numbers) == list(range(after + 1, until + 1))
+
+
+def _everything(tx: Transaction, user: str, kind: Literal["init", "reset"]) -> Everything:
+    snapshot = changes.snapshot(tx, user)
+    return Everything(kind, EventId(snapshot.epoch, snapshot.seq), snapshot)

@@ -1,0 +1,211 @@
+"""One open stream: its place in its user's changes, its socket, and what waits for it while it is busy.
+
+A stream whose coroutine has told everything and waits is *listening*: a batch of changes that goes on where it stands
+is written to its socket there and then, as the same bytes for all streams of the user, and nobody is woken.  A stream
+that is busy (opening, catching up, its client slow) keeps changes in a bounded queue until its coroutine writes them.
+If the queue overflows it is dropped and the stream told so: it reads what it missed from the change log, as fast as
+its client takes it, so a burst costs a client nothing.  Only a client that does not take what is being written to it
+while `MOST_WAITING` events wait is cut off.
+
+All of this runs on one event loop and needs no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from supervisor.security.token_proof import Proof
+
+MOST_WAITING = 256
+MOST_UNSENT_BYTES = (
+    64 * 1024
+)  # what our own memory holds of a client whose kernel takes no more; a batch beside it
+CUT_OFF_GRACE_SECONDS = 2.0  # tells a client that does not read from one that reads slowly
+
+
+class Event:
+    """One change, encoded once for all streams of its user.  committed_at: seconds since 1970."""
+
+    __slots__ = ("committed_at", "delivered", "frame", "seq")
+
+    def __init__(self, seq: int, frame: bytes, committed_at: float) -> None:
+        self.seq, self.frame, self.committed_at = seq, frame, committed_at
+        self.delivered = False
+
+
+class Batch:
+    """Changes of one user without a gap, as bytes that are made once."""
+
+    __slots__ = ("chunk", "events")
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self.chunk = as_chunk(self.frames)
+
+    @property
+    def frames(self) -> bytes:
+        """The events as they are; only HTTP/1.0 asks."""
+        return b"".join([event.frame for event in self.events])
+
+
+def as_chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def batches_of(events: Iterable[Event]) -> Iterator[Batch]:
+    """Events in their order, as batches of at most MOST_UNSENT_BYTES or one event, and none across a gap."""
+    held: list[Event] = []
+    size = 0
+    for event in events:
+        if held and (event.seq != held[-1].seq + 1 or size + len(event.frame) > MOST_UNSENT_BYTES):
+            yield Batch(held)
+            held, size = [], 0
+        held.append(event)
+        size += len(event.frame)
+    if held:
+        yield Batch(held)
+
+
+class Socket(Protocol):
+    """What a stream needs of an asyncio transport."""
+
+    def write(self, data: bytes) -> None: ...
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+    def abort(self) -> None: ...
+
+
+class Stream:
+    """Filled by the hub, emptied by the stream's own coroutine.
+
+    sent: every change up to it has been written.  ends_at: by the loop's clock, when the stream is to end by itself.
+    proofs: by which its reader's token can be taken back.
+    """
+
+    __slots__ = (
+        "_cut_off",
+        "_events",
+        "_is_writing",
+        "_socket",
+        "_waiter",
+        "ends_at",
+        "is_behind",
+        "is_chunked",
+        "is_clogged",
+        "is_ending",
+        "number",
+        "proofs",
+        "sent",
+    )
+
+    def __init__(self, number: int, socket: Socket) -> None:
+        self.number = number
+        self.sent = -1
+        self.ends_at: float | None = None
+        self.proofs: tuple[Proof, ...] = ()
+        self.is_chunked = True
+        self.is_behind = self.is_clogged = self.is_ending = False
+        self._socket = socket
+        self._events: list[Event] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
+        self._is_writing = False
+
+    @property
+    def is_listening(self) -> bool:
+        """Its coroutine has nothing to do, so its socket may be written to."""
+        return self._waiter is not None and not self._waiter.done()
+
+    async def take(self) -> list[Event]:
+        """All that waits, at once; returns with nothing when the stream is behind, clogged, or is to end."""
+        while not (self._events or self.is_behind or self.is_clogged or self.is_ending):
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        events, self._events = self._events, []
+        return events
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around each write: a client is judged only by whether it takes what is written to it."""
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._is_writing = False
+            if self._cut_off is not None:
+                self._cut_off.cancel()
+                self._cut_off = None
+
+    def offer(self, batch: Batch) -> bool:
+        """Write the batch, or queue it, or note that the stream has fallen behind; whether it was written."""
+        first, last = batch.events[0].seq, batch.events[-1].seq
+        if not self.is_listening:
+            self._queue(batch)
+        elif first == self.sent + 1:
+            self.sent = last
+            return self._send(batch.chunk if self.is_chunked else batch.frames)
+        elif last > self.sent:  # a gap, or a batch that was told in part: for the coroutine to look at
+            self._queue(batch)
+            self._wake()
+        return False
+
+    def has_missed(self, seq: int) -> None:
+        """Changes up to this one will not be offered: unless they were told, the log must be asked."""
+        if self.sent < seq:
+            self._events.clear()
+            self.is_behind = True
+            self._wake()
+
+    def ping(self, comment: bytes) -> None:
+        """Let a listening stream say that it lives; one that is being written to says so by that."""
+        if self.is_listening:
+            self._send(as_chunk(comment) if self.is_chunked else comment)
+
+    def catch_up(self) -> None:
+        """From now on events are queued again; the caller reads the log after this, so nothing falls between."""
+        self._events.clear()
+        self.is_behind = False
+
+    def end(self) -> None:
+        """Ask the stream to say goodbye."""
+        self.is_ending = True
+        self._wake()
+
+    def hang_up(self, *, only_if_stuck: bool = False) -> None:
+        """Cut the connection.  only_if_stuck: only where the client does not take what is written to it."""
+        if self._is_writing or not only_if_stuck:
+            self._socket.abort()
+
+    def _send(self, data: bytes) -> bool:
+        if self._socket.is_closing():
+            return False
+        self._socket.write(data)
+        if self._socket.get_write_buffer_size() > MOST_UNSENT_BYTES:
+            self.is_clogged = True
+            self._wake()
+        return True
+
+    def _queue(self, batch: Batch) -> None:
+        if len(self._events) + len(batch.events) > MOST_WAITING:
+            self._events.clear()
+            self.is_behind = True
+        if self.is_behind:
+            self._judge()
+        else:
+            self._events.extend(batch.events)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _judge(self) -> None:
+        if self._is_writing and self._cut_off is None:
+            loop = asyncio.get_running_loop()
+            self._cut_off = loop.call_later(CUT_OFF_GRACE_SECONDS, self._socket.abort)

@@ -1,0 +1,126 @@
+"""Reading `multipart/form-data`: few parts, few bytes beside the files, and others have their turn in between.
+
+The parser is the library `multipart`: it does no I/O, bounds the number of parts and what stands in their heads while
+it reads, and never looks at a byte twice.  What it can't know, how much comes beside the files, is counted here:
+heads and the fields that are no files.  A preamble has to end in the first piece (`strict`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import dataclass
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from web.http.problems import Problem, unprocessable
+
+MOST_HEADS = 8  # RFC 7578 knows three
+MOST_HEAD_BYTES = 2048  # of one line: a long file name
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BOUNDARY = re.compile(r"[\x20-\x7e]{0,69}[\x21-\x7e]")  # RFC 2046, section 5.1.1: 1-70 characters
+_SENT = re.compile(rb"(?:\r\n)?--([\x20-\x7e]{0,69}[\x21-\x7e])[ \t]*\r\nContent-", re.IGNORECASE)
+HEAD_BYTES = 128  # of a body, to see the boundary in it
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    """files: names of the fields that are files, whose bytes are bounded by whoever takes them.
+
+    parts: fields and files together.  bytes_around: everything that is no file's content.
+    """
+
+    files: tuple[str, ...]
+    parts: int
+    bytes_around: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The head of a part.  What type it says it has is not looked at: clients say `image`, `*/*`, `jpg` or nothing."""
+
+    name: str
+
+
+async def events_of(
+    pieces: AsyncIterable[bytes], boundary: str, limits: FormLimits
+) -> AsyncGenerator[Part | bytes | None]:
+    """The head of a part, its content in pieces, then None; the next part.  pieces: the whole body.
+
+    Raises Problem: 422 for a broken form, 413 for one with too much in it; and what reading the pieces raises.
+    """
+    try:
+        with PushMultipartParser(
+            boundary,
+            max_header_count=MOST_HEADS,
+            max_header_size=MOST_HEAD_BYTES,
+            max_segment_count=limits.parts,
+            header_charset="latin-1",  # whatever a file's name is written in: nobody reads it
+            strict=True,
+        ) as parser:
+            around, is_file = 0, False
+            async for piece in pieces:
+                for event in parser.parse(piece):
+                    if isinstance(event, MultipartSegment):
+                        part = Part(event.name or "")
+                        is_file = part.name in limits.files
+                        around += _size_of(event.headerlist, limits)
+                    elif event is not None and not is_file:
+                        around += len(event)
+                    if around > limits.bytes_around:
+                        raise _too_much(f"more than {limits.bytes_around:,} bytes beside its files")
+                    yield part if isinstance(event, MultipartSegment) else event
+    except ParserLimitReached:
+        raise _too_much(
+            f"more than {limits.parts} parts, or a part with more than {MOST_HEADS} heads of "
+            f"{MOST_HEAD_BYTES:,} bytes"
+        ) from None
+    except MultipartError:
+        raise _broken(limits) from None
+
+
+def _size_of(heads: list[tuple[str, str]], limits: FormLimits) -> int:
+    """Bytes of a part's heads.  Raises a Problem for control characters, which no browser sends."""
+    if any(_CONTROL.search(value) for _, value in heads):
+        raise _broken(limits)
+    return sum(len(name) + len(value) for name, value in heads)
+
+
+def _broken(limits: FormLimits) -> Problem:
+    return unprocessable(f"/{limits.files[0]}", "The form is broken.")
+
+
+def boundary_of(content_type: str, head: bytes, limits: FormLimits) -> str | None:
+    """The boundary of a form; None for what neither is one nor says so.
+
+    head: the first HEAD_BYTES of the body.  Its first line comes before what `Content-Type` says: a client whose
+    `multipart/form-data` was written by hand names no boundary, or another one.  Raises a Problem.
+    """
+    sent = _SENT.match(head)
+    if sent is not None:
+        return sent[1].decode("ascii")
+    if not content_type.strip().lower().startswith("multipart/"):
+        return None
+    boundary = _parameter(content_type, "boundary")
+    if boundary is None or not _BOUNDARY.fullmatch(boundary):
+        raise unprocessable(
+            f"/{limits.files[0]}",
+            "The form is broken: its Content-Type names no boundary of 1-70 characters.",
+        )
+    return boundary
+
+
+_QUOTED = re.compile(r'"([^"\\]*)"')
+
+
+def _parameter(content_type: str, wanted: str) -> str | None:
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == wanted:
+            quoted = _QUOTED.fullmatch(value.strip())
+            return quoted[1] if quoted else value.strip()
+    return None
+
+
+def _too_much(what: str) -> Problem:
+    return Problem(413, f"The form holds {what}.", kind="too_large")

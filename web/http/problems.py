@@ -1,0 +1,216 @@
+"""Errors as `application/problem+json` (RFC 9457): what can go wrong, its status, its shape.
+
+Handlers raise: a `Problem` for what only HTTP knows, a fault of the domain for the rest.  One middleware turns
+either into an answer; aiohttp's own 404, 405 and 413 go the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import peewee
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor.core import errors as faults
+from supervisor.core.task_params import BadTask
+from supervisor.objects.disk_space import is_full
+from supervisor.objects.object_store import StoreAway
+from supervisor.pictures import picture_errors
+
+log = logging.getLogger("darkroom.web")
+
+MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS_TOLD = 20
+# Every answer has these: nobody guesses what a body might be, and no version is told.  Whatever is no page of ours
+# loads nothing, stands in no frame and names nobody to others, should a browser ever show it as one.
+HEADERS_OF_ALL = {
+    "X-Content-Type-Options": "nosniff",
+    "Server": "Darkroom",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+_TYPE = "urn:darkroom:problem:"
+TOLD_IN_LOG = frozenset({401, 402, 403, 429})
+REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="darkroom"'}  # goes with each 401
+
+
+class Problem(Exception):
+    """An error that is an answer.  kind: a short name for programs, kept stable; detail: a sentence for people."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "",
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.kind = status, detail, kind
+        self.errors, self.headers = errors, dict(headers or {})
+
+    def to_response(self, instance: str) -> web.Response:
+        """The answer.  instance: the path that was asked for, without its query."""
+        told, untold = self.errors[:MOST_ERRORS_TOLD], len(self.errors) - MOST_ERRORS_TOLD
+        body: dict[str, Any] = {
+            "type": _TYPE + self.kind if self.kind else "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": _sendable(
+                self.detail + (f" (and {untold} more mistakes than are listed)" if untold > 0 else "")
+            ),
+            "instance": _sendable(instance),
+        }
+        if told:
+            body["errors"] = [
+                {"pointer": _sendable(pointer), "detail": _sendable(detail)} for pointer, detail in told
+            ]
+        headers = {**HEADERS_OF_ALL, **self.headers}  # here too: what was no HTTP passes no other place
+        return web.Response(
+            status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers
+        )
+
+
+def unprocessable(pointer: str, detail: str) -> Problem:
+    """422 for one member of the input."""
+    return Problem(422, detail, kind="bad_params", errors=[(pointer, detail)])
+
+
+def unavailable(detail: str, *, retry_after_seconds: float = 1, kind: str = "unavailable") -> Problem:
+    """503 that says when to come again."""
+    return Problem(503, detail, kind=kind, headers=_after(retry_after_seconds))
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """What a fault of the domain means over HTTP; None for one that nobody foresaw."""
+    match error:
+        case Problem():
+            return error
+        case web.RequestPayloadError():  # broken gzip, for one
+            return Problem(400, "The body can't be read as its headers say.", kind="unreadable_body")
+        case web.HTTPException():
+            return _of_aiohttp(error)
+        case BadTask():
+            return Problem(422, str(error), kind=error.code, errors=error.errors)
+        case faults.BadParams():
+            return Problem(422, str(error), kind=error.code)
+        case faults.Revoked():
+            return Problem(401, str(error), kind="unauthorized", headers=CHALLENGE)
+        case faults.TaskNotFound() | faults.WorkNotFound():
+            return Problem(404, str(error), kind="not_found")
+        case faults.AlreadyFinished():
+            return Problem(409, str(error), kind="already_finished")
+        case faults.WorkerNotFound() | faults.WebhookNotFound():
+            return Problem(404, str(error), kind="not_found")
+        case faults.NotReleasable():
+            return Problem(409, str(error), kind="not_releasable")
+        case faults.NotRetryable():
+            return Problem(409, str(error), kind="not_retryable")
+        case faults.KeyReused():
+            return Problem(
+                422, str(error), kind="idempotency_key_reused", errors=[("/Idempotency-Key", str(error))]
+            )
+        case faults.InsufficientCredits():
+            return Problem(402, str(error), kind="insufficient_credits")
+        case faults.TooManyOpenTasks():
+            return Problem(
+                429, str(error), kind="too_many_open_tasks", headers=_after(error.retry_after_seconds)
+            )
+        case faults.QueueFull():
+            return unavailable(str(error), retry_after_seconds=error.retry_after_seconds, kind="queue_full")
+        case faults.DatabaseBusy():
+            return unavailable(str(error))
+        case faults.OutcomeUnknown():  # without Retry-After: who has no Idempotency-Key must look first
+            return Problem(503, str(error), kind="outcome_unknown")
+        case _ if is_full(error):
+            log.error("a disk is full: %s", error)
+            return unavailable(
+                "The disk is full; nothing was stored. Try again later.", retry_after_seconds=30
+            )
+        case StoreAway():
+            log.error("the file store failed: %s", error)
+            return unavailable(
+                "The file store can't be used just now; nothing was stored.", retry_after_seconds=5
+            )
+        case picture_errors.TooManyBytes():
+            return Problem(413, str(error), kind="too_many_bytes")
+        case picture_errors.NotAPicture():
+            return Problem(415, str(error), kind="not_a_picture")
+        case picture_errors.PictureFault():
+            return Problem(422, str(error), kind="image_unusable", errors=[("/image", str(error))])
+        case peewee.OperationalError() | peewee.InterfaceError():
+            log.error("the database failed: %s", error)
+            return unavailable(
+                "The database can't be used just now; nothing was stored.", retry_after_seconds=5
+            )
+    return None
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as problem+json; one that nobody foresaw is logged whole and answered with a bare 500."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        problem = problem_of(error)
+        if problem is None:
+            log.exception("%s %s failed", request.method, public_path(request))
+            problem = Problem(500, "The request failed inside the server; the log there says why.")
+        if problem.status in TOLD_IN_LOG:
+            request[REASON] = problem.detail
+        return problem.to_response(public_path(request))
+
+
+def public_path(request: web.Request) -> str:
+    """The path without what must not be repeated: the query, and tokens that stand in the path."""
+    resource = request.match_info.route.resource
+    if resource is not None and "token" in request.match_info:
+        return resource.canonical
+    return request.rel_url.raw_path
+
+
+async def name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer's head is sent: what every answer has."""
+    response.headers["Server"] = HEADERS_OF_ALL["Server"]
+    for name, value in HEADERS_OF_ALL.items():
+        response.headers.setdefault(name, value)  # a page has a policy of its own
+
+
+async def expect_100_continue(request: web.Request) -> None:
+    """The only expectation that HTTP knows; any other is 417, as a problem."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        problem = Problem(417, "The only expectation that can be met is 100-continue.")
+        answer = problem.to_response(public_path(request))
+        raise web.HTTPExpectationFailed(text=answer.text, content_type=MEDIA_TYPE)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _of_aiohttp(error: web.HTTPException) -> Problem:
+    headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
+    match error:
+        case web.HTTPMethodNotAllowed():
+            detail = f"{error.method} is not possible here; possible is {', '.join(sorted(error.allowed_methods))}."
+        case web.HTTPNotFound():
+            detail = "There is nothing at this address."
+        case web.HTTPRequestEntityTooLarge():
+            detail = "The body is larger than is accepted here."
+        case _:
+            detail = f"{error.reason}."
+    return Problem(error.status, detail, headers=headers)
+
+
+def _sendable(text: str) -> str:
+    """What was asked for may be quoted, and may hold what UTF-8 can't say."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,70 @@
+"""What goes out: JSON, and stored documents with their file keys turned into links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from supervisor.store.sql.rows import Page
+from web.feed.feed_event import Link, with_links
+
+_TASK_FIELDS = (
+    "task_id",
+    "work_id",
+    "type",
+    "status",
+    "stage",
+    "progress",
+    "queue_position",
+    "eta_seconds",
+    "attempt",
+    "max_attempts",
+    "error",
+    "result",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer that no cache may keep: it is one user's, and true only now."""
+    return web.Response(
+        status=status,
+        body=orjson.dumps(value),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def shown_task(view: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """A task as CONTRACT section 4 shows it."""
+    shown = {field: view[field] for field in _TASK_FIELDS}
+    if view["result"] is not None:
+        shown["result"] = with_links(view["result"], link)
+    return shown
+
+
+def accepted_task(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a submission: what was made, and where to watch it."""
+    task = f"/v1/tasks/{view['task_id']}"
+    return {
+        "task_id": view["task_id"],
+        "work_id": view["work_id"],
+        "status": view["status"],
+        "queue_position": view["queue_position"],
+        "urls": {
+            "task": task,
+            "work": f"/v1/works/{view['work_id']}",
+            "feed": "/v1/works/feed",
+            "cancel": f"{task}/cancel",
+        },
+    }
+
+
+def shown_page(page: Page, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A list as it is answered."""
+    return {"items": items, "next": page.next}

@@ -1,0 +1,1 @@
+"""How much one user or address may ask for."""

@@ -1,0 +1,188 @@
+"""GET /openapi.json: the description of the API, made from the models that check what comes in.
+
+It is made for this server: task types, and whether a token is needed, are what the settings say.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from config.settings import Settings
+from supervisor.core.task_params import SubmissionBody, params_model
+from web.http.responses import json_answer
+from web.openapi import schemas
+from web.openapi.operations import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
+from web.openapi.ops_task_schemas import OPS_ANSWERS
+
+DOCUMENT = web.AppKey("DOCUMENT", dict)
+
+_REFERENCE = "#/components/schemas/{model}"
+_INTRODUCTION = """Hand in a photo; come back for the print.  A task is accepted in milliseconds, runs for up to ten \
+minutes or as long as an AI service needs, shows its progress live, and is paid for exactly once.
+
+Every error is `application/problem+json`.  400 is a body that is not JSON, 422 one that is well-formed but wrong.  \
+Somebody else's task looks like none: 404.
+
+Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
+makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are \
+the user `demo`, in a browser once it has followed the link that `darkroom up` prints."""
+
+
+async def show_openapi(request: web.Request) -> web.Response:
+    """200 with the description."""
+    return json_answer(request.app[DOCUMENT], headers={"Cache-Control": "no-cache"})
+
+
+def openapi_document(settings: Settings) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a server with these settings."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Darkroom",
+            "version": _version(),
+            "summary": "A task queue for long AI image jobs.",
+            "description": _INTRODUCTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
+        "paths": _paths(settings),
+        "components": {
+            "schemas": _schemas(settings),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
+        },
+    }
+
+
+def _paths(settings: Settings) -> dict[str, Any]:
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(operation, settings)
+    return paths
+
+
+def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
+    parameters = list(operation.parameters)
+    answers = dict(operation.answers)
+    if operation.needs_token:
+        answers.setdefault(401, problem("Without a token, or with one that proves nothing."))
+        answers.setdefault(
+            403, problem("Not for this caller: a foreign page or proxy, or `X-User` without the role.")
+        )
+        answers.setdefault(429, problem("More requests in this minute than are accepted.", RETRY_AFTER))
+        answers.setdefault(422, problem("`X-User` can name nobody."))
+        answers.setdefault(503, problem("The database can't be used just now.", RETRY_AFTER))
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "security": _security(settings) if operation.needs_token else [],
+        "responses": {str(status): _answer(answers[status]) for status in sorted(answers)}
+        | {"default": _answer(problem("Anything that nobody foresaw."))},
+    }
+    if operation.details:
+        described["description"] = operation.details
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        content = {media: {"schema": _body_schema(schema)} for media, schema in operation.body.items()}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _security(settings: Settings) -> list[dict[str, list[str]]]:
+    nobody: list[dict[str, list[str]]] = [{}] if settings.demo_user and settings.on_loopback else []
+    return [{"token": []}, *nobody]
+
+
+def _body_schema(schema: Any) -> Any:
+    return {"$ref": _REFERENCE.format(model=schema)} if isinstance(schema, str) else schema
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    shown: dict[str, Any] = {"description": answer.about}
+    if answer.headers:
+        shown["headers"] = {
+            name: {"description": about, "schema": {"type": "string"}}
+            for name, about in answer.headers.items()
+        }
+    if answer.schema is not None:
+        media: dict[str, Any] = {"schema": _schema_of(answer.schema)}
+        if answer.examples:
+            media["examples"] = dict(answer.examples)
+        shown["content"] = {answer.media: media}
+    return shown
+
+
+def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(schema, Mapping):
+        return dict(schema)
+    return {"$ref": _REFERENCE.format(model=schema.__name__)}
+
+
+def _schemas(settings: Settings) -> dict[str, Any]:
+    _, answered = models_json_schema(
+        [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS)], ref_template=_REFERENCE
+    )
+    params = {type_: params_model(type_, settings) for type_ in settings.tasks}
+    taken: list[type[BaseModel]] = [SubmissionBody, *dict.fromkeys(params.values())]
+    _, accepted = models_json_schema([(model, "validation") for model in taken], ref_template=_REFERENCE)
+    found = {**answered["$defs"], **accepted["$defs"]}
+    body = found.pop("SubmissionBody")
+    orders = {
+        type_: _order(body, type_, model, settings.tasks[type_].scenes) for type_, model in params.items()
+    }
+    names = {type_: "".join(part.capitalize() for part in type_.split("_")) + "Order" for type_ in orders}
+    found |= {names[type_]: order for type_, order in orders.items()}
+    references = {type_: _REFERENCE.format(model=name) for type_, name in names.items()}
+    found["Order"] = {
+        "description": "A task as it is asked for; `type` says which.",
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "type", "mapping": references},
+        "examples": [
+            {"type": "photography", "params": {"images": ["01K2Z3…"], "sceneId": "sunset", "count": 2}}
+        ],
+    }
+    return {name: _tidy(found[name]) for name in sorted(found)}
+
+
+def _order(body: dict[str, Any], type_: str, model: type[BaseModel], scenes: list[str]) -> dict[str, Any]:
+    params: dict[str, Any] = {"$ref": _REFERENCE.format(model=model.__name__)}
+    if scenes:
+        params = {"allOf": [params, {"properties": {"sceneId": {"enum": scenes}}}]}
+    members = {
+        **body["properties"],
+        "type": {"type": "string", "const": type_},
+        "params": params,
+    }
+    return {**body, "properties": members, "description": f"An order of type `{type_}`."}
+
+
+def _tidy(schema: Any) -> Any:
+    """Without the titles that pydantic makes of names, and without defaults that only say "absent"."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {}
+    for key, value in schema.items():
+        if key == "properties":
+            kept[key] = {name: _tidy(each) for name, each in value.items()}
+        elif not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None):
+            kept[key] = _tidy(value)
+    return kept
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("darkroom-queue")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that nobody installed
+        return "0"

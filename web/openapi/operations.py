@@ -1,0 +1,617 @@
+"""What is said about each address of the API: one entry for each row of the table in `web.app.app`.
+
+A test holds the two tables against each other, so an address without a description can't be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from supervisor.core.lifecycle import FINAL, OPEN
+from web.openapi import ops_schemas, ops_task_schemas, schemas
+
+TAGS = {
+    "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
+    "Tasks": "A task is one order for AI work.  It is accepted in milliseconds and runs for as long as it must.",
+    "Works": "A work is what the user sees of a task.  Its changes can be heard live, or asked for.",
+    "Login": "Who has no token yet.",
+    "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
+    "Other SDKs": "Doors that speak as another service does, for its SDKs.",
+    "Service": "For those who run it: no token, nothing about users.",
+    "Operators": "What the page `/ops` shows and does.  Role `operator`; everybody else is answered 403.",
+}
+
+REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
+WAITED = {"Preference-Applied": "`wait=N` where the wait was granted."}
+RETRY_AFTER = {"Retry-After": "Seconds after which it may be tried again."}
+_JSON = "application/json"
+_PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to be expected.  schema: a model, or JSON Schema; None for an empty body."""
+
+    about: str
+    schema: type[BaseModel] | Mapping[str, Any] | None = None
+    media: str = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An address as it is described.  body: {media type: schema, or the name of one}."""
+
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    details: str = ""
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    needs_token: bool = True
+
+
+def problem(about: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """An error's answer."""
+    return Answer(about, schemas.Problem, _PROBLEM, headers or {})
+
+
+def _parameter(place: str, name: str, schema: Mapping[str, Any], about: str) -> Mapping[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+
+
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_TASK_ID = _parameter("path", "task_id", _ID, "A task's id.")
+_WORK_ID = _parameter("path", "work_id", _ID, "A work's id.")
+_LIMIT = _parameter(
+    "query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Items on a page."
+)
+_CURSOR = _parameter(
+    "query",
+    "cursor",
+    {
+        "type": "string",
+        "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z~[A-Za-z0-9_-]{1,64}$",
+    },
+    "`next` of the page before.",
+)
+_STATUS = _parameter(
+    "query",
+    "status",
+    {"type": "string", "enum": sorted(str(each) for each in (*OPEN, *FINAL))},
+    "Only tasks with this status.",
+)
+_TYPE = _parameter("query", "type", {"type": "string"}, "Only tasks of this type.")
+_KEY = _parameter(
+    "header",
+    "Idempotency-Key",
+    {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,255}$"},
+    "A string of your own for one request, quoted or not.  Sent again within 24 hours with the same body it names the"
+    " same task, as it is now; with another body it is 422.",
+)
+_PREFER = _parameter(
+    "header",
+    "Prefer",
+    {"type": "string", "examples": ["wait=30"]},
+    "`wait=N`, 1 to 60 seconds: answer 200 with the finished task if it ends in time.",
+)
+_TRACEPARENT = _parameter(
+    "header",
+    "traceparent",
+    {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
+    "W3C Trace Context: the task goes on with this trace, where the server sends traces somewhere; else it is ignored.",
+)
+_TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
+_SINCE_QUERY = _parameter(
+    "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
+)
+_SINCE_HEADER = _parameter(
+    "header", "Last-Event-ID", {"type": "string"}, "The last event's id: go on after it."
+)
+
+_ROTATE = _parameter(
+    "query",
+    "rotate",
+    {"type": "integer", "minimum": 5, "maximum": 3600},
+    "Seconds after which the client is cut off by something else: the stream ends before that, in good order, with"
+    " `bye`.",
+)
+
+_NO_TASK = problem("There is no such task of this user.")
+_NO_WORK = problem("There is no such work of this user.")
+_BAD_QUERY = problem("A query parameter is wrong.")
+
+_PICTURE = {"type": "string", "format": "binary"}
+_STREAM = """retry: 2140
+
+id: 5f0c9a31b27d-41
+event: init
+data: {"id":41,"type":"init","docChanges":[],"docs":[]}
+
+id: 5f0c9a31b27d-42
+event: change
+data: {"id":42,"docChanges":[{"id":42,"dataType":"add","queueType":"enqueue","docId":"01K…","doc":{…}}]}
+
+:
+
+event: bye
+data: {}
+
+"""
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/images"): Operation(
+        "uploadImage",
+        "Pictures",
+        "Upload a photo.",
+        {
+            201: Answer("Stored.", schemas.UploadedImage),
+            413: problem("More bytes, or more parts of a form, than are accepted."),
+            415: problem("No picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP."),
+            422: problem(
+                "A picture that can't be used: damaged, too many pixels, too dear to decode; or a broken form."
+            ),
+            429: problem("Too many uploads of this user, or this address, are under way.", RETRY_AFTER),
+            503: problem("Too many uploads of all are under way, or wait to be decoded.", RETRY_AFTER),
+        },
+        "It is decoded, turned upright, stripped of metadata and bounded in bytes and pixels.  Send a form with the"
+        " field `image`, or the picture itself.  JPEG, PNG, WebP, AVIF, HEIC (where the extra `heic` is installed), GIF"
+        " and BMP; of an animation, its first frame.  The bytes say which it is; the types that requests and parts name"
+        " are not looked at.",
+        body={
+            "multipart/form-data": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": _PICTURE},
+            },
+            "image/jpeg": _PICTURE,
+            "image/png": _PICTURE,
+            "image/webp": _PICTURE,
+            "image/avif": _PICTURE,
+            "image/heic": _PICTURE,
+            "application/octet-stream": _PICTURE,
+        },
+    ),
+    ("POST", "/v1/tasks"): Operation(
+        "submitTask",
+        "Tasks",
+        "Hand in an order.",
+        {
+            200: Answer(
+                "With `Prefer: wait=N`: it has ended in time.", schemas.Task, headers=REPLAYED | WAITED
+            ),
+            202: Answer("Stored, paid and in line.", schemas.AcceptedTask, headers=REPLAYED | WAITED),
+            400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
+            402: problem("The balance does not cover the price."),
+            413: problem("The body has more than 1 MiB."),
+            422: problem(
+                "The order is wrong, or holds more than 10,000 values; an image is not there; or the key was used for"
+                " another body."
+            ),
+            429: problem("The user has as many open tasks as are allowed.", RETRY_AFTER),
+            503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
+        },
+        "The answer comes after the commit: what is answered 202 survives loss of power.",
+        (_KEY, _PREFER, _TRACEPARENT),
+        {_JSON: "Order"},
+    ),
+    ("GET", "/v1/tasks"): Operation(
+        "listTasks",
+        "Tasks",
+        "List tasks, newest first.",
+        {200: Answer("A page.", schemas.TaskPage), 422: _BAD_QUERY},
+        parameters=(_STATUS, _TYPE, _LIMIT, _CURSOR),
+    ),
+    ("GET", "/v1/tasks/{task_id}"): Operation(
+        "showTask",
+        "Tasks",
+        "Look at a task.",
+        {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
+        parameters=(_TASK_ID,),
+    ),
+    ("GET", "/v1/tasks/{task_id}/events"): Operation(
+        "showTaskEvents",
+        "Tasks",
+        "Look back at what happened to a task.",
+        {200: Answer("Its steps, oldest first.", schemas.TaskHistory), 404: _NO_TASK},
+        "Each claim with its worker, each failure with its reason, each return to the line with its time, and the"
+        " credits that moved.  Steps older than `RETENTION__EVENT_DAYS` are forgotten.",
+        (_TASK_ID,),
+    ),
+    ("POST", "/v1/tasks/{task_id}/cancel"): Operation(
+        "cancelTask",
+        "Tasks",
+        "Cancel an open task, with its refund.",
+        {
+            202: Answer("Cancelled.", schemas.Task, headers=REPLAYED),
+            404: _NO_TASK,
+            409: problem("It has finished already."),
+            422: problem("The key can't be one."),
+        },
+        parameters=(_TASK_ID, _KEY),
+    ),
+    ("POST", "/v1/tasks/{task_id}/retry"): Operation(
+        "retryTask",
+        "Tasks",
+        "Run a failed or cancelled task again; it is paid again.",
+        {
+            202: Answer("Pending again.", schemas.Task, headers=REPLAYED),
+            402: problem("The balance does not cover the price."),
+            404: _NO_TASK,
+            409: problem("It has not failed or been cancelled, or its work was deleted."),
+            422: problem("It can't be run any more: an image is gone, or its type; or the key can't be one."),
+            429: problem("The user has as many open tasks as are allowed.", RETRY_AFTER),
+            503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
+        },
+        parameters=(_TASK_ID, _KEY),
+    ),
+    ("GET", "/v1/works/feed"): Operation(
+        "followWorks",
+        "Works",
+        "Hear every change of the user's works as it is committed.",
+        {
+            200: Answer(
+                "A stream without end: `init` or `reset` with all works, then `change` for each change, `bye` before"
+                " the server stops, and a comment every 15 s.",
+                {"description": "Events as in the HTML standard, section 9.2."},
+                "text/event-stream",
+                examples={"stream": {"summary": "A stream", "value": _STREAM}},
+            ),
+            422: _BAD_QUERY,
+            429: problem("The user has as many streams open as are allowed.", RETRY_AFTER),
+            503: problem("The process is about to stop.", RETRY_AFTER),
+        },
+        "In order, none missing, none twice.  Go on after an event by `Last-Event-ID`; an id that is unknown or no"
+        " longer kept is answered with `reset`, never with silence.",
+        (_SINCE_HEADER, _SINCE_QUERY, _TICKET, _ROTATE),
+    ),
+    ("GET", "/v1/works/changes"): Operation(
+        "pollChanges",
+        "Works",
+        "The same changes, by asking for them.",
+        {
+            200: Answer("What came after `since`, or everything.", schemas.Changes),
+            422: _BAD_QUERY,
+            429: problem("The user waits in too many places.", RETRY_AFTER),
+            503: problem("The process is about to stop.", RETRY_AFTER),
+        },
+        parameters=(
+            _parameter("query", "since", {"type": "string"}, "`next` of the call before."),
+            _parameter(
+                "query",
+                "wait",
+                {"type": "integer", "minimum": 0, "maximum": 25, "default": 0},
+                "Seconds to wait for something to come.",
+            ),
+        ),
+    ),
+    ("GET", "/v1/works"): Operation(
+        "listWorks",
+        "Works",
+        "List works, newest first.",
+        {200: Answer("A page.", schemas.WorkPage), 422: _BAD_QUERY},
+        parameters=(_LIMIT, _CURSOR),
+    ),
+    ("GET", "/v1/works/{work_id}"): Operation(
+        "showWork",
+        "Works",
+        "Look at a work.",
+        {200: Answer("As it is now.", schemas.Work), 404: _NO_WORK},
+        parameters=(_WORK_ID,),
+    ),
+    ("DELETE", "/v1/works/{work_id}"): Operation(
+        "deleteWork",
+        "Works",
+        "Delete a work and its pictures; an open task is cancelled first, with its refund.",
+        {204: Answer("Gone; the feed sends a `remove`."), 404: _NO_WORK},
+        parameters=(_WORK_ID,),
+    ),
+    ("POST", "/v1/feed-tickets"): Operation(
+        "issueFeedTicket",
+        "Works",
+        "Leave to open a stream where no header can be set, such as a browser's EventSource.",
+        {
+            201: Answer(
+                "`?ticket=` opens a stream within a minute, and reopens it for an hour.", schemas.FeedTicket
+            )
+        },
+    ),
+    ("POST", "/v1/auth/wechat"): Operation(
+        "logInWithWeChat",
+        "Login",
+        "Exchange a mini-program's login code for a token.",
+        {
+            200: Answer("A token for the code's user.", schemas.Login),
+            400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
+            401: problem("The code is invalid, used or expired; call `wx.login()` again."),
+            403: problem("WeChat has blocked the user."),
+            404: problem("No mini-program is set up here."),
+            422: problem("The body has no code, or something else."),
+            429: problem("This address, or this user, logs in too often.", RETRY_AFTER),
+            502: problem("WeChat can't be reached, or refuses this server."),
+            503: problem("WeChat is busy.", RETRY_AFTER),
+            504: problem("WeChat did not answer in time."),
+        },
+        "A code is good for one exchange; after any error, get a new one.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["code"],
+                "properties": {"code": {"type": "string", "description": "What `wx.login()` gave."}},
+                "additionalProperties": False,
+            }
+        },
+        needs_token=False,
+    ),
+    ("GET", "/v1/credits"): Operation(
+        "showCredits",
+        "Credits",
+        "The user's balance and the newest entries of the ledger.",
+        {200: Answer("As it is now.", schemas.Credits)},
+    ),
+    ("POST", "/v1/callbacks/{token}"): Operation(
+        "reportOnRemoteJob",
+        "Service",
+        "An AI service reports on a remote job.",
+        {
+            200: Answer(
+                "Stored; or a repeat, or a job that is over, which changes nothing.", {"type": "object"}
+            ),
+            403: problem("The token is not one of ours."),
+            413: problem("The report is larger than 1 MiB."),
+            503: problem("The database can't be used just now; send it again.", RETRY_AFTER),
+        },
+        "The address is given to the service with its job; nobody else has it.",
+        parameters=(_parameter("path", "token", {"type": "string"}, "As the address has it."),),
+        body={"*/*": {}},
+        needs_token=False,
+    ),
+    ("GET", "/files/{key}"): Operation(
+        "fetchPicture",
+        "Pictures",
+        "Fetch a picture by a signed link.",
+        {
+            200: Answer("The picture.", _PICTURE, "image/*"),
+            206: Answer("The part of it that was asked for.", _PICTURE, "image/*"),
+            304: Answer("Not changed."),
+            403: problem("The link was altered or has expired."),
+            404: problem("The picture is gone."),
+            416: problem("The picture has no such part."),
+        },
+        parameters=(
+            _parameter(
+                "path",
+                "key",
+                {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_./-]{0,200}$"},
+                "As the link has it; it holds slashes.",
+            ),
+            _parameter("query", "exp", {"type": "string"}, "As the link has it."),
+            _parameter("query", "sig", {"type": "string"}, "As the link has it."),
+        ),
+        needs_token=False,
+    ),
+    ("POST", "/tcb/admin"): Operation(
+        "answerCloudBase",
+        "Other SDKs",
+        "Answer a database call of CloudBase's server SDKs, wx-server-sdk and @cloudbase/node-sdk.",
+        {
+            200: Answer(
+                "Always, as they need it: `data`, or `code` and `message`, which they throw.",
+                {
+                    "type": "object",
+                    "required": ["requestId"],
+                    "properties": {
+                        "requestId": {"type": "string"},
+                        "data": {"type": "object"},
+                        "code": {"type": "string"},
+                        "message": {"type": "string"},
+                    },
+                },
+            )
+        },
+        "Signed with TC3-HMAC-SHA256 and a key that `darkroom key cloudbase NAME` prints, or with a token of role"
+        " `service` as `accessKey`.  Collections `task_queue` and `works`; which calls are answered is in"
+        " docs/from-cloud-functions.md.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["action"],
+                "properties": {
+                    "action": {"type": "string"},
+                    "collectionName": {"type": "string", "enum": ["task_queue", "works"]},
+                },
+            }
+        },
+        needs_token=False,
+    ),
+    ("GET", "/healthz"): Operation(
+        "healthz",
+        "Service",
+        "Whether the process is alive.",
+        {200: Answer("It is.", schemas.Health)},
+        needs_token=False,
+    ),
+    ("GET", "/readyz"): Operation(
+        "readyz",
+        "Service",
+        "Whether the process may be sent requests.",
+        {
+            200: Answer("It may.", schemas.Ready),
+            503: problem("It drains, or its database is away or not migrated.", RETRY_AFTER),
+        },
+        needs_token=False,
+    ),
+    ("GET", "/metrics"): Operation(
+        "metrics",
+        "Service",
+        "Everything Prometheus may know.",
+        {200: Answer("The text format 0.0.4.", {"type": "string"}, "text/plain")},
+        needs_token=False,
+    ),
+    ("GET", "/openapi.json"): Operation(
+        "openapi",
+        "Service",
+        "This description.",
+        {200: Answer("OpenAPI 3.1.", {"type": "object"})},
+        needs_token=False,
+    ),
+    ("GET", "/start"): Operation(
+        "enter",
+        "Service",
+        "The link that `darkroom up` prints: lets a browser on the server's own host in, by a cookie.",
+        {303: Answer("To the console; with the cookie where the key is that of this start.")},
+        parameters=(_parameter("query", "key", {"type": "string"}, "What the link holds."),),
+        needs_token=False,
+    ),
+    ("GET", "/"): Operation(
+        "console",
+        "Service",
+        "The console: a page to order pictures and watch them being made.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
+    ("GET", "/ops"): Operation(
+        "operate",
+        "Service",
+        "The operators' page; what it shows it asks for with an operator's token.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
+    ("GET", "/docs"): Operation(
+        "docs",
+        "Service",
+        "This description as a page.",
+        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        needs_token=False,
+    ),
+}
+_MOVED = Answer("The task as it stands now.", ops_task_schemas.OpsMoved)
+_NO_SUCH_TASK = problem("There is no such task.")
+OPERATIONS |= {
+    ("GET", "/v1/ops/overview"): Operation(
+        "showOverview",
+        "Operators",
+        "How everything stands: troubles, queue, running and stuck tasks, workers, providers, an hour of samples.",
+        {200: Answer("As it is now.", ops_schemas.OpsOverview)},
+    ),
+    ("GET", "/v1/ops/tasks"): Operation(
+        "findTasks",
+        "Operators",
+        "Find tasks of any user, newest first.",
+        {200: Answer("A page.", ops_task_schemas.OpsFoundTasks), 422: _BAD_QUERY},
+        parameters=(
+            _parameter("query", "user", {"type": "string"}, "Only this user's."),
+            _STATUS,
+            _TYPE,
+            _CURSOR,
+        ),
+    ),
+    ("GET", "/v1/ops/tasks/{task_id}"): Operation(
+        "examineTask",
+        "Operators",
+        "Everything that is known of a task: its row, history, remote jobs, and what operators did.",
+        {200: Answer("As it is now.", ops_task_schemas.OpsExaminedTask), 404: _NO_SUCH_TASK},
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/cancel"): Operation(
+        "cancelAnyTask",
+        "Operators",
+        "Cancel any user's open task, with its refund.",
+        {202: _MOVED, 404: _NO_SUCH_TASK, 409: problem("It has finished.")},
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/retry"): Operation(
+        "retryAnyTask",
+        "Operators",
+        "Run a failed or cancelled task again; its user pays again.",
+        {
+            202: _MOVED,
+            402: problem("The user's balance does not cover the price."),
+            404: _NO_SUCH_TASK,
+            409: problem("It has not failed or been cancelled, or its work was deleted."),
+            422: problem("It can't be run any more: an image is gone, or its type."),
+        },
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/tasks/{task_id}/release"): Operation(
+        "releaseTask",
+        "Operators",
+        "Let a task go on now: a running one is put back for another worker, a waiting one is due at once.",
+        {
+            202: _MOVED,
+            404: _NO_SUCH_TASK,
+            409: problem("There is nothing to let go of, or it may be billed twice."),
+        },
+        parameters=(_TASK_ID,),
+    ),
+    ("POST", "/v1/ops/workers/{worker_id}/drain"): Operation(
+        "drainWorker",
+        "Operators",
+        "Let a worker finish what it has and end; its supervisor starts another.",
+        {
+            202: Answer("It will at its next heartbeat.", ops_task_schemas.OpsDraining),
+            404: problem("No such worker lives."),
+        },
+        parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
+    ),
+    ("POST", "/v1/ops/webhooks/{webhook_id}/resend"): Operation(
+        "resendWebhook",
+        "Operators",
+        "Send a webhook again, under the same `webhook-id`.",
+        {
+            202: Answer("It is due now.", ops_task_schemas.OpsResent),
+            404: problem("There is no such webhook."),
+        },
+        "From the beginning of its schedule, whatever became of it before; an address that had answered 410 counts as"
+        " living again.",
+        (_parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
+    ),
+    ("POST", "/v1/ops/pauses"): Operation(
+        "pause",
+        "Operators",
+        "Pause a type, whose tasks are not started, or a provider, which is sent nothing new.",
+        {
+            201: Answer("It is paused.", ops_task_schemas.OpsPaused),
+            400: problem("The body is not JSON."),
+            415: problem("The body does not say that it is JSON."),
+            422: problem("There is no such type or provider."),
+        },
+        "What runs goes on, and so do remote jobs that the service has accepted.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["kind", "name"],
+                "properties": {
+                    "kind": {"type": "string", "enum": ["type", "provider"]},
+                    "name": {"type": "string"},
+                    "reason": {"type": "string", "maxLength": 200},
+                },
+            }
+        },
+    ),
+    ("DELETE", "/v1/ops/pauses/{kind}/{name}"): Operation(
+        "resume",
+        "Operators",
+        "Let a paused type or provider go on.",
+        {204: Answer("It goes on."), 404: problem("It is not paused.")},
+        parameters=(
+            _parameter("path", "kind", {"type": "string", "enum": ["type", "provider"]}, "Which of the two."),
+            _parameter("path", "name", {"type": "string"}, "Its name."),
+        ),
+    ),
+    ("POST", "/v1/ops/sweep"): Operation(
+        "sweepNow",
+        "Operators",
+        "Rescue and prune now instead of at the next minute.",
+        {200: Answer("What it did.", ops_task_schemas.OpsSwept)},
+    ),
+}
+NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages
