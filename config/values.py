@@ -113,16 +113,18 @@ class Provider(Group):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui and synchronous http
-        (CORRECTNESS 15)."""
+        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui, synchronous http
+        (CORRECTNESS 15), and a cog server, which is one's own: it forgets its jobs when it ends, and nobody bills."""
         if not isinstance(given, dict):
             return given
         if given.get("preset"):
             given = over_preset(str(given["preset"]), given)
         if "may_bill_twice" in given:
             return given
-        synchronous_http = given.get("kind") == "http" and given.get("mode", "sync") == "sync"
-        return {**given, "may_bill_twice": given.get("kind") in ALWAYS_MAY_BILL_TWICE or synchronous_http}
+        kind, options = given.get("kind"), given.get("options")
+        synchronous_http = kind == "http" and given.get("mode", "sync") == "sync"
+        cog = kind == "replicate" and isinstance(options, dict) and options.get("dialect") == "cog"
+        return {**given, "may_bill_twice": kind in ALWAYS_MAY_BILL_TWICE or synchronous_http or cog}
 
 
 class Credits(Group):

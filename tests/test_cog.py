@@ -21,8 +21,8 @@ from actors.providers.base import (
     ProviderError,
     Report,
     Running,
-    Transient,
     UnknownOutcome,
+    Unreachable,
 )
 from tests.adapters import Adapters, colour_of, error_of, images_of
 from tests.cog_server import CogServer
@@ -139,7 +139,9 @@ async def test_a_server_that_was_started_anew_has_lost_the_job_and_a_dead_one_is
     remote = await adapters.submit(provider, adapters.job(callback_url="http://127.0.0.1:9/x"))
     assert isinstance(remote, Accepted)
     cog.kill()
-    assert isinstance(await adapters.poll(provider, remote), Transient)
+    assert type(await adapters.poll(provider, remote)) is Unreachable
+    later = adapters.job(callback_url="http://127.0.0.1:9/x")
+    assert type(await adapters.submit(provider, later)) is Unreachable
     await asyncio.to_thread(cog.start)
     lost = error_of(await adapters.poll(provider, remote))
     assert isinstance(lost, Lost) and lost.sure_after_seconds == 30  # a report may be on its way

@@ -21,6 +21,7 @@ from actors.providers.base import (
     ResultGone,
     Running,
     Transient,
+    Unreachable,
 )
 from actors.providers.comfyui.progress import WorkflowProgress
 from supervisor.core.errors import SettingFault
@@ -183,8 +184,8 @@ async def test_a_picture_that_is_not_shown_is_asked_for_again_and_not_made_again
 
 async def test_a_server_that_is_away_is_asked_again(comfy, adapters):
     provider = adapters.open(settings_of(comfy, adapters.folder) | {"url": "http://127.0.0.1:9"})
-    assert isinstance(await adapters.submit(provider), Transient)
-    assert isinstance(await adapters.poll(provider, Accepted("p-1")), Transient)
+    assert type(await adapters.submit(provider)) is Unreachable
+    assert type(await adapters.poll(provider, Accepted("p-1"))) is Unreachable
 
 
 def test_progress_never_counts_what_is_about_another_prompt():

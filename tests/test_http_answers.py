@@ -15,6 +15,7 @@ from actors.providers.base import (
     AtCapacity,
     ContentRejected,
     InvalidInput,
+    NotReady,
     Postponed,
     ProviderDown,
     ProviderError,
@@ -125,7 +126,8 @@ def test_pictures_are_known_by_their_first_bytes():
         (429, RateLimited, "provider_error"),
         (425, Transient, "provider_error"),
         *((status, Ambiguous, "unknown_outcome") for status in (500, 502, 507, 520, 522, 599)),
-        *((status, Transient, "provider_error") for status in (501, 503, 521, 523, 525, 526, 529, 530)),
+        *((status, Transient, "provider_error") for status in (501, 505, 529)),
+        *((status, NotReady, "provider_error") for status in (503, 521, 523, 525, 526, 530)),
         (504, UnknownOutcome, "unknown_outcome"),
         (524, UnknownOutcome, "unknown_outcome"),
         (200, ProviderError, "provider_error"),
@@ -140,7 +142,7 @@ def test_the_class_of_a_status(status, class_, code):
 
 def test_503_with_retry_after_is_a_full_house():
     found = error(answer(503, {}, retry_after="7"))
-    assert isinstance(found, AtCapacity) and found.wait_seconds == 7
+    assert type(found) is AtCapacity and found.wait_seconds == 7
 
 
 def test_who_is_told_when_to_come_back_waits_so_long():

@@ -26,12 +26,13 @@ from actors.providers.base import (
     InvalidInput,
     Job,
     MadeImage,
+    NotReady,
     ProviderDown,
     ProviderError,
     RateLimited,
     ResultLost,
-    Transient,
     UnknownOutcome,
+    Unreachable,
 )
 from actors.providers.common.order_values import OrderValues
 from actors.providers.http.provider import HttpProvider
@@ -354,7 +355,7 @@ async def test_more_pictures_than_ordered_are_left_alone(service, open_provider,
     ("reply", "class_", "code"),
     [
         (Reply(500), Ambiguous, "unknown_outcome"),
-        (Reply(503), Transient, "provider_error"),
+        (Reply(503), NotReady, "provider_error"),
         (Reply(429, headers={"Retry-After": "3"}), RateLimited, "provider_error"),
         (Reply(409), AtCapacity, "provider_error"),
         (Reply(503, headers={"Retry-After": "3"}), AtCapacity, "provider_error"),
@@ -388,13 +389,14 @@ async def test_no_answer_in_time_is_an_unknown_outcome_and_closes_the_connection
             await asyncio.sleep(0.01)
 
 
-async def test_a_request_that_never_left_is_transient(open_provider, tmp_path):
+async def test_a_request_that_never_left_finds_nobody_there(open_provider, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens
         port = taken.getsockname()[1]
         for address in (f"http://127.0.0.1:{port}/x", "http://no-such-host.invalid/x"):
             found = await failure(open_provider(submit={"url": address}), job(tmp_path))
-            assert isinstance(found, Transient)
+            assert type(found) is Unreachable
+            assert found.message.endswith(("(connection refused).", "(its name has no address)."))
 
 
 async def test_a_cancel_closes_the_connection(service, open_provider, tmp_path):

@@ -21,6 +21,7 @@ from actors.providers.base import (
     InvalidInput,
     Lost,
     NotGenuine,
+    NotReady,
     ProviderDown,
     ProviderError,
     RateLimited,
@@ -122,7 +123,9 @@ SUBMISSIONS: list[tuple[Reply, type[ProviderError]]] = [
     *((Reply(status), Ambiguous) for status in (500, 502, 520)),
     (Reply(500, {"code": "Strange"}), Ambiguous),
     (Reply(500, {"code": "Hiccup"}), Transient),
-    (Reply(503), Transient),
+    (Reply(503), NotReady),
+    (Reply(521), NotReady),
+    (Reply(501), Transient),
     (Reply(200, {"code": "Hiccup"}), Transient),
     (Reply(429, headers={"Retry-After": "7"}), RateLimited),
     (Reply(200, {"code": "Slowly"}), RateLimited),
@@ -199,7 +202,8 @@ async def test_a_poll_that_says_nothing_of_the_job_does_not_end_it(shop, adapter
 @pytest.mark.parametrize(
     ("reply", "class_"),
     [
-        *[(Reply(status), Transient) for status in (401, 403, 408, 500, 502, 503, 504, 520, 524)],
+        *[(Reply(status), Transient) for status in (401, 403, 408, 500, 502, 504, 520, 524)],
+        (Reply(503), NotReady),
         *[(Reply(status), ResultGone) for status in (404, 410)],
         (Reply(429), RateLimited),
         (Reply(500, {"code": "Hiccup"}), Transient),

@@ -14,6 +14,7 @@ from actors.providers.base import (
     Done,
     Failed,
     Lost,
+    NotReady,
     Postponed,
     ProviderDown,
     ProviderError,
@@ -22,12 +23,13 @@ from actors.providers.base import (
     Running,
     Transient,
     UnknownOutcome,
+    Unreachable,
     Unreadable,
 )
 from supervisor.core import rescue
 from supervisor.core.errors import BadParams, DatabaseBusy, SettingFault, StoreAway
 from supervisor.objects.disk_space import NO_ROOM, WAITING, is_full
-from supervisor.remote.breaker import TROUBLE_SECONDS, Sign
+from supervisor.remote.breaker import MOST_AWAY_SECONDS, MOST_SECONDS, TROUBLE_SECONDS, Sign
 from supervisor.remote.job_states import RemoteState
 from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.remote.unclear_answers import after as doubts_after
@@ -168,7 +170,7 @@ def sign_of(error: BaseException | None) -> Sign | None:
             return Sign.DOWN
         case ProviderError() if error.code in OUR_OWN_CODES:
             return None  # it never left: our photo or our image child is at fault
-        case Transient() | UnknownOutcome():
+        case Transient() | UnknownOutcome() | NotReady():
             return Sign.TROUBLE
         case ProviderError():
             return Sign.WELL
@@ -179,6 +181,11 @@ def sign_of(error: BaseException | None) -> Sign | None:
 def keep_away_seconds(error: BaseException | None) -> float:
     """How long the service is left alone after this error, the first time."""
     return error.wait_seconds if isinstance(error, Postponed) else TROUBLE_SECONDS
+
+
+def keep_away_at_most_seconds(error: BaseException | None) -> float:
+    """How long it is left alone when it has ended so many times in a row: a server that starts is back soon."""
+    return MOST_AWAY_SECONDS if isinstance(error, Unreachable | NotReady) else MOST_SECONDS
 
 
 def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, draw: float) -> Outcome:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.attempts.outcomes import keep_away_seconds, sign_of
+from actors.attempts.outcomes import keep_away_at_most_seconds, keep_away_seconds, sign_of
 from actors.providers.base import (
     Accepted,
     Ambiguous,
@@ -119,7 +119,13 @@ def note_end(tx: Transaction, name: str, error: BaseException | None, *, probe: 
     if sign is None:
         return
     change = providers.note(
-        tx, name, sign, probe=probe, wait_seconds=keep_away_seconds(error), reason=str(error or "")
+        tx,
+        name,
+        sign,
+        probe=probe,
+        wait_seconds=keep_away_seconds(error),
+        most_seconds=keep_away_at_most_seconds(error),
+        reason=str(error or ""),
     )
     if change is not None:
         _say(name, change, error)

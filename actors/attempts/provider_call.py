@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError
+from actors.attempts.time_limit import TimeLimit
+from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError, UnknownOutcome
 from supervisor.telemetry import tracing
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ async def ask(
 async def _ask_to_the_end(
     worker: Worker, name: str, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
 ) -> Done | Accepted:
-    """The provider keeps to the AI time-out, and the actor's limit is above it."""
+    """The AI time-out is kept, and the actor's limit is above it."""
     started = asyncio.get_running_loop().time()
     outcome = "error"
     try:
         with tracing.span("provider request", "client", task_id=job.task_id, provider=name) as span:
-            answer = await provider.submit(job, progress)
+            answer = await _submit_in_time(worker, name, provider, job, progress)
             span.tell(outcome="done" if isinstance(answer, Done) else "accepted")
         outcome = "done" if isinstance(answer, Done) else ""
         if isinstance(answer, Accepted):
@@ -57,6 +58,26 @@ async def _ask_to_the_end(
         seconds = asyncio.get_running_loop().time() - started
         if outcome:  # a remote job's call is over when it is
             observe_call(worker, job.task_id, name, outcome, seconds)
+
+
+async def _submit_in_time(
+    worker: Worker, name: str, provider: Provider, job: Job, progress: Progress
+) -> Done | Accepted:
+    """Our own adapters give their service the AI time-out, and take theirs to fetch what it has made.  A class of the
+    user's own is cut off.  Raises ProviderError."""
+    if worker.settings.providers[name].kind != "python":
+        return await provider.submit(job, progress)
+    cut = asyncio.timeout(None)
+    loop = asyncio.get_running_loop()
+    try:
+        async with cut:
+            with TimeLimit(job.ai_timeout_seconds, lambda: cut.reschedule(loop.time())):
+                return await provider.submit(job, progress)
+    except TimeoutError:
+        if not cut.expired():
+            raise
+        sentence = f"The AI service did not answer within {job.ai_timeout_seconds:g} s."
+        raise UnknownOutcome(sentence, code="ai_timeout") from None
 
 
 async def _store_id(worker: Worker, remote: Accepted, request: PaidRequest | None) -> None:

@@ -1,11 +1,14 @@
 """Requests whose answer nobody heard, looked up by our own name for them where the service can be asked that.
 
 What is found is resumed.  What the service does not know may have been carried out all the same: it stays unknown, and
-is ordered again only where its provider may bill twice.
+is ordered again only where its provider may bill twice.  While nobody can be asked, since the service is away or
+starting, a task whose provider may bill twice goes on, to the fallback for one.  Every other task waits until there is
+an answer, and no attempt is counted: a question costs nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +16,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.attempts.jobs import job_of, provider_of
-from actors.providers.base import Accepted, LooksUp
+from actors.providers.base import (
+    Accepted,
+    Job,
+    LooksUp,
+    NotReady,
+    Postponed,
+    Transient,
+    Unreachable,
+    Unreadable,
+)
 from supervisor.database.api import Transaction
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.remote import remote_jobs
@@ -37,9 +49,28 @@ async def look_up_unheard(worker: Worker, claim: Claim) -> None:
             order = job_of(
                 worker, claim, job.provider, pictures=job.pictures, folder=Path(), reference=job.reference
             )
-            remote = await provider.look_up(order)
+            try:
+                remote = await _ask(provider, order)
+            except (Unreachable, NotReady) as error:
+                if not provider.may_bill_twice:
+                    raise
+                log.info(
+                    "request_not_looked_up", task=claim.task_id, reference=job.reference, reason=str(error)
+                )
+                continue
             log.info("request_looked_up", task=claim.task_id, reference=job.reference, found=bool(remote))
             await worker.write(_evidence(job, remote))
+
+
+async def _ask(provider: LooksUp, order: Job) -> Accepted | None:
+    """What the service says.  Raises Postponed when it can't be asked now."""
+    try:
+        async with asyncio.timeout(order.ai_timeout_seconds):
+            return await provider.look_up(order)
+    except Unreadable:
+        raise
+    except (Transient, TimeoutError) as error:
+        raise Postponed(str(error) or "The AI service does not say whether it has the job.") from None
 
 
 def _evidence(job: RemoteJob, remote: Accepted | None) -> Callable[[Transaction], bool]:

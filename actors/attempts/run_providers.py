@@ -25,6 +25,7 @@ from actors.attempts.wait_for_space import Room
 from actors.providers.base import (
     Accepted,
     Done,
+    NotReady,
     Progress,
     ProviderDown,
     Transient,
@@ -117,17 +118,21 @@ class _Making:
     async def _along_the_chain(
         self, missing: Sequence[int], folder: Path, progress: Progress
     ) -> dict[int, ResultFile]:
-        """The first provider that is up makes them; the next one is asked while those before are down."""
+        """The first provider that is up makes them; the next one is asked while those before are down or starting."""
         worker, found = self._worker, dict[int, ResultFile]()
         names = providers_for(worker, self._claim)
         for place, name in enumerate(names):
             left = [n for n in missing if n not in found]
             try:
                 await self._by_provider(name, place, left, folder, progress, found)
-            except ProviderDown as down:
+            except (ProviderDown, NotReady) as down:
                 if name != names[-1] and not self.poll_in_seconds:
                     continue
-                if "provider" in self._claim.params or not getattr(provider_of(worker, name), "paid", False):
+                if (
+                    isinstance(down, NotReady)
+                    or "provider" in self._claim.params
+                    or not getattr(provider_of(worker, name), "paid", False)
+                ):
                     raise
                 # Its breaker is open now, so the type is out of the pick for as long as that lasts.
                 raise ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS) from down

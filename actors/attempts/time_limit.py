@@ -1,7 +1,8 @@
 """The time limit of an attempt, which can stand still: what waits for room on a disk has not taken long.
 
 An attempt runs on the event loop, and so does its limit: when the time is over it is cancelled.  What the attempt
-awaits finds the limit through its context, and can let it stand still.
+awaits finds the limit through its context, and can let it stand still.  A limit within another, such as that of a
+request within its attempt's, stands still with it.
 """
 
 from __future__ import annotations
@@ -21,28 +22,44 @@ class TimeLimit:
         self._left_seconds, self._strike = seconds, strike
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._outer: TimeLimit | None = None
+        self._stops = 0
         self._is_over = False
 
     def __enter__(self) -> TimeLimit:
-        _MINE.set(self)  # for this attempt's own task; afterwards it is over, and does nothing
-        self.go_on()
+        self._outer = _MINE.get()
+        _MINE.set(self)
+        self._set()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
-        self.stop()
+        _MINE.set(self._outer)
+        self._unset()
 
     def stop(self) -> None:
-        """Stand still."""
+        """Stand still, until `go_on` was called as often as this."""
+        self._stops += 1
+        self._unset()
+        if self._outer is not None:
+            self._outer.stop()
+
+    def go_on(self) -> None:
+        """After standing still."""
+        self._stops -= 1
+        self._set()
+        if self._outer is not None:
+            self._outer.go_on()
+
+    def _set(self) -> None:
+        if self._timer is None and not self._is_over and not self._stops:
+            self._timer = self._loop.call_later(max(0.0, self._left_seconds), self._strike)
+
+    def _unset(self) -> None:
         if self._timer is not None:
             self._left_seconds = self._timer.when() - self._loop.time()
             self._timer.cancel()
             self._timer = None
-
-    def go_on(self) -> None:
-        """After standing still."""
-        if self._timer is None and not self._is_over:
-            self._timer = self._loop.call_later(max(0.0, self._left_seconds), self._strike)
 
 
 @contextlib.contextmanager

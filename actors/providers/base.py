@@ -256,6 +256,11 @@ class AtCapacity(Postponed):
     """No room for another job now."""
 
 
+class NotReady(AtCapacity):
+    """The service is there and takes nothing yet: it is starting, or the gateway before it has nobody behind it.  The
+    same attempt asks the fallback."""
+
+
 class ProviderDown(Postponed):
     """Wrong key, empty account, service away: every job would fail.  Opens the circuit breaker; tasks stay
     pending."""
@@ -263,6 +268,13 @@ class ProviderDown(Postponed):
     code = "provider_down"
     waits_for = "provider_down"
     usual_wait_seconds = 60.0
+
+
+class Unreachable(ProviderDown):
+    """The request certainly never left: the connection was refused, the name has no address, TLS failed.  The service
+    may be back in a moment, so it is tried again soon."""
+
+    usual_wait_seconds = 2.0
 
 
 class Provider(Protocol):

@@ -44,12 +44,14 @@ WHY = {
     "pending.no_broker": "The broker does not answer, so nothing reaches a worker. Start it again; the task"
     " is sent within 10 s.",
     "pending.provider": "Its AI service {provider} has been down since {since_at}: {reason} So it waits, and"
-    " no attempt is counted; one request at a time tries the service, the next at {next_at}. Look at its"
-    " key, quota and status page; “Cancel” gives the credits back.",
+    " no attempt is counted; one request at a time tries the service, the next at {next_at}. It waits until"
+    " {expires_at} (EXPIRE_SECONDS after its order), and is then failed with its refund. Look at the service's"
+    " address, key, quota and status page; “Cancel” gives the credits back.",
     "pending.provider_paused": "Its AI service {provider} is paused, so it waits, and no attempt is counted;"
     " “Resume” lets it go on.",
     "pending.postponed": "{error} So it was put back ({reason}), and no attempt is counted; it is due at"
-    " {due_at}. “Release” makes it due now.",
+    " {due_at}, and if this goes on it waits until {expires_at} (EXPIRE_SECONDS after its order). “Release” makes"
+    " it due now.",
     "pending.died": "Its worker died under it, as {deaths} did so far; at {most_deaths} it is failed with"
     " its refund. It is due at {due_at}, “Release” makes it due now.",
     "pending.suspect": "Workers have died under it {deaths} times, so it may be what kills them: it runs"
@@ -105,7 +107,7 @@ WHY = {
 def diagnose(
     found: Mapping[str, Any], *, position: int | None = None, eta_seconds: int | None = None
 ) -> Values:
-    """`code`, `values` and `text`.  found: what `store.operators.task_details` tells of the task."""
+    """`code`, `values` and `text`.  found: what `store.examining` tells of the task."""
     code, values = _reason(found, position, eta_seconds)
     return {"code": code, "values": values, "text": filled(WHY[code], values)}
 
@@ -151,7 +153,7 @@ def _why_it_waits(
     if nobody := _nobody_works(found["house"]):
         return nobody
     if not service["is_available"]:
-        return _why_its_service_is_not(service)
+        return _why_its_service_is_not(service, task["expires_at"])
     if found["waits_for_its_time"]:
         return _why_later(found)
     if task["deaths"] >= task["max_attempts"]:
@@ -172,7 +174,7 @@ def _nobody_works(house: Mapping[str, Any]) -> tuple[str, Values] | None:
     return None if house["is_broker_up"] else ("pending.no_broker", {})
 
 
-def _why_its_service_is_not(service: Mapping[str, Any]) -> tuple[str, Values]:
+def _why_its_service_is_not(service: Mapping[str, Any], expires_at: str) -> tuple[str, Values]:
     if service["is_paused"]:
         return "pending.provider_paused", {"provider": service["name"]}
     return "pending.provider", {
@@ -180,6 +182,7 @@ def _why_its_service_is_not(service: Mapping[str, Any]) -> tuple[str, Values]:
         "since_at": service["down_since"],
         "reason": service["down_reason"] or "it refused us.",
         "next_at": service["asked_next_at"],
+        "expires_at": expires_at,
     }
 
 
@@ -191,7 +194,8 @@ def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
     if last is None or not task["attempt"]:
         return "pending.later", due
     if last["event"] == "postponed" and last["error"]:
-        return "pending.postponed", due | {"error": last["error"]["message"], "reason": last["error"]["code"]}
+        why = {"error": last["error"]["message"], "reason": last["error"]["code"]}
+        return "pending.postponed", due | why | {"expires_at": task["expires_at"]}
     if last["event"] == "attempt_failed":
         return "pending.failed", due | {"attempt": last["attempt"], "error": last["error"]["message"]}
     if last["event"] == "released" and last["error"]:

@@ -4,6 +4,7 @@ Closed, everything passes.  It opens when the service says that every job would 
 after TROUBLES requests in a row, of whichever task and host, that ended in nothing but trouble.  While it is open no
 request leaves and no task is picked for it, so an outage costs time and no attempts.  When its time is over it is half
 open: one request may pass, the *probe*.  The probe's success closes it; its failure opens it again, for twice as long.
+A service that nobody can reach may be starting: it is tried every few seconds, however long that lasts.
 
 A probe has a number that only grows, as a claim has its lease: only the newest probe decides, and one whose worker
 died is followed by another when its time is over.  Requests that left before it opened decide nothing any more.
@@ -16,6 +17,7 @@ import enum
 
 TROUBLES = 10
 MOST_SECONDS = 600.0
+MOST_AWAY_SECONDS = 10.0  # where nothing listens, or it says that it is starting: a try costs nothing
 TROUBLE_SECONDS = 15.0  # the first opening after mere trouble, which says nothing of how long it lasts
 
 
@@ -24,7 +26,7 @@ class Sign(enum.Enum):
 
     WELL = "well"  # it answers, and takes jobs
     TROUBLE = "trouble"  # it did not answer, or could not
-    DOWN = "down"  # it says itself that every job would fail
+    DOWN = "down"  # it says itself that every job would fail, or nobody is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,6 @@ def after(breaker: Breaker, sign: Sign, *, is_probe: bool) -> Breaker:
             return Breaker(is_open=True, openings=breaker.openings + 1)
 
 
-def open_seconds(openings: int, wait_seconds: float) -> float:
+def open_seconds(openings: int, wait_seconds: float, most_seconds: float = MOST_SECONDS) -> float:
     """How long it stays open.  openings: at least 1.  wait_seconds: what the service, or its adapter, asks for."""
-    return max(wait_seconds, min(MOST_SECONDS, wait_seconds * 2.0 ** min(openings - 1, 20)))
+    return max(wait_seconds, min(most_seconds, wait_seconds * 2.0 ** min(openings - 1, 20)))

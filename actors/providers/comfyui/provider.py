@@ -80,7 +80,7 @@ class ComfyProvider:
         headers = self._headers | {"Content-Type": "application/json"}
         progress(10, "queueing the workflow")
         request = Outgoing("POST", f"{self._service.base}/prompt", headers, body=body)
-        self._refuse(await self._client.ask(request, HAND_IN_SECONDS))
+        self._refuse(await self._client.ask(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds)))
         return self._accepted(prompt_id)
 
     async def look_up(self, job: Job) -> Accepted | None:
@@ -147,7 +147,7 @@ class ComfyProvider:
             Field("overwrite", "true"),
         )
         request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
-        answer = await self._client.question(request, HAND_IN_SECONDS)
+        answer = await self._client.question(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds))
         self._refuse_question(answer)
         said = answer.document if isinstance(answer.document, dict) else {}
         if not said.get("name"):

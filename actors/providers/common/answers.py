@@ -9,9 +9,10 @@ HTTP status as text (`"5??"`).  What no list names is judged by the status:
 | 200-299 without | provider_error |
 | 429 | rate_limited, for as long as Retry-After says |
 | 409, and 503 with Retry-After | at_capacity |
+| 503, 521, 523, 525, 526, 530: it is starting, or its gateway finds nobody behind it | not_ready |
 | 401, 402, 403, 404, 405, 407, 410, and redirects, which are not followed | provider_down |
 | 504, 524: a gateway gave up waiting | unknown_outcome |
-| 408, 425, and those 5xx that say that nothing was begun: 501, 503, 505, 521, 523, 525, 526, 529, 530 | transient |
+| 408, 425, and those 5xx that say that nothing was begun: 501, 505, 529 | transient |
 | other 5xx: perhaps it was carried out | unknown_outcome, where it may not bill twice; else transient |
 | other 4xx | invalid_input |
 
@@ -32,6 +33,7 @@ from actors.providers.base import (
     AtCapacity,
     ContentRejected,
     InvalidInput,
+    NotReady,
     ProviderDown,
     ProviderError,
     RateLimited,
@@ -47,8 +49,10 @@ LONGEST_WAIT_SECONDS = 86_400.0
 _NO_ERROR = (None, "", 0, False)
 _SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
 _GATEWAY_GAVE_UP = frozenset({504, 524})
-# It can't, or not now, or a gateway has no connection to it; 521 to 530 are Cloudflare's, 529 is also "overloaded".
-_NOT_BEGUN = frozenset({408, 425, 501, 503, 505, 521, 523, 525, 526, 529, 530})
+_NOT_BEGUN = frozenset({408, 425, 501, 505, 529})  # it can't, or not now; 529 is "overloaded"
+_NOT_READY = frozenset(
+    {503, 521, 523, 525, 526, 530}
+)  # nobody is behind the gateway yet; 521 to 530 are Cloudflare's
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,8 @@ def _class_of_status(answer: Answer, now: float) -> str:
         return "halt"
     if status in _GATEWAY_GAVE_UP:
         return "unknown_outcome"
+    if status in _NOT_READY:
+        return "not_ready"
     if status in _NOT_BEGUN:
         return "retry"
     return "ambiguous" if status >= 500 else "permanent"
@@ -181,6 +187,8 @@ def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float
             return RateLimited(f"The AI service asks for patience ({brief}).", wait_seconds=wait)
         case "at_capacity":
             return AtCapacity(f"The AI service has no room for another job ({brief}).", wait_seconds=wait)
+        case "not_ready":
+            return NotReady(f"The AI service is not ready yet ({brief}).", wait_seconds=wait)
         case "halt":
             return ProviderDown(f"The AI service refuses every job ({brief}).", wait_seconds=wait)
         case "unknown_outcome":

@@ -7,6 +7,7 @@ would carry the service's key, and the user's picture, to somewhere that no sett
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from actors.net.given_addresses import as_given
-from actors.providers.base import ResultLost, Transient, UnknownOutcome
+from actors.providers.base import ResultLost, Transient, UnknownOutcome, Unreachable
 from actors.providers.common.answers import Answer
 from actors.providers.common.event_stream import EventReader, ServerEvent
 from actors.providers.common.requests import Outgoing
@@ -39,7 +40,7 @@ class HttpClient:
 
         listen: told each event of an event stream as it comes; its body is empty.
 
-        Raises Transient when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
+        Raises Unreachable when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
         came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
         """
         try:
@@ -66,13 +67,13 @@ class HttpClient:
                 return Answer(response.status, headers, body, document_of(body))
         except TimeoutError:
             if not journey.connected:
-                raise Transient("The AI service can't be reached.") from None
+                raise Unreachable("The AI service can't be reached: no connection in time.") from None
             raise UnknownOutcome(
                 f"The AI service did not answer within {timeout_seconds:g} s.", code="ai_timeout"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             if not journey.connected:
-                raise Transient(f"The AI service can't be reached ({type(error).__name__}).") from None
+                raise Unreachable(f"The AI service can't be reached ({_why(error)}).") from None
             # Not the error's own text: it may hold the address, and that a key.
             raise UnknownOutcome(
                 f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
@@ -81,7 +82,7 @@ class HttpClient:
     async def question(self, request: Outgoing, timeout_seconds: float) -> Answer:
         """The answer to a request that costs nothing and changes nothing when it is sent again.
 
-        Raises Transient when there is none, ResultLost for one above the limit.
+        Raises Transient when there is none, Unreachable when nobody could be asked, ResultLost for one above the limit.
         """
         try:
             return await self.ask(request, timeout_seconds)
@@ -147,6 +148,19 @@ def _connection_trace() -> aiohttp.TraceConfig:
 
     trace.on_connection_create_end.append(note)
     return trace
+
+
+def _why(error: Exception) -> str:
+    """Why there was no connection, in words that hold no address."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name has no address"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return "its certificate or its TLS is not accepted"
+        case OSError() if error.errno == errno.ECONNREFUSED:
+            return "connection refused"
+        case _:
+            return type(error).__name__
 
 
 def _body(request: Outgoing) -> bytes | aiohttp.FormData | None:

@@ -57,7 +57,8 @@ class CogProvider(ReplicateProvider):
             remote_id = hashlib.sha256(job.reference.encode()).hexdigest()[:32]
             body |= {"webhook": job.callback_url, "webhook_events_filter": ["completed"]}
             async_ = {"Prefer": "respond-async"}
-            await self._send("PUT", f"/predictions/{remote_id}", body, async_, HAND_IN_SECONDS)
+            seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
+            await self._send("PUT", f"/predictions/{remote_id}", body, async_, seconds)
             details = {"put_down": put_down, "accepted_at": time.time()}
             accepted = Accepted(remote_id, POLL_SECONDS, details, reports=True)
             return accepted

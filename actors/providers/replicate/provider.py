@@ -63,7 +63,8 @@ class ReplicateProvider:
         try:
             body["input"] = await self._input(job, put_down)
             progress(10, "handing the job in")
-            answer = await self._send("POST", path, body, headers, HAND_IN_SECONDS)
+            seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
+            answer = await self._send("POST", path, body, headers, seconds)
             accepted = _accepted(answer, put_down, reports="webhook" in body)
             return accepted
         finally:

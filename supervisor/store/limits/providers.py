@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.values import ProviderLimits, TaskType
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.api import Asked, Transaction
-from supervisor.remote.breaker import Breaker, Sign, after, open_seconds
+from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.store.limits import pauses
 
 UNLIMITED = 1 << 30
@@ -88,12 +88,19 @@ def _refilled(tx: Transaction) -> str:
 
 
 def note(
-    tx: Transaction, name: str, sign: Sign, *, probe: int | None, wait_seconds: float, reason: str = ""
+    tx: Transaction,
+    name: str,
+    sign: Sign,
+    *,
+    probe: int | None,
+    wait_seconds: float,
+    most_seconds: float = MOST_SECONDS,
+    reason: str = "",
 ) -> Change | None:
     """A request to the provider has ended so; the change when its breaker opened, opened again or closed.
 
-    probe: the request's number as a probe, if it was one.  wait_seconds: how long to keep away at least.  reason: what
-    was wrong with it.
+    probe: the request's number as a probe, if it was one.  wait_seconds: how long to keep away at least, most_seconds:
+    after many openings.  reason: what was wrong with it.
     """
     if sign is Sign.WELL and probe is None:  # the rule: no row is locked for it
         tx.execute(
@@ -112,7 +119,7 @@ def note(
     now = after(before, sign, is_probe=probe is not None and probe == row["probe_lease"])
     if now == before:
         return None
-    seconds = open_seconds(now.openings, wait_seconds) if now.is_open else 0.0
+    seconds = open_seconds(now.openings, wait_seconds, most_seconds) if now.is_open else 0.0
     tx.execute(
         f"""UPDATE provider_state SET breaker = ?, openings = ?, troubles = ?,
             until = CASE WHEN ? = 1 THEN {tx.in_seconds} END, moved_at = {tx.now},
