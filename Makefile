@@ -51,29 +51,34 @@ AT_ONCE ?= -n 3 --dist loadfile
 AT_ONCE_SYSTEM ?= -n 2 --dist loadfile
 
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
-	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" $(ARGS)
+	@$(BIN)/python -m pytest -p tests.support.system_tests $(AT_ONCE) -m "not system" $(ARGS)
 
 test-system: $(VENV)/.test-installed  ## Run the tests that need a browser, Node or Prometheus from the system's packages
-	@$(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE_SYSTEM) -m system $(ARGS)
+	@$(BIN)/python -m pytest -p tests.support.system_tests $(AT_ONCE_SYSTEM) -m system $(ARGS)
 
 # The tests that name a time, or compare times of two clocks.
-DATED := upgrade.py task_params.py tokens.py links.py wechat.py http_answers.py \
-    sql_door.py::test_three_columns_are_enough \
-    sql_door.py::test_ids_are_ulids_made_by_the_database_alone_and_never_twice \
-    sql_door.py::test_no_column_but_the_writable_ones_can_be_given \
-    sql_door.py::test_an_upsert_changes_no_task \
-    sql_door.py::test_a_work_keeps_its_owner_and_its_task \
-    sql_door.py::test_run_after_is_normalised_with_its_offset \
-    sql_door.py::test_a_run_after_that_is_no_time_is_refused \
-    sql_door.py::test_a_task_waits_for_its_run_after_by_the_databases_clock \
-    web_auth.py::test_a_token_that_proves_nothing_is_401_and_never_the_demo_user \
-    idempotency.py::test_a_key_outlives_the_process_and_is_forgotten_after_a_day
+DATED := tests/store/schema/test_upgrade.py \
+    tests/unit/test_task_params.py \
+    tests/unit/security/test_tokens.py \
+    tests/unit/security/test_links.py \
+    tests/api/doors/test_wechat.py \
+    tests/providers/test_http_answers.py \
+    tests/store/test_sql_door.py::test_three_columns_are_enough \
+    tests/store/test_sql_door.py::test_ids_are_ulids_made_by_the_database_alone_and_never_twice \
+    tests/store/test_sql_door.py::test_no_column_but_the_writable_ones_can_be_given \
+    tests/store/test_sql_door.py::test_an_upsert_changes_no_task \
+    tests/store/test_sql_door.py::test_a_work_keeps_its_owner_and_its_task \
+    tests/store/test_sql_door.py::test_run_after_is_normalised_with_its_offset \
+    tests/store/test_sql_door.py::test_a_run_after_that_is_no_time_is_refused \
+    tests/store/test_sql_door.py::test_a_task_waits_for_its_run_after_by_the_databases_clock \
+    tests/api/test_web_auth.py::test_a_token_that_proves_nothing_is_401_and_never_the_demo_user \
+    tests/store/test_idempotency.py::test_a_key_outlives_the_process_and_is_forgotten_after_a_day
 YEAR_AHEAD_MONTH_BEHIND := +365d -30d
 
 test-dates: $(VENV)/.test-installed  ## Run the tests that name a time a year ahead of today and a month behind it
 	@for offset in $(YEAR_AHEAD_MONTH_BEHIND); do $(BIN)/python -m bench.moved_clock $$offset \
-	    $(BIN)/python -m pytest -p tests.system_tests $(AT_ONCE) -m "not system" -q \
-	    $(DATED:%=tests/test_%) $(ARGS) || exit 1; done
+	    $(BIN)/python -m pytest -p tests.support.system_tests $(AT_ONCE) -m "not system" -q \
+	    $(DATED) $(ARGS) || exit 1; done
 
 seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each on a whole running system; four minutes
 	@$(BIN)/python -m pytest -s tests/seed $(ARGS)

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.running_system import LIFTED
+from tests.support.running_system import LIFTED
 
 BENCHES = (
     "start_latency",

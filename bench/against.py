@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
-from bench.running_system import REPOSITORY
+from tests.support.running_system import REPOSITORY
 
 TURNS = 3
 OLD, KINDS = "BENCH_OLD", "BENCH_KINDS"

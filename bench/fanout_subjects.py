@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bench.running_system import LIFTED, REPOSITORY
 from config.settings import Settings
 from supervisor.database.api import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
 from supervisor.store.tasks import admission
+from tests.support.running_system import LIFTED, REPOSITORY
 
 SUBJECTS = ("bare", "darkroom", "sse-starlette")
 START_SECONDS = 30

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.fanout_subjects import Subject, subject_of
 from bench.stream_crowd import Crowd, allow_many_sockets
-from bench.vanishing import vanish
+from tests.support.clients.vanishing import vanish
 
 STREAMS = 5000
 USERS = 10

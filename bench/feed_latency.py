@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.figures import Quantiles
-from bench.running_system import RunningSystem, probe_settings, running_system
+from tests.support.running_system import RunningSystem, probe_settings, running_system
 
 CHANGES = 200
 WARM_UP = 20

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.running_system import running_system
+from tests.support.running_system import running_system
 
 SETTLE_SECONDS = 10.0  # what starting leaves behind: caches, first heartbeats, the first look at everything
 SECONDS = 60.0

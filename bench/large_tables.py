@@ -18,12 +18,12 @@ import psycopg
 
 from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
-from bench.questions import PARAMS, QUESTIONS, TYPES, Question, Spy
 from config.settings import Settings
 from supervisor.database.api import Database, Transaction, open_database
 from supervisor.schema.migrate import migrate
 from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_POSTGRES
 from supervisor.store.queue import workers
+from tests.support.questions import PARAMS, QUESTIONS, TYPES, Question, Spy
 
 FINISHED, WAITING = 1_000_000, 100_000
 ROUNDS = 7

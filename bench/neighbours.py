@@ -28,10 +28,10 @@ from aiohttp import web
 from PIL import Image
 
 from bench.figures import Quantiles
-from bench.running_system import REPOSITORY, RunningSystem, running_system
-from bench.served_app import ServedApp
 from bench.storms import HANGING, SLOW, STORMS
 from supervisor.security.tokens import make_user_token
+from tests.support.running_system import REPOSITORY, RunningSystem, running_system
+from tests.support.servers.served_app import ServedApp
 
 ROUNDS = 3
 SECONDS = 4.0
@@ -45,7 +45,7 @@ OF_WEBHOOKS = (HANGING, SLOW)
 SETTINGS_OF_WEBHOOKS = {
     "TASKS__instant__PROVIDER": "instant",
     "PROVIDERS__instant__KIND": "python",
-    "PROVIDERS__instant__OPTIONS__class": "tests.instant_provider:InstantProvider",
+    "PROVIDERS__instant__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
     "WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
     "LOG_LEVEL": "error",  # or each message that is not told makes a line
 }

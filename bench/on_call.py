@@ -2,7 +2,8 @@
 
 `python -m bench.on_call` prints for each trouble the seconds until /ops has its code, until `darkroom show` gives the
 right reason of a task that is held up, and until `darkroom tasks` says it on stderr.  Alerts are promtool's part
-(`tests/alert_days.py`).  A disk of its own is mounted where the kernel lets us; else that trouble is left out.
+(`tests/support/clients/alert_days.py`).  A disk of its own is mounted where the kernel lets us; else that trouble is
+left out.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from typing import Any
 
 import psutil
 
-from bench.running_system import RunningSystem, running_system
 from supervisor.security.tokens import make_user_token
+from tests.support.running_system import RunningSystem, running_system
 
 PATIENCE_SECONDS = 60.0
 DISK_BYTES = 1_500_000_000
@@ -40,7 +41,7 @@ SETTINGS = {
     "TASKS__dear__COST_CREDITS": "5000",
     "PROVIDERS__moody__KIND": "python",
     "PROVIDERS__moody__MAY_BILL_TWICE": "true",
-    "PROVIDERS__moody__OPTIONS__class": "tests.moody_provider:MoodyProvider",
+    "PROVIDERS__moody__OPTIONS__class": "tests.support.providers.moody_provider:MoodyProvider",
     "WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
     "LIMITS__RUNNING_TASKS_PER_USER": "3",
     "LIMITS__OPEN_TASKS_PER_USER": "12",

@@ -10,7 +10,7 @@ from bench import feed_latency
 from bench.figures import Quantiles
 from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
-from bench.running_system import probe_settings, running_system
+from tests.support.running_system import probe_settings, running_system
 
 
 def run() -> dict[str, Quantiles]:

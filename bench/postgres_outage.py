@@ -1,15 +1,16 @@
 """PostgreSQL restarted, crashed and rid of all its backends ten times during 500 tasks; then the same for the broker.
 
 Each task takes 0.2 s at its service; ten outages strike in turn while half of a batch is at work or over.  Counted is
-how often the service was asked for each task, and what is wrong in the database afterwards (bench/exactly_once.py).
-Last, PostgreSQL is away for longer than a worker goes on without a heartbeat: what it ran is then run again.
+how often the service was asked for each task, and what is wrong in the database afterwards
+(tests/support/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat: what it
+ran is then run again.
 """
 
 from __future__ import annotations
 
 import itertools
 
-from bench.outages import BROKER_OUTAGES, LONG_OUTAGE, POSTGRES_OUTAGES, opened_shop
+from tests.support.houses.outages import BROKER_OUTAGES, LONG_OUTAGE, POSTGRES_OUTAGES, opened_shop
 
 TASKS, OUTAGES = 500, 10
 TASKS_OF_THE_LONG_ONE = 50

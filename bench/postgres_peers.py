@@ -23,7 +23,7 @@ from bench.figures import Quantiles
 from bench.peers import jobs, pgqueuer_queue, procrastinate_queue
 from bench.peers.running import new_database, running_peer, seconds_until_drained
 from bench.postgres_server import postgres_server
-from bench.running_system import RunningSystem, running_system
+from tests.support.running_system import RunningSystem, running_system
 
 STARTS = 150
 WARM_UP = 15

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figures import Quantiles
-from bench.running_system import LIFTED, REPOSITORY
 from supervisor.security.tokens import make_user_token
+from tests.support.running_system import LIFTED, REPOSITORY
 
 CLIENTS = 200
 AWAY_SECONDS = (2, 10, 40)

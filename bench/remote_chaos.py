@@ -20,11 +20,11 @@ from pathlib import Path
 
 import click
 
-from bench.chaos.house import House, until
 from bench.chaos.plan import Role
-from bench.remote_service import Plan, RemoteService
-from bench.running_system import SAMPLE
 from supervisor.security.tokens import make_user_token
+from tests.support.fakes.remote_service import Plan, RemoteService
+from tests.support.houses.chaos_house import House, until
+from tests.support.running_system import SAMPLE
 
 KILLED = {Role.WORKER: 6, Role.MASTER: 2, Role.DISPATCHER: 3, Role.WEB: 3}
 MEAN_GAP_SECONDS = 1.5

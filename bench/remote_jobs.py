@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from bench.running_system import REPOSITORY, RunningSystem, running_system
+from tests.support.running_system import REPOSITORY, RunningSystem, running_system
 
 JOBS = int(os.environ.get("REMOTE_JOBS", "10000"))
 WAITING_SECONDS = 30.0  # how long they are watched while nothing happens
@@ -90,7 +90,7 @@ def _settings(url: str) -> dict[str, str]:
 @contextlib.contextmanager
 def _service() -> Iterator[str]:
     """The address of a service in a process of its own, whose jobs wait until they are told to end."""
-    command = [sys.executable, "-m", "bench.remote_service", "1e6", "1e6", "0.5"]
+    command = [sys.executable, "-m", "tests.support.fakes.remote_service", "1e6", "1e6", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     try:
         assert process.stdout is not None

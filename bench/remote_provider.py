@@ -1,4 +1,4 @@
-"""The adapter of `bench.remote_service`, which also shows how little an adapter of one's own needs."""
+"""The adapter of `tests.support.fakes.remote_service`, which also shows how little an adapter of one's own needs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from bench.remote_service import signature
 from supervisor.store.tasks import remote_wait
+from tests.support.fakes.remote_service import signature
 
 CLASSES: dict[str, type[ProviderError]] = {
     each.__name__: each

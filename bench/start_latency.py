@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figures import Quantiles
-from bench.running_system import REPOSITORY, probe_settings, running_system
+from tests.support.running_system import REPOSITORY, probe_settings, running_system
 
 TASKS = 200
 WARM_UP = 20

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.figures import Quantiles
 from bench.http_load import Load, run_load
-from bench.running_system import LIFTED, REPOSITORY, SAMPLE
+from tests.support.running_system import LIFTED, REPOSITORY, SAMPLE
 
 ROUNDS = 3
 SECONDS = 4.0

@@ -25,8 +25,7 @@ from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.queue import workers
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
 from supervisor.store.tasks.claims import Claim
-from tests.broker_server import BrokerServer, broker_server
-from tests.databases import (
+from tests.support.databases import (
     KINDS,
     POSTGRESQL,
     SQLITE,
@@ -36,8 +35,9 @@ from tests.databases import (
     open_quickly,
     plain_connection,
 )
-from tests.postgres_databases import give_back
-from tests.web_server import Web, running_web
+from tests.support.houses.web_server import Web, running_web
+from tests.support.servers.broker_server import BrokerServer, broker_server
+from tests.support.servers.postgres_databases import give_back
 
 # How long one example takes is a matter of the machine, and fails no test.
 hypothesis.settings.register_profile(

@@ -20,13 +20,13 @@ import jwt
 import psutil
 
 from bench import moved_clock
-from bench.chaos.house import House, NotInTime, until
 from bench.chaos.latency import Hit
 from bench.chaos.orders import TYPES, USERS, Order, orders
 from bench.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
-from bench.running_system import SAMPLE
+from tests.support.houses.chaos_house import House, NotInTime, until
+from tests.support.running_system import SAMPLE
 
 PRODUCERS = 6
 BYSTANDERS = frozenset({Role.WEB, Role.SCHEDULER, Role.IMAGE_CHILD})  # no rescue needs them

@@ -15,7 +15,7 @@ from types import ModuleType
 import psycopg
 
 from bench.peers import jobs
-from bench.running_system import REPOSITORY
+from tests.support.running_system import REPOSITORY
 
 PROCESSES = 2
 SETTLE_SECONDS = 1.0  # after "ready" a worker still opens its listener

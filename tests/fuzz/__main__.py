@@ -24,10 +24,10 @@ from urllib.parse import urlsplit
 from config.settings import load_settings
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_feed_ticket, make_user_token
-from tests.databases import POSTGRESQL, SQLITE
 from tests.fuzz.requests import Known, Sent, next_request
-from tests.parts import ROOT, SECRET, Part
-from tests.postgres_databases import take_database
+from tests.support.databases import POSTGRESQL, SQLITE
+from tests.support.houses.parts import ROOT, SECRET, Part
+from tests.support.servers.postgres_databases import take_database
 from web.app.app import ADDRESSES
 
 CONNECTIONS = 4

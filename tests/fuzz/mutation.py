@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, features
 
-from tests.nasty_strings import NASTY
+from tests.support.nasty_strings import NASTY
 
 MOST_CHANGES = 8
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

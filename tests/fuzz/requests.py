@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.fuzz.mutation import broken_bytes, broken_json, broken_picture, broken_text
-from tests.nasty_strings import NASTY
+from tests.support.nasty_strings import NASTY
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "get", "G\0T", "")
 QUERIES = (

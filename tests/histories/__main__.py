@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.databases import POSTGRESQL, SQLITE
 from tests.histories.world import world_of
+from tests.support.databases import POSTGRESQL, SQLITE
 
 SHOWN_STEPS = 80
 

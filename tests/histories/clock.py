@@ -11,8 +11,8 @@ import sqlite3
 from typing import Any
 
 from supervisor.database.sqlite_database import SqliteDatabase
-from tests.databases import PlainPostgres
 from tests.histories.virtual_loop import FIRST_MOMENT, VirtualLoop
+from tests.support.databases import PlainPostgres
 
 EPOCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 _FROZEN = """CREATE OR REPLACE FUNCTION darkroom_now() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $body$

@@ -14,7 +14,7 @@ from supervisor.core.errors import Fault
 from supervisor.store.feed import works
 from supervisor.store.operators import operator_actions
 from supervisor.store.tasks import user_actions
-from tests.databases import REFUSED
+from tests.support.databases import REFUSED
 
 if TYPE_CHECKING:
     from tests.histories.world import World

@@ -27,7 +27,6 @@ from supervisor.core.errors import Fault
 from supervisor.database.api import Database, is_postgres, open_database
 from supervisor.objects.object_store import open_file_store
 from supervisor.store.tasks import images
-from tests.databases import PlainPostgres, fresh_settings
 from tests.histories import broker, parts
 from tests.histories.blocking import Blocking
 from tests.histories.clock import SqliteOfTheWorld, WorldClock
@@ -39,6 +38,7 @@ from tests.histories.people import USERS, People
 from tests.histories.readers import Reader
 from tests.histories.services import Adapter, LookingUpAdapter, ReportingAdapter, Service
 from tests.histories.virtual_loop import FIRST_MOMENT, Process, VirtualLoop, current_process
+from tests.support.databases import PlainPostgres, fresh_settings
 
 _WHOLE_EVERY = 150  # transactions
 _KEPT_STEPS = 400

@@ -39,7 +39,7 @@ def main() -> None:
             with contextlib.closing(sqlite3.connect(Path(folder) / "darkroom.db")) as connection:
                 print("\n".join(connection.iterdump()))
             return
-        from tests.postgres_server import server
+        from tests.support.servers.postgres_server import server
 
         own = server()
         name = own.create_database()

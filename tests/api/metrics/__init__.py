@@ -1,0 +1,1 @@
+"""/metrics, dashboard and alerts."""

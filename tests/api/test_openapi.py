@@ -1,0 +1,157 @@
+"""The API's description: valid, complete, made from the models that check, and true of what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from config.settings import Settings
+from tests.support.houses.web_server import SECRET, Web, bearer, picture_bytes, running_web
+from web.app.app import ADDRESSES
+from web.openapi import schemas
+from web.openapi.generator import openapi_document
+from web.openapi.operations import NOT_DESCRIBED, OPERATIONS
+
+TASKS = "/v1/tasks"
+ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
+
+
+def _document(**settings: Any) -> dict[str, Any]:
+    return openapi_document(Settings(secret=SECRET, **settings))
+
+
+def _every(value: Any, key: str) -> Iterator[Any]:
+    """Every value under a key, however deep."""
+    if isinstance(value, dict):
+        if key in value:
+            yield value[key]
+        for each in value.values():
+            yield from _every(each, key)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _every(each, key)
+
+
+def test_the_document_is_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(_document()).validate()
+    OpenAPIV31SpecValidator(_document(tasks={"upscale": {}}, demo_user=False)).validate()
+
+
+def test_every_address_is_described_and_nothing_else() -> None:
+    served = {(address.method, address.path) for address in ADDRESSES if address.path not in NOT_DESCRIBED}
+    assert served == set(OPERATIONS)
+    ids = [operation.id for operation in OPERATIONS.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_status_that_is_expected_is_described() -> None:
+    for address in ADDRESSES:
+        if address.path not in NOT_DESCRIBED:
+            assert address.status in OPERATIONS[address.method, address.path].answers
+
+
+def test_an_order_is_described_by_the_models_that_check_it() -> None:
+    schemas_ = _document(tasks={"upscale": {}})["components"]["schemas"]
+    assert set(schemas_["Order"]["discriminator"]["mapping"]) == {"photography", "fitting", "upscale"}
+    params = schemas_["PhotographyParams"]
+    assert params["properties"]["count"]["maximum"] == 8 and params["additionalProperties"] is False
+    assert params["properties"]["sceneId"]["enum"] == ["studio", "sunset", "night"]
+    assert schemas_["FittingParams"]["properties"]["images"]["minItems"] == 2
+    assert schemas_["UpscaleOrder"]["properties"]["type"]["const"] == "upscale"
+
+
+def test_scenes_of_ones_own_are_described() -> None:
+    document = _document(
+        tasks={"photography": {"provider": "painter", "scenes": ["beach"]}},
+        providers={"painter": {"kind": "openai", "url": "https://example.org/v1"}},
+    )
+    OpenAPIV31SpecValidator(document).validate()
+    params = document["components"]["schemas"]["PhotographyOrder"]["properties"]["params"]
+    assert params["allOf"][0] == {"$ref": "#/components/schemas/TaskParams"}
+    assert params["allOf"][1]["properties"]["sceneId"]["enum"] == ["beach"]
+
+
+def test_a_token_is_optional_only_where_there_is_a_demo_user() -> None:
+    for document, optional in ((_document(), True), (_document(demo_user=False), False)):
+        security = document["paths"][TASKS]["post"]["security"]
+        assert ({} in security) is optional and {"token": []} in security
+    assert _document()["paths"]["/healthz"]["get"]["security"] == []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = _document()
+    known = document["components"]["schemas"]
+    for reference in _every(document, "$ref"):
+        assert reference.removeprefix("#/components/schemas/") in known
+
+
+async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple[str, type[Any], Any]]:
+    """Real answers, and the models that describe them."""
+    headers = bearer("o-1")
+
+    async def ask(method: str, path: str, **more: Any) -> Any:
+        async with http.request(
+            method, web.url + path, headers=headers | more.pop("headers", {}), **more
+        ) as answer:
+            return await answer.json()
+
+    jpeg = {"Content-Type": "image/jpeg"}
+    yield "upload", schemas.UploadedImage, await ask("POST", "/v1/images", data=picture_bytes(), headers=jpeg)
+    accepted = await ask("POST", TASKS, json=ORDER)
+    yield "submit", schemas.AcceptedTask, accepted
+    yield "show", schemas.Task, await ask("GET", accepted["urls"]["task"])
+    yield "events", schemas.TaskHistory, await ask("GET", accepted["urls"]["task"] + "/events")
+    yield "list", schemas.TaskPage, await ask("GET", TASKS)
+    yield "cancel", schemas.Task, await ask("POST", accepted["urls"]["cancel"])
+    yield "work", schemas.Work, await ask("GET", accepted["urls"]["work"])
+    yield "works", schemas.WorkPage, await ask("GET", "/v1/works")
+    opening = await ask("GET", "/v1/works/changes")
+    yield "init", schemas.Changes, opening
+    await ask("POST", accepted["urls"]["task"] + "/retry")
+    changed = await ask("GET", "/v1/works/changes", params={"since": opening["next"]})
+    assert changed["docChanges"], "there is a change to look at"
+    yield "changes", schemas.Changes, changed
+    yield "ticket", schemas.FeedTicket, await ask("POST", "/v1/feed-tickets")
+    yield "credits", schemas.Credits, await ask("GET", "/v1/credits")
+    yield "problem", schemas.Problem, await ask("POST", TASKS, json={})
+    yield "health", schemas.Health, await ask("GET", "/healthz")
+    yield "readiness", schemas.Ready, await ask("GET", "/readyz")
+
+
+async def test_what_is_answered_is_what_is_described(web: Web, http: aiohttp.ClientSession) -> None:
+    seen = set()
+    async for name, model, answer in _answers(web, http):
+        model.model_validate(answer, strict=True)
+        seen.add(model)
+        assert model in schemas.ANSWERS, name
+    assert seen == set(schemas.ANSWERS) - {schemas.DocChange, schemas.Login}
+
+
+async def test_the_page_and_the_document_need_no_token(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with running_web(tmp_path, demo_user=False) as web:
+        async with http.get(web.url + "/openapi.json") as response:
+            assert response.status == 200
+            assert (await response.json())["openapi"].startswith("3.1")
+        for path in ("/docs", "/"):
+            async with http.get(web.url + path) as response:
+                assert response.status == 200 and response.content_type == "text/html"
+                policy, page = response.headers["Content-Security-Policy"], await response.text()
+            assert "script-src 'self'" in policy and "unsafe" not in policy
+            assert "http://" not in page and "https://" not in page, "nothing is loaded from elsewhere"
+
+
+async def test_parts_of_the_pages_are_served_and_nothing_beside_them(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(web.url + "/static/console.js") as response:
+        assert response.status == 200 and response.content_type == "text/javascript"
+        etag = response.headers["ETag"]
+    async with http.get(web.url + "/static/console.js", headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
+    for name in ("nope.js", "..%2Fapp.py", "%2e%2e%2fpages.py", "console.js%00", "console"):
+        async with http.get(f"{web.url}/static/{name}") as response:
+            assert response.status == 404

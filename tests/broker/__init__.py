@@ -1,0 +1,1 @@
+"""The broker, its consumers, and the claims that go through it."""

@@ -1,0 +1,126 @@
+"""The thread that waits at a worker's list: who takes a message out of it owns its claims."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from actors.worker.claim_listener import ClaimListener
+from supervisor.broker.broker_client import open_client
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from tests.support.houses.web_server import until
+from tests.support.servers.broker_server import BrokerServer, broker_server
+
+KEYS = ClaimKeys(["a secret of 32 characters or more"])
+CLAIM = {"id": "t-1", "lease": 1, "params": "{}"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[BrokerServer]:
+    with broker_server() as running:
+        yield running
+
+
+class Listening:
+    """A listener on this event loop, and what it has handed over."""
+
+    def __init__(self, server: BrokerServer) -> None:
+        server.flush()
+        self.lists = ClaimLists(open_client(server.address), KEYS)
+        self.has_room = threading.Event()
+        self.has_room.set()
+        self.taken: list[ClaimMessage] = []
+        self.came_back = 0
+        self.listener = ClaimListener(
+            self.lists, TASKS, "w", asyncio.get_running_loop(), take=self.taken.append,
+            has_room=self.has_room, came_back=self._note,
+        )  # fmt: skip
+        self.listener.start()
+
+    def _note(self) -> None:
+        self.came_back += 1
+
+    def push(self) -> None:
+        self.lists.push([ClaimMessage(TASKS, "w", [CLAIM])])
+
+    def lies_there(self) -> bool:
+        return self.lists.heads(["w"])[TASKS, "w"] is not None
+
+
+@pytest.fixture
+async def listening(server: BrokerServer) -> AsyncIterator[Listening]:
+    made = Listening(server)
+    yield made
+    made.listener.end()
+    await asyncio.to_thread(made.listener.thread.join, 20)
+    assert not made.listener.has_died
+
+
+async def test_a_claim_reaches_the_event_loop_at_once(listening: Listening) -> None:
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it is handed over")
+    assert listening.taken[0].claims == [CLAIM]
+
+
+async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> None:
+    listening.has_room.clear()
+    await asyncio.to_thread(listening.push)
+    await asyncio.sleep(1.2)  # longer than a wait
+    assert listening.lies_there() and listening.taken == []
+    listening.has_room.set()
+    await until(lambda: len(listening.taken) == 1, "a slot is free")
+
+
+async def test_who_waits_and_is_frozen_takes_nothing_out_of_the_list(server: BrokerServer) -> None:
+    """Its wait is the server's, and goes on; the claims lie there for whoever takes the list."""
+    server.flush()
+    lists, waits = (ClaimLists(open_client(server.address), KEYS) for _ in range(2))
+    waiting = asyncio.create_task(asyncio.to_thread(waits.wait, TASKS, "w", seconds=5))
+
+    def is_waiting() -> bool:
+        return bool(lists._client.info("clients")["blocked_clients"])
+
+    await until(is_waiting, "it waits at the server")
+    await asyncio.to_thread(lists.push, [ClaimMessage(TASKS, "w", [CLAIM])])
+    await waiting
+    assert [each.task_id for each in lists.take("w")] == ["t-1"]
+
+
+async def test_what_a_held_event_loop_does_not_take_over_goes_back_into_the_list(
+    listening: Listening,
+) -> None:
+    def hold(until_this: Any) -> None:
+        """A provider that sleeps instead of awaiting."""
+        end = time.monotonic() + 20
+        while not until_this() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    listening.push()
+    hold(listening.lies_there)
+    popped = [listening.lies_there()]
+    hold(lambda: popped.append(listening.lies_there()) or (False in popped and popped[-1]))
+    assert popped[-1], "it lies there again, and whoever takes it has it"
+    assert listening.taken == []
+    await until(lambda: listening.taken, "the loop answers again")
+    assert len(listening.taken) == 1
+
+
+async def test_a_message_that_is_not_ours_is_dropped(listening: Listening) -> None:
+    forged = ClaimKeys(["another secret of 32 characters."]).sealed(ClaimMessage(TASKS, "w", [CLAIM]))
+    listening.lists._client.rpush(listening.lists.key(TASKS, "w"), forged)
+    await until(lambda: listening.lists.refused == 1, "it is counted")
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "the next one is ours")
+
+
+async def test_whoever_listens_is_told_when_the_broker_is_back(
+    server: BrokerServer, listening: Listening
+) -> None:
+    await asyncio.to_thread(server.restart)
+    await until(lambda: listening.came_back == 1, "messages may have been lost")

@@ -1,0 +1,278 @@
+"""The claim sender and the dispatcher's loop: a broker that keeps them waiting, and lists that nobody pops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import redis
+
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopped
+from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
+from supervisor.broker.broker_client import open_client
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from supervisor.database.wakeups import Wakeups, dispatch_wakeups
+from supervisor.services.undelivered_claims import empty_lists
+from supervisor.store.queue import leader, workers
+from tests.conftest import Store, wait_until
+from tests.support.quiet_broker import QuietBroker
+from tests.support.servers.broker_server import BrokerServer
+
+KEYS = ClaimKeys(["a secret of 32 characters or more"])
+
+
+class SlowLists:
+    """Takes every round, and holds whoever sends until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+        self.go_on = threading.Event()
+
+    def push(self, messages: Any) -> None:
+        claims = [claim for message in messages for claim in message.claims]
+        if claims:
+            self.rounds.append(len(claims))
+            assert self.go_on.wait(30)
+
+    def heads(self, worker_ids: Any) -> dict[Any, Any]:
+        return {}
+
+
+@pytest.fixture
+def lists() -> Iterator[SlowLists]:
+    slow = SlowLists()
+    yield slow
+    slow.go_on.set()
+
+
+def lists_at(server: BrokerServer) -> ClaimLists:
+    return ClaimLists(open_client(server.address, patience_seconds=0.5), KEYS)
+
+
+def dispatcher_of(store: Store, lists: Any) -> Dispatcher:
+    return Dispatcher(
+        store.settings,
+        store.database,
+        cast(DarkroomBroker, QuietBroker()),
+        dispatch_wakeups(store.database, store.settings),
+        cast(ClaimLists, lists),
+    )
+
+
+def lead_until(dispatcher: Dispatcher, condition: Callable[[], Any], what: str) -> None:
+    def turned() -> bool:
+        dispatcher.run_once()
+        return bool(condition())
+
+    wait_until(turned, what)
+
+
+@pytest.mark.sqlite_only
+def test_whoever_asked_while_a_round_was_under_way_is_told_at_its_end(lists: SlowLists, store: Store) -> None:
+    told = threading.Event()
+    sender = ClaimSender(
+        cast(DarkroomBroker, QuietBroker()), cast(ClaimLists, lists), store.database, when_ready=told.set
+    )
+    claim = {"id": "t", "type": "photography", "lease": 1}
+    sender.send([ClaimMessage(TASKS, "worker-1", [claim])])
+    assert not sender.is_ready()
+    assert not told.is_set()
+    lists.go_on.set()
+    assert told.wait(10)
+    assert sender.is_ready()
+    sender.close()
+
+
+@pytest.mark.sqlite_only
+def test_work_that_comes_while_a_round_is_under_way_does_not_wait_for_the_tick(
+    lists: SlowLists, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    dispatcher = dispatcher_of(store, lists)
+    live_worker()
+    admitted_task()
+    lead_until(dispatcher, lambda: len(lists.rounds) == 1, "the dispatcher leads and sends")
+    admitted_task()
+    due = dispatcher.run_once()
+    lists.go_on.set()
+    began = time.monotonic()
+    dispatcher.wait(10 * due)
+    assert time.monotonic() - began < TICK_SECONDS / 2
+    dispatcher.run_once()
+    wait_until(lambda: len(lists.rounds) == 2, "the second round is sent")
+    dispatcher.sender.close()
+
+
+@pytest.mark.sqlite_only
+def test_a_standby_waits_between_two_looks_at_the_one_that_works(lists: SlowLists, store: Store) -> None:
+    """It has no beat to show, so none of its own can be due: it had asked the database without a pause."""
+
+    class Waits:
+        seconds: list[float]
+
+        def wait(self, timeout_seconds: float) -> bool:
+            self.seconds.append(timeout_seconds)
+            standby.stop()
+            return False
+
+        def interrupt(self) -> None:
+            pass
+
+    waits = Waits()
+    waits.seconds = []
+    vacant = store.database.read(leader.read)
+    store.write(lambda tx: leader.take_over(tx, vacant, "the one that works"))
+    standby = dispatcher_of(store, lists)
+    standby.wakeups = cast(Wakeups, waits)
+    standby.wait(standby.run_once())
+    assert waits.seconds == [pytest.approx(TICK_SECONDS, abs=TICK_SECONDS / 2)]
+    standby.sender.close()
+
+
+# --- lists that nobody pops ---
+
+KEY = (TASKS, "worker-1")
+
+
+def test_a_list_is_unpopped_when_the_same_message_lies_in_front_for_a_second() -> None:
+    unpopped = Unpopped()
+    assert not unpopped.look(KEY, b"a", 9.5)
+    assert not unpopped.look(KEY, b"b", 10.0), "somebody pops"
+    assert not unpopped.look(KEY, b"b", 10.0 + UNPOPPED_SECONDS - 0.1)
+    assert unpopped.look(KEY, b"b", 10.0 + UNPOPPED_SECONDS)
+    assert not unpopped.has_popped(KEY)
+    assert not unpopped.look(KEY, None, 13.0) and unpopped.has_popped(KEY)
+    assert not unpopped.look(KEY, b"b", 13.5), "it has been away in between"
+
+
+def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
+    server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    lists = lists_at(server)
+    dispatcher = dispatcher_of(store, lists)
+    live_worker("frozen", slots=9)
+    task_id = admitted_task()
+    lead_until(
+        dispatcher,
+        lambda: store.task(task_id)["worker_id"] == "frozen",
+        "the only worker is given it",
+    )
+    live_worker("awake", slots=1)
+    lead_until(dispatcher, lambda: store.task(task_id)["worker_id"] == "awake", "the other one has it")
+    row = store.task(task_id)
+    assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, 2)
+    wait_until(lambda: _popped(lists, "awake"), "the other one is told")
+    assert dispatcher.sender.shunned == {"frozen"}
+    assert lists.pop(TASKS, "frozen") is not None, "a message without claims asks for a sign of life"
+    wait_until(lambda: not dispatcher.sender.shunned, "it takes what it is sent again")
+    dispatcher.sender.close()
+
+
+def _popped(lists: ClaimLists, worker_id: str) -> Any:
+    sent = lists.pop(TASKS, worker_id)
+    message = sent and lists.opened(TASKS, worker_id, sent)
+    return message and message.claims
+
+
+def test_what_lay_in_a_dead_workers_list_counts_no_death_and_all_else_does(
+    server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    lists = lists_at(server)
+    dispatcher = dispatcher_of(store, lists)
+    live_worker("doomed", slots=1)
+    first = admitted_task("o-1")
+    lead_until(dispatcher, lambda: store.task(first)["worker_id"] == "doomed", "it has the first one")
+    wait_until(lambda: _popped(lists, "doomed"), "it has taken the first one")
+    store.write(lambda tx: tx.execute("UPDATE worker SET slots = 2"))
+    second = admitted_task("o-2")
+    lead_until(dispatcher, lambda: store.task(second)["worker_id"] == "doomed", "it was given the second")
+    wait_until(lambda: lists.heads(["doomed"])[TASKS, "doomed"], "and was told")
+    store.write(lambda tx: workers.mark_dead(tx, "doomed"))
+    lead_until(
+        dispatcher,
+        lambda: {store.task(each)["status"] for each in (first, second)} == {"pending"},
+        "both are rescued",
+    )
+    assert [store.task(each)["deaths"] for each in (first, second)] == [1, 0]
+    dispatcher.sender.close()
+
+
+@pytest.mark.sqlite_only
+def test_while_the_broker_is_away_all_that_a_dead_worker_held_counts_as_a_death(
+    server: BrokerServer, store: Store, live_worker: Callable[..., str]
+) -> None:
+    lists = lists_at(server)
+    server.stop()
+    try:
+        empty_lists(store.database, lists, ["doomed"])  # which raises nothing, and knows nothing
+    finally:
+        server.start()
+
+
+class AwayLists(QuietBroker):
+    """A broker that is away until it is back."""
+
+    is_back = False
+
+    def push(self, messages: Any) -> None:
+        self.ping()
+
+    def ping(self) -> None:
+        if not self.is_back:
+            raise redis.ConnectionError("refused")
+
+
+@pytest.mark.sqlite_only
+def test_nothing_is_claimed_while_the_broker_is_away(
+    store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    lists = AwayLists()
+    dispatcher = dispatcher_of(store, lists)
+    lead_until(dispatcher, lambda: dispatcher._held, "it leads")
+    live_worker()
+    first = admitted_task()
+    lead_until(dispatcher, lambda: dispatcher.sender._is_away, "a send has failed")
+    second = admitted_task()
+    for _ in range(5):
+        assert dispatcher.run_once() > 0, "it does not spin"
+    assert store.task(first)["status"] == "processing", "a claim that was made stays made"
+    assert store.task(second)["status"] == "pending"
+    lists.is_back = True
+    lead_until(dispatcher, lambda: store.task(second)["status"] == "processing", "the broker is back")
+    dispatcher.sender.close()
+
+
+# --- trust ---
+
+
+def test_a_message_that_no_key_of_ours_has_signed_is_dropped_and_counted(server: BrokerServer) -> None:
+    lists = lists_at(server)
+    claim = {"id": "t", "lease": 1, "params": "{}"}
+    forged = ClaimKeys(["another secret of 32 characters."]).sealed(ClaimMessage(TASKS, "worker-1", [claim]))
+    ours = KEYS.sealed(ClaimMessage(TASKS, "worker-1", [claim]))
+    assert lists.opened(TASKS, "worker-1", ours) is not None
+    for sent, worker in (
+        (forged, "worker-1"),
+        (ours, "worker-2"),
+        (ours.replace(b'"lease":1', b'"lease":2'), "worker-1"),
+        (b"nonsense", "worker-1"),
+        (b"", "worker-1"),
+    ):
+        assert lists.opened(TASKS, worker, sent) is None
+    assert lists.take_refused() == 5 and lists.take_refused() == 0
+
+
+def test_while_the_secret_is_changed_what_the_one_before_has_signed_is_ours() -> None:
+    message = ClaimMessage(TASKS, "worker-1")
+    both = ClaimKeys(["the new secret of 32 characters..", "a secret of 32 characters or more"])
+    assert both.opened(KEYS.sealed(message), TASKS, "worker-1") is not None
+
+
+def test_large_params_are_left_to_the_row() -> None:
+    claim = {"id": "t", "lease": 1, "params": "x" * 10_000, "image_keys": [["a", "b"]]}
+    told = KEYS.opened(KEYS.sealed(ClaimMessage(TASKS, "w", [claim])), TASKS, "w")
+    assert told.claims[0]["params"] is None and told.claims[0]["image_keys"] is None

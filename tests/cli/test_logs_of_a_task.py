@@ -1,0 +1,87 @@
+"""A task's lines can be followed by its id through every process, and every process speaks the same format."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.processes.launcher import PROGRAMS
+from tests.support.houses.chaos_house import House
+from tests.support.houses.instant_house import INSTANT
+from tests.support.running_system import SAMPLE
+from tests.support.servers.broker_server import eventually
+
+
+def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
+    request = urllib.request.Request(house.address + path, body, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lines_of_one_format() -> None:
+    with tempfile.TemporaryDirectory(prefix="dk-logs-") as name:
+        house = House(Path(name), {**INSTANT, "LOG_FORMAT": "json", "WORKER_PROCESSES": "1"})
+        try:
+            house.start()
+            image = post(house, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
+            order = {"type": "instant", "params": {"images": [image]}}
+            task_id = post(house, "/v1/tasks", json.dumps(order).encode())["task_id"]
+            eventually("the attempt's end is logged", lambda: "attempt_ended" in house.log.read_text())
+            eventually("the scheduler has spoken", lambda: '"part":"scheduler"' in house.log.read_text())
+            house.terminate(30)
+        finally:
+            house.end()
+        written = house.log.read_text().splitlines()
+    lines = [json.loads(line) for line in written]
+    assert [line["part"] for line in lines if line["event"].startswith("Starting Periodiq")] == ["scheduler"]
+    assert {line["part"] for line in lines} == {"supervisor", "web", "dispatcher", "worker", "scheduler"}
+    assert all(line["level"] and line["timestamp"].endswith("Z") for line in lines)
+
+    ours = [line for line in lines if line.get("task") == task_id]
+    seen = {(line["part"], line["event"].partition(" /")[0]) for line in ours}
+    assert seen == {
+        ("web", "POST"),
+        ("dispatcher", "task_dispatched"),
+        ("worker", "attempt_started"),
+        ("worker", "ai_call_ended"),
+        ("worker", "attempt_ended"),
+    }
+    for line in ours:
+        if line["part"] == "worker":
+            assert (line["lease"], line["attempt"], len(line["worker"])) == (1, 1, 26)
+    assert not [line for line in lines if task_id in json.dumps(line) and line.get("task") != task_id]
+
+
+@pytest.mark.parametrize(
+    ("program", "part", "said"),
+    [
+        ("dramatiq", "worker", "exited unexpectedly"),  # by the parent process, which imports nothing of ours
+        ("periodiq", "scheduler", "Starting Periodiq"),  # before it imports what it is to run
+    ],
+)
+def test_programs_that_are_not_ours_speak_our_format_before_they_import_anything_of_ours(
+    program: str, part: str, said: str, tmp_path: Path
+) -> None:
+    arguments = (
+        ["--processes", "1", "--skip-logging", "--worker-fork-timeout", "10"] if program == "dramatiq" else []
+    )
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / program), "no_such_module", *arguments],
+        env=os.environ | {"DARKROOM_LOG_FORMAT": "json", "DARKROOM_DATA_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {line["part"] for line in lines} == {part}
+    assert [line for line in lines if said in line["event"]]

@@ -1,0 +1,1 @@
+"""Uploads and the children that decode them."""

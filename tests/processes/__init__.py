@@ -1,0 +1,1 @@
+"""Whole running systems: kills, outages, upgrades."""

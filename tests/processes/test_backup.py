@@ -1,0 +1,113 @@
+"""A backup that is taken while tasks run is one moment; restored elsewhere, all goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.houses.chaos_house import House
+from tests.support.houses.instant_house import INSTANT
+from tests.support.running_system import SAMPLE
+from tests.support.servers.broker_server import eventually
+
+SETTINGS = {
+    **INSTANT,
+    "PROVIDERS__instant__OPTIONS__wait_seconds": "0.05",
+    "WORKER_PROCESSES": "1",
+    "WORKER_THREADS": "4",
+    "LIMITS__OPEN_TASKS_PER_USER": "0",
+    "LIMITS__RUNNING_TASKS_PER_USER": "0",
+    "LOG_LEVEL": "warning",
+}
+TASKS = 60
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="dk-backup-") as name:
+        yield Path(name)
+
+
+def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
+    request = urllib.request.Request(house.address + path, body, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def changes(house: House, since: str = "") -> dict[str, Any]:
+    query = f"?since={since}" if since else ""
+    with urllib.request.urlopen(f"{house.address}/v1/works/changes{query}", timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def sql(database: Path, statement: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(database, timeout=15)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def is_consistent(data_dir: Path) -> None:
+    """The database is whole, the money adds up, and every picture that a row names is there."""
+    database = data_dir / "darkroom.db"
+    assert sql(database, "PRAGMA integrity_check") == [("ok",)]
+    wrong = """SELECT user_openid FROM account WHERE balance <>
+        (SELECT coalesce(sum(amount), 0) FROM credit_entry WHERE credit_entry.user_openid = account.user_openid)"""
+    assert sql(database, wrong) == []
+    named = sql(database, "SELECT json_extract(value, '$.key') FROM works, json_each(works.images)")
+    for (key,) in [*named, *sql(database, "SELECT key FROM image")]:
+        assert (data_dir / "files" / key).exists(), key
+
+
+def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(folder: Path) -> None:
+    lost, found = House(folder / "lost", SETTINGS), House(folder / "found", SETTINGS)
+    for house in (lost, found):
+        house.folder.mkdir()
+    try:
+        lost.start()
+        image = post(lost, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
+        order = json.dumps({"type": "instant", "params": {"images": [image]}}).encode()
+        for _ in range(TASKS):
+            post(lost, "/v1/tasks", order)
+        found.data_dir.mkdir()
+        sql(
+            lost.database, f"VACUUM INTO '{found.database}'"
+        )  # the database first: what it names is there already
+        for name in ("files", "secret"):
+            copy = shutil.copytree if (lost.data_dir / name).is_dir() else shutil.copy2
+            copy(lost.data_dir / name, found.data_dir / name)
+        is_open = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing')"
+        ((open_then,),) = sql(found.database, is_open)
+        assert open_then > 0, "the backup was meant to be taken while tasks run"
+        eventually("all are done", lambda: sql(lost.database, is_open) == [(0,)])
+        seen = changes(lost)["next"]  # beyond what the backup knows
+        lost.end()
+
+        is_consistent(found.data_dir)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("darkroom"), "migrate", "--restored"],
+            env=found.environ, cwd=found.folder, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == "the feeds of 1 users begin anew", done.stderr
+        found.start()
+        eventually("what was open runs", lambda: sql(found.database, is_open) == [(0,)])
+        assert sql(found.database, "SELECT status, count(*) FROM task_queue GROUP BY 1") == [
+            ("completed", TASKS)
+        ]
+        is_consistent(found.data_dir)
+        again = changes(found, since=seen)
+        assert again["type"] == "reset"
+        assert len(again["docs"]) == TASKS
+        assert again["next"].partition("-")[0] != seen.partition("-")[0]
+    finally:
+        lost.end()
+        found.end()

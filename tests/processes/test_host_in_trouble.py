@@ -1,0 +1,136 @@
+"""The host in trouble: database locked for long, disk full, clock stepped; nothing is lost, all goes on afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.houses.instant_house import INSTANT
+from tests.support.running_system import RunningSystem, running_system
+
+LOCKED_SECONDS = 20.0  # longer than the busy time-out, and than what a worker may be silent for
+
+
+def _producer(system: RunningSystem) -> sqlite3.Connection:
+    return sqlite3.connect(system.data_dir / "darkroom.db", timeout=30)
+
+
+def _insert(producer: sqlite3.Connection, image: str, count: int) -> None:
+    for _ in range(count):
+        producer.execute(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES ('demo', 'instant', ?)",
+            (json.dumps({"images": [image]}),),
+        )
+    producer.commit()
+
+
+def _submit(system: RunningSystem, image: str) -> int:
+    body = json.dumps({"type": "instant", "params": {"images": [image]}}).encode()
+    request = urllib.request.Request(f"{system.url}/v1/tasks", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _all_completed(producer: sqlite3.Connection, count: int, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = producer.execute(
+            "SELECT status, count(*), max(failures), max(deaths) FROM task_queue GROUP BY 1"
+        ).fetchall()
+        if [row[:2] for row in rows] == [("completed", count)]:
+            return
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.05)
+
+
+def test_a_database_locked_for_20_seconds_costs_time_and_no_attempt():
+    with running_system(PROVIDERS__instant__OPTIONS__wait_seconds="2", **INSTANT) as system:
+        image = system.upload_sample()
+        producer = _producer(system)
+        _insert(producer, image, 5)
+        statuses: list[int] = []
+        producer.execute("BEGIN IMMEDIATE")
+        waiting = threading.Thread(target=lambda: statuses.append(_submit(system, image)))
+        waiting.start()
+        time.sleep(LOCKED_SECONDS)  # the fault itself, not a wait for something
+        producer.rollback()
+        waiting.join(60)
+        assert statuses in ([202], [503])  # stored once the lock was had, or refused with nothing stored
+        assert _submit(system, image) == 202
+        _all_completed(producer, 6 + statuses.count(202))
+        assert producer.execute("SELECT max(failures), max(deaths) FROM task_queue").fetchone() == (0, 0)
+        assert producer.execute("SELECT DISTINCT state FROM worker").fetchall() == [("live",)]
+
+
+@pytest.mark.system  # a small file system needs the right to mount
+def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room_again(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", tmp_path], check=True)
+    try:
+        with running_system(tmp_path, **INSTANT) as system:
+            image = system.upload_sample()
+            producer = _producer(system)
+            _insert(producer, image, 3)
+            _all_completed(producer, 3)
+            ballast = tmp_path / "ballast"
+            _fill(ballast)
+            assert _submit(system, image) == 503
+            ballast.unlink()
+            _eventually("a submission is taken again", lambda: _submit(system, image) == 202)
+            _insert(producer, image, 3)
+            _all_completed(producer, 7)
+            assert producer.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            producer.close()
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_a_clock_that_steps_an_hour_forward_costs_an_attempt_at_most():
+    with running_system(PROVIDERS__instant__OPTIONS__wait_seconds="3", **INSTANT) as system:
+        image = system.upload_sample()
+        producer = _producer(system)
+        _insert(producer, image, 4)
+        _eventually(
+            "all run",
+            lambda: (
+                producer.execute("SELECT count(*) FROM task_queue WHERE status = 'processing'").fetchone()[0]
+                == 4
+            ),
+        )
+        producer.execute("UPDATE rule SET shift = '+3600 seconds'")
+        producer.commit()
+        darkroom = Path(sys.executable).with_name("darkroom")
+        subprocess.run([darkroom, "sweep"], env=system.environ, check=True, capture_output=True)
+        _all_completed(producer, 4)
+        assert producer.execute("SELECT max(failures), max(deaths) FROM task_queue").fetchone() <= (1, 0)
+        kinds = producer.execute(
+            "SELECT kind, count(*) FROM credit_entry WHERE task_id IS NOT NULL GROUP BY 1"
+        )
+        assert kinds.fetchall() == [("debit", 4)]
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 65_536)
+            file.flush()
+
+
+def _eventually(claim: str, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
+        time.sleep(0.1)

@@ -1,0 +1,325 @@
+"""The process supervisor with real processes: what dies is started again, what stops stops in order, nobody is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from supervisor.processes.upgrade_request import ask
+from tests.support.houses.supervised import program
+from tests.support.waiting import patience
+
+ROOT = Path(__file__).parents[2]
+
+
+eventually = patience(15.0)
+
+
+class House:
+    """A running supervisor and what it has written."""
+
+    def __init__(self, folder: Path, specs: list[dict[str, Any]]) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.houses.supervised", str(folder), json.dumps(specs)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        try:
+            processes = json.loads((self.folder / "processes.json").read_text())["processes"]
+        except FileNotFoundError:
+            return {}
+        return {process["name"]: process for process in processes}
+
+    def pid(self, name: str) -> int:
+        return int(
+            eventually(
+                f"{name} is ready",
+                lambda: self.state().get(name, {}).get("state") == "ready" and self.state()[name]["pid"],
+            )
+        )
+
+    def lines(self, file: str) -> list[list[str]]:
+        path = self.folder / file
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def started(self, name: str) -> list[float]:
+        """When the child reported each of its starts."""
+        return [float(line[-1]) for line in self.lines("log") if line[:2] == [name, "started"]]
+
+    def wait(self, seconds: float = 15) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def output(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+    def everybody(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    houses: list[House] = []
+
+    def build(*specs: dict[str, Any]) -> House:
+        houses.append(House(tmp_path, list(specs)))
+        return houses[-1]
+
+    yield build
+    for built in houses:
+        built.process.kill()
+        built.process.wait()
+        assert built.process.stdout is not None
+        built.process.stdout.close()
+
+
+def test_a_killed_child_is_back_within_a_second(house):
+    home = house({"name": "web"})
+    pid = home.pid("web")
+    eventually("it started", lambda: home.started("web"))
+    killed_at = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    eventually("it started again", lambda: len(home.started("web")) == 2)
+    assert home.started("web")[1] - killed_at < 1.0
+    assert home.state()["web"]["restarts"] == 1
+    assert home.state()["web"]["last_exit"]["text"] == "signal SIGKILL"
+
+
+def test_an_exit_is_noticed_within_50_ms(house):
+    home = house({"name": "web"})
+    pid = home.pid("web")
+    eventually("it started", lambda: home.started("web"))
+    delays = []
+    for n in range(3):
+        killed_at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        eventually("the hook heard of it", lambda n=n: len(home.lines("events")) == n + 1)
+        delays.append(float(home.lines("events")[n][-1]) - killed_at)
+        pid = eventually(
+            "another runs",
+            lambda pid=pid: home.state()["web"]["pid"] not in (None, pid) and home.state()["web"]["pid"],
+        )
+    assert min(delays) < 0.05, delays
+
+
+def test_a_dead_grandchild_is_noticed_at_once_and_its_group_goes_with_it(house):
+    home = house({"name": "worker", "mode": "master"})
+    master = home.pid("worker")
+    worker = int((home.folder / "worker.worker").read_text())
+    killed_at = time.monotonic()
+    os.kill(worker, signal.SIGKILL)
+    eventually("the hook heard of it", lambda: home.lines("events"))
+    event = home.lines("events")[0]
+    assert event[:3] == ["exit", "worker", str(master)]
+    assert float(event[-1]) - killed_at < 1.0
+    assert not psutil.pid_exists(master) and not psutil.pid_exists(worker)
+
+
+def test_a_death_is_reported_only_when_the_whole_group_has_gone(house):
+    home = house({"name": "worker", "mode": "master"})
+    master = home.pid("worker")
+    worker = int((home.folder / "worker.worker").read_text())
+    os.kill(master, signal.SIGKILL)
+    eventually("the hook heard of it", lambda: home.lines("events"))
+    assert not psutil.pid_exists(worker)
+
+
+def test_each_spawn_has_an_id_of_its_own(house):
+    home = house({"name": "web"})
+    for n in range(2):
+        os.kill(home.pid("web"), signal.SIGKILL)
+        eventually("the hook heard of it", lambda n=n: len(home.lines("events")) == n + 1)
+    ids = [event[3] for event in home.lines("events")]
+    assert len(set(ids)) == 2 and all(len(spawn_id) == 26 for spawn_id in ids)
+
+
+def test_kill_9_of_the_supervisor_leaves_nobody(house):
+    home = house(
+        {"name": "broker"},
+        {"name": "worker", "rank": 1, "mode": "master"},
+        {"name": "web", "rank": 2, "mode": "stubborn"},
+    )
+    home.pid("worker")
+    home.pid("web")
+    everybody = home.everybody()
+    assert len(everybody) == 5, "three children, a grandchild, and the shell that waits for the end"
+    home.process.kill()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not [
+        process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_a_child_that_is_frozen_before_it_can_ask_to_die_with_its_parent_is_ended_all_the_same(house):
+    home = house({"name": "worker", "mode": "deaf"})
+    pid = home.pid("worker")
+    child = psutil.Process(pid)
+    eventually("it is frozen", lambda: child.status() == psutil.STATUS_STOPPED)
+    everybody = home.everybody()
+    home.process.kill()
+    home.wait()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not alive
+
+
+def test_the_shell_that_waits_for_the_supervisors_end_may_be_killed(house):
+    home = house({"name": "web"}, {"name": "worker", "mode": "deaf"})
+    home.pid("worker")
+    (shell,) = (each for each in home.everybody() if each.cmdline()[:1] == ["/bin/sh"])
+    shell.kill()
+    eventually("it is gone", lambda: not shell.is_running() or shell.status() == psutil.STATUS_ZOMBIE)
+    eventually("web has started", lambda: home.started("web"))
+    os.kill(home.pid("web"), signal.SIGKILL)
+    eventually("web is back", lambda: len(home.started("web")) == 2)
+    eventually("another waits", lambda: any(each.cmdline()[:1] == ["/bin/sh"] for each in home.everybody()))
+    everybody = home.everybody()
+    home.process.kill()
+    home.wait()
+    _, alive = psutil.wait_procs(everybody, timeout=8)
+    assert not alive
+
+
+def test_a_crash_loop_stops_everything_with_a_sentence_and_status_1(house):
+    home = house({"name": "broker"}, {"name": "web", "rank": 1, "mode": "crash", "own": 3})
+    assert home.wait() == 1
+    said = home.output()
+    assert "web ended 4 times within 30 s (last: exit status 3), so everything is stopped" in said
+    assert "Traceback" not in said
+    assert ["broker", "stopped"] in [line[:2] for line in home.lines("log")]
+
+
+def test_one_that_cannot_be_started_at_all_is_a_crash_loop_too(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from supervisor.processes.process_supervisor import *; "
+        "from supervisor.processes.restart_plan import *; p = Path(sys.argv[1]); "
+        "program = Program(ChildSpec('web', own=Budget(2, 30)), ('/no/such/thing',), {}, p); "
+        "sys.exit(ProcessSupervisor([program], p / 's').run())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "could not be started" in done.stdout + done.stderr
+
+
+def test_stops_go_in_reverse_order_one_rank_after_the_other(house):
+    home = house(
+        {"name": "broker", "mode": "slow"},
+        {"name": "worker", "rank": 1, "mode": "slow"},
+        {"name": "web", "rank": 2, "mode": "slow"},
+    )
+    eventually("all started", lambda: {line[0] for line in home.lines("log")} == {"broker", "worker", "web"})
+    home.process.send_signal(signal.SIGTERM)
+    assert home.wait() == 0
+    stops = [(line[0], float(line[-1])) for line in home.lines("log") if line[1] == "stopped"]
+    assert [name for name, _ in stops] == ["web", "worker", "broker"]
+    assert stops[1][1] - stops[0][1] >= 0.3 and stops[2][1] - stops[1][1] >= 0.3
+
+
+def test_a_second_signal_stops_at_once(house):
+    home = house({"name": "broker"}, {"name": "worker", "rank": 1, "mode": "stubborn", "grace": 60.0})
+    eventually("all started", lambda: len(home.lines("log")) == 2)
+    everybody = home.everybody()
+    home.process.send_signal(signal.SIGINT)
+    eventually("it stops", lambda: home.state()["worker"]["state"] == "stopping")
+    home.process.send_signal(signal.SIGINT)
+    asked_at = time.monotonic()
+    assert home.wait() == 1
+    assert time.monotonic() - asked_at < 2.0
+    assert not any(process.is_running() for process in everybody)
+
+
+def test_who_ignores_the_polite_signal_is_killed_after_its_grace(house):
+    home = house({"name": "worker", "mode": "stubborn", "grace": 0.5})
+    eventually("it started", lambda: home.started("worker"))
+    home.process.send_signal(signal.SIGTERM)
+    assert home.wait(5) == 0
+
+
+def test_no_zombie_is_left_behind(house):
+    home = house({"name": "worker", "mode": "master"}, {"name": "web"})
+    for n in range(3):
+        os.kill(home.pid("worker"), signal.SIGKILL)
+        eventually("it is noticed", lambda n=n: len(home.lines("events")) == n + 1)
+        eventually("it is said", lambda n=n: home.state()["worker"]["restarts"] == n + 1)
+    eventually("no zombie", lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in home.everybody()))
+
+
+def test_the_state_file_is_always_whole(house):
+    home = house({"name": "web", "own": 1000})
+    home.pid("web")
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        web = home.state()["web"]
+        assert set(web) == {"name", "pid", "spawn_id", "state", "restarts", "since", "last_exit"}
+        if web["pid"] and web["state"] == "ready":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(web["pid"], signal.SIGKILL)
+
+
+def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is_asked(house):
+    """A stopped process obeys no other signal.  Who shows life, or is not asked for it, is left alone."""
+    running = house({"name": "frozen", "mode": "beating"}, {"name": "lives", "mode": "beating"},
+                    {"name": "silent", "mode": "good"}, {"name": "asked", "mode": "asked"})  # fmt: skip
+    answers = running.folder / "asked.answers"
+    answers.touch()
+    before = {name: running.pid(name) for name in ("frozen", "lives", "silent", "asked")}
+    eventually("it has beaten", lambda: ["frozen", "beaten"] in [line[:2] for line in running.lines("log")])
+    os.kill(before["frozen"], signal.SIGSTOP)
+    eventually("it has gone", lambda: not psutil.pid_exists(before["frozen"]), 60)
+    eventually("it is started again", lambda: running.pid("frozen") != before["frozen"])
+    assert running.state()["frozen"]["last_exit"]["text"] == "signal SIGKILL: it showed no life"
+    assert running.pid("silent") == before["silent"]
+    answers.unlink()
+    eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]), 60)
+
+
+def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_takes_over(house):
+    running = house({"name": "a", "mode": "beating"}, {"name": "b", "mode": "beating"})
+    before = {name: running.pid(name) for name in ("a", "b")}
+
+    def renewal() -> dict[str, Any]:
+        return json.loads((running.folder / "processes.json").read_text())["renewal"]
+
+    good, broken = (program(running.folder, "a", mode=mode).argv for mode in ("beating", "crash"))
+    ask(running.folder, {"a": broken, "b": program(running.folder, "b", mode="beating").argv})
+    eventually("it has failed", lambda: renewal()["failed"], 60)
+    assert (
+        renewal()["failed"] == "the new a ended before it was up (exit status 3)" and renewal()["done"] == []
+    )
+    assert {name: running.pid(name) for name in ("a", "b")} == before
+    ask(running.folder, {"a": good})
+    eventually("a is replaced", lambda: renewal()["done"] == ["a"], 60)
+    assert running.pid("a") != before["a"] and running.pid("b") == before["b"]
+    of_a = [line[1] for line in running.lines("log") if line[0] == "a"]
+    assert of_a == ["started", "beaten", "started", "beaten", "stopped"], (
+        "the old one goes when the new one is up"
+    )
+    assert running.state()["a"]["restarts"] == 0 and running.state()["a"]["last_exit"] is None
+    eventually("the end of each is told", lambda: [line[1] for line in running.lines("events")] == ["a", "a"])
+
+
+def test_who_starts_after_its_parent_died_ends_at_once():
+    code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(1); print('alive')"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+
+
+def test_who_knows_no_better_takes_its_present_parent_for_its_parent():
+    code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(); print('alive')"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"alive\n"

@@ -1,0 +1,370 @@
+"""Rescue on a whole running system, with real processes, real signals and a provider that dies on request."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from supervisor.core.errors import LeaseLost
+from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.processes.process_states import lives
+from supervisor.store.tasks import claims
+from tests.support.houses.chaos_house import House, until
+from tests.support.running_system import SAMPLE
+
+DARKROOM = Path(sys.executable).with_name("darkroom")
+LEASE_SECONDS = 4  # instead of 15, so that silence is proven soon
+
+pytestmark = pytest.mark.skipif(
+    not DARKROOM.exists() and not os.environ.get("CI"), reason="darkroom is not installed beside this Python"
+)
+
+
+class Studio:
+    """A house whose types fail in their own ways, and what a test wants to know of it."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.notes = folder / "notes"
+        self.notes.touch()
+        self.house = House(folder, self._settings() | settings)
+        self.house.start()
+        self.image = self._upload()
+        self._orders = 0
+
+    def _settings(self) -> dict[str, str]:
+        settings = {
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "CREDITS__SIGNUP_GRANT": "1000",
+            "LIMITS__OPEN_TASKS_PER_USER": "0",
+            "LIMITS__RUNNING_TASKS_PER_USER": "0",
+            "TASKS__limited__TIME_LIMIT_SECONDS": "2",
+            "TASKS__limited__AI_TIMEOUT_SECONDS": "1",
+            "TASKS__limited__MAX_ATTEMPTS": "1",
+            "TASKS__poison__MAX_ATTEMPTS": "2",
+        }
+        for type_, options in {
+            "quick": {},
+            "slow": {"wait_seconds": "3"},
+            "endless": {"wait_seconds": "500"},
+            "limited": {"wait_seconds": "500"},
+            "poison": {"die_at": "start"},
+            "stored": {"die_at": "complete"},
+            "blocking": {"class": "tests.support.providers.faulty_provider:BlockingProvider"},
+        }.items():
+            settings[f"TASKS__{type_}__PROVIDER"] = type_
+            settings[f"PROVIDERS__{type_}__KIND"] = "python"
+            settings[f"PROVIDERS__{type_}__MAY_BILL_TWICE"] = "true"
+            options = {
+                "class": "tests.support.providers.faulty_provider:FaultyProvider",
+                "notes": str(self.notes),
+            } | options
+            settings |= {f"PROVIDERS__{type_}__OPTIONS__{name}": value for name, value in options.items()}
+        return settings
+
+    def _upload(self) -> str:
+        headers = {"Content-Type": "image/png"}
+        request = urllib.request.Request(f"{self.house.address}/v1/images", SAMPLE.read_bytes(), headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.load(answer)["id"])
+
+    def all(self, sql: str, *params: Any) -> list[sqlite3.Row]:
+        with contextlib.closing(sqlite3.connect(self.house.database, timeout=15)) as connection:
+            connection.row_factory = sqlite3.Row
+            rows = connection.execute(sql, params).fetchall()
+            connection.commit()
+            return rows
+
+    def order(self, type_: str) -> str:
+        """A new task's id, ordered by plain SQL."""
+        self._orders += 1
+        task = f"{type_}-{self._orders}"
+        params = json.dumps({"images": [self.image]})
+        sql = "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, 'demo', ?, ?)"
+        self.all(sql, task, type_, params)
+        return task
+
+    def row(self, task: str) -> sqlite3.Row:
+        return self.all("SELECT * FROM task_queue WHERE id = ?", task)[0]
+
+    def booked(self, task: str) -> list[tuple[str, int]]:
+        sql = "SELECT kind, amount FROM credit_entry WHERE task_id = ? ORDER BY id"
+        return [tuple(row) for row in self.all(sql, task)]
+
+    def noted(self, task: str, what: str) -> int:
+        return self.notes.read_text().splitlines().count(f"{task} {what}")
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """What the supervisor writes down of each of its processes."""
+        state = json.loads((self.house.data_dir / "processes.json").read_bytes())
+        return {part["name"]: part for part in state["processes"]}
+
+    def at_work(self, task: str) -> psutil.Process:
+        """The worker process in which the task's provider is being asked just now."""
+        until(f"{task} is at work", lambda: self.row(task)["progress"] == 50, 20)
+        (worker,) = self.all("SELECT pid FROM worker WHERE id = ?", self.row(task)["worker_id"])
+        return psutil.Process(worker["pid"])
+
+    def has_been_at_work_for(self, task: str, seconds: int) -> None:
+        """As if the attempt were so old, and the dispatcher had been well all the while.
+
+        A clock that is set ahead would do neither: it is a step, after which the time in which we are well begins anew.
+        """
+
+        def earlier(column: str, by: int) -> str:
+            return f"{column} = strftime('%Y-%m-%dT%H:%M:%fZ', {column}, '-{by} seconds')"
+
+        until("we are well", lambda: self.all("SELECT well_since FROM dispatcher")[0]["well_since"], 10)
+        self.all(f"UPDATE dispatcher SET {earlier('well_since', seconds + 1000)}")
+        moved = ", ".join(earlier(column, seconds) for column in ("processing_started_at", "deadline_at"))
+        self.all(f"UPDATE task_queue SET {moved} WHERE id = ?", task)
+
+    def ends(self, task: str, status: str, seconds: float = 20) -> sqlite3.Row:
+        until(f"{task} is {status}", lambda: self.row(task)["status"] == status, seconds)
+        return self.row(task)
+
+    def is_whole(self) -> bool:
+        state = json.loads((self.house.data_dir / "processes.json").read_bytes())
+        return all(process["state"] == "ready" for process in state["processes"])
+
+    def error_code(self, task: str) -> str:
+        return str(json.loads(self.row(task)["error"])["code"])
+
+    def darkroom(self, *argv: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [DARKROOM, *argv],
+            env=self.house.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@contextlib.contextmanager
+def opened(**settings: str) -> Iterator[Studio]:
+    folder = Path(tempfile.mkdtemp(prefix="dk-rescue-"))
+    studio = None
+    try:
+        studio = Studio(folder, **settings)
+        yield studio
+    finally:
+        if studio is not None:
+            studio.house.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Studio]:
+    with opened() as studio:
+        yield studio
+
+
+@pytest.fixture
+def studio(shared: Studio) -> Studio:
+    """The shared house, whole again after what the last test did to it."""
+    until("everybody is back", shared.is_whole, 30)
+    return shared
+
+
+def test_kill_9_in_the_middle_of_a_task_runs_it_again_at_once_and_charges_once(studio):
+    task = studio.order("slow")
+    worker = studio.at_work(task)
+    worker.kill()
+    killed_at = time.monotonic()
+    until("it is claimed again", lambda: studio.row(task)["lease"] == 2, 5)
+    print(f"running again after {time.monotonic() - killed_at:.3f} s")
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["lease"], row["deaths"], row["failures"]) == (2, 2, 1, 0)
+    assert studio.booked(task) == [("debit", -1)]
+    assert (studio.noted(task, "call"), studio.noted(task, "done")) == (2, 1)
+
+
+def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_refused(studio):
+    task = studio.order("slow")
+    frozen = studio.at_work(task)
+    by_whom = studio.row(task)["worker_id"]
+    frozen.suspend()
+    until("it runs elsewhere", lambda: studio.row(task)["lease"] == 2, LEASE_SECONDS + 5)
+    row = studio.row(task)
+    assert row["worker_id"] != by_whom and row["status"] == "processing"
+
+    database = SqliteDatabase(studio.house.database)
+    late = (
+        lambda tx: claims.complete(tx, task, 1, []),
+        lambda tx: claims.fail(tx, task, 1, "internal", "late"),
+        lambda tx: claims.retry(tx, task, 1, 1.0),
+        lambda tx: claims.postpone(tx, task, 1, 1.0),
+        lambda tx: claims.release(tx, task, 1),
+    )
+    for write in late:
+        with pytest.raises(LeaseLost):
+            database.write_now(write)
+    assert database.write_now(lambda tx: claims.report_progress(tx, task, 1, 99, "late")) is False
+    database.close()
+
+    frozen.resume()
+    until("the woken process has ended", lambda: not frozen.is_running(), 10)
+    until("its end is told", lambda: "worker_ends" in studio.house.log.read_text(), 1)
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["lease"], row["deaths"], row["failures"]) == (2, 2, 1, 0)
+    assert studio.booked(task) == [("debit", -1)]
+    ends = "SELECT count(*) FROM work_change WHERE json_extract(doc, '$.status') = 'completed' AND doc_id = ?"
+    assert studio.all(ends, row["work_id"])[0][0] == 1
+    assert studio.all("SELECT state FROM worker WHERE id = ?", by_whom)[0]["state"] in ("dead", "gone")
+
+
+def test_frozen_parts_are_killed_and_started_again_and_work_goes_on(studio):
+    """Whatever of the house stands still, and all of it at once: nobody has to be called."""
+    task = studio.order("slow")
+    studio.at_work(task)
+    before = {name: part["pid"] for name, part in studio.parts().items()}
+    assert set(before) == {"broker", "worker-1", "worker-2", "dispatcher", "web", "scheduler"}
+    for pid in before.values():
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            process.suspend()
+    frozen_at = time.monotonic()
+
+    def are_back() -> bool:
+        state = studio.parts()
+        return all(
+            state[name]["state"] == "ready" and state[name]["pid"] != pid for name, pid in before.items()
+        )
+
+    until("all have been started again", are_back, 60)
+    print(f"started again after {time.monotonic() - frozen_at:.1f} s")
+    ends = [part["last_exit"]["text"] for part in studio.parts().values()]
+    assert ends == ["signal SIGKILL: it showed no life"] * len(before)
+    studio.ends(task, "completed")
+    studio.ends(studio.order("quick"), "completed")
+
+
+def test_sigterm_during_20_running_tasks_loses_nothing_and_counts_no_attempt():
+    drain_seconds = 2
+    with opened(DRAIN_SECONDS=str(drain_seconds)) as studio:
+        tasks = [studio.order("endless") for _ in range(20)]
+        running = "SELECT count(*) FROM task_queue WHERE status = 'processing' AND progress = 50"
+        until("all 20 are at work", lambda: studio.all(running)[0][0] == 20, 20)
+        asked_at = time.monotonic()
+        assert studio.house.terminate(30) == 0
+        assert time.monotonic() - asked_at < drain_seconds + 6
+        assert not studio.house.left_behind()
+        for row in map(studio.row, tasks):
+            assert (row["status"], row["attempt"], row["failures"], row["deaths"]) == ("pending", 1, 0, 0)
+            assert studio.booked(row["id"]) == [("debit", -1)]
+
+        studio.house.settings["PROVIDERS__endless__OPTIONS__wait_seconds"] = "0.1"
+        studio.house.start()
+        for task in tasks:
+            row = studio.ends(task, "completed")
+            assert (row["attempt"], row["failures"], row["deaths"]) == (2, 0, 0)
+            assert studio.booked(task) == [("debit", -1)]
+
+
+def test_the_cancel_of_a_running_task_stops_its_work_and_refunds(studio):
+    task = studio.order("endless")
+    worker = studio.at_work(task)
+    cancel = studio.darkroom("cancel", task)
+    assert cancel.wait(20) == 0
+    assert studio.row(task)["status"] == "cancelled"
+    assert studio.booked(task) == [("debit", -1), ("refund", 1)]
+    until("its work has stopped", lambda: studio.noted(task, "cancelled") == 1, 10)
+    assert worker.is_running() and studio.is_whole()
+
+
+def test_a_time_limit_stops_the_work_and_refunds_when_no_attempt_is_left(studio):
+    task = studio.order("limited")
+    row = studio.ends(task, "failed")
+    assert (studio.error_code(task), row["attempt"], row["failures"]) == ("time_limit", 1, 1)
+    assert studio.booked(task) == [("debit", -1), ("refund", 1)]
+    until("its work has stopped", lambda: studio.noted(task, "cancelled") == 1, 5)
+
+
+def test_a_task_whose_workers_keep_dying_ends_as_worker_died_with_its_refund(studio):
+    poison = studio.order("poison")
+    row = studio.ends(poison, "failed", 35)
+    assert (studio.error_code(poison), row["deaths"], row["failures"]) == ("worker_died", 4, 0)
+    assert studio.booked(poison) == [("debit", -1), ("refund", 1)]
+    assert studio.noted(poison, "call") == 4
+    assert studio.ends(studio.order("quick"), "completed")["attempt"] == 1
+
+
+def test_pictures_that_were_stored_before_the_crash_are_not_made_again(studio):
+    task = studio.order("stored")
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["deaths"]) == (2, 1)
+    assert studio.noted(task, "call") == 1
+    (stored,) = studio.all("SELECT key FROM result_file WHERE task_id = ?", task)
+    (shown,) = json.loads(row["images"])
+    assert shown["key"] == stored["key"] == f"results/{task}/1-1-0.jpg"  # made under the first lease
+    assert studio.booked(task) == [("debit", -1)]
+
+
+def test_two_sweeps_at_once_rescue_a_task_past_its_deadline_once(studio):
+    task = studio.order("endless")
+    studio.at_work(task)
+    try:
+        studio.has_been_at_work_for(task, 1000)  # above TIME_LIMIT_SECONDS and the grace
+        sweeps = [studio.darkroom("sweep") for _ in range(2)]
+        assert [sweep.wait(30) for sweep in sweeps] == [0, 0], [sweep.stdout.read() for sweep in sweeps]
+        assert (studio.row(task)["failures"], studio.row(task)["deaths"]) == (1, 0)
+        until("the late attempt is stopped", lambda: studio.noted(task, "cancelled") == 1, 10)
+        until("it runs again", lambda: studio.row(task)["attempt"] == 2, 10)
+        rescued = (
+            "SELECT sum(value) FROM metric WHERE name = 'darkroom_rescues_total' AND labels LIKE '%deadline%'"
+        )
+        assert studio.all(rescued)[0][0] == 1
+        assert studio.booked(task) == [("debit", -1)]
+    finally:
+        studio.darkroom("cancel", task).wait(20)
+
+
+def test_a_killed_up_is_followed_by_one_that_finishes_the_work(studio):
+    task = studio.order("slow")
+    studio.at_work(task)
+    assert studio.house.collapse() < 8
+    studio.house.start()
+    row = studio.ends(task, "completed", LEASE_SECONDS + 20)
+    assert (row["attempt"], row["failures"]) == (2, 0)
+    assert studio.booked(task) == [("debit", -1)]
+
+
+def test_sigterm_to_one_worker_lets_its_task_finish_there(studio):
+    task = studio.order("slow")
+    worker = studio.at_work(task)
+    os.kill(worker.pid, signal.SIGTERM)
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["lease"], row["deaths"]) == (1, 1, 0)
+    until("the drained worker has ended", lambda: not worker.is_running(), 10)
+
+
+def test_code_that_blocks_the_event_loop_costs_its_process_and_the_task_runs_elsewhere(studio):
+    task = studio.order("blocking")
+    until("it is claimed", lambda: studio.row(task)["lease"] == 1, 10)
+    (blocked,) = studio.all("SELECT pid FROM worker WHERE id = ?", studio.row(task)["worker_id"])
+    until(
+        "the blocked process is ended", lambda: not psutil.pid_exists(blocked["pid"]), 2 * LEASE_SECONDS + 5
+    )
+    row = studio.ends(task, "completed")
+    assert (row["attempt"], row["deaths"], row["failures"]) == (2, 1, 0)
+    until("everybody is back", studio.is_whole, 20)
+
+
+def test_a_dead_worker_that_nobody_has_waited_for_is_known_to_be_dead():
+    process = subprocess.Popen(["true"])
+    until("it has ended", lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, 10)
+    assert not lives(process.pid)
+    process.wait()

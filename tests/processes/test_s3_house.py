@@ -1,0 +1,188 @@
+"""The system on an S3 store: uploads, links and results, with the store away, silent or slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from config.settings import Settings
+from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
+from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
+from tests.support.houses.whole_house import House, eventually, needs_darkroom
+from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+
+ROOT = Path(__file__).parents[2]
+LARGE = (1200, 900)  # of noise: larger than any buffer between the store and the reader
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    server.make_bucket("pictures")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def web(tmp_path: Path, s3: S3Server) -> AsyncIterator[Web]:
+    options = s3.options()
+    async with running_web(tmp_path, storage_url=f"s3://pictures/{tmp_path.name}", s3=options) as running:
+        yield running
+
+
+async def uploaded(http: aiohttp.ClientSession, web: Web, data: bytes | None = None) -> dict[str, Any]:
+    headers = bearer("o-1") | {"Content-Type": "image/png"}
+    async with http.post(
+        f"{web.url}/v1/images", data=data or picture_bytes("PNG"), headers=headers
+    ) as answer:
+        assert answer.status == 201, await answer.text()
+        return dict(await answer.json())
+
+
+def noise() -> bytes:
+    from PIL import Image
+
+    size = LARGE[0] * LARGE[1] * 3
+    image = Image.frombytes("RGB", LARGE, os.urandom(size))
+    import io
+
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+async def test_an_upload_is_an_object_and_its_link_passes_it_through(
+    web: Web, http: aiohttp.ClientSession, s3: S3Server, tmp_path: Path
+) -> None:
+    image = await uploaded(http, web, noise())
+    (name,) = [key for key in s3.keys("pictures") if key.startswith(f"{tmp_path.name}/uploads/")]
+    assert image["url"].startswith(f"/files/{name.removeprefix(f'{tmp_path.name}/')}?exp=")
+    assert not (web.settings.data_dir / "files").exists()
+    async with http.get(web.url + image["url"], allow_redirects=False) as answer:
+        data = await answer.read()
+        assert answer.status == 200 and len(data) == image["bytes"] > 500_000
+        assert answer.content_type == "image/jpeg" and answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "immutable" in answer.headers["Cache-Control"]
+    async with http.head(web.url + image["url"]) as answer:
+        assert answer.status == 200 and answer.content_length == image["bytes"]
+    async with http.get(web.url + image["url"], headers={"Range": "bytes=0-1"}) as answer:
+        assert answer.status == 206 and await answer.read() == data[:2]
+        assert answer.headers["Content-Range"] == f"bytes 0-1/{len(data)}"
+    async with http.get(web.url + image["url"], headers={"Range": f"bytes={len(data)}-"}) as answer:
+        assert answer.status == 416 and answer.content_type == "application/problem+json"
+
+
+async def test_a_link_that_was_altered_is_403_and_one_to_nothing_404(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    image = await uploaded(http, web)
+    async with http.get(web.url + image["url"] + "x") as answer:
+        assert answer.status == 403
+    web.parts.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
+    async with http.get(web.url + image["url"]) as answer:
+        assert answer.status == 404
+
+
+async def test_a_silent_store_holds_up_nobody_who_does_not_want_a_file(
+    web: Web, http: aiohttp.ClientSession, s3: S3Server
+) -> None:
+    image = await uploaded(http, web)
+    with s3.frozen():
+        waiting = [asyncio.ensure_future(http.get(web.url + image["url"])) for _ in range(40)]
+        for _ in range(5):
+            started = time.monotonic()
+            async with http.get(f"{web.url}/v1/works", headers=bearer("o-1")) as answer:
+                assert answer.status == 200
+            assert time.monotonic() - started < 5
+        assert not any(each.done() for each in waiting)
+    for each in asyncio.as_completed(waiting):
+        answer = await each
+        assert answer.status == 200 and len(await answer.read()) == image["bytes"]
+        answer.release()
+
+
+async def test_web_starts_and_serves_without_its_store(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    gone = S3Server()
+    gone.stop()
+    async with running_web(tmp_path, storage_url="s3://pictures", s3=gone.options()) as web:
+        async with http.get(f"{web.url}/readyz") as answer:
+            assert answer.status == 200
+        headers = bearer("o-1") | {"Content-Type": "image/png"}
+        async with http.post(f"{web.url}/v1/images", data=picture_bytes("PNG"), headers=headers) as answer:
+            problem = await answer.json()
+            assert answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
+            assert "file store" in problem["detail"] and SECRET_KEY not in json.dumps(problem)
+        assert web.sql("SELECT count(*) FROM image") == [(0,)]
+        async with http.get(web.url + web.parts.links.link("uploads/a.jpg")) as answer:
+            assert answer.status == 503
+
+
+def environ(s3: S3Server) -> dict[str, str]:
+    return {
+        "DARKROOM_STORAGE_URL": "s3://pictures/house",
+        "DARKROOM_S3__ENDPOINT_URL": s3.address,
+        "DARKROOM_S3__ACCESS_KEY_ID": ACCESS_KEY,
+        "DARKROOM_S3__SECRET_ACCESS_KEY": SECRET_KEY,
+        "DARKROOM_TASKS__photography__PROVIDER": "instant",
+        "DARKROOM_PROVIDERS__instant": json.dumps(
+            {
+                "kind": "python",
+                "options": {
+                    "class": "tests.support.providers.instant_provider:InstantProvider",
+                    "wait_seconds": 4.0,
+                },
+            }
+        ),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@needs_darkroom
+def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again(tmp_path: Path) -> None:
+    s3 = S3Server()
+    s3.make_bucket("pictures")
+    house = House(tmp_path, **environ(s3))
+    try:
+        image = house.post("/v1/images", picture_bytes(), "image/jpeg")["id"]
+        order = {"type": "photography", "params": {"images": [image]}}
+        task_id = str(house.post("/v1/tasks", json.dumps(order).encode())["task_id"])
+        eventually(
+            "the service is at work", lambda: house.one("SELECT 1 FROM task_queue WHERE stage = 'making'")
+        )
+        s3.stop()
+        waits = f"SELECT 1 FROM task_queue WHERE stage = '{WAITING_FOR_THE_STORE}'"
+        eventually("the picture waits", lambda: house.one(waits))
+        assert house.one("SELECT status, attempt FROM task_queue") == ("processing", 1)
+        s3 = S3Server(s3.port)  # it comes back, and has forgotten everything
+        s3.make_bucket("pictures")
+        eventually(
+            "the task is completed", lambda: house.one("SELECT 1 FROM task_queue WHERE status = 'completed'")
+        )
+        assert house.one("SELECT attempt, failures FROM task_queue") == (1, 0)
+        (key,) = s3.keys("pictures")
+        assert key.startswith(f"house/results/{task_id}/")
+        with urllib.request.urlopen(f"{house.address}/v1/tasks/{task_id}") as answer:
+            url = json.load(answer)["result"]["images"][0]["url"]
+        with urllib.request.urlopen(house.address + url) as answer:
+            assert answer.read()[:2] == b"\xff\xd8"
+        assert SECRET_KEY not in house.said()
+    finally:
+        house.end()
+        s3.stop()
+        print(house.said())  # pytest shows it where the test fails
+
+
+def test_settings_of_the_store_are_read_from_the_environment(s3: S3Server) -> None:
+    from config.settings import load_settings
+
+    settings: Settings = load_settings({"DARKROOM_CONFIG": "", **environ(s3)})
+    assert settings.s3 == s3.options(region="") and SECRET_KEY not in repr(settings)

@@ -1,0 +1,197 @@
+"""The `comfyui` provider: a prompt under an id of our own, the history as the truth, and nothing held meanwhile.
+
+The fake is our own reading of ComfyUI 0.3.64, which is no package that a test could install.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.providers.base import (
+    Accepted,
+    Failed,
+    InvalidInput,
+    Lost,
+    ProviderError,
+    ResultGone,
+    Running,
+    Transient,
+    Unreachable,
+)
+from actors.providers.comfyui.progress import WorkflowProgress
+from supervisor.core.errors import SettingFault
+from tests.support.adapters import PORTRAIT, Adapters, colour_of, error_of, images_of
+from tests.support.comfyui import WORKFLOW, accepted, settings_of
+from tests.support.fakes.comfyui_service import ComfyUi
+
+
+@pytest.fixture
+def comfy() -> Iterator[ComfyUi]:
+    with ComfyUi() as service:
+        yield service
+
+
+@pytest.fixture
+async def adapters(tmp_path: Path) -> AsyncIterator[Adapters]:
+    async with Adapters(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def provider(adapters: Adapters, comfy: ComfyUi) -> Any:
+    return adapters.open(settings_of(comfy, adapters.folder))
+
+
+async def test_an_order_is_uploaded_queued_watched_and_collected(comfy, adapters, provider):
+    remote = await accepted(adapters, provider)
+    graph = comfy.graphs[remote.remote_id]
+    assert comfy.uploads == {graph["1"]["inputs"]["image"]: PORTRAIT.read_bytes()}
+    assert graph["1"]["inputs"]["image"] == f"darkroom/{remote.remote_id}-input-0.png"
+    assert (graph["2"]["inputs"]["seed"], graph["3"]["inputs"]["text"]) == (7, "a portrait, by the sea")
+    waiting = await adapters.poll(provider, remote)
+    assert isinstance(waiting, Running) and waiting.stage == "number 1 in ComfyUI's queue"
+    assert not comfy.listeners  # who waits in the queue has no progress, and holds no connection
+    comfy.start()
+    nodes = {
+        "1": {"value": 1, "max": 1, "state": "finished"},
+        "2": {"value": 9, "max": 20, "state": "running"},
+    }
+    comfy.messages = [{"type": "progress_state", "data": {"prompt_id": remote.remote_id, "nodes": nodes}}]
+    running = await adapters.poll(provider, remote)
+    assert isinstance(running, Running)
+    assert (running.progress, running.stage) == (100 * 10 // 23, "running in ComfyUI")
+    assert comfy.listeners == [remote.remote_id]
+    comfy.finish()
+    images = images_of(await adapters.poll(provider, remote))
+    assert [(image.n, colour_of(image)) for image in images] == [(0, "red")]  # the preview is none
+
+
+async def test_a_workflow_that_counts_makes_all_pictures_at_once_and_another_one_by_one(comfy, adapters):
+    several = WORKFLOW | {"4": {"class_type": "EmptyLatentImage", "inputs": {"batch_size": "${count}"}}}
+    provider = adapters.open(settings_of(comfy, adapters.folder, several))
+    assert provider.pictures_per_request == 0
+    order = adapters.job(pictures=(0, 2), count=3)
+    remote = await provider.submit(order, adapters.report)
+    assert comfy.graphs[comfy.start()]["4"]["inputs"]["batch_size"] == 2
+    comfy.finish()
+    images = images_of(await adapters.poll(provider, remote, order))
+    assert [(image.n, colour_of(image)) for image in images] == [(0, "red"), (2, "blue")]
+    single = adapters.open(settings_of(comfy, adapters.folder))
+    assert single.pictures_per_request == 1
+    other = await single.submit(adapters.job(pictures=(2,), reference="t-1.1.1.1"), adapters.report)
+    assert (
+        comfy.graphs[other.remote_id]["2"]["inputs"]["seed"] == 9
+    )  # or its cache would give the same picture
+
+
+async def test_a_request_is_found_by_our_own_name_for_it_and_one_that_never_arrived_is_not(
+    comfy, adapters, provider
+):
+    order = adapters.job(inputs=(), input_keys=())
+    assert await provider.look_up(order) is None
+    remote = await accepted(adapters, provider)
+    assert await provider.look_up(order) == remote
+    comfy.start()
+    assert await provider.look_up(order) == remote
+    comfy.finish()
+    assert await provider.look_up(order) == remote
+    comfy.restart()
+    assert await provider.look_up(order) is None
+
+
+async def test_a_server_that_was_started_anew_has_lost_the_job(comfy, adapters, provider):
+    remote = await accepted(adapters, provider)
+    comfy.start()
+    comfy.restart()
+    said = await adapters.poll(provider, remote)
+    assert isinstance(said, Failed) and isinstance(said.error, Lost)
+
+
+async def test_a_cancel_takes_the_job_out_of_the_queue_and_stops_only_our_own(comfy, adapters, provider):
+    remote = await accepted(adapters, provider)
+    assert await provider.cancel(remote)
+    assert not comfy.pending and not comfy.interrupted  # an older server would stop whatever runs
+    again = await provider.submit(adapters.job(reference="t-1.1.2.0"), adapters.report)
+    comfy.start()
+    assert await provider.cancel(again)
+    assert comfy.interrupted == [again.remote_id] and not comfy.running
+
+
+@pytest.mark.parametrize(
+    ("event", "said", "class_"),
+    [
+        ("execution_error", {"node_type": "KSampler", "exception_type": "ValueError"}, ProviderError),
+        ("execution_error", {"exception_type": "torch.OutOfMemoryError"}, Transient),
+        ("execution_interrupted", {}, ProviderError),
+    ],
+)
+async def test_what_fails_in_the_workflow_has_a_class(comfy, adapters, provider, event, said, class_):
+    remote = await accepted(adapters, provider)
+    comfy.start()
+    comfy.fail(event, **said)
+    polled = await adapters.poll(provider, remote)
+    assert isinstance(polled, Failed) and type(polled.error) is class_
+    assert "raceback" not in polled.error.message
+
+
+async def test_a_workflow_that_is_refused_is_the_orders_fault_and_nothing_is_asked_again(
+    comfy, adapters, provider
+):
+    comfy.refusal = {
+        "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation"},
+        "node_errors": {
+            "1": {"errors": [{"type": "custom_validation_failed", "message": "Invalid image file"}]}
+        },
+    }
+    found = error_of(await adapters.submit(provider))
+    assert isinstance(found, InvalidInput) and "Prompt outputs failed validation" in found.message
+    assert comfy.paths("POST") == ["/upload/image", "/prompt"]
+
+
+async def test_a_picture_that_is_not_shown_is_asked_for_again_and_not_made_again(comfy, adapters, provider):
+    remote = await accepted(adapters, provider)
+    comfy.start()
+    comfy.finish()
+    pictures = dict(comfy.pictures)
+    comfy.pictures.clear()
+    assert type(await adapters.poll(provider, remote)) is ResultGone
+    comfy.pictures.update(pictures)
+    assert images_of(await adapters.poll(provider, remote))
+
+
+async def test_a_server_that_is_away_is_asked_again(comfy, adapters):
+    provider = adapters.open(settings_of(comfy, adapters.folder) | {"url": "http://127.0.0.1:9"})
+    assert type(await adapters.submit(provider)) is Unreachable
+    assert type(await adapters.poll(provider, Accepted("p-1"))) is Unreachable
+
+
+def test_progress_never_counts_what_is_about_another_prompt():
+    progress = WorkflowProgress("ours", 4)
+    assert progress.percent() is None
+    progress.take('{"type": "progress", "data": {"node": "2", "value": 5, "max": 20, "prompt_id": "theirs"}}')
+    progress.take("not JSON")
+    assert progress.percent() is None
+    progress.take('{"type": "execution_cached", "data": {"nodes": ["1"], "prompt_id": "ours"}}')
+    progress.take('{"type": "progress", "data": {"node": "2", "value": 5, "max": 20, "prompt_id": "ours"}}')
+    assert progress.percent() == 100 * 6 // 23
+    progress.take('{"type": "executed", "data": {"node": "2", "prompt_id": "ours"}}')
+    assert progress.percent() == 100 * 21 // 23
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not valid JSON"),
+        ('{"nodes": [], "links": []}', "no workflow in API format"),
+        ('{"1": {"class_type": "LoadImage", "inputs": {"image": "${input.0.url}"}}}', "has no value here"),
+    ],
+)
+async def test_a_workflow_that_can_not_work_is_refused_at_the_start(comfy, adapters, text, says):
+    settings = settings_of(comfy, adapters.folder)
+    (adapters.folder / "workflow.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingFault, match=says):
+        adapters.open(settings)

@@ -1,0 +1,1 @@
+"""What hosts agree on about AI services, and wake-ups."""

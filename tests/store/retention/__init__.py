@@ -1,0 +1,1 @@
+"""What is forgotten with age, and the file stores."""

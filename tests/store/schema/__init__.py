@@ -1,0 +1,1 @@
+"""Migrations, guards, and the copy from one database to the other."""

@@ -1,0 +1,1 @@
+"""Clients that tests drive, and what they send."""

@@ -1,0 +1,123 @@
+"""The databases that tests run on: an empty migrated one of either kind in milliseconds, and plain doors to it.
+
+`TEST_DATABASES=sqlite` (or `postgresql`) runs the tests of both on one kind only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+
+from config.settings import Settings
+from supervisor.database.api import Database, open_database
+from supervisor.database.postgres.sql import adapt, numbered
+from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.schema.migrate import migrate
+from tests.support.servers.postgres_databases import take_database
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+KINDS = tuple(os.environ.get("TEST_DATABASES", "sqlite,postgresql").split(","))
+
+# What a program hears that writes what may not be, or what is no value of its column at all.
+REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError, psycopg.DataError)
+
+# A conflict clause, which SQLite alone has there, overrides those of a trigger's statements.
+INSERTS = {
+    SQLITE: (
+        "INSERT",
+        "INSERT OR REPLACE",
+        "INSERT OR IGNORE",
+        "INSERT OR FAIL",
+        "INSERT OR ROLLBACK",
+        "REPLACE",
+    ),
+    POSTGRESQL: ("INSERT",),
+}
+UPDATES = {
+    SQLITE: ("UPDATE", "UPDATE OR REPLACE", "UPDATE OR IGNORE", "UPDATE OR FAIL"),
+    POSTGRESQL: ("UPDATE",),
+}
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+class Plain(Protocol):
+    """A connection of a program that knows nothing of ours: a commit for each statement; parameters are `?`."""
+
+    def execute(self, sql: str, parameters: Parameters = ..., /) -> Any: ...
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class PlainPostgres:
+    """Like a sqlite3 connection, as far as the tests of both databases use one."""
+
+    def __init__(self, url: str) -> None:
+        self.raw = psycopg.connect(url, autocommit=True)
+        adapt(self.raw)
+
+    def execute(self, sql: str, parameters: Parameters = (), /) -> psycopg.Cursor[Any]:
+        statement = _in_psycopgs_way(sql)
+        if isinstance(parameters, Mapping):  # sqlite3's `:name`
+            statement = re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)
+        return self.raw.execute(statement.encode(), parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
+        cursor = self.raw.cursor()
+        cursor.executemany(_in_psycopgs_way(sql).encode(), parameters)
+        return cursor
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+def _in_psycopgs_way(sql: str) -> str:
+    return re.sub(r"\$\d+", "%s", numbered(sql.replace("%", "%%")).decode())
+
+
+@functools.cache
+def _migrated_file() -> Path:
+    """An empty migrated SQLite database, made once a process; a copy of it costs a millisecond."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    migrate(Settings(data_dir=folder))
+    return folder / "darkroom.db"
+
+
+def fresh_settings(folder: Path, *, kind: str = SQLITE, **changed: Any) -> Settings:
+    """Settings of a data folder with an empty migrated database behind them."""
+    if kind == POSTGRESQL:
+        return Settings(data_dir=folder, **{"database_url": take_database(), **changed})
+    shutil.copyfile(_migrated_file(), folder / "darkroom.db")
+    return Settings(data_dir=folder, **changed)
+
+
+def is_postgres(settings: Settings) -> bool:
+    """Which kind these settings name."""
+    return settings.database_url.startswith("postgresql:")
+
+
+def open_quickly(settings: Settings) -> Database:
+    """The database of these settings, which need not survive loss of power."""
+    if is_postgres(settings):
+        return open_database(settings)
+    return SqliteDatabase(settings.database_url.removeprefix("sqlite:///"), synchronous="normal")
+
+
+def plain_connection(settings: Settings) -> Plain:
+    """What a program has that knows nothing of ours: no pragma, no function, a commit for each statement."""
+    if is_postgres(settings):
+        return PlainPostgres(settings.database_url)
+    return sqlite3.connect(settings.data_dir / "darkroom.db", timeout=15, isolation_level=None)

@@ -1,0 +1,1 @@
+"""Third-party services, as their documents describe them."""

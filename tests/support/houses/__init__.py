@@ -1,0 +1,1 @@
+"""Whole running systems and parts of them."""

@@ -1,0 +1,69 @@
+"""What tests do with a running house that makes `instant` tasks: order by either door, and ask how it is."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+
+from supervisor.security.tokens import make_user_token
+from tests.support.running_system import RunningSystem
+
+INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)"
+
+
+def token(system: RunningSystem, user: str) -> str:
+    return make_user_token((system.data_dir / "secret").read_text().strip(), user, ttl_seconds=600)
+
+
+def submit(system: RunningSystem, user: str, image: str) -> str:
+    """Order over HTTP; the task's id."""
+    request = urllib.request.Request(
+        f"{system.url}/v1/tasks",
+        json.dumps({"type": "instant", "params": {"images": [image]}}).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {token(system, user)}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 202
+        return str(json.load(answer)["task_id"])
+
+
+def listener_up(system: RunningSystem) -> float:
+    """The gauge of the web's listener."""
+    with urllib.request.urlopen(f"{system.url}/metrics", timeout=60) as answer:
+        (line,) = [
+            line for line in answer.read().decode().splitlines() if line.startswith("darkroom_listener_up ")
+        ]
+    return float(line.split()[1])
+
+
+INSTANT = {
+    "TASKS__instant__PROVIDER": "instant",
+    "PROVIDERS__instant__KIND": "python",
+    "PROVIDERS__instant__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
+    "CREDITS__ENABLED": "true",
+    "CREDITS__SIGNUP_GRANT": "1000",
+}
+
+
+class Recorder:
+    """Writes down every event of one user's feed."""
+
+    def __init__(self, system: RunningSystem, token: str) -> None:
+        request = urllib.request.Request(
+            f"{system.url}/v1/works/feed", headers={"Authorization": f"Bearer {token}"}
+        )
+        self._response = urllib.request.urlopen(request, timeout=120)
+        self.events: list[dict] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._response:
+            if line.startswith(b"data: "):
+                self.events.append(json.loads(line[6:]))
+
+    def completed(self) -> int:
+        return sum(
+            change["doc"]["status"] == "completed" for event in self.events for change in event["docChanges"]
+        )

@@ -1,0 +1,1 @@
+"""AI services of kind `python` that behave as a test asks."""

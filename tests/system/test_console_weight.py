@@ -1,0 +1,175 @@
+"""What the console costs its reader: a hundred finished works, made by the studio, in a real browser; bytes counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import CHROMIUM, DRIVER, Browser
+from tests.support.houses.house import ROOT, SAMPLES, House, eventually
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.timeout(480),
+    pytest.mark.skipif(
+        not (CHROMIUM.exists() and DRIVER.exists()) and not os.environ.get("CI"),
+        reason="there is no Chromium",
+    ),
+]
+
+USER = "o-weight"
+WORKS = 100
+FIRST_SCREEN_BYTES, ALL_BYTES = 300_000, 2_000_000
+
+PRINTS = """
+import json, sys
+from pathlib import Path
+from actors.images.child_program import carry_out
+from actors.providers.studio.order import read_order
+
+samples, folder = Path(sys.argv[1]), Path(sys.argv[2])
+made = []
+for number, scene in enumerate(("studio", "sunset", "night", "")):
+    order = {"task": "photography" if scene else "fitting", "scene": scene, "count": 2, "seed": 7,
+             "person": str(samples / "portrait.png"), "garment": str(samples / "garment.png"),
+             "out": str(folder / str(number))}
+    made += carry_out(read_order(order), lambda percent, stage: None)
+(folder / "made.json").write_text(json.dumps(made))
+"""
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    """With a hundred works of one user, in which eight pictures of the studio come again and again."""
+    folder = Path(tempfile.mkdtemp(prefix="dk-weight-"))
+    (folder / "prints").mkdir()
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", PRINTS, str(SAMPLES), str(folder / "prints")]
+    subprocess.run(command, env=environ, check=True)
+    house = House(
+        folder,
+        DARKROOM_CREDITS__ENABLED="false",
+        DARKROOM_TASKS__photography__PROVIDER="printed",
+        DARKROOM_PROVIDERS__printed__KIND="python",
+        DARKROOM_PROVIDERS__printed__OPTIONS__class="tests.support.providers.printed_provider:PrintedProvider",
+        DARKROOM_PROVIDERS__printed__OPTIONS__folder=str(folder / "prints"),
+    )
+    try:
+        _order(house)
+        yield house
+    finally:
+        house.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _order(house: House) -> None:
+    headers = {"Authorization": f"Bearer {house.token(USER)}", "Content-Type": "image/png"}
+    photo = (SAMPLES / "portrait.png").read_bytes()
+    request = urllib.request.Request(f"{house.address}/v1/images", photo, headers, method="POST")
+    with urllib.request.urlopen(request) as answer:
+        params = json.dumps({"images": [json.load(answer)["id"]], "sceneId": "studio"})
+    with closing(sqlite3.connect(house.folder / "darkroom.db", timeout=15)) as producer, producer:
+        producer.executemany(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'photography', ?)",
+            [(USER, params)] * WORKS,
+        )
+    done = "SELECT count(*) FROM works WHERE status = 'completed'"
+    eventually("a hundred works are finished", lambda: house.one(done) == (WORKS,))
+
+
+@pytest.fixture
+def page(house: House) -> Iterator[Browser]:
+    """The console, signed in, loaded with nothing in the browser's cache."""
+    browser = Browser(f"{house.address}/static/icon.svg", counts=True)
+    browser.js("sessionStorage.setItem('darkroom.token', arguments[0])", house.token(USER))
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    browser.driver.get(f"{house.address}/")
+    yield browser
+    browser.quit()
+
+
+def _weight(page: Browser, house: House) -> dict[str, int]:
+    """{path: bytes} of everything that the house has sent."""
+    ours = {url: n for url, n in page.received().items() if url.startswith(house.address)}
+    return {url.removeprefix(house.address).partition("?")[0]: n for url, n in ours.items()}
+
+
+IN_SIGHT = """return [...document.querySelectorAll('.pictures img')].filter(img => {
+    const { top, bottom } = img.getBoundingClientRect(); return bottom > 0 && top < innerHeight; })
+    .map(img => img.complete && img.naturalWidth > 0)"""
+
+
+def _is_shown(page: Browser) -> bool:
+    seen = page.js(IN_SIGHT)
+    return bool(seen) and all(seen)
+
+
+def test_a_hundred_cards_are_light_and_the_first_screen_lighter(page: Browser, house: House) -> None:
+    eventually(
+        "the cards are there", lambda: page.js("return document.querySelectorAll('.card').length") == WORKS
+    )
+    eventually("what is in sight is shown", lambda: _is_shown(page))
+    first = _weight(page, house)
+    if folder := os.environ.get("TEST_SCREENSHOTS"):
+        page.driver.save_screenshot(str(Path(folder) / "console-hundred-cards.png"))
+    for n in range(0, WORKS, 3):
+        page.js("document.querySelectorAll('.card')[arguments[0]].scrollIntoView({block: 'center'})", n)
+        eventually("what is in sight is shown", lambda: _is_shown(page))
+    everything = _weight(page, house)
+    print(
+        f"first screen {sum(first.values()):,} bytes: {first}; all cards {sum(everything.values()):,} bytes"
+    )
+    assert sum(path.endswith("-thumbnail.webp") for path in everything) == WORKS, "each was looked at"
+    assert not any(path.endswith(".jpg") for path in everything), "no picture was loaded whole"
+    assert sum(first.values()) <= FIRST_SCREEN_BYTES
+    assert sum(everything.values()) <= ALL_BYTES
+    page.js("document.querySelector('.card [data-act=open]').click()")
+    opened = "const img = document.querySelector('#viewer img'); return [img.naturalWidth, img.src]"
+    eventually("the picture is opened", lambda: max(page.js(opened)[0], 480) > 480)
+    assert ".jpg?" in page.js(opened)[1], "whole"
+
+
+A_WALL_OF_ITS_OWN = """const done = arguments[0];
+import('/static/prints.js').then(({ Wall }) => {
+  document.getElementById('prints').replaceChildren();
+  const query = { limit: () => query, watch: ({ onChange }) => { window.tell = onChange; return { close() {} }; } };
+  const hooks = { announce() {}, onEnd() {}, onOpen: (doc, n) => { window.opened = doc.images[n].url; } };
+  new Wall({ collection: () => query }, hooks).watch({});
+  const image = (n, sig, small) => ({ url: `/files/${n}${small}?sig=${sig}`, width: 4, height: 3 });
+  window.docs = (sig) => Array.from({ length: 60 }, (_, n) => ({
+    _id: `w-${n}`, task_id: `t-${n}`, type: 'photography', status: 'completed', progress: 100, stage: '',
+    error: null,
+    images: [{ ...image(n, sig, '.jpg'), thumbnail: n === 1 ? null : image(n, sig, '.webp') }],
+    created_at: new Date(1e12 - n).toISOString(),
+  }));
+  window.source = (n) => document.querySelectorAll('.pictures img')[n].getAttribute('src');
+  window.tell({ type: 'init', docs: window.docs(1), docChanges: [] });
+  done();
+});"""
+
+
+def test_new_links_reach_the_cards_that_have_not_been_in_sight(page: Browser) -> None:
+    eventually(
+        "the cards are there", lambda: page.js("return document.querySelectorAll('.card').length") == WORKS
+    )
+    page.driver.execute_async_script(A_WALL_OF_ITS_OWN)
+    eventually("the first is loaded", lambda: page.js("return source(0)") == "/files/0.webp?sig=1")
+    assert page.js("return source(1)") == "/files/1.jpg?sig=1", "from before there were thumbnails"
+    assert page.js("return source(59)") is None, "nobody has come near it"
+    page.js("tell({ docs: docs(2), docChanges: [] })")
+    page.js("document.querySelector('.card:last-child').scrollIntoView()")
+    eventually("the last is loaded", lambda: page.js("return source(59)") == "/files/59.webp?sig=2")
+    assert page.js("return source(0)") == "/files/0.webp?sig=1", "what is here is not loaded again"
+    page.js("document.querySelector('.card [data-act=open]').click()")
+    assert page.js("return opened") == "/files/0.jpg?sig=2"

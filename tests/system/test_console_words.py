@@ -1,0 +1,48 @@
+"""The console says everything in both languages, and what the server says in English it knows in Chinese."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from web.app.pages import STATIC
+from web.openapi import schemas
+
+ROOT = Path(__file__).parents[2]
+WORDS = (STATIC / "words.js").read_text(encoding="utf-8")
+FROM_THE_SERVER = ("stage.", "error.")
+A_STAGE = re.compile(
+    r"""(?:progress|report|Running)\((?:[^"\n]*, |stage=)"([a-zA-Z ]+)"|stage = '([a-z ]+)'"""
+)
+FINAL = {"failed", "cancelled", "done"}  # said by the status
+
+
+def names_of(language: str) -> set[str]:
+    found = re.search(rf"^const {language} = \{{$(.*?)^\}};$", WORDS, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return set(re.findall(r'"([\w.]+[\w. ]*)": "', found[1]))
+
+
+def test_both_languages_have_the_same_words() -> None:
+    theirs = {name for name in names_of("CHINESE") if not name.startswith(FROM_THE_SERVER)}
+    assert names_of("ENGLISH") == theirs and len(theirs) > 60
+
+
+def test_every_word_that_the_page_asks_for_is_there() -> None:
+    page = (STATIC / "console.html").read_text(encoding="utf-8")
+    asked = set(re.findall(r'data-(?:say|label)="([^"]+)"', page))
+    for path in STATIC.glob("*.js"):
+        asked |= set(re.findall(r'\bsay\("([^"]+)"', path.read_text(encoding="utf-8")))
+    assert asked <= names_of("ENGLISH") and len(asked) > 40
+
+
+def test_every_stage_and_error_code_of_the_server_is_known_in_chinese() -> None:
+    known = names_of("CHINESE")
+    stages = set()
+    for folder in ("actors", "supervisor/store"):
+        for path in (ROOT / folder).rglob("*.py"):
+            stages |= {one or other for one, other in A_STAGE.findall(path.read_text(encoding="utf-8"))}
+    assert len(stages) > 15
+    assert {f"stage.{stage}" for stage in stages - FINAL} <= known
+    assert {f"error.{code}" for code in get_args(schemas.ErrorCode)} <= known

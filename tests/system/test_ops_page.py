@@ -1,0 +1,263 @@
+"""The operators' page in a real browser: what is wrong is seen, and each action is confirmed, done and recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.browser import CHROMIUM, DRIVER, Browser
+from tests.support.houses.house import PACED, SAMPLES, House, eventually
+from tests.support.npm_packages import NPM
+from tests.support.servers.webhook_receiver import WebhookReceiver
+from web.openapi.ops_schemas import OpsOverview
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not (CHROMIUM.exists() and DRIVER.exists()) and not os.environ.get("CI"),
+        reason="there is no Chromium",
+    ),
+]
+
+LONG = PACED | {
+    "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000",
+    "DARKROOM_WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
+}
+
+
+class Shop(House):
+    """A house where anybody's order can be handed in."""
+
+    def order(self, user: str, **more: str) -> str:
+        """A portrait to be made; the task's id.  more: further members of the order."""
+        bearer = {"Authorization": f"Bearer {self.token(user)}"}
+
+        def post(path: str, body: bytes, media: str) -> Any:
+            request = urllib.request.Request(
+                self.address + path, body, {**bearer, "Content-Type": media}, method="POST"
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+
+        image = post("/v1/images", (SAMPLES / "portrait.png").read_bytes(), "image/png")["id"]
+        order = {"type": "photography", "params": {"images": [image]}, **more}
+        return str(post("/v1/tasks", json.dumps(order).encode(), "application/json")["task_id"])
+
+
+class Page(Browser):
+    """The page in a browser of its own."""
+
+    def click(self, selector: str) -> None:
+        eventually(
+            f"{selector} is there", lambda: self.js("return document.querySelector(arguments[0])", selector)
+        )
+        self.js("document.querySelector(arguments[0]).click()", selector)
+
+    def confirm(self, said: str, *, can_be_undone: bool = True) -> None:
+        """Press what the question is about; the page says that it is done."""
+        eventually("the question", lambda: self.js("return document.getElementById('sure-dialog').open"))
+        assert ("can not be undone" not in self.text("#sure-text")) is can_be_undone
+        self.click("#sure-yes")
+        eventually(f"done: {said}", lambda: said in self.text("#said"))
+
+    def codes(self) -> list[str]:
+        return list(
+            self.js(
+                "return [...document.querySelectorAll('.trouble')].map(each => each.dataset.code ?? 'well')"
+            )
+        )
+
+    def events(self) -> list[str]:
+        return list(
+            self.js("return [...document.querySelectorAll('[data-event]')].map(each => each.dataset.event)")
+        )
+
+    def fits_a_phone(self) -> bool:
+        """Whether nothing is wider than 360 pixels, at that width."""
+        metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        fits = "[document.documentElement, ...document.querySelectorAll('dialog[open]')]"
+        is_narrow = self.js(
+            f"return {fits}.every(each => each.scrollWidth <= Math.min(360, each.clientWidth))"
+        )
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        return bool(is_narrow)
+
+    def figure(self, name: str) -> str:
+        return self.text(f".tile[data-name='{name}'] b")
+
+    def find_task(self, wanted: str) -> None:
+        self.js("document.getElementById('wanted').value = arguments[0]", wanted)
+        self.click("#search button")
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[Shop]:
+    folder = Path(tempfile.mkdtemp(prefix="dk-ops-"))
+    running = Shop(folder, **LONG)
+    yield running
+    running.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
+    opened: list[Page] = []
+
+    def open_(token: str = "") -> Page:
+        page = Page(house.link or house.address + "/docs")
+        opened.append(page)
+        if token:
+            page.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
+        page.driver.get(house.address + "/ops")
+        return page
+
+    yield open_
+    for page in opened:
+        page.quit()
+
+
+@pytest.fixture
+def running_task(house: Shop) -> Callable[[str], str]:
+    """In a worker's hands for minutes; its id."""
+
+    def make(user: str) -> str:
+        task_id = house.order(user)
+        eventually(
+            "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
+        )
+        return str(task_id)
+
+    return make
+
+
+def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
+    house: Shop, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    page.click("[data-act='sweep']")
+    page.confirm("Sweep now", can_be_undone=False)
+    eventually("all is well", lambda: page.codes() == ["well"])
+    assert page.figure("workers") == "1" and page.figure("slots") == "0 / 4"
+    with urllib.request.urlopen(house.address + "/v1/ops/overview", timeout=30) as answer:
+        assert OpsOverview.model_validate_json(answer.read(), strict=True).processes
+    page.click("[data-act='pause'][data-target='photography']")
+    page.js("document.getElementById('sure-reason').value = 'the model is replaced'")
+    page.confirm("Pause photography")
+    eventually("the pause is seen", lambda: page.codes() == ["type_paused"])
+    assert "the model is replaced" in page.text("#audit")
+    house.order("o-waits")
+    eventually("it waits", lambda: page.figure("waiting") == "1")
+    eventually("it is next in line", lambda: "o-waits" in page.text("#line"))
+    page.click("#audit [data-act='undo']")
+    page.confirm("Resume photography")
+    eventually("it runs", lambda: page.figure("running") == "1")
+    page.find_task("o-waits")
+    eventually("its history", lambda: page.events() == ["submitted", "debited", "admitted", "claimed"])
+    page.click("#task-body [data-act='cancel']")
+    page.confirm("Cancel")
+    eventually("its refund", lambda: page.events()[-2:] == ["cancelled", "refunded"])
+    assert [message for message in page.complaints() if "SEVERE" in message] == []
+
+
+def test_a_released_task_goes_on_in_another_claim(
+    house: Shop, open_page: Callable[..., Page], running_task: Callable[[str], str]
+) -> None:
+    task_id = running_task("o-released")
+    page = open_page()
+    page.find_task(task_id)
+    page.click("#task-body [data-act='release']")
+    page.confirm("Release", can_be_undone=False)
+    eventually("a new claim", lambda: page.events()[-2:] == ["released", "claimed"])
+    eventually("the sentence on top", lambda: "works on it with paced" in page.text("#why"))
+    page.click("#task-body [data-act='cancel']")
+    page.confirm("Cancel")
+
+
+def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    (before,) = house.one("SELECT id FROM worker WHERE state = 'live'")
+    page.click("[data-act='drain']")
+    page.confirm("Drain", can_be_undone=False)
+
+    def replaced() -> bool:
+        row = house.one("SELECT id FROM worker WHERE state = 'live'")
+        return row is not None and row[0] != before
+
+    eventually("another worker", replaced)
+    assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("drain", before)
+    eventually(
+        "the record says so too",
+        lambda: (
+            "can not be undone" in page.text("#audit tbody tr") and before in page.text("#audit tbody tr")
+        ),
+    )
+
+
+def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
+    house: Shop, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(house.token("o-user"))
+    eventually("the question for a token", lambda: "operator" in page.text("#token-problem"))
+    assert page.text("#tiles") == ""
+
+
+def test_it_fits_a_phone_in_both_languages(house: Shop, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    for _ in range(2):
+        eventually("figures", lambda: page.figure("workers"))
+        assert page.fits_a_phone()
+        page.click("#language")
+    assert page.js(
+        "return [...document.querySelectorAll('button')].every(each => each.textContent || each.ariaLabel)"
+    )
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as served:
+        yield served
+
+
+@pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
+def test_a_webhook_that_was_refused_is_sent_again_and_no_rule_of_axe_is_broken_meanwhile(
+    house: Shop, open_page: Callable[..., Page], receiver: WebhookReceiver
+) -> None:
+    receiver.answers = [(410, {})]
+    task_id = house.order("o-told", webhook=receiver.hook)
+    eventually(
+        "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
+    )
+    page = open_page()
+    page.dress("dark")
+    page.bring_axe()
+    eventually("figures", lambda: page.figure("running") == "1")
+    assert page.broken_rules() == [], "something runs"
+    page.find_task(task_id)
+    page.click("#task-body [data-act='cancel']")
+    eventually("the question", lambda: page.js("return document.getElementById('sure-dialog').open"))
+    assert page.broken_rules() == [], "a question"
+    page.confirm("Cancel")
+    eventually("it was not wanted", lambda: page.events()[-1] == "webhook_failed")
+    eventually("its address is named", lambda: receiver.hook in page.text("#webhooks"))
+    assert "410" in page.text("#task-body .timeline li:last-child") and page.fits_a_phone()
+    for theme in ("dark", "light"):
+        page.dress(theme)
+        assert page.broken_rules() == [], f"a task and an address in trouble, {theme}"
+    page.click("#task-body [data-act='resend']")
+    page.confirm("Send again", can_be_undone=False)
+    eventually("it has arrived", lambda: page.events()[-1] == "webhook_delivered")
+    assert [each.id for each in receiver.heard] == [f"msg_{task_id}_1"] * 2
+    assert house.one("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == ("resend", task_id)
+    eventually("no address is in trouble", lambda: receiver.hook not in page.text("#webhooks"))
+    page.click("#task-close")
+    assert page.broken_rules() == [], "well again"
+    assert [message for message in page.complaints() if "SEVERE" in message] == []

@@ -1,0 +1,263 @@
+"""The house in order: arrows between packages, pure modules, names, and the picture in ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.core import lifecycle
+from tests.support.repository import MAY_IMPORT, ROOT, modules
+
+# They decide and touch nothing; `supervisor.*` in brackets are pure themselves.
+PURE = [
+    "supervisor/core/lifecycle.py",
+    "supervisor/core/rescue.py",
+    "supervisor/core/backoff.py",
+    "supervisor/remote/breaker.py",
+    "supervisor/health/diagnosis.py",
+    "supervisor/core/fair_order.py",
+    "supervisor/core/eta.py",
+    "supervisor/health/heartbeat_monitor.py",
+    "supervisor/health/succession.py",
+    "supervisor/health/life_signs.py",
+    "supervisor/processes/rolling_restart.py",
+    "supervisor/health/liveness.py",
+    "supervisor/core/sentences.py",
+    "supervisor/health/troubles.py",
+    "supervisor/core/repetitions.py",
+    "supervisor/processes/restart_plan.py",
+    "supervisor/core/queue_order.py",
+    "supervisor/remote/unclear_answers.py",
+    "supervisor/remote/job_states.py",
+    "supervisor/core/search_terms.py",
+    "supervisor/core/shown_images.py",
+    "supervisor/webhooks/schedule.py",
+    "supervisor/webhooks/signature.py",
+    "supervisor/schema/shared/lifecycle_guard.py",
+    "web/http/client_address.py",
+    "web/doors/cloudbase/ejson.py",
+    "web/doors/cloudbase/signature.py",
+    "web/http/encodings.py",
+    "web/feed/feed_event.py",
+    "web/limits/rate_limit.py",
+    "web/feed/reconnection.py",
+    "web/api/wechat_answers.py",
+]
+
+
+def _imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
+    """The modules a file imports.  at_import: only those imported when it is, type checking left out."""
+    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        is_lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        )
+        if not (at_import and is_lazy):
+            waiting += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_arrows_between_the_packages_point_down_only(package: str) -> None:
+    ours = {*MAY_IMPORT, "tests", "bench", "examples"}
+    for path in modules(package):
+        for name in _imports(path):
+            top = name.partition(".")[0]
+            if top in ours and top != package:
+                assert top in MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def _names_of_modules() -> dict[str, Path]:
+    names = {}
+    for path in modules():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def test_no_two_modules_import_each_other() -> None:
+    names = _names_of_modules()
+    arrows = {
+        name: {each for each in _imports(path, at_import=True) if each in names and each != name}
+        for name, path in names.items()
+    }
+    for name, path in names.items():  # a package's own __init__ is run first: it may import what is below it
+        if path.name == "__init__.py":
+            arrows[name] = {each for each in arrows[name] if not each.startswith(f"{name}.")}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " → ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for each in sorted(arrows[name]):
+                visit(each, (*above, name))
+            done.add(name)
+
+    for name in names:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_import_only_the_standard_library(module: str) -> None:
+    allowed = {each.removesuffix(".py").replace("/", ".") for each in PURE}
+    for name in _imports(ROOT / module):
+        top = name.partition(".")[0]
+        is_pure = any(name == each or name.startswith(f"{each}.") for each in allowed)
+        assert top in sys.stdlib_module_names or is_pure or name == "supervisor", f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_ask_neither_clock_nor_chance_nor_the_world(module: str) -> None:
+    world = {
+        "time",
+        "random",
+        "os",
+        "socket",
+        "subprocess",
+        "asyncio",
+        "threading",
+        "sqlite3",
+        "secrets",
+        "io",
+    }
+    found = {name.partition(".")[0] for name in _imports(ROOT / module)} & world
+    assert not found, f"{module} imports {found}"
+    if module != "supervisor/processes/restart_plan.py":
+        text = (ROOT / module).read_text(encoding="utf-8")
+        assert "datetime.now" not in text and "open(" not in text
+
+
+def test_no_file_is_named_after_nothing() -> None:
+    for path in [*modules(), *(ROOT / "tests").rglob("*.py")]:
+        words = {word.removesuffix("s") for word in path.stem.split("_")}
+        assert not words & {"util", "utilitie", "helper", "manager", "misc", "common"}, path.relative_to(ROOT)
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for path in modules():
+        text = path.read_text(encoding="utf-8")
+        assert not text.strip() or ast.get_docstring(ast.parse(text)), path.relative_to(ROOT)
+
+
+def test_only_the_store_speaks_sql() -> None:
+    """Outside it no string is a statement on our tables."""
+    home = {ROOT / "supervisor" / "store", ROOT / "supervisor" / "schema"}
+    statements = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TRIGGER ")
+    for path in modules():
+        if home & set(path.parents):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                is_sql = node.value.lstrip().startswith(statements) and " FROM " in f"{node.value} FROM "
+                assert not (is_sql and ("task_queue" in node.value or "works" in node.value)), (
+                    f"{path.relative_to(ROOT)}:{node.lineno}"
+                )
+
+
+@pytest.mark.parametrize("path", modules("supervisor/store"), ids=lambda path: path.stem)
+def test_the_store_asks_the_database_for_the_time_and_no_other_clock(path: Path) -> None:
+    """What SQL compares comes from SQL (CORRECTNESS 35)."""
+    clocks = {"time", "time_ns", "now", "utcnow", "today", "localtime", "gmtime", "monotonic", "perf_counter"}
+    calls = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
+    called = {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+    assert not clocks & called, path
+
+
+def test_a_worker_has_no_http_client_and_no_image_library_before_it_needs_one() -> None:
+    """Each of its processes would hold megabytes for nothing."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import actors, sys; print(sorted({'aiohttp', 'numpy', 'PIL'} & sys.modules.keys()))"],
+        cwd=ROOT, env=os.environ | {"DARKROOM_CONFIG": ""}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == "[]"
+
+
+def test_opentelemetry_is_imported_in_one_place() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if any(name.partition(".")[0] == "opentelemetry" for name in _imports(path))
+    }
+    assert found == {"supervisor/telemetry/opentelemetry_spans.py"}
+
+
+IMPORT_ALL = """
+import importlib, os, sys
+writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+def refuse(event, args):
+    if event in ("os.mkdir", "socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.system"):
+        raise RuntimeError(f"{event} {args}")
+    if event == "open" and isinstance(args[2], int) and args[2] & writes and args[0] != os.devnull:
+        raise RuntimeError(f"{event} {args}")
+theirs = "asyncio ssl ctypes multiprocessing numpy PIL.Image peewee aiohttp pydantic_settings"
+for name in theirs.split():
+    importlib.import_module(name)  # what they do at import is their own affair
+class Environ(dict):
+    def __getitem__(self, name):
+        if name.startswith("DARKROOM_"): raise RuntimeError(f"reads {name}")
+        return super().__getitem__(name)
+    def get(self, name, default=None):
+        if str(name).startswith("DARKROOM_"): raise RuntimeError(f"reads {name}")
+        return super().get(name, default)
+os.environ = Environ(os.environ)
+sys.addaudithook(refuse)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print("imported", len(sys.argv) - 1)
+"""
+
+
+def test_no_import_opens_a_socket_makes_a_folder_writes_a_file_or_reads_our_environment(
+    tmp_path: Path,
+) -> None:
+    names = [
+        name
+        for name, path in _names_of_modules().items()
+        if name.partition(".")[0] in ("config", "supervisor", "metrics", "web")
+        and path.stem not in ("__main__",)
+        and not path.stem[0].isdigit()
+    ]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", IMPORT_ALL, *names],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["imported", str(len(names))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_setup_lists_the_five_packages_by_name() -> None:
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    for package in MAY_IMPORT:
+        assert f'"{package}"' in text, package
+
+
+def test_the_picture_of_the_lifecycle_is_drawn_from_the_table() -> None:
+    page = ROOT / "ARCHITECTURE.md"
+    if not page.exists():
+        pytest.skip("ARCHITECTURE.md is not written yet")
+    _, _, rest = page.read_text(encoding="utf-8").partition("```mermaid\n")
+    assert rest.partition("\n```")[0] == lifecycle.picture(), "copy the output of lifecycle.picture()"

@@ -1,0 +1,77 @@
+"""A caller who leaves takes nothing back, and leaves no traceback behind where nothing was a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.errors import TaskNotFound
+from web.http.detached_work import finished, finished_first
+
+WAYS = (finished, finished_first)
+
+
+async def left_behind(
+    way: Callable[[Awaitable[None]], Awaitable[None]], error: Exception | None
+) -> list[str]:
+    """A caller leaves while the work is under way, which then ends so; what it has done."""
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        done.set()
+        if error is not None:
+            raise error
+
+    caller = asyncio.ensure_future(way(work()))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await done.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()  # a task whose exception nobody has looked at says so as it goes
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_could_have_been_an_answer_is_no_line_in_the_log(
+    way: Callable[[Awaitable[None]], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    await left_behind(way, None)
+    await left_behind(way, TaskNotFound("x"))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_failure_that_nobody_foresaw_is_one_line_with_its_traceback(
+    way: Callable[[Awaitable[None]], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    await left_behind(way, ZeroDivisionError("our own fault"))
+    [line] = caplog.records
+    assert line.name == "darkroom.web" and line.levelno == logging.ERROR
+    assert line.exc_info is not None and isinstance(line.exc_info[1], ZeroDivisionError)
+
+
+async def test_an_answer_and_an_error_reach_a_caller_who_stays() -> None:
+    async def fail() -> None:
+        raise TaskNotFound("x")
+
+    for way in WAYS:
+        assert await way(asyncio.sleep(0, "an answer")) == "an answer"
+        with pytest.raises(TaskNotFound):
+            await way(fail())
+
+
+def test_web_has_no_other_way() -> None:
+    """A bare `asyncio.shield` leaves a traceback behind for each caller who leaves."""
+    sources = (Path(__file__).parents[3] / "web").rglob("*.py")
+    assert [source.name for source in sources if "asyncio.shield(" in source.read_text()] == []
