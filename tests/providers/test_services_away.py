@@ -38,10 +38,10 @@ from supervisor.store.operators import task_details
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Claim
-from tests.adapters import PORTRAIT
 from tests.conftest import Store, claim_now
-from tests.fake_ai_service import FakeAiService, Reply, picture_reply
-from tests.pictures import picture
+from tests.support.adapters import PORTRAIT
+from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
+from tests.support.pictures import picture
 
 SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
 
@@ -237,7 +237,7 @@ class Sleeper:
 @pytest.mark.parametrize(("paid", "ends"), [(True, ("failed", 1)), (False, ("pending", 1))])
 async def test_a_class_of_the_users_own_is_cut_off_at_the_ai_timeout(store, order, claimed_task, paid, ends):
     claim = claimed_task()
-    own = {"kind": "python", "options": {"class": "tests.test_services_away:Sleeper", "paid": paid}}
+    own = {"kind": "python", "options": {"class": "tests.providers.test_services_away:Sleeper", "paid": paid}}
     async with asyncio.timeout(20):
         await order(claim, ai=own, task={"ai_timeout_seconds": 0.2})
     assert state(store, claim) == ends
