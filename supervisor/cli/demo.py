@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from config.settings import Settings, load_settings
 from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
 from supervisor.cli.progress import follow
 from supervisor.cli.up import script
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 
 SAMPLES = Path("examples/samples")
 OUTPUT = Path("demo-output")
@@ -58,13 +57,12 @@ def main() -> int:
     environ |= {"DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(folder / "var"), "DARKROOM_PORT": "0"}
     with log_path.open("wb") as log:
         up = subprocess.Popen(
-            [script("darkroom"), "up"],
+            dying_with_us([script("darkroom"), "up"]),
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # a terminal's Ctrl-C is ours to pass on
-            preexec_fn=partial(die_with_parent, os.getpid()),
         )
     try:
         address = timed("start", lambda: wait_until_ready(up))

@@ -15,10 +15,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -122,17 +121,15 @@ def start_child(
 ) -> Child:
     """Start a program.  Call it from the main thread: the kernel takes the death of the thread that forked for the
     parent's.  Its output goes where ours goes.  descriptors: that it is born with, under the same numbers.  Raises
-    OSError if it can't be started.
+    OSError if there can be no more processes; a program that is not there ends with a sentence.
     """
     process = subprocess.Popen(
-        list(argv),
+        dying_with_us(argv),
         env=dict(environ),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=tuple(descriptors),
-        # Between fork and exec: two system calls through a library that is loaded already, no locks taken.
-        preexec_fn=partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None,
     )
     return Child(name, spawn_id, process)
 

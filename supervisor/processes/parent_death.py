@@ -3,6 +3,10 @@
 Linux sends a chosen signal when the parent dies (`prctl(PR_SET_PDEATHSIG)`), but forgets the choice at fork, so every
 process makes it for itself at its start and then looks whether the parent has died before it did.  "Parent" is the
 *thread* that forked: a supervisor spawns from its main thread only.  Elsewhere a thread looks every second.
+
+A program that is not ours is entered through this file: run as a program, it makes the choice, which outlives an exec,
+and becomes the other one.  Nothing of ours runs between fork and exec (`preexec_fn`): another thread may have held any
+lock as the process forked, as of the clock where a library stands before it, and the child would wait for it for ever.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from os import PathLike
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_SECONDS = 1.0
+COULD_NOT_BE_STARTED = 127  # as a shell says it
 
-# Loaded here and not in the function: a child between fork and exec must not load libraries.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -38,6 +44,32 @@ def die_with_parent(expected_parent_pid: int | None = None, sent: int = signal.S
         threading.Thread(target=_watch, args=(parent,), name="parent-death", daemon=True).start()
 
 
+def dying_with_us(
+    argv: Sequence[str | PathLike[str]], sent: int = signal.SIGKILL
+) -> list[str | PathLike[str]]:
+    """The command line by which that program dies with this process, or rather with the thread that starts it.
+
+    One that can't be started says so on stderr and ends with COULD_NOT_BE_STARTED.  Where the kernel knows no
+    parent-death signal the command line is the program's own.
+    """
+    if _libc is None:
+        return list(argv)
+    # Without the environment's paths and `site`, which may import anything; 0.02 s.
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(sent)), *argv]
+
+
+def _become(argv: list[str]) -> None:
+    """argv: the parent's pid, the signal, then the program's own."""
+    die_with_parent(int(argv[0]), int(argv[1]))
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and an exec would hand that on
+        signal.signal(ignored, signal.SIG_DFL)
+    try:
+        os.execvp(argv[2], argv[2:])
+    except OSError as error:
+        print(f"darkroom: {argv[2]} could not be started: {error.strerror}", file=sys.stderr)
+        sys.exit(COULD_NOT_BE_STARTED)
+
+
 def _multiprocessing_parent() -> int | None:
     """The pid of the process that forked this one, if multiprocessing (dramatiq's way) did it."""
     multiprocessing = sys.modules.get("multiprocessing.process")
@@ -49,3 +81,7 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _become(sys.argv[1:])

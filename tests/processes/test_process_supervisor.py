@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from supervisor.processes.parent_death import COULD_NOT_BE_STARTED, dying_with_us
 from supervisor.processes.upgrade_request import ask
 from tests.support.houses.supervised import program
 from tests.support.waiting import patience
@@ -313,6 +314,49 @@ def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_tak
     )
     assert running.state()["a"]["restarts"] == 0 and running.state()["a"]["last_exit"] is None
     eventually("the end of each is told", lambda: [line[1] for line in running.lines("events")] == ["a", "a"])
+
+
+TELLS_ITS_PID_AND_WAITS = ["/bin/sh", "-c", "echo $$; read forever"]
+
+
+def test_a_program_that_is_not_ours_dies_with_whoever_started_it():
+    code = (
+        "import subprocess, sys; from supervisor.processes.parent_death import dying_with_us; "
+        "subprocess.Popen(dying_with_us(sys.argv[1:])).wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *TELLS_ITS_PID_AND_WAITS],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        _, alive = psutil.wait_procs([child], timeout=8)
+    assert not alive, "and not because its stdin ended: that is still open here"
+
+
+def test_a_program_whose_starter_is_dead_already_is_never_entered():
+    argv = [str(word) for word in dying_with_us(["/bin/echo", "entered"])]
+    argv[argv.index(str(os.getpid()))] = "1"
+    done = subprocess.run(argv, capture_output=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
+
+
+def test_a_program_is_entered_with_the_signals_it_would_have_had():
+    def ignored(argv: list[Any]) -> set[str]:
+        told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        return {line for line in told.splitlines() if line.startswith(("SigIgn", "SigBlk"))}
+
+    argv = ["/bin/cat", "/proc/self/status"]
+    assert ignored(dying_with_us(argv)) == ignored(argv)
+
+
+def test_a_program_that_is_not_there_is_a_sentence_and_a_status():
+    done = subprocess.run(dying_with_us(["/no/such/thing"]), capture_output=True, text=True)
+    assert done.returncode == COULD_NOT_BE_STARTED
+    assert done.stderr == "darkroom: /no/such/thing could not be started: No such file or directory\n"
 
 
 def test_who_starts_after_its_parent_died_ends_at_once():

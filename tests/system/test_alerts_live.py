@@ -31,7 +31,7 @@ from metrics.dashboards.expressions import LIVING
 from metrics.dashboards.panels import ROWS
 from metrics.dashboards.shapes import at_pace
 from supervisor.cli.up import free_port
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.broker_server import eventually
@@ -322,16 +322,17 @@ ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64m tmpfs "$0" && "$1" migrate >/dev/n
 
 def test_a_disk_that_fills_up_is_told_before_it_is_full(tmp_path: Path) -> None:
     """A web part whose data folder is a disk of 64 MB, mounted in a namespace of its own."""
-    disk, port, parent = tmp_path / "disk", free_port("127.0.0.1"), os.getpid()
+    disk, port = tmp_path / "disk", free_port("127.0.0.1")
     disk.mkdir()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
     environ |= {"DARKROOM_DATA_DIR": str(disk), "DARKROOM_PORT": str(port), "DARKROOM_CONFIG": ""}
     darkroom = Path(sys.executable).with_name("darkroom")
     process = subprocess.Popen(
-        ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, str(disk), str(darkroom)],
+        dying_with_us(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, str(disk), str(darkroom)]
+        ),
         env=environ,
         cwd=tmp_path,
-        preexec_fn=lambda: die_with_parent(parent),
     )
     inside = Path(f"/proc/{process.pid}/root{disk}")
     try:

@@ -16,7 +16,7 @@ from config.settings import load_settings
 from metrics.exposition import Exposition
 from supervisor.core.ids import new_ulid
 from supervisor.database.api import open_database
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from supervisor.schema.migrate import migrate
 from tests.support.houses.instant_house import INSTANT
 from tests.support.houses.metrics_shop import Told
@@ -28,12 +28,10 @@ from tests.support.servers.broker_server import broker_server, eventually
 @contextmanager
 def program(environ: dict[str, str], *argv: str) -> Iterator[None]:
     """A command installed beside this Python, until the block ends."""
-    parent = os.getpid()
     process = subprocess.Popen(
-        [Path(sys.executable).with_name(argv[0]), *argv[1:]],
+        dying_with_us([Path(sys.executable).with_name(argv[0]), *argv[1:]]),
         env=environ,
         cwd=REPOSITORY,
-        preexec_fn=lambda: die_with_parent(parent),
     )
     try:
         yield

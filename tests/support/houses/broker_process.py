@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from dramatiq import Message
 
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.servers.broker_server import BrokerServer, eventually
 
 HOME = Path(__file__).parents[3]
@@ -43,13 +43,21 @@ class WorkerProcess:
             "BROKER_TEST_SLOTS": str(slots),
             "BROKER_TEST_EVENTS": str(self._events),
         }
-        parent = os.getpid()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dramatiq", "-p", "1", "-t", str(slots), "tests.support.houses.broker_app"],
-                env=environ, cwd=HOME, stdout=log, stderr=log,
-                preexec_fn=lambda: die_with_parent(parent),
-            )  # fmt: skip
+                dying_with_us(
+                    [
+                        sys.executable,
+                        *["-m", "dramatiq", "-p", "1", "-t"],
+                        str(slots),
+                        "tests.support.houses.broker_app",
+                    ]
+                ),
+                env=environ,
+                cwd=HOME,
+                stdout=log,
+                stderr=log,
+            )
         eventually(f"{self.name} has booted", lambda: self.events("booted"))
 
     def events(self, beginning: str = "") -> list[str]:

@@ -15,14 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
 from bench.chaos.plan import Role
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.running_system import REPOSITORY
 
 START_SECONDS = 90.0
@@ -79,13 +78,12 @@ class House:
         said = self.folder / "up.out"
         with said.open("wb") as out, self.log.open("ab") as log:
             self._up = subprocess.Popen(
-                [Path(sys.executable).with_name("darkroom"), "up"],
+                # Whoever kills us must not leave a house behind.
+                dying_with_us([Path(sys.executable).with_name("darkroom"), "up"]),
                 env=self.environ,
                 cwd=self.folder,
                 stdout=out,
                 stderr=log,
-                # Whoever kills us must not leave a house behind.
-                preexec_fn=partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None,
             )
         up = self._up
         until(

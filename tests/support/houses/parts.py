@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.waiting import patience
 
 ROOT = Path(__file__).parents[3]
@@ -35,15 +35,13 @@ class Part:
             "DARKROOM_SECRET": SECRET,
             "PYTHONPATH": str(ROOT),
         }
-        parent = os.getpid()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [DARKROOM, name],
+                dying_with_us([DARKROOM, name]),
                 env=self.environ,
                 cwd=data_dir,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: die_with_parent(parent),
             )
 
     @property

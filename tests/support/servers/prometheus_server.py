@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import signal
 import subprocess
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 from metrics.dashboards.prometheus import rules
 from supervisor.cli.up import free_port
-from supervisor.processes.parent_death import die_with_parent
+from supervisor.processes.parent_death import dying_with_us
 from tests.support.servers.broker_server import eventually
 
 SCRAPE_MS = 1000  # more than a scrape takes that waits for a broker in vain
@@ -71,18 +70,19 @@ def prometheus_server(folder: Path, target: str, *, pace: float) -> Iterator[Pro
     (folder / "prometheus.yml").write_text(
         CONFIG.format(every=SCRAPE_MS, evaluate=EVALUATE_MS, target=target), encoding="utf-8"
     )
-    port, parent = free_port("127.0.0.1"), os.getpid()
+    port = free_port("127.0.0.1")
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
+            dying_with_us(
+                [
+                    "prometheus",
+                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                ]
+            ),
             stdout=log,
             stderr=log,
-            preexec_fn=lambda: die_with_parent(parent),
         )
     try:
         server = Prometheus(f"http://127.0.0.1:{port}")

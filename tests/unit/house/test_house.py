@@ -190,6 +190,14 @@ def test_a_worker_has_no_http_client_and_no_image_library_before_it_needs_one() 
     assert said.stdout.strip() == "[]"
 
 
+def test_nothing_of_ours_runs_between_fork_and_exec() -> None:
+    """Another thread may have held any lock as the process forked, and the child would wait for it for ever."""
+    for path in [*modules(), *(ROOT / "bench").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            assert not (isinstance(node, ast.keyword) and node.arg == "preexec_fn"), where
+
+
 def test_opentelemetry_is_imported_in_one_place() -> None:
     found = {
         str(path.relative_to(ROOT))
