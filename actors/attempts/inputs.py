@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.providers.base import InvalidInput
-from actors.worker.scratch import write_whole
+from actors.worker.scratch import Scratch, write_whole
 from supervisor.core.task_params import is_url
 from supervisor.objects.object_store import copy_to
 
 if TYPE_CHECKING:
-    from actors.attempts.wait_for_space import Room
     from actors.worker.worker import Worker
     from supervisor.store.tasks.claims import Claim
 
 
-async def fetch_inputs(worker: Worker, claim: Claim, folder: Path, room: Room) -> tuple[Path, ...]:
+async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[Path, ...]:
     """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
     return tuple(
-        [
-            await _fetch(worker, claim, n, entry, folder, room)
-            for n, entry in enumerate(claim.params["images"])
-        ]
+        [await _fetch(worker, claim, n, entry, scratch) for n, entry in enumerate(claim.params["images"])]
     )
 
 
@@ -32,9 +28,8 @@ def input_keys(claim: Claim) -> tuple[str | None, ...]:
     return tuple(claim.image_keys.get(entry) for entry in claim.params["images"])
 
 
-async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path, room: Room) -> Path:
+async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, scratch: Scratch) -> Path:
     if is_url(entry):
-        target = folder / f"input-{n}"
         # Not above: with it comes an HTTP client, which most processes never need.
         from actors.net.fetch import fetch_public_image
 
@@ -45,7 +40,8 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path,
             most_bytes=settings.limits.image_bytes,
             translation_prefixes=settings.translation_prefixes,
         )
-        await room.when_there_is(lambda: asyncio.to_thread(write_whole, target, data))
+        target = scratch.folder / f"input-{n}"
+        await scratch.when_there_is_room(lambda: asyncio.to_thread(write_whole, target, data))
         return target
     key = claim.image_keys.get(entry)
     if key is None:
@@ -54,8 +50,8 @@ async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, folder: Path,
         path = worker.files.local_path(key)
         if path is not None:
             return path
-        target = folder / f"input-{n}{Path(key).suffix}"
-        await room.when_there_is(lambda: asyncio.to_thread(copy_to, worker.files, key, target))
+        target = scratch.folder / f"input-{n}{Path(key).suffix}"
+        await scratch.when_there_is_room(lambda: asyncio.to_thread(copy_to, worker.files, key, target))
         return target
     except FileNotFoundError:
         raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from actors.attempts.inputs import input_keys
 from actors.providers import open_provider
-from actors.providers.base import Job, Provider, ReadsReports, WhenThereIsRoom, at_once
+from actors.providers.base import Job, Provider, ReadsReports
 from supervisor.security.secret import read_or_make_secret
 from supervisor.store.sql.rows import encoded
 
 if TYPE_CHECKING:
+    from actors.worker.scratch import Scratch
     from actors.worker.worker import Worker
     from supervisor.store.tasks.claims import Claim
 
@@ -41,10 +42,9 @@ def job_of(
     name: str,
     *,
     pictures: tuple[int, ...],
-    folder: Path,
+    scratch: Scratch,
     inputs: tuple[Path, ...] = (),
     reference: str = "",
-    when_there_is_room: WhenThereIsRoom = at_once,
 ) -> Job:
     """The job for the provider of this name; without inputs, one that is only polled."""
     return Job(
@@ -55,13 +55,12 @@ def job_of(
         pictures=pictures,
         count=claim.count,
         seed=_seed(claim),
-        folder=folder,
+        scratch=scratch,
         ai_timeout_seconds=worker.settings.tasks[claim.type].ai_timeout_seconds,
         own_process=claim.budget.deaths > 0,
         input_keys=input_keys(claim) if inputs else (),
         reference=reference,
         callback_url=callback_url(worker, name, reference) if reference else "",
-        when_there_is_room=when_there_is_room,
     )
 
 

@@ -26,6 +26,7 @@ from actors.providers.base import (
     Unreachable,
     Unreadable,
 )
+from actors.worker.scratch import Scratch
 from supervisor.database.api import Transaction
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.remote import remote_jobs
@@ -47,7 +48,12 @@ async def look_up_unheard(worker: Worker, claim: Claim) -> None:
         provider = provider_of(worker, job.provider)
         if isinstance(provider, LooksUp):
             order = job_of(
-                worker, claim, job.provider, pictures=job.pictures, folder=Path(), reference=job.reference
+                worker,
+                claim,
+                job.provider,
+                pictures=job.pictures,
+                scratch=Scratch(Path()),
+                reference=job.reference,
             )
             try:
                 remote = await _ask(provider, order)

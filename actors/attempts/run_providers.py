@@ -30,7 +30,7 @@ from actors.providers.base import (
     ProviderDown,
     Transient,
 )
-from actors.worker.scratch import folder_of_attempt
+from actors.worker.scratch import Scratch, scratch_of
 from actors.worker.worker import Running, Why, Worker
 from supervisor.database.api import Transaction
 from supervisor.remote.poll_backoff import next_poll_seconds
@@ -52,11 +52,9 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     missing = [n for n in range(claim.count) if n not in found and n not in at_work]
     making = _Making(worker, running, claim)
     if missing:
-        when_there_is_room = making.room.when_there_is
-        async with folder_of_attempt(
-            worker.scratch, claim.task_id, claim.lease, when_there_is_room
-        ) as folder:
-            found |= await making.make(missing, folder)
+        name = f"{claim.task_id}-{claim.lease}"
+        async with scratch_of(worker.scratch, name, making.room.when_there_is) as scratch:
+            found |= await making.make(missing, scratch)
     if waiting or making.poll_in_seconds:
         return handed_off(
             claim,
@@ -104,19 +102,19 @@ class _Making:
         self.without_pictures = False
         self.poll_in_seconds: list[float] = []
 
-    async def make(self, missing: Sequence[int], folder: Path) -> dict[int, ResultFile]:
-        """{n: its file} of those that could be made at once.  folder: scratch space of this attempt."""
+    async def make(self, missing: Sequence[int], scratch: Scratch) -> dict[int, ResultFile]:
+        """{n: its file} of those that could be made at once.  scratch: of this attempt."""
         worker, claim = self._worker, self._claim
         progress = ProgressReport(worker.database, claim.task_id, claim.lease)
         try:
             progress.report(FETCHING_PERCENT, "fetching the photos")
-            self._inputs = await fetch_inputs(worker, claim, folder, self.room)
-            return await self._along_the_chain(missing, folder, progress.report)
+            self._inputs = await fetch_inputs(worker, claim, scratch)
+            return await self._along_the_chain(missing, scratch, progress.report)
         finally:
             progress.close()
 
     async def _along_the_chain(
-        self, missing: Sequence[int], folder: Path, progress: Progress
+        self, missing: Sequence[int], scratch: Scratch, progress: Progress
     ) -> dict[int, ResultFile]:
         """The first provider that is up makes them; the next one is asked while those before are down or starting."""
         worker, found = self._worker, dict[int, ResultFile]()
@@ -124,7 +122,7 @@ class _Making:
         for place, name in enumerate(names):
             left = [n for n in missing if n not in found]
             try:
-                await self._by_provider(name, place, left, folder, progress, found)
+                await self._by_provider(name, place, left, scratch, progress, found)
             except (ProviderDown, NotReady) as down:
                 if name != names[-1] and not self.poll_in_seconds:
                     continue
@@ -145,7 +143,7 @@ class _Making:
         name: str,
         place: int,
         missing: Sequence[int],
-        folder: Path,
+        scratch: Scratch,
         progress: Progress,
         found: dict[int, ResultFile],
     ) -> None:
@@ -164,10 +162,9 @@ class _Making:
                 claim,
                 name,
                 pictures=part,
-                folder=folder,
+                scratch=scratch,
                 inputs=self._inputs,
                 reference=request.reference if request else "",
-                when_there_is_room=self.room.when_there_is,
             )
             answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request)
             if isinstance(answer, Accepted):

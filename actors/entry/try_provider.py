@@ -29,6 +29,7 @@ from actors.providers.base import (
     ReadsReports,
     Transient,
 )
+from actors.worker.scratch import Scratch
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.core.errors import Fault, SettingFault
 from supervisor.objects.object_store import FileStore, open_file_store
@@ -159,7 +160,7 @@ def _job(asked: argparse.Namespace, folder: Path) -> Job:
         pictures=(0,),
         count=1,
         seed=secrets.randbelow(2**31),
-        folder=folder,
+        scratch=Scratch(folder),
         ai_timeout_seconds=asked.seconds,
         input_keys=(None,) * len(given),
         reference=f"{name}.1.1.0",

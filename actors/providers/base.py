@@ -21,37 +21,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS
+
+if TYPE_CHECKING:
+    from actors.worker.scratch import Scratch
 
 T = TypeVar("T")
 
 Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 
 
-class WhenThereIsRoom(Protocol):
-    """Does something that writes to a disk, and does it again while the disk is full."""
-
-    async def __call__(self, act: Callable[[], Awaitable[T]], /) -> T: ...
-
-
-async def at_once(act: Callable[[], Awaitable[T]], /) -> T:
-    """Waits for nothing: where a disk is full its error is raised."""
-    return await act()
-
-
 @dataclass(frozen=True)
 class Job:
     """One attempt's order.  inputs: local files, in the order of params["images"].  pictures: which n of 0 …
-    count−1 to make; picture n must not depend on which others are made.  folder: scratch space for this
-    attempt alone. own_process: do it apart from other jobs, since workers have died under it.
+    count−1 to make; picture n must not depend on which others are made.  scratch: space for this attempt alone,
+    of which an adapter sees `folder`.  own_process: do it apart from other jobs, since workers have died under it.
     input_keys: where each input lies in the file store, None for one that was given by its address.
     reference: the unique name of this request in our evidence of it, empty for a provider that is not paid.
     callback_url: where the service may report on this request, empty when no address is known under which it could
     reach us.
-    when_there_is_room: through it an adapter writes what it was sent, `await job.when_there_is_room(write)`: while the
-    disk is full the attempt waits, and what was paid for is not lost.
 
     While a remote job is polled or a report on it is read, `inputs` is empty: the pictures are not fetched for that.
     `pictures`, `seed`, `reference` and `callback_url` are those of the request that was submitted."""
@@ -63,13 +53,21 @@ class Job:
     pictures: tuple[int, ...]
     count: int
     seed: int
-    folder: Path
+    scratch: Scratch = field(compare=False, repr=False)
     ai_timeout_seconds: float
     own_process: bool = False
     input_keys: tuple[str | None, ...] = ()
     reference: str = ""
     callback_url: str = ""
-    when_there_is_room: WhenThereIsRoom = field(default=at_once, compare=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where this attempt may write; it is made when it is first asked for, and goes with the attempt."""
+        return self.scratch.folder
+
+    async def when_there_is_room(self, write: Callable[[], Awaitable[T]], /) -> T:
+        """Write through this what was sent: while the disk is full the attempt waits, and what was paid for is kept."""
+        return await self.scratch.when_there_is_room(write)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -32,6 +27,7 @@ from actors.providers.base import (
     Running,
     Unreadable,
 )
+from actors.worker.scratch import scratch_of
 from supervisor.database.api import Transaction
 from supervisor.remote.job_states import Word
 from supervisor.remote.poll_backoff import next_poll_seconds
@@ -73,12 +69,12 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
     heard: Running | Done | Failed | Exception
     try:
         async with (
-            _folder(worker) as folder,
+            scratch_of(worker.scratch, f"{claim.task_id}-{claim.lease}-{job.id}") as scratch,
             asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds) as limit,
         ):
             provider = provider_of(worker, job.provider)
             order = job_of(
-                worker, claim, job.provider, pictures=job.pictures, folder=folder, reference=job.reference
+                worker, claim, job.provider, pictures=job.pictures, scratch=scratch, reference=job.reference
             )
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
             reported = await _read_reports(worker, provider, remote, order, reports, read)
@@ -108,18 +104,6 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
     if isinstance(heard, Exception) and isinstance(answer, Running):
         read = []  # what could not be followed up is read again
     return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word)
-
-
-@contextlib.asynccontextmanager
-async def _folder(worker: Worker) -> AsyncIterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=worker.scratch))
-    try:
-        yield folder
-    finally:
-        if any(os.scandir(folder)):
-            await asyncio.to_thread(shutil.rmtree, folder, True)
-        else:
-            folder.rmdir()
 
 
 async def _read_reports(

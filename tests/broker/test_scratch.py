@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.worker.scratch import close_scratch, folder_of_attempt, found_in, open_scratch
+from actors.worker.scratch import close_scratch, found_in, open_scratch, scratch_of
 from actors.worker.worker import Worker
 from supervisor.objects.object_store import open_file_store
 from tests.conftest import Store
@@ -55,9 +58,43 @@ def test_a_scratch_folder_is_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("held", [(), ("input-0", "picture.png")], ids=["empty", "with files"])
 async def test_an_attempts_folder_is_its_own_and_goes_with_it(tmp_path: Path, held: tuple[str, ...]) -> None:
-    async with folder_of_attempt(tmp_path, "task", 1) as folder, folder_of_attempt(tmp_path, "task", 2):
+    async with scratch_of(tmp_path, "task-1") as scratch, scratch_of(tmp_path, "task-2") as another:
         for name in held:
-            (folder / name).write_bytes(b"x")
-        assert folder.stat().st_mode & 0o077 == 0
+            (scratch.folder / name).write_bytes(b"x")
+        assert scratch.folder.stat().st_mode & 0o077 == 0
+        assert another.folder != scratch.folder
         assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+
+
+async def test_who_writes_nothing_has_no_folder_and_makes_none_after_its_end(tmp_path: Path) -> None:
+    async with scratch_of(tmp_path, "task-1") as scratch:
+        assert await scratch.when_there_is_room(said) == "said"
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError):
+        (scratch.folder / "late.png").write_bytes(b"x")
+    assert not list(tmp_path.iterdir())
+
+
+async def said() -> str:
+    return "said"
+
+
+async def test_a_folder_for_which_a_full_disk_has_no_room_is_made_when_there_is(
+    tmp_path: Path,
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def again(act: Callable[[], Awaitable[Any]], /) -> Any:
+        with pytest.raises(OSError, match="No space"):
+            await act()
+        there_is_room.undo()
+        return await act()
+
+    there_is_room = pytest.MonkeyPatch()
+    there_is_room.setattr(Path, "mkdir", full)
+    async with scratch_of(tmp_path, "task-1", again) as scratch:
+        path = scratch.folder / "picture.png"
+        assert await scratch.when_there_is_room(lambda: asyncio.to_thread(path.write_bytes, b"x")) == 1
     assert not list(tmp_path.iterdir())

@@ -20,6 +20,7 @@ from PIL import Image
 
 from actors.attempts.jobs import job_of
 from actors.images.process_pool import open_image_processes
+from actors.worker.scratch import Scratch
 from config.settings import Settings
 from supervisor.core.rescue import Budget
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed, child_environment
@@ -185,7 +186,9 @@ async def test_a_task_under_which_a_worker_has_died_gets_a_child_of_its_own_and_
     failures: int, deaths: int, pool: ImageProcesses, tmp_path: Path
 ) -> None:
     worker: Any = SimpleNamespace(settings=Settings(data_dir=tmp_path))
-    job = job_of(worker, _claim(failures=failures, deaths=deaths), "studio", pictures=(0,), folder=tmp_path)
+    job = job_of(
+        worker, _claim(failures=failures, deaths=deaths), "studio", pictures=(0,), scratch=Scratch(tmp_path)
+    )
     await pool.prewarm()
     [idle] = children()
     run = await begun(pool, order(tmp_path), own_child=job.own_process)

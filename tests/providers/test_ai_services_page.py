@@ -16,6 +16,7 @@ from actors.providers.common.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.provider_context import Surroundings
+from actors.worker.scratch import Scratch
 from config.provider_presets import preset_names
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.objects.local_files import LocalFiles
@@ -48,7 +49,7 @@ def job(tmp_path: Path, **changes: Any) -> Job:
         "pictures": (0, 1),
         "count": 2,
         "seed": 11,
-        "folder": tmp_path,
+        "scratch": Scratch(tmp_path),
         "ai_timeout_seconds": 10.0,
         "input_keys": ("uploads/a.jpg", "uploads/b.jpg"),
         "reference": "t-1.1.1.0",

@@ -38,6 +38,7 @@ from actors.providers.common.order_values import OrderValues
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.provider_context import Surroundings
+from actors.worker.scratch import Scratch
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.objects.local_files import LocalFiles
@@ -118,7 +119,7 @@ def job(tmp_path: Path, **changes: Any) -> Job:
         "pictures": (0,),
         "count": 1,
         "seed": 7,
-        "folder": folder,
+        "scratch": Scratch(folder),
         "ai_timeout_seconds": 20.0,
         "input_keys": ("uploads/i-1.png",),
         "reference": "t-1.1.1.0",

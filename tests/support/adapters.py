@@ -10,6 +10,7 @@ from actors.images.process_pool import open_image_processes
 from actors.providers import check_providers, open_over_http
 from actors.providers.base import Accepted, Done, Failed, Job, MadeImage, Provider, ProviderError, Running
 from actors.providers.provider_context import Surroundings
+from actors.worker.scratch import Scratch
 from config.settings import Settings
 from supervisor.objects.local_files import LocalFiles
 from supervisor.security.file_links import LinkSigner
@@ -69,7 +70,7 @@ class Adapters:
         """An order of one picture from the sample portrait and garment."""
         folder = self.folder / "job"
         folder.mkdir(exist_ok=True)
-        given = {
+        given: dict[str, Any] = {
             "task_id": "t-1",
             "type": "photography",
             "params": {"images": ["i-1", "i-2"], "prompt": "by the sea"},
@@ -77,7 +78,7 @@ class Adapters:
             "pictures": (0,),
             "count": 1,
             "seed": 7,
-            "folder": folder,
+            "scratch": Scratch(folder),
             "ai_timeout_seconds": 20.0,
             "input_keys": ("uploads/i-1.png", "uploads/i-2.png"),
             "reference": "t-1.1.1.0",

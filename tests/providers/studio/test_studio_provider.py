@@ -12,6 +12,7 @@ from PIL import Image
 from actors.images.process_pool import open_image_processes
 from actors.providers.base import Done, InvalidInput, Job, Transient
 from actors.providers.studio.provider import StudioProvider
+from actors.worker.scratch import Scratch
 from supervisor.pictures.normalise import know_formats
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"
@@ -27,7 +28,7 @@ async def provider() -> AsyncIterator[StudioProvider]:
 def job(folder: Path, **changes: Any) -> Job:
     values: dict[str, Any] = {
         "task_id": "t1", "type": "photography", "params": {"sceneId": "night"}, "inputs": (SAMPLES / "portrait.png",),
-        "pictures": (1,), "count": 2, "seed": 9, "folder": folder, "ai_timeout_seconds": 60,
+        "pictures": (1,), "count": 2, "seed": 9, "scratch": Scratch(folder), "ai_timeout_seconds": 60,
     }  # fmt: skip
     return Job(**(values | changes))
 
