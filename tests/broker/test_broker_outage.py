@@ -17,7 +17,8 @@ from actors.broker.broker import MessagesNotSent
 from actors.worker.watchdog import EXIT_STATUS
 from supervisor.broker.broker_client import client_options
 from tests.support.houses.broker_process import WorkerProcess, call, work
-from tests.support.servers.broker_server import BrokerServer, darkroom_broker, eventually, hint
+from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
+from tests.support.waiting import eventually
 
 FROZEN_SECONDS = 15.0
 

@@ -34,7 +34,8 @@ from actors.entry.middleware import broker_middleware
 from actors.worker.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
 from actors.worker.watchdog import dead_threads
 from supervisor.broker.broker_client import open_client
-from tests.support.servers.broker_server import BrokerServer, darkroom_broker, eventually, hint
+from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
+from tests.support.waiting import eventually
 
 
 class Gated:

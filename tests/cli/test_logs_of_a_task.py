@@ -17,7 +17,7 @@ from supervisor.processes.launcher import PROGRAMS
 from tests.support.houses.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import SAMPLE
-from tests.support.servers.broker_server import eventually
+from tests.support.waiting import eventually
 
 
 def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:

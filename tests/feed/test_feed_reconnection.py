@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,12 +44,10 @@ def test_a_rotation_is_never_late_and_not_for_all_at_once() -> None:
 async def test_a_stream_rotates_in_good_order_and_goes_on_where_it_was(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    started = time.monotonic()
     async with feed_of(http, web, "o-1", path=f"{FEED}?rotate=5") as feed:
         place = (await feed.take(1))[0].id
         events = [event async for event in _rest(feed)]
         assert [event.event for event in events] == ["bye"] and events[0].data == {}
-        assert time.monotonic() - started < 5
         assert feed.retry is not None and feed.retry <= 500, (
             "one of many that end at different times: come soon"
         )

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import pytest
 from tests.support.houses.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import SAMPLE
-from tests.support.servers.broker_server import eventually
+from tests.support.waiting import eventually
 
 SETTINGS = {
     **INSTANT,
-    "PROVIDERS__instant__OPTIONS__wait_seconds": "0.05",
+    "TASKS__held__PROVIDER": "held",
+    "PROVIDERS__held__KIND": "python",
+    "PROVIDERS__held__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
     "WORKER_PROCESSES": "1",
     "WORKER_THREADS": "4",
     "LIMITS__OPEN_TASKS_PER_USER": "0",
@@ -31,6 +34,7 @@ SETTINGS = {
     "LOG_LEVEL": "warning",
 }
 TASKS = 60
+HELD = 2  # of the four slots
 
 
 @pytest.fixture
@@ -69,25 +73,38 @@ def is_consistent(data_dir: Path) -> None:
 
 
 def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(folder: Path) -> None:
-    lost, found = House(folder / "lost", SETTINGS), House(folder / "found", SETTINGS)
+    gate = folder / "gate"
+    settings = {**SETTINGS, "PROVIDERS__held__OPTIONS__gate": str(gate)}
+    lost, found = House(folder / "lost", settings), House(folder / "found", settings)
     for house in (lost, found):
         house.folder.mkdir()
     try:
         lost.start()
         image = post(lost, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
-        order = json.dumps({"type": "instant", "params": {"images": [image]}}).encode()
-        for _ in range(TASKS):
-            post(lost, "/v1/tasks", order)
-        found.data_dir.mkdir()
-        sql(
-            lost.database, f"VACUUM INTO '{found.database}'"
-        )  # the database first: what it names is there already
-        for name in ("files", "secret"):
-            copy = shutil.copytree if (lost.data_dir / name).is_dir() else shutil.copy2
-            copy(lost.data_dir / name, found.data_dir / name)
+        orders = {
+            type_: json.dumps({"type": type_, "params": {"images": [image]}}).encode()
+            for type_ in ("held", "instant")
+        }
+        for _ in range(HELD):
+            post(lost, "/v1/tasks", orders["held"])
+        work = "SELECT count(*) FROM task_queue WHERE status = "
+        eventually("some are at work", lambda: sql(lost.database, f"{work}'processing'") == [(HELD,)])
+        with ThreadPoolExecutor(1) as pool:  # and others come, are made and end meanwhile
+            posting = pool.map(lambda _: post(lost, "/v1/tasks", orders["instant"]), range(TASKS))
+            eventually("some are done", lambda: sql(lost.database, f"{work}'completed'")[0][0] > 5)
+            found.data_dir.mkdir()
+            sql(
+                lost.database, f"VACUUM INTO '{found.database}'"
+            )  # the database first: what it names is there already
+            for name in ("files", "secret"):
+                copy = shutil.copytree if (lost.data_dir / name).is_dir() else shutil.copy2
+                copy(lost.data_dir / name, found.data_dir / name)
+            list(posting)
+        gate.touch()
         is_open = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing')"
+        ((known,),) = sql(found.database, "SELECT count(*) FROM task_queue")
         ((open_then,),) = sql(found.database, is_open)
-        assert open_then > 0, "the backup was meant to be taken while tasks run"
+        assert known > 5 + HELD and open_then >= HELD
         eventually("all are done", lambda: sql(lost.database, is_open) == [(0,)])
         seen = changes(lost)["next"]  # beyond what the backup knows
         lost.end()
@@ -101,12 +118,12 @@ def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(fo
         found.start()
         eventually("what was open runs", lambda: sql(found.database, is_open) == [(0,)])
         assert sql(found.database, "SELECT status, count(*) FROM task_queue GROUP BY 1") == [
-            ("completed", TASKS)
+            ("completed", known)
         ]
         is_consistent(found.data_dir)
         again = changes(found, since=seen)
         assert again["type"] == "reset"
-        assert len(again["docs"]) == TASKS
+        assert len(again["docs"]) == known
         assert again["next"].partition("-")[0] != seen.partition("-")[0]
     finally:
         lost.end()

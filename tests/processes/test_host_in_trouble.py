@@ -11,13 +11,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
+from tests.support.waiting import eventually
 
 LOCKED_SECONDS = 20.0  # longer than the busy time-out, and than what a worker may be silent for
 
@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room_again(tmp_path)
             _fill(ballast)
             assert _submit(system, image) == 503
             ballast.unlink()
-            _eventually("a submission is taken again", lambda: _submit(system, image) == 202)
+            eventually("a submission is taken again", lambda: _submit(system, image) == 202)
             _insert(producer, image, 3)
             _all_completed(producer, 7)
             assert producer.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -103,7 +103,7 @@ def test_a_clock_that_steps_an_hour_forward_costs_an_attempt_at_most():
         image = system.upload_sample()
         producer = _producer(system)
         _insert(producer, image, 4)
-        _eventually(
+        eventually(
             "all run",
             lambda: (
                 producer.execute("SELECT count(*) FROM task_queue WHERE status = 'processing'").fetchone()[0]
@@ -127,10 +127,3 @@ def _fill(ballast: Path) -> None:
         while True:
             file.write(b"x" * 65_536)
             file.flush()
-
-
-def _eventually(claim: str, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-        time.sleep(0.1)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import PlainPostgres
-from tests.support.houses.house import DARKROOM, SAMPLES, House, eventually
+from tests.support.houses.house import DARKROOM, SAMPLES, House
 from tests.support.houses.instant_house import INSTANT
 from tests.support.servers.postgres_databases import give_back, take_database
+from tests.support.waiting import eventually
 
 SETTINGS = {f"DARKROOM_{name}": value for name, value in INSTANT.items()}
 INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'instant', ?)"

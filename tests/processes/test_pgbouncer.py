@@ -20,7 +20,7 @@ from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.pgbouncer import PGBOUNCER, PgBouncer
 from tests.support.servers.postgres_databases import give_back, take_database
 from tests.support.servers.postgres_server import server
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.system,
@@ -33,8 +33,6 @@ SETTINGS = INSTANT | {
     "WORKER_PROCESSES": "1",
     "LOG_LEVEL": "info",
 }
-
-eventually = patience(60.0)
 
 
 @pytest.fixture

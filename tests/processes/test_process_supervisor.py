@@ -19,21 +19,18 @@ import pytest
 from supervisor.processes.parent_death import COULD_NOT_BE_STARTED, dying_with_us
 from supervisor.processes.upgrade_request import ask
 from tests.support.houses.supervised import program
-from tests.support.waiting import patience
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
-
-
-eventually = patience(15.0)
 
 
 class House:
     """A running supervisor and what it has written."""
 
-    def __init__(self, folder: Path, specs: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, specs: list[dict[str, Any]], *more: str) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.houses.supervised", str(folder), json.dumps(specs)],
+            [sys.executable, "-m", "tests.support.houses.supervised", str(folder), json.dumps(specs), *more],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -63,7 +60,7 @@ class House:
         """When the child reported each of its starts."""
         return [float(line[-1]) for line in self.lines("log") if line[:2] == [name, "started"]]
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         return self.process.wait(timeout=seconds)
 
     def output(self) -> str:
@@ -78,8 +75,8 @@ class House:
 def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
     houses: list[House] = []
 
-    def build(*specs: dict[str, Any]) -> House:
-        houses.append(House(tmp_path, list(specs)))
+    def build(*specs: dict[str, Any], looks: bool = True) -> House:
+        houses.append(House(tmp_path, list(specs), *([] if looks else ["without looks"])))
         return houses[-1]
 
     yield build
@@ -90,45 +87,30 @@ def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
         built.process.stdout.close()
 
 
-def test_a_killed_child_is_back_within_a_second(house):
-    home = house({"name": "web"})
+def test_an_exit_is_noticed_when_it_happens_and_the_child_is_started_again(house):
+    home = house({"name": "web"}, looks=False)
     pid = home.pid("web")
     eventually("it started", lambda: home.started("web"))
-    killed_at = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    eventually("it started again", lambda: len(home.started("web")) == 2)
-    assert home.started("web")[1] - killed_at < 1.0
-    assert home.state()["web"]["restarts"] == 1
-    assert home.state()["web"]["last_exit"]["text"] == "signal SIGKILL"
-
-
-def test_an_exit_is_noticed_within_50_ms(house):
-    home = house({"name": "web"})
-    pid = home.pid("web")
-    eventually("it started", lambda: home.started("web"))
-    delays = []
     for n in range(3):
-        killed_at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         eventually("the hook heard of it", lambda n=n: len(home.lines("events")) == n + 1)
-        delays.append(float(home.lines("events")[n][-1]) - killed_at)
         pid = eventually(
             "another runs",
             lambda pid=pid: home.state()["web"]["pid"] not in (None, pid) and home.state()["web"]["pid"],
         )
-    assert min(delays) < 0.05, delays
+        eventually("it started again", lambda n=n: len(home.started("web")) == n + 2)
+        assert home.state()["web"]["restarts"] == n + 1
+        assert home.state()["web"]["last_exit"]["text"] == "signal SIGKILL"
 
 
 def test_a_dead_grandchild_is_noticed_at_once_and_its_group_goes_with_it(house):
-    home = house({"name": "worker", "mode": "master"})
+    home = house({"name": "worker", "mode": "master"}, looks=False)
     master = home.pid("worker")
     worker = int((home.folder / "worker.worker").read_text())
-    killed_at = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     eventually("the hook heard of it", lambda: home.lines("events"))
     event = home.lines("events")[0]
     assert event[:3] == ["exit", "worker", str(master)]
-    assert float(event[-1]) - killed_at < 1.0
     assert not psutil.pid_exists(master) and not psutil.pid_exists(worker)
 
 
@@ -234,15 +216,13 @@ def test_stops_go_in_reverse_order_one_rank_after_the_other(house):
 
 
 def test_a_second_signal_stops_at_once(house):
-    home = house({"name": "broker"}, {"name": "worker", "rank": 1, "mode": "stubborn", "grace": 60.0})
+    home = house({"name": "broker"}, {"name": "worker", "rank": 1, "mode": "stubborn", "grace": 600.0})
     eventually("all started", lambda: len(home.lines("log")) == 2)
     everybody = home.everybody()
     home.process.send_signal(signal.SIGINT)
     eventually("it stops", lambda: home.state()["worker"]["state"] == "stopping")
     home.process.send_signal(signal.SIGINT)
-    asked_at = time.monotonic()
     assert home.wait() == 1
-    assert time.monotonic() - asked_at < 2.0
     assert not any(process.is_running() for process in everybody)
 
 
@@ -283,12 +263,12 @@ def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is
     before = {name: running.pid(name) for name in ("frozen", "lives", "silent", "asked")}
     eventually("it has beaten", lambda: ["frozen", "beaten"] in [line[:2] for line in running.lines("log")])
     os.kill(before["frozen"], signal.SIGSTOP)
-    eventually("it has gone", lambda: not psutil.pid_exists(before["frozen"]), 60)
+    eventually("it has gone", lambda: not psutil.pid_exists(before["frozen"]))
     eventually("it is started again", lambda: running.pid("frozen") != before["frozen"])
     assert running.state()["frozen"]["last_exit"]["text"] == "signal SIGKILL: it showed no life"
     assert running.pid("silent") == before["silent"]
     answers.unlink()
-    eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]), 60)
+    eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]))
 
 
 def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_takes_over(house):
@@ -300,13 +280,13 @@ def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_tak
 
     good, broken = (program(running.folder, "a", mode=mode).argv for mode in ("beating", "crash"))
     ask(running.folder, {"a": broken, "b": program(running.folder, "b", mode="beating").argv})
-    eventually("it has failed", lambda: renewal()["failed"], 60)
+    eventually("it has failed", lambda: renewal()["failed"])
     assert (
         renewal()["failed"] == "the new a ended before it was up (exit status 3)" and renewal()["done"] == []
     )
     assert {name: running.pid(name) for name in ("a", "b")} == before
     ask(running.folder, {"a": good})
-    eventually("a is replaced", lambda: renewal()["done"] == ["a"], 60)
+    eventually("a is replaced", lambda: renewal()["done"] == ["a"])
     assert running.pid("a") != before["a"] and running.pid("b") == before["b"]
     of_a = [line[1] for line in running.lines("log") if line[0] == "a"]
     assert of_a == ["started", "beaten", "started", "beaten", "stopped"], (

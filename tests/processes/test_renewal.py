@@ -39,9 +39,7 @@ from tests.support.command_line import darkroom
 from tests.support.houses.instant_house import INSTANT
 from tests.support.houses.parts import DARKROOM
 from tests.support.running_system import RunningSystem, running_system
-from tests.support.waiting import patience
-
-eventually = patience(90)
+from tests.support.waiting import eventually
 
 # --- the plan ---
 

@@ -9,13 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
 
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import LIFTED, REPOSITORY
+from tests.support.waiting import eventually
 
 TASKS = 12
 
@@ -35,13 +35,6 @@ def _up(folder: str) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("ready ")
     return process
-
-
-def _eventually(claim: str, condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-        time.sleep(0.05)
 
 
 def test_after_kill_9_nobody_is_left_and_the_next_up_finishes_every_open_task():
@@ -65,16 +58,16 @@ def test_after_kill_9_nobody_is_left_and_the_next_up_finishes_every_open_task():
                 0
             ]
 
-        _eventually("some tasks run", lambda: count("processing") > 3)
+        eventually("some tasks run", lambda: count("processing") > 3)
         descendants = psutil.Process(first.pid).children(recursive=True)
         first.kill()
         first.wait()
-        _eventually("no descendant is left", lambda: not any(each.is_running() for each in descendants), 8.0)
+        eventually("no descendant is left", lambda: not any(each.is_running() for each in descendants))
         assert count("completed") < TASKS
 
         second = _up(folder)
         try:
-            _eventually("every task is completed", lambda: count("completed") == TASKS)
+            eventually("every task is completed", lambda: count("completed") == TASKS)
             kinds = database.execute(
                 "SELECT kind, count(*) FROM credit_entry WHERE task_id IS NOT NULL GROUP BY 1"
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,8 +16,9 @@ import pytest
 from config.settings import Settings
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
-from tests.support.houses.whole_house import House, eventually, needs_darkroom
+from tests.support.houses.whole_house import House, needs_darkroom
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 LARGE = (1200, 900)  # of noise: larger than any buffer between the store and the reader
@@ -99,10 +99,8 @@ async def test_a_silent_store_holds_up_nobody_who_does_not_want_a_file(
     with s3.frozen():
         waiting = [asyncio.ensure_future(http.get(web.url + image["url"])) for _ in range(40)]
         for _ in range(5):
-            started = time.monotonic()
             async with http.get(f"{web.url}/v1/works", headers=bearer("o-1")) as answer:
                 assert answer.status == 200
-            assert time.monotonic() - started < 5
         assert not any(each.done() for each in waiting)
     for each in asyncio.as_completed(waiting):
         answer = await each

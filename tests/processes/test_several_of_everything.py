@@ -20,10 +20,11 @@ import pytest
 from supervisor.security.tokens import make_user_token
 from tests.support.exactly_once import OPEN_TASKS, faults_in
 from tests.support.houses.instant_house import Recorder
-from tests.support.houses.parts import SECRET, Part, eventually, faulty_type
+from tests.support.houses.parts import SECRET, Part, faulty_type
 from tests.support.running_system import SAMPLE
 from tests.support.servers.broker_server import broker_server
 from tests.support.servers.postgres_databases import give_back, take_database
+from tests.support.waiting import eventually
 
 USERS = ("o-1", "o-2", "o-3", "o-4")
 TASKS_EACH = 15

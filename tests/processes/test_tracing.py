@@ -24,11 +24,12 @@ from supervisor.telemetry.opentelemetry_spans import SeldomWarnings
 from supervisor.telemetry.tracing import collector
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.support.fakes.remote_service import Plan, RemoteService
-from tests.support.houses.ai_shop import Shop, eventually, http_type
+from tests.support.houses.ai_shop import Shop, http_type
 from tests.support.houses.remote_shop import remote_type
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.trace_receiver import Sent, TraceReceiver
 from tests.support.servers.webhook_receiver import WebhookReceiver
+from tests.support.waiting import eventually
 
 USER = "o-nobodys-business-4711"
 PROMPT = "a-prompt-that-stays-here"
@@ -87,7 +88,7 @@ class TracedHouse:
         def arrived() -> bool:
             return names <= {span.name for span in self.collected.of_task(task_id)}
 
-        eventually(f"the spans {sorted(names)} of {task_id} have arrived", arrived, 60)
+        eventually(f"the spans {sorted(names)} of {task_id} have arrived", arrived)
         spans = self.collected.of_task(task_id)
         assert len({span.trace_id for span in spans}) == 1
         return {span.name: span for span in spans}
@@ -212,7 +213,7 @@ def test_a_request_that_is_refused_marks_its_span(house: TracedHouse) -> None:
             house.order(traceparent=f"00-{trace}-{CALLER}-01")
         finally:
             house.image = known
-    (submit,) = eventually("its span has arrived", lambda: house.collected.of_trace(trace), 60)
+    (submit,) = eventually("its span has arrived", lambda: house.collected.of_trace(trace))
     assert submit.name == "submit" and submit.error == "image_not_found"
 
 

@@ -16,9 +16,7 @@ from supervisor.broker.broker_address import LONGEST_SOCKET_PATH, broker_address
 from supervisor.broker.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
 from supervisor.cli.up import address, free_port, local_host, only_one, programs, worker_argv
 from supervisor.core.errors import SettingFault
-from tests.support.waiting import patience
-
-eventually = patience(60)
+from tests.support.waiting import eventually
 
 
 def settings_in(folder: Path, **environ: str):

@@ -27,9 +27,9 @@ from supervisor.store.webhooks import deliveries
 from supervisor.webhooks.signing_keys import webhook_keys
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.databases import fresh_settings, open_quickly
-from tests.support.houses.ai_shop import eventually
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.webhook_receiver import WebhookReceiver
+from tests.support.waiting import eventually
 
 KEY = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD_KEY = "whsec_" + "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

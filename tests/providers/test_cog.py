@@ -80,6 +80,7 @@ async def test_a_prediction_comes_back_on_the_held_connection(cog, adapters):
 async def test_a_model_that_fails_answers_200_and_is_a_failure(cog, adapters):
     found = error_of(await adapters.submit(adapters.open(settings_of(cog, fail=True))))
     assert type(found) is ProviderError and "no such thing" in found.message
+    await until("the server is free again", lambda: cog.state() == "READY")  # it answers before it is
     found = error_of(await adapters.submit(adapters.open(settings_of(cog, fail=True, seconds=0.01))))
     assert type(found) is ContentRejected
 

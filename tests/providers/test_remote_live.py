@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tests.support.fakes.remote_service import Plan, signed
-from tests.support.houses.ai_shop import eventually
 from tests.support.houses.remote_shop import RemoteShop, opened_remote_shop
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)  # a whole system, on a machine with much else to do
 
@@ -76,7 +76,6 @@ def test_hundreds_of_jobs_wait_beside_two_slots_and_all_end_by_polls_and_reports
             shop.all("SELECT count(*) FROM task_queue WHERE status = 'ai_processing'")[0][0] == MANY
             and len(shop.service.jobs) == MANY
         ),
-        90,
     )
     eventually(
         "no slot is taken",
@@ -87,7 +86,6 @@ def test_hundreds_of_jobs_wait_beside_two_slots_and_all_end_by_polls_and_reports
     eventually(
         "all are completed",
         lambda: shop.all("SELECT count(*) FROM task_queue WHERE status = 'completed'")[0][0] == MANY,
-        90,
     )
     assert {shop.service.submissions(task) for task in tasks} == {1}
     assert {tuple(shop.booked(task)) for task in tasks} == {(("debit", -1),)}

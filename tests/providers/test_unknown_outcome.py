@@ -21,8 +21,9 @@ import psutil
 import pytest
 
 from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
-from tests.support.houses.ai_shop import SECRET, Shop, eventually, http_type
+from tests.support.houses.ai_shop import SECRET, Shop, http_type
 from tests.support.running_system import RunningSystem, running_system
+from tests.support.waiting import eventually
 
 DRAIN_SECONDS = 2
 AI_TIMEOUT_SECONDS = 8
@@ -155,7 +156,7 @@ def stop(system: RunningSystem) -> float:
     os.kill(system.pid, signal.SIGTERM)
     began = time.monotonic()
     gone = lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE  # noqa: E731
-    eventually("`up` has ended", gone, 40)
+    eventually("`up` has ended", gone)
     return time.monotonic() - began
 
 
@@ -202,7 +203,7 @@ def test_a_house_that_was_killed_in_mid_call_follows_the_rule_at_its_next_start(
         careful, easy = shop.order("careful"), shop.order("easy")
         shop.in_mid_call(careful), shop.in_mid_call(easy)
         os.kill(shop.system.pid, signal.SIGKILL)
-        eventually("the workers are gone", lambda: shop.service.broken_off == 2, 10)
+        eventually("the workers are gone", lambda: shop.service.broken_off == 2)
         darkroom = Path(sys.executable).with_name("darkroom")
         again = subprocess.Popen([darkroom, "up"], env=shop.system.environ, cwd=shop.system.data_dir)
         try:

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.fakes.fake_ai_service import FakeAiService, picture_reply
-from tests.support.houses.ai_shop import Shop, eventually, http_type
+from tests.support.houses.ai_shop import Shop, http_type
 from tests.support.running_system import running_system
+from tests.support.waiting import eventually
 
 SUBMISSIONS = 400
 P99_SECONDS = 0.050

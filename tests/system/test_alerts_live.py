@@ -34,8 +34,8 @@ from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
-from tests.support.servers.broker_server import eventually
 from tests.support.servers.prometheus_server import SCRAPE_MS, prometheus_server, until_firing, until_silent
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import PACED, SAMPLES, House, eventually
+from tests.support.houses.house import PACED, SAMPLES, House
 from tests.support.npm_packages import NPM
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.system,

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import ROOT, SAMPLES, House, eventually
+from tests.support.houses.house import ROOT, SAMPLES, House
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.system,

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.houses.house import PACED, ROOT, House, eventually
+from tests.support.houses.house import PACED, ROOT, House
+from tests.support.waiting import eventually
 
 DOCUMENTS = ("README.md", "README.zh-CN.md", "docs/front-ends.md", "docs/front-ends.zh-CN.md")
 ENDLESS = re.compile(r"curl -N |darkroom watch|darkroom up|examples/watch\.")

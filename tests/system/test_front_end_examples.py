@@ -26,10 +26,11 @@ import pytest
 from supervisor.core.lifecycle import Status
 from tests.support.browser import CHROMIUM, DRIVER, Browser
 from tests.support.fakes.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
-from tests.support.houses.house import PACED, ROOT, SAMPLES, House, eventually
+from tests.support.houses.house import PACED, ROOT, SAMPLES, House
 from tests.support.houses.shop import USER, Shop
 from tests.support.houses.web_server import bearer, running_web
 from tests.support.npm_packages import NODE, NPM, npm_packages
+from tests.support.waiting import eventually
 from web.app.pages import CLIENT, CLIENT_TWIN, STATIC
 
 EXAMPLES, FRONT_ENDS = ROOT / "examples", ROOT / "tests" / "front_ends"

@@ -22,15 +22,13 @@ from tests.support.fakes.fal_service import Fal
 from tests.support.houses.ai_shop import Shop, http_type
 from tests.support.running_system import running_system
 from tests.support.small_disk import SmallDisk, may_mount, small_disk
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not may_mount() and "CI" not in os.environ, reason="only root may mount a disk"),
 ]
-
-eventually = patience(60)
 LIMITS = {"AI_TIMEOUT_SECONDS": "20", "TIME_LIMIT_SECONDS": "25", "REMOTE_LIMIT_SECONDS": "25"}
 LONGER_SECONDS = 30.0  # than each of them with its grace, and than the lease
 DISK_MEBIBYTES = 24

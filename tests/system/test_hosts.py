@@ -29,11 +29,12 @@ from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
 from tests.support.exactly_once import OPEN_TASKS, faults_in
-from tests.support.houses.parts import SECRET, Part, eventually, faulty_type
+from tests.support.houses.parts import SECRET, Part, faulty_type
 from tests.support.network import Host, Network, network
 from tests.support.running_system import SAMPLE
 from tests.support.servers.broker_server import BrokerServer
 from tests.support.servers.postgres_server import PostgresServer
+from tests.support.waiting import eventually
 
 STORE, FRONT, CUT, OTHER = "store", "front", "worker-1", "worker-2"
 ADDRESS, FRONT_ADDRESS = "10.77.0.1", "10.77.0.2"
@@ -152,7 +153,7 @@ def test_tasks_of_a_host_that_is_cut_off_run_elsewhere_and_its_late_results_are_
     cut_at = time.monotonic()
     by_other = f"lease = 2 AND worker_id = '{other_id}'"
     taken_over = f"SELECT id FROM task_queue WHERE {by_other} OR (lease = 2 AND status = 'completed')"
-    eventually("the lost ones run elsewhere", lambda: {row[0] for row in hosts.all(taken_over)} == lost, 60)
+    eventually("the lost ones run elsewhere", lambda: {row[0] for row in hosts.all(taken_over)} == lost)
     seconds = time.monotonic() - cut_at
     print(f"{len(lost)} of {TASKS} tasks run elsewhere {seconds:.1f} s after their host was cut off")
     assert seconds <= ELSEWHERE_SECONDS

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import PACED, SAMPLES, House, eventually
+from tests.support.houses.house import PACED, SAMPLES, House
 from tests.support.npm_packages import NPM
 from tests.support.servers.webhook_receiver import WebhookReceiver
+from tests.support.waiting import eventually
 from web.openapi.ops_schemas import OpsOverview
 
 pytestmark = [

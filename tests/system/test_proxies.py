@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -69,9 +68,7 @@ async def test_an_event_arrives_while_the_stream_stays_open_and_who_leaves_is_le
             await feed.take(1)
             for seq in (1, 2, 3):
                 await make_changes(web, "o-1", 1)
-                started = time.monotonic()
-                assert (await feed.take(1))[0].data["id"] == seq
-                assert time.monotonic() - started < 5, "not held back until a buffer is full"
+                assert (await feed.take(1))[0].data["id"] == seq, "not held back until a buffer is full"
             while (event := await feed.next(comments=True)) is not None and event.event != ":":
                 pass
             assert event is not None, "comments pass too"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,18 +16,18 @@ from supervisor.database.postgres.connection import Connection
 from supervisor.processes.launcher import PROGRAMS
 from supervisor.schema.migrate import HISTORY, VERSIONS, known_versions
 from supervisor.schema.postgres.postgres_functions import functions
+from tests.support import waiting
 from tests.support.houses.parts import DARKROOM
 from tests.support.houses.service_units import ServiceUnit
 from tests.support.servers.broker_server import BrokerServer, broker_server
 from tests.support.servers.postgres_server import PostgresServer
-from tests.support.waiting import patience
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 PARTS = ("web", "dispatcher", "scheduler", "worker@")
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-eventually = patience(200.0)  # three parts start side by side
+eventually = functools.partial(waiting.eventually, seconds=200.0)  # three parts start side by side
 
 Start = Callable[..., ServiceUnit]
 

@@ -19,9 +19,7 @@ from actors.dispatcher.dispatcher_beat import Pulse, Waited
 from supervisor.database.api import Database
 from supervisor.health.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
 from supervisor.processes.heartbeat_pipe import VARIABLE, Beats, beat_from_loop, beat_from_thread
-from tests.support.waiting import patience
-
-eventually = patience(30)
+from tests.support.waiting import eventually
 
 
 class Watch:

@@ -13,9 +13,7 @@ import structlog
 from config.settings import load_settings
 from supervisor.core.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
 from supervisor.telemetry.logs import configure_logs
-from tests.support.waiting import patience
-
-eventually = patience(60)
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.houses.house import DARKROOM, ROOT, House, eventually
+from tests.support.houses.house import DARKROOM, ROOT, House
 from tests.support.npm_packages import NODE, NPM, PACKAGES, npm_packages
+from tests.support.waiting import eventually
 
 CUSTOMER = ROOT.parent / "shared" / "cases" / "customer"
 EXAMPLES = ROOT / "examples" / "cloud-functions"

@@ -22,7 +22,8 @@ from tests.support.houses.instant_house import INSTANT
 from tests.support.houses.metrics_shop import Told
 from tests.support.providers.instant_provider import ONE_PIXEL
 from tests.support.running_system import REPOSITORY
-from tests.support.servers.broker_server import broker_server, eventually
+from tests.support.servers.broker_server import broker_server
+from tests.support.waiting import eventually
 
 
 @contextmanager

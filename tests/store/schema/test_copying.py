@@ -32,13 +32,11 @@ from tests.conftest import PARAMS, Clock, Store
 from tests.support.command_line import darkroom
 from tests.support.databases import REFUSED, Plain, PlainPostgres
 from tests.support.servers.postgres_databases import give_back, take_database
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.sqlite_only  # the source; the target is made here
 
 ODD = {"images": ["https://example.org/a.jpg"], "prompt": "雪 \U0001f3d4 \"'\\ \x00 \ud800"}
-
-eventually = patience(60.0)
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from config.settings import Settings
 from supervisor.schema.migrate import known_versions
 from tests.support.command_line import darkroom
 from tests.support.databases import POSTGRESQL, SQLITE, is_postgres, plain_connection
-from tests.support.houses.parts import eventually
 from tests.support.providers.instant_provider import ONE_PIXEL
 from tests.support.running_system import running_system
 from tests.support.servers.postgres_server import server
+from tests.support.waiting import eventually
 from tests.upgrade.fill import DEADLINE_SECONDS
 
 DUMPS = Path(__file__).parents[2] / "upgrade"
@@ -211,7 +211,7 @@ def test_an_upgrade_under_load_loses_nothing_and_old_parts_go_on(old_release: Se
 
     with files_of_old(settings), new_release(settings) as unfinished:
         try:
-            eventually("the new release has ended everything", lambda: not unfinished(), 75)
+            eventually("the new release has ended everything", lambda: not unfinished())
         except AssertionError as late:
             raise AssertionError(f"still open, or not completed: {unfinished()}") from late
     assert ids(settings, "status = 'completed'") == before | told["produced"]

@@ -62,9 +62,7 @@ class NodeClient:
         self.do(by, path=path)
         return (await self.until(lambda: self.told("result")[before:], f"an answer to {path}", 90))[0]
 
-    async def until(
-        self, condition: Callable[[], Any], what: str, seconds: float = 2 * DEADLINE_SECONDS
-    ) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
         """Wait until a named condition holds of what was said."""
         try:
             async with asyncio.timeout(seconds):

@@ -12,7 +12,7 @@ import psutil
 
 from tests.support.fakes.fake_ai_service import FakeAiService
 from tests.support.running_system import RunningSystem
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 SECRET = "sk-tell-nobody-456"
 
@@ -89,6 +89,3 @@ class Shop:
             seconds,
         )
         return str(self.task(task_id)["status"])
-
-
-eventually = patience(90.0)

@@ -14,7 +14,8 @@ import psutil
 from dramatiq import Message
 
 from supervisor.processes.parent_death import dying_with_us
-from tests.support.servers.broker_server import BrokerServer, eventually
+from tests.support.servers.broker_server import BrokerServer
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 HOME = Path(__file__).parents[3]
 _number = itertools.count()
@@ -65,7 +66,7 @@ class WorkerProcess:
         lines = self._events.read_text().splitlines() if self._events.exists() else []
         return [line for line in lines if line.startswith(beginning)]
 
-    def wait_for(self, event: str, *, seconds: float = 30.0) -> None:
+    def wait_for(self, event: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Until it has written this line."""
         eventually(f"{self.name}: {event}", lambda: event in self.events(), seconds=seconds)
 
@@ -73,7 +74,7 @@ class WorkerProcess:
         """Ask it to stop, as the supervisor does."""
         self._process.send_signal(signal.SIGTERM)
 
-    def wait_for_exit(self, *, seconds: float = 30.0) -> int:
+    def wait_for_exit(self, *, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit status."""
         return self._process.wait(timeout=seconds)
 

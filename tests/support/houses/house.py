@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import patience
-
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "examples" / "samples"
 DARKROOM = Path(sys.executable).with_name("darkroom")
@@ -25,9 +23,6 @@ PACED = {  # a provider that moves in steps, so that there is time to look and t
     "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "20",
     "DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.25",
 }
-
-
-eventually = patience(40.0)
 
 
 class House:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support.fakes.remote_service import RemoteService
-from tests.support.houses.ai_shop import eventually
 from tests.support.running_system import RunningSystem, running_system
+from tests.support.waiting import eventually
 
 
 def remote_type(service: RemoteService, name: str, **changes: str) -> dict[str, str]:

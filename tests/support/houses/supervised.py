@@ -2,6 +2,7 @@
 SPECS.json`.
 
 It writes what its hooks hear to FOLDER/events, one line each, and tells its children to note themselves in FOLDER.
+With a third argument it looks at nothing by itself: what it does then, an event has brought about.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 from supervisor.health.life_signs import LifeSigns
+from supervisor.processes import process_supervisor
 from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.processes.restart_plan import Budget, ChildSpec
 from supervisor.processes.upgrade_request import take
@@ -91,6 +93,8 @@ def program(
 
 def main() -> int:
     folder, specs = Path(sys.argv[1]), json.loads(sys.argv[2])
+    if len(sys.argv) > 3:
+        process_supervisor.LOOK_SECONDS = 3600.0
     supervisor = ProcessSupervisor(
         [program(folder, **spec) for spec in specs],
         folder / "processes.json",

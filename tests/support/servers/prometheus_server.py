@@ -17,7 +17,7 @@ from typing import Any
 from metrics.dashboards.prometheus import rules
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
-from tests.support.servers.broker_server import eventually
+from tests.support.waiting import eventually
 
 SCRAPE_MS = 1000  # more than a scrape takes that waits for a broker in vain
 EVALUATE_MS = 500
