@@ -30,6 +30,7 @@ from actors.providers.base import (
     Running,
     Transient,
     UnknownOutcome,
+    Unreachable,
 )
 from supervisor.store.tasks import remote_wait
 from tests.support.fakes.remote_service import signature
@@ -148,7 +149,7 @@ class RemoteProvider:
             async with self._session.request(method, url, json=document, timeout=timeout) as answer:
                 return answer.status, dict(answer.headers), await answer.json()
         except aiohttp.ClientConnectorError:
-            raise Transient("The service can't be reached.") from None
+            raise Unreachable("The service can't be reached.") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             if method == "POST":
                 raise UnknownOutcome(f"The service did not answer ({type(error).__name__}).") from None

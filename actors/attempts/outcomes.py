@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from actors.providers.base import (
     Ambiguous,
+    CutOff,
     Done,
     Failed,
     Lost,
@@ -49,7 +50,17 @@ class Postpone:
     message: str = dataclasses.field(default="", compare=False)
 
 
-Outcome = rescue.RunAgain | rescue.GiveUp | Postpone
+@dataclasses.dataclass(frozen=True)
+class OrderAgain:
+    """The service has gone away with the order, and nobody bills: it is ordered again.  How often that has happened to
+    this charge stands in its evidence; `rescue.after_cut_off` draws the verdict.  draw: uniform in [0, 1)."""
+
+    code: str
+    message: str
+    draw: float = dataclasses.field(compare=False)
+
+
+Outcome = rescue.RunAgain | rescue.GiveUp | Postpone | OrderAgain
 
 
 def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, draw: float) -> Outcome:
@@ -63,6 +74,8 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw), code, str(error))
         case OSError() if is_full(error):
             return Postpone(UNUSABLE_SECONDS * (0.5 + draw), NO_ROOM, "The disk of the worker is full.")
+        case CutOff() | Lost() if may_bill_twice:
+            return OrderAgain(error.code, str(error), draw)
         case Ambiguous() if may_bill_twice:
             return _failed(budget, ProviderError.code, str(error), retryable=True, draw=draw)
         case UnknownOutcome() | Lost():  # it may have been carried out
@@ -138,7 +151,8 @@ def after_remote_errors(
     """
     outcomes = [_after_remote_error(budget, error, may_bill_twice, draw) for error in errors]
     hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
-    return hopeless[0] if hopeless else outcomes[0]
+    counted = [each for each in outcomes if isinstance(each, rescue.RunAgain)]
+    return (hopeless or counted or outcomes)[0]
 
 
 def _after_remote_error(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from actors.attempts.outcomes import Outcome, Postpone
+from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
 from supervisor.core import rescue
 from supervisor.database.api import Alike, Transaction
 from supervisor.store.remote import remote_jobs
@@ -69,10 +69,21 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
                 claims.postpone(tx, task_id, lease, in_seconds, code=code, message=message)
 
             return postponed
-        case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message):
+        case OrderAgain(code=code, message=message, draw=draw):
+
+            def ordered_again(tx: Transaction) -> None:
+                times = remote_jobs.count_cut_off(tx, *claim.of_charge)
+                verdict = rescue.after_cut_off(claim.budget, max(1, times), code, message, draw=draw)
+                step_of(claim, verdict, params_hash)(tx)
+
+            return ordered_again
+        case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message, counts=counts):
 
             def retried(tx: Transaction) -> None:
-                claims.retry(tx, task_id, lease, in_seconds, code=code, message=message)
+                is_counted = counts == "failures"
+                claims.retry(
+                    tx, task_id, lease, in_seconds, code=code, message=message, is_counted=is_counted
+                )
 
             return retried
         case rescue.GiveUp(code=code, message=message):

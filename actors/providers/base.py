@@ -217,6 +217,11 @@ class UnknownOutcome(ProviderError):
     code = "unknown_outcome"
 
 
+class CutOff(UnknownOutcome):
+    """The connection ended after the request had left, and before its answer: its service, or the way to it, has gone
+    away in the middle of it."""
+
+
 class Ambiguous(UnknownOutcome):
     """The answer is that something went wrong, and leaves open whether the request was carried out: a 500, or a gateway
     that lost the service's answer.  A hiccup where the provider's `may_bill_twice` says so, else an unknown outcome."""

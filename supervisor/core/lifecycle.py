@@ -58,6 +58,7 @@ class Event(enum.StrEnum):
     RETRY = "retry"
     RELEASE = "release"
     POSTPONE = "postpone"
+    ORDER_AGAIN = "order again"
     CANCEL = "cancel"
     RESUBMIT = "resubmit"
     SETTLE = "settle"
@@ -129,6 +130,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(A, Event.COMPLETE, C),
     Transition(A, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
     Transition(A, Event.RETRY, P, {"failures": ONE}),
+    Transition(A, Event.ORDER_AGAIN, P),  # its service has forgotten the job, and nobody bills
     Transition(A, Event.CANCEL, X, {}, Money.REFUND),
     Transition(F, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
     Transition(X, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),

@@ -99,6 +99,17 @@ def after_failure(
     return RunAgain(wait, "failures", code, message)
 
 
+def after_cut_off(budget: Budget, times: int, code: str, message: str, *, draw: float) -> RunAgain | GiveUp:
+    """Its service went away with the order, for the so-manieth time.  draw: uniform in [0, 1).
+
+    As a worker's death it is not the order's fault, and no failure is counted; but an order under which its service
+    keeps dying may be what kills it, and is given up after twice as many times as it has attempts.
+    """
+    if times >= 2 * budget.max_attempts:
+        return GiveUp(code, message, "failures")
+    return RunAgain(backoff_seconds(times, draw=draw), "", code, message)
+
+
 def after_deadline(budget: Budget, *, draw: float) -> RunAgain | GiveUp:
     """The attempt's deadline passed and its worker has said nothing: the limit has failed to strike."""
     return after_failure(

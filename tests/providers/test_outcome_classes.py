@@ -16,6 +16,7 @@ from actors.providers.base import (
     Ambiguous,
     AtCapacity,
     ContentRejected,
+    CutOff,
     Done,
     Failed,
     InvalidInput,
@@ -138,7 +139,7 @@ SUBMISSIONS: list[tuple[Reply, type[ProviderError]]] = [
     (Reply(401), ProviderDown),
     (Reply(200, {"code": "NoMoney"}), ProviderDown),
     (Reply(200, {"job": {}}), UnknownOutcome),
-    (Reply(cut="before"), UnknownOutcome),
+    (Reply(cut="before"), CutOff),
     (Reply(504), UnknownOutcome),
 ]
 

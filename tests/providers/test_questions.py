@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
-from actors.attempts.outcomes import after_error, after_question, after_remote_errors
+from actors.attempts.outcomes import OrderAgain, after_error, after_question, after_remote_errors
 from actors.attempts.reconcile import look_up_unheard
 from actors.providers.base import (
     Ambiguous,
@@ -142,7 +142,7 @@ def test_a_result_that_can_not_be_had_is_no_reason_to_order_it_again(easy):
         verdict = after_remote_errors(budget, [error], may_bill_twice=easy, draw=0.5)
         assert isinstance(verdict, rescue.GiveUp) and verdict.code == "provider_error"
     verdict = after_remote_errors(budget, [GONE], may_bill_twice=easy, draw=0.5)
-    assert isinstance(verdict, rescue.RunAgain if easy else rescue.GiveUp)
+    assert isinstance(verdict, OrderAgain if easy else rescue.GiveUp)
 
 
 @pytest.mark.parametrize("document", [None, [], "<html>", {"status": "starting up"}])

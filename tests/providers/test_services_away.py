@@ -10,13 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import peewee
 import pytest
 
 from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
-from actors.attempts.outcomes import keep_away_at_most_seconds, sign_of
+from actors.attempts.outcomes import OrderAgain, after_error, keep_away_at_most_seconds, sign_of
 from actors.providers.base import (
     Accepted,
+    CutOff,
     Done,
     Failed,
     Job,
@@ -25,16 +27,19 @@ from actors.providers.base import (
     Progress,
     ProviderDown,
     Running,
+    UnknownOutcome,
     Unreachable,
 )
 from actors.worker.worker import Running as Attempt
 from actors.worker.worker import Worker
 from config.settings import Settings
+from supervisor.core import rescue
+from supervisor.database.api import Transaction
 from supervisor.health.diagnosis import diagnose
 from supervisor.objects.object_store import open_file_store
 from supervisor.remote.breaker import MOST_AWAY_SECONDS, Sign, open_seconds
 from supervisor.store.limits import providers
-from supervisor.store.operators import task_details
+from supervisor.store.operators import operator_actions, task_details
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Claim
@@ -105,6 +110,16 @@ def order(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orde
     return run
 
 
+def again(store: Store, claim: Claim) -> Claim:
+    """The task that was put back, claimed once more."""
+
+    def claim_it(tx: Transaction) -> Claim:
+        operator_actions.release(tx, store.settings, "o-oncall", claim.task_id)
+        return claim_now(tx, claim.task_id, "worker-1")
+
+    return store.write(claim_it)
+
+
 def state(store: Store, claim: Claim) -> tuple[str, int]:
     row = store.task(claim.task_id)
     return str(row["status"]), int(row["failures"])
@@ -152,6 +167,54 @@ async def test_a_connection_that_breaks_off_after_the_request_left_is_no_reason_
         await order(claim, ai=at(broken.url, may_bill_twice=False), second=at(service.url))
         assert state(store, claim) == ("failed", 1) and service.asked == []
         assert '"unknown_outcome"' in str(store.task(claim.task_id)["error"])
+
+
+async def test_a_server_of_ones_own_that_goes_away_with_an_order_gets_it_again_and_no_attempt_is_counted(
+    store, order, claimed_task, service
+):
+    """Its tasks are killed with it each time it is started anew; one under which it keeps dying is given up."""
+    claim = claimed_task()
+    with FakeAiService(lambda asked: Reply(cut="before")) as dying:
+        for times in range(1, 6):
+            await order(claim, ai=at(dying.url))
+            assert state(store, claim) == ("pending", 0), times
+            told = store.task(claim.task_id)
+            assert told["run_after"] is not None, "it is not sent again at once"
+            claim = again(store, claim)
+        other = claimed_task()
+        await order(other, ai=at(dying.url))
+        await order(claim, ai=at(dying.url))
+        assert state(store, claim) == ("failed", 1) and len(dying.asked) == 7
+    assert store.entries(claim.task_id) == [(1, "debit", -1), (1, "refund", 1)]
+
+
+async def test_a_job_that_its_server_forgot_is_ordered_again_and_no_attempt_is_counted(
+    store, handed_off_task, polled_task
+):
+    """Nobody else may put a waiting job back: the guard wants its poller."""
+    task_id, lease = polled_task()
+    store.write(
+        lambda tx: claims.retry(
+            tx, task_id, lease, 5.0, code="remote_lost", message="Gone.", is_counted=False
+        )
+    )
+    assert (store.task(task_id)["status"], store.task(task_id)["failures"]) == ("pending", 0)
+    waiting = handed_off_task("o-2")
+    with pytest.raises(peewee.IntegrityError, match="no such step"):
+        store.write(
+            lambda tx: tx.execute(
+                "UPDATE task_queue SET status = 'pending', progress = 0 WHERE id = ?", waiting
+            )
+        )
+
+
+@pytest.mark.parametrize("error", [CutOff("The AI service broke off."), Lost("It is unknown.")])
+def test_where_somebody_bills_an_order_that_its_service_lost_is_not_sent_again(error):
+    budget = rescue.Budget(failures=0, deaths=0, max_attempts=3)
+    assert isinstance(after_error(budget, error, may_bill_twice=False, draw=0.5), rescue.GiveUp)
+    assert isinstance(after_error(budget, error, may_bill_twice=True, draw=0.5), OrderAgain)
+    timed_out = UnknownOutcome("late", code="ai_timeout")
+    assert isinstance(after_error(budget, timed_out, may_bill_twice=True, draw=0.5), rescue.RunAgain)
 
 
 def test_a_service_that_is_away_is_tried_every_few_seconds_however_long_that_lasts():

@@ -121,6 +121,7 @@ def test_every_arrow_that_changes_the_status_has_a_name() -> None:
         Event.COMPLETE: "completed",
         Event.FAIL: "failed",
         Event.RETRY: "retried",
+        Event.ORDER_AGAIN: "postponed",
         Event.RELEASE: "released",
         Event.POSTPONE: "postponed",
         Event.CANCEL: "cancelled",

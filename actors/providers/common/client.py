@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from actors.net.given_addresses import as_given
-from actors.providers.base import ResultLost, Transient, UnknownOutcome, Unreachable
+from actors.providers.base import CutOff, ResultLost, Transient, UnknownOutcome, Unreachable
 from actors.providers.common.answers import Answer
 from actors.providers.common.event_stream import EventReader, ServerEvent
 from actors.providers.common.requests import Outgoing
@@ -41,7 +41,8 @@ class HttpClient:
         listen: told each event of an event stream as it comes; its body is empty.
 
         Raises Unreachable when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
-        came (code `ai_timeout` after timeout_seconds); ResultLost for an answer above the limit.
+        came (code `ai_timeout` after timeout_seconds, CutOff when the connection ended); ResultLost for an answer above
+        the limit.
         """
         try:
             address = as_given(request.address)
@@ -75,7 +76,7 @@ class HttpClient:
             if not journey.connected:
                 raise Unreachable(f"The AI service can't be reached ({_why(error)}).") from None
             # Not the error's own text: it may hold the address, and that a key.
-            raise UnknownOutcome(
+            raise CutOff(
                 f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
             ) from None
 

@@ -28,6 +28,8 @@ _DEMANDS = {
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
     Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.RETRY: "NEW.progress = 0",
+    # Only whoever polls it can know that: a row that waits for its service is put back by nobody's plain SQL.
+    Event.ORDER_AGAIN: "OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL AND NEW.progress = 0",
     Event.RELEASE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
     Event.POSTPONE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
 }

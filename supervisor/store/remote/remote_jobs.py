@@ -225,6 +225,17 @@ def unanswered(
     return frozenset(row["provider"] for row in rows)
 
 
+def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
+    """How often a service went away with an order of this charge: nobody heard the answer, or it forgot the job."""
+    return int(
+        tx.value(
+            """SELECT count(*) FROM remote_job WHERE task_id = ? AND charge = ? AND state IN ('unknown','lost')""",
+            task_id,
+            charge,
+        )
+    )
+
+
 def give_up_hope(tx: Transaction, task_id: str, charge: int) -> None:
     """Nobody will hear the answers of this charge's requests any more: they stay unknown."""
     tx.execute(

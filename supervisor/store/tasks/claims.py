@@ -290,15 +290,22 @@ def fail(
 
 
 def retry(
-    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+    tx: Transaction,
+    task_id: str,
+    lease: int,
+    in_seconds: float,
+    *,
+    code: str = "",
+    message: str = "",
+    is_counted: bool = True,
 ) -> None:
-    """Run the task again later; one failure is counted.  Raises LeaseLost.
+    """Run the task again later; one failure is counted, unless its service went away with it.  Raises LeaseLost.
 
     code, message: why the attempt failed, for its history.
     """
     if code:
         history.note_failure(tx, task_id, lease, code, message)
-    row = _put_back(tx, task_id, lease, "failures = failures + 1", in_seconds)
+    row = _put_back(tx, task_id, lease, f"failures = failures + {int(is_counted)}", in_seconds)
     _tally_run(tx, row, "retried")
 
 
