@@ -20,6 +20,7 @@ REQUIRES = [
     "asyncinotify>=4.4; sys_platform == 'linux'",
     "click>=8.3",
     "dramatiq>=2.2",
+    "jsonschema-rs>=0.61",
     "multipart>=2.0",
     "orjson>=3.11",
     "peewee>=4.5",
@@ -100,7 +101,7 @@ setup(
     package_data={
         "web": ["static/*", "static/**/*"],
         "actors": ["providers/studio/models/*"],
-        "config": ["presets/*.toml"],
+        "config": ["*.toml", "presets/*.toml"],
         "metrics": ["*.yml", "grafana/*.json"],
         "supervisor": ["processes/programs/*"],
     },

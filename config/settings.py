@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from config.clients import WeChat
 from config.storage import S3, Retention
+from config.task_type import TaskType
 from config.values import (
     PROVIDER_NAME,
     TASK_TYPE_NAME,
@@ -27,7 +28,6 @@ from config.values import (
     Limits,
     Provider,
     Settings,
-    TaskType,
     hide_password,
     is_loopback,
 )
@@ -70,7 +70,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     from_file = _read_file(file) if file else {}
     from_environ, spelling = _read_environ(environ)
     try:
-        return Settings(**_merge(from_file, from_environ))
+        return Settings(**_with_schemas_beside(file, _merge(from_file, from_environ)))
     except ValidationError as error:
         raise SettingsError(_sentence(error, spelling, file)) from None
 
@@ -110,6 +110,22 @@ def _read_file(path: str) -> dict[str, Any]:
     return table
 
 
+def _with_schemas_beside(file: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with paths of schemas taken from the TOML file's folder, as whoever wrote them meant them."""
+    tasks = given.get("tasks")
+    if not file or not isinstance(tasks, dict):
+        return given
+    found = {}
+    for name, task_type in tasks.items():
+        path = task_type.get("parameters") if isinstance(task_type, dict) else None
+        found[name] = (
+            {**task_type, "parameters": str(Path(file).absolute().parent / path)}
+            if isinstance(path, str)
+            else task_type
+        )
+    return {**given, "tasks": found}
+
+
 def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Place, str]]:
     """The nested values, and how each was spelled."""
     values: dict[str, Any] = {}
@@ -129,7 +145,8 @@ def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Plac
                 raise SettingsError(f"{name} stands beside {_variable(where[:1])}, which is not a table.")
         value = _parsed(where, environ[name], name)
         if isinstance(value, dict):
-            value = _lower_names(value) if len(where) == 1 else value
+            # Of a type's members all names are ours, but not those inside one of them.
+            value = _lower_names(value, 2 if where == ("tasks",) else 3) if len(where) == 1 else value
         table[where[-1]] = value
     return values, spelling
 
@@ -293,9 +310,10 @@ def _bounded_schema(field: FieldInfo) -> dict[str, Any]:
 def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> str:
     """The first error, as one sentence.  A secret's value is never in it."""
     first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
     where = tuple(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        said = str(first["ctx"]["error"])  # what a table of a task type says begins with the member's name
+        return f"{_variable(where[:2])}__{said}" if where[:1] == ("tasks",) else said
     given_as = next((spelling[where[:n]] for n in range(len(where), 0, -1) if where[:n] in spelling), None)
     name = given_as or (f"{'.'.join(where)} in {file}" if file else _variable(where))
     if first["type"] == "missing":

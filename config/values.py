@@ -18,67 +18,22 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.clients import Networks, Origins, TranslationPrefixes, WeChat
+from config.declarations import declared_types, over_declaration, scenes_at
 from config.provider_presets import over_preset
 from config.secret_strength import MAY_BE, weakness
-from config.settings_group import Group
+from config.settings_group import Count, Group, Seconds
 from config.storage import S3, Retention
+from config.task_type import TaskType
 from config.webhooks import Webhooks
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _POSTGRES = ("postgresql", "postgres")
-BUILT_IN_TASK_TYPES = ("photography", "fitting")
-STUDIO_SCENES = ("studio", "sunset", "night")
-MOST_SCENES = 100
 POLL_MARGIN_SECONDS = 30.0
-
-Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0 = no limit
 
 # `python`: an adapter of the user's own, options.class = "module:Class" (docs/ai-services.md)
 Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "python"]
 ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui"})
-
-
-class TaskType(Group):
-    """How tasks of one type are run.  The limits are nested: an AI call < an attempt < what the sweep calls stuck."""
-
-    provider: str = "studio"
-    fallback: list[str] = Field(default_factory=list)  # asked in this order while those before are down
-    allow_providers: list[str] = Field(
-        default_factory=list
-    )  # a task may name one of these, and gets no other
-    # What sceneId may be; empty = the studio's own where it may be asked, else any text.
-    scenes: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=MOST_SCENES)
-    ] = Field(default_factory=list)
-    time_limit_seconds: Seconds = 600
-    ai_timeout_seconds: Seconds = 300
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture
-    max_running: Count = 0
-    remote_limit_seconds: Seconds = 3600  # from hand-off
-    expire_seconds: Seconds = 86400  # from submit
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorten_the_ai_call(cls, given: Any) -> Any:
-        """Who lowers only the time limit means the AI call to fit in it: half of it, as 300 is of 600."""
-        if isinstance(given, dict) and "time_limit_seconds" in given and "ai_timeout_seconds" not in given:
-            limit = _number(given["time_limit_seconds"])
-            if limit is not None and 0 < limit <= 300:
-                return {**given, "ai_timeout_seconds": limit / 2}
-        return given
-
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """Names of the providers that a task is for which names none, the preferred one first."""
-        return tuple(dict.fromkeys((self.provider, *self.fallback)))
-
-    @property
-    def all_providers(self) -> tuple[str, ...]:
-        """Names of every provider that a task of this type may go to."""
-        return tuple(dict.fromkeys((*self.chain, *self.allow_providers)))
 
 
 class ProviderLimits(Group):
@@ -213,10 +168,10 @@ class Settings(BaseSettings):
         lease = _number(given.get("lease_seconds"))
         if lease is not None and 0 < lease < 10 and "heartbeat_seconds" not in given:
             given["heartbeat_seconds"] = lease / 3  # a third: two beats may be lost before a rescue
-        if isinstance(given.get("tasks", {}), dict):
-            given["tasks"] = {**{name: {} for name in BUILT_IN_TASK_TYPES}, **given.get("tasks", {})}
         if isinstance(given.get("providers", {}), dict):
             given["providers"] = _with_studio(given.get("providers", {}))
+        if isinstance(given.get("tasks", {}), dict):
+            given["tasks"] = _with_declared(given.get("tasks", {}), given.get("providers"))
         return given
 
     @field_validator("data_dir")
@@ -266,10 +221,6 @@ class Settings(BaseSettings):
         """Names of those that a task of some type may go to."""
         return frozenset(name for task_type in self.tasks.values() for name in task_type.all_providers)
 
-    def is_for_the_studio(self, type_name: str) -> bool:
-        """Whether tasks of this type may go to the built-in studio, and so must be what it can make."""
-        return _may_ask_the_studio(self.tasks[type_name], self.providers)
-
     @property
     def on_loopback(self) -> bool:
         """Only this host can reach the web part."""
@@ -300,6 +251,22 @@ def hide_password(address: str) -> str:
 def _with_studio(providers: dict[str, Any]) -> dict[str, Any]:
     studio = providers.get("studio", {})
     return {**providers, "studio": {"kind": "studio", **studio} if isinstance(studio, dict) else studio}
+
+
+def _with_declared(tasks: dict[str, Any], providers: Any) -> dict[str, Any]:
+    """The tables of the settings over the declarations; what is no table is refused elsewhere."""
+    kinds = {
+        name: each.kind if isinstance(each, Provider) else str(each.get("kind"))
+        for name, each in (providers if isinstance(providers, dict) else {}).items()
+        if isinstance(each, Provider | dict)
+    }
+    together: dict[str, Any] = {}
+    for name in dict.fromkeys((*declared_types(), *tasks)):
+        given = tasks.get(name, {})
+        if isinstance(given, TaskType):
+            given = {each: getattr(given, each) for each in given.model_fields_set}
+        together[name] = over_declaration(name, given, kinds) if isinstance(given, dict) else given
+    return together
 
 
 def _set(settings: Settings, name: str, value: Any) -> None:
@@ -414,16 +381,16 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
 
 
 def _check_scenes(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:
-    """The studio makes three scenes and no other."""
-    if name == "photography" and _may_ask_the_studio(task_type, providers):
-        unknown = [scene for scene in task_type.scenes if scene not in STUDIO_SCENES]
-        if unknown:
-            raise ValueError(
-                f"DARKROOM_TASKS__{name}__SCENES names {unknown[0]!r}, but may name some of "
-                f"{', '.join(STUDIO_SCENES)} as long as the type may go to the studio; name another PROVIDER, and no "
-                "FALLBACK or ALLOW_PROVIDERS that leads back to it."
-            )
-
-
-def _may_ask_the_studio(task_type: TaskType, providers: dict[str, Provider]) -> bool:
-    return any(name in providers and providers[name].kind == "studio" for name in task_type.all_providers)
+    """Some kinds of provider make a few scenes of a declared type and no other."""
+    kinds: set[str] = {providers[each].kind for each in task_type.all_providers if each in providers}
+    bound = scenes_at(name, kinds)
+    if bound is None:
+        return
+    kind, scenes = bound
+    unknown = [scene for scene in task_type.scenes if scene not in scenes]
+    if unknown:
+        raise ValueError(
+            f"DARKROOM_TASKS__{name}__SCENES names {unknown[0]!r}, but may name some of {', '.join(scenes)} as long as "
+            f"the type may go to the {kind}; name another PROVIDER, and no FALLBACK or ALLOW_PROVIDERS that leads back "
+            "to it."
+        )

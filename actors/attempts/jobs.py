@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.attempts.inputs import input_keys
 from actors.providers import open_provider
@@ -50,7 +50,7 @@ def job_of(
     return Job(
         task_id=claim.task_id,
         type=claim.type,
-        params=claim.params,
+        params=_filled(worker, claim),
         inputs=inputs,
         pictures=pictures,
         count=claim.count,
@@ -62,6 +62,13 @@ def job_of(
         reference=reference,
         callback_url=callback_url(worker, name, reference) if reference else "",
     )
+
+
+def _filled(worker: Worker, claim: Claim) -> dict[str, Any]:
+    """The params with the defaults of `parameters`: filled in as they are read, so the row says what was asked."""
+    given = claim.params.get("parameters") or {}
+    filled = worker.settings.tasks[claim.type].filled(given)
+    return {**claim.params, "parameters": filled} if filled else claim.params
 
 
 def callback_url(worker: Worker, name: str, reference: str) -> str:

@@ -30,6 +30,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.worker.scratch import Scratch
+from config.declarations import declared_types
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.core.errors import Fault, SettingFault
 from supervisor.objects.object_store import FileStore, open_file_store
@@ -75,7 +76,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("name")
     parser.add_argument("--image", action="append", type=Path, default=[])
     parser.add_argument("--prompt", default="a portrait by the sea, in the evening")
-    parser.add_argument("--type", default="photography")
+    parser.add_argument("--type", default=next(iter(declared_types())))
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--seconds", type=float, default=600.0)
     return parser.parse_args(arguments)

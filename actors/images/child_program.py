@@ -1,7 +1,7 @@
 """The workers' program for pictures: `python -m actors.images.child_program`, a child as
 `supervisor.pictures.child_program` describes it, that can also carry out the studio's orders:
 
-    → {"id", "task": "photography" | "fitting", "person", "garment"?, "scene", "count", "seed", "out",
+    → {"id", "task": one of the studio's, "person", "garment"?, "scene", "count", "seed", "out",
        "pictures"?, "size"?}
 
 Pictures are written to the folder `out` under their final names only when they are whole, and then their thumbnails.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from actors.providers.studio.faults import StudioFault
-from actors.providers.studio.order import Order, read_order
+from actors.providers.studio.order import TASKS, Order, read_order
 from supervisor.pictures import child_program
 from supervisor.pictures.child_program import Parent, WorkFault, limit_memory
 
@@ -30,7 +30,7 @@ Progress = Callable[[int, str], None]
 
 def main() -> None:
     """Serve requests until stdin ends."""
-    child_program.main({"photography": _studio_order, "fitting": _studio_order})
+    child_program.main(dict.fromkeys(TASKS, _studio_order))
 
 
 def _studio_order(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
@@ -68,17 +68,9 @@ def _studio() -> Callable[[Order, Progress], Iterator[Delivered]]:
         from actors.providers.studio.fallback import make_cards
 
         return make_cards
-    return _make_pictures
+    from actors.providers.studio.pictures import make_pictures
 
-
-def _make_pictures(order: Order, progress: Progress) -> Iterator[Delivered]:
-    if order.task == "fitting":
-        from actors.providers.studio.fitting.fitting import fit
-
-        return fit(order, progress)
-    from actors.providers.studio.photography.photography import photograph
-
-    return photograph(order, progress)
+    return make_pictures
 
 
 def _rising(tell: Progress) -> Progress:

@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.declarations import samples
 from config.settings import Settings, load_settings
 from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
 from supervisor.cli.progress import follow
@@ -27,21 +27,6 @@ SAMPLES = Path("examples/samples")
 OUTPUT = Path("demo-output")
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the demo orders.  pictures: names in the samples' folder."""
-
-    task_type: str
-    pictures: tuple[str, ...]
-    params: dict[str, Any] = field(default_factory=dict)
-
-
-ORDERS = [
-    Order("photography", ("portrait.png",), {"sceneId": "sunset", "count": 2}),
-    Order("fitting", ("portrait.png", "garment.png")),
-]
 
 
 class DemoFailed(Exception):
@@ -122,21 +107,19 @@ def stop(up: subprocess.Popen[bytes]) -> None:
 async def make_pictures(settings: Settings) -> None:
     """Each order through the HTTP door, its progress drawn, its pictures saved.  Raises DemoFailed, ApiError."""
     async with Api(service_address(settings), bearer_token(settings, "demo")) as api:
-        for order in ORDERS:
+        for task_type, params in samples().items():
             began = time.monotonic()
-            images = [await api.upload(SAMPLES / picture) for picture in order.pictures]
+            images = [await api.upload(SAMPLES / picture) for picture in params["images"]]
             uploaded = time.monotonic()
-            accepted = await api.submit(order.task_type, {"images": images, **order.params})
+            accepted = await api.submit(task_type, {**params, "images": images})
             submitted = time.monotonic()
-            doc = await follow(api, accepted["work_id"], order.task_type)
+            doc = await follow(api, accepted["work_id"], task_type)
             finished = time.monotonic()
             if doc["status"] != "completed":
                 error = doc.get("error") or {}
-                raise DemoFailed(
-                    f"{order.task_type} {doc['status']}: {error.get('message')} ({error.get('code')})"
-                )
+                raise DemoFailed(f"{task_type} {doc['status']}: {error.get('message')} ({error.get('code')})")
             for number, image in enumerate(doc["images"], start=1):
-                path = await api.download(image["url"], OUTPUT / f"{order.task_type}-{number}")
+                path = await api.download(image["url"], OUTPUT / f"{task_type}-{number}")
                 print(
                     f"  {path}  {image['width']}×{image['height']}  {path.stat().st_size // 1024} KiB",
                     flush=True,
@@ -147,7 +130,7 @@ async def make_pictures(settings: Settings) -> None:
                 "made": finished - submitted,
             }
             told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items())
-            print(f"{order.task_type:12} {finished - began:5.1f} s  ({told})", flush=True)
+            print(f"{task_type:12} {finished - began:5.1f} s  ({told})", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,32 +14,42 @@ import orjson
 from config.settings import Settings
 from supervisor.cli import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json
+from supervisor.cli.typed_order import COMMANDS as TYPE_COMMANDS
+from supervisor.cli.typed_order import TypedOrder, parameters_of, type_of
 
 DEFAULT_USER = "demo"
 
 
-@click.command()
+@click.command(cls=TypedOrder)
 @click.argument("task_type", metavar="TYPE")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--scene", help="studio, sunset or night")
+@click.argument("images", metavar="IMAGE...", nargs=-1)
+@click.option("--scene", help="one of the type's scenes")
 @click.option("--prompt", help="what the picture should show, for services that read it")
-@click.option("--count", type=click.IntRange(1, 8), help="how many pictures")
+@click.option("--count", type=click.IntRange(1), help="how many pictures")
+@click.option(
+    "--parameters", metavar="JSON|@FILE", help="`params.parameters` whole; single options lie over it"
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("."), help="where to save them"
 )
 @click.option("--user", default=DEFAULT_USER, show_default=True, help="whose order it is")
 @json_option
+@click.pass_context
 def submit(
+    ctx: click.Context,
+    /,
     task_type: str,
     images: tuple[str, ...],
     scene: str | None,
     prompt: str | None,
     count: int | None,
+    parameters: str | None,
     out: Path,
     user: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Order pictures, follow the work and save them.
+    """Order pictures, follow the work and save them.  `darkroom submit TYPE --help` lists a type's own options.
 
     \b
     darkroom submit photography portrait.png --scene night --out prints
@@ -49,8 +59,12 @@ def submit(
     for image in images:
         if not image.startswith("https://") and not Path(image).is_file():
             raise click.UsageError(f"{image} is no file and no https:// address.")
-    given = {"sceneId": scene, "prompt": prompt, "count": count}
-    params = {name: value for name, value in given.items() if value is not None}
+    declared = type_of(ctx)
+    if declared is not None and declared["inputs"]["images"][0] and not images:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
+    own = parameters_of(given, parameters) or None
+    members = {"sceneId": scene, "prompt": prompt, "count": count, "parameters": own}
+    params = {name: value for name, value in members.items() if value is not None}
     run_async(_submit(settings_of_command(), task_type, images, params, out, user, as_json))
 
 
@@ -96,7 +110,7 @@ async def _submit(
         references = [
             image if image.startswith("https://") else await api.upload(Path(image)) for image in images
         ]
-        accepted = await api.submit(task_type, {**params, "images": references})
+        accepted = await api.submit(task_type, {**params, **({"images": references} if references else {})})
         doc = await follow(api, accepted["work_id"], f"{task_type} {accepted['task_id']}")
         if doc["status"] != "completed":
             error = doc.get("error") or {"code": doc["status"], "message": "it was cancelled"}
@@ -128,4 +142,4 @@ async def _watch(settings: Settings, user: str, as_json: bool) -> None:
                 click.echo(f"{what}  {doc['progress']:3} %  {doc['stage'] or ''}{error}")
 
 
-COMMANDS = [submit, watch]
+COMMANDS = [submit, *TYPE_COMMANDS, watch]

@@ -1,8 +1,9 @@
 """What a task may ask for: one set of rules for every door (CONTRACT section 4).
 
 HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both end
-in the same models.  Nothing is coerced: "2" is no number, `true` is no number, null is not the same as absent, and a
-member nobody knows is refused, since a misspelt one would be paid for and ignored.
+in the same reader: one model of what params are, and what the task's type declares.  Nothing is coerced: "2" is no
+number, `true` is no number, null is not the same as absent, and a member nobody knows is refused, since a misspelt one
+would be paid for and ignored.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from config.values import STUDIO_SCENES, Settings, TaskType
+from config.task_type import NO_INPUTS, TaskType
+from config.values import Settings
 from supervisor.core.errors import BadParams
 
-SCENES = STUDIO_SCENES
-MOST_PICTURES = 8
-MOST_IMAGES = 16
 MOST_PROMPT_CHARACTERS = 4000
 MOST_URL_CHARACTERS = 2048
 MOST_MEMBERS = 100  # of a body, or of params; `parameters` may have more
@@ -89,13 +88,6 @@ def is_url(image: str) -> bool:
     return ":" in image
 
 
-def params_model(type_name: str, settings: Settings) -> type[TaskParams]:
-    """The model that a type's params are checked with; also what the API's description is made from."""
-    if type_name == "photography" and not settings.is_for_the_studio(type_name):
-        return TaskParams  # a service of one's own has its own scenes, and takes as many photos as it likes
-    return _MODELS.get(type_name, TaskParams)
-
-
 def check_params(type_name: str, params: Any, settings: Settings) -> CheckedParams:
     """The params of a task of this type.  Raises BadTask, with code `unknown_type` or `bad_params`."""
     if type_name not in settings.tasks:
@@ -103,20 +95,21 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         raise BadTask(
             [("/type", f"There is no type '{_shown(type_name)}'; there are {known}.")], "unknown_type"
         )
-    model = params_model(type_name, settings)
+    task_type = settings.tasks[type_name]
     _refuse_crowd(params)
     try:
-        checked = model.model_validate(params)
+        checked = TaskParams.model_validate(params)
     except ValidationError as error:
         raise BadTask(_errors_of(error)) from None
-    _refuse_provider(checked.provider, settings.tasks[type_name])
-    _refuse_scene(checked.sceneId, settings.tasks[type_name])
+    mistakes = list(_mistakes_of_type(checked, task_type))
+    if mistakes:
+        raise BadTask(mistakes)
     return CheckedParams(
         type=type_name,
         images=tuple(checked.images),
         prompt=checked.prompt,
         scene_id=checked.sceneId,
-        count=checked.count,
+        count=task_type.count[0] if checked.count is None else checked.count,
         parameters=checked.parameters,
         provider=checked.provider,
     )
@@ -128,19 +121,43 @@ def _refuse_crowd(value: Any) -> None:
         raise BadTask([("", f"There are {len(value):,} members; at most {MOST_MEMBERS} can be meant.")])
 
 
-def _refuse_provider(name: str | None, task_type: TaskType) -> None:
-    if name is not None and name not in task_type.allow_providers:
+def _mistakes_of_type(params: TaskParams, task_type: TaskType) -> Iterator[tuple[Pointer, str]]:
+    """What is wrong with params that are well-formed, but not what this type takes."""
+    for kind, (fewest, most) in task_type.inputs.bounds.items():
+        number = len(getattr(params, kind))
+        if not fewest <= number <= most:
+            yield (
+                f"/{kind}",
+                _said_of_inputs(kind, fewest, most, number, named=kind in params.model_fields_set),
+            )
+    fewest, most = task_type.count
+    if params.count is not None and not fewest <= params.count <= most:
+        yield "/count", f"This must be {_between(fewest, most)}."
+    scenes = task_type.scenes
+    if params.sceneId is not None and scenes and params.sceneId not in scenes:
+        yield "/sceneId", f"There is no scene '{_shown(params.sceneId)}'; there are {', '.join(scenes)}."
+    if params.provider is not None and params.provider not in task_type.allow_providers:
         names = ", ".join(task_type.allow_providers)
         may_be = (
             f"this type lets a task name {names}." if names else "this type does not let a task name one."
         )
-        raise BadTask([("/provider", f"There is no provider '{_shown(name)}' to be named; {may_be}")])
+        yield "/provider", f"There is no provider '{_shown(params.provider)}' to be named; {may_be}"
+    schema = task_type.schema_of_parameters
+    if schema is not None:
+        for where, sentence in schema.mistakes_in(params.parameters):
+            yield pointer_to(("parameters", *where)), sentence
 
 
-def _refuse_scene(scene: str | None, task_type: TaskType) -> None:
-    if scene is not None and task_type.scenes and scene not in task_type.scenes:
-        names = ", ".join(task_type.scenes)
-        raise BadTask([("/sceneId", f"There is no scene '{_shown(scene)}'; there are {names}.")])
+def _said_of_inputs(kind: str, fewest: int, most: int, number: int, *, named: bool) -> str:
+    if not named:
+        return "This member is required."
+    if (fewest, most) == NO_INPUTS:
+        return f"This type takes no {kind}."
+    return f"There must be {_between(fewest, most)}, not {number}."
+
+
+def _between(fewest: int, most: int) -> str:
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:
@@ -208,9 +225,11 @@ class _Closed(BaseModel):
 
 
 class TaskParams(_Closed):
-    """What a task of one's own type is made from; the built-in types narrow it."""
+    """What a task is made from; how many of each its type says."""
 
-    images: Annotated[list[_Image], Field(min_length=1, max_length=MOST_IMAGES)]
+    images: Annotated[
+        list[_Image], Field(description="What is worked on, in the order that the type names.")
+    ] = Field(default_factory=list)
     prompt: Annotated[
         str,
         Field(max_length=MOST_PROMPT_CHARACTERS),
@@ -221,7 +240,7 @@ class TaskParams(_Closed):
     sceneId: Annotated[str | None, _described(_TEXT_SCHEMA, "The scene, for services that know scenes.")] = (
         None
     )
-    count: Annotated[int, Field(ge=1, le=MOST_PICTURES, description="How many pictures.")] = 1
+    count: Annotated[int | None, _described({"type": "integer"}, "How many pictures.")] = None
     provider: Annotated[
         str | None,
         _described(
@@ -246,6 +265,13 @@ class TaskParams(_Closed):
                 raise _at((n,), "An image is the id of an upload or an https URL.")
         return images
 
+    @field_validator("count", mode="before")
+    @classmethod
+    def _be_a_number(cls, count: Any) -> Any:
+        if count is None:
+            raise _at((), "This must be a whole number; leave it out to use the default.")
+        return count
+
     @field_validator("prompt", "sceneId", "provider", mode="before")
     @classmethod
     def _be_storable_text(cls, text: Any) -> Any:
@@ -262,25 +288,6 @@ class TaskParams(_Closed):
             for where, fault in _unstorable_in(parameters):
                 raise _at(where, fault)
         return parameters
-
-
-class PhotographyParams(TaskParams):
-    """A person (`images[0]`) put before a scene."""
-
-    images: Annotated[list[_Image], Field(min_length=1, max_length=1)]
-    sceneId: Annotated[
-        Literal["studio", "sunset", "night"] | None,
-        _described({"type": "string", "enum": list(SCENES)}, "The scene.", default="studio"),
-    ] = None
-
-
-class FittingParams(TaskParams):
-    """A garment (`images[1]`) laid on a person (`images[0]`).  `sceneId` is kept and ignored."""
-
-    images: Annotated[list[_Image], Field(min_length=2, max_length=2)]
-
-
-_MODELS: dict[str, type[TaskParams]] = {"photography": PhotographyParams, "fitting": FittingParams}
 
 
 class SubmissionBody(_Closed):

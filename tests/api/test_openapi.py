@@ -117,6 +117,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     yield "changes", schemas.Changes, changed
     yield "ticket", schemas.FeedTicket, await ask("POST", "/v1/feed-tickets")
     yield "credits", schemas.Credits, await ask("GET", "/v1/credits")
+    yield "types", schemas.TypeList, await ask("GET", "/v1/types")
     yield "problem", schemas.Problem, await ask("POST", TASKS, json={})
     yield "health", schemas.Health, await ask("GET", "/healthz")
     yield "readiness", schemas.Ready, await ask("GET", "/readyz")

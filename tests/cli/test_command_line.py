@@ -18,6 +18,7 @@ import pytest
 from config.settings import load_settings
 from supervisor.cli import commands, main
 from supervisor.cli.api_client import Event, _fields, bearer_token, service_address
+from supervisor.cli.typed_order import parameters_of
 from supervisor.security.secret import read_or_make_secret
 from supervisor.security.tokens import read_user_token
 from tests.support.command_line import ROOT, darkroom
@@ -136,9 +137,10 @@ def test_event_stream_frames_are_read():
 
 
 COMMANDS = [
-    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["migrate"], ["submit"], ["watch"], ["tasks"],
-    ["show"], ["cancel"], ["retry"], ["sweep"], ["webhooks"], ["webhooks", "resend"], ["webhooks", "secret"],
-    ["link"], ["secret"], ["token"], ["token", "make"], ["token", "revoke"], ["credits", "grant"], ["doctor"], ["copy"],
+    ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["migrate"], ["submit"], ["types"], ["watch"],
+    ["tasks"], ["show"], ["cancel"], ["retry"], ["sweep"], ["webhooks"], ["webhooks", "resend"], ["webhooks", "secret"],
+    ["link"], ["secret"], ["token"], ["token", "make"], ["token", "revoke"], ["credits", "grant"], ["doctor"],
+    ["copy"],
 ]  # fmt: skip
 PRINT_NOTHING_OF_THEIR_OWN = (
     ["up"], ["web"], ["dispatcher"], ["worker"], ["scheduler"], ["webhooks", "secret"], ["secret"], ["link"]
@@ -159,6 +161,46 @@ def test_every_command_says_what_it_is_for_and_those_that_print_can_print_json()
 def test_examples_in_the_help_stand_on_lines_of_their_own(tmp_path):
     said = darkroom(tmp_path, "submit", "--help").stdout
     assert "\n  darkroom submit fitting portrait.png shirt.png\n" in said
+
+
+POSTER = """
+[tasks.poster]
+title = { en = "Poster", zh = "海报" }
+inputs = { images = [0, 4] }
+
+[tasks.poster.parameters]
+required = ["steps"]
+
+[tasks.poster.parameters.properties]
+quality = { enum = ["sd", "hd"], default = "sd", description = "How fine." }
+steps = { type = "integer" }
+box = { type = "object" }
+count = { type = "integer" }
+"""
+
+
+def test_a_declared_type_is_listed_and_its_parameters_are_options_of_submit(tmp_path):
+    (tmp_path / "poster.toml").write_text(POSTER, encoding="utf-8")
+    config = {"DARKROOM_CONFIG": str(tmp_path / "poster.toml")}
+    listed = json.loads(darkroom(tmp_path, "types", "--json", **config).stdout)
+    assert [each["type"] for each in listed] == ["photography", "fitting", "poster"]
+    assert "Poster" in darkroom(tmp_path, "types", **config).stdout
+    said = darkroom(tmp_path, "submit", "poster", "--help", **config).stdout
+    assert "--quality [sd|hd]" in said and 'How fine.  [default: "sd"]' in said and "--steps INTEGER" in said
+    assert "quality, steps*" in said and said.count("--count INTEGER") == 1, "its own option keeps its name"
+    assert "--quality" not in darkroom(tmp_path, "submit", "fitting", "--help", **config).stdout
+    refused = darkroom(tmp_path, "submit", "poster", "--quality", "uhd", **config)
+    assert refused.returncode == 2 and "'uhd' is not one of 'sd', 'hd'" in refused.stderr
+
+
+def test_parameters_come_whole_and_singly(tmp_path):
+    (tmp_path / "all.json").write_text('{"a": 1, "b": 2}')
+    given = {"parameters.b": 3, "parameters.c": None, "out": "x"}
+    assert parameters_of(given, f"@{tmp_path / 'all.json'}") == {"a": 1, "b": 3}
+    assert parameters_of(given, '{"a": 1}') == {"a": 1, "b": 3} and parameters_of({}, None) == {}
+    for wrong in ("[1]", "{", "@/no/such/file"):
+        with pytest.raises(click.UsageError):
+            parameters_of({}, wrong)
 
 
 def test_the_version_is_that_of_the_package(tmp_path):

@@ -24,6 +24,7 @@ from web.api import (
     start,
     stored_files,
     tasks,
+    types,
     wechat,
     works,
 )
@@ -59,6 +60,7 @@ ADDRESSES = (
     Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events),
     Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
     Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
+    Address("GET", "/v1/types", types.list_types),
     Address("GET", FEED_PATH, feed.feed),
     Address("GET", "/v1/works/changes", changes_poll.changes),
     Address("GET", "/v1/works", works.list_works),

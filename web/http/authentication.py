@@ -29,8 +29,8 @@ log = logging.getLogger("darkroom.web")
 DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
 OPEN_PATHS = frozenset(
-    {"/v1/auth/wechat", "/v1/callbacks/{token}"}
-)  # paths under /v1/ that carry a proof of their own
+    {"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"}
+)  # paths under /v1/ that carry a proof of their own, or tell what everybody may know
 LINK_NEEDED = (
     "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
     "that `darkroom link` prints."

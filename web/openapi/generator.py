@@ -13,12 +13,14 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from config.declarations import samples
 from config.settings import Settings
-from supervisor.core.task_params import SubmissionBody, params_model
+from supervisor.core.task_params import SubmissionBody, TaskParams
 from web.http.responses import json_answer
 from web.openapi import schemas
 from web.openapi.operations import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
 from web.openapi.ops_task_schemas import OPS_ANSWERS
+from web.openapi.type_schemas import PARAMS, model_name, params_schema
 
 DOCUMENT = web.AppKey("DOCUMENT", dict)
 
@@ -132,32 +134,30 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     _, answered = models_json_schema(
         [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS)], ref_template=_REFERENCE
     )
-    params = {type_: params_model(type_, settings) for type_ in settings.tasks}
-    taken: list[type[BaseModel]] = [SubmissionBody, *dict.fromkeys(params.values())]
-    _, accepted = models_json_schema([(model, "validation") for model in taken], ref_template=_REFERENCE)
-    found = {**answered["$defs"], **accepted["$defs"]}
-    body = found.pop("SubmissionBody")
-    orders = {
-        type_: _order(body, type_, model, settings.tasks[type_].scenes) for type_, model in params.items()
-    }
-    names = {type_: "".join(part.capitalize() for part in type_.split("_")) + "Order" for type_ in orders}
-    found |= {names[type_]: order for type_, order in orders.items()}
+    _, accepted = models_json_schema(
+        [(SubmissionBody, "validation"), (TaskParams, "validation")], ref_template=_REFERENCE
+    )
+    found = {name: _tidy(schema) for name, schema in {**answered["$defs"], **accepted["$defs"]}.items()}
+    body, anything = found.pop("SubmissionBody"), found.pop(PARAMS)
+    for type_, task_type in settings.tasks.items():
+        params = params_schema(type_, task_type, anything)
+        found[params.name] = params.schema
+        found[model_name(type_, "Order")] = _order(body, type_, params.reference)
+    names = {type_: model_name(type_, "Order") for type_ in settings.tasks}
     references = {type_: _REFERENCE.format(model=name) for type_, name in names.items()}
     found["Order"] = {
         "description": "A task as it is asked for; `type` says which.",
         "oneOf": [{"$ref": reference} for reference in references.values()],
         "discriminator": {"propertyName": "type", "mapping": references},
         "examples": [
-            {"type": "photography", "params": {"images": ["01K2Z3…"], "sceneId": "sunset", "count": 2}}
+            {"type": type_, "params": {**params, "images": ["01K2Z3…"] * len(params["images"])}}
+            for type_, params in samples().items()
         ],
     }
-    return {name: _tidy(found[name]) for name in sorted(found)}
+    return {name: found[name] for name in sorted(found)}
 
 
-def _order(body: dict[str, Any], type_: str, model: type[BaseModel], scenes: list[str]) -> dict[str, Any]:
-    params: dict[str, Any] = {"$ref": _REFERENCE.format(model=model.__name__)}
-    if scenes:
-        params = {"allOf": [params, {"properties": {"sceneId": {"enum": scenes}}}]}
+def _order(body: dict[str, Any], type_: str, params: dict[str, Any]) -> dict[str, Any]:
     members = {
         **body["properties"],
         "type": {"type": "string", "const": type_},

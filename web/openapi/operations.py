@@ -351,6 +351,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         needs_token=False,
     ),
+    ("GET", "/v1/types"): Operation(
+        "listTypes",
+        "Tasks",
+        "What may be ordered here: what each type takes, makes and costs.",
+        {200: Answer("Every type, in the order in which they are declared.", schemas.TypeList)},
+        "Needs no token.  `inputs` and `count` are [fewest, most]; `parameters` is the JSON Schema (2020-12) of"
+        " `params.parameters`, `{}` where they may be anything; `scenes` is what `sceneId` may be, empty where it may"
+        " be any text.",
+        needs_token=False,
+    ),
     ("GET", "/v1/credits"): Operation(
         "showCredits",
         "Credits",

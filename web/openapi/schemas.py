@@ -5,7 +5,7 @@ Closed: a member that is not described here is a mistake here or there.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -279,6 +279,55 @@ class Credits(ClosedAnswer):
     entries: list[CreditEntry]
 
 
+Words = Annotated[dict[str, str], Field(description="{language: text}; empty where nobody gave any.")]
+Bounds = Annotated[list[int], Field(min_length=2, max_length=2, description="[fewest, most].")]
+
+
+class TypeInputs(ClosedAnswer):
+    """How many inputs of each kind an order takes."""
+
+    images: Bounds
+
+
+class TypeSlot(ClosedAnswer):
+    """What the input at a place shows, for forms."""
+
+    name: str
+    title: Words
+    about: Words
+
+
+class TypePrice(ClosedAnswer):
+    """Credits of an order."""
+
+    credits: int
+    per: Literal["picture"]
+
+
+class TypeDeclaration(ClosedAnswer):
+    """What a type takes, makes and costs."""
+
+    type: str
+    title: Words
+    about: Words
+    inputs: TypeInputs
+    slots: list[TypeSlot]
+    count: Annotated[Bounds, Field(description="[fewest, most] pictures of one order.")]
+    scenes: Annotated[list[str], Field(description="What `sceneId` may be; empty where it may be any text.")]
+    parameters: Annotated[
+        dict[str, Any],
+        Field(description="JSON Schema (2020-12) of `params.parameters`; `{}` where they may be anything."),
+    ]
+    outputs: list[Literal["images"]]
+    price: TypePrice
+
+
+class TypeList(ClosedAnswer):
+    """Every type, in the order in which they are declared."""
+
+    items: list[TypeDeclaration]
+
+
 class Health(ClosedAnswer):
     """The process is well."""
 
@@ -316,6 +365,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     FeedTicket,
     Login,
     Credits,
+    TypeList,
     Health,
     Ready,
     Problem,

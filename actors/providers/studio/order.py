@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.providers.studio.faults import BadOrder
 
-TASKS = ("photography", "fitting")
+TASKS = {"photography": 1, "fitting": 2}  # how many pictures each is made from
 SCENES = ("studio", "sunset", "night")
 MAX_COUNT = 8
 DEFAULT_SIZE = 1024

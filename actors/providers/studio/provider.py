@@ -18,6 +18,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.providers.common.plain_pictures import made_image, plain_input
+from actors.providers.studio.order import TASKS
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.process_pool import ImageProcesses
 
@@ -72,7 +73,7 @@ class StudioProvider:
 
 def request_for(job: Job) -> dict[str, Any]:
     """The image child's request.  Raises InvalidInput when a picture is missing."""
-    wanted = 2 if job.type == "fitting" else 1
+    wanted = TASKS.get(job.type, 1)
     if len(job.inputs) < wanted:
         raise InvalidInput(
             f"{job.type} needs {wanted} picture{'s' if wanted > 1 else ''}.", code="bad_params"
@@ -86,7 +87,7 @@ def request_for(job: Job) -> dict[str, Any]:
         "pictures": list(job.pictures),
         "out": str(job.folder),
     }
-    return request | {"garment": str(job.inputs[1])} if job.type == "fitting" else request
+    return request | {"garment": str(job.inputs[1])} if wanted > 1 else request
 
 
 def error_for(failure: ImageWorkFailed) -> ProviderError:

@@ -11,7 +11,8 @@ import functools
 from collections.abc import Callable, Container
 
 from config.settings import Settings
-from config.values import ProviderLimits, TaskType
+from config.task_type import TaskType
+from config.values import ProviderLimits
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.api import Asked, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds

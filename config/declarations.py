@@ -1,0 +1,57 @@
+"""The task types that exist without being set: declarations, as TOML beside this file.
+
+A table of the same name in the settings replaces the members that it names and no other.  `at.<kind>` holds members
+that lie over a declaration's as long as the type may go to a provider of that kind; `sample` is an order that can be
+made.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_FILE = Path(__file__).parent / "task_types.toml"
+_NOT_OF_THE_TYPE = ("at", "sample")
+
+
+def declared_types() -> tuple[str, ...]:
+    """Names of the types that are declared, in the order in which they are shown."""
+    return tuple(_declarations())
+
+
+def samples() -> dict[str, dict[str, Any]]:
+    """{type: params} of an order of each declared type; `images` are names of sample pictures."""
+    return {name: dict(table["sample"]) for name, table in _declarations().items()}
+
+
+def over_declaration(name: str, given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The members of a type: what is given over what is declared.  kinds: {provider: kind}, of all that are set."""
+    declaration = _declarations().get(name, {})
+    declared = {key: value for key, value in declaration.items() if key not in _NOT_OF_THE_TYPE}
+    for kind in sorted(_kinds_of(given, kinds)):
+        declared |= declaration.get("at", {}).get(kind, {})
+    return {**declared, **given}
+
+
+def scenes_at(name: str, kinds: set[str]) -> tuple[str, list[str]] | None:
+    """(kind, scenes) of a kind of provider that knows no other scenes for this type, if it may go to one."""
+    for kind, members in _declarations().get(name, {}).get("at", {}).items():
+        if kind in kinds and members.get("scenes"):
+            return kind, members["scenes"]
+    return None
+
+
+def _kinds_of(given: Mapping[str, Any], kinds: Mapping[str, str]) -> set[str]:
+    """Kinds of the providers that a type with these members may go to; what is no name is refused elsewhere."""
+    names = [given.get("provider", "studio")]
+    for several in (given.get("fallback"), given.get("allow_providers")):
+        names += several if isinstance(several, list) else []
+    return {kinds[each] for each in names if isinstance(each, str) and each in kinds}
+
+
+@functools.cache
+def _declarations() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,182 @@
+"""What a task type is: what it takes, what it makes, what it costs, who makes it.
+
+Types are data, the built-in ones too: the core knows none of them by its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from config.parameter_schema import ParameterSchema
+from config.settings_group import Count, Group, Seconds
+
+MOST_INPUTS = 64
+MOST_PICTURES = 64
+MOST_SCENES = 100
+MOST_SCHEMA_BYTES = 262_144
+
+Words = Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=50)]  # {language: text}
+Inputs = Annotated[int, Field(ge=0, le=MOST_INPUTS)]
+Pictures = Annotated[int, Field(ge=1, le=MOST_PICTURES)]
+Output = Literal["images"]
+NO_INPUTS = (0, 0)
+
+
+class InputKinds(Group):
+    """[fewest, most] inputs of each kind; a kind that is not named is not taken."""
+
+    images: tuple[Inputs, Inputs] = NO_INPUTS
+
+    @model_validator(mode="after")
+    def _rise(self) -> InputKinds:
+        for kind, bounds in self.bounds.items():
+            _refuse_falling(f"INPUTS__{kind.upper()}", bounds)
+        return self
+
+    @property
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """{kind: (fewest, most)}, every kind."""
+        return {kind: getattr(self, kind) for kind in type(self).model_fields}
+
+
+class Slot(Group):
+    """What the input at a place shows, for forms."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
+    title: Words = Field(default_factory=dict)
+    about: Words = Field(default_factory=dict)
+
+    @field_validator("title", "about", mode="before")
+    @classmethod
+    def _in_english(cls, given: Any) -> Any:
+        return in_english(given)
+
+
+class TaskType(Group):
+    """How tasks of one type are run.  The limits are nested: an AI call < an attempt < what the sweep calls stuck."""
+
+    title: Words = Field(default_factory=dict)
+    about: Words = Field(default_factory=dict)
+    inputs: InputKinds = Field(default_factory=lambda: InputKinds(images=(1, 16)))
+    slots: Annotated[list[Slot], Field(max_length=MOST_INPUTS)] = Field(default_factory=list)
+    count: tuple[Pictures, Pictures] = (1, 8)  # fewest and most pictures of one order
+    # What sceneId may be; empty = any text.
+    scenes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=MOST_SCENES)
+    ] = Field(default_factory=list)
+    parameters: dict[str, Any] = Field(default_factory=dict)  # JSON Schema 2020-12; given perhaps as a file
+    outputs: Annotated[list[Output], Field(min_length=1)] = Field(default=["images"])
+    provider: str = "studio"
+    fallback: list[str] = Field(default_factory=list)  # asked in this order while those before are down
+    allow_providers: list[str] = Field(
+        default_factory=list
+    )  # a task may name one of these, and gets no other
+    time_limit_seconds: Seconds = 600
+    ai_timeout_seconds: Seconds = 300
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture
+    max_running: Count = 0
+    remote_limit_seconds: Seconds = 3600  # from hand-off
+    expire_seconds: Seconds = 86400  # from submit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorten_the_ai_call(cls, given: Any) -> Any:
+        """Who lowers only the time limit means the AI call to fit in it: half of it, as 300 is of 600."""
+        if isinstance(given, dict) and "time_limit_seconds" in given and "ai_timeout_seconds" not in given:
+            limit = _number(given["time_limit_seconds"])
+            if limit is not None and 0 < limit <= 300:
+                return {**given, "ai_timeout_seconds": limit / 2}
+        return given
+
+    @field_validator("title", "about", mode="before")
+    @classmethod
+    def _in_english(cls, given: Any) -> Any:
+        return in_english(given)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _read_file(cls, given: Any) -> Any:
+        return _schema_in(given) if isinstance(given, str | Path) else given
+
+    @field_validator("parameters")
+    @classmethod
+    def _be_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """Looked at once here, so that a bad one stops the start."""
+        if schema:
+            try:
+                ParameterSchema(schema)
+            except ValueError as error:
+                raise ValueError(f"PARAMETERS {error}.") from None
+        return schema
+
+    @model_validator(mode="after")
+    def _count_upwards(self) -> TaskType:
+        _refuse_falling("COUNT", self.count)
+        return self
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the providers that a task is for which names none, the preferred one first."""
+        return tuple(dict.fromkeys((self.provider, *self.fallback)))
+
+    @property
+    def all_providers(self) -> tuple[str, ...]:
+        """Names of every provider that a task of this type may go to."""
+        return tuple(dict.fromkeys((*self.chain, *self.allow_providers)))
+
+    @functools.cached_property
+    def schema_of_parameters(self) -> ParameterSchema | None:
+        """What `parameters` are checked with; None where they may be anything."""
+        return ParameterSchema(self.parameters) if self.parameters else None
+
+    @property
+    def needs_parameters(self) -> bool:
+        """Whether an order without any is refused."""
+        schema = self.schema_of_parameters
+        return schema is not None and bool(schema.mistakes_in({}))
+
+    def filled(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters with the defaults of what they leave out: as they are read, never as they are stored."""
+        schema = self.schema_of_parameters
+        return schema.filled(parameters) if schema is not None else dict(parameters)
+
+
+def in_english(given: Any) -> Any:
+    """One text is the English one."""
+    return {"en": given} if isinstance(given, str) else given
+
+
+def _refuse_falling(name: str, bounds: tuple[int, int]) -> None:
+    if bounds[0] > bounds[1]:
+        raise ValueError(
+            f"{name} is {list(bounds)}, but may be [fewest, most], the first no more than the second."
+        )
+
+
+def _schema_in(path: str | Path) -> Any:
+    """The JSON of a file.  Raises ValueError."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_SCHEMA_BYTES + 1)
+        if len(text) > MOST_SCHEMA_BYTES:
+            raise ValueError(f"it is longer than {MOST_SCHEMA_BYTES:,} bytes")
+        return json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error) or "it is nested too deep"
+        raise ValueError(
+            f"PARAMETERS is {str(path)!r}, but may be a table or the path of a file that holds JSON Schema ({reason})."
+        ) from None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

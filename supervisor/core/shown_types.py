@@ -1,0 +1,28 @@
+"""Task types as everybody may see them: `GET /v1/types`, and the command line on the service's own host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+from config.task_type import TaskType
+
+
+def shown_types(settings: Settings) -> list[dict[str, Any]]:
+    """The public part of each declaration: nothing of providers, limits or how it is run."""
+    return [_shown(name, task_type) for name, task_type in settings.tasks.items()]
+
+
+def _shown(name: str, task_type: TaskType) -> dict[str, Any]:
+    return {
+        "type": name,
+        "title": task_type.title,
+        "about": task_type.about,
+        "inputs": task_type.inputs.bounds,
+        "slots": [slot.model_dump() for slot in task_type.slots],
+        "count": task_type.count,
+        "scenes": task_type.scenes,
+        "parameters": task_type.parameters,
+        "outputs": task_type.outputs,
+        "price": {"credits": task_type.cost_credits, "per": "picture"},
+    }
