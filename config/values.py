@@ -208,6 +208,14 @@ class Settings(BaseSettings):
         """Names of those whose requests may be sent again though nobody heard the answer to the first."""
         return frozenset(name for name, provider in self.providers.items() if provider.may_bill_twice)
 
+    @property
+    def silent_seconds(self) -> float:
+        """How old a worker's last heartbeat is when it begins nothing more and ends what runs in it.
+
+        A heartbeat's time before the lease, after which the dispatcher gives its tasks to others.
+        """
+        return self.lease_seconds - self.heartbeat_seconds
+
     def attempt_seconds(self, type_name: str) -> float:
         """From the beginning of an attempt of this type to its deadline."""
         return self.tasks[type_name].time_limit_seconds + self.stuck_grace_seconds

@@ -86,7 +86,7 @@ class Boot(Middleware):
         for watchdog in broker.middleware:
             if isinstance(watchdog, Watchdog):
                 # A blocked loop is a silent worker: its process ends before others take its tasks over.
-                watchdog.blocked_seconds = settings.lease_seconds - settings.heartbeat_seconds
+                watchdog.blocked_seconds = settings.silent_seconds
         try:
             loop_thread.run_coroutine(open_worker(settings, broker))
         except (Fault, peewee.PeeweeException) as error:

@@ -248,7 +248,7 @@ class Worker:
     def may_start_requests(self) -> bool:
         """False when the lease may have run out by our own clock: others may be running our tasks already."""
         silent = time.monotonic() - self._renewed_at
-        return silent < self.settings.lease_seconds - self.settings.heartbeat_seconds
+        return silent < self.settings.silent_seconds
 
     async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
         """Store what was worked for: while the database can't be written the step is tried again.

@@ -37,7 +37,7 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
         yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
     else:
         yield "tasks", True, "no task is stuck"
-    alive = database.read(lambda tx: last_signs.read(tx, settings.lease_seconds))
+    alive = database.read(lambda tx: last_signs.read(tx, settings.silent_seconds))
     yield _workers(alive, settings)
     yield _dispatcher(alive, settings)
     yield _sweep(database, settings)
@@ -72,7 +72,7 @@ def _workers(alive: Liveness, settings: Settings) -> Found:
     return (
         "workers",
         False,
-        f"No worker takes tasks: {present} drain, or have shown no heartbeat for {settings.lease_seconds:g} s{judge};"
+        f"No worker takes tasks: {present} drain, or have shown no heartbeat for {settings.silent_seconds:g} s{judge};"
         f" look at their logs; one that is frozen hears only `kill -9`; {_start(settings, 'worker')}.",
     )
 

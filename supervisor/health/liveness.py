@@ -3,10 +3,11 @@
 Everybody who says that a part is live asks here: the page /ops, `darkroom doctor`, `show` and `tasks`, /readyz, the
 metrics, and the estimates of a task's end.
 
-The working dispatcher judges workers by its own monotonic clock and marks the dead, so its marks come first.  Ages are
-by the database's clock, which may be set: after such a step, and after an absence, the dispatcher counts silence from
-zero (`well_seconds`), and so does this.  While the dispatcher itself is silent nobody marks anybody; then age alone
-decides, and `judge` says so.
+A worker is silent from when it begins nothing more by its own clock, which is earlier than its death: the working
+dispatcher judges that by its own monotonic clock and marks the dead, so its marks come first.  Ages are by the
+database's clock, which may be set: after such a step, and after an absence, the dispatcher counts silence from zero
+(`well_seconds`), and so does this.  While the dispatcher itself is silent nobody marks anybody; then age alone decides,
+and `judge` says so.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Liveness:
         return self.is_dispatcher_fresh and bool(self.taking)
 
 
-def judged(workers: Sequence[WorkerSign], dispatcher: DispatcherSign, lease_seconds: float) -> Liveness:
-    """Who works.  lease_seconds: LEASE_SECONDS, how old a heartbeat may be."""
+def judged(workers: Sequence[WorkerSign], dispatcher: DispatcherSign, silent_seconds: float) -> Liveness:
+    """Who works.  silent_seconds: how old a heartbeat may be."""
     age = dispatcher.silent_seconds
     is_fresh = dispatcher.holder is not None and age is not None and age <= DISPATCHER_SECONDS
     counted_from = dispatcher.well_seconds if is_fresh else None
@@ -89,5 +90,5 @@ def judged(workers: Sequence[WorkerSign], dispatcher: DispatcherSign, lease_seco
     silent: list[WorkerSign] = []
     for each in workers:
         seconds = each.silent_seconds if counted_from is None else min(each.silent_seconds, counted_from)
-        (fresh if seconds <= lease_seconds else silent).append(each)
+        (fresh if seconds <= silent_seconds else silent).append(each)
     return Liveness(dispatcher, is_fresh, tuple(fresh), tuple(silent))

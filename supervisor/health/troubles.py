@@ -42,7 +42,8 @@ SENTENCES = {
     ),
     "worker_silent": (
         WARN,
-        "The worker {subject} on {host} has shown no heartbeat for {silent_seconds}; its tasks go to others.",
+        "The worker {subject} on {host} has shown no heartbeat for {silent_seconds}: it begins nothing, and its"
+        " tasks go to others.",
     ),
     "no_dispatcher": (BAD, "No dispatcher works: nothing is started. Start one, or look why it ended."),
     "dispatcher_silent": (

@@ -113,7 +113,7 @@ def test_workers_that_have_gone_silent_are_not_taken_for_workers(
     live_worker()
     assert wrong(settings, "workers") == ""
     clock.advance(settings.lease_seconds + 1)
-    assert "1 drain, or have shown no heartbeat for 15 s" in wrong(settings, "workers")
+    assert "1 drain, or have shown no heartbeat for 10 s" in wrong(settings, "workers")
 
 
 def test_a_sweep_that_went_silent_is_named_with_its_last_end(

@@ -6,7 +6,11 @@ Each is a process with a data folder of its own, as on a host of its own; they s
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
 import tempfile
 import urllib.request
 from collections import Counter
@@ -20,7 +24,7 @@ import pytest
 from supervisor.security.tokens import make_user_token
 from tests.support.exactly_once import OPEN_TASKS, faults_in
 from tests.support.houses.instant_house import Recorder
-from tests.support.houses.parts import SECRET, Part, faulty_type
+from tests.support.houses.parts import DARKROOM, SECRET, Part, faulty_type
 from tests.support.running_system import SAMPLE
 from tests.support.servers.broker_server import broker_server
 from tests.support.servers.postgres_databases import give_back, take_database
@@ -72,14 +76,24 @@ class Several:
         return value
 
     def ask(
-        self, web: Part, path: str, user: str, body: bytes | None = None, kind: str = ""
+        self, web: Part, path: str, user: str, body: bytes | None = None, kind: str = "", role: str = "user"
     ) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {make_user_token(SECRET, user, ttl_seconds=600)}"}
+        headers = {"Authorization": f"Bearer {make_user_token(SECRET, user, ttl_seconds=600, role=role)}"}
         headers |= {"Content-Type": kind} if kind else {}
         with urllib.request.urlopen(
             urllib.request.Request(web.url + path, body, headers), timeout=60
         ) as answer:
             return dict(json.load(answer))
+
+    def troubles(self) -> list[str]:
+        """The codes of what /ops says is wrong."""
+        told = self.ask(self.webs[0], "/v1/ops/overview", "o-oncall", role="operator")
+        return [each["code"] for each in told["troubles"]]
+
+    def working_dispatcher(self) -> Part:
+        working = self.one("SELECT holder FROM dispatcher")
+        (leader,) = [part for part in self.named("dispatcher") if part.said(working)]
+        return leader
 
     def upload(self, web: Part, user: str) -> str:
         return str(self.ask(web, "/v1/images", user, SAMPLE.read_bytes(), "image/png")["id"])
@@ -187,6 +201,29 @@ def test_each_minute_is_swept_once_though_both_schedulers_fire(several: Several)
     eventually("as many sweeps as minutes", lambda: lines(workers, " swept ") == several.one(runs) > 0)
 
 
+def test_a_frozen_dispatcher_beside_a_standby_holds_nothing_up_and_nobody_is_called(several: Several) -> None:
+    """The standby works, so nothing is wrong; the one that wakes finds that it was taken for dead and stands by."""
+    params = json.dumps({"images": [several.upload(several.webs[0], "o-1")]})
+    frozen = several.working_dispatcher()
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    try:
+        several.producer.execute(INSERT, ("o-1", params))
+        eventually("the order is made without it", several.is_idle)
+        other = several.working_dispatcher()
+        assert other is not frozen
+        assert several.troubles() == []
+        doctor = subprocess.run([DARKROOM, "doctor"], env=frozen.environ, capture_output=True, text=True)
+        assert re.search(r"^ok +dispatcher +one works$", doctor.stdout, re.MULTILINE), doctor.stdout
+    finally:
+        os.kill(frozen.process.pid, signal.SIGCONT)
+    eventually("it stands by", lambda: frozen.said("dispatcher_stands_by"))
+    assert several.working_dispatcher() is other
+    several.producer.execute(INSERT, ("o-1", params))
+    eventually("orders are made", several.is_idle)
+    assert faults_in(several.database_url) == {}
+    assert set(several.calls().values()) == {1}
+
+
 @pytest.mark.system  # though it needs nothing of the system: it takes as long as the rest of this file
 def test_2000_rows_of_one_plain_statement_are_made_once_each_while_the_working_dispatcher_dies(
     several: Several,
@@ -199,8 +236,7 @@ def test_2000_rows_of_one_plain_statement_are_made_once_each_while_the_working_d
         lambda: several.one("SELECT count(*) FROM task_queue WHERE status = 'completed'") > done_before + 50,
     )
     working = several.one("SELECT holder FROM dispatcher")
-    (leader,) = [part for part in several.named("dispatcher") if part.said(working)]
-    leader.kill()
+    several.working_dispatcher().kill()
     eventually("all are made", several.is_idle, 120)
     assert faults_in(several.database_url) == {}
     assert several.one("SELECT count(*) FROM task_queue") == done_before + BULK_ROWS

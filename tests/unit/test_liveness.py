@@ -18,7 +18,7 @@ from supervisor.store.tasks import user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well
 
-LEASE = 15.0
+SILENT = 10.0  # LEASE_SECONDS - HEARTBEAT_SECONDS, from when on a worker begins nothing by its own clock
 
 
 def worker(silent_seconds: float, state: str = "live") -> WorkerSign:
@@ -50,24 +50,24 @@ def eta(store: Store, task_id: str) -> int | None:
     return found
 
 
-def test_a_worker_is_fresh_for_the_lease_and_silent_from_then_on() -> None:
-    assert judged([worker(LEASE)], beats(), LEASE).works
-    verdict = judged([worker(LEASE + 0.1)], beats(), LEASE)
+def test_a_worker_is_fresh_while_it_may_begin_tasks_and_silent_from_then_on() -> None:
+    assert judged([worker(SILENT)], beats(), SILENT).works
+    verdict = judged([worker(SILENT + 0.1)], beats(), SILENT)
     assert (verdict.taking, verdict.slots, verdict.works) == ((), 0, False)
-    assert not judged([worker(0.0, "draining")], beats(), LEASE).works
+    assert not judged([worker(0.0, "draining")], beats(), SILENT).works
 
 
 def test_after_a_gap_or_a_stepped_clock_silence_is_counted_from_zero() -> None:
-    assert judged([worker(90.0)], beats(well_seconds=3.0), LEASE).works
-    assert not judged([worker(90.0)], beats(well_seconds=16.0), LEASE).works
+    assert judged([worker(90.0)], beats(well_seconds=3.0), SILENT).works
+    assert not judged([worker(90.0)], beats(well_seconds=16.0), SILENT).works
 
 
 def test_while_the_dispatcher_is_silent_the_clock_judges() -> None:
-    verdict = judged([worker(3.0)], beats(silent_seconds=11.0, well_seconds=3.0), LEASE)
+    verdict = judged([worker(3.0)], beats(silent_seconds=11.0, well_seconds=3.0), SILENT)
     assert (verdict.judge, verdict.works, len(verdict.taking)) == (Judge.CLOCK, False, 1)
-    assert judged([worker(90.0)], beats(11.0, well_seconds=3.0), LEASE).taking == ()
-    assert not judged([], DispatcherSign(None, 0.1, 9.0), LEASE).is_dispatcher_fresh, "it has left"
-    assert not judged([], DispatcherSign("d-1"), LEASE).is_dispatcher_fresh, "it has never beaten"
+    assert judged([worker(90.0)], beats(11.0, well_seconds=3.0), SILENT).taking == ()
+    assert not judged([], DispatcherSign(None, 0.1, 9.0), SILENT).is_dispatcher_fresh, "it has left"
+    assert not judged([], DispatcherSign("d-1"), SILENT).is_dispatcher_fresh, "it has never beaten"
 
 
 def test_frozen_workers_and_a_frozen_dispatcher_are_told_everywhere(
@@ -83,13 +83,14 @@ def test_frozen_workers_and_a_frozen_dispatcher_are_told_everywhere(
     assert codes(store) == [] and eta(store, waiting) is not None
     assert metrics(store)["darkroom_workers", ("live",)] == 1
 
-    well.passes(LEASE + 1)  # the worker is frozen
+    well.passes(SILENT + 1)  # the worker is frozen, and nobody has judged it dead yet
     assert codes(store) == [("workers_silent", None)]
     assert eta(store, waiting) is None, "nobody works on it"
+    assert [row["state"] for row in store.all("SELECT state FROM worker")] == ["live"]
     told = metrics(store)
     assert (told["darkroom_workers", ("live",)], told["darkroom_silent_workers", ()]) == (0, 1)
     assert told["darkroom_worker_slots", ("free",)] == 0
-    assert told["darkroom_worker_beat_seconds", ("youngest",)] > LEASE
+    assert told["darkroom_worker_beat_seconds", ("youngest",)] > SILENT
     assert told["darkroom_dispatcher_beat_seconds", ()] < 5
 
     clock.advance(11)  # and now the dispatcher too
@@ -111,7 +112,7 @@ def test_a_frozen_dispatcher_alone_is_told_while_workers_beat(
     store.write(lambda tx: workers.beat(tx, "worker-1", 0))
     assert codes(store) == [("dispatcher_silent", "dispatcher-1")]
     assert eta(store, admitted_task("o-2")) is None
-    assert not store.database.read(lambda tx: last_signs.read(tx, LEASE)).works
+    assert not store.database.read(lambda tx: last_signs.read(tx, SILENT)).works
 
 
 def test_a_silent_worker_beside_others_is_named(
@@ -120,7 +121,7 @@ def test_a_silent_worker_beside_others_is_named(
     live_worker("worker-1")
     live_worker("worker-2")
     well = Well(store, clock)
-    well.passes(LEASE + 2)
+    well.passes(SILENT + 2)
     store.write(lambda tx: workers.beat(tx, "worker-2", 0))
     assert codes(store) == [("worker_silent", "worker-1")]
 

@@ -35,7 +35,7 @@ async def readyz(request: web.Request) -> web.Response:
             # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
             await asyncio.to_thread(check_version, parts.database, parts.settings, runs_already=True)
             alive = await parts.database.read_async(
-                lambda tx: last_signs.read(tx, parts.settings.lease_seconds)
+                lambda tx: last_signs.read(tx, parts.settings.silent_seconds)
             )
     except SettingFault as fault:
         raise unavailable(str(fault), kind="not_migrated") from None

@@ -133,7 +133,7 @@ const CHINESE = {
   // What the server says in English of what is wrong.
   "trouble.no_workers": "没有工作进程接任务：请启动一个，或查看它为何结束。",
   "trouble.workers_silent": "没有工作进程接任务：{count} 个正在排空，或已有 {silent_seconds} 没有心跳。它们被冻结，或无法写入数据库：请查看日志和主机，或在别处启动 `darkroom worker`。",
-  "trouble.worker_silent": "{host} 上的工作进程 {subject} 已有 {silent_seconds} 没有心跳；它的任务会交给其他进程。",
+  "trouble.worker_silent": "{host} 上的工作进程 {subject} 已有 {silent_seconds} 没有心跳：它不再开始任何任务，已有的任务会交给其他进程。",
   "trouble.no_dispatcher": "没有调度进程：不会启动任何任务。请启动一个，或查看它为何结束。",
   "trouble.dispatcher_silent": "调度进程 {subject} 已有 {silent_seconds} 没有心跳：不会启动任何任务，也无人判断工作进程是否存活；它们的心跳时间按数据库时钟显示。它被冻结，或无法写入数据库（磁盘是否已满？）：请查看日志，再用 `kill -9` 结束该进程，会有新的进程接替。",
   "trouble.broker_away": "消息代理没有应答：任务照常接受并等待，运行中的继续。请重新启动它。",

@@ -66,7 +66,7 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
         not_due=waiting_counts.not_due(tx),
         oldest_seconds={type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks},
         stuck=stuck_tasks.count_stuck(tx),
-        alive=last_signs.read(tx, settings.lease_seconds),
+        alive=last_signs.read(tx, settings.silent_seconds),
         dead_workers=int(tx.value("SELECT count(*) FROM worker WHERE state = 'dead'")),
         last_sweep=last_sweep(tx),
         breakers=breakers(tx),

@@ -6,9 +6,9 @@ from supervisor.database.api import Transaction
 from supervisor.health.liveness import DispatcherSign, Liveness, WorkerSign, judged
 
 
-def read(tx: Transaction, lease_seconds: float) -> Liveness:
-    """Who works now.  lease_seconds: LEASE_SECONDS."""
-    return judged(worker_signs(tx), dispatcher_sign(tx), lease_seconds)
+def read(tx: Transaction, silent_seconds: float) -> Liveness:
+    """Who works now.  silent_seconds: of the settings."""
+    return judged(worker_signs(tx), dispatcher_sign(tx), silent_seconds)
 
 
 def worker_signs(tx: Transaction) -> list[WorkerSign]:

@@ -39,7 +39,7 @@ _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lea
 def read(tx: Transaction, settings: Settings) -> View:
     """Everything from one snapshot."""
     by_type = queue(tx, settings)
-    alive = last_signs.read(tx, settings.lease_seconds)
+    alive = last_signs.read(tx, settings.silent_seconds)
     return {
         "at": tx.value(f"SELECT {tx.as_text(tx.now)}"),
         "queue": by_type,

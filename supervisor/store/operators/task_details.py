@@ -44,7 +44,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             WHERE task_id = ? ORDER BY id""",
         task_id,
     )
-    alive = last_signs.read(tx, settings.lease_seconds)
+    alive = last_signs.read(tx, settings.silent_seconds)
     return {
         "task": {**row, "error": decoded(row["error"])},
         "view": task_views.get(tx, task_id),

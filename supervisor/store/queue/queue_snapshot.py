@@ -31,7 +31,7 @@ _LINE_FEED = {"sqlite": "char(10)", "postgresql": "chr(10)"}
 
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
     """The waiting order from one snapshot, with the slots and run times that estimates are made of."""
-    alive = last_signs.read(tx, settings.lease_seconds)
+    alive = last_signs.read(tx, settings.silent_seconds)
     places = [
         place
         for type_ in _types_in_line(tx)
