@@ -1,7 +1,7 @@
 """One turn of `bench.against`: what one build shows on one kind of database, as JSON on stdout.
 
 Run as a program with PYTHONPATH at the tree of the build.  So it imports nothing of here but what every build has:
-`tests.support.running_system`.
+`running_system`, wherever that build keeps it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.running_system import RunningSystem, running_system
+try:
+    from tests.support.running_system import RunningSystem, running_system
+except ImportError:  # of a build before its helpers were moved
+    from bench.running_system import RunningSystem, running_system  # type: ignore[no-redef,import-not-found]
 
 WARM_UP, STARTS = 10, 100
 PAUSE_SECONDS = (0.02, 0.12)

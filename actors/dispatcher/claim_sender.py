@@ -5,9 +5,9 @@ Claims go to the list of their worker, cancels of remote jobs and webhooks in ba
 failed takes no claim back: its worker finds the rows at its next beats.  But nothing more is picked until the broker
 answers a PING.
 
-A list that nobody pops for a second belongs to a worker that is frozen or dying, or whose event loop is held.  It is
-taken, what lay in it is given to others, and until the worker pops again it is *shunned*: a message without claims is
-left in its list, and when that is gone, it listens.
+A list in which a message lies for a second, or beside which one lies that is not owned, belongs to a worker that is
+frozen or dying, or whose event loop is held.  It is taken, what lay in it is given to others, and until the worker pops
+again it is *shunned*: a message without claims is left in its list, and when that is gone, it listens.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dramatiq import Message
 from actors.broker.broker import CONTROL_QUEUE, DarkroomBroker, MessagesNotSent
 from actors.broker.consumer import BROKER_AWAY
 from supervisor.broker.broker_errors import in_words
-from supervisor.broker.claim_lists import ClaimLists
-from supervisor.broker.claim_messages import POLLS, TASKS, ClaimMessage
+from supervisor.broker.claim_lists import ClaimLists, Place, places_of
+from supervisor.broker.claim_messages import TASKS, ClaimMessage
 from supervisor.core.errors import Fault
 from supervisor.database.api import Database, Row
 from supervisor.services.undelivered_claims import take_back
@@ -45,24 +45,24 @@ UNPOPPED_SECONDS = 1.0
 
 
 class Unpopped:
-    """Which lists nobody pops.  Pure: `look` is told what lies in front of each, and what time it is."""
+    """Where messages lie for too long.  Pure: `look` is told what lies in front of each place, and what time it is."""
 
     def __init__(self, *, patience_seconds: float = UNPOPPED_SECONDS) -> None:
         self._patience_seconds = patience_seconds
-        self._seen: dict[tuple[str, str], tuple[bytes, float]] = {}
+        self._seen: dict[Place, tuple[bytes, float]] = {}
 
-    def look(self, key: tuple[str, str], head: bytes | None, now: float) -> bool:
+    def look(self, place: Place, head: bytes | None, now: float) -> bool:
         """Whether the same message has lain in front for too long.  now: monotonic."""
         if head is None:
-            self._seen.pop(key, None)
+            self._seen.pop(place, None)
             return False
-        if key not in self._seen or self._seen[key][0] != head:
-            self._seen[key] = (head, now)
-        return now - self._seen[key][1] >= self._patience_seconds
+        if place not in self._seen or self._seen[place][0] != head:
+            self._seen[place] = (head, now)
+        return now - self._seen[place][1] >= self._patience_seconds
 
-    def has_popped(self, key: tuple[str, str]) -> bool:
+    def is_empty(self, place: Place) -> bool:
         """Whether nothing lies there, as far as was seen."""
-        return key not in self._seen
+        return place not in self._seen
 
 
 class ClaimSender:
@@ -181,15 +181,13 @@ class ClaimSender:
     def _look(self) -> None:
         try:
             watched, now = sorted(self._watched), time.monotonic()
-            unpopped = {
-                key[1]
-                for key, head in self._lists.heads(watched).items()
-                if self._unpopped.look(key, head, now)
-            }
-            for worker_id in sorted(unpopped - self.shunned):
-                self._shun(worker_id)
+            heads = self._lists.heads(watched)
+            unpopped = [place for place, head in heads.items() if self._unpopped.look(place, head, now)]
+            frozen = {place.worker_id for place in unpopped if place.is_popped}
+            for worker_id in sorted({place.worker_id for place in unpopped} - self.shunned | frozen):
+                self._shun(worker_id, popped=worker_id in frozen)
             for worker_id in watched:
-                if all(self._unpopped.has_popped((kind, worker_id)) for kind in (TASKS, POLLS)):
+                if all(self._unpopped.is_empty(place) for place in places_of([worker_id])):
                     self._forget(worker_id)
         except BROKER_AWAY as error:
             self._note_absence(error, 0)
@@ -198,13 +196,18 @@ class ClaimSender:
                 "claims_not_taken_back", reason=str(fault)
             )  # they lie beside the list until the next look
 
-    def _shun(self, worker_id: str) -> None:
-        log.warning("worker_shunned", worker=worker_id, reason="it does not take its claims")
+    def _shun(self, worker_id: str, *, popped: bool) -> None:
+        """Take what lies in its lists, and leave a message there.  Nobody who is frozen pops that: a frozen process has
+        popped what was taken, and would have to ask again."""
+        was_shunned = worker_id in self.shunned
+        if not was_shunned:
+            log.warning("worker_shunned", worker=worker_id, reason="it does not take its claims")
         self.shunned |= {worker_id}
         try:
-            take_back(self._database, self._lists, worker_id)
+            take_back(self._database, self._lists, worker_id, popped=popped)
         except (Fault, peewee.PeeweeException):
-            self.shunned -= {worker_id}
+            if not was_shunned:
+                self.shunned -= {worker_id}
             self._lists.push([ClaimMessage(TASKS, worker_id)])
             raise
         self._lists.push([ClaimMessage(TASKS, worker_id)])

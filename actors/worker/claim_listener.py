@@ -1,14 +1,17 @@
 """The thread that waits at one list of this worker, and hands what comes to the event loop.
 
-Whoever takes a message out of the list owns its claims.  So it waits for a ring, and then pops; nothing is popped while
-no slot is free or while the event loop does not answer, and what the loop does not take over in time goes back into the
-list, from where the dispatcher gives it to others.
+Nothing is popped while no slot is free or while the event loop does not answer.  What was popped is begun at once and
+then owned: until then the dispatcher takes it, should it lie there for a second, and gives it to others.  So what comes
+to a process that was frozen meanwhile is not begun: it goes back into the list, unless it was taken, and is popped
+again.  The same is done with what the loop does not take over in time.  Where both believe to have a claim the row
+decides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-POP_SECONDS = 1  # one wait; how late a stop, or a lost ring, may be noticed
+POP_SECONDS = 1  # one wait; how late a stop may be noticed
+OURS_SECONDS = 1.0  # from the beginning of a wait: so long nobody takes what it brings
 TAKE_OVER_SECONDS = 0.5  # the loop has this long to take over what was popped
 AGAIN_SECONDS = 0.5  # while the broker is away
 
@@ -48,7 +52,7 @@ class _Handed:
 class ClaimListener:
     """take: called on the loop with each message.  has_room: set while a message may be popped.
 
-    came_back: called on the loop when the broker was away and answers again.
+    came_back: called on the loop when claims may be ours, or no longer, without our having heard of it.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ClaimListener:
         self._take, self._has_room, self._came_back = take, has_room, came_back
         self._ending = threading.Event()
         self._is_away = False
+        self._is_unsure = False  # whether something that was popped lies beside the list
         self._unanswered: _Handed | None = None
         self.thread = threading.Thread(target=self._run, name=f"claims-{kind}", daemon=True)
 
@@ -86,13 +91,20 @@ class ClaimListener:
             if not self._has_room.wait(POP_SECONDS) or not self._loop_answers():
                 continue
             try:
-                sent = self._lists.pop(self._kind, self._worker_id)
+                if self._is_unsure:
+                    self._put_back()
+                    self._is_unsure = False
+                asked_at = time.monotonic()
+                sent = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
                 self._note_presence()
-                if sent is not None:
+                if sent is None:
+                    continue
+                if time.monotonic() - asked_at < OURS_SECONDS and self._has_room.is_set():
                     self._hand_over(sent)
                 else:
-                    self._lists.wait(self._kind, self._worker_id, seconds=POP_SECONDS)
+                    self._put_back()
             except BROKER_AWAY as error:
+                self._is_unsure = True
                 self._note_absence(error)
 
     def _loop_answers(self) -> bool:
@@ -106,6 +118,7 @@ class ClaimListener:
         message = self._lists.opened(self._kind, self._worker_id, sent)
         if message is None:
             log.warning("message_refused", worker=self._worker_id, reason="no key of ours has signed it")
+            self._lists.own(self._kind, self._worker_id)
             return
         handed = _Handed()
 
@@ -118,17 +131,33 @@ class ClaimListener:
             with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
                 self._loop.call_soon_threadsafe(take_over)
                 if handed.is_answered.wait(TAKE_OVER_SECONDS) or not handed.settle():
+                    self._own()
                     return
                 self._unanswered = handed
                 log.warning("claims_put_back", worker=self._worker_id, reason="the event loop is held")
-        self._lists.put_back(self._kind, self._worker_id, sent)
+        self._put_back()
+
+    def _own(self) -> None:
+        """What was handed over is ours; where it was taken, or nobody can say, the rows are asked."""
+        is_ours = False
+        try:
+            is_ours = self._lists.own(self._kind, self._worker_id)
+        finally:
+            if not is_ours:
+                self._tell(self._came_back)
+
+    def _put_back(self) -> None:
+        self._lists.put_back(self._kind, self._worker_id)
+
+    def _tell(self, listens: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
+            self._loop.call_soon_threadsafe(listens)
 
     def _note_presence(self) -> None:
         if self._is_away:
             self._is_away = False
             log.info("broker_back", worker=self._worker_id)
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._came_back)
+            self._tell(self._came_back)
 
     def _note_absence(self, error: Exception) -> None:
         if not self._is_away and not self._ending.is_set():

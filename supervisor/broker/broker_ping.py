@@ -19,7 +19,7 @@ PING_SECONDS = 5.0
 _TRIED = """
     redis.call('hset', KEYS[1], 'a', '1') redis.call('hmget', KEYS[1], 'a') redis.call('hdel', KEYS[1], 'a')
     redis.call('rpush', KEYS[1], 'a') redis.call('lpush', KEYS[1], 'a') redis.call('lrange', KEYS[1], 0, 1)
-    redis.call('lindex', KEYS[1], 0)
+    redis.call('lindex', KEYS[1], 0) redis.call('lmove', KEYS[1], KEYS[1], 'LEFT', 'RIGHT')
     redis.call('rpop', KEYS[1]) redis.call('lpop', KEYS[1])
     redis.call('sadd', KEYS[1], 'a') redis.call('smembers', KEYS[1]) redis.call('srem', KEYS[1], 'a')
     redis.call('zadd', KEYS[1], 1, 'a') redis.call('zrem', KEYS[1], 'a')

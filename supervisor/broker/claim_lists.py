@@ -1,14 +1,16 @@
 """The lists in the broker through which workers are told of their claims: two for each worker, tasks and polls.
 
-A message is popped by its worker, or taken by whoever finds that nobody pops it; both are one step of the server's, so
-one of them has it.  What was taken stays in a list beside until its claims are given to others, so that it is not
-lost with whoever took it.  The database says who has what: a list that is lost costs time.
+A worker waits in a blocking pop, which a server answers also while the worker is frozen.  So what is popped lies beside
+the list until the worker *owns* it, and whoever finds that a message is neither popped nor owned takes it from there.
+Popping, owning and taking are one step of the server's each, so one of the two has it.  What was taken stays in a third
+list until its claims are given to others, so that it is not lost with whoever took it.  The database says who has
+what: a list that is lost costs time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config.settings import Settings
 from supervisor.broker.broker_address import broker_address
@@ -23,11 +25,23 @@ KINDS = (TASKS, POLLS)
 KEPT_SECONDS = 600  # a list that nobody touches
 SEND_SECONDS = 0.5  # below the patience of a standby dispatcher
 
-_TAKE = """local found = redis.call('LRANGE', KEYS[1], 0, -1)
-for _, message in ipairs(found) do redis.call('RPUSH', KEYS[2], message) end
-redis.call('DEL', KEYS[1])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
-return redis.call('LRANGE', KEYS[2], 0, -1)"""
+# KEYS: where what is taken goes, and from where.
+_TAKE = """for place = 2, #KEYS do
+    for _, message in ipairs(redis.call('LRANGE', KEYS[place], 0, -1)) do
+        redis.call('RPUSH', KEYS[1], message)
+    end
+    redis.call('DEL', KEYS[place])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return redis.call('LRANGE', KEYS[1], 0, -1)"""
+
+
+class Place(NamedTuple):
+    """Where a message may lie.  is_popped: beside the list, until its worker owns it."""
+
+    kind: str
+    worker_id: str
+    is_popped: bool = False
 
 
 class ClaimLists:
@@ -41,34 +55,27 @@ class ClaimLists:
         """Send these, in one round trip.  Raises redis.RedisError, OSError: some may have been sent."""
         with self._client.pipeline(transaction=False) as pipe:
             for message in messages:
-                key = self.key(message.kind, message.worker_id)
-                pipe.rpush(key, self._keys.sealed(message))
-                pipe.expire(key, KEPT_SECONDS)
-                pipe.rpush(_bell(key), "1")
-                pipe.ltrim(_bell(key), -1, -1)
-                pipe.expire(_bell(key), KEPT_SECONDS)
+                pipe.rpush(self.key(message.kind, message.worker_id), self._keys.sealed(message))
             pipe.execute()
 
-    def wait(self, kind: str, worker_id: str, *, seconds: int) -> None:
-        """Until something was sent to this list, or for so many seconds.
+    def pop(self, kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+        """The message in front of a list, as it was sent; None if none comes within so many seconds.
 
-        What waits takes a ring and no message: a server gives what comes to whoever waits in a blocking pop, also to
-        a process that is frozen, and its claims would be out of the list with nobody to begin them.
+        Until it is owned, or put back, others may take it, should it lie there for too long.
         """
-        self._client.blpop([_bell(self.key(kind, worker_id))], timeout=seconds)
-
-    def pop(self, kind: str, worker_id: str) -> bytes | None:
-        """The message in front of a list, as it was sent; None if there is none."""
-        popped: Any = self._client.lpop(self.key(kind, worker_id))
+        key = self.key(kind, worker_id)
+        popped: Any = self._client.blmove(key, _popped(key), seconds)
         return None if popped is None else bytes(popped)
 
-    def put_back(self, kind: str, worker_id: str, sent: bytes) -> None:
-        """A message that was popped in vain, to where it was."""
+    def own(self, kind: str, worker_id: str) -> bool:
+        """Nobody takes any more what was popped; False when somebody has."""
+        return bool(self._client.delete(_popped(self.key(kind, worker_id))))
+
+    def put_back(self, kind: str, worker_id: str) -> None:
+        """What was popped in vain, and was not taken since, is in front of the list again."""
         key = self.key(kind, worker_id)
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.lpush(key, sent)
-            pipe.expire(key, KEPT_SECONDS)
-            pipe.execute()
+        while self._client.lmove(_popped(key), key, "RIGHT", "LEFT") is not None:
+            pass
 
     def opened(self, kind: str, worker_id: str, sent: bytes) -> ClaimMessage | None:
         """What a message says; None for one that is not ours, which is counted."""
@@ -78,20 +85,26 @@ class ClaimLists:
             self.refused += 1
             return None
 
-    def heads(self, worker_ids: Sequence[str]) -> Mapping[tuple[str, str], bytes | None]:
-        """{(kind, worker): the message that lies in front, or None}, in one round trip."""
-        lists = [(kind, worker_id) for worker_id in worker_ids for kind in KINDS]
+    def heads(self, worker_ids: Sequence[str]) -> Mapping[Place, bytes | None]:
+        """The message that lies in front of each place, or None, in one round trip; what lies there is kept on."""
+        places = places_of(worker_ids)
         with self._client.pipeline(transaction=False) as pipe:
-            for each in lists:
-                pipe.lindex(self.key(*each), 0)
-            return dict(zip(lists, pipe.execute(), strict=True))
+            for place in places:
+                pipe.lindex(self._key_of(place), 0)
+            for place in places:
+                pipe.expire(self._key_of(place), KEPT_SECONDS)
+            return dict(zip(places, pipe.execute(), strict=False))
 
-    def take(self, worker_id: str) -> list[Undelivered]:
-        """Take all that lies in a worker's lists, and what was taken before and is not `forget`-ed: its claims."""
+    def take(self, worker_id: str, *, popped: bool) -> list[Undelivered]:
+        """Take all that lies in a worker's lists, and what was taken before and is not `forget`-ed: its claims.
+
+        popped: also what lies beside, which it may be about to begin.
+        """
         with self._client.pipeline(transaction=False) as pipe:
             for kind in KINDS:
                 key = self.key(kind, worker_id)
-                pipe.eval(_TAKE, 2, key, f"{key}.taken", KEPT_SECONDS)
+                places = [_popped(key), key] if popped else [key]
+                pipe.eval(_TAKE, 1 + len(places), f"{key}.taken", *places, KEPT_SECONDS)
             taken = pipe.execute()
         return [
             Undelivered(claim["id"], claim["lease"], worker_id)
@@ -104,6 +117,11 @@ class ClaimLists:
     def forget(self, worker_id: str) -> None:
         """What was taken is given to others."""
         self._client.delete(*(f"{self.key(kind, worker_id)}.taken" for kind in KINDS))
+
+    def bury(self, worker_id: str) -> None:
+        """The same of a worker that is dead: what it had popped goes too."""
+        keys = [self.key(kind, worker_id) for kind in KINDS]
+        self._client.delete(*(f"{key}.taken" for key in keys), *map(_popped, keys))
 
     def take_refused(self) -> int:
         """How many messages were not ours, since this was asked last."""
@@ -122,9 +140,23 @@ class ClaimLists:
         """The key of a worker's list."""
         return f"{self._namespace}:claims:{worker_id}:{kind}"
 
+    def _key_of(self, place: Place) -> str:
+        key = self.key(place.kind, place.worker_id)
+        return _popped(key) if place.is_popped else key
 
-def _bell(key: str) -> str:
-    return f"{key}.bell"
+
+def places_of(worker_ids: Sequence[str]) -> list[Place]:
+    """Every place where messages of these workers may lie."""
+    return [
+        Place(kind, worker_id, is_popped)
+        for worker_id in worker_ids
+        for kind in KINDS
+        for is_popped in (False, True)
+    ]
+
+
+def _popped(key: str) -> str:
+    return f"{key}.popped"
 
 
 def claim_keys(settings: Settings) -> ClaimKeys:

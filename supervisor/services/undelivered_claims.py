@@ -20,9 +20,12 @@ from supervisor.store.tasks import remote_wait
 log = structlog.get_logger(__name__)
 
 
-def take_back(database: Database, lists: ClaimLists, worker_id: str) -> int:
-    """Give what lies in a worker's lists to others; how many claims.  Raises redis.RedisError, OSError, Fault."""
-    found = lists.take(worker_id)
+def take_back(database: Database, lists: ClaimLists, worker_id: str, *, popped: bool) -> int:
+    """Give what lies in a worker's lists to others; how many claims.  Raises redis.RedisError, OSError, Fault.
+
+    popped: also what it has popped and does not own.
+    """
+    found = lists.take(worker_id, popped=popped)
     if found:
         given = database.write_now(lambda tx: remote_wait.take_back(tx, found))
         log.warning("claims_taken_back", worker=worker_id, count=given)
@@ -38,7 +41,8 @@ def empty_lists(database: Database, lists: ClaimLists, worker_ids: Iterable[str]
 
     for worker_id in worker_ids:
         try:
-            take_back(database, lists, worker_id)
+            take_back(database, lists, worker_id, popped=False)
+            lists.bury(worker_id)
         except (RedisError, OSError) as error:
             log.warning("lists_not_emptied", worker=worker_id, reason=in_words(error))
 

@@ -12,13 +12,14 @@ import pytest
 
 from actors.worker.claim_listener import ClaimListener
 from supervisor.broker.broker_client import open_client
-from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_lists import ClaimLists, Place
 from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
 from tests.support.houses.web_server import until
 from tests.support.servers.broker_server import BrokerServer, broker_server
 
 KEYS = ClaimKeys(["a secret of 32 characters or more"])
 CLAIM = {"id": "t-1", "lease": 1, "params": "{}"}
+LIST, BESIDE = Place(TASKS, "w"), Place(TASKS, "w", is_popped=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def server() -> Iterator[BrokerServer]:
 class Listening:
     """A listener on this event loop, and what it has handed over."""
 
-    def __init__(self, server: BrokerServer) -> None:
+    def __init__(self, server: BrokerServer, *, starts: bool = True) -> None:
         server.flush()
         self.lists = ClaimLists(open_client(server.address), KEYS)
         self.has_room = threading.Event()
@@ -41,7 +42,8 @@ class Listening:
             self.lists, TASKS, "w", asyncio.get_running_loop(), take=self.taken.append,
             has_room=self.has_room, came_back=self._note,
         )  # fmt: skip
-        self.listener.start()
+        if starts:
+            self.listener.start()
 
     def _note(self) -> None:
         self.came_back += 1
@@ -50,7 +52,7 @@ class Listening:
         self.lists.push([ClaimMessage(TASKS, "w", [CLAIM])])
 
     def lies_there(self) -> bool:
-        return self.lists.heads(["w"])[TASKS, "w"] is not None
+        return self.lists.heads(["w"])[LIST] is not None
 
 
 @pytest.fixture
@@ -77,19 +79,71 @@ async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> 
     await until(lambda: len(listening.taken) == 1, "a slot is free")
 
 
-async def test_who_waits_and_is_frozen_takes_nothing_out_of_the_list(server: BrokerServer) -> None:
-    """Its wait is the server's, and goes on; the claims lie there for whoever takes the list."""
+async def test_what_was_popped_and_handed_over_is_owned(listening: Listening) -> None:
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it is handed over")
+    await until(lambda: not any(listening.lists.heads(["w"]).values()), "nothing of it lies anywhere")
+    assert listening.came_back == 0
+
+
+def test_what_comes_to_a_frozen_process_lies_there_for_others_until_it_is_owned(server: BrokerServer) -> None:
+    """Its pop is the server's, and is answered while it stands still."""
     server.flush()
-    lists, waits = (ClaimLists(open_client(server.address), KEYS) for _ in range(2))
-    waiting = asyncio.create_task(asyncio.to_thread(waits.wait, TASKS, "w", seconds=5))
+    lists = ClaimLists(open_client(server.address), KEYS)
+    lists.push([ClaimMessage(TASKS, "w", [CLAIM])])
+    assert lists.pop(TASKS, "w", seconds=1) is not None
+    assert lists.take("w", popped=False) == [], "it may be about to begin"
+    assert [each.task_id for each in lists.take("w", popped=True)] == ["t-1"]
+    assert not lists.own(TASKS, "w"), "whoever took it has it"
+    lists.put_back(TASKS, "w")
+    assert [each.task_id for each in lists.take("w", popped=False)] == ["t-1"], "until it is given to others"
+    lists.forget("w")
+    assert lists.take("w", popped=True) == []
 
-    def is_waiting() -> bool:
-        return bool(lists._client.info("clients")["blocked_clients"])
 
-    await until(is_waiting, "it waits at the server")
-    await asyncio.to_thread(lists.push, [ClaimMessage(TASKS, "w", [CLAIM])])
-    await waiting
-    assert [each.task_id for each in lists.take("w")] == ["t-1"]
+@pytest.mark.parametrize("is_taken", [False, True], ids=["nobody has taken it", "it was taken"])
+async def test_what_a_process_finds_when_it_thaws_is_asked_for_again(
+    server: BrokerServer, is_taken: bool
+) -> None:
+    listening = Listening(server, starts=False)
+    was_late = threading.Event()
+
+    def pop_late(kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+        """The answer comes at once, and is read after a while."""
+        sent = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
+        if sent is not None and not was_late.is_set():
+            time.sleep(1.5)
+            if is_taken:
+                listening.lists.take(worker_id, popped=True)
+            was_late.set()
+        return sent
+
+    listening.lists.pop = pop_late  # type: ignore[method-assign]
+    listening.listener.start()
+    await asyncio.to_thread(listening.push)
+    if is_taken:
+        await until(was_late.is_set, "it was read late")
+        await asyncio.to_thread(listening.push)  # another one
+    await until(lambda: listening.taken, "it comes")
+    listening.listener.end()
+    await asyncio.to_thread(listening.listener.thread.join, 20)
+    assert len(listening.taken) == 1
+
+
+async def test_who_has_begun_what_others_took_meanwhile_asks_the_rows(server: BrokerServer) -> None:
+    listening = Listening(server, starts=False)
+
+    def own(kind: str, worker_id: str) -> bool:
+        listening.lists.take(worker_id, popped=True)
+        return ClaimLists.own(listening.lists, kind, worker_id)
+
+    listening.lists.own = own  # type: ignore[method-assign]
+    listening.listener.start()
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.came_back == 1, "the rows are asked")
+    assert len(listening.taken) == 1
+    listening.listener.end()
+    await asyncio.to_thread(listening.listener.thread.join, 20)
 
 
 async def test_what_a_held_event_loop_does_not_take_over_goes_back_into_the_list(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopped
 from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.broker.broker_client import open_client
-from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.claim_lists import ClaimLists, Place
 from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
 from supervisor.database.wakeups import Wakeups, dispatch_wakeups
 from supervisor.services.undelivered_claims import empty_lists
@@ -134,18 +135,18 @@ def test_a_standby_waits_between_two_looks_at_the_one_that_works(lists: SlowList
 
 # --- lists that nobody pops ---
 
-KEY = (TASKS, "worker-1")
+LIST = Place(TASKS, "worker-1")
 
 
 def test_a_list_is_unpopped_when_the_same_message_lies_in_front_for_a_second() -> None:
     unpopped = Unpopped()
-    assert not unpopped.look(KEY, b"a", 9.5)
-    assert not unpopped.look(KEY, b"b", 10.0), "somebody pops"
-    assert not unpopped.look(KEY, b"b", 10.0 + UNPOPPED_SECONDS - 0.1)
-    assert unpopped.look(KEY, b"b", 10.0 + UNPOPPED_SECONDS)
-    assert not unpopped.has_popped(KEY)
-    assert not unpopped.look(KEY, None, 13.0) and unpopped.has_popped(KEY)
-    assert not unpopped.look(KEY, b"b", 13.5), "it has been away in between"
+    assert not unpopped.look(LIST, b"a", 9.5)
+    assert not unpopped.look(LIST, b"b", 10.0), "somebody pops"
+    assert not unpopped.look(LIST, b"b", 10.0 + UNPOPPED_SECONDS - 0.1)
+    assert unpopped.look(LIST, b"b", 10.0 + UNPOPPED_SECONDS)
+    assert not unpopped.is_empty(LIST)
+    assert not unpopped.look(LIST, None, 13.0) and unpopped.is_empty(LIST)
+    assert not unpopped.look(LIST, b"b", 13.5), "it has been away in between"
 
 
 def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
@@ -166,13 +167,36 @@ def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
     assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, 2)
     wait_until(lambda: _popped(lists, "awake"), "the other one is told")
     assert dispatcher.sender.shunned == {"frozen"}
-    assert lists.pop(TASKS, "frozen") is not None, "a message without claims asks for a sign of life"
+    assert lists.pop(TASKS, "frozen", seconds=1) is not None, (
+        "a message without claims asks for a sign of life"
+    )
+    lists.own(TASKS, "frozen")
     wait_until(lambda: not dispatcher.sender.shunned, "it takes what it is sent again")
     dispatcher.sender.close()
 
 
+def test_what_a_worker_had_popped_as_it_froze_goes_to_another_and_it_is_shunned_until_it_asks_again(
+    server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+) -> None:
+    server.flush()
+    lists = lists_at(server)
+    dispatcher = dispatcher_of(store, lists)
+    live_worker("frozen", slots=9)
+    task_id = admitted_task()
+    lead_until(dispatcher, lambda: lists.pop(TASKS, "frozen", seconds=1), "its pop is answered")
+    live_worker("awake", slots=1)
+    lead_until(dispatcher, lambda: store.task(task_id)["worker_id"] == "awake", "the other one has it")
+    row = store.task(task_id)
+    assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, 2)
+    time.sleep(2 * UNPOPPED_SECONDS)
+    assert "frozen" in dispatcher.sender.shunned, "a frozen process can't pop the message that lies there"
+    assert not lists.own(TASKS, "frozen")
+    dispatcher.sender.close()
+
+
 def _popped(lists: ClaimLists, worker_id: str) -> Any:
-    sent = lists.pop(TASKS, worker_id)
+    sent = lists.pop(TASKS, worker_id, seconds=1)
+    lists.own(TASKS, worker_id)
     message = sent and lists.opened(TASKS, worker_id, sent)
     return message and message.claims
 
@@ -189,7 +213,7 @@ def test_what_lay_in_a_dead_workers_list_counts_no_death_and_all_else_does(
     store.write(lambda tx: tx.execute("UPDATE worker SET slots = 2"))
     second = admitted_task("o-2")
     lead_until(dispatcher, lambda: store.task(second)["worker_id"] == "doomed", "it was given the second")
-    wait_until(lambda: lists.heads(["doomed"])[TASKS, "doomed"], "and was told")
+    wait_until(lambda: lists.heads(["doomed"])[Place(TASKS, "doomed")], "and was told")
     store.write(lambda tx: workers.mark_dead(tx, "doomed"))
     lead_until(
         dispatcher,

@@ -82,11 +82,7 @@ class Pipeline:
         pass
 
     def rpush(self, key: str, message: bytes) -> None:
-        if not key.endswith(".bell"):
-            self._calls.append(lambda: self._server.carry_claims(key, message))
-
-    def ltrim(self, key: str, start: int, end: int) -> None:
-        pass
+        self._calls.append(lambda: self._server.carry_claims(key, message))
 
     def expire(self, key: str, seconds: int) -> None:
         pass
@@ -94,8 +90,9 @@ class Pipeline:
     def lindex(self, key: str, index: int) -> None:
         self._calls.append(lambda: next(iter(self._server.lists[key]), None))
 
-    def eval(self, script: str, count: int, key: str, taken: str, kept_seconds: int) -> None:
-        self._calls.append(lambda: self._server.take_list(key, taken))
+    def eval(self, script: str, count: int, *keys_and_arguments: Any) -> None:
+        taken, *places = keys_and_arguments[:count]
+        self._calls.append(lambda: self._server.take_lists(taken, places))
 
     def execute(self) -> list[Any]:
         return self._server.round_trip(self._calls)
@@ -168,19 +165,26 @@ class Broker:
         self._offer(key)
 
     def _offer(self, key: str) -> None:
-        """Its worker pops what lies there, if it can."""
+        """Its worker pops what lies there, if it can.  The pop of one that is frozen is answered all the same, and what
+        it brought lies beside until the worker finds that it comes late, and asks again."""
+        popped = f"{key}.popped"
         worker_id, kind = key.split(":")[-2:]
         part = next(
             (each for each in self._world.workers if each.is_up and each.worker.id == worker_id), None
         )
-        while self.lists[key] and part is not None and part.pops(kind):
-            part.take_claims(kind, self.lists[key].pop(0))
-        if self.lists[key] and part is not None and not part.process.is_dead:
+        if part is not None and part.pops(kind):
+            self.lists[key][:0] = self.lists.pop(popped, [])
+            while self.lists[key] and part.pops(kind):
+                part.take_claims(kind, self.lists[key].pop(0))
+        elif part is not None and part.would_pop(kind) and self.lists[key] and not self.lists[popped]:
+            self.lists[popped].append(self.lists[key].pop(0))
+        if (self.lists[key] or self.lists[popped]) and part is not None and not part.process.is_dead:
             self._world.loop.in_world(AGAIN_SECONDS, self._offer, key)
 
-    def take_list(self, key: str, taken: str) -> list[bytes]:
+    def take_lists(self, taken: str, places: Sequence[str]) -> list[bytes]:
         """What the product's script does."""
-        self.lists[taken] += self.lists.pop(key, [])
+        for place in places:
+            self.lists[taken] += self.lists.pop(place, [])
         return list(self.lists[taken])
 
     # --- the control queue ---
@@ -227,9 +231,13 @@ class Broker:
 
 
 def pops(part: WorkerPart, kind: str) -> bool:
-    """Whether a worker process would pop this list now."""
-    is_awake = part.process.frozen_until <= part.world.loop.time()
-    if not part.is_up or part.is_ending or part.process.is_dead or not is_awake or part.worker.draining:
+    """Whether a worker process pops this list now."""
+    return part.process.frozen_until <= part.world.loop.time() and would_pop(part, kind)
+
+
+def would_pop(part: WorkerPart, kind: str) -> bool:
+    """Whether it does so when it is not frozen; then it may wait in a pop."""
+    if not part.is_up or part.is_ending or part.process.is_dead or part.worker.draining:
         return False
     assert kind in KINDS
     return kind != TASKS or part.worker._has_room.is_set()

@@ -91,8 +91,12 @@ class WorkerPart:
         return len(self.in_hand.get(queue, [])) < broker.ROOM
 
     def pops(self, kind: str) -> bool:
-        """Whether it would pop one of its lists now."""
+        """Whether it pops one of its lists now."""
         return broker.pops(self, kind)
+
+    def would_pop(self, kind: str) -> bool:
+        """Whether it would, were it not frozen."""
+        return broker.would_pop(self, kind)
 
     def take_claims(self, kind: str, sent: bytes) -> None:
         """It has popped this, and its event loop comes round to it."""

@@ -21,8 +21,11 @@ class QuietBroker:
     def heads(self, worker_ids: Sequence[str]) -> dict[Any, Any]:
         return {}
 
-    def take(self, worker_id: str) -> list[Any]:
+    def take(self, worker_id: str, *, popped: bool) -> list[Any]:
         return []
 
     def forget(self, worker_id: str) -> None:
+        pass
+
+    def bury(self, worker_id: str) -> None:
         pass
