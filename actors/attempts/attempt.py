@@ -135,7 +135,8 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
 
             return released
         case _:
-            return _step_of(claim, after_time_limit(claim.budget, draw=random.random()))
+            seconds = worker.settings.tasks[claim.type].time_limit_seconds
+            return _step_of(claim, after_time_limit(claim.budget, seconds, draw=random.random()))
 
 
 def _step_of(claim: Claim, outcome: Outcome) -> Step:

@@ -43,11 +43,12 @@ UNUSABLE_SECONDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Postpone:
-    """Try later; no attempt is counted.  code, message: why, for the task's history."""
+    """Try later; no attempt is counted.  code, message, detail: why, for the task's history."""
 
     in_seconds: float
     code: str = dataclasses.field(default="", compare=False)
     message: str = dataclasses.field(default="", compare=False)
+    detail: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ class OrderAgain:
     code: str
     message: str
     draw: float = dataclasses.field(compare=False)
+    detail: str = dataclasses.field(default="", compare=False)
 
 
 Outcome = rescue.RunAgain | rescue.GiveUp | Postpone | OrderAgain
@@ -65,6 +67,12 @@ Outcome = rescue.RunAgain | rescue.GiveUp | Postpone | OrderAgain
 
 def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, draw: float) -> Outcome:
     """The verdict on an error.  draw: uniform in [0, 1)."""
+    outcome = _after_error(budget, error, may_bill_twice, draw)
+    detail = error.detail if isinstance(error, ProviderError) else ""
+    return dataclasses.replace(outcome, detail=detail) if detail else outcome
+
+
+def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, draw: float) -> Outcome:
     match error:
         case Postponed():
             wait = error.wait_seconds * (1 + draw / 4)  # not all at the same moment again
@@ -95,11 +103,10 @@ def code_of(error: Exception) -> str:
     return str(error.code) if isinstance(error, ProviderError | BadParams) else type(error).__name__
 
 
-def after_time_limit(budget: rescue.Budget, *, draw: float) -> Outcome:
-    """The actor's own limit struck."""
-    return _failed(
-        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
-    )
+def after_time_limit(budget: rescue.Budget, seconds: float, *, draw: float) -> Outcome:
+    """The actor's own limit struck, after so many seconds."""
+    sentence = f"This took longer than its time limit of {seconds:g} s (TIME_LIMIT_SECONDS) allows."
+    return _failed(budget, "time_limit", sentence, retryable=True, draw=draw)
 
 
 def after_question(
@@ -162,6 +169,10 @@ def _after_remote_error(
         error, ResultLost
     ):  # the job is done: that its pictures can't be had is no reason to order it again
         may_bill_twice = False
+    if (
+        isinstance(error, ProviderDown) and may_bill_twice
+    ):  # it waits behind the open breaker, and is ordered again
+        return OrderAgain(error.code, str(error), draw)
     if isinstance(error, Postponed):
         wait = error.wait_seconds
         return rescue.after_failure(

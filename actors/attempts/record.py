@@ -5,13 +5,14 @@ A step is run under the lease, in one transaction; who has lost the lease record
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
 from supervisor.core import rescue
 from supervisor.database.api import Alike, Transaction
 from supervisor.store.remote import remote_jobs
-from supervisor.store.tasks import claims, remote_wait, results
+from supervisor.store.tasks import claims, history, remote_wait, results
 from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 
@@ -63,32 +64,41 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
     """
     task_id, lease = claim.task_id, claim.lease
     match outcome:
-        case Postpone(in_seconds=in_seconds, code=code, message=message):
+        case Postpone(in_seconds=in_seconds, code=code, message=message, detail=detail):
 
             def postponed(tx: Transaction) -> None:
-                claims.postpone(tx, task_id, lease, in_seconds, code=code, message=message)
+                claims.postpone(tx, task_id, lease, in_seconds, code=code, message=message, detail=detail)
 
             return postponed
-        case OrderAgain(code=code, message=message, draw=draw):
+        case OrderAgain(code=code, message=message, draw=draw, detail=detail):
 
             def ordered_again(tx: Transaction) -> None:
                 times = remote_jobs.count_cut_off(tx, *claim.of_charge)
                 verdict = rescue.after_cut_off(claim.budget, max(1, times), code, message, draw=draw)
-                step_of(claim, verdict, params_hash)(tx)
+                step_of(claim, dataclasses.replace(verdict, detail=detail), params_hash)(tx)
 
             return ordered_again
-        case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message, counts=counts):
+        case rescue.RunAgain(in_seconds=in_seconds, code=code, message=message, counts=counts, detail=detail):
 
             def retried(tx: Transaction) -> None:
                 is_counted = counts == "failures"
                 claims.retry(
-                    tx, task_id, lease, in_seconds, code=code, message=message, is_counted=is_counted
+                    tx,
+                    task_id,
+                    lease,
+                    in_seconds,
+                    code=code,
+                    message=message,
+                    detail=detail,
+                    is_counted=is_counted,
                 )
 
             return retried
-        case rescue.GiveUp(code=code, message=message):
+        case rescue.GiveUp(code=code, message=message, detail=detail):
 
             def failed(tx: Transaction) -> None:
+                if detail:
+                    history.note_failure(tx, task_id, lease, code, message, detail)
                 found = results.found(tx, task_id, claim.charge, params_hash)
                 if found:
                     completed(claim, found, missing=claim.count - len(found))(tx)

@@ -145,10 +145,15 @@ class Report:
     """What a service sent to `Job.callback_url`: stored as it came, not yet believed.
 
     headers: names in small letters; those a signature may be made of (`webhook-…`, `x-…`, `content-type`, `signature…`,
-    `digest…`).  body: at most 1 MiB."""
+    `digest…`).  body: at most 1 MiB; of one that was larger nothing is kept (`is_too_large`)."""
 
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it was sent, and was too large to be kept: the service will send nothing else."""
+        return self.headers.get("x-darkroom-report") == "too large"  # `store.remote.remote_reports.TOO_LARGE`
 
 
 class NotGenuine(Exception):
@@ -157,7 +162,8 @@ class NotGenuine(Exception):
 
 class ProviderError(Exception):
     """Something an AI service did or did not do.  code: an error.code of CONTRACT.md.
-    retryable: whether another attempt may help, as the class says unless told otherwise."""
+    retryable: whether another attempt may help, as the class says unless told otherwise.  detail: what the service said
+    of it as a whole, without secrets and links, for operators alone; at most MOST_DETAIL_CHARACTERS."""
 
     code = "provider_error"
     retryable = False
@@ -165,6 +171,7 @@ class ProviderError(Exception):
     def __init__(self, message: str, *, code: str | None = None, retryable: bool | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.detail = ""
         self.code = code or type(self).code
         self.retryable = type(self).retryable if retryable is None else retryable
 

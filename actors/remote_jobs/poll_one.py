@@ -85,6 +85,8 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
                 word = Word.SAID if heard.was_asked else Word.UNASKABLE
             if isinstance(heard, Done) and not heard.images and not heard.without_pictures:
                 heard = Failed(ResultLost("The AI service has finished, but sent no picture."))
+            if isinstance(heard, Failed) and isinstance(heard.error, ProviderDown):
+                _say(worker, claim, job, heard.error)
             if isinstance(heard, Done):
                 limit.reschedule(None)  # the pictures are here: they are kept until there is room
                 files = await store_pictures(worker, claim, heard, room)

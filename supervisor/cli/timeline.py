@@ -52,6 +52,8 @@ def _what(each: Happening) -> str:
         said.append(f"{each['credits']:+d} credits")
     if each["error"]:
         said.append(f"{each['error']['code']}: {each['error']['message']}")
+        if each["error"].get("detail"):
+            said.append(f"the service said: {each['error']['detail']}")
     return ", ".join(said)
 
 

@@ -31,13 +31,14 @@ class Reason(enum.StrEnum):
 class RunAgain:
     """Back to pending, due in so many seconds.  What is counted: 'failures', 'deaths' or nothing.
 
-    code, message: why, for the task's history.
+    code, message: why, for the task's history.  detail: what its AI service said as a whole, for operators.
     """
 
     in_seconds: float = 0.0
     counts: str = ""
     code: str = dataclasses.field(default="", compare=False)
     message: str = dataclasses.field(default="", compare=False)
+    detail: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,12 @@ class PollAgain:
 
 @dataclasses.dataclass(frozen=True)
 class GiveUp:
-    """Fail and refund, with the task's error."""
+    """Fail and refund, with the task's error.  detail: what its AI service said as a whole, for operators."""
 
     code: str
     message: str
     counts: str = ""
+    detail: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,7 +110,16 @@ async def test_a_report_above_a_mebibyte_is_refused_and_one_of_just_that_is_not(
         body = pieces(size) if chunked else b"x" * size
         async with session.post(address(web, token_of(reference)), data=body) as answer:
             assert answer.status == status
-    assert web.sql("SELECT length(body) FROM remote_report") == [(MEBIBYTE,)]
+    came_and_was_not_kept, kept = web.sql("SELECT length(body), headers FROM remote_report ORDER BY id")
+    assert came_and_was_not_kept == (0, '{"x-darkroom-report":"too large"}') and kept[0] == MEBIBYTE
+
+
+async def test_nobody_can_say_from_outside_that_a_report_was_too_large(web, session):
+    reference = await waiting(web)
+    headers = {"X-Darkroom-Report": "too large"}
+    async with session.post(address(web, token_of(reference)), data=b"{}", headers=headers) as answer:
+        assert answer.status == 200
+    assert "darkroom" not in web.sql("SELECT headers FROM remote_report")[0][0]
 
 
 async def test_a_report_needs_no_token_of_a_user_and_a_foreign_host_may_send_it(web, session):

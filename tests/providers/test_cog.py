@@ -18,12 +18,17 @@ from actors.providers.base import (
     ContentRejected,
     Failed,
     Lost,
+    NotReady,
+    ProviderDown,
     ProviderError,
     Report,
+    ResultLost,
     Running,
     UnknownOutcome,
     Unreachable,
+    Unreadable,
 )
+from supervisor.store.remote import remote_reports
 from tests.support.adapters import Adapters, colour_of, error_of, images_of
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply
 from tests.support.pictures import picture
@@ -158,3 +163,40 @@ def test_the_predictors_picture_is_really_made_of_the_given_one(cog):
     with urllib.request.urlopen(request, timeout=30) as answer:
         document = json.load(answer)
     assert document["status"] == "succeeded" and document["output"].startswith("data:image/png;base64,")
+
+
+async def test_a_server_that_is_starting_takes_no_order_yet_and_one_whose_setup_failed_never_will(
+    adapters, cog
+):
+    """It answers 503 "wait" to both."""
+    provider = adapters.open(settings_of(cog))
+    cog.kill()
+    try:
+        await asyncio.to_thread(cog.start, "waits", "STARTING")
+        starting = await adapters.submit(provider)
+        assert type(starting) is NotReady and isinstance(starting, AtCapacity)
+        cog.kill()
+        await asyncio.to_thread(cog.start, "fails", "SETUP_FAILED")
+        failed = await adapters.submit(provider)
+        assert type(failed) is ProviderDown and "weights/model.safetensors is not there" in failed.message
+        reporting = adapters.open(settings_of(cog, "callback"))
+        handed_in = error_of(await adapters.poll(reporting, Accepted("p-1")))
+        assert type(handed_in) is ProviderDown and "could not be loaded" in handed_in.message
+    finally:
+        cog.let_setup_end()
+        cog.kill()
+        await asyncio.to_thread(cog.start)
+
+
+async def test_a_report_that_was_too_large_ends_the_job_at_once_with_what_to_set(cog, adapters):
+    provider = adapters.open(settings_of(cog, "callback"))
+    said = await provider.parse_callback(
+        Accepted("p-1"), adapters.job(), Report(remote_reports.TOO_LARGE, b"")
+    )
+    assert type(said) is Failed and type(said.error) is ResultLost and "--upload-url" in said.error.message
+
+
+async def test_health_that_says_nothing_is_no_cog_server(adapters, cog):
+    with FakeAiService(lambda asked: Reply(document={"ok": True})) as other:
+        provider = adapters.open(settings_of(cog, "callback") | {"url": other.url})
+        assert type(await adapters.poll(provider, Accepted("p-1"))) is Unreadable

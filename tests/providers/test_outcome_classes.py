@@ -155,7 +155,8 @@ async def test_the_class_of_a_submission_that_ends_badly(shop, adapters, reply, 
 
 POLLS: list[tuple[Reply, type[Any]]] = [
     (Reply(200, {"state": "wait"}), Running),
-    (Reply(200, {"state": "a word of a newer version"}), Running),
+    (Reply(200, {"state": "In Progress"}), Running),  # a word that `map` does not name, and everybody knows
+    (Reply(200, {"state": "SUCCEEDED"}), Done),
     (Reply(202, {}), Running),
     (Reply(200, {"state": "bad"}), ProviderError),
     (Reply(200, {"state": "bad", "code": "Indecent"}), ContentRejected),
@@ -187,6 +188,7 @@ async def test_the_class_of_what_a_poll_says(shop, adapters, reply, class_):
         (Reply(524), Transient),
         (Reply(200, body=b"<html>a proxy's page</html>"), Unreadable),
         (Reply(200, {"code": "Strange"}), Unreadable),
+        (Reply(200, {"state": "a word that nobody knows"}), Unreadable),
         (Reply(429), RateLimited),
         (Reply(403), ProviderDown),
         (Reply(401), ProviderDown),

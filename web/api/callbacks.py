@@ -23,7 +23,7 @@ MOST_BYTES = 1024 * 1024
 MOST_HEADER_BYTES = 8192
 # What a service signs its reports with; everything else says where it came from, or is ours.
 KEPT = ("content-digest", "content-type", "date", "digest", "signature", "webhook-", "x-")
-LEFT_OUT = ("x-forwarded-", "x-real-ip", "x-user")
+LEFT_OUT = ("x-forwarded-", "x-real-ip", "x-user", "x-darkroom-")
 
 
 async def report(request: web.Request) -> web.Response:
@@ -40,6 +40,12 @@ async def report(request: web.Request) -> web.Response:
     try:
         body = await read_body(request, MOST_BYTES)
     except web.HTTPRequestEntityTooLarge:
+        # Nothing of it is kept but that it came: a service that can't be asked has said its last word.
+        await finished(
+            parts.database.write_async(
+                lambda tx: remote_reports.store(tx, callback.reference, remote_reports.TOO_LARGE, b"")
+            )
+        )
         raise _too_large() from None
     headers = kept_headers(request.headers)
     # Shielded: a service that hangs up once it has sent everything has reported all the same.

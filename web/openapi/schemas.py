@@ -162,6 +162,7 @@ class StepError(ClosedAnswer):
         | Literal["rate_limited", "at_capacity", "our_limit", "wrong_settings", "store_away", "no_room"]
     )
     message: str
+    detail: Annotated[str, Field(description="All that the AI service said; for operators alone.")] = ""
 
 
 class TaskEvent(ClosedAnswer):

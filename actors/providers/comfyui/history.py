@@ -6,11 +6,12 @@ deleted from the queue, or the server has been started anew: it is lost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from actors.providers.base import Failed, Lost, ProviderError, Transient, Unreadable
+from actors.providers.common.answers import MOST_DETAIL_CHARACTERS, plain_words
 
 RUNNING = 0
 _SHOWN_TYPES = ("output", "temp")
@@ -28,19 +29,21 @@ def place_in_queue(document: Any, prompt_id: str) -> int | None:
     return ids.index(prompt_id) + 1 if prompt_id in ids else None
 
 
-def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str] | Failed:
+def end_of(
+    document: Any, prompt_id: str, outputs: Collection[str], hide: Callable[[str], str] = str
+) -> list[str] | Failed:
     """The paths under which a finished prompt's files are shown: those that may be pictures first, then by their nodes.
 
     A node that saves a film, a model or a sound lists it among `images` too; only its bytes say what it is.  outputs:
     ids of the nodes that count, empty = all.  A preview (`temp`) is gone with the server, so it counts only where its
-    node is named.  Raises Unreadable.
+    node is named.  hide: takes secrets out of a text.  Raises Unreadable.
     """
     entry = history_of(document, prompt_id)
     if entry is None:
         return Failed(Lost("ComfyUI does not know the job any more; it may have been started anew."))
     status = _mapping(entry.get("status"))
     if status.get("status_str") == "error":
-        return Failed(_error(status.get("messages")))
+        return Failed(_error(status.get("messages"), hide))
     files = [
         file
         for node, output in sorted(_mapping(entry.get("outputs")).items(), key=_node_order)
@@ -49,7 +52,7 @@ def end_of(document: Any, prompt_id: str, outputs: Collection[str]) -> list[str]
         if isinstance(file, Mapping) and file.get("type") in (_SHOWN_TYPES if outputs else ("output",))
     ]
     if not files:
-        return Failed(ProviderError("ComfyUI's workflow has ended without a picture."))
+        return Failed(ProviderError(_without_a_picture(entry, outputs)))
     files.sort(key=_likely_order)
     return [
         "/view?" + urlencode({key: file.get(key) or "" for key in ("filename", "subfolder", "type")})
@@ -71,7 +74,25 @@ def _readable(document: Any, *names: str) -> Mapping[str, Any]:
     return document
 
 
-def _error(messages: Any) -> ProviderError:
+def _without_a_picture(entry: Mapping[str, Any], outputs: Collection[str]) -> str:
+    """Why, as far as the history tells: previews are shown, and count only where their node is named."""
+    shown = [
+        node
+        for node, output in _mapping(entry.get("outputs")).items()
+        if any(_mapping(file).get("type") == "temp" for file in _list(_mapping(output).get("images")))
+    ]
+    ended = "ComfyUI's workflow has ended without a picture"
+    if shown and not outputs:
+        return (
+            f"{ended}: node {shown[0]} only shows one, as a PreviewImage does. Save it with a SaveImage node, or set "
+            f'`options.outputs = ["{shown[0]}"]`.'
+        )
+    if outputs:
+        return f"{ended} of node {', '.join(sorted(outputs))}, which `options.outputs` names."
+    return f"{ended}: no node has saved one, as SaveImage does; a PreviewImage counts where `options.outputs` names it."
+
+
+def _error(messages: Any, hide: Callable[[str], str]) -> ProviderError:
     events = {
         str(message[0]): _mapping(message[1])
         for message in _list(messages)
@@ -81,8 +102,14 @@ def _error(messages: Any) -> ProviderError:
         return ProviderError("The job was stopped in ComfyUI.")
     said = events.get("execution_error", {})
     kind, node = str(said.get("exception_type", "an error")), str(said.get("node_type", "?"))
-    sentence = f"ComfyUI's node {node[:60]} has failed ({kind[:80]})."
-    return Transient(sentence) if "OutOfMemory" in kind else ProviderError(sentence)
+    words = plain_words(str(said.get("exception_message") or ""), hide).rstrip(".")
+    sentence = f"ComfyUI's node {node[:60]} has failed ({kind[:80]}{': ' + words if words else ''})."
+    error = Transient(sentence) if "OutOfMemory" in kind else ProviderError(sentence)
+    traceback = "".join(str(line) for line in _list(said.get("traceback")))
+    error.detail = plain_words(
+        f"node {said.get('node_id')}: {sentence} {traceback}", hide, MOST_DETAIL_CHARACTERS
+    )
+    return error
 
 
 def _node_order(item: tuple[str, Any]) -> tuple[int, str]:

@@ -100,7 +100,7 @@ class ComfyProvider:
             pause = min(LONGEST_PAUSE_SECONDS, place * PAUSE_A_PLACE_SECONDS)
             return Running(None, f"number {place} in ComfyUI's queue", pause)
         history = (await self._get(f"/history/{remote.remote_id}")).document
-        found = end_of(history, remote.remote_id, self._service.outputs)
+        found = end_of(history, remote.remote_id, self._service.outputs, self._service.rules.hide)
         if isinstance(found, Failed):
             return found
         try:

@@ -23,7 +23,10 @@ from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
 
 _OPTIONS = ("workflow", "outputs")
-_USUAL = {"code": ["$.error.type"], "message": ["$.error.message", "$.node_errors.*.errors[*].message"]}
+_USUAL = {
+    "code": ["$.error.type"],
+    "message": ["$.node_errors.*.errors[*].details", "$.node_errors.*.errors[*].message", "$.error.message"],
+}
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,28 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.common.paths import Path
+from actors.providers.common.paths import Path, parse_path
 from actors.providers.common.picture_sources import Inline, Source, source_of
 from supervisor.pictures.media_types import picture_type
 
+MOST_SENTENCES = 3
+_WHERE_SENTENCES_STAND = (
+    "$.error.message",
+    "$.error",
+    "$.detail",
+    "$.detail[*].msg",
+    "$.message",
+    "$[*].error",
+    "$.errors[*].message",
+)
+USUAL_SENTENCES = tuple(map(parse_path, _WHERE_SENTENCES_STAND))
 CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
 LONGEST_WAIT_SECONDS = 86_400.0
+MOST_SAID_CHARACTERS, MOST_DETAIL_CHARACTERS = 300, 1500
 _NO_ERROR = (None, "", 0, False)
 _SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
+_AUTHENTICATION = frozenset({401, 403, 407})  # a refused key may stand in the answer, cut or masked
+_LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>]+|data:[^\s\"'<>]{20,}", re.IGNORECASE)
 _GATEWAY_GAVE_UP = frozenset({504, 524})
 _NOT_BEGUN = frozenset({408, 425, 501, 505, 529})  # it can't, or not now; 529 is "overloaded"
 _NOT_READY = frozenset(
@@ -179,6 +193,31 @@ def _class_of_status(answer: Answer, now: float) -> str:
 
 
 def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
+    error = _classed(name, answer, codes, rules, now)
+    if answer.status not in _AUTHENTICATION:
+        error.detail = whole_word(answer, rules)
+    return error
+
+
+def whole_word(answer: Answer, rules: Rules) -> str:
+    """All that an answer says, for operators: without secrets and links, on one line, bounded; empty for a picture."""
+    try:
+        text = answer.body[: 4 * MOST_DETAIL_CHARACTERS].decode(
+            "utf-8", "replace" if answer.document else "strict"
+        )
+    except UnicodeDecodeError:
+        return ""
+    return plain_words(text, rules.hide, MOST_DETAIL_CHARACTERS)
+
+
+def plain_words(text: str, hide: Callable[[str], str], most: int = MOST_SAID_CHARACTERS) -> str:
+    """What a service has written, fit for people: no secrets, no links, one line, at most so many characters."""
+    said = _LINK.sub("(link)", hide(text))
+    said = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\s]+", " ", said).strip()
+    return said if len(said) <= most else said[: most - 1] + "…"
+
+
+def _classed(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
     wait = retry_after(answer.headers, now)
     # A refused key may stand in the service's own sentence, cut or masked in ways no filter knows: only its code.
     brief = ", ".join([f"HTTP {answer.status}", *map(rules.hide, codes[:1])])
@@ -194,7 +233,8 @@ def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float
         case "unknown_outcome":
             return UnknownOutcome(f"A gateway gave up waiting for the AI service ({brief}).")
         case "ambiguous":
-            return Ambiguous(f"The AI service is in trouble, and may have made it ({brief}).")
+            said = _said(answer, codes, rules)
+            return Ambiguous(f"The AI service is in trouble, and may have made it ({said}).")
         case "content_rejected":
             return ContentRejected(
                 f"The AI service refuses this content ({_said(answer, codes, rules)}).",
@@ -202,7 +242,7 @@ def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float
         case "permanent":
             return InvalidInput(f"The AI service can not work with this ({_said(answer, codes, rules)}).")
         case _:
-            return Transient(f"The AI service is in trouble ({brief}).")
+            return Transient(f"The AI service is in trouble ({_said(answer, codes, rules)}).")
 
 
 def _pictures(answer: Answer, rules: Rules) -> list[Source]:
@@ -217,10 +257,21 @@ def _pictures(answer: Answer, rules: Rules) -> list[Source]:
 
 
 def _said(answer: Answer, codes: list[str], rules: Rules) -> str:
-    """Status, code and the service's own sentence, without secrets, on one line, short enough for a user."""
-    sentences = [
-        value for path in rules.message for value in path.find(answer.document) if isinstance(value, str)
-    ]
-    parts = [f"HTTP {answer.status}", *codes[:1], *sentences[:1]]
-    said = rules.hide(", ".join(dict.fromkeys(parts)))
-    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\s]+", " ", said).strip()[:300]
+    """Status, code and the service's own sentences, without secrets and links, on one line, short enough for a user."""
+    parts = [f"HTTP {answer.status}", *codes[:1], *_sentences(answer, rules)[:MOST_SENTENCES]]
+    return plain_words(", ".join(dict.fromkeys(parts)), rules.hide)
+
+
+def _sentences(answer: Answer, rules: Rules) -> list[str]:
+    """Where the settings say they stand; of a bad answer that has none there, where servers usually put them."""
+    usual = USUAL_SENTENCES if answer.status >= 400 else ()
+    for paths in (rules.message, usual):
+        found = [
+            value
+            for path in paths
+            for value in path.find(answer.document)
+            if isinstance(value, str) and value
+        ]
+        if found:
+            return list(dict.fromkeys(found))
+    return []

@@ -2,12 +2,12 @@
 
 | the answer | the job |
 |---|---|
-| a status that `map` calls queued or running, or an HTTP status of `pending_http` | goes on |
+| a status that `map`, or else USUAL_WORDS, calls queued or running, or an HTTP status of `pending_http` | goes on |
 | done; or pictures, where no status is looked for | is over: its pictures are wanted |
 | failed | is over, with the class that the lists of `error` give its code, else provider_error |
 | cancelled | is over: somebody has stopped it at the service |
 | lost; HTTP 404 or 410 | is unknown there: believed when it comes three times running |
-| 200-299 that can't be understood | the same; it ends the job then, with these words |
+| 200-299 that can't be understood, such as a status that nobody knows | the same; its words then end the job |
 | a wrong key, too many questions, a server in trouble | nothing is learned; asked again |
 
 What the answer with a finished job's result says is in `wire/results.py`.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,11 +38,21 @@ from actors.providers.common.answers import (
     names_no_error,
     no_pictures,
     pictures_in,
+    plain_words,
     question_error_in,
 )
 from actors.providers.common.paths import Path
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
+# What services call it, where `map` does not name the word: in small letters, without what is between its letters.
+_WORDS = {
+    "queued": "queued inqueue pending waiting scheduled created submitted accepted notstarted starting suspended",
+    "running": "running started processing inprogress progress working generating active executing uploading loading",
+    "done": "done ready succeeded success successful completed complete finished",
+    "failed": "failed failure error errored timeout timedout rejected",
+    "cancelled": "cancelled canceled aborted revoked terminated stopped",
+}
+USUAL_WORDS = {word: state for state, words in _WORDS.items() for word in words.split()}
 _STAGES = {"queued": "queued at the AI service", "running": "running at the AI service"}
 _GONE = frozenset({404, 410})
 
@@ -73,9 +84,10 @@ def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running
     if not 200 <= answer.status < 300:
         return _refused(answer, rules, now)
     word = _word(answer.document, job)
-    state = job.states.get(word, "") if word is not None else ""
+    state = _state(word, job) if word is not None else ""
     if word is not None and not state:
-        return _running(answer.document, job, "running")  # a word of a newer version: wait, as for the others
+        known = ", ".join(sorted(job.states)) or "no word"
+        raise Unreadable(f"The AI service calls the job {_quoted(word, rules)}, and `map` names {known}.")
     match state:
         case "queued" | "running":
             return _running(answer.document, job, state)
@@ -113,6 +125,14 @@ def _refused(answer: Answer, rules: Rules, now: float) -> Failed:
     if answer.status in _GONE:
         return Failed(Lost("The AI service does not know the job any more."))
     return Failed(error or ProviderError(f"The AI service says nothing of the job (HTTP {answer.status})."))
+
+
+def _state(word: str, job: JobRules) -> str:
+    return job.states.get(word) or USUAL_WORDS.get(re.sub(r"[^a-z]", "", word.lower()), "")
+
+
+def _quoted(word: str, rules: Rules) -> str:
+    return repr(plain_words(word, rules.hide, 60))
 
 
 def _word(document: Any, job: JobRules) -> str | None:

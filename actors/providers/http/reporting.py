@@ -5,12 +5,26 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from actors.providers.base import Accepted, Done, Failed, Job, ProviderError, Report, Running, Unreadable
+from actors.providers.base import (
+    Accepted,
+    Done,
+    Failed,
+    Job,
+    ProviderError,
+    Report,
+    ResultLost,
+    Running,
+    Unreadable,
+)
 from actors.providers.common.answers import Answer
 from actors.providers.common.client import document_of
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.remote_jobs import Verdict, judge
 
+TOO_LARGE = (
+    "The AI service's report is larger than 1 MiB: it must send addresses of pictures, or `poll.url` must say where it "
+    "can be asked."
+)
 _ASK_AT_ONCE = Running(poll_after_seconds=0)
 
 
@@ -20,7 +34,9 @@ class ReportingHttpProvider(HttpProvider):
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
         """What the report says, where the settings say how to read it; else it is a reason to ask."""
         service = self.service.remote
-        if service is None or service.reports is None:
+        if report.is_too_large and service is not None and service.ask is None:
+            return Failed(ResultLost(TOO_LARGE))
+        if service is None or service.reports is None or report.is_too_large:
             return _ASK_AT_ONCE
         rules = self.service.rules
         if service.report_result:

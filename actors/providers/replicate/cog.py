@@ -4,6 +4,9 @@
 our own id and the server reports its end.  A report is at most 1 MiB, so a server whose pictures are larger must be
 started with `--upload-url`.  In between the server can only be asked whether it is busy: one that is idle for a while
 without having reported has lost the job (it was started anew, say).
+
+A server whose model loads answers 503 to orders, and goes on to do so for ever when that has failed: only its health
+tells the two apart.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from typing import Any
 
 from actors.providers.base import (
     Accepted,
@@ -18,6 +22,7 @@ from actors.providers.base import (
     Failed,
     Job,
     Lost,
+    NotReady,
     Progress,
     ProviderDown,
     ResultLost,
@@ -26,7 +31,12 @@ from actors.providers.base import (
     UnknownOutcome,
     Unreadable,
 )
-from actors.providers.common.answers import Answer
+from actors.providers.common.answers import (
+    MOST_DETAIL_CHARACTERS,
+    Answer,
+    plain_words,
+    question_error_in,
+)
 from actors.providers.provider_context import Surroundings
 from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
@@ -52,13 +62,13 @@ class CogProvider(ReplicateProvider):
             body = {"input": await self._input(job, put_down)}
             progress(10, "waiting for the AI service")
             if not self.hands_in:
-                answer = await self._send("POST", "/predictions", body, {}, job.ai_timeout_seconds)
+                answer = await self._order("POST", "/predictions", body, {}, job.ai_timeout_seconds)
                 return await self._at_once(answer, job)
             remote_id = hashlib.sha256(job.reference.encode()).hexdigest()[:32]
             body |= {"webhook": job.callback_url, "webhook_events_filter": ["completed"]}
             async_ = {"Prefer": "respond-async"}
             seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
-            await self._send("PUT", f"/predictions/{remote_id}", body, async_, seconds)
+            await self._order("PUT", f"/predictions/{remote_id}", body, async_, seconds)
             details = {"put_down": put_down, "accepted_at": time.time()}
             accepted = Accepted(remote_id, POLL_SECONDS, details, reports=True)
             return accepted
@@ -67,14 +77,47 @@ class CogProvider(ReplicateProvider):
                 await self._values.take_away(put_down)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        answer = await self._client.question(self._outgoing("GET", "/health-check"), ASK_SECONDS)
-        state = answer.document.get("status") if isinstance(answer.document, dict) else None
-        if state is None:
-            raise Transient("The AI service does not say how it is.")
+        state, failed = await self._health()
+        if failed is not None:
+            return Failed(failed)
+        if state in ("STARTING", "UNKNOWN"):  # started anew: it knows no job of before
+            starting = "The AI service is starting, and has not reported the job."
+            return Failed(Lost(starting, sure_after_seconds=LOST_AFTER_SECONDS))
         if state != "READY":
             return Running(stage="running at the AI service", poll_after_seconds=POLL_SECONDS)
         idle = "The AI service is idle, and has not reported the job."
         return Failed(Lost(idle, sure_after_seconds=LOST_AFTER_SECONDS))
+
+    async def _order(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], seconds: float
+    ) -> Answer:
+        """The answer to an order.  Raises ProviderError; of a 503 that which the server's health says."""
+        try:
+            return await self._send(method, path, body, headers, seconds)
+        except NotReady as error:
+            _, failed = await self._health()
+            raise failed or error from None
+
+    async def _health(self) -> tuple[str, ProviderDown | None]:
+        """Its state, and what follows when its model could not be loaded.  Raises Transient, Unreadable."""
+        answer = await self._client.question(self._outgoing("GET", "/health-check"), ASK_SECONDS)
+        said = answer.document if isinstance(answer.document, dict) else {}
+        state = said.get("status")
+        if not isinstance(state, str):
+            if 200 <= answer.status < 300:
+                raise Unreadable(
+                    "The AI service's /health-check does not say how it is: is this a cog server?"
+                )
+            error = self._http_error(answer, question_error_in)
+            raise error or Transient("The AI service does not say how it is.")
+        if state not in ("SETUP_FAILED", "DEFUNCT"):
+            return state, None
+        logs = (said.get("setup") or {}).get("logs") if isinstance(said.get("setup"), dict) else ""
+        lines = [line for line in str(logs or "").splitlines() if line.strip()]
+        last = plain_words(lines[-1] if lines else "it left no log", self.service.rules.hide)
+        down = ProviderDown(f"The AI service's model could not be loaded: {last}")
+        down.detail = plain_words("\n".join(lines[-20:]), self.service.rules.hide, MOST_DETAIL_CHARACTERS)
+        return state, down
 
     async def _at_once(self, answer: Answer, job: Job) -> Done:
         try:

@@ -10,6 +10,7 @@ from actors.providers.base import (
     NotGenuine,
     ProviderError,
     Report,
+    ResultLost,
     Running,
     Unreadable,
 )
@@ -19,11 +20,18 @@ from actors.providers.replicate.cog import CogProvider
 from actors.providers.replicate.provider import ReplicateProvider
 from actors.providers.replicate.signature import is_signed
 
+TOO_LARGE = (
+    "The AI service's report is larger than 1 MiB, and it keeps no results: start cog with --upload-url, make smaller "
+    'pictures, or take `mode = "sync"`.'
+)
+
 
 class ReportingReplicateProvider(ReplicateProvider):
     """One service in one process."""
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
+        if report.is_too_large:  # it is asked instead
+            return Running(poll_after_seconds=0)
         if self.service.webhook_key and not is_signed(report.headers, report.body, self.service.webhook_key):
             raise NotGenuine("The report's signature is not the AI service's.")
         document = document_of(report.body)
@@ -38,6 +46,8 @@ class ReportingCogProvider(CogProvider, ReportingReplicateProvider):
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
         """The one word of a server that can't be asked: what can't be read in it will never be known."""
+        if report.is_too_large:
+            return Failed(ResultLost(TOO_LARGE))
         try:
             return await super().parse_callback(remote, job, report)
         except Unreadable as error:

@@ -19,6 +19,7 @@ MOST_UNREAD = (
     32  # of one request; a service that reports faster than we read loses its oldest words, never its last
 )
 FORGET_SECONDS = 86_400
+TOO_LARGE = {"x-darkroom-report": "too large"}  # the headers of one that was not kept, since it was
 
 
 @dataclasses.dataclass(frozen=True)

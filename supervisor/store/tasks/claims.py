@@ -297,27 +297,35 @@ def retry(
     *,
     code: str = "",
     message: str = "",
+    detail: str = "",
     is_counted: bool = True,
 ) -> None:
     """Run the task again later; one failure is counted, unless its service went away with it.  Raises LeaseLost.
 
-    code, message: why the attempt failed, for its history.
+    code, message, detail: why the attempt failed, for its history.
     """
     if code:
-        history.note_failure(tx, task_id, lease, code, message)
+        history.note_failure(tx, task_id, lease, code, message, detail)
     row = _put_back(tx, task_id, lease, f"failures = failures + {int(is_counted)}", in_seconds)
     _tally_run(tx, row, "retried")
 
 
 def postpone(
-    tx: Transaction, task_id: str, lease: int, in_seconds: float, *, code: str = "", message: str = ""
+    tx: Transaction,
+    task_id: str,
+    lease: int,
+    in_seconds: float,
+    *,
+    code: str = "",
+    message: str = "",
+    detail: str = "",
 ) -> None:
     """Run the task later; no failure is counted (the service is full, slow or down).  Raises LeaseLost.
 
-    code, message: why, for its history.
+    code, message, detail: why, for its history.
     """
     if code and in_seconds > 0:
-        history.note_postponed(tx, task_id, lease, in_seconds, code, message)
+        history.note_postponed(tx, task_id, lease, in_seconds, code, message, detail)
     row = _put_back(tx, task_id, lease, "failures = failures", in_seconds)
     _tally_run(tx, row, "postponed")
     if code:

@@ -22,18 +22,26 @@ _OTHERS = 3
 _CALLED = {"debit": "debited", "refund": "refunded"}
 
 
-def note_failure(tx: Transaction, task_id: str, lease: int, code: str, message: str) -> None:
-    """Write down why an attempt that will be tried again has failed; nothing when its lease is lost."""
+def note_failure(
+    tx: Transaction, task_id: str, lease: int, code: str, message: str, detail: str = ""
+) -> None:
+    """Write down why an attempt has failed; nothing when its lease is lost.  detail: what its service said as a whole,
+    which operators see."""
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
             SELECT id, 'attempt_failed', attempt, lease, worker_id, ?, {tx.now} FROM task_queue
             WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')""",
-        encoded({"code": code, "message": message}), task_id, lease,
+        encoded(_error(code, message, detail)), task_id, lease,
     )  # fmt: skip
 
 
+def _error(code: str, message: str, detail: str) -> dict[str, str]:
+    told = {"code": code, "message": message}
+    return told | {"detail": detail} if detail else told
+
+
 def note_postponed(
-    tx: Transaction, task_id: str, lease: int, in_seconds: float, code: str, message: str
+    tx: Transaction, task_id: str, lease: int, in_seconds: float, code: str, message: str, detail: str = ""
 ) -> None:
     """Write down that, until when and why a task is put back; nothing when its lease is lost.
 
@@ -43,12 +51,13 @@ def note_postponed(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
             SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds}, ?, {tx.now} FROM task_queue
             WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status = 'processing'""",
-        in_seconds, encoded({"code": code, "message": message[:MOST_MESSAGE_CHARACTERS]}), task_id, lease,
+        in_seconds, encoded(_error(code, message[:MOST_MESSAGE_CHARACTERS], detail)), task_id, lease,
     )  # fmt: skip
 
 
 def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Happening] | None:
-    """Everything that happened to a task, oldest first; None for a task that is not there.  user: only if it is theirs.
+    """Everything that happened to a task, oldest first; None for a task that is not there.  user: only if it is theirs,
+    and without what its AI service said as a whole (`error.detail`), which is for operators.
 
     Each has `at`, `event`, `attempt`, `lease`, `worker` (its id), `run_after` (of one put back, when it is due),
     `error` ({code, message}), `credits` (signed); what does not belong to it is None.
@@ -63,11 +72,14 @@ def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Hap
     moved = tx.all(
         "SELECT kind, amount, created_at AS at FROM credit_entry WHERE task_id = ? ORDER BY id", task_id
     )
-    happened = [*(_step(row) for row in steps), *(_money(row) for row in moved)]
+    happened = [*(_step(row, in_full=user is None) for row in steps), *(_money(row) for row in moved)]
     return sorted(happened, key=lambda each: (each["at"], _ORDER.get(each["event"], _OTHERS)))
 
 
-def _step(row: Row) -> Happening:
+def _step(row: Row, *, in_full: bool) -> Happening:
+    error = decoded(row["error"])
+    if isinstance(error, dict) and not in_full:
+        error.pop("detail", None)
     return {
         "at": row["at"],
         "event": row["event"],
@@ -75,7 +87,7 @@ def _step(row: Row) -> Happening:
         "lease": row["lease"],
         "worker": row["worker_id"],
         "run_after": row["run_after"],
-        "error": decoded(row["error"]),
+        "error": error,
         "credits": None,
     }
 

@@ -44,8 +44,10 @@ class CogServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self) -> None:
-        """Start it, and wait until it takes predictions."""
+    def start(self, setup: str = "", until: str = "READY") -> None:
+        """Start it, and wait until it takes predictions, or is in another state.  setup: `waits` or `fails`."""
+        if setup:
+            (self._folder / "setup").write_text(setup)
         PREDICTIONS.mkdir(parents=True, exist_ok=True)
         for folder in (PREDICTIONS.parent, PREDICTIONS):
             with contextlib.suppress(PermissionError):  # another user's
@@ -71,7 +73,7 @@ class CogServer:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        while self.state() != "READY":
+        while self.state() != until:
             assert self._process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
@@ -80,6 +82,10 @@ class CogServer:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def let_setup_end(self) -> None:
+        """Of one that waits."""
+        (self._folder / "setup").unlink(missing_ok=True)
 
     def forget_runs(self) -> None:
         """From now on `has_begun` speaks of the next prediction."""
