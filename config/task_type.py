@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from config.parameter_schema import ParameterSchema
+from config.price import Price
 from config.settings_group import Count, Group, Seconds
 
 MOST_INPUTS = 64
@@ -80,7 +81,8 @@ class TaskType(Group):
     time_limit_seconds: Seconds = 600
     ai_timeout_seconds: Seconds = 300
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture
+    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture; or, and not both:
+    price: Price | None = None
     max_running: Count = 0
     remote_limit_seconds: Seconds = 3600  # from hand-off
     expire_seconds: Seconds = 86400  # from submit
@@ -120,6 +122,24 @@ class TaskType(Group):
     def _count_upwards(self) -> TaskType:
         _refuse_falling("COUNT", self.count)
         return self
+
+    @model_validator(mode="after")
+    def _have_one_price(self) -> TaskType:
+        if self.price is None:
+            return self
+        if "cost_credits" in self.model_fields_set:
+            raise ValueError("PRICE stands beside COST_CREDITS, but a type may have only one of them.")
+        members = self.parameters.get("properties")
+        if isinstance(members, dict) and self.parameters.get("additionalProperties") is False:
+            unknown = sorted(self.price.members - members.keys())
+            if unknown:
+                raise ValueError(f"PRICE looks at {unknown[0]!r}, which no order can have: see PARAMETERS.")
+        return self
+
+    @functools.cached_property
+    def price_in_use(self) -> Price:
+        """`price`, or what `cost_credits` says."""
+        return self.price or Price(per="picture", credits=self.cost_credits)
 
     @property
     def chain(self) -> tuple[str, ...]:

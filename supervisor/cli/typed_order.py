@@ -173,7 +173,17 @@ def _lines_of(declared: Mapping[str, Any]) -> Sequence[str]:
         names = [f"{name}*" if name in required else name for name in schema.get("properties", {})]
         lines.append(f"parameters (* required): {', '.join(names)}")
     price = declared["price"]
-    return [*lines, f"costs {price['credits']} a {price['per']}"]
+    base = f"{price['base']} and " if price["base"] else ""
+    return [*lines, f"costs {base}{price['credits']:g} a {price['per']}" + _factors(price["by"])]
+
+
+def _factors(by: Sequence[Mapping[str, Any]]) -> str:
+    said = [
+        f"times {each['times']:g} where "
+        + " and ".join(f"{name} = {json.dumps(value)}" for name, value in each["where"].items())
+        for each in by
+    ]
+    return "".join(f"; {each}" for each in said)
 
 
 def _between(fewest: int, most: int) -> str:

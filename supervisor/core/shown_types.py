@@ -24,5 +24,5 @@ def _shown(name: str, task_type: TaskType) -> dict[str, Any]:
         "scenes": task_type.scenes,
         "parameters": task_type.parameters,
         "outputs": task_type.outputs,
-        "price": {"credits": task_type.cost_credits, "per": "picture"},
+        "price": task_type.price_in_use.model_dump(),
     }

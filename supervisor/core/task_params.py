@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from config.task_type import NO_INPUTS, TaskType
 from config.values import Settings
 from supervisor.core.errors import BadParams
+from supervisor.core.price import Cost, NoPrice, cost_of
 
 MOST_PROMPT_CHARACTERS = 4000
 MOST_URL_CHARACTERS = 2048
@@ -52,7 +53,10 @@ class BadTask(BadParams):
 
 @dataclass(frozen=True, slots=True)
 class CheckedParams:
-    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None where none was named."""
+    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None where none was named.
+
+    cost: what they cost where credits are enabled.
+    """
 
     type: str
     images: tuple[str, ...]
@@ -60,6 +64,7 @@ class CheckedParams:
     scene_id: str | None
     count: int
     parameters: Mapping[str, Any]
+    cost: Cost
     provider: str | None = None
 
     @property
@@ -104,13 +109,15 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
     mistakes = list(_mistakes_of_type(checked, task_type))
     if mistakes:
         raise BadTask(mistakes)
+    count = task_type.count[0] if checked.count is None else checked.count
     return CheckedParams(
         type=type_name,
         images=tuple(checked.images),
         prompt=checked.prompt,
         scene_id=checked.sceneId,
-        count=task_type.count[0] if checked.count is None else checked.count,
+        count=count,
         parameters=checked.parameters,
+        cost=_cost(task_type, count, checked.parameters),
         provider=checked.provider,
     )
 
@@ -119,6 +126,15 @@ def _refuse_crowd(value: Any) -> None:
     """Each unknown member would be a mistake to be told of; so many are one."""
     if isinstance(value, dict) and len(value) > MOST_MEMBERS:
         raise BadTask([("", f"There are {len(value):,} members; at most {MOST_MEMBERS} can be meant.")])
+
+
+def _cost(task_type: TaskType, count: int, parameters: Mapping[str, Any]) -> Cost:
+    """Raises BadTask."""
+    try:
+        return cost_of(task_type.price_in_use, count=count, parameters=task_type.filled(parameters))
+    except NoPrice as none:
+        place = ("parameters", none.member) if none.member else ("parameters",)
+        raise BadTask([(pointer_to(place), str(none))]) from None
 
 
 def _mistakes_of_type(params: TaskParams, task_type: TaskType) -> Iterator[tuple[Pointer, str]]:

@@ -10,6 +10,7 @@ import pytest
 
 from actors.attempts.jobs import job_of
 from actors.entry import submit_actor
+from actors.worker.scratch import Scratch
 from supervisor.core.rescue import Budget
 from supervisor.core.task_params import BadTask
 from supervisor.store.tasks import admission
@@ -92,7 +93,7 @@ async def test_defaults_reach_the_service_and_never_the_row(
     [(stored,)] = web.sql("SELECT CAST(params AS TEXT) FROM task_queue WHERE id = ?", task_id)
     assert json.loads(stored) == GOOD
     claim = Claim(task_id, 1, 1, 1, "poster", "o-1", json.loads(stored), {}, 1, Budget(0, 0, 3), 0.0)
-    job = job_of(_Worker(web.settings), claim, "studio", pictures=(0,), folder=tmp_path)  # type: ignore[arg-type]
+    job = job_of(_Worker(web.settings), claim, "studio", pictures=(0,), scratch=Scratch(tmp_path))  # type: ignore[arg-type]
     assert job.params["parameters"] == {"name": "aa", "quality": "sd"}
     assert claim.params == GOOD
 
@@ -114,7 +115,7 @@ async def test_what_a_type_takes_is_public_and_says_nothing_of_how_it_is_run(
         "scenes": [],
         "parameters": SCHEMA,
         "outputs": ["images"],
-        "price": {"credits": 1, "per": "picture"},
+        "price": {"base": 0, "per": "picture", "credits": 1, "seconds": "", "by": []},
     }
     async with http.get(f"{web.url}/openapi.json") as answer:
         members = (await answer.json())["components"]["schemas"]["PosterParams"]["properties"]

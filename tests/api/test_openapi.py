@@ -116,6 +116,14 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     assert changed["docChanges"], "there is a change to look at"
     yield "changes", schemas.Changes, changed
     yield "ticket", schemas.FeedTicket, await ask("POST", "/v1/feed-tickets")
+    yield "estimate", schemas.Estimate, await ask("POST", TASKS + "?estimate=true", json=ORDER)
+    service = bearer("shop", "service")
+    granted = {"amount": 5, "reference": "r-1"}
+    yield (
+        "grant",
+        schemas.Grant,
+        await ask("POST", "/v1/credits/o-1/grants", json=granted, headers=service),
+    )
     yield "credits", schemas.Credits, await ask("GET", "/v1/credits")
     yield "types", schemas.TypeList, await ask("GET", "/v1/types")
     yield "problem", schemas.Problem, await ask("POST", TASKS, json={})

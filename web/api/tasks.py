@@ -13,10 +13,12 @@ from supervisor.core.lifecycle import FINAL, OPEN
 from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.api import Transaction
 from supervisor.store.tasks import history, idempotency, user_actions
+from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
 from supervisor.telemetry import tracing
 from web.api.prefer_wait import task_after, wait_of
+from web.http.authentication import asks_for_estimate
 from web.http.context import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
 from web.http.detached_work import finished
 from web.http.idempotency import REPLAYED, key_of
@@ -33,9 +35,12 @@ Step = Callable[[Transaction], View]
 async def submit(request: web.Request) -> web.Response:
     """202 once the task is stored; with `Prefer: wait=N`, 200 if it ends in time.
 
-    402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.
+    402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.  With `estimate=true` 200 with
+    what it would cost, and nothing is stored.
     """
     parts = parts_of(request)
+    if "estimate" in request.query:
+        return await _estimate(request)
     with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
         request[TRACE] = span.trace_id
         view, is_replay = await _stored(request, span.traceparent)
@@ -49,6 +54,25 @@ async def submit(request: web.Request) -> web.Response:
         if has_waited and view["status"] in FINAL:
             return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
     return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
+
+
+async def _estimate(request: web.Request) -> web.Response:
+    parts, identity = parts_of(request), request[IDENTITY]
+    if not asks_for_estimate(request):
+        raise unprocessable("/estimate", "estimate must be true, or left out.")
+    may_jump = identity.role != "user"
+    order = await judge_json(
+        request, lambda body: check_submission(body, parts.settings, may_jump_the_queue=may_jump)
+    )
+    try:
+        told = await parts.read(request, lambda tx: estimate(tx, parts.settings, identity.user, order))
+    except BadParams as bad:
+        raise BadTask([("/params/images", str(bad))], bad.code) from None
+    placed = await parts.order.placed(told["view"])
+    members = ("queue_position", "eta_seconds")
+    return json_answer(
+        {"credits": told["credits"], "balance": told["balance"], **{each: placed[each] for each in members}}
+    )
 
 
 async def _stored(request: web.Request, trace: str) -> Submitted:

@@ -55,7 +55,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         except Problem:
             await count_stranger(request)
             raise
-        await parts.meet(identity.user)
+        if not asks_for_estimate(request):  # which stores nothing, an account included
+            await parts.meet(identity.user)
         request[IDENTITY] = identity
     return await handler(request)
 
@@ -74,6 +75,13 @@ def identify(request: web.Request, parts: Parts) -> Identity:
     except BadToken as bad:
         raise unauthorized(str(bad)) from None
     return _demo(request, parts)
+
+
+def asks_for_estimate(request: web.Request) -> bool:
+    """Whether an order is only to be priced."""
+    return (
+        request.method == "POST" and request.path == "/v1/tasks" and request.query.get("estimate") == "true"
+    )
 
 
 def unauthorized(detail: str) -> Problem:

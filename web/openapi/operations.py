@@ -107,6 +107,14 @@ _TRACEPARENT = _parameter(
     {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
     "W3C Trace Context: the task goes on with this trace, where the server sends traces somewhere; else it is ignored.",
 )
+_ESTIMATE = _parameter(
+    "query",
+    "estimate",
+    {"type": "boolean", "const": True},
+    "Only tell what the order would cost and when it would start.  It is checked as an order; nothing is stored, and no"
+    " account is opened.",
+)
+_USER = _parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
 _TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
 _SINCE_QUERY = _parameter(
     "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
@@ -124,6 +132,7 @@ _ROTATE = _parameter(
 )
 
 _NO_TASK = problem("There is no such task of this user.")
+_NO_USER = problem("That can name no user.")
 _NO_WORK = problem("There is no such work of this user.")
 _BAD_QUERY = problem("A query parameter is wrong.")
 
@@ -184,7 +193,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Hand in an order.",
         {
             200: Answer(
-                "With `Prefer: wait=N`: it has ended in time.", schemas.Task, headers=REPLAYED | WAITED
+                "With `Prefer: wait=N`: it has ended in time.  With `estimate=true`: what it would cost.",
+                {"oneOf": [{"$ref": f"#/components/schemas/{each}"} for each in ("Task", "Estimate")]},
+                headers=REPLAYED | WAITED,
             ),
             202: Answer("Stored, paid and in line.", schemas.AcceptedTask, headers=REPLAYED | WAITED),
             400: problem("The body is not JSON."),
@@ -199,7 +210,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             503: problem("The whole queue is full, or the process is about to stop.", RETRY_AFTER),
         },
         "The answer comes after the commit: what is answered 202 survives loss of power.",
-        (_KEY, _PREFER, _TRACEPARENT),
+        (_KEY, _PREFER, _TRACEPARENT, _ESTIMATE),
         {_JSON: "Order"},
     ),
     ("GET", "/v1/tasks"): Operation(
@@ -366,6 +377,48 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Credits",
         "The user's balance and the newest entries of the ledger.",
         {200: Answer("As it is now.", schemas.Credits)},
+    ),
+    ("GET", "/v1/credits/{user}"): Operation(
+        "showCreditsOfUser",
+        "Credits",
+        "A service looks at a user's account.",
+        {200: Answer("As it is now; of a user who was never seen, nothing.", schemas.Credits), 404: _NO_USER},
+        "Role `service` or `operator`; everybody else is answered 403.",
+        (_USER,),
+    ),
+    ("POST", "/v1/credits/{user}/grants"): Operation(
+        "grantCredits",
+        "Credits",
+        "A service gives a user credits, once for each reference.",
+        {
+            200: Answer("It was made before; nothing is changed.", schemas.Grant),
+            201: Answer("Made.", schemas.Grant),
+            400: problem("The body is not JSON."),
+            404: _NO_USER,
+            409: problem("The reference stands for another user, or another amount."),
+            413: problem("The body has more than 1 MiB."),
+            415: problem("The body does not say that it is JSON."),
+            422: problem("The amount or the reference is wrong."),
+        },
+        "Role `service` or `operator`; everybody else is answered 403.  `reference` names the reason, such as an order"
+        " of your shop: sent again, it grants nothing more.",
+        (_USER,),
+        {
+            _JSON: {
+                "type": "object",
+                "required": ["amount", "reference"],
+                "additionalProperties": False,
+                "properties": {
+                    "amount": {"type": "integer", "minimum": 1, "maximum": 1_000_000_000},
+                    "reference": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 200,
+                        "pattern": "^[^\\u0000]*$",
+                    },
+                },
+            }
+        },
     ),
     ("POST", "/v1/callbacks/{token}"): Operation(
         "reportOnRemoteJob",

@@ -299,10 +299,13 @@ class TypeSlot(ClosedAnswer):
 
 
 class TypePrice(ClosedAnswer):
-    """Credits of an order."""
+    """Credits of an order: base + ceil(credits × units × every `times` whose `where` matches)."""
 
-    credits: int
-    per: Literal["picture"]
+    base: int
+    per: Annotated[Literal["picture", "second", "task"], Field(description="What a unit is.")]
+    credits: Annotated[float, Field(description="Of a unit.")]
+    seconds: Annotated[str, Field(description="Of `second`: the parameter that says how many.")]
+    by: Annotated[list[dict[str, Any]], Field(description="[{where: {parameter: value}, times}].")]
 
 
 class TypeDeclaration(ClosedAnswer):
@@ -321,6 +324,24 @@ class TypeDeclaration(ClosedAnswer):
     ]
     outputs: list[Literal["images"]]
     price: TypePrice
+
+
+class Estimate(ClosedAnswer):
+    """What an order would cost now, and when it would start."""
+
+    credits: Annotated[int, Field(ge=0)]
+    balance: Annotated[int, Field(ge=0, description="The user's; of a new user, the sign-up grant.")]
+    queue_position: Annotated[int | None, Field(ge=0, description="0 is next.")]
+    eta_seconds: Annotated[int | None, Field(ge=0, description="Null where nothing is known yet.")]
+
+
+class Grant(ClosedAnswer):
+    """Credits that a service gave a user."""
+
+    user: str
+    amount: Annotated[int, Field(ge=1)]
+    reference: str
+    balance: Annotated[int, Field(ge=0, description="Of the user, now.")]
 
 
 class TypeList(ClosedAnswer):
@@ -366,6 +387,8 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     FeedTicket,
     Login,
     Credits,
+    Estimate,
+    Grant,
     TypeList,
     Health,
     Ready,

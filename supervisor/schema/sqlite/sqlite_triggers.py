@@ -10,7 +10,7 @@ from __future__ import annotations
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
 from supervisor.schema.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
-from supervisor.schema.shared import history_rows
+from supervisor.schema.shared import history_rows, part_refunds
 from supervisor.schema.shared.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.count_rows import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.shared.lifecycle_guard import (
@@ -221,12 +221,13 @@ def triggers() -> dict[str, str]:
               AND NOT EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id AND charge = NEW.charge
                               AND kind = 'refund');
     END""",
-        "task_queue_partly_refunded": """AFTER UPDATE OF status ON task_queue
+        "task_queue_partly_refunded": f"""AFTER UPDATE OF status ON task_queue
         WHEN NEW.status = 'completed' AND OLD.status <> 'completed' AND NEW.missing > 0 BEGIN
         INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount * NEW.missing / NEW.picture_count
+            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', {part_refunds.back("NEW")}
             FROM credit_entry AS debit
-            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit';
+            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
+              AND {part_refunds.is_some("NEW")};
     END""",
         "task_queue_told": f"""AFTER UPDATE OF status ON task_queue
         WHEN NEW.status IN {final} AND OLD.status <> NEW.status BEGIN

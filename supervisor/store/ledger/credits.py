@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.database.api import Transaction
 
+_NEW_USERS = (
+    "coalesce((SELECT balance FROM account WHERE user_openid = ?), (SELECT signup_grant FROM rule), 0)"
+)
 # The index's own condition stands here word for word, or the planner would read the whole ledger.
-_BY_REFERENCE = """SELECT 1 FROM credit_entry WHERE reference = ? AND reference IS NOT NULL
+_BY_REFERENCE = """SELECT user_openid, amount FROM credit_entry WHERE reference = ? AND reference IS NOT NULL
     AND reference <> 'signup'"""
 
 
@@ -20,6 +23,11 @@ def ensure_account(tx: Transaction, user: str) -> None:
 def balance(tx: Transaction, user: str) -> int:
     """Credits the user has."""
     return int(tx.value("SELECT balance FROM account WHERE user_openid = ?", user) or 0)
+
+
+def balance_of_anybody(tx: Transaction, user: str) -> int:
+    """Credits the user has; of one who was never seen, what they would begin with.  Opens no account."""
+    return int(tx.value(f"SELECT {_NEW_USERS}", user))
 
 
 def locked_balance(tx: Transaction, user: str) -> int:
@@ -35,10 +43,28 @@ def debit(tx: Transaction, user: str, task_id: str, charge: int, price: int) -> 
     )  # fmt: skip
 
 
+class Granted(NamedTuple):
+    """A grant, as the ledger has it.  is_new: made by this call.  balance: of `user`, now."""
+
+    user: str
+    amount: int
+    is_new: bool
+    balance: int
+
+
+def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Granted:
+    """The grant of this reference, which is made unless there is one; it may be another user's, or amount."""
+    row = tx.one(_BY_REFERENCE, reference)
+    if row is not None:
+        return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
+    grant(tx, user, amount, reference)
+    return Granted(user, amount, True, balance(tx, user))
+
+
 def grant(tx: Transaction, user: str, amount: int, reference: str) -> bool:
     """Give credits; False when this reference was granted before, which changes nothing."""
     ensure_account(tx, user)
-    if tx.value(_BY_REFERENCE, reference) is not None:
+    if tx.one(_BY_REFERENCE, reference) is not None:
         return False
     tx.execute(
         "INSERT INTO credit_entry (user_openid, kind, amount, reference) VALUES (?, 'grant', ?, ?)",

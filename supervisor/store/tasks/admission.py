@@ -12,6 +12,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.core.errors import BadParams, Fault, InsufficientCredits
 from supervisor.core.ids import new_ulid
+from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.api import Asked, Row, Transaction
 from supervisor.store.counters import counters
@@ -32,9 +33,9 @@ class _Checked:
     fault: Fault | None = None
 
 
-def price_of(settings: Settings, type_: str, count: int) -> int:
-    """Credits for so many pictures; nothing where credits are turned off."""
-    return settings.tasks[type_].cost_credits * count if settings.credits.enabled else 0
+def cost_of(settings: Settings, order: CheckedParams) -> Cost:
+    """What an order costs; nothing where credits are turned off."""
+    return order.cost if settings.credits.enabled else NOTHING
 
 
 def check_images(images: set[tuple[str, str]], user: str, order: CheckedParams) -> None:
@@ -65,7 +66,7 @@ def admission_of(
         settings_of_type.expire_seconds,
         user,
         charge,
-        price_of(settings, type_, order.count),
+        cost_of(settings, order),
         order.image_ids,
     )
 
@@ -141,7 +142,7 @@ def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) ->
             if each.order is None:
                 raise each.fault or AssertionError
             check_images(known.images, user, each.order)
-            known.pay(user, price_of(settings, row["type"], each.order.count))
+            known.pay(user, cost_of(settings, each.order).credits)
         except Fault as fault:
             faulty.append((row, fault))
             continue

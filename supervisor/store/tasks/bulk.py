@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from supervisor.core.errors import InsufficientCredits
 from supervisor.core.fair_order import turn_of_new_task
+from supervisor.core.price import Cost
 from supervisor.database.api import Asked, Transaction
 from supervisor.store.ledger import credits
 from supervisor.store.sql.json_sql import json_words
@@ -36,7 +37,7 @@ class NewRow(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """A pending task as it is admitted.  work_id: its work's, should it have none.  price: credits."""
+    """A pending task as it is admitted.  work_id: its work's, should it have none."""
 
     task_id: str
     work_id: str
@@ -46,7 +47,7 @@ class Admission(NamedTuple):
     expire_seconds: float
     user: str
     charge: int
-    price: int
+    cost: Cost
     image_ids: tuple[str, ...] = ()
 
 
@@ -141,11 +142,16 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
     The ledger's guard refuses a second debit and an overdrawn account.
     """
     words = json_words(tx)
-    debits = [(each.user, each.task_id, each.charge, -each.price) for each in admissions if each.price]
+    debits = [
+        (each.user, each.task_id, each.charge, -each.cost.credits, *each.cost.parts)
+        for each in admissions
+        if each.cost.credits
+    ]
     if debits:
         tx.send(
-            f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-                SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER)
+            f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount, base, per, units)
+                SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER),
+                    CAST(value ->> 4 AS INTEGER), value ->> 5, CAST(value ->> 6 AS DOUBLE PRECISION)
                 FROM {words.rows} AS taken""",
             encoded(debits),
         )

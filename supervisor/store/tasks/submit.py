@@ -154,7 +154,7 @@ class _Desk:
         check_room(self._settings, open_tasks=known.open_tasks[user], pending=self._pending)
         checked = new.checked or check_params(new.type, new.params, self._settings)
         admission.check_images(known.images, user, checked)
-        price = admission.price_of(self._settings, new.type, checked.count)
+        price = admission.cost_of(self._settings, checked).credits
         if price:
             known.open_account(self._tx, user)
         known.pay(user, price)

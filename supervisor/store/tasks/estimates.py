@@ -1,0 +1,49 @@
+"""What an order would cost and when it would start, read without storing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+from supervisor.core.fair_order import turn_of_new_task
+from supervisor.core.queue_order import place_key
+from supervisor.core.task_params import Submission
+from supervisor.database.api import Transaction
+from supervisor.store.ledger import credits
+from supervisor.store.sql.rows import encoded
+from supervisor.store.tasks import admission
+
+_LAST = "~"  # behind every id of the same millisecond
+
+
+def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) -> dict[str, Any]:
+    """{credits, balance, view}; view: what `WaitingOrder.placed` takes, of a task that joined now.
+
+    Raises BadParams for an image that is not the user's.
+    """
+    ids = sorted(set(order.checked.image_ids))
+    found = tx.all(
+        f"SELECT id FROM image WHERE user_openid = ? AND expired_at IS NULL AND id IN {tx.dialect.each_of}",
+        user, encoded(ids),
+    )  # fmt: skip
+    admission.check_images({(user, row["id"]) for row in found}, user, order.checked)
+    now = tx.value(f"SELECT {tx.as_text(tx.now)}")
+    clock = tx.value("SELECT turn FROM fair_clock WHERE priority = ?", order.priority) or 0
+    highest = tx.value(
+        """SELECT max(turn) FROM task_queue WHERE user_openid = ? AND priority = ?
+            AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge""",
+        user, order.priority,
+    )  # fmt: skip
+    is_in_line = order.run_after is None or order.run_after <= now
+    place = place_key(order.priority, turn_of_new_task(clock, highest), now, _LAST)
+    return {
+        "credits": admission.cost_of(settings, order.checked).credits,
+        "balance": credits.balance_of_anybody(tx, user),
+        "view": {
+            "type": order.type,
+            "status": "pending",
+            "place": place if is_in_line else None,
+            "is_in_line": is_in_line,
+            "running_for_seconds": None,
+        },
+    }

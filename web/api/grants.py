@@ -1,0 +1,92 @@
+"""/v1/credits/{user}: a service grants its users credits and looks at their accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+from aiohttp import web
+
+from config.price import MOST_CREDITS
+from supervisor.database.api import Transaction
+from supervisor.security.tokens import is_user_name
+from supervisor.store.ledger import credits
+from supervisor.store.ledger.credits import Granted
+from supervisor.store.recovery.row_isolation import is_about_a_row
+from web.http.context import IDENTITY, parts_of
+from web.http.problems import Problem
+from web.http.request_bodies import is_storable, judge_json
+from web.http.responses import json_answer
+
+MOST_REFERENCE_CHARACTERS = 200
+_OURS = "http:"  # beside the references of `darkroom credits grant`, and never one of them
+
+
+async def grant(request: web.Request) -> web.Response:
+    """201 with the grant; 200 when it was made before; 409 when its reference stands for another one."""
+    user = _user(request)
+    amount, reference = await judge_json(request, _grant_in)
+    given = await _granted(request, user, amount, _OURS + reference)
+    if (given.user, given.amount) != (user, amount):
+        raise Problem(
+            409,
+            "This reference stands for another grant: another user, or another amount.",
+            kind="reference_reused",
+        )
+    body = {"user": user, "amount": amount, "reference": reference, "balance": given.balance}
+    return json_answer(body, status=201 if given.is_new else 200)
+
+
+async def show(request: web.Request) -> web.Response:
+    """200 with a user's balance and the newest entries of the ledger; of a user who was never seen, none."""
+    user = _user(request)
+    return json_answer(await parts_of(request).read(request, lambda tx: credits.statement(tx, user)))
+
+
+async def _granted(request: web.Request, user: str, amount: int, reference: str) -> Granted:
+    """The grant, whether made now or before.  Two at once with the same reference: the second finds the first."""
+
+    def step(tx: Transaction) -> Granted:
+        return credits.grant_once(tx, user, amount, reference)
+
+    try:
+        return await parts_of(request).write(request, step)
+    except peewee.PeeweeException as error:
+        if not is_about_a_row(error):
+            raise
+    return await parts_of(request).write(request, step)
+
+
+def _grant_in(body: Any) -> tuple[int, str]:
+    """(amount, reference).  Raises a Problem, 422."""
+    wrong: list[tuple[str, str]] = []
+    given = body if isinstance(body, dict) else {}
+    if not isinstance(body, dict):
+        wrong.append(("", "This must be a JSON object."))
+    wrong += [
+        (f"/{name[:100]!s}", "There is no such member.")
+        for name in given
+        if name not in ("amount", "reference")
+    ]
+    amount, reference = given.get("amount"), given.get("reference")
+    if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MOST_CREDITS:
+        wrong.append(("/amount", f"This must be a whole number from 1 to {MOST_CREDITS:,}."))
+    is_text = isinstance(reference, str) and 1 <= len(reference) <= MOST_REFERENCE_CHARACTERS
+    if not is_text or not is_storable(str(reference)):
+        wrong.append(
+            ("/reference", f"This must be text of 1 to {MOST_REFERENCE_CHARACTERS} characters, without NUL.")
+        )
+    if wrong:
+        raise Problem(422, "The grant can't be made.", kind="bad_params", errors=wrong)
+    assert isinstance(amount, int) and isinstance(reference, str)
+    return amount, reference
+
+
+def _user(request: web.Request) -> str:
+    """The user in the path.  Raises a Problem: 403 for whoever is no service, 404 for what can name nobody."""
+    if request[IDENTITY].role not in ("service", "operator"):
+        raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
+    user = request.match_info["user"]
+    if not is_user_name(user):
+        raise Problem(404, "That can name no user.", kind="not_found")
+    return user
