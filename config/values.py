@@ -25,6 +25,7 @@ from config.settings_group import Count, Group, Seconds
 from config.storage import S3, Retention
 from config.task_type import TaskType
 from config.webhooks import Webhooks
+from config.workflow_seeds import file_repeats_itself
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -80,6 +81,19 @@ class Provider(Group):
         synchronous_http = kind == "http" and given.get("mode", "sync") == "sync"
         cog = kind == "replicate" and isinstance(options, dict) and options.get("dialect") == "cog"
         return {**given, "may_bill_twice": kind in ALWAYS_MAY_BILL_TWICE or synchronous_http or cog}
+
+    @property
+    def repeats_itself(self) -> bool:
+        """Whether each picture of an order would be the same: a ComfyUI workflow without a seed."""
+        options = self.options
+        return self.kind == "comfyui" and file_repeats_itself(
+            str(options.get("workflow", "")), randomises=is_true(options.get("randomize_seeds"))
+        )
+
+
+def is_true(value: Any) -> bool:
+    """Of a table's own setting, which comes from the environment as text."""
+    return str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
 class Credits(Group):
@@ -199,6 +213,8 @@ class Settings(BaseSettings):
         _check_secret("SECRET_BEFORE", self.secret_before)
         _check_door(self.host, self.secret)
         _check_providers(self.providers)
+        for provider in self.providers.values():
+            _ = provider.repeats_itself  # its file is read now, and not while somebody waits for an answer
         for name, task_type in self.tasks.items():
             _check_task_type(name, task_type, self.providers)
         return self

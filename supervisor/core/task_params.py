@@ -110,6 +110,9 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
     if mistakes:
         raise BadTask(mistakes)
     count = task_type.count[0] if checked.count is None else checked.count
+    if count > 1 and (name := _repeats_itself(checked, task_type, settings)):
+        says = f"Each picture would be the same: the workflow of {name} has no ${{seed}}. Order one."
+        raise BadTask([("/count", says)])
     return CheckedParams(
         type=type_name,
         images=tuple(checked.images),
@@ -120,6 +123,12 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         cost=_cost(task_type, count, checked.parameters),
         provider=checked.provider,
     )
+
+
+def _repeats_itself(params: TaskParams, task_type: TaskType, settings: Settings) -> str | None:
+    """The first provider to which this may go that makes the same picture each time; None when none does."""
+    names = task_type.chain if params.provider is None else (params.provider,)
+    return next((name for name in names if settings.providers[name].repeats_itself), None)
 
 
 def _refuse_crowd(value: Any) -> None:

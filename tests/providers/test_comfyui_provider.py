@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from actors.providers.base import (
     Accepted,
@@ -23,7 +24,11 @@ from actors.providers.base import (
     Unreachable,
 )
 from actors.providers.comfyui.progress import WorkflowProgress
+from actors.providers.comfyui.provider import BLANK
+from actors.providers.comfyui.service import _warn_of_repetition
 from supervisor.core.errors import SettingFault
+from supervisor.core.task_params import BadTask, check_params
+from tests.conftest import PARAMS
 from tests.support.adapters import PORTRAIT, Adapters, colour_of, error_of, images_of
 from tests.support.comfyui import WORKFLOW, accepted, settings_of
 from tests.support.fakes.comfyui_service import ComfyUi
@@ -149,7 +154,7 @@ async def test_a_workflow_that_is_refused_is_the_orders_fault_and_nothing_is_ask
     }
     found = error_of(await adapters.submit(provider))
     assert isinstance(found, InvalidInput) and "Prompt outputs failed validation" in found.message
-    assert comfy.paths("POST") == ["/upload/image", "/prompt"]
+    assert comfy.paths("POST") == ["/upload/image", "/prompt", "/upload/image"], "the photo is overwritten"
 
 
 async def test_a_picture_that_is_not_shown_is_asked_for_again_and_not_made_again(comfy, adapters, provider):
@@ -195,3 +200,61 @@ async def test_a_workflow_that_can_not_work_is_refused_at_the_start(comfy, adapt
     (adapters.folder / "workflow.json").write_text(text, encoding="utf-8")
     with pytest.raises(SettingFault, match=says):
         adapters.open(settings)
+
+
+FIXED = WORKFLOW | {"2": {"class_type": "KSampler", "inputs": {"seed": 42, "steps": 20}}}
+
+
+async def test_nothing_of_a_users_photo_stays_in_comfyui_when_its_job_is_over(comfy, adapters, provider):
+    """It deletes no input, so each is overwritten with a grey dot."""
+    done, failed, cancelled = [await accepted(adapters, provider)], [], []
+    comfy.start()
+    comfy.finish()
+    images_of(await adapters.poll(provider, done[0]))
+    assert list(comfy.uploads.values()) == [BLANK]
+    failed.append(await accepted(adapters, provider))
+    assert PORTRAIT.read_bytes() in comfy.uploads.values()
+    comfy.start()
+    comfy.fail("execution_error", exception_type="ValueError")
+    assert isinstance(await adapters.poll(provider, failed[0]), Failed)
+    cancelled.append(await accepted(adapters, provider))
+    assert await provider.cancel(cancelled[0])
+    comfy.refusal = {"error": {"type": "invalid_prompt", "message": "no"}, "node_errors": {}}
+    assert isinstance(await adapters.submit(provider), InvalidInput)
+    assert set(comfy.uploads.values()) == {BLANK}
+
+
+async def test_a_node_that_outputs_names_and_the_workflow_lacks_is_refused_at_the_start(comfy, adapters):
+    with pytest.raises(SettingFault, match="OUTPUTS names node '99', but the workflow has 1, 2, 3, 9"):
+        adapters.open(settings_of(comfy, adapters.folder, outputs=["9", "99"]))
+
+
+async def test_a_workflow_without_a_seed_is_warned_of_with_the_line_to_write(comfy, adapters):
+    _warn_of_repetition.cache_clear()
+    with structlog.testing.capture_logs() as logged:
+        adapters.open(settings_of(comfy, adapters.folder, FIXED))
+    (warning,) = [each for each in logged if each["event"] == "workflow_repeats_itself"]
+    assert 'write "seed": "${seed}" in node 2 (KSampler)' in warning["advice"]
+
+
+async def test_fixed_seeds_are_replaced_when_that_is_asked_for(comfy, adapters):
+    provider = adapters.open(settings_of(comfy, adapters.folder, FIXED, randomize_seeds=True))
+    seeds = []
+    for n in range(2):
+        await provider.submit(adapters.job(pictures=(n,), count=2, reference=f"t-1.1.1.{n}"), adapters.report)
+        seeds.append(comfy.graphs[comfy.start()]["2"]["inputs"]["seed"])
+    assert seeds == [7, 8]
+
+
+@pytest.mark.parametrize(("more", "refused"), [({}, True), ({"randomize_seeds": True}, False)])
+def test_several_pictures_of_a_workflow_that_repeats_itself_are_refused_at_admission(
+    comfy, adapters, more, refused
+):
+    settings = adapters.settings(settings_of(comfy, adapters.folder, FIXED, **more))
+    check_params("photography", PARAMS | {"count": 1}, settings)
+    if refused:
+        with pytest.raises(BadTask) as bad:
+            check_params("photography", PARAMS | {"count": 2}, settings)
+        assert "the workflow of ai has no ${seed}" in str(bad.value.errors)
+    else:
+        check_params("photography", PARAMS | {"count": 2}, settings)

@@ -60,6 +60,20 @@ def end_of(
     ]
 
 
+def uploads_in(document: Any, prefix: str) -> list[str]:
+    """The names that begin so, in the graph of a prompt wherever it stands: the pictures that were uploaded for it."""
+    found, left = set[str](), [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, str) and value.startswith(prefix):
+            found.add(value)
+        elif isinstance(value, Mapping):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return sorted(found)
+
+
 def history_of(document: Any, prompt_id: str) -> Mapping[str, Any] | None:
     """What the history knows of a prompt; None when it does not know it.  Raises Unreadable."""
     entry = _readable(document).get(prompt_id)

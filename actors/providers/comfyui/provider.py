@@ -10,26 +10,30 @@ show it after any crash, and no connection outlives its poll.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
+import structlog
 
 from actors.providers.base import (
     Accepted,
     Done,
     Failed,
     Job,
+    Lost,
     Progress,
+    ProviderError,
     ResultGone,
     ResultLost,
     Running,
     Transient,
 )
-from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue
+from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue, uploads_in
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
 from actors.providers.common.answers import Answer, error_in, question_error_in
@@ -44,12 +48,19 @@ from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
 HAND_IN_SECONDS = 60.0
+PAINT_SECONDS = 5.0  # for one photo to be overwritten; a picture waits for it
 WATCH_SECONDS = 1.5
 RUNNING_PAUSE_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 PAUSE_A_PLACE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
 FOLDER = "darkroom"
+# One grey pixel, a PNG.
+BLANK = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
 _IDS = uuid.UUID("7b0c8f4e-3a52-4f0e-9a3a-0f6d1d0c2b11")  # ours, so that no other program makes the same ids
+
+log = structlog.get_logger(__name__)
 
 
 class ComfyProvider:
@@ -80,16 +91,25 @@ class ComfyProvider:
         headers = self._headers | {"Content-Type": "application/json"}
         progress(10, "queueing the workflow")
         request = Outgoing("POST", f"{self._service.base}/prompt", headers, body=body)
-        self._refuse(await self._client.ask(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds)))
-        return self._accepted(prompt_id)
+        answer = await self._client.ask(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds))
+        uploads = self._uploads(values)
+        try:
+            self._refuse(answer)
+        except ProviderError:
+            await self._paint_over(uploads)
+            raise
+        return self._accepted(prompt_id, uploads)
 
     async def look_up(self, job: Job) -> Accepted | None:
         """ComfyUI runs the same id twice if it is told so twice; but it can be asked before."""
         prompt_id = _prompt_id(job)
-        if await self._place(prompt_id) is not None:
-            return self._accepted(prompt_id)
+        queue = (await self._get("/queue")).document
+        if place_in_queue(queue, prompt_id) is not None:
+            return self._accepted(prompt_id, uploads_in(queue, f"{FOLDER}/{prompt_id}-"))
         history = (await self._get(f"/history/{prompt_id}")).document
-        return None if history_of(history, prompt_id) is None else self._accepted(prompt_id)
+        if history_of(history, prompt_id) is None:
+            return None
+        return self._accepted(prompt_id, uploads_in(history, f"{FOLDER}/{prompt_id}-"))
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         place = await self._place(remote.remote_id)
@@ -102,13 +122,17 @@ class ComfyProvider:
         history = (await self._get(f"/history/{remote.remote_id}")).document
         found = end_of(history, remote.remote_id, self._service.outputs, self._service.rules.hide)
         if isinstance(found, Failed):
-            return found
-        try:
-            return await self._collector.done(
-                job, await self._pictures(found, len(job.pictures)), may_wait=True
-            )
-        except ResultLost as error:
-            return Failed(error)
+            ended: Done | Failed = found
+        else:
+            try:
+                ended = await self._collector.done(
+                    job, await self._pictures(found, len(job.pictures)), may_wait=True
+                )
+            except ResultLost as error:
+                ended = Failed(error)
+        if not (isinstance(ended, Failed) and isinstance(ended.error, Lost)):  # that is doubted first
+            await self._paint_over(remote.details.get("uploads", []))
+        return ended
 
     async def cancel(self, remote: Accepted) -> bool:
         """Out of the queue; or stopped, if it is the one that runs: older servers stop whatever runs."""
@@ -117,6 +141,8 @@ class ComfyProvider:
         if place == RUNNING:
             await self._post("/interrupt", {"prompt_id": remote.remote_id})
             place = await self._place(remote.remote_id)
+        if place is None:
+            await self._paint_over(remote.details.get("uploads", []))
         return place is None
 
     async def close(self) -> None:
@@ -140,23 +166,47 @@ class ComfyProvider:
     async def _upload(self, job: Job, n: int, prompt_id: str) -> str:
         """The name under which a node finds the picture."""
         picture = await self._values.file(job, n)
-        fields = (
-            Field("image", picture.data, picture.type, f"{prompt_id}-{picture.name}"),
-            Field("subfolder", FOLDER),
-            Field("type", "input"),
-            Field("overwrite", "true"),
+        seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
+        answer = await self._put(
+            picture.data, picture.type, f"{prompt_id}-{picture.name}", FOLDER, seconds=seconds
         )
-        request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
-        answer = await self._client.question(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds))
-        self._refuse_question(answer)
         said = answer.document if isinstance(answer.document, dict) else {}
         if not said.get("name"):
             raise Transient("ComfyUI does not say where it has put an uploaded picture.")
         folder = said.get("subfolder")
         return f"{folder}/{said['name']}" if folder else str(said["name"])
 
-    def _accepted(self, prompt_id: str) -> Accepted:
-        return Accepted(prompt_id, FIRST_PAUSE_SECONDS)
+    async def _put(self, data: bytes, type_: str, name: str, folder: str, *, seconds: float) -> Answer:
+        """Put a picture into ComfyUI's folder of inputs, in place of one of the same name."""
+        fields = (
+            Field("image", data, type_, name),
+            Field("subfolder", folder),
+            Field("type", "input"),
+            Field("overwrite", "true"),
+        )
+        request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
+        answer = await self._client.question(request, seconds)
+        self._refuse_question(answer)
+        return answer
+
+    def _uploads(self, values: Mapping[Placeholder, Any]) -> list[str]:
+        """The names of the pictures that lie in ComfyUI's folder for this order."""
+        return sorted(
+            {str(values[each]) for each in values if each.input is not None and each.input[1] == "file"}
+            - {str(MISSING)}
+        )
+
+    async def _paint_over(self, uploads: Sequence[str]) -> None:
+        """The job is over: nothing of the user's photo stays.  ComfyUI deletes no input, so each is overwritten."""
+        for name in uploads:
+            folder, _, file = name.rpartition("/")
+            try:
+                await self._put(BLANK, "image/png", file, folder, seconds=PAINT_SECONDS)
+            except ProviderError as error:
+                log.warning("photo_left_behind", provider=self._service.name, file=name, reason=str(error))
+
+    def _accepted(self, prompt_id: str, uploads: Sequence[str] = ()) -> Accepted:
+        return Accepted(prompt_id, FIRST_PAUSE_SECONDS, {"uploads": list(uploads)})
 
     # --- questions ---
 
@@ -209,7 +259,7 @@ class ComfyProvider:
 
     async def _watch(self, prompt_id: str) -> int | None:
         """The percentage of a running prompt, None when the server does not say within WATCH_SECONDS."""
-        progress = WorkflowProgress(prompt_id, self._service.workflow.nodes)
+        progress = WorkflowProgress(prompt_id, len(self._service.workflow.nodes))
         address = f"{self._service.base}/ws?clientId={prompt_id}"
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):  # the history is the truth
             async with (

@@ -1,13 +1,17 @@
 """The settings of a provider of kind `comfyui`, read once.
 
-`options`: `workflow`, the file; `outputs`: the nodes whose pictures count, all where it is not given.  A server behind
-a proxy that wants a key is given `secrets.KEY` as a bearer token; ComfyUI itself knows no keys.
+`options`: `workflow`, the file; `outputs`: the nodes whose pictures count, all where it is not given;
+`randomize_seeds`: whether a seed that is a number in the file is replaced by one of ours for each picture.  A server
+behind a proxy that wants a key is given `secrets.KEY` as a bearer token; ComfyUI itself knows no keys.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import structlog
 
 from actors.providers.comfyui.workflow import Workflow, read_workflow
 from actors.providers.common.answers import Rules
@@ -20,9 +24,14 @@ from actors.providers.common.reading import (
     setting_name,
 )
 from config.settings import Provider, Settings
+from config.values import is_true
+from config.workflow_seeds import FixedSeed
 from supervisor.core.errors import SettingFault
 
-_OPTIONS = ("workflow", "outputs")
+log = structlog.get_logger(__name__)
+
+_OPTIONS = ("workflow", "outputs", "randomize_seeds")
+MOST_NODES_SAID = 20
 _USUAL = {
     "code": ["$.error.type"],
     "message": ["$.node_errors.*.errors[*].details", "$.node_errors.*.errors[*].message", "$.error.message"],
@@ -44,6 +53,21 @@ class ComfyService:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@functools.cache
+def _warn_of_repetition(name: str, seeds: tuple[FixedSeed, ...]) -> None:
+    """Once a process."""
+    advice = (
+        "; ".join(map(str, seeds))
+        or 'no node has a fixed "seed" or "noise_seed": look where it draws its noise'
+    )
+    log.warning(
+        "workflow_repeats_itself",
+        provider=name,
+        reason="Without ${seed} every order with the same photo gives the same picture, and count may be 1 only.",
+        advice=f"{advice}; or set options.randomize_seeds = true.",
+    )
+
+
 def read_service(name: str, provider: Provider, settings: Settings) -> ComfyService:
     """Raises SettingFault with the setting's name."""
     here = setting_name(name)
@@ -58,13 +82,25 @@ def read_service(name: str, provider: Provider, settings: Settings) -> ComfyServ
             f"{here}__OPTIONS__WORKFLOW is not set, but must be the path of a workflow in API format."
         )
     secrets = read_secrets(provider)
+    randomises = is_true(options.get("randomize_seeds"))
+    workflow = checked(
+        f"{here}__OPTIONS__WORKFLOW",
+        lambda: read_workflow(str(options["workflow"]), secrets, randomises=randomises),
+    )
+    outputs = read_texts(f"{here}__OPTIONS__OUTPUTS", options.get("outputs", []))
+    missing = [node for node in outputs if node not in workflow.nodes]
+    if missing:
+        raise SettingFault(
+            f"{here}__OPTIONS__OUTPUTS names node {missing[0]!r}, but the workflow has "
+            f"{', '.join(workflow.nodes[:MOST_NODES_SAID])}{', …' if len(workflow.nodes) > MOST_NODES_SAID else ''}."
+        )
+    if workflow.repeats_itself:
+        _warn_of_repetition(name, workflow.fixed_seeds)
     return ComfyService(
         name=name,
         base=provider.url.rstrip("/"),
-        workflow=checked(
-            f"{here}__OPTIONS__WORKFLOW", lambda: read_workflow(str(options["workflow"]), secrets)
-        ),
-        outputs=read_texts(f"{here}__OPTIONS__OUTPUTS", options.get("outputs", [])),
+        workflow=workflow,
+        outputs=outputs,
         rules=read_rules(name, provider, settings, usual=_USUAL),
         answer_bytes=provider.limits.answer_bytes,
         may_bill_twice=provider.may_bill_twice,

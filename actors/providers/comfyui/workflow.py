@@ -1,7 +1,8 @@
 """A workflow: the file that ComfyUI's "Export (API)" writes, with our placeholders in its texts.
 
 `"${input.0.file}"` is the name of an uploaded picture for a LoadImage node, `"${seed}"` and `"${count}"` are numbers.
-A workflow that says nothing of `${count}` makes one picture and is run once for each.
+A workflow that says nothing of `${count}` makes one picture and is run once for each; one that says nothing of
+`${seed}` either makes the same one each time.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from actors.providers.common.template import BadTemplate, Lookup, Template, check, parse
+from config.workflow_seeds import FixedSeed, fixed_seeds, repeats_itself, with_random_seeds
 
 FORMS = ("file", "data_uri", "bytes")  # the last two for nodes that read base64
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """nodes: how many there are."""
+    """nodes: ids, in the file's order.  fixed_seeds: those that are numbers.  repeats_itself: whether each run makes
+    the same picture."""
 
     template: Template
-    nodes: int
+    nodes: tuple[str, ...]
+    fixed_seeds: tuple[FixedSeed, ...] = ()
+    repeats_itself: bool = False
 
     @property
     def makes_several(self) -> bool:
@@ -36,8 +41,8 @@ class Workflow:
         return rendered
 
 
-def read_workflow(path: str, secrets: Mapping[str, str]) -> Workflow:
-    """Raises BadTemplate with a sentence about the file."""
+def read_workflow(path: str, secrets: Mapping[str, str], *, randomises: bool = False) -> Workflow:
+    """randomises: fixed seeds are replaced by ours.  Raises BadTemplate with a sentence about the file."""
     try:
         graph = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
@@ -47,6 +52,8 @@ def read_workflow(path: str, secrets: Mapping[str, str]) -> Workflow:
     nodes = graph.values() if isinstance(graph, dict) else []
     if not nodes or not all(isinstance(node, dict) and "class_type" in node for node in nodes):
         raise BadTemplate(f"{path!r} is no workflow in API format; export it with ComfyUI's 'Export (API)'")
+    if randomises:
+        graph = with_random_seeds(graph)
     template = parse(graph)
     check(template.placeholders, secrets=secrets, input_forms=FORMS)
-    return Workflow(template, len(graph))
+    return Workflow(template, tuple(graph), tuple(fixed_seeds(graph)), repeats_itself(graph))

@@ -69,7 +69,7 @@ class ComfyUi(FakeService):
     def _end(self, status: str, messages: list[Any], outputs: Any) -> None:
         id_ = self.running.pop()
         said = {"status_str": status, "completed": status == "success", "messages": messages}
-        self.history[id_] = {"prompt": [0, id_], "outputs": outputs, "status": said}
+        self.history[id_] = {"prompt": [0, id_, self.graphs[id_]], "outputs": outputs, "status": said}
 
     # --- its doors ---
 
