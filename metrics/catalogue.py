@@ -76,6 +76,9 @@ class Family:
 
 
 DATABASE_UP = Family("darkroom_database_up", "gauge", "1 while the database answers this process in time.")
+DATABASE_FULL = Family(
+    "darkroom_database_full", "gauge", "1 while the disk of the database's server takes nothing more."
+)
 CLOCK_SKEW = Family(
     "darkroom_clock_skew_seconds",
     "gauge",

@@ -19,6 +19,7 @@ from config.settings import Settings
 from metrics.catalogue import (
     BREAKER_STATES,
     CLOCK_SKEW,
+    DATABASE_FULL,
     DATABASE_ROUNDTRIP,
     DATABASE_UP,
     STUCK_REASONS,
@@ -32,13 +33,15 @@ from metrics.single_flight import OneAtATime
 from supervisor.database.api import Database, Transaction
 from supervisor.processes.host_state import clock_ahead_seconds
 from supervisor.store.counters import counters
-from supervisor.store.operators import gauges
+from supervisor.store.operators import database_space, gauges
 from supervisor.store.queue import wake_counters
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
 
 Values = dict[str, dict[LabelValues, float]]
+
+_READ = (DATABASE_ROUNDTRIP, CLOCK_SKEW, DATABASE_FULL)  # beside the families
 
 log = logging.getLogger("darkroom.metrics")
 
@@ -51,6 +54,7 @@ class Snapshot:
     added_up: Tallies
     roundtrip_seconds: float
     skew_seconds: float
+    is_full: bool
 
 
 class DatabaseCollector(Collector):
@@ -68,7 +72,7 @@ class DatabaseCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Names, HELP and TYPE; asks nobody."""
-        return map(empty_metric, (DATABASE_UP, DATABASE_ROUNDTRIP, CLOCK_SKEW, *self._families))
+        return map(empty_metric, (DATABASE_UP, *_READ, *self._families))
 
     def collect(self) -> Iterator[Metric]:
         """Every family; but for `up`, without values if the database could not be read in time.  Blocks."""
@@ -84,7 +88,7 @@ class DatabaseCollector(Collector):
 
     def _missing(self) -> Iterator[Metric]:
         yield numbers(DATABASE_UP, {(): 0.0})
-        yield from map(empty_metric, (DATABASE_ROUNDTRIP, CLOCK_SKEW, *self._families))
+        yield from map(empty_metric, (*_READ, *self._families))
 
     def _shown(self, snapshot: Snapshot) -> Iterator[Metric]:
         tallied = by_label_set(self._families, snapshot.added_up)
@@ -92,6 +96,7 @@ class DatabaseCollector(Collector):
         yield numbers(DATABASE_UP, {(): 1.0})
         yield numbers(DATABASE_ROUNDTRIP, {(): snapshot.roundtrip_seconds})
         yield numbers(CLOCK_SKEW, {(): snapshot.skew_seconds})
+        yield numbers(DATABASE_FULL, {(): float(snapshot.is_full)})
         for family in self._families:
             match family.kind:
                 case "gauge":
@@ -111,7 +116,7 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
     before = time.time()
     now, added_up = database.read(lambda tx: read_values(tx, settings))
     skew_seconds = clock_ahead_seconds(now.at, before, time.time())
-    return Snapshot(now, added_up, roundtrip_seconds, skew_seconds)
+    return Snapshot(now, added_up, roundtrip_seconds, skew_seconds, database_space.is_full(database))
 
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:

@@ -306,6 +306,17 @@ ALERTS = (
         told="The disk under files of web-1 is full: nothing is accepted, nothing ends.",
     ),
     Alert(
+        "DarkroomDatabaseFull",
+        "max by (job) (darkroom_database_full) == 1",
+        "15s",
+        "page",
+        "The disk of the database's server is full: nothing is accepted, nothing ends.",
+        healthy={f"darkroom_database_full{{{_WEB}}}": "0x60"},
+        faulty={f"darkroom_database_full{{{_WEB}}}": "0x10 1x50"},
+        labels={"job": "darkroom"},
+        told="The disk of the database's server is full: nothing is accepted, nothing ends.",
+    ),
+    Alert(
         "DarkroomDiskLow",
         "darkroom_disk_free_bytes / darkroom_disk_size_bytes < 0.1",
         "5m",

@@ -181,6 +181,7 @@ PROCESSES = Row(
                     f"darkroom_disk_free_bytes{{{JOB}}} / darkroom_disk_size_bytes{{{JOB}}}",
                     "{{instance}} {{path}}",
                 ),
+                Query(f"1 - max(darkroom_database_full{{{JOB}}})", "the database's server, 0 when full"),
             ),
             unit="percentunit",
         ),

@@ -11,7 +11,7 @@ from supervisor.health.liveness import Judge, Liveness
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.processes.host_state import clock_ahead_seconds, look_around
 from supervisor.processes.process_states import to_be_started
-from supervisor.store.operators import last_signs, overview
+from supervisor.store.operators import database_space, last_signs, overview
 from supervisor.store.recovery import stuck_tasks, sweep_runs
 from supervisor.store.webhooks import deliveries
 
@@ -56,7 +56,8 @@ def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
     before = time.time()
     seen = database.read(lambda tx: overview.read(tx, settings))
     ahead = clock_ahead_seconds(seen["at"], before, time.time())
-    return troubles({**seen, **look_around(settings), "clock_ahead_seconds": ahead})
+    seen |= look_around(settings) | {"is_database_full": database_space.is_full(database)}
+    return troubles({**seen, "clock_ahead_seconds": ahead})
 
 
 def _workers(alive: Liveness, settings: Settings) -> Found:

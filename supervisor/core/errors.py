@@ -164,6 +164,10 @@ class DatabaseBusy(Fault):
     """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""
 
 
+class DatabaseFull(DatabaseBusy):
+    """The disk that holds the database is full.  Free some space; nothing was stored."""
+
+
 class BrokerAway(Fault):
     """The broker does not answer.  Wait for it: nothing is lost meanwhile, and nothing starts."""
 

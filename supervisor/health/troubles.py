@@ -124,6 +124,16 @@ SENTENCES = {
     ),
     "disk_full": (BAD, "{text} Nothing is accepted and nothing finishes until then; nothing is lost."),
     "disk_low": (WARN, "{text}"),
+    "database_full": (
+        BAD,
+        "The disk of the database's server is full: orders are answered 503, and nothing finishes; nothing is lost."
+        " Free some space there.",
+    ),
+    "store_away": (
+        BAD,
+        "{reason} Uploads are answered 503 and pictures are not shown; what is made waits for the store, nothing is"
+        " lost.",
+    ),
     "clock_ahead": (
         WARN,
         "This host's clock is {off_seconds} ahead of the database's, and tokens, links and signatures are judged by it:"
@@ -209,6 +219,10 @@ def _parts(seen: Seen) -> Iterator[Trouble]:
 def _disks(seen: Seen) -> Iterator[Trouble]:
     for each in seen.get("disks", ()):
         yield _trouble("disk_full" if each["is_full"] else "disk_low", each["path"], text=each["text"])
+    if seen.get("is_database_full"):
+        yield _trouble("database_full")
+    if reason := seen.get("store_trouble"):
+        yield _trouble("store_away", reason=reason)
 
 
 def _dispatcher(seen: Seen) -> Iterator[Trouble]:

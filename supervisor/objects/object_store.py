@@ -81,7 +81,10 @@ class FileStore(Protocol):
         """Remove what puts have left behind whose process died; how much there was."""
 
     def examine(self) -> str:
-        """Try the store without changing an object; what and where it is, in words.  Raises StoreAway, OSError."""
+        """Try the store, without changing an object of ours; what and where it is, in words.
+
+        Raises StoreAway, OSError.
+        """
 
 
 def is_key(text: str) -> bool:

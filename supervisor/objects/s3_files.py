@@ -11,6 +11,7 @@ import base64
 import contextlib
 import datetime
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -25,9 +26,14 @@ CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 20.0  # of a connection in the middle of a request
 TRIES = 3  # of one request, with a pause that grows from a fraction of a second
 CONNECTIONS_KEPT = 16
+_TRIED = (
+    "examination/darkroom-doctor"  # no folder of ours: nobody lists it, and who dies here leaves 27 bytes
+)
 LISTED_AT_ONCE = 1000  # the most that S3 gives
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
+# Of MinIO, Ceph, and services before OpenStack's Swift; a status where the answer has no body.
+_FULL = ("XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507")
 
 
 class S3Files:
@@ -97,6 +103,10 @@ class S3Files:
     def examine(self) -> str:
         with self._said():
             self._s3().list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        # Credentials that may only read, and a full bucket, are known by a put.
+        self.put(_TRIED, io.BytesIO(_TRIED.encode()))
+        self.open(_TRIED).close()
+        self.delete(_TRIED)
         return self._place
 
     @property
@@ -158,6 +168,8 @@ class S3Files:
                     f"The file store {self._place} refuses us ({code}); the credentials need GetObject, PutObject, "
                     "DeleteObject and ListBucket there."
                 )
+            case _ if code in _FULL:
+                return f"The file store {self._place} is full ({code}); free some space there, or raise its quota."
             case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "301":
                 return f"The file store {self._place} is in another region; set DARKROOM_S3__REGION."
             case _:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
 import os
+import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,8 +14,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
-from config.settings import Settings
+from config.settings import S3, Settings
+from supervisor.cli.doctor import examine
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
 from tests.support.houses.whole_house import House, needs_darkroom
@@ -142,6 +146,60 @@ def environ(s3: S3Server) -> dict[str, str]:
         ),
         "PYTHONPATH": str(ROOT),
     }
+
+
+FULL = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>XMinioStorageFull</Code><Message>Storage backend has reached its minimum free drive threshold.</Message>
+<Resource>/pictures</Resource><RequestId>1</RequestId></Error>"""
+
+
+class FullBucket(http.server.BaseHTTPRequestHandler):
+    """A bucket that is read and takes nothing more, as MinIO says it."""
+
+    def do_GET(self) -> None:
+        self._say(200, '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>')
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._say(507, FULL)
+
+    def _say(self, status: int, body: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def full_bucket() -> Iterator[S3]:
+    """The settings of a bucket without room."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), FullBucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        yield S3(endpoint_url=address, access_key_id=ACCESS_KEY, secret_access_key=SecretStr(SECRET_KEY))
+        server.shutdown()
+
+
+async def test_a_store_that_is_full_is_told_to_whoever_is_on_call(
+    tmp_path: Path, http: aiohttp.ClientSession, full_bucket: S3
+) -> None:
+    async with running_web(tmp_path, storage_url="s3://pictures", s3=full_bucket) as web:
+
+        async def told() -> dict[str, str]:
+            async with http.get(f"{web.url}/v1/ops/overview", headers=bearer("o-1", "operator")) as answer:
+                return {each["code"]: each["text"] for each in (await answer.json())["troubles"]}
+
+        assert "store_away" not in await told()
+        headers = bearer("o-1") | {"Content-Type": "image/png"}
+        async with http.post(f"{web.url}/v1/images", data=picture_bytes("PNG"), headers=headers) as answer:
+            assert answer.status == 503
+        assert "is full (XMinioStorageFull); free some space there" in (await told())["store_away"]
+        (finding,) = [each for each in examine(web.settings) if each.part == "storage"]
+        assert not finding.well and "is full (XMinioStorageFull)" in finding.sentence
 
 
 @needs_darkroom

@@ -18,7 +18,7 @@ from supervisor.processes.host_state import clock_ahead_seconds, is_broker_up, l
 from supervisor.security.tokens import is_user_name
 from supervisor.services.sweep import sweep_now
 from supervisor.store.limits import pauses
-from supervisor.store.operators import audit, operator_actions, overview, task_details
+from supervisor.store.operators import audit, database_space, operator_actions, overview, task_details
 from supervisor.store.tasks import user_actions
 from web.api.ops_samples import SAMPLES
 from web.api.tasks import STATUSES
@@ -55,6 +55,8 @@ async def show_overview(request: web.Request) -> web.Response:
     seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
     seen["clock_ahead_seconds"] = clock_ahead_seconds(seen["at"], before, time.time())
     seen["hears_changes"] = parts.metrics.hears_changes
+    seen["is_database_full"] = await asyncio.to_thread(database_space.is_full, parts.database)
+    seen["store_trouble"] = parts.store_trouble()
     seen |= await asyncio.to_thread(look_around, parts.settings)
     samples = request.app[SAMPLES]
     seen["samples"] = list(samples)

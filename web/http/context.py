@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +17,8 @@ from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, Revoked
 from supervisor.core.fair_turns import Turns
 from supervisor.database.api import READER_THREADS, Asked, Database, Transaction
-from supervisor.objects.object_store import FileStore, open_file_store
+from supervisor.objects.disk_space import is_full
+from supervisor.objects.object_store import FileStore, StoreAway, open_file_store
 from supervisor.security.file_links import LinkSigner
 from supervisor.security.secret import secret_before
 from supervisor.security.token_proof import Proof, is_revoked
@@ -37,6 +39,7 @@ T = TypeVar("T")
 MOST_UPLOAD_BYTES = 256 * 1024 * 1024  # of all uploads that are being received, decoded or stored
 FILE_CALLS = 16  # of the file store at once: threads of their own, so that a slow store holds nothing else up
 PING_SECONDS = 15.0
+OF_LATE_SECONDS = 60.0
 MOST_USERS_REMEMBERED = 100_000
 
 
@@ -69,11 +72,22 @@ class Parts:
     has_warned: bool = False
     ping_seconds: float = PING_SECONDS
     is_draining: bool = False
+    _store_failed: tuple[float, str] = (0.0, "")
     _seen: set[str] = dataclasses.field(default_factory=set)
 
     async def on_files(self, call: Callable[..., T], *arguments: Any) -> T:
         """A blocking call of the file store, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
+        except StoreAway as error:
+            if not is_full(error):  # of this host's disks whoever asks for troubles is told apart
+                self._store_failed = (time.monotonic(), str(error))
+            raise
+
+    def store_trouble(self) -> str | None:
+        """How the file store has failed this process of late, in a sentence."""
+        failed_at, sentence = self._store_failed
+        return sentence if sentence and time.monotonic() - failed_at < OF_LATE_SECONDS else None
 
     async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
         """A query for the bearer of the request's token, who never has all reader threads.  Raises Revoked, by the same

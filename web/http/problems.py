@@ -36,7 +36,7 @@ HEADERS_OF_ALL = {
     "Referrer-Policy": "no-referrer",
 }
 _TYPE = "urn:darkroom:problem:"
-TOLD_IN_LOG = frozenset({401, 402, 403, 429})
+TOLD_IN_LOG = frozenset({401, 402, 403, 429, 503})
 REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="darkroom"'}  # goes with each 401
 

@@ -320,6 +320,12 @@ class OpsOverview(ClosedAnswer):
     processes: Annotated[list[OpsProcess], Field(description="Of this host, where `darkroom up` runs them.")]
     is_broker_up: bool
     disks: Annotated[list[OpsDisk], Field(description="Those without enough room.")]
+    is_database_full: Annotated[
+        bool, Field(description="Whether the disk of the database's server is; of a file `disks` tells.")
+    ]
+    store_trouble: Annotated[
+        str | None, Field(description="How the file store has failed this web process in the last minute.")
+    ]
     hears_changes: Annotated[bool, Field(description="Whether this web process hears of changes.")]
     clock_ahead_seconds: Annotated[float, Field(description="Of this host, against the database's clock.")]
     samples: Annotated[list[OpsSample], Field(description="An hour, one each 15 s, oldest first.")]

@@ -153,6 +153,8 @@ const CHINESE = {
   "trouble.user_storms": "用户 {subject} 请求过于频繁（{what}）：自 {first_at} 起超出 {times} 次。请检查其客户端；`darkroom token revoke` 可将其拒之门外。",
   "trouble.disk_full": "{subject} 所在磁盘已满：不接受新任务，也无法完成任务，直到腾出空间；不会丢失任何内容。",
   "trouble.disk_low": "{subject} 所在磁盘空间不足：请腾出空间，写满后将不再接受任务。",
+  "trouble.database_full": "数据库服务器的磁盘已满：订单会得到 503，任务也无法完成；不会丢失任何内容。请在那台主机上腾出空间。",
+  "trouble.store_away": "文件存储不可用：{reason} 上传会得到 503，图片无法显示；已生成的内容会等待存储恢复，不会丢失。",
   "trouble.clock_ahead": "本机时钟比数据库快 {off_seconds}，而令牌、链接和签名都以它为准：请在两边启用时间同步（NTP）。",
   "trouble.clock_behind": "本机时钟比数据库慢 {off_seconds}，而令牌、链接和签名都以它为准：请在两边启用时间同步（NTP）。",
   "trouble.feed_deaf": "本 Web 进程收不到变更通知：实时流停滞。原因见其日志。",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import peewee
 import psycopg
 
-from supervisor.core.errors import DatabaseBusy
+from supervisor.core.errors import DatabaseBusy, DatabaseFull
 
 # A plan was prepared before a migration has changed its columns.  (Nothing else of ours is feature_not_supported.)
 STALE_PLAN = "0A000"
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
 _AGAIN = frozenset({"40001", "40P01", STALE_PLAN})
+DISK_FULL = "53100"
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
 # The connection is of no more use: shut down, crashed, starting, idle for too long; or it leads to a standby.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"})
@@ -20,7 +21,7 @@ _LOST_CLASSES = ("08",)
 _NOT_NOW = {
     "57014": "The database took too long over a statement; nothing was stored.  Another program may hold its rows.",
     "55P03": "The database's rows were locked by another program for too long; nothing was stored.",
-    "53100": "The disk that holds the database is full; nothing was stored.  Free some space.",
+    DISK_FULL: "The disk that holds the database is full; nothing was stored.  Free some space.",
     "53200": "The database server has no memory left; nothing was stored.",
     "25006": "The database takes no writes (a standby, or read-only); nothing was stored.",
 }
@@ -45,9 +46,10 @@ def is_of_a_lost_connection(error: BaseException) -> bool:
 
 def as_fault(error: BaseException) -> BaseException:
     """DatabaseBusy for what may pass; anything else as it is."""
-    sentence = _NOT_NOW.get(sqlstate(error))
+    state = sqlstate(error)
+    sentence = _NOT_NOW.get(state)
     if sentence is None or not isinstance(error, peewee.PeeweeException):
         return error
-    fault = DatabaseBusy(sentence)
+    fault = (DatabaseFull if state == DISK_FULL else DatabaseBusy)(sentence)
     fault.__cause__ = error
     return fault

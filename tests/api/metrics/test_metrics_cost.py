@@ -201,7 +201,7 @@ def test_a_scrape_reads_off_the_callers_thread(shop: Shop) -> None:
 
     shop.database.read = noting  # type: ignore[method-assign]
     shop.scrape()
-    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+    assert threads and threading.current_thread() not in threads
 
 
 def test_a_database_that_fails_leaves_names_and_the_process_own_metrics(shop: Shop) -> None:

@@ -54,6 +54,7 @@ BEYOND_THE_CONTRACT = {
     "darkroom_silent_workers": "gauge",
     "darkroom_worker_beat_seconds": "gauge",
     "darkroom_dispatcher_beat_seconds": "gauge",
+    "darkroom_database_full": "gauge",
     "darkroom_database_up": "gauge",
     "darkroom_database_roundtrip_seconds": "gauge",
     "darkroom_broker_up": "gauge",
@@ -171,7 +172,7 @@ def test_an_outcome_that_nobody_knows_counts_as_an_error(shop: Shop) -> None:
 def test_describing_asks_no_database(shop: Shop) -> None:
     no_database = cast(Database, object())  # whatever is asked of it fails
     described = list(DatabaseCollector(no_database, shop.settings).describe())
-    assert len(described) == 3 + len(families_of_the_database(shop.settings))  # up and roundtrip
+    assert len(described) == 4 + len(families_of_the_database(shop.settings))  # up, full, skew and roundtrip
     assert not any(metric.samples for metric in described)
 
 

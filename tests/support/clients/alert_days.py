@@ -89,6 +89,7 @@ def health() -> Series:
         f'darkroom_orders_refused_total{{{WEB},reason="no_credits"}}': share(0.05),
         f'darkroom_troubled_users{{{WEB},kind="feed_opened"}}': lambda at: 1 if at % 7200 < 45 else 0,
         f'darkroom_troubled_users{{{WEB},kind="no_credits"}}': lambda at: 1 if at % 600 < 120 else 0,
+        f"darkroom_database_full{{{WEB}}}": lambda at: 0,
         f"darkroom_clock_skew_seconds{{{WEB}}}": lambda at: 0.1 if at % 3600 < 60 else 0,
         f"darkroom_oldest_webhook_seconds{{{WEB}}}": lambda at: at % 1800,
         f'{runs}{{{WEB},type="fitting",outcome="failed"}}': share(0.06),
@@ -131,12 +132,13 @@ FAULTS = (
     Fault("DarkroomDatabaseDown", {f"darkroom_database_up{{{WEB}}}": becomes(0)}, 90),
     Fault("DarkroomBrokerDown", {f"darkroom_broker_up{{{WEB}}}": becomes(0)}, 90),
     Fault("DarkroomListenerDown", {f"darkroom_listener_up{{{WEB}}}": becomes(0)}, 90),
-    # Frozen at the fault: the worker counts as silent 15 s later, the dispatcher after 10 s.
+    # Frozen at the fault: both count as silent 10 s later, the worker's heartbeats up to 5 s earlier.
     Fault(
         "DarkroomNoWorkers",
         {f'darkroom_workers{{{WEB},state="live"}}': lambda usual, into: usual if into < 15 else 0},
         60,
     ),
+    Fault("DarkroomDatabaseFull", {f"darkroom_database_full{{{WEB}}}": becomes(1)}, 60),
     Fault("DarkroomDispatcherSilent", {f"darkroom_dispatcher_beat_seconds{{{WEB}}}": ages()}, 60),
     Fault("DarkroomQueueOld", {f'darkroom_oldest_pending_seconds{{{WEB},type="fitting"}}': ages()}, 390),
     Fault("DarkroomStuckTasks", {f'darkroom_stuck_tasks{{{WEB},reason="dead_worker"}}': becomes(2)}, 210),
