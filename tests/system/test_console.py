@@ -5,6 +5,7 @@ Headless Chromium and its driver come from the system's packages; `make test-sys
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -420,3 +421,80 @@ def test_the_description_is_shown_as_a_page(house: House, user: str, open_page: 
         .filter(link => !document.getElementById(link.hash.slice(1))).length"""
     assert page.js(broken) == 0, "every link leads somewhere"
     assert page.complaints() == []
+
+
+DECLARED = PACED | {
+    "DARKROOM_TASKS__poster": json.dumps(
+        {
+            "title": {"en": "Poster", "zh": "海报"},
+            "provider": "paced",
+            "inputs": {"images": [0, 2]},
+            "count": [1, 3],
+            "parameters": {
+                "required": ["headline"],
+                "properties": {
+                    "headline": {"type": "string", "title": "Headline", "maxLength": 40, "pattern": "^[A-Z]"},
+                    "quality": {"enum": ["sd", "hd"], "default": "sd", "title": "Quality"},
+                    "steps": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": 50,
+                        "default": 20,
+                        "title": "Steps",
+                    },
+                    "width": {"type": "integer", "title": "Width"},
+                    "tiled": {"type": "boolean", "default": False, "title": "Tiled"},
+                    "extra": {"type": "object", "title": "Extra"},
+                },
+                "additionalProperties": False,
+            },
+        }
+    )
+}
+
+
+@pytest.mark.parametrize("house", [DECLARED], indirect=True)
+def test_a_declared_type_has_a_form_of_its_own(
+    house: House, user: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    eventually(
+        "the types are there", lambda: page.js("return document.querySelector('[value=poster]') !== null")
+    )
+    page.js("document.querySelector('[value=poster]').click()")
+    assert page.js("return document.querySelector('[value=poster] + span').textContent") == "Poster"
+    field = "document.querySelector('[data-parameter={}]')"
+    kinds = {
+        name: page.js(f"return {field.format(name)}.type")
+        for name in ("headline", "quality", "steps", "width", "tiled", "extra")
+    }
+    assert kinds == {
+        "headline": "text", "quality": "select-one", "steps": "range", "width": "number", "tiled": "checkbox",
+        "extra": "textarea",
+    }  # fmt: skip
+    page.find("[data-parameter=headline]").send_keys("a fair in May")
+    page.js(f"{field.format('quality')}.selectedIndex = 1")
+    page.js(f"{field.format('tiled')}.click()")
+    page.find("#prompt").send_keys("balloons")
+    photograph(page, "declared-type")
+    page.click("#submit")
+    eventually(
+        "the mistake stands beside its field",
+        lambda: (
+            "does not match" in page.js(f"return {field.format('headline')}.closest('.field').textContent")
+        ),
+    )
+    assert house.one("SELECT count(*) FROM task_queue WHERE user_openid = ?", user) == (0,)
+    page.js(f"{field.format('headline')}.value = ''")
+    page.find("[data-parameter=headline]").send_keys("A fair in May")
+    page.click("#submit")
+    eventually("a card", page.cards)
+    [params] = house.one("SELECT params FROM task_queue WHERE user_openid = ?", user)
+    assert json.loads(params) == {
+        "count": 1,
+        "prompt": "balloons",
+        "parameters": {"headline": "A fair in May", "quality": "hd", "tiled": True},
+    }, "what is left at its default is not sent"
+    page.js("document.querySelector('[value=photography]').click()")
+    eventually("the other form", lambda: page.js("return document.getElementById('person') !== null"))
+    assert page.js("return document.getElementById('scenes').hidden") is False

@@ -1,45 +1,124 @@
-/** The order form: what to make, from which photos, how many; handed in once, however often it has to be sent. */
+/** The order form, made from what the server says of its types; handed in once, however often it has to be sent. */
 
-import { explained, say } from "./words.js";
+import { Parameters } from "./parameters.js";
+import { explained, inWords, knowTypes, say, sayOr, typeName } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
+const PERSON = "M4 21c0-4.4 3.6-8 8-8s8 3.6 8 8M12 4a4 4 0 1 0 0 8a4 4 0 1 0 0-8";
+const GARMENT = "M8 3 3 6l2 5 2-1v11h10V10l2 1 2-5-5-3c-.6 1.8-2.1 3-4 3S8.600 4.800 8 3z";
+const PICTURE = "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01";
+const SHAPES = { person: PERSON, garment: GARMENT };
 
 /** `onAccepted(accepted, address)`: an order is stored; `address` shows the photo it was made with. */
 export class Order {
   #db;
   #onAccepted;
-  #files = { person: null, garment: null };  // {slot: {file, address, id}}
+  #types = [];
+  #shown = "";  // the type whose fields stand in the form
+  #files = {};  // {slot: {file, address, id}}, kept from type to type
+  #parameters = new Parameters($("parameters"));
   #isSending = false;
 
   constructor(db, onAccepted) {
     this.#db = db;
     this.#onAccepted = onAccepted;
     this.#listen();
-    this.show();
+    this.#learn();
   }
 
   show() {
-    const type = this.#type(), isFitting = type === "fitting", count = this.#count();
-    document.querySelector("[data-slot=garment]").hidden = !isFitting;
-    $("scenes").hidden = isFitting;
-    $("type-hint").textContent = say(`hint.${type}`);
-    document.querySelector("[data-step='-1']").disabled = count <= 1;
-    document.querySelector("[data-step='1']").disabled = count >= 8;
-    for (const slot of Object.keys(this.#files)) this.#nameFile(slot);
-    const missing = this.#slots().find((slot) => !this.#files[slot]), button = $("submit");
+    if (!this.#types.length) return;
+    this.#nameTypes();
+    const type = this.#type(), count = this.#count(), [fewest, most] = type.count;
+    if (this.#shown !== type.type) this.#build(type);
+    $("type-hint").textContent = inWords(type.about);
+    $("type-hint").hidden = !$("type-hint").textContent;
+    document.querySelector("[data-step='-1']").disabled = count <= fewest;
+    document.querySelector("[data-step='1']").disabled = count >= most;
+    this.#slots().forEach((slot, n) => this.#nameSlot(slot, n));
+    const missing = this.#missing(), button = $("submit");
     button.disabled = this.#isSending || Boolean(missing);
     if (this.#isSending) button.textContent = say("submit.sending");
-    else if (missing) button.textContent = say(`submit.${missing}`);
+    else if (missing) button.textContent = sayOr(`submit.${missing.name}`, "submit.missing", { what: inWords(missing.title, missing.name) });
     else button.textContent = count === 1 ? say("submit.one") : say("submit.many", { n: count });
   }
 
-  #type() { return document.querySelector("input[name=type]:checked").value; }
+  /** Ask what may be ordered; again as long as nobody answers. */
+  async #learn() {
+    try {
+      const answer = await fetch("/v1/types");
+      if (!answer.ok) throw new Error(answer.statusText);
+      this.#types = (await answer.json()).items;
+    } catch {
+      setTimeout(() => this.#learn(), 2000);
+      return;
+    }
+    knowTypes(this.#types);
+    $("types").append(...this.#types.map((type, n) => radio("type", type.type, "", n === 0)));
+    $("types").hidden = this.#types.length < 2;
+    this.show();
+  }
 
-  #slots() { return this.#type() === "fitting" ? ["person", "garment"] : ["person"]; }
+  #nameTypes() {
+    for (const input of document.querySelectorAll("input[name=type]")) input.nextElementSibling.textContent = typeName(input.value);
+    for (const input of document.querySelectorAll("input[name=scene]")) input.nextElementSibling.textContent = sayOr(`scene.${input.value}`, "", {}, input.value);
+  }
+
+  #type() { return this.#types.find(({ type }) => type === document.querySelector("input[name=type]:checked").value); }
+
+  /** One for each input that the type may take, as far as it is needed: those that must be, those that are there, one more. */
+  #slots() {
+    const { inputs, slots } = this.#type(), [fewest, most] = inputs.images ?? [0, 0];
+    const all = Array.from({ length: most }, (_, n) => slots[n] ?? { name: `image${n + 1}`, title: {}, about: {}, n });
+    const filled = all.findLastIndex(({ name }) => this.#files[name]) + 1;
+    return all.slice(0, Math.min(most, Math.max(fewest, filled + 1)));
+  }
+
+  #missing() {
+    const fewest = this.#type().inputs.images?.[0] ?? 0, slots = this.#slots();
+    const given = slots.filter(({ name }) => this.#files[name]).length;
+    return given >= fewest ? null : slots.find(({ name }) => !this.#files[name]);
+  }
 
   #count() {
-    const count = Math.round(Number($("count").value));
-    return Math.min(8, Math.max(1, Number.isFinite(count) ? count : 1));
+    const count = Math.round(Number($("count").value)), [fewest, most] = this.#type().count;
+    return Math.min(most, Math.max(fewest, Number.isFinite(count) ? count : fewest));
+  }
+
+  #build(type) {
+    this.#shown = type.type;
+    this.#buildSlots();
+    $("prompt-row").hidden = type.slots.length > 0;
+    $("scenes").replaceChildren($("scenes").firstElementChild, ...type.scenes.map((scene, n) => radio("scene", scene, `swatch ${scene}`, n === 0)));
+    $("scenes").hidden = !type.scenes.length;
+    $("count").min = type.count[0];
+    $("count").max = type.count[1];
+    $("count-row").hidden = type.count[0] === type.count[1];
+    $("count").value = this.#count();
+    this.#parameters.show(type.parameters);
+    this.#nameTypes();
+  }
+
+  #buildSlots() {
+    const slots = this.#slots();
+    $("drops").replaceChildren(...slots.map((slot) => this.#box(slot)));
+    $("drops").hidden = !slots.length;
+    for (const { name } of slots) this.#fill(name);
+  }
+
+  #box({ name }) {
+    const box = element("div", "drop"), label = element("label"), ask = element("span", "ask"), input = element("input", "unseen");
+    const preview = element("img", "preview"), clear = element("button", "clear");
+    box.dataset.slot = name;
+    Object.assign(input, { id: name, type: "file", accept: "image/*" });
+    Object.assign(preview, { alt: "", hidden: true });
+    Object.assign(clear, { type: "button", textContent: "×", hidden: true });
+    label.htmlFor = name;
+    ask.append(drawn(SHAPES[name] ?? PICTURE), element("b"), element("small"));
+    label.append(preview, ask);
+    box.append(label, input, clear);
+    this.#listenTo(box);
+    return box;
   }
 
   #choose(slot, file) {
@@ -51,25 +130,35 @@ export class Order {
   }
 
   #clear(slot) {
-    this.#files[slot] = null;  // its address may still be the ghost of a card
+    delete this.#files[slot];  // its address may still be the ghost of a card
     this.#showFile(slot);
-    $(slot).focus();
+    $(slot)?.focus();
   }
 
   #showFile(slot) {
-    const box = document.querySelector(`[data-slot=${slot}]`), chosen = this.#files[slot], image = box.querySelector("img");
+    const there = document.querySelectorAll(".drop").length;
+    if (this.#slots().length === there) this.#fill(slot);
+    else this.#buildSlots();
+    this.show();
+  }
+
+  #fill(slot) {
+    const box = document.querySelector(`[data-slot="${slot}"]`), chosen = this.#files[slot], image = box.querySelector("img");
     box.classList.toggle("full", Boolean(chosen));
     box.querySelector(".clear").hidden = !chosen;
     image.hidden = !chosen;
     if (chosen) image.src = chosen.address;
     else image.removeAttribute("src");
     $(slot).value = "";
-    this.show();
   }
 
-  #nameFile(slot) {
-    const chosen = this.#files[slot], image = document.querySelector(`[data-slot=${slot}] img`);
-    image.alt = chosen ? say(`chosen.${slot}`, { name: chosen.file.name }) : "";
+  #nameSlot(slot, n) {
+    const box = document.querySelector(`[data-slot="${slot.name}"]`), chosen = this.#files[slot.name];
+    const what = inWords(slot.title, say("picture.n", { n: n + 1 }));
+    box.querySelector("b").textContent = what;
+    box.querySelector("small").textContent = inWords(slot.about, say("drop.how"));
+    box.querySelector(".clear").setAttribute("aria-label", say("remove.slot", { what }));
+    box.querySelector("img").alt = chosen ? say("chosen.slot", { what, name: chosen.file.name }) : "";
   }
 
   #complain(text) {
@@ -77,20 +166,37 @@ export class Order {
     $("problem").hidden = !text;
   }
 
+  #params(images) {
+    const type = this.#type(), parameters = this.#parameters.values(), prompt = $("prompt").value.trim();
+    const scene = document.querySelector("input[name=scene]:checked")?.value;
+    return {
+      ...(images.length ? { images } : {}),
+      count: this.#count(),
+      ...(type.scenes.length ? { sceneId: scene } : {}),
+      ...(prompt && !type.slots.length ? { prompt } : {}),
+      ...(Object.keys(parameters).length ? { parameters } : {}),
+    };
+  }
+
   async #send() {
-    if (this.#isSending || this.#slots().some((slot) => !this.#files[slot])) return;
-    const type = this.#type(), chosen = this.#slots().map((slot) => this.#files[slot]), count = this.#count();
-    const scene = document.querySelector("input[name=scene]:checked").value;
-    this.#isSending = true;
+    if (this.#isSending || !this.#types.length || this.#missing()) return;
+    const type = this.#type().type, chosen = this.#slots().map(({ name }) => this.#files[name]).filter(Boolean);
     this.#complain("");
+    this.#parameters.mark();
+    try {
+      this.#params([]);  // before anything is uploaded
+    } catch (error) {
+      return this.#complain(say("no.json", { name: error.message }));
+    }
+    this.#isSending = true;
     this.show();
     try {
       for (const each of chosen) each.id ??= (await this.#db.upload(each.file)).id;
-      const images = chosen.map((each) => each.id);
-      const params = { images, count, ...(type === "photography" ? { sceneId: scene } : {}) };
-      this.#onAccepted(await this.#db.submit({ type, params }), chosen[0].address);
+      const params = this.#params(chosen.map((each) => each.id));
+      this.#onAccepted(await this.#db.submit({ type, params }), chosen[0]?.address);
     } catch (error) {
-      if (error.status === 422) chosen.forEach((each) => { each.id = null; });
+      const isShown = error.errors?.length && this.#parameters.mark(error.errors);
+      if (error.status === 422 && !isShown) chosen.forEach((each) => { each.id = null; });
       this.#complain(explained(error));
     } finally {
       this.#isSending = false;
@@ -108,11 +214,11 @@ export class Order {
       if (target.id === "count") target.value = this.#count();
       this.show();
     });
-    for (const box of document.querySelectorAll(".drop")) this.#listenTo(box);
     for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());  // a miss opens no file
     addEventListener("paste", (event) => {
       const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-      if (file) this.#choose(this.#slots().find((slot) => !this.#files[slot]) ?? "person", file);
+      const slots = file && this.#types.length ? this.#slots() : [];
+      if (slots.length) this.#choose((slots.find(({ name }) => !this.#files[name]) ?? slots[0]).name, file);
     });
     for (const button of document.querySelectorAll("[data-step]")) {
       button.addEventListener("click", () => {
@@ -133,4 +239,26 @@ export class Order {
       });
     }
   }
+}
+
+function radio(name, value, className, isChecked) {
+  const label = element("label"), input = element("input");
+  Object.assign(input, { type: "radio", name, value, checked: isChecked });
+  label.append(input, element("span", className));
+  return label;
+}
+
+function drawn(path) {
+  const made = (name) => document.createElementNS("http://www.w3.org/2000/svg", name), svg = made("svg"), line = made("path");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+function element(name, className = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  return made;
 }

@@ -10,15 +10,12 @@ const ENGLISH = {
   "credits.grant": "Granted", "credits.debit": "Paid", "credits.refund": "Given back",
   "language.other": "中文", "language.switch": "切换到中文",
   "order": "New order", "type": "What to make",
-  "type.photography": "Photography", "type.fitting": "Fitting",
-  "hint.photography": "A person, put before a new scene.", "hint.fitting": "A garment, laid on a person.",
-  "drop.person": "Photo of a person", "drop.how": "Drop, paste or choose",
-  "drop.garment": "Garment", "drop.garment.hint": "A shirt, lying flat",
-  "remove.person": "Remove the photo", "remove.garment": "Remove the garment",
-  "chosen.person": "Your photo: {name}", "chosen.garment": "Your garment: {name}",
+  "drop.how": "Drop, paste or choose", "picture.n": "Picture {n}",
+  "remove.slot": "Remove: {what}", "chosen.slot": "{what}: {name}", "prompt": "In words",
   "scene": "Scene", "scene.studio": "Studio", "scene.sunset": "Sunset", "scene.night": "Night",
   "count": "Pictures", "count.fewer": "Fewer pictures", "count.more": "More pictures",
   "submit.sending": "Handing in…", "submit.person": "Choose a photo first", "submit.garment": "Choose a garment first",
+  "submit.missing": "Choose first: {what}", "no.json": "{name} is no JSON.",
   "submit.one": "Make the picture", "submit.many": "Make {n} pictures", "submitted": "Handed in.",
   "no.picture": "{name} is not a picture.", "again.in": "{what} Try again in {time}.",
   "prints": "Prints", "prints.open": "{n} developing", "prints.all": "{n} on the line", "prints.older": "Show older prints",
@@ -47,15 +44,12 @@ const CHINESE = {
   "credits.grant": "赠送", "credits.debit": "支付", "credits.refund": "退还",
   "language.other": "EN", "language.switch": "Switch to English",
   "order": "新任务", "type": "制作内容",
-  "type.photography": "AI 摄影", "type.fitting": "虚拟试衣",
-  "hint.photography": "为人物换一个新场景。", "hint.fitting": "把衣服穿到人物身上。",
-  "drop.person": "人物照片", "drop.how": "拖放、粘贴或选择",
-  "drop.garment": "服装", "drop.garment.hint": "平铺的上衣",
-  "remove.person": "移除照片", "remove.garment": "移除服装",
-  "chosen.person": "你的照片：{name}", "chosen.garment": "你的服装：{name}",
+  "drop.how": "拖放、粘贴或选择", "picture.n": "图片 {n}",
+  "remove.slot": "移除：{what}", "chosen.slot": "{what}：{name}", "prompt": "文字描述",
   "scene": "场景", "scene.studio": "影棚", "scene.sunset": "日落", "scene.night": "夜晚",
   "count": "张数", "count.fewer": "减少一张", "count.more": "增加一张",
   "submit.sending": "提交中…", "submit.person": "请先选择照片", "submit.garment": "请先选择服装",
+  "submit.missing": "请先选择：{what}", "no.json": "{name} 不是 JSON。",
   "submit.one": "开始制作", "submit.many": "制作 {n} 张", "submitted": "已提交。",
   "no.picture": "{name} 不是图片。", "again.in": "{what}请在 {time}后重试。",
   "prints": "照片", "prints.open": "{n} 个制作中", "prints.all": "共 {n} 个", "prints.older": "显示更早的照片",
@@ -164,7 +158,27 @@ export function age(time) {
   return new Date(time).toLocaleDateString(document.documentElement.lang);
 }
 
-/** The name of a type of task; own types are named as they are written. */
+const titles = {};  // {type: {language: text}}, as the server declares them
+
+/** Remember what types are called: `[{type, title}]`. */
+export function knowTypes(types) {
+  for (const { type, title } of types) titles[type] = title;
+}
+
+/** The name of a type of task; one without a title is named as it is written. */
 export function typeName(type) {
-  return WORDS[language][`type.${type}`] ?? type.charAt(0).toUpperCase() + type.slice(1).replaceAll("_", " ");
+  return inWords(titles[type], type.charAt(0).toUpperCase() + type.slice(1).replaceAll("_", " "));
+}
+
+/** Text of a declaration, `{language: text}` or one text for all, in the page's language; else in English, else in any. */
+export function inWords(words, otherwise = "") {
+  if (typeof words === "string") return words || otherwise;
+  const given = words ?? {};
+  return given[language] ?? given.en ?? Object.values(given)[0] ?? otherwise;
+}
+
+/** What a name says; where it is no name of ours, what `other` says, or `otherwise`. */
+export function sayOr(name, other, values = {}, otherwise = "") {
+  if (name in WORDS[language]) return say(name, values);
+  return other ? say(other, values) : otherwise;
 }

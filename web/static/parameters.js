@@ -1,0 +1,149 @@
+/** The fields of a type's parameters, made from its JSON Schema: text, number, slider, choice, switch; JSON for the rest. */
+
+import { inWords } from "./words.js";
+
+let made = 0;
+
+/** Fields in `box`.  `values()` is what was filled in, without what is left at its default; `mark(errors)` shows mistakes. */
+export class Parameters {
+  #box;
+  #fields = new Map();  // {name: {input, read, fault}}
+
+  constructor(box) { this.#box = box; }
+
+  show(schema) {
+    const required = new Set(schema.required ?? []);
+    this.#fields.clear();
+    this.#box.replaceChildren(...Object.entries(schema.properties ?? {}).map(([name, each]) => this.#field(name, each, required.has(name))));
+    this.#box.hidden = !this.#fields.size;
+  }
+
+  /** Throws an Error with the name of a field whose text is no JSON. */
+  values() {
+    const found = {};
+    for (const [name, { read }] of this.#fields) {
+      const value = read();
+      if (value !== undefined) found[name] = value;
+    }
+    return found;
+  }
+
+  /** Show `[{pointer, detail}]` beside their fields; whether all were. */
+  mark(errors = []) {
+    for (const { fault, input } of this.#fields.values()) {
+      fault.hidden = true;
+      input.removeAttribute("aria-invalid");
+    }
+    return errors.filter(({ pointer, detail }) => {
+      const name = pointer.split("/").slice(1)[2]?.replaceAll("~1", "/").replaceAll("~0", "~");
+      const field = pointer.startsWith("/params/parameters/") && this.#fields.get(name);
+      if (!field) return true;
+      field.fault.textContent = detail;
+      field.fault.hidden = false;
+      field.input.setAttribute("aria-invalid", "true");
+      return false;
+    }).length === 0;
+  }
+
+  #field(name, given, isRequired) {
+    const schema = given && typeof given === "object" ? given : {}, { input, read, extra } = inputFor(schema);
+    const label = element("label"), row = element("div", "field"), fault = element("small", "problem");
+    input.id = `parameter-${made++}`;
+    input.dataset.parameter = name;
+    label.htmlFor = input.id;
+    label.textContent = inWords(schema.title, name) + (isRequired ? " *" : "");
+    fault.id = `${input.id}-fault`;
+    fault.hidden = true;
+    input.setAttribute("aria-describedby", fault.id);
+    row.append(label, input, ...extra);
+    if (schema.description) {
+      const hint = element("small", "hint");
+      hint.textContent = schema.description;
+      row.append(hint);
+    }
+    row.append(fault);
+    this.#fields.set(name, { input, read, fault });
+    return row;
+  }
+}
+
+/** {input, read, extra}: `read()` is undefined where nothing is to be sent; `extra` stands behind the input. */
+function inputFor(schema) {
+  if (Array.isArray(schema.enum)) return choiceOf(schema);
+  if (schema.type === "boolean") return switchOf(schema);
+  if (schema.type === "integer" || schema.type === "number") return numberOf(schema);
+  if (schema.type === "string") return textOf(schema);
+  return jsonOf(schema);
+}
+
+function choiceOf(schema) {
+  const input = element("select"), hasDefault = schema.enum.includes(schema.default);
+  const choices = hasDefault ? schema.enum : [undefined, ...schema.enum];
+  for (const each of choices) input.add(new Option(each === undefined ? "–" : String(each)));
+  input.selectedIndex = Math.max(0, choices.indexOf(schema.default));
+  const read = () => choices[input.selectedIndex];
+  return { input, read: unlessDefault(schema, read), extra: [] };
+}
+
+function switchOf(schema) {
+  const input = element("input");
+  input.type = "checkbox";
+  input.checked = schema.default === true;
+  input.setAttribute("role", "switch");
+  const read = () => (input.checked || input.dataset.touched || "default" in schema ? input.checked : undefined);
+  input.addEventListener("change", () => { input.dataset.touched = "yes"; });
+  return { input, read: unlessDefault(schema, read), extra: [] };
+}
+
+function numberOf(schema) {
+  const input = element("input"), low = schema.minimum, high = schema.maximum, isWhole = schema.type === "integer";
+  const isSlider = Number.isFinite(low) && Number.isFinite(high) && "default" in schema;
+  input.type = isSlider ? "range" : "number";
+  if (Number.isFinite(low)) input.min = low;
+  if (Number.isFinite(high)) input.max = high;
+  input.step = schema.multipleOf ?? (isWhole ? 1 : isSlider ? (high - low) / 100 || "any" : "any");
+  if ("default" in schema) input.value = schema.default;
+  const shown = element("output"), show = () => { shown.textContent = input.value; };
+  input.addEventListener("input", show);
+  show();
+  const read = () => (input.value === "" ? undefined : Number(input.value));
+  return { input, read: unlessDefault(schema, read), extra: isSlider ? [shown] : [] };
+}
+
+function textOf(schema) {
+  const input = element((schema.maxLength ?? 0) > 200 ? "textarea" : "input");
+  if (schema.maxLength) input.maxLength = schema.maxLength;
+  input.value = schema.default ?? "";
+  const read = () => (input.value === "" && !("default" in schema) ? undefined : input.value);
+  return { input, read: unlessDefault(schema, read), extra: [] };
+}
+
+function jsonOf(schema) {
+  const input = element("textarea");
+  input.placeholder = schema.type === "array" ? "[…]" : "{…}";
+  input.value = "default" in schema ? JSON.stringify(schema.default) : "";
+  const read = () => {
+    if (input.value.trim() === "") return undefined;
+    try {
+      return JSON.parse(input.value);
+    } catch {
+      throw Object.assign(new Error(input.dataset.parameter), { isNoJson: true });
+    }
+  };
+  return { input, read: unlessDefault(schema, read), extra: [] };
+}
+
+/** Defaults are the server's: what is left at them is not sent. */
+function unlessDefault(schema, read) {
+  const kept = JSON.stringify(schema.default);
+  return () => {
+    const value = read();
+    return kept !== undefined && JSON.stringify(value) === kept ? undefined : value;
+  };
+}
+
+function element(name, className = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  return made;
+}
