@@ -58,7 +58,7 @@ test-system: $(VENV)/.test-installed  ## Run the tests that need a browser, Node
 
 # The tests that name a time, or compare times of two clocks.
 DATED := tests/store/schema/test_upgrade.py \
-    tests/unit/test_task_params.py \
+    tests/unit/types/test_task_params.py \
     tests/unit/security/test_tokens.py \
     tests/unit/security/test_links.py \
     tests/api/doors/test_wechat.py \

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from config.values import Credits, Limits
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import dispatch, queue_snapshot, workers
 from supervisor.store.tasks import claims, user_actions

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from config.settings import Settings
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
 from supervisor.store.tasks import admission

@@ -19,7 +19,8 @@ import psycopg
 from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
 from config.settings import Settings
-from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_POSTGRES
 from supervisor.store.queue import workers

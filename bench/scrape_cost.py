@@ -16,7 +16,7 @@ from pathlib import Path
 from config.settings import Settings
 from metrics.database_collector import read_snapshot
 from metrics.exposition import Exposition
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 
 FINISHED = 1_000_000

@@ -111,7 +111,7 @@ def _pictures(task: str, photo: Path, out: Path, wanted: list[int]) -> list[Imag
 def make(task: str, photo: Path, out: Path, **changes: Any) -> list[Path]:
     """The files of an order, made by the studio that is first on the path."""
     from actors.providers.studio.fitting.fitting import fit
-    from actors.providers.studio.order import read_order
+    from actors.providers.studio.orders.order import read_order
     from actors.providers.studio.photography.photography import photograph
 
     request = {"task": task, "person": str(photo), "seed": 4, "scene": "sunset", "out": str(out)}

@@ -15,7 +15,7 @@ from typing import Literal
 from config.settings import Settings
 from supervisor.core.rescue import Reason
 from supervisor.store.counters.counters import OTHER
-from supervisor.store.operators.notices import Notice
+from supervisor.store.limits.notices import Notice
 
 Kind = Literal["gauge", "counter", "histogram"]
 LabelValues = tuple[str, ...]

@@ -30,7 +30,7 @@ from metrics.catalogue import (
 from metrics.families import Metric, empty_metric, histogram, numbers
 from metrics.label_sets import Tallies, by_label_set
 from metrics.single_flight import OneAtATime
-from supervisor.database.api import Database, Transaction
+from supervisor.database.interface.database import Database, Transaction
 from supervisor.processes.host_state import clock_ahead_seconds
 from supervisor.store.counters import counters
 from supervisor.store.operators import database_space, gauges

@@ -12,7 +12,7 @@ from config.settings import Settings
 from metrics.catalogue import Family, Label
 from metrics.families import Metric, empty_metric, numbers
 from metrics.single_flight import OneAtATime
-from supervisor.database.sqlite_database import sqlite_file
+from supervisor.database.sqlite.sqlite_database import sqlite_file
 
 _PATH = (Label("path", ()),)  # of those below, the ones that lie on this host
 FREE = Family("darkroom_disk_free_bytes", "gauge", "Bytes left for us on the disk that holds this.", _PATH)

@@ -13,7 +13,7 @@ from metrics.broker_probe import BrokerProbe
 from metrics.database_collector import DatabaseCollector
 from metrics.disk_collector import Disks
 from metrics.process_collector import Processes
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.processes.process_states import state_path
 
 

@@ -20,11 +20,11 @@ import hypothesis
 import pytest
 
 from config.settings import Settings
-from supervisor.database.api import Database, Transaction
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Database, Transaction
 from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.queue import workers
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.support.databases import (
     KINDS,
     POSTGRESQL,
@@ -56,7 +56,13 @@ DEADLINE_SECONDS = 90.0
 # Forked from a server that has imported what they run and opened nothing: 20 ms each instead of a second.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    [f"tests.test_{name}" for name in ("change_log", "group_commit", "migrate", "money", "store_claims")]
+    [
+        "tests.store.test_change_log",
+        "tests.store.test_group_commit",
+        "tests.store.schema.test_migrate",
+        "tests.store.money.test_money",
+        "tests.store.test_store_claims",
+    ]
 )
 
 

@@ -18,8 +18,9 @@ from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, SettingFault, as_sentence
-from supervisor.database.api import Database, open_database
-from supervisor.database.wakeups import feed_wakeups
+from supervisor.database.interface.database import Database
+from supervisor.database.open_database import open_database
+from supervisor.database.open_wakeups import feed_wakeups
 from supervisor.net.listen_socket import inherited, listen_on
 from supervisor.objects.disk_space import full_disk, is_full
 from supervisor.objects.private_files import keep_to_ourselves, write_privately
@@ -32,7 +33,7 @@ from supervisor.telemetry.logs import configure_logs
 from supervisor.telemetry.tracing import begin_tracing, end_tracing
 from web.app.app import build_app
 from web.app.server import WebServer
-from web.http.context import make_parts
+from web.handling.context import make_parts
 
 log = logging.getLogger("darkroom.web")
 

@@ -25,12 +25,12 @@ from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
 from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.worker import BUSY_AGAIN_SECONDS, Running, Why, Worker
 from supervisor.core import rescue
+from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim
 from supervisor.telemetry import tracing
-from supervisor.telemetry.tracing import Span
+from supervisor.telemetry.spans import Span
 
 log = structlog.get_logger(__name__)
 

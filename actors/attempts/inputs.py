@@ -6,14 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.files.scratch import Scratch, write_whole
 from actors.providers.base import InvalidInput
-from actors.worker.scratch import Scratch, write_whole
 from supervisor.core.task_params import is_url
 from supervisor.objects.object_store import copy_to
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 
 async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[Path, ...]:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.attempts.inputs import input_keys
-from actors.providers import open_provider
 from actors.providers.base import Job, Provider, ReadsReports
+from actors.registry.adapters import open_provider
 from supervisor.security.secret import read_or_make_secret
 from supervisor.store.sql.rows import encoded
 
 if TYPE_CHECKING:
-    from actors.worker.scratch import Scratch
+    from actors.files.scratch import Scratch
     from actors.worker.worker import Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 
 def provider_of(worker: Worker, name: str) -> Provider:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from actors.attempts.wait_for_space import Room
     from actors.providers.base import Done, MadeImage, MadeThumbnail
     from actors.worker.worker import Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 
 log = structlog.get_logger(__name__)

@@ -38,8 +38,8 @@ from supervisor.store.remote.remote_jobs import Evidence
 
 if TYPE_CHECKING:
     from actors.worker.worker import Running, Worker
-    from supervisor.database.api import Database, Transaction
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
+    from supervisor.database.interface.database import Database, Transaction
 
 OUR_LIMIT = "our_limit"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.database.api import Alike, Database
+from supervisor.database.interface.database import Alike, Database
 from supervisor.store.tasks import claims
 
 FIRST_SECONDS = 0.25

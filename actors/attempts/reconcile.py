@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.attempts.jobs import job_of, provider_of
+from actors.files.scratch import Scratch
 from actors.providers.base import (
     Accepted,
     Job,
@@ -26,15 +27,14 @@ from actors.providers.base import (
     Unreachable,
     Unreadable,
 )
-from actors.worker.scratch import Scratch
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence, RemoteJob
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 log = structlog.get_logger(__name__)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
 from supervisor.core import rescue
-from supervisor.database.api import Alike, Transaction
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Alike, Transaction
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, results
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 
 Step = Callable[[Transaction], None]

@@ -22,6 +22,7 @@ from actors.attempts.provider_call import ask
 from actors.attempts.reconcile import look_up_unheard
 from actors.attempts.record import Step, completed, handed_off
 from actors.attempts.wait_for_space import Room
+from actors.files.scratch import Scratch, scratch_of
 from actors.providers.base import (
     Accepted,
     Done,
@@ -30,14 +31,13 @@ from actors.providers.base import (
     ProviderDown,
     Transient,
 )
-from actors.worker.scratch import Scratch, scratch_of
 from actors.worker.worker import Running, Why, Worker
-from supervisor.database.api import Transaction
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Transaction
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import RemoteJob
 from supervisor.store.tasks import results
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 from supervisor.telemetry import tracing
 

@@ -15,11 +15,11 @@ import structlog
 from supervisor.core.errors import Fault
 from supervisor.store.tasks import traces
 from supervisor.telemetry import tracing
-from supervisor.telemetry.tracing import NO_SPAN, Span, Value
+from supervisor.telemetry.spans import NO_SPAN, Span, Value
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from supervisor.store.tasks import claims
 
 if TYPE_CHECKING:
     from actors.worker.worker import Running, Worker
-    from supervisor.store.tasks.claims import Claim
+    from supervisor.core.claim import Claim
 
 AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # and ten more each time
 SAID_AGAIN_SECONDS = 60.0  # the deadline is moved so often

@@ -12,10 +12,11 @@ what had been fetched and counts running jobs from zero.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import redis
 from dramatiq import Message
@@ -24,9 +25,6 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 
 from actors.broker.unacked import Leases
 from supervisor.broker.broker_errors import in_words
-
-if TYPE_CHECKING:
-    from actors.broker.broker import DarkroomBroker
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +47,31 @@ def is_delayed(queue_name: str) -> bool:
     return queue_name.endswith(".DQ")
 
 
+class Server(Protocol):
+    """What a consumer asks of its broker; `DarkroomBroker` describes each."""
+
+    draining: threading.Event
+
+    def new_bell_client(self) -> redis.Redis: ...
+    def bell_key(self, queue_name: str) -> str: ...
+    def ring(self, queue_name: str) -> None: ...
+    def has_waiting(self, queue_name: str) -> bool: ...
+    def tidy(self, queue_name: str) -> None: ...
+    def leased_to_us(self, queue_name: str) -> list[str]: ...
+    def payloads(self, queue_name: str, message_ids: list[str]) -> list[bytes | None]: ...
+    def give_back_unstarted(self) -> None: ...
+    def do_requeue(self, queue_name: str, *message_ids: str) -> None: ...
+    def exchange(
+        self, queue_name: str, owed: list[tuple[str, str]], room: int
+    ) -> tuple[list[str], list[bytes | None]]: ...
+
+
 class DoorbellConsumer(Consumer):
     """Consumes one queue.  prefetch: how many messages may be in this process, running ones included."""
 
     tidy_seconds = TIDY_SECONDS
 
-    def __init__(self, broker: DarkroomBroker, queue_name: str, prefetch: int, leases: Leases) -> None:
+    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: Leases) -> None:
         self.queue_name = queue_name
         self.prefetch = prefetch
         self._broker = broker
@@ -225,7 +242,7 @@ class DelayConsumer(DoorbellConsumer):
 
     tidy_seconds = DELAYED_FETCH_SECONDS
 
-    def __init__(self, broker: DarkroomBroker, queue_name: str, prefetch: int, leases: Leases) -> None:
+    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: Leases) -> None:
         super().__init__(broker, queue_name, prefetch, leases)
         leases.release_all()  # dramatiq forgets its waiting delayed messages with the old consumer: let them go back
         self._fetch_at = 0.0

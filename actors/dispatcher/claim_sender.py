@@ -28,7 +28,7 @@ from supervisor.broker.broker_errors import in_words
 from supervisor.broker.claim_lists import ClaimLists, Place, places_of
 from supervisor.broker.claim_messages import TASKS, ClaimMessage
 from supervisor.core.errors import Fault
-from supervisor.database.api import Database, Row
+from supervisor.database.interface.database import Database, Row
 from supervisor.services.undelivered_claims import take_back
 from supervisor.store.remote.remote_cancels import Cancel
 from supervisor.store.webhooks.deliveries import Delivery

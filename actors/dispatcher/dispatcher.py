@@ -36,9 +36,10 @@ from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.broker.claim_messages import POLLS, TASKS
 from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.core.ids import new_ulid
-from supervisor.database.api import Database, Row, Transaction, open_database
-from supervisor.database.refused_rows import Refusals
-from supervisor.database.wakeups import Wakeups, dispatch_wakeups
+from supervisor.database.interface.database import Database, Row, Transaction
+from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.open_database import open_database
+from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.health.heartbeat_monitor import SilenceWatch
 from supervisor.health.succession import Succession
 from supervisor.objects.private_files import keep_to_ourselves
@@ -50,8 +51,9 @@ from supervisor.store.queue import dispatch, leader, wake_counters, workers
 from supervisor.store.queue.capacity import Outlook
 from supervisor.store.queue.leader import Leadership
 from supervisor.store.recovery import clock_steps, stuck_tasks
-from supervisor.store.recovery.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.remote import remote_cancels
+from supervisor.store.sql.refused_rows import Refusals
+from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.tasks import admission, remote_wait
 from supervisor.store.webhooks import deliveries as webhooks
 from supervisor.telemetry.logs import configure_logs

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from supervisor.database.api import Database, Transaction
+from supervisor.database.interface.database import Database, Transaction
 from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
 
 T = TypeVar("T")

@@ -21,7 +21,8 @@ from dramatiq.asyncio import get_event_loop_thread
 
 from actors.broker.broker import REFUSING_THREADS
 from actors.entry.task_actors import declare_processing_actors
-from actors.providers import check_providers
+from actors.entry.work import WORK
+from actors.registry.adapters import check_providers
 from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.watchdog import Watchdog
 from actors.worker.worker import Worker, close_worker, current_worker, open_worker
@@ -88,7 +89,7 @@ class Boot(Middleware):
                 # A blocked loop is a silent worker: its process ends before others take its tasks over.
                 watchdog.blocked_seconds = settings.silent_seconds
         try:
-            loop_thread.run_coroutine(open_worker(settings, broker))
+            loop_thread.run_coroutine(open_worker(settings, broker, WORK))
         except (Fault, peewee.PeeweeException) as error:
             _give_up(as_sentence(error), exit_status_of_part(error))
         except BadBrokerAddress as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from actors.providers import check_providers
+from actors.registry.adapters import check_providers
 from config.settings import SettingsError, load_settings
 from supervisor.core.errors import SettingFault
 

@@ -29,9 +29,9 @@ from supervisor.core.errors import (
 )
 from supervisor.core.ids import is_task_id
 from supervisor.core.task_params import check_submission
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.security.tokens import is_user_name
-from supervisor.store.recovery.row_isolation import is_about_a_row
+from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.tasks import user_actions
 
 if TYPE_CHECKING:

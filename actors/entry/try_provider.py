@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
-from actors.providers import check_provider, open_provider
 from actors.providers.base import (
     Accepted,
     Done,
@@ -29,11 +29,12 @@ from actors.providers.base import (
     ReadsReports,
     Transient,
 )
-from actors.worker.scratch import Scratch
+from actors.registry.adapters import check_provider, open_provider
 from config.declarations import declared_types
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.core.errors import Fault, SettingFault
-from supervisor.objects.object_store import FileStore, open_file_store
+from supervisor.objects.object_store import FileStore
+from supervisor.objects.open_store import open_file_store
 from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.telemetry.logs import configure_logs, secret_filter
 

@@ -13,13 +13,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from actors.providers.studio.faults import StudioFault
-from actors.providers.studio.order import TASKS, Order, read_order
+from actors.providers.studio.orders.faults import StudioFault
+from actors.providers.studio.orders.order import TASKS, Order, read_order
 from supervisor.pictures import child_program
 from supervisor.pictures.child_program import Parent, WorkFault, limit_memory
 
 if TYPE_CHECKING:
-    from actors.providers.studio.delivery import Delivered
+    from actors.providers.studio.orders.delivery import Delivered
 
 STUDIO_BYTES = (
     2 * 1024**3

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS
 
 if TYPE_CHECKING:
-    from actors.worker.scratch import Scratch
+    from actors.files.scratch import Scratch
 
 T = TypeVar("T")
 

@@ -27,15 +27,15 @@ from actors.providers.base import Done, Failed, Lost
 from actors.providers.base import Running as JobRuns
 from actors.remote_jobs.poll_one import Seen, look_at
 from actors.worker.worker import Running, Why
+from supervisor.core.claim import Claim
 from supervisor.core.errors import Fault, LeaseLost
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.objects.disk_space import WAITING
 from supervisor.remote.job_states import RemoteState, Word
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.store.remote import remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import RemoteJob
 from supervisor.store.tasks import claims, remote_wait, results
-from supervisor.store.tasks.claims import Claim
 from supervisor.telemetry import tracing
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from actors.attempts.jobs import job_of, provider_of
 from actors.attempts.outcomes import after_question
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import note_end
+from actors.files.scratch import scratch_of
 from actors.providers.base import (
     Accepted,
     Done,
@@ -27,14 +28,13 @@ from actors.providers.base import (
     Running,
     Unreadable,
 )
-from actors.worker.scratch import scratch_of
-from supervisor.database.api import Transaction
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import Word
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS, Doubts
 from supervisor.store.remote import remote_reports
 from supervisor.store.remote.remote_jobs import RemoteJob
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 
 if TYPE_CHECKING:

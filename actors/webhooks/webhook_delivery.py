@@ -21,10 +21,10 @@ from actors.net.public_addresses import NotPublic, PublicResolver, is_private_li
 from actors.providers.common.answers import retry_after
 from actors.providers.provider_context import surroundings_of
 from supervisor.core.errors import DatabaseBusy, Fault, OutcomeUnknown
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.net.http_session import open_session
 from supervisor.net.name_resolver import PooledResolver
-from supervisor.store.recovery.row_isolation import Aside, Refused
+from supervisor.store.sql.row_isolation import Aside, Refused
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery, Message
 from supervisor.telemetry import tracing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.store.counters import counters
 from supervisor.store.counters.counters import Observation
 

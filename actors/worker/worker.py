@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import os
 import signal
@@ -19,35 +20,37 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import peewee
 import structlog
 
+from actors.files.scratch import close_scratch, found_in, open_scratch
 from actors.images.process_pool import open_image_processes
 from actors.worker.begun_leases import Begun
 from actors.worker.busy_slots import BusySlots
 from actors.worker.call_metrics import CallsSeen
 from actors.worker.claim_listener import ClaimListener
 from actors.worker.event_loop import CLEANUP_SECONDS
-from actors.worker.scratch import close_scratch, found_in, open_scratch
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.broker.claim_messages import POLLS, TASKS, ClaimMessage
+from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
 from supervisor.core.ids import new_ulid
-from supervisor.database.api import Database, Transaction, open_database
-from supervisor.database.refused_rows import Refusals
-from supervisor.objects.object_store import FileStore, open_file_store
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.open_database import open_database
+from supervisor.objects.object_store import FileStore
+from supervisor.objects.open_store import open_file_store
 from supervisor.processes.supervised import WORKER_SPAWN_ID, is_supervised
 from supervisor.schema.migrate import check_version
 from supervisor.store.counters import counters
 from supervisor.store.queue import workers
+from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.tasks import claims, remote_wait
-from supervisor.store.tasks.claims import Claim, Held
+from supervisor.store.tasks.claims import Held
 
 if TYPE_CHECKING:
-    from actors.attempts.paid_requests import PaidRequest
     from actors.broker.broker import DarkroomBroker
     from actors.providers.base import Provider
 
@@ -70,6 +73,20 @@ class Why(enum.Enum):
     TIME_LIMIT = "time limit"
 
 
+class Asked(Protocol):
+    """What a worker knows of a paid request of one of its attempts."""
+
+    may_bill_twice: bool
+
+    @property
+    def is_unanswered(self) -> bool:
+        """It may have been carried out, and nobody has heard of it yet."""
+
+    @property
+    def answer_due(self) -> float:
+        """When its time-out is over, by the event loop's clock."""
+
+
 class Running:
     """One attempt, or poll, in this process, from its claim to its end."""
 
@@ -79,7 +96,7 @@ class Running:
         self.began_at = time.monotonic()
         self.is_marked = not takes_slot  # as begun, in the database
         self.work: asyncio.Task[Any] | None = None
-        self.request: PaidRequest | None = None  # the newest of its paid requests
+        self.request: Asked | None = None  # the newest of its paid requests
         self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
         self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
         self.cancelled: Why | None = None
@@ -98,17 +115,26 @@ class Running:
             asyncio.get_running_loop().call_later(CLEANUP_SECONDS, self.will_not_end.set)
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is done with claims: one attempt at a task, or polls of remote jobs side by side."""
+
+    attempt: Callable[[Worker, Running, Claim], Coroutine[Any, Any, None]]
+    polls: Callable[[Worker, Sequence[tuple[Running, Claim]]], Coroutine[Any, Any, None]]
+
+
 class Worker:
     """One process's worker.  Lives on the event loop; nothing here blocks it."""
 
     def __init__(
-        self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore
+        self, settings: Settings, broker: DarkroomBroker, database: Database, files: FileStore, work: Work
     ) -> None:
         self.id = os.environ.get(WORKER_SPAWN_ID) or new_ulid()
         self.settings = settings
         self.broker = broker
         self.database = database
         self.files = files
+        self.work = work
         self.images = open_image_processes(settings.image_processes)
         self.calls_seen = CallsSeen(database)
         self.refusals = Refusals()
@@ -182,14 +208,12 @@ class Worker:
 
     def begin(self, claim: Claim) -> None:
         """Run an attempt, unless this lease was begun before."""
-        from actors.attempts.attempt import run_attempt  # built on this module
-
         if claim.type not in self.settings.tasks:
             self._spawn(self._put_off(claim))
         elif self.begun.enter(claim.task_id, claim.lease):
             running = Running(claim.task_id, claim.lease, type_=claim.type)
             self._register(running)
-            self._run(run_attempt(self, running, claim))
+            self._run(self.work.attempt(self, running, claim))
 
     async def _put_off(self, claim: Claim) -> None:
         """Its type is in the dispatcher's settings, and not in ours."""
@@ -198,8 +222,6 @@ class Worker:
             await self.write(lambda tx: claims.postpone(tx, claim.task_id, claim.lease, UNKNOWN_TYPE_SECONDS))
 
     def _begin_polls(self, polls: Sequence[Claim]) -> None:
-        from actors.remote_jobs.poll_batch import poll_tasks  # built on this module
-
         begun = [
             (Running(claim.task_id, claim.lease, takes_slot=False), claim)
             for claim in polls
@@ -208,7 +230,7 @@ class Worker:
         for running, _ in begun:
             self._register(running)
         if begun:
-            self._run(poll_tasks(self, begun))
+            self._run(self.work.polls(self, begun))
 
     def _register(self, running: Running) -> None:
         self.running.add(running)
@@ -508,10 +530,10 @@ def _clocks_apart() -> float:
 _current: list[Worker] = []
 
 
-async def open_worker(settings: Settings, broker: DarkroomBroker) -> Worker:
+async def open_worker(settings: Settings, broker: DarkroomBroker, work: Work) -> Worker:
     """Make and start this process's worker."""
     database = open_database(settings)
-    worker = Worker(settings, broker, database, open_file_store(settings))
+    worker = Worker(settings, broker, database, open_file_store(settings), work)
     lists = await asyncio.to_thread(open_lists, settings, patience_seconds=None)
     await worker.start()
     worker.listen(lists)

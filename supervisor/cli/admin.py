@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import WRONG_USAGE, Failed, WrongUsage, settings_of_command
+from supervisor.cli.base import WRONG_USAGE, Failed, WrongUsage, settings_of_command
 from supervisor.cli.output import json_option, print_json
 
 
@@ -223,7 +223,7 @@ def doctor(
     if provider is not None:
         _try_provider(provider, images, prompt, out)
         return
-    from supervisor.cli.doctor import examine
+    from supervisor.cli.doctor.doctor import examine
 
     findings = examine(settings_of_command())
     if as_json:
@@ -236,7 +236,7 @@ def doctor(
 
 
 def _try_provider(name: str, images: tuple[str, ...], prompt: str | None, out: str | None) -> None:
-    from supervisor.cli.provider_check import try_provider
+    from supervisor.cli.doctor.provider_check import try_provider
 
     options = [part for image in images for part in ("--image", image)]
     options += ["--prompt", prompt] if prompt else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from supervisor.cli import WrongUsage, settings_of_command
+from supervisor.cli.base import WrongUsage, settings_of_command
 from supervisor.cli.output import json_option, print_json
 
 
@@ -26,8 +26,8 @@ def copy(source_url: str, target_url: str, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from supervisor.database.api import is_postgres
-    from supervisor.database.sqlite_database import sqlite_file
+    from supervisor.database.interface.database import is_postgres
+    from supervisor.database.sqlite.sqlite_database import sqlite_file
     from supervisor.schema.copy.copy_database import copy_into_postgres
     from supervisor.schema.copy.copy_source import Source
     from supervisor.schema.migrate import known_versions, migrate

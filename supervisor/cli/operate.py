@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json, print_table
 from supervisor.cli.timeline import timeline_lines, webhook_lines
 
@@ -84,7 +84,7 @@ def show(task_id: str, as_json: bool) -> None:
 
 def _say_what_is_wrong(settings: Settings) -> None:
     """On stderr, what /ops says of the whole; nothing when all is well, or where another host is asked."""
-    from supervisor.cli.doctor_liveness import house_troubles
+    from supervisor.cli.doctor.doctor_liveness import house_troubles
 
     if settings.url:
         return
@@ -146,7 +146,7 @@ def retry(task_id: str, as_json: bool) -> None:
 @json_option
 def sweep(as_json: bool) -> None:
     """Rescue stuck tasks and prune old rows now instead of at the next minute; safe as often as you like."""
-    from supervisor.objects.object_store import open_file_store
+    from supervisor.objects.open_store import open_file_store
     from supervisor.services.sweep import sweep_now
 
     settings = settings_of_command()
@@ -172,7 +172,7 @@ def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_j
 
 def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
     """What `use` makes of the open database.  Raises SettingFault for one that is not migrated."""
-    from supervisor.database.api import open_database
+    from supervisor.database.open_database import open_database
     from supervisor.schema.migrate import check_version
 
     database = open_database(settings)

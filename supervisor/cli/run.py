@@ -15,7 +15,7 @@ import sys
 
 import click
 
-from supervisor.cli import WrongUsage, settings_of_command
+from supervisor.cli.base import WrongUsage, settings_of_command
 from supervisor.cli.output import json_option, print_json
 
 
@@ -83,7 +83,8 @@ def migrate(restored: bool, wait_seconds: float | None, as_json: bool) -> None:
     darkroom migrate --wait 30    # exit status 1 when it is still away after 30 s
     darkroom migrate --restored   # once, after a backup was put back
     """
-    from supervisor.database.api import is_postgres, open_database
+    from supervisor.database.interface.database import is_postgres
+    from supervisor.database.open_database import open_database
     from supervisor.database.outage_wait import until_it_works
     from supervisor.objects.private_files import keep_to_ourselves
     from supervisor.schema.migrate import migrate as run

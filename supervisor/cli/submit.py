@@ -12,7 +12,7 @@ import click
 import orjson
 
 from config.settings import Settings
-from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json
 from supervisor.cli.typed_order import COMMANDS as TYPE_COMMANDS
 from supervisor.cli.typed_order import TypedOrder, parameters_of, type_of

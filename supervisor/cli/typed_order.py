@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json
 
 _TYPE = f"{__name__}.type"

@@ -11,9 +11,7 @@ else on the module path, and ours must not be hidden by somebody's `web/` or `co
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import http.client
 import os
 import shutil
 import socket
@@ -26,12 +24,14 @@ import structlog
 from config.settings import Settings, environment_of
 from supervisor.broker.broker_address import socket_path
 from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
-from supervisor.cli.provider_check import check_providers
+from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.open_database import open_database
 from supervisor.database.outage_wait import until_it_works
 from supervisor.net.listen_socket import VARIABLE as LISTEN
 from supervisor.net.listen_socket import listen_on
+from supervisor.net.ports import address, answers_readyz, free_port, local_host, port_trouble
 from supervisor.objects.private_files import keep_to_ourselves, write_privately
 from supervisor.processes.heartbeat_pipe import SYSTEMD
 from supervisor.processes.launcher import PROGRAMS
@@ -51,7 +51,6 @@ from supervisor.telemetry.logs import configure_logs
 from supervisor.telemetry.tracing import collector
 
 CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
-READYZ_SECONDS = 2.0
 STOP_SECONDS = 10.0  # for parts that have nothing to finish
 
 BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
@@ -191,35 +190,6 @@ def script(name: str) -> str:
     return found
 
 
-def free_port(host: str) -> int:
-    """A port that is free just now.  It is chosen here, so that a restarted web keeps its address."""
-    with _bound(host, 0) as probe:
-        return int(probe.getsockname()[1])
-
-
-def local_host(host: str) -> str:
-    """Where a server that listens at `host` can be reached from here."""
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
-
-
-def address(host: str, port: int) -> str:
-    """`http://HOST:PORT`, an IPv6 address in brackets."""
-    bare = host.strip("[]")
-    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
-
-
-def answers_readyz(host: str, port: int) -> bool:
-    """The web part answers 200 to GET /readyz."""
-    connection = http.client.HTTPConnection(local_host(host), port, timeout=READYZ_SECONDS)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """Hold the data folder's lock, which the kernel gives back however this process ends.  Raises SettingFault."""
@@ -311,29 +281,3 @@ def _say_ready(settings: Settings, url_file: Path, start_secret: str) -> None:
     print(f"ready {where}", flush=True)
     if start_secret:  # printed, not logged: logs go further than a terminal
         print(f"in a browser: {start_link(where, start_secret)}", flush=True)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    bare = host.strip("[]")
-    probe = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((bare, port))
-    except BaseException:
-        probe.close()
-        raise
-    return probe
-
-
-def port_trouble(host: str, port: int) -> str | None:
-    """Why nobody can listen there, as the end of a sentence; None when it is free."""
-    try:
-        _bound(host, port).close()
-    except OSError as error:
-        reasons = {
-            errno.EADDRINUSE: "another program listens there already",
-            errno.EADDRNOTAVAIL: f"{host} is no address of this host",
-            errno.EACCES: "this user may not listen there",
-        }
-        return reasons.get(error.errno or 0, error.strerror or str(error))
-    return None

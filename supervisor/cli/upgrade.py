@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.base import Failed, settings_of_command
 from supervisor.database.outage_wait import until_it_works
 
 LOOK_SECONDS = 0.2
@@ -27,7 +27,7 @@ def upgrade() -> None:
     /opt/darkroom-2/bin/darkroom upgrade    # the new program has a place of its own
     """
     from supervisor.cli.up import renewable
-    from supervisor.database.api import open_database
+    from supervisor.database.open_database import open_database
     from supervisor.objects.private_files import keep_to_ourselves
     from supervisor.processes.process_states import running_up
     from supervisor.processes.upgrade_request import ask, take_back

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from supervisor.cli import Failed, settings_of_command
+from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.operate import with_database
 from supervisor.cli.output import json_option, print_json, print_table
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from config.settings import Settings
-from supervisor.core.errors import SettingFault
 from supervisor.core.errors import StoreAway as StoreAway
 
 PIECE_BYTES = 262_144  # what is read at once: the pace of a slow reader costs no more memory than this
@@ -111,18 +109,3 @@ def copy_to(files: FileStore, key: str, target: Path) -> None:
         raise
     finally:
         opened.close()
-
-
-def open_file_store(settings: Settings) -> FileStore:
-    """The store behind `STORAGE_URL`; nothing is touched yet.  Raises SettingFault."""
-    scheme, _, rest = settings.storage_url.partition("://")
-    if scheme == "file" and rest.startswith("/"):
-        from supervisor.objects.local_files import LocalFiles  # they are built on this module
-
-        return LocalFiles(Path(rest))
-    if scheme == "s3":
-        from supervisor.objects.s3_files import S3Files
-
-        bucket, _, prefix = rest.partition("/")
-        return S3Files(bucket, prefix, settings.s3)
-    raise SettingFault(f"STORAGE_URL begins with '{scheme}://', but may begin with file:/// or s3://.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import is_postgres
+from supervisor.database.interface.database import is_postgres
 
 PRIVATE_FOLDER, PRIVATE_FILE, SHARED_FILE = 0o700, 0o600, 0o660
 PRIVATE_UMASK = 0o077

@@ -9,7 +9,7 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.broker.broker_ping import ping_broker
-from supervisor.database.sqlite_database import sqlite_file
+from supervisor.database.sqlite.sqlite_database import sqlite_file
 from supervisor.objects.disk_space import free_bytes, room_trouble
 from supervisor.processes.process_states import read_state, state_path
 

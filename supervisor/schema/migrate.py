@@ -14,8 +14,9 @@ from playhouse.migrations import Runner
 
 from config.settings import Settings
 from supervisor.core.errors import NotReady, SettingFault
-from supervisor.database.api import Database, Transaction, is_postgres, open_database
-from supervisor.database.sqlite_database import sqlite_file
+from supervisor.database.interface.database import Database, Transaction, is_postgres
+from supervisor.database.open_database import open_database
+from supervisor.database.sqlite.sqlite_database import sqlite_file
 from supervisor.schema.sqlite.sqlite_upgrade import upgrade_sqlite
 
 VERSIONS = Path(__file__).parent / "versions"

@@ -15,7 +15,7 @@ import structlog
 
 from config.settings import Settings
 from supervisor.core.throttle import Pace
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.objects.object_store import FileStore
 from supervisor.store.retention import ageing, deletion_queue, orphan_scan
 from supervisor.store.retention.orphan_scan import Walk

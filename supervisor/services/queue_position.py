@@ -15,7 +15,7 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.core.queue_order import NOBODY_WAITS, WaitingOrder
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.store.queue import queue_snapshot
 
 log = logging.getLogger("darkroom.order")

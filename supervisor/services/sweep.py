@@ -18,20 +18,20 @@ import structlog
 
 from config.settings import Settings
 from supervisor.core.throttle import Pace
-from supervisor.database.api import Database, Transaction
-from supervisor.database.refused_rows import Refusals
+from supervisor.database.interface.database import Database, Transaction
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.services.file_sweep import delete_doomed, doom_orphans
 from supervisor.services.undelivered_claims import empty_lists_of_the_dead
 from supervisor.store.counters import open_task_counts
 from supervisor.store.feed import changes
-from supervisor.store.limits import revocations
-from supervisor.store.operators import audit, notices
+from supervisor.store.limits import notices, revocations
+from supervisor.store.operators import audit
 from supervisor.store.queue import leader, workers
 from supervisor.store.recovery import clock_steps, stuck_tasks, sweep_runs
-from supervisor.store.recovery.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.retention import ageing
+from supervisor.store.sql.refused_rows import Refusals
+from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.tasks import history, idempotency
 from supervisor.store.webhooks import deliveries
 

@@ -13,7 +13,7 @@ import structlog
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.store.queue import workers
 from supervisor.store.tasks import remote_wait
 

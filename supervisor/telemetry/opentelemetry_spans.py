@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from supervisor.telemetry.tracing import Kind, Span, Value
+from supervisor.telemetry.spans import Kind, Span, Value
 
 WARN_AGAIN_SECONDS = 60.0
 _SERVICE = "darkroom"

@@ -101,7 +101,7 @@ async def test_who_was_never_connected_is_told_so_and_not_that_the_connection_br
 
 
 def test_sessions_are_opened_in_one_place_alone() -> None:
-    home = ROOT / "supervisor" / "http_session.py"
+    home = ROOT / "supervisor/net/http_session.py"
     openers = ("aiohttp.ClientSession", "aiohttp.request", "ClientSession")
     elsewhere = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from config.settings import Limits
 from tests.support.houses.web_server import Web, bearer, running_web
 from tests.support.servers.broker_server import broker_server
-from web.limits import quotas
+from web.handling import quotas
+from web.handling.quotas import Standing, headers_of, quotas_for
 from web.limits.minute_counts import MinuteCounts, SharedCounts
-from web.limits.quotas import Standing, headers_of, quotas_for
 
 FAR = {
     "X-Forwarded-For": "203.0.113.5"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.ids import seconds_of_ulid, ulid_of
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.security.token_proof import TOKEN, USER, Proof, is_revoked
 from supervisor.security.tokens import make_user_token
 from supervisor.services.sweep import sweep
@@ -35,8 +35,8 @@ from tests.support.houses.web_server import (
     running_web,
 )
 from web.app.app import ADDRESSES
-from web.feed.revoked_streams import look_once
-from web.http.authentication import FEED_PATH, OPEN_PATHS
+from web.app.revoked_streams import look_once
+from web.handling.authentication import FEED_PATH, OPEN_PATHS
 
 GUARDED = [each for each in ADDRESSES if each.path.startswith("/v1/") and each.path not in OPEN_PATHS]
 BODIES: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web, until
 from tests.support.providers.greedy_image_child import JPEG_HEAD
 from web.api.images import UPLOAD_BYTES
-from web.limits.upload_shares import OF_A_USER, OF_MANY, Holder, UploadShares
+from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, UploadShares
 
 IMAGES = "/v1/images"
 MIB = 1024 * 1024

@@ -18,13 +18,14 @@ import pytest
 
 from config.settings import Settings
 from supervisor.core.errors import NotReady
-from supervisor.database.api import Transaction, open_database
+from supervisor.database.interface.database import Transaction
+from supervisor.database.open_database import open_database
 from supervisor.net.listen_socket import listen_on
 from supervisor.schema.migrate import migrate
 from supervisor.store.tasks import admission
 from tests.support.houses.web_server import SECRET, SseReader, bearer, until
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0  # for what a process of its own does, on a machine with much else to do
 
 

@@ -17,7 +17,7 @@ from config.settings import Settings
 from supervisor.broker import broker_client
 from supervisor.broker.broker_client import open_client
 from supervisor.broker.broker_errors import in_words
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
 from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
 from tests.support.servers.tls_proxy import tls_in_front_of
 

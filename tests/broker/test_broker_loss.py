@@ -10,9 +10,9 @@ from pathlib import Path
 
 import redis
 
-from tests.processes.test_s3_house import ROOT
 from tests.support.houses.web_server import picture_bytes
 from tests.support.houses.whole_house import House, needs_darkroom
+from tests.support.repository import ROOT
 from tests.support.waiting import eventually
 
 pytestmark = needs_darkroom

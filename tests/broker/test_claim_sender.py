@@ -16,7 +16,8 @@ from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.broker.broker_client import open_client
 from supervisor.broker.claim_lists import ClaimLists, Place
 from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
-from supervisor.database.wakeups import Wakeups, dispatch_wakeups
+from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.services.undelivered_claims import empty_lists
 from supervisor.store.queue import leader, workers
 from tests.conftest import Store, wait_until

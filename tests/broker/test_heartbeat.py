@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +14,13 @@ import pytest
 
 from actors.attempts import attempt
 from actors.attempts.time_limit import standing_still
+from actors.entry.work import WORK
 from actors.worker.worker import Running, Why, Worker
 from supervisor.broker.claim_messages import TASKS, ClaimMessage
-from supervisor.objects.object_store import open_file_store
+from supervisor.core.claim import Claim
+from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim, Held
+from supervisor.store.tasks.claims import Held
 from tests.conftest import Store
 from tests.support.houses.web_server import until
 
@@ -25,7 +28,7 @@ from tests.support.houses.web_server import until
 @pytest.fixture
 async def worker(store: Store, live_worker: Callable[..., str]) -> AsyncIterator[Worker]:
     """In this process, without a broker; its id is that of the factories' worker."""
-    made: Any = Worker(store.settings, None, store.database, open_file_store(store.settings))  # type: ignore[arg-type]
+    made: Any = Worker(store.settings, None, store.database, open_file_store(store.settings), WORK)  # type: ignore[arg-type]
     made.id = live_worker()
     yield made
     await made.images.close()
@@ -111,14 +114,14 @@ async def test_attempts_that_ended_while_a_heartbeat_was_under_way_are_told_afte
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def begun(worker: Worker) -> list[tuple[str, int]]:
     """Leases of the attempts that were begun; each goes on until the test ends."""
     found: list[tuple[str, int]] = []
 
     async def run(worker: Worker, running: Running, claim: Claim) -> None:
         found.append((claim.task_id, claim.lease))
 
-    monkeypatch.setattr(attempt, "run_attempt", run)
+    worker.work = dataclasses.replace(WORK, attempt=run)
     return found
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.worker.scratch import close_scratch, found_in, open_scratch, scratch_of
+from actors.entry.work import WORK
+from actors.files.scratch import close_scratch, found_in, open_scratch, scratch_of
 from actors.worker.worker import Worker
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from tests.conftest import Store
 
 
@@ -30,7 +31,7 @@ async def test_a_worker_keeps_its_folder_when_another_starts_at_the_same_moment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = [
-        Worker(store.settings, None, store.database, open_file_store(store.settings))  # type: ignore[arg-type]
+        Worker(store.settings, None, store.database, open_file_store(store.settings), WORK)  # type: ignore[arg-type]
         for _ in range(2)
     ]
     first, second = made

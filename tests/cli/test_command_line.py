@@ -16,8 +16,8 @@ import click
 import pytest
 
 from config.settings import load_settings
-from supervisor.cli import commands, main
 from supervisor.cli.api_client import Event, _fields, bearer_token, service_address
+from supervisor.cli.main import commands, main
 from supervisor.cli.typed_order import parameters_of
 from supervisor.security.secret import read_or_make_secret
 from supervisor.security.tokens import read_user_token

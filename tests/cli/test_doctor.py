@@ -19,9 +19,8 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from supervisor.cli import doctor_liveness
-from supervisor.cli.doctor import Finding, examine
-from supervisor.database.api import Transaction
+from supervisor.cli.doctor.doctor import Finding, doctor_liveness, examine
+from supervisor.database.interface.database import Transaction
 from supervisor.objects.disk_space import room_trouble
 from supervisor.processes.process_states import STOPPED, state_of
 from supervisor.remote.breaker import Sign
@@ -258,7 +257,9 @@ def test_a_client_that_is_not_installed_is_named(tmp_path: Path, command: str) -
     assert "Traceback" not in done.stderr and done.returncode == (1 if command == "doctor" else 2)
 
 
-WITHOUT_PSYCOPG = "import sys; sys.modules['psycopg'] = None; from supervisor.cli import main; main()"
+WITHOUT_PSYCOPG = (
+    "import sys; sys.modules['psycopg'] = None; from supervisor.cli.main.main.main import main; main()"
+)
 
 
 def test_a_lone_worker_with_unusable_settings_ends_at_once(tmp_path: Path) -> None:

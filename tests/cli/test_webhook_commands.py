@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries

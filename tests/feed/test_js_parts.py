@@ -12,10 +12,10 @@ import pytest
 
 from supervisor.core.lifecycle import Status
 from tests.support.npm_packages import NODE, NPM, npm_packages
+from tests.support.repository import ROOT
 from web.app.commonjs import commonjs_twin
 from web.app.pages import CLIENT, CLIENT_TWIN, STATIC, static_files
 
-ROOT = Path(__file__).parents[2]
 MINI_PROGRAM = ROOT / "examples" / "mini-program"
 
 

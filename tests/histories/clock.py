@@ -10,7 +10,7 @@ import datetime
 import sqlite3
 from typing import Any
 
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from tests.histories.virtual_loop import FIRST_MOMENT, VirtualLoop
 from tests.support.databases import PlainPostgres
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.api import Database, Transaction
+from supervisor.database.interface.database import Database, Transaction
 from tests.histories.blocking import Awaited, current
 from tests.histories.virtual_loop import Process
 

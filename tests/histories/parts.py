@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Message
 
 from actors.dispatcher import dispatcher as dispatching_program
+from actors.entry.work import WORK
 from actors.worker.worker import Worker
-from supervisor.database.wakeups import SOMETHING, Heard
+from supervisor.database.interface.wakeups import SOMETHING, Heard
 from supervisor.services.sweep import sweep_now, sweep_this_minute
 from supervisor.store.queue import workers
 from tests.histories import broker
@@ -24,7 +25,7 @@ CLEANUP_SECONDS = 30.0
 
 
 class Wakes:
-    """In the place of `supervisor.database.wakeups.Wakeups`: a hint that may come for nothing, or late."""
+    """In the place of `supervisor.database.interface.wakeups.Wakeups`: a hint that may come for nothing, or late."""
 
     look_again_seconds: tuple[float, ...] = ()
     safety_seconds = 1.0
@@ -146,7 +147,7 @@ class WorkerPart:
         world = self.world
         server: Any = world.broker
         while True:
-            self.worker = Worker(world.settings, server, self.door, world.files)
+            self.worker = Worker(world.settings, server, self.door, world.files, WORK)
             self._watch_beginnings()
             try:
                 await self.worker.start()

@@ -24,8 +24,9 @@ from actors.worker.worker import Running
 from config.settings import Settings
 from supervisor.core import ids
 from supervisor.core.errors import Fault
-from supervisor.database.api import Database, is_postgres, open_database
-from supervisor.objects.object_store import open_file_store
+from supervisor.database.interface.database import Database, is_postgres
+from supervisor.database.open_database import open_database
+from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import images
 from tests.histories import broker, parts
 from tests.histories.blocking import Blocking

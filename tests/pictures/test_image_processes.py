@@ -19,16 +19,16 @@ import pytest
 from PIL import Image
 
 from actors.attempts.jobs import job_of
+from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
-from actors.worker.scratch import Scratch
 from config.settings import Settings
+from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed, child_environment
 from supervisor.pictures.process_pool import ImageProcesses
-from supervisor.store.tasks.claims import Claim
 from tests.support.image_children import _OF_OTHERS, _read, children
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "examples" / "samples"
 PATIENCE_SECONDS = 90.0  # for what takes a second or two on a machine with nothing else to do
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from supervisor.pictures.media_types import HEAD_BYTES, picture_type
 from supervisor.pictures.normalise import DamagedPicture, NotAPicture, know_formats
 from supervisor.pictures.webp import webp_size
 from tests.support.pictures import Made, normalised
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 ORIENTATION = 0x0112
 know_formats()
 

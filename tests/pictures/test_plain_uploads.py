@@ -18,9 +18,9 @@ from supervisor.pictures.process_pool import ImageProcesses
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web, until
 from tests.support.image_children import children
 from tests.support.providers.greedy_image_child import JPEG_HEAD
+from tests.support.repository import ROOT
 
 IMAGES = "/v1/images"
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and needs its limits")
 
 
@@ -144,7 +144,7 @@ async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
 async def test_a_picture_that_waits_too_long_is_told_to_come_again(
     web: Web, http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.api.plain_uploads.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("web.uploads.plain_uploads.WAIT_SECONDS", 0.1)
     be_greedy(web, 1)
     mark = tmp_path / "mark"
     held = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {mark}".encode()))

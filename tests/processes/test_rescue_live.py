@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from supervisor.core.errors import LeaseLost
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.processes.process_states import lives
 from supervisor.store.tasks import claims
 from tests.support.houses.chaos_house import House

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from actors.attempts.outcomes import Postpone, after_error, after_question
+from actors.files.scratch import write_whole
 from actors.images.child_program import _studio_order
 from actors.providers.base import Running
-from actors.worker.scratch import write_whole
 from supervisor.core.errors import NoRoom, OutcomeUnknown, StoreAway
 from supervisor.core.rescue import Budget
 from supervisor.objects.disk_space import WAITING, is_full
@@ -26,7 +26,7 @@ from supervisor.pictures.child_program import Parent, _plain, serve
 from supervisor.remote.unclear_answers import Doubts
 from supervisor.store.tasks import claims
 from tests.conftest import Clock, Store
-from tests.support.full_disk import largest_file
+from tests.support.hosts.full_disk import largest_file
 from tests.support.houses.web_server import Web, bearer, running_web
 
 

@@ -17,14 +17,14 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import S3, Settings
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
 from tests.support.houses.whole_house import House, needs_darkroom
+from tests.support.repository import ROOT
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 LARGE = (1200, 900)  # of noise: larger than any buffer between the store and the reader
 
 

@@ -294,7 +294,9 @@ def new_trace() -> str:
 
 # --- set-ups ---
 
-WITHOUT_THE_EXTRA = "import sys; sys.modules['opentelemetry'] = None; from supervisor.cli import main; main()"
+WITHOUT_THE_EXTRA = (
+    "import sys; sys.modules['opentelemetry'] = None; from supervisor.cli.main.main.main import main; main()"
+)
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 
@@ -325,7 +327,7 @@ def test_without_a_collector_the_extra_is_neither_needed_nor_imported(tmp_path: 
     code = (
         "import sys, supervisor.telemetry.tracing, web.api.tasks, actors.attempts.attempt; "
         "supervisor.telemetry.tracing.begin_tracing('web'); "
-        "assert supervisor.telemetry.tracing.span('x') is supervisor.telemetry.tracing.NO_SPAN; "
+        "assert supervisor.telemetry.tracing.span('x') is supervisor.telemetry.spans.NO_SPAN; "
         "ours = ('supervisor.telemetry.opentelemetry_spans', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(ours)])"  # redis looks at others by itself
     )
@@ -351,7 +353,9 @@ def test_what_the_exporter_warns_of_is_one_sentence_a_minute() -> None:
 
 def test_variables_that_the_sdk_refuses_are_one_sentence_and_a_header_is_never_shown(tmp_path: Path) -> None:
     wrong = {"OTEL_BSP_MAX_QUEUE_SIZE": "-1", "OTEL_EXPORTER_OTLP_HEADERS": "a-key-without-its-name"}
-    done = darkroom(tmp_path, "from supervisor.cli import main; main()", "web", **ENDPOINT, **wrong)
+    done = darkroom(
+        tmp_path, "from supervisor.cli.main.main.main import main; main()", "web", **ENDPOINT, **wrong
+    )
     assert (
         done.returncode == 2
         and "darkroom web: OpenTelemetry can't work with its OTEL_ variables" in done.stderr

@@ -14,8 +14,9 @@ import pytest
 from config.settings import load_settings
 from supervisor.broker.broker_address import LONGEST_SOCKET_PATH, broker_address, socket_path
 from supervisor.broker.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
-from supervisor.cli.up import address, free_port, local_host, only_one, programs, worker_argv
+from supervisor.cli.up import only_one, programs, worker_argv
 from supervisor.core.errors import SettingFault
+from supervisor.net.ports import address, free_port, local_host
 from tests.support.waiting import eventually
 
 

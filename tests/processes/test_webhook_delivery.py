@@ -16,11 +16,12 @@ import psutil
 import pytest
 
 from actors.broker.broker import DarkroomBroker
+from actors.entry.work import WORK
 from actors.webhooks import webhook_delivery
 from actors.webhooks.webhook_delivery import deliver_all
 from actors.worker.worker import Worker
 from config.settings import Settings, SettingsError, load_settings
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
@@ -71,7 +72,7 @@ async def opened_desk(folder: Path, **changed: object) -> AsyncIterator[Desk]:
     broker = dramatiq.get_broker()
     assert isinstance(broker, DarkroomBroker)
     database = open_quickly(settings)
-    worker = Worker(settings, broker, database, open_file_store(settings))
+    worker = Worker(settings, broker, database, open_file_store(settings), WORK)
     try:
         yield Desk(Store(settings, database), worker)
     finally:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
-from actors.providers import check_provider, check_providers
 from actors.providers.base import ContentRejected, Job, RateLimited
 from actors.providers.common.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.provider_context import Surroundings
-from actors.worker.scratch import Scratch
+from actors.registry.adapters import check_provider, check_providers
 from config.provider_presets import preset_names
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.objects.local_files import LocalFiles

@@ -29,9 +29,9 @@ from actors.providers.base import (
     Unreadable,
 )
 from supervisor.store.remote import remote_reports
-from tests.support.adapters import Adapters, colour_of, error_of, images_of
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply
 from tests.support.pictures import picture
+from tests.support.providers.adapters import Adapters, colour_of, error_of, images_of
 from tests.support.servers.cog_server import CogServer
 
 pytestmark = [

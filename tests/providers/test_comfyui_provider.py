@@ -29,9 +29,9 @@ from actors.providers.comfyui.service import _warn_of_repetition
 from supervisor.core.errors import SettingFault
 from supervisor.core.task_params import BadTask, check_params
 from tests.conftest import PARAMS
-from tests.support.adapters import PORTRAIT, Adapters, colour_of, error_of, images_of
-from tests.support.comfyui import WORKFLOW, accepted, settings_of
 from tests.support.fakes.comfyui_service import ComfyUi
+from tests.support.providers.adapters import PORTRAIT, Adapters, colour_of, error_of, images_of
+from tests.support.providers.comfyui import WORKFLOW, accepted, settings_of
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 import structlog
 from PIL import Image
 
+from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
-from actors.providers import check_providers
 from actors.providers.base import (
     Ambiguous,
     AtCapacity,
@@ -39,7 +39,7 @@ from actors.providers.common.order_values import OrderValues
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.provider_context import Surroundings
-from actors.worker.scratch import Scratch
+from actors.registry.adapters import check_providers
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.objects.local_files import LocalFiles
@@ -316,7 +316,7 @@ async def test_an_answer_can_not_send_us_into_a_private_network(service, open_pr
 
 
 async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(monkeypatch):
-    from actors.net import fetch as fetching
+    from actors.files import fetch as fetching
     from actors.net import public_addresses
 
     monkeypatch.setattr(public_addresses, "is_public", lambda address: not address.startswith("127.9."))

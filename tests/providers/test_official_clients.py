@@ -14,11 +14,11 @@ from PIL import Image
 
 from actors.providers.base import Accepted, Report
 from actors.providers.replicate.signature import is_signed
-from tests.support.adapters import PORTRAIT, Adapters, colour_of, images_of
 from tests.support.fakes.dashscope_service import DashScope
 from tests.support.fakes.fal_service import Fal
 from tests.support.fakes.openai_service import OpenAi
 from tests.support.fakes.replicate_service import WEBHOOK_KEY, Replicate
+from tests.support.providers.adapters import PORTRAIT, Adapters, colour_of, images_of
 
 OUR_URL = "https://photos.example"
 

@@ -35,14 +35,14 @@ from actors.providers.base import (
     UnknownOutcome,
     Unreadable,
 )
-from tests.support.adapters import Adapters, colour_of, error_of, images_of
 from tests.support.fakes.dashscope_service import DashScope
 from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply
 from tests.support.fakes.fal_service import Fal
 from tests.support.fakes.openai_service import OpenAi
 from tests.support.fakes.replicate_service import Replicate
 from tests.support.pictures import picture
-from tests.support.provider_settings import openai_settings, replicate_settings
+from tests.support.providers.adapters import Adapters, colour_of, error_of, images_of
+from tests.support.providers.provider_settings import openai_settings, replicate_settings
 
 SECRET = "sk-tell-nobody-789"
 

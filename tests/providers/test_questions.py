@@ -16,6 +16,7 @@ from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.outcomes import OrderAgain, after_error, after_question, after_remote_errors
 from actors.attempts.reconcile import look_up_unheard
+from actors.entry.work import WORK
 from actors.providers.base import (
     Ambiguous,
     ContentRejected,
@@ -36,17 +37,17 @@ from actors.remote_jobs import poll_batch
 from actors.worker.worker import Running, Worker
 from config.settings import Provider, Settings
 from supervisor.core import rescue
+from supervisor.core.claim import Claim
 from supervisor.core.errors import MayBeBilledAlready
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.unclear_answers import TIMES, UNKNOWN_SECONDS, Doubt, Doubts
 from supervisor.services.sweep import sweep
 from supervisor.store.recovery import clock_steps, stuck_tasks
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
-from tests.support.adapters import PORTRAIT
 from tests.support.fakes.fal_service import Fal
+from tests.support.providers.adapters import PORTRAIT
 from tests.support.well import Well
 from tests.support.workers import worker_of
 
@@ -192,6 +193,7 @@ class House:
             None,  # type: ignore[arg-type]
             self.store.database,
             open_file_store(self.settings),
+            WORK,
         )
         worker.id, worker.scratch = "worker-1", self.folder
         return worker

@@ -25,13 +25,13 @@ from actors.providers.http import remote_jobs
 from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.provider import BROKEN_STREAM
 from actors.providers.replicate import predictions
-from tests.support.adapters import Adapters, colour_of, error_of, images_of
-from tests.support.comfyui import accepted, settings_of
 from tests.support.fakes.comfyui_service import ComfyUi
 from tests.support.fakes.openai_service import OpenAi
 from tests.support.fakes.replicate_service import Replicate
 from tests.support.pictures import picture
-from tests.support.provider_settings import openai_settings, replicate_settings
+from tests.support.providers.adapters import Adapters, colour_of, error_of, images_of
+from tests.support.providers.comfyui import accepted, settings_of
+from tests.support.providers.provider_settings import openai_settings, replicate_settings
 
 FILM = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(3000)
 

@@ -16,6 +16,7 @@ import pytest
 from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.outcomes import OrderAgain, after_error, keep_away_at_most_seconds, sign_of
+from actors.entry.work import WORK
 from actors.providers.base import (
     Accepted,
     CutOff,
@@ -34,19 +35,19 @@ from actors.worker.worker import Running as Attempt
 from actors.worker.worker import Worker
 from config.settings import Settings
 from supervisor.core import rescue
-from supervisor.database.api import Transaction
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Transaction
 from supervisor.health.diagnosis import diagnose
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.breaker import MOST_AWAY_SECONDS, Sign, open_seconds
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions, task_details
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Store, claim_now
-from tests.support.adapters import PORTRAIT
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
+from tests.support.providers.adapters import PORTRAIT
 
 SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
 
@@ -98,7 +99,7 @@ def order(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orde
             providers=chain,  # type: ignore[arg-type]
             tasks={"photography": {"provider": first, "fallback": others, **(task or {})}},  # type: ignore[dict-item]
         )
-        worker = Worker(settings, None, store.database, open_file_store(settings))  # type: ignore[arg-type]
+        worker = Worker(settings, None, store.database, open_file_store(settings), WORK)  # type: ignore[arg-type]
         worker.id, worker.scratch = "worker-1", tmp_path / "scratch"
         try:
             await attempts._run(worker, Attempt(claim.task_id, claim.lease), claim, SPAN)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support.adapters import GARMENT, PORTRAIT
 from tests.support.fakes.dashscope_service import DashScope
+from tests.support.providers.adapters import GARMENT, PORTRAIT
 
 KEY = "sk-tell-nobody-321"
 

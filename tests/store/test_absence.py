@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from config.settings import Provider
-from supervisor.database.api import Transaction
-from supervisor.objects.object_store import open_file_store
+from supervisor.core.claim import Claim
+from supervisor.database.interface.database import Transaction
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import RemoteState, Word
 from supervisor.services.sweep import sweep
 from supervisor.store.queue import dispatch, leader, workers
@@ -21,7 +22,6 @@ from supervisor.store.recovery import clock_steps
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence
 from supervisor.store.tasks import claims, remote_wait
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask, claim_poll
 

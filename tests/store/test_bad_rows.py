@@ -15,16 +15,16 @@ from structlog.testing import capture_logs
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.broker.claim_lists import ClaimLists
-from supervisor.database.refused_rows import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
-from supervisor.database.wakeups import dispatch_wakeups
-from supervisor.objects.object_store import open_file_store
+from supervisor.core.claim import Claim
+from supervisor.database.open_wakeups import dispatch_wakeups
+from supervisor.objects.open_store import open_file_store
 from supervisor.services.sweep import sweep
 from supervisor.store.queue import dispatch, workers
 from supervisor.store.recovery import stuck_tasks
-from supervisor.store.recovery.row_isolation import Aside, Refused, apart, is_about_a_row
 from supervisor.store.retention import ageing
+from supervisor.store.sql.refused_rows import AGAIN_SECONDS, TELL_AGAIN_SECONDS, Refusals
+from supervisor.store.sql.row_isolation import Aside, Refused, apart, is_about_a_row
 from supervisor.store.tasks import remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store, wait_until

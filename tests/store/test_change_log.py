@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from supervisor.core.claim import Claim
 from supervisor.core.errors import WorkNotFound
 from supervisor.store.feed import changes, works
 from supervisor.store.feed.changes import Change
 from supervisor.store.ledger import credits
 from supervisor.store.queue import wake_counters, workers
 from supervisor.store.tasks import claims, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes, wait_until
 from tests.support.databases import Plain, is_postgres, open_quickly, plain_connection
 

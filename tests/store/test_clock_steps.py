@@ -15,9 +15,10 @@ from actors.dispatcher.dispatcher import Dispatcher
 from config.settings import Provider
 from config.values import ProviderLimits
 from supervisor.broker.claim_lists import ClaimLists
+from supervisor.core.claim import Claim
 from supervisor.core.errors import ProviderIsDown
-from supervisor.database.wakeups import dispatch_wakeups
-from supervisor.objects.object_store import open_file_store
+from supervisor.database.open_wakeups import dispatch_wakeups
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.breaker import Sign
 from supervisor.services.sweep import sweep, sweep_this_minute
 from supervisor.store.counters import counters
@@ -27,7 +28,6 @@ from supervisor.store.queue import capacity, dispatch, leader
 from supervisor.store.recovery import clock_steps, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs
 from supervisor.store.tasks import claims, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery
 from tests.conftest import Clock, Store, wait_until

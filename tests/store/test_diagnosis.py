@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from config.values import Provider
+from supervisor.core.claim import Claim
 from supervisor.health.troubles import troubles
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import providers
@@ -15,7 +16,6 @@ from supervisor.store.operators import operator_actions, overview
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.command_line import darkroom
 from tests.support.diagnoses import why

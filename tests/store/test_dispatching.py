@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from config.settings import Provider, Settings
+from supervisor.core.claim import Claim
 from supervisor.store.queue import capacity, dispatch, leader, workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.remote_wait import Undelivered
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.databases import REFUSED, Plain

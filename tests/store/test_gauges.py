@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from supervisor.core.claim import Claim
 from supervisor.store.counters import counters
 from supervisor.store.feed import feed_epochs
 from supervisor.store.operators import gauges
 from supervisor.store.queue import workers
 from supervisor.store.tasks import user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import peewee
 import pytest
 
-import supervisor.database.sqlite_database as sqlite_database
+import supervisor.database.sqlite.sqlite_database as sqlite_database
 from supervisor.core.errors import DatabaseBusy
-from supervisor.database.api import open_database
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.open_database import open_database
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from tests.conftest import plain_connection, processes, wait_until
 
 pytestmark = pytest.mark.sqlite_only
@@ -299,7 +299,7 @@ def test_four_processes_and_a_plain_connection_write_and_nobody_is_locked_out(
 
 KILLED = """
 import sys, time
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 def step(tx):
     tx.execute("INSERT INTO sweep_run (minute) VALUES ('half')")
     print("inside", flush=True)

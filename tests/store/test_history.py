@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.lifecycle import TRANSITIONS, Event
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.schema.shared.history_rows import EVENTS
 from supervisor.services.sweep import sweep
 from supervisor.store.tasks import claims, history, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.databases import REFUSED, Plain
 

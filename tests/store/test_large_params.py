@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.database.api import READER_THREADS, Transaction
+from supervisor.database.interface.database import READER_THREADS, Transaction
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask
 from tests.conftest import PARAMS, Store

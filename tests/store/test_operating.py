@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from config.values import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.errors import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
 from supervisor.health.troubles import troubles
 from supervisor.store.limits import pauses, providers
@@ -18,7 +19,6 @@ from supervisor.store.queue import queue_snapshot
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
 from supervisor.store.tasks import user_actions as tasks
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.databases import REFUSED, Plain
 from web.openapi.ops_schemas import OpsOverview

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from config.settings import Provider
+from supervisor.core.claim import Claim
 from supervisor.store.feed import works
 from supervisor.store.queue import dispatch
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import admission, claims, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.databases import INSERTS, REFUSED, SQLITE, UPDATES, Plain
 

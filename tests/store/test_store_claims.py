@@ -9,12 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from supervisor.core.claim import Claim
 from supervisor.core.errors import AlreadyFinished, LeaseLost, TaskNotFound
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.store.queue import dispatch, workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import claims, images, remote_wait, results, user_actions
-from supervisor.store.tasks.claims import Claim, Wanted
+from supervisor.store.tasks.claims import Wanted
 from supervisor.store.tasks.images import NewImage
 from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store, processes

@@ -22,7 +22,8 @@ from supervisor.core.errors import (
     QueueFull,
     TooManyOpenTasks,
 )
-from supervisor.database.api import Database, open_database
+from supervisor.database.interface.database import Database
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.services.queue_position import FreshOrder
 from supervisor.services.submission_batcher import Submissions

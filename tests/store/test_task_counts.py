@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from supervisor.core.errors import Fault
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.schema.migrate import migrate
 from supervisor.store.counters import open_task_counts
 from supervisor.store.queue import dispatch, workers

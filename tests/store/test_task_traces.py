@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.core.claim import Claim
 from supervisor.store.queue import dispatch
 from supervisor.store.retention import ageing
 from supervisor.store.tasks import claims, traces, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.new_task import NewTask
 from tests.conftest import PARAMS, Clock, Store
 

@@ -19,9 +19,10 @@ from typing import Any, Protocol
 import psycopg
 
 from config.settings import Settings
-from supervisor.database.api import Database, open_database
+from supervisor.database.interface.database import Database
+from supervisor.database.open_database import open_database
 from supervisor.database.postgres.sql import adapt, numbered
-from supervisor.database.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
 from tests.support.servers.postgres_databases import take_database
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.operators import gauges, overview
 from supervisor.store.queue import dispatch, queue_snapshot

@@ -37,7 +37,7 @@ PRINTS = """
 import json, sys
 from pathlib import Path
 from actors.images.child_program import carry_out
-from actors.providers.studio.order import read_order
+from actors.providers.studio.orders.order import read_order
 
 samples, folder = Path(sys.argv[1]), Path(sys.argv[2])
 made = []

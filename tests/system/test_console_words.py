@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import get_args
 
+from tests.support.repository import ROOT
 from web.app.pages import STATIC
 from web.openapi import schemas
 
-ROOT = Path(__file__).parents[2]
 WORDS = (STATIC / "words.js").read_text(encoding="utf-8")
 FROM_THE_SERVER = ("stage.", "error.")
 A_STAGE = re.compile(

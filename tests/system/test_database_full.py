@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 
 from metrics.database_collector import read_snapshot
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
+from tests.support.hosts.small_disk import SmallDisk, may_mount, small_disk
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
 from tests.support.servers.postgres_server import server
-from tests.support.small_disk import SmallDisk, may_mount, small_disk
 
 pytestmark = [
     pytest.mark.system,

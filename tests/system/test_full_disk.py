@@ -19,9 +19,9 @@ from supervisor.objects.disk_space import WAITING
 from tests.support.command_line import darkroom
 from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
 from tests.support.fakes.fal_service import Fal
+from tests.support.hosts.small_disk import SmallDisk, may_mount, small_disk
 from tests.support.houses.ai_shop import Shop, http_type
 from tests.support.running_system import running_system
-from tests.support.small_disk import SmallDisk, may_mount, small_disk
 from tests.support.waiting import eventually
 
 pytestmark = [

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from supervisor.cli import commands
+from supervisor.cli.main import commands
 from supervisor.health.diagnosis import WHY
 from supervisor.health.troubles import SENTENCES
 from web.app.pages import STATIC

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.eta import eta_seconds
-from supervisor.store.operators import last_signs
-from supervisor.store.queue import queue_snapshot
+from supervisor.store.queue import last_signs, queue_snapshot
 from tests.conftest import Store
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.dispatcher.dispatcher_beat import Pulse, Waited
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.health.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
 from supervisor.processes.heartbeat_pipe import VARIABLE, Beats, beat_from_loop, beat_from_thread
 from tests.support.waiting import eventually

@@ -9,11 +9,11 @@ import pytest
 
 from metrics.catalogue import families_of_the_database
 from metrics.database_collector import gauge_values, read_values
-from supervisor.cli.doctor_liveness import examine_movement
+from supervisor.cli.doctor.doctor_liveness import examine_movement
 from supervisor.health.liveness import DispatcherSign, Judge, WorkerSign, judged
 from supervisor.health.troubles import troubles
-from supervisor.store.operators import last_signs, overview
-from supervisor.store.queue import leader, queue_snapshot, workers
+from supervisor.store.operators import overview
+from supervisor.store.queue import last_signs, leader, queue_snapshot, workers
 from supervisor.store.tasks import user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.dispatcher import Dispatcher
 from supervisor.broker.claim_lists import ClaimLists
-from supervisor.database.wakeups import Wakeups
+from supervisor.database.interface.wakeups import Wakeups
 from supervisor.health.succession import HALF_LIFE_SECONDS, MOST_SECONDS, Succession, patience_seconds
 from supervisor.store.queue import leader
 from tests.conftest import Store

@@ -11,17 +11,17 @@ from actors.attempts.outcomes import after_error
 from actors.attempts.record import step_of
 from actors.providers.base import ProviderDown, RateLimited
 from config.values import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.processes.host_state import clock_ahead_seconds
 from supervisor.remote.breaker import Sign
-from supervisor.store.limits import providers
-from supervisor.store.operators import notices, overview, task_details
-from supervisor.store.operators.notices import Notice
+from supervisor.store.limits import notices, providers
+from supervisor.store.limits.notices import Notice
+from supervisor.store.operators import overview, task_details
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.databases import Plain
 from tests.support.diagnoses import why

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.services import queue_position
 from supervisor.services.queue_position import FreshOrder
 from supervisor.store.queue import queue_snapshot
 from supervisor.store.tasks import admission, task_views, user_actions
 from tests.support.houses.web_server import Web, running_web
-from web.http.context import Parts
+from web.handling.context import Parts
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database.api import Transaction, open_database
+from supervisor.database.interface.database import Transaction
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import workers
 from supervisor.store.tasks import claims, user_actions

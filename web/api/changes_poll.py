@@ -8,13 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.store.operators.notices import Notice
+from supervisor.store.limits.notices import Notice
 from web.feed.feed_event import Link, doc_change, snapshot_data
 from web.feed.hub import Closing, TooManyStreams
 from web.feed.resume import Continuation, Everything, read_opening
-from web.http.context import parts_of, user_of
+from web.handling.context import parts_of, user_of
+from web.handling.responses import json_answer
 from web.http.problems import Problem, unavailable, unprocessable
-from web.http.responses import json_answer
 
 WAITS = range(26)  # seconds; front ends may wait 30 in all
 

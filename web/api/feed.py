@@ -20,14 +20,14 @@ from aiohttp import HttpVersion11, web
 
 from supervisor.core.errors import Fault
 from supervisor.security.tokens import Identity
-from supervisor.store.operators.notices import Notice
+from supervisor.store.limits.notices import Notice
 from web.feed.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
 from web.feed.hub import Closing, TooManyStreams
 from web.feed.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, retry_window, rotation
 from web.feed.resume import Continuation, Everything, is_whole, read_on, read_opening
 from web.feed.stream import Event, Stream
-from web.http.authentication import TICKET, unauthorized
-from web.http.context import FIRST_BYTE_AT, IDENTITY, Parts, parts_of
+from web.handling.authentication import TICKET, unauthorized
+from web.handling.context import FIRST_BYTE_AT, IDENTITY, Parts, parts_of
 from web.http.problems import Problem, unavailable, unprocessable
 
 log = logging.getLogger("darkroom.web")

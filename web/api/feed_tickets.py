@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from supervisor.security.tokens import TICKET_FIRST_USE_SECONDS, make_feed_ticket
-from web.http.context import IDENTITY, parts_of
-from web.http.responses import json_answer
+from web.handling.context import IDENTITY, parts_of
+from web.handling.responses import json_answer
 
 
 async def issue(request: web.Request) -> web.Response:

@@ -8,15 +8,15 @@ import peewee
 from aiohttp import web
 
 from config.price import MOST_CREDITS
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
 from supervisor.store.ledger.credits import Granted
-from supervisor.store.recovery.row_isolation import is_about_a_row
-from web.http.context import IDENTITY, parts_of
+from supervisor.store.sql.row_isolation import is_about_a_row
+from web.handling.context import IDENTITY, parts_of
+from web.handling.request_bodies import is_storable, judge_json
+from web.handling.responses import json_answer
 from web.http.problems import Problem
-from web.http.request_bodies import is_storable, judge_json
-from web.http.responses import json_answer
 
 MOST_REFERENCE_CHARACTERS = 200
 _OURS = "http:"  # beside the references of `darkroom credits grant`, and never one of them

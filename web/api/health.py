@@ -8,10 +8,10 @@ from aiohttp import web
 
 from supervisor.core.errors import SettingFault
 from supervisor.schema.migrate import check_version
-from supervisor.store.operators import last_signs
-from web.http.context import parts_of
+from supervisor.store.queue import last_signs
+from web.handling.context import parts_of
+from web.handling.responses import json_answer
 from web.http.problems import unavailable
-from web.http.responses import json_answer
 
 CHECK_SECONDS = 3.0
 

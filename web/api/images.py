@@ -22,14 +22,14 @@ from supervisor.pictures import media_types
 from supervisor.pictures.media_types import picture_type
 from supervisor.pictures.picture_errors import Picture, TooManyBytes
 from supervisor.store.tasks import images
+from web.handling.context import IDENTITY, Parts, address_of, parts_of, user_of
+from web.handling.responses import json_answer
 from web.http.body_reader import pieces_of
 from web.http.client_address import household
-from web.http.context import IDENTITY, Parts, address_of, parts_of, user_of
 from web.http.detached_work import finished_first
 from web.http.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of
 from web.http.problems import Problem, unavailable, unprocessable
-from web.http.responses import json_answer
-from web.limits.upload_shares import OF_A_USER, OF_MANY, Holder, Share
+from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, Share
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from web.http.context import parts_of
+from web.handling.context import parts_of
 
 
 async def show_metrics(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from supervisor.core.errors import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.core.ids import is_task_id, is_webhook_id
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.health.diagnosis import diagnose
 from supervisor.health.troubles import troubles
 from supervisor.processes.host_state import clock_ahead_seconds, is_broker_up, look_around
@@ -22,11 +22,11 @@ from supervisor.store.operators import audit, database_space, operator_actions, 
 from supervisor.store.tasks import user_actions
 from web.api.ops_samples import SAMPLES
 from web.api.tasks import STATUSES
-from web.http.context import IDENTITY, parts_of
+from web.handling.context import IDENTITY, parts_of
+from web.handling.request_bodies import bad_cursor, read_json, text_of
+from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import Problem, unprocessable
-from web.http.request_bodies import bad_cursor, read_json, text_of
-from web.http.responses import json_answer
 
 T = TypeVar("T")
 

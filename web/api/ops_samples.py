@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.store.operators import overview
-from web.http.context import PARTS
+from web.handling.context import PARTS
 
 EVERY_SECONDS = 15.0
 KEPT = 240  # an hour

@@ -15,7 +15,7 @@ from aiohttp import web
 from supervisor.core.lifecycle import FINAL
 from supervisor.store.tasks import user_actions
 from web.feed.hub import Closing
-from web.http.context import Parts
+from web.handling.context import Parts
 
 WAITS = range(1, 61)  # seconds
 MOST_WAITERS = 256  # of this process; whoever comes after is answered at once

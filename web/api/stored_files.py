@@ -17,7 +17,7 @@ from aiohttp import web
 
 from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
 from supervisor.pictures.media_types import type_of_name
-from web.http.context import Parts, parts_of
+from web.handling.context import Parts, parts_of
 from web.http.problems import Problem, unavailable
 
 if TYPE_CHECKING:

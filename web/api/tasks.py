@@ -11,20 +11,20 @@ from supervisor.core.errors import BadParams, Fault, TaskNotFound
 from supervisor.core.ids import is_task_id
 from supervisor.core.lifecycle import FINAL, OPEN
 from supervisor.core.task_params import BadTask, Submission, check_submission
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.tasks import history, idempotency, user_actions
 from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
 from supervisor.telemetry import tracing
 from web.api.prefer_wait import task_after, wait_of
-from web.http.authentication import asks_for_estimate
-from web.http.context import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
+from web.handling.authentication import asks_for_estimate
+from web.handling.context import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
+from web.handling.idempotency import REPLAYED, key_of
+from web.handling.request_bodies import bad_cursor, judge_json, limit_of, text_of
+from web.handling.responses import accepted_task, json_answer, shown_page, shown_task
 from web.http.detached_work import finished
-from web.http.idempotency import REPLAYED, key_of
 from web.http.problems import unprocessable
-from web.http.request_bodies import bad_cursor, judge_json, limit_of, text_of
-from web.http.responses import accepted_task, json_answer, shown_page, shown_task
 
 STATUSES = frozenset(str(status) for status in (*OPEN, *FINAL))
 

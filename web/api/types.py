@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from supervisor.core.shown_types import shown_types
-from web.http.context import parts_of
-from web.http.responses import json_answer
+from web.handling.context import parts_of
+from web.handling.responses import json_answer
 
 
 async def list_types(request: web.Request) -> web.Response:

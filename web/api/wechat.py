@@ -19,12 +19,12 @@ from config.settings import WeChat
 from supervisor.net.http_session import open_session
 from supervisor.security.tokens import Identity, is_user_name, make_user_token
 from web.api.wechat_answers import Refusal, Refused, openid_of
-from web.http.authentication import unauthorized
+from web.handling.authentication import unauthorized
+from web.handling.context import IDENTITY, PARTS, address_of, parts_of
+from web.handling.request_bodies import read_json
+from web.handling.responses import json_answer
 from web.http.client_address import household
-from web.http.context import IDENTITY, PARTS, address_of, parts_of
 from web.http.problems import Problem, unavailable, unprocessable
-from web.http.request_bodies import read_json
-from web.http.responses import json_answer
 from web.limits.rate_limit import RateLimit
 
 log = logging.getLogger("darkroom.wechat")

@@ -13,10 +13,10 @@ from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.retention import deletion_queue
 from web.feed.feed_event import with_links
-from web.http.context import Parts, parts_of, user_of
+from web.handling.context import Parts, parts_of, user_of
+from web.handling.request_bodies import bad_cursor, limit_of
+from web.handling.responses import json_answer, shown_page
 from web.http.detached_work import finished
-from web.http.request_bodies import bad_cursor, limit_of
-from web.http.responses import json_answer, shown_page
 
 log = logging.getLogger("darkroom.web")
 

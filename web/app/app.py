@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from supervisor.database.wakeups import Wakeups
+from supervisor.database.interface.wakeups import Wakeups
 from supervisor.security.start_secret import PATH as START_PATH
 from web.api import (
     callbacks,
@@ -31,16 +31,16 @@ from web.api import (
 )
 from web.api.ops_samples import keep_samples
 from web.app import pages
+from web.app.revoked_streams import end_revoked_streams
 from web.doors.cloudbase import door as cloudbase
 from web.feed.change_tailer import Tailer
-from web.feed.revoked_streams import end_revoked_streams
-from web.http.access_log import observe
-from web.http.authentication import FEED_PATH, authenticate
+from web.handling.access_log import observe
+from web.handling.authentication import FEED_PATH, authenticate
+from web.handling.context import PARTS, Parts
+from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
+from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
-from web.http.context import PARTS, Parts
-from web.http.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.http.problems import answer_problems, expect_100_continue, name_ourselves
-from web.limits.quotas import keep_counts, obey_quotas, tell_standing
 from web.openapi import generator
 
 

@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from supervisor.net.listen_socket import BACKLOG
-from web.http.context import Parts
+from web.handling.context import Parts
 from web.http.problems import Problem
 
 log = logging.getLogger("darkroom.web")

@@ -16,9 +16,9 @@ import abc
 import sys
 from collections.abc import AsyncIterator
 
-from supervisor.database.api import Database
-from supervisor.database.sqlite_database import SqliteDatabase
-from supervisor.database.wakeups import Heard
+from supervisor.database.interface.database import Database
+from supervisor.database.interface.wakeups import Heard
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.store.feed import changes
 from supervisor.store.feed.changes import Change, Lost
 from web.feed.hub import Hub

@@ -18,8 +18,8 @@ import peewee
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault
 from supervisor.core.lifecycle import FINAL
-from supervisor.database.api import Database
-from supervisor.database.wakeups import SOMETHING, Heard, Wakeups
+from supervisor.database.interface.database import Database
+from supervisor.database.interface.wakeups import SOMETHING, Heard, Wakeups
 from supervisor.store.feed.changes import Change
 from web.feed.change_cursors import change_reader
 from web.feed.feed_event import Link, change_frame

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from config.declarations import samples
 from config.settings import Settings
 from supervisor.core.task_params import SubmissionBody, TaskParams
-from web.http.responses import json_answer
+from web.handling.responses import json_answer
 from web.openapi import schemas
 from web.openapi.operations import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
 from web.openapi.ops_task_schemas import OPS_ANSWERS

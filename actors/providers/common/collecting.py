@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import structlog
 
+from actors.files.scratch import write_whole
 from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch
 from actors.providers.base import Done, Job, ResultGone, ResultLost, Transient
 from actors.providers.common.answers import Rules
 from actors.providers.common.picture_sources import At, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
 from actors.providers.provider_context import Surroundings
-from actors.worker.scratch import write_whole
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.media_types import picture_type
 

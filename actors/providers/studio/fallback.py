@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from actors.providers.studio.delivery import Delivered, deliver
-from actors.providers.studio.order import Order
-from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.orders.delivery import Delivered, deliver
+from actors.providers.studio.orders.order import Order
+from actors.providers.studio.orders.originals import on_white, read_picture
 
 STAGE = "made without the studio models"
 Progress = Callable[[int, str], None]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from actors.providers.studio.order import Order
+from actors.providers.studio.orders.order import Order
 
 if TYPE_CHECKING:
-    from actors.providers.studio.delivery import Delivered
+    from actors.providers.studio.orders.delivery import Delivered
 
 
 def make_pictures(order: Order, progress: Callable[[int, str], None]) -> Iterator[Delivered]:

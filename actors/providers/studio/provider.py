@@ -18,7 +18,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.providers.common.plain_pictures import made_image, plain_input
-from actors.providers.studio.order import TASKS
+from actors.providers.studio.orders.order import TASKS
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.process_pool import ImageProcesses
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.api import Alike, Database, Transaction
+from supervisor.database.interface.database import Alike, Database, Transaction
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.pool import Pool
 from supervisor.store.sql.locks import lock_tasks, lock_tasks_and_accounts

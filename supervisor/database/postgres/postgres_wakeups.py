@@ -22,8 +22,8 @@ from typing import Any
 
 import psycopg
 
+from supervisor.database.interface.wakeups import SOMETHING, Heard, Wakeups, readable, together
 from supervisor.database.postgres.connection import MAY_BE_IDLE, connect_parameters
-from supervisor.database.wakeups import SOMETHING, Heard, Wakeups, readable, together
 
 log = logging.getLogger("darkroom.listener")
 

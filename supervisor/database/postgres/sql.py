@@ -18,7 +18,7 @@ from psycopg.adapt import Dumper, Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from supervisor.database.api import Dialect
+from supervisor.database.interface.database import Dialect
 
 # darkroom_now() is the schema's own: the server's clock in milliseconds, and the tests' shift.
 POSTGRES = Dialect(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.connection_refusals import in_words
 from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again

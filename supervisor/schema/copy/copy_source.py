@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from supervisor.core.errors import SettingFault
-from supervisor.database.sqlite_database import READABLE_TEXT
+from supervisor.database.sqlite.sqlite_database import READABLE_TEXT
 
 HISTORY = "migration_history"
 WAIT_SECONDS = 3.0  # for a part that is just ending

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
-from supervisor.schema.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.postgres.plpgsql import Trigger, differs, refuse, refuse_if
 from supervisor.schema.shared.columns import BORN_WITH, SET_BACK, refusal_of
+from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,

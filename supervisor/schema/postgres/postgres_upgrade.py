@@ -13,7 +13,7 @@ import peewee
 
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.schema.postgres.postgres_functions import functions
 from supervisor.schema.postgres.postgres_transaction import one_transaction
 from supervisor.schema.postgres.postgres_triggers import make_triggers

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
-from supervisor.schema.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared import history_rows, part_refunds
 from supervisor.schema.shared.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.count_rows import count_moved_on_sqlite, count_on_sqlite
+from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,

@@ -11,7 +11,7 @@ import peewee
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, SettingFault
-from supervisor.database.sqlite_database import is_passing, sqlite_file
+from supervisor.database.sqlite.sqlite_database import is_passing, sqlite_file
 from supervisor.objects.private_files import make_database_file, make_private_folder
 from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_SQLITE
 from supervisor.schema.sqlite.sqlite_triggers import triggers

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 _NUMBERS = {
     "sqlite": "task_count",

@@ -6,7 +6,7 @@ changes, so every user gets a new epoch, and whoever resumes with an old one is 
 
 from __future__ import annotations
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 _RENEW = {
     "sqlite": "UPDATE account SET epoch = lower(hex(randomblob(6)))",

@@ -7,7 +7,7 @@ from typing import Any
 from supervisor.core.errors import WorkNotFound
 from supervisor.core.lifecycle import OPEN
 from supervisor.core.shown_images import keys_of
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.retention.deletion_queue import doom
 from supervisor.store.sql.rows import Page, decoded, encoded, work_doc
 from supervisor.store.tasks import results, user_actions

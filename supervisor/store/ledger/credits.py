@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 _NEW_USERS = (
     "coalesce((SELECT balance FROM account WHERE user_openid = ?), (SELECT signup_grant FROM rule), 0)"

@@ -6,7 +6,7 @@ so every host knows; a trigger wakes the dispatcher when one comes or goes.
 
 from __future__ import annotations
 
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
 
 TYPE, PROVIDER = "type", "provider"
 KINDS = (TYPE, PROVIDER)

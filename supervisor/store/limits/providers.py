@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.task_type import TaskType
 from config.values import ProviderLimits
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.store.limits import pauses
 

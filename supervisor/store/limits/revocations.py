@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from supervisor.core.ids import seconds_of_ulid
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.security.token_proof import TOKEN, USER, Proof
 from supervisor.store.sql.rows import encoded
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.database.api import Row, Transaction
-from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.database.interface.database import Row, Transaction
+from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
 

@@ -9,7 +9,7 @@ looks at it.
 from __future__ import annotations
 
 from supervisor.core.errors import DatabaseFull
-from supervisor.database.api import Database, Transaction
+from supervisor.database.interface.database import Database, Transaction
 
 _SPILLS = """SELECT count(*) FROM
     (SELECT n FROM generate_series(1, 10000) AS numbers(n) ORDER BY 0 - n OFFSET 0) AS sorted"""

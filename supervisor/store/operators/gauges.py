@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 
 from config.settings import Settings
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.health.liveness import Liveness
 from supervisor.store.counters import open_task_counts
-from supervisor.store.operators import last_signs, notices, overview, waiting_counts
+from supervisor.store.limits import notices
+from supervisor.store.operators import overview, waiting_counts
+from supervisor.store.queue import last_signs
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.webhooks import webhook_health
 

@@ -7,7 +7,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.core.errors import NotReleasable, TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.core.lifecycle import FINAL
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
 from supervisor.store.queue import workers

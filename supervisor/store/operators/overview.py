@@ -6,12 +6,12 @@ import collections
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.health.liveness import Liveness
 from supervisor.store.counters import open_task_counts
-from supervisor.store.limits import pauses
-from supervisor.store.operators import audit, last_signs, notices, waiting_counts
-from supervisor.store.queue import next_task, queue_snapshot
+from supervisor.store.limits import notices, pauses
+from supervisor.store.operators import audit, waiting_counts
+from supervisor.store.queue import last_signs, next_task, queue_snapshot
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
 from supervisor.store.webhooks import webhook_health

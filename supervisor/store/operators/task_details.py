@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
 from supervisor.store.limits import pauses
-from supervisor.store.operators import audit, last_signs, overview
-from supervisor.store.queue import dispatch
+from supervisor.store.operators import audit, overview
+from supervisor.store.queue import dispatch, last_signs
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
 from supervisor.store.tasks import history, task_views

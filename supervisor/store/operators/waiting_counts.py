@@ -5,7 +5,7 @@ The planner takes a partial index only where its own condition stands in the que
 
 from __future__ import annotations
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.queue.ready_tasks import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"

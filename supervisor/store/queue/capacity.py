@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from config.settings import Settings
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
 

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Sequence
 from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Outlook
-from supervisor.store.recovery.row_isolation import Aside, done_apart
+from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Wanted

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 
 # More than this between two ticks is a gap, and between the database's clock and a monotonic one it is a step.
 GAP_SECONDS = 5.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.core.queue_order import place_key
-from supervisor.database.api import Transaction
-from supervisor.store.queue.ready_tasks import READY, types_with_ready_tasks, waits_since
+from supervisor.database.interface.database import Transaction
+from supervisor.store.queue.ready_tasks import types_with_ready_tasks, waits_since
+from supervisor.store.sql.conditions import READY
 
 
 def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str, Any]]:

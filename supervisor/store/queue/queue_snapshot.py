@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from config.settings import Settings
 from supervisor.core.queue_order import HIGHEST_PRIORITY, WaitingOrder, place_parts
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
-from supervisor.store.operators import last_signs
-from supervisor.store.queue.ready_tasks import READY
+from supervisor.store.queue import last_signs
+from supervisor.store.sql.conditions import READY
 
 RECENT_RUNS = 20
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.store.sql.conditions import READY
 from supervisor.store.sql.rows import encoded
 
 # The condition of the index from which tasks are picked; no program marks a task as dispatched any more.
-READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ A mark is only a mark: what becomes of the rows that name a dead worker is decid
 
 from __future__ import annotations
 
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.remote.breaker import MOST_SECONDS as BREAKER_SECONDS
 from supervisor.store.remote import remote_cancels
 from supervisor.store.webhooks import deliveries

@@ -24,11 +24,11 @@ from supervisor.core.rescue import (
     after_death,
     after_unanswered,
 )
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.queue.leader import EVER
-from supervisor.store.recovery.row_isolation import Aside, apart, id_of
 from supervisor.store.remote import remote_cancels, remote_jobs
+from supervisor.store.sql.row_isolation import Aside, apart, id_of
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims, remote_wait
 from supervisor.store.tasks.remote_wait import QUESTIONS, QUESTIONS_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.rows import encoded
 
 TAKEN_OVER_SECONDS = 55

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from supervisor.database.api import Asked, Transaction
-from supervisor.store.recovery.row_isolation import Aside, done_apart
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 
 CANCELS_A_ROUND = 200

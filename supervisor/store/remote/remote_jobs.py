@@ -15,17 +15,17 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from config.values import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, MayBeBilledAlready
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import UNANSWERED, RemoteState, sources
 from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.schema.shared.retention_guards import must_keep_remote_job
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
-from supervisor.store.recovery.row_isolation import Aside, delete_apart
 from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
-from supervisor.store.tasks.claims import Claim
 
 STALE_SECONDS = (
     30  # a live worker that has lost its lease hears of it within a heartbeat, and writes down what it knows

@@ -10,9 +10,9 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from supervisor.database.api import Transaction
-from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
 MOST_UNREAD = (

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from supervisor.core.shown_images import keys_of
-from supervisor.database.api import Transaction
-from supervisor.store.recovery.row_isolation import Aside, delete_apart
+from supervisor.database.interface.database import Transaction
 from supervisor.store.retention.deletion_queue import doom
+from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import results
 

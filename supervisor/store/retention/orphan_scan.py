@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 EVERY_SECONDS = 86_400
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 
 class JsonWords(NamedTuple):

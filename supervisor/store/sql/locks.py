@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 
 
 def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from supervisor.core.queue_order import place_key
-from supervisor.database.api import Row
+from supervisor.database.interface.database import Row
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 

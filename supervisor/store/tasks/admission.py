@@ -14,10 +14,10 @@ from supervisor.core.errors import BadParams, Fault, InsufficientCredits
 from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
 from supervisor.store.counters import counters
-from supervisor.store.operators import notices
-from supervisor.store.recovery.row_isolation import Aside, apart, id_of
+from supervisor.store.limits import notices
+from supervisor.store.sql.row_isolation import Aside, apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import bulk
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from supervisor.core.errors import InsufficientCredits
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
-from supervisor.database.api import Asked, Transaction
+from supervisor.database.interface.database import Asked, Transaction
 from supervisor.store.ledger import credits
 from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import decoded, encoded

@@ -6,18 +6,18 @@ rescued, cancelled or claimed again since, and whatever the late worker has made
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Budget
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters
-from supervisor.store.queue.ready_tasks import READY
-from supervisor.store.recovery.row_isolation import apart
 from supervisor.store.remote import remote_cancels
+from supervisor.store.sql.conditions import READY
 from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import history, images
 
@@ -30,32 +30,6 @@ _PUT_BACK = (
     """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, progress = 0, stage = 'queued'"""
 )
 _OVER = "deadline_at = NULL, next_poll_at = NULL"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}.
-
-    is_whole: False for one whose params were too large to send; `tell_again` tells them.
-    """
-
-    task_id: str
-    lease: int
-    attempt: int
-    charge: int
-    type: str
-    user: str
-    params: dict[str, Any]
-    image_keys: dict[str, str]
-    count: int
-    budget: Budget
-    wait_seconds: float
-    is_whole: bool = True
-
-    @property
-    def of_charge(self) -> tuple[str, int]:
-        """(task id, charge): whose remote jobs, files and reports are this claim's."""
-        return self.task_id, self.charge
 
 
 class Wanted(NamedTuple):

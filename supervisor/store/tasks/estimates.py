@@ -8,7 +8,7 @@ from config.settings import Settings
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.queue_order import place_key
 from supervisor.core.task_params import Submission
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import admission

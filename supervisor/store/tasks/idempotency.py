@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisor.core.errors import KeyReused
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.tasks import task_views
 from supervisor.store.tasks.new_task import Key
 

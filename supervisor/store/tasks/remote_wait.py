@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from supervisor.core.errors import LeaseLost
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import Word
-from supervisor.store.recovery.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Wanted

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.core.shown_images import keys_of
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.rows import decoded, encoded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.core.search_terms import FIELDS, Compare, Condition, Every, Not, OneOf, Search, Some, Value
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.json_sql import json_words
 
 _NAMED_OTHERWISE = {

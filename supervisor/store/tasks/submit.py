@@ -20,11 +20,11 @@ from config.settings import Settings
 from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks
 from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.security.token_proof import is_revoked
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import revocations
-from supervisor.store.recovery.row_isolation import is_about_a_row
+from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
 from supervisor.store.tasks import admission, bulk, idempotency, traces
 from supervisor.store.tasks.new_task import NewTask

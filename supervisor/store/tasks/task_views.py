@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.rows import Page, task_view
 
 _CURSOR = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.rows import encoded
 
 _MADE_DUE = "('admitted','retried','postponed','released','resubmitted')"

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from supervisor.database.api import Asked, Row, Transaction
+from supervisor.database.interface.database import Asked, Row, Transaction
 from supervisor.store.counters import counters
-from supervisor.store.recovery.row_isolation import Aside, apart, delete_apart, done_apart
+from supervisor.store.sql.row_isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.webhooks import webhook_attempts
 from supervisor.webhooks import turns

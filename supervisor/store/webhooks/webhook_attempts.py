@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 
 MOST_SHOWN = 100  # of a task: ten for each time that somebody has sent a delivery
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.webhooks.webhook_attempts import without_query
 
 LATELY_SECONDS = 3600.0

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from config.settings import Settings
 from metrics.broker_probe import BrokerProbe
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
 from tests.support.houses.metrics_shop import Told
 from tests.support.servers.broker_server import BrokerServer, broker_server
 

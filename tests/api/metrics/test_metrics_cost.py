@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from metrics.database_collector import DatabaseCollector, read_values
 from metrics.families import cumulative
 from metrics.single_flight import OneAtATime
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.store.counters.counters import BUCKETS
 from tests.conftest import DEADLINE_SECONDS, wait_until
 from tests.support.houses.metrics_shop import Shop, Told, open_shop

@@ -13,7 +13,7 @@ import pytest
 from metrics.catalogue import CALL_ENDS, families_of_the_database
 from metrics.database_collector import DatabaseCollector
 from supervisor.core.rescue import Reason
-from supervisor.database.api import Database
+from supervisor.database.interface.database import Database
 from supervisor.store.counters import counters
 from tests.support.houses.metrics_shop import Shop, Told, open_shop
 

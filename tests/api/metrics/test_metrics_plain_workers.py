@@ -15,7 +15,7 @@ from pathlib import Path
 from config.settings import load_settings
 from metrics.exposition import Exposition
 from supervisor.core.ids import new_ulid
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.processes.parent_death import dying_with_us
 from supervisor.schema.migrate import migrate
 from tests.support.houses.instant_house import INSTANT

@@ -21,8 +21,7 @@ from metrics.dashboards.recordings import RECORDINGS
 from metrics.dashboards.shapes import RUNBOOK, at_pace
 from tests.support.clients.alert_days import FAULTS, faulty_afternoons, healthy_day
 from tests.support.houses.metrics_shop import open_shop
-
-ROOT = Path(__file__).parents[3]
+from tests.support.repository import ROOT
 
 
 def expressions() -> Iterator[str]:

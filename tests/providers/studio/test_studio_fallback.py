@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from actors.providers.studio.fallback import STAGE, make_cards
-from actors.providers.studio.order import SCENES, read_order
+from actors.providers.studio.orders.order import SCENES, read_order
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "examples" / "samples"
 # None in sys.modules makes an import fail as if the package were not installed
 WITHOUT_EXTRA = (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.providers.studio.faults import ImageUnusable, NoPersonFound
 from actors.providers.studio.fitting.fitting import fit
 from actors.providers.studio.fitting.garment import find_garment
-from actors.providers.studio.order import read_order
-from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.orders.faults import ImageUnusable, NoPersonFound
+from actors.providers.studio.orders.order import read_order
+from actors.providers.studio.orders.originals import on_white, read_picture
 from actors.providers.studio.vision.people import find_people
 from actors.providers.studio.vision.planes import to_array
 from actors.providers.studio.vision.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from actors.providers.studio import originals
-from actors.providers.studio.faults import BadOrder, ImageUnusable
-from actors.providers.studio.order import read_order
-from actors.providers.studio.originals import read_picture
+from actors.providers.studio.orders import originals
+from actors.providers.studio.orders.faults import BadOrder, ImageUnusable
+from actors.providers.studio.orders.order import read_order
+from actors.providers.studio.orders.originals import read_picture
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"
 ORIENTATION = 0x0112  # Exif

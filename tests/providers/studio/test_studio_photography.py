@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.providers.studio.faults import NoPersonFound
-from actors.providers.studio.order import SCENES, read_order
-from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.orders.faults import NoPersonFound
+from actors.providers.studio.orders.order import SCENES, read_order
+from actors.providers.studio.orders.originals import on_white, read_picture
 from actors.providers.studio.photography.photography import photograph
 from actors.providers.studio.vision.planes import to_array
 from actors.providers.studio.vision.segmentation import person_mask

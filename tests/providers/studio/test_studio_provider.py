@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
 from actors.providers.base import Done, InvalidInput, Job, Transient
 from actors.providers.studio.provider import StudioProvider
-from actors.worker.scratch import Scratch
 from supervisor.pictures.normalise import know_formats
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from actors.providers.studio.faults import NoPersonFound
 from actors.providers.studio.fitting.fitting import fit
-from actors.providers.studio.order import read_order
+from actors.providers.studio.orders.faults import NoPersonFound
+from actors.providers.studio.orders.order import read_order
 from actors.providers.studio.photography.photography import photograph
 from actors.providers.studio.vision import segmentation
 from actors.providers.studio.vision.people import find_people

@@ -10,6 +10,7 @@ from PIL import Image
 
 from actors.attempts.outputs import store_pictures
 from actors.providers.base import Done, MadeImage, MadeThumbnail
+from supervisor.core.claim import Claim
 from supervisor.core.shown_images import keys_of, shown_images
 from supervisor.objects.local_files import LocalFiles
 from supervisor.objects.object_store import StoreAway
@@ -17,10 +18,9 @@ from supervisor.pictures.child_process import ImageProcessDied
 from supervisor.pictures.foreign_pictures import make_plain
 from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.pictures.thumbnails import write_thumbnail
-from supervisor.store.tasks.claims import Claim
-from tests.support.adapters import Adapters, images_of
-from tests.support.comfyui import accepted, settings_of
 from tests.support.fakes.comfyui_service import ComfyUi
+from tests.support.providers.adapters import Adapters, images_of
+from tests.support.providers.comfyui import accepted, settings_of
 
 
 def made(picture: Image.Image, folder: Path) -> tuple[Image.Image, dict[str, Any]]:

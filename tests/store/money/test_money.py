@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from supervisor.core.claim import Claim
 from supervisor.core.errors import InsufficientCredits
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.store.ledger import credits
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import admission, claims, submit, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store, processes
 from tests.support.databases import INSERTS, POSTGRESQL, REFUSED, SQLITE, UPDATES, Plain, plain_connection
 

@@ -16,13 +16,15 @@ from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.paid_requests import begin_paid_request
 from actors.attempts.provider_call import ask
+from actors.entry.work import WORK
 from actors.providers.base import Accepted, Done
 from actors.remote_jobs import poll_batch
 from actors.remote_jobs.poll_one import Seen
 from actors.worker.worker import Running, Worker
 from config.settings import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.errors import MayBeBilledAlready, NotReleasable, ProviderFull
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.operators import operator_actions
 from supervisor.store.queue import workers
@@ -30,7 +32,6 @@ from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import Evidence
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store
 from tests.support.databases import open_quickly
@@ -323,7 +324,7 @@ class SlowHandIn:
 @pytest.fixture
 async def worker(store: Store, live_worker: Callable[..., str]) -> AsyncIterator[Worker]:
     """In this process, without a broker; its id is that of the factories' worker."""
-    made: Any = Worker(store.settings, None, store.database, open_file_store(store.settings))  # type: ignore[arg-type]
+    made: Any = Worker(store.settings, None, store.database, open_file_store(store.settings), WORK)  # type: ignore[arg-type]
     made.settings = store.settings.model_copy(update={"providers": {"ai": EASY}})
     made.id = live_worker()
     yield made

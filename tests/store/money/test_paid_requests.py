@@ -21,10 +21,10 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from actors.worker.worker import Running, Worker
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, OutcomeUnknown
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Store, wait_until
 from tests.support.workers import worker_of
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from config.settings import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
 from supervisor.core.rescue import GiveUp, PollAgain, RunAgain, after_unanswered
 from supervisor.remote.job_states import MOVES, RemoteState
@@ -17,7 +18,6 @@ from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence
 from supervisor.store.tasks import claims, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.databases import REFUSED
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Provider
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import RemoteState
 from supervisor.remote.poll_backoff import (
     JITTER,
@@ -27,7 +28,6 @@ from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import Evidence
 from supervisor.store.remote.remote_reports import MOST_UNREAD, StoredReport
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask
 

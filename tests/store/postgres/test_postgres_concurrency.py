@@ -12,14 +12,15 @@ import psycopg
 import pytest
 
 from config.settings import Settings
+from supervisor.core.claim import Claim
 from supervisor.core.errors import Fault, LeaseLost
-from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.open_database import open_database
 from supervisor.store.counters import counters
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.queue import dispatch, leader, workers
 from supervisor.store.tasks import admission, claims, idempotency, submit, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.new_task import Key
 from tests.conftest import PARAMS, Store, processes, wait_until
 

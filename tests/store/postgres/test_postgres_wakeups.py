@@ -12,8 +12,9 @@ import pytest
 
 import supervisor.database.postgres.postgres_wakeups
 from config.settings import Settings
+from supervisor.database.interface.wakeups import SOMETHING, Heard, Wakeups
+from supervisor.database.open_wakeups import dispatch_wakeups, feed_wakeups
 from supervisor.database.postgres.postgres_wakeups import PostgresWakeups
-from supervisor.database.wakeups import SOMETHING, Heard, Wakeups, dispatch_wakeups, feed_wakeups
 from supervisor.store.queue import workers
 from tests.conftest import DEADLINE_SECONDS, Store, wait_until
 from tests.support.databases import Plain

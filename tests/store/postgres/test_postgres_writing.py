@@ -17,7 +17,8 @@ import pytest
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.api import Alike, Transaction, open_database
+from supervisor.database.interface.database import Alike, Transaction
+from supervisor.database.open_database import open_database
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.postgres_database import WRITER_THREADS, PostgresDatabase
 from supervisor.store.queue import leader

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from config.values import ProviderLimits
+from supervisor.core.claim import Claim
 from supervisor.core.errors import ProviderIsDown
 from supervisor.remote.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds
 from supervisor.remote.job_states import RemoteState
@@ -21,7 +22,6 @@ from supervisor.store.queue import ready_tasks
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence
 from supervisor.store.tasks import claims, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import PARAMS, Clock, Store
 
 NO_LIMITS = ProviderLimits()

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
-import supervisor.database.sqlite_wakeups
+import supervisor.database.sqlite.sqlite_wakeups
 from config.settings import Settings
-from supervisor.database.sqlite_database import SqliteDatabase
-from supervisor.database.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
-from supervisor.database.wakeups import Wakeups
+from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
 from supervisor.store.queue import wake_counters
 from tests.conftest import DEADLINE_SECONDS
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from supervisor.core.claim import Claim
 from supervisor.core.rescue import Reason
-from supervisor.database.api import Database, Transaction, open_database
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.open_database import open_database
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.recovery.stuck_tasks import Rescued
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 
 pytestmark = pytest.mark.postgresql_only

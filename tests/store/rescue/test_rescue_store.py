@@ -13,11 +13,12 @@ from typing import Any, cast
 import pytest
 
 from supervisor.cli import up
+from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Reason
-from supervisor.database.wakeups import dispatch_wakeups
+from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.health.heartbeat_monitor import SilenceWatch
-from supervisor.objects.object_store import open_file_store
+from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import Word
 from supervisor.services.sweep import sweep, sweep_now, sweep_this_minute
 from supervisor.store.counters import counters
@@ -25,7 +26,6 @@ from supervisor.store.queue import dispatch, wake_counters, workers
 from supervisor.store.recovery import stuck_tasks, sweep_runs
 from supervisor.store.recovery.stuck_tasks import Rescued
 from supervisor.store.tasks import claims
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask
 

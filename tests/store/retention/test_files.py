@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from supervisor.cli.doctor import examine
+from supervisor.cli.doctor.doctor import examine
 from supervisor.core.errors import NoRoom, SettingFault
 from supervisor.objects import s3_files
 from supervisor.objects.local_files import LocalFiles
-from supervisor.objects.object_store import BadKey, FileStore, StoreAway, copy_to, is_key, open_file_store
+from supervisor.objects.object_store import BadKey, FileStore, StoreAway, copy_to, is_key
+from supervisor.objects.open_store import open_file_store
 from supervisor.objects.s3_files import S3Files
 from tests.support.objects import put_bytes
 from tests.support.servers.s3_server import S3Server

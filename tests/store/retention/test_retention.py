@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from config.settings import Retention, Settings
+from supervisor.core.claim import Claim
 from supervisor.core.errors import BadParams
 from supervisor.core.ids import new_ulid
 from supervisor.core.shown_images import keys_of
 from supervisor.core.throttle import Pace
-from supervisor.database.api import Transaction
+from supervisor.database.interface.database import Transaction
 from supervisor.objects.local_files import LocalFiles
 from supervisor.objects.object_store import StoreAway
 from supervisor.services import file_sweep
@@ -30,7 +31,6 @@ from supervisor.store.feed import works
 from supervisor.store.operators import audit
 from supervisor.store.retention import ageing
 from supervisor.store.tasks import claims, images, results, user_actions
-from supervisor.store.tasks.claims import Claim
 from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Plain, Store
 from tests.support.databases import REFUSED

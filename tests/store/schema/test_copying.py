@@ -19,7 +19,7 @@ import pytest
 
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.schema.copy.copy_database import LEFT, copy_into_postgres
 from supervisor.schema.copy.copy_source import Source
 from supervisor.schema.migrate import known_versions
@@ -300,7 +300,7 @@ def test_a_copy_that_is_killed_half_way_leaves_nothing_and_may_be_made_again(
 
         reader.execute("LOCK TABLE sweep_run IN SHARE MODE")
         copying = subprocess.Popen(
-            [sys.executable, "-c", "from supervisor.cli import main; main()", *argv],
+            [sys.executable, "-c", "from supervisor.cli.main.main.main import main; main()", *argv],
             env=os.environ | {"DARKROOM_DATA_DIR": str(tmp_path)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

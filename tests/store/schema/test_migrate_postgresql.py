@@ -13,7 +13,7 @@ from playhouse.migrations import Runner
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, SettingFault
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
 from supervisor.schema.postgres.postgres_functions import functions

@@ -24,7 +24,7 @@ from supervisor.webhooks import turns
 from supervisor.webhooks.schedule import JITTER, SCHEDULE, pause_after
 from supervisor.webhooks.turns import Due, UnderWay, next_to_send
 from tests.conftest import PARAMS, Clock, Store
-from web.http.responses import shown_task
+from web.handling.responses import shown_task
 
 HOOK = "https://app.example.org/hooks/darkroom"
 

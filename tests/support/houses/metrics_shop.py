@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.settings import Settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
-from supervisor.database.api import Transaction, open_database
+from supervisor.database.interface.database import Transaction
+from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks

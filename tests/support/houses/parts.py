@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from supervisor.processes.parent_death import dying_with_us
+from tests.support.repository import ROOT
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[3]
 DARKROOM = Path(sys.executable).with_name("darkroom")
 SECRET = "one secret on every host, long enough for HS256"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Provider
+from supervisor.core.claim import Claim
 from supervisor.store.feed import works
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from supervisor.store.tasks.claims import Claim
 from tests.conftest import dispatch
 from tests.support.houses.web_server import Web
 

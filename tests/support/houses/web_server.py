@@ -17,8 +17,10 @@ from PIL import Image
 from prometheus_client import generate_latest
 
 from config.settings import Settings
-from supervisor.database.api import Database, open_database
-from supervisor.database.wakeups import Wakeups, feed_wakeups
+from supervisor.database.interface.database import Database
+from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.open_database import open_database
+from supervisor.database.open_wakeups import feed_wakeups
 from supervisor.net.listen_socket import listen_on
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
@@ -26,7 +28,7 @@ from tests.support.databases import POSTGRESQL, SQLITE, plain_connection
 from tests.support.servers.postgres_databases import give_back, take_database
 from web.app.app import build_app
 from web.app.server import WebServer
-from web.http.context import Parts, make_parts
+from web.handling.context import Parts, make_parts
 
 SECRET = "a secret of the tests, long enough for HS256"
 DEADLINE_SECONDS = 90.0

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 from tests.support.houses.web_server import until
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[3]
 NGINX, CADDY = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin"), shutil.which("caddy")
 
 

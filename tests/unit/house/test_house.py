@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,26 +52,22 @@ PURE = [
 ]
 
 
-def _imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
-    """The modules a file imports.  at_import: only those imported when it is, type checking left out."""
-    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
+def _imports(path: Path) -> Iterator[str]:
+    """The modules a file imports, wherever in it and whatever for."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        is_lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        )
-        if not (at_import and is_lazy):
-            waiting += ast.iter_child_nodes(node)
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_import_is_relative() -> None:
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), (
+                f"{path.relative_to(ROOT)}:{node.lineno}"
+            )
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -91,26 +88,98 @@ def _names_of_modules() -> dict[str, Path]:
     return names
 
 
-def test_no_two_modules_import_each_other() -> None:
+# The folders of each package from the highest to the lowest: one imports only what stands below it.
+FOLDERS = {
+    "supervisor": """
+        cli cli/doctor services pictures store/operators processes store/feed store/recovery broker
+        store/queue store/retention
+        schema/versions store/tasks schema schema/copy store/remote store/webhooks telemetry database schema/postgres
+        store/limits webhooks database/postgres schema/sqlite security store/counters database/sqlite health net
+        objects schema/shared store/ledger store/sql database/interface remote core store .
+    """,
+    "actors": """
+        . entry dispatcher remote_jobs webhooks attempts worker broker images registry providers/openai
+        providers/comfyui providers/replicate providers/http providers/studio providers/studio/fitting
+        providers/studio/photography providers/studio/vision providers/studio/orders providers/common net
+        providers files
+    """,
+    "web": ". app openapi doors/cloudbase doors api handling uploads limits feed http",
+    "metrics": "dashboards .",
+    "config": ".",
+}
+MOST_FILES = 20
+
+
+def _arrows() -> dict[str, set[str]]:
+    """Which of our modules each module imports: at its import, later, or for its types."""
     names = _names_of_modules()
-    arrows = {
-        name: {each for each in _imports(path, at_import=True) if each in names and each != name}
+    return {
+        name: {each for each in _imports(path) if each in names and each != name}
         for name, path in names.items()
     }
-    for name, path in names.items():  # a package's own __init__ is run first: it may import what is below it
-        if path.name == "__init__.py":
-            arrows[name] = {each for each in arrows[name] if not each.startswith(f"{name}.")}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    arrows = _arrows()
+    packages = {name for name, path in _names_of_modules().items() if path.name == "__init__.py"}
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         assert name not in above, " → ".join([*above[above.index(name) :], name])
         if name not in done:
-            for each in sorted(arrows[name]):
+            for each in sorted(arrows[name] - packages):
                 visit(each, (*above, name))
             done.add(name)
 
-    for name in names:
+    for name in arrows:
         visit(name, ())
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_a_folder_imports_only_what_stands_below_it(package: str) -> None:
+    order = [str(Path(package, folder)) for folder in FOLDERS[package].split()]
+    names = _names_of_modules()
+    folders = {name: str(path.parent.relative_to(ROOT)) for name, path in names.items()}
+    assert {each for each in folders.values() if each.split("/")[0] == package} == set(order)
+    for name, imported in _arrows().items():
+        if name.partition(".")[0] == package:
+            for each in imported:
+                if each.partition(".")[0] == package and folders[each] != folders[name]:
+                    is_above = order.index(folders[name]) < order.index(folders[each])
+                    # `from a.b import c` names the package `a.b` too, whose __init__ holds a sentence and no code.
+                    assert is_above or names[each].name == "__init__.py", f"{name} imports {each}"
+
+
+def test_packages_hold_a_sentence_and_no_code() -> None:
+    """An __init__ that imported what lies beside it would draw every arrow to itself."""
+    for path in modules():
+        if path.name == "__init__.py" and path != ROOT / "actors/__init__.py":  # what `dramatiq actors` runs
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert all(isinstance(each, ast.Expr) for each in body), path.relative_to(ROOT)
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
+    folders = {path.parent for path in [*modules(), *(ROOT / "tests").rglob("*.py")]}
+    full = {str(folder.relative_to(ROOT)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
+    assert not {folder: count for folder, count in full.items() if count > MOST_FILES}
+
+
+def test_no_test_imports_another_test() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in _imports(path):
+            is_a_test = name.startswith("tests.") and any(
+                part.startswith("test_") for part in name.split(".")
+            )
+            assert not is_a_test, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_every_path_that_a_document_names_exists() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        if page.name != "CHANGELOG.md":
+            named = re.findall(r"`((?:\w+/)+\w+\.py|(?:\w+/)+)`", page.read_text(encoding="utf-8"))
+            ours = {each for each in named if each.split("/")[0] in {*MAY_IMPORT, "tests", "bench"}}
+            assert not [each for each in ours if not (ROOT / each).exists()], page.name
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.support.repository import ROOT
+
 PAGE = (ROOT / "docs" / "security.md").read_text()
 
 # How many requirements of level 1 and 2 each section of ASVS 5.0.0 has; they are numbered from 1 without a gap.

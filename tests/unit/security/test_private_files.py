@@ -17,13 +17,12 @@ import pytest
 
 from config.settings import Settings, load_settings
 from supervisor.core.errors import SettingFault
-from supervisor.database.api import open_database
+from supervisor.database.open_database import open_database
 from supervisor.objects.private_files import keep_to_ourselves, write_privately
 from supervisor.schema.migrate import migrate
 from supervisor.security.secret import read_or_make_secret
 from supervisor.store.ledger import credits
-
-ROOT = Path(__file__).parents[3]
+from tests.support.repository import ROOT
 
 
 def mode(path: Path) -> int:
@@ -139,7 +138,7 @@ def test_a_data_folder_that_can_not_be_made_ends_every_part_with_one_sentence(
         "DARKROOM_DATA_DIR": str(tmp_path / "file" / "var"),
         "PATH": "/usr/bin:/bin",
     }
-    code = [sys.executable, "-c", "from supervisor.cli import main; main()", command]
+    code = [sys.executable, "-c", "from supervisor.cli.main.main.main import main; main()", command]
     done = subprocess.run(code, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "can be made and written" in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,8 +15,8 @@ from web.doors.cloudbase.ejson import BadEjson, decode
 from web.doors.cloudbase.orders import Order, Wanted, order_of, status_of
 from web.doors.cloudbase.queries import condition_of, projection_of, search_of
 from web.doors.cloudbase.refusal import NO_SUCH_COLLECTION, Refused
+from web.handling.request_bodies import parse_json
 from web.http.problems import Problem
-from web.http.request_bodies import parse_json
 
 Projection = Callable[[Mapping[str, Any]], dict[str, Any]]
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from supervisor.core.errors import KeyReused
 from supervisor.core.ids import new_ulid
 from supervisor.core.search_terms import Compare, Search
-from supervisor.database.api import Row, Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.security.cloudbase_keys import is_secret_id, secret_key
 from supervisor.security.token_proof import Proof
 from supervisor.security.tokens import Identity
@@ -38,15 +38,15 @@ from web.doors.cloudbase.orders import Order
 from web.doors.cloudbase.refusal import NOT_ALLOWED, NOT_POSSIBLE, Refused, code_of
 from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
 from web.feed.feed_event import Link
-from web.http.authentication import identify
+from web.handling.authentication import identify
+from web.handling.context import IDENTITY, TASK, TRACE, Parts, parts_of
+from web.handling.idempotency import hash_of
+from web.handling.quotas import count_stranger
+from web.handling.request_bodies import judge_json
+from web.handling.responses import json_answer
 from web.http.client_address import client_address
-from web.http.context import IDENTITY, TASK, TRACE, Parts, parts_of
 from web.http.detached_work import finished
-from web.http.idempotency import hash_of
 from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of
-from web.http.request_bodies import judge_json
-from web.http.responses import json_answer
-from web.limits.quotas import count_stranger
 
 log = logging.getLogger("darkroom.web")
 

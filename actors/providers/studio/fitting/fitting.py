@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.providers.studio.delivery import Delivered, deliver
 from actors.providers.studio.fitting.draping import Cut, Piece, drape, torso_of
 from actors.providers.studio.fitting.garment import Garment, find_garment
 from actors.providers.studio.fitting.warp import warp
-from actors.providers.studio.order import Order
-from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.orders.delivery import Delivered, deliver
+from actors.providers.studio.orders.order import Order
+from actors.providers.studio.orders.originals import on_white, read_picture
 from actors.providers.studio.photography.framing import frame_for
 from actors.providers.studio.vision.crops import Box
 from actors.providers.studio.vision.matte import cut_out

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from actors.providers.studio.faults import ImageUnusable
-from actors.providers.studio.originals import on_white
+from actors.providers.studio.orders.faults import ImageUnusable
+from actors.providers.studio.orders.originals import on_white
 from actors.providers.studio.vision.regions import without_holes
 
 DIFFERENCES = (

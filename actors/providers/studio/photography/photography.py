@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from actors.providers.studio.delivery import Delivered, deliver
-from actors.providers.studio.order import Order
-from actors.providers.studio.originals import on_white, read_picture
+from actors.providers.studio.orders.delivery import Delivered, deliver
+from actors.providers.studio.orders.order import Order
+from actors.providers.studio.orders.originals import on_white, read_picture
 from actors.providers.studio.photography.backdrops import Backdrop, backdrop
 from actors.providers.studio.photography.compose import compose
 from actors.providers.studio.photography.framing import Frame, frame_for, group_box

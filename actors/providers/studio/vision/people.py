@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from actors.providers.studio.faults import NoPersonFound
+from actors.providers.studio.orders.faults import NoPersonFound
 from actors.providers.studio.vision.crops import Box, overlap, taken, tiles, whole_square
 from actors.providers.studio.vision.nets import net
 from actors.providers.studio.vision.person import Person

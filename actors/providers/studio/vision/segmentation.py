@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from actors.providers.studio.faults import NoPersonFound
+from actors.providers.studio.orders.faults import NoPersonFound
 from actors.providers.studio.vision.crops import (
     Box,
     put_back,

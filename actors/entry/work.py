@@ -1,0 +1,9 @@
+"""What this program does with claims; a worker is handed it, and knows neither attempts nor polls."""
+
+from __future__ import annotations
+
+from actors.attempts.attempt import run_attempt
+from actors.remote_jobs.poll_batch import poll_tasks
+from actors.worker.worker import Work
+
+WORK = Work(attempt=run_attempt, polls=poll_tasks)

@@ -1,0 +1,84 @@
+"""An order: what one request to an image child asks for, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.providers.studio.orders.faults import BadOrder
+
+TASKS = {"photography": 1, "fitting": 2}  # how many pictures each is made from
+SCENES = ("studio", "sunset", "night")
+MAX_COUNT = 8
+DEFAULT_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Order:
+    """pictures: which of the `count` pictures to make, each 0 … count−1; picture n is the same whichever
+    others are made. size: long side of the results in pixels."""
+
+    task: str
+    person: Path
+    garment: Path | None
+    scene: str
+    count: int
+    seed: int
+    pictures: tuple[int, ...]
+    out: Path
+    size: int = DEFAULT_SIZE
+
+
+def read_order(request: Mapping[str, Any]) -> Order:
+    """The order in a request.  Raises BadOrder with a sentence that names the wrong field."""
+    task = request.get("task")
+    if task not in TASKS:
+        raise BadOrder(f"task must be one of {', '.join(TASKS)}.")
+    scene = request.get("scene") or SCENES[0]
+    if task == "photography" and scene not in SCENES:
+        raise BadOrder(f"scene must be one of {', '.join(SCENES)}.")
+    if task == "fitting" and not request.get("garment"):
+        raise BadOrder("fitting needs a second picture, the garment.")
+    count = _whole_number(request, "count", default=1, low=1, high=MAX_COUNT)
+    return Order(
+        task=task,
+        person=_path(request, "person"),
+        garment=_path(request, "garment") if request.get("garment") else None,
+        scene=str(scene),
+        count=count,
+        seed=_whole_number(request, "seed", default=0, low=-(2**63), high=2**63 - 1) % 2**63,
+        pictures=_pictures(request, count),
+        out=_path(request, "out"),
+        size=_whole_number(request, "size", default=DEFAULT_SIZE, low=128, high=2048),
+    )
+
+
+def _path(request: Mapping[str, Any], field: str) -> Path:
+    value = request.get(field)
+    if not isinstance(value, str) or not value:
+        raise BadOrder(f"{field} must be a path.")
+    return Path(value)
+
+
+def _whole_number(request: Mapping[str, Any], field: str, *, default: int, low: int, high: int) -> int:
+    value = request.get(field)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadOrder(f"{field} must be a whole number from {low} to {high}.")
+    return value
+
+
+def _pictures(request: Mapping[str, Any], count: int) -> tuple[int, ...]:
+    wanted = request.get("pictures")
+    if wanted is None:
+        return tuple(range(count))
+    if (
+        not isinstance(wanted, list)
+        or not wanted
+        or not all(type(n) is int and 0 <= n < count for n in wanted)
+    ):
+        raise BadOrder(f"pictures must list whole numbers from 0 to {count - 1}.")
+    return tuple(sorted(set(wanted)))

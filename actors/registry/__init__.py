@@ -1,0 +1,1 @@
+"""Which adapters of AI services there are, opened by the name of their settings."""

@@ -1,0 +1,97 @@
+"""Which adapter speaks to which AI service: checked at the start, opened at the first use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import SettingFault
+
+if TYPE_CHECKING:
+    from actors.providers.base import Provider
+    from actors.providers.provider_context import House, Surroundings
+    from config.settings import Provider as ProviderSettings
+    from config.settings import Settings
+
+SPOKEN_OVER_HTTP = ("http", "comfyui", "openai", "replicate")
+
+
+def check_providers(settings: Settings) -> None:
+    """Refuse providers that can't be used by the types that name them.  Raises SettingFault; opens nothing."""
+    for name in sorted(settings.providers_in_use):
+        check_provider(name, settings)
+
+
+def check_provider(name: str, settings: Settings) -> None:
+    """Refuse this one if it can't be used.  Raises SettingFault; opens nothing."""
+    setting = settings.providers[name]
+    if setting.kind in SPOKEN_OVER_HTTP:
+        read, _ = _adapter(setting)
+        read(name, setting, settings)
+
+
+def open_provider(name: str, house: House) -> Provider:
+    """The provider of this name, ready to use; nothing is called yet.  Raises SettingFault."""
+    setting = house.settings.providers[name]
+    if setting.kind == "studio":
+        from actors.providers.studio.provider import StudioProvider
+
+        return StudioProvider(house.images, most_pixels=house.settings.limits.image_pixels)
+    if setting.kind == "python":
+        return _own_class(name, setting)
+    from actors.providers.provider_context import surroundings_of
+
+    return open_over_http(name, house.settings, surroundings_of(house))
+
+
+def open_over_http(name: str, settings: Settings, surroundings: Surroundings) -> Provider:
+    """The adapter of a service that is spoken to over HTTP.  Raises SettingFault."""
+    setting = settings.providers[name]
+    read, adapter = _adapter(setting)
+    return adapter(read(name, setting, settings), surroundings)
+
+
+def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..., Provider]]:
+    """(what reads its settings into a service, what makes an adapter of the service); only what is used is imported."""
+    reports = setting.mode == "callback"
+    match setting.kind:
+        case "http":
+            from actors.providers.http.provider import HttpProvider
+            from actors.providers.http.reporting import ReportingHttpProvider
+            from actors.providers.http.service import read_service
+
+            return read_service, ReportingHttpProvider if reports else HttpProvider
+        case "comfyui":
+            from actors.providers.comfyui.provider import ComfyProvider
+            from actors.providers.comfyui.service import read_service as read_comfy
+
+            return read_comfy, ComfyProvider
+        case "openai":
+            from actors.providers.openai.provider import OpenAiProvider
+            from actors.providers.openai.service import read_service as read_openai
+
+            return read_openai, OpenAiProvider
+        case "replicate":
+            from actors.providers.replicate import reporting
+            from actors.providers.replicate.cog import CogProvider
+            from actors.providers.replicate.provider import ReplicateProvider
+            from actors.providers.replicate.service import read_service as read_replicate
+
+            if setting.options.get("dialect") == "cog":
+                return read_replicate, reporting.ReportingCogProvider if reports else CogProvider
+            return read_replicate, reporting.ReportingReplicateProvider if reports else ReplicateProvider
+    raise AssertionError(setting.kind)
+
+
+def _own_class(name: str, setting: ProviderSettings) -> Provider:
+    """An adapter of the user's own."""
+    module, _, class_name = str(setting.options.get("class", "")).partition(":")
+    try:
+        provider: Provider = getattr(importlib.import_module(module), class_name)(name, setting)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingFault(
+            f"PROVIDERS__{name}__OPTIONS must name a class as module:Class, and {module}:{class_name} is none: "
+            f"{error}."
+        ) from error
+    return provider

@@ -1,0 +1,126 @@
+"""What `darkroom doctor` sees moving in the database: workers that beat, a dispatcher that works, sweeps that end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from config.settings import Settings
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.health.liveness import Judge, Liveness
+from supervisor.health.troubles import Trouble, troubles
+from supervisor.processes.host_state import clock_ahead_seconds, look_around
+from supervisor.processes.process_states import to_be_started
+from supervisor.store.operators import database_space, overview
+from supervisor.store.queue import last_signs
+from supervisor.store.recovery import stuck_tasks, sweep_runs
+from supervisor.store.webhooks import deliveries
+
+SILENT_SWEEP_SECONDS = 180.0
+DAY_SECONDS = 86_400.0
+
+# Codes of troubles that another part of the doctor tells, in words of its own.
+LOOKED_AT_APART = frozenset(
+    {
+        "no_workers", "workers_silent", "worker_silent", "no_dispatcher", "dispatcher_silent", "broker_away", "stuck",
+        "sweep_none", "sweep_silent", "process_down", "disk_full", "disk_low", "clock_ahead", "clock_behind",
+    }
+)  # fmt: skip
+NO_FAULT_OF_OURS = frozenset({"no_credits", "user_limit", "user_storms", "webhook_fails", "webhooks_late"})
+
+Found = tuple[str, bool, str]
+
+
+def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
+    """(part, whether it is well, a sentence) of each thing.  Changes nothing."""
+    stuck = sum(database.read(stuck_tasks.count_stuck).values())
+    if stuck:
+        yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
+    else:
+        yield "tasks", True, "no task is stuck"
+    alive = database.read(lambda tx: last_signs.read(tx, settings.silent_seconds))
+    yield _workers(alive, settings)
+    yield _dispatcher(alive, settings)
+    yield _sweep(database, settings)
+    yield _webhooks(database)
+
+
+def examine_troubles(database: Database, settings: Settings) -> Iterator[Found]:
+    """What /ops says is wrong and no other part of the doctor's has looked at."""
+    for each in house_troubles(database, settings):
+        if each["code"] not in LOOKED_AT_APART:
+            yield each["subject"] or each["code"], each["code"] in NO_FAULT_OF_OURS, each["text"]
+
+
+def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
+    """What /ops says is wrong.  Changes nothing."""
+    before = time.time()
+    seen = database.read(lambda tx: overview.read(tx, settings))
+    ahead = clock_ahead_seconds(seen["at"], before, time.time())
+    seen |= look_around(settings) | {"is_database_full": database_space.is_full(database)}
+    return troubles({**seen, "clock_ahead_seconds": ahead})
+
+
+def _workers(alive: Liveness, settings: Settings) -> Found:
+    if alive.taking:
+        silent = f"; {len(alive.silent)} more have fallen silent" if alive.silent else ""
+        return "workers", not silent, f"{len(alive.taking)} take tasks, {alive.slots} slots{silent}"
+    present = len(alive.fresh) + len(alive.silent)
+    if not present:
+        return "workers", False, f"No worker takes tasks; {_start(settings, 'worker')}."
+    judge = (
+        "" if alive.judge is Judge.DISPATCHER else " by the database's clock, since no dispatcher judges them"
+    )
+    return (
+        "workers",
+        False,
+        f"No worker takes tasks: {present} drain, or have shown no heartbeat for {settings.silent_seconds:g} s{judge};"
+        f" look at their logs; one that is frozen hears only `kill -9`; {_start(settings, 'worker')}.",
+    )
+
+
+def _start(settings: Settings, part: str) -> str:
+    return to_be_started(settings.data_dir, f"darkroom {part}")
+
+
+def _dispatcher(alive: Liveness, settings: Settings) -> Found:
+    sign = alive.dispatcher
+    if alive.is_dispatcher_fresh:
+        return "dispatcher", True, "one works"
+    if sign.holder is None or sign.silent_seconds is None:
+        return "dispatcher", False, f"No dispatcher works; {_start(settings, 'dispatcher')}."
+    return (
+        "dispatcher",
+        False,
+        f"No dispatcher works: {sign.holder} has shown no beat for {sign.silent_seconds:.0f} s. It has ended, is"
+        " frozen, or can't write the database; look at its log, end its process with `kill -9`, and if no other"
+        f" begins: {_start(settings, 'dispatcher')}.",
+    )
+
+
+def _sweep(database: Database, settings: Settings) -> Found:
+    def ask(tx: Transaction) -> tuple[str, float] | None:
+        last = sweep_runs.last(tx)
+        if last is None:
+            return None
+        return last["finished_at"], sweep_runs.seconds_since_last(tx)
+
+    found = database.read(ask)
+    if found is None:
+        return "sweep", False, f"No sweep has ever run; {_start(settings, 'scheduler')}."
+    finished_at, seconds = found
+    if seconds > SILENT_SWEEP_SECONDS:
+        return (
+            "sweep",
+            False,
+            f"No sweep has ended since {finished_at}; run `darkroom sweep`, and if no scheduler runs:"
+            f" {_start(settings, 'scheduler')}.",
+        )
+    return "sweep", True, f"last run at {finished_at}"
+
+
+def _webhooks(database: Database) -> Found:
+    """Receivers that are ill are no fault of ours, so this is always well."""
+    still_open, given_up = database.read(lambda tx: deliveries.open_and_given_up(tx, DAY_SECONDS))
+    hint = "; `darkroom webhooks --failed` says why" if given_up else ""
+    return "webhooks", True, f"{still_open} to be delivered, {given_up} of the last day given up{hint}"

@@ -1,0 +1,1 @@
+"""What every database offers the store: transactions, dialects, wake-ups."""

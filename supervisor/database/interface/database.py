@@ -1,0 +1,273 @@
+"""The database as the rest of the program sees it: steps to write, queries to read.
+
+A *step* is a function of a `Transaction` that either does all of its work or, by raising, none of it.
+`write` gathers the steps that wait, from every thread of this process, into one transaction with a savepoint
+each: that is the group commit, and a step that raises takes only itself back.  A step's result is handed out
+after the commit, never before.  Steps must be short: they hold the only writer's lock, so they do no I/O.
+
+On PostgreSQL several transactions are under way at once, and one that met a deadlock or lost its connection runs
+again.  So a step does nothing but read and write through its Transaction: it takes nothing
+off a queue, sets no attribute, and works from what it was given.
+
+What is *not* promised: the order between steps, even of one caller who does not wait between, unless they name one
+line.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import peewee
+
+A = TypeVar("A")
+T = TypeVar("T")
+Row = dict[str, Any]
+
+READER_THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a database says the few things that standard SQL does not.
+
+    now: the database's own clock.  moment: the same, read once for all rows of a statement.
+    in_seconds: a time so many seconds from now, with one `?` parameter.
+    index_hint: names the index that a query is to use, where the planner would not find it by itself.
+    for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
+    for_update_of: the same, of rows of the table {} alone.
+    for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
+    for_free_key_share: ends a SELECT of rows of the table {} that must not be locked for update before the transaction
+    ends, leaving out those that are.
+    named_lock: a statement with one `?` that waits for whoever holds that name, then holds it to the transaction's end.
+    each_of: a subquery of the texts (`value`) in a JSON array, which is its one `?`.  as_text: template with {time}.
+    seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
+    greatest, least: the scalar functions' names.
+    """
+
+    name: str
+    now: str
+    moment: str
+    in_seconds: str
+    index_hint: str
+    for_update: str
+    for_update_of: str
+    for_update_of_free: str
+    for_free_key_share: str
+    named_lock: str
+    each_of: str
+    as_text: str
+    seconds_between: str
+    shifted: str
+    greatest: str
+    least: str
+
+
+class Asked:
+    """A query whose rows are wanted later.  answer: gives the DB-API cursor, once."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+
+    def all(self) -> list[Row]:
+        """Every row as a dict of column names."""
+        with contextlib.closing(self._answer()) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def one(self) -> Row | None:
+        """The first row, or None."""
+        with contextlib.closing(self._answer()) as cursor:
+            names, row = [column[0] for column in cursor.description], cursor.fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    def value(self) -> Any:
+        """The first column of the first row, or None."""
+        with contextlib.closing(self._answer()) as cursor:
+            row = cursor.fetchone()
+        return None if row is None else row[0]
+
+
+class Transaction:
+    """SQL inside one transaction, or inside one consistent read.
+
+    Statements use `?` for parameters on every database.
+    `now`, `moment` and `in_seconds` are SQL expressions (Dialect).
+    Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
+    """
+
+    def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
+        self._database = database
+        self.dialect = dialect
+        self.now, self.moment, self.in_seconds = dialect.now, dialect.moment, dialect.in_seconds
+        self.for_update = dialect.for_update
+
+    def by_index(self, name: str) -> str:
+        """What follows a table's name in FROM, to read it by this index."""
+        return self.dialect.index_hint.format(name)
+
+    def for_update_of_free(self, table: str) -> str:
+        """Like `for_update`, leaving out rows of this table that another transaction has locked, instead of waiting."""
+        return self.dialect.for_update_of_free.format(table)
+
+    def for_update_of(self, table: str) -> str:
+        """Like `for_update`, where a SELECT has other sources than this table."""
+        return self.dialect.for_update_of.format(table)
+
+    def for_free_key_share(self, table: str) -> str:
+        """Ends a SELECT of rows of this table: whoever asks for them by `for_update` waits for this transaction.
+
+        Rows that somebody has locked so already are left out.
+        """
+        return self.dialect.for_free_key_share.format(table)
+
+    def lock_name(self, name: str) -> None:
+        """Wait for whoever holds this name, then hold it to the end of the transaction."""
+        if self.dialect.named_lock:
+            self.execute(self.dialect.named_lock, name)
+
+    def as_text(self, time: str) -> str:
+        """SQL for a time as the text that is shown; `time` is a SQL expression."""
+        return self.dialect.as_text.format(time=time)
+
+    def seconds_between(self, earlier: str, later: str) -> str:
+        """SQL for the seconds from one time to another, a float; both are SQL expressions."""
+        return self.dialect.seconds_between.format(earlier=earlier, later=later)
+
+    def seconds_since(self, time: str) -> str:
+        """SQL for how long ago a time was; 0 for one that lies ahead, since the clock may have been set back."""
+        return f"CASE WHEN {time} > {self.moment} THEN 0.0 ELSE {self.seconds_between(time, self.moment)} END"
+
+    def shifted(self, time: str, seconds: str) -> str:
+        """SQL for a time so many seconds after another; both are SQL expressions."""
+        return self.dialect.shifted.format(time=time, seconds=seconds)
+
+    def greatest(self, *values: str) -> str:
+        """SQL for the largest of some expressions, none of which is NULL."""
+        return f"{self.dialect.greatest}({', '.join(values)})"
+
+    def least(self, *values: str) -> str:
+        """SQL for the smallest of some expressions, none of which is NULL."""
+        return f"{self.dialect.least}({', '.join(values)})"
+
+    def execute(self, sql: str, *params: Any) -> Any:
+        """Run one statement; the DB-API cursor."""
+        return self._database.execute_sql(sql, params)
+
+    def run(self, sql: str, *params: Any) -> int:
+        """Run one statement; how many rows it touched."""
+        return int(self.execute(sql, *params).rowcount)
+
+    def send(self, sql: str, *params: Any) -> None:
+        """Run one statement of which nobody wants to know what it touched.
+
+        A server is told of it with the next statement; if it fails, that one raises, or the commit.
+        """
+        self.execute(sql, *params)
+
+    def ask(self, sql: str, *params: Any) -> Asked:
+        """A query whose rows are wanted later; a server is asked it with the next statement.
+
+        Where the database is no server it is run when its rows are wanted.
+        """
+        return Asked(lambda: self.execute(sql, *params))
+
+    def all(self, sql: str, *params: Any) -> list[Row]:
+        """Every row as a dict of column names."""
+        return self.ask(sql, *params).all()
+
+    def one(self, sql: str, *params: Any) -> Row | None:
+        """The first row, or None."""
+        return self.ask(sql, *params).one()
+
+    def value(self, sql: str, *params: Any) -> Any:
+        """The first column of the first row, or None."""
+        return self.ask(sql, *params).value()
+
+    def query(self, query: Any) -> Any:
+        """Run a peewee query in this transaction."""
+        return query.execute(self._database)
+
+
+class Alike(Generic[A, T]):
+    """A step of a kind of which several that wait are run as one, in statements for all of them.
+
+    together: given the items, does each of them or leaves it untouched; its answers in their order.  An answer that is
+    an exception is raised to whoever waits for that item.  name: of the kind, as it is logged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        together: Callable[[Transaction, Sequence[A]], Sequence[T | Exception]],
+        item: A,
+    ) -> None:
+        self.__name__, self.together, self.item = name, together, item
+
+    def __call__(self, tx: Transaction) -> T:
+        (answer,) = self.together(tx, [self.item])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Database(abc.ABC):
+    """One database, opened on first use, so that it may be made before a fork."""
+
+    def __init__(self) -> None:
+        self._readers: concurrent.futures.ThreadPoolExecutor | None = None
+
+    @abc.abstractmethod
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
+        """Hand a step to the writer; its result comes after the commit.
+
+        line: the id of the one task that the step concerns; steps of one task are committed in the order they were
+        handed in, and those of several may share a transaction.  A name that is no task's makes a line too; its steps
+        then lock nothing that others wait for.
+        Raises (from the future) whatever the step raised, and DatabaseBusy when no lock was had in time.
+        """
+
+    @abc.abstractmethod
+    def write_now(self, step: Callable[[Transaction], T]) -> T:
+        """Run one step in a transaction of its own on the calling thread, which it may block."""
+
+    @abc.abstractmethod
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        """Run a query on one snapshot, on the calling thread, which it may block."""
+
+    @abc.abstractmethod
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        """Run a query of one statement, which is its own snapshot, without a transaction around it."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Finish what was handed in, close every connection."""
+
+    async def write_async(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
+        """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""
+        return await asyncio.wrap_future(self.write(step, line=line))
+
+    async def read_async(self, query: Callable[[Transaction], T]) -> T:
+        """`read` in one of a few reader threads."""
+        if self._readers is None:
+            self._readers = concurrent.futures.ThreadPoolExecutor(
+                READER_THREADS, thread_name_prefix="db-reader"
+            )
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read, query)
+
+    def _stop_readers(self) -> None:
+        if self._readers is not None:
+            self._readers.shutdown(wait=True)
+            self._readers = None
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a DATABASE_URL names PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://"))

@@ -1,0 +1,110 @@
+"""How a process learns that another one has committed: no polling where the kernel or the server can tell.
+
+A wake-up is a hint: it may come for nothing, and a lost one costs `safety_seconds` at most, since whoever listens is
+woken that often anyway.  SQLite's files are watched (`sqlite_wakeups`), PostgreSQL notifies (`postgres_wakeups`).
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import math
+import os
+import select
+import threading
+from collections.abc import AsyncIterator
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What a wake-up says.  users: whose changes were announced; None: anybody's may have been."""
+
+    users: frozenset[str] | None = None
+
+
+SOMETHING = Heard()
+
+
+class Wakeups(abc.ABC):
+    """Wake-ups of one database for one process.  Opened on first use; one thread or one loop waits.
+
+    safety_seconds: how often `listen` yields though nothing was heard.
+    look_again_seconds: an event may come a moment before its commit can be seen; whoever finds nothing looks again
+    after each of these.  Empty where events come after their commits, and only for what concerns the listener.
+    """
+
+    safety_seconds: float
+    look_again_seconds: tuple[float, ...]
+
+    def __init__(self) -> None:
+        self._stop_read, self._stop_write = os.pipe()
+        os.set_blocking(self._stop_write, False)
+
+    @property
+    @abc.abstractmethod
+    def is_listening(self) -> bool:
+        """Whether commits are heard of; if not, they are only looked for now and then."""
+
+    @abc.abstractmethod
+    def hear(self, timeout_seconds: float) -> Heard | None:
+        """Block until something was committed, `interrupt` was called, or the time is over, which is None."""
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """`hear`, for those who look at everything anyway."""
+        return self.hear(timeout_seconds) is not None
+
+    def interrupt(self) -> None:
+        """End a `wait` from another thread or a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: the waiter has enough to wake up for
+            os.write(self._stop_write, b"x")
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    async def listen(self) -> AsyncIterator[Heard]:
+        """A wake-up for every batch of commits, and one at least every safety_seconds; waits in a thread of its own."""
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+        stopped = threading.Event()
+        waiting: collections.deque[Heard] = collections.deque()  # filled by the thread, emptied by the loop
+
+        def watch() -> None:
+            while not stopped.is_set():
+                waiting.append(self.hear(self.safety_seconds) or SOMETHING)
+                loop.call_soon_threadsafe(woken.set)
+
+        thread = threading.Thread(target=watch, name="wakeups", daemon=True)
+        thread.start()
+        try:
+            while True:
+                await woken.wait()
+                woken.clear()
+                yield together([waiting.popleft() for _ in range(len(waiting))])
+        finally:
+            stopped.set()
+            self.interrupt()
+            await asyncio.to_thread(thread.join)
+
+
+def together(several: list[Heard]) -> Heard:
+    """What several wake-ups say in one."""
+    users: set[str] = set()
+    for heard in several:
+        if heard.users is None:
+            return SOMETHING
+        users |= heard.users
+    return Heard(frozenset(users))
+
+
+def readable(descriptors: tuple[int, ...], timeout_seconds: float) -> set[int]:
+    """Which can be read within the time.  By poll: select can't take a web's thousandth descriptor."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    # Rounded up to a millisecond only when there is time to wait: 0 must stay "look, don't wait".
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(max(0.0, timeout_seconds) * 1000))}

@@ -1,0 +1,27 @@
+"""Wake-ups of whichever database it is."""
+
+from __future__ import annotations
+
+from config.settings import Settings
+from supervisor.database.interface.database import Database
+from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.sqlite.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_wakeups import SqliteWakeups
+
+
+def dispatch_wakeups(database: Database, settings: Settings) -> Wakeups:
+    """For the dispatcher: wakes for whatever makes work or frees a slot."""
+    return _wakeups(database, settings, "darkroom_dispatch")
+
+
+def feed_wakeups(database: Database, settings: Settings) -> Wakeups:
+    """For the feed: wakes for every change a user sees."""
+    return _wakeups(database, settings, "darkroom_feed")
+
+
+def _wakeups(database: Database, settings: Settings, channel: str) -> Wakeups:
+    if isinstance(database, SqliteDatabase):
+        return SqliteWakeups(database)
+    from supervisor.database.postgres.postgres_wakeups import PostgresWakeups
+
+    return PostgresWakeups(settings.database_listen_url or settings.database_url, channel)

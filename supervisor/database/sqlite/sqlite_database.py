@@ -1,0 +1,301 @@
+"""SQLite for many processes and threads: one writer at a time, in order, with group commit.
+
+WAL mode with `synchronous=FULL`: what was committed survives loss of power.  SQLite's own busy handler is
+unfair under load (a starved process waited 5 s where the others made 1,900 commits a second), so our
+processes queue at a file lock first; programs that know nothing of it are waited for by the busy time-out.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import functools
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+
+from supervisor.core.errors import DatabaseBusy, SettingFault
+from supervisor.database.interface.database import Database, Dialect, Transaction
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_SECONDS = 15
+MOST_STEPS_A_COMMIT = 128
+PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "temp_store": "memory", "cache_size": -16000}
+
+# Programs that know nothing of us may store text that is not UTF-8; one such row must not stop whoever reads it.
+READABLE_TEXT = functools.partial(str, encoding="utf-8", errors="replace")
+
+_TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
+SQLITE = Dialect(
+    "sqlite",
+    now=_TIME.format(""),
+    moment=_TIME.format(""),
+    in_seconds=_TIME.format(", ? || ' seconds'"),
+    index_hint=" INDEXED BY {}",
+    for_update="",
+    for_update_of="",
+    for_update_of_free="",
+    for_free_key_share="",
+    named_lock="",
+    each_of="(SELECT value FROM json_each(?))",
+    as_text="{time}",
+    seconds_between="((julianday({later}) - julianday({earlier})) * 86400.0)",
+    shifted="strftime('%Y-%m-%dT%H:%M:%fZ', {time}, {seconds} || ' seconds')",
+    greatest="max",
+    least="min",
+)
+
+DURABILITIES = ("full", "normal")
+
+
+def sqlite_file(url: str) -> tuple[Path, str]:
+    """(path, synchronous) of `sqlite:///path` or `sqlite:///path?synchronous=normal`.  Raises SettingFault.
+
+    normal: a commit does not wait for the disk, so loss of power may take the last ones back; nothing else does.
+    """
+    if not url.startswith("sqlite:///"):
+        scheme = url.partition("://")[0]
+        raise SettingFault(
+            f"DATABASE_URL begins with '{scheme}://', but this version stores in sqlite:/// files only."
+        )
+    path, _, options = url.removeprefix("sqlite:///").partition("?")
+    synchronous = options.removeprefix("synchronous=") if options else "full"
+    if synchronous not in DURABILITIES:
+        raise SettingFault(
+            f"DATABASE_URL ends with '?{options}', but may end with ?synchronous=full or ?synchronous=normal."
+        )
+    return Path(path), synchronous
+
+
+_Step = tuple[Callable[[Transaction], Any], "concurrent.futures.Future[Any]"]
+
+
+class SqliteDatabase(Database):
+    """A SQLite file.  synchronous: one of DURABILITIES."""
+
+    def __init__(self, path: str | Path, *, synchronous: str = "full") -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._pragmas = {**PRAGMAS, "synchronous": synchronous}
+        self._turn = threading.Lock()  # whoever holds it may use the writing connection
+        self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._writer: peewee.SqliteDatabase | None = None
+        self._reader: peewee.SqliteDatabase | None = None
+        self._lock_file: int | None = None
+        self._opened: list[Any] = []
+
+    def write(
+        self, step: Callable[[Transaction], T], *, line: str | None = None
+    ) -> concurrent.futures.Future[T]:
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        if self._thread is None:
+            with self._start:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._write_steps, name="db-writer", daemon=True)
+                    self._thread.start()
+        self._steps.put((step, future))
+        return future
+
+    def write_now(self, step: Callable[[Transaction], T]) -> T:
+        try:
+            with self._turn, self._immediate() as transaction:
+                return step(transaction)
+        except (peewee.OperationalError, sqlite3.OperationalError) as error:
+            raise _as_fault(error) from error
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        database = self._reading()
+        with _named_by_peewee(), database.atomic():
+            return query(Transaction(database, SQLITE))
+
+    def glance(self, query: Callable[[Transaction], T]) -> T:
+        with _named_by_peewee():
+            return query(Transaction(self._reading(), SQLITE))
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed (`PRAGMA data_version`)."""
+        return int(self._reading().execute_sql("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._steps.put(None)
+            self._thread.join()
+            self._thread = None
+        self._stop_readers()
+        with self._turn:
+            for connection in self._opened:
+                connection.close()
+            self._opened.clear()
+            self._writer = self._reader = None
+            if self._lock_file is not None:
+                os.close(self._lock_file)
+                self._lock_file = None
+
+    def _write_steps(self) -> None:
+        """The writer thread: one transaction for all that waits."""
+        while (first := self._steps.get()) is not None:
+            batch = [first]
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < MOST_STEPS_A_COMMIT:
+                    waiting = self._steps.get_nowait()
+                    if waiting is None:
+                        self._steps.put(None)
+                        break
+                    batch.append(waiting)
+            self._commit(batch)
+
+    def _commit(self, batch: list[_Step]) -> None:
+        """Run a batch in one transaction and settle its futures after the commit."""
+        done: list[tuple[concurrent.futures.Future[Any], Any, Exception | None]] = []
+        try:
+            with self._turn, self._immediate() as transaction:
+                for step, future in batch:
+                    if not future.set_running_or_notify_cancel():
+                        continue
+                    try:
+                        with self._savepoint(transaction, alone=len(batch) == 1):
+                            done.append((future, step(transaction), None))
+                    except _BrokenTransaction:
+                        raise
+                    except Exception as error:
+                        if len(batch) == 1:
+                            raise
+                        done.append((future, None, error))
+        except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
+            cause = error.__cause__ if isinstance(error, _BrokenTransaction) and error.__cause__ else error
+            for _, future in batch:
+                if not future.cancelled() and not future.done():
+                    future.set_exception(_as_fault(cause))
+            return
+        for future, result, failure in done:
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(_as_fault(failure))
+
+    @contextlib.contextmanager
+    def _savepoint(self, transaction: Transaction, *, alone: bool) -> Iterator[None]:
+        """One step's savepoint; a step that is alone in its transaction needs none."""
+        if alone:
+            yield
+            return
+        transaction.execute("SAVEPOINT step")
+        try:
+            yield
+        except Exception as error:
+            if not self._writing().connection().in_transaction:
+                # Disk full and I/O errors roll the whole transaction back, not just this step.
+                raise _BrokenTransaction from error
+            transaction.execute("ROLLBACK TO step")
+            transaction.execute("RELEASE step")
+            raise
+        transaction.execute("RELEASE step")
+
+    @contextlib.contextmanager
+    def _immediate(self) -> Iterator[Transaction]:
+        """An IMMEDIATE transaction behind the file lock; needs `_turn`."""
+        database = self._writing()
+        assert self._lock_file is not None
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        try:
+            database.execute_sql("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(database, SQLITE)
+            except BaseException:
+                if database.connection().in_transaction:
+                    database.execute_sql("ROLLBACK")
+                raise
+            try:
+                database.execute_sql("COMMIT")
+            except BaseException:
+                if database.connection().in_transaction:
+                    database.execute_sql("ROLLBACK")
+                raise
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def _writing(self) -> peewee.SqliteDatabase:
+        if self._writer is None:
+            self._lock_file = os.open(
+                self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600
+            )
+            self._writer = self._open(thread_safe=False)
+        return self._writer
+
+    def _reading(self) -> peewee.SqliteDatabase:
+        """The reading database: peewee keeps one connection a thread."""
+        if self._reader is None:
+            with self._start:
+                if self._reader is None:
+                    self._reader = self._open(thread_safe=True)
+        if self._reader.is_closed():
+            self._connect(self._reader)
+        return self._reader
+
+    def _open(self, *, thread_safe: bool) -> peewee.SqliteDatabase:
+        database = peewee.SqliteDatabase(
+            str(self.path),
+            pragmas=self._pragmas,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            thread_safe=thread_safe,
+            check_same_thread=False,  # the writer's connection moves between threads under `_turn`
+        )
+        if not thread_safe:
+            self._connect(database)
+        return database
+
+    def _connect(self, database: peewee.SqliteDatabase) -> None:
+        database.connect()
+        database.connection().text_factory = READABLE_TEXT
+        self._opened.append(database.connection())
+
+
+class _BrokenTransaction(Exception):
+    """The database itself has rolled the whole transaction back; no step of the batch is stored."""
+
+
+_PASSING = ("locked", "disk is full", "disk I/O error")
+# What SQLite says when it can't write for now, and what a person should know of it.
+_NOT_NOW = {
+    "locked": f"The database was locked by another program for over {BUSY_TIMEOUT_SECONDS} s; nothing was stored.",
+    "disk is full": "The disk that holds the database is full; nothing was stored.  Free some space.",
+    "disk I/O error": "The disk that holds the database fails; nothing was stored.  See the system's log.",
+    "unable to open database file": "The database file can't be opened; nothing was stored.  See its folder's rights.",
+    "readonly database": "The database file can't be written; nothing was stored.  See its rights.",
+}
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the file only can't be written for now: it is locked, or its disk is full or fails."""
+    said = str(error)
+    return isinstance(error, peewee.OperationalError) and any(mark in said for mark in _PASSING)
+
+
+def _as_fault(error: BaseException) -> BaseException:
+    """DatabaseBusy for what may pass by itself or by a person's hand; anything else as it is, by peewee's name."""
+    if isinstance(error, (peewee.OperationalError, sqlite3.OperationalError)):
+        for said, sentence in _NOT_NOW.items():
+            if said in str(error):
+                fault = DatabaseBusy(sentence)
+                fault.__cause__ = error
+                return fault
+    return peewee.OperationalError(str(error)) if isinstance(error, sqlite3.OperationalError) else error
+
+
+@contextlib.contextmanager
+def _named_by_peewee() -> Iterator[None]:
+    """peewee names errors as a statement is begun; one that comes with a later row has sqlite3's own name."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise peewee.OperationalError(str(error)) from error

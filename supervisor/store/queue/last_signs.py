@@ -1,0 +1,33 @@
+"""The last signs of life of workers and dispatcher, and the verdict of `supervisor.health.liveness` on them."""
+
+from __future__ import annotations
+
+from supervisor.database.interface.database import Transaction
+from supervisor.health.liveness import DispatcherSign, Liveness, WorkerSign, judged
+
+
+def read(tx: Transaction, silent_seconds: float) -> Liveness:
+    """Who works now.  silent_seconds: of the settings."""
+    return judged(worker_signs(tx), dispatcher_sign(tx), silent_seconds)
+
+
+def worker_signs(tx: Transaction) -> list[WorkerSign]:
+    """Worker processes that live or drain, oldest first."""
+    # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
+    rows = tx.all(
+        f"""SELECT id, state, slots, {tx.greatest("busy", "held")} AS busy, silent_seconds FROM
+            (SELECT id, state, slots, busy, abs({tx.seconds_between("seen_at", tx.moment)}) AS silent_seconds,
+                (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+                 AND status IN ('processing','ai_processing') AND status = 'processing') AS held
+             FROM worker WHERE state IN ('live','draining')) AS present ORDER BY id"""
+    )
+    return [WorkerSign(**row) for row in rows]
+
+
+def dispatcher_sign(tx: Transaction) -> DispatcherSign:
+    """The working dispatcher's last beat."""
+    row = tx.one(
+        f"""SELECT holder, abs({tx.seconds_between("ticked_at", tx.moment)}) AS silent_seconds,
+            abs({tx.seconds_between("well_since", tx.moment)}) AS well_seconds FROM dispatcher WHERE id = 1"""
+    )
+    return DispatcherSign(**row) if row is not None else DispatcherSign()

@@ -1,0 +1,1 @@
+"""Whatever is sent: a clear answer, and nothing of it is stored."""

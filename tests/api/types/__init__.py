@@ -1,0 +1,1 @@
+"""Declared task types over HTTP."""

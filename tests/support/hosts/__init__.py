@@ -1,0 +1,1 @@
+"""Disks and networks of a host that a test makes and breaks."""

@@ -1,0 +1,1 @@
+"""Declared task types: their settings, parameters and prices."""

@@ -1,0 +1,41 @@
+"""Open streams whose token is taken back are ended, at the latest some seconds later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import peewee
+
+from supervisor.core.errors import Fault
+from supervisor.security.token_proof import is_revoked
+from supervisor.store.limits import revocations
+from web.handling.context import Parts
+
+log = logging.getLogger("darkroom.web")
+
+LOOK_SECONDS = 5.0  # three looks within the 15 s after which a stream must have ended
+
+
+async def end_revoked_streams(parts: Parts) -> None:
+    """Look every few seconds until cancelled.  A database that is away is asked again with the next look."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await look_once(parts)
+        except (Fault, peewee.PeeweeException) as error:
+            log.warning("whether streams' tokens were revoked can't be read: %s", error)
+
+
+async def look_once(parts: Parts) -> int:
+    """End the streams whose tokens were taken back; how many."""
+    streams = [stream for stream in parts.hub.every_stream() if stream.proofs]
+    if not streams:
+        return 0
+    proofs = {proof for stream in streams for proof in stream.proofs}
+    rows = await parts.database.read_async(lambda tx: revocations.concerning(tx, proofs))
+    revoked = [stream for stream in streams if rows and is_revoked(rows, stream.proofs)]
+    for stream in revoked:
+        stream.end()
+        stream.hang_up(only_if_stuck=True)  # it could not say goodbye
+    return len(revoked)

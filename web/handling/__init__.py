@@ -1,0 +1,1 @@
+"""What handlers share: the parts of the process, who asks, bodies, answers."""

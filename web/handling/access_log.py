@@ -1,0 +1,63 @@
+"""Every request counted, timed and logged, with the route's pattern and never with a query or a token.
+
+The line names the user and the address, and for a refusal (401, 402, 403, 429) its reason, so that the log says who
+storms the server and why somebody is turned away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from web.handling.context import FIRST_BYTE_AT, IDENTITY, TASK, TRACE, address_of, parts_of
+from web.http.problems import REASON, public_path
+
+log = logging.getLogger("darkroom.access")
+
+UNMATCHED = "unmatched"
+GONE = 499  # the caller went away before the answer: nginx's number, known to those who read logs
+QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Pass the request on; then say what became of it."""
+    started = time.perf_counter()
+    status = GONE
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        ended = time.perf_counter()
+        answered = request.get(FIRST_BYTE_AT)
+        if answered is not None:  # a stream was answered when it began, whoever ended it
+            status = 200
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else UNMATCHED
+        parts_of(request).metrics.observe_request(
+            route, request.method, status, (answered or ended) - started
+        )
+        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
+        if log.isEnabledFor(level):
+            milliseconds = (ended - started) * 1000
+            log.log(
+                level, "%s %s %d %.1f ms", request.method, public_path(request), status, milliseconds,
+                extra=_particulars(request),
+            )  # fmt: skip
+
+
+def _particulars(request: web.Request) -> dict[str, str]:
+    """What the line says beside the request itself; a member that is not known is left out."""
+    identity = request.get(IDENTITY)
+    told = {
+        "user": identity.user if identity else None,
+        "address": address_of(request),
+        "reason": request.get(REASON),
+        "task": request.get(TASK) or request.match_info.get("task_id"),
+        "trace_id": request.get(TRACE),
+    }
+    return {name: value for name, value in told.items() if value}

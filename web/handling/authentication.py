@@ -1,0 +1,139 @@
+"""Who asks: a bearer token, a feed ticket, or, on a loopback host without either, the demo user.
+
+A wrong token is never taken for none.  Everything under `/v1/` needs an identity; what does not is `OPEN_PATHS`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from supervisor.security.tokens import (
+    BadToken,
+    Identity,
+    Ticket,
+    is_user_name,
+    read_feed_ticket,
+    read_user_token,
+)
+from web.handling.context import IDENTITY, Parts, parts_of
+from web.handling.quotas import count_stranger
+from web.handling.start_cookie import asked_from, has_cookie
+from web.http.demo_access import is_of_a_browser, names_another_host, refusal
+from web.http.problems import CHALLENGE, Problem
+
+log = logging.getLogger("darkroom.web")
+
+DEMO = Identity("demo", "operator")
+FEED_PATH = "/v1/works/feed"
+OPEN_PATHS = frozenset(
+    {"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"}
+)  # paths under /v1/ that carry a proof of their own, or tell what everybody may know
+LINK_NEEDED = (
+    "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
+    "that `darkroom link` prints."
+)
+TICKET = web.RequestKey("TICKET", Ticket)
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Set the request's identity, or answer 401 or 403; open the account of a user seen for the first time."""
+    _warn_of_a_proxy(request, parts_of(request))
+    resource = request.match_info.route.resource
+    if (
+        resource is not None
+        and resource.canonical.startswith("/v1/")
+        and resource.canonical not in OPEN_PATHS
+        and request.method != "OPTIONS"  # a browser's preflight, which can't carry a token
+    ):
+        parts = parts_of(request)
+        try:
+            identity = _acting_for(identify(request, parts), request)
+        except Problem:
+            await count_stranger(request)
+            raise
+        if not asks_for_estimate(request):  # which stores nothing, an account included
+            await parts.meet(identity.user)
+        request[IDENTITY] = identity
+    return await handler(request)
+
+
+def identify(request: web.Request, parts: Parts) -> Identity:
+    """Who asks.  Raises a Problem: 401 without proof, 403 for a demo user who may be somebody's web page."""
+    try:
+        given = request.headers.getall("Authorization", [])
+        if given:
+            return _of_header(given, parts)
+        if "ticket" in request.query and request.rel_url.path == FEED_PATH:
+            ticket = read_feed_ticket(parts.secret, request.query["ticket"], before=parts.secret_before)
+            request[TICKET] = ticket
+            # One user's feed, whoever asked for it.
+            return Identity(ticket.user, "user", ticket.expires_at, ticket.proofs)
+    except BadToken as bad:
+        raise unauthorized(str(bad)) from None
+    return _demo(request, parts)
+
+
+def asks_for_estimate(request: web.Request) -> bool:
+    """Whether an order is only to be priced."""
+    return (
+        request.method == "POST" and request.path == "/v1/tasks" and request.query.get("estimate") == "true"
+    )
+
+
+def unauthorized(detail: str) -> Problem:
+    """401, with what would be accepted."""
+    return Problem(401, detail, kind="unauthorized", headers=CHALLENGE)
+
+
+def _of_header(given: list[str], parts: Parts) -> Identity:
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer":
+        raise BadToken("Authorization must be given once, as 'Bearer' and a token.")
+    return read_user_token(parts.secret, token.strip(), before=parts.secret_before)
+
+
+def _demo(request: web.Request, parts: Parts) -> Identity:
+    if not parts.settings.lets_demo_in:
+        raise unauthorized("A token is needed: Authorization: Bearer <token>.")
+    reason = refusal(
+        **asked_from(request),
+        origins=request.headers.getall("Origin", []),
+        fetch_sites=request.headers.getall("Sec-Fetch-Site", []),
+    )
+    if reason is not None:
+        raise Problem(403, reason, kind="forbidden")
+    if is_of_a_browser(request.headers.keys()) and not has_cookie(request):
+        raise Problem(403, LINK_NEEDED, kind="start_link_needed")
+    return DEMO
+
+
+def _warn_of_a_proxy(request: web.Request, parts: Parts) -> None:
+    """Once: somebody asks this host's own server by another name, as through a proxy that says nothing of itself."""
+    hosts = request.headers.getall("Host", [])
+    if parts.settings.lets_demo_in and not parts.has_warned and names_another_host(hosts):
+        parts.has_warned = True
+        log.warning(
+            "a request names the host %.100r, but this server is for %s alone and takes who asks there without a token "
+            "for the operator: if a proxy stands before it, set DARKROOM_DEMO_USER=false (docs/proxies.md)",
+            hosts[0],
+            parts.settings.host,
+        )
+
+
+def _acting_for(identity: Identity, request: web.Request) -> Identity:
+    """A service may name the user it acts for; nobody else may name anybody."""
+    named = request.headers.getall("X-User", [])
+    if not named or named == [identity.user]:
+        return identity
+    if identity.role != "service":
+        raise Problem(403, "Only a token with role 'service' may act for another user.", kind="forbidden")
+    user = named[0].strip()  # bytes that are not UTF-8 come as surrogates, which no name may hold
+    if len(named) > 1 or not is_user_name(user):
+        raise Problem(
+            422, "X-User must name one user: 1-128 characters, no control characters.", kind="bad_params"
+        )
+    return Identity(user, identity.role, identity.expires_at, identity.proofs)

@@ -1,0 +1,190 @@
+"""What the handlers of one web process share, made once and handed to the application."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from config.settings import Settings
+from metrics.web_metrics import WebMetrics
+from supervisor.core.errors import Fault, Revoked
+from supervisor.core.fair_turns import Turns
+from supervisor.database.interface.database import READER_THREADS, Asked, Database, Transaction
+from supervisor.objects.disk_space import is_full
+from supervisor.objects.object_store import FileStore, StoreAway
+from supervisor.objects.open_store import open_file_store
+from supervisor.security.file_links import LinkSigner
+from supervisor.security.secret import secret_before
+from supervisor.security.token_proof import Proof, is_revoked
+from supervisor.security.tokens import Identity
+from supervisor.services.queue_position import FreshOrder
+from supervisor.services.submission_batcher import Submissions
+from supervisor.store.ledger import credits
+from supervisor.store.limits import revocations
+from web.feed.hub import Hub
+from web.http.client_address import client_address
+from web.http.detached_work import finished
+from web.limits.notices import Notices
+from web.uploads.plain_uploads import PlainUploads
+from web.uploads.upload_shares import UploadShares
+
+T = TypeVar("T")
+
+MOST_UPLOAD_BYTES = 256 * 1024 * 1024  # of all uploads that are being received, decoded or stored
+FILE_CALLS = 16  # of the file store at once: threads of their own, so that a slow store holds nothing else up
+PING_SECONDS = 15.0
+OF_LATE_SECONDS = 60.0
+MOST_USERS_REMEMBERED = 100_000
+
+
+@dataclasses.dataclass
+class Parts:
+    """The shared parts.  secret signs tokens, and what secret_before has signed is good too.
+
+    start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.
+    """
+
+    settings: Settings
+    database: Database
+    secret: str
+    files: FileStore
+    links: LinkSigner
+    hub: Hub
+    order: FreshOrder
+    submissions: Submissions
+    metrics: WebMetrics
+    notices: Notices
+    json_thread: concurrent.futures.Executor
+    json_turns: Turns
+    read_turns: Turns
+    plain_uploads: PlainUploads
+    uploads: UploadShares
+    file_threads: concurrent.futures.Executor
+    exposition: Callable[[], bytes]
+    secret_before: str | None = None
+    start_secret: str = dataclasses.field(default_factory=secrets.token_urlsafe, repr=False)
+    has_warned: bool = False
+    ping_seconds: float = PING_SECONDS
+    is_draining: bool = False
+    _store_failed: tuple[float, str] = (0.0, "")
+    _seen: set[str] = dataclasses.field(default_factory=set)
+
+    async def on_files(self, call: Callable[..., T], *arguments: Any) -> T:
+        """A blocking call of the file store, in a thread."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
+        except StoreAway as error:
+            if not is_full(error):  # of this host's disks whoever asks for troubles is told apart
+                self._store_failed = (time.monotonic(), str(error))
+            raise
+
+    def store_trouble(self) -> str | None:
+        """How the file store has failed this process of late, in a sentence."""
+        failed_at, sentence = self._store_failed
+        return sentence if sentence and time.monotonic() - failed_at < OF_LATE_SECONDS else None
+
+    async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
+        """A query for the bearer of the request's token, who never has all reader threads.  Raises Revoked, by the same
+        snapshot."""
+        asked = _for_bearer(request, query)
+        return await self.read_turns.held_through(
+            lambda: self.database.read_async(asked), request[IDENTITY].user
+        )
+
+    async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
+        """A step for the bearer of the request's token; Revoked, and nothing done, where that was taken back."""
+        return await self.database.write_async(_for_bearer(request, step))
+
+    async def meet(self, user: str) -> None:
+        """Open the user's account, with its sign-up grant, the first time they are seen."""
+        if user in self._seen:
+            return
+        await finished(self.database.write_async(lambda tx: credits.ensure_account(tx, user)))
+        if len(self._seen) >= MOST_USERS_REMEMBERED:
+            self._seen.clear()
+        self._seen.add(user)
+
+
+def make_parts(
+    settings: Settings, database: Database, secret: str, exposition: Callable[[WebMetrics], bytes]
+) -> Parts:
+    """Everything the handlers need.  Opens nothing yet."""
+    metrics = WebMetrics()
+    before = secret_before(settings)
+    hub = Hub(metrics.count_deliveries)
+    metrics.feed_clients.set_function(lambda: hub.stream_count)
+    order = FreshOrder(database, settings)
+    return Parts(
+        settings=settings,
+        database=database,
+        secret=secret,
+        files=open_file_store(settings),
+        secret_before=before,
+        links=LinkSigner(secret, settings.file_link_seconds, before=before),
+        hub=hub,
+        order=order,
+        submissions=Submissions(settings, database, order),
+        metrics=metrics,
+        notices=Notices(metrics),
+        json_thread=concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json"),
+        json_turns=Turns(1),
+        read_turns=Turns(READER_THREADS, READER_THREADS - 1),
+        plain_uploads=PlainUploads(settings),
+        uploads=UploadShares(MOST_UPLOAD_BYTES),
+        file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
+        exposition=lambda: exposition(metrics),
+    )
+
+
+def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+    """The step and the question whether the token was taken back; then what the step did is taken back too."""
+    proofs = request[IDENTITY].proofs
+
+    def guarded(tx: Transaction) -> T:
+        asked = revocations.ask(tx, proofs)  # a server is asked it with the step's own first statement
+        try:
+            result = step(tx)
+        except (Fault, ValueError):
+            _refuse_revoked(asked, proofs)
+            raise
+        _refuse_revoked(asked, proofs)
+        return result
+
+    return guarded if proofs else step
+
+
+def _refuse_revoked(asked: Asked, proofs: tuple[Proof, ...]) -> None:
+    if is_revoked(asked.all(), proofs):
+        raise Revoked
+
+
+PARTS = web.AppKey("PARTS", Parts)
+IDENTITY = web.RequestKey("IDENTITY", Identity)
+TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
+TRACE = web.RequestKey("TRACE", str)  # the id of the trace that its task belongs to; empty when nobody traces
+FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter
+
+
+def parts_of(request: web.Request) -> Parts:
+    """The shared parts."""
+    return request.app[PARTS]
+
+
+def user_of(request: web.Request) -> str:
+    """Whose request this is; the auth middleware has made sure of it."""
+    return request[IDENTITY].user
+
+
+def address_of(request: web.Request) -> str:
+    """The address that this request comes from, as `client_address` finds it."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport else None
+    trusted = parts_of(request).settings.trusted_proxies
+    return client_address(peer[0] if peer else None, request.headers.getall("X-Forwarded-For", []), trusted)

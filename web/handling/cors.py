@@ -1,0 +1,65 @@
+"""Pages of other origins that may call the API from a browser: those in ALLOWED_ORIGINS, and no other.
+
+A browser asks first (`OPTIONS`, a preflight) and shows an answer to a page only if the answer names the page's origin.
+Tokens travel in headers that pages set themselves, so credentials of the browser's own (cookies) are never allowed, and
+`*` gives away nothing that a token would not.  What needs no token by being local (the demo user) stays closed to every
+foreign origin, allowed or not: `demo_access` sees to that.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from config.settings import Settings
+from web.handling.context import parts_of
+from web.http.problems import Problem
+
+OPEN_TO_PAGES = ("/v1/", "/files/", "/openapi.json")
+METHODS = "GET, HEAD, POST, DELETE"
+REQUEST_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User"
+)
+ANSWER_HEADERS = (
+    "Idempotent-Replayed, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+)
+PREFLIGHT_SECONDS = 7200  # as long as Chromium keeps one
+
+
+def is_open_to_pages(path: str, settings: Settings) -> bool:
+    """Whether pages of some other origin may call what is at this path."""
+    return bool(settings.allowed_origins) and path.startswith(OPEN_TO_PAGES)
+
+
+async def answer_preflight(request: web.Request) -> web.Response:
+    """204 for a browser that asks on behalf of a page of an allowed origin; 403 for any other."""
+    if allowed_origin(request) is None:
+        detail = "Pages of this origin may not call the API; DARKROOM_ALLOWED_ORIGINS names those that may."
+        raise Problem(403, detail, kind="origin_not_allowed")
+    headers = {
+        "Access-Control-Allow-Methods": METHODS,
+        "Access-Control-Allow-Headers": REQUEST_HEADERS,
+        "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+    }
+    return web.Response(status=204, headers=headers)
+
+
+async def name_the_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer's head is sent, streams' and errors' too: say which page may read it."""
+    if not is_open_to_pages(request.rel_url.path, parts_of(request).settings):
+        return
+    response.headers.add("Vary", "Origin")  # caches must not show one page's answer to another
+    origin = allowed_origin(request)
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = ANSWER_HEADERS
+
+
+def allowed_origin(request: web.Request) -> str | None:
+    """The value of Access-Control-Allow-Origin for this request; None where its page may not read the answer."""
+    allowed = parts_of(request).settings.allowed_origins
+    origins = request.headers.getall("Origin", [])
+    if len(origins) != 1:
+        return None
+    if "*" in allowed:
+        return "*"
+    return origins[0] if origins[0].lower() in allowed else None

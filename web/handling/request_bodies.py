@@ -1,0 +1,114 @@
+"""What comes in: JSON bodies, and the query parameters that lists share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from aiohttp import web
+
+from web.handling.context import IDENTITY, address_of, parts_of
+from web.http.body_reader import read_body
+from web.http.client_address import household
+from web.http.json_shape import shape_fault
+from web.http.problems import Problem, unprocessable
+
+T = TypeVar("T")
+
+LIMITS = range(1, 101)
+DEFAULT_LIMIT = 20
+MOST_JSON_BYTES = 1024 * 1024
+SMALL_BYTES = 4096  # judged at once: a thread would cost more
+
+
+async def read_json(request: web.Request, most_bytes: int = MOST_JSON_BYTES) -> Any:
+    """The body's value.  Raises as `judge_json`."""
+    return await judge_json(request, lambda value: value, most_bytes)
+
+
+async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes: int = MOST_JSON_BYTES) -> T:
+    """What `judge` makes of the body's value.  A body that is not small is parsed and judged in a thread, one at a
+    time, with turns for each user: nothing of it may hold the event loop.
+
+    Raises what `judge` raises, and as `parse_json` and `read_body`; 415 where the body does not say that it is JSON, as
+    no form of a foreign page can without asking first.
+    """
+    if request.can_read_body and not is_json(request.headers.get("Content-Type", "")):
+        raise Problem(
+            415, "The body must be JSON, with Content-Type: application/json.", kind="not_json_type"
+        )
+    body = await read_body(request, most_bytes)
+    if len(body) <= SMALL_BYTES:
+        return judge(parse_json(body))
+    parts = parts_of(request)
+    whose = request[IDENTITY].user if IDENTITY in request else household(address_of(request))
+    loop = asyncio.get_running_loop()
+    return await parts.json_turns.held_through(
+        lambda: loop.run_in_executor(parts.json_thread, lambda: judge(parse_json(body))), whose
+    )
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a body.  Raises a Problem: 400 for what is not JSON, 422 for what holds too much.
+
+    The standard library's parser, made strict: numbers that JSON does not have are no JSON.  It keeps whole numbers
+    of any size and lone surrogates, which are judged with the rest of the content.
+    """
+    try:
+        text = _text_of(body)
+        fault = shape_fault(text)
+        if fault is None:
+            return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        raise Problem(400, "The body is not JSON.", kind="not_json") from None
+    raise unprocessable("", fault)
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type is `application/json`, or any that is built on it (RFC 6839)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+
+
+def limit_of(request: web.Request) -> int:
+    """`limit` of a list: 1-100.  Raises a Problem."""
+    text = request.query.get("limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) in LIMITS:
+        return int(text)
+    raise unprocessable("/limit", f"limit must be a whole number from {LIMITS[0]} to {LIMITS[-1]}.")
+
+
+def text_of(request: web.Request, name: str) -> str | None:
+    """A parameter of the query that the database compares.  Raises a Problem for what no text there can be."""
+    text = request.query.get(name)
+    if text is not None and not is_storable(text):
+        raise unprocessable(f"/{name}", f"{name} must hold no NUL and no lone surrogate.")
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def bad_cursor() -> Problem:
+    """422 for a cursor that no list has given."""
+    return unprocessable("/cursor", "cursor must be the 'next' of the page before.")
+
+
+def _text_of(body: bytes) -> str:
+    """The body as text: UTF-8, or UTF-16 or UTF-32 where its first bytes say so."""
+    return body.decode(json.detect_encoding(body), "surrogatepass")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -1,0 +1,87 @@
+"""What this web notices of users, gathered and stored every few seconds (`store.notices`).
+
+A storm costs a count in memory each time, and one statement a user in every FLUSH_SECONDS.  What can't be stored is
+kept for the next time, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import time
+
+import peewee
+
+from metrics.web_metrics import WebMetrics
+from supervisor.core.errors import Fault, InsufficientCredits, QueueFull, TooManyOpenTasks
+from supervisor.database.interface.database import Database
+from supervisor.store.limits import notices
+from supervisor.store.limits.notices import EVERYBODY, Notice
+
+FLUSH_SECONDS = 3.0
+MOST_USERS = 10_000  # that are counted at once; of those beyond them nothing is noticed
+MOST_STORED = 50  # in one flush, those to whom it happened most often
+MINUTE_SECONDS = 60.0
+MOST_FEEDS_A_MINUTE = 60  # opened by one user: ten streams that come back every ten seconds
+
+log = logging.getLogger("darkroom.web")
+
+
+class Notices:
+    """Lives on one event loop."""
+
+    def __init__(self, metrics: WebMetrics) -> None:
+        self._metrics = metrics
+        self._counted: collections.Counter[tuple[Notice, str]] = collections.Counter()
+        self._opened: collections.Counter[str] = collections.Counter()
+        self._minute = 0.0
+
+    def refused(self, fault: Exception, user: str) -> None:
+        """An order was refused; what is no limit and no lack of credits is no news."""
+        match fault:
+            case InsufficientCredits():
+                notice = Notice.NO_CREDITS
+            case TooManyOpenTasks():
+                notice = Notice.OPEN_TASKS
+            case QueueFull():
+                notice, user = Notice.QUEUE_FULL, EVERYBODY
+            case _:
+                return
+        self._metrics.orders_refused.labels(notice.value).inc()
+        self.note(notice, user)
+
+    def note(self, notice: Notice, user: str) -> None:
+        """It happened once more."""
+        if (notice, user) in self._counted or len(self._counted) < MOST_USERS:
+            self._counted[notice, user] += 1
+
+    def opened_feed(self, user: str) -> None:
+        """The user has opened a stream; one who does it all the time is noticed."""
+        self._metrics.feeds_opened.inc()
+        now = time.monotonic()
+        if now - self._minute >= MINUTE_SECONDS:
+            self._minute = now
+            self._opened.clear()
+        if user in self._opened or len(self._opened) < MOST_USERS:
+            self._opened[user] += 1
+        if self._opened[user] > MOST_FEEDS_A_MINUTE:
+            self.note(Notice.FEED_OPENED, user)
+
+    async def flush(self, database: Database) -> None:
+        """Store what was counted since."""
+        if not self._counted:
+            return
+        taken, self._counted = self._counted, collections.Counter()
+        told = dict(taken.most_common(MOST_STORED))
+        try:
+            await database.write_async(lambda tx: notices.add(tx, told))
+        except (Fault, peewee.PeeweeException) as error:
+            log.warning("what was noticed of users could not be stored: %s", error)
+            self._counted.update(told)
+
+    async def store_for_ever(self, database: Database) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush(database)

@@ -1,0 +1,1 @@
+"""Uploads made plain, and how many bytes each user may have under way."""
