@@ -1,9 +1,10 @@
-"""Send claims to their workers, and other errands to the control queue, apart from the dispatcher's loop: a broker that
-is frozen must not keep it from showing that it lives and judging who does not.
+"""Send claims to their workers, and other errands to the control queue.
 
-Claims go to the list of their worker, cancels of remote jobs and webhooks in batches to the control queue.  A send that
-failed takes no claim back: its worker finds the rows at its next beats.  But nothing more is picked until the broker
-answers a PING.
+Claims go to the list of their worker, from the dispatcher's own thread: a start would wait for a hand-over to another.
+A broker that is frozen keeps it from showing that it lives for no longer than the patience of the lists, once: a send
+that failed takes no claim back, its worker finds the rows at its next beats, but nothing more is picked until the
+broker answers a PING.  Everything else has time, and is done by a thread: cancels of remote jobs and webhooks go in
+batches to the control queue, the broker is asked whether it is back, and lists are looked at.
 
 A list in which a message lies for a second, or beside which one lies that is not owned, belongs to a worker that is
 frozen or dying, or whose event loop is held.  It is taken, what lay in it is given to others, and until the worker pops
@@ -66,22 +67,21 @@ class Unpopped:
 
 
 class ClaimSender:
-    """A thread that sends one round at a time.  when_ready: called when it makes sense to pick again after a vain
-    `is_ready`, or when a worker is no longer shunned."""
+    """when_ready: called when it makes sense to pick again after a vain `is_ready`, or when a worker is no longer
+    shunned."""
 
     def __init__(
         self, broker: DarkroomBroker, lists: ClaimLists, database: Database, *, when_ready: Callable[[], None]
     ) -> None:
         self._broker, self._lists, self._database = broker, lists, database
         self._when_ready = when_ready
-        self._queue: queue.SimpleQueue[tuple[Sequence[ClaimMessage], Sequence[Errand]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[Sequence[Errand] | None] = queue.SimpleQueue()
         self._idle = threading.Event()
         self._idle.set()
         self._was_asked_in_vain = False
         self._is_away = False
-        self._watched: set[str] = set()
+        self._guard = threading.Lock()
+        self._watched: dict[str, int] = {}  # workers, and how often they were sent something
         self._unpopped = Unpopped()
         self.shunned: frozenset[str] = frozenset()  # replaced, never changed
         self._start()
@@ -96,18 +96,39 @@ class ClaimSender:
         return ready
 
     def send(self, messages: Sequence[ClaimMessage], errands: Sequence[Errand] = ()) -> None:
-        """Send soon, in order; the claims are committed already."""
-        self._idle.clear()
-        self._queue.put((messages, errands))
+        """Send claims, which are committed already, and errands soon."""
+        if errands:
+            self._idle.clear()
+            self._put(errands)
+        if messages:
+            self._tell(messages)
 
     def watch(self, worker_ids: Iterable[str]) -> None:
         """Look at these workers' lists too: somebody else may have sent to them."""
-        self.send([ClaimMessage(TASKS, worker_id) for worker_id in worker_ids])
+        with self._guard:
+            was_idle = not self._watched
+            for worker_id in worker_ids:
+                self._watched[worker_id] = self._watched.get(worker_id, 0) + 1
+        if was_idle:
+            self._put(())
 
     def close(self) -> None:
         """Send what was given and end; a frozen broker is not waited for."""
-        self._queue.put(None)
+        self._put(None)
         self._thread.join(timeout=1.0)
+
+    def _tell(self, messages: Sequence[ClaimMessage]) -> None:
+        claims = sum(len(each.claims) for each in messages)
+        try:
+            self._lists.push(messages)
+        except BROKER_AWAY as error:
+            self._note_absence(error, claims)
+            self._put(())  # it is asked now and then whether it is back
+        except Exception:
+            log.exception("claims_not_sent", count=claims)
+        # Not before: whoever looks in between would find nothing, and look no more.
+        self.watch(each.worker_id for each in messages)
+        _say_dispatched(messages)
 
     # --- the thread ---
 
@@ -115,7 +136,11 @@ class ClaimSender:
         self._thread = threading.Thread(target=self._run, name="claim-sender", daemon=True)
         self._thread.start()
 
-    def _next(self, seconds: float | None) -> tuple[Sequence[ClaimMessage], Sequence[Errand]] | None:
+    def _put(self, errands: Sequence[Errand] | None) -> None:
+        """Wake the thread.  errands: to be sent, and None to end."""
+        self._queue.put(errands)
+
+    def _next(self, seconds: float | None) -> Sequence[Errand] | None:
         """What is to be sent next.  Raises queue.Empty after so many seconds."""
         return self._queue.get(timeout=seconds)
 
@@ -126,7 +151,10 @@ class ClaimSender:
                 given = self._next(self._wait_seconds(look_at))
                 if given is None:
                     return
-                self._send(*given)
+                if given:
+                    self._send(given)
+                else:  # something was sent to lists that were not looked at before
+                    look_at = time.monotonic() + LOOK_SECONDS
             except queue.Empty:
                 pass
             if self._is_away:
@@ -140,21 +168,16 @@ class ClaimSender:
             return AWAY_SECONDS
         return max(0.0, look_at - time.monotonic()) if self._watched else None
 
-    def _send(self, messages: Sequence[ClaimMessage], errands: Sequence[Errand]) -> None:
+    def _send(self, errands: Sequence[Errand]) -> None:
         try:
-            if messages:
-                self._lists.push(messages)
-            if errands:
-                self._broker.enqueue_many(messages_of(errands))
+            self._broker.enqueue_many(messages_of(errands))
         except (*BROKER_AWAY, MessagesNotSent) as error:
-            self._note_absence(error, sum(len(each.claims) for each in messages))
+            self._note_absence(error, 0)
         except Exception:
-            log.exception("claims_not_sent", count=sum(len(each.claims) for each in messages))
-        self._watched.update(each.worker_id for each in messages)
+            log.exception("errands_not_sent", count=len(errands))
         self._idle.set()
         if not self._is_away and self._was_asked_in_vain:
             self._tell_ready()
-        _say_dispatched(messages)  # said last: whoever waits for this thread need not wait for its words
 
     def _note_absence(self, error: Exception, claims: int) -> None:
         if not self._is_away:
@@ -180,15 +203,16 @@ class ClaimSender:
 
     def _look(self) -> None:
         try:
-            watched, now = sorted(self._watched), time.monotonic()
-            heads = self._lists.heads(watched)
+            with self._guard:
+                watched = dict(self._watched)
+            heads, now = self._lists.heads(sorted(watched)), time.monotonic()
             unpopped = [place for place, head in heads.items() if self._unpopped.look(place, head, now)]
             frozen = {place.worker_id for place in unpopped if place.is_popped}
             for worker_id in sorted({place.worker_id for place in unpopped} - self.shunned | frozen):
                 self._shun(worker_id, popped=worker_id in frozen)
-            for worker_id in watched:
+            for worker_id, sent in watched.items():
                 if all(self._unpopped.is_empty(place) for place in places_of([worker_id])):
-                    self._forget(worker_id)
+                    self._forget(worker_id, sent)
         except BROKER_AWAY as error:
             self._note_absence(error, 0)
         except (Fault, peewee.PeeweeException) as fault:
@@ -213,9 +237,11 @@ class ClaimSender:
         self._lists.push([ClaimMessage(TASKS, worker_id)])
         self._when_ready()
 
-    def _forget(self, worker_id: str) -> None:
-        """Its lists are empty: it takes what it is sent."""
-        self._watched.discard(worker_id)
+    def _forget(self, worker_id: str, sent: int) -> None:
+        """Its lists are empty: it takes what it is sent.  sent: how often that was, before it was looked at."""
+        with self._guard:
+            if self._watched.get(worker_id) == sent:
+                del self._watched[worker_id]
         if worker_id in self.shunned:
             self.shunned -= {worker_id}
             log.info("worker_takes_claims_again", worker=worker_id)

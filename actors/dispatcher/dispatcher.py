@@ -1,7 +1,7 @@
 """The dispatcher: claim due tasks for workers with free slots, in fair order.
 
 One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and claim;
-commit; then hand the claims to the sender, which tells the workers.  A crash between commit and send loses messages,
+commit; then tell the workers.  A crash between commit and send loses messages,
 and the workers find the rows at their next heartbeats.  Of several dispatchers one works and the others watch its
 beat (`supervisor.store.queue.leader`).
 
@@ -187,7 +187,8 @@ class Dispatcher:
             *claim_messages(POLLS, decided.polls, most=BATCH),
         ]
         if messages or decided.errands:
-            self.sender.send(messages, decided.errands)
+            with self.pulse.waiting():
+                self.sender.send(messages, decided.errands)
         if decided.dead:
             empty_lists(self.database, self.lists, decided.dead)
             self._emptied.update(decided.dead)

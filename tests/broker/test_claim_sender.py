@@ -20,6 +20,7 @@ from supervisor.database.interface.wakeups import Wakeups
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.services.undelivered_claims import empty_lists
 from supervisor.store.queue import leader, workers
+from supervisor.store.remote.remote_cancels import Cancel
 from tests.conftest import Store, wait_until
 from tests.support.quiet_broker import QuietBroker
 from tests.support.servers.broker_server import BrokerServer
@@ -27,39 +28,34 @@ from tests.support.servers.broker_server import BrokerServer
 KEYS = ClaimKeys(["a secret of 32 characters or more"])
 
 
-class SlowLists:
-    """Takes every round, and holds whoever sends until it is told to go on."""
+class SlowBroker(QuietBroker):
+    """Takes errands, and holds whoever sends them until it is told to go on."""
 
     def __init__(self) -> None:
-        self.rounds: list[int] = []
+        super().__init__()
         self.go_on = threading.Event()
 
-    def push(self, messages: Any) -> None:
-        claims = [claim for message in messages for claim in message.claims]
-        if claims:
-            self.rounds.append(len(claims))
-            assert self.go_on.wait(30)
-
-    def heads(self, worker_ids: Any) -> dict[Any, Any]:
-        return {}
+    def enqueue_many(self, messages: Any) -> None:
+        assert self.go_on.wait(30)
+        super().enqueue_many(messages)
 
 
 @pytest.fixture
-def lists() -> Iterator[SlowLists]:
-    slow = SlowLists()
-    yield slow
-    slow.go_on.set()
+def slow() -> Iterator[SlowBroker]:
+    broker = SlowBroker()
+    yield broker
+    broker.go_on.set()
 
 
 def lists_at(server: BrokerServer) -> ClaimLists:
     return ClaimLists(open_client(server.address, patience_seconds=0.5), KEYS)
 
 
-def dispatcher_of(store: Store, lists: Any) -> Dispatcher:
+def dispatcher_of(store: Store, lists: Any, broker: QuietBroker | None = None) -> Dispatcher:
     return Dispatcher(
         store.settings,
         store.database,
-        cast(DarkroomBroker, QuietBroker()),
+        cast(DarkroomBroker, broker or QuietBroker()),
         dispatch_wakeups(store.database, store.settings),
         cast(ClaimLists, lists),
     )
@@ -74,42 +70,43 @@ def lead_until(dispatcher: Dispatcher, condition: Callable[[], Any], what: str) 
 
 
 @pytest.mark.sqlite_only
-def test_whoever_asked_while_a_round_was_under_way_is_told_at_its_end(lists: SlowLists, store: Store) -> None:
+def test_whoever_asked_while_errands_were_sent_is_told_at_their_end(slow: SlowBroker, store: Store) -> None:
     told = threading.Event()
     sender = ClaimSender(
-        cast(DarkroomBroker, QuietBroker()), cast(ClaimLists, lists), store.database, when_ready=told.set
+        cast(DarkroomBroker, slow), cast(ClaimLists, slow), store.database, when_ready=told.set
     )
-    claim = {"id": "t", "type": "photography", "lease": 1}
-    sender.send([ClaimMessage(TASKS, "worker-1", [claim])])
+    sender.send([], [Cancel(1)])
     assert not sender.is_ready()
     assert not told.is_set()
-    lists.go_on.set()
+    slow.go_on.set()
     assert told.wait(10)
     assert sender.is_ready()
     sender.close()
 
 
 @pytest.mark.sqlite_only
-def test_work_that_comes_while_a_round_is_under_way_does_not_wait_for_the_tick(
-    lists: SlowLists, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
+def test_work_that_comes_while_errands_are_sent_does_not_wait_for_the_tick(
+    slow: SlowBroker, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
-    dispatcher = dispatcher_of(store, lists)
+    dispatcher = dispatcher_of(store, slow, slow)
+    lead_until(dispatcher, lambda: dispatcher._held, "it leads")
     live_worker()
-    admitted_task()
-    lead_until(dispatcher, lambda: len(lists.rounds) == 1, "the dispatcher leads and sends")
-    admitted_task()
+    dispatcher.sender.send([], [Cancel(1)])
+    task_id = admitted_task()
     due = dispatcher.run_once()
-    assert due == TICK_SECONDS
-    dispatcher._beat_due += 3600  # so that the wait ends with the sender's word, or with the test
-    lists.go_on.set()
-    dispatcher.wait(3600)
+    assert store.task(task_id)["status"] == "pending"
+    slow.go_on.set()
+    began = time.monotonic()
+    dispatcher.wait(10 * due)
+    assert time.monotonic() - began < TICK_SECONDS / 2
     dispatcher.run_once()
-    wait_until(lambda: len(lists.rounds) == 2, "the second round is sent")
+    assert store.task(task_id)["status"] == "processing"
+    assert [claim["id"] for claim in slow.messages if isinstance(claim, dict)] == [task_id]
     dispatcher.sender.close()
 
 
 @pytest.mark.sqlite_only
-def test_a_standby_waits_between_two_looks_at_the_one_that_works(lists: SlowLists, store: Store) -> None:
+def test_a_standby_waits_between_two_looks_at_the_one_that_works(store: Store) -> None:
     """It has no beat to show, so none of its own can be due: it had asked the database without a pause."""
 
     class Waits:
@@ -127,7 +124,7 @@ def test_a_standby_waits_between_two_looks_at_the_one_that_works(lists: SlowList
     waits.seconds = []
     vacant = store.database.read(leader.read)
     store.write(lambda tx: leader.take_over(tx, vacant, "the one that works"))
-    standby = dispatcher_of(store, lists)
+    standby = dispatcher_of(store, QuietBroker())
     standby.wakeups = cast(Wakeups, waits)
     standby.wait(standby.run_once())
     assert waits.seconds == [pytest.approx(TICK_SECONDS, abs=TICK_SECONDS / 2)]

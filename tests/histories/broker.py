@@ -43,15 +43,11 @@ class Sender(ClaimSender):
         assert process is not None
         self.world.blocking(process, self._run)
 
-    def send(self, messages: Sequence[Any], errands: Sequence[Any] = ()) -> None:
-        self._idle.clear()
-        self._put((messages, errands))
-
     def close(self) -> None:
         self._put(None)
 
-    def _put(self, given: Any) -> None:
-        self._given.append(given)
+    def _put(self, errands: Sequence[Any] | None) -> None:
+        self._given.append(errands)
         if self._is_given is not None and not self._is_given.done():
             self._is_given.set_result(None)
 

@@ -99,9 +99,11 @@ def admit_waiting(
     """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.
 
     Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
-    aside: rows that are left alone; it takes those that can't even be failed.  They are as they were.
+    aside: rows that are left alone; it takes those that can't even be failed.  They are as they were.  One that is not
+    careful says that the caller does the round again, with care, should the database refuse a row: without a
+    savepoint what is written here travels with whatever is asked next.
     """
-    aside = aside or Aside()
+    aside = aside or Aside(is_careful=True)
     rows = (waiting or ask_waiting(tx, most, aside)).all()
     said: dict[str, str] = {}
 
@@ -114,6 +116,8 @@ def admit_waiting(
             reject(tx, row, "internal", f"The database refused the admission: {said[row['id']]}.")
         return [row["id"] for row in some]
 
+    if not aside.is_careful:
+        return len(admit(rows)) if rows else 0
     _, refused = apart(tx, "task_queue", rows, id_of, admit)
     said |= {each.row_id: each.reason for each in refused}
     _, refused = apart(tx, "task_queue", [row for row in rows if row["id"] in said], id_of, fail)

@@ -159,7 +159,7 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
     # A task that was asked for a later time is not late before that time.
     soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
     expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
-    tx.execute(
+    tx.send(
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
             turn = CAST(made.value ->> 2 AS INTEGER),
             ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
