@@ -107,7 +107,7 @@ setup(
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["darkroom = supervisor.cli.main.main.main.main:main"]},
+    entry_points={"console_scripts": ["darkroom = supervisor.cli.main:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Framework :: aiohttp",

@@ -257,9 +257,7 @@ def test_a_client_that_is_not_installed_is_named(tmp_path: Path, command: str) -
     assert "Traceback" not in done.stderr and done.returncode == (1 if command == "doctor" else 2)
 
 
-WITHOUT_PSYCOPG = (
-    "import sys; sys.modules['psycopg'] = None; from supervisor.cli.main.main.main import main; main()"
-)
+WITHOUT_PSYCOPG = "import sys; sys.modules['psycopg'] = None; from supervisor.cli.main import main; main()"
 
 
 def test_a_lone_worker_with_unusable_settings_ends_at_once(tmp_path: Path) -> None:

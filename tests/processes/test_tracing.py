@@ -295,7 +295,7 @@ def new_trace() -> str:
 # --- set-ups ---
 
 WITHOUT_THE_EXTRA = (
-    "import sys; sys.modules['opentelemetry'] = None; from supervisor.cli.main.main.main import main; main()"
+    "import sys; sys.modules['opentelemetry'] = None; from supervisor.cli.main import main; main()"
 )
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -353,9 +353,7 @@ def test_what_the_exporter_warns_of_is_one_sentence_a_minute() -> None:
 
 def test_variables_that_the_sdk_refuses_are_one_sentence_and_a_header_is_never_shown(tmp_path: Path) -> None:
     wrong = {"OTEL_BSP_MAX_QUEUE_SIZE": "-1", "OTEL_EXPORTER_OTLP_HEADERS": "a-key-without-its-name"}
-    done = darkroom(
-        tmp_path, "from supervisor.cli.main.main.main import main; main()", "web", **ENDPOINT, **wrong
-    )
+    done = darkroom(tmp_path, "from supervisor.cli.main import main; main()", "web", **ENDPOINT, **wrong)
     assert (
         done.returncode == 2
         and "darkroom web: OpenTelemetry can't work with its OTEL_ variables" in done.stderr

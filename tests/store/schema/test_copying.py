@@ -300,7 +300,7 @@ def test_a_copy_that_is_killed_half_way_leaves_nothing_and_may_be_made_again(
 
         reader.execute("LOCK TABLE sweep_run IN SHARE MODE")
         copying = subprocess.Popen(
-            [sys.executable, "-c", "from supervisor.cli.main.main.main import main; main()", *argv],
+            [sys.executable, "-c", "from supervisor.cli.main import main; main()", *argv],
             env=os.environ | {"DARKROOM_DATA_DIR": str(tmp_path)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

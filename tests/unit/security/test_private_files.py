@@ -138,7 +138,7 @@ def test_a_data_folder_that_can_not_be_made_ends_every_part_with_one_sentence(
         "DARKROOM_DATA_DIR": str(tmp_path / "file" / "var"),
         "PATH": "/usr/bin:/bin",
     }
-    code = [sys.executable, "-c", "from supervisor.cli.main.main.main import main; main()", command]
+    code = [sys.executable, "-c", "from supervisor.cli.main import main; main()", command]
     done = subprocess.run(code, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "can be made and written" in done.stderr
     assert "Traceback" not in done.stderr
