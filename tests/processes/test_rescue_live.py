@@ -291,10 +291,10 @@ def test_the_cancel_of_a_running_task_stops_its_work_and_refunds(studio):
     assert worker.is_running() and studio.is_whole()
 
 
-def test_a_time_limit_stops_the_work_and_refunds_when_no_attempt_is_left(studio):
+def test_work_that_takes_too_long_is_stopped_and_refunded_when_no_attempt_is_left(studio):
     task = studio.order("limited")
     row = studio.ends(task, "failed")
-    assert (studio.error_code(task), row["attempt"], row["failures"]) == ("time_limit", 1, 1)
+    assert (studio.error_code(task), row["attempt"], row["failures"]) == ("ai_timeout", 1, 1)
     assert studio.booked(task) == [("debit", -1), ("refund", 1)]
     eventually("its work has stopped", lambda: studio.noted(task, "cancelled") == 1)
 
