@@ -1,1 +1,1 @@
-"""The heart of Darkroom: lifecycle, store, credits, rescue, change log, files, and the process supervisor."""
+"""The heart: rules, store and schema, files, the supervision of processes, and the command line."""

@@ -1,1 +1,1 @@
-"""Files fetched from addresses that came as data: public hosts only."""
+"""Addresses that came as data: which may be asked, and how a file is fetched from one."""

@@ -1,1 +1,1 @@
-"""What every request passes: bodies, authentication, problems, answers."""
+"""HTTP alone, without our data: bodies, forms, problems, addresses of clients."""

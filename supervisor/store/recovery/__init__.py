@@ -1,1 +1,1 @@
-"""Stuck tasks, the minute sweep's record, clocks that were set back, rows that the database refuses."""
+"""Stuck tasks, the record of the minute sweep, and clocks that were set back."""

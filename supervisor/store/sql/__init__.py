@@ -1,1 +1,1 @@
-"""What the SQL of all folders shares: rows, JSON, the order of locks."""
+"""What the SQL of all folders shares: conditions, rows, JSON, the order of locks, rows that are refused."""

@@ -332,6 +332,24 @@ def test_setup_lists_the_five_packages_by_name() -> None:
         assert f'"{package}"' in text, package
 
 
+def test_the_tree_in_the_architecture_is_what_the_folders_say_of_themselves() -> None:
+    _, _, rest = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("```text\n")
+    shown, above = {}, [""] * 9
+    for line in rest.partition("\n```")[0].splitlines():
+        name, _, idea = line.strip().partition("/")
+        depth = (len(line) - len(line.lstrip())) // 2
+        above[depth] = name
+        shown["/".join(above[: depth + 1])] = idea.strip()
+    said = {
+        str(path.parent.relative_to(ROOT)): (
+            ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        )
+        for path in modules()
+        if path.name == "__init__.py"
+    }
+    assert shown == {folder: text.partition("\n")[0] for folder, text in said.items()}
+
+
 def test_the_picture_of_the_lifecycle_is_drawn_from_the_table() -> None:
     page = ROOT / "ARCHITECTURE.md"
     if not page.exists():
