@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench on-call chaos lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench real-servers on-call chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ check: $(VENV)/.dev-installed  ## Check format, lint and types
 
 bench: $(VENV)/.bench-installed  ## Measure start latency, throughput and rescue; prints a table
 	@$(BIN)/python -m bench $(ARGS)
+
+real-servers: $(VENV)/.test-installed  ## Hold adapters and presets against real Gradio, LitServe, BentoML and LiteLLM from the registry
+	@$(BIN)/python -m bench.real_servers $(ARGS)
 
 on-call: $(VENV)/.test-installed  ## Make twenty troubles in a running system; prints how soon each is told, in ten minutes
 	@$(BIN)/python -m bench.on_call $(ARGS)

@@ -33,8 +33,8 @@ _POSTGRES = ("postgresql", "postgres")
 POLL_MARGIN_SECONDS = 30.0
 
 # `python`: an adapter of the user's own, options.class = "module:Class" (docs/ai-services.md)
-Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "python"]
-ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui"})
+Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "gradio", "python"]
+ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui", "gradio"})
 
 
 class ProviderLimits(Group):
@@ -69,7 +69,7 @@ class Provider(Group):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui, synchronous http
+        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui, gradio, synchronous http
         (CORRECTNESS 15), and a cog server, which is one's own: it forgets its jobs when it ends, and nobody bills."""
         if not isinstance(given, dict):
             return given

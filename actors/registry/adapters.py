@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from config.settings import Provider as ProviderSettings
     from config.settings import Settings
 
-SPOKEN_OVER_HTTP = ("http", "comfyui", "openai", "replicate")
+SPOKEN_OVER_HTTP = ("http", "comfyui", "openai", "replicate", "gradio")
 
 
 def check_providers(settings: Settings) -> None:
@@ -62,6 +62,11 @@ def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..
             from actors.providers.http.service import read_service
 
             return read_service, ReportingHttpProvider if reports else HttpProvider
+        case "gradio":
+            from actors.providers.gradio.provider import GradioProvider
+            from actors.providers.gradio.service import read_service as read_gradio
+
+            return read_gradio, GradioProvider
         case "comfyui":
             from actors.providers.comfyui.provider import ComfyProvider
             from actors.providers.comfyui.service import read_service as read_comfy

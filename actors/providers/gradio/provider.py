@@ -1,0 +1,212 @@
+"""The adapter: an order joins the app's queue, and its stream is held until it is over.
+
+The app keeps nothing for somebody who does not listen: a result that nobody is there to hear is gone, and closing the
+stream takes a waiting order out of the queue.  So there is no remote job to be asked about later; a cancel closes the
+stream, and an app that is killed has lost the order, which is then made anew (`may_bill_twice`, the default).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from actors.providers.base import (
+    Accepted,
+    CutOff,
+    Done,
+    Failed,
+    Job,
+    Lost,
+    Progress,
+    ProviderError,
+    ResultLost,
+    Running,
+    Transient,
+)
+from actors.providers.common.answers import (
+    Answer,
+    error_in,
+    names_no_error,
+    no_pictures,
+    plain_words,
+    question_error_in,
+)
+from actors.providers.common.client import HttpClient
+from actors.providers.common.collecting import Collector
+from actors.providers.common.event_stream import ServerEvent
+from actors.providers.common.order_values import OrderValues
+from actors.providers.common.picture_sources import At, Inline, Source, source_of
+from actors.providers.common.requests import Outgoing, as_json
+from actors.providers.common.template import MISSING, Placeholder, Template
+from actors.providers.gradio.events import QueueStream, files_in
+from actors.providers.gradio.layout import Layout, in_order, layout_of, parameters_of
+from actors.providers.gradio.service import GradioService
+from actors.providers.provider_context import Surroundings
+from supervisor.pictures.media_types import picture_type
+
+ASK_SECONDS = 30.0
+LAYOUT_SECONDS = (
+    60.0  # how long what the app says of itself is believed: it may be started anew with other endpoints
+)
+
+
+class GradioProvider:
+    """One app in one process."""
+
+    paid = True
+
+    def __init__(self, service: GradioService, surroundings: Surroundings) -> None:
+        self.may_bill_twice = service.may_bill_twice
+        self.pictures_per_request = 1
+        self._service = service
+        self._client = HttpClient(most_bytes=service.answer_bytes)
+        self._values = OrderValues(surroundings, service.secrets)
+        self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
+        self._collector = Collector(
+            service, surroundings, allow_private_addresses=service.allow_private_addresses
+        )
+        self._layout: tuple[float, Layout] | None = None
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        ends_at = time.monotonic() + job.ai_timeout_seconds
+        progress(5, "preparing the request")
+        layout = await self._known_layout()
+        body = {
+            "data": await self._data(job, layout),
+            "fn_index": layout.number,
+            "session_hash": (session := secrets.token_hex(8)),
+        }
+        headers = self._headers | {"Content-Type": "application/json"}
+        encoded = await asyncio.to_thread(as_json, body)
+        join = Outgoing("POST", f"{self._service.base}{layout.api}/queue/join", headers, body=encoded)
+        answer = await self._client.ask(join, job.ai_timeout_seconds)
+        error = error_in(answer, self._service.rules, now=time.time())
+        if error is not None:
+            self._layout = None  # the app may have been started anew
+            raise error
+        event_id = answer.document.get("event_id") if isinstance(answer.document, Mapping) else None
+        stream = QueueStream(str(event_id))
+
+        def listen(event: ServerEvent) -> None:
+            told = stream.take(event)
+            if told is not None:
+                progress(*told)
+
+        address = f"{self._service.base}{layout.api}/queue/data?session_hash={session}"
+        left = max(1.0, ends_at - time.monotonic())
+        heard = await self._hear(Outgoing("GET", address, self._headers), left, listen, stream)
+        progress(90, "collecting the pictures")
+        return await self._collector.done(job, await self._sources(heard, stream, layout, len(job.pictures)))
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        return Failed(Lost("A Gradio app has no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        return True
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    # --- the order ---
+
+    async def _known_layout(self) -> Layout:
+        """What the app says of itself.  Raises ProviderError."""
+        if self._layout is not None and time.monotonic() - self._layout[0] < LAYOUT_SECONDS:
+            return self._layout[1]
+        endpoint = self._service.endpoint
+        layout = layout_of((await self._get("/config")).document, endpoint)
+        if not isinstance(self._service.input.value, list):
+            info = (await self._get(f"{layout.api}/info")).document
+            layout = Layout(layout.api, layout.number, parameters_of(info, endpoint))
+        self._layout = time.monotonic(), layout
+        return layout
+
+    async def _data(self, job: Job, layout: Layout) -> list[Any]:
+        template = self._service.input
+        files = {each for each in template.placeholders if each.input is not None and each.input[1] == "file"}
+        values = await self._values.of_order(template.placeholders - files, job, [])
+        for placeholder in files:
+            values[placeholder] = await self._file(job, placeholder)
+        if isinstance(template.value, list):  # what has no value keeps its place
+            rendered = [Template(each).render(values.__getitem__) for each in template.value]
+            return [None if each is MISSING else each for each in rendered]
+        return in_order(template.render(values.__getitem__), layout.parameters, self._service.endpoint)
+
+    async def _file(self, job: Job, placeholder: Placeholder) -> Any:
+        """A photo as the app takes it: in the request itself, so that none stays in its folder of uploads."""
+        assert placeholder.input is not None
+        n = placeholder.input[0]
+        if n >= len(job.inputs):
+            return MISSING
+        (uri,) = (await self._values.of_order([Placeholder(f"input.{n}.data_uri")], job, [])).values()
+        return {"url": uri, "orig_name": f"input-{n}", "meta": {"_type": "gradio.FileData"}}
+
+    async def _hear(self, request: Outgoing, seconds: float, listen: Any, stream: QueueStream) -> Answer:
+        """The stream's end.  Raises ProviderError for one that ended before the event did."""
+        try:
+            answer = await self._client.ask(request, seconds, listen)
+        except ProviderError:
+            if stream.document is None:
+                raise
+            answer = Answer(200, {}, b"")  # it broke off after the result
+        if stream.document is not None:
+            return Answer(200, answer.headers, b"", stream.document)
+        if stream.trouble:
+            said = plain_words(stream.trouble, self._service.rules.hide)
+            raise CutOff(f"The Gradio app has lost the order: {said}")
+        if answer.status != 200:  # the app was started anew between the order and the question
+            raise CutOff(f"The Gradio app does not know the order (HTTP {answer.status}).")
+        raise CutOff("The Gradio app's stream ended before its picture came.")
+
+    # --- its pictures ---
+
+    async def _sources(self, answer: Answer, stream: QueueStream, layout: Layout, count: int) -> list[Source]:
+        rules = self._service.rules
+        if stream.failed:
+            if names_no_error(answer, rules):
+                raise ProviderError(
+                    "The Gradio app has failed and does not say why: start it with show_error=True."
+                )
+            raise no_pictures(answer, rules, now=time.time())
+        places = self._service.wanted
+        found = (
+            [value for path in places for value in path.find(answer.document)] if places else answer.document
+        )
+        sources: list[Source] = []
+        for file in files_in(found):
+            with contextlib.suppress(ResultLost):  # larger than an answer may be: a film, most likely
+                source = await self._source(file, layout)
+                if source is not None:
+                    sources.append(source)
+            if len(sources) == count:
+                break
+        if not sources:
+            texts = found if isinstance(found, list) else answer.document.get("data", [])
+            sources = [each for text in texts if (each := source_of(text)) is not None]
+        if not sources:
+            raise no_pictures(answer, rules, now=time.time())
+        return sources
+
+    async def _source(self, file: Mapping[str, Any], layout: Layout) -> Source | None:
+        """The picture that a file of the app's is; None when it is none."""
+        path, url = file.get("path"), str(file.get("url") or "")
+        is_own = not url or urlsplit(url).netloc == urlsplit(self._service.base).netloc or "/file=" in url
+        if not path or not is_own:
+            return At(url) if url.startswith(("http://", "https://")) else source_of(url)
+        answer = await self._get(f"{layout.api}/file={quote(str(path))}")
+        return Inline(answer.body) if picture_type(answer.body) is not None else None
+
+    async def _get(self, path: str) -> Answer:
+        request = Outgoing("GET", self._service.base + path, self._headers)
+        answer = await self._client.question(request, ASK_SECONDS)
+        error = question_error_in(answer, self._service.rules, now=time.time())
+        if error is not None:
+            raise error
+        if answer.status != 200:
+            raise Transient(f"The Gradio app can't be asked just now (HTTP {answer.status}).")
+        return answer
