@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.providers.base import Accepted, Done, Job, ProviderError, Running
-from tests.support.adapters import Adapters
 from tests.support.fakes.openai_service import OpenAi
+from tests.support.providers.adapters import Adapters
 
 START_SECONDS, STOP_SECONDS = 120.0, 20.0
 

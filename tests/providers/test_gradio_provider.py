@@ -14,8 +14,8 @@ import pytest
 from actors.providers.base import CutOff, ProviderDown, ProviderError, ResultLost
 from actors.providers.gradio.events import files_in
 from supervisor.core.errors import SettingFault
-from tests.support.adapters import Adapters, colour_of, error_of, images_of
 from tests.support.fakes.gradio_app import GradioApp
+from tests.support.providers.adapters import Adapters, colour_of, error_of, images_of
 
 
 @pytest.fixture
