@@ -99,7 +99,7 @@ FOLDERS = {
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker images registry providers/openai
-        providers/comfyui providers/replicate providers/http providers/studio providers/studio/fitting
+        providers/comfyui providers/replicate providers/gradio providers/http providers/studio providers/studio/fitting
         providers/studio/photography providers/studio/vision providers/studio/orders providers/common net
         providers files
     """,
