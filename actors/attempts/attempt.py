@@ -157,6 +157,9 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
         bound.error("provider_unusable", reason=str(error))
     elif isinstance(error, ProviderError | Fault):
         bound.info("attempt_failed", kind=type(error).__name__, reason=str(error))
+    elif isinstance(error, FileNotFoundError) and not worker.scratch.exists():
+        # Another worker has removed it as a dead one's; whatever is recorded now is refused.
+        bound.info("attempt_failed", kind="TakenForDead", reason="this worker's files were removed")
     else:
         bound.error("attempt_broke", exc_info=error)
     if running.owes_an_answer and not isinstance(error, ProviderError):

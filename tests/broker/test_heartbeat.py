@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from actors.attempts import attempt
 from actors.attempts.time_limit import standing_still
@@ -300,3 +301,25 @@ async def test_a_time_limit_ends_an_attempt_and_stands_still_while_it_is_told_to
     worker.begin(claim)
     await until(lambda: store.task(claim.task_id)["failures"] == 1, "the limit has struck")
     assert seen == ["went on"]
+
+
+@pytest.mark.parametrize(("is_there", "said"), [(True, "attempt_broke"), (False, "attempt_failed")])
+async def test_an_attempt_whose_worker_was_taken_for_dead_does_not_look_broken(
+    is_there: bool, said: str, worker: Worker, store: Store, claimed_task: Callable[..., Claim],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The next worker has removed the folder of one that stood still, which wakes in the middle of its work."""
+    claim = await asyncio.to_thread(claimed_task)
+    worker.scratch = store.settings.data_dir / "scratch" / worker.id
+    if is_there:
+        worker.scratch.mkdir(parents=True)
+
+    async def write(*_: Any) -> None:
+        (worker.scratch / "attempt" / "made-1.jpg").write_bytes(b"x")
+
+    monkeypatch.setattr(attempt, "make_pictures", write)
+    with structlog.testing.capture_logs() as logged:
+        await attempt.run_attempt(worker, _running(worker, claim), claim)
+    assert [each["event"] for each in logged if each["event"] in ("attempt_broke", "attempt_failed")] == [
+        said
+    ]

@@ -397,7 +397,8 @@ class World:
         open_jobs = self.rows(
             "SELECT 1 FROM remote_job WHERE state IN ('submitting','waiting') AND cancel_wanted = 0"
         )
-        return bool(open_jobs) or any(part.worker.running for part in self.workers if part.is_up)
+        living = [part for part in self.workers if part.is_up and not part.process.is_dead]
+        return bool(open_jobs) or any(part.worker.running for part in living)
 
     async def _all_hear_of_it(self) -> None:
         """Heartbeats tell of slots that are free, and readers of the feed come to its end."""

@@ -177,6 +177,16 @@ def test_what_was_not_begun_is_taken_back_at_no_cost(
     assert [each.task_id for each in store.dispatch()] == [claim.task_id]
 
 
+def test_a_claim_that_lies_in_a_list_twice_is_taken_back_once(
+    store: Store, claimed_task: Callable[..., Claim], polled_task: Callable[..., tuple[str, int]]
+) -> None:
+    """A broker that answered too late has taken a message that was sent again."""
+    claim, (polled, lease) = claimed_task(), polled_task("o-2")
+    taken = [Undelivered(claim.task_id, claim.lease, "worker-1"), Undelivered(polled, lease, "worker-1")]
+    assert store.write(lambda tx: remote_wait.take_back(tx, [*taken, *taken])) == 2
+    assert store.task(claim.task_id)["status"] == "pending"
+
+
 @pytest.mark.parametrize("evidence", ["begun", "asked", "another lease", "another worker"])
 def test_what_may_have_been_begun_is_not_taken_back(
     evidence: str, store: Store, claimed_task: Callable[..., Claim]

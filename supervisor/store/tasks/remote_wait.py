@@ -199,7 +199,7 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
                 AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                     AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
             ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
-        encoded(undelivered),
+        encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice lies there twice
     )
 
     def give(some: Sequence[Row]) -> list[str]:
