@@ -15,6 +15,7 @@ import click
 from config.settings import SettingsError, load_settings
 from supervisor.cli import admin, copy_command, keys, operate, run, submit, upgrade, webhooks
 from supervisor.cli.base import FAILED, WRONG_USAGE
+from supervisor.processes.collector import spare_the_imports
 
 
 class _Commands(click.Group):
@@ -39,6 +40,7 @@ for _module in (run, upgrade, submit, operate, webhooks, admin, keys, copy_comma
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point; never returns."""
+    spare_the_imports()
     import peewee
 
     from supervisor.broker.embedded_broker import NoEmbeddedBroker

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from supervisor.processes.collector import spare_the_imports
+
 PROGRAMS = Path(__file__).parent / "programs"
 
 FAILED_IMPORT = 1  # to be started again
@@ -25,6 +27,7 @@ _BEGINS = {
 
 def enter(name: str) -> NoReturn:
     """Become the program of this name, arguments and all."""
+    spare_the_imports()
     module, function, part = _BEGINS[name]
     logging.getLogger().addHandler(
         _SetUpByTheFirstLine(part)

@@ -41,7 +41,7 @@ from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origi
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import answer_problems, expect_100_continue, name_ourselves
-from web.openapi import generator
+from web.openapi.description import DESCRIPTION, Description, show_openapi
 
 
 class Address(NamedTuple):
@@ -91,7 +91,7 @@ ADDRESSES = (
     Address("GET", "/ops", pages.ops),
     Address("GET", "/docs", pages.docs),
     Address("GET", "/static/{name}", pages.asset),
-    Address("GET", "/openapi.json", generator.show_openapi),
+    Address("GET", "/openapi.json", show_openapi),
     Address("GET", "/healthz", health.healthz),
     Address("GET", "/readyz", health.readyz),
     Address("GET", "/metrics", metrics_route.show_metrics),
@@ -109,7 +109,7 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[PARTS] = parts
-    app[generator.DOCUMENT] = generator.openapi_document(parts.settings)
+    app[DESCRIPTION] = Description(parts.settings)
     pages.static_files()  # read and compressed before anybody asks
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))

@@ -1,4 +1,4 @@
-"""GET /openapi.json: the description of the API, made from the models that check what comes in.
+"""The description of the API, made from the models that check what comes in.
 
 It is made for this server: task types, and whether a token is needed, are what the settings say.
 """
@@ -9,20 +9,16 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from config.declarations import samples
 from config.settings import Settings
 from supervisor.core.task_params import SubmissionBody, TaskParams
-from web.handling.responses import json_answer
 from web.openapi import schemas
 from web.openapi.operations import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
 from web.openapi.ops_task_schemas import OPS_ANSWERS
 from web.openapi.type_schemas import PARAMS, model_name, params_schema
-
-DOCUMENT = web.AppKey("DOCUMENT", dict)
 
 _REFERENCE = "#/components/schemas/{model}"
 _INTRODUCTION = """Hand in a photo; come back for the print.  A task is accepted in milliseconds, runs for up to ten \
@@ -34,11 +30,6 @@ Somebody else's task looks like none: 404.
 Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
 makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are \
 the user `demo`, in a browser once it has followed the link that `darkroom up` prints."""
-
-
-async def show_openapi(request: web.Request) -> web.Response:
-    """200 with the description."""
-    return json_answer(request.app[DOCUMENT], headers={"Cache-Control": "no-cache"})
 
 
 def openapi_document(settings: Settings) -> dict[str, Any]:
