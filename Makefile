@@ -46,8 +46,12 @@ demo: $(VENV)/.installed  ## Start the whole system in a temporary folder, make 
 up: $(VENV)/.installed  ## Serve until Ctrl-C, data in ./var
 	@$(BIN)/darkroom up
 
-# Three at once on two cores: most tests wait for processes and clocks.  A file's tests share their servers.
-AT_ONCE ?= -n 3 --dist loadfile
+# The tests start some two hundred Python programs, and each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Five at once on two cores: most tests wait for processes and clocks.  A file's tests share their servers.  In the order
+# of the folders the files of whole houses, which take longest, are not the last.
+AT_ONCE ?= -n 5 --dist loadfile --no-loadscope-reorder
 AT_ONCE_SYSTEM ?= -n 2 --dist loadfile
 
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry

@@ -34,6 +34,7 @@ from tests.support.houses.web_server import (
     picture_bytes,
     running_web,
 )
+from web.app import revoked_streams
 from web.app.app import ADDRESSES
 from web.app.revoked_streams import look_once
 from web.handling.authentication import FEED_PATH, OPEN_PATHS
@@ -42,6 +43,7 @@ GUARDED = [each for each in ADDRESSES if each.path.startswith("/v1/") and each.p
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/images": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
     "/v1/tasks": {"json": {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}},
+    "/v1/credits/{user}/grants": {"json": {"amount": 1, "reference": "order-1"}},
     "/v1/ops/pauses": {"json": {"kind": "type", "name": "photography"}},
 }
 
@@ -55,7 +57,7 @@ def token_of(user: str, *, issued: float | None, **claims: Any) -> dict[str, str
 
 async def asked(http: aiohttp.ClientSession, web: Web, where: Any, headers: dict[str, str]) -> int:
     """The status of a request to one address with these headers."""
-    path = where.path.format_map({"kind": "type", "name": "photography", **dict.fromkeys(
+    path = where.path.format_map({"kind": "type", "name": "photography", "user": "o-1", **dict.fromkeys(
         ("task_id", "work_id", "worker_id"), "01KB7Q4W1XKQ7Y9V6J3T5M2N8P"), "webhook_id": "msg_01K_1"})  # fmt: skip
     body = dict(BODIES.get(where.path, {})) if where.method == "POST" else {}
     headers = headers | body.pop("headers", {})
@@ -64,7 +66,10 @@ async def asked(http: aiohttp.ClientSession, web: Web, where: Any, headers: dict
 
 
 @pytest.fixture(params=KINDS)
-async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
+async def web(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Web]:
+    monkeypatch.setattr(revoked_streams, "LOOK_SECONDS", 0.1)
     async with running_web(tmp_path, request.param) as running:
         yield running
 

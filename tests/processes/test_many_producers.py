@@ -19,7 +19,7 @@ from tests.support.houses.instant_house import INSTANT, Recorder
 from tests.support.running_system import REPOSITORY, SAMPLE, RunningSystem, running_system
 from tests.support.servers.postgres_databases import give_back, take_database
 
-PRODUCERS, TASKS_EACH = 8, 50
+PRODUCERS, TASKS_EACH = 8, 25
 
 
 def upload(system: RunningSystem, token: str) -> str:
@@ -45,7 +45,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[tuple[RunningSystem, Setti
             yield system, Settings(data_dir=system.data_dir)
 
 
-def test_each_of_400_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap(
+def test_each_of_200_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap(
     whole: tuple[RunningSystem, Settings],
 ) -> None:
     system, settings = whole

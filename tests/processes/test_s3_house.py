@@ -128,7 +128,7 @@ async def test_web_starts_and_serves_without_its_store(tmp_path: Path, http: aio
             assert answer.status == 503
 
 
-def environ(s3: S3Server) -> dict[str, str]:
+def environ(s3: S3Server, gate: str = "/") -> dict[str, str]:
     return {
         "DARKROOM_STORAGE_URL": "s3://pictures/house",
         "DARKROOM_S3__ENDPOINT_URL": s3.address,
@@ -140,7 +140,7 @@ def environ(s3: S3Server) -> dict[str, str]:
                 "kind": "python",
                 "options": {
                     "class": "tests.support.providers.instant_provider:InstantProvider",
-                    "wait_seconds": 4.0,
+                    "gate": gate,
                 },
             }
         ),
@@ -206,7 +206,8 @@ async def test_a_store_that_is_full_is_told_to_whoever_is_on_call(
 def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again(tmp_path: Path) -> None:
     s3 = S3Server()
     s3.make_bucket("pictures")
-    house = House(tmp_path, **environ(s3))
+    gate = tmp_path / "gate"
+    house = House(tmp_path, **environ(s3, str(gate)))
     try:
         image = house.post("/v1/images", picture_bytes(), "image/jpeg")["id"]
         order = {"type": "photography", "params": {"images": [image]}}
@@ -215,6 +216,7 @@ def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again
             "the service is at work", lambda: house.one("SELECT 1 FROM task_queue WHERE stage = 'making'")
         )
         s3.stop()
+        gate.touch()
         waits = f"SELECT 1 FROM task_queue WHERE stage = '{WAITING_FOR_THE_STORE}'"
         eventually("the picture waits", lambda: house.one(waits))
         assert house.one("SELECT status, attempt FROM task_queue") == ("processing", 1)

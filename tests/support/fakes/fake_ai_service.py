@@ -6,6 +6,7 @@ import asyncio
 import base64
 import dataclasses
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,13 +30,17 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What is answered, after so many seconds.  cut: the connection ends 'before' the answer or 'within' it."""
+    """What is answered, after so many seconds.  cut: the connection ends 'before' the answer or 'within' it.
+
+    when: the answer is held until this is set.
+    """
 
     status: int = 200
     document: Any = None
     body: bytes | None = None
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     after_seconds: float = 0.0
+    when: threading.Event | None = None
     cut: str = ""
 
 
@@ -71,6 +76,8 @@ class FakeAiService(ServedApp):
         reply = self.reply(asked)
         try:
             await asyncio.sleep(reply.after_seconds)
+            while reply.when is not None and not reply.when.is_set():  # noqa: ASYNC110  set by another thread
+                await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             self.broken_off += 1
             raise

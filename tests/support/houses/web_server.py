@@ -19,13 +19,12 @@ from prometheus_client import generate_latest
 from config.settings import Settings
 from supervisor.database.interface.database import Database
 from supervisor.database.interface.wakeups import Wakeups
-from supervisor.database.open_database import open_database
 from supervisor.database.open_wakeups import feed_wakeups
 from supervisor.net.listen_socket import listen_on
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
-from tests.support.databases import POSTGRESQL, SQLITE, plain_connection
-from tests.support.servers.postgres_databases import give_back, take_database
+from tests.support.databases import POSTGRESQL, SQLITE, fresh_settings, open_quickly, plain_connection
+from tests.support.servers.postgres_databases import give_back
 from web.app.app import build_app
 from web.app.server import WebServer
 from web.handling.context import Parts, make_parts
@@ -47,7 +46,7 @@ class Web:
         self.port = settings.port
 
     async def start(self) -> None:
-        self.database = open_database(self.settings)
+        self.database = open_quickly(self.settings)
         self.parts = make_parts(
             self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
         )
@@ -92,10 +91,9 @@ async def running_web(
     folder: Path, kind: str = SQLITE, *, ping_seconds: float = 15.0, **settings: Any
 ) -> AsyncIterator[Web]:
     """A fresh database of this kind and a web part over it."""
-    if kind == POSTGRESQL:
-        settings["database_url"] = take_database()
-    chosen = Settings(data_dir=folder, port=0, secret=SECRET, **settings)
-    migrate(chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = fresh_settings(folder, kind=kind, port=0, secret=SECRET, **settings)
+    migrate(chosen)  # some of the settings are rules of the database
     web = Web(chosen, ping_seconds)
     await web.start()
     try:
