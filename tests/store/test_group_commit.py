@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 import supervisor.database.sqlite.sqlite_database as sqlite_database
 from supervisor.core.errors import DatabaseBusy
+from supervisor.database.interface.database import Alike
 from supervisor.database.open_database import open_database
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from tests.conftest import plain_connection, processes, wait_until
@@ -95,6 +96,68 @@ def test_a_lonely_step_that_fails_leaves_nothing(
     with pytest.raises(ValueError, match="after writing"):
         database.write_now(half)
     assert _names(producer) == []
+
+
+class Adding:
+    """A kind of step that adds names, and notes those of each run; it refuses `wrong`, and `bad` is its end."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[str]] = []
+
+    def step(self, name: str) -> Any:
+        return Alike("added", self.together, name)
+
+    def together(self, tx: Any, names: Sequence[str]) -> list[Any]:
+        self.runs.append(list(names))
+        for name in names:
+            if name != "wrong":
+                _add(tx, name)
+            if name == "bad":
+                raise ValueError("after writing")
+        return [KeyError(name) if name == "wrong" else name for name in names]
+
+
+def test_steps_that_are_alike_are_run_as_one_each_with_its_own_answer(
+    database: SqliteDatabase, producer: sqlite3.Connection
+) -> None:
+    adding = Adding()
+    with gathering(database):
+        futures = [database.write(adding.step(name), line=name) for name in ("a", "wrong", "b")]
+    assert (futures[0].result(30), futures[2].result(30)) == ("a", "b")
+    with pytest.raises(KeyError):
+        futures[1].result(30)
+    assert adding.runs == [["a", "wrong", "b"]]
+    assert _names(producer) == ["a", "b"]
+
+
+def test_of_steps_that_are_alike_one_that_fails_takes_only_itself_back(
+    database: SqliteDatabase, producer: sqlite3.Connection
+) -> None:
+    adding = Adding()
+    with gathering(database):
+        futures = [database.write(adding.step(name), line=name) for name in ("a", "bad", "b")]
+    with pytest.raises(ValueError, match="after writing"):
+        futures[1].result(30)
+    assert (futures[0].result(30), futures[2].result(30)) == ("a", "b")
+    assert _names(producer) == ["a", "b"]
+
+
+def test_steps_that_are_alike_overtake_none_of_their_line_and_meet_none(
+    database: SqliteDatabase, producer: sqlite3.Connection
+) -> None:
+    adding, other = Adding(), Adding()
+    with gathering(database):
+        futures = [
+            database.write(adding.step("a1"), line="a"),
+            database.write(other.step("b1"), line="b"),
+            database.write(adding.step("b2"), line="b"),
+            database.write(adding.step("c1"), line="c"),
+            database.write(adding.step("c2"), line="c"),
+        ]
+    for future in futures:
+        future.result(30)
+    assert adding.runs == [["a1"], ["b2", "c1"], ["c2"]]
+    assert _names(producer) == ["a1", "b1", "b2", "c1", "c2"]
 
 
 def test_results_come_after_the_commit(database: SqliteDatabase) -> None:

@@ -15,14 +15,14 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, SettingFault
-from supervisor.database.interface.database import Database, Dialect, Transaction
+from supervisor.database.interface.database import Alike, Database, Dialect, Transaction
 
 T = TypeVar("T")
 
@@ -75,7 +75,15 @@ def sqlite_file(url: str) -> tuple[Path, str]:
     return Path(path), synchronous
 
 
-_Step = tuple[Callable[[Transaction], Any], "concurrent.futures.Future[Any]"]
+class _Step(NamedTuple):
+    """What was handed in.  line: the steps of one are run in the order in which they were handed in."""
+
+    step: Callable[[Transaction], Any]
+    future: concurrent.futures.Future[Any]
+    line: str | None = None
+
+
+_Done = tuple["concurrent.futures.Future[Any]", Any, Exception | None]
 
 
 class SqliteDatabase(Database):
@@ -103,7 +111,7 @@ class SqliteDatabase(Database):
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._write_steps, name="db-writer", daemon=True)
                     self._thread.start()
-        self._steps.put((step, future))
+        self._steps.put(_Step(step, future, line))
         return future
 
     def write_now(self, step: Callable[[Transaction], T]) -> T:
@@ -156,24 +164,15 @@ class SqliteDatabase(Database):
 
     def _commit(self, batch: list[_Step]) -> None:
         """Run a batch in one transaction and settle its futures after the commit."""
-        done: list[tuple[concurrent.futures.Future[Any], Any, Exception | None]] = []
+        done: list[_Done] = []
         try:
             with self._turn, self._immediate() as transaction:
-                for step, future in batch:
-                    if not future.set_running_or_notify_cancel():
-                        continue
-                    try:
-                        with self._savepoint(transaction, alone=len(batch) == 1):
-                            done.append((future, step(transaction), None))
-                    except _BrokenTransaction:
-                        raise
-                    except Exception as error:
-                        if len(batch) == 1:
-                            raise
-                        done.append((future, None, error))
+                wanted = [each for each in batch if each.future.set_running_or_notify_cancel()]
+                for several in _alike(wanted):
+                    done += self._run(transaction, several, alone=len(wanted) == 1)
         except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
             cause = error.__cause__ if isinstance(error, _BrokenTransaction) and error.__cause__ else error
-            for _, future in batch:
+            for _, future, _ in batch:
                 if not future.cancelled() and not future.done():
                     future.set_exception(_as_fault(cause))
             return
@@ -182,6 +181,33 @@ class SqliteDatabase(Database):
                 future.set_result(result)
             else:
                 future.set_exception(_as_fault(failure))
+
+    def _run(self, transaction: Transaction, several: Sequence[_Step], *, alone: bool) -> list[_Done]:
+        """Run one step, or several that are alike: in one statement for all, and each by itself if that fails."""
+        first = several[0].step
+        if len(several) > 1 and isinstance(first, Alike):
+            items = [each.step.item for each in several if isinstance(each.step, Alike)]
+            try:
+                with self._savepoint(transaction, alone=False):
+                    answers = first.together(transaction, items)
+            except _BrokenTransaction:
+                raise
+            except Exception:  # noqa: BLE001, S110  whose it is will be seen when each runs by itself
+                pass
+            else:
+                return [_told(each, answer) for each, answer in zip(several, answers, strict=True)]
+        done: list[_Done] = []
+        for each in several:
+            try:
+                with self._savepoint(transaction, alone=alone):
+                    done.append((each.future, each.step(transaction), None))
+            except _BrokenTransaction:
+                raise
+            except Exception as error:
+                if alone:
+                    raise
+                done.append((each.future, None, error))
+        return done
 
     @contextlib.contextmanager
     def _savepoint(self, transaction: Transaction, *, alone: bool) -> Iterator[None]:
@@ -258,6 +284,30 @@ class SqliteDatabase(Database):
         database.connect()
         database.connection().text_factory = READABLE_TEXT
         self._opened.append(database.connection())
+
+
+def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:
+    """Steps in the order in which they are run; those of one kind that wait are run as one, where none of them
+    overtakes, or meets, another of its line."""
+    runs: list[list[_Step]] = []
+    open_runs: dict[Any, int] = {}  # of each kind, the last one
+    last: dict[str, int] = {}  # of each line, the run that its last step is in
+    for each in batch:
+        kind = each.step.together if isinstance(each.step, Alike) else None
+        place = open_runs.get(kind, -1) if kind is not None else -1
+        if place < 0 or (each.line is not None and last.get(each.line, -1) >= place):
+            place = len(runs)
+            runs.append([])
+            if kind is not None:
+                open_runs[kind] = place
+        runs[place].append(each)
+        if each.line is not None:
+            last[each.line] = place
+    return runs
+
+
+def _told(step: _Step, answer: Any) -> _Done:
+    return (step.future, None, answer) if isinstance(answer, Exception) else (step.future, answer, None)
 
 
 class _BrokenTransaction(Exception):
