@@ -278,7 +278,9 @@ def _install(home: Path, packages: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _running(home: Path, kind: Kind) -> Iterator[tuple[str, tuple[Callable[[], None], Callable[[], None]]]]:
+def _running(
+    home: Path, kind: Kind, *, politely: bool = True
+) -> Iterator[tuple[str, tuple[Callable[[], None], Callable[[], None]]]]:
     """(its address, (kill it, start it))."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -309,9 +311,10 @@ def _running(home: Path, kind: Kind) -> Iterator[tuple[str, tuple[Callable[[], N
 
     def kill() -> None:
         process = running.pop()
-        process.terminate()  # BentoML's workers outlive a killed parent, and go on to answer
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+        if politely:  # BentoML's workers outlive a killed parent, and go on to answer
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
