@@ -200,7 +200,7 @@ def fails_500(on: OnCall) -> Told:
 def too_many(on: OnCall) -> Told:
     on.feel("429")
     ids = [on.order(f"o-{n}") for n in range(4)]
-    return on.told("rate_limited", "HTTP 429", ids[0], ("pending.postponed",))
+    return on.told("rate_limited", "HTTP 429", ids[0], ("pending.rate_limited",))
 
 
 def wrong_key(on: OnCall) -> Told:

@@ -34,10 +34,11 @@ RUN_STATUSES = ("processing", "ai_processing")
 WEBHOOK_STATES = ("waiting", "sending")
 WEBHOOK_ENDS = ("delivered", "delayed", "failed", "gone")
 CREDIT_KINDS = ("grant", "debit", "refund")
-# `done`, or the error.code; `error` is what has none: cancelled, out of time, or broken.
+# `done`, the error.code, or what is waited for; `error` is what has none: cancelled, out of time, or broken.
 CALL_ENDS = (
-    "done", "error", "ai_timeout", "bad_params", "content_rejected", "image_unusable", "invalid_input",
-    "no_person_found", "provider_down", "provider_error", "remote_lost", "unknown_outcome", "worker_died",
+    "done", "error", "ai_timeout", "at_capacity", "bad_params", "content_rejected", "image_unusable", "invalid_input",
+    "no_person_found", "provider_down", "provider_error", "rate_limited", "remote_lost", "unknown_outcome",
+    "worker_died",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from actors.providers.base import (
     Ambiguous,
+    AtCapacity,
     CutOff,
     Done,
     Failed,
@@ -19,6 +20,7 @@ from actors.providers.base import (
     Postponed,
     ProviderDown,
     ProviderError,
+    RateLimited,
     ResultGone,
     ResultLost,
     Running,
@@ -101,6 +103,11 @@ def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, 
 def code_of(error: Exception) -> str:
     """The code under which an error is told to whoever traces; the user of the task sees the same, if any."""
     return str(error.code) if isinstance(error, ProviderError | BadParams) else type(error).__name__
+
+
+def end_of_call(error: ProviderError) -> str:
+    """How a call ended, for the metrics: that a service wants fewer requests, or has no room, is a class of its own."""
+    return error.waits_for if isinstance(error, RateLimited | AtCapacity) else error.code
 
 
 def after_time_limit(budget: rescue.Budget, seconds: float, *, draw: float) -> Outcome:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from actors.attempts.outcomes import end_of_call
 from actors.attempts.time_limit import TimeLimit
 from actors.providers.base import Accepted, Done, Job, Progress, Provider, ProviderError, UnknownOutcome
 from supervisor.telemetry import tracing
@@ -50,7 +51,7 @@ async def _ask_to_the_end(
         return answer
     except BaseException as error:
         if isinstance(error, ProviderError):
-            outcome = error.code
+            outcome = end_of_call(error)
         if request is not None:
             request.broke_off(error)
         raise

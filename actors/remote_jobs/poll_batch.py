@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.attempts.jobs import hash_of_params
-from actors.attempts.outcomes import after_remote_errors, state_of_failed
+from actors.attempts.outcomes import after_remote_errors, end_of_call, state_of_failed
 from actors.attempts.provider_call import observe_call
 from actors.attempts.record import completed, step_of
 from actors.attempts.task_spans import contexts_of, named_in_logs
@@ -147,7 +147,7 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
         raise
     for each in seen:
         if not isinstance(each.answer, JobRuns):
-            outcome = "done" if isinstance(each.answer, Done) else each.answer.error.code
+            outcome = "done" if isinstance(each.answer, Done) else end_of_call(each.answer.error)
             observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds)
 
 

@@ -6,7 +6,7 @@ of their own: values that end in `_seconds` are spans, in `_at` times, the other
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.core.sentences import filled
@@ -52,6 +52,10 @@ WHY = {
     "pending.postponed": "{error} So it was put back ({reason}), and no attempt is counted; it is due at"
     " {due_at}, and if this goes on it waits until {expires_at} (EXPIRE_SECONDS after its order). “Release” makes"
     " it due now.",
+    "pending.rate_limited": "{provider} has limited our requests since {since_at}: {error} It asks for patience, so the"
+    " task waits, and no attempt is counted; it is due at {due_at}, and waits until {expires_at} (EXPIRE_SECONDS after"
+    " its order) at most. An earlier request would be refused too, so “Release” is not offered. See the provider's"
+    " `limits.rps` and your quota there; “Cancel” gives the credits back.",
     "pending.died": "Its worker died under it, as {deaths} did so far; at {most_deaths} it is failed with"
     " its refund. It is due at {due_at}, “Release” makes it due now.",
     "pending.suspect": "Workers have died under it {deaths} times, so it may be what kills them: it runs"
@@ -194,6 +198,10 @@ def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
     if last is None or not task["attempt"]:
         return "pending.later", due
     if last["event"] == "postponed" and last["error"]:
+        if is_rate_limited(last):
+            since = {"provider": found["service"]["name"], "since_at": _limited_since(found["events"])}
+            said = {"error": last["error"]["message"], "expires_at": task["expires_at"]}
+            return "pending.rate_limited", due | since | said
         why = {"error": last["error"]["message"], "reason": last["error"]["code"]}
         return "pending.postponed", due | why | {"expires_at": task["expires_at"]}
     if last["event"] == "attempt_failed":
@@ -201,6 +209,21 @@ def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
     if last["event"] == "released" and last["error"]:
         return "pending.died", due | _deaths(task)
     return "pending.later", due
+
+
+def is_rate_limited(event: Mapping[str, Any]) -> bool:
+    """Whether a step of a task's history put it back since its service wants fewer requests."""
+    return event["event"] == "postponed" and bool(event["error"]) and event["error"]["code"] == "rate_limited"
+
+
+def _limited_since(events: Sequence[Mapping[str, Any]]) -> Any:
+    """When the first of the last steps in a row was that put it back for this."""
+    since = None
+    for each in reversed([each for each in events if each["event"] in PUT_BACK]):
+        if not is_rate_limited(each):
+            break
+        since = each["at"]
+    return since
 
 
 def _deaths(task: Mapping[str, Any]) -> Values:

@@ -17,7 +17,7 @@ import enum
 
 TROUBLES = 10
 MOST_SECONDS = 600.0
-MOST_AWAY_SECONDS = 10.0  # where nothing listens, or it says that it is starting: a try costs nothing
+MOST_AWAY_SECONDS = 5.0  # where nothing listens, or it says that it is starting: a try costs nothing
 TROUBLE_SECONDS = 15.0  # the first opening after mere trouble, which says nothing of how long it lasts
 
 

@@ -65,7 +65,7 @@ def test_a_service_that_answers_429_is_named_and_its_tasks_say_why_they_wait(
     assert (found["subject"], found["values"]["count"]) == ("studio", 3)
     assert "429 Too Many Requests" in found["text"]
     reason = why(store, task_id)
-    assert reason["code"] == "pending.postponed" and "429 Too Many Requests" in reason["text"]
+    assert reason["code"] == "pending.rate_limited" and "429 Too Many Requests" in reason["text"]
     events = store.database.read(lambda tx: history.timeline(tx, task_id))
     assert events is not None
     steps = [each["event"] for each in events if each["event"] == "postponed"]

@@ -145,7 +145,7 @@ export function task(found, acts) {
     ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
     ["deadline", of.limit_at ? tell("deadline.said", { limit: clock(of.limit_at), stuck: clock(of.deadline_at) }) : clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];
   const doable = [isOpen ? "cancel" : null, ["failed", "cancelled"].includes(of.status) ? "retry" : null,
-    of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after) ? "release" : null].filter(Boolean);
+    of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after && found.why.code !== "pending.rate_limited") ? "release" : null].filter(Boolean);
   return [
     make("p", { class: "why", id: "why" }, why(found)),
     make("p", { class: "acts" }, ...doable.map((what) => button(what, of.task_id, () => acts[what](of.task_id)))),

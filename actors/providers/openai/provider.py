@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
+import json
 import time
 from typing import Any
 
@@ -16,6 +19,7 @@ from actors.providers.base import (
     Job,
     Lost,
     Progress,
+    ProviderDown,
     ProviderError,
     Running,
     UnknownOutcome,
@@ -33,9 +37,24 @@ from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.service import TASK_PARAMETERS, OpenAiService
 from actors.providers.provider_context import Surroundings
 
+ASK_SECONDS = 20.0
 BROKEN_STREAM = "the stream ended before the picture was complete; its last draft is kept"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Refused:
+    """The last order that was refused.  order: what was asked for.  is_everybodys: whether all are refused so."""
+
+    words: str
+    order: str
+    is_everybodys: bool
+
+
+def _digest(job: Job) -> str:
+    params = json.dumps(job.params, sort_keys=True, default=str)
+    return hashlib.sha256(params.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class OpenAiProvider:
@@ -46,6 +65,7 @@ class OpenAiProvider:
     def __init__(self, service: OpenAiService, surroundings: Surroundings) -> None:
         self.may_bill_twice = service.may_bill_twice
         self._service = service
+        self._refused: _Refused | None = None
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)
         self._collector = Collector(
@@ -74,7 +94,12 @@ class OpenAiProvider:
         if streamed.is_draft:
             log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
-        return await self._collector.done(job, await asyncio.to_thread(self._sources, answer, streamed))
+        try:
+            sources = await asyncio.to_thread(self._sources, answer, streamed)
+        except InvalidInput as error:
+            raise await self._everybodys(error, job) or error from None
+        self._refused = None
+        return await self._collector.done(job, sources)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         return Failed(Lost("This service answers at once and has no remote jobs."))
@@ -84,6 +109,47 @@ class OpenAiProvider:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def _everybodys(self, error: InvalidInput, job: Job) -> ProviderDown | None:
+        """The error that it is when every order would be refused so; None for one of this order alone.
+
+        Gateways answer a wrong key, or a model that they do not have, with 400.  So where two orders with different
+        params in a row heard the same words, we ask a question of our own, which costs nothing: which models there
+        are.  No user's order decides for the others.
+        """
+        before, asked = self._refused, _digest(job)
+        self._refused = _Refused(error.message, asked, before.is_everybodys if before else False)
+        if (
+            before is None
+            or before.words != error.message
+            or not (before.is_everybodys or before.order != asked)
+        ):
+            return None
+        why = await self._refuses_us()
+        self._refused = _Refused(error.message, asked, why is not None)
+        if why is None:
+            return None
+        down = ProviderDown(f"{error.message.removesuffix('.')}, and {why}.")
+        down.detail = error.detail
+        return down
+
+    async def _refuses_us(self) -> str | None:
+        """What is wrong with the key or the model, as the list of models says; None when nothing is known to be."""
+        service = self._service
+        headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
+        try:
+            answer = await self._client.question(
+                Outgoing("GET", f"{service.base}/models", headers), ASK_SECONDS
+            )
+        except ProviderError:
+            return None
+        if answer.status in (400, 401, 403):
+            return f"a question of our own was refused too (HTTP {answer.status})"
+        listed = answer.document.get("data") if isinstance(answer.document, dict) else None
+        if answer.status != 200 or not isinstance(listed, list) or not listed:
+            return None
+        known = {each.get("id") for each in listed if isinstance(each, dict)}
+        return None if service.model in known else f"its list of models has no {service.model!r}"
 
     def _sources(self, answer: Answer, streamed: StreamedAnswer) -> list[Source]:
         if answer.status == 200 and not answer.body:

@@ -12,7 +12,7 @@ from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
-from supervisor.store.tasks import claims, remote_wait, user_actions
+from supervisor.store.tasks import claims, history, remote_wait, user_actions
 from supervisor.store.webhooks import deliveries
 
 View = dict[str, Any]
@@ -63,6 +63,9 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
                     task_id,
                 )
         case "pending" if row["run_after"] is not None and not row["ready"]:
+            if history.is_rate_limited(tx, task_id):
+                reason = "its service has limited our requests, and would refuse an earlier one too; wait, or cancel it"
+                raise NotReleasable(task_id, reason)
             tx.execute(
                 f"UPDATE task_queue SET run_after = NULL, ready = 1, updated_at = {tx.now} WHERE id = ?"
                 " AND status = 'pending' AND admitted_charge = charge",

@@ -55,6 +55,13 @@ def note_postponed(
     )  # fmt: skip
 
 
+def is_rate_limited(tx: Transaction, task_id: str) -> bool:
+    """Whether the last step put the task back since its service wants fewer requests."""
+    last = tx.one("SELECT event, error FROM task_event WHERE task_id = ? ORDER BY id DESC LIMIT 1", task_id)
+    error = decoded(last["error"]) if last is not None and last["event"] == "postponed" else None
+    return isinstance(error, dict) and error.get("code") == "rate_limited"
+
+
 def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Happening] | None:
     """Everything that happened to a task, oldest first; None for a task that is not there.  user: only if it is theirs,
     and without what its AI service said as a whole (`error.detail`), which is for operators.
