@@ -25,11 +25,11 @@ SETTLE_SECONDS = 30.0
 def run(streams: int = STREAMS) -> dict[str, str]:
     """{what: figures}.  Raises RuntimeError when something is left behind."""
     allow_many_sockets()
-    draw = random.Random(1)
+    chance = random.Random(1)
     with subject_of("darkroom", USERS) as subject:
-        _churn(subject, streams // 5, draw)  # what is made once is made before memory is looked at
+        _churn(subject, streams // 5, chance)  # what is made once is made before memory is looked at
         before, descriptors = _rss_mib(subject.pid), _descriptors(subject.pid)
-        seconds = _churn(subject, streams, draw)
+        seconds = _churn(subject, streams, chance)
         after, left = _rss_mib(subject.pid), _descriptors(subject.pid)
         if left > descriptors:
             raise RuntimeError(f"{left - descriptors} descriptors were left behind.")
@@ -50,7 +50,7 @@ def run(streams: int = STREAMS) -> dict[str, str]:
     return found
 
 
-def _churn(subject: Subject, streams: int, draw: random.Random) -> float:
+def _churn(subject: Subject, streams: int, chance: random.Random) -> float:
     """Seconds until so many have come and gone."""
     port = int(subject.url.rpartition(":")[2])
     begun, over = time.monotonic(), threading.Event()
@@ -63,7 +63,7 @@ def _churn(subject: Subject, streams: int, draw: random.Random) -> float:
     changing.start()
     try:
         for n in range(USERS):
-            vanish(port, subject.headers[n], streams // USERS, draw)
+            vanish(port, subject.headers[n], streams // USERS, chance)
     finally:
         over.set()
         changing.join()

@@ -33,7 +33,7 @@ from supervisor.telemetry.logs import configure_logs
 from supervisor.telemetry.tracing import begin_tracing, end_tracing
 from web.app.app import build_app
 from web.app.server import WebServer
-from web.handling.context import make_parts
+from web.handling.context import make_context
 
 log = logging.getLogger("darkroom.web")
 
@@ -75,11 +75,11 @@ async def serve(settings: Settings, database: Database) -> None:
         return collected.render([metrics.registry])
 
     collected = Exposition(settings, database)
-    parts = make_parts(settings, database, secret, exposition)
+    context = make_context(settings, database, secret, exposition)
     if settings.lets_demo_in:
-        parts.start_secret = start_secret_of(settings.data_dir)
+        context.start_secret = start_secret_of(settings.data_dir)
     wakeups = feed_wakeups(database, settings)
-    server = WebServer(build_app(parts, wakeups), parts, listening, is_shared=shared is not None)
+    server = WebServer(build_app(context, wakeups), context, listening, is_shared=shared is not None)
     stop = _stop_signals()
     await server.start()
     beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))  # the first one says that it serves

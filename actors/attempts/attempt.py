@@ -115,7 +115,7 @@ async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any, s
     try:
         with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
             await worker.write(step, line=claim.task_id)
-        span.tell(outcome=step.__name__)
+        span.set_attributes(outcome=step.__name__)
         bound.info("attempt_ended", outcome=step.__name__)
     except LeaseLost:
         span.fail(Why.LEASE_LOST.name.lower())
@@ -136,7 +136,7 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
             return released
         case _:
             seconds = worker.settings.tasks[claim.type].time_limit_seconds
-            return _step_of(claim, after_time_limit(claim.budget, seconds, draw=random.random()))
+            return _step_of(claim, after_time_limit(claim.budget, seconds, chance=random.random()))
 
 
 def _step_of(claim: Claim, outcome: Outcome) -> Step:
@@ -146,7 +146,7 @@ def _step_of(claim: Claim, outcome: Outcome) -> Step:
 def _unanswered(worker: Worker, claim: Claim) -> Step:
     """What follows an attempt that ended while its paid request may have been carried out."""
     error = UnknownOutcome(rescue.UNANSWERED)
-    outcome = after_error(claim.budget, error, may_bill_twice=False, draw=random.random())
+    outcome = after_error(claim.budget, error, may_bill_twice=False, chance=random.random())
     return unless_reported(
         claim, _step_of(claim, outcome), remote_limit_seconds=remote_limit_seconds(worker, claim)
     )
@@ -167,7 +167,7 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
     request = running.request
     may_bill_twice = not isinstance(error, AlreadyAsked) and (request is None or request.may_bill_twice)
     step = _step_of(
-        claim, after_error(claim.budget, error, may_bill_twice=may_bill_twice, draw=random.random())
+        claim, after_error(claim.budget, error, may_bill_twice=may_bill_twice, chance=random.random())
     )
     if isinstance(error, UnknownOutcome) and not isinstance(error, ResultLost):
         return unless_reported(claim, step, remote_limit_seconds=remote_limit_seconds(worker, claim))

@@ -56,47 +56,51 @@ class Postpone:
 @dataclasses.dataclass(frozen=True)
 class OrderAgain:
     """The service has gone away with the order, and nobody bills: it is ordered again.  How often that has happened to
-    this charge stands in its evidence; `rescue.after_cut_off` draws the verdict.  draw: uniform in [0, 1)."""
+    this charge stands in its evidence; `rescue.after_cut_off` draws the verdict.  chance: uniform in [0, 1)."""
 
     code: str
     message: str
-    draw: float = dataclasses.field(compare=False)
+    chance: float = dataclasses.field(compare=False)
     detail: str = dataclasses.field(default="", compare=False)
 
 
 Outcome = rescue.RunAgain | rescue.GiveUp | Postpone | OrderAgain
 
 
-def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, draw: float) -> Outcome:
-    """The verdict on an error.  draw: uniform in [0, 1)."""
-    outcome = _after_error(budget, error, may_bill_twice, draw)
+def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, chance: float) -> Outcome:
+    """The verdict on an error.  chance: uniform in [0, 1)."""
+    outcome = _after_error(budget, error, may_bill_twice, chance)
     detail = error.detail if isinstance(error, ProviderError) else ""
     return dataclasses.replace(outcome, detail=detail) if detail else outcome
 
 
-def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, draw: float) -> Outcome:
+def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, chance: float) -> Outcome:
     match error:
         case Postponed():
-            wait = error.wait_seconds * (1 + draw / 4)  # not all at the same moment again
+            wait = error.wait_seconds * (1 + chance / 4)  # not all at the same moment again
             return Postpone(wait, error.waits_for, str(error))
         case SettingFault() | StoreAway() | DatabaseBusy():
             code = "wrong_settings" if isinstance(error, SettingFault) else "store_away"
-            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), code, str(error))
+            return Postpone(UNUSABLE_SECONDS * (0.5 + chance), code, str(error))
         case OSError() if is_full(error):
-            return Postpone(UNUSABLE_SECONDS * (0.5 + draw), NO_ROOM, "The disk of the worker is full.")
+            return Postpone(UNUSABLE_SECONDS * (0.5 + chance), NO_ROOM, "The disk of the worker is full.")
         case CutOff() | Lost() if may_bill_twice:
-            return OrderAgain(error.code, str(error), draw)
+            return OrderAgain(error.code, str(error), chance)
         case Ambiguous() if may_bill_twice:
-            return _failed(budget, ProviderError.code, str(error), retryable=True, draw=draw)
+            return _failed(budget, ProviderError.code, str(error), retryable=True, chance=chance)
         case UnknownOutcome() | Lost():  # it may have been carried out
-            return _failed(budget, error.code, str(error), retryable=may_bill_twice, draw=draw)
+            return _failed(budget, error.code, str(error), retryable=may_bill_twice, chance=chance)
         case ProviderError():
-            return _failed(budget, error.code, str(error), retryable=error.retryable, draw=draw)
+            return _failed(budget, error.code, str(error), retryable=error.retryable, chance=chance)
         case BadParams():
-            return _failed(budget, error.code, str(error), retryable=False, draw=draw)
+            return _failed(budget, error.code, str(error), retryable=False, chance=chance)
         case _:
             return _failed(
-                budget, "internal", "Something went wrong inside; it was logged.", retryable=True, draw=draw
+                budget,
+                "internal",
+                "Something went wrong inside; it was logged.",
+                retryable=True,
+                chance=chance,
             )
 
 
@@ -110,10 +114,10 @@ def end_of_call(error: ProviderError) -> str:
     return error.waits_for if isinstance(error, RateLimited | AtCapacity) else error.code
 
 
-def after_time_limit(budget: rescue.Budget, seconds: float, *, draw: float) -> Outcome:
+def after_time_limit(budget: rescue.Budget, seconds: float, *, chance: float) -> Outcome:
     """The actor's own limit struck, after so many seconds."""
     sentence = f"This took longer than its time limit of {seconds:g} s (TIME_LIMIT_SECONDS) allows."
-    return _failed(budget, "time_limit", sentence, retryable=True, draw=draw)
+    return _failed(budget, "time_limit", sentence, retryable=True, chance=chance)
 
 
 def after_question(
@@ -156,21 +160,21 @@ def after_question(
 
 
 def after_remote_errors(
-    budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, draw: float
+    budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, chance: float
 ) -> Outcome:
     """The verdict on remote jobs that are over, some of them without a result.  errors: at least one.
 
     What can't be had by trying again decides; a wait that the service asks for is obeyed, but the job that it ended is
     a failure all the same: it was accepted once.
     """
-    outcomes = [_after_remote_error(budget, error, may_bill_twice, draw) for error in errors]
+    outcomes = [_after_remote_error(budget, error, may_bill_twice, chance) for error in errors]
     hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
     counted = [each for each in outcomes if isinstance(each, rescue.RunAgain)]
     return (hopeless or counted or outcomes)[0]
 
 
 def _after_remote_error(
-    budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, draw: float
+    budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, chance: float
 ) -> Outcome:
     if isinstance(
         error, ResultLost
@@ -179,13 +183,13 @@ def _after_remote_error(
     if (
         isinstance(error, ProviderDown) and may_bill_twice
     ):  # it waits behind the open breaker, and is ordered again
-        return OrderAgain(error.code, str(error), draw)
+        return OrderAgain(error.code, str(error), chance)
     if isinstance(error, Postponed):
         wait = error.wait_seconds
         return rescue.after_failure(
-            budget, error.code, str(error), retryable=True, draw=draw, retry_after_seconds=wait
+            budget, error.code, str(error), retryable=True, chance=chance, retry_after_seconds=wait
         )
-    return after_error(budget, error, may_bill_twice=may_bill_twice, draw=draw)
+    return after_error(budget, error, may_bill_twice=may_bill_twice, chance=chance)
 
 
 def state_of_failed(error: ProviderError) -> RemoteState:
@@ -220,5 +224,5 @@ def keep_away_at_most_seconds(error: BaseException | None) -> float:
     return MOST_AWAY_SECONDS if isinstance(error, Unreachable | NotReady) else MOST_SECONDS
 
 
-def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, draw: float) -> Outcome:
-    return rescue.after_failure(budget, code, message, retryable=retryable, draw=draw)
+def _failed(budget: rescue.Budget, code: str, message: str, *, retryable: bool, chance: float) -> Outcome:
+    return rescue.after_failure(budget, code, message, retryable=retryable, chance=chance)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.database.interface.database import Alike, Database
+from supervisor.database.interface.database import BatchedStep, Database
 from supervisor.store.tasks import claims
 
 FIRST_SECONDS = 0.25
@@ -49,5 +49,5 @@ class ProgressReport:
         percent, stage = now
         # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
         said = claims.Report(self._task_id, self._lease, percent, stage)
-        self._database.write(Alike("reported", claims.report_all, said), line=self._task_id)
+        self._database.write(BatchedStep("reported", claims.report_all, said), line=self._task_id)
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -44,7 +44,7 @@ async def _ask_to_the_end(
     try:
         with tracing.span("provider request", "client", task_id=job.task_id, provider=name) as span:
             answer = await _submit_in_time(worker, name, provider, job, progress)
-            span.tell(outcome="done" if isinstance(answer, Done) else "accepted")
+            span.set_attributes(outcome="done" if isinstance(answer, Done) else "accepted")
         outcome = "done" if isinstance(answer, Done) else ""
         if isinstance(answer, Accepted):
             await _store_id(worker, answer, request)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
-from supervisor.database.interface.database import Alike, Transaction
+from supervisor.database.interface.database import BatchedStep, Transaction
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, results
 from supervisor.store.tasks.results import ResultFile
@@ -24,7 +24,7 @@ def completed(claim: Claim, files: Sequence[ResultFile], *, missing: int) -> Ste
 
     images = [file.shown() for file in files]
     made = claims.Made(claim.task_id, claim.lease, images, missing)
-    return Alike("completed", claims.complete_all, made)
+    return BatchedStep("completed", claims.complete_all, made)
 
 
 def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: float) -> Step:
@@ -70,11 +70,11 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
                 claims.postpone(tx, task_id, lease, in_seconds, code=code, message=message, detail=detail)
 
             return postponed
-        case OrderAgain(code=code, message=message, draw=draw, detail=detail):
+        case OrderAgain(code=code, message=message, chance=chance, detail=detail):
 
             def ordered_again(tx: Transaction) -> None:
                 times = remote_jobs.count_cut_off(tx, *claim.of_charge)
-                verdict = rescue.after_cut_off(claim.budget, max(1, times), code, message, draw=draw)
+                verdict = rescue.after_cut_off(claim.budget, max(1, times), code, message, chance=chance)
                 step_of(claim, dataclasses.replace(verdict, detail=detail), params_hash)(tx)
 
             return ordered_again

@@ -170,7 +170,7 @@ class _Making:
             if isinstance(answer, Accepted):
                 self.poll_in_seconds.append(
                     next_poll_seconds(
-                        answer.poll_after_seconds, 0.0, reports=answer.reports, draw=random.random()
+                        answer.poll_after_seconds, 0.0, reports=answer.reports, chance=random.random()
                     )
                 )
             else:

@@ -46,12 +46,12 @@ async def _span_of_attempt(worker: Worker, claim: Claim) -> Span:
     # Due is the later of what the row says and what was done to it last.
     ago = min(claim.wait_seconds, seen.waited_seconds) + seen.claimed_ago_seconds
     with tracing.span("wait", parent=seen.context, started_ago=ago) as wait:
-        wait.tell(**task)
+        wait.set_attributes(**task)
         context = seen.context or wait.traceparent
     if not seen.context:
         await worker.database.write_async(lambda tx: traces.begin(tx, [(claim.task_id, context)]))
     span = tracing.span("attempt", "consumer", parent=context, worker=worker.id)
-    span.tell(**task)
+    span.set_attributes(**task)
     return span
 
 

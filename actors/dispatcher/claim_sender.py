@@ -35,7 +35,7 @@ from supervisor.store.remote.remote_cancels import Cancel
 from supervisor.store.webhooks.deliveries import Delivery
 
 T = TypeVar("T")
-Errand = Cancel | Delivery
+ControlMessage = Cancel | Delivery
 BATCH = 100  # polls, cancels or webhooks in one message
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class ClaimSender:
     ) -> None:
         self._broker, self._lists, self._database = broker, lists, database
         self._when_ready = when_ready
-        self._queue: queue.SimpleQueue[Sequence[Errand] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[ControlMessage] | None] = queue.SimpleQueue()
         self._idle = threading.Event()
         self._idle.set()
         self._was_asked_in_vain = False
@@ -95,7 +95,7 @@ class ClaimSender:
             self._was_asked_in_vain = False
         return ready
 
-    def send(self, messages: Sequence[ClaimMessage], errands: Sequence[Errand] = ()) -> None:
+    def send(self, messages: Sequence[ClaimMessage], errands: Sequence[ControlMessage] = ()) -> None:
         """Send claims, which are committed already, and errands soon."""
         if errands:
             self._idle.clear()
@@ -136,11 +136,11 @@ class ClaimSender:
         self._thread = threading.Thread(target=self._run, name="claim-sender", daemon=True)
         self._thread.start()
 
-    def _put(self, errands: Sequence[Errand] | None) -> None:
+    def _put(self, errands: Sequence[ControlMessage] | None) -> None:
         """Wake the thread.  errands: to be sent, and None to end."""
         self._queue.put(errands)
 
-    def _next(self, seconds: float | None) -> Sequence[Errand] | None:
+    def _next(self, seconds: float | None) -> Sequence[ControlMessage] | None:
         """What is to be sent next.  Raises queue.Empty after so many seconds."""
         return self._queue.get(timeout=seconds)
 
@@ -168,7 +168,7 @@ class ClaimSender:
             return AWAY_SECONDS
         return max(0.0, look_at - time.monotonic()) if self._watched else None
 
-    def _send(self, errands: Sequence[Errand]) -> None:
+    def _send(self, errands: Sequence[ControlMessage]) -> None:
         try:
             self._broker.enqueue_many(messages_of(errands))
         except (*BROKER_AWAY, MessagesNotSent) as error:
@@ -271,7 +271,7 @@ def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None)
             yield ClaimMessage(kind, worker_id, batch)
 
 
-def messages_of(errands: Iterable[Errand]) -> Iterator[Message[None]]:
+def messages_of(errands: Iterable[ControlMessage]) -> Iterator[Message[None]]:
     """Errands as Dramatiq messages, in batches."""
     all_errands = list(errands)
     cancels = [each.id for each in all_errands if isinstance(each, Cancel)]

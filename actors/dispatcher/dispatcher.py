@@ -28,7 +28,7 @@ import structlog
 from dramatiq import get_broker
 
 from actors.broker.broker import DarkroomBroker
-from actors.dispatcher.claim_sender import BATCH, ClaimSender, Errand, claim_messages
+from actors.dispatcher.claim_sender import BATCH, ClaimSender, ControlMessage, claim_messages
 from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_client import BadBrokerAddress
@@ -84,7 +84,7 @@ class Round:
 
     picked: dispatch.Picked
     polls: list[Row]
-    errands: list[Errand]
+    errands: list[ControlMessage]
     dead: list[str]
     rescued: list[stuck_tasks.Rescued]
     refused: list[Refused]
@@ -334,7 +334,7 @@ class Dispatcher:
         unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
         rescued = self._rescue(tx, aside) if dead and not unread else []
         sending = self.sender.is_ready()
-        errands: list[Errand] = []
+        errands: list[ControlMessage] = []
         polls: list[Row] = []
         picked = dispatch.Picked()
         due, outlook = dispatch.ask_next_due(tx), Outlook(tx, self.settings)
@@ -376,12 +376,12 @@ class Dispatcher:
         """Deal with the rows of dead workers."""
         rescued = stuck_tasks.rescue(
             tx,
-            draw=random.random,
+            chance=random.random,
             may_bill_twice=self.settings.providers_that_may_bill_twice,
             deadlines=False,
             aside=aside,
         )
-        workers.bury(tx)
+        workers.remove_dead(tx)
         return rescued
 
 

@@ -12,7 +12,7 @@ from supervisor.security.file_links import LinkSigner
 from supervisor.security.secret import read_or_make_secret
 
 
-class House(Protocol):
+class ProviderHost(Protocol):
     """The process: a worker, or the command that tries a provider."""
 
     @property
@@ -24,7 +24,7 @@ class House(Protocol):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ProviderContext:
     """images: the children that decode pictures.  links: sign the addresses of our files.
 
     base_url: the address under which services reach us, empty when there is none; most_pixels: of one picture.
@@ -43,10 +43,10 @@ class Surroundings:
         return self.base_url.rstrip("/") + self.links.link(key)
 
 
-def surroundings_of(house: House) -> Surroundings:
+def provider_context_of(house: ProviderHost) -> ProviderContext:
     """What adapters have of this process."""
     settings = house.settings
-    return Surroundings(
+    return ProviderContext(
         images=house.images,
         files=house.files,
         links=LinkSigner(read_or_make_secret(settings), settings.file_link_seconds),

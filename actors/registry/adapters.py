@@ -10,7 +10,7 @@ from supervisor.core.errors import SettingFault
 
 if TYPE_CHECKING:
     from actors.providers.base import Provider
-    from actors.providers.provider_context import House, Surroundings
+    from actors.providers.provider_context import ProviderContext, ProviderHost
     from config.settings import Provider as ProviderSettings
     from config.settings import Settings
 
@@ -31,7 +31,7 @@ def check_provider(name: str, settings: Settings) -> None:
         read(name, setting, settings)
 
 
-def open_provider(name: str, house: House) -> Provider:
+def open_provider(name: str, house: ProviderHost) -> Provider:
     """The provider of this name, ready to use; nothing is called yet.  Raises SettingFault."""
     setting = house.settings.providers[name]
     if setting.kind == "studio":
@@ -40,12 +40,12 @@ def open_provider(name: str, house: House) -> Provider:
         return StudioProvider(house.images, most_pixels=house.settings.limits.image_pixels)
     if setting.kind == "python":
         return _own_class(name, setting)
-    from actors.providers.provider_context import surroundings_of
+    from actors.providers.provider_context import provider_context_of
 
-    return open_over_http(name, house.settings, surroundings_of(house))
+    return open_over_http(name, house.settings, provider_context_of(house))
 
 
-def open_over_http(name: str, settings: Settings, surroundings: Surroundings) -> Provider:
+def open_over_http(name: str, settings: Settings, surroundings: ProviderContext) -> Provider:
     """The adapter of a service that is spoken to over HTTP.  Raises SettingFault."""
     setting = settings.providers[name]
     read, adapter = _adapter(setting)

@@ -137,9 +137,9 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
         learned(tx)
         # With nothing to look at: a job that another poller has seen the end of is no reason to order it again.
         asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_charge)
-        _follow(tx, claim, seen, draw, asked <= worker.settings.providers_that_may_bill_twice)
+        _follow(tx, claim, seen, chance, asked <= worker.settings.providers_that_may_bill_twice)
 
-    draw = random.random()
+    chance = random.random()
     try:
         await worker.write(recorded)
     except LeaseLost:
@@ -157,7 +157,7 @@ def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
         return
     job = seen.job
     with tracing.span("remote job", "client", parent=context, started_ago=job.age_seconds) as span:
-        span.tell(task_id=claim.task_id, provider=job.provider, lease=claim.lease)
+        span.set_attributes(task_id=claim.task_id, provider=job.provider, lease=claim.lease)
         if isinstance(seen.answer, Failed):
             span.fail(seen.answer.error.code)
 
@@ -176,7 +176,7 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
     remote_reports.mark_read(tx, seen.read)
 
 
-def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, may_bill_twice: bool) -> None:
+def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, may_bill_twice: bool) -> None:
     """What the task does now: wait on, complete, or what the verdict on its remote jobs' errors says."""
     still = [each for each in seen if isinstance(each.answer, JobRuns)]
     if any(each.answer.stage == WAITING for each in still if isinstance(each.answer, JobRuns)):
@@ -186,7 +186,7 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, ma
             tx,
             claim.task_id,
             claim.lease,
-            min(_poll_in_seconds(each, draw) for each in still),
+            min(_poll_in_seconds(each, chance) for each in still),
             progress=_progress(seen),
             stage=next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None),
             newest_report=max(each.newest_report for each in seen),
@@ -201,14 +201,14 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], draw: float, ma
         completed(claim, found, missing=0 if without_pictures else claim.count - len(found))(tx)
         return
     errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
-    outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, draw=draw)
+    outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, chance=chance)
     step_of(claim, outcome, params_hash)(tx)
 
 
-def _poll_in_seconds(seen: Seen, draw: float) -> float:
+def _poll_in_seconds(seen: Seen, chance: float) -> float:
     assert isinstance(seen.answer, JobRuns)
     return next_poll_seconds(
-        seen.answer.poll_after_seconds, seen.job.age_seconds, reports=seen.job.reports, draw=draw
+        seen.answer.poll_after_seconds, seen.job.age_seconds, reports=seen.job.reports, chance=chance
     )
 
 

@@ -99,7 +99,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
         heard,
         job.doubts,
         may_bill_twice=job.provider in worker.settings.providers_that_may_bill_twice,
-        usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, draw=0.0),
+        usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, chance=0.0),
     )
     if doubts.are_believed(UNKNOWN_SECONDS):
         word = Word.SAID  # that it is unknown is an answer too, once it is believed

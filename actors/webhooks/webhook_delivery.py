@@ -19,7 +19,7 @@ from actors.attempts.task_spans import contexts_of, named_in_logs
 from actors.net.given_addresses import as_given
 from actors.net.public_addresses import NotPublic, PublicResolver, is_private_literal
 from actors.providers.common.answers import retry_after
-from actors.providers.provider_context import surroundings_of
+from actors.providers.provider_context import provider_context_of
 from supervisor.core.errors import DatabaseBusy, Fault, OutcomeUnknown
 from supervisor.database.interface.database import Transaction
 from supervisor.net.http_session import open_session
@@ -78,9 +78,9 @@ async def _deliver(worker: Worker, message: Message, context: str) -> None:
     """context: of the task's trace, if it has one."""
     try:
         with tracing.span("webhook", "client", parent=context) as span:
-            span.tell(task_id=message.task_id, webhook=message.id, attempt=message.attempts)
+            span.set_attributes(task_id=message.task_id, webhook=message.id, attempt=message.attempts)
             status = await _send(worker, message)
-            span.tell(status=status)
+            span.set_attributes(status=status)
     except NotDelivered as failure:
         await _note_failure(worker, message, failure)
     except (Fault, OSError):
@@ -97,7 +97,7 @@ async def _note_failure(worker: Worker, message: Message, failure: NotDelivered)
         return
     pause = None
     if not failure.is_final:
-        pause = pause_after(message.attempts, draw=random.random(), retry_after=failure.retry_after)
+        pause = pause_after(message.attempts, chance=random.random(), retry_after=failure.retry_after)
     await worker.write(
         lambda tx: deliveries.put_off(tx, message, pause, status=failure.status, reason=str(failure))
     )
@@ -117,7 +117,7 @@ async def _send(worker: Worker, message: Message) -> int:
         raise NotDelivered("The address is none that can be asked for.", is_final=True) from None
     if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "", *translation)):
         raise NotDelivered("The address is not a public https address.", is_final=True)
-    surroundings = await asyncio.to_thread(surroundings_of, worker)
+    surroundings = await asyncio.to_thread(provider_context_of, worker)
     keys = await asyncio.to_thread(webhook_keys, worker.settings)
     body = message_body(message.type, message.ended_at, message.data, surroundings.address_of)
     headers = {

@@ -73,7 +73,7 @@ class Why(enum.Enum):
     TIME_LIMIT = "time limit"
 
 
-class Asked(Protocol):
+class SentRequest(Protocol):
     """What a worker knows of a paid request of one of its attempts."""
 
     may_bill_twice: bool
@@ -96,7 +96,7 @@ class Running:
         self.began_at = time.monotonic()
         self.is_marked = not takes_slot  # as begun, in the database
         self.work: asyncio.Task[Any] | None = None
-        self.request: Asked | None = None  # the newest of its paid requests
+        self.request: SentRequest | None = None  # the newest of its paid requests
         self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
         self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
         self.cancelled: Why | None = None

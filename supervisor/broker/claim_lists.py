@@ -118,7 +118,7 @@ class ClaimLists:
         """What was taken is given to others."""
         self._client.delete(*(f"{self.key(kind, worker_id)}.taken" for kind in KINDS))
 
-    def bury(self, worker_id: str) -> None:
+    def forget_worker(self, worker_id: str) -> None:
         """The same of a worker that is dead: what it had popped goes too."""
         keys = [self.key(kind, worker_id) for kind in KINDS]
         self._client.delete(*(f"{key}.taken" for key in keys), *map(_popped, keys))

@@ -10,11 +10,11 @@ FIRST_SECONDS = 2.0
 MOST_SECONDS = 300.0
 
 
-def backoff_seconds(failures: int, *, draw: float, retry_after_seconds: float | None = None) -> float:
+def backoff_seconds(failures: int, *, chance: float, retry_after_seconds: float | None = None) -> float:
     """Seconds until the next attempt.
 
-    failures: attempts that have failed so far, at least 1.  draw: uniform in [0, 1).
+    failures: attempts that have failed so far, at least 1.  chance: uniform in [0, 1).
     retry_after_seconds: what the service asked for; it is obeyed as the least.
     """
     ceiling = min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(failures - 1, 20))
-    return max(draw * ceiling, retry_after_seconds or 0.0)
+    return max(chance * ceiling, retry_after_seconds or 0.0)

@@ -68,11 +68,11 @@ class Budget:
 Verdict = RunAgain | PollAgain | GiveUp
 
 
-def after_death(budget: Budget, *, remote: bool, draw: float) -> Verdict:
+def after_death(budget: Budget, *, remote: bool, chance: float) -> Verdict:
     """A worker died with this task in its hands.  remote: the task waits for a service, which goes on.
 
     The first time it runs again at once.  From the second on it waits a while, so that tasks which died together do
-    not meet again, and poison leaves the workers time for others.  draw: uniform in [0, 1).
+    not meet again, and poison leaves the workers time for others.  chance: uniform in [0, 1).
     """
     if remote:
         return PollAgain()
@@ -81,7 +81,7 @@ def after_death(budget: Budget, *, remote: bool, draw: float) -> Verdict:
         return GiveUp(
             "worker_died", f"Workers died {deaths} times while making this; it was not tried again.", "deaths"
         )
-    return RunAgain(backoff_seconds(deaths - 1, draw=draw) if deaths > 1 else 0.0, "deaths")
+    return RunAgain(backoff_seconds(deaths - 1, chance=chance) if deaths > 1 else 0.0, "deaths")
 
 
 def after_failure(
@@ -90,32 +90,32 @@ def after_failure(
     message: str,
     *,
     retryable: bool,
-    draw: float,
+    chance: float,
     retry_after_seconds: float | None = None,
 ) -> RunAgain | GiveUp:
-    """An attempt ended with an error.  draw: uniform in [0, 1)."""
+    """An attempt ended with an error.  chance: uniform in [0, 1)."""
     failures = budget.failures + 1
     if not retryable or failures >= budget.max_attempts:
         return GiveUp(code, message, "failures")
-    wait = backoff_seconds(failures, draw=draw, retry_after_seconds=retry_after_seconds)
+    wait = backoff_seconds(failures, chance=chance, retry_after_seconds=retry_after_seconds)
     return RunAgain(wait, "failures", code, message)
 
 
-def after_cut_off(budget: Budget, times: int, code: str, message: str, *, draw: float) -> RunAgain | GiveUp:
-    """Its service went away with the order, for the so-manieth time.  draw: uniform in [0, 1).
+def after_cut_off(budget: Budget, times: int, code: str, message: str, *, chance: float) -> RunAgain | GiveUp:
+    """Its service went away with the order, for the so-manieth time.  chance: uniform in [0, 1).
 
     As a worker's death it is not the order's fault, and no failure is counted; but an order under which its service
     keeps dying may be what kills it, and is given up after twice as many times as it has attempts.
     """
     if times >= 2 * budget.max_attempts:
         return GiveUp(code, message, "failures")
-    return RunAgain(backoff_seconds(times, draw=draw), "", code, message)
+    return RunAgain(backoff_seconds(times, chance=chance), "", code, message)
 
 
-def after_deadline(budget: Budget, *, draw: float) -> RunAgain | GiveUp:
+def after_deadline(budget: Budget, *, chance: float) -> RunAgain | GiveUp:
     """The attempt's deadline passed and its worker has said nothing: the limit has failed to strike."""
     return after_failure(
-        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, draw=draw
+        budget, "time_limit", "This took longer than its time limit allows.", retryable=True, chance=chance
     )
 
 

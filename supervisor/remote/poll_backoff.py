@@ -16,13 +16,13 @@ REPORTING_LEAST_SECONDS = 30.0
 REPORTING_MOST_SECONDS = 300.0
 
 
-def next_poll_seconds(hint_seconds: float, age_seconds: float, *, reports: bool, draw: float) -> float:
+def next_poll_seconds(hint_seconds: float, age_seconds: float, *, reports: bool, chance: float) -> float:
     """Seconds until the next poll.
 
     hint_seconds: what the service or its adapter wants, obeyed as the least.  age_seconds: since the job was handed in.
-    reports: the service was given a callback address.  draw: uniform in [0, 1).
+    reports: the service was given a callback address.  chance: uniform in [0, 1).
     """
     wait = min(MOST_SECONDS, max(age_seconds, 0.0) * SHARE_OF_AGE)
     if reports:
         wait = min(REPORTING_MOST_SECONDS, max(REPORTING_LEAST_SECONDS, wait * REPORTING_TIMES))
-    return max(wait, hint_seconds, LEAST_SECONDS) * (1 + JITTER * draw)
+    return max(wait, hint_seconds, LEAST_SECONDS) * (1 + JITTER * chance)

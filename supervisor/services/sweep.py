@@ -130,7 +130,9 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
 
     def step(tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
         since = leader.well_since(tx)
-        return stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=again, well_since=since, aside=aside)
+        return stuck_tasks.rescue(
+            tx, chance=random.random, may_bill_twice=again, well_since=since, aside=aside
+        )
 
     empty_lists_of_the_dead(database, settings)
     more = True

@@ -42,7 +42,7 @@ def empty_lists(database: Database, lists: ClaimLists, worker_ids: Iterable[str]
     for worker_id in worker_ids:
         try:
             take_back(database, lists, worker_id, popped=False)
-            lists.bury(worker_id)
+            lists.forget_worker(worker_id)
         except (RedisError, OSError) as error:
             log.warning("lists_not_emptied", worker=worker_id, reason=in_words(error))
 

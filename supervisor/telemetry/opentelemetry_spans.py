@@ -107,10 +107,10 @@ class _OpenSpan(Span):
         if isinstance(error, Exception) and not self._has_failed:
             self.fail(str(getattr(error, "code", "")) or type(error).__name__)
         elif error is not None:  # cancelled: the outcome of others, not its own
-            self.tell(outcome="cancelled")
+            self.set_attributes(outcome="cancelled")
         self._span.end()
 
-    def tell(self, **attributes: Value) -> None:
+    def set_attributes(self, **attributes: Value) -> None:
         self._span.set_attributes(_named(attributes))
 
     def fail(self, code: str) -> None:

@@ -27,7 +27,7 @@ class Span:
     ) -> None:
         """What escapes marks the span as failed, by its code."""
 
-    def tell(self, **attributes: Value) -> None:
+    def set_attributes(self, **attributes: Value) -> None:
         """Attributes that are known only now; each is named `darkroom.<name>` in the trace."""
 
     def fail(self, code: str) -> None:

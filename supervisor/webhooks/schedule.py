@@ -12,12 +12,12 @@ JITTER = 0.1  # of a pause, at most, so that what failed together does not come 
 MOST_PAUSE_SECONDS = 24 * _HOUR
 
 
-def pause_after(attempts: int, *, draw: float, retry_after: float = 0.0) -> float | None:
+def pause_after(attempts: int, *, chance: float, retry_after: float = 0.0) -> float | None:
     """Seconds until the next attempt; None when there shall be none.
 
-    attempts: made so far, at least one.  draw: uniform in [0, 1).  retry_after: what the receiver has asked for.
+    attempts: made so far, at least one.  chance: uniform in [0, 1).  retry_after: what the receiver has asked for.
     """
     if attempts >= len(SCHEDULE):
         return None
-    pause = (SCHEDULE[attempts] - SCHEDULE[attempts - 1]) * (1 + JITTER * draw)
+    pause = (SCHEDULE[attempts] - SCHEDULE[attempts - 1]) * (1 + JITTER * chance)
     return min(max(pause, retry_after), MOST_PAUSE_SECONDS)

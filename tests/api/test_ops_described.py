@@ -68,7 +68,7 @@ async def something_of_everything(web: Web) -> dict[str, str]:
         workers.register(tx, WORKER, host="here", pid=7, slots=10)
         for name in ("remote", "running", "stuck", "failed"):
             new = NewTask("o-7", "photography", PARAMS, webhook="https://app.example.org/hook?key=1")
-            made[name] = submit(tx, web.parts.settings, new)["task_id"]
+            made[name] = submit(tx, web.context.settings, new)["task_id"]
             held = claim_now(tx, made[name], WORKER, 0.0 if name == "stuck" else 600.0)
             if name == "remote":
                 remote_jobs.begin(tx, held, "studio", STUDIO, 1)
@@ -77,13 +77,13 @@ async def something_of_everything(web: Web) -> dict[str, str]:
                 )
             if name == "failed":
                 claims.fail(tx, held.task_id, held.lease, "no_person_found", "Nobody is seen.")
-        made["waiting"] = submit(tx, web.parts.settings, NewTask("o-8", "fitting", TWO))["task_id"]
+        made["waiting"] = submit(tx, web.context.settings, NewTask("o-8", "fitting", TWO))["task_id"]
         (message,) = deliveries.claim(tx, deliveries.due(tx))
         deliveries.put_off(tx, message, 300, status=500, reason="The receiver answers 500.")
         pauses.pause(tx, "type", "fitting", "o-oncall", "a test")
 
     await web.database.write_async(fill)
-    (web.parts.settings.data_dir / "processes.json").write_text(json.dumps({"processes": PROCESSES}))
+    (web.context.settings.data_dir / "processes.json").write_text(json.dumps({"processes": PROCESSES}))
     return made
 
 

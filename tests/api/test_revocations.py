@@ -153,7 +153,7 @@ async def test_a_stream_ends_when_its_token_is_taken_back_also_one_opened_by_a_t
         await revoke(web, "o-1")
         last = await own.next()
         assert last is not None and last.event == "bye" and await own.next() is None
-        assert await look_once(web.parts) == 0 and web.parts.hub.stream_count == 1
+        assert await look_once(web.context) == 0 and web.context.hub.stream_count == 1
 
 
 async def test_links_to_files_and_other_users_are_not_concerned(

@@ -51,10 +51,10 @@ async def test_a_browser_needs_the_cookie_that_the_link_sets_and_a_program_does_
         for path in (CREDITS, OPS):
             assert await status(http, web.url + path, {}) == (200, "")
 
-        code, where, cookie = await follow(http, start_link(web.url, web.parts.start_secret), **TYPED)
+        code, where, cookie = await follow(http, start_link(web.url, web.context.start_secret), **TYPED)
         assert (code, where) == (303, "/")
         pair, *attributes = (each.strip() for each in cookie.split(";"))
-        assert pair == f"darkroom-{web.port}={web.parts.start_secret}"
+        assert pair == f"darkroom-{web.port}={web.context.start_secret}"
         assert {each.lower() for each in attributes} == {"httponly", "path=/", "samesite=strict"}
 
         for headers in (TYPED, OUR_PAGE, {"Origin": web.url, **OUR_PAGE}):
@@ -63,7 +63,7 @@ async def test_a_browser_needs_the_cookie_that_the_link_sets_and_a_program_does_
 
 
 async def test_the_cookie_helps_no_foreign_page_no_proxy_and_no_rebound_name(web: Web) -> None:
-    cookie = {"Cookie": f"darkroom-{web.port}={web.parts.start_secret}"}
+    cookie = {"Cookie": f"darkroom-{web.port}={web.context.start_secret}"}
     foreign: list[dict[str, str]] = [
         {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
         {"Origin": f"http://127.0.0.1:{web.port + 1}", "Sec-Fetch-Site": "same-site"},  # a site has no port
@@ -79,7 +79,7 @@ async def test_the_cookie_helps_no_foreign_page_no_proxy_and_no_rebound_name(web
 
 
 async def test_a_wrong_cookie_or_link_lets_nobody_in(web: Web, tmp_path: Path) -> None:
-    good = web.parts.start_secret
+    good = web.context.start_secret
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         for key in ("", "wrong", good[:-1], good + "x", "%00", "%ff", "\u4f60"):
             code, where, cookie = await follow(http, f"{web.url}/start?key={key}", **TYPED)
@@ -91,12 +91,12 @@ async def test_a_wrong_cookie_or_link_lets_nobody_in(web: Web, tmp_path: Path) -
         for headers in ({"Host": "evil.example"}, {"Via": "1.1 proxy"}):
             assert (await follow(http, start_link(web.url, good), **headers))[::2] == (403, "")
         async with running_web(tmp_path / "strict", demo_user=False) as strict:
-            link = start_link(strict.url, strict.parts.start_secret)
+            link = start_link(strict.url, strict.context.start_secret)
             assert (await follow(http, link))[::2] == (403, "")
 
 
 async def test_a_wrong_token_is_never_mended_by_a_cookie(web: Web, http: aiohttp.ClientSession) -> None:
-    headers = OUR_PAGE | {"Cookie": f"darkroom-{web.port}={web.parts.start_secret}"}
+    headers = OUR_PAGE | {"Cookie": f"darkroom-{web.port}={web.context.start_secret}"}
     assert (await status(http, web.url + CREDITS, headers | {"Authorization": "Bearer x"}))[0] == 401
     assert (await status(http, web.url + CREDITS, OUR_PAGE | bearer("o-1")))[0] == 200
 

@@ -61,20 +61,21 @@ def test_whatever_the_others_take_a_newcomer_finds_room_and_all_of_it_comes_back
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Web]:
     async with running_web(tmp_path) as running:
-        running.parts.uploads.most_bytes = 2 * MIB
+        running.context.uploads.most_bytes = 2 * MIB
         yield running
 
 
 @contextlib.asynccontextmanager
 async def stalled_upload(web: Web, who: dict[str, str], size: int) -> AsyncIterator[None]:
     """An upload that has sent so many bytes and goes no further."""
-    before = web.parts.uploads.held_bytes
+    before = web.context.uploads.held_bytes
     _, writer = await asyncio.open_connection("127.0.0.1", web.port)
     heads = "".join(f"{name}: {value}\r\n" for name, value in who.items())
     writer.write(f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\n{heads}Content-Type: image/jpeg\r\n".encode())
     writer.write(f"Content-Length: {size + 9}\r\n\r\n".encode() + JPEG_HEAD.ljust(size, b"x"))
     await until(
-        lambda: web.parts.uploads.held_bytes >= before + size + UPLOAD_BYTES, "the upload has arrived so far"
+        lambda: web.context.uploads.held_bytes >= before + size + UPLOAD_BYTES,
+        "the upload has arrived so far",
     )
     try:
         yield
@@ -100,7 +101,7 @@ async def test_a_users_stalled_uploads_are_in_the_way_of_that_user_alone(
         status, text = await upload(http, web, hog)
         assert status == 429 and "too_many_uploads" in text and "this user (2)" in text
         assert (await upload(http, web, bearer("o-2")))[0] == 201
-    await until(lambda: web.parts.uploads.held_bytes == 0, "all of it was given back")
+    await until(lambda: web.context.uploads.held_bytes == 0, "all of it was given back")
     assert (await upload(http, web, hog))[0] == 201
 
 
@@ -123,6 +124,6 @@ async def test_an_addresss_many_users_leave_room_to_other_addresses(
 async def test_one_upload_that_finds_no_room_is_told_that_the_house_is_full(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    web.parts.uploads.most_bytes = UPLOAD_BYTES
+    web.context.uploads.most_bytes = UPLOAD_BYTES
     status, text = await upload(http, web, bearer("o-1"))
     assert status == 503 and "Too many uploads" in text

@@ -215,9 +215,9 @@ async def test_a_caller_who_leaves_in_the_middle_leaves_nothing_behind(web: Web)
         f"{head}Content-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n".encode()
         + b"\xff\xd8\xff" * 15_000
     )
-    await until(lambda: web.parts.uploads.held_bytes > 0, "the upload is being received")
+    await until(lambda: web.context.uploads.held_bytes > 0, "the upload is being received")
     writer.close()
-    await until(lambda: web.parts.uploads.held_bytes == 0, "its memory was given back")
+    await until(lambda: web.context.uploads.held_bytes == 0, "its memory was given back")
     assert _stored(web) == []
     del reader
 
@@ -244,7 +244,7 @@ async def test_a_link_that_was_altered_or_has_expired_is_403(web: Web, http: aio
         f"{url}?{query.replace(expires, str(int(expires) + 1))}",
         f"{url.replace('.jpg', '.png')}?{query}",
         f"/files/other/{key}?{query}",
-        web.parts.links.link(key, now=1_000_000),
+        web.context.links.link(key, now=1_000_000),
     ]:
         async with http.get(web.url + path) as response:
             assert response.status == 403, path
@@ -253,7 +253,7 @@ async def test_a_link_that_was_altered_or_has_expired_is_403(web: Web, http: aio
 
 async def test_a_good_link_to_a_file_that_is_gone_is_404(web: Web, http: aiohttp.ClientSession) -> None:
     _, image = await _upload(http, web, picture_bytes())
-    web.parts.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
+    web.context.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
     async with http.get(web.url + image["url"]) as response:
         assert response.status == 404
 
@@ -279,7 +279,7 @@ async def test_no_path_climbs_out_even_when_it_is_signed(web: Web, path: str) ->
     for query in (
         "",
         "?exp=4000000000&sig=x",
-        web.parts.links.link("../secret").removeprefix("/files/../secret"),
+        web.context.links.link("../secret").removeprefix("/files/../secret"),
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
         writer.write(f"GET {path}{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -299,8 +299,8 @@ async def test_a_picture_is_called_what_it_is_on_a_host_that_knows_no_types(
         mimetypes, "guess_type", lambda *_, **__: (None, None)
     )  # 3.11 without /etc/mime.types
     key, format_ = f"results/t/1-1-0-thumbnail.{extension}", extension.upper().replace("JPG", "JPEG")
-    web.parts.files.put(key, io.BytesIO(picture_bytes(format_)))
-    async with http.get(web.url + web.parts.links.link(key)) as response:
+    web.context.files.put(key, io.BytesIO(picture_bytes(format_)))
+    async with http.get(web.url + web.context.links.link(key)) as response:
         assert (response.status, response.content_type) == (200, f"image/{format_.lower()}")
 
 
@@ -355,9 +355,9 @@ async def test_a_picture_that_the_caller_has_is_not_sent_again(web: Web, http: a
 async def test_a_reader_who_takes_nothing_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_files, "STALLED_SECONDS", 0.2)
     key = "results/large.jpg"  # more than the buffers of a connection hold
-    web.parts.files.put(key, io.BytesIO(bytes(16 * 1024 * 1024)))
+    web.context.files.put(key, io.BytesIO(bytes(16 * 1024 * 1024)))
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
-    writer.write(f"GET {web.parts.links.link(key)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {web.context.links.link(key)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     opened = web.settings.data_dir / "files" / key
     await until(lambda: _is_open(opened), "it is being sent")
     await until(lambda: not _is_open(opened), "it is given up")

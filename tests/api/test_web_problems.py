@@ -92,7 +92,7 @@ async def test_an_error_nobody_foresaw_says_nothing_of_the_inside(
     async def broken(_: object) -> None:
         raise RuntimeError("the password is hunter2")
 
-    await web.parts.meet("o-1")
+    await web.context.ensure_account("o-1")
     monkeypatch.setattr(web.database, "read_async", broken)
     async with http.get(web.url + "/v1/credits", headers=bearer("o-1")) as response:
         assert response.status == 500 and response.content_type == "application/problem+json"
@@ -122,11 +122,11 @@ async def test_a_process_stays_ready_when_its_successor_has_migrated(
 
 
 async def test_a_draining_process_is_alive_but_not_ready(web: Web, http: aiohttp.ClientSession) -> None:
-    web.parts.is_draining = True
+    web.context.is_draining = True
     for path, status in (("/healthz", 200), ("/readyz", 503)):
         async with http.get(web.url + path) as response:
             assert response.status == status
-    await web.parts.hub.close()
+    await web.context.hub.close()
     async with http.get(web.url + "/v1/works/feed", headers=bearer("o-1")) as response:
         assert response.status == 503 and response.headers["Retry-After"]
 

@@ -278,7 +278,7 @@ async def test_a_caller_who_leaves_does_not_take_the_task_back(web: Web) -> None
     body = b'{"type":"photography","params":{"images":["https://example.org/a.jpg"]}}'
     head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     head += f"Authorization: {bearer('o-1')['Authorization']}\r\n"
-    await web.parts.meet("o-1")
+    await web.context.ensure_account("o-1")
     handed_in, write = asyncio.Event(), web.database.write
 
     def noted_write(step: Any) -> Any:

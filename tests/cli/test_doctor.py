@@ -19,7 +19,8 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from supervisor.cli.doctor.doctor import Finding, doctor_liveness, examine
+from supervisor.cli.doctor import doctor_liveness
+from supervisor.cli.doctor.doctor import Finding, examine
 from supervisor.database.interface.database import Transaction
 from supervisor.objects.disk_space import room_trouble
 from supervisor.processes.process_states import STOPPED, state_of

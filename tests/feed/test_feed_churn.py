@@ -38,8 +38,8 @@ async def test_streams_that_vanish_at_any_moment_leave_nobody_behind_and_no_comp
             told += 3
         await leaving
         assert [event.data["id"] for event in await steady.take(told)] == list(range(1, told + 1))
-        await until(lambda: web.parts.hub.stream_count == 1, "only the steady stream is left")
-    await until(lambda: web.connections() == 0 and web.parts.hub.is_idle, "nothing is left")
+        await until(lambda: web.context.hub.stream_count == 1, "only the steady stream is left")
+    await until(lambda: web.connections() == 0 and web.context.hub.is_idle, "nothing is left")
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -64,7 +64,7 @@ async def test_a_stream_has_no_head_alone(web: Web) -> None:
         http.head(web.url + FEED, headers=bearer("o-1")) as response,
     ):
         assert response.status == 405 and response.headers["Allow"] == "GET"
-    assert web.parts.hub.is_idle
+    assert web.context.hub.is_idle
 
 
 async def test_a_client_that_reads_slowly_is_told_everything_and_no_memory_is_filled_for_it(web: Web) -> None:
@@ -74,7 +74,7 @@ async def test_a_client_that_reads_slowly_is_told_everything_and_no_memory_is_fi
     await asyncio.to_thread(slow.connect, ("127.0.0.1", web.port))
     token = bearer("o-1")["Authorization"]
     slow.sendall(f"GET {FEED} HTTP/1.0\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
-    await until(lambda: web.parts.hub.stream_count == 1, "it is open")
+    await until(lambda: web.context.hub.stream_count == 1, "it is open")
     slow.setblocking(False)
     loop, received = asyncio.get_running_loop(), bytearray()
 

@@ -37,8 +37,8 @@ def test_a_rotation_is_never_late_and_not_for_all_at_once() -> None:
     for text in ("5", "50", "3600"):
         seconds = rotation(text)
         assert seconds is not None and seconds in ROTATE_SECONDS
-        assert life_of(seconds, draw=0.0) + LOOK_SECONDS == seconds
-        assert 0 < life_of(seconds, draw=0.999) < life_of(seconds, draw=0.0)
+        assert life_of(seconds, chance=0.0) + LOOK_SECONDS == seconds
+        assert 0 < life_of(seconds, chance=0.999) < life_of(seconds, chance=0.0)
 
 
 async def test_a_stream_rotates_in_good_order_and_goes_on_where_it_was(
@@ -62,7 +62,7 @@ async def test_a_rotation_out_of_bounds_is_422(web: Web, http: aiohttp.ClientSes
         async with http.get(web.url + FEED, params={"rotate": given}, headers=bearer("o-1")) as response:
             assert response.status == 422
             assert (await response.json())["errors"][0]["pointer"] == "/rotate"
-    assert web.parts.hub.is_idle
+    assert web.context.hub.is_idle
 
 
 async def test_who_is_sent_away_by_a_stop_is_told_a_wait_of_its_own(web: Web) -> None:
@@ -70,7 +70,7 @@ async def test_who_is_sent_away_by_a_stop_is_told_a_wait_of_its_own(web: Web) ->
         responses = await asyncio.gather(
             *(http.get(web.url + FEED, headers=bearer(f"o-{n}")) for n in range(20))
         )
-        await until(lambda: web.parts.hub.stream_count == 20, "all are open")
+        await until(lambda: web.context.hub.stream_count == 20, "all are open")
         await web.stop()
         waits = []
         for response in responses:

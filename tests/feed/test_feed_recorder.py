@@ -67,4 +67,4 @@ async def test_clients_that_vanish_at_random_are_told_everything_once(web: Web) 
         assert [fault for recorder in recorders for fault in recorder.faults] == []
         assert [fault for recorder in recorders for fault in differences(database, recorder)] == []
     assert sum(len(recorder.seqs) for recorder in recorders) > 300
-    await until(lambda: web.parts.hub.is_idle, "every place was given back")
+    await until(lambda: web.context.hub.is_idle, "every place was given back")

@@ -232,7 +232,7 @@ async def test_a_change_that_is_pruned_before_the_tailer_has_read_it_ends_in_res
         await make_changes(web, "o-1", 1)
         assert (await feed.take(1))[0].data["id"] == 1
         waiting = asyncio.create_task(_changes(http, web, since=str(first.id).replace("-0", "-1"), wait=25))
-        await until(lambda: "o-1" in web.parts.hub._watchers, "the poll waits")
+        await until(lambda: "o-1" in web.context.hub._watchers, "the poll waits")
         web.insert_task("o-1")
 
         def change_and_prune(tx: Any) -> None:
@@ -256,7 +256,7 @@ async def test_a_busy_stream_that_is_brought_changes_with_a_hole_asks_the_log(
     await make_changes(web, "o-1", 5)
     async with feed_of(http, web, "o-1") as feed:
         await feed.take(1)
-        (stream,) = web.parts.hub._streams["o-1"]
+        (stream,) = web.context.hub._streams["o-1"]
         await until(lambda: stream.is_listening, "the stream has told everything")
         for seqs in (
             (5, 6),
@@ -302,7 +302,7 @@ async def test_polling_waits_for_something_to_come_and_no_longer(
 ) -> None:
     place = (await _changes(http, web))["next"]
     waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
-    await until(lambda: web.parts.hub.listens("o-1"), "the poll waits")
+    await until(lambda: web.context.hub.listens("o-1"), "the poll waits")
     started = time.monotonic()
     await make_changes(web, "o-1", 1)
     assert [entry["id"] for entry in (await waiting)["docChanges"]] == [1]
@@ -324,7 +324,7 @@ async def test_waiting_polls_end_at_once_when_the_process_stops(
 ) -> None:
     place = (await _changes(http, web))["next"]
     waiting = asyncio.create_task(_changes(http, web, since=place, wait=20))
-    await until(lambda: web.parts.hub.listens("o-1"), "the poll waits")
+    await until(lambda: web.context.hub.listens("o-1"), "the poll waits")
     started = time.monotonic()
     await web.stop()
     assert time.monotonic() - started < 15

@@ -147,7 +147,7 @@ async def test_the_limit_of_streams_is_429_and_a_closed_stream_frees_its_place(
                 assert int(response.headers["Retry-After"]) > 0
             async with feed_of(http, web, "o-2"):
                 pass
-        await until(lambda: web.parts.hub.stream_count == 0, "all streams are given back")
+        await until(lambda: web.context.hub.stream_count == 0, "all streams are given back")
         async with feed_of(http, web, "o-1") as again:
             assert await again.next() is not None
 
@@ -165,25 +165,25 @@ def _raw_feed(web: Web, user: str, *, receive_buffer: int = 0) -> socket.socket:
 
 async def test_abrupt_disconnects_leave_nobody_behind(web: Web) -> None:
     sockets = [await asyncio.to_thread(_raw_feed, web, f"o-{n}") for n in range(30)]
-    await until(lambda: web.parts.hub.stream_count == 30, "30 streams are open")
+    await until(lambda: web.context.hub.stream_count == 30, "30 streams are open")
     for n, raw in enumerate(sockets):
         if n % 2:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
         raw.close()
-    await until(lambda: web.parts.hub.stream_count == 0, "every place was given back")
-    assert web.parts.hub.is_idle
+    await until(lambda: web.context.hub.stream_count == 0, "every place was given back")
+    assert web.context.hub.is_idle
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     rude = await asyncio.to_thread(_raw_feed, web, "o-1", receive_buffer=4096)
-    await until(lambda: web.parts.hub.stream_count == 1, "the rude stream is open")
+    await until(lambda: web.context.hub.stream_count == 1, "the rude stream is open")
     async with feed_of(http, web, "o-1") as feed:
         await feed.next()
         await make_changes(web, "o-1", 1500)
         await feed.take(1500)
-        await until(lambda: web.parts.hub.stream_count == 1, "the rude client was cut off")
+        await until(lambda: web.context.hub.stream_count == 1, "the rude client was cut off")
         await make_changes(web, "o-1", 1)
         event = await feed.next()
         assert event is not None and event.data["id"] == 1501
@@ -199,7 +199,7 @@ async def test_bye_is_said_to_everybody_and_who_does_not_read_holds_nobody_up(tm
             *(http.get(web.url + "/v1/works/feed", headers=bearer("o-1")) for _ in range(200))
         )
         rude = await asyncio.to_thread(_raw_feed, web, "o-1", receive_buffer=4096)
-        await until(lambda: web.parts.hub.stream_count == 201, "all are open")
+        await until(lambda: web.context.hub.stream_count == 201, "all are open")
         url = web.url
         await web.stop()
         for response in responses:
@@ -269,7 +269,7 @@ async def test_a_ticket_opens_its_users_feed_alone_though_a_service_has_asked_fo
     async with http.get(web.url + "/v1/works/feed", params=ticket) as response:
         assert response.status == 200
         await SseReader(response).next()
-        assert web.parts.hub.listens("o-1")
+        assert web.context.hub.listens("o-1")
 
 
 async def test_deliveries_and_clients_are_counted(web: Web, http: aiohttp.ClientSession) -> None:

@@ -611,4 +611,6 @@ async def test_closing_ends_the_stream_and_the_last_watch_closes_for_all(
         await page.until(lambda: page.docs("two"), "the other goes on")
         assert page.docs("one") == []
         page.do("close", name="two")
-        await until(lambda: proxy.open_streams == 0 and web.parts.hub.stream_count == 0, "no stream is left")
+        await until(
+            lambda: proxy.open_streams == 0 and web.context.hub.stream_count == 0, "no stream is left"
+        )

@@ -92,7 +92,7 @@ async def test_a_preference_that_cannot_be_met_is_left_alone(
 async def test_those_who_wait_hold_no_database_connection(web: Web, http: aiohttp.ClientSession) -> None:
     """More wait than there are reader threads, and everybody else is served."""
     waiting = [asyncio.create_task(_submit(http, web, "wait=30")) for _ in range(50)]
-    await until(lambda: web.parts.hub.waiter_count == 50, "all wait")
+    await until(lambda: web.context.hub.waiter_count == 50, "all wait")
     async with asyncio.timeout(25), http.get(web.url + TASKS, headers=bearer("o-1")) as response:
         ids = [item["task_id"] for item in (await response.json())["items"]]
     assert len(ids) == 20
@@ -100,7 +100,7 @@ async def test_those_who_wait_hold_no_database_connection(web: Web, http: aiohtt
         await _finish(web, task_id)
     answers = await asyncio.gather(*waiting)
     assert {status for status, _, _ in answers} == {200}
-    assert web.parts.hub.waiter_count == 0 and web.parts.hub.is_idle
+    assert web.context.hub.waiter_count == 0 and web.context.hub.is_idle
 
 
 async def test_when_too_many_wait_already_it_is_202_at_once(
@@ -109,18 +109,18 @@ async def test_when_too_many_wait_already_it_is_202_at_once(
     assert prefer_wait.MOST_WAITERS == 256
     monkeypatch.setattr(prefer_wait, "MOST_WAITERS", 1)
     first = asyncio.create_task(_submit(http, web, "wait=60"))
-    await until(lambda: web.parts.hub.waiter_count == 1, "one waits")
+    await until(lambda: web.context.hub.waiter_count == 1, "one waits")
     status, _, headers = await asyncio.wait_for(_submit(http, web, "wait=60"), 40)
     assert status == 202 and "Preference-Applied" not in headers
     first.cancel()
-    await until(lambda: web.parts.hub.waiter_count == 0, "who leaves gives their place back")
+    await until(lambda: web.context.hub.waiter_count == 0, "who leaves gives their place back")
 
 
 async def test_a_replay_waits_for_the_same_task(web: Web, http: aiohttp.ClientSession) -> None:
     key = {"Idempotency-Key": "k-1"}
     await _submit(http, web, "", **key)
     asked = asyncio.create_task(_submit(http, web, "wait=20", **key))
-    await until(lambda: web.parts.hub.waiter_count == 1, "it waits")
+    await until(lambda: web.context.hub.waiter_count == 1, "it waits")
     await _finish(web, await _only_task(web))
     status, task, headers = await asked
     assert status == 200 and task["status"] == "completed" and headers["Idempotent-Replayed"] == "true"
@@ -128,7 +128,7 @@ async def test_a_replay_waits_for_the_same_task(web: Web, http: aiohttp.ClientSe
 
 async def test_a_process_that_stops_lets_nobody_wait(web: Web, http: aiohttp.ClientSession) -> None:
     asked = asyncio.create_task(_submit(http, web, "wait=60"))
-    await until(lambda: web.parts.hub.waiter_count == 1, "it waits")
+    await until(lambda: web.context.hub.waiter_count == 1, "it waits")
     begun = time.monotonic()
     await web.server.stop()
     status, answer, _ = await asked

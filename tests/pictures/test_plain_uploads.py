@@ -34,7 +34,7 @@ async def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 def be_greedy(web: Web, size: int = 2, **options: Any) -> None:
     """From now on its children are those of `tests.support.providers.greedy_image_child`."""
-    web.parts.plain_uploads._processes = ImageProcesses(
+    web.context.plain_uploads._processes = ImageProcesses(
         size,
         "tests.support.providers.greedy_image_child",
         most_each=max(1, size - 1),
@@ -132,7 +132,7 @@ async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
     one = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {first}".encode(), "o-1"))
     await until(first.exists, "the first is being decoded")
     other = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {second}".encode(), "o-2"))
-    room = web.parts.plain_uploads._processes._room
+    room = web.context.plain_uploads._processes._room
     await until(lambda: room._waiting, "the second waits for room")
     assert not second.exists()
     first.unlink()
@@ -164,4 +164,4 @@ async def test_a_caller_who_leaves_frees_the_child(
     await until(mark.exists, "the picture is being decoded")
     held.cancel()
     assert (await upload(http, web, JPEG_HEAD + b"any", "o-2"))[0] == 201
-    await until(lambda: web.parts.uploads.held_bytes == 0, "its share was given back")
+    await until(lambda: web.context.uploads.held_bytes == 0, "its share was given back")

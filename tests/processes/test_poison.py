@@ -18,13 +18,13 @@ MAX_ATTEMPTS = 3  # the default
 
 def test_the_first_death_costs_no_time_and_later_ones_more_and_more() -> None:
     def wait(deaths_before: int) -> float:
-        verdict = after_death(Budget(0, deaths_before, MAX_ATTEMPTS), remote=False, draw=0.999)
+        verdict = after_death(Budget(0, deaths_before, MAX_ATTEMPTS), remote=False, chance=0.999)
         assert isinstance(verdict, RunAgain) and verdict.counts == "deaths"
         return verdict.in_seconds
 
     assert wait(0) == 0
     assert [round(wait(before)) for before in (1, 2, 3, 4)] == [2, 4, 8, 16]
-    assert isinstance(after_death(Budget(0, 5, MAX_ATTEMPTS), remote=False, draw=0.5), GiveUp)
+    assert isinstance(after_death(Budget(0, 5, MAX_ATTEMPTS), remote=False, chance=0.5), GiveUp)
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callab
     def die() -> list[str]:
         clock.advance(seconds=600)  # above every wait
         worker = live_worker(f"worker-{next(spawns)}")
-        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, deadlines=False))
         store.write(_ripened)
         died = [claim.task_id for claim in store.dispatch(worker)]
         store.write(lambda tx: workers.mark_dead(tx, worker))
-        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=False))
+        store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, deadlines=False))
         return sorted(died)
 
     return die

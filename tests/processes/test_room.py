@@ -96,7 +96,7 @@ def test_an_image_child_without_room_says_so_and_keeps_no_half(tmp_path: Path, t
 def test_an_attempt_that_met_a_full_disk_is_counted_for_none() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     budget = Budget(failures=2, deaths=0, max_attempts=3)
-    assert isinstance(after_error(budget, full, may_bill_twice=False, draw=0.5), Postpone)
+    assert isinstance(after_error(budget, full, may_bill_twice=False, chance=0.5), Postpone)
     answer, _ = after_question(full, Doubts(), may_bill_twice=False, usual_seconds=5)
     assert isinstance(answer, Running) and answer.stage == WAITING
 
@@ -151,14 +151,14 @@ async def test_an_upload_whose_commit_is_of_unknown_outcome_keeps_its_object(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await _upload(http, web, noise(100)) == (201, None)  # whereby the user is met
-    write = web.parts.database.write_async
+    write = web.context.database.write_async
 
     async def lost(step: Any, **more: Any) -> Any:
         await write(step, **more)  # it was committed, and nobody heard of it
         raise OutcomeUnknown
 
     with monkeypatch.context() as patch:
-        patch.setattr(web.parts.database, "write_async", lost)
+        patch.setattr(web.context.database, "write_async", lost)
         status, _ = await _upload(http, web, noise(100))
     assert status == 503
     keys = {key for (key,) in web.sql("SELECT key FROM image")}

@@ -91,7 +91,7 @@ async def test_a_link_that_was_altered_is_403_and_one_to_nothing_404(
     image = await uploaded(http, web)
     async with http.get(web.url + image["url"] + "x") as answer:
         assert answer.status == 403
-    web.parts.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
+    web.context.files.delete(image["url"].partition("?")[0].removeprefix("/files/"))
     async with http.get(web.url + image["url"]) as answer:
         assert answer.status == 404
 
@@ -124,7 +124,7 @@ async def test_web_starts_and_serves_without_its_store(tmp_path: Path, http: aio
             assert answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
             assert "file store" in problem["detail"] and SECRET_KEY not in json.dumps(problem)
         assert web.sql("SELECT count(*) FROM image") == [(0,)]
-        async with http.get(web.url + web.parts.links.link("uploads/a.jpg")) as answer:
+        async with http.get(web.url + web.context.links.link("uploads/a.jpg")) as answer:
             assert answer.status == 503
 
 

@@ -15,7 +15,7 @@ from actors.providers.base import ContentRejected, Job, RateLimited
 from actors.providers.common.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from actors.registry.adapters import check_provider, check_providers
 from config.provider_presets import preset_names
 from config.settings import Settings, SettingsError, load_settings
@@ -71,7 +71,7 @@ async def test_the_http_example_works_as_it_stands(tmp_path):
         images = open_image_processes(1)
         provider = HttpProvider(
             service,
-            Surroundings(
+            ProviderContext(
                 images=images,
                 files=LocalFiles(tmp_path / "files"),
                 links=LinkSigner("secret", 60),

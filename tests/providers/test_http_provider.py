@@ -38,7 +38,7 @@ from actors.providers.base import (
 from actors.providers.common.order_values import OrderValues
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from actors.registry.adapters import check_providers
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
@@ -92,7 +92,7 @@ async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator
         )
         provider = HttpProvider(
             read_service("ai", settings.providers["ai"], settings),
-            Surroundings(
+            ProviderContext(
                 images=processes,
                 files=LocalFiles(tmp_path / "files"),
                 links=LinkSigner("secret", 3600),

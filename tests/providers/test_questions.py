@@ -53,7 +53,7 @@ from tests.support.workers import worker_of
 
 GONE = Lost("The service does not know it.")
 UNCLEAR = Unreadable("The answer can't be understood.")
-SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
+SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, set_attributes=lambda **_: None)
 
 
 # --- what an answer is worth ---
@@ -140,9 +140,9 @@ def test_a_job_that_may_be_known_still_is_waited_for_as_long_as_its_adapter_says
 def test_a_result_that_can_not_be_had_is_no_reason_to_order_it_again(easy):
     budget = rescue.Budget(failures=0, deaths=0, max_attempts=3)
     for error in (ResultLost("Its pictures are none."), ProviderError(UNCLEAR.message)):
-        verdict = after_remote_errors(budget, [error], may_bill_twice=easy, draw=0.5)
+        verdict = after_remote_errors(budget, [error], may_bill_twice=easy, chance=0.5)
         assert isinstance(verdict, rescue.GiveUp) and verdict.code == "provider_error"
-    verdict = after_remote_errors(budget, [GONE], may_bill_twice=easy, draw=0.5)
+    verdict = after_remote_errors(budget, [GONE], may_bill_twice=easy, chance=0.5)
     assert isinstance(verdict, OrderAgain if easy else rescue.GiveUp)
 
 
@@ -224,7 +224,9 @@ class House:
 
     def rescue(self) -> list[str]:
         """What was done with what is stuck."""
-        return [each.action for each in self.store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))]
+        return [
+            each.action for each in self.store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5))
+        ]
 
     def status(self, claim: Claim) -> str:
         return str(self.store.task(claim.task_id)["status"])
@@ -422,7 +424,7 @@ async def test_an_order_that_may_be_billed_twice_is_sent_again_after_an_accident
     assert (house.status(claim), house.orders) == ("pending", 1)
     assert house.store.value("SELECT state FROM remote_job") == "failed", "it keeps no careful fallback away"
     verdict = after_error(
-        rescue.Budget(failures=2, deaths=0, max_attempts=3), Ambiguous("500"), may_bill_twice=True, draw=0.5
+        rescue.Budget(failures=2, deaths=0, max_attempts=3), Ambiguous("500"), may_bill_twice=True, chance=0.5
     )
     assert isinstance(verdict, rescue.GiveUp) and verdict.code == "provider_error", "no word of a bill"
 

@@ -49,7 +49,7 @@ from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_re
 from tests.support.pictures import picture
 from tests.support.providers.adapters import PORTRAIT
 
-SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
+SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, set_attributes=lambda **_: None)
 
 
 @pytest.fixture
@@ -212,10 +212,10 @@ async def test_a_job_that_its_server_forgot_is_ordered_again_and_no_attempt_is_c
 @pytest.mark.parametrize("error", [CutOff("The AI service broke off."), Lost("It is unknown.")])
 def test_where_somebody_bills_an_order_that_its_service_lost_is_not_sent_again(error):
     budget = rescue.Budget(failures=0, deaths=0, max_attempts=3)
-    assert isinstance(after_error(budget, error, may_bill_twice=False, draw=0.5), rescue.GiveUp)
-    assert isinstance(after_error(budget, error, may_bill_twice=True, draw=0.5), OrderAgain)
+    assert isinstance(after_error(budget, error, may_bill_twice=False, chance=0.5), rescue.GiveUp)
+    assert isinstance(after_error(budget, error, may_bill_twice=True, chance=0.5), OrderAgain)
     timed_out = UnknownOutcome("late", code="ai_timeout")
-    assert isinstance(after_error(budget, timed_out, may_bill_twice=True, draw=0.5), rescue.RunAgain)
+    assert isinstance(after_error(budget, timed_out, may_bill_twice=True, chance=0.5), rescue.RunAgain)
 
 
 def test_a_service_that_is_away_is_tried_every_few_seconds_however_long_that_lasts():
@@ -262,7 +262,7 @@ async def test_a_request_that_can_not_be_looked_up_since_its_server_is_away_cost
     claim = claimed_task()
     provider = Settings(providers={"ai": gone}).providers["ai"]  # type: ignore[dict-item]
     store.write(lambda tx: remote_jobs.begin(tx, claim, "ai", provider, 0))
-    store.write(lambda tx: remote_jobs.give_up_hope(tx, claim.task_id, claim.charge))
+    store.write(lambda tx: remote_jobs.mark_unknown(tx, claim.task_id, claim.charge))
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
     again = store.write(lambda tx: claim_now(tx, claim.task_id, "worker-1"))
     await order(again, ai=gone, second=at(service.url))

@@ -67,7 +67,7 @@ def test_operators_see_the_whole_and_users_the_sentence(store, claimed_task):
     claim = claimed_task("o-7")
     error = InvalidInput("The AI service can not work with this (HTTP 400).")
     error.detail = "node 4: ckpt_name not in list"
-    outcome = after_error(rescue.Budget(0, 0, 3), error, may_bill_twice=True, draw=0.5)
+    outcome = after_error(rescue.Budget(0, 0, 3), error, may_bill_twice=True, chance=0.5)
     assert outcome.detail == error.detail
     store.write(
         lambda tx: claims.retry(

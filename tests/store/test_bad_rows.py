@@ -101,7 +101,7 @@ def test_a_task_that_cannot_end_keeps_nobody_else_from_rescue(
     forbid(store, "task_queue", f"old.id = '{bad}'")
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     aside = Aside()
-    rescued = store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, aside=aside))
+    rescued = store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, aside=aside))
     assert [each.task_id for each in rescued] == [claim.task_id for claim in held if claim.task_id != bad]
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", bad)]
     assert SAYS in aside.refused[0].reason

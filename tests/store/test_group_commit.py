@@ -19,7 +19,7 @@ import pytest
 
 import supervisor.database.sqlite.sqlite_database as sqlite_database
 from supervisor.core.errors import DatabaseBusy
-from supervisor.database.interface.database import Alike
+from supervisor.database.interface.database import BatchedStep
 from supervisor.database.open_database import open_database
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from tests.conftest import plain_connection, processes, wait_until
@@ -105,7 +105,7 @@ class Adding:
         self.runs: list[list[str]] = []
 
     def step(self, name: str) -> Any:
-        return Alike("added", self.together, name)
+        return BatchedStep("added", self.together, name)
 
     def together(self, tx: Any, names: Sequence[str]) -> list[Any]:
         self.runs.append(list(names))

@@ -153,7 +153,7 @@ async def test_a_key_outlives_the_process_and_is_forgotten_after_a_day(
     assert not anew.replayed and anew.body["task_id"] != first.body["task_id"]
     assert (await _post(http, web)).body["task_id"] == anew.body["task_id"]
     web.sql("UPDATE rule SET shift = '+50 hours'")
-    counts = await asyncio.to_thread(sweep, web.database, web.settings, web.parts.files)
+    counts = await asyncio.to_thread(sweep, web.database, web.settings, web.context.files)
     assert counts["keys_pruned"] == 1 and web.sql("SELECT count(*) FROM idempotency_key") == [(0,)]
 
 

@@ -93,7 +93,7 @@ WRITES: dict[str, Callable[[Any, str, int], Any]] = {
 
 def _swept(store: Store, claim: Claim, clock: Clock) -> None:
     clock.advance(10_000)
-    assert store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0))
+    assert store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.0))
 
 
 def _cancelled(store: Store, claim: Claim, clock: Clock) -> None:
@@ -269,7 +269,7 @@ def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
     (again,) = store.claim_polls()
     assert (again.task_id, again.lease) == (task_id, lease + 1)
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
-    store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0, deadlines=False))
+    store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.0, deadlines=False))
     with pytest.raises(LeaseLost):
         store.write(lambda tx: claims.complete(tx, task_id, lease, []))
     row = store.task(task_id)
@@ -337,7 +337,7 @@ def test_the_remote_job_of_an_ended_task_is_to_be_cancelled(
         for _ in range(3):
             ask(store.write, task_id)
             well.passes(31)
-        store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.0))
+        store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.0))
     rows = store.all("SELECT reference FROM remote_job WHERE cancel_wanted = 1")
     assert [row["reference"] for row in rows] == ["1 waiting"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import Settings
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.operators import gauges, overview
 from supervisor.store.queue import dispatch, queue_snapshot
@@ -31,7 +31,7 @@ QUESTIONS: dict[str, Question] = {
         tx, remote_wait.room_for_polls(tx), {"photography": 9.0}
     ),
     "pick": lambda tx, settings, task: dispatch.pick_and_claim(tx, settings),
-    "rescue": lambda tx, settings, task: stuck_tasks.rescue(tx, draw=lambda: 0.5),
+    "rescue": lambda tx, settings, task: stuck_tasks.rescue(tx, chance=lambda: 0.5),
     "metrics": lambda tx, settings, task: gauges.read(tx, settings),
     "open tasks": lambda tx, settings, task: open_task_counts.open_tasks(tx),
     "pending limit": lambda tx, settings, task: open_task_counts.pending(tx),
@@ -79,6 +79,6 @@ class Spy:
 
         return call
 
-    def _ask_now(self, sql: str, *params: Any) -> Asked:
+    def _ask_now(self, sql: str, *params: Any) -> PendingResult:
         cursor = self._tx.execute(sql, *params)
-        return Asked(lambda: cursor)
+        return PendingResult(lambda: cursor)

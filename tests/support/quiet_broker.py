@@ -27,5 +27,5 @@ class QuietBroker:
     def forget(self, worker_id: str) -> None:
         pass
 
-    def bury(self, worker_id: str) -> None:
+    def forget_worker(self, worker_id: str) -> None:
         pass

@@ -72,7 +72,7 @@ async def test_an_event_arrives_while_the_stream_stays_open_and_who_leaves_is_le
             while (event := await feed.next(comments=True)) is not None and event.event != ":":
                 pass
             assert event is not None, "comments pass too"
-        await until(lambda: web.parts.hub.is_idle, "the proxy has let the stream go")
+        await until(lambda: web.context.hub.is_idle, "the proxy has let the stream go")
 
 
 async def test_a_stream_goes_on_after_a_restart_of_the_proxy(
@@ -214,8 +214,8 @@ async def test_a_plain_event_source_survives_a_restart_of_the_web_part(
             await heard.until("it is told the list", lambda: heard.times("init"))
             await make_changes(web, "o-1", 2)
             await heard.until("changes come", lambda: heard.seqs() == [1, 2])
-            web.parts.hub.is_closing = True  # Darkroom's own 503
-            for stream in list(web.parts.hub._streams["o-1"]):
+            web.context.hub.is_closing = True  # Darkroom's own 503
+            for stream in list(web.context.hub._streams["o-1"]):
                 stream.end()
             await heard.until("it has asked while web says 503", lambda: heard.times("away"))
             await web.stop()

@@ -49,7 +49,7 @@ def postponed(store: Store, claimed_task: Callable[..., Claim]) -> Callable[...,
 
     def make(error: Exception, user: str = "o-7") -> str:
         claim = claimed_task(user)
-        outcome = after_error(Budget(0, 0, 3), error, may_bill_twice=True, draw=0.0)
+        outcome = after_error(Budget(0, 0, 3), error, may_bill_twice=True, chance=0.0)
         store.write(step_of(claim, outcome, ""))
         return claim.task_id
 

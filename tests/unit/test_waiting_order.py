@@ -16,7 +16,7 @@ from supervisor.services.queue_position import FreshOrder
 from supervisor.store.queue import queue_snapshot
 from supervisor.store.tasks import admission, task_views, user_actions
 from tests.support.houses.web_server import Web, running_web
-from web.handling.context import Parts
+from web.handling.context import Context
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
@@ -68,7 +68,7 @@ async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: 
         return read_order(tx, settings)
 
     monkeypatch.setattr(queue_snapshot, "read_order", counted)
-    parts: Parts = web.parts
+    parts: Context = web.context
     await asyncio.gather(*(parts.order.latest() for _ in range(100)))
     assert len(read) == 1
     _submit(web, "o-1")

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from supervisor.security.tokens import BadToken, read_callback_token
 from supervisor.store.remote import remote_reports
-from web.handling.context import parts_of
+from web.handling.context import context_of
 from web.handling.quotas import count_stranger
 from web.http.body_reader import read_body
 from web.http.detached_work import finished
@@ -31,9 +31,11 @@ async def report(request: web.Request) -> web.Response:
 
     403 for a token that is not ours, 413 for a report above 1 MiB.
     """
-    parts = parts_of(request)
+    context = context_of(request)
     try:
-        callback = read_callback_token(parts.secret, request.match_info["token"], before=parts.secret_before)
+        callback = read_callback_token(
+            context.secret, request.match_info["token"], before=context.secret_before
+        )
     except BadToken as bad:
         await count_stranger(request)
         raise Problem(403, str(bad), kind="forbidden") from None
@@ -42,7 +44,7 @@ async def report(request: web.Request) -> web.Response:
     except web.HTTPRequestEntityTooLarge:
         # Nothing of it is kept but that it came: a service that can't be asked has said its last word.
         await finished(
-            parts.database.write_async(
+            context.database.write_async(
                 lambda tx: remote_reports.store(tx, callback.reference, remote_reports.TOO_LARGE, b"")
             )
         )
@@ -50,7 +52,7 @@ async def report(request: web.Request) -> web.Response:
     headers = kept_headers(request.headers)
     # Shielded: a service that hangs up once it has sent everything has reported all the same.
     await finished(
-        parts.database.write_async(lambda tx: remote_reports.store(tx, callback.reference, headers, body))
+        context.database.write_async(lambda tx: remote_reports.store(tx, callback.reference, headers, body))
     )
     return web.json_response({})
 

@@ -12,7 +12,7 @@ from supervisor.store.limits.notices import Notice
 from web.feed.feed_event import Link, doc_change, snapshot_data
 from web.feed.hub import Closing, TooManyStreams
 from web.feed.resume import Continuation, Everything, read_opening
-from web.handling.context import parts_of, user_of
+from web.handling.context import context_of, user_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unavailable, unprocessable
 
@@ -24,24 +24,24 @@ async def changes(request: web.Request) -> web.Response:
 
     Without `since` it answers as `init`, with one that is unknown or no longer kept as `reset`.
     """
-    parts, user = parts_of(request), user_of(request)
+    context, user = context_of(request), user_of(request)
     since, wait = request.query.get("since") or None, _wait_of(request)
 
     async def read() -> Everything | Continuation:
-        return await parts.read(request, lambda tx: read_opening(tx, user, since))
+        return await context.read(request, lambda tx: read_opening(tx, user, since))
 
     if not wait:
-        return _answer(await read(), parts.links.link)
+        return _answer(await read(), context.links.link)
     try:
-        with parts.hub.watcher(user, most=parts.settings.limits.streams_per_user) as changed:
+        with context.hub.watcher(user, most=context.settings.limits.streams_per_user) as changed:
             found = await read()
             if _is_nothing(found):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), wait)
                 found = await read()
-            return _answer(found, parts.links.link)
+            return _answer(found, context.links.link)
     except TooManyStreams:
-        parts.notices.note(Notice.STREAMS, user)
+        context.notices.note(Notice.STREAMS, user)
         detail = "You wait for changes in too many places; let one of them end first."
         raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
     except Closing:

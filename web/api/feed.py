@@ -27,7 +27,7 @@ from web.feed.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, re
 from web.feed.resume import Continuation, Everything, is_whole, read_on, read_opening
 from web.feed.stream import Event, Stream
 from web.handling.authentication import TICKET, unauthorized
-from web.handling.context import FIRST_BYTE_AT, IDENTITY, Parts, parts_of
+from web.handling.context import FIRST_BYTE_AT, IDENTITY, Context, context_of
 from web.http.problems import Problem, unavailable, unprocessable
 
 log = logging.getLogger("darkroom.web")
@@ -44,24 +44,24 @@ HEADERS = {
 
 async def feed(request: web.Request) -> web.StreamResponse:
     """200 and the stream.  422 for a bad `rotate`, 429 when the user has too many open, 503 when about to stop."""
-    parts, identity = parts_of(request), request[IDENTITY]
+    context, identity = context_of(request), request[IDENTITY]
     lifetime = _lifetime(request, identity)
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
-    most = parts.settings.limits.streams_per_user
+    most = context.settings.limits.streams_per_user
     try:
-        with parts.hub.stream(identity.user, most=most, socket=transport) as stream:
-            parts.notices.opened_feed(identity.user)
+        with context.hub.stream(identity.user, most=most, socket=transport) as stream:
+            context.notices.opened_feed(identity.user)
             stream.proofs = identity.proofs
             if lifetime is not None:
                 stream.ends_at = asyncio.get_running_loop().time() + lifetime
             _bound_buffers(transport.get_extra_info("socket"))
-            conversation = _Conversation(parts, identity.user, stream, request)
+            conversation = _Conversation(context, identity.user, stream, request)
             await conversation.read_opening()
             return await conversation.hold()
     except TooManyStreams:
-        parts.notices.note(Notice.STREAMS, identity.user)
+        context.notices.note(Notice.STREAMS, identity.user)
         detail = f"You have {most} event streams open, which is the limit; close one first."
         raise Problem(429, detail, kind="too_many_streams", headers={"Retry-After": "5"}) from None
     except Closing:
@@ -73,8 +73,8 @@ class _Conversation:
 
     __slots__ = ("_epoch", "_opening", "_parts", "_request", "_response", "_stream", "_user")
 
-    def __init__(self, parts: Parts, user: str, stream: Stream, request: web.Request) -> None:
-        self._parts, self._user, self._stream, self._request = parts, user, stream, request
+    def __init__(self, context: Context, user: str, stream: Stream, request: web.Request) -> None:
+        self._parts, self._user, self._stream, self._request = context, user, stream, request
         self._response = web.StreamResponse(headers=HEADERS)
         self._opening: Everything | Continuation | None = None
         self._epoch = ""
@@ -186,7 +186,7 @@ def _lifetime(request: web.Request, identity: Identity) -> float | None:
                 "/rotate",
                 f"rotate must be a whole number of seconds from {ROTATE_SECONDS[0]} to {ROTATE_SECONDS[-1]}.",
             )
-        ends.append(life_of(seconds, draw=random.random()))
+        ends.append(life_of(seconds, chance=random.random()))
     return min(ends, default=None)
 
 

@@ -13,7 +13,7 @@ from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
 from supervisor.store.ledger.credits import Granted
 from supervisor.store.sql.row_isolation import is_about_a_row
-from web.handling.context import IDENTITY, parts_of
+from web.handling.context import IDENTITY, context_of
 from web.handling.request_bodies import is_storable, judge_json
 from web.handling.responses import json_answer
 from web.http.problems import Problem
@@ -40,7 +40,7 @@ async def grant(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """200 with a user's balance and the newest entries of the ledger; of a user who was never seen, none."""
     user = _user(request)
-    return json_answer(await parts_of(request).read(request, lambda tx: credits.statement(tx, user)))
+    return json_answer(await context_of(request).read(request, lambda tx: credits.statement(tx, user)))
 
 
 async def _granted(request: web.Request, user: str, amount: int, reference: str) -> Granted:
@@ -50,11 +50,11 @@ async def _granted(request: web.Request, user: str, amount: int, reference: str)
         return credits.grant_once(tx, user, amount, reference)
 
     try:
-        return await parts_of(request).write(request, step)
+        return await context_of(request).write(request, step)
     except peewee.PeeweeException as error:
         if not is_about_a_row(error):
             raise
-    return await parts_of(request).write(request, step)
+    return await context_of(request).write(request, step)
 
 
 def _grant_in(body: Any) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from aiohttp import web
 from supervisor.core.errors import SettingFault
 from supervisor.schema.migrate import check_version
 from supervisor.store.queue import last_signs
-from web.handling.context import parts_of
+from web.handling.context import context_of
 from web.handling.responses import json_answer
 from web.http.problems import unavailable
 
@@ -27,15 +27,15 @@ async def readyz(request: web.Request) -> web.Response:
     A broker, a dispatcher or workers that are away change nothing: tasks are still accepted, and wait.  `works` says
     whether they would be started.
     """
-    parts = parts_of(request)
-    if parts.is_draining:
+    context = context_of(request)
+    if context.is_draining:
         raise unavailable("This process is draining.", kind="draining")
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
-            await asyncio.to_thread(check_version, parts.database, parts.settings, runs_already=True)
-            alive = await parts.database.read_async(
-                lambda tx: last_signs.read(tx, parts.settings.silent_seconds)
+            await asyncio.to_thread(check_version, context.database, context.settings, runs_already=True)
+            alive = await context.database.read_async(
+                lambda tx: last_signs.read(tx, context.settings.silent_seconds)
             )
     except SettingFault as fault:
         raise unavailable(str(fault), kind="not_migrated") from None

@@ -22,7 +22,7 @@ from supervisor.pictures import media_types
 from supervisor.pictures.media_types import picture_type
 from supervisor.pictures.picture_errors import Picture, TooManyBytes
 from supervisor.store.tasks import images
-from web.handling.context import IDENTITY, Parts, address_of, parts_of, user_of
+from web.handling.context import IDENTITY, Context, address_of, context_of, user_of
 from web.handling.responses import json_answer
 from web.http.body_reader import pieces_of
 from web.http.client_address import household
@@ -45,20 +45,20 @@ NO_PICTURE = (
 async def upload(request: web.Request) -> web.Response:
     """201 with the image's id.  408 too slow, 413 too large, 415 no picture, 422 a picture that can't be used, 429 too
     many uploads of this user or address, 503 too many of all."""
-    parts = parts_of(request)
-    limits = parts.settings.limits
+    context = context_of(request)
+    limits = context.settings.limits
     user = user_of(request)
     if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + FORM.bytes_around:
         raise TooManyBytes(f"At most {limits.image_bytes:,} bytes are accepted.")
     with _share(request) as share:
-        async with _temporary(parts) as received, _temporary(parts) as made:
-            await _receive(request, _Incoming(parts, received, limits.image_bytes, share))
-            picture = await parts.plain_uploads.make_plain(user, received, made)
+        async with _temporary(context) as received, _temporary(context) as made:
+            await _receive(request, _Incoming(context, received, limits.image_bytes, share))
+            picture = await context.plain_uploads.make_plain(user, received, made)
             image = await finished_first(_store(request, user, picture, made))
     return json_answer(
         {
             "id": image.id,
-            "url": parts.links.link(image.key),
+            "url": context.links.link(image.key),
             "width": image.width,
             "height": image.height,
             "bytes": image.bytes,
@@ -69,7 +69,7 @@ async def upload(request: web.Request) -> web.Response:
 
 async def _store(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
     """The object first and durable, then the row that names it."""
-    parts, id_ = parts_of(request), new_ulid()
+    context, id_ = context_of(request), new_ulid()
     image = images.NewImage(
         id=id_,
         user=user,
@@ -79,24 +79,24 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
         bytes=picture.bytes,
         sha256=picture.sha256,
     )
-    await parts.on_files(parts.files.put, image.key, made)
+    await context.on_files(context.files.put, image.key, made)
     try:
-        await parts.write(request, lambda tx: images.add(tx, image))
+        await context.write(request, lambda tx: images.add(tx, image))
     except (OutcomeUnknown, peewee.OperationalError, peewee.InterfaceError):
         raise  # the row may be there: the object is kept, and the sweep takes it if none is
     except Exception:
         with contextlib.suppress(StoreAway, OSError):
-            await parts.on_files(parts.files.delete, image.key)
+            await context.on_files(context.files.delete, image.key)
         raise
     return image
 
 
 @contextlib.asynccontextmanager
-async def _temporary(parts: Parts) -> AsyncIterator[BinaryIO]:
+async def _temporary(context: Context) -> AsyncIterator[BinaryIO]:
     """A file without a name."""
-    folder = str(parts.settings.data_dir)
+    folder = str(context.settings.data_dir)
     try:
-        file = await parts.on_files(lambda: tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+        file = await context.on_files(lambda: tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
     except OSError as error:
         raise StoreAway(f"No temporary file can be made in {folder}: {error.strerror}") from error
     try:
@@ -107,7 +107,7 @@ async def _temporary(parts: Parts) -> AsyncIterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _share(request: web.Request) -> Iterator[Share]:
-    share = parts_of(request).uploads.begin(_holders(request))
+    share = context_of(request).uploads.begin(_holders(request))
     try:
         yield share
     finally:
@@ -132,8 +132,8 @@ def _holders(request: web.Request) -> tuple[Holder, ...]:
 class _Incoming:
     """The file into which one upload is received."""
 
-    def __init__(self, parts: Parts, file: BinaryIO, most_bytes: int, share: Share) -> None:
-        self._parts, self._file, self._most_bytes, self._share = parts, file, most_bytes, share
+    def __init__(self, context: Context, file: BinaryIO, most_bytes: int, share: Share) -> None:
+        self._parts, self._file, self._most_bytes, self._share = context, file, most_bytes, share
         self._piece = bytearray()
         self._bytes = 0
         self._is_picture = False

@@ -7,12 +7,12 @@ import asyncio
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from web.handling.context import parts_of
+from web.handling.context import context_of
 
 
 async def show_metrics(request: web.Request) -> web.Response:
     """200 with the text format; read in a thread, since it asks the database."""
-    body = await asyncio.to_thread(parts_of(request).exposition)
+    body = await asyncio.to_thread(context_of(request).exposition)
     return web.Response(
         body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
     )

@@ -22,7 +22,7 @@ from supervisor.store.operators import audit, database_space, operator_actions, 
 from supervisor.store.tasks import user_actions
 from web.api.ops_samples import SAMPLES
 from web.api.tasks import STATUSES
-from web.handling.context import IDENTITY, parts_of
+from web.handling.context import IDENTITY, context_of
 from web.handling.request_bodies import bad_cursor, read_json, text_of
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
@@ -50,14 +50,14 @@ def operator_of(request: web.Request) -> str:
 async def show_overview(request: web.Request) -> web.Response:
     """200 with how everything stands."""
     operator_of(request)
-    parts = parts_of(request)
+    context = context_of(request)
     before = time.time()
-    seen = await parts.read(request, lambda tx: overview.read(tx, parts.settings))
+    seen = await context.read(request, lambda tx: overview.read(tx, context.settings))
     seen["clock_ahead_seconds"] = clock_ahead_seconds(seen["at"], before, time.time())
-    seen["hears_changes"] = parts.metrics.hears_changes
-    seen["is_database_full"] = await asyncio.to_thread(database_space.is_full, parts.database)
-    seen["store_trouble"] = parts.store_trouble()
-    seen |= await asyncio.to_thread(look_around, parts.settings)
+    seen["hears_changes"] = context.metrics.hears_changes
+    seen["is_database_full"] = await asyncio.to_thread(database_space.is_full, context.database)
+    seen["store_trouble"] = context.store_trouble()
+    seen |= await asyncio.to_thread(look_around, context.settings)
     samples = request.app[SAMPLES]
     seen["samples"] = list(samples)
     return json_answer({**seen, "troubles": troubles(seen)})
@@ -66,7 +66,7 @@ async def show_overview(request: web.Request) -> web.Response:
 async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
     operator_of(request)
-    parts = parts_of(request)
+    context = context_of(request)
     user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
     type_ = text_of(request, "type")
     if status is not None and status not in STATUSES:
@@ -74,7 +74,7 @@ async def find_tasks(request: web.Request) -> web.Response:
     if user is not None and not is_user_name(user):
         raise unprocessable("/user", "user must be 1-128 characters, no control characters.")
     try:
-        page = await parts.read(
+        page = await context.read(
             request,
             lambda tx: user_actions.page(
                 tx, user, status=status, type_=type_, limit=MOST_FOUND, cursor=cursor
@@ -82,21 +82,21 @@ async def find_tasks(request: web.Request) -> web.Response:
         )
     except ValueError:
         raise bad_cursor() from None
-    items = [await parts.order.placed(each) for each in page.items]
+    items = [await context.order.placed(each) for each in page.items]
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
 
 
 async def show_task(request: web.Request) -> web.Response:
     """200 with one task and everything that is known of it."""
     operator_of(request)
-    task_id, parts = _task_id(request), parts_of(request)
-    is_up = await asyncio.to_thread(is_broker_up, parts.settings)
-    found = await parts.read(
-        request, lambda tx: task_details.examine(tx, parts.settings, task_id, is_broker_up=is_up)
+    task_id, context = _task_id(request), context_of(request)
+    is_up = await asyncio.to_thread(is_broker_up, context.settings)
+    found = await context.read(
+        request, lambda tx: task_details.examine(tx, context.settings, task_id, is_broker_up=is_up)
     )
     if found is None:
         raise TaskNotFound(task_id)
-    placed = await parts.order.placed(found.pop("view"))
+    placed = await context.order.placed(found.pop("view"))
     position, eta = placed["queue_position"], placed["eta_seconds"]
     why = diagnose(found, position=position, eta_seconds=eta)
     return json_answer({**found, "why": why, "queue_position": position, "eta_seconds": eta})
@@ -104,25 +104,25 @@ async def show_task(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
-    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
+    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
     view = await _write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
-    parts.order.note_left(view["place"])
+    context.order.note_left(view["place"])
     return _done(view)
 
 
 async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again; 402, 409 as for its user."""
-    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
-    view = await _write(request, lambda tx: operator_actions.retry(tx, parts.settings, operator, task_id))
-    parts.order.note_joined(view)
+    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
+    view = await _write(request, lambda tx: operator_actions.retry(tx, context.settings, operator, task_id))
+    context.order.note_joined(view)
     return _done(view)
 
 
 async def release(request: web.Request) -> web.Response:
     """202 with the task, which another worker may take now; 409 when there is nothing to let go of."""
-    operator, task_id, parts = operator_of(request), _task_id(request), parts_of(request)
+    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
     return _done(
-        await _write(request, lambda tx: operator_actions.release(tx, parts.settings, operator, task_id))
+        await _write(request, lambda tx: operator_actions.release(tx, context.settings, operator, task_id))
     )
 
 
@@ -146,10 +146,10 @@ async def resend(request: web.Request) -> web.Response:
 
 async def pause(request: web.Request) -> web.Response:
     """201 with the pause; 422 for what there is not."""
-    operator, parts = operator_of(request), parts_of(request)
+    operator, context = operator_of(request), context_of(request)
     body = await read_json(request, MOST_PAUSE_BYTES)
     kind, name, reason = _asked_pause(body)
-    known = parts.settings.tasks if kind == pauses.TYPE else parts.settings.providers
+    known = context.settings.tasks if kind == pauses.TYPE else context.settings.providers
     if name not in known:
         raise unprocessable("/name", f"There is no {kind} {name!r} in the settings.")
     await _write(request, lambda tx: operator_actions.pause(tx, operator, kind, name, reason))
@@ -167,10 +167,12 @@ async def resume(request: web.Request) -> web.Response:
 
 async def sweep(request: web.Request) -> web.Response:
     """200 with what a sweep did that was run at once; one at a time."""
-    operator, parts = operator_of(request), parts_of(request)
-    await parts.read(request, lambda _: None)  # before the work begins, though nothing is read
+    operator, context = operator_of(request), context_of(request)
+    await context.read(request, lambda _: None)  # before the work begins, though nothing is read
     async with request.app[SWEEPING]:
-        counts = await finished(parts.on_files(sweep_now, parts.database, parts.settings, parts.files))
+        counts = await finished(
+            context.on_files(sweep_now, context.database, context.settings, context.files)
+        )
     await _write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
     return json_answer({"counts": counts})
 
@@ -180,7 +182,7 @@ SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
 
 async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
     """The step's result.  A caller who goes away takes nothing back."""
-    return await finished(parts_of(request).write(request, step))
+    return await finished(context_of(request).write(request, step))
 
 
 def _asked_pause(body: Any) -> tuple[str, str, str]:

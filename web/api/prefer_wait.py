@@ -15,7 +15,7 @@ from aiohttp import web
 from supervisor.core.lifecycle import FINAL
 from supervisor.store.tasks import user_actions
 from web.feed.hub import Closing
-from web.handling.context import Parts
+from web.handling.context import Context
 
 WAITS = range(1, 61)  # seconds
 MOST_WAITERS = 256  # of this process; whoever comes after is answered at once
@@ -36,31 +36,31 @@ def wait_of(request: web.Request) -> int | None:
     return None
 
 
-async def task_after(parts: Parts, view: View, seconds: int) -> tuple[View, bool]:
+async def task_after(context: Context, view: View, seconds: int) -> tuple[View, bool]:
     """The task when it has ended or the time is over, and whether there was room to wait."""
     if view["status"] in FINAL:
         return view, True
-    if parts.hub.waiter_count >= MOST_WAITERS:
+    if context.hub.waiter_count >= MOST_WAITERS:
         return view, False
     try:
         with (
-            parts.hub.end_of(view["task_id"], view["user_openid"]) as ended,
+            context.hub.end_of(view["task_id"], view["user_openid"]) as ended,
             contextlib.suppress(TimeoutError),
         ):
             async with asyncio.timeout(seconds):
                 while True:
-                    view = await _now(parts, view)  # after listening has begun, so that no end is missed
+                    view = await _now(context, view)  # after listening has begun, so that no end is missed
                     if view["status"] in FINAL:
                         return view, True
-                    if parts.hub.is_closing:
+                    if context.hub.is_closing:
                         return view, False
                     await ended.wait()
                     ended.clear()
     except Closing:
         return view, False
-    return await _now(parts, view), True
+    return await _now(context, view), True
 
 
-async def _now(parts: Parts, view: View) -> View:
-    found = await parts.database.read_async(lambda tx: user_actions.get(tx, view["task_id"]))
+async def _now(context: Context, view: View) -> View:
+    found = await context.database.read_async(lambda tx: user_actions.get(tx, view["task_id"]))
     return view if found is None else found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from web.handling.context import parts_of
+from web.handling.context import context_of
 from web.handling.start_cookie import asked_from, cookie_name, is_key
 from web.http.demo_access import refusal
 from web.http.problems import Problem
@@ -18,14 +18,14 @@ HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 async def enter(request: web.Request) -> web.Response:
     """303 to the console, with the cookie where the key is that of this start."""
-    parts = parts_of(request)
-    reason = None if parts.settings.lets_demo_in else "This server wants a token of everybody."
+    context = context_of(request)
+    reason = None if context.settings.lets_demo_in else "This server wants a token of everybody."
     reason = reason or refusal(**asked_from(request), origins=[], fetch_sites=[])
     if reason is not None:
         raise Problem(403, reason, kind="forbidden")
     answer = web.Response(status=303, headers={"Location": "/", **HEADERS})
-    if is_key(request.query.get("key", ""), parts.start_secret):
+    if is_key(request.query.get("key", ""), context.start_secret):
         answer.set_cookie(
-            cookie_name(request), parts.start_secret, httponly=True, samesite="Strict", path="/"
+            cookie_name(request), context.start_secret, httponly=True, samesite="Strict", path="/"
         )
     return answer

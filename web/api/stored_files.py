@@ -17,7 +17,7 @@ from aiohttp import web
 
 from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
 from supervisor.pictures.media_types import type_of_name
-from web.handling.context import Parts, parts_of
+from web.handling.context import Context, context_of
 from web.http.problems import Problem, unavailable
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ async def fetch(request: web.Request) -> web.StreamResponse:
 
     206 with a part of it where a range is asked for, 416 where that begins behind its end, 304 where the caller has it.
     """
-    parts = parts_of(request)
+    context = context_of(request)
     key, expires = request.match_info["key"], request.query.get("exp", "")
-    if not is_key(key) or not parts.links.holds(key, expires, request.query.get("sig", "")):
+    if not is_key(key) or not context.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
     name = key.rpartition("/")[2]  # what a key holds needs no escape; what lies under it never changes
     headers = {
@@ -51,7 +51,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
     }
     try:
-        opened = await _opened(request, parts, key)
+        opened = await _opened(request, context, key)
     except FileNotFoundError:
         raise Problem(404, "This picture is gone.", kind="not_found") from None
     except (StoreAway, OSError) as fault:
@@ -60,16 +60,16 @@ async def fetch(request: web.Request) -> web.StreamResponse:
     try:
         if any(each.value in (name, "*") for each in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return await _passed_through(request, parts, opened, headers)
+        return await _passed_through(request, context, opened, headers)
     finally:
         opened.close()
 
 
-async def _opened(request: web.Request, parts: Parts, key: str) -> OpenFile:
+async def _opened(request: web.Request, context: Context, key: str) -> OpenFile:
     try:
         wanted = request.http_range if _asks_for_one_part(request) else slice(None)
         last = None if wanted.stop is None else wanted.stop - 1
-        return await parts.on_files(parts.files.open, key, wanted.start or 0, last)
+        return await context.on_files(context.files.open, key, wanted.start or 0, last)
     except ValueError:
         raise Problem(416, "The picture has no such part.") from None
 
@@ -81,7 +81,7 @@ def _asks_for_one_part(request: web.Request) -> bool:
 
 
 async def _passed_through(
-    request: web.Request, parts: Parts, opened: OpenFile, headers: dict[str, str]
+    request: web.Request, context: Context, opened: OpenFile, headers: dict[str, str]
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={**headers, "Accept-Ranges": "bytes"})
     response.content_length = opened.last + 1 - opened.first
@@ -92,7 +92,7 @@ async def _passed_through(
     if request.method == "HEAD":
         return response
     try:
-        while piece := await parts.on_files(opened.read, PIECE_BYTES):
+        while piece := await context.on_files(opened.read, PIECE_BYTES):
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(piece)
     except (StoreAway, TimeoutError) as error:

@@ -19,7 +19,7 @@ from supervisor.store.tasks.submit import Submitted
 from supervisor.telemetry import tracing
 from web.api.prefer_wait import task_after, wait_of
 from web.handling.authentication import asks_for_estimate
-from web.handling.context import IDENTITY, TASK, TRACE, Parts, parts_of, user_of
+from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
 from web.handling.idempotency import REPLAYED, key_of
 from web.handling.request_bodies import bad_cursor, judge_json, limit_of, text_of
 from web.handling.responses import accepted_task, json_answer, shown_page, shown_task
@@ -38,37 +38,41 @@ async def submit(request: web.Request) -> web.Response:
     402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.  With `estimate=true` 200 with
     what it would cost, and nothing is stored.
     """
-    parts = parts_of(request)
+    context = context_of(request)
     if "estimate" in request.query:
         return await _estimate(request)
     with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
         request[TRACE] = span.trace_id
         view, is_replay = await _stored(request, span.traceparent)
-        span.tell(task_id=view["task_id"], type=view["type"], outcome="replayed" if is_replay else "stored")
+        span.set_attributes(
+            task_id=view["task_id"], type=view["type"], outcome="replayed" if is_replay else "stored"
+        )
     request[TASK] = view["task_id"]
     headers = dict(REPLAYED) if is_replay else {}
     seconds = wait_of(request)
     if seconds is not None:
-        view, has_waited = await task_after(parts, view, seconds)
+        view, has_waited = await task_after(context, view, seconds)
         headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
         if has_waited and view["status"] in FINAL:
-            return json_answer(shown_task(await parts.order.placed(view), parts.links.link), headers=headers)
-    return json_answer(accepted_task(await parts.order.placed(view)), status=202, headers=headers)
+            return json_answer(
+                shown_task(await context.order.placed(view), context.links.link), headers=headers
+            )
+    return json_answer(accepted_task(await context.order.placed(view)), status=202, headers=headers)
 
 
 async def _estimate(request: web.Request) -> web.Response:
-    parts, identity = parts_of(request), request[IDENTITY]
+    context, identity = context_of(request), request[IDENTITY]
     if not asks_for_estimate(request):
         raise unprocessable("/estimate", "estimate must be true, or left out.")
     may_jump = identity.role != "user"
     order = await judge_json(
-        request, lambda body: check_submission(body, parts.settings, may_jump_the_queue=may_jump)
+        request, lambda body: check_submission(body, context.settings, may_jump_the_queue=may_jump)
     )
     try:
-        told = await parts.read(request, lambda tx: estimate(tx, parts.settings, identity.user, order))
+        told = await context.read(request, lambda tx: estimate(tx, context.settings, identity.user, order))
     except BadParams as bad:
         raise BadTask([("/params/images", str(bad))], bad.code) from None
-    placed = await parts.order.placed(told["view"])
+    placed = await context.order.placed(told["view"])
     members = ("queue_position", "eta_seconds")
     return json_answer(
         {"credits": told["credits"], "balance": told["balance"], **{each: placed[each] for each in members}}
@@ -77,10 +81,10 @@ async def _estimate(request: web.Request) -> web.Response:
 
 async def _stored(request: web.Request, trace: str) -> Submitted:
     """The task that a request hands in, or the one that its key stands for.  trace: what the task is to belong to."""
-    parts, identity = parts_of(request), request[IDENTITY]
+    context, identity = context_of(request), request[IDENTITY]
 
     def judge(body: Any) -> tuple[Submission, Key | None]:
-        order = check_submission(body, parts.settings, may_jump_the_queue=identity.role != "user")
+        order = check_submission(body, context.settings, may_jump_the_queue=identity.role != "user")
         return order, key_of(request, identity.user, body)
 
     order, key = await judge_json(request, judge)
@@ -96,35 +100,35 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
         trace=trace,
         proofs=identity.proofs,
     )
-    return await hand_in(parts, new)
+    return await hand_in(context, new)
 
 
-async def hand_in(parts: Parts, new: NewTask) -> Submitted:
+async def hand_in(context: Context, new: NewTask) -> Submitted:
     """The order once it is stored, or the one that its key stands for.  Raises as `Submissions.submit`, and BadTask."""
     try:
-        return await parts.submissions.submit(new)
+        return await context.submissions.submit(new)
     except BadTask:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
         raise BadTask([("/params/images", str(bad))], bad.code) from None
     except Fault as fault:
-        parts.notices.refused(fault, new.user)
+        context.notices.refused(fault, new.user)
         raise
 
 
 async def show(request: web.Request) -> web.Response:
     """200 with the task as it is now."""
-    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    view = await parts.read(request, lambda tx: user_actions.get(tx, task_id, user))
+    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    view = await context.read(request, lambda tx: user_actions.get(tx, task_id, user))
     if view is None:
         raise TaskNotFound(task_id)
-    return json_answer(shown_task(await parts.order.placed(view), parts.links.link))
+    return json_answer(shown_task(await context.order.placed(view), context.links.link))
 
 
 async def show_events(request: web.Request) -> web.Response:
     """200 with everything that happened to the task, oldest first."""
-    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
-    items = await parts.read(request, lambda tx: history.timeline(tx, task_id, user))
+    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    items = await context.read(request, lambda tx: history.timeline(tx, task_id, user))
     if items is None:
         raise TaskNotFound(task_id)
     return json_answer({"items": items})
@@ -132,28 +136,28 @@ async def show_events(request: web.Request) -> web.Response:
 
 async def list_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks, newest first."""
-    parts, user, limit = parts_of(request), user_of(request), limit_of(request)
+    context, user, limit = context_of(request), user_of(request), limit_of(request)
     status, cursor, type_ = request.query.get("status"), request.query.get("cursor"), text_of(request, "type")
     if status is not None and status not in STATUSES:
         raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
     try:
-        page = await parts.read(
+        page = await context.read(
             request,
             lambda tx: user_actions.page(tx, user, status=status, type_=type_, limit=limit, cursor=cursor),
         )
     except ValueError:
         raise bad_cursor() from None
-    items = [shown_task(await parts.order.placed(view), parts.links.link) for view in page.items]
+    items = [shown_task(await context.order.placed(view), context.links.link) for view in page.items]
     return json_answer(shown_page(page, items))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
-    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), _task_id(request), user_of(request)
     view, is_replay = await _once(request, lambda tx: user_actions.cancel(tx, task_id, user))
     if not is_replay:
-        parts.order.note_left(view["place"])
-    return await _changed(parts, view, is_replay)
+        context.order.note_left(view["place"])
+    return await _changed(context, view, is_replay)
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -161,20 +165,20 @@ async def retry(request: web.Request) -> web.Response:
 
     402 too few credits, 409 when it can't be run again; 429 and 503 as for an order, but not for operators.
     """
-    parts, task_id, user = parts_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), _task_id(request), user_of(request)
     is_bound = request[IDENTITY].role != "operator"
 
     def put_back(tx: Transaction) -> View:
-        return user_actions.resubmit(tx, parts.settings, task_id, user, obeys_limits=is_bound)
+        return user_actions.resubmit(tx, context.settings, task_id, user, obeys_limits=is_bound)
 
     try:
         view, is_replay = await _once(request, put_back)
     except Fault as fault:
-        parts.notices.refused(fault, user)
+        context.notices.refused(fault, user)
         raise
     if not is_replay:
-        parts.order.note_joined(view)
-    return await _changed(parts, view, is_replay)
+        context.order.note_joined(view)
+    return await _changed(context, view, is_replay)
 
 
 async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
@@ -183,11 +187,11 @@ async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
     A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
     """
     key = key_of(request, user_of(request))
-    return await finished(parts_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
+    return await finished(context_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
 
 
-async def _changed(parts: Parts, view: View, is_replay: bool) -> web.Response:
-    shown = shown_task(await parts.order.placed(view), parts.links.link)
+async def _changed(context: Context, view: View, is_replay: bool) -> web.Response:
+    shown = shown_task(await context.order.placed(view), context.links.link)
     return json_answer(shown, status=202, headers=REPLAYED if is_replay else None)
 
 

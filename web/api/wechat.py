@@ -20,7 +20,7 @@ from supervisor.net.http_session import open_session
 from supervisor.security.tokens import Identity, is_user_name, make_user_token
 from web.api.wechat_answers import Refusal, Refused, openid_of
 from web.handling.authentication import unauthorized
-from web.handling.context import IDENTITY, PARTS, address_of, parts_of
+from web.handling.context import IDENTITY, PARTS, address_of, context_of
 from web.handling.request_bodies import read_json
 from web.handling.responses import json_answer
 from web.http.client_address import household
@@ -107,16 +107,16 @@ async def login(request: web.Request) -> web.Response:
     if door is None:
         detail = "No mini-program is set up here: DARKROOM_WECHAT__APP_ID and DARKROOM_WECHAT__APP_SECRET."
         raise Problem(404, detail, kind="wechat_not_set_up")
-    parts = parts_of(request)
+    context = context_of(request)
     code = _code_of(await read_json(request, MOST_LOGIN_BYTES))
     wait = door.limit.take(household(address_of(request)), now=time.monotonic())
     if wait:
         raise _too_often("This address logs in too often; wait a little.", wait)
     user = await door.exchange(code)
-    await parts.meet(user)
+    await context.ensure_account(user)
     request[IDENTITY] = Identity(user, "user")  # for the access log
-    seconds = parts.settings.wechat.token_seconds
-    token = make_user_token(parts.secret, user, ttl_seconds=seconds)
+    seconds = context.settings.wechat.token_seconds
+    token = make_user_token(context.secret, user, ttl_seconds=seconds)
     return json_answer({"token": token, "expires_in": int(seconds), "user_openid": user})
 
 

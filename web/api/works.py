@@ -13,7 +13,7 @@ from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.retention import deletion_queue
 from web.feed.feed_event import with_links
-from web.handling.context import Parts, parts_of, user_of
+from web.handling.context import Context, context_of, user_of
 from web.handling.request_bodies import bad_cursor, limit_of
 from web.handling.responses import json_answer, shown_page
 from web.http.detached_work import finished
@@ -23,26 +23,26 @@ log = logging.getLogger("darkroom.web")
 
 async def list_works(request: web.Request) -> web.Response:
     """200 with a page of works, newest first."""
-    parts, user, limit, cursor = (
-        parts_of(request),
+    context, user, limit, cursor = (
+        context_of(request),
         user_of(request),
         limit_of(request),
         request.query.get("cursor"),
     )
     try:
-        page = await parts.read(request, lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
+        page = await context.read(request, lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
     except ValueError:
         raise bad_cursor() from None
-    return json_answer(shown_page(page, [with_links(doc, parts.links.link) for doc in page.items]))
+    return json_answer(shown_page(page, [with_links(doc, context.links.link) for doc in page.items]))
 
 
 async def show(request: web.Request) -> web.Response:
     """200 with the work."""
-    parts, user, work_id = parts_of(request), user_of(request), _work_id(request)
-    doc = await parts.read(request, lambda tx: works.get(tx, work_id, user))
+    context, user, work_id = context_of(request), user_of(request), _work_id(request)
+    doc = await context.read(request, lambda tx: works.get(tx, work_id, user))
     if doc is None:
         raise WorkNotFound(work_id)
-    return json_answer(with_links(doc, parts.links.link))
+    return json_answer(with_links(doc, context.links.link))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -53,25 +53,25 @@ async def delete(request: web.Request) -> web.Response:
 
 async def show_credits(request: web.Request) -> web.Response:
     """200 with the balance and the newest entries of the ledger."""
-    parts, user = parts_of(request), user_of(request)
-    return json_answer(await parts.read(request, lambda tx: credits.statement(tx, user)))
+    context, user = context_of(request), user_of(request)
+    return json_answer(await context.read(request, lambda tx: credits.statement(tx, user)))
 
 
 async def _delete(request: web.Request, work_id: str) -> None:
-    parts, user = parts_of(request), user_of(request)
-    keys = await parts.write(request, lambda tx: works.delete(tx, work_id, user))
-    await delete_files(parts, keys)
+    context, user = context_of(request), user_of(request)
+    keys = await context.write(request, lambda tx: works.delete(tx, work_id, user))
+    await delete_files(context, keys)
 
 
-async def delete_files(parts: Parts, keys: list[str]) -> None:
+async def delete_files(context: Context, keys: list[str]) -> None:
     """Delete what deleted rows named, and wrote down as doomed: whatever comes in between, the sweep does the rest."""
     try:
         for key in keys:
-            await parts.on_files(parts.files.delete, key)
+            await context.on_files(context.files.delete, key)
     except (StoreAway, OSError) as error:
         log.warning("%d files of deleted works are left to the sweep: %s", len(keys), error)
         return
-    await parts.database.write_async(lambda tx: deletion_queue.forget(tx, keys))
+    await context.database.write_async(lambda tx: deletion_queue.forget(tx, keys))
 
 
 def _work_id(request: web.Request) -> str:

@@ -36,7 +36,7 @@ from web.doors.cloudbase import door as cloudbase
 from web.feed.change_tailer import Tailer
 from web.handling.access_log import observe
 from web.handling.authentication import FEED_PATH, authenticate
-from web.handling.context import PARTS, Parts
+from web.handling.context import PARTS, Context
 from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
@@ -105,7 +105,7 @@ PATTERNS = {
 }
 
 
-def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
+def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[PARTS] = parts
@@ -116,18 +116,18 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
         if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
             resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
-        if is_open_to_pages(address.path, parts.settings) and not _has(resource, "OPTIONS"):
+        if is_open_to_pages(address.path, context.settings) and not _has(resource, "OPTIONS"):
             resource.add_route("OPTIONS", answer_preflight)
-        parts.metrics.know_route(resource.canonical, address.method, address.status)
+        context.metrics.know_route(resource.canonical, address.method, address.status)
 
     async def follow_the_log(_: web.Application) -> AsyncIterator[None]:
-        tailer = Tailer(parts.database, parts.hub, parts.links.link, parts.metrics)
+        tailer = Tailer(context.database, context.hub, context.links.link, context.metrics)
         await tailer.start()  # before the first stream can open
         running = [
             asyncio.create_task(tailer.run(wakeups), name="tailer"),
-            asyncio.create_task(parts.hub.ping(parts.ping_seconds), name="pings"),
-            asyncio.create_task(end_revoked_streams(parts), name="revocations"),
-            asyncio.create_task(parts.notices.store_for_ever(parts.database), name="notices"),
+            asyncio.create_task(context.hub.ping(context.ping_seconds), name="pings"),
+            asyncio.create_task(end_revoked_streams(context), name="revocations"),
+            asyncio.create_task(context.notices.store_for_ever(context.database), name="notices"),
         ]
         yield
         for task in running:
@@ -137,8 +137,8 @@ def build_app(parts: Parts, wakeups: Wakeups) -> web.Application:
                 await task
 
     async def say_goodbye(_: web.Application) -> None:
-        parts.is_draining = True
-        await parts.hub.close()
+        context.is_draining = True
+        await context.hub.close()
 
     app[ops.SWEEPING] = asyncio.Lock()
     app.cleanup_ctx.append(follow_the_log)

@@ -10,30 +10,30 @@ import peewee
 from supervisor.core.errors import Fault
 from supervisor.security.token_proof import is_revoked
 from supervisor.store.limits import revocations
-from web.handling.context import Parts
+from web.handling.context import Context
 
 log = logging.getLogger("darkroom.web")
 
 LOOK_SECONDS = 5.0  # three looks within the 15 s after which a stream must have ended
 
 
-async def end_revoked_streams(parts: Parts) -> None:
+async def end_revoked_streams(context: Context) -> None:
     """Look every few seconds until cancelled.  A database that is away is asked again with the next look."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
-            await look_once(parts)
+            await look_once(context)
         except (Fault, peewee.PeeweeException) as error:
             log.warning("whether streams' tokens were revoked can't be read: %s", error)
 
 
-async def look_once(parts: Parts) -> int:
+async def look_once(context: Context) -> int:
     """End the streams whose tokens were taken back; how many."""
-    streams = [stream for stream in parts.hub.every_stream() if stream.proofs]
+    streams = [stream for stream in context.hub.every_stream() if stream.proofs]
     if not streams:
         return 0
     proofs = {proof for stream in streams for proof in stream.proofs}
-    rows = await parts.database.read_async(lambda tx: revocations.concerning(tx, proofs))
+    rows = await context.database.read_async(lambda tx: revocations.concerning(tx, proofs))
     revoked = [stream for stream in streams if rows and is_revoked(rows, stream.proofs)]
     for stream in revoked:
         stream.end()

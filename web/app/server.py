@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from supervisor.net.listen_socket import BACKLOG
-from web.handling.context import Parts
+from web.handling.context import Context
 from web.http.problems import Problem
 
 log = logging.getLogger("darkroom.web")
@@ -26,9 +26,9 @@ class WebServer:
     """One application on one socket.  is_shared: another process holds it too, and serves who comes after us."""
 
     def __init__(
-        self, app: web.Application, parts: Parts, listening: socket.socket, *, is_shared: bool = False
+        self, app: web.Application, context: Context, listening: socket.socket, *, is_shared: bool = False
     ) -> None:
-        self._parts, self._socket, self._is_shared = parts, listening, is_shared
+        self._parts, self._socket, self._is_shared = context, listening, is_shared
         # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS

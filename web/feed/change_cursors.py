@@ -113,7 +113,7 @@ class EachUser(ChangeReader):
                     self._seqs[lost.user] = lost.seq
             for user, seq in {change.user: change.seq for change in reversed(page)}.items():
                 if self._seqs.get(user) != seq - 1:
-                    self._hub.stir(user)  # which of the earlier changes were news to it is not known
+                    self._hub.wake_waiters(user)  # which of the earlier changes were news to it is not known
             yield page
             if len(found) < CHANGES_A_READ:
                 return

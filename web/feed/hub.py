@@ -147,7 +147,7 @@ class Hub:
         for ended in self._ends.get(task_id, ()):
             ended.set()
 
-    def stir(self, user: str) -> None:
+    def wake_waiters(self, user: str) -> None:
         """Let whoever waits for the end of one of the user's tasks look for itself."""
         for ended in self._waiting.get(user, ()):
             ended.set()
@@ -179,7 +179,7 @@ class Hub:
         """The user's changes up to this one can't be published: let all who listen look for themselves."""
         for changed in self._watchers.get(user, ()):
             changed.set()
-        self.stir(user)
+        self.wake_waiters(user)
         for stream in self._streams.get(user, ()):
             stream.has_missed(seq)
 

@@ -31,6 +31,6 @@ def rotation(text: str) -> int | None:
     return None
 
 
-def life_of(rotate_seconds: float, *, draw: float) -> float:
-    """The seconds after which a stream is found due that is to end within so many.  draw: uniform in [0, 1)."""
-    return rotate_seconds * (1 - EARLIER * draw) - LOOK_SECONDS
+def life_of(rotate_seconds: float, *, chance: float) -> float:
+    """The seconds after which a stream is found due that is to end within so many.  chance: uniform in [0, 1)."""
+    return rotate_seconds * (1 - EARLIER * chance) - LOOK_SECONDS

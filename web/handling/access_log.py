@@ -12,7 +12,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from web.handling.context import FIRST_BYTE_AT, IDENTITY, TASK, TRACE, address_of, parts_of
+from web.handling.context import FIRST_BYTE_AT, IDENTITY, TASK, TRACE, address_of, context_of
 from web.http.problems import REASON, public_path
 
 log = logging.getLogger("darkroom.access")
@@ -38,7 +38,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             status = 200
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else UNMATCHED
-        parts_of(request).metrics.observe_request(
+        context_of(request).metrics.observe_request(
             route, request.method, status, (answered or ended) - started
         )
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO

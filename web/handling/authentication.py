@@ -18,7 +18,7 @@ from supervisor.security.tokens import (
     read_feed_ticket,
     read_user_token,
 )
-from web.handling.context import IDENTITY, Parts, parts_of
+from web.handling.context import IDENTITY, Context, context_of
 from web.handling.quotas import count_stranger
 from web.handling.start_cookie import asked_from, has_cookie
 from web.http.demo_access import is_of_a_browser, names_another_host, refusal
@@ -41,7 +41,7 @@ TICKET = web.RequestKey("TICKET", Ticket)
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Set the request's identity, or answer 401 or 403; open the account of a user seen for the first time."""
-    _warn_of_a_proxy(request, parts_of(request))
+    _warn_of_a_proxy(request, context_of(request))
     resource = request.match_info.route.resource
     if (
         resource is not None
@@ -49,32 +49,32 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         and resource.canonical not in OPEN_PATHS
         and request.method != "OPTIONS"  # a browser's preflight, which can't carry a token
     ):
-        parts = parts_of(request)
+        context = context_of(request)
         try:
-            identity = _acting_for(identify(request, parts), request)
+            identity = _acting_for(identify(request, context), request)
         except Problem:
             await count_stranger(request)
             raise
         if not asks_for_estimate(request):  # which stores nothing, an account included
-            await parts.meet(identity.user)
+            await context.ensure_account(identity.user)
         request[IDENTITY] = identity
     return await handler(request)
 
 
-def identify(request: web.Request, parts: Parts) -> Identity:
+def identify(request: web.Request, context: Context) -> Identity:
     """Who asks.  Raises a Problem: 401 without proof, 403 for a demo user who may be somebody's web page."""
     try:
         given = request.headers.getall("Authorization", [])
         if given:
-            return _of_header(given, parts)
+            return _of_header(given, context)
         if "ticket" in request.query and request.rel_url.path == FEED_PATH:
-            ticket = read_feed_ticket(parts.secret, request.query["ticket"], before=parts.secret_before)
+            ticket = read_feed_ticket(context.secret, request.query["ticket"], before=context.secret_before)
             request[TICKET] = ticket
             # One user's feed, whoever asked for it.
             return Identity(ticket.user, "user", ticket.expires_at, ticket.proofs)
     except BadToken as bad:
         raise unauthorized(str(bad)) from None
-    return _demo(request, parts)
+    return _demo(request, context)
 
 
 def asks_for_estimate(request: web.Request) -> bool:
@@ -89,15 +89,15 @@ def unauthorized(detail: str) -> Problem:
     return Problem(401, detail, kind="unauthorized", headers=CHALLENGE)
 
 
-def _of_header(given: list[str], parts: Parts) -> Identity:
+def _of_header(given: list[str], context: Context) -> Identity:
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer":
         raise BadToken("Authorization must be given once, as 'Bearer' and a token.")
-    return read_user_token(parts.secret, token.strip(), before=parts.secret_before)
+    return read_user_token(context.secret, token.strip(), before=context.secret_before)
 
 
-def _demo(request: web.Request, parts: Parts) -> Identity:
-    if not parts.settings.lets_demo_in:
+def _demo(request: web.Request, context: Context) -> Identity:
+    if not context.settings.lets_demo_in:
         raise unauthorized("A token is needed: Authorization: Bearer <token>.")
     reason = refusal(
         **asked_from(request),
@@ -111,16 +111,16 @@ def _demo(request: web.Request, parts: Parts) -> Identity:
     return DEMO
 
 
-def _warn_of_a_proxy(request: web.Request, parts: Parts) -> None:
+def _warn_of_a_proxy(request: web.Request, context: Context) -> None:
     """Once: somebody asks this host's own server by another name, as through a proxy that says nothing of itself."""
     hosts = request.headers.getall("Host", [])
-    if parts.settings.lets_demo_in and not parts.has_warned and names_another_host(hosts):
-        parts.has_warned = True
+    if context.settings.lets_demo_in and not context.has_warned and names_another_host(hosts):
+        context.has_warned = True
         log.warning(
             "a request names the host %.100r, but this server is for %s alone and takes who asks there without a token "
             "for the operator: if a proxy stands before it, set DARKROOM_DEMO_USER=false (docs/proxies.md)",
             hosts[0],
-            parts.settings.host,
+            context.settings.host,
         )
 
 

@@ -16,7 +16,7 @@ from config.settings import Settings
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, Revoked
 from supervisor.core.fair_turns import Turns
-from supervisor.database.interface.database import READER_THREADS, Asked, Database, Transaction
+from supervisor.database.interface.database import READER_THREADS, Database, PendingResult, Transaction
 from supervisor.objects.disk_space import is_full
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.objects.open_store import open_file_store
@@ -45,7 +45,7 @@ MOST_USERS_REMEMBERED = 100_000
 
 
 @dataclasses.dataclass
-class Parts:
+class Context:
     """The shared parts.  secret signs tokens, and what secret_before has signed is good too.
 
     start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.
@@ -102,7 +102,7 @@ class Parts:
         """A step for the bearer of the request's token; Revoked, and nothing done, where that was taken back."""
         return await self.database.write_async(_for_bearer(request, step))
 
-    async def meet(self, user: str) -> None:
+    async def ensure_account(self, user: str) -> None:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
         if user in self._seen:
             return
@@ -112,16 +112,16 @@ class Parts:
         self._seen.add(user)
 
 
-def make_parts(
+def make_context(
     settings: Settings, database: Database, secret: str, exposition: Callable[[WebMetrics], bytes]
-) -> Parts:
+) -> Context:
     """Everything the handlers need.  Opens nothing yet."""
     metrics = WebMetrics()
     before = secret_before(settings)
     hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
     order = FreshOrder(database, settings)
-    return Parts(
+    return Context(
         settings=settings,
         database=database,
         secret=secret,
@@ -160,19 +160,19 @@ def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Calla
     return guarded if proofs else step
 
 
-def _refuse_revoked(asked: Asked, proofs: tuple[Proof, ...]) -> None:
+def _refuse_revoked(asked: PendingResult, proofs: tuple[Proof, ...]) -> None:
     if is_revoked(asked.all(), proofs):
         raise Revoked
 
 
-PARTS = web.AppKey("PARTS", Parts)
+PARTS = web.AppKey("PARTS", Context)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
 TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
 TRACE = web.RequestKey("TRACE", str)  # the id of the trace that its task belongs to; empty when nobody traces
 FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter
 
 
-def parts_of(request: web.Request) -> Parts:
+def context_of(request: web.Request) -> Context:
     """The shared parts."""
     return request.app[PARTS]
 
@@ -186,5 +186,5 @@ def address_of(request: web.Request) -> str:
     """The address that this request comes from, as `client_address` finds it."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport else None
-    trusted = parts_of(request).settings.trusted_proxies
+    trusted = context_of(request).settings.trusted_proxies
     return client_address(peer[0] if peer else None, request.headers.getall("X-Forwarded-For", []), trusted)

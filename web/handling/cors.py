@@ -11,7 +11,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from config.settings import Settings
-from web.handling.context import parts_of
+from web.handling.context import context_of
 from web.http.problems import Problem
 
 OPEN_TO_PAGES = ("/v1/", "/files/", "/openapi.json")
@@ -45,7 +45,7 @@ async def answer_preflight(request: web.Request) -> web.Response:
 
 async def name_the_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Before an answer's head is sent, streams' and errors' too: say which page may read it."""
-    if not is_open_to_pages(request.rel_url.path, parts_of(request).settings):
+    if not is_open_to_pages(request.rel_url.path, context_of(request).settings):
         return
     response.headers.add("Vary", "Origin")  # caches must not show one page's answer to another
     origin = allowed_origin(request)
@@ -56,7 +56,7 @@ async def name_the_origin(request: web.Request, response: web.StreamResponse) ->
 
 def allowed_origin(request: web.Request) -> str | None:
     """The value of Access-Control-Allow-Origin for this request; None where its page may not read the answer."""
-    allowed = parts_of(request).settings.allowed_origins
+    allowed = context_of(request).settings.allowed_origins
     origins = request.headers.getall("Origin", [])
     if len(origins) != 1:
         return None

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from config.settings import Limits, Settings
 from supervisor.store.limits.notices import Notice
-from web.handling.context import IDENTITY, PARTS, address_of, parts_of
+from web.handling.context import IDENTITY, PARTS, address_of, context_of
 from web.http.client_address import household
 from web.http.demo_access import is_loopback_address
 from web.http.problems import Problem
@@ -107,7 +107,7 @@ async def obey_quotas(request: web.Request, handler: Handler) -> web.StreamRespo
         try:
             await count_request(request, f"user:{identity.user}")
         except Problem:
-            parts_of(request).notices.note(Notice.REQUESTS, identity.user)
+            context_of(request).notices.note(Notice.REQUESTS, identity.user)
             raise
     return await handler(request)
 
@@ -123,7 +123,7 @@ async def count_request(request: web.Request, who: str) -> None:
     resource = request.match_info.route.resource
     if resource is None or not address or is_loopback_address(address):
         return
-    wanted = quotas_for(request.method, resource.canonical, parts_of(request).settings.limits)
+    wanted = quotas_for(request.method, resource.canonical, context_of(request).settings.limits)
     if not wanted:
         return
     window, into = divmod(time.time(), WINDOW_SECONDS)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 
-from web.handling.context import IDENTITY, address_of, parts_of
+from web.handling.context import IDENTITY, address_of, context_of
 from web.http.body_reader import read_body
 from web.http.client_address import household
 from web.http.json_shape import shape_fault
@@ -42,11 +42,11 @@ async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes
     body = await read_body(request, most_bytes)
     if len(body) <= SMALL_BYTES:
         return judge(parse_json(body))
-    parts = parts_of(request)
+    context = context_of(request)
     whose = request[IDENTITY].user if IDENTITY in request else household(address_of(request))
     loop = asyncio.get_running_loop()
-    return await parts.json_turns.held_through(
-        lambda: loop.run_in_executor(parts.json_thread, lambda: judge(parse_json(body))), whose
+    return await context.json_turns.held_through(
+        lambda: loop.run_in_executor(context.json_thread, lambda: judge(parse_json(body))), whose
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from web.handling.context import parts_of
+from web.handling.context import context_of
 
 
 def has_cookie(request: web.Request) -> bool:
     """Whether the browser has followed the link of this start."""
-    return is_key(request.cookies.get(cookie_name(request), ""), parts_of(request).start_secret)
+    return is_key(request.cookies.get(cookie_name(request), ""), context_of(request).start_secret)
 
 
 def cookie_name(request: web.Request) -> str:

@@ -43,7 +43,7 @@ from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Inline, Source
 from actors.providers.common.requests import Field, Outgoing, as_json
 from actors.providers.common.template import MISSING, Placeholder
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
@@ -69,7 +69,7 @@ class ComfyProvider:
     paid = True
     hands_in = True
 
-    def __init__(self, service: ComfyService, surroundings: Surroundings) -> None:
+    def __init__(self, service: ComfyService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self.pictures_per_request = 0 if service.workflow.makes_several else 1
         self._service = service

@@ -17,7 +17,7 @@ from actors.providers.base import Done, Job, ResultGone, ResultLost, Transient
 from actors.providers.common.answers import Rules
 from actors.providers.common.picture_sources import At, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.media_types import picture_type
 
@@ -48,7 +48,9 @@ class Sender(Protocol):
 class Collector:
     """Collects for one service.  allow_private_addresses: whether its pictures may lie in one's own network."""
 
-    def __init__(self, service: Sender, surroundings: Surroundings, *, allow_private_addresses: bool) -> None:
+    def __init__(
+        self, service: Sender, surroundings: ProviderContext, *, allow_private_addresses: bool
+    ) -> None:
         self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
         self._most_bytes, self._allow_private_addresses = service.answer_bytes, allow_private_addresses
 

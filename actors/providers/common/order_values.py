@@ -17,7 +17,7 @@ from actors.providers.base import InvalidInput, Job, Postponed
 from actors.providers.common.picture_sources import data_uri
 from actors.providers.common.plain_pictures import plain_input
 from actors.providers.common.template import MISSING, InputPicture, Placeholder, param
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from supervisor.objects.object_store import StoreAway
 from supervisor.pictures.media_types import EXTENSIONS, picture_type
 from supervisor.telemetry import tracing
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 class OrderValues:
     """Fills in templates of one service.  secrets: {name: value}."""
 
-    def __init__(self, surroundings: Surroundings, secrets: Mapping[str, str]) -> None:
+    def __init__(self, surroundings: ProviderContext, secrets: Mapping[str, str]) -> None:
         self._surroundings = surroundings
         self._secrets = secrets
 

@@ -46,7 +46,7 @@ from actors.providers.common.template import MISSING, Placeholder, Template
 from actors.providers.gradio.events import QueueStream, files_in
 from actors.providers.gradio.layout import Layout, in_order, layout_of, parameters_of
 from actors.providers.gradio.service import GradioService
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
@@ -60,7 +60,7 @@ class GradioProvider:
 
     paid = True
 
-    def __init__(self, service: GradioService, surroundings: Surroundings) -> None:
+    def __init__(self, service: GradioService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self.pictures_per_request = 1
         self._service = service

@@ -37,7 +37,7 @@ from actors.providers.common.results import result_in
 from actors.providers.common.template import Placeholder
 from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.http.service import RemoteService, Service
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 
 ASK_SECONDS = 30.0  # for one question about a remote job
 LARGE_BYTES = 262_144  # what is larger is encoded and decoded in a thread
@@ -50,7 +50,7 @@ class HttpProvider:
 
     paid = True
 
-    def __init__(self, service: Service, surroundings: Surroundings) -> None:
+    def __init__(self, service: Service, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self.pictures_per_request = service.pictures_per_request
         self.hands_in = service.remote is not None

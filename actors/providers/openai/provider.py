@@ -35,7 +35,7 @@ from actors.providers.common.template import InputPicture, as_text
 from actors.providers.openai.errors import as_told
 from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.service import TASK_PARAMETERS, OpenAiService
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 
 ASK_SECONDS = 20.0
 BROKEN_STREAM = "the stream ended before the picture was complete; its last draft is kept"
@@ -62,7 +62,7 @@ class OpenAiProvider:
 
     paid = True
 
-    def __init__(self, service: OpenAiService, surroundings: Surroundings) -> None:
+    def __init__(self, service: OpenAiService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self._service = service
         self._refused: _Refused | None = None

@@ -37,7 +37,7 @@ from actors.providers.common.answers import (
     plain_words,
     question_error_in,
 )
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
 from actors.providers.replicate.service import ReplicateService
@@ -49,7 +49,7 @@ LOST_AFTER_SECONDS = 30.0  # of idleness: a report may be on its way, or be sent
 class CogProvider(ReplicateProvider):
     """One server in one process."""
 
-    def __init__(self, service: ReplicateService, surroundings: Surroundings) -> None:
+    def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
         super().__init__(service, surroundings)
         self.hands_in = service.mode == "callback"
 

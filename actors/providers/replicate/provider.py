@@ -27,7 +27,7 @@ from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
 from actors.providers.common.requests import Outgoing, as_json
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from actors.providers.replicate.predictions import judge, wait_told
 from actors.providers.replicate.service import ReplicateService
 
@@ -42,7 +42,7 @@ class ReplicateProvider:
     paid = True
     hands_in = True
 
-    def __init__(self, service: ReplicateService, surroundings: Surroundings) -> None:
+    def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self.service = service
         self._client = HttpClient(most_bytes=service.answer_bytes)

@@ -68,7 +68,7 @@ class Dialect:
     least: str
 
 
-class Asked:
+class PendingResult:
     """A query whose rows are wanted later.  answer: gives the DB-API cursor, once."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
@@ -170,12 +170,12 @@ class Transaction:
         """
         self.execute(sql, *params)
 
-    def ask(self, sql: str, *params: Any) -> Asked:
+    def ask(self, sql: str, *params: Any) -> PendingResult:
         """A query whose rows are wanted later; a server is asked it with the next statement.
 
         Where the database is no server it is run when its rows are wanted.
         """
-        return Asked(lambda: self.execute(sql, *params))
+        return PendingResult(lambda: self.execute(sql, *params))
 
     def all(self, sql: str, *params: Any) -> list[Row]:
         """Every row as a dict of column names."""
@@ -194,7 +194,7 @@ class Transaction:
         return query.execute(self._database)
 
 
-class Alike(Generic[A, T]):
+class BatchedStep(Generic[A, T]):
     """A step of a kind of which several that wait are run as one, in statements for all of them.
 
     together: given the items, does each of them or leaves it untouched; its answers in their order.  An answer that is

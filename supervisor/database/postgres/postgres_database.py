@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.interface.database import Alike, Database, Transaction
+from supervisor.database.interface.database import BatchedStep, Database, Transaction
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.pool import Pool
 from supervisor.store.sql.locks import lock_tasks, lock_tasks_and_accounts
@@ -204,10 +204,10 @@ class PostgresDatabase(Database):
 def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
     alike: dict[Any, list[int]] = {}
     for place, each in enumerate(several):
-        kind = each.step.together if isinstance(each.step, Alike) else place
+        kind = each.step.together if isinstance(each.step, BatchedStep) else place
         alike.setdefault(kind, []).append(place)
     lines = [each.line for each in several if each.line is not None]
-    is_one_statement = len(alike) == 1 and isinstance(several[0].step, Alike)
+    is_one_statement = len(alike) == 1 and isinstance(several[0].step, BatchedStep)
     (lock_tasks if is_one_statement else lock_tasks_and_accounts)(tx, lines)
     results: dict[int, Any] = {}
     for places in alike.values():
@@ -219,9 +219,9 @@ def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
 def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
     """What steps of one kind answer.  A step that is alone of its kind may be of any."""
     first = steps[0]
-    if not isinstance(first, Alike):
+    if not isinstance(first, BatchedStep):
         return [first(tx)]
-    answers = first.together(tx, [step.item for step in steps if isinstance(step, Alike)])
+    answers = first.together(tx, [step.item for step in steps if isinstance(step, BatchedStep)])
     return [_Refused(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.connection_refusals import in_words
 from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again
@@ -51,9 +51,9 @@ class PostgresTransaction(Transaction):
     def send(self, sql: str, *params: Any) -> None:
         self._connection.hand_in(sql, params)
 
-    def ask(self, sql: str, *params: Any) -> Asked:
+    def ask(self, sql: str, *params: Any) -> PendingResult:
         statement = self._connection.hand_in(sql, params)
-        return Asked(lambda: self._connection.answer(statement))
+        return PendingResult(lambda: self._connection.answer(statement))
 
 
 class _TakenBack(Exception):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, SettingFault
-from supervisor.database.interface.database import Alike, Database, Dialect, Transaction
+from supervisor.database.interface.database import BatchedStep, Database, Dialect, Transaction
 
 T = TypeVar("T")
 
@@ -185,8 +185,8 @@ class SqliteDatabase(Database):
     def _run(self, transaction: Transaction, several: Sequence[_Step], *, alone: bool) -> list[_Done]:
         """Run one step, or several that are alike: in one statement for all, and each by itself if that fails."""
         first = several[0].step
-        if len(several) > 1 and isinstance(first, Alike):
-            items = [each.step.item for each in several if isinstance(each.step, Alike)]
+        if len(several) > 1 and isinstance(first, BatchedStep):
+            items = [each.step.item for each in several if isinstance(each.step, BatchedStep)]
             try:
                 with self._savepoint(transaction, alone=False):
                     answers = first.together(transaction, items)
@@ -293,7 +293,7 @@ def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:
     open_runs: dict[Any, int] = {}  # of each kind, the last one
     last: dict[str, int] = {}  # of each line, the run that its last step is in
     for each in batch:
-        kind = each.step.together if isinstance(each.step, Alike) else None
+        kind = each.step.together if isinstance(each.step, BatchedStep) else None
         place = open_runs.get(kind, -1) if kind is not None else -1
         if place < 0 or (each.line is not None and last.get(each.line, -1) >= place):
             place = len(runs)

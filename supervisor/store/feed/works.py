@@ -8,7 +8,7 @@ from supervisor.core.errors import WorkNotFound
 from supervisor.core.lifecycle import OPEN
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Transaction
-from supervisor.store.retention.deletion_queue import doom
+from supervisor.store.retention.deletion_queue import enqueue_deletion
 from supervisor.store.sql.rows import Page, decoded, encoded, work_doc
 from supervisor.store.tasks import results, user_actions
 
@@ -50,5 +50,5 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
     keys = sorted({*keys_of(decoded(row["images"])), *results.keys(tx, encoded([row["task_id"]]))})
     tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
     tx.execute("DELETE FROM works WHERE id = ?", work_id)
-    doom(tx, keys)
+    enqueue_deletion(tx, keys)
     return keys

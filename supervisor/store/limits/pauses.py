@@ -6,18 +6,18 @@ so every host knows; a trigger wakes the dispatcher when one comes or goes.
 
 from __future__ import annotations
 
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 
 TYPE, PROVIDER = "type", "provider"
 KINDS = (TYPE, PROVIDER)
 
 
-def ask_names(tx: Transaction, kind: str) -> Asked:
+def ask_names(tx: Transaction, kind: str) -> PendingResult:
     """Ask for the paused types, or the paused providers."""
     return tx.ask("SELECT name FROM pause WHERE kind = ?", kind)
 
 
-def names(tx: Transaction, kind: str, asked: Asked | None = None) -> set[str]:
+def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set[str]:
     """The paused types, or the paused providers.  asked: `ask_names`, if asked already."""
     return {row["name"] for row in (asked or ask_names(tx, kind)).all()}
 

@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.task_type import TaskType
 from config.values import ProviderLimits
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.store.limits import pauses
 
@@ -142,7 +142,7 @@ def count_open(tx: Transaction, name: str) -> int:
     )
 
 
-def ask_breakers(tx: Transaction) -> Asked:
+def ask_breakers(tx: Transaction) -> PendingResult:
     """Ask for the breakers that are not closed."""
     return tx.ask(
         f"""SELECT name, CASE WHEN until <= {tx.now} THEN 1 ELSE 0 END AS may_probe
@@ -150,7 +150,7 @@ def ask_breakers(tx: Transaction) -> Asked:
     )
 
 
-def breakers(tx: Transaction, asked: Asked | None = None) -> dict[str, str]:
+def breakers(tx: Transaction, asked: PendingResult | None = None) -> dict[str, str]:
     """{provider: 'open', or 'half_open' when its next request is a probe, or one is out}; closed ones are left out.
 
     asked: `ask_breakers`, if asked already.
@@ -159,12 +159,14 @@ def breakers(tx: Transaction, asked: Asked | None = None) -> dict[str, str]:
     return {row["name"]: "half_open" if row["may_probe"] else "open" for row in rows}
 
 
-def ask_down(tx: Transaction) -> tuple[Asked, Asked]:
+def ask_down(tx: Transaction) -> tuple[PendingResult, PendingResult]:
     """Ask which providers are down or paused."""
     return ask_breakers(tx), pauses.ask_names(tx, pauses.PROVIDER)
 
 
-def rooms(tx: Transaction, settings: Settings, asked: tuple[Asked, Asked] | None = None) -> dict[str, int]:
+def rooms(
+    tx: Transaction, settings: Settings, asked: tuple[PendingResult, PendingResult] | None = None
+) -> dict[str, int]:
     """{type: how many more tasks its providers would take now}; a type without limits and troubles is left out.
 
     asked: `ask_down`, if asked already.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from supervisor.core.ids import seconds_of_ulid
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.security.token_proof import TOKEN, USER, Proof
 from supervisor.store.sql.rows import encoded
 
@@ -40,7 +40,7 @@ def revoke_token(tx: Transaction, token_id: str, now: float) -> None:
     )  # fmt: skip
 
 
-def ask(tx: Transaction, proofs: Collection[Proof]) -> Asked:
+def ask(tx: Transaction, proofs: Collection[Proof]) -> PendingResult:
     """The rows that may concern these proofs, for `is_revoked`."""
     names = {proof.subject for proof in proofs} | {proof.token_id for proof in proofs if proof.token_id}
     return tx.ask(

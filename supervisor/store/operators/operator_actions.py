@@ -54,7 +54,7 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
                 )
             claims.release(tx, task_id, row["lease"])
             if asked:
-                remote_jobs.give_up_hope(tx, task_id, row["charge"])
+                remote_jobs.mark_unknown(tx, task_id, row["charge"])
         case "ai_processing":
             if not remote_wait.ask_again(tx, task_id, row["lease"]):
                 tx.execute(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from config.settings import Settings
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
 
@@ -46,7 +46,7 @@ def free_slots(tx: Transaction) -> int:
     return sum(row["free"] for row in _ask_free_slots(tx).all() if row["free"] > 0)
 
 
-def _ask_free_slots(tx: Transaction) -> Asked:
+def _ask_free_slots(tx: Transaction) -> PendingResult:
     # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
     return tx.ask(
         f"""SELECT id, slots - {tx.greatest("busy", "held")} AS free FROM

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Outlook
 from supervisor.store.sql.row_isolation import Aside, done_apart
@@ -116,7 +116,7 @@ def _changed(
     return done_apart(tx, "task_queue", ids, change_some, aside)
 
 
-def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
+def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
     """Ask what becomes due next by time alone: a run_after, a poll.
 
     polls: whether polls could be sent; those that can't are not waited for."""
@@ -129,7 +129,9 @@ def ask_next_due(tx: Transaction, *, polls: bool = True) -> Asked:
     )
 
 
-def seconds_to_next_due(tx: Transaction, *, polls: bool = True, asked: Asked | None = None) -> float | None:
+def seconds_to_next_due(
+    tx: Transaction, *, polls: bool = True, asked: PendingResult | None = None
+) -> float | None:
     """Until then; None for nothing.  asked: `ask_next_due`, if asked already."""
     seconds = (asked or ask_next_due(tx, polls=polls)).value()
     # Days as a float are exact to a twentieth of a millisecond.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 
 # More than this between two ticks is a gap, and between the database's clock and a monotonic one it is a step.
 GAP_SECONDS = 5.0
@@ -45,7 +45,7 @@ def read(tx: Transaction) -> Leadership:
     return Leadership(**row)
 
 
-def ask_term(tx: Transaction) -> Asked:
+def ask_term(tx: Transaction) -> PendingResult:
     """Ask which dispatcher's turn it is; from there to the commit nobody else can become it."""
     return tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.sql.conditions import READY
 from supervisor.store.sql.rows import encoded
 
@@ -20,7 +20,7 @@ def waits_since(tx: Transaction) -> str:
     return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
-def ask_types(tx: Transaction, types: list[str]) -> Asked:
+def ask_types(tx: Transaction, types: list[str]) -> PendingResult:
     """Ask which of some types have ready tasks; most of the time most of them have none."""
     return tx.ask(
         f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
@@ -29,7 +29,9 @@ def ask_types(tx: Transaction, types: list[str]) -> Asked:
     )
 
 
-def types_with_ready_tasks(tx: Transaction, types: list[str], asked: Asked | None = None) -> list[str]:
+def types_with_ready_tasks(
+    tx: Transaction, types: list[str], asked: PendingResult | None = None
+) -> list[str]:
     """Those of some types, in that order.  asked: `ask_types`, if asked already."""
     rows = (asked or ask_types(tx, types)).all()
     found = {row["value"] for row in rows if row["highest"] is not None}

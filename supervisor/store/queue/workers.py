@@ -6,7 +6,7 @@ A mark is only a mark: what becomes of the rows that name a dead worker is decid
 
 from __future__ import annotations
 
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
@@ -63,7 +63,7 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
     )
 
 
-def ask_dead(tx: Transaction) -> Asked:
+def ask_dead(tx: Transaction) -> PendingResult:
     """Ask for the workers that are marked dead and may still have rows to be rescued: their ids."""
     return tx.ask("SELECT id FROM worker WHERE state = 'dead'")
 
@@ -79,7 +79,7 @@ def _lock(tx: Transaction, worker_id: str) -> None:
         tx.one(f"SELECT 1 FROM worker WHERE id = ?{tx.for_update}", worker_id)
 
 
-def bury(tx: Transaction) -> None:
+def remove_dead(tx: Transaction) -> None:
     """Dead workers that hold nothing any more are gone."""
     tx.execute(
         """UPDATE worker SET state = 'gone', busy = 0 WHERE state = 'dead' AND NOT EXISTS

@@ -158,7 +158,7 @@ def reason_of(tx: Transaction, task_id: str) -> str | None:
 def rescue(
     tx: Transaction,
     *,
-    draw: Callable[[], float],
+    chance: Callable[[], float],
     may_bill_twice: Set[str] = frozenset(),
     deadlines: bool = True,
     well_since: str = EVER,
@@ -167,7 +167,7 @@ def rescue(
 ) -> list[Rescued]:
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
-    draw: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
+    chance: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
     sent again.  deadlines: False for no verdicts by the clock.  well_since: when the time began in which we are well
     (`leader.well_since`); until `_may_be_judged` says so, a task that is past its time is left alone.
     aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
@@ -177,7 +177,7 @@ def rescue(
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
 
     def do(rows: Sequence[Row]) -> list[Rescued]:
-        return [_rescue_one(tx, row, Reason(row["reason"]), draw(), may_bill_twice) for row in rows]
+        return [_rescue_one(tx, row, Reason(row["reason"]), chance(), may_bill_twice) for row in rows]
 
     aside = aside or Aside()
     rows = _locked(tx, wanted, well_since, most, aside)
@@ -213,28 +213,30 @@ def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int,
     )  # fmt: skip
 
 
-def _rescue_one(tx: Transaction, row: Row, reason: Reason, draw: float, may_bill_twice: Set[str]) -> Rescued:
+def _rescue_one(
+    tx: Transaction, row: Row, reason: Reason, chance: float, may_bill_twice: Set[str]
+) -> Rescued:
     budget = Budget(row["failures"], row["deaths"], row["max_attempts"])
-    verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", draw=draw)
+    verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", chance=chance)
     asked = remote_jobs.unanswered(tx, row["id"], row["charge"]) if row["status"] == "processing" else None
     if asked:
         verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
     try:
         action = _apply(tx, row, verdict)
         if asked:
-            remote_jobs.give_up_hope(tx, row["id"], row["charge"])
+            remote_jobs.mark_unknown(tx, row["id"], row["charge"])
     except LeaseLost:  # somebody else was faster, which is as good
         action = "released"
     counters.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)
     return Rescued(row["id"], reason, action)
 
 
-def _verdict(reason: Reason, budget: Budget, *, remote: bool, draw: float) -> Verdict:
+def _verdict(reason: Reason, budget: Budget, *, remote: bool, chance: float) -> Verdict:
     match reason:
         case Reason.DEAD_WORKER:
-            return after_death(budget, remote=remote, draw=draw)
+            return after_death(budget, remote=remote, chance=chance)
         case Reason.DEADLINE:
-            return after_deadline(budget, draw=draw)
+            return after_deadline(budget, chance=chance)
         case Reason.REMOTE_OVERDUE:
             return GiveUp("remote_lost", "The AI service did not finish this in time.")
         case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.sql.json_sql import of_charges
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
@@ -41,7 +41,7 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     )
 
 
-def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
     """Ask for the jobs whose service is to be told now.  aside: jobs that are left alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
@@ -52,7 +52,9 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
     )  # fmt: skip
 
 
-def due_cancels(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Cancel]:
+def due_cancels(
+    tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None
+) -> list[Cancel]:
     """Jobs whose service is to be told now; each is due again later, should nobody confirm it.
 
     asked: `ask_due`, if asked already.

@@ -236,7 +236,7 @@ def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
     )
 
 
-def give_up_hope(tx: Transaction, task_id: str, charge: int) -> None:
+def mark_unknown(tx: Transaction, task_id: str, charge: int) -> None:
     """Nobody will hear the answers of this charge's requests any more: they stay unknown."""
     tx.execute(
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Transaction
-from supervisor.store.retention.deletion_queue import doom
+from supervisor.store.retention.deletion_queue import enqueue_deletion
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import results
@@ -65,7 +65,7 @@ def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = Non
     keys = {row["id"]: row["key"] for row in rows}
 
     def forget_uses(ids: str) -> None:
-        doom(tx, (keys[image] for image in decoded(ids)))
+        enqueue_deletion(tx, (keys[image] for image in decoded(ids)))
         tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.dialect.each_of}", ids)
 
     unneeded = [row for row in rows if not row["is_needed"]]
@@ -124,7 +124,7 @@ def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Works and whatever else names these tasks.  ids: as a JSON array."""
     shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
     of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
-    doom(tx, [*of_works, *results.keys(tx, ids)])
+    enqueue_deletion(tx, [*of_works, *results.keys(tx, ids)])
     for table in ("result_file", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
 
@@ -139,7 +139,7 @@ def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
     orphans = sorted(set(keys) - named)
     if orphans:
         tx.execute(f"DELETE FROM result_file WHERE key IN {tx.dialect.each_of}", encoded(orphans))
-    return doom(tx, orphans)
+    return enqueue_deletion(tx, orphans)
 
 
 def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:

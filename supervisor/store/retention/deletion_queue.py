@@ -11,7 +11,7 @@ from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.rows import encoded
 
 
-def doom(tx: Transaction, keys: Iterable[str]) -> int:
+def enqueue_deletion(tx: Transaction, keys: Iterable[str]) -> int:
     """These objects are nobody's any more; how many they are."""
     doomed = sorted(set(keys))
     if doomed:

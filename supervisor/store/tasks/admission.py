@@ -14,7 +14,7 @@ from supervisor.core.errors import BadParams, Fault, InsufficientCredits
 from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.limits import notices
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
@@ -79,7 +79,7 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
         raise fault
 
 
-def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> Asked:
+def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> PendingResult:
     """Ask for rows that SQL has written, at most so many, users in sorted order.  aside: those to be left alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
@@ -93,7 +93,7 @@ def admit_waiting(
     tx: Transaction,
     settings: Settings,
     most: int,
-    waiting: Asked | None = None,
+    waiting: PendingResult | None = None,
     aside: Aside | None = None,
 ) -> int:
     """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.

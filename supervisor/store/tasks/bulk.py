@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from supervisor.core.errors import InsufficientCredits
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
-from supervisor.database.interface.database import Asked, Transaction
+from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.ledger import credits
 from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import decoded, encoded
@@ -189,7 +189,7 @@ class _Question:
         self._tx, self._sql = tx, sql
         self._params = [encoded(each) if isinstance(each, list) else each for each in params]
 
-    def ask(self) -> Asked:
+    def ask(self) -> PendingResult:
         return self._tx.ask(self._sql, *self._params)
 
 

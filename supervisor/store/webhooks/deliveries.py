@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from supervisor.database.interface.database import Asked, Row, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.sql.row_isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.sql.rows import decoded, encoded
@@ -68,7 +68,7 @@ def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
         tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
 
 
-def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
+def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
     """Ask for what is to be sent now, of users of whom more may be sent.  aside: deliveries that are left alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
@@ -81,7 +81,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> Asked:
     )  # fmt: skip
 
 
-def due(tx: Transaction, asked: Asked | None = None, aside: Aside | None = None) -> list[Delivery]:
+def due(tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None) -> list[Delivery]:
     """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up.
 
     asked: `ask_due`, if asked already.

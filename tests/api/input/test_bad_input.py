@@ -199,7 +199,7 @@ async def test_a_real_link_that_was_altered_or_has_expired_is_403(
     async with http.get(web.url + link) as response:
         assert response.status == 200
     key = link.partition("?")[0].removeprefix("/files/")
-    expired = web.parts.links.link(key, now=time.time() - 2 * web.settings.file_link_seconds)
+    expired = web.context.links.link(key, now=time.time() - 2 * web.settings.file_link_seconds)
     last = "A" if link[-1] != "A" else "B"
     for altered in (expired, link[:-1] + last, link.replace("exp=", "exp=9"), link.replace(".jpg", ".png")):
         async with http.get(web.url + altered) as response:
@@ -212,7 +212,7 @@ async def test_a_real_link_that_was_altered_or_has_expired_is_403(
 async def test_an_unknown_last_event_id_is_a_reset_never_silence(
     web: Web, http: aiohttp.ClientSession, place: str
 ) -> None:
-    await web.parts.meet("o-1")
+    await web.context.ensure_account("o-1")
     epoch = web.sql("SELECT epoch FROM account")[0][0]
     async with feed_of(http, web, "o-1", last_event_id=place.format(epoch=epoch)) as feed:
         first = await feed.next()

@@ -191,7 +191,7 @@ async def test_a_body_that_stops_is_answered_408_wherever_it_goes(
         line, answer = await stalled(web, path, content_type, begun)
         assert b" 408 " in line, (path, line)
         assert b"application/problem+json" in answer and b"body_timeout" in answer
-    await until(lambda: web.parts.uploads.held_bytes == 0, "nothing is held for them")
+    await until(lambda: web.context.uploads.held_bytes == 0, "nothing is held for them")
 
 
 # --- JSON ---
@@ -263,7 +263,7 @@ def test_values_are_counted_whatever_stands_in_them(count: int, text: str) -> No
 async def test_a_large_order_of_one_user_does_not_wait_for_a_crowd_of_another(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    turns = web.parts.json_turns
+    turns = web.context.json_turns
     await turns.take("hog")
     body = order(parameters={"text": "x" * 5000})
     hog = [asyncio.create_task(post(http, web, TASKS, body + b" " * n, "application/json")) for n in range(3)]

@@ -177,7 +177,7 @@ def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
     ended.append(polled)
     ended += [admitted_task(count=2), claimed_task(count=2).task_id]
     clock.advance(86_500)
-    store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))
+    store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5))
     for task_id in ended:
         assert store.task(task_id)["status"] in ("failed", "cancelled")
         assert store.entries(task_id) == [(1, "debit", -2), (1, "refund", 2)]

@@ -248,7 +248,7 @@ def test_of_two_hosts_at_a_providers_last_place_one_gets_it(
 def _dies(store: Store, claim: Claim, allowed: frozenset[str]) -> None:
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     store.write(
-        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=allowed, deadlines=False)
+        lambda tx: stuck_tasks.rescue(tx, chance=random.random, may_bill_twice=allowed, deadlines=False)
     )
 
 
@@ -402,7 +402,7 @@ def test_a_lost_poller_needs_no_other_rescue(
     clock.advance(329)
     assert store.claim_polls() == []
     clock.advance(2)
-    assert store.write(lambda tx: stuck_tasks.rescue(tx, draw=random.random)) == []
+    assert store.write(lambda tx: stuck_tasks.rescue(tx, chance=random.random)) == []
     (found,) = store.claim_polls()
     assert found.lease == lost.lease + 1
     assert found.attempt == claim.attempt and found.budget == claim.budget

@@ -43,7 +43,9 @@ def row(store: Store, evidence: Evidence) -> dict[str, Any]:
 def kill_worker_and_rescue(store: Store, may_bill_twice: frozenset[str]) -> list[stuck_tasks.Rescued]:
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     return store.write(
-        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=may_bill_twice, deadlines=False)
+        lambda tx: stuck_tasks.rescue(
+            tx, chance=random.random, may_bill_twice=may_bill_twice, deadlines=False
+        )
     )
 
 
@@ -316,7 +318,7 @@ def test_a_deadline_in_mid_call_follows_the_same_verdict(store, claimed_task, cl
     begin(store, easy, EASY, name="easy")
     clock.advance(700)
     done = store.write(
-        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=frozenset({"easy"}))
+        lambda tx: stuck_tasks.rescue(tx, chance=random.random, may_bill_twice=frozenset({"easy"}))
     )
     assert {each.task_id: each.action for each in done} == {
         careful.task_id: "failed",

@@ -190,7 +190,7 @@ def test_a_report_proves_that_the_service_has_the_job(store, claimed_task, known
     assert state(store, evidence) == "waiting"
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     (rescued,) = store.write(
-        lambda tx: stuck_tasks.rescue(tx, draw=random.random, may_bill_twice=frozenset(), deadlines=False)
+        lambda tx: stuck_tasks.rescue(tx, chance=random.random, may_bill_twice=frozenset(), deadlines=False)
     )
     assert rescued.action == "released"  # and not an unknown outcome
     assert accept(store, evidence)  # the id may still come
@@ -278,14 +278,14 @@ def test_a_poller_that_gives_back_costs_nothing(store, waiting_job, clock: Clock
     hint=st.floats(0, 1000),
     age=st.floats(0, 1e6),
     reports=st.booleans(),
-    draw=st.floats(0, 1, exclude_max=True),
+    chance=st.floats(0, 1, exclude_max=True),
 )
-def test_polls_obey_the_service_come_less_often_with_age_and_have_a_ceiling(hint, age, reports, draw):
-    wait = next_poll_seconds(hint, age, reports=reports, draw=draw)
+def test_polls_obey_the_service_come_less_often_with_age_and_have_a_ceiling(hint, age, reports, chance):
+    wait = next_poll_seconds(hint, age, reports=reports, chance=chance)
     assert wait >= max(hint, LEAST_SECONDS)
     assert wait <= max(hint, REPORTING_MOST_SECONDS if reports else MOST_SECONDS) * (1 + JITTER)
-    assert wait <= next_poll_seconds(hint, age + 100, reports=reports, draw=draw)
-    assert wait <= next_poll_seconds(hint, age, reports=True, draw=draw)
+    assert wait <= next_poll_seconds(hint, age + 100, reports=reports, chance=chance)
+    assert wait <= next_poll_seconds(hint, age, reports=True, chance=chance)
 
 
 # --- the end of a task, and of what services do for it ---
@@ -347,7 +347,7 @@ def test_an_overdue_remote_job_is_given_up_refunded_and_cancelled(store, waiting
     for _ in range(1 if reason == "remote_overdue" else 3):
         ask(store.write, claim.task_id)
         well.passes(31)
-    (rescued,) = store.write(lambda tx: stuck_tasks.rescue(tx, draw=random.random))
+    (rescued,) = store.write(lambda tx: stuck_tasks.rescue(tx, chance=random.random))
     assert (rescued.reason.value, rescued.action) == (reason, "failed")
     assert store.balance() == before
     assert [each.id for each in store.write(remote_cancels.due_cancels)] == [evidence.id]

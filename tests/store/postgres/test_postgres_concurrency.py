@@ -292,7 +292,7 @@ def _rescued(url: str) -> list[Any]:
     from supervisor.store.recovery import stuck_tasks
 
     with contextlib.closing(open_database(url)) as database:
-        return database.write_now(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5))
+        return database.write_now(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5))
 
 
 def test_opening_an_account_twice_at_once_grants_once(store: Store) -> None:

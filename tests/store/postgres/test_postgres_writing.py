@@ -17,7 +17,7 @@ import pytest
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.interface.database import Alike, Transaction
+from supervisor.database.interface.database import BatchedStep, Transaction
 from supervisor.database.open_database import open_database
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.postgres_database import WRITER_THREADS, PostgresDatabase
@@ -438,7 +438,7 @@ def test_steps_that_are_alike_are_done_in_one_go_and_a_refusal_reaches_its_own_c
         return [n // 2 if n % 2 == 0 else ValueError(f"{n} is odd") for n in numbers]
 
     with gathering(database):
-        futures = [database.write(Alike("halved", halve, n), line=f"{n}") for n in range(8)]
+        futures = [database.write(BatchedStep("halved", halve, n), line=f"{n}") for n in range(8)]
     assert [futures[n].result(30) for n in range(0, 8, 2)] == [0, 1, 2, 3]
     for n in range(1, 8, 2):
         with pytest.raises(ValueError, match=f"{n} is odd"):

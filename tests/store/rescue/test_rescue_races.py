@@ -43,7 +43,7 @@ def _rescue_beside(
     found: list[list[Rescued]] = []
 
     def rescue() -> None:
-        found.append(store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=deadlines)))
+        found.append(store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, deadlines=deadlines)))
 
     rescuer = threading.Thread(target=rescue)
 

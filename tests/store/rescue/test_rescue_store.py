@@ -31,7 +31,7 @@ from tests.support.well import Well, ask
 
 
 def _rescue(store: Store, *, deadlines: bool = True, most: int = stuck_tasks.BATCH) -> list[Rescued]:
-    return store.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5, deadlines=deadlines, most=most))
+    return store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, deadlines=deadlines, most=most))
 
 
 def _stuck(store: Store) -> dict[str, str]:
@@ -280,7 +280,7 @@ def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
 def test_two_rescuers_rescue_once(store: Store, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
     _die(store)
-    futures = [store.database.write(lambda tx: stuck_tasks.rescue(tx, draw=lambda: 0.5)) for _ in range(5)]
+    futures = [store.database.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5)) for _ in range(5)]
     assert sum(len(future.result(timeout=30)) for future in futures) == 1
     assert store.task(claim.task_id)["deaths"] == 1
 

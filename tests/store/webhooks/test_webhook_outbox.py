@@ -168,14 +168,14 @@ def test_what_is_put_off_waits_its_time(store: Store, delivery: Callable[..., st
 
 
 def test_the_schedule_is_the_standards_and_ends_after_a_day() -> None:
-    pauses = [pause_after(n, draw=0.0) for n in range(1, len(SCHEDULE) + 1)]
+    pauses = [pause_after(n, chance=0.0) for n in range(1, len(SCHEDULE) + 1)]
     assert pauses[0] == 5 and pauses[-1] is None
     assert sum(pause for pause in pauses if pause is not None) == 24 * 3600
-    drawn = pause_after(3, draw=0.999)
+    drawn = pause_after(3, chance=0.999)
     assert drawn is not None and pauses[2] is not None
     assert pauses[2] < drawn < pauses[2] * (1 + JITTER)
-    assert pause_after(1, draw=0.0, retry_after=120) == 120
-    assert pause_after(4, draw=0.0, retry_after=120) == pauses[3]
+    assert pause_after(1, chance=0.0, retry_after=120) == 120
+    assert pause_after(4, chance=0.0, retry_after=120) == pauses[3]
 
 
 def test_a_receiver_that_is_gone_is_sent_nothing_more_until_somebody_resends(

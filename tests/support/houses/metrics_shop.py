@@ -148,7 +148,7 @@ class Shop:
     def rescue(self) -> dict[str, int]:
         """Rescue everything; {reason: tasks taken}."""
         taken: dict[str, int] = {}
-        while done := self.do(lambda tx: stuck_tasks.rescue(tx, draw=random.random)):
+        while done := self.do(lambda tx: stuck_tasks.rescue(tx, chance=random.random)):
             for each in done:
                 taken[each.reason.value] = taken.get(each.reason.value, 0) + 1
         return taken

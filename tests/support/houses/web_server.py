@@ -27,7 +27,7 @@ from tests.support.databases import POSTGRESQL, SQLITE, fresh_settings, open_qui
 from tests.support.servers.postgres_databases import give_back
 from web.app.app import build_app
 from web.app.server import WebServer
-from web.handling.context import Parts, make_parts
+from web.handling.context import Context, make_context
 
 SECRET = "a secret of the tests, long enough for HS256"
 DEADLINE_SECONDS = 90.0
@@ -40,21 +40,21 @@ class Web:
         self.settings = settings
         self.ping_seconds = ping_seconds
         self.database: Database
-        self.parts: Parts
+        self.context: Context
         self.server: WebServer
         self.wakeups: Wakeups
         self.port = settings.port
 
     async def start(self) -> None:
         self.database = open_quickly(self.settings)
-        self.parts = make_parts(
+        self.parts = make_context(
             self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
         )
-        self.parts.ping_seconds = self.ping_seconds
+        self.context.ping_seconds = self.ping_seconds
         self.wakeups = feed_wakeups(self.database, self.settings)
         listening = listen_on(self.settings.host, self.port)
         self.port = listening.getsockname()[1]  # a restart comes back at the same address
-        self.server = WebServer(build_app(self.parts, self.wakeups), self.parts, listening)
+        self.server = WebServer(build_app(self.context, self.wakeups), self.context, listening)
         await self.server.start()
 
     async def stop(self) -> None:

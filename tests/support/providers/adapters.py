@@ -9,7 +9,7 @@ from typing import Any, Self
 from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
 from actors.providers.base import Accepted, Done, Failed, Job, MadeImage, Provider, ProviderError, Running
-from actors.providers.provider_context import Surroundings
+from actors.providers.provider_context import ProviderContext
 from actors.registry.adapters import check_providers, open_over_http
 from config.settings import Settings
 from supervisor.objects.local_files import LocalFiles
@@ -55,7 +55,7 @@ class Adapters:
     def open(self, provider: dict[str, Any], url: str = "") -> Any:
         """The adapter.  Typed loosely, since each has its own abilities."""
         settings = self.settings(provider, url)
-        surroundings = Surroundings(
+        surroundings = ProviderContext(
             images=self._images,
             files=self.files,
             links=LinkSigner("secret", 3600),

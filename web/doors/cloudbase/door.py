@@ -39,7 +39,7 @@ from web.doors.cloudbase.refusal import NOT_ALLOWED, NOT_POSSIBLE, Refused, code
 from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
 from web.feed.feed_event import Link
 from web.handling.authentication import identify
-from web.handling.context import IDENTITY, TASK, TRACE, Parts, parts_of
+from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of
 from web.handling.idempotency import hash_of
 from web.handling.quotas import count_stranger
 from web.handling.request_bodies import judge_json
@@ -77,12 +77,12 @@ async def answer(request: web.Request) -> web.Response:
 
 async def _understood(request: web.Request) -> tuple[Call, str]:
     """The call, and what tells it from every other; sets the request's identity.  Raises Refused and much else."""
-    parts = parts_of(request)
+    context = context_of(request)
     try:
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
-            request[IDENTITY] = _bearer(request, parts)
-            return await judge_json(request, lambda body: call_of(body, parts.settings)), new_ulid()
-        claim, call = await _signed(request, parts)
+            request[IDENTITY] = _bearer(request, context)
+            return await judge_json(request, lambda body: call_of(body, context.settings)), new_ulid()
+        claim, call = await _signed(request, context)
     except Refused:  # of a call that is signed
         raise
     except (BadSignature, Problem) as refused:
@@ -96,8 +96,8 @@ async def _understood(request: web.Request) -> tuple[Call, str]:
     return call, claim.signature
 
 
-def _bearer(request: web.Request, parts: Parts) -> Identity:
-    identity = identify(request, parts)
+def _bearer(request: web.Request, context: Context) -> Identity:
+    identity = identify(request, context)
     if identity.role != "service":
         raise BadSignature(
             "accessKey must be a token with role 'service': `darkroom token NAME --role service`."
@@ -105,7 +105,7 @@ def _bearer(request: web.Request, parts: Parts) -> Identity:
     return identity
 
 
-async def _signed(request: web.Request, parts: Parts) -> tuple[Claim, Call]:
+async def _signed(request: web.Request, context: Context) -> tuple[Claim, Call]:
     given = request.headers
     claim = read_claim(given.get("Authorization", ""), given.get("X-Timestamp", ""))
     if not is_secret_id(claim.secret_id):
@@ -117,7 +117,7 @@ async def _signed(request: web.Request, parts: Parts) -> tuple[Claim, Call]:
     headers = {name.lower(): value for name, value in given.items()}
 
     def judge(body: Any) -> Call:
-        secrets = [each for each in (parts.secret, parts.secret_before) if each is not None]
+        secrets = [each for each in (context.secret, context.secret_before) if each is not None]
         held = [
             is_signed_by(
                 secret_key(secret, claim.secret_id),
@@ -135,7 +135,7 @@ async def _signed(request: web.Request, parts: Parts) -> tuple[Claim, Call]:
                 "The signature does not fit: check secretId and secretKey, that serviceUrl is written in lower case, "
                 "and that a proxy between passes on path and Host unchanged."
             )
-        return call_of(body, parts.settings)
+        return call_of(body, context.settings)
 
     return claim, await judge_json(request, judge)
 
@@ -147,7 +147,7 @@ async def _done(request: web.Request, call: Call, call_id: str) -> Data:
         case Get():
             return {"list": await _found(request, call)}
         case Count(collection, condition):
-            found = await parts_of(request).read(
+            found = await context_of(request).read(
                 request, lambda tx: searching.count(tx, collection, condition)
             )
             return {"total": found}
@@ -162,8 +162,8 @@ async def _done(request: web.Request, call: Call, call_id: str) -> Data:
 
 async def _added(request: web.Request, order: Order, call_id: str) -> str:
     """The id of the task that the document is, or was before."""
-    parts, asked = parts_of(request), order.submission
-    await parts.meet(order.user)
+    context, asked = context_of(request), order.submission
+    await context.ensure_account(order.user)
     what = [asked.type, asked.params, asked.priority, asked.run_after, asked.webhook]
     key = Key(order.user, "POST", PATH, order.task_id or call_id, hash_of(what))
     with tracing.span("submit", "server", parent=request.headers.get("traceparent", "")) as span:
@@ -182,14 +182,14 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
             proofs=request[IDENTITY].proofs,
         )
         try:
-            submitted = await hand_in(parts, new)
+            submitted = await hand_in(context, new)
         except (KeyReused, peewee.IntegrityError):
             if order.task_id is None or not await _is_there(request, order):
                 raise
             request[TASK] = order.task_id
             return order.task_id
         view = submitted.view
-        span.tell(
+        span.set_attributes(
             task_id=view["task_id"],
             type=view["type"],
             outcome="replayed" if submitted.is_replay else "stored",
@@ -201,7 +201,7 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
 async def _is_there(request: web.Request, order: Order) -> bool:
     """Whether the task of this id is this order; False where there is none.  Raises Refused where it is another."""
     search = Search("task_queue", Compare("_id", "=", order.task_id))
-    found = await parts_of(request).read(request, lambda tx: searching.find(tx, search))
+    found = await context_of(request).read(request, lambda tx: searching.find(tx, search))
     if not found:
         return False
     (row,) = found
@@ -219,7 +219,7 @@ async def _is_there(request: web.Request, order: Order) -> bool:
 
 async def _found(request: web.Request, get: Get) -> list[str]:
     """Documents as text, made where the rows are read: a thousand of them take a while."""
-    link = _absolute(request, parts_of(request).links.link)
+    link = _absolute(request, context_of(request).links.link)
 
     def read(tx: Transaction) -> list[str]:
         if get.search.collection == "task_queue" and searching.params_size(tx, get.search) > MOST_PARAMS:
@@ -228,7 +228,7 @@ async def _found(request: web.Request, get: Get) -> list[str]:
             )
         return [_text(get, row, link) for row in searching.find(tx, get.search)]
 
-    return await parts_of(request).read(request, read)
+    return await context_of(request).read(request, read)
 
 
 def _text(get: Get, row: Row, link: Link) -> str:
@@ -241,7 +241,7 @@ def _absolute(request: web.Request, link: Link) -> Link:
     """Links from where the caller has called: a page has no other base for them."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport else None
-    trusted = parts_of(request).settings.trusted_proxies
+    trusted = context_of(request).settings.trusted_proxies
     address = peer[0] if peer else None
     scheme = request.scheme
     forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
@@ -256,7 +256,7 @@ def _absolute(request: web.Request, link: Link) -> Link:
 
 async def _updated(request: web.Request, update: Update, call_id: str) -> int:
     """How many tasks were cancelled, or put back; all that can be, or none."""
-    parts = parts_of(request)
+    context = context_of(request)
     change = _cancel if update.status == "cancelled" else _put_back
 
     def step(tx: Transaction) -> tuple[int, list[Data]]:
@@ -265,31 +265,31 @@ async def _updated(request: web.Request, update: Update, call_id: str) -> int:
             return done, []
         found = searching.lock_tasks(tx, update.condition, MOST_CHANGED + 1)
         _refuse_crowd(found)
-        moved = [change(tx, parts, row["id"]) for row in found if row["status"] != update.status]
+        moved = [change(tx, context, row["id"]) for row in found if row["status"] != update.status]
         for view in moved:
             _note(tx, request, call_id, view["task_id"])
         return len(moved), moved
 
-    done, moved = await finished(parts.write(request, step))
+    done, moved = await finished(context.write(request, step))
     for view in moved:
         if update.status == "cancelled":
-            parts.order.note_left(view["place"])
+            context.order.note_left(view["place"])
         else:
-            parts.order.note_joined(view)
+            context.order.note_joined(view)
     return done
 
 
-def _cancel(tx: Transaction, parts: Parts, task_id: str) -> Data:
+def _cancel(tx: Transaction, context: Context, task_id: str) -> Data:
     return user_actions.cancel(tx, task_id)
 
 
-def _put_back(tx: Transaction, parts: Parts, task_id: str) -> Data:
-    return user_actions.resubmit(tx, parts.settings, task_id, obeys_limits=True)
+def _put_back(tx: Transaction, context: Context, task_id: str) -> Data:
+    return user_actions.resubmit(tx, context.settings, task_id, obeys_limits=True)
 
 
 async def _removed(request: web.Request, remove: Remove, call_id: str) -> int:
     """How many works were removed, their files with them; an open task is cancelled first."""
-    parts = parts_of(request)
+    context = context_of(request)
 
     def step(tx: Transaction) -> tuple[int, list[str]]:
         done = _noted(tx, request, call_id)
@@ -303,8 +303,8 @@ async def _removed(request: web.Request, remove: Remove, call_id: str) -> int:
             _note(tx, request, call_id, row["task_id"])
         return len(found), keys
 
-    done, keys = await parts.write(request, step)
-    await delete_files(parts, keys)
+    done, keys = await context.write(request, step)
+    await delete_files(context, keys)
     return done
 
 
