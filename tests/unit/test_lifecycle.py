@@ -239,7 +239,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         return [task_id for task_id, task in self.model.items() if task.status in statuses]
 
     def _choose(self, data: st.DataObject, tasks_: list[str]) -> str:
-        return data.chance(st.sampled_from(sorted(tasks_)), label="task")
+        return data.draw(st.sampled_from(sorted(tasks_)), label="task")
 
     def _held(self, *statuses: Status) -> list[str]:
         return [task_id for task_id in self.held if self.model[task_id].status in statuses]
@@ -469,7 +469,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         how=st.sampled_from([claims.retry, claims.release, claims.complete, remote_wait.not_yet]),
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
-        task_id, lease = data.chance(st.sampled_from(self.lost))
+        task_id, lease = data.draw(st.sampled_from(self.lost))
         more = {claims.retry: (0.0,), claims.release: (), claims.complete: ([],), remote_wait.not_yet: (0,)}[
             how
         ]

@@ -108,8 +108,8 @@ PATTERNS = {
 def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     """The application over these parts; starts its tailer with itself."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
-    app[PARTS] = parts
-    app[DESCRIPTION] = Description(parts.settings)
+    app[PARTS] = context
+    app[DESCRIPTION] = Description(context.settings)
     pages.static_files()  # read and compressed before anybody asks
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))
