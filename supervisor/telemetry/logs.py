@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import copy
+import functools
 import io
 import json
 import logging
@@ -42,6 +43,11 @@ _TOKENS = re.compile(
     r"[^\s&\"']+"
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
     r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
+)
+# What every token above holds, in small letters: most lines hold none of it, which is known in a hundredth of the time.
+_MARKS = (
+    *("ticket=", "sig=", "token=", "code=", "secret=", "password=", "start?key="),
+    *("bearer ", "basic ", "authorization", "x-api-key", "cookie", "eyj", "/v1/callbacks/"),
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _URL_SAFE = str.maketrans("+/", "-_")
@@ -164,16 +170,38 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
                 structlog.processors.JSONRenderer(serializer=_as_json),
             ]
         else:
-            last += [
-                structlog.dev.ConsoleRenderer(
-                    colors=colors, pad_event_to=0, exception_formatter=_plain_traceback
-                )
-            ]
+            last += [_ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=_plain_traceback)]
         super().__init__(foreign_pre_chain=shared, processors=last)
         self._hide = secret_filter(settings)
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._hide(super().format(record))
+        if not (isinstance(record.msg, dict) and hasattr(record, "_logger")):
+            return self._hide(super().format(record))
+        # As there, without the copies of the record: a task has several lines.
+        event: Any = {**record.msg, "_record": record, "_from_structlog": True}
+        for process in self.processors:
+            event = process(record._logger, record._name, event)  # type: ignore[attr-defined]
+        return self._hide(event)
+
+
+class _ConsoleRenderer(structlog.dev.ConsoleRenderer):
+    """Writes what is no error and has no colours in a third of the time, and the same."""
+
+    def __init__(self, *, colors: bool, **options: Any) -> None:
+        super().__init__(colors=colors, **options)
+        self._is_plain = not colors
+
+    def __call__(self, logger: Any, name: str, event: EventDict) -> str:
+        if not self._is_plain or not event.keys().isdisjoint(_NOT_PLAIN) or not event.keys() >= _HEAD:
+            return super().__call__(logger, name, event)
+        level, logger_name = f"[{event.pop('level'):<9}]", f"[{event.pop('logger')}]"
+        head = (str(event.pop("timestamp")), level, str(event.pop("event")), logger_name)
+        said = [f"{key}={self._repr(event[key])}" for key in sorted(event)]
+        return " ".join(filter(None, (*head, *said))).rstrip(" ")
+
+
+_HEAD = {"timestamp", "level", "event", "logger"}
+_NOT_PLAIN = {"stack", "exception", "exc_info", "logger_name"}
 
 
 def _say_how_often(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -189,13 +217,15 @@ def secret_filter(settings: Settings) -> Callable[[str], str]:
     """A function that takes secrets out of a text: those of the settings, in every form, and what looks like one."""
     texts = {form for secret in known_secrets(settings) for form in forms_of(secret)}
     longest_first = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
-    known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    known = re.compile("|".join(map(re.escape, longest_first)))
 
     def hide(text: str) -> str:
-        if known is not None:
+        if any(form in text for form in longest_first):
             text = known.sub(STARS, text)
-        text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
-        return hide_password(text)
+        lower = text.lower()
+        if any(mark in lower for mark in _MARKS):
+            text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
+        return hide_password(text) if "://" in text or "password=" in text else text
 
     return hide
 
@@ -258,9 +288,14 @@ def _secrets_in(value: Any) -> Iterator[str]:
 def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Star out what is logged under a name such as `token` or `api_key`, whatever its value."""
     for name in event:
-        if _SECRET_NAMES.search(name):
+        if _names_a_secret(name):
             event[name] = STARS
     return event
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -270,6 +305,8 @@ def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def escaped(text: str) -> str:
     """A text of one line: control characters, lone surrogates and what turns letters around are written out."""
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

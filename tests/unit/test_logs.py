@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.settings import load_settings
 from supervisor.core.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
-from supervisor.telemetry.logs import configure_logs
+from supervisor.telemetry.logs import _ConsoleRenderer, configure_logs
 from tests.support.waiting import eventually
 
 
@@ -52,6 +54,46 @@ def test_json_is_one_object_a_line_for_both_kinds_of_loggers(logged):
     )
     assert (second["event"], second["count"], second["logger"]) == ("did", 2, "ours")
     assert second["timestamp"].endswith("Z")
+
+
+NAMES = (
+    "task",
+    "lease",
+    "event",
+    "logger",
+    "level",
+    "timestamp",
+    "exc_info",
+    "stack",
+    "logger_name",
+    "exception",
+)
+VALUES = st.one_of(st.text(max_size=8), st.integers(), st.none(), st.floats(allow_nan=False), st.booleans())
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=12)), VALUES)
+def test_a_line_for_eyes_is_the_one_that_structlog_would_write(said: dict[str, Any], value: Any) -> None:
+    event = {"timestamp": "2026", "level": "info", "event": "did", "logger": "ours", "value": value} | said
+    event |= {"exc_info": None} if "exc_info" in event else {}
+    ours = _ConsoleRenderer(colors=False, pad_event_to=0)(None, "info", dict(event))
+    assert ours == structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)(None, "info", dict(event))
+
+
+def test_a_line_names_what_structlog_names(logged: Any) -> None:
+    """Short ways are for what is no error; what an error tells comes out too."""
+    stream = logged("console")
+    log = structlog.get_logger("ours")
+    log.info("did", task="t 1", count=2)
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        log.exception("failed", task="t 2")
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("[info     ] did [ours] count=2 part=web task='t 1'")
+    assert (
+        lines[1].endswith("[error    ] failed [ours] part=web task='t 2'")
+        and lines[-1] == "ValueError: wrong"
+    )
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
