@@ -48,7 +48,7 @@ from supervisor.schema.migrate import check_version
 from supervisor.services.undelivered_claims import empty_lists
 from supervisor.store.counters import counters, open_task_counts
 from supervisor.store.queue import dispatch, leader, wake_counters, workers
-from supervisor.store.queue.capacity import Outlook
+from supervisor.store.queue.capacity import Capacity
 from supervisor.store.queue.leader import Leadership
 from supervisor.store.recovery import clock_steps, stuck_tasks
 from supervisor.store.remote import remote_cancels
@@ -337,7 +337,7 @@ class Dispatcher:
         errands: list[ControlMessage] = []
         polls: list[Row] = []
         picked = dispatch.Picked()
-        due, outlook = dispatch.ask_next_due(tx), Outlook(tx, self.settings)
+        due, capacity = dispatch.ask_next_due(tx), Capacity(tx, self.settings)
         cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
         next_due = dispatch.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
@@ -345,15 +345,15 @@ class Dispatcher:
             rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else {}
             limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
             polls = remote_wait.claim_due_polls(tx, rooms, limits, aside) if rooms else []
-            due, outlook = (
+            due, capacity = (
                 dispatch.ask_next_due(tx, polls=len(polls) < sum(rooms.values())),
-                Outlook(tx, self.settings),
+                Capacity(tx, self.settings),
             )
             next_due = dispatch.seconds_to_next_due(tx, asked=due)
             if next_due == 0.0 and not ripened and not polls:
                 next_due = None  # somebody has locked it, or it is left alone: the next tick looks again
         if sending:
-            picked = dispatch.pick_and_claim(tx, self.settings, outlook, aside, shunned=self.sender.shunned)
+            picked = dispatch.pick_and_claim(tx, self.settings, capacity, aside, shunned=self.sender.shunned)
             self._tally_lag(tx, picked)
             errands += remote_cancels.due_cancels(tx, cancels, jobs)
             errands += webhooks.due(tx, deliveries, messages)

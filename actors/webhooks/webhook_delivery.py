@@ -1,7 +1,8 @@
 """Deliver webhooks: one POST each, signed, to a public address, without following where it is sent on to.
 
-A delivery runs beside the message that brought it and holds no thread: receivers that hang cost memory alone.  Who dies
-in one leaves it due again a minute later, and the receiver, which may have heard it, knows it by its id.
+A delivery runs on the event loop and holds no thread, so a receiver that hangs costs memory alone.  If the worker dies
+during a delivery, the delivery becomes due again after a minute.  The receiver may then hear it twice, and
+recognises it by its id.
 """
 
 from __future__ import annotations

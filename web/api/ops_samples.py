@@ -1,7 +1,7 @@
 """The last hour in a few numbers, sampled by this process: charts that need no Prometheus.
 
-A ring in memory: a restart begins it anew, and each web process has its own.  What has ended is told as how many since
-the sample before.
+The samples lie in memory: a restart begins anew, and each web process has its own.  Ended tasks are given as the
+increase since the previous sample.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Hub:
             ended.set()
 
     def wake_waiters(self, user: str) -> None:
-        """Let whoever waits for the end of one of the user's tasks look for itself."""
+        """Wake every request that waits for a task of this user; each reads its task again."""
         for ended in self._waiting.get(user, ()):
             ended.set()
 

@@ -1,11 +1,12 @@
 """PostgreSQL for many processes on many hosts: short transactions side by side, each run until its outcome is known.
 
-A few writer threads take steps in the order they were handed in.  A step that names its task (`line`) may share a
-transaction with others that wait and do so too: all their rows are then locked at the beginning in the one order
-(CORRECTNESS 27), so such transactions wait for each other and never in a circle; those that are alike are one statement
-for all, for rows of many users are locked until the commit and others wait.  A step that names none has a transaction
-of its own, in which its statements lock in that order.  If one of several fails, nothing of any is stored,
-and each is run by itself.
+A few writer threads take steps in the order in which they were handed in.
+
+- A step that names its task (`line`) may share a transaction with other waiting steps that name theirs.  All their rows
+  are locked at the beginning, in the one order of locks (CORRECTNESS 27), so that transactions never wait in a circle.
+- Steps of one kind are merged into one statement, because the locks are held until the commit.
+- A step that names no task has a transaction of its own.  Its statements take their locks in the same order.
+- If one step of a shared transaction fails, nothing is stored, and each step is run again by itself.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
 
 
 def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
-    """What steps of one kind answer.  A step that is alone of its kind may be of any."""
+    """The results of steps of one kind, in one statement.  A single step may be of any kind."""
     first = steps[0]
     if not isinstance(first, BatchedStep):
         return [first(tx)]

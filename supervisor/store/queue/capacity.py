@@ -1,5 +1,5 @@
-"""What the pick must know before it looks at any task, asked in one go: free slots, types that may run, and those
-that have ready tasks."""
+"""What the pick must know before it looks at any task: free slots, how many more of each type may run, and the types
+that have ready tasks.  All questions go out in one round trip."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
 
 
-class Outlook:
-    """Asked when it is made, answered when it is read; all of one moment, if nothing is written in between."""
+class Capacity:
+    """The questions are sent when it is made; each answer is read when it is needed."""
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
         self._tx, self._settings = tx, settings
@@ -28,7 +28,7 @@ class Outlook:
             row["id"]: row["free"] for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned
         }
 
-    def rooms(self) -> dict[str, int]:
+    def by_type(self) -> dict[str, int]:
         """{type: how many more of its tasks may run}; without those that nothing bounds.
 
         Types that are paused, or whose providers are full or down, have none: a claim would only be put back.

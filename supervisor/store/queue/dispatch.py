@@ -15,7 +15,7 @@ from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.queue import ready_tasks
-from supervisor.store.queue.capacity import Outlook
+from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
@@ -53,21 +53,21 @@ def ripen(tx: Transaction, aside: Aside | None = None) -> int:
 def pick_and_claim(
     tx: Transaction,
     settings: Settings,
-    outlook: Outlook | None = None,
+    capacity: Capacity | None = None,
     aside: Aside | None = None,
     *,
     shunned: Collection[str] = (),
 ) -> Picked:
     """Claim as many due tasks as there are free slots, in fair order.
 
-    outlook: if it was asked already.  shunned: ids of workers that are given nothing.
+    capacity: if it was asked already.  shunned: ids of workers that are given nothing.
     """
-    outlook = outlook or Outlook(tx, settings)
-    free = outlook.free_slots_of_workers(shunned)
+    capacity = capacity or Capacity(tx, settings)
+    free = capacity.free_slots_of_workers(shunned)
     if not free:
         return Picked()
-    room = outlook.rooms()
-    types = [type_ for type_ in outlook.types_with_ready_tasks() if room.get(type_, 1) > 0]
+    room = capacity.by_type()
+    types = [type_ for type_ in capacity.types_with_ready_tasks() if room.get(type_, 1) > 0]
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(

@@ -1,4 +1,4 @@
-"""The tasks at the heads of the lines: ready ones of each type, in order, no more of them than the pick takes."""
+"""The ready tasks of each type, in the order in which they run, and no more of them than the pick takes."""
 
 from __future__ import annotations
 

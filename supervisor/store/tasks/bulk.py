@@ -196,7 +196,7 @@ class _Question:
 def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
     """The answer once the accounts of these users are locked; those that are missing are opened before any is."""
     if tx.for_update:
-        # All or none: who holds some and then opens others has not locked them in order.
+        # Lock all accounts or none: an account that is opened later would be locked out of order.
         locks = (
             f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}"
             f" AND (SELECT count(*) FROM account WHERE user_openid IN {tx.dialect.each_of}) = ?"
