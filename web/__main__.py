@@ -12,13 +12,12 @@ import resource
 import signal
 import sys
 
-import peewee
-
 from config.settings import Settings, SettingsError, load_settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.database.interface.database import Database
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_database import open_database
 from supervisor.database.open_wakeups import feed_wakeups
 from supervisor.net.listen_socket import inherited, listen_on
@@ -52,7 +51,7 @@ def main() -> int:
     except (SettingsError, SettingFault) as fault:
         print(f"darkroom web: {fault}", file=sys.stderr)
         return 2 if isinstance(fault, SettingsError) else exit_status_of_part(fault)
-    except (Fault, peewee.PeeweeException) as fault:
+    except (Fault, DatabaseError) as fault:
         print(f"darkroom web: {as_sentence(fault)}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import peewee
 import structlog
 from dramatiq import Message
 
@@ -30,6 +29,7 @@ from supervisor.broker.claim_lists import ClaimLists, Place, places_of
 from supervisor.broker.claim_messages import TASKS, ClaimMessage
 from supervisor.core.errors import Fault
 from supervisor.database.interface.database import Database, Row
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.services.undelivered_claims import take_back
 from supervisor.store.remote.remote_cancels import Cancel
 from supervisor.store.webhooks.deliveries import Delivery
@@ -215,7 +215,7 @@ class ClaimSender:
                     self._forget(worker_id, sent)
         except BROKER_AWAY as error:
             self._note_absence(error, 0)
-        except (Fault, peewee.PeeweeException) as fault:
+        except (Fault, DatabaseError) as fault:
             log.warning(
                 "claims_not_taken_back", reason=str(fault)
             )  # they lie beside the list until the next look
@@ -229,7 +229,7 @@ class ClaimSender:
         self.shunned |= {worker_id}
         try:
             take_back(self._database, self._lists, worker_id, popped=popped)
-        except (Fault, peewee.PeeweeException):
+        except (Fault, DatabaseError):
             if not was_shunned:
                 self.shunned -= {worker_id}
             self._lists.push([ClaimMessage(TASKS, worker_id)])

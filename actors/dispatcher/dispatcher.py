@@ -23,7 +23,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import peewee
 import structlog
 from dramatiq import get_broker
 
@@ -37,6 +36,7 @@ from supervisor.broker.claim_messages import POLLS, TASKS
 from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Database, Row, Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.interface.wakeups import Wakeups
 from supervisor.database.open_database import open_database
 from supervisor.database.open_wakeups import dispatch_wakeups
@@ -131,7 +131,7 @@ class Dispatcher:
             self.pulse.turn()
             try:
                 self.wait(self.run_once())
-            except (Fault, peewee.PeeweeException) as error:
+            except (Fault, DatabaseError) as error:
                 log.error("dispatch_failed", reason=str(error))
                 self._silence.start_anew()
                 self._succession.start_anew()
@@ -158,7 +158,7 @@ class Dispatcher:
             return
         try:
             self.database.write_now(lambda tx: leader.resign(tx, held))
-        except (Fault, peewee.PeeweeException) as error:
+        except (Fault, DatabaseError) as error:
             log.warning("dispatcher_left_without_a_word", dispatcher=self.name, reason=str(error))
 
     def run_once(self) -> float:
@@ -202,7 +202,7 @@ class Dispatcher:
         passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
         try:
             return self.database.write_now(lambda tx: self._decide(tx, held, passing))
-        except peewee.PeeweeException as error:
+        except DatabaseError as error:
             if not is_about_a_row(error):
                 raise
         return self.database.write_now(lambda tx: self._decide(tx, held, passing, is_careful=True))
@@ -302,7 +302,7 @@ class Dispatcher:
         for step in (clock_steps.take_back_early, clock_steps.set_right):
             try:
                 self.database.write_now(step)
-            except peewee.PeeweeException as error:
+            except DatabaseError as error:
                 if not is_about_a_row(error):
                     raise
                 self._refusals.tell(log, [refusal("task_queue", "one of a batch", error)], time.monotonic())
@@ -411,7 +411,7 @@ def main() -> int:
     except OSError as error:
         print(f"darkroom dispatcher: {error}", file=sys.stderr)
         return 1
-    except (Fault, peewee.PeeweeException) as error:
+    except (Fault, DatabaseError) as error:
         print(f"darkroom dispatcher: {as_sentence(error)}", file=sys.stderr)
         return 1
 

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import peewee
 from dramatiq import Middleware
 from dramatiq.asyncio import get_event_loop_thread
 
@@ -30,6 +29,7 @@ from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_address import broker_address
 from supervisor.broker.broker_client import BadBrokerAddress, open_client
 from supervisor.core.errors import Fault, SettingFault, as_sentence
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.objects.private_files import keep_to_ourselves
 from supervisor.processes.heartbeat_pipe import Beats, beat_from_loop, beat_from_thread
 from supervisor.processes.parent_death import die_with_parent
@@ -90,7 +90,7 @@ class Boot(Middleware):
                 watchdog.blocked_seconds = settings.silent_seconds
         try:
             loop_thread.run_coroutine(open_worker(settings, broker, WORK))
-        except (Fault, peewee.PeeweeException) as error:
+        except (Fault, DatabaseError) as error:
             _give_up(as_sentence(error), exit_status_of_part(error))
         except BadBrokerAddress as error:
             _give_up(error)

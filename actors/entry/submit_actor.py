@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
-import peewee
 import structlog
 from dramatiq.middleware import CurrentMessage
 
@@ -30,6 +29,7 @@ from supervisor.core.errors import (
 from supervisor.core.ids import is_task_id
 from supervisor.core.task_params import check_submission
 from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.tokens import is_user_name
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.tasks import user_actions
@@ -65,7 +65,7 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         is_new, task_id = await _stored(worker, new)
     except REFUSALS as fault:
         log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))
-    except peewee.PeeweeException as error:  # about this order: everything else is waited for
+    except DatabaseError as error:  # about this order: everything else is waited for
         log.warning("submission_refused", user=user_openid, type=type, reason=as_sentence(error))
     except _NotNow as reason:
         if message is None:
@@ -117,7 +117,7 @@ async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]
                     return await worker.database.write_async(store)
                 except REFUSALS:
                     raise
-                except (Fault, peewee.PeeweeException) as error:
+                except (Fault, DatabaseError) as error:
                     # An earlier delivery may have been committed between our look and our INSERT: look once more.
                     twins += is_about_a_row(error)
                     if twins > 1:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import dramatiq
-import peewee
 import structlog
 from periodiq import cron
 
 from actors.broker.broker import CONTROL_QUEUE
 from actors.worker.worker import current_worker
 from supervisor.core.errors import Fault, as_sentence
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.services.sweep import sweep_this_minute
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ async def sweep() -> None:
         counts = await asyncio.to_thread(
             sweep_this_minute, worker.database, worker.settings, worker.files, worker.refusals
         )
-    except (Fault, peewee.PeeweeException) as error:
+    except (Fault, DatabaseError) as error:
         log.error("sweep_broke_off", reason=as_sentence(error))
         return
     if counts is not None:

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import peewee
 import structlog
 
 from actors.files.scratch import close_scratch, found_in, open_scratch
@@ -39,6 +38,7 @@ from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_database import open_database
 from supervisor.objects.object_store import FileStore
 from supervisor.objects.open_store import open_file_store
@@ -443,7 +443,7 @@ class Worker:
             await self.database.write_async(lambda tx: remote_wait.give_back(tx, each.task_id, each.lease))
         except LeaseLost:
             pass  # rescued in between, which is as good
-        except (Fault, peewee.PeeweeException) as fault:
+        except (Fault, DatabaseError) as fault:
             log.warning("claim_not_given_back", worker=self.id, task=each.task_id, reason=str(fault))
 
     async def _give_back_unbegun(self, held: Sequence[Held] | None = None) -> None:

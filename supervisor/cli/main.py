@@ -41,10 +41,9 @@ for _module in (run, upgrade, submit, operate, webhooks, admin, keys, copy_comma
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point; never returns."""
     spare_the_imports()
-    import peewee
-
     from supervisor.broker.embedded_broker import NoEmbeddedBroker
     from supervisor.core.errors import Fault, SettingFault, as_sentence
+    from supervisor.database.interface.errors import DatabaseError
 
     try:
         commands.main(
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except peewee.PeeweeException as error:
+    except DatabaseError as error:
         _end(as_sentence(error), FAILED)
     except OSError as error:
         _end(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILED)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import peewee
 import structlog
 
 from config.settings import Settings
 from supervisor.core.throttle import Pace
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.services.file_sweep import delete_doomed, doom_orphans
 from supervisor.services.undelivered_claims import empty_lists_of_the_dead
@@ -117,7 +117,7 @@ class _Care:
         """What the work did.  Where it is refused as a whole, and nobody can say for which row, others go on."""
         try:
             return work()
-        except peewee.PeeweeException as error:
+        except DatabaseError as error:
             if not is_about_a_row(error):
                 raise
             self._refusals.tell(log, [refusal(what, "one of a batch", error)], time.monotonic())

@@ -15,10 +15,10 @@ import random
 import socket
 import time
 
-import peewee
 from aiohttp import HttpVersion11, web
 
 from supervisor.core.errors import Fault
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.tokens import Identity
 from supervisor.store.limits.notices import Notice
 from web.feed.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
@@ -96,7 +96,7 @@ class _Conversation:
             await self._say_goodbye()
         except ConnectionError:
             pass  # the client has gone, which is how streams end
-        except (Fault, peewee.PeeweeException) as error:
+        except (Fault, DatabaseError) as error:
             log.warning("a feed ended, since the change log can't be read: %s", error)
             self._response.force_close()
         except Exception:

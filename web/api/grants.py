@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import peewee
 from aiohttp import web
 
 from config.price import MOST_CREDITS
 from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
 from supervisor.store.ledger.credits import Granted
@@ -51,7 +51,7 @@ async def _granted(request: web.Request, user: str, amount: int, reference: str)
 
     try:
         return await context_of(request).write(request, step)
-    except peewee.PeeweeException as error:
+    except DatabaseError as error:
         if not is_about_a_row(error):
             raise
     return await context_of(request).write(request, step)

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from typing import BinaryIO, TypeVar, cast
 
-import peewee
 from aiohttp import web
 
 from config.values import is_loopback
 from supervisor.core.errors import OutcomeUnknown
 from supervisor.core.ids import new_ulid
+from supervisor.database.interface.errors import InterfaceError, OperationalError
 from supervisor.objects.object_store import PIECE_BYTES, StoreAway
 from supervisor.pictures import media_types
 from supervisor.pictures.media_types import picture_type
@@ -82,7 +82,7 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
     await context.on_files(context.files.put, image.key, made)
     try:
         await context.write(request, lambda tx: images.add(tx, image))
-    except (OutcomeUnknown, peewee.OperationalError, peewee.InterfaceError):
+    except (OutcomeUnknown, OperationalError, InterfaceError):
         raise  # the row may be there: the object is kept, and the sweep takes it if none is
     except Exception:
         with contextlib.suppress(StoreAway, OSError):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import peewee
-
 from supervisor.core.errors import Fault
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.token_proof import is_revoked
 from supervisor.store.limits import revocations
 from web.handling.context import Context
@@ -23,7 +22,7 @@ async def end_revoked_streams(context: Context) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         try:
             await look_once(context)
-        except (Fault, peewee.PeeweeException) as error:
+        except (Fault, DatabaseError) as error:
             log.warning("whether streams' tokens were revoked can't be read: %s", error)
 
 

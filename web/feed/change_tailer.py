@@ -13,12 +13,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
 from typing import TypeVar
 
-import peewee
-
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault
 from supervisor.core.lifecycle import FINAL
 from supervisor.database.interface.database import Database
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.interface.wakeups import SOMETHING, Heard, Wakeups
 from supervisor.store.feed.changes import Change
 from web.feed.change_cursors import change_reader
@@ -57,7 +56,7 @@ class Tailer:
                 await self._follow(wakeups)
             except TimeoutError:
                 log.error("no wake-up for %g s; listening anew", DEAF_SECONDS)
-            except (Fault, peewee.PeeweeException) as error:
+            except (Fault, DatabaseError) as error:
                 log.error("the change log can't be read (%s); trying again", error)
             except Exception:
                 log.exception("the change log can't be followed; trying again")

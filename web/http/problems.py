@@ -13,12 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-import peewee
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from supervisor.core import errors as faults
 from supervisor.core.task_params import BadTask
+from supervisor.database.interface.errors import InterfaceError, OperationalError
 from supervisor.objects.disk_space import is_full
 from supervisor.objects.object_store import StoreAway
 from supervisor.pictures import picture_errors
@@ -146,7 +146,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(415, str(error), kind="not_a_picture")
         case picture_errors.PictureFault():
             return Problem(422, str(error), kind="image_unusable", errors=[("/image", str(error))])
-        case peewee.OperationalError() | peewee.InterfaceError():
+        case OperationalError() | InterfaceError():
             log.error("the database failed: %s", error)
             return unavailable(
                 "The database can't be used just now; nothing was stored.", retry_after_seconds=5

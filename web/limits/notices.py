@@ -11,11 +11,10 @@ import collections
 import logging
 import time
 
-import peewee
-
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, InsufficientCredits, QueueFull, TooManyOpenTasks
 from supervisor.database.interface.database import Database
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.store.limits import notices
 from supervisor.store.limits.notices import EVERYBODY, Notice
 
@@ -76,7 +75,7 @@ class Notices:
         told = dict(taken.most_common(MOST_STORED))
         try:
             await database.write_async(lambda tx: notices.add(tx, told))
-        except (Fault, peewee.PeeweeException) as error:
+        except (Fault, DatabaseError) as error:
             log.warning("what was noticed of users could not be stored: %s", error)
             self._counted.update(told)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import peewee
-
 from config.secret_strength import weakness
 from config.settings import Settings, hide_password
 from supervisor.broker.broker_address import broker_address, socket_path
@@ -18,6 +16,7 @@ from supervisor.cli.doctor.doctor_liveness import examine_movement, examine_trou
 from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import Fault, as_sentence
 from supervisor.database.interface.database import is_postgres
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_database import open_database
 from supervisor.database.sqlite.sqlite_database import sqlite_file
 from supervisor.net.ports import answers_readyz, port_trouble
@@ -64,7 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
             findings.extend(check(settings))
         except (Fault, OSError, NoEmbeddedBroker) as error:
             findings.append(Finding(part, False, str(error)))
-        except peewee.PeeweeException as error:
+        except DatabaseError as error:
             findings.append(Finding(part, False, as_sentence(error)))
     return findings
 

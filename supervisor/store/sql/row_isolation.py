@@ -13,9 +13,8 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-import peewee
-
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.database.interface.errors import DatabaseError, DataError, IntegrityError
 from supervisor.store.sql.rows import encoded
 
 R = TypeVar("R")
@@ -56,9 +55,9 @@ class Aside:
 
 def is_about_a_row(error: BaseException) -> bool:
     """Whether an error of the database is a refusal of what a row would become, and not of everybody's work."""
-    if isinstance(error, peewee.IntegrityError | peewee.DataError):
+    if isinstance(error, IntegrityError | DataError):
         return True
-    if not isinstance(error, peewee.PeeweeException):
+    if not isinstance(error, DatabaseError):
         return False
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return state.startswith(_ABOUT_A_ROW) or any(said in str(error) for said in _ABOUT_A_VALUE_ON_SQLITE)

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import peewee
-
 from config.settings import Settings
 from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks
 from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
 from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.token_proof import is_revoked
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import revocations
@@ -76,7 +75,7 @@ def submit_many(
     tx.send("SAVEPOINT submission")
     try:
         outcomes = _submit_together(tx, settings, orders, pending)
-    except peewee.PeeweeException as error:
+    except DatabaseError as error:
         if not is_about_a_row(error):
             raise
         # One of them can't be stored, and which is not known.

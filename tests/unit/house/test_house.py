@@ -267,6 +267,18 @@ def test_nothing_of_ours_runs_between_fork_and_exec() -> None:
             assert not (isinstance(node, ast.keyword) and node.arg == "preexec_fn"), where
 
 
+def test_nobody_but_the_database_and_its_schema_knows_the_drivers() -> None:
+    homes = {ROOT / "supervisor/database", ROOT / "supervisor/schema"}
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules()
+        for name in _imports(path)
+        if name.partition(".")[0] in ("peewee", "playhouse", "psycopg", "sqlite3")
+        and not homes & set(path.parents)
+    }
+    assert not found
+
+
 def test_opentelemetry_is_imported_in_one_place() -> None:
     found = {
         str(path.relative_to(ROOT))

@@ -13,13 +13,13 @@ import logging
 import time
 from typing import Any
 
-import peewee
 from aiohttp import web
 
 from supervisor.core.errors import KeyReused
 from supervisor.core.ids import new_ulid
 from supervisor.core.search_terms import Compare, Search
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.database.interface.errors import IntegrityError
 from supervisor.security.cloudbase_keys import is_secret_id, secret_key
 from supervisor.security.token_proof import Proof
 from supervisor.security.tokens import Identity
@@ -183,7 +183,7 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
         )
         try:
             submitted = await hand_in(context, new)
-        except (KeyReused, peewee.IntegrityError):
+        except (KeyReused, IntegrityError):
             if order.task_id is None or not await _is_there(request, order):
                 raise
             request[TASK] = order.task_id
