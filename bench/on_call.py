@@ -244,12 +244,13 @@ def full_queue(on: OnCall) -> Told:
     on.feel("hangs")
     for n in range(60):
         on.refused(f"o-{n % 6}", times=1)
-    return on.told("queue_full", "LIMITS__PENDING_TASKS")
+    return on.told("queue_full|queue_was_full", "LIMITS__PENDING_TASKS")
 
 
 def frozen_broker(on: OnCall) -> Told:
     with on.frozen("broker"):
-        return on.told("broker_away", "broker does not answer", on.order("o-1"), ("pending.no_broker",))
+        reasons = ("pending.no_broker", "processing.unbegun")
+        return on.told("broker_away", "broker does not answer", on.order("o-1"), reasons)
 
 
 def frozen_dispatcher(on: OnCall) -> Told:

@@ -1,12 +1,21 @@
 """Sentences for people, made of a template and values.  Pure.
 
-Values that end in `_seconds` are said as spans; the others are said as they are, and None as a dash.
+Values that end in `_seconds` are said as spans, `what` in the words of WHAT; the others are said as they are, and None
+as a dash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+WHAT = {
+    "streams": "too many open feeds",
+    "requests": "too many requests",
+    "feed_opened": "feeds opened too often",
+    "disk": "waiting for disk space",
+    "store": "waiting for the file store",
+}
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
@@ -17,6 +26,8 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 def _said(name: str, value: Any) -> str:
     if value is None:
         return "–"
+    if name == "what":
+        return WHAT[value]
     return _span(float(value)) if name.endswith("_seconds") else str(value)
 
 

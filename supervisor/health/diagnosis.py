@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.core.sentences import filled
+from supervisor.health.troubles import NO_ROOM_STAGES
 
 SILENT_SECONDS = 10.0  # two beats were missed
+LATE_BEGIN_SECONDS = 6.0  # a worker's next beat says which tasks it has begun
 PUT_BACK = (
     "postponed",
     "attempt_failed",
@@ -72,7 +74,7 @@ WHY = {
     "pending.later": "It waits until {due_at}; “Release” makes it due now.",
     "pending": "{position} wait ahead of it for a free slot; done in about {eta_seconds}. If it does not"
     " move, its service has no room.",
-    "no_room": "Its worker lives and waits for {what}; what was made so far is kept. Free some space on the disks"
+    "no_room": "Its worker lives and is {what}; what was made so far is kept. Free some space on the disks"
     " of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until"
     " then its time limit stands still. Don't restart the worker before that.",
     "processing.silent": "Its worker was last heard of {silent_seconds} ago: if it stays silent, the task"
@@ -80,6 +82,9 @@ WHY = {
     "processing.unjudged": "Its worker was last heard of {silent_seconds} ago, and so was the dispatcher"
     " ({dispatcher_seconds}), which would give the task to another: nobody does. `darkroom doctor` says what"
     " to do.",
+    "processing.unbegun": "It was given to its worker {unbegun_seconds} ago, which has not said yet that it has begun:"
+    " the broker's word may be late or lost. The worker finds it in the database by itself, at its second heartbeat."
+    " Nothing is to be done.",
     "processing.asked": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago"
     " and has not answered; nothing new for {unchanged_seconds}. The call is given up in"
     " {patience_seconds}, and the task tried again while it has attempts left, else failed with its"
@@ -122,7 +127,7 @@ def _reason(found: Mapping[str, Any], position: int | None, eta_seconds: int | N
         deadline = task["deadline_at"] or task["remote_deadline_at"]
         return f"stuck.{found['stuck']}", {"deadline_at": deadline, "provider": service["name"]}
     if found["waits_for_room"]:
-        return "no_room", {"what": task["stage"].removeprefix("waiting for ")}
+        return "no_room", {"what": NO_ROOM_STAGES[task["stage"]]}
     match task["status"]:
         case "failed":
             return "failed", {"error": task["error"]["message"] if task["error"] else ""}
@@ -249,6 +254,9 @@ def _why_it_runs(found: Mapping[str, Any]) -> tuple[str, Values]:
         return "processing.unjudged", silent | {
             "dispatcher_seconds": found["house"]["dispatcher_silent_seconds"]
         }
+    unbegun = found["unbegun_seconds"]
+    if unbegun is not None and (unbegun > LATE_BEGIN_SECONDS or not found["house"]["is_broker_up"]):
+        return "processing.unbegun", {"unbegun_seconds": unbegun}
     values = {"unchanged_seconds": task["unchanged_seconds"], "provider": service["name"]}
     asked = service["asked_seconds"]
     if asked is None:

@@ -27,7 +27,10 @@ FEW_TROUBLES = 3  # of a service in a row; at ten its breaker opens
 FEW_POSTPONED = 3  # in a minute
 OF_LATE_SECONDS = 60.0
 MOST_SKEW_SECONDS = 2.0
-NO_ROOM_STAGES = ("waiting for disk space", "waiting for the file store")  # `supervisor.objects.disk_space`
+NO_ROOM_STAGES = {  # `supervisor.objects.disk_space`
+    "waiting for disk space": "disk",
+    "waiting for the file store": "store",
+}
 STORMS = ("streams", "requests", "feed_opened")
 
 BAD, WARN = "bad", "warn"
@@ -56,7 +59,7 @@ SENTENCES = {
         BAD,
         "The broker does not answer: tasks are accepted and wait, what runs goes on. Start it again.",
     ),
-    "stuck": (BAD, "{count} tasks are stuck ({subject}); the next sweep rescues them."),
+    "stuck": (BAD, "Stuck tasks ({subject}): {count}; the next sweep rescues them."),
     "no_progress": (
         WARN,
         "Running tasks have shown nothing new for longer than usual ({count}), {subject} for {unchanged_seconds}:"
@@ -69,8 +72,8 @@ SENTENCES = {
     ),
     "no_room": (
         BAD,
-        "{count} running tasks are {what}, {subject} first: what was made is kept. Free some space, or bring the store"
-        " back; don't restart the workers before that.",
+        "Running tasks are {what} ({count}), {subject} first: what was made is kept. Free some space, or bring the"
+        " store back; don't restart the workers before that.",
     ),
     "deadly_task": (
         WARN,
@@ -107,6 +110,11 @@ SENTENCES = {
         "The queue holds {pending} waiting tasks, and LIMITS__PENDING_TASKS is {limit}: new orders are answered 503"
         " ({times} so far). Add workers, or raise the limit.",
     ),
+    "queue_was_full": (
+        WARN,
+        "The queue was full a moment ago, and orders were answered 503 ({times}). It holds {pending} waiting tasks now;"
+        " LIMITS__PENDING_TASKS is {limit}. Add workers, or raise the limit.",
+    ),
     "no_credits": (
         WARN,
         "Orders were refused for lack of credits (users: {users}), {subject}'s {times} times since {first_at}:"
@@ -122,7 +130,7 @@ SENTENCES = {
         "The user {subject} storms us ({what}): {times} times too many since {first_at}. Look at their client;"
         " `darkroom token revoke` shuts them out.",
     ),
-    "disk_full": (BAD, "{text} Nothing is accepted and nothing finishes until then; nothing is lost."),
+    "disk_full": (BAD, "{text} Until then nothing is accepted and nothing finishes; nothing is lost."),
     "disk_low": (WARN, "{text}"),
     "database_full": (
         BAD,
@@ -155,7 +163,7 @@ SENTENCES = {
         "The provider {subject} has been down since {since_at} ({open_seconds}): {reason} Its tasks wait, and one at a"
         " time tries it, the next at {until_at}. Look at its key, quota and status page.",
     ),
-    "type_paused": (WARN, "The type {subject} is paused: {pending} tasks wait."),
+    "type_paused": (WARN, "The type {subject} is paused; waiting tasks: {pending}."),
     "queue_old": (
         WARN,
         "The oldest {subject} task has waited {oldest_seconds}, though slots are free: `darkroom show` says what it"
@@ -290,7 +298,9 @@ def _unmoved(seen: Seen) -> Iterator[Trouble]:
 def _no_room(seen: Seen) -> Iterator[Trouble]:
     waiting = [each for each in seen["running"] if each["stage"] in NO_ROOM_STAGES]
     if waiting:
-        yield _trouble("no_room", waiting[0]["task_id"], count=len(waiting), what=waiting[0]["stage"])
+        yield _trouble(
+            "no_room", waiting[0]["task_id"], count=len(waiting), what=NO_ROOM_STAGES[waiting[0]["stage"]]
+        )
 
 
 def _deadly(seen: Seen) -> Iterator[Trouble]:
@@ -371,7 +381,8 @@ def _full_queue(seen: Seen) -> Iterator[Trouble]:
     is_refusing = refused is not None and refused["ago_seconds"] <= OF_LATE_SECONDS
     if (limit and pending >= limit) or is_refusing:
         times = refused["times"] if refused and is_refusing else 0
-        yield _trouble("queue_full", None, pending=pending, limit=limit, times=times)
+        code = "queue_full" if limit and pending >= limit else "queue_was_full"
+        yield _trouble(code, None, pending=pending, limit=limit, times=times)
 
 
 def _users(seen: Seen) -> Iterator[Trouble]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from supervisor.core.errors import NoRoom
 
 LEAST_BYTES = 1_000_000_000
+FULL_BYTES = 1_000_000
 WAITING = "waiting for disk space"  # the stage of a task whose worker waits for it
 WAITING_FOR_THE_STORE = "waiting for the file store"
 NO_ROOM = "no_room"  # the code of an image child's answer that the disk is full
@@ -36,16 +37,31 @@ def free_bytes(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
-def room_trouble(folder: Path, least_bytes: int = LEAST_BYTES) -> str | None:
+def room_trouble(folder: Path) -> str | None:
     """A sentence about a disk that is full, or nearly; None when there is room."""
     nearest = _nearest(folder)
     disk, free = os.statvfs(nearest), free_bytes(nearest)
     if disk.f_files and not disk.f_favail:
         return f"The disk under {nearest} takes no more files (no inodes are left); delete some."
-    if free < least_bytes:
-        how = "is full" if free < 1_000_000 else f"has only {free / 1e9:.1f} GB left"
-        return f"The disk under {nearest} {how}; make room: nothing is accepted once it is full."
+    if free < LEAST_BYTES:
+        if free < FULL_BYTES:
+            return f"The disk under {nearest} is full; make room."
+        return (
+            f"The disk under {nearest} has only {free / 1e9:.1f} GB left; make room: nothing is accepted once it is"
+            " full."
+        )
     return None
+
+
+def takes_nothing(folder: Path) -> bool:
+    """Whether the disk is full: of bytes, or of files."""
+    disk = os.statvfs(_nearest(folder))
+    return free_bytes(folder) < FULL_BYTES or bool(disk.f_files and not disk.f_favail)
+
+
+def disk_of(folder: Path) -> int:
+    """Which disk it lies on, or would: the same number for all folders of one."""
+    return _nearest(folder).stat().st_dev
 
 
 def _nearest(folder: Path) -> Path:

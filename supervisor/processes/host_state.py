@@ -10,10 +10,9 @@ from typing import Any
 from config.settings import Settings
 from supervisor.broker.broker_ping import ping_broker
 from supervisor.database.sqlite.sqlite_database import sqlite_file
-from supervisor.objects.disk_space import free_bytes, room_trouble
+from supervisor.objects.disk_space import disk_of, room_trouble, takes_nothing
 from supervisor.processes.process_states import read_state, state_path
 
-FULL_BYTES = 1_000_000
 BROKER_PATIENCE_SECONDS = 0.5
 
 
@@ -49,12 +48,10 @@ def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
         folders.add(sqlite_file(settings.database_url)[0].parent)
     if settings.storage_url.startswith("file://"):
         folders.add(Path(settings.storage_url.removeprefix("file://")))
-    told: set[str] = set()
-    for folder in sorted(folders):
+    for folder in {disk_of(folder): folder for folder in sorted(folders, reverse=True)}.values():
         text = room_trouble(folder)
-        if text is not None and text not in told:  # the same disk
-            told.add(text)
-            yield {"path": str(folder), "text": text, "is_full": free_bytes(folder) < FULL_BYTES}
+        if text is not None:
+            yield {"path": str(folder), "text": text, "is_full": takes_nothing(folder)}
 
 
 def read_processes(path: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from config.settings import Settings
 from supervisor.cli.doctor import doctor_liveness
 from supervisor.cli.doctor.doctor import Finding, examine
 from supervisor.database.interface.database import Transaction
-from supervisor.objects.disk_space import room_trouble
+from supervisor.objects import disk_space
 from supervisor.processes.process_states import STOPPED, state_of
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import pauses, providers
@@ -289,10 +289,12 @@ def test_a_taken_port_is_named(tmp_path: Path, taken_port: int) -> None:
     )
 
 
-def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path) -> None:
+def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = shutil.disk_usage(tmp_path).free
-    assert room_trouble(tmp_path / "not" / "made", least_bytes=1) is None
-    said = room_trouble(tmp_path / "not" / "made", least_bytes=2 * free)
+    monkeypatch.setattr(disk_space, "LEAST_BYTES", 1)
+    assert disk_space.room_trouble(tmp_path / "not" / "made") is None
+    monkeypatch.setattr(disk_space, "LEAST_BYTES", 2 * free)
+    said = disk_space.room_trouble(tmp_path / "not" / "made")
     assert said is not None and f"The disk under {tmp_path} has only" in said and "make room" in said
     assert [f.part for f in examine(Settings(data_dir=tmp_path)) if f.part == "disk"] == ["disk"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from config.values import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
 from supervisor.health.troubles import Trouble, troubles
-from supervisor.processes.host_state import clock_ahead_seconds
+from supervisor.objects import disk_space
+from supervisor.processes.host_state import clock_ahead_seconds, troubled_disks
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import notices, providers
 from supervisor.store.limits.notices import Notice
@@ -158,9 +160,12 @@ def test_a_full_queue_is_told(store: Store, admitted_task: Callable[..., str], c
     assert told(tight)["queue_full"]["level"] == "bad"
     roomy = changed(store, pending_tasks=3)
     store.write(lambda tx: notices.add(tx, {(Notice.QUEUE_FULL, notices.EVERYBODY): 7}))
-    assert "(7 so far)" in told(roomy)["queue_full"]["text"], "full a moment ago"
+    found = told(roomy)
+    assert "queue_full" not in found, "two of three wait: nobody is refused now"
+    was_full = found["queue_was_full"]
+    assert (was_full["level"], was_full["values"]) == ("warn", {"pending": 2, "limit": 3, "times": 7})
     clock.advance(61)
-    assert "queue_full" not in told(roomy)
+    assert "queue_was_full" not in told(roomy)
 
 
 def test_who_storms_us_is_named_until_they_stop(store: Store, clock: Clock) -> None:
@@ -170,6 +175,7 @@ def test_who_storms_us_is_named_until_they_stop(store: Store, clock: Clock) -> N
     store.write(lambda tx: notices.add(tx, {(Notice.FEED_OPENED, "o-storm"): 40}))
     found = told(store)["user_storms"]
     assert (found["subject"], found["values"]["times"]) == ("o-storm", 540)
+    assert "storms us (feeds opened too often)" in found["text"]
     clock.advance(61)
     assert "user_storms" not in told(store)
     clock.advance(notices.EPISODE_SECONDS)
@@ -242,6 +248,28 @@ def test_a_task_is_not_said_to_be_on_its_way_while_nobody_works(
     assert why(store, remote, {"takes_tasks": False})["code"] == "ai_processing.nobody"
 
 
+def test_a_task_whose_worker_has_not_heard_of_it_is_not_said_to_be_worked_on(
+    store: Store, claimed_task: Callable[..., Claim], clock: Clock
+) -> None:
+    """The broker went away as its claim was sent; the heartbeat that finds the row comes later."""
+    claim = claimed_task()
+    assert why(store, claim.task_id)["code"] == "processing", (
+        "its worker's next beat will say that it has begun"
+    )
+    found = why(store, claim.task_id, {"is_broker_up": False})
+    assert found["code"] == "processing.unbegun" and "not said yet that it has begun" in found["text"]
+    store.write(lambda tx: claims.mark_begun(tx, [claims.Begun(claim.task_id, claim.lease, 0.0, 630.0)]))
+    assert why(store, claim.task_id, {"is_broker_up": False})["code"] == "processing"
+
+
+def test_a_claim_that_nobody_has_begun_for_longer_than_a_beat_is_not_said_to_be_worked_on(
+    store: Store, claimed_task: Callable[..., Claim], clock: Clock
+) -> None:
+    claim = claimed_task()
+    clock.advance(7)
+    assert why(store, claim.task_id)["code"] == "processing.unbegun"
+
+
 def test_a_silent_workers_task_is_not_promised_to_another_while_the_dispatcher_is_silent_too(
     store: Store, claimed_task: Callable[..., Claim], clock: Clock
 ) -> None:
@@ -297,8 +325,35 @@ def test_troubles_around_the_database_are_told(store: Store) -> None:
                   "stage": "waiting for the file store"}],
     )  # fmt: skip
     assert {"disk_full", "feed_deaf", "clock_ahead", "no_room"} <= set(found)
+    assert found["no_room"]["text"].startswith("Running tasks are waiting for the file store (1), t-1 first")
     assert "90 s ahead" in found["clock_ahead"]["text"] or "2 min ahead" in found["clock_ahead"]["text"]
     assert "clock_behind" in told(store, clock_ahead_seconds=-3.0)
+
+
+def test_a_disk_without_room_is_told_once_and_one_without_inodes_is_full(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder and the files in it lie on one disk."""
+    assert list(troubled_disks(store.settings)) == []
+    real = os.statvfs
+
+    def without_inodes(path: Any) -> Any:
+        told = list(real(path))
+        told[7] = 0  # f_favail
+        return os.statvfs_result(told)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", without_inodes)
+        (found,) = troubled_disks(store.settings)
+    assert found["is_full"] and "no inodes are left" in found["text"]
+    monkeypatch.setattr(disk_space, "FULL_BYTES", 1 << 60)
+    monkeypatch.setattr(disk_space, "LEAST_BYTES", 1 << 60)
+    (found,) = troubled_disks(store.settings)
+    assert found["path"] == str(store.settings.data_dir)
+    text = told(store, disks=[found])["disk_full"]["text"]
+    assert text.endswith(
+        " is full; make room. Until then nothing is accepted and nothing finishes; nothing is lost."
+    )
 
 
 def test_a_clock_is_off_only_by_what_the_round_trip_leaves_no_doubt_about() -> None:

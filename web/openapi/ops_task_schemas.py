@@ -173,6 +173,9 @@ class OpsExaminedTask(ClosedAnswer):
     house: OpsHouse
     limits: OpsLimits
     is_paused: Annotated[bool, Field(description="Whether its type is.")]
+    unbegun_seconds: Annotated[
+        float | None, Field(description="Since it was given to a worker that has not said that it began it.")
+    ]
     waits_for_its_time: Annotated[bool, Field(description="Whether its `run_after` is ahead.")]
     waits_for_room: Annotated[
         bool, Field(description="Whether what was made waits for a full store or disk.")

@@ -2,16 +2,16 @@
 
 import { button, kindOf, make, mono, state, table, taskLink } from "./ops-elements.js";
 import { timeline } from "./ops-timeline.js";
-import { clock, span, tell, told } from "./ops-words.js";
+import { clock, pieces, span, tell, told } from "./ops-words.js";
 
 /** Values as a sentence says them: spans, times, and the others as they are. */
 const said = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
-  [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : value ?? "–"]));
+  [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : name === "what" ? tell(`what.${value}`) : value ?? "–"]));
 
 export function troubles({ troubles: found }) {
   if (!found.length) return [make("p", { class: "trouble well" }, tell("well"))];
   return found.map((each) => make("p", { class: `trouble ${each.level}`, "data-code": each.code },
-    told(`trouble.${each.code}`, { ...said(each.values), subject: each.subject }, each.text)));
+    make("span", {}, ...pieces(told(`trouble.${each.code}`, { ...said(each.values), subject: each.subject }, each.text)))));
 }
 
 export function tiles(seen) {
@@ -147,7 +147,7 @@ export function task(found, acts) {
   const doable = [isOpen ? "cancel" : null, ["failed", "cancelled"].includes(of.status) ? "retry" : null,
     of.status !== "pending" && isOpen || (of.status === "pending" && of.run_after && found.why.code !== "pending.rate_limited") ? "release" : null].filter(Boolean);
   return [
-    make("p", { class: "why", id: "why" }, why(found)),
+    make("p", { class: "why", id: "why" }, ...pieces(why(found))),
     make("p", { class: "acts" }, ...doable.map((what) => button(what, of.task_id, () => acts[what](of.task_id)))),
     make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, tell(name)), make("dd", {}, String(value))))),
     make("h3", {}, tell("timeline")), timeline(found.events, found.webhooks),

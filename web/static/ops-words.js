@@ -54,9 +54,11 @@ const ENGLISH = {
   "why.pending.failed": "Attempt {attempt} failed ({error}); the next is due at {due_at}. “Release” makes it due now.",
   "why.pending.later": "It waits until {due_at}; “Release” makes it due now.",
   "why.pending": "{position} wait ahead of it for a free slot; done in about {eta_seconds}. If it does not move, its service has no room.",
-  "why.no_room": "Its worker lives and waits for {what}; what was made so far is kept. Free some space on the disks of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until then its time limit stands still. Don't restart the worker before that.",
+  "why.no_room": "Its worker lives and is {what}; what was made so far is kept. Free some space on the disks of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until then its time limit stands still. Don't restart the worker before that.",
   "why.processing.silent": "Its worker was last heard of {silent_seconds} ago: if it stays silent, the task goes to another within 20 s. Nothing is to be done.",
   "why.processing.unjudged": "Its worker was last heard of {silent_seconds} ago, and so was the dispatcher ({dispatcher_seconds}), which would give the task to another: nobody does. `darkroom doctor` says what to do.",
+  "what.streams": "too many open feeds", "what.requests": "too many requests", "what.feed_opened": "feeds opened too often", "what.disk": "waiting for disk space", "what.store": "waiting for the file store",
+  "why.processing.unbegun": "It was given to its worker {unbegun_seconds} ago, which has not said yet that it has begun: the broker's word may be late or lost. The worker finds it in the database by itself, at its second heartbeat. Nothing is to be done.",
   "why.processing.asked": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago and has not answered; nothing new for {unchanged_seconds}. The call is given up in {patience_seconds}, and the task tried again while it has attempts left, else failed with its refund. “Release” asks again in another worker now, “Cancel” gives the credits back. If other tasks of {provider} hang too, “Pause” it.",
   "why.processing.asked_once": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago and has not answered; nothing new for {unchanged_seconds}. The call is given up in {patience_seconds}; as {provider} must not be asked twice (MAY_BILL_TWICE is false), the task is then failed with its refund and not asked again, and “Release” is refused. “Cancel” gives the credits back now. If other tasks of {provider} hang too, “Pause” it.",
   "why.processing": "Its worker lives and works on it with {provider}; nothing new for {unchanged_seconds}. A call of {provider} is given up after {ai_timeout_seconds}, and the whole attempt at {limit_at}: then the task is tried again while it has attempts left, else failed with its refund. “Release” gives it to another worker now, “Cancel” gives the credits back. If other tasks of {provider} hang too, “Pause” it.",
@@ -120,9 +122,11 @@ const CHINESE = {
   "why.pending.failed": "第 {attempt} 次尝试失败（{error}）；下一次在 {due_at}。“放回”可立即到期。",
   "why.pending.later": "等待到 {due_at}；“放回”可立即到期。",
   "why.pending": "前面还有 {position} 个任务等待空闲槽位，预计 {eta_seconds} 后完成。若不前进，说明它的服务没有余量。",
-  "why.no_room": "它的工作进程在运行，正在等待 {what}；已生成的内容会保留。请为该工作进程和文件存储所在的磁盘腾出空间，或恢复文件存储：10 秒内会自动继续，在此之前时限不计时。腾出空间之前请勿重启该工作进程。",
+  "why.no_room": "它的工作进程在运行，正在{what}；已生成的内容会保留。请为该工作进程和文件存储所在的磁盘腾出空间，或恢复文件存储：10 秒内会自动继续，在此之前时限不计时。腾出空间之前请勿重启该工作进程。",
   "why.processing.silent": "它的工作进程上次心跳在 {silent_seconds} 前；若仍无心跳，20 秒内会交给其他进程。无需操作。",
   "why.processing.unjudged": "它的工作进程上次心跳在 {silent_seconds} 前，而负责转交任务的调度进程也已有 {dispatcher_seconds} 没有心跳：无人处理。`darkroom doctor` 会说明如何处理。",
+  "what.streams": "同时打开的订阅过多", "what.requests": "请求过多", "what.feed_opened": "打开订阅过于频繁", "what.disk": "等待磁盘空间", "what.store": "等待文件存储",
+  "why.processing.unbegun": "它在 {unbegun_seconds} 前交给了工作进程，但该进程尚未报告已开始：消息队列的通知可能延迟或丢失。工作进程会在第二次心跳时自行从数据库中发现它。无需操作。",
   "why.processing.asked": "工作进程正常，正在等待 {provider}：{asked_seconds} 前发出请求，尚无应答；{unchanged_seconds} 没有新进展。{patience_seconds} 后放弃该请求；还有尝试次数则重试，否则判失败并退款。“放回”立即由其他进程重新请求，“取消”退还点数。若 {provider} 的其他任务也停滞，请“暂停”它。",
   "why.processing.asked_once": "工作进程正常，正在等待 {provider}：{asked_seconds} 前发出请求，尚无应答；{unchanged_seconds} 没有新进展。{patience_seconds} 后放弃该请求；由于 {provider} 不可重复请求（MAY_BILL_TWICE 为 false），任务会判失败并退款，不再请求，“放回”会被拒绝。“取消”立即退还点数。若 {provider} 的其他任务也停滞，请“暂停”它。",
   "why.processing": "工作进程正常，正在用 {provider} 处理；{unchanged_seconds} 没有新进展。对 {provider} 的一次请求最多等 {ai_timeout_seconds}，整个尝试到 {limit_at} 为止：届时还有尝试次数则重试，否则判失败并退款。“放回”立即交给其他进程，“取消”退还点数。若 {provider} 的其他任务也停滞，请“暂停”它。",
@@ -142,7 +146,7 @@ const CHINESE = {
   "trouble.stuck": "{count} 个任务卡住（{subject}）；下一次清扫会救援。",
   "trouble.no_progress": "{count} 个运行中的任务超过通常时间没有新进展，最久的是 {subject}（{unchanged_seconds}）：在下方打开它，或用 `darkroom show` 查看，会说明原因和可做的操作。",
   "trouble.remote_unmoved": "{count} 个交给 AI 服务的任务超过通常时间没有新进展，最久的是 {subject}（{unchanged_seconds}）：用 `darkroom show` 查看它在该服务的编号，以及何时放弃。",
-  "trouble.no_room": "{count} 个运行中的任务在等待存储空间（{what}），最久的是 {subject}：已生成的内容会保留。请腾出空间，或恢复文件存储；在此之前请勿重启工作进程。",
+  "trouble.no_room": "{count} 个运行中的任务在{what}，最久的是 {subject}：已生成的内容会保留。请腾出空间，或恢复文件存储；在此之前请勿重启工作进程。",
   "trouble.deadly_task": "运行 {user} 的任务 {subject}（{type}）时工作进程已死亡 {deaths} 次；到 {most_deaths} 次会判失败并退款。若正是它所致，请取消它。",
   "trouble.type_fails": "类型 {subject} 最近 {ended} 个任务中有 {failed} 个失败，多数为 {error_code}：{message} 请检查它的服务和设置；“暂停”可避免更多失败。",
   "trouble.rate_limited": "{subject} 在最近一分钟拒绝了 {count} 个请求，因为过于频繁（{message}）。任务等待，不计入尝试次数。请申请更高额度，或调低它的 limits.rps 或 limits.concurrency。",
@@ -150,9 +154,10 @@ const CHINESE = {
   "trouble.wrong_settings": "按现在的设置无法请求 {subject}：{message} 任务等待；请修正设置并重启工作进程。",
   "trouble.provider_trouble": "最近 {troubles} 个对 {subject} 的请求都出了问题：{reason} 连续 {most_troubles} 个之后会停止发送一段时间。",
   "trouble.queue_full": "队列中有 {pending} 个等待的任务，LIMITS__PENDING_TASKS 为 {limit}：新订单返回 503（至今 {times} 次）。请增加工作进程，或提高上限。",
+  "trouble.queue_was_full": "队列刚才已满，有 {times} 个订单返回 503。现在有 {pending} 个等待的任务，LIMITS__PENDING_TASKS 为 {limit}。请增加工作进程，或提高上限。",
   "trouble.no_credits": "{users} 个用户因点数不足被拒绝下单，{subject} 自 {first_at} 起 {times} 次：可用 `darkroom credits grant` 充值。",
   "trouble.user_limit": "{users} 个用户的未完成任务已达 LIMITS__OPEN_TASKS_PER_USER 上限，{subject} 自 {first_at} 起被拒绝 {times} 次。",
-  "trouble.user_storms": "用户 {subject} 请求过于频繁（{what}）：自 {first_at} 起超出 {times} 次。请检查其客户端；`darkroom token revoke` 可将其拒之门外。",
+  "trouble.user_storms": "用户 {subject} {what}：自 {first_at} 起超出 {times} 次。请检查其客户端；`darkroom token revoke` 可将其拒之门外。",
   "trouble.disk_full": "{subject} 所在磁盘已满：不接受新任务，也无法完成任务，直到腾出空间；不会丢失任何内容。",
   "trouble.disk_low": "{subject} 所在磁盘空间不足：请腾出空间，写满后将不再接受任务。",
   "trouble.database_full": "数据库服务器的磁盘已满：订单会得到 503，任务也无法完成；不会丢失任何内容。请在那台主机上腾出空间。",
@@ -185,17 +190,21 @@ export function told(name, values, text) {
   return language === "en" || !(name in CHINESE) ? withClocks : tell(name, values);
 }
 
+/** A text as an element holds it: what stands between backticks is something to type. */
+export function pieces(text) {
+  return text.split("`").map((piece, n) => {
+    if (n % 2 === 0) return piece;
+    const code = document.createElement("code");
+    code.textContent = piece;
+    return code;
+  });
+}
+
 /** Put the words into the page: `data-tell` is what an element says. */
 export function showOpsWords() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const element of document.querySelectorAll("[data-tell]")) {
-    const pieces = tell(element.dataset.tell).split("`");
-    element.replaceChildren(...pieces.map((piece, n) => {
-      if (n % 2 === 0) return piece;
-      const code = document.createElement("code");
-      code.textContent = piece;
-      return code;
-    }));
+    element.replaceChildren(...pieces(tell(element.dataset.tell)));
   }
 }
 
@@ -211,5 +220,6 @@ export function clock(time) {
   if (!time) return "–";
   const at = new Date(time);
   const isToday = at.toDateString() === new Date().toDateString();
-  return isToday ? at.toLocaleTimeString([], { hour12: false }) : at.toLocaleString([], { hour12: false });
+  const of = document.documentElement.lang;
+  return isToday ? at.toLocaleTimeString(of, { hour12: false }) : at.toLocaleString(of, { hour12: false });
 }

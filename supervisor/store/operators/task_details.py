@@ -31,7 +31,9 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
             finished_at, params, {overview.unchanged(tx)} AS unchanged_seconds,
             {tx.as_text(tx.shifted("deadline_at", str(-settings.stuck_grace_seconds)))} AS limit_at,
-            CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early
+            CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early,
+            CASE WHEN status = 'processing' AND begun_lease < lease
+                THEN {tx.seconds_since("processing_started_at")} END AS unbegun_seconds
             FROM task_queue WHERE id = ?""",
         task_id,
     )
@@ -44,6 +46,11 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             WHERE task_id = ? ORDER BY id""",
         task_id,
     )
+    unbegun_seconds = row.pop("unbegun_seconds")
+    if any(
+        job["lease"] == row["lease"] for job in jobs
+    ):  # it has begun, and its worker's next heartbeat says so
+        unbegun_seconds = None
     alive = last_signs.read(tx, settings.silent_seconds)
     return {
         "task": {**row, "error": decoded(row["error"])},
@@ -60,6 +67,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
         "limits": _limits(tx, settings, row),
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "waits_for_its_time": is_early,
+        "unbegun_seconds": unbegun_seconds,
         "waits_for_room": row["worker"] is not None and row["stage"] in (WAITING, WAITING_FOR_THE_STORE),
         "service": _service(tx, settings, row, params, jobs),
         "events": history.timeline(tx, task_id) or [],
