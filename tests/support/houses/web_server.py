@@ -47,7 +47,7 @@ class Web:
 
     async def start(self) -> None:
         self.database = open_quickly(self.settings)
-        self.parts = make_context(
+        self.context = make_context(
             self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
         )
         self.context.ping_seconds = self.ping_seconds
