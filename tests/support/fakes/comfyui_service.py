@@ -39,6 +39,7 @@ class ComfyUi(FakeService):
         router.add_post("/interrupt", self._interrupt)
         router.add_get("/history/{id}", self._history)
         router.add_get("/view", self._view)
+        router.add_get("/object_info/{node}", self._node)
         router.add_get("/ws", self._ws)
 
     # --- what a test makes happen ---
@@ -117,6 +118,12 @@ class ComfyUi(FakeService):
     async def _view(self, request: web.Request) -> web.Response:
         found = self.pictures.get(request.query["filename"])
         return web.Response(status=404) if found is None else web.Response(body=found)
+
+    async def _node(self, request: web.Request) -> web.Response:
+        node = request.match_info["node"]
+        return web.json_response(
+            {node: {"input": {"required": {}}, "name": node}} if node == "KSampler" else {}
+        )
 
     async def _ws(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

@@ -42,10 +42,11 @@ class GradioApp(FakeService):
 
     async def _info(self, _: web.Request) -> web.Response:
         parameters = [
-            {"parameter_name": "image", "parameter_has_default": False, "parameter_default": None},
-            {"parameter_name": "steps", "parameter_has_default": True, "parameter_default": 20},
+            {"parameter_name": "image", "component": "Image", "parameter_default": None},
+            {"parameter_name": "steps", "component": "Number", "parameter_default": 20},
         ]
-        return web.json_response({"named_endpoints": {"/invert": {"parameters": parameters}}})
+        endpoint = {"parameters": parameters, "returns": [{"component": "Image"}]}
+        return web.json_response({"named_endpoints": {"/invert": endpoint}})
 
     async def _join(self, request: web.Request) -> web.Response:
         body = await request.json()
