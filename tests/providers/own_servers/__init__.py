@@ -1,0 +1,1 @@
+"""Servers of one's own: cog, ComfyUI, Gradio, and what they say of themselves."""
