@@ -55,7 +55,7 @@ from supervisor.store.remote import remote_cancels
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.tasks import admission, remote_wait
-from supervisor.store.webhooks import deliveries as webhooks
+from supervisor.store.webhooks import deliveries
 from supervisor.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ class Dispatcher:
         polls: list[Row] = []
         picked = dispatch.Picked()
         due, capacity = dispatch.ask_next_due(tx), Capacity(tx, self.settings)
-        cancels, deliveries = remote_cancels.ask_due(tx, jobs), webhooks.ask_due(tx, messages)
+        cancels, due_deliveries = remote_cancels.ask_due(tx, jobs), deliveries.ask_due(tx, messages)
         next_due = dispatch.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
@@ -356,7 +356,7 @@ class Dispatcher:
             picked = dispatch.pick_and_claim(tx, self.settings, capacity, aside, shunned=self.sender.shunned)
             self._tally_lag(tx, picked)
             errands += remote_cancels.due_cancels(tx, cancels, jobs)
-            errands += webhooks.due(tx, deliveries, messages)
+            errands += deliveries.due(tx, due_deliveries, messages)
         if picked.left:
             next_due = min(next_due or dispatch.AGAIN_SECONDS, dispatch.AGAIN_SECONDS)
         if not sending:

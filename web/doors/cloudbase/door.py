@@ -26,7 +26,7 @@ from supervisor.security.tokens import Identity
 from supervisor.store.feed import works
 from supervisor.store.sql.rows import decoded, work_doc
 from supervisor.store.tasks import idempotency, user_actions
-from supervisor.store.tasks import search as searching
+from supervisor.store.tasks import search
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.telemetry import tracing
 from web.api.tasks import hand_in
@@ -148,7 +148,7 @@ async def _done(request: web.Request, call: Call, call_id: str) -> Data:
             return {"list": await _found(request, call)}
         case Count(collection, condition):
             found = await context_of(request).read(
-                request, lambda tx: searching.count(tx, collection, condition)
+                request, lambda tx: search.count(tx, collection, condition)
             )
             return {"total": found}
         case Update():
@@ -200,8 +200,8 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
 
 async def _is_there(request: web.Request, order: Order) -> bool:
     """Whether the task of this id is this order; False where there is none.  Raises Refused where it is another."""
-    search = Search("task_queue", Compare("_id", "=", order.task_id))
-    found = await context_of(request).read(request, lambda tx: searching.find(tx, search))
+    wanted = Search("task_queue", Compare("_id", "=", order.task_id))
+    found = await context_of(request).read(request, lambda tx: search.find(tx, wanted))
     if not found:
         return False
     (row,) = found
@@ -222,11 +222,11 @@ async def _found(request: web.Request, get: Get) -> list[str]:
     link = _absolute(request, context_of(request).links.link)
 
     def read(tx: Transaction) -> list[str]:
-        if get.search.collection == "task_queue" and searching.params_size(tx, get.search) > MOST_PARAMS:
+        if get.search.collection == "task_queue" and search.params_size(tx, get.search) > MOST_PARAMS:
             raise Refused(
                 f"The tasks hold more than {MOST_PARAMS:,} characters of params; ask for fewer by limit()."
             )
-        return [_text(get, row, link) for row in searching.find(tx, get.search)]
+        return [_text(get, row, link) for row in search.find(tx, get.search)]
 
     return await context_of(request).read(request, read)
 
@@ -263,7 +263,7 @@ async def _updated(request: web.Request, update: Update, call_id: str) -> int:
         done = _noted(tx, request, call_id)
         if done:
             return done, []
-        found = searching.lock_tasks(tx, update.condition, MOST_CHANGED + 1)
+        found = search.lock_tasks(tx, update.condition, MOST_CHANGED + 1)
         _refuse_crowd(found)
         moved = [change(tx, context, row["id"]) for row in found if row["status"] != update.status]
         for view in moved:
@@ -295,7 +295,7 @@ async def _removed(request: web.Request, remove: Remove, call_id: str) -> int:
         done = _noted(tx, request, call_id)
         if done:
             return done, []
-        found = searching.lock_works(tx, remove.condition, MOST_CHANGED + 1)
+        found = search.lock_works(tx, remove.condition, MOST_CHANGED + 1)
         _refuse_crowd(found)
         keys: list[str] = []
         for row in found:
