@@ -25,8 +25,7 @@ from supervisor.security.token_proof import Proof
 from supervisor.security.tokens import Identity
 from supervisor.store.feed import works
 from supervisor.store.sql.rows import decoded, work_doc
-from supervisor.store.tasks import idempotency, user_actions
-from supervisor.store.tasks import search
+from supervisor.store.tasks import idempotency, search, user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.telemetry import tracing
 from web.api.tasks import hand_in
