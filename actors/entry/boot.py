@@ -4,6 +4,9 @@ dramatiq calls these hooks in every worker; periodiq calls none, so its logs are
 It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
 with one sentence and exit status 2; what may pass by itself, such as a database that is away, an old schema or a full
 disk, does so with 1.
+
+What a worker runs is imported by its hooks: dispatcher, scheduler and producers import this package too, and run
+nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +22,8 @@ from dramatiq import Middleware
 from dramatiq.asyncio import get_event_loop_thread
 
 from actors.broker.broker import REFUSING_THREADS
-from actors.entry.task_actors import declare_processing_actors
-from actors.entry.work import WORK
-from actors.registry.adapters import check_providers
 from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.watchdog import Watchdog
-from actors.worker.worker import Worker, close_worker, current_worker, open_worker
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_address import broker_address
 from supervisor.broker.broker_client import BadBrokerAddress, open_client
@@ -68,6 +67,9 @@ class Boot(Middleware):
     """Reads settings at process boot, opens and closes this process's worker around its threads."""
 
     def after_process_boot(self, broker: Any) -> None:
+        from actors.entry.task_actors import declare_processing_actors
+        from actors.registry.adapters import check_providers
+
         try:
             settings = settings_of_process()
             configure_logs(settings, "worker")
@@ -79,6 +81,9 @@ class Boot(Middleware):
             _give_up(error)
 
     def before_worker_boot(self, broker: Any, worker: DramatiqWorker) -> None:
+        from actors.entry.work import WORK
+        from actors.worker.worker import open_worker
+
         die_with_parent()  # dramatiq's master, which forks this process: the signal isn't inherited over a fork
         loop_thread = get_event_loop_thread()
         assert loop_thread is not None
@@ -101,14 +106,16 @@ class Boot(Middleware):
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         if isinstance(exception, CoroutineWouldNotEnd):
-            _on_loop(Worker.end_for_a_stuck_attempt)
+            _on_loop("end_for_a_stuck_attempt")
 
     def before_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
-        _on_loop(Worker.begin_drain)
+        _on_loop("begin_drain")
 
     def after_worker_shutdown(self, broker: Any, worker: DramatiqWorker) -> None:
         loop_thread = get_event_loop_thread()
         if loop_thread is not None:
+            from actors.worker.worker import close_worker, current_worker
+
             loop_thread.run_coroutine(current_worker().until_all_ended(STOP_SECONDS))
             loop_thread.run_coroutine(close_worker())
         end_tracing()
@@ -134,10 +141,13 @@ def _say_plainly(record: logging.LogRecord) -> bool:
     return record.funcName != "print_periodic_actors" and "Please file an issue" not in record.getMessage()
 
 
-def _on_loop(method: Any) -> None:
+def _on_loop(method: str) -> None:
+    """Call a method of this process's worker."""
     loop_thread = get_event_loop_thread()
     if loop_thread is not None:
-        loop_thread.loop.call_soon_threadsafe(method, current_worker())
+        from actors.worker.worker import current_worker
+
+        loop_thread.loop.call_soon_threadsafe(getattr(current_worker(), method))
 
 
 def _give_up(error: Exception | str, status: int = EXIT_WRONG_SETTINGS) -> NoReturn:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import dramatiq
 
 from actors.broker.broker import CONTROL_QUEUE
-from actors.remote_jobs.cancel_jobs import cancel_jobs
-from actors.worker.worker import current_worker
-from supervisor.store.webhooks.deliveries import Delivery
 
 TIME_LIMIT_MS = 60_000
 BATCH = 100
@@ -18,6 +15,10 @@ BATCH = 100
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
 async def cancel_remote(ids: Sequence[int]) -> None:
     """Ask services to stop these remote jobs.  ids: of remote_job."""
+    # Not above: dispatcher, scheduler and producers import this file, and run nothing.
+    from actors.remote_jobs.cancel_jobs import cancel_jobs
+    from actors.worker.worker import current_worker
+
     await cancel_jobs(current_worker(), ids)
 
 
@@ -26,5 +27,7 @@ async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
     """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
     # Not above: with it comes an HTTP client, which most processes never need.
     from actors.webhooks.webhook_delivery import deliver_all
+    from actors.worker.worker import current_worker
+    from supervisor.store.webhooks.deliveries import Delivery
 
     await deliver_all(current_worker(), [Delivery(*hint) for hint in hints])

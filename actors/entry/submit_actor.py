@@ -17,7 +17,6 @@ import structlog
 from dramatiq.middleware import CurrentMessage
 
 from actors.broker.broker import CONTROL_QUEUE
-from actors.worker.worker import current_worker
 from supervisor.core.errors import (
     BadParams,
     Fault,
@@ -27,15 +26,13 @@ from supervisor.core.errors import (
     as_sentence,
 )
 from supervisor.core.ids import is_task_id
-from supervisor.core.task_params import check_submission
 from supervisor.database.interface.database import Transaction
 from supervisor.database.interface.errors import DatabaseError
-from supervisor.security.tokens import is_user_name
 from supervisor.store.sql.row_isolation import is_about_a_row
-from supervisor.store.tasks import user_actions
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
+    from supervisor.store.tasks import user_actions
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +54,9 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
     Without a `task_id` the message's own id is taken, so that a message that is delivered twice makes one task.
     What is refused is logged and not tried again; producers that must know use HTTP.
     """
+    # Not above: producers, dispatcher and scheduler import this file, and run nothing.
+    from actors.worker.worker import current_worker
+
     worker = current_worker()
     message = CurrentMessage.get_current_message()
     task_id = options.pop("task_id", None) or (message.message_id if message else None)
@@ -79,6 +79,10 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
 def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> user_actions.NewTask:
     """Raises BadParams.  task_id, user: anything that JSON can hold; a database that is given no text says it can't be
     used, and would be waited for."""
+    from supervisor.core.task_params import check_submission
+    from supervisor.security.tokens import is_user_name
+    from supervisor.store.tasks import user_actions
+
     if not (isinstance(user, str) and is_user_name(user)):
         raise BadParams("user_openid must be 1-128 characters without control characters.")
     if task_id is not None and not (isinstance(task_id, str) and is_task_id(task_id)):
@@ -101,6 +105,8 @@ async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]
 
     Raises a refusal, or an error of the database that is about this order; _NotNow for everything that may pass.
     """
+
+    from supervisor.store.tasks import user_actions
 
     def store(tx: Transaction) -> tuple[bool, str]:
         if new.task_id is not None and user_actions.get(tx, new.task_id) is not None:

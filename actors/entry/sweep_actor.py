@@ -9,10 +9,8 @@ import structlog
 from periodiq import cron
 
 from actors.broker.broker import CONTROL_QUEUE
-from actors.worker.worker import current_worker
 from supervisor.core.errors import Fault, as_sentence
 from supervisor.database.interface.errors import DatabaseError
-from supervisor.services.sweep import sweep_this_minute
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +18,10 @@ log = structlog.get_logger(__name__)
 @dramatiq.actor(queue_name=CONTROL_QUEUE, periodic=cron("* * * * *"), time_limit=50_000)
 async def sweep() -> None:
     """One run, unless this minute has had its run.  One that the database breaks off is left to the next minute."""
+    # Not above: a scheduler imports this file, and runs nothing.
+    from actors.worker.worker import current_worker
+    from supervisor.services.sweep import sweep_this_minute
+
     worker = current_worker()
     try:
         counts = await asyncio.to_thread(
