@@ -2,7 +2,7 @@
 
 Each task takes 0.2 s at its service; ten outages strike in turn while half of a batch is at work or over.  Counted is
 how often the service was asked for each task, and what is wrong in the database afterwards
-(tests/support/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat: what it
+(tests/support/models/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat: what it
 ran is then run again.
 """
 

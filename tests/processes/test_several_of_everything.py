@@ -22,9 +22,9 @@ import psycopg
 import pytest
 
 from supervisor.security.tokens import make_user_token
-from tests.support.exactly_once import OPEN_TASKS, faults_in
 from tests.support.houses.instant_house import Recorder
 from tests.support.houses.parts import DARKROOM, SECRET, Part, faulty_type
+from tests.support.models.exactly_once import OPEN_TASKS, faults_in
 from tests.support.running_system import SAMPLE
 from tests.support.servers.broker_server import broker_server
 from tests.support.servers.postgres_databases import give_back, take_database

@@ -28,9 +28,9 @@ from config.settings import Settings
 from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_user_token
-from tests.support.exactly_once import OPEN_TASKS, faults_in
 from tests.support.hosts.network import Host, Network, network
 from tests.support.houses.parts import SECRET, Part, faulty_type
+from tests.support.models.exactly_once import OPEN_TASKS, faults_in
 from tests.support.running_system import SAMPLE
 from tests.support.servers.broker_server import BrokerServer
 from tests.support.servers.postgres_server import PostgresServer

@@ -16,21 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.core.errors import AlreadyFinished, InsufficientCredits, LeaseLost, NotRetryable
-from supervisor.core.lifecycle import (
-    COUNTED,
-    FINAL,
-    OPEN,
-    TRANSITIONS,
-    Event,
-    IllegalStep,
-    Money,
-    Rule,
-    Status,
-    TaskState,
-    picture,
-    step,
-    steps_between,
-)
+from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, TRANSITIONS, Event, Money, Rule, Status, picture
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.recovery import stuck_tasks
@@ -44,6 +30,7 @@ from tests.support.databases import (
     open_quickly,
     plain_connection,
 )
+from tests.support.models.lifecycle_model import IllegalStep, TaskState, step, steps_between
 from tests.support.servers.postgres_databases import give_back
 
 EVENTS = st.lists(st.tuples(st.sampled_from(Event), st.integers(0, 9)), max_size=40)
@@ -189,7 +176,7 @@ PRICE = 2  # of the tasks of this test: two pictures at one credit
 
 
 class StoreBesideLifecycle(RuleBasedStateMachine):
-    """Random events drive the real store and `lifecycle.step`; both must agree after each."""
+    """Random events drive the real store and `lifecycle_model.step`; both must agree after each."""
 
     kind = SQLITE
 

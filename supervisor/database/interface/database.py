@@ -189,10 +189,6 @@ class Transaction:
         """The first column of the first row, or None."""
         return self.ask(sql, *params).value()
 
-    def query(self, query: Any) -> Any:
-        """Run a peewee query in this transaction."""
-        return query.execute(self._database)
-
 
 class BatchedStep(Generic[A, T]):
     """A step of a kind of which several that wait are run as one, in statements for all of them.

@@ -30,11 +30,6 @@ def balance_of_anybody(tx: Transaction, user: str) -> int:
     return int(tx.value(f"SELECT {_NEW_USERS}", user))
 
 
-def locked_balance(tx: Transaction, user: str) -> int:
-    """Credits the user has until this transaction ends: nobody else moves them meanwhile."""
-    return int(tx.value(f"SELECT balance FROM account WHERE user_openid = ?{tx.for_update}", user) or 0)
-
-
 def debit(tx: Transaction, user: str, task_id: str, charge: int, price: int) -> None:
     """Take the price of a charge; the ledger's guard refuses a second debit and an overdrawn account."""
     tx.execute(

@@ -9,22 +9,12 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.lifecycle import (
-    COUNTED,
-    FINAL,
-    OPEN,
-    Event,
-    IllegalStep,
-    Rule,
-    Status,
-    TaskState,
-    step,
-    steps_between,
-)
+from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, Event, Rule, Status
 from supervisor.store.operators import operator_actions
 from supervisor.store.tasks import claims
 from tests.conftest import Store
 from tests.support.databases import REFUSED, SQLITE, UPDATES, Plain
+from tests.support.models.lifecycle_model import IllegalStep, TaskState, step, steps_between
 
 TIME = "2026-11-05T08:00:00.000Z"
 STANDS = [*Status, "admitted", "polled"]

@@ -14,8 +14,8 @@ import psycopg
 
 from config.settings import Settings
 from supervisor.schema.migrate import migrate
-from tests.support.exactly_once import OPEN_TASKS, faults_in
 from tests.support.houses.parts import faulty_type
+from tests.support.models.exactly_once import OPEN_TASKS, faults_in
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.broker_server import BrokerServer, broker_server
 from tests.support.servers.postgres_server import PostgresServer

@@ -1,0 +1,1 @@
+"""Small independent models that the system is held against."""

@@ -1,0 +1,81 @@
+"""The table of steps, run as a model: the store and the guards of both databases are held against it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from supervisor.core.lifecycle import COUNTED, TRANSITIONS, Event, Money, Rule, Status, Transition
+
+_BY_STEP = {(each.source, each.event): each for each in TRANSITIONS}
+
+
+class IllegalStep(Exception):
+    """The table has no such arrow: nothing was changed.  Look at the task's status again."""
+
+    def __init__(self, status: Status, event: Event) -> None:
+        super().__init__(f"A {status} task has no step '{event}'.")
+        self.status, self.event = status, event
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskState:
+    """The counted columns of a task and what its current charge has paid.
+
+    taken: credits debited for the current charge and not refunded (>= 0).
+    """
+
+    status: Status = Status.PENDING
+    lease: int = 0
+    attempt: int = 0
+    charge: int = 1
+    admitted_charge: int = 0
+    failures: int = 0
+    deaths: int = 0
+    taken: int = 0
+
+
+def transition(status: Status, event: Event) -> Transition:
+    """The arrow for (status, event).  Raises IllegalStep where the table has none."""
+    try:
+        return _BY_STEP[status, event]
+    except KeyError:
+        raise IllegalStep(status, event) from None
+
+
+def step(task: TaskState, event: Event, *, price: int = 0, rising: frozenset[str] = frozenset()) -> TaskState:
+    """The task after an event.
+
+    price: credits a debit takes.  rising: which MAY_RISE columns rise in this step.
+    Raises IllegalStep and changes nothing where the table has no arrow, or for a claim of a task whose
+    current charge was not admitted, or a second admission of the same charge.
+    """
+    arrow = transition(task.status, event)
+    admitted = task.admitted_charge == task.charge
+    if (event is Event.CLAIM and not admitted) or (event is Event.ADMIT and admitted):
+        raise IllegalStep(task.status, event)
+    values: dict[str, int] = {}
+    for column in COUNTED:
+        old: int = getattr(task, column)
+        values[column] = _applied(arrow.rule(column), old, charge=task.charge, rises=column in rising)
+    taken = {Money.NONE: task.taken, Money.DEBIT: task.taken + price, Money.REFUND: 0}[arrow.money]
+    return dataclasses.replace(task, status=arrow.target, taken=taken, **values)
+
+
+def _applied(rule: Rule, old: int, *, charge: int, rises: bool) -> int:
+    """A counted column's new value under a rule."""
+    match rule:
+        case Rule.SAME:
+            return old
+        case Rule.PLUS_ONE:
+            return old + 1
+        case Rule.MAY_RISE:
+            return old + rises
+        case Rule.ZERO:
+            return 0
+        case Rule.TO_CHARGE:
+            return charge
+
+
+def steps_between(source: Status, target: Status) -> tuple[Transition, ...]:
+    """Every arrow from one status to another; empty where the pair is illegal."""
+    return tuple(each for each in TRANSITIONS if (each.source, each.target) == (source, target))
