@@ -2,8 +2,8 @@
 
 Each task takes 0.2 s at its service; ten outages strike in turn while half of a batch is at work or over.  Counted is
 how often the service was asked for each task, and what is wrong in the database afterwards
-(tests/support/models/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat: what it
-ran is then run again.
+(tests/support/models/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat:
+what it ran is then run again.
 """
 
 from __future__ import annotations

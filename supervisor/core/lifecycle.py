@@ -2,8 +2,7 @@
 
 Terms: a *step* takes a task from one status to another (or to the same one) because of an *event*.  Each
 row of `TRANSITIONS` is one arrow; no row, no step.  The database's own guard
-(`supervisor.schema.shared.lifecycle_guard`) and the picture in ARCHITECTURE.md are made from this table, so the three
-cannot disagree.
+(`supervisor.schema.shared.lifecycle_guard`) and the picture in ARCHITECTURE.md are made from this table.
 
 Authority: this module decides which steps exist and what happens to the counted columns; the store applies
 a step as one compare-and-set UPDATE; the guard refuses everything else, whoever writes.
