@@ -20,6 +20,7 @@ REQUIRES = [
     "asyncinotify>=4.4; sys_platform == 'linux'",
     "click>=8.3",
     "dramatiq>=2.2",
+    "filetype>=1.2",
     "jsonschema-rs>=0.61",
     "multipart>=2.0",
     "orjson>=3.11",

@@ -25,7 +25,7 @@ MOST_SCHEMA_BYTES = 262_144
 Words = Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=50)]  # {language: text}
 Inputs = Annotated[int, Field(ge=0, le=MOST_INPUTS)]
 Pictures = Annotated[int, Field(ge=1, le=MOST_PICTURES)]
-Output = Literal["images"]
+Output = Literal["images", "videos", "audio", "files", "json"]
 NO_INPUTS = (0, 0)
 
 

@@ -58,6 +58,8 @@ class Provider(Group):
     poll: dict[str, Any] = Field(default_factory=dict)
     callback: dict[str, Any] = Field(default_factory=dict)
     result: list[str] = Field(default_factory=list)
+    files: list[str] = Field(default_factory=list)  # where addresses of films, sound and other files stand
+    data: str = ""  # where JSON stands that is a result itself
     error: dict[str, Any] = Field(default_factory=dict)
     cancel: dict[str, Any] = Field(default_factory=dict)
     limits: ProviderLimits = ProviderLimits()

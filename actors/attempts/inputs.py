@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[Path, ...]:
     """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
     return tuple(
-        [await _fetch(worker, claim, n, entry, scratch) for n, entry in enumerate(claim.params["images"])]
+        [
+            await _fetch(worker, claim, n, entry, scratch)
+            for n, entry in enumerate(claim.params.get("images", ()))
+        ]
     )
 
 
 def input_keys(claim: Claim) -> tuple[str | None, ...]:
     """Where each of them lies in the file store; None for one that was given by its address."""
-    return tuple(claim.image_keys.get(entry) for entry in claim.params["images"])
+    return tuple(claim.image_keys.get(entry) for entry in claim.params.get("images", ()))
 
 
 async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, scratch: Scratch) -> Path:

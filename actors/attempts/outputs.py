@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import os
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from supervisor.store.tasks.results import ResultFile
+from actors.providers.base import ResultLost
+from supervisor.media.file_kinds import HEAD_BYTES, UNKNOWN, file_kind
+from supervisor.media.file_names import plain_name
+from supervisor.media.shown_outputs import MOST_DATA_BYTES, MOST_INLINE_BYTES, data_bytes
+from supervisor.store.tasks.results import FILES_OF_A_PICTURE, FIRST_DATA, FIRST_FILE, ResultFile
 
 if TYPE_CHECKING:
     from actors.attempts.wait_for_space import Room
-    from actors.providers.base import Done, MadeImage, MadeThumbnail
+    from actors.providers.base import Done, MadeFile, MadeImage, MadeThumbnail
     from actors.worker.worker import Worker
     from supervisor.core.claim import Claim
 
@@ -24,11 +32,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-async def store_pictures(worker: Worker, claim: Claim, done: Done, room: Room) -> list[ResultFile]:
-    """The pictures as objects in the store.  Their keys hold the lease, so nobody overwrites another's."""
+async def store_pictures(
+    worker: Worker, claim: Claim, done: Done, room: Room, *, first: int = 0
+) -> list[ResultFile]:
+    """Pictures, files and data as objects in the store.  Their keys hold the lease, so nobody overwrites another's.
+
+    first: number of the first picture that this request was for."""
+    is_whole = not done.images
+    if done.data is not None:
+        _refuse_large(done.data)
+    puts: list[Callable[[], ResultFile]] = [partial(_put, worker, claim, picture) for picture in done.images]
+    for number, made in enumerate(done.files[:FILES_OF_A_PICTURE]):
+        n = FIRST_FILE + FILES_OF_A_PICTURE * first + number
+        puts.append(partial(_put_file, worker, claim, n, made, is_whole))
+    if done.data is not None:
+        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, is_whole))
     return [
-        await room.when_stored(lambda picture=picture: asyncio.to_thread(_put, worker, claim, picture))  # type: ignore[misc]
-        for picture in done.images
+        await room.when_stored(lambda put=put: asyncio.to_thread(put))  # type: ignore[misc]
+        for put in puts
     ]
 
 
@@ -40,6 +61,51 @@ def _put(worker: Worker, claim: Claim, picture: MadeImage) -> ResultFile:
         worker.files.put(key, file)
     thumbnail = _put_thumbnail(worker, claim, f"{stem}-thumbnail.webp", picture.thumbnail)
     return ResultFile(picture.n, key, digest, picture.width, picture.height, thumbnail)
+
+
+def _refuse_large(data: Any) -> None:
+    """Raises ResultLost: it may have been paid for, and the same again would bring the same."""
+    try:
+        size = len(data_bytes(data))
+    except (ValueError, TypeError, RecursionError):
+        raise ResultLost("The AI service has sent data that is no JSON.") from None
+    if size > MOST_DATA_BYTES:
+        raise ResultLost(
+            f"The AI service has sent {size:,} bytes of data; at most {MOST_DATA_BYTES:,} are kept."
+        )
+
+
+def _put_file(worker: Worker, claim: Claim, n: int, made: MadeFile, is_whole: bool) -> ResultFile:
+    """In pieces: a film may be larger than memory."""
+    with made.path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        size = os.fstat(file.fileno()).st_size
+        kind = file_kind(head, whole=size <= len(head))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        extension = kind.extension if kind is not None else "bin"
+        key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.{extension}"
+        worker.files.put(key, file)
+    shown = {
+        "media_type": kind.media_type if kind is not None else UNKNOWN,
+        "bytes": size,
+        "name": plain_name(made.name or made.path.name),
+    }
+    for name in ("width", "height", "duration_seconds"):
+        if getattr(made, name) is not None:
+            shown[name] = getattr(made, name)
+    return ResultFile(n, key, digest, 0, 0, about={"file": shown, "whole": is_whole})
+
+
+def _put_data(worker: Worker, claim: Claim, n: int, data: Any, is_whole: bool) -> ResultFile:
+    """The row holds it only where it is small: every list and every event of the feed holds the row."""
+    text = data_bytes(data)
+    key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.json"
+    worker.files.put(key, io.BytesIO(text))
+    shown = data if len(text) <= MOST_INLINE_BYTES else None
+    return ResultFile(
+        n, key, hashlib.sha256(text).hexdigest(), 0, 0, about={"data": shown, "whole": is_whole}
+    )
 
 
 def _put_thumbnail(

@@ -19,11 +19,14 @@ from supervisor.store.tasks.results import ResultFile
 Step = Callable[[Transaction], None]
 
 
-def completed(claim: Claim, files: Sequence[ResultFile], *, missing: int) -> Step:
-    """The task is done with these pictures.  missing: how many were paid for and are refunded."""
+def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bool = False) -> Step:
+    """The task is done with these pictures and files; pictures that are missing were paid for and are refunded.
 
-    images = [file.shown() for file in files]
-    made = claims.Made(claim.task_id, claim.lease, images, missing)
+    without_pictures: none were ordered, so none are missing."""
+
+    found = results.together(files)
+    missing = 0 if without_pictures else found.missing_of(claim.count)
+    made = claims.Made(claim.task_id, claim.lease, found.images, missing, found.outputs)
     return BatchedStep("completed", claims.complete_all, made)
 
 
@@ -101,7 +104,7 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
                     history.note_failure(tx, task_id, lease, code, message, detail)
                 found = results.found(tx, task_id, claim.charge, params_hash)
                 if found:
-                    completed(claim, found, missing=claim.count - len(found))(tx)
+                    completed(claim, found)(tx)
                 else:
                     claims.fail(tx, task_id, lease, code, message)
 

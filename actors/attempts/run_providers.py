@@ -49,7 +49,8 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     """Have everything made that is missing; the step that completes the task, or hands it off."""
     found, waiting = await _left_by_earlier_attempts(worker, claim)
     at_work = {n for job in waiting for n in job.pictures}
-    missing = [n for n in range(claim.count) if n not in found and n not in at_work]
+    is_whole = bool(found) and results.together(found.values()).is_whole
+    missing = [] if is_whole else [n for n in range(claim.count) if n not in found and n not in at_work]
     making = _Making(worker, running, claim)
     if missing:
         name = f"{claim.task_id}-{claim.lease}"
@@ -63,8 +64,7 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
         )
     if not found and not making.without_pictures:
         raise Transient("The AI service returned no picture.")
-    short = 0 if making.without_pictures else claim.count - len(found)
-    return completed(claim, [found[n] for n in sorted(found)], missing=short)
+    return completed(claim, list(found.values()), without_pictures=making.without_pictures)
 
 
 def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
@@ -174,13 +174,13 @@ class _Making:
                     )
                 )
             else:
-                found |= await self._store(answer, request)
+                found |= await self._store(answer, request, part[0])
                 self.without_pictures = answer.without_pictures
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
                 await asyncio.sleep(0)  # where the cancel strikes
 
-    async def _store(self, done: Done, request: PaidRequest | None) -> dict[int, ResultFile]:
+    async def _store(self, done: Done, request: PaidRequest | None, first: int) -> dict[int, ResultFile]:
         """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
         claim = self._claim
         params_hash = hash_of_params(claim)
@@ -193,10 +193,12 @@ class _Making:
 
         try:
             with (
-                tracing.span("store", task_id=claim.task_id, pictures=len(done.images)),
+                tracing.span(
+                    "store", task_id=claim.task_id, pictures=len(done.images), files=len(done.files)
+                ),
                 self.room.keeping(),
             ):
-                files = await store_pictures(self._worker, claim, done, self.room)
+                files = await store_pictures(self._worker, claim, done, self.room, first=first)
                 if files or request is not None:
                     await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:

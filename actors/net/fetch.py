@@ -5,7 +5,9 @@ Public hosts only, unless the caller may enter its own network.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
@@ -14,6 +16,7 @@ from actors.net.given_addresses import as_given, redirected
 from actors.net.public_addresses import NotPublic, PublicResolver, is_private_literal
 from actors.providers.base import InvalidInput, Transient
 from supervisor.net.http_session import open_session
+from supervisor.objects.disk_space import is_full
 
 MOST_REDIRECTS = 3
 TOTAL_SECONDS = 60
@@ -72,8 +75,54 @@ async def fetch(
 
     translation_prefixes: as `is_public` wants them.  whose: the user who gave the address, if one did.
     """
-    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes, whose=whose)
+    body = bytearray()
+
+    async def take(pieces: AsyncIterator[bytes]) -> None:
+        body.clear()
+        async for piece in pieces:
+            body.extend(piece)
+
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
+    await _fetched(
+        address, take, timeout, most_bytes, schemes, allow_private_addresses, translation_prefixes, whose
+    )
+    return bytes(body)
+
+
+async def fetch_to(
+    path: Path,
+    address: str,
+    *,
+    most_bytes: int,
+    schemes: Collection[str] = ("https",),
+    allow_private_addresses: bool = False,
+    translation_prefixes: Sequence[str] = (),
+    whose: str | None = None,
+) -> None:
+    """The same, written to a file piece by piece; for as long as the server goes on sending."""
+
+    async def take(pieces: AsyncIterator[bytes]) -> None:
+        with path.open("wb") as file:
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=TOTAL_SECONDS)
+    await _fetched(
+        address, take, timeout, most_bytes, schemes, allow_private_addresses, translation_prefixes, whose
+    )
+
+
+async def _fetched(
+    address: str,
+    take: Callable[[AsyncIterator[bytes]], Awaitable[None]],
+    timeout: aiohttp.ClientTimeout,
+    most_bytes: int,
+    schemes: Collection[str],
+    allow_private_addresses: bool,
+    translation_prefixes: Sequence[str],
+    whose: str | None,
+) -> None:
+    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes, whose=whose)
     async with open_session(resolver=resolver, timeout=timeout) as session:
         try:
             at = address
@@ -83,7 +132,7 @@ async def fetch(
                     if response.status in (301, 302, 303, 307, 308):
                         at = redirected(at, response.headers.get("Location", ""))
                         continue
-                    return await _body(response, address, most_bytes)
+                    return await take(_body(response, address, most_bytes))
         except NotPublic as error:
             raise Unfetchable(f"{_shown(address)} can't be fetched: {error}.") from None
         except aiohttp.ClientConnectorError as error:
@@ -92,22 +141,24 @@ async def fetch(
             raise NotFetchedNow(f"{_shown(address)} can't be reached.") from None
         except ValueError:  # InvalidURL is one
             raise Unfetchable(f"{_shown(address)} is no address that can be fetched.") from None
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise  # our own disk
             raise NotFetchedNow(f"{_shown(address)} can't be fetched.") from None
     raise Unfetchable(f"{_shown(address)} redirects more than {MOST_REDIRECTS} times.")
 
 
-async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int) -> bytes:
+async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int) -> AsyncGenerator[bytes]:
     if response.status >= 500 or response.status == 429:
         raise NotFetchedNow(f"{_shown(address)} answers {response.status}.")
     if response.status != 200:
         raise NotShown(f"{_shown(address)} answers {response.status}.")
-    body = bytearray()
+    count = 0
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if most_bytes and len(body) > most_bytes:
+        count += len(chunk)
+        if most_bytes and count > most_bytes:
             raise TooLarge(f"{_shown(address)} is larger than {most_bytes} bytes.")
-    return bytes(body)
+        yield chunk
 
 
 def _checked(

@@ -91,14 +91,35 @@ class MadeImage:
 
 
 @dataclass(frozen=True)
+class MadeFile:
+    """A finished film, sound or other file: a local file.  name: as its user is to save it; what it is is told from its
+    bytes.  width, height in pixels and duration_seconds where they are known."""
+
+    path: Path
+    name: str = ""
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Done:
-    """The work is over.  images: as many of the ordered ones as were made, in any order and at least one; the others
-    are refunded, and the work says how many there are.  A service that made none has failed: raise or return an error.
+    """The work is over.  images: as many of the ordered ones as were made, in any order; the others are refunded, and
+    the work says how many there are.  files: whatever else was made, at most 100.  data: JSON of at most 256 KiB, None
+    for none.  A service that made nothing has failed: raise or return an error.
 
-    without_pictures: the type makes none, so that none are missing."""
+    without_pictures: the type makes none, so that none are missing; where there are files or data and no picture, that
+    goes without saying."""
 
-    images: tuple[MadeImage, ...]
+    images: tuple[MadeImage, ...] = ()
+    files: tuple[MadeFile, ...] = ()
+    data: Any = None
     without_pictures: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was made where something was ordered."""
+        return not (self.images or self.files or self.data is not None or self.without_pictures)
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,9 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
     errors = [each.answer.error for each in seen if isinstance(each.answer, Failed)]
     found = results.found(tx, claim.task_id, claim.charge, params_hash)
     without_pictures = any(isinstance(each.answer, Done) and each.answer.without_pictures for each in seen)
-    if len(found) == claim.count or without_pictures or (found and not errors):
-        completed(claim, found, missing=0 if without_pictures else claim.count - len(found))(tx)
+    is_whole = results.together(found).missing_of(claim.count) == 0
+    if is_whole or without_pictures or (found and not errors):
+        completed(claim, found, without_pictures=without_pictures)(tx)
         return
     errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
     outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, chance=chance)

@@ -83,13 +83,14 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
             heard = await provider.poll(remote, order) if asks else reported or Running(was_asked=False)
             if reported is None and isinstance(heard, Running):
                 word = Word.SAID if heard.was_asked else Word.UNASKABLE
-            if isinstance(heard, Done) and not heard.images and not heard.without_pictures:
+            if isinstance(heard, Done) and heard.is_empty:
                 heard = Failed(ResultLost("The AI service has finished, but sent no picture."))
             if isinstance(heard, Failed) and isinstance(heard.error, ProviderDown):
                 _say(worker, claim, job, heard.error)
             if isinstance(heard, Done):
                 limit.reschedule(None)  # the pictures are here: they are kept until there is room
-                files = await store_pictures(worker, claim, heard, room)
+                first = min(job.pictures, default=0)
+                files = await store_pictures(worker, claim, heard, room, first=first)
             if not asks:
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing

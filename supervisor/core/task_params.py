@@ -156,8 +156,10 @@ def _mistakes_of_type(params: TaskParams, task_type: TaskType) -> Iterator[tuple
                 _said_of_inputs(kind, fewest, most, number, named=kind in params.model_fields_set),
             )
     fewest, most = task_type.count
-    if params.count is not None and not fewest <= params.count <= most:
-        yield "/count", f"This must be {_between(fewest, most)}."
+    if params.count is not None and params.count < fewest:
+        yield "/count", f"This must be greater than or equal to {fewest}."
+    if params.count is not None and params.count > most:
+        yield "/count", f"This must be less than or equal to {most}."
     scenes = task_type.scenes
     if params.sceneId is not None and scenes and params.sceneId not in scenes:
         yield "/sceneId", f"There is no scene '{_shown(params.sceneId)}'; there are {', '.join(scenes)}."
@@ -178,11 +180,8 @@ def _said_of_inputs(kind: str, fewest: int, most: int, number: int, *, named: bo
         return "This member is required."
     if (fewest, most) == NO_INPUTS:
         return f"This type takes no {kind}."
-    return f"There must be {_between(fewest, most)}, not {number}."
-
-
-def _between(fewest: int, most: int) -> str:
-    return str(fewest) if fewest == most else f"{fewest} to {most}"
+    bound = f"at least {fewest}" if number < fewest else f"at most {most}"
+    return f"There must be {bound} item{'' if bound.endswith(' 1') else 's'}, not {number}."
 
 
 def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool) -> Submission:

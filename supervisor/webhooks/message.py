@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from supervisor.core.shown_images import shown_images
+from supervisor.media.shown_outputs import with_outputs
 
 
 def message_body(
@@ -15,6 +16,7 @@ def message_body(
     """The bytes that are signed and sent.  data: the task as it ended.  address_of: of a picture, by its key."""
     result = data["result"]
     if result is not None:
-        data = {**data, "result": {"images": shown_images(result["images"], address_of)}}
+        shown = {**result, "images": shown_images(result["images"], address_of)}
+        data = {**data, "result": with_outputs(shown, address_of)}
     whole = {"type": type_, "timestamp": ended_at, "data": data}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()

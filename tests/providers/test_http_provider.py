@@ -316,7 +316,7 @@ async def test_an_answer_can_not_send_us_into_a_private_network(service, open_pr
 
 
 async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(monkeypatch):
-    from actors.files import fetch as fetching
+    from actors.net import fetch as fetching
     from actors.net import public_addresses
 
     monkeypatch.setattr(public_addresses, "is_public", lambda address: not address.startswith("127.9."))

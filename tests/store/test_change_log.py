@@ -23,7 +23,7 @@ from tests.conftest import PARAMS, Clock, Store, processes, wait_until
 from tests.support.databases import Plain, is_postgres, open_quickly, plain_connection
 
 DOC = {
-    "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "error", "created_at",
+    "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "outputs", "error", "created_at",
     "updated_at",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from supervisor.media import file_kinds
 from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
 from supervisor.pictures.media_types import type_of_name
 from web.handling.context import Context, context_of
@@ -43,11 +44,12 @@ async def fetch(request: web.Request) -> web.StreamResponse:
     if not is_key(key) or not context.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
     name = key.rpartition("/")[2]  # what a key holds needs no escape; what lies under it never changes
+    media_type = media_type_of(key)
     headers = {
         **_HEADERS,
-        "Content-Disposition": f'inline; filename="{name}"',
+        "Content-Disposition": f'{_disposition(media_type)}; filename="{name}"',
         "ETag": f'"{name}"',
-        "Content-Type": type_of_name(key),
+        "Content-Type": media_type,
         "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
     }
     try:
@@ -63,6 +65,18 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         return await _passed_through(request, context, opened, headers)
     finally:
         opened.close()
+
+
+def media_type_of(key: str) -> str:
+    """Of a picture or any other file of ours."""
+    of_picture = type_of_name(key)
+    return of_picture if of_picture != file_kinds.UNKNOWN else file_kinds.media_type_of(key)
+
+
+def _disposition(media_type: str) -> str:
+    """Pictures, films and sound are shown as they are; everything else is only to be saved."""
+    is_shown = media_type.startswith("image/") or media_type in file_kinds.PLAYED
+    return "inline" if is_shown else "attachment"
 
 
 async def _opened(request: web.Request, context: Context, key: str) -> OpenFile:

@@ -17,6 +17,7 @@ from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
 from supervisor.telemetry import tracing
+from web.api.large_data import with_large_data
 from web.api.prefer_wait import task_after, wait_of
 from web.handling.authentication import asks_for_estimate
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
@@ -122,7 +123,8 @@ async def show(request: web.Request) -> web.Response:
     view = await context.read(request, lambda tx: user_actions.get(tx, task_id, user))
     if view is None:
         raise TaskNotFound(task_id)
-    return json_answer(shown_task(await context.order.placed(view), context.links.link))
+    shown = shown_task(await context.order.placed(view), context.links.link)
+    return json_answer(await with_large_data(context, view, shown))
 
 
 async def show_events(request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from supervisor.core.shown_images import shown_images
+from supervisor.media.shown_outputs import with_outputs
 
 Link = Callable[[str], str]
 Document = Mapping[str, Any]
@@ -58,11 +59,11 @@ def parse_event_id(text: str) -> EventId | None:
 
 
 def with_links(doc: Document, link: Link) -> dict[str, Any]:
-    """The document as it is sent: its images and their thumbnails with links in place of keys."""
+    """The document as it is sent: its images, their thumbnails and its files with links in place of keys."""
     images = doc.get("images")
-    if not images:
-        return dict(doc)
-    return {**doc, "images": shown_images(images, link)}
+    if images:
+        doc = {**doc, "images": shown_images(images, link)}
+    return with_outputs(doc, link)
 
 
 def doc_change(change: Change, link: Link) -> dict[str, Any]:
@@ -76,8 +77,7 @@ def doc_change(change: Change, link: Link) -> dict[str, Any]:
         "doc": doc,
     }
     if change.updated_fields is not None:
-        sent = {"images": doc["images"]} if "images" in change.updated_fields else {}
-        entry["updatedFields"] = {**change.updated_fields, **sent}
+        entry["updatedFields"] = with_links(change.updated_fields, link)
     return entry
 
 

@@ -88,6 +88,18 @@ class Picture(ClosedAnswer):
     thumbnail: Annotated[Thumbnail | None, Field(description="Null where the picture has none.")]
 
 
+class OutputFile(ClosedAnswer):
+    """A finished film, sound or other file."""
+
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    media_type: str
+    bytes: int
+    name: Annotated[str, Field(description="As it may be saved.")]
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+
+
 class TaskError(ClosedAnswer):
     """Why a task failed."""
 
@@ -118,6 +130,14 @@ class TaskResult(ClosedAnswer):
     """What a completed task has made."""
 
     images: list[Picture]
+    files: Annotated[
+        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
+    ] = None
+    data: Annotated[
+        Any,
+        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
+    ] = None
+    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
 
 
 class Task(ClosedAnswer):
@@ -214,6 +234,14 @@ class Work(ClosedAnswer):
     error: TaskError | None
     created_at: Time
     updated_at: Time
+    files: Annotated[
+        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
+    ] = None
+    data: Annotated[
+        Any,
+        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
+    ] = None
+    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
 
 
 class WorkPage(ClosedAnswer):
@@ -231,6 +259,14 @@ class UpdatedFields(ClosedAnswer):
     progress: Percent | None = None
     images: list[Picture] | None = None
     error: TaskError | None = None
+    files: Annotated[
+        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
+    ] = None
+    data: Annotated[
+        Any,
+        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
+    ] = None
+    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
 
 
 class DocChange(ClosedAnswer):
@@ -322,7 +358,7 @@ class TypeDeclaration(ClosedAnswer):
         dict[str, Any],
         Field(description="JSON Schema (2020-12) of `params.parameters`; `{}` where they may be anything."),
     ]
-    outputs: list[Literal["images"]]
+    outputs: list[Literal["images", "videos", "audio", "files", "json"]]
     price: TypePrice
 
 

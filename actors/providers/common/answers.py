@@ -41,7 +41,8 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from actors.providers.common.paths import Path, parse_path
-from actors.providers.common.picture_sources import Inline, Source, source_of
+from actors.providers.common.picture_sources import Inline, Source, file_source_of, source_of
+from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.pictures.media_types import picture_type
 
 MOST_SENTENCES = 3
@@ -81,13 +82,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Rules:
-    """Where things stand in this service's answers.  classes: {class of CLASSES: globs}.
+    """Where things stand in this service's answers.  result: of pictures.  classes: {class of CLASSES: globs}.
 
     picture_code: of pictures that were refused among others.  hide: takes secrets out of a text that the service has
     written.
     """
 
     result: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    data: Path | None = None
     code: tuple[Path, ...] = ()
     picture_code: tuple[Path, ...] = ()
     message: tuple[Path, ...] = ()
@@ -96,17 +99,52 @@ class Rules:
 
 
 def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
-    """The pictures of an answer, in order.  now: seconds since 1970, for a Retry-After that is a date.
+    """The pictures of an answer, in order; none where it holds files or data.
 
+    now: seconds since 1970, for a Retry-After that is a date.
     Raises a ProviderError whose class says what is to follow.
     """
     error = error_in(answer, rules, now=now)
     if error is not None:
         raise error
     found = _pictures(answer, rules)
-    if found:
+    if found or others_in(answer, rules).is_some:
         return found
     raise no_pictures(answer, rules, now=now)
+
+
+@dataclass(frozen=True)
+class Others:
+    """What an answer holds besides pictures.  data: None for none."""
+
+    files: tuple[Source, ...] = ()
+    data: Any = None
+
+    @property
+    def is_some(self) -> bool:
+        return bool(self.files) or self.data is not None
+
+
+def others_in(answer: Answer, rules: Rules) -> Others:
+    """Files and data of a good answer, where the settings say they stand; a body that is a film or sound needs no path.
+
+    What is among the pictures is no file.
+    """
+    data = rules.data.find(answer.document) if rules.data is not None else []
+    found = [
+        source
+        for path in rules.files
+        for value in path.find(answer.document)
+        if (source := file_source_of(value))
+    ]
+    if not found and answer.document is None and _is_played(answer.body):
+        found = [Inline(answer.body)]
+    return Others(tuple(dict.fromkeys(found)), data[0] if data else None)
+
+
+def _is_played(body: bytes) -> bool:
+    kind = file_kind(body[:HEAD_BYTES])
+    return kind is not None and kind.kind != "files"
 
 
 def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:

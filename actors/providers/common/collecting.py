@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 
 from actors.files.scratch import write_whole
-from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch
-from actors.providers.base import Done, Job, ResultGone, ResultLost, Transient
+from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch, fetch_to
+from actors.providers.base import Done, Job, MadeFile, ResultGone, ResultLost, Transient
 from actors.providers.common.answers import Rules
-from actors.providers.common.picture_sources import At, Source
+from actors.providers.common.picture_sources import At, Inline, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
 from actors.providers.provider_context import ProviderContext
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
@@ -23,6 +24,8 @@ from supervisor.pictures.media_types import picture_type
 
 FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
 FETCH_AGAIN_SECONDS = 1.0
+MOST_FILES = 100
+MOST_FILE_BYTES = 2 * 1024**3
 MOST_PASSED_OVER = 16  # files of one answer that are no pictures
 
 log = structlog.get_logger(__name__)
@@ -84,6 +87,54 @@ class Collector:
         except (ImageProcessDied, TimeoutError):
             raise ResultLost("The AI service has sent a picture that could not be read.") from None
         return Done(tuple(made_image(each) for each in made))
+
+    async def files(
+        self, job: Job, sources: Sequence[Source], *, may_wait: bool = False
+    ) -> tuple[MadeFile, ...]:
+        """Films, sound and other files, one after the other, straight to the disk: none is whole in memory.
+
+        Raises as `done`.
+        """
+        made: list[MadeFile] = []
+        for number, source in enumerate(sources[:MOST_FILES]):
+            path = job.folder / f"file-{number}"
+            failure = await self._put_down(job, source, path)
+            if failure is None:
+                name = PurePosixPath(urlsplit(source.address).path).name if isinstance(source, At) else ""
+                made.append(MadeFile(path, name))
+            elif may_wait and isinstance(failure, NotFetchedNow):
+                raise Transient("The AI service's files can't be fetched just now.")
+        if sources and not made:
+            raise ResultLost("The AI service has made files, but they could not be fetched from it.")
+        return tuple(made)
+
+    async def _put_down(self, job: Job, source: Source, path: Path) -> NotFetched | None:
+        """Write one file down; or why it can't be had."""
+        if isinstance(source, Inline):
+            inline = source.data
+            await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
+            return None
+        for again in range(FETCHES):
+            if again:
+                await asyncio.sleep(FETCH_AGAIN_SECONDS)
+            try:
+                await job.when_there_is_room(
+                    lambda: fetch_to(
+                        path,
+                        source.address,
+                        most_bytes=MOST_FILE_BYTES,
+                        schemes=("http", "https"),
+                        allow_private_addresses=self._allow_private_addresses,
+                        translation_prefixes=self._surroundings.translation_prefixes,
+                    )
+                )
+                return None
+            except NotFetched as error:
+                failure = error
+                if not isinstance(error, NotFetchedNow):
+                    break
+        log.warning("file_not_fetched", provider=self._name, reason=self._hide(str(failure)))
+        return failure
 
     async def _made_plain(self, job: Job, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """With thumbnails.  If the child dies, once more without: what was paid for is not lost for a thumbnail."""

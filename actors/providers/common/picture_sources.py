@@ -51,6 +51,17 @@ def source_of(value: Any) -> Source | None:
     return Inline(data) if data is not None and picture_type(data) is not None else None
 
 
+def file_source_of(value: Any) -> Source | None:
+    """The same of a file that need be no picture: an address or a data: URI; a table is where its `url` says."""
+    if isinstance(value, dict):
+        value = value.get("url")
+    text = value.strip() if isinstance(value, str) else ""
+    if re.match(r"https?://", text[:8], re.IGNORECASE):
+        return At(text)
+    data = _data_uri(text) if text[:5].lower() == "data:" else None
+    return Inline(data) if data else None
+
+
 def data_uri(type_: str, data: bytes) -> str:
     """The data: URI of a file."""
     return f"data:{type_};base64,{base64.b64encode(data).decode()}"

@@ -49,6 +49,8 @@ def read_rules(
     error = known | provider.error
     return Rules(
         result=read_paths(f"{here}__RESULT", provider.result or known.get("result", [])),
+        files=read_paths(f"{here}__FILES", provider.files),
+        data=read_path(f"{here}__DATA", provider.data),
         code=read_paths(f"{here}__ERROR__CODE", error.get("code", [])),
         picture_code=read_paths(f"{here}__ERROR__PICTURE_CODE", error.get("picture_code", [])),
         message=read_paths(f"{here}__ERROR__MESSAGE", error.get("message", [])),

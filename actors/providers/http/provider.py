@@ -25,6 +25,7 @@ from actors.providers.common.answers import (
     Rules,
     error_in,
     no_pictures,
+    others_in,
     pictures_in,
     question_error_in,
 )
@@ -78,7 +79,7 @@ class HttpProvider:
                 accepted = self._accepted(answer, remote, put_down, told=bool(job.callback_url))
                 return accepted
             progress(85, "collecting the pictures")
-            return await self._collector.done(job, await self._sources(answer))
+            return await self._collected(job, answer, self.service.rules, await self._sources(answer))
         finally:
             if accepted is None:
                 await self._values.take_away(put_down)
@@ -138,6 +139,15 @@ class HttpProvider:
         large = len(answer.body) > LARGE_BYTES
         return await asyncio.to_thread(judged) if large else judged()
 
+    async def _collected(
+        self, job: Job, answer: Answer, rules: Rules, sources: list[Source], *, may_wait: bool = False
+    ) -> Done:
+        """The pictures, files and data of a good answer."""
+        others = await asyncio.to_thread(others_in, answer, rules)
+        done = await self._collector.done(job, sources, may_wait=may_wait) if sources else Done()
+        files = await self._collector.files(job, others.files, may_wait=may_wait)
+        return dataclasses.replace(done, files=files, data=others.data)
+
     # --- a remote job ---
 
     def _remote_service(self, remote: Accepted) -> RemoteService:
@@ -167,7 +177,7 @@ class HttpProvider:
         if isinstance(found, Failed):
             return found
         try:
-            return await self._collector.done(job, found, may_wait=True)
+            return await self._collected(job, answer, rules, found, may_wait=True)
         except ResultLost as error:
             return Failed(error)
 

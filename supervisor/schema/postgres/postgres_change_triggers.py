@@ -33,7 +33,8 @@ _FELL_SHORT = "n.status = 'completed' AND o.status <> 'completed' AND n.missing 
 _SEEN_OF_TASKS = ", ".join(
     f"n.{column}"
     for column in (
-        "id", "user_openid", "work_id", "type", "status", "stage", "progress", "images", "error", "created_at"
+        "id", "user_openid", "work_id", "type", "status", "stage", "progress", "images", "outputs",
+        "error", "created_at"
     )
 )  # fmt: skip
 _ENDED = f"n.status IN {ENDED} AND o.status <> n.status"
@@ -110,7 +111,8 @@ def _of_tasks() -> list[Trigger]:
     END IF;
     IF it.is_seen THEN
         UPDATE works SET status = seen.status, stage = seen.stage, progress = seen.progress,
-                images = coalesce(seen.images, '[]'::jsonb), error = seen.error, updated_at = moment
+                images = coalesce(seen.images, '[]'::jsonb), outputs = seen.outputs,
+                error = seen.error, updated_at = moment
             FROM {_moved(_SEEN_OF_TASKS, _IS_SEEN)} AS seen WHERE works.id = seen.work_id;
     END IF;
     IF it.became_final THEN
@@ -177,7 +179,7 @@ def _doc(row: str) -> str:
     return (
         f"jsonb_build_object('_id', {row}.id, 'task_id', {row}.task_id, 'user_openid', {row}.user_openid,"
         f" 'type', {row}.type, 'status', {row}.status, 'stage', {row}.stage, 'progress', {row}.progress,"
-        f" 'images', {row}.images, 'error', {row}.error,"
+        f" 'images', {row}.images, 'outputs', {row}.outputs, 'error', {row}.error,"
         f" 'created_at', {as_text(f'{row}.created_at')}, 'updated_at', {as_text(f'{row}.updated_at')})"
     )
 

@@ -10,6 +10,7 @@ BORN_WITH = {
     "progress": "0",
     "work_id": "NULL",
     "images": "NULL",
+    "outputs": "NULL",
     "error": "NULL",
     "charge": "1",
     "admitted_charge": "0",
@@ -39,7 +40,7 @@ BORN_WITH = {
 }
 
 # A change of one of these is a change of the work.
-VISIBLE = ("status", "stage", "progress", "images", "error")
+VISIBLE = ("status", "stage", "progress", "images", "outputs", "error")
 
 # The columns a manual retry sets back, and to what.  charge rises by one; lease and attempt are kept.
 SET_BACK = {
@@ -50,6 +51,7 @@ SET_BACK = {
     "stage": "'queued'",
     "error": "NULL",
     "images": "NULL",
+    "outputs": "NULL",
     "missing": "0",
     "worker_id": "NULL",
     "deadline_at": "NULL",

@@ -28,7 +28,8 @@ def _insert(
 
     milliseconds: template of a {time} since 1970.
     """
-    images = f"{json_object}('images', {json(f'''coalesce({task}.images, '[]')''')})"
+    outputs = json(f"{task}.outputs")
+    images = f"{json_object}('images', {json(f'''coalesce({task}.images, '[]')''')}, 'outputs', {outputs})"
     result = json(f"CASE WHEN {task}.status = 'completed' THEN {images} END")
     members = {
         **{name: f"{task}.{column}" for name, column in _PLAIN.items()},

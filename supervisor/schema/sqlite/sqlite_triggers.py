@@ -34,7 +34,7 @@ def _doc(row: str) -> str:
     return (
         f"json_object('_id', {row}.id, 'task_id', {row}.task_id, 'user_openid', {row}.user_openid,"
         f" 'type', {row}.type, 'status', {row}.status, 'stage', {row}.stage, 'progress', {row}.progress,"
-        f" 'images', json({row}.images), 'error', json({row}.error),"
+        f" 'images', json({row}.images), 'outputs', json({row}.outputs), 'error', json({row}.error),"
         f" 'created_at', {row}.created_at, 'updated_at', {row}.updated_at)"
     )
 
@@ -45,7 +45,7 @@ def _updated_fields() -> str:
     for column in VISIBLE:
         value = (
             f"coalesce(NEW.{column}, 'null')"
-            if column in ("images", "error")
+            if column in ("images", "outputs", "error")
             else f"json_quote(NEW.{column})"
         )
         parts.append(
@@ -209,7 +209,7 @@ def triggers() -> dict[str, str]:
         WHEN OLD.work_id IS NOT NULL AND ({_differs(VISIBLE)} OR NEW.finished_at IS NOT OLD.finished_at)
              AND NOT (NEW.status = 'pending' AND NEW.finished_at IS NOT NULL) BEGIN
         UPDATE works SET status = NEW.status, stage = NEW.stage, progress = NEW.progress,
-            images = coalesce(NEW.images, '[]'), error = NEW.error, updated_at = {NOW}
+            images = coalesce(NEW.images, '[]'), outputs = NEW.outputs, error = NEW.error, updated_at = {NOW}
         WHERE id = NEW.work_id;
     END""",
         "task_queue_refunded": """AFTER UPDATE OF status ON task_queue

@@ -8,6 +8,7 @@ from supervisor.core.errors import WorkNotFound
 from supervisor.core.lifecycle import OPEN
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Transaction
+from supervisor.media.shown_outputs import keys_of_outputs
 from supervisor.store.retention.deletion_queue import enqueue_deletion
 from supervisor.store.sql.rows import Page, decoded, encoded, work_doc
 from supervisor.store.tasks import results, user_actions
@@ -47,7 +48,8 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
         raise WorkNotFound(work_id)
     if row["status"] in OPEN:
         user_actions.cancel(tx, row["task_id"])
-    keys = sorted({*keys_of(decoded(row["images"])), *results.keys(tx, encoded([row["task_id"]]))})
+    shown = (*keys_of(decoded(row["images"])), *keys_of_outputs(decoded(row["outputs"])))
+    keys = sorted({*shown, *results.keys(tx, encoded([row["task_id"]]))})
     tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
     tx.execute("DELETE FROM works WHERE id = ?", work_id)
     enqueue_deletion(tx, keys)

@@ -70,12 +70,14 @@ class Report(NamedTuple):
 class Made(NamedTuple):
     """What a held attempt ended with.  images: [{key, width, height}] that are durable already.
 
-    missing: pictures that were paid for and could not be made; they are refunded."""
+    missing: pictures that were paid for and could not be made; they are refunded.  outputs: what is no picture, as
+    `supervisor.media.shown_outputs` has it."""
 
     task_id: str
     lease: int
     images: list[dict[str, Any]]
     missing: int = 0
+    outputs: dict[str, Any] | None = None
 
 
 def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
@@ -230,11 +232,17 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
     words = json_words(tx)
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
-            images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER), {_OVER},
+            images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
+            outputs = {words.json.format("made.value ->> 5")}, {_OVER},
             finished_at = {tx.moment}, updated_at = {tx.moment}
         FROM {words.rows} AS made WHERE {_HELD_BY.format("made")}
         RETURNING task_queue.id, type, charge, {ran(tx)}""",
-        encoded([(each.task_id, each.lease, _stage_of(each), each.images, each.missing) for each in made]),
+        encoded(
+            [
+                (each.task_id, each.lease, _stage_of(each), each.images, each.missing, each.outputs)
+                for each in made
+            ]
+        ),
     )
     remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
     added = counters.Tally()

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.rows import decoded, encoded
 
+FIRST_FILE = 10_000  # n of what is no picture begins here: by pictures' numbers, so that no two requests meet
+FILES_OF_A_PICTURE = 100
+FIRST_DATA = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class ResultFile:
-    """Picture n (from 0) of a charge; width, height in pixels.  thumbnail: {"key", "width", "height"}, or None."""
+    """Picture n (from 0) of a charge; width, height in pixels.  thumbnail: {"key", "width", "height"}, or None.
+
+    about: of what is no picture; n is then FIRST_FILE or more, width and height are 0.  {"file": as it is shown}, or
+    {"data": the JSON, or null where it is large}, and "whole": it is all that was ordered, no picture is missing.
+    """
 
     n: int
     key: str
@@ -21,6 +29,7 @@ class ResultFile:
     width: int
     height: int
     thumbnail: dict[str, Any] | None = None
+    about: dict[str, Any] | None = None
 
     def shown(self) -> dict[str, Any]:
         """As the task and its work have it among their images."""
@@ -28,13 +37,42 @@ class ResultFile:
         return image if self.thumbnail is None else {**image, "thumbnail": self.thumbnail}
 
 
+class Found(NamedTuple):
+    """What there is of a charge, as it is shown.  is_whole: no picture is missing, since none was ordered."""
+
+    images: list[dict[str, Any]]
+    outputs: dict[str, Any] | None
+    is_whole: bool
+
+    def missing_of(self, count: int) -> int:
+        """How many of the ordered pictures are missing."""
+        return 0 if self.is_whole else count - len(self.images)
+
+
+def together(files: Iterable[ResultFile]) -> Found:
+    """Everything that was made, in order."""
+    ordered = sorted(files, key=lambda file: file.n)
+    images = [file.shown() for file in ordered if file.about is None]
+    outputs: dict[str, Any] = {}
+    for file in ordered:
+        about = file.about or {}
+        if "file" in about:
+            outputs.setdefault("files", []).append({"key": file.key, **about["file"]})
+        elif "data" in about and "data" not in outputs:
+            outputs["data"] = about["data"]
+            if about["data"] is None:
+                outputs["data_key"] = file.key
+    return Found(images, outputs or None, any((file.about or {}).get("whole") for file in ordered))
+
+
 def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile) -> None:
     """Record a picture that is durable already; of two for the same place the first row wins."""
     tx.execute(
-        """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height, thumbnail)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+        """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height, thumbnail, about)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
         task_id, charge, params_hash, file.n, file.key, file.sha256, file.width, file.height,
         None if file.thumbnail is None else encoded(file.thumbnail),
+        None if file.about is None else encoded(file.about),
     )  # fmt: skip
 
 
@@ -64,8 +102,11 @@ def _keys(rows: Sequence[Row]) -> list[str]:
 def found(tx: Transaction, task_id: str, charge: int, params_hash: str) -> list[ResultFile]:
     """The pictures of a charge that exist already, in order."""
     rows = tx.all(
-        """SELECT n, key, sha256, width, height, thumbnail FROM result_file
+        """SELECT n, key, sha256, width, height, thumbnail, about FROM result_file
             WHERE task_id = ? AND charge = ? AND params_hash = ? ORDER BY n""",
         task_id, charge, params_hash,
     )  # fmt: skip
-    return [ResultFile(**{**row, "thumbnail": decoded(row["thumbnail"])}) for row in rows]
+    return [
+        ResultFile(**{**row, "thumbnail": decoded(row["thumbnail"]), "about": decoded(row["about"])})
+        for row in rows
+    ]

@@ -71,7 +71,7 @@ _SHOWN = ", ".join(
 
 
 def _view(tx: Transaction) -> str:
-    return f"""SELECT {_SHOWN}, works.images AS work_images,
+    return f"""SELECT {_SHOWN}, works.images AS work_images, works.outputs AS work_outputs,
         CASE WHEN task_queue.status IN ('processing','ai_processing')
             THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

@@ -38,6 +38,7 @@ PURE = [
     "supervisor/remote/job_states.py",
     "supervisor/core/search_terms.py",
     "supervisor/core/shown_images.py",
+    "supervisor/media/shown_outputs.py",
     "supervisor/webhooks/schedule.py",
     "supervisor/webhooks/signature.py",
     "supervisor/schema/shared/lifecycle_guard.py",
@@ -95,7 +96,7 @@ FOLDERS = {
         store/queue store/retention
         schema/versions store/tasks schema schema/copy store/remote store/webhooks telemetry database schema/postgres
         store/limits webhooks database/postgres schema/sqlite security store/counters database/sqlite health net
-        objects schema/shared store/ledger store/sql database/interface remote core store .
+        objects schema/shared store/ledger store/sql database/interface remote core media store .
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker images registry providers/openai

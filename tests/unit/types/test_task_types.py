@@ -64,8 +64,8 @@ def test_what_a_type_declares_it_takes(params: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("params", "pointer", "detail"),
     [
-        ({"images": ["a"] * 5}, "/params/images", "There must be 0 to 4, not 5."),
-        ({"count": 4}, "/params/count", "This must be 1 to 3."),
+        ({"images": ["a"] * 5}, "/params/images", "There must be at most 4 items, not 5."),
+        ({"count": 4}, "/params/count", "This must be less than or equal to 3."),
         ({"sceneId": "dawn"}, "/params/sceneId", "There is no scene 'dawn'; there are day, night."),
         ({"parameters": {"quality": "uhd"}}, "/params/parameters/quality", 'This may be "sd" or "hd".'),
         ({"parameters": {"colour": 1}}, "/params/parameters/colour", "There is no such member."),

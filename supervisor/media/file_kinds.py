@@ -1,0 +1,86 @@
+"""What a file is by its bytes, never by what somebody calls it: films, sound, models, documents, text.
+
+Of formats that are known by a mark the library `filetype` tells; JSON and text have none, so they are what can be read
+as such.  HTML and SVG are neither: a browser would run what stands in them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import NamedTuple
+
+HEAD_BYTES = 8192
+MOST_JSON_BYTES = 262_144  # of a JSON file that is read whole to know it for one
+
+UNKNOWN = "application/octet-stream"
+
+
+class FileKind(NamedTuple):
+    """kind: videos, audio or files, as inputs and outputs of a type are called."""
+
+    media_type: str
+    extension: str
+    kind: str
+
+
+_KINDS = {
+    "video/mp4": FileKind("video/mp4", "mp4", "videos"),
+    "video/x-m4v": FileKind("video/mp4", "mp4", "videos"),
+    "video/webm": FileKind("video/webm", "webm", "videos"),
+    "video/quicktime": FileKind("video/quicktime", "mov", "videos"),
+    "audio/mpeg": FileKind("audio/mpeg", "mp3", "audio"),
+    "audio/x-wav": FileKind("audio/wav", "wav", "audio"),
+    "audio/mp4": FileKind("audio/mp4", "m4a", "audio"),
+    "audio/ogg": FileKind("audio/ogg", "ogg", "audio"),
+    "audio/x-flac": FileKind("audio/flac", "flac", "audio"),
+    "application/pdf": FileKind("application/pdf", "pdf", "files"),
+    "application/zip": FileKind("application/zip", "zip", "files"),
+}
+_GLB = FileKind("model/gltf-binary", "glb", "files")
+JSON = FileKind("application/json", "json", "files")
+TEXT = FileKind("text/plain", "txt", "files")
+ALL = (*dict.fromkeys(_KINDS.values()), _GLB, JSON, TEXT)
+
+_BY_EXTENSION = {each.extension: each.media_type for each in ALL}
+PLAYED = frozenset(each.media_type for each in ALL if each.kind != "files")
+_MARKUP = re.compile(rb"<\s*(!doctype|html|head|body|script|svg|\?xml)", re.IGNORECASE)
+
+
+def file_kind(head: bytes, *, whole: bool = False) -> FileKind | None:
+    """What a file is that begins so; None where it is nothing that is taken.  whole: `head` is all of it."""
+    import filetype  # type: ignore[import-untyped]  # a few milliseconds, where no file is looked at
+
+    if head[:4] == b"glTF":
+        return _GLB
+    found = filetype.guess(head)
+    if found is not None:
+        return _KINDS.get(found.mime)
+    return _text_kind(head, whole=whole)
+
+
+def media_type_of(name: str) -> str:
+    """The media type of a file of ours, by the end of its name."""
+    return _BY_EXTENSION.get(name.rpartition(".")[2], UNKNOWN)
+
+
+def _text_kind(head: bytes, *, whole: bool) -> FileKind | None:
+    try:
+        # The end may stand in the middle of a letter.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return None
+    if not text.strip() or any(letter < " " and letter not in "\t\n\r\f" for letter in text):
+        return None
+    if _MARKUP.search(head):
+        return None
+    if text.lstrip()[:1] in ("{", "["):
+        if not whole:
+            return JSON
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return TEXT
+        return JSON
+    return TEXT

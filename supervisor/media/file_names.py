@@ -1,0 +1,17 @@
+"""Names of files as people gave them, made fit to be stored, shown and saved."""
+
+from __future__ import annotations
+
+import re
+
+MOST_CHARACTERS = 200
+_UNFIT = re.compile('[\x00-\x1f\x7f\ud800-\udfff:*?"<>|]+')
+
+
+def plain_name(given: str) -> str:
+    """The last part of a path, without what some system takes in no name; `file` where nothing is left."""
+    name = _UNFIT.sub("_", re.split(r"[/\\]", given)[-1]).strip(" .")
+    stem, dot, extension = name.rpartition(".")
+    if len(name) > MOST_CHARACTERS and dot and len(extension) < 20:
+        name = f"{stem[: MOST_CHARACTERS - len(extension) - 1]}.{extension}"
+    return name[:MOST_CHARACTERS] or "file"

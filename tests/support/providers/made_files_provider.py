@@ -1,0 +1,48 @@
+"""A third-party AI service for tests whose results are films and data: what they hold is in the order's parameters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeFile, Progress, Running
+
+# The first box of an MP4, which is what tells it, and nothing to see.
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
+
+
+class MadeFilesProvider:
+    """parameters: film (bytes of it), data (JSON), die (a file: whoever does not find it makes it and dies)."""
+
+    may_bill_twice = True
+
+    def __init__(self, name: str, settings: Any) -> None:
+        self._calls = Path(settings.options["calls"])
+
+    async def submit(self, job: Job, progress: Progress) -> Done:
+        """A film and data, as they are asked for; each call is a line in the file `calls`."""
+        with self._calls.open("a") as calls:
+            calls.write(f"{job.task_id} {len(job.inputs)} {job.params.get('prompt', '')}\n")
+        asked = job.params["parameters"]
+        progress(50, "making")
+        await asyncio.sleep(0)
+        files = []
+        if size := asked.get("film"):
+            path = job.folder / "film.mp4"
+            path.write_bytes(MP4)
+            os.truncate(path, size)
+            files.append(MadeFile(path, "a/film: one.mp4", 64, 48, 1.5))
+        return Done(files=tuple(files), data=asked.get("data"))
+
+    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
+        """Nothing is remote."""
+        return Failed(Lost("There are no remote jobs."))
+
+    async def cancel(self, remote: Accepted) -> bool:
+        """Nothing is remote."""
+        return True
+
+    async def close(self) -> None:
+        """Nothing is held."""
