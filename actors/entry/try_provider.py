@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
+import json
 import secrets
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
 
 from actors.files.scratch import Scratch
 from actors.images.process_pool import open_image_processes
@@ -27,20 +34,32 @@ from actors.providers.base import (
     Provider,
     ProviderError,
     ReadsReports,
+    Report,
     Transient,
 )
+from actors.providers.common.answers import Answer
+from actors.providers.common.exchanges import Exchange, picture_paths, sample_of, shape_of, watching
 from actors.registry.adapters import check_provider, open_provider
 from config.declarations import declared_types
+from config.settings import Provider as ProviderSettings
 from config.settings import Settings, SettingsError, load_settings
+from config.values import is_loopback
 from supervisor.core.errors import Fault, SettingFault
 from supervisor.objects.object_store import FileStore
 from supervisor.objects.open_store import open_file_store
 from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.store.remote import remote_reports
 from supervisor.telemetry.logs import configure_logs, secret_filter
 
+MOST_REPORT_BYTES = 1_048_576
+MOST_BODY_BYTES = 4000
 WHAT_TO_DO = {
     "Transient": "The service is in trouble or can't be reached: look at its address, then try again.",
     "RateLimited": "The service wants fewer requests: see `limits.rps`.",
+    "NotReady": "The service is starting, or nobody is behind its gateway: wait, and look at its log.",
+    "Unreachable": "Nobody answers at the address: is the service started, and are `url` and its port right?",
+    "CutOff": "The service went away in the middle of it: look at its log.",
+    "ProviderError": "See what it answered, below.",
     "AtCapacity": "The service is full: see `limits.concurrency`.",
     "ProviderDown": "The service refuses every job: look at the key, the account, the model and the address.",
     "InvalidInput": "The service does not take this order: look at `submit.body`, `options` and the pictures.",
@@ -50,6 +69,15 @@ WHAT_TO_DO = {
     "UnknownOutcome": "Nobody knows whether the service did the job: look at its own list of jobs.",
     "ResultLost": "The service did the job, but its pictures can't be had: see `allow_private_addresses`, `result`.",
 }
+
+
+def _what_to_do(error: ProviderError) -> str:
+    """The address first, where nothing is there."""
+    if "HTTP 404" in error.message or "HTTP 405" in error.message:
+        return (
+            "Nothing takes this at the address: look at `url` and the path first, then at the model's name."
+        )
+    return WHAT_TO_DO.get(type(error).__name__, "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +108,21 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--type", default=next(iter(declared_types())))
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)
 
 
 async def _try(asked: argparse.Namespace, settings: Settings) -> int:
-    steps = _Steps(settings)
+    steps = _Steps(settings, as_json=asked.json)
+    with watching() as seen:
+        status = await _try_watched(asked, settings, steps, seen)
+    steps.end(status, seen)
+    return status
+
+
+async def _try_watched(
+    asked: argparse.Namespace, settings: Settings, steps: _Steps, seen: list[Exchange]
+) -> int:
     setting = settings.providers[asked.name]
     where = f" at {setting.url}" if setting.url else ""
     steps.well("settings", f"{asked.name} is of kind {setting.kind}{where}")
@@ -95,7 +133,7 @@ async def _try(asked: argparse.Namespace, settings: Settings) -> int:
         provider = open_provider(asked.name, house)
         try:
             async with asyncio.timeout(asked.seconds):
-                done = await _order(provider, _job(asked, folder), steps)
+                done = await _order(provider, asked, _job(asked, folder), setting, steps)
         finally:
             await provider.close()
         for image in done.images:
@@ -104,7 +142,8 @@ async def _try(asked: argparse.Namespace, settings: Settings) -> int:
             steps.well("picture", f"{image.width} × {image.height}, saved as {out}")
         return 0
     except ProviderError as error:
-        steps.wrong(type(error).__name__, f"{error} {WHAT_TO_DO.get(type(error).__name__, '')}")
+        steps.wrong(type(error).__name__, f"{error} {_what_to_do(error)}")
+        steps.teach(seen)
     except TimeoutError:
         steps.wrong("time", f"No picture came within {asked.seconds:g} s.")
     except (Fault, OSError) as error:
@@ -115,17 +154,78 @@ async def _try(asked: argparse.Namespace, settings: Settings) -> int:
     return 1
 
 
-async def _order(provider: Provider, job: Job, steps: _Steps) -> Done:
+async def _order(
+    provider: Provider, asked: argparse.Namespace, job: Job, setting: ProviderSettings, steps: _Steps
+) -> Done:
     """One picture, however the provider makes it.  Raises ProviderError."""
     steps.well("request", "asking for one picture; this is a real call, and costs what the service asks")
+    is_here = is_loopback(urlsplit(setting.url).hostname or "")
+    if isinstance(provider, ReadsReports) and setting.mode == "callback" and is_here:
+        async with _reports() as (address, reports):
+            job = dataclasses.replace(job, callback_url=address)
+            return await _ended(provider, await provider.submit(job, steps.progress), job, steps, reports)
     said = await provider.submit(job, steps.progress)
+    if isinstance(said, Accepted) and isinstance(provider, ReadsReports):
+        steps.well(
+            "report",
+            "not tried: the service is on another host and could not reach this command; it is asked",
+        )
+    return await _ended(provider, said, job, steps, None)
+
+
+async def _ended(
+    provider: Provider, said: Done | Accepted, job: Job, steps: _Steps, reports: asyncio.Queue[Report] | None
+) -> Done:
     if isinstance(said, Done):
         return said
     steps.well("accepted", f"the service calls the job {said.remote_id}")
-    if isinstance(provider, ReadsReports):
-        steps.well("report", "not tried: no report is awaited here, the service is asked instead")
+    if reports is not None and isinstance(provider, ReadsReports):
+        return await _reported(provider, said, job, steps, reports)
     await asyncio.sleep(said.poll_after_seconds)
     return await _polled(provider, said, job, steps)
+
+
+@contextlib.asynccontextmanager
+async def _reports() -> AsyncIterator[tuple[str, asyncio.Queue[Report]]]:
+    """An address on this host under which a service can report, and what it reports."""
+    came: asyncio.Queue[Report] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            came.put_nowait(Report(headers, await request.read()))
+        except web.HTTPRequestEntityTooLarge:
+            came.put_nowait(Report(remote_reports.TOO_LARGE, b""))
+            raise
+        return web.json_response({})
+
+    app = web.Application(client_max_size=MOST_REPORT_BYTES)
+    app.router.add_post("/report", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/report", came
+    finally:
+        await runner.cleanup()
+
+
+async def _reported(
+    provider: Any, remote: Accepted, job: Job, steps: _Steps, reports: asyncio.Queue[Report]
+) -> Done:
+    """What the service's own report says.  Raises ProviderError."""
+    later = dataclasses.replace(job, inputs=(), input_keys=())
+    while True:
+        report = await reports.get()
+        steps.well("report", f"the service has reported, {len(report.body)} bytes")
+        said = await provider.parse_callback(remote, later, report)
+        if isinstance(said, Done):
+            return said
+        if isinstance(said, Failed):
+            raise said.error
+        if said.poll_after_seconds == 0:
+            return await _polled(provider, remote, job, steps)
 
 
 async def _polled(provider: Provider, remote: Accepted, job: Job, steps: _Steps) -> Done:
@@ -185,11 +285,27 @@ def _drawn(folder: Path) -> Path:
     return path
 
 
+def _as_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _told(answer: Answer) -> str:
+    """The body of a bad answer; of a good one its shape, and where a picture stands in it."""
+    if answer.status >= 400 or answer.document is None:
+        return answer.body[:MOST_BODY_BYTES].decode("utf-8", "replace") or "(nothing)"
+    lines = shape_of(answer.document)
+    places = picture_paths(answer.document)
+    if places:
+        lines += ["", *(f'A picture stands at `{place}`: set result = ["{place}"].' for place in places)]
+    return "\n".join(lines)
+
+
 class _Steps:
     """Says each step on a line, with the seconds since the start, and never a secret."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._hide = secret_filter(settings)
+    def __init__(self, settings: Settings, *, as_json: bool = False) -> None:
+        self._hide, self._as_json = secret_filter(settings), as_json
+        self._said: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self._last = ""
 
@@ -206,8 +322,34 @@ class _Steps:
             self._last = sentence
             self._say("     ", "progress", sentence)
 
+    def teach(self, seen: list[Exchange]) -> None:
+        """What was sent, and what came back: how the answer is built, or what it says."""
+        if not seen or self._as_json:
+            return
+        last = seen[-1]
+        print(self._hide(f"\nThis was sent:\n{_as_text(sample_of(last.request))}"))
+        print(self._hide(f"\nThis came back, HTTP {last.answer.status}:\n{_told(last.answer)}"))
+
+    def end(self, status: int, seen: list[Exchange]) -> None:
+        """Everything at once, for programs."""
+        if not self._as_json:
+            return
+        told: dict[str, Any] = {"well": status == 0, "steps": self._said}
+        if seen:
+            answer = seen[-1].answer
+            told["request"] = sample_of(seen[-1].request)
+            told["answer"] = {"status": answer.status, "shape": shape_of(answer.document)}
+            told["pictures_at"] = picture_paths(answer.document)
+        print(self._hide(_as_text(told)))
+
     def _say(self, mark: str, step: str, sentence: str) -> None:
         seconds = time.monotonic() - self._started
+        if self._as_json:
+            is_well = None if step == "progress" else mark.strip() == "ok"
+            self._said.append(
+                {"step": step, "well": is_well, "seconds": round(seconds, 3), "sentence": sentence}
+            )
+            return
         print(self._hide(f"{mark} {seconds:6.1f} s  {step:10} {sentence.strip()}"), flush=True)
 
 

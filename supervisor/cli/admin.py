@@ -218,10 +218,8 @@ def doctor(
     darkroom doctor --json | jq '.[] | select(.well | not)'
     darkroom doctor --provider openai --prompt "by the sea" --out try
     """
-    if provider is not None and as_json:
-        raise WrongUsage("--json shows findings, and --provider has none: it shows steps as they are made.")
     if provider is not None:
-        _try_provider(provider, images, prompt, out)
+        _try_provider(provider, images, prompt, out, as_json=as_json)
         return
     from supervisor.cli.doctor.doctor import examine
 
@@ -235,12 +233,15 @@ def doctor(
         raise Failed(f"{wrong} of {len(findings)} checks failed.")
 
 
-def _try_provider(name: str, images: tuple[str, ...], prompt: str | None, out: str | None) -> None:
+def _try_provider(
+    name: str, images: tuple[str, ...], prompt: str | None, out: str | None, *, as_json: bool
+) -> None:
     from supervisor.cli.doctor.provider_check import try_provider
 
     options = [part for image in images for part in ("--image", image)]
     options += ["--prompt", prompt] if prompt else []
     options += ["--out", out] if out else []
+    options += ["--json"] if as_json else []
     settings = settings_of_command()
     if name not in settings.providers:
         raise WrongUsage(f"There is no provider {name!r}; there are {', '.join(sorted(settings.providers))}.")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 from PIL import Image
 
 from tests.support.fakes.dashscope_service import DashScope
+from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
+from tests.support.pictures import picture
 from tests.support.providers.adapters import GARMENT, PORTRAIT
 
 KEY = "sk-tell-nobody-321"
@@ -77,3 +83,80 @@ def test_wrong_settings_and_names_are_one_sentence(tmp_path):
             assert done.returncode == 2
             assert len(done.stderr.strip().splitlines()) == 1
             assert not service.asked
+
+
+def own(url: str, folder: Path, *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The same of a service of one's own that answers at once."""
+    given = {
+        "KIND": "http",
+        "URL": url,
+        "SUBMIT__BODY__prompt": "${params.prompt}",
+        "SUBMIT__BODY__photo": "${input.0.data_uri}",
+        "SUBMIT__HEADERS__Authorization": "Bearer ${secret.KEY}",
+        "SECRETS__KEY": KEY,
+        **settings,
+    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    environ |= {f"DARKROOM_PROVIDERS__own__{name}": value for name, value in given.items() if value}
+    environ |= {"DARKROOM_DATA_DIR": str(folder / "var"), "DARKROOM_CONFIG": ""}
+    command = [str(Path(sys.executable).with_name("darkroom")), "doctor", "--provider", "own", *more]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=folder, timeout=100)
+
+
+def test_a_result_that_finds_nothing_is_shown_where_the_picture_stands_and_what_was_sent(tmp_path):
+    data = base64.b64encode(picture("red")).decode()
+    answer = Reply(document={"made": [{"image": data, "seed": 7}], "ok": True})
+    with FakeAiService(lambda asked: answer) as service:
+        done = own(service.url, tmp_path, "--prompt", "by the sea", RESULT='["$.nothing"]')
+    assert done.returncode == 1
+    assert 'A picture stands at `$.made[*].image`: set result = ["$.made[*].image"].' in done.stdout
+    assert "$.made[*].seed: 7" in done.stdout and "$.ok: true" in done.stdout
+    assert '"prompt": "by the sea"' in done.stdout and "characters)" in done.stdout
+    assert KEY not in done.stdout + done.stderr and data not in done.stdout
+
+
+def test_what_a_bad_answer_says_is_shown_and_for_a_404_the_address_comes_first(tmp_path):
+    with FakeAiService(lambda asked: Reply(500, {"detail": f"no weights for {KEY}"})) as service:
+        done = own(service.url, tmp_path)
+        assert "This came back, HTTP 500:" in done.stdout and "no weights for" in done.stdout
+        assert KEY not in done.stdout
+        service.reply = lambda asked: Reply(404, {"detail": "Not Found"})
+        done = own(service.url, tmp_path)
+    (wrong,) = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    assert "Nothing takes this at the address: look at `url` and the path first" in wrong
+
+
+def test_a_missing_secret_is_told_with_the_variable_that_it_wants(tmp_path):
+    done = own("http://127.0.0.1:9", tmp_path, SECRETS__KEY="")
+    wanted = "give it in the environment as DARKROOM_PROVIDERS__own__SECRETS__KEY"
+    assert done.returncode == 2 and wanted in done.stderr
+
+
+def test_programs_read_the_same_as_json(tmp_path):
+    with FakeAiService(lambda asked: picture_reply(picture("red"))) as service:
+        good = json.loads(own(service.url, tmp_path, "--json", RESULT='["$.image"]').stdout)
+        bad = own(service.url, tmp_path, "--json", RESULT='["$.nothing"]')
+    assert good["well"] and good["pictures_at"] == ["$.image"] and good["answer"]["status"] == 200
+    told = json.loads(bad.stdout)
+    assert not told["well"] and bad.returncode == 1 and told["pictures_at"] == ["$.image"]
+    assert [each["step"] for each in told["steps"] if each["well"] is False] == ["ProviderError"]
+    assert KEY not in bad.stdout
+
+
+def test_a_service_on_this_host_that_calls_back_is_waited_for(tmp_path):
+    data = base64.b64encode(picture("red")).decode()
+    with FakeAiService() as service:
+
+        def reply(asked: Asked) -> Reply:
+            report = json.dumps({"state": "ok", "image": data}).encode()
+            request = urllib.request.Request(asked.document["tell"], report)
+            threading.Timer(0.2, urllib.request.urlopen, [request]).start()
+            return Reply(document={"id": "j-1"})
+
+        service.reply = reply
+        done = own(
+            service.url, tmp_path, MODE="callback", ID="$.id", SUBMIT__BODY__tell="${callback_url}",
+            CALLBACK__STATUS="$.state", CALLBACK__MAP__OK="done", RESULT='["$.image"]', ALLOW_PRIVATE_ADDRESSES="true",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the service has reported" in done.stdout and "picture" in done.stdout

@@ -17,6 +17,7 @@ import aiohttp
 
 from actors.net.given_addresses import as_given
 from actors.providers.base import CutOff, ResultLost, Transient, UnknownOutcome, Unreachable
+from actors.providers.common import exchanges
 from actors.providers.common.answers import Answer
 from actors.providers.common.event_stream import EventReader, ServerEvent
 from actors.providers.common.requests import Outgoing
@@ -65,7 +66,9 @@ class HttpClient:
                 else:
                     body = await self._read(response)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, body, document_of(body))
+                answer = Answer(response.status, headers, body, document_of(body))
+                exchanges.note(request, answer)
+                return answer
         except TimeoutError:
             if not journey.connected:
                 raise Unreachable("The AI service can't be reached: no connection in time.") from None

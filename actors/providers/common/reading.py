@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from actors.providers.common import answers
 from actors.providers.common.answers import Rules
 from actors.providers.common.paths import BadPath, Path, parse_path
-from actors.providers.common.template import BadTemplate
+from actors.providers.common.template import BadTemplate, MissingSecret
 from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
 from supervisor.telemetry.logs import secret_filter
@@ -66,6 +66,10 @@ def checked(here: str, make: Callable[[], T]) -> T:
     """What `make` makes of a template or path; its complaint becomes a SettingFault about the setting `here`."""
     try:
         return make()
+    except MissingSecret as error:
+        provider = "__".join(here.split("__")[:2])
+        wanted = f"{provider}__SECRETS__{error.secret}"
+        raise SettingFault(f"{here}: {error}; give it in the environment as {wanted}.") from None
     except (BadTemplate, BadPath) as error:
         raise SettingFault(f"{here}: {error}.") from None
 

@@ -47,6 +47,14 @@ class BadTemplate(ValueError):
     """The template can't be used; str() is a sentence that names the placeholder."""
 
 
+class MissingSecret(BadTemplate):
+    """A secret that is not set.  secret: its name."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__(f"${{secret.{secret}}} is not set")
+        self.secret = secret
+
+
 @dataclass(frozen=True)
 class Placeholder:
     """A name such as `input.0.url`."""
@@ -134,7 +142,7 @@ def check(
         if placeholder.name in without or not known_input or not known_kept:
             raise BadTemplate(f"{placeholder} has no value here")
         if placeholder.secret is not None and placeholder.secret not in secrets:
-            raise BadTemplate(f"{placeholder} is not set")
+            raise MissingSecret(placeholder.secret)
 
 
 def param(params: Mapping[str, Any], placeholder: Placeholder) -> Any:
