@@ -116,7 +116,8 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
     before = time.time()
     now, added_up = database.read(lambda tx: read_values(tx, settings))
     skew_seconds = clock_ahead_seconds(now.at, before, time.time())
-    return Snapshot(now, added_up, roundtrip_seconds, skew_seconds, database_space.is_full(database))
+    is_full = database_space.refusal(database) == "full"
+    return Snapshot(now, added_up, roundtrip_seconds, skew_seconds, is_full)
 
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:

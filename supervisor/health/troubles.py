@@ -137,6 +137,12 @@ SENTENCES = {
         "The disk of the database's server is full: orders are answered 503, and nothing finishes; nothing is lost."
         " Free some space there.",
     ),
+    "database_read_only": (
+        BAD,
+        "The database's server takes no writes: it is a standby, or was made read-only, as some hosts do when its disk"
+        " is full. Nothing is accepted and nothing finishes; nothing is lost. Let DARKROOM_DATABASE_URL lead to the"
+        " primary, or unlock it.",
+    ),
     "store_away": (
         BAD,
         "{reason} Uploads are answered 503 and pictures are not shown; what is made waits for the store, nothing is"
@@ -175,6 +181,11 @@ SENTENCES = {
     ),
     "sweep_none": (WARN, "No sweep has run yet; the first comes within a minute."),
     "sweep_silent": (BAD, "The last sweep began {ago_seconds} ago: look whether a scheduler runs."),
+    "up_stopped": (
+        BAD,
+        "`darkroom up` (process {pid}) is stopped: no part that ends is started again, and none that is frozen is"
+        " ended. `kill -CONT {pid}` lets it go on.",
+    ),
     "process_down": (BAD, "The process {subject} is {state}."),
     "webhooks_late": (
         WARN,
@@ -227,8 +238,8 @@ def _parts(seen: Seen) -> Iterator[Trouble]:
 def _disks(seen: Seen) -> Iterator[Trouble]:
     for each in seen.get("disks", ()):
         yield _trouble("disk_full" if each["is_full"] else "disk_low", each["path"], text=each["text"])
-    if seen.get("is_database_full"):
-        yield _trouble("database_full")
+    if refuses := seen.get("database_refuses"):
+        yield _trouble(f"database_{refuses}")
     if reason := seen.get("store_trouble"):
         yield _trouble("store_away", reason=reason)
 
@@ -405,6 +416,8 @@ def _sweep(seen: Seen) -> Iterator[Trouble]:
 
 
 def _processes(seen: Seen) -> Iterator[Trouble]:
+    if pid := seen.get("stopped_up"):
+        yield _trouble("up_stopped", pid=pid)
     for each in seen["processes"]:
         if each["state"] not in ("ready", "starting", "waiting"):
             yield _trouble("process_down", each["name"], state=each["state"])

@@ -11,18 +11,21 @@ from config.settings import Settings
 from supervisor.broker.broker_ping import ping_broker
 from supervisor.database.sqlite.sqlite_database import sqlite_file
 from supervisor.objects.disk_space import disk_of, room_trouble, takes_nothing
-from supervisor.processes.process_states import read_state, state_path
+from supervisor.processes.process_states import read_state, state_path, stopped_up
 
 BROKER_PATIENCE_SECONDS = 0.5
 
 
 def look_around(settings: Settings) -> dict[str, Any]:
-    """`processes`, `disks` (those without enough room) and `is_broker_up`: what `supervisor.health.troubles` judges
-    beside the overview.  Blocks."""
+    """What `supervisor.health.troubles` judges beside the overview.  Blocks.
+
+    `processes`, `disks` (those without enough room), `is_broker_up`, `stopped_up` (a process).
+    """
     return {
         "processes": read_processes(state_path(settings.data_dir)),
         "disks": list(troubled_disks(settings)),
         "is_broker_up": is_broker_up(settings),
+        "stopped_up": stopped_up(settings.data_dir),
     }
 
 

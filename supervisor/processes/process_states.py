@@ -55,12 +55,18 @@ def running_up(data_dir: Path) -> int | None:
     return pid if lives(pid) else None
 
 
+def stopped_up(data_dir: Path) -> int | None:
+    """The process of this folder's `darkroom up`, where it is stopped (by a Ctrl-Z, say); None where it is not."""
+    pid = running_up(data_dir)
+    return pid if pid is not None and state_of(pid) == STOPPED else None
+
+
 def to_be_started(data_dir: Path, alone: str = "") -> str:
     """What to do about a part that is missing, as the end of a sentence.  alone: the command that runs it alone."""
     pid = running_up(data_dir)
     if pid is None:
         return "start `darkroom up`" + (f" or `{alone}`" if alone else "")
-    if state_of(pid) == STOPPED:
+    if stopped_up(data_dir):
         return f"`darkroom up` (process {pid}) is stopped: `kill -CONT {pid}` lets it go on and start what is missing"
     return (
         f"`darkroom up` (process {pid}) runs here, ends a part that is frozen after 15 s and starts what is missing:"

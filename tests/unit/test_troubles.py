@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,19 +18,23 @@ from actors.providers.base import ProviderDown, RateLimited
 from config.values import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
+from supervisor.database.open_database import open_database
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.objects import disk_space
-from supervisor.processes.host_state import clock_ahead_seconds, troubled_disks
+from supervisor.processes.host_state import clock_ahead_seconds, look_around, troubled_disks
+from supervisor.processes.process_states import state_path, stopped_up
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import notices, providers
 from supervisor.store.limits.notices import Notice
-from supervisor.store.operators import overview, task_details
+from supervisor.store.operators import database_space, overview, task_details
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, user_actions
 from tests.conftest import Clock, Store
-from tests.support.databases import Plain
+from tests.support.databases import Plain, is_postgres
 from tests.support.diagnoses import why
+from tests.support.servers.postgres_server import server
+from tests.support.waiting import eventually
 from tests.support.well import Well, ask
 
 AROUND = {"processes": [], "is_broker_up": True, "dispatcher": "d-1", "judge": "dispatcher"}
@@ -353,6 +361,46 @@ def test_a_disk_without_room_is_told_once_and_one_without_inodes_is_full(
     text = told(store, disks=[found])["disk_full"]["text"]
     assert text.endswith(
         " is full; make room. Until then nothing is accepted and nothing finishes; nothing is lost."
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_stopped_up_is_told_before_anything_is_missed(store: Store) -> None:
+    """Parts go on without it, and nobody starts the next that ends."""
+    with subprocess.Popen(["/bin/sleep", "600"]) as up:
+        try:
+            state = {"supervisor": {"pid": up.pid}, "processes": []}
+            state_path(store.settings.data_dir).write_text(json.dumps(state))
+            assert stopped_up(store.settings.data_dir) is None
+            up.send_signal(signal.SIGSTOP)
+            eventually("it is stopped", lambda: stopped_up(store.settings.data_dir) == up.pid)
+            found = told(store, **look_around(store.settings))["up_stopped"]
+        finally:
+            up.kill()
+    assert found["level"] == "bad" and f"`kill -CONT {up.pid}` lets it go on" in found["text"]
+    assert stopped_up(store.settings.data_dir) is None
+
+
+def test_a_server_that_takes_no_writes_is_told(store: Store) -> None:
+    if not is_postgres(store.settings):
+        assert database_space.refusal(store.database) is None
+        return
+    name = str(store.value("SELECT current_database()"))
+    assert database_space.refusal(store.database) is None
+    with server().admin() as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        try:
+            locked = open_database(store.settings)
+            try:
+                refuses = database_space.refusal(locked)
+            finally:
+                locked.close()
+        finally:
+            admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+    assert refuses == "read_only"
+    assert (
+        "is a standby, or was made read-only"
+        in told(store, database_refuses=refuses)["database_read_only"]["text"]
     )
 
 

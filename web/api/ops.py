@@ -55,7 +55,7 @@ async def show_overview(request: web.Request) -> web.Response:
     seen = await context.read(request, lambda tx: overview.read(tx, context.settings))
     seen["clock_ahead_seconds"] = clock_ahead_seconds(seen["at"], before, time.time())
     seen["hears_changes"] = context.metrics.hears_changes
-    seen["is_database_full"] = await asyncio.to_thread(database_space.is_full, context.database)
+    seen["database_refuses"] = await asyncio.to_thread(database_space.refusal, context.database)
     seen["store_trouble"] = context.store_trouble()
     seen |= await asyncio.to_thread(look_around, context.settings)
     samples = request.app[SAMPLES]

@@ -320,8 +320,12 @@ class OpsOverview(ClosedAnswer):
     processes: Annotated[list[OpsProcess], Field(description="Of this host, where `darkroom up` runs them.")]
     is_broker_up: bool
     disks: Annotated[list[OpsDisk], Field(description="Those without enough room.")]
-    is_database_full: Annotated[
-        bool, Field(description="Whether the disk of the database's server is; of a file `disks` tells.")
+    database_refuses: Annotated[
+        Literal["full", "read_only"] | None,
+        Field(description="Why the database's server takes nothing; the disk of a file `disks` tells."),
+    ]
+    stopped_up: Annotated[
+        int | None, Field(description="The process of this host's `darkroom up`, while it is stopped.")
     ]
     store_trouble: Annotated[
         str | None, Field(description="How the file store has failed this web process in the last minute.")

@@ -161,6 +161,8 @@ const CHINESE = {
   "trouble.disk_full": "{subject} 所在磁盘已满：不接受新任务，也无法完成任务，直到腾出空间；不会丢失任何内容。",
   "trouble.disk_low": "{subject} 所在磁盘空间不足：请腾出空间，写满后将不再接受任务。",
   "trouble.database_full": "数据库服务器的磁盘已满：订单会得到 503，任务也无法完成；不会丢失任何内容。请在那台主机上腾出空间。",
+  "trouble.database_read_only": "数据库服务器不接受写入：它是备库，或已被设为只读（有些云主机在磁盘满时会这样做）。不接受新任务，也无法完成任务；不会丢失任何内容。请让 DARKROOM_DATABASE_URL 指向主库，或解除只读。",
+  "trouble.up_stopped": "`darkroom up`（进程 {pid}）已被暂停：结束的进程不会重启，冻结的进程也不会被终止。`kill -CONT {pid}` 可让它继续。",
   "trouble.store_away": "文件存储不可用：{reason} 上传会得到 503，图片无法显示；已生成的内容会等待存储恢复，不会丢失。",
   "trouble.clock_ahead": "本机时钟比数据库快 {off_seconds}，而令牌、链接和签名都以它为准：请在两边启用时间同步（NTP）。",
   "trouble.clock_behind": "本机时钟比数据库慢 {off_seconds}，而令牌、链接和签名都以它为准：请在两边启用时间同步（NTP）。",

@@ -57,7 +57,7 @@ def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
     before = time.time()
     seen = database.read(lambda tx: overview.read(tx, settings))
     ahead = clock_ahead_seconds(seen["at"], before, time.time())
-    seen |= look_around(settings) | {"is_database_full": database_space.is_full(database)}
+    seen |= look_around(settings) | {"database_refuses": database_space.refusal(database)}
     return troubles({**seen, "clock_ahead_seconds": ahead})
 
 
