@@ -30,7 +30,7 @@ from tests.support.fakes.openai_service import OpenAi
 from tests.support.fakes.replicate_service import Replicate
 from tests.support.pictures import picture
 from tests.support.providers.adapters import Adapters, colour_of, error_of, images_of
-from tests.support.providers.comfyui import accepted, settings_of
+from tests.support.providers.comfyui import WORKFLOW, accepted, settings_of
 from tests.support.providers.provider_settings import openai_settings, replicate_settings
 
 FILM = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(3000)
@@ -78,9 +78,10 @@ async def test_a_workflow_of_comfyui_that_makes_a_film_alone_says_that_it_made_n
 
 async def test_a_preview_of_comfyui_counts_where_its_node_is_named_and_nowhere_else(comfy, adapters):
     outputs = {"8": {"images": [file("blue.png", "temp")]}, "9": {"images": [file("red.png")]}}
-    named = await ended(comfy, adapters, outputs, outputs=["8"])
+    workflow = WORKFLOW | {"8": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}}
+    named = await ended(comfy, adapters, outputs, workflow=workflow, outputs=["8"])
     assert [colour_of(image) for image in images_of(named)] == ["blue"]
-    both = await ended(comfy, adapters, outputs, outputs=["8", "9"])
+    both = await ended(comfy, adapters, outputs, workflow=workflow, outputs=["8", "9"])
     assert [colour_of(image) for image in images_of(both)] == ["red"], "what was saved comes first"
     assert isinstance(await ended(comfy, adapters, {"8": outputs["8"]}), Failed)
 

@@ -50,10 +50,11 @@ class Granted(NamedTuple):
 def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Granted:
     """The grant of this reference, which is made unless there is one; it may be another user's, or amount."""
     row = tx.one(_BY_REFERENCE, reference)
-    if row is not None:
-        return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
-    grant(tx, user, amount, reference)
-    return Granted(user, amount, True, balance(tx, user))
+    if row is None and grant(tx, user, amount, reference):
+        return Granted(user, amount, True, balance(tx, user))
+    row = row or tx.one(_BY_REFERENCE, reference)  # committed by another while we waited for the account
+    assert row is not None
+    return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
 
 
 def grant(tx: Transaction, user: str, amount: int, reference: str) -> bool:
