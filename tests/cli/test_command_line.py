@@ -105,7 +105,10 @@ def test_the_doctor_says_what_to_do(tmp_path):
 
 def test_the_secret_is_made_once_even_by_many_at_once(tmp_path):
     settings = load_settings({"DARKROOM_DATA_DIR": str(tmp_path)})
-    code = "from config.settings import load_settings; from supervisor.security.secret import *; print(read_or_make_secret(load_settings()))"
+    code = (
+        "from config.settings import load_settings; from supervisor.security.secret import read_or_make_secret; "
+        "print(read_or_make_secret(load_settings()))"
+    )
     environ = {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(tmp_path)}
     makers = [
         subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
