@@ -118,7 +118,7 @@ def _send_and_forget(broker: RedisBroker) -> None:
 
 def test_frozen_a_send_fails_in_bounded_time_and_says_that_it_is_not_certain(frozen):
     assert not frozen.send_failure.certain
-    assert frozen.send_seconds < 13  # the socket time-out, once; stock: 59 s
+    assert frozen.send_seconds < 40  # the socket time-out of 10 s, once; stock: 59 s
 
 
 def test_frozen_an_uncertain_send_may_arrive(frozen):

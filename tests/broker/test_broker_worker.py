@@ -73,7 +73,7 @@ class StartWorker:
             for thread in worker.workers:
                 thread.stop()
         for worker in workers:
-            worker.stop(timeout=20_000)
+            worker.stop(timeout=90_000)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_long_jobs_do_not_block_the_control_queue(server, start_worker):
         broker.enqueue_many(hint(name) for name in "abcd")
         eventually("both slots are busy", lambda: len(jobs.started) == 2)
         broker.enqueue(hint("s", queue="control", actor="sweep"))
-        assert swept.wait(30)
+        assert swept.wait(90)
     finally:
         jobs.gate.set()
 
@@ -169,7 +169,7 @@ def test_stock_a_process_hoards_twice_what_it_can_run(server):
         assert client.scard(f"dramatiq:__acks__.{broker.broker_id}.tasks") == 4
     finally:
         jobs.gate.set()
-        worker.stop(timeout=20_000)
+        worker.stop(timeout=90_000)
 
 
 # --- the doorbell ---
@@ -248,13 +248,13 @@ def test_a_thread_that_dies_is_seen_and_one_that_is_stopped_is_not(server, start
     assert dead_threads(worker) == []
     stopped, killed = worker.workers[0], worker.workers[1]
     stopped.stop()
-    stopped.join(20)
+    stopped.join(90)
     assert dead_threads(worker) == []
     assert killed.ident is not None
     raise_thread_exception(killed.ident, Death)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda args: None)
-        killed.join(20)
+        killed.join(90)
     assert dead_threads(worker) == [killed.name]
 
 
@@ -264,7 +264,7 @@ def test_a_thread_that_dies_is_seen_and_one_that_is_stopped_is_not(server, start
 @pytest.fixture
 def loop_thread() -> Iterator[PatientEventLoopThread]:
     thread = PatientEventLoopThread(logging.getLogger("tests"), cleanup_seconds=0.2)
-    thread.start(timeout=10)
+    thread.start(timeout=90)
     yield thread
     thread.stop()
 
@@ -284,10 +284,10 @@ def interrupted_outcome(
 
     caller = threading.Thread(target=run)
     caller.start()
-    assert running.wait(20)
+    assert running.wait(90)
     assert caller.ident is not None
     raise_thread_exception(caller.ident, TimeLimitExceeded)
-    caller.join(40)
+    caller.join(90)
     return outcome[0]
 
 
@@ -343,7 +343,7 @@ def test_an_interrupt_waits_for_the_cleanup(loop_thread):
 def stock_loop_thread() -> Iterator[EventLoopThread]:
     thread = EventLoopThread(logging.getLogger("tests"))
     thread.daemon = True
-    thread.start(timeout=10)
+    thread.start(timeout=90)
     yield thread
 
     async def end_all() -> None:
@@ -443,7 +443,7 @@ def test_stock_five_ticks_are_five_runs(server):
     worker = Worker(stock, worker_threads=2)
     worker.start()
     eventually("all are done with", lambda: control_is_idle(stock))
-    worker.stop(timeout=20_000)
+    worker.stop(timeout=90_000)
     assert len(ticks.runs) == 5
 
 

@@ -36,7 +36,7 @@ class SlowBroker(QuietBroker):
         self.go_on = threading.Event()
 
     def enqueue_many(self, messages: Any) -> None:
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(90)
         super().enqueue_many(messages)
 
 
@@ -79,7 +79,7 @@ def test_whoever_asked_while_errands_were_sent_is_told_at_their_end(slow: SlowBr
     assert not sender.is_ready()
     assert not told.is_set()
     slow.go_on.set()
-    assert told.wait(10)
+    assert told.wait(90)
     assert sender.is_ready()
     sender.close()
 

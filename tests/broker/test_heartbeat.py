@@ -285,14 +285,14 @@ async def test_a_time_limit_ends_an_attempt_and_stands_still_while_it_is_told_to
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     types = {
-        name: of.model_copy(update={"time_limit_seconds": 0.5}) for name, of in store.settings.tasks.items()
+        name: of.model_copy(update={"time_limit_seconds": 1.5}) for name, of in store.settings.tasks.items()
     }
     worker.settings = worker.settings.model_copy(update={"tasks": types})
     seen: list[str] = []
 
     async def work(*_: Any) -> None:
         with standing_still():
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.5)
         seen.append("went on")
         await asyncio.sleep(60)
 

@@ -223,7 +223,7 @@ def test_a_refused_password_or_database_ends_everything_at_once_with_one_sentenc
         (tmp_path / name).mkdir(mode=0o700)  # one that others may read is told of, before the sentence
         parts[name] = Part(name, tmp_path / name, {"DATABASE_URL": guarded("wr0ng"), "PORT": "0"})
     for name, part in parts.items():
-        assert part.process.wait(30) == 2
+        assert part.process.wait(90) == 2
         assert part.said() == f"darkroom {name}: {sentence}"
 
 

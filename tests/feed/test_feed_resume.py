@@ -188,7 +188,7 @@ async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_told(
     def slow(tx: Any) -> None:  # of o-1: users come in order
         assert admission.admit_waiting(tx, web.settings, 1) == 1
         has_written.set()
-        assert may_commit.wait(30)
+        assert may_commit.wait(90)
 
     async with feed_of(http, web, "o-1") as feed, feed_of(http, web, "o-2") as other:
         for each in (feed, other):

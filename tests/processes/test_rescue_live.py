@@ -284,7 +284,7 @@ def test_the_cancel_of_a_running_task_stops_its_work_and_refunds(studio):
     task = studio.order("endless")
     worker = studio.at_work(task)
     cancel = studio.darkroom("cancel", task)
-    assert cancel.wait(20) == 0
+    assert cancel.wait(90) == 0
     assert studio.row(task)["status"] == "cancelled"
     assert studio.booked(task) == [("debit", -1), ("refund", 1)]
     eventually("its work has stopped", lambda: studio.noted(task, "cancelled") == 1)
@@ -340,7 +340,7 @@ def test_two_sweeps_at_once_rescue_a_task_past_its_deadline_once(studio):
         assert studio.all(rescued)[0][0] == 1
         assert studio.booked(task) == [("debit", -1)]
     finally:
-        studio.darkroom("cancel", task).wait(20)
+        studio.darkroom("cancel", task).wait(90)
 
 
 def test_a_killed_up_is_followed_by_one_that_finishes_the_work(studio):

@@ -75,5 +75,5 @@ def test_after_kill_9_nobody_is_left_and_the_next_up_finishes_every_open_task():
         finally:
             second.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                second.wait(30)
+                second.wait(90)
             second.kill()

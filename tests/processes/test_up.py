@@ -134,7 +134,7 @@ def test_the_broker_answers_on_a_private_socket_and_listens_on_no_port(short_fol
 def test_a_broker_left_behind_is_ended_and_its_socket_cleared(short_folder):
     left = start_broker(short_folder)
     clear_the_way(short_folder)
-    assert left.wait(timeout=60) == 0
+    assert left.wait(timeout=90) == 0
     assert not socket_path(short_folder).exists()
 
 

@@ -142,7 +142,7 @@ def test_a_cancel_in_mid_call_breaks_the_request_off(shop):
     task = shop.order("careful")
     shop.in_mid_call(task)
     request = urllib.request.Request(f"{shop.system.url}/v1/tasks/{task}/cancel", b"", method="POST")
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()
     eventually("the service is left alone", lambda: shop.service.broken_off == before + 1)
     eventually("it is written down", lambda: shop.evidence(task) == ["unknown"])
     assert shop.booked(task) == [("debit", -1), ("refund", 1)]

@@ -39,7 +39,7 @@ def _names(producer: sqlite3.Connection) -> list[str]:
 @contextlib.contextmanager
 def gathering(database: SqliteDatabase) -> Iterator[None]:
     """While this lasts the writer waits for its turn, so that what is handed in gathers."""
-    database.write(lambda tx: None).result(timeout=30)
+    database.write(lambda tx: None).result(timeout=90)
     lock = os.open(f"{database.path}.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     first = database.write(lambda tx: None)
@@ -48,13 +48,13 @@ def gathering(database: SqliteDatabase) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-        first.result(timeout=30)
+        first.result(timeout=90)
 
 
 def test_steps_that_wait_are_committed_together(database: SqliteDatabase) -> None:
     with gathering(database):
         futures = [database.write(lambda tx: (id(tx), tx.value("SELECT 1"))) for _ in range(100)]
-    transactions = {future.result(timeout=30)[0] for future in futures}
+    transactions = {future.result(timeout=90)[0] for future in futures}
     assert len(transactions) == 1
 
 
@@ -173,7 +173,7 @@ def test_results_come_after_the_commit(database: SqliteDatabase) -> None:
         for future in futures:
             future.add_done_callback(look)
     for future in futures:
-        future.result(timeout=30)
+        future.result(timeout=90)
     wait_until(lambda: len(seen) == 20, "every callback has run")
     assert all(seen)
 
@@ -385,7 +385,7 @@ def test_a_process_killed_in_its_transaction_leaves_nothing_and_holds_nothing(
     process.kill()
     process.wait(30)
     process.stdout.close()
-    assert waiting.result(timeout=30) == "next"
+    assert waiting.result(timeout=90) == "next"
     assert _names(producer) == ["next"]
 
 
@@ -396,5 +396,5 @@ def test_a_plain_writer_with_the_contracts_time_out_waits_its_turn(
         for n in range(30):
             future = database.write(lambda tx, n=n: _add(tx, f"ours-{n}"))
             plain.execute("INSERT INTO sweep_run (minute) VALUES (?)", (f"theirs-{n}",))
-            future.result(timeout=30)
+            future.result(timeout=90)
         assert len(_names(plain)) == 60

@@ -131,7 +131,7 @@ def test_a_pause_wakes_the_dispatcher(store: Store, producer: Plain) -> None:
         store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR, ""))
         store.write(lambda tx: pauses.resume(tx, "type", "photography"))
         raw: Any = producer
-        assert len(list(raw.raw.notifies(timeout=10, stop_after=2))) == 2
+        assert len(list(raw.raw.notifies(timeout=90, stop_after=2))) == 2
     else:
         before = store.value("SELECT dispatch FROM wake")
         store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR, ""))

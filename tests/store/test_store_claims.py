@@ -197,7 +197,7 @@ def test_a_worker_that_stops_beside_a_claim_sees_it_or_is_not_given_it(
         assert not _is_done(stops[0]), "it waits for the claim"
 
     store.database.write_now(claim_beside)
-    stops[0].result(timeout=30)
+    stops[0].result(timeout=90)
     assert [held.task_id for held in store.database.read(lambda tx: claims.held_by(tx, worker))] == [task_id]
 
 

@@ -187,7 +187,7 @@ class TestOneAtATime:
         thread = latest._thread
         assert thread is not None and thread.daemon
         del latest
-        thread.join(5)
+        thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
 
 

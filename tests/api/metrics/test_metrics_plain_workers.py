@@ -38,7 +38,7 @@ def program(environ: dict[str, str], *argv: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(40)
+        process.wait(90)
 
 
 def uploaded(producer: sqlite3.Connection, files: Path) -> str:

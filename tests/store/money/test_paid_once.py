@@ -224,7 +224,7 @@ def test_of_two_hosts_at_a_providers_last_place_one_gets_it(
             start = threading.Barrier(2)
 
             def arrive(host: int, rivals: Any = rivals, start: Any = start) -> Evidence | None:
-                start.wait(30)
+                start.wait(90)
                 step: Any = lambda tx: remote_jobs.begin(tx, rivals[host], "ai", provider, 0)  # noqa: E731
                 try:
                     found: Evidence = hosts[host].write(step).result(timeout=60)

@@ -74,7 +74,7 @@ def test_a_connection_cut_at_the_commit_neither_loses_nor_doubles_a_step(
         return moment
 
     wire.cut = cut
-    assert [each.result(60) for each in _add_many(wired, 40)] == [f"{n}" for n in range(40)]
+    assert [each.result(90) for each in _add_many(wired, 40)] == [f"{n}" for n in range(40)]
     assert len(cuts) >= 10 and _names(producer) == {f"{n}" for n in range(40)}
 
 
@@ -90,10 +90,10 @@ def test_an_outcome_that_can_not_be_learnt_is_told_as_such(
 
     wire.cut = cut
     with pytest.raises(OutcomeUnknown, match="look before you try again"):
-        wired.write(lambda tx: _add(tx, "second")).result(30)
+        wired.write(lambda tx: _add(tx, "second")).result(90)
     assert _names(producer) == {"first", "second"}
     wire.refuses, wire.cut = False, lambda: None
-    assert wired.write(lambda tx: _add(tx, "third")).result(30) == "third"
+    assert wired.write(lambda tx: _add(tx, "third")).result(90) == "third"
 
 
 def test_backends_terminated_at_random_neither_lose_nor_double_a_step(
@@ -118,7 +118,7 @@ def test_backends_terminated_at_random_neither_lose_nor_double_a_step(
         added = 0
         while len(killed) <= 5 or not added:
             futures = [database.write(lambda tx, n=n: _add(tx, f"{n}")) for n in range(added, added + 200)]
-            assert [each.result(60) for each in futures] == [f"{n}" for n in range(added, added + 200)]
+            assert [each.result(90) for each in futures] == [f"{n}" for n in range(added, added + 200)]
             added += 200
         read = [database.read(lambda tx: tx.value("SELECT count(*) FROM sweep_run")) for _ in range(20)]
     finally:
@@ -133,12 +133,12 @@ def test_a_restart_of_the_server_neither_loses_nor_doubles_a_step(
     crash: bool, database: PostgresDatabase, settings: Settings
 ) -> None:
     futures = _add_many(database, 200)
-    futures[20].result(60)
+    futures[20].result(90)
     server().stop(crash=crash)
     late = database.write(lambda tx: _add(tx, "late"))
     server().start()
-    assert [each.result(60) for each in futures] == [f"{n}" for n in range(200)]
-    assert late.result(60) == "late"
+    assert [each.result(90) for each in futures] == [f"{n}" for n in range(200)]
+    assert late.result(90) == "late"
     assert database.read(lambda tx: tx.value("SELECT count(*) FROM sweep_run")) == 201
 
 
@@ -164,7 +164,7 @@ def test_steps_that_deadlock_are_run_again_and_both_are_stored(
 
     crossing = [database.write(lambda tx, names=names: cross(tx, names)) for names in ("ab", "ba")]
     for each in crossing:
-        each.result(60)
+        each.result(90)
     assert len(runs) >= 3, "one of them was run again"
     rows = database.read(lambda tx: tx.all("SELECT DISTINCT counts FROM sweep_run"))
     assert [row["counts"] for row in rows] == ['{"ab": true, "ba": true}']
@@ -181,13 +181,13 @@ def test_a_step_that_fails_leaves_nothing_and_harms_nobody(
         _add(tx, "one")
 
     first = database.write(lambda tx: _add(tx, "one"))
-    assert first.result(30) == "one"
+    assert first.result(90) == "one"
     with pytest.raises(ValueError, match="after writing"):
-        database.write(half).result(30)
+        database.write(half).result(90)
     with pytest.raises(peewee.IntegrityError):
-        database.write(twice).result(30)
+        database.write(twice).result(90)
     names = [
-        database.write(lambda tx, n=n: _add(tx, f"after {n}")).result(30) for n in range(10)
+        database.write(lambda tx, n=n: _add(tx, f"after {n}")).result(90) for n in range(10)
     ]  # by every writer
     assert _names(producer) == {"one", *names}
 
@@ -218,7 +218,7 @@ def test_steps_of_a_line_are_stored_in_the_order_they_were_handed_in(
     futures = [database.write(lambda tx, n=n: note(tx, n), line="t-1") for n in range(40)]
     assert futures[17].cancel()
     for each in [*beside, *futures[:17], *futures[18:]]:
-        each.result(30)
+        each.result(90)
     assert order == [*range(17), *range(18, 40)]
 
 
@@ -226,7 +226,7 @@ def test_steps_that_name_no_task_run_side_by_side(database: PostgresDatabase) ->
     """Two that wait for each other can only both end if they run at once."""
     meeting = threading.Barrier(2)
     both = [database.write(lambda tx: meeting.wait(30)) for _ in range(2)]
-    assert sorted(each.result(60) for each in both) == [0, 1]
+    assert sorted(each.result(90) for each in both) == [0, 1]
 
 
 @contextlib.contextmanager
@@ -241,13 +241,13 @@ def gathering(database: PostgresDatabase) -> Iterator[None]:
 
     held = [database.write(busy) for _ in range(WRITER_THREADS)]
     for _ in held:
-        assert begun.acquire(timeout=30)
+        assert begun.acquire(timeout=90)
     try:
         yield
     finally:
         go_on.set()
         for each in held:
-            each.result(30)
+            each.result(90)
 
 
 def test_steps_of_tasks_that_wait_share_a_transaction(database: PostgresDatabase) -> None:
@@ -258,8 +258,8 @@ def test_steps_of_tasks_that_wait_share_a_transaction(database: PostgresDatabase
         joined = [database.write(whose, line=f"t-{n}") for n in range(60)]
     with gathering(database):
         apart = [database.write(whose) for _ in range(20)]
-    assert len({each.result(30) for each in joined}) <= 4, "sixty in as few as may be"
-    assert len({each.result(30) for each in apart}) == 20, "of these nobody knows what they lock"
+    assert len({each.result(90) for each in joined}) <= 4, "sixty in as few as may be"
+    assert len({each.result(90) for each in apart}) == 20, "of these nobody knows what they lock"
 
 
 def test_one_that_fails_among_many_takes_only_itself_back(
@@ -275,8 +275,8 @@ def test_one_that_fails_among_many_takes_only_itself_back(
             for n in range(20)
         ]
     with pytest.raises(ValueError, match="after writing"):
-        futures[7].result(30)
-    names = {each.result(30) for n, each in enumerate(futures) if n != 7}
+        futures[7].result(90)
+    names = {each.result(90) for n, each in enumerate(futures) if n != 7}
     assert names == _names(producer) == {f"{n}" for n in range(20)} - {"7"}
 
 
@@ -298,7 +298,7 @@ def test_tasks_of_the_same_users_in_any_order_never_deadlock(
             (database, other)[n % 3 == 0].write(lambda tx, each=each: cancel(tx, each), line=each)
             for n, each in enumerate(random.sample(mine, len(mine)))
         ]
-    assert {each.result(60) for each in futures} == {"cancelled"}
+    assert {each.result(90) for each in futures} == {"cancelled"}
     other.close()
     after = producer.execute(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -337,7 +337,7 @@ def test_a_server_that_is_away_is_told_in_a_sentence(
     nowhere = open_database(settings.database_url.replace("port=5432", "port=5433"))
     for ask in (
         lambda: nowhere.write_now(lambda tx: None),
-        lambda: nowhere.write(lambda tx: None).result(30),
+        lambda: nowhere.write(lambda tx: None).result(90),
         lambda: nowhere.read(lambda tx: None),
         lambda: nowhere.glance(lambda tx: None),
     ):
@@ -367,12 +367,12 @@ def test_a_read_is_one_moment_and_writes_nothing(database: PostgresDatabase, pro
 
 
 def test_a_forked_child_opens_connections_of_its_own(database: PostgresDatabase) -> None:
-    mine = database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(30)
+    mine = database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(90)
     told, telling = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            theirs = database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(30)
+            theirs = database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(90)
             os.write(telling, f"{theirs}".encode())
         finally:
             os._exit(0)
@@ -381,7 +381,7 @@ def test_a_forked_child_opens_connections_of_its_own(database: PostgresDatabase)
     theirs = int(os.read(told, 100))
     os.close(told)
     assert theirs != mine
-    assert database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(30) == mine
+    assert database.write(lambda tx: tx.value("SELECT pg_backend_pid()")).result(90) == mine
 
 
 def test_behind_a_pooler_nothing_of_a_session_is_relied_on(settings: Settings) -> None:
@@ -424,7 +424,7 @@ def test_a_standby_steps_in_only_after_the_working_ones_transaction(database: Po
     other = database.write_now(lambda tx: leader.take_over(tx, held, "other"))
     taken.set()
     assert other is not None and time.monotonic() - begun > 0.1
-    assert deciding.result(30) is False
+    assert deciding.result(90) is False
     assert database.write_now(lambda tx: leader.is_held(tx, held)) is False
 
 
@@ -439,8 +439,8 @@ def test_steps_that_are_alike_are_done_in_one_go_and_a_refusal_reaches_its_own_c
 
     with gathering(database):
         futures = [database.write(BatchedStep("halved", halve, n), line=f"{n}") for n in range(8)]
-    assert [futures[n].result(30) for n in range(0, 8, 2)] == [0, 1, 2, 3]
+    assert [futures[n].result(90) for n in range(0, 8, 2)] == [0, 1, 2, 3]
     for n in range(1, 8, 2):
         with pytest.raises(ValueError, match=f"{n} is odd"):
-            futures[n].result(30)
+            futures[n].result(90)
     assert len(asked) <= WRITER_THREADS, "a statement for each thread at most, not for each step"

@@ -281,7 +281,7 @@ def test_two_rescuers_rescue_once(store: Store, claimed_task: Callable[..., Clai
     claim = claimed_task()
     _die(store)
     futures = [store.database.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5)) for _ in range(5)]
-    assert sum(len(future.result(timeout=30)) for future in futures) == 1
+    assert sum(len(future.result(timeout=90)) for future in futures) == 1
     assert store.task(claim.task_id)["deaths"] == 1
 
 

@@ -89,7 +89,7 @@ class S3Server:
         request = urllib.request.Request(
             f"{self.address}/moto-api/{call}", body, {"Content-Type": "text/plain"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
 
 

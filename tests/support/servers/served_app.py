@@ -10,7 +10,7 @@ from typing import Self
 
 from aiohttp import web
 
-START_SECONDS = 20
+START_SECONDS = 90
 
 
 class ServedApp:
