@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gzip
 import json
 import zlib
@@ -246,8 +247,8 @@ def _part(random: Random, content: bytes) -> bytes:
 
 
 COMPRESSED: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
-    ("gzip", gzip.compress), ("deflate", zlib.compress), ("gzip", bytes), ("br", bytes), ("identity", bytes),
-    ("", bytes),
+    ("gzip", functools.partial(gzip.compress, mtime=0)), ("deflate", zlib.compress),
+    ("gzip", bytes), ("br", bytes), ("identity", bytes), ("", bytes),
 )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import supervisor.database.sqlite.sqlite_wakeups
 from config.settings import Settings
 from supervisor.database.interface.wakeups import Wakeups
+from supervisor.database.sqlite import sqlite_wakeups
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.database.sqlite.sqlite_wakeups import HAS_INOTIFY, SAFETY_SECONDS, SqliteWakeups
 from supervisor.store.queue import wake_counters
@@ -32,7 +32,7 @@ def wakeups(
     """Both ways of noticing a commit, where the system has both."""
     if request.param == "inotify" and not HAS_INOTIFY:
         pytest.skip("this system has no inotify")
-    monkeypatch.setattr(supervisor.database.sqlite_wakeups, "HAS_INOTIFY", request.param == "inotify")
+    monkeypatch.setattr(sqlite_wakeups, "HAS_INOTIFY", request.param == "inotify")
     made = SqliteWakeups(database)
     made.wait(0)
     yield made
