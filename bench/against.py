@@ -75,13 +75,7 @@ def _tree_of(commit: str) -> Iterator[Path]:
         tree = Path(folder) / "tree"
         subprocess.run([*git, "worktree", "add", "--detach", str(tree), commit], check=True)
         entry = tree / "supervisor" / "cli" / "main.py"
-<<<<<<< Updated upstream
         if not entry.exists():  # an older build kept its entry in the package itself
-=======
-        if (
-            not entry.exists()
-        ):  # where this build's command looks; an older build kept it in the package itself
->>>>>>> Stashed changes
             entry.write_text("from supervisor.cli import main as main\n")
         try:
             yield tree
