@@ -68,7 +68,7 @@ async def test_an_order_is_uploaded_queued_watched_and_collected(comfy, adapters
     comfy.messages = [{"type": "progress_state", "data": {"prompt_id": remote.remote_id, "nodes": nodes}}]
     running = await adapters.poll(provider, remote)
     assert isinstance(running, Running)
-    assert (running.progress, running.stage) == (100 * 10 // 23, "running in ComfyUI")
+    assert (running.progress, running.stage) == (100 * 10 // 24, "running in ComfyUI")
     assert comfy.listeners == [remote.remote_id]
     comfy.finish()
     images = images_of(await adapters.poll(provider, remote))
@@ -225,7 +225,7 @@ async def test_nothing_of_a_users_photo_stays_in_comfyui_when_its_job_is_over(co
 
 
 async def test_a_node_that_outputs_names_and_the_workflow_lacks_is_refused_at_the_start(comfy, adapters):
-    with pytest.raises(SettingFault, match="OUTPUTS names node '99', but the workflow has 1, 2, 3, 9"):
+    with pytest.raises(SettingFault, match="OUTPUTS names node '99', but the workflow has 1, 2, 3, 8, 9"):
         adapters.open(settings_of(comfy, adapters.folder, outputs=["9", "99"]))
 
 

@@ -16,6 +16,7 @@ WORKFLOW = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "${input.0.file}"}},
     "2": {"class_type": "KSampler", "inputs": {"seed": "${seed}", "steps": 20, "image": ["1", 0]}},
     "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "a portrait, ${params.prompt}"}},
+    "8": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
     "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "${task_id}"}},
 }
 
