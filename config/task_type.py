@@ -33,6 +33,9 @@ class InputKinds(Group):
     """[fewest, most] inputs of each kind; a kind that is not named is not taken."""
 
     images: tuple[Inputs, Inputs] = NO_INPUTS
+    videos: tuple[Inputs, Inputs] = NO_INPUTS
+    audio: tuple[Inputs, Inputs] = NO_INPUTS
+    files: tuple[Inputs, Inputs] = NO_INPUTS
 
     @model_validator(mode="after")
     def _rise(self) -> InputKinds:

@@ -112,6 +112,9 @@ class Limits(Group):
     streams_per_user: Count = 10
     image_bytes: Count = 20_971_520
     image_pixels: Count = 40_000_000
+    video_bytes: Count = 67_108_864
+    audio_bytes: Count = 33_554_432
+    file_bytes: Count = 33_554_432
     logins_per_minute: Count = 60  # from one address, to one web process
     requests_per_minute: Count = (
         600  # of one user, or of one address that shows no valid token; the next three within it

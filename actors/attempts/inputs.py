@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from actors.files.scratch import Scratch, write_whole
 from actors.providers.base import InvalidInput
-from supervisor.core.task_params import is_url
+from supervisor.core.task_params import inputs_in, is_url
 from supervisor.objects.object_store import copy_to
 
 if TYPE_CHECKING:
@@ -17,21 +17,40 @@ if TYPE_CHECKING:
 
 
 async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[Path, ...]:
-    """One file for each entry of `params.images`, in order.  Raises InvalidInput with `image_…` codes."""
+    """One file for each entry of `params.images`, `videos`, `audio` and `files`, in this order.
+
+    Raises InvalidInput with `image_…` codes.
+    """
     return tuple(
         [
-            await _fetch(worker, claim, n, entry, scratch)
-            for n, entry in enumerate(claim.params.get("images", ()))
+            await _fetch(worker, claim, n, kind, entry, scratch)
+            for n, (kind, entry) in enumerate(inputs_in(claim.params))
         ]
     )
 
 
 def input_keys(claim: Claim) -> tuple[str | None, ...]:
     """Where each of them lies in the file store; None for one that was given by its address."""
-    return tuple(claim.image_keys.get(entry) for entry in claim.params.get("images", ()))
+    return tuple(claim.image_keys.get(entry) for _, entry in inputs_in(claim.params))
 
 
-async def _fetch(worker: Worker, claim: Claim, n: int, entry: str, scratch: Scratch) -> Path:
+async def _fetch(worker: Worker, claim: Claim, n: int, kind: str, entry: str, scratch: Scratch) -> Path:
+    if is_url(entry) and kind != "images":
+        from actors.net.fetch import fetch_public_file
+
+        limits = worker.settings.limits
+        most = {"videos": limits.video_bytes, "audio": limits.audio_bytes, "files": limits.file_bytes}[kind]
+        target = scratch.folder / f"input-{n}"
+        await scratch.when_there_is_room(
+            lambda: fetch_public_file(
+                target,
+                entry,
+                whose=claim.user,
+                most_bytes=most,
+                translation_prefixes=worker.settings.translation_prefixes,
+            )
+        )
+        return target
     if is_url(entry):
         # Not above: with it comes an HTTP client, which most processes never need.
         from actors.net.fetch import fetch_public_image

@@ -62,6 +62,22 @@ async def fetch_public_image(
         raise Transient(str(error), code="image_not_found") from None
 
 
+async def fetch_public_file(
+    path: Path, address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
+) -> None:
+    """The same of any file, written to `path` piece by piece."""
+    try:
+        await fetch_to(
+            path, address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
+        )
+    except TooLarge as error:
+        raise InvalidInput(str(error), code="image_unusable") from None
+    except Unfetchable as error:
+        raise InvalidInput(str(error), code="image_not_found") from None
+    except NotFetchedNow as error:
+        raise Transient(str(error), code="image_not_found") from None
+
+
 async def fetch(
     address: str,
     *,

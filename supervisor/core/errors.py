@@ -112,11 +112,11 @@ class KeyReused(Fault):
 
 
 class BadParams(Fault):
-    """The task's params are wrong; `code` is the task's error.code."""
+    """The task's params are wrong; `code` is the task's error.code.  member: of params, where the store says so."""
 
-    def __init__(self, sentence: str, code: str = "bad_params") -> None:
+    def __init__(self, sentence: str, code: str = "bad_params", member: str = "images") -> None:
         super().__init__(sentence)
-        self.code = code
+        self.code, self.member = code, member
 
 
 class LeaseLost(Fault):

@@ -25,6 +25,7 @@ from config.values import Settings
 from supervisor.core.errors import BadParams
 from supervisor.core.price import Cost, NoPrice, cost_of
 
+INPUT_KINDS = ("images", "videos", "audio", "files")
 MOST_PROMPT_CHARACTERS = 4000
 MOST_URL_CHARACTERS = 2048
 MOST_MEMBERS = 100  # of a body, or of params; `parameters` may have more
@@ -66,11 +67,18 @@ class CheckedParams:
     parameters: Mapping[str, Any]
     cost: Cost
     provider: str | None = None
+    others: tuple[tuple[str, str], ...] = ()  # (kind, id or URL) of inputs that are no pictures
+
+    @property
+    def uploads(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of the inputs that must be uploads of the same user."""
+        every = (*(("images", image) for image in self.images), *self.others)
+        return tuple((kind, entry) for kind, entry in every if not is_url(entry))
 
     @property
     def image_ids(self) -> tuple[str, ...]:
-        """The images that must be uploads of the same user."""
-        return tuple(image for image in self.images if not is_url(image))
+        """Ids of the inputs that must be uploads of the same user."""
+        return tuple(entry for _, entry in self.uploads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,11 @@ class Submission:
     priority: int
     run_after: str | None
     webhook: str | None = None
+
+
+def inputs_in(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind, id or URL) of every input that params name, in the order in which services are given them."""
+    return [(kind, entry) for kind in INPUT_KINDS for entry in params.get(kind, ())]
 
 
 def is_url(image: str) -> bool:
@@ -122,6 +135,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
         parameters=checked.parameters,
         cost=_cost(task_type, count, checked.parameters),
         provider=checked.provider,
+        others=tuple((kind, entry) for kind in INPUT_KINDS[1:] for entry in getattr(checked, kind)),
     )
 
 
@@ -254,6 +268,15 @@ class TaskParams(_Closed):
     images: Annotated[
         list[_Image], Field(description="What is worked on, in the order that the type names.")
     ] = Field(default_factory=list)
+    videos: Annotated[list[_Image], Field(description="Films: ids of uploads, or https URLs.")] = Field(
+        default_factory=list
+    )
+    audio: Annotated[list[_Image], Field(description="Sound: ids of uploads, or https URLs.")] = Field(
+        default_factory=list
+    )
+    files: Annotated[list[_Image], Field(description="Other files: ids of uploads, or https URLs.")] = Field(
+        default_factory=list
+    )
     prompt: Annotated[
         str,
         Field(max_length=MOST_PROMPT_CHARACTERS),
@@ -276,7 +299,7 @@ class TaskParams(_Closed):
         dict[str, Any], Field(description="Handed to the AI service as it is; nested at most 64 deep.")
     ] = Field(default_factory=dict, json_schema_extra={"propertyNames": {**_TEXT_SCHEMA}})
 
-    @field_validator("images")
+    @field_validator(*INPUT_KINDS)
     @classmethod
     def _name_images(cls, images: list[str]) -> list[str]:
         for n, image in enumerate(images):

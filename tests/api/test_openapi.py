@@ -101,6 +101,8 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
 
     jpeg = {"Content-Type": "image/jpeg"}
     yield "upload", schemas.UploadedImage, await ask("POST", "/v1/images", data=picture_bytes(), headers=jpeg)
+    text = {"Content-Type": "text/plain"}
+    yield "file", schemas.UploadedFile, await ask("POST", "/v1/files", data=b"some words", headers=text)
     accepted = await ask("POST", TASKS, json=ORDER)
     yield "submit", schemas.AcceptedTask, accepted
     yield "show", schemas.Task, await ask("GET", accepted["urls"]["task"])

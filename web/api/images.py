@@ -7,8 +7,9 @@ memory and nothing is left behind by a process that dies.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import BinaryIO, TypeVar, cast
 
 from aiohttp import web
@@ -33,13 +34,38 @@ from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, Share
 
 T = TypeVar("T")
 
-FIELD = "image"
-FORM = FormLimits(files=(FIELD,), parts=16, bytes_around=64 * 1024)
 UPLOAD_BYTES = 64 * 1024  # that an upload counts for before its first byte: a connection and its buffers
 NO_PICTURE = (
     "The bytes are not a picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP; send one as it is, or in a form's field "
     "'image'."
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What an address takes.  field: of a form.  may_be: whether a file may begin so; is_surely: and can be no form.
+
+    refusal, kind: of what may not.
+    """
+
+    field: str
+    may_be: Callable[[bytes], bool]
+    is_surely: Callable[[bytes], bool]
+    refusal: str
+    kind: str
+
+    @property
+    def form(self) -> FormLimits:
+        return FormLimits(files=(self.field,), parts=16, bytes_around=AROUND_BYTES)
+
+
+def _is_picture(head: bytes) -> bool:
+    return picture_type(head[: media_types.HEAD_BYTES]) is not None
+
+
+AROUND_BYTES = 64 * 1024
+JUDGED_BYTES = 8192  # a file that may not begin so is refused before the rest has come
+A_PICTURE = Wanted("image", _is_picture, _is_picture, NO_PICTURE, "not_a_picture")
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -48,13 +74,13 @@ async def upload(request: web.Request) -> web.Response:
     context = context_of(request)
     limits = context.settings.limits
     user = user_of(request)
-    if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + FORM.bytes_around:
+    if limits.image_bytes and (request.content_length or 0) > limits.image_bytes + AROUND_BYTES:
         raise TooManyBytes(f"At most {limits.image_bytes:,} bytes are accepted.")
-    with _share(request) as share:
-        async with _temporary(context) as received, _temporary(context) as made:
-            await _receive(request, _Incoming(context, received, limits.image_bytes, share))
+    with share_of(request) as share:
+        async with temporary(context) as received, temporary(context) as made:
+            await receive(request, Incoming(context, received, limits.image_bytes, share, A_PICTURE))
             picture = await context.plain_uploads.make_plain(user, received, made)
-            image = await finished_first(_store(request, user, picture, made))
+            image = await finished_first(store_picture(request, user, picture, made))
     return json_answer(
         {
             "id": image.id,
@@ -67,9 +93,9 @@ async def upload(request: web.Request) -> web.Response:
     )
 
 
-async def _store(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
-    """The object first and durable, then the row that names it."""
-    context, id_ = context_of(request), new_ulid()
+async def store_picture(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
+    """The picture that was made of an upload."""
+    id_ = new_ulid()
     image = images.NewImage(
         id=id_,
         user=user,
@@ -79,6 +105,12 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
         bytes=picture.bytes,
         sha256=picture.sha256,
     )
+    return await store(request, image, made)
+
+
+async def store(request: web.Request, image: images.NewImage, made: BinaryIO) -> images.NewImage:
+    """The object first and durable, then the row that names it."""
+    context = context_of(request)
     await context.on_files(context.files.put, image.key, made)
     try:
         await context.write(request, lambda tx: images.add(tx, image))
@@ -92,7 +124,7 @@ async def _store(request: web.Request, user: str, picture: Picture, made: Binary
 
 
 @contextlib.asynccontextmanager
-async def _temporary(context: Context) -> AsyncIterator[BinaryIO]:
+async def temporary(context: Context) -> AsyncIterator[BinaryIO]:
     """A file without a name."""
     folder = str(context.settings.data_dir)
     try:
@@ -106,7 +138,7 @@ async def _temporary(context: Context) -> AsyncIterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _share(request: web.Request) -> Iterator[Share]:
+def share_of(request: web.Request) -> Iterator[Share]:
     share = context_of(request).uploads.begin(_holders(request))
     try:
         yield share
@@ -129,14 +161,16 @@ def _holders(request: web.Request) -> tuple[Holder, ...]:
     return (user, Holder(f"address {household(address)}", OF_MANY))
 
 
-class _Incoming:
+class Incoming:
     """The file into which one upload is received."""
 
-    def __init__(self, context: Context, file: BinaryIO, most_bytes: int, share: Share) -> None:
+    def __init__(
+        self, context: Context, file: BinaryIO, most_bytes: int, share: Share, wanted: Wanted
+    ) -> None:
         self._parts, self._file, self._most_bytes, self._share = context, file, most_bytes, share
         self._piece = bytearray()
         self._bytes = 0
-        self._is_picture = False
+        self._is_taken, self.wanted, self.name = False, wanted, ""
         self._hold(UPLOAD_BYTES)
 
     async def take(self, piece: bytes) -> None:
@@ -158,11 +192,9 @@ class _Incoming:
 
     def _judge(self) -> None:
         """Refuse at once what no bytes that follow can make a picture of."""
-        self._is_picture = (
-            self._is_picture or picture_type(bytes(self._piece[: media_types.HEAD_BYTES])) is not None
-        )
-        if not self._is_picture:
-            raise Problem(415, NO_PICTURE, kind="not_a_picture")
+        self._is_taken = self._is_taken or self.wanted.may_be(bytes(self._piece[:JUDGED_BYTES]))
+        if not self._is_taken:
+            raise Problem(415, self.wanted.refusal, kind=self.wanted.kind)
 
     def _hold(self, count: int) -> None:
         full = self._share.take(count)
@@ -192,16 +224,16 @@ def _write_whole(file: BinaryIO, piece: bytearray) -> None:
     file.flush()  # an image child reads it by its descriptor
 
 
-async def _receive(request: web.Request, incoming: _Incoming) -> None:
+async def receive(request: web.Request, incoming: Incoming) -> None:
     """Take the picture's bytes, from a form's field or from the body itself; its bytes say which it is."""
     async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
         head = await _head_of(pieces)
         body = _chained(head, pieces)
-        is_picture = picture_type(head) is not None
+        form, is_surely = incoming.wanted.form, incoming.wanted.is_surely(head)
         content_type = request.headers.get("Content-Type", "")
-        boundary = None if is_picture else boundary_of(content_type, head, FORM)
+        boundary = None if is_surely else boundary_of(content_type, head, form)
         if boundary is not None:
-            await _receive_form(events_of(body, boundary, FORM), incoming)
+            await _receive_form(events_of(body, boundary, form), incoming)
         else:
             async for piece in body:
                 await incoming.take(piece)
@@ -225,15 +257,17 @@ async def _chained(head: bytes, pieces: AsyncIterable[bytes]) -> AsyncGenerator[
         yield piece
 
 
-async def _receive_form(events: AsyncGenerator[Part | bytes | None], incoming: _Incoming) -> None:
+async def _receive_form(events: AsyncGenerator[Part | bytes | None], incoming: Incoming) -> None:
     """Take the first field of the picture's name; others before it are read and dropped."""
     is_ours = False
     async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Part):
-                is_ours = event.name == FIELD
+                is_ours = event.name == incoming.wanted.field
+                incoming.name = event.filename if is_ours else ""
             elif is_ours and event is None:
                 return
             elif is_ours and event is not None:
                 await incoming.take(event)
-    raise unprocessable("/image", "The form has no field 'image'.")
+    field = incoming.wanted.field
+    raise unprocessable(f"/{field}", f"The form has no field '{field}'.")

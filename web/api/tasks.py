@@ -72,7 +72,7 @@ async def _estimate(request: web.Request) -> web.Response:
     try:
         told = await context.read(request, lambda tx: estimate(tx, context.settings, identity.user, order))
     except BadParams as bad:
-        raise BadTask([("/params/images", str(bad))], bad.code) from None
+        raise BadTask([(f"/params/{bad.member}", str(bad))], bad.code) from None
     placed = await context.order.placed(told["view"])
     members = ("queue_position", "eta_seconds")
     return json_answer(
@@ -111,7 +111,7 @@ async def hand_in(context: Context, new: NewTask) -> Submitted:
     except BadTask:
         raise
     except BadParams as bad:  # an image that is not there is known only to the store
-        raise BadTask([("/params/images", str(bad))], bad.code) from None
+        raise BadTask([(f"/params/{bad.member}", str(bad))], bad.code) from None
     except Fault as fault:
         context.notices.refused(fault, new.user)
         raise

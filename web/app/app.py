@@ -17,6 +17,7 @@ from web.api import (
     changes_poll,
     feed,
     feed_tickets,
+    files,
     grants,
     health,
     images,
@@ -55,6 +56,7 @@ class Address(NamedTuple):
 
 ADDRESSES = (
     Address("POST", "/v1/images", images.upload, 201),
+    Address("POST", "/v1/files", files.upload, 201),
     Address("POST", "/v1/tasks", tasks.submit, 202),
     Address("GET", "/v1/tasks", tasks.list_tasks),
     Address("GET", "/v1/tasks/{task_id}", tasks.show),

@@ -40,6 +40,7 @@ class Part:
     """The head of a part.  What type it says it has is not looked at: clients say `image`, `*/*`, `jpg` or nothing."""
 
     name: str
+    filename: str = ""
 
 
 async def events_of(
@@ -62,7 +63,7 @@ async def events_of(
             async for piece in pieces:
                 for event in parser.parse(piece):
                     if isinstance(event, MultipartSegment):
-                        part = Part(event.name or "")
+                        part = Part(event.name or "", event.filename or "")
                         is_file = part.name in limits.files
                         around += _size_of(event.headerlist, limits)
                     elif event is not None and not is_file:

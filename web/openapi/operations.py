@@ -187,6 +187,29 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "application/octet-stream": _PICTURE,
         },
     ),
+    ("POST", "/v1/files"): Operation(
+        "uploadFile",
+        "Pictures",
+        "Upload a file of any kind that a type may take.",
+        {
+            201: Answer("Stored.", schemas.UploadedFile),
+            413: problem("More bytes than are accepted of this kind, or more parts of a form."),
+            415: problem("None of the kinds that are taken; HTML and SVG never are."),
+            422: problem("A picture that can't be used, or a broken form."),
+            429: problem("Too many uploads of this user, or this address, are under way.", RETRY_AFTER),
+            503: problem("Too many uploads of all are under way, or wait to be decoded.", RETRY_AFTER),
+        },
+        "Pictures as `/v1/images` takes them; MP4, WebM, MOV; MP3, WAV, M4A, OGG, FLAC; GLB, PDF, JSON, text, ZIP."
+        "  Send a form with the field `file`, or the file itself.  The bytes say what it is.",
+        body={
+            "multipart/form-data": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": _PICTURE},
+            },
+            "application/octet-stream": _PICTURE,
+        },
+    ),
     ("POST", "/v1/tasks"): Operation(
         "submitTask",
         "Tasks",

@@ -71,6 +71,18 @@ class UploadedImage(ClosedAnswer):
     bytes: Annotated[int, Field(ge=1)]
 
 
+class UploadedFile(ClosedAnswer):
+    """An upload of any kind; a picture is upright and without metadata, and has its size."""
+
+    id: Id
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    media_type: Annotated[str, Field(description="By its bytes.")]
+    bytes: Annotated[int, Field(ge=1)]
+    name: str
+    width: int | None = None
+    height: int | None = None
+
+
 class Thumbnail(ClosedAnswer):
     """A small WebP of a finished picture, its long side at most 480 pixels; transparent where the picture is."""
 
@@ -324,6 +336,9 @@ class TypeInputs(ClosedAnswer):
     """How many inputs of each kind an order takes."""
 
     images: Bounds
+    videos: Bounds
+    audio: Bounds
+    files: Bounds
 
 
 class TypeSlot(ClosedAnswer):
@@ -420,6 +435,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Changes,
     DocChange,
     UploadedImage,
+    UploadedFile,
     FeedTicket,
     Login,
     Credits,

@@ -18,6 +18,8 @@ from actors.providers.common.picture_sources import data_uri
 from actors.providers.common.plain_pictures import plain_input
 from actors.providers.common.template import MISSING, InputPicture, Placeholder, param
 from actors.providers.provider_context import ProviderContext
+from supervisor.core.task_params import inputs_in
+from supervisor.media.file_kinds import HEAD_BYTES, UNKNOWN, file_kind
 from supervisor.objects.object_store import StoreAway
 from supervisor.pictures.media_types import EXTENSIONS, picture_type
 from supervisor.telemetry import tracing
@@ -80,7 +82,15 @@ class OrderValues:
         return MISSING if job is None else self.plain(placeholder, job)
 
     async def file(self, job: Job, n: int) -> InputPicture:
-        """Picture n as a file.  Raises InvalidInput, Transient."""
+        """Input n as a file.  Raises InvalidInput, Transient."""
+        named = inputs_in(job.params)
+        if n < len(named) and named[n][0] != "images":
+            data = await asyncio.to_thread(job.inputs[n].read_bytes)
+            kind = file_kind(data[:HEAD_BYTES], whole=len(data) <= HEAD_BYTES)
+            extension = kind.extension if kind is not None else "bin"
+            return InputPicture(
+                data, kind.media_type if kind is not None else UNKNOWN, f"input-{n}.{extension}"
+            )
         path = await plain_input(self._surroundings, job, n)
         data = await asyncio.to_thread(path.read_bytes)
         type_ = picture_type(data)

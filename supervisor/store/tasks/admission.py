@@ -40,9 +40,10 @@ def cost_of(settings: Settings, order: CheckedParams) -> Cost:
 
 def check_images(images: set[tuple[str, str]], user: str, order: CheckedParams) -> None:
     """Whether the uploads that an order names are its user's own.  Raises BadParams.  images: {(user, id)}."""
-    for image in order.image_ids:
-        if (user, image) not in images:
-            raise BadParams(f"There is no image {image}.", code="image_not_found")
+    for kind, upload in order.uploads:
+        if (user, upload) not in images:
+            what = "image" if kind == "images" else "file"
+            raise BadParams(f"There is no {what} {upload}.", code="image_not_found", member=kind)
 
 
 def admission_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from supervisor.core.task_params import INPUT_KINDS
 from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import encoded
@@ -12,7 +13,9 @@ from supervisor.store.sql.rows import encoded
 
 @dataclasses.dataclass(frozen=True)
 class NewImage:
-    """An upload that is already durable in the file store.  width, height in pixels."""
+    """An upload that is already durable in the file store.  width, height in pixels.
+
+    media_type, name: of one that is no picture; its width and height are 0."""
 
     id: str
     user: str
@@ -21,13 +24,17 @@ class NewImage:
     height: int
     bytes: int
     sha256: str
+    media_type: str | None = None
+    name: str | None = None
 
 
 def add(tx: Transaction, image: NewImage) -> None:
     """Record an upload."""
     tx.execute(
-        "INSERT INTO image (id, user_openid, key, width, height, bytes, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        """INSERT INTO image (id, user_openid, key, width, height, bytes, sha256, media_type, name)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         image.id, image.user, image.key, image.width, image.height, image.bytes, image.sha256,
+        image.media_type, image.name,
     )  # fmt: skip
 
 
@@ -46,6 +53,7 @@ def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
 def keys(tx: Transaction) -> str:
     """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they are its user's own; or NULL."""
     words = json_words(tx)
-    named = words.texts_of.format(column="task_queue.params", name="images")
-    return f"""(SELECT {words.group}({words.array}(image.id, image.key)) FROM {named} AS named
+    entries = (words.texts_of.format(column="task_queue.params", name=kind) for kind in INPUT_KINDS)
+    named = " UNION ALL ".join(f"SELECT value FROM {each} AS of_kind" for each in entries)
+    return f"""(SELECT {words.group}({words.array}(image.id, image.key)) FROM ({named}) AS named
         JOIN image ON image.id = named.value WHERE image.user_openid = task_queue.user_openid)"""

@@ -109,7 +109,7 @@ async def test_what_a_type_takes_is_public_and_says_nothing_of_how_it_is_run(
         "type": "poster",
         "title": {"en": "Poster", "zh": "海报"},
         "about": {},
-        "inputs": {"images": [0, 1]},
+        "inputs": {"images": [0, 1], "videos": [0, 0], "audio": [0, 0], "files": [0, 0]},
         "slots": [],
         "count": [1, 8],
         "scenes": [],
