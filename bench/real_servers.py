@@ -31,6 +31,7 @@ from tests.support.fakes.openai_service import OpenAi
 from tests.support.providers.adapters import Adapters
 
 START_SECONDS, STOP_SECONDS = 120.0, 20.0
+SLOW_SECONDS = 20
 
 GRADIO = """
     import os, time
@@ -132,6 +133,7 @@ class Kind:
     ready: str
     cases: tuple[Case, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    slow: dict[str, Any] = field(default_factory=dict)  # the settings of an order that takes SLOW_SECONDS
 
 
 def _gradio(**input_: Any) -> dict[str, Any]:
@@ -166,6 +168,7 @@ KINDS = {
             ),
         ),
         {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"},
+        _gradio(seconds=SLOW_SECONDS),
     ),
     "litserve": Kind(
         ("litserve==0.2.19", "pillow"),
@@ -344,7 +347,10 @@ async def _ask(
         async with Adapters(Path(scratch)) as adapters:
             for case in kind.cases:
                 wrong += not await _one(name, case, adapters, _at(url, case.settings))
+            adapters.progress.clear()
             order = kind.cases[0]
+            if kind.slow:
+                wrong += not await _killed_within(name, kind.slow, adapters, url, process)
             await asyncio.to_thread(kill)
             wrong += not await _one(
                 name, Case("down", order.settings, "Unreachable"), adapters, _at(url, order.settings)
@@ -359,6 +365,29 @@ def _at(url: str, settings: dict[str, Any]) -> dict[str, Any]:
     """With the server's address in place of the preset's."""
     address = url + "/v1" if settings.get("preset") == "litellm" else url
     return settings | {"url": address, "allow_private_addresses": True}
+
+
+async def _killed_within(
+    name: str,
+    settings: dict[str, Any],
+    adapters: Adapters,
+    url: str,
+    process: tuple[Callable[[], None], Callable[[], None]],
+) -> bool:
+    """Whether an order whose server is killed in the middle of it is told apart from one that never left."""
+    kill, start = process
+    case = Case("killed within", settings, "CutOff")
+    asking = asyncio.create_task(_one(name, case, adapters, _at(url, settings)))
+    try:
+        async with asyncio.timeout(SLOW_SECONDS / 2):
+            while "running in the app" not in [stage for _, stage in adapters.progress]:  # noqa: ASYNC110  as told
+                await asyncio.sleep(0.1)
+        adapters.progress.clear()
+    finally:
+        await asyncio.to_thread(kill)
+    good = await asking
+    await asyncio.to_thread(start)
+    return good
 
 
 async def _ended(adapters: Adapters, provider: Any, job: Job) -> Any:
