@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Five at once on two cores: most tests wait for processes and clocks.  A file's tests share their servers.  In the order
 # of the folders the files of whole houses, which take longest, are not the last.
 AT_ONCE ?= -n 5 --dist loadfile --no-loadscope-reorder
-AT_ONCE_SYSTEM ?= -n 2 --dist loadfile
+AT_ONCE_SYSTEM ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.test-installed  ## Run the test suite; all it needs comes from the package registry
 	@$(BIN)/python -m pytest -p tests.support.system_tests $(AT_ONCE) -m "not system" $(ARGS)

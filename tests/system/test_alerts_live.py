@@ -47,6 +47,7 @@ REFUSING = "tests.support.providers.refusing_provider:RefusingProvider"
 # others `make on-call` beside a real system.
 ELSEWHERE = {
     "DarkroomClockOff",
+    "DarkroomDatabaseFull",
     "DarkroomDeadlyTask",
     "DarkroomDiskFull",
     "DarkroomDiskLow",

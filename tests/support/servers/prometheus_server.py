@@ -17,7 +17,7 @@ from typing import Any
 from metrics.dashboards.prometheus import rules
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 SCRAPE_MS = 1000  # more than a scrape takes that waits for a broker in vain
 EVALUATE_MS = 500
@@ -96,7 +96,7 @@ def prometheus_server(folder: Path, target: str, *, pace: float) -> Iterator[Pro
         process.wait()
 
 
-def until_firing(server: Prometheus, alert: str, seconds: float = 45.0) -> None:
+def until_firing(server: Prometheus, alert: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until an alert fires; fails with what fires instead."""
     deadline = time.monotonic() + seconds
     while alert not in (now := server.firing()):
