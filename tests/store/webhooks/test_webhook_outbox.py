@@ -94,7 +94,7 @@ def test_the_step_that_ends_a_task_writes_what_get_shows(
     assert view is not None
     shown = shown_task({**view, "queue_position": None, "eta_seconds": None}, lambda key: f"linked {key}")
     if how == "completed":
-        shown["result"] = {"images": [{"key": "results/x.jpg", "width": 4, "height": 3}]}
+        shown["result"] = {"images": [{"key": "results/x.jpg", "width": 4, "height": 3}], "outputs": None}
     assert decoded(found["data"]) == shown
 
 
