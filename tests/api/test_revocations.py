@@ -42,6 +42,7 @@ from web.handling.authentication import FEED_PATH, OPEN_PATHS
 GUARDED = [each for each in ADDRESSES if each.path.startswith("/v1/") and each.path not in OPEN_PATHS]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/images": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
+    "/v1/files": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
     "/v1/tasks": {"json": {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}},
     "/v1/credits/{user}/grants": {"json": {"amount": 1, "reference": "order-1"}},
     "/v1/ops/pauses": {"json": {"kind": "type", "name": "photography"}},

@@ -382,7 +382,7 @@ async def test_an_attempt_that_finds_a_job_at_the_last_moment_waits_for_it(
     monkeypatch.setattr(run_providers, "providers_for", lambda *_: ["ai"])
     monkeypatch.setattr("actors.attempts.run_providers.provider_of", lambda *_: shop)
     monkeypatch.setattr("actors.attempts.reconcile.provider_of", lambda *_: shop)
-    span: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, tell=lambda **_: None)
+    span: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, set_attributes=lambda **_: None)
     await attempts._run(worker, Running(second.task_id, second.lease), second, span)
     assert shop.orders == []
     assert store.task(first.task_id)["status"] == "ai_processing"

@@ -162,6 +162,7 @@ def test_packages_hold_a_sentence_and_no_code() -> None:
 def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
     folders = {path.parent for path in [*modules(), *(ROOT / "tests").rglob("*.py")]}
     full = {str(folder.relative_to(ROOT)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
+    del full["supervisor/schema/versions"]  # migrations are only ever added, and read by their numbers
     assert not {folder: count for folder, count in full.items() if count > MOST_FILES}
 
 
