@@ -29,6 +29,7 @@ from actors.providers.base import (
     Accepted,
     Done,
     Failed,
+    InvalidInput,
     Job,
     Postponed,
     Provider,
@@ -71,8 +72,10 @@ WHAT_TO_DO = {
 }
 
 
-def _what_to_do(error: ProviderError) -> str:
-    """The address first, where nothing is there."""
+def _what_to_do(error: ProviderError, *, is_drawn: bool) -> str:
+    """The address first, where nothing is there.  is_drawn: the picture was ours, since nobody gave one."""
+    if is_drawn and isinstance(error, InvalidInput):
+        return f"{WHAT_TO_DO['InvalidInput']}  The picture was a drawing; name a photo of yours with --image FILE."
     if "HTTP 404" in error.message or "HTTP 405" in error.message:
         return (
             "Nothing takes this at the address: look at `url` and the path first, then at the model's name."
@@ -142,7 +145,7 @@ async def _try_watched(
             steps.well("picture", f"{image.width} × {image.height}, saved as {out}")
         return 0
     except ProviderError as error:
-        steps.wrong(type(error).__name__, f"{error} {_what_to_do(error)}")
+        steps.wrong(type(error).__name__, f"{error} {_what_to_do(error, is_drawn=not asked.image)}")
         steps.teach(seen)
     except TimeoutError:
         steps.wrong("time", f"No picture came within {asked.seconds:g} s.")

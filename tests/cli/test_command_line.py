@@ -269,4 +269,4 @@ def test_the_doctors_findings_are_there_for_programs_too(here):
     done = here("doctor", "--json")
     findings = {finding["part"]: finding for finding in json.loads(done.out)}
     assert done.status == 1 and findings["database"]["well"] and not findings["workers"]["well"]
-    assert here("doctor", "--json", "--provider", "studio").status == 2
+    assert here("doctor", "--json", "--provider", "nobody").status == 2

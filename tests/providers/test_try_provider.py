@@ -160,3 +160,19 @@ def test_a_service_on_this_host_that_calls_back_is_waited_for(tmp_path):
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the service has reported" in done.stdout and "picture" in done.stdout
+
+
+def test_the_studio_refuses_our_drawing_and_a_photo_is_asked_for(tmp_path):
+    command = [str(Path(sys.executable).with_name("darkroom")), "doctor", "--provider", "studio"]
+    environ = os.environ | {"DARKROOM_DATA_DIR": str(tmp_path / "var"), "DARKROOM_CONFIG": ""}
+
+    def doctor_(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *more], env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=100
+        )
+
+    refused = doctor_()
+    assert refused.returncode == 1
+    assert "The picture was a drawing; name a photo of yours with --image FILE." in refused.stdout
+    made = doctor_("--image", str(PORTRAIT))
+    assert made.returncode == 0 and "picture" in made.stdout, made.stdout
