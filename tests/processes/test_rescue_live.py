@@ -254,8 +254,10 @@ def test_frozen_parts_are_killed_and_started_again_and_work_goes_on(studio):
         )
 
     eventually("all have been started again", are_back)
-    ends = [part["last_exit"]["text"] for part in studio.parts().values()]
-    assert ends == ["signal SIGKILL: it showed no life"] * len(before)
+    said = (
+        studio.house.log.read_text()
+    )  # a part that was back before the broker was killed has ended once more since
+    assert not [name for name in before if f"{name} is killed: it shows no life" not in said]
     studio.let_end(task)
     studio.ends(task, "completed")
     studio.ends(studio.order("quick"), "completed")
