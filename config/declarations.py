@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_FILE = Path(__file__).parent / "task_types.toml"
+_FILE = Path(__file__).parent / "built_in_types.toml"
 _NOT_OF_THE_TYPE = ("at", "sample")
 
 

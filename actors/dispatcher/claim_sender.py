@@ -26,7 +26,7 @@ from actors.broker.broker import CONTROL_QUEUE, DarkroomBroker, MessagesNotSent
 from actors.broker.consumer import BROKER_AWAY
 from supervisor.broker.broker_errors import in_words
 from supervisor.broker.claim_lists import ClaimLists, Place, places_of
-from supervisor.broker.claim_messages import TASKS, ClaimMessage
+from supervisor.broker.signed_claims import TASKS, ClaimMessage
 from supervisor.core.errors import Fault
 from supervisor.database.interface.database import Database, Row
 from supervisor.database.interface.errors import DatabaseError

@@ -32,7 +32,7 @@ from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_client import BadBrokerAddress
 from supervisor.broker.claim_lists import ClaimLists, open_lists
-from supervisor.broker.claim_messages import POLLS, TASKS
+from supervisor.broker.signed_claims import POLLS, TASKS
 from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Database, Row, Transaction

@@ -1,4 +1,8 @@
-"""Which adapter speaks to which AI service: checked at the start, opened at the first use."""
+"""Which adapter speaks to which AI service: checked at the start, opened at the first use.
+
+To add a kind: 1. name it in `Kind` of `config/values.py`; 2. write a folder beside `actors/providers/http/` that keeps
+the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import structlog
 
 from actors.broker.consumer import BROKER_AWAY
 from supervisor.broker.broker_errors import in_words
-from supervisor.broker.claim_messages import ClaimMessage
+from supervisor.broker.signed_claims import ClaimMessage
 
 if TYPE_CHECKING:
     import asyncio

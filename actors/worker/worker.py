@@ -33,7 +33,7 @@ from actors.worker.claim_listener import ClaimListener
 from actors.worker.event_loop import CLEANUP_SECONDS
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists, open_lists
-from supervisor.broker.claim_messages import POLLS, TASKS, ClaimMessage
+from supervisor.broker.signed_claims import POLLS, TASKS, ClaimMessage
 from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, OutcomeUnknown
 from supervisor.core.ids import new_ulid

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config.settings import Settings
 from supervisor.broker.broker_address import broker_address
-from supervisor.broker.claim_messages import POLLS, TASKS, ClaimKeys, ClaimMessage, NotOurs
+from supervisor.broker.signed_claims import POLLS, TASKS, ClaimKeys, ClaimMessage, NotOurs
 from supervisor.security.secret import read_or_make_secret, secret_before
 from supervisor.store.tasks.remote_wait import Undelivered
 

@@ -34,7 +34,7 @@ def new(url: str, name: str, type_: str, out: Path | None) -> None:
     darkroom doctor --provider own
     """
     options = ["--name", name, "--type", type_, *(["--out", str(out)] if out else [])]
-    command = [sys.executable, "-P", "-m", "actors.entry.new_provider", url, *options]
+    command = [sys.executable, "-P", "-m", "actors.entry.recognise_server", url, *options]
     status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     if status:
         raise SystemExit(FAILED if status == 1 else status)

@@ -19,7 +19,7 @@ from supervisor.database.open_database import open_database
 from supervisor.database.sqlite.sqlite_database import sqlite_file
 from supervisor.schema.sqlite.sqlite_upgrade import upgrade_sqlite
 
-VERSIONS = Path(__file__).parent / "versions"
+VERSIONS = Path(__file__).parent / "migrations"
 HISTORY = "migration_history"
 
 

@@ -14,7 +14,7 @@ import contextlib
 
 from config.settings import Settings
 from supervisor.database.interface.database import Database, Transaction
-from supervisor.services.queue_position import FreshOrder
+from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 

@@ -13,7 +13,7 @@ import pytest
 from actors.worker.claim_listener import ClaimListener
 from supervisor.broker.broker_client import open_client
 from supervisor.broker.claim_lists import ClaimLists, Place
-from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
 from tests.support.houses.web_server import until
 from tests.support.servers.broker_server import BrokerServer, broker_server
 

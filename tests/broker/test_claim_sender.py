@@ -15,7 +15,7 @@ from actors.dispatcher.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopp
 from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.broker.broker_client import open_client
 from supervisor.broker.claim_lists import ClaimLists, Place
-from supervisor.broker.claim_messages import TASKS, ClaimKeys, ClaimMessage
+from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
 from supervisor.database.interface.wakeups import Wakeups
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.services.undelivered_claims import empty_lists

@@ -17,7 +17,7 @@ from actors.attempts import attempt
 from actors.attempts.time_limit import standing_still
 from actors.entry.work import WORK
 from actors.worker.worker import Running, Why, Worker
-from supervisor.broker.claim_messages import TASKS, ClaimMessage
+from supervisor.broker.signed_claims import TASKS, ClaimMessage
 from supervisor.core.claim import Claim
 from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import claims

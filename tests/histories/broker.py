@@ -20,7 +20,7 @@ from actors.broker.broker import CONTROL_THREADS, MessagesNotSent
 from actors.dispatcher.claim_sender import ClaimSender
 from actors.remote_jobs.cancel_jobs import cancel_jobs
 from supervisor.broker.claim_lists import KINDS, ClaimLists
-from supervisor.broker.claim_messages import TASKS, ClaimKeys
+from supervisor.broker.signed_claims import TASKS, ClaimKeys
 from tests.histories.blocking import current
 from tests.histories.virtual_loop import current_process
 

@@ -25,7 +25,7 @@ from supervisor.core.errors import (
 from supervisor.database.interface.database import Database
 from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
-from supervisor.services.queue_position import FreshOrder
+from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
 from supervisor.store.tasks import user_actions

@@ -26,10 +26,10 @@ from typing import Any
 import psutil
 import pytest
 
-from metrics.dashboards.alerts import ALERTS
-from metrics.dashboards.expressions import LIVING
-from metrics.dashboards.panels import ROWS
-from metrics.dashboards.shapes import at_pace
+from metrics.monitoring.alerts import ALERTS
+from metrics.monitoring.expressions import LIVING
+from metrics.monitoring.panels import ROWS
+from metrics.monitoring.shapes import at_pace
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
 from tests.support.houses.instant_house import INSTANT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from web.http.client_address import client_address, household
-from web.limits.rate_limit import RateLimit
+from web.limits.token_bucket import RateLimit
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from supervisor.database.interface.database import Transaction
-from supervisor.services import queue_position
-from supervisor.services.queue_position import FreshOrder
+from supervisor.services import queue_position_cache
+from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.store.queue import queue_snapshot
 from supervisor.store.tasks import admission, task_views, user_actions
 from tests.support.houses.web_server import Web, running_web
@@ -73,8 +73,8 @@ async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: 
     assert len(read) == 1
     _submit(web, "o-1")
     assert (await parts.order.latest()).pending == 0, "not looked again within the second"
-    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(queue_position, "PAUSES", 0)
+    monkeypatch.setattr(queue_position_cache, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(queue_position_cache, "PAUSES", 0)
     assert (await parts.order.latest()).pending == 1
     assert len(read) == 2
 
@@ -90,8 +90,8 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
         await release.wait()
         return web.database.read(query)
 
-    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(queue_position, "PAUSES", 0)
+    monkeypatch.setattr(queue_position_cache, "AT_MOST_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(queue_position_cache, "PAUSES", 0)
     monkeypatch.setattr(web.database, "read_async", slow)
     assert await order.latest() is old
     view = _submit(web, "o-1")
@@ -100,7 +100,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     reading = order._reading
     assert reading is not None
     await asyncio.wait_for(reading, 5)
-    monkeypatch.setattr(queue_position, "AT_MOST_EVERY_SECONDS", 60.0)
+    monkeypatch.setattr(queue_position_cache, "AT_MOST_EVERY_SECONDS", 60.0)
     assert (await order.latest()).pending == 1, "what joined while it was read is counted, and once"
 
 

@@ -25,7 +25,7 @@ from web.handling.request_bodies import read_json
 from web.handling.responses import json_answer
 from web.http.client_address import household
 from web.http.problems import Problem, unavailable, unprocessable
-from web.limits.rate_limit import RateLimit
+from web.limits.token_bucket import RateLimit
 
 log = logging.getLogger("darkroom.wechat")
 

@@ -24,7 +24,7 @@ from supervisor.security.file_links import LinkSigner
 from supervisor.security.secret import secret_before
 from supervisor.security.token_proof import Proof, is_revoked
 from supervisor.security.tokens import Identity
-from supervisor.services.queue_position import FreshOrder
+from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
 from supervisor.store.limits import revocations

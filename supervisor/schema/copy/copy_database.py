@@ -19,8 +19,8 @@ import peewee
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.schema.copy.copy_source import Source
+from supervisor.schema.postgres.install_triggers import drop_triggers, make_triggers
 from supervisor.schema.postgres.postgres_transaction import one_transaction
-from supervisor.schema.postgres.postgres_triggers import drop_triggers, make_triggers
 
 # What either database keeps of itself.
 LEFT = frozenset({"migration_history", "rule", "dispatcher", "wake", "task_count"})

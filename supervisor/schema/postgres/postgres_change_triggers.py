@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from supervisor.schema.postgres.plpgsql import Trigger, differs
 from supervisor.schema.postgres.postgres_functions import as_text
-from supervisor.schema.shared import history_rows, part_refunds
-from supervisor.schema.shared.columns import VISIBLE
+from supervisor.schema.shared import history_rows, part_refund_amount
 from supervisor.schema.shared.count_rows import COUNT_ARRIVED_ON_POSTGRES, COUNT_ON_POSTGRES
+from supervisor.schema.shared.task_columns import VISIBLE
 from supervisor.schema.shared.webhook_rows import ENDED, told_on_postgres
 
 FEED_CHANNEL = "darkroom_feed"
@@ -83,11 +83,11 @@ def _of_tasks() -> list[Trigger]:
             ORDER BY ended.user_openid, ended.id;"""
     part = f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
             SELECT ended.user_openid, ended.id, ended.charge, 'refund',
-                   {part_refunds.back("ended")}
+                   {part_refund_amount.back("ended")}
             FROM {_moved("n.id, n.user_openid, n.charge, n.missing, n.picture_count", _FELL_SHORT)} AS ended
             JOIN credit_entry AS debit
               ON debit.task_id = ended.id AND debit.charge = ended.charge AND debit.kind = 'debit'
-            WHERE {part_refunds.is_some("ended")}
+            WHERE {part_refund_amount.is_some("ended")}
             ORDER BY ended.user_openid, ended.id;"""
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
         bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_ENDED}) AS ended,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
 from supervisor.schema.postgres.plpgsql import Trigger, differs, refuse, refuse_if
-from supervisor.schema.shared.columns import BORN_WITH, SET_BACK, refusal_of
 from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
     IMMUTABLE,
@@ -15,6 +14,7 @@ from supervisor.schema.shared.lifecycle_guard import (
     run_after_is_ours,
 )
 from supervisor.schema.shared.retention_guards import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
+from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, refusal_of
 
 NO_SUCH_STEP = "the lifecycle of a task has no such step"
 _LINES = "\n    "

@@ -14,9 +14,9 @@ import peewee
 from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.postgres.install_triggers import make_triggers
 from supervisor.schema.postgres.postgres_functions import functions
 from supervisor.schema.postgres.postgres_transaction import one_transaction
-from supervisor.schema.postgres.postgres_triggers import make_triggers
 
 OLDEST_SERVER = 14
 # Whoever upgrades a schema holds this lock; the second half is the schema's own number.

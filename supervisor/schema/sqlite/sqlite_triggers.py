@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
-from supervisor.schema.shared import history_rows, part_refunds
-from supervisor.schema.shared.columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
+from supervisor.schema.shared import history_rows, part_refund_amount
 from supervisor.schema.shared.count_rows import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
@@ -20,6 +19,7 @@ from supervisor.schema.shared.lifecycle_guard import (
     run_after_is_ours,
 )
 from supervisor.schema.shared.retention_guards import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
+from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.webhook_rows import told_on_sqlite
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
@@ -224,10 +224,10 @@ def triggers() -> dict[str, str]:
         "task_queue_partly_refunded": f"""AFTER UPDATE OF status ON task_queue
         WHEN NEW.status = 'completed' AND OLD.status <> 'completed' AND NEW.missing > 0 BEGIN
         INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', {part_refunds.back("NEW")}
+            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', {part_refund_amount.back("NEW")}
             FROM credit_entry AS debit
             WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
-              AND {part_refunds.is_some("NEW")};
+              AND {part_refund_amount.is_some("NEW")};
     END""",
         "task_queue_told": f"""AFTER UPDATE OF status ON task_queue
         WHEN NEW.status IN {final} AND OLD.status <> NEW.status BEGIN

@@ -1,4 +1,8 @@
-"""Accounts and the append-only ledger.  The balance is moved by a trigger on the ledger, never here."""
+"""Accounts and the append-only ledger: grants, debits, statements.
+
+Refunds are written by the triggers of the step that ends a task (`supervisor.schema.sqlite.sqlite_triggers`,
+`supervisor.schema.postgres.postgres_change_triggers`), and the balance is moved by a trigger on the ledger.
+"""
 
 from __future__ import annotations
 

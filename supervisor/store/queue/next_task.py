@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.core.queue_order import place_key
+from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Transaction
 from supervisor.store.queue.ready_tasks import types_with_ready_tasks, waits_since
 from supervisor.store.sql.conditions import READY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from config.settings import Settings
-from supervisor.core.queue_order import HIGHEST_PRIORITY, WaitingOrder, place_parts
+from supervisor.core.queue_position import HIGHEST_PRIORITY, WaitingOrder, place_parts
 from supervisor.database.interface.database import Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers

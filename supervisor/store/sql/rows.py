@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from supervisor.core.queue_order import place_key
+from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Row
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.core.fair_order import turn_of_new_task
-from supervisor.core.queue_order import place_key
+from supervisor.core.queue_position import place_key
 from supervisor.core.task_params import Submission
 from supervisor.database.interface.database import Transaction
 from supervisor.store.ledger import credits

@@ -8,7 +8,7 @@ from config.settings import Settings
 from supervisor.core.errors import AlreadyFinished, NotRetryable, TaskNotFound
 from supervisor.core.ids import new_ulid
 from supervisor.core.lifecycle import FINAL, RETRYABLE
-from supervisor.core.queue_order import place_key
+from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters, open_task_counts
 from supervisor.store.remote import remote_cancels

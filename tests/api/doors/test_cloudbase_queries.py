@@ -22,7 +22,7 @@ from supervisor.core.search_terms import (
     Some,
     is_anchored,
 )
-from supervisor.schema.shared.columns import BORN_WITH
+from supervisor.schema.shared.task_columns import BORN_WITH
 from supervisor.store.tasks import search as searching
 from tests.conftest import Store
 from web.doors.cloudbase.calls import call_of

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from metrics.dashboards import files
-from metrics.dashboards.alerts import ALERTS
-from metrics.dashboards.expressions import LIVING
-from metrics.dashboards.panels import ROWS
-from metrics.dashboards.prometheus import rules, yaml
-from metrics.dashboards.recordings import RECORDINGS
-from metrics.dashboards.shapes import RUNBOOK, at_pace
+from metrics.monitoring import files
+from metrics.monitoring.alerts import ALERTS
+from metrics.monitoring.expressions import LIVING
+from metrics.monitoring.panels import ROWS
+from metrics.monitoring.prometheus import rules, yaml
+from metrics.monitoring.recordings import RECORDINGS
+from metrics.monitoring.shapes import RUNBOOK, at_pace
 from tests.support.clients.alert_days import FAULTS, faulty_afternoons, healthy_day
 from tests.support.houses.metrics_shop import open_shop
 from tests.support.repository import ROOT
@@ -32,7 +32,7 @@ def expressions() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", files.contents(), ids=lambda path: path.name)
 def test_the_files_are_what_the_description_says(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == files.contents()[path], "run `python -m metrics.dashboards`"
+    assert path.read_text(encoding="utf-8") == files.contents()[path], "run `python -m metrics.monitoring`"
 
 
 def test_expressions_name_only_metrics_that_are_told(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_rule_file_is_yaml_of_strings_lists_and_tables() -> None:
 
 def test_the_command_writes_what_is_stale(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "metrics.dashboards"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "metrics.monitoring"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "")  # nothing is, says the test above
 

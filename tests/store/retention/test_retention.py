@@ -216,7 +216,7 @@ def test_uses_from_before_uses_were_noted_are_found_by_the_migration(
     for images_ in (f'["{foreign}"]', f'"{foreign}"', "null", "7", "[]", '{"a":1}', "[[],{},null]"):
         pending_task(params=f'{{"images":{images_}}}')
     pending_task(params="{}")
-    version = importlib.import_module("supervisor.schema.versions.0005_retention")
+    version = importlib.import_module("supervisor.schema.migrations.0005_retention")
     (backfill,) = [each for each in version.SQLITE if each.startswith("INSERT INTO image_use")]
     store.write(lambda tx: tx.execute(backfill))
     noted = store.all("SELECT image_id, task_id FROM image_use ORDER BY task_id")

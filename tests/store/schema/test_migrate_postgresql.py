@@ -16,8 +16,8 @@ from supervisor.core.errors import DatabaseBusy, SettingFault
 from supervisor.database.open_database import open_database
 from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
+from supervisor.schema.postgres.install_triggers import triggers
 from supervisor.schema.postgres.postgres_functions import functions
-from supervisor.schema.postgres.postgres_triggers import triggers
 from supervisor.schema.postgres.postgres_upgrade import grants_for_producers
 from tests.conftest import Store, processes
 from tests.support.servers.postgres_server import server

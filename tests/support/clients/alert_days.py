@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from metrics.dashboards.prometheus import yaml
+from metrics.monitoring.prometheus import yaml
 
 EVERY, MINUTE = 15, 60
 DAY = 24 * 3600

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metrics.dashboards.prometheus import rules
+from metrics.monitoring.prometheus import rules
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
 from tests.support.waiting import PATIENCE_SECONDS, eventually

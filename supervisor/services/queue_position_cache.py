@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.settings import Settings
-from supervisor.core.queue_order import NOBODY_WAITS, WaitingOrder
+from supervisor.core.queue_position import NOBODY_WAITS, WaitingOrder
 from supervisor.database.interface.database import Database
 from supervisor.store.queue import queue_snapshot
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metrics.dashboards.alerts import ALERTS
-from metrics.dashboards.recordings import RECORDINGS
-from metrics.dashboards.shapes import AFTER_MINUTES, Alert, Series, at_pace
+from metrics.monitoring.alerts import ALERTS
+from metrics.monitoring.recordings import RECORDINGS
+from metrics.monitoring.shapes import AFTER_MINUTES, Alert, Series, at_pace
 
-HEAD = "# Written by `python -m metrics.dashboards` from the description in metrics/dashboards/; change it there.\n"
+HEAD = "# Written by `python -m metrics.monitoring` from the description in metrics/monitoring/; change it there.\n"
 EVERY_SECONDS = 15
 
 

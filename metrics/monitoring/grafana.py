@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from metrics.dashboards.panels import ROWS
-from metrics.dashboards.shapes import Panel, at_pace
+from metrics.monitoring.panels import ROWS
+from metrics.monitoring.shapes import Panel, at_pace
 
 SCHEMA_VERSION = 39  # Grafana 10.4 and later read it
 WIDTH = 24

@@ -5,7 +5,7 @@ Names follow Prometheus' custom: the labels that are left, the metric, what was 
 
 from __future__ import annotations
 
-from metrics.dashboards.shapes import Recording
+from metrics.monitoring.shapes import Recording
 
 FINISHED = Recording(
     "job_type_outcome:darkroom_tasks_finished:rate5m",

@@ -24,7 +24,8 @@ TASKS, POLLS = "tasks", "polls"  # the two lists of a worker
 
 @dataclasses.dataclass(frozen=True)
 class ClaimMessage:
-    """kind: TASKS or POLLS.  claims: rows of `store.claims.claim_for`; none where only a sign of life is asked for."""
+    """kind: TASKS or POLLS.  claims: rows of `supervisor.store.tasks.claims.claim_for`; none where only a sign of life
+    is asked for."""
 
     kind: str
     worker_id: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from metrics.dashboards.expressions import JOB, TYPE, living, quantile, told
-from metrics.dashboards.recordings import FAILED_SHARE, FINISHED, RUN_BUCKETS, WAIT_BUCKETS
-from metrics.dashboards.shapes import Panel, Query, Row
+from metrics.monitoring.expressions import JOB, TYPE, living, quantile, told
+from metrics.monitoring.recordings import FAILED_SHARE, FINISHED, RUN_BUCKETS, WAIT_BUCKETS
+from metrics.monitoring.shapes import Panel, Query, Row
 
 HEALTHY = Row(
     "Is it healthy?",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metrics.dashboards.house_panels import FEED, MONEY, PROCESSES, SERVICES, WEBHOOKS
-from metrics.dashboards.task_panels import HEALTHY, QUEUE, RUNNING
+from metrics.monitoring.house_panels import FEED, MONEY, PROCESSES, SERVICES, WEBHOOKS
+from metrics.monitoring.task_panels import HEALTHY, QUEUE, RUNNING
 
 ROWS = (HEALTHY, QUEUE, RUNNING, SERVICES, FEED, WEBHOOKS, MONEY, PROCESSES)

@@ -6,8 +6,8 @@ Each has its section in docs/operating.md.
 
 from __future__ import annotations
 
-from metrics.dashboards.recordings import FAILED, FAILED_1H, FAILED_SHARE, FAILED_SHARE_1H, FEED_P99
-from metrics.dashboards.shapes import Alert
+from metrics.monitoring.recordings import FAILED, FAILED_1H, FAILED_SHARE, FAILED_SHARE_1H, FEED_P99
+from metrics.monitoring.shapes import Alert
 
 _PUT_BACK = (
     "sum by (job, type) (max by (job, type, reason)"

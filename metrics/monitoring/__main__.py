@@ -1,8 +1,8 @@
-"""`python -m metrics.dashboards`: write the rules, their tests and the dashboard anew."""
+"""`python -m metrics.monitoring`: write the rules, their tests and the dashboard anew."""
 
 from __future__ import annotations
 
-from metrics.dashboards.files import contents
+from metrics.monitoring.files import contents
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from metrics.dashboards.grafana import dashboard
-from metrics.dashboards.prometheus import rule_tests, rules
+from metrics.monitoring.grafana import dashboard
+from metrics.monitoring.prometheus import rule_tests, rules
 
 FOLDER = Path(__file__).parent.parent
 

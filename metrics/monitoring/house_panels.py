@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from metrics.dashboards.expressions import JOB, TYPE, living, quantile, told
-from metrics.dashboards.recordings import CALL_BUCKETS, FEED_P99, REFUNDED_SHARE
-from metrics.dashboards.shapes import Panel, Query, Row
+from metrics.monitoring.expressions import JOB, TYPE, living, quantile, told
+from metrics.monitoring.recordings import CALL_BUCKETS, FEED_P99, REFUNDED_SHARE
+from metrics.monitoring.shapes import Panel, Query, Row
 
 SERVICES = Row(
     "AI services",

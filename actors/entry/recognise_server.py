@@ -1,4 +1,5 @@
-"""The program that asks a running AI server what it is and writes its settings: `python -m actors.entry.new_provider`.
+"""The program that asks a running AI server what it is and writes its settings: `python -m
+actors.entry.recognise_server`.
 
 `darkroom provider new URL` runs it, since it imports nothing of this package.  Nothing is ordered.  Exit status 0, 1
 for a server that is away or not known, 2 for wrong usage.
