@@ -1930,8 +1930,9 @@ class TasksSource {
  *            complete?: (told: any) => void}} Called how a call tells what came of it, if not by its promise
  * @typedef {{url: string, width: number, height: number}} Thumbnail
  * @typedef {{url: string, width: number, height: number, thumbnail: Thumbnail | null}} Picture
+ * @typedef {{url: string, media_type: string, bytes: number, name: string}} ResultFile a result that is no picture
  * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
- *            progress: number, images: Picture[],
+ *            progress: number, images: Picture[], files: ResultFile[], data: any, data_url: string | null,
  *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
  * @typedef {{id: number, dataType: string, queueType: string, docId: string, doc: Doc,
  *            updatedFields?: Object<string, any>}} Change

@@ -1,4 +1,5 @@
 // @ts-check
+/** @typedef {import("../../darkroom.js").Picture} Picture */
 const { db } = getApp();
 
 const STATUS = {
