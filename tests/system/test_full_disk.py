@@ -86,7 +86,7 @@ def stays_full(shop: Shop, what: str, task: str, status: str) -> None:
     if what == "files":  # else the database can't be written either
         eventually("its stage says so", lambda: shop.task(task)["stage"] == WAITING)
         shown = darkroom(shop.system.data_dir, "show", task, **shop.system.environ).stdout
-        assert "Its worker lives and waits for disk space" in " ".join(shown.split())
+        assert "Its worker lives and is waiting for disk space" in " ".join(shown.split())
     eventually("every limit has passed", lambda: time.monotonic() > until)
     if what == "files":
         assert darkroom(shop.system.data_dir, "sweep", **shop.system.environ).returncode == 0
