@@ -78,6 +78,7 @@ class Page(Browser):
         return bool(self.js("return window.notReloaded === true"))
 
     def choose(self, slot: str, file: str) -> None:
+        eventually("the form is made", lambda: self.js(f"return document.getElementById('{slot}') !== null"))
         self.find(f"#{slot}").send_keys(str(SAMPLES / file))
 
     def order(self) -> None:
