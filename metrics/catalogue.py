@@ -1,4 +1,4 @@
-"""Every name that is told from outside a process, with its HELP, TYPE and closed label sets (CONTRACT section 7).
+"""Every name that is told from outside a process, with its HELP, TYPE and closed label sets (docs/operating.md).
 
 The names of the web process's own metrics stand in `web_metrics`.  Label values come from settings and from the
 program's own words; a value from elsewhere (anybody with SQL may write any type) is shown as OTHER, so that no
@@ -20,7 +20,7 @@ from supervisor.store.limits.notices import Notice
 Kind = Literal["gauge", "counter", "histogram"]
 LabelValues = tuple[str, ...]
 
-# CONTRACT's list for stuck tasks.  An expired task is given up at its time: that is its end, not its being stuck.
+# The reasons for stuck tasks are public names.  An expired task is given up at its time: it ended, it is not stuck.
 STUCK_REASONS = (Reason.DEAD_WORKER, Reason.DEADLINE, Reason.UNDELIVERED, Reason.REMOTE_OVERDUE)
 OPEN_STATUSES = ("pending", "processing", "ai_processing")
 RESCUE_ACTIONS = ("released", "retried", "failed")

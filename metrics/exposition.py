@@ -1,4 +1,4 @@
-"""The text of /metrics: every name of CONTRACT section 7, from the first scrape on."""
+"""The text of /metrics: every name of docs/operating.md, from the first scrape on."""
 
 from __future__ import annotations
 

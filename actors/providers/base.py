@@ -2,7 +2,7 @@
 out.
 
 The error's class decides what follows (`supervisor.core.rescue` draws the verdict); its `code` is what the user
-sees (CONTRACT.md, error.code), its text a sentence for them.  Pure.
+sees (`error.code`, web/openapi/schemas.py), its text a sentence for them.  Pure.
 
 The life of a remote job, and who does what in it:
 
@@ -182,7 +182,7 @@ class NotGenuine(Exception):
 
 
 class ProviderError(Exception):
-    """Something an AI service did or did not do.  code: an error.code of CONTRACT.md.
+    """Something an AI service did or did not do.  code: an `error.code` (web/openapi/schemas.py).
     retryable: whether another attempt may help, as the class says unless told otherwise.  detail: what the service said
     of it as a whole, without secrets and links, for operators alone; at most MOST_DETAIL_CHARACTERS."""
 

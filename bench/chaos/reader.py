@@ -1,4 +1,4 @@
-"""The independent reader: plain `sqlite3` and CONTRACT section 6, no code of Darkroom's.
+"""The independent reader: plain `sqlite3` and docs/correctness.md, rules 31 to 35, no code of Darkroom's.
 
 Each check yields sentences about what is wrong; no sentence, no fault.
 """

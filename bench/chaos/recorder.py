@@ -1,6 +1,6 @@
 """A client of the event stream that writes everything down: one user, reconnecting with `Last-Event-ID`.
 
-It knows the stream from the HTML standard and CONTRACT section 5 alone, and uses nothing of Darkroom's.
+It knows the stream from the HTML standard and docs/http-reference.md alone, and uses nothing of Darkroom's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a task may ask for: one set of rules for every door (CONTRACT section 4).
+"""What a task may ask for: one set of rules for every door (docs/http-reference.md).
 
 HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both end
 in the same reader: one model of what params are, and what the task's type declares.  Nothing is coerced: "2" is no

@@ -59,7 +59,7 @@ _ITS_OWN_DOING = frozenset(
 
 
 class ImageWorkFailed(Exception):
-    """The child answered with an error.  code: an `error.code` of CONTRACT.md; the text is a sentence for the
+    """The child answered with an error.  code: an `error.code` (web/openapi/schemas.py); the text is a sentence for the
     user."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -10,7 +10,7 @@ and answers on stdout, until stdin ends:
     ← {"id", "pixels"}                              the header is read; → {"id", "decode": true} lets it go on
     ← {"id", "progress": 0 … 99, "stage"}           progress only rises within a request
     ← {"id", "images": [{"n", "path", "width", "height", "thumbnail"}]}          or
-    ← {"id", "error": {"code", "message"}}          a code of CONTRACT.md and a sentence for the user, or
+    ← {"id", "error": {"code", "message"}}          an `error.code` of the API and a sentence for the user, or
                                                     `no_room` when the disk is full: ask again later
 
 Open files come over the socket whose descriptor is argv[2].  A request may use only so much memory and time of the
@@ -52,7 +52,7 @@ Task = Callable[[dict[str, Any], "Parent"], list[dict[str, Any]]]
 
 
 class WorkFault(Exception):
-    """An error that is an answer.  code: an `error.code` of CONTRACT.md; str() is a sentence for the user."""
+    """An error that is an answer.  code: an `error.code` (web/openapi/schemas.py); str() is a sentence for the user."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)

@@ -41,7 +41,7 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
 
 
 def shown_task(view: Mapping[str, Any], link: Link) -> dict[str, Any]:
-    """A task as CONTRACT section 4 shows it."""
+    """A task as docs/http-reference.md shows it."""
     shown = {field: view[field] for field in _TASK_FIELDS}
     if view["result"] is not None:
         shown["result"] = with_links(view["result"], link)

@@ -14,7 +14,7 @@ MOST_FUTURE_SECONDS = 60  # a change from further ahead was written before the c
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One change of one work.  doc: as in CONTRACT section 5 with file keys; created_at: the writer's time."""
+    """One change of one work.  doc: as in docs/http-reference.md with file keys; created_at: the writer's time."""
 
     user: str
     epoch: str

@@ -74,7 +74,7 @@ def grant(tx: Transaction, user: str, amount: int, reference: str) -> bool:
 
 
 def statement(tx: Transaction, user: str, limit: int = 100) -> dict[str, Any]:
-    """The balance and the newest entries, as CONTRACT section 4 shows them."""
+    """The balance and the newest entries, as docs/http-reference.md shows them."""
     entries = tx.all(
         """SELECT kind, amount, task_id, created_at AS at FROM credit_entry
             WHERE user_openid = ? ORDER BY id DESC LIMIT ?""",

@@ -31,7 +31,7 @@ class Page:
 
 
 def task_view(row: Row) -> dict[str, Any]:
-    """A task as CONTRACT section 4 shows it; pictures by key, links unsigned.
+    """A task as docs/http-reference.md shows it; pictures by key, links unsigned.
 
     Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending),
     whether it stands in line or is not to run yet, and the seconds it has been running.
@@ -73,7 +73,7 @@ def number_of_attempt(row: Row) -> int:
 
 
 def work_doc(row: Row) -> dict[str, Any]:
-    """A work as the `doc` of CONTRACT section 5, pictures by key."""
+    """A work as the `doc` of docs/http-reference.md, pictures by key."""
     return {
         "_id": row["id"],
         "task_id": row["task_id"],

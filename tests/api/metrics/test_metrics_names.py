@@ -1,4 +1,4 @@
-"""The names of CONTRACT section 7 are all there from the first scrape, and their label sets are closed."""
+"""The names of docs/operating.md are all there from the first scrape, and their label sets are closed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from supervisor.processes.parent_death import dying_with_us
 from tests.support.running_system import REPOSITORY
 
 START_SECONDS = 90.0
-GONE_SECONDS = 8.0  # CONTRACT section 2: if `up` dies in any way, every descendant is gone by then
+GONE_SECONDS = 8.0  # `darkroom --help`: if `up` dies in any way, every descendant is gone by then
 LOOK_SECONDS = 0.02
 
 T = TypeVar("T")

@@ -175,6 +175,15 @@ def test_no_test_imports_another_test() -> None:
             assert not is_a_test, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_every_rule_that_is_cited_stands_on_the_page_of_rules() -> None:
+    page = (ROOT / "docs/correctness.md").read_text(encoding="utf-8")
+    rules = {int(number) for number in re.findall(r"^(\d+)\. ", page, re.M)}
+    assert rules == set(range(1, max(rules) + 1))
+    for path in [*modules(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        cited = re.findall(r"CORRECTNESS (\d+)", path.read_text(encoding="utf-8"))
+        assert {int(number) for number in cited} <= rules, path.relative_to(ROOT)
+
+
 def test_every_path_that_a_document_names_exists() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for page in pages:

@@ -1,4 +1,4 @@
-"""What can be wrong with an order of pictures, each with the `error.code` of CONTRACT.md and a sentence for
+"""What can be wrong with an order of pictures, each with the `error.code` (web/openapi/schemas.py) and a sentence for
 the user."""
 
 from __future__ import annotations

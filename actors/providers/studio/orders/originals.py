@@ -10,7 +10,7 @@ from actors.providers.studio.orders.faults import ImageUnusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # a phone's MPO is read as JPEG
 MAX_PIXELS = (
-    40_000_000  # CONTRACT.md, LIMITS__IMAGE_PIXELS; decoding is what costs memory, so the header decides
+    40_000_000  # the default of LIMITS__IMAGE_PIXELS; decoding is what costs memory, so the header decides
 )
 MIN_SIDE = 64
 MAX_ASPECT = 8
