@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.store.operators import overview
-from web.handling.context import PARTS
+from web.handling.context import CONTEXT
 
 EVERY_SECONDS = 15.0
 KEPT = 240  # an hour
@@ -41,7 +41,7 @@ async def _sample_for_ever(app: web.Application) -> None:
     before: dict[str, float] | None = None
     while True:
         try:
-            now = await app[PARTS].database.read_async(overview.sample)
+            now = await app[CONTEXT].database.read_async(overview.sample)
             app[SAMPLES].append(difference(now, before))
             before = now
         except Exception as error:  # noqa: BLE001 - whatever ails the database, the charts have a gap, no more

@@ -20,7 +20,7 @@ from supervisor.net.http_session import open_session
 from supervisor.security.tokens import Identity, is_user_name, make_user_token
 from web.api.wechat_answers import Refusal, Refused, openid_of
 from web.handling.authentication import unauthorized
-from web.handling.context import IDENTITY, PARTS, address_of, context_of
+from web.handling.context import CONTEXT, IDENTITY, address_of, context_of
 from web.handling.request_bodies import read_json
 from web.handling.responses import json_answer
 from web.http.client_address import household
@@ -88,7 +88,7 @@ WECHAT = web.AppKey("WECHAT", WeChatLogin)
 
 async def open_door(app: web.Application) -> AsyncIterator[None]:
     """For as long as the application runs, where the settings name a mini-program."""
-    settings = app[PARTS].settings
+    settings = app[CONTEXT].settings
     if not settings.wechat.is_open:
         yield
         return

@@ -37,7 +37,7 @@ from web.doors.cloudbase import door as cloudbase
 from web.feed.change_tailer import Tailer
 from web.handling.access_log import observe
 from web.handling.authentication import FEED_PATH, authenticate
-from web.handling.context import PARTS, Context
+from web.handling.context import CONTEXT, Context
 from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
@@ -108,9 +108,9 @@ PATTERNS = {
 
 
 def build_app(context: Context, wakeups: Wakeups) -> web.Application:
-    """The application over these parts; starts its tailer with itself."""
+    """The application of this context; it starts its tailer with itself."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
-    app[PARTS] = context
+    app[CONTEXT] = context
     app[DESCRIPTION] = Description(context.settings)
     pages.static_files()  # read and compressed before anybody asks
     for address in ADDRESSES:

@@ -1,1 +1,1 @@
-"""What handlers share: the parts of the process, who asks, bodies, answers."""
+"""What handlers share: the context of the process, who asks, bodies, answers."""

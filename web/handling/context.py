@@ -165,7 +165,7 @@ def _refuse_revoked(asked: PendingResult, proofs: tuple[Proof, ...]) -> None:
         raise Revoked
 
 
-PARTS = web.AppKey("PARTS", Context)
+CONTEXT = web.AppKey("CONTEXT", Context)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
 TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
 TRACE = web.RequestKey("TRACE", str)  # the id of the trace that its task belongs to; empty when nobody traces
@@ -174,7 +174,7 @@ FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.p
 
 def context_of(request: web.Request) -> Context:
     """The shared parts."""
-    return request.app[PARTS]
+    return request.app[CONTEXT]
 
 
 def user_of(request: web.Request) -> str:

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from config.settings import Limits, Settings
 from supervisor.store.limits.notices import Notice
-from web.handling.context import IDENTITY, PARTS, address_of, context_of
+from web.handling.context import CONTEXT, IDENTITY, address_of, context_of
 from web.http.client_address import household
 from web.http.demo_access import is_loopback_address
 from web.http.problems import Problem
@@ -94,7 +94,7 @@ def counts_for(settings: Settings) -> MinuteCounts:
 
 async def keep_counts(app: web.Application) -> AsyncIterator[None]:
     """For as long as the application runs."""
-    app[COUNTS] = counts_for(app[PARTS].settings)
+    app[COUNTS] = counts_for(app[CONTEXT].settings)
     yield
     await app[COUNTS].close()
 
