@@ -15,6 +15,7 @@ from tests.histories import jobs, ledger, verdicts
 from tests.histories.virtual_loop import Process
 
 if TYPE_CHECKING:
+    from tests.histories.readers import Reader
     from tests.histories.world import World
 
 OPEN = ("pending", "processing", "ai_processing")
@@ -241,13 +242,13 @@ class Model:
         if self.unfinished():
             return  # what goes on is still told
         for reader in self.world.readers:
-            if self.knows(reader.user) and reader.works != self._shown(reader.user, reader.works):
+            if self.knows(reader.user) and reader.works != self._shown(reader):
                 self.broken(f"a reader of {reader.user} believes something else than the works' rows say")
 
-    def _shown(self, user: str, newest: Iterable[str]) -> dict[str, Any]:
-        """Its works; a reader that has just come is told of the newest hundred only."""
-        works = self._folded.get(user, {})
-        return works if len(works) <= 100 else {key: works.get(key) for key in newest}
+    def _shown(self, reader: Reader) -> dict[str, Any]:
+        """The works that this reader has been told of: all, or those of its first snapshot and what changed since."""
+        works = self._folded.get(reader.user, {})
+        return {key: works.get(key) for key in reader.works} if reader.began_with_the_newest else works
 
     def _check_works(self) -> None:
         names = ("_id", "user_openid", "task_id", "type", "status", "stage", "progress", "images", "error")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tests.histories.world import World
 
 
+NEWEST = 100  # works of a snapshot
+
+
 class Reader:
     """One client of one user."""
 
@@ -22,6 +25,9 @@ class Reader:
         self._world, self.user = world, user
         self.place: EventId | None = None
         self.works: dict[str, dict[str, Any]] = {}
+        self.began_with_the_newest = (
+            False  # older works of that moment are unknown to it, also when there are fewer
+        )
 
     async def run(self) -> None:
         """Read on from time to time, for ever."""
@@ -45,6 +51,7 @@ class Reader:
             opening = await door.read_async(functools.partial(read_on, user=user, place=opening.place))
         self.place = opening.place
         self.works = {work["_id"]: work for work in opening.snapshot.works}
+        self.began_with_the_newest = len(self.works) == NEWEST
 
     def _hear(self, changes: Any) -> None:
         assert self.place is not None
