@@ -6,7 +6,8 @@ Public hosts only, unless the caller may enter its own network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -50,26 +51,26 @@ async def fetch_public_image(
 
     Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
     """
-    try:
+    with _told_as_errors_of_an_order():
         return await fetch(
             address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
         )
-    except TooLarge as error:
-        raise InvalidInput(str(error), code="image_unusable") from None
-    except Unfetchable as error:
-        raise InvalidInput(str(error), code="image_not_found") from None
-    except NotFetchedNow as error:
-        raise Transient(str(error), code="image_not_found") from None
 
 
 async def fetch_public_file(
     path: Path, address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
 ) -> None:
     """The same of any file, written to `path` piece by piece."""
-    try:
+    with _told_as_errors_of_an_order():
         await fetch_to(
             path, address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
         )
+
+
+@contextlib.contextmanager
+def _told_as_errors_of_an_order() -> Iterator[None]:
+    try:
+        yield
     except TooLarge as error:
         raise InvalidInput(str(error), code="image_unusable") from None
     except Unfetchable as error:

@@ -71,10 +71,10 @@ async def feed(request: web.Request) -> web.StreamResponse:
 class _Conversation:
     """One stream from its first byte to its last.  `stream.sent`: everything up to it has been written."""
 
-    __slots__ = ("_epoch", "_opening", "_parts", "_request", "_response", "_stream", "_user")
+    __slots__ = ("_context", "_epoch", "_opening", "_request", "_response", "_stream", "_user")
 
     def __init__(self, context: Context, user: str, stream: Stream, request: web.Request) -> None:
-        self._parts, self._user, self._stream, self._request = context, user, stream, request
+        self._context, self._user, self._stream, self._request = context, user, stream, request
         self._response = web.StreamResponse(headers=HEADERS)
         self._opening: Everything | Continuation | None = None
         self._epoch = ""
@@ -83,7 +83,7 @@ class _Conversation:
         """Read where to begin.  Raises a Problem for a ticket that is too old."""
         request, user = self._request, self._user
         given = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
-        self._opening = await self._parts.read(request, lambda tx: read_opening(tx, user, given or None))
+        self._opening = await self._context.read(request, lambda tx: read_opening(tx, user, given or None))
         _check_ticket(request, given, self._opening)
 
     async def hold(self) -> web.StreamResponse:
@@ -132,11 +132,11 @@ class _Conversation:
         elif fresh:
             stream.sent = fresh[-1].seq
             await self._write(b"".join([event.frame for event in fresh]))
-            self._parts.hub.tally(fresh, 1)
+            self._context.hub.tally(fresh, 1)
 
     async def _tell(self, opening: Everything | Continuation) -> None:
         """Write what was read from the database, and go on reading until nothing is left to read."""
-        stream, link = self._stream, self._parts.links.link
+        stream, link = self._stream, self._context.links.link
         while True:
             self._epoch, stream.sent = opening.place.epoch, opening.place.seq
             if isinstance(opening, Everything):
@@ -144,7 +144,7 @@ class _Conversation:
                 return
             if opening.changes:
                 await self._write(b"".join(change_frame(change, link) for change in opening.changes))
-                metrics = self._parts.metrics
+                metrics = self._context.metrics
                 metrics.feed_events.inc(len(opening.changes))
             if not opening.has_more or stream.is_ending:
                 return
@@ -152,12 +152,12 @@ class _Conversation:
 
     async def _read_on(self) -> Everything | Continuation:
         user, place = self._user, EventId(self._epoch, self._stream.sent)
-        return await self._parts.read(self._request, lambda tx: read_on(tx, user, place))
+        return await self._context.read(self._request, lambda tx: read_on(tx, user, place))
 
     async def _say_goodbye(self) -> None:
         """`bye` and the stream's end in one write: there may be thousands."""
         self._response.force_close()
-        if self._parts.hub.is_closing:
+        if self._context.hub.is_closing:
             last = (
                 self._retry_field() + BYE
             )  # the window of those who leave now, not of those who were there then
@@ -167,7 +167,7 @@ class _Conversation:
             await self._response.write_eof(last)
 
     def _retry_field(self) -> bytes:
-        return retry_field(random.randint(*retry_window(self._parts.hub.expected_back)))
+        return retry_field(random.randint(*retry_window(self._context.hub.expected_back)))
 
     async def _write(self, data: bytes) -> None:
         with self._stream.writing():

@@ -167,7 +167,7 @@ class Incoming:
     def __init__(
         self, context: Context, file: BinaryIO, most_bytes: int, share: Share, wanted: Wanted
     ) -> None:
-        self._parts, self._file, self._most_bytes, self._share = context, file, most_bytes, share
+        self._context, self._file, self._most_bytes, self._share = context, file, most_bytes, share
         self._piece = bytearray()
         self._bytes = 0
         self._is_taken, self.wanted, self.name = False, wanted, ""
@@ -214,7 +214,7 @@ class Incoming:
     async def _write(self) -> None:
         piece, self._piece = self._piece, bytearray()
         try:
-            await finished_first(self._parts.on_files(_write_whole, self._file, piece))
+            await finished_first(self._context.on_files(_write_whole, self._file, piece))
         except OSError as error:
             raise StoreAway(f"An upload can't be written: {error.strerror}") from error
 

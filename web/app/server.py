@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from supervisor.net.listen_socket import BACKLOG
+from supervisor.net.ports import address, local_host
 from web.handling.context import Context
 from web.http.problems import Problem
 
@@ -28,7 +29,7 @@ class WebServer:
     def __init__(
         self, app: web.Application, context: Context, listening: socket.socket, *, is_shared: bool = False
     ) -> None:
-        self._parts, self._socket, self._is_shared = context, listening, is_shared
+        self._context, self._socket, self._is_shared = context, listening, is_shared
         # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS
@@ -39,9 +40,7 @@ class WebServer:
     def address(self) -> str:
         """The base address under which this host reaches the server."""
         host, port = self._socket.getsockname()[:2]
-        if host in ("0.0.0.0", "::"):
-            host = "127.0.0.1" if host == "0.0.0.0" else "::1"
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return address(local_host(host), port)
 
     async def start(self) -> None:
         """Serve from now on."""
@@ -66,13 +65,13 @@ class WebServer:
         """Drain: not ready from now on, goodbye to every feed, the last requests answered, everything closed."""
         if self._is_shared and self._server is not None:
             self._server.close()  # who is told goodbye comes back at once, and not to us
-        self._parts.is_draining = True
-        await self._parts.hub.close()
+        self._context.is_draining = True
+        await self._context.hub.close()
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
-        await self._parts.plain_uploads.close()
-        self._parts.json_thread.shutdown(wait=False, cancel_futures=True)
+        await self._context.plain_uploads.close()
+        self._context.json_thread.shutdown(wait=False, cancel_futures=True)
 
 
 class _Connection(RequestHandler):

@@ -138,18 +138,22 @@ class AcceptedTask(ClosedAnswer):
     urls: TaskUrls
 
 
+OutputFiles = Annotated[
+    list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
+]
+OutputData = Annotated[
+    Any, Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`.")
+]
+DataUrl = Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")]
+
+
 class TaskResult(ClosedAnswer):
     """What a completed task has made."""
 
     images: list[Picture]
-    files: Annotated[
-        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
-    ] = None
-    data: Annotated[
-        Any,
-        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
-    ] = None
-    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
+    files: OutputFiles = None
+    data: OutputData = None
+    data_url: DataUrl = None
 
 
 class Task(ClosedAnswer):
@@ -246,14 +250,9 @@ class Work(ClosedAnswer):
     error: TaskError | None
     created_at: Time
     updated_at: Time
-    files: Annotated[
-        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
-    ] = None
-    data: Annotated[
-        Any,
-        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
-    ] = None
-    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
+    files: OutputFiles = None
+    data: OutputData = None
+    data_url: DataUrl = None
 
 
 class WorkPage(ClosedAnswer):
@@ -271,14 +270,9 @@ class UpdatedFields(ClosedAnswer):
     progress: Percent | None = None
     images: list[Picture] | None = None
     error: TaskError | None = None
-    files: Annotated[
-        list[OutputFile] | None, Field(description="Films, sound and other files, where it made any.")
-    ] = None
-    data: Annotated[
-        Any,
-        Field(description="JSON that it made; null in the feed and in lists above 16 KiB, see `data_url`."),
-    ] = None
-    data_url: Annotated[Path | None, Field(description="Where data above 16 KiB is; signed.")] = None
+    files: OutputFiles = None
+    data: OutputData = None
+    data_url: DataUrl = None
 
 
 class DocChange(ClosedAnswer):
