@@ -123,6 +123,16 @@ class Limits(Group):
     uploads_per_minute: Count = 120
     tickets_per_minute: Count = 60
 
+    @property
+    def bytes_by_kind(self) -> dict[str, int]:
+        """How large one file may be, by the list of `params` in which it stands; 0 for no limit."""
+        return {
+            "images": self.image_bytes,
+            "videos": self.video_bytes,
+            "audio": self.audio_bytes,
+            "files": self.file_bytes,
+        }
+
 
 class Settings(BaseSettings):
     """Everything that can be set.  Frozen; made by `load_settings`, or in tests by naming what differs."""

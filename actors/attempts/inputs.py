@@ -38,8 +38,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, kind: str, entry: str, sc
     if is_url(entry) and kind != "images":
         from actors.net.fetch import fetch_public_file
 
-        limits = worker.settings.limits
-        most = {"videos": limits.video_bytes, "audio": limits.audio_bytes, "files": limits.file_bytes}[kind]
+        most = worker.settings.limits.bytes_by_kind[kind]
         target = scratch.folder / f"input-{n}"
         await scratch.when_there_is_room(
             lambda: fetch_public_file(

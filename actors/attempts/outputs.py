@@ -39,14 +39,13 @@ async def store_pictures(
 
     first: number of the first picture that this request was for."""
     is_whole = not done.images
-    if done.data is not None:
-        _refuse_large(done.data)
+    text = None if done.data is None else _text_of(done.data)
     puts: list[Callable[[], ResultFile]] = [partial(_put, worker, claim, picture) for picture in done.images]
     for number, made in enumerate(done.files[:FILES_OF_A_PICTURE]):
         n = FIRST_FILE + FILES_OF_A_PICTURE * first + number
         puts.append(partial(_put_file, worker, claim, n, made, is_whole))
-    if done.data is not None:
-        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, is_whole))
+    if text is not None:
+        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, text, is_whole))
     return [
         await room.when_stored(lambda put=put: asyncio.to_thread(put))  # type: ignore[misc]
         for put in puts
@@ -63,16 +62,17 @@ def _put(worker: Worker, claim: Claim, picture: MadeImage) -> ResultFile:
     return ResultFile(picture.n, key, digest, picture.width, picture.height, thumbnail)
 
 
-def _refuse_large(data: Any) -> None:
-    """Raises ResultLost: it may have been paid for, and the same again would bring the same."""
+def _text_of(data: Any) -> bytes:
+    """As it is stored.  Raises ResultLost: it may have been paid for, and the same again would bring the same."""
     try:
-        size = len(data_bytes(data))
+        text = data_bytes(data)
     except (ValueError, TypeError, RecursionError):
         raise ResultLost("The AI service has sent data that is no JSON.") from None
-    if size > MOST_DATA_BYTES:
+    if len(text) > MOST_DATA_BYTES:
         raise ResultLost(
-            f"The AI service has sent {size:,} bytes of data; at most {MOST_DATA_BYTES:,} are kept."
+            f"The AI service has sent {len(text):,} bytes of data; at most {MOST_DATA_BYTES:,} are kept."
         )
+    return text
 
 
 def _put_file(worker: Worker, claim: Claim, n: int, made: MadeFile, is_whole: bool) -> ResultFile:
@@ -97,9 +97,8 @@ def _put_file(worker: Worker, claim: Claim, n: int, made: MadeFile, is_whole: bo
     return ResultFile(n, key, digest, 0, 0, about={"file": shown, "whole": is_whole})
 
 
-def _put_data(worker: Worker, claim: Claim, n: int, data: Any, is_whole: bool) -> ResultFile:
+def _put_data(worker: Worker, claim: Claim, n: int, data: Any, text: bytes, is_whole: bool) -> ResultFile:
     """The row holds it only where it is small: every list and every event of the feed holds the row."""
-    text = data_bytes(data)
     key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.json"
     worker.files.put(key, io.BytesIO(text))
     shown = data if len(text) <= MOST_INLINE_BYTES else None

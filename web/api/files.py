@@ -11,7 +11,6 @@ from typing import BinaryIO, cast
 
 from aiohttp import web
 
-from config.values import Limits
 from supervisor.core.ids import new_ulid
 from supervisor.media.file_kinds import HEAD_BYTES, JSON, TEXT, FileKind, file_kind
 from supervisor.media.file_names import plain_name
@@ -45,9 +44,8 @@ A_FILE = Wanted("file", _may_be, _is_surely, NO_FILE, "not_a_file")
 async def upload(request: web.Request) -> web.Response:
     """201 with the file's id.  As `images.upload`, and 413 by the kind's own limit."""
     context, user = context_of(request), user_of(request)
-    limits = context.settings.limits
-    bounds = (limits.image_bytes, limits.video_bytes, limits.audio_bytes, limits.file_bytes)
-    most = 0 if 0 in bounds else max(bounds)
+    bounds = context.settings.limits.bytes_by_kind
+    most = 0 if 0 in bounds.values() else max(bounds.values())
     if most and (request.content_length or 0) > most + AROUND_BYTES:
         raise TooManyBytes(f"At most {most:,} bytes are accepted.")
     with share_of(request) as share:
@@ -56,7 +54,7 @@ async def upload(request: web.Request) -> web.Response:
             await receive(request, incoming)
             head, size, digest = await context.on_files(_looked_at, received)
             if picture_type(head) is not None:
-                _refuse_large(size, limits.image_bytes)
+                _refuse_large(size, bounds["images"])
                 picture = await context.plain_uploads.make_plain(user, received, made)
                 image = await finished_first(store_picture(request, user, picture, made))
                 media_type = f"image/{image.key.rpartition('.')[2].replace('jpg', 'jpeg')}"
@@ -65,7 +63,7 @@ async def upload(request: web.Request) -> web.Response:
             kind = file_kind(head, whole=size <= len(head))
             if kind is None:
                 raise Problem(415, NO_FILE, kind="not_a_file")
-            _refuse_large(size, _most_bytes(kind, limits))
+            _refuse_large(size, bounds[kind.kind])
             file = _new(user, kind, size, digest, incoming.name)
             await finished_first(store(request, file, received))
             return _answer(context, file, kind.media_type, incoming.name, {})
@@ -100,10 +98,6 @@ def _looked_at(file: BinaryIO) -> tuple[bytes, int, str]:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     return head, size, digest
-
-
-def _most_bytes(kind: FileKind, limits: Limits) -> int:
-    return {"videos": limits.video_bytes, "audio": limits.audio_bytes, "files": limits.file_bytes}[kind.kind]
 
 
 def _refuse_large(size: int, most: int) -> None:
