@@ -105,6 +105,15 @@ def test_limits_bind_within_a_crowd(shop: Any) -> None:
     assert _kinds(here.submit(_new("o-9"), pending=4)) == [Submitted], "the reading it is given counts"
 
 
+def test_works_of_one_moment_sort_as_their_orders_came(shop: Any) -> None:
+    here = shop()
+    outcomes = here.submit(*(_new() for _ in range(20)))
+    views = [outcome.view for outcome in outcomes if isinstance(outcome, Submitted)]
+    newest_first = here.rows("SELECT id, task_id FROM works ORDER BY created_at DESC, id DESC")
+    assert [row["id"] for row in newest_first] == [view["work_id"] for view in reversed(views)]
+    assert [row["task_id"] for row in newest_first] == [view["task_id"] for view in reversed(views)]
+
+
 def test_turns_are_given_in_the_order_of_the_crowd_and_after_what_is_there(shop: Any) -> None:
     here = shop()
     here.submit(_new("many"), _new("many"))

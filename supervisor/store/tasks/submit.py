@@ -99,7 +99,6 @@ def _submit_together(
     revoked = revocations.ask(tx, proofs) if proofs else None  # it travels with what is read next
     desk = _Desk(tx, settings, orders, pending)
     revocation_rows = revoked.all() if revoked is not None else []
-    ids = sorted(new_ulid() for _ in orders)  # made in one moment, they sort as the orders came
     for n, new in enumerate(orders):
         try:
             if revocation_rows and is_revoked(revocation_rows, new.proofs):
@@ -115,7 +114,7 @@ def _submit_together(
                 if known is not None:
                     outcomes[n] = Submitted(known, True)
                     continue
-            accepted[n] = desk.accept(new, ids[n])
+            accepted[n] = desk.accept(new)
         except Fault as fault:
             outcomes[n] = fault
     if accepted:
@@ -147,7 +146,7 @@ class _Desk:
         if settings.limits.pending_tasks:
             self._pending = open_task_counts.pending(tx) if pending is None else pending
 
-    def accept(self, new: NewTask, fresh_id: str) -> _Accepted:
+    def accept(self, new: NewTask) -> _Accepted:
         """The order as it will be stored.  Raises a Fault."""
         user, known = new.user, self._known
         check_room(self._settings, open_tasks=known.open_tasks[user], pending=self._pending)
@@ -163,7 +162,7 @@ class _Desk:
         return _Accepted(
             new,
             admission.admission_of(
-                self._settings, new.task_id or fresh_id, new.type, checked, user=user, turn=turn
+                self._settings, new.task_id or new_ulid(), new.type, checked, user=user, turn=turn
             ),
         )
 
