@@ -277,7 +277,7 @@ ALERTS = (
             f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0+1x60",
         },
         faulty={
-            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0x3 1x3 2x3 3x3 4x3 5x3 6x36",
+            f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="failed"}}': "0x3 1x3 2x3 3x3 4x3 5x3 6x9",
             f'darkroom_task_run_seconds_count{{{_WEB},type="fitting",outcome="completed"}}': "0x60",
         },
         labels={"job": "darkroom", "type": "fitting"},

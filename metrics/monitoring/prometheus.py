@@ -19,8 +19,8 @@ def rules(pace: float = 1.0) -> str:
     recording = [{"record": each.record, "expr": at_pace(each.expr, pace)} for each in RECORDINGS]
     alerting = [_alerting(each, pace) for each in ALERTS]
     interval = at_pace(f"<{EVERY_SECONDS}s>", pace)
-    # In one group the rules run in their order, so an alert reads what this same round recorded.  Groups run beside each
-    # other in any order: an alert would read what was recorded 15 seconds ago, or not, by chance.
+    # In one group the rules run in their order, so an alert reads what this same round recorded.  Groups run beside
+    # each other in any order: an alert would read what was recorded 15 seconds ago, or not, by chance.
     groups = [{"name": "darkroom", "interval": interval, "rules": [*recording, *alerting]}]
     return HEAD + yaml({"groups": groups})
 
