@@ -33,6 +33,7 @@ CALLBACK_AUDIENCE = "darkroom:callback"
 TICKET_FIRST_USE_SECONDS = 60
 TICKET_LIFE_SECONDS = 3600
 LEEWAY_SECONDS = 5
+MOST_ASKERS = 3  # a service's token asks for a user's, which asks for a ticket
 
 _ALGORITHM = "HS256"
 _LAST_SECOND = 253_402_300_799  # of the year 9999
@@ -94,9 +95,18 @@ def is_user_name(text: str) -> bool:
 
 
 def make_user_token(
-    secret: str, user: str, role: Role = "user", *, ttl_seconds: float, now: float | None = None
+    secret: str,
+    user: str,
+    role: Role = "user",
+    *,
+    ttl_seconds: float,
+    asked_by: Sequence[Proof] = (),
+    now: float | None = None,
 ) -> str:
-    """A token that says its bearer is `user` for so long.  Raises ValueError for what can't be a user or role."""
+    """A token that says its bearer is `user` for so long.  Raises ValueError for what can't be a user or role.
+
+    asked_by: the proofs of the token that asks for it; when one of those is revoked, this token is refused too.
+    """
     if not is_user_name(user):
         raise ValueError("a user is named by 1-128 characters without control characters")
     if role not in ROLES:
@@ -111,6 +121,7 @@ def make_user_token(
             "iat": _milliseconds(issued),  # a revocation must tell old from new within a second
             "exp": expires,
             "jti": ulid_of(max(0, expires)),  # its time is the token's end: a revocation knows when it may go
+            **_by(asked_by),
         },
     )
 
@@ -122,7 +133,7 @@ def read_user_token(secret: str, token: str, *, before: str | None = None) -> Id
     """
     claims = _verify(secret, before, token, require=["sub", "exp"])
     expires_at = _time_of(claims, "exp") + LEEWAY_SECONDS
-    return Identity(_user_of(claims), _role_of(claims), expires_at, (_proof_of(claims),))
+    return Identity(_user_of(claims), _role_of(claims), expires_at, _proofs_of(claims))
 
 
 def make_feed_ticket(
@@ -135,7 +146,7 @@ def make_feed_ticket(
 ) -> str:
     """A ticket for `?ticket=`: opens a stream within a minute, then reopens it for up to an hour.
 
-    asked_by: the proof of the token that asks for it, with which the ticket is taken back too.
+    asked_by: the proofs of the token that asks for it, with which the ticket is taken back too.
     """
     issued = time.time() if now is None else now
     claims = {
@@ -144,23 +155,18 @@ def make_feed_ticket(
         "iat": _milliseconds(issued),
         "exp": int(issued) + TICKET_LIFE_SECONDS,
     }
-    for proof in asked_by[:1]:
-        claims["by"] = {"sub": proof.subject, "iat": proof.issued_at, "jti": proof.token_id}
-    return _sign(secret, claims | {"aud": TICKET_AUDIENCE})
+    return _sign(secret, claims | _by(asked_by) | {"aud": TICKET_AUDIENCE})
 
 
 def read_feed_ticket(secret: str, ticket: str, *, before: str | None = None) -> Ticket:
     """What the ticket allows.  Raises BadToken."""
     claims = _verify(secret, before, ticket, audience=TICKET_AUDIENCE, require=["sub", "iat", "exp"])
-    asked_by = claims.get("by", {"sub": claims["sub"]})
-    if not isinstance(asked_by, dict) or "sub" not in asked_by:
-        raise BadToken("The token is not one of ours.")
     return Ticket(
         _user_of(claims),
         _role_of(claims),
         _time_of(claims, "iat"),
         _time_of(claims, "exp") + LEEWAY_SECONDS,
-        (_proof_of(claims), _proof_of({"iat": claims["iat"], **asked_by})),
+        _proofs_of(claims),
     )
 
 
@@ -241,6 +247,26 @@ def _time_of(claims: dict[str, Any], name: str) -> float:
     if not abs(seconds) <= _LAST_SECOND:
         raise BadToken(f"The token's '{name}' is no time.")
     return seconds
+
+
+def _by(asked_by: Sequence[Proof]) -> dict[str, Any]:
+    """The claim that names the proofs of whoever asked: each holds the one before it, so an older reader sees one."""
+    claim: dict[str, Any] = {}
+    for proof in reversed(asked_by[:MOST_ASKERS]):
+        claim = {"by": {"sub": proof.subject, "iat": proof.issued_at, "jti": proof.token_id, **claim}}
+    return claim
+
+
+def _proofs_of(claims: dict[str, Any]) -> tuple[Proof, ...]:
+    """By what a token can be taken back: its own proof, then those of whoever asked for it.  Raises BadToken."""
+    proofs = [_proof_of(claims)]
+    while "by" in claims and len(proofs) <= MOST_ASKERS:
+        issued_at, claims = claims.get("iat"), claims["by"]
+        if not isinstance(claims, dict) or "sub" not in claims:
+            raise BadToken("The token is not one of ours.")
+        claims = {"iat": issued_at, **claims}
+        proofs.append(_proof_of(claims))
+    return tuple(proofs)
 
 
 def _proof_of(claims: dict[str, Any]) -> Proof:

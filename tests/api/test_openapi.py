@@ -120,6 +120,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     yield "ticket", schemas.FeedTicket, await ask("POST", "/v1/feed-tickets")
     yield "estimate", schemas.Estimate, await ask("POST", TASKS + "?estimate=true", json=ORDER)
     service = bearer("shop", "service")
+    yield "token", schemas.IssuedToken, await ask("POST", "/v1/tokens", json={"user": "o-1"}, headers=service)
     granted = {"amount": 5, "reference": "r-1"}
     yield (
         "grant",

@@ -45,6 +45,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/files": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
     "/v1/tasks": {"json": {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}},
     "/v1/credits/{user}/grants": {"json": {"amount": 1, "reference": "order-1"}},
+    "/v1/tokens": {"json": {"user": "o-1"}},
     "/v1/ops/pauses": {"json": {"kind": "type", "name": "photography"}},
 }
 

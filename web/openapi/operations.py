@@ -357,6 +357,36 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             )
         },
     ),
+    ("POST", "/v1/tokens"): Operation(
+        "issueToken",
+        "Login",
+        "A service asks for a token of one of its users.",
+        {
+            201: Answer("Role `user`, for a page, an app or an SDK of that user.", schemas.IssuedToken),
+            400: problem("The body is not JSON."),
+            413: problem("The body has more than 1 MiB."),
+            415: problem("The body does not say that it is JSON."),
+            422: problem("The user or the time is wrong."),
+        },
+        "Role `service` or `operator`; everybody else is answered 403.  Revoking the token that asks, or all of its"
+        " holder, revokes the token that it was given, too.",
+        body={
+            _JSON: {
+                "type": "object",
+                "required": ["user"],
+                "additionalProperties": False,
+                "properties": {
+                    "user": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 128,
+                        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$",
+                    },
+                    "ttl_seconds": {"type": "integer", "minimum": 1, "maximum": 86_400, "default": 3600},
+                },
+            }
+        },
+    ),
     ("POST", "/v1/auth/wechat"): Operation(
         "logInWithWeChat",
         "Login",

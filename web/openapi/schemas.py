@@ -306,6 +306,13 @@ class FeedTicket(ClosedAnswer):
     expires_in: Annotated[int, Field(description="Seconds until its first use must have happened.")]
 
 
+class IssuedToken(ClosedAnswer):
+    """A user's token, for a page or an SDK."""
+
+    token: str
+    expires_in: Annotated[int, Field(description="Seconds until it ends.")]
+
+
 class CreditEntry(ClosedAnswer):
     """A row of the ledger."""
 
@@ -431,6 +438,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     UploadedImage,
     UploadedFile,
     FeedTicket,
+    IssuedToken,
     Login,
     Credits,
     Estimate,
