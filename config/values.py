@@ -29,6 +29,7 @@ from config.workflow_seeds import file_repeats_itself
 
 TASK_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+COST_UNIT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,15}")
 _POSTGRES = ("postgresql", "postgres")
 POLL_MARGIN_SECONDS = 30.0
 
@@ -60,6 +61,8 @@ class Provider(Group):
     result: list[str] = Field(default_factory=list)
     files: list[str] = Field(default_factory=list)  # where addresses of films, sound and other files stand
     data: str = ""  # where JSON stands that is a result itself
+    cost: str = ""  # where an answer says what it cost: a path, or `header:NAME`
+    cost_unit: str = ""  # of what: USD, credits, …
     error: dict[str, Any] = Field(default_factory=dict)
     cancel: dict[str, Any] = Field(default_factory=dict)
     limits: ProviderLimits = ProviderLimits()
@@ -83,6 +86,18 @@ class Provider(Group):
         synchronous_http = kind == "http" and given.get("mode", "sync") == "sync"
         cog = kind == "replicate" and isinstance(options, dict) and options.get("dialect") == "cog"
         return {**given, "may_bill_twice": kind in ALWAYS_MAY_BILL_TWICE or synchronous_http or cog}
+
+    @model_validator(mode="after")
+    def _know_the_unit(self) -> Provider:
+        if self.cost and not self.cost_unit:
+            raise ValueError(
+                "COST_UNIT is not set, but must say in what the service counts COST, such as USD."
+            )
+        if self.cost_unit and not COST_UNIT.fullmatch(self.cost_unit):
+            raise ValueError(
+                f"COST_UNIT is {self.cost_unit!r}, but may be a word of at most 16 letters, such as USD."
+            )
+        return self
 
     @property
     def repeats_itself(self) -> bool:

@@ -14,7 +14,9 @@ from typing import Literal
 
 from config.settings import Settings
 from supervisor.core.rescue import Reason
+from supervisor.remote.amounts import NANOS
 from supervisor.store.counters.counters import OTHER
+from supervisor.store.ledger import provider_costs
 from supervisor.store.limits.notices import Notice
 
 Kind = Literal["gauge", "counter", "histogram"]
@@ -53,12 +55,13 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One metric name."""
+    """One metric name.  divisor: of a counter that the store keeps in parts, how many make one."""
 
     name: str
     kind: Kind
     help: str
     labels: tuple[Label, ...] = ()
+    divisor: int = 1
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
     """What the database tells."""
     type_ = Label("type", tuple(settings.tasks))
     provider = Label("provider", tuple(settings.providers))
+    costly = {name: each.cost_unit for name, each in settings.providers.items() if each.cost_unit}
     return (
         Family(
             "darkroom_tasks",
@@ -235,6 +239,13 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "counter",
             "Credits moved in the ledger, by kind; debits count upwards too.",
             (Label("kind", CREDIT_KINDS),),
+        ),
+        Family(
+            provider_costs.COUNTER,
+            "counter",
+            "What AI services said their work has cost, in their own units; `darkroom costs` has the exact sums.",
+            (Label("provider", tuple(costly)), Label("unit", tuple(dict.fromkeys(costly.values())))),
+            divisor=NANOS,
         ),
         Family(
             "darkroom_claims_refused_total",

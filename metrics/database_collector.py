@@ -102,7 +102,10 @@ class DatabaseCollector(Collector):
                 case "gauge":
                     yield numbers(family, gauged[family.name])
                 case "counter":
-                    counted = {labels: sum(of.values()) for labels, of in tallied[family.name].items()}
+                    counted = {
+                        labels: sum(of.values()) / family.divisor
+                        for labels, of in tallied[family.name].items()
+                    }
                     yield numbers(family, counted)
                 case "histogram":
                     yield histogram(family, tallied[family.name])

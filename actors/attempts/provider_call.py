@@ -15,16 +15,23 @@ from supervisor.telemetry import tracing
 
 if TYPE_CHECKING:
     from actors.attempts.paid_requests import PaidRequest
+    from actors.attempts.spent import Spent
     from actors.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 
 async def ask(
-    worker: Worker, name: str, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
+    worker: Worker,
+    name: str,
+    provider: Provider,
+    job: Job,
+    progress: Progress,
+    request: PaidRequest | None,
+    spent: Spent,
 ) -> Done | Accepted:
     """The answer.  One that only hands a job in goes on when the attempt is cancelled, until its id is stored."""
-    asking = _ask_to_the_end(worker, name, provider, job, progress, request)
+    asking = _ask_to_the_end(worker, name, provider, job, progress, request, spent)
     if request is None or not getattr(provider, "hands_in", False):
         return await asking
     handing_in = asyncio.ensure_future(asking)
@@ -36,7 +43,13 @@ async def ask(
 
 
 async def _ask_to_the_end(
-    worker: Worker, name: str, provider: Provider, job: Job, progress: Progress, request: PaidRequest | None
+    worker: Worker,
+    name: str,
+    provider: Provider,
+    job: Job,
+    progress: Progress,
+    request: PaidRequest | None,
+    spent: Spent,
 ) -> Done | Accepted:
     """The AI time-out is kept, and the actor's limit is above it."""
     started = asyncio.get_running_loop().time()
@@ -52,6 +65,8 @@ async def _ask_to_the_end(
     except BaseException as error:
         if isinstance(error, ProviderError):
             outcome = end_of_call(error)
+        if spent.is_known:  # a refusal, or a result that can't be used, may cost too
+            worker.database.write(spent.note, line=job.task_id)
         if request is not None:
             request.broke_off(error)
         raise

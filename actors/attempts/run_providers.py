@@ -21,6 +21,7 @@ from actors.attempts.progress import ProgressReport
 from actors.attempts.provider_call import ask
 from actors.attempts.reconcile import look_up_unheard
 from actors.attempts.record import Step, completed, handed_off
+from actors.attempts.spent import Spent, spent_on
 from actors.attempts.wait_for_space import Room
 from actors.files.scratch import Scratch, scratch_of
 from actors.providers.base import (
@@ -36,7 +37,7 @@ from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Transaction
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.store.remote import remote_jobs
-from supervisor.store.remote.remote_jobs import RemoteJob
+from supervisor.store.remote.remote_jobs import RemoteJob, reference_of
 from supervisor.store.tasks import results
 from supervisor.store.tasks.results import ResultFile
 from supervisor.telemetry import tracing
@@ -153,10 +154,9 @@ class _Making:
         parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
         for number, part in enumerate(parts):
             request: PaidRequest | None = None
+            place_of_part = place * claim.count + number
             if getattr(provider, "paid", False):  # the evidence of a request that is about to leave
-                request = await begin_paid_request(
-                    worker, self._running, claim, name, place * claim.count + number, part
-                )
+                request = await begin_paid_request(worker, self._running, claim, name, place_of_part, part)
             job = job_of(
                 worker,
                 claim,
@@ -166,7 +166,11 @@ class _Making:
                 inputs=self._inputs,
                 reference=request.reference if request else "",
             )
-            answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request)
+            known_as = reference_of(claim.task_id, claim.charge, claim.lease, place_of_part)
+            spent = spent_on(worker, claim, name, known_as, job.bill, lease=claim.lease)
+            answer = await ask(
+                worker, name, provider, job, _scaled(progress, number, len(parts)), request, spent
+            )
             if isinstance(answer, Accepted):
                 self.poll_in_seconds.append(
                     next_poll_seconds(
@@ -174,13 +178,15 @@ class _Making:
                     )
                 )
             else:
-                found |= await self._store(answer, request, part[0])
+                found |= await self._store(answer, request, part[0], spent)
                 self.without_pictures = answer.without_pictures
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
                 await asyncio.sleep(0)  # where the cancel strikes
 
-    async def _store(self, done: Done, request: PaidRequest | None, first: int) -> dict[int, ResultFile]:
+    async def _store(
+        self, done: Done, request: PaidRequest | None, first: int, spent: Spent
+    ) -> dict[int, ResultFile]:
         """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
         claim = self._claim
         params_hash = hash_of_params(claim)
@@ -188,6 +194,7 @@ class _Making:
         def say_so(tx: Transaction) -> None:
             for file in files:
                 results.add(tx, claim.task_id, claim.charge, params_hash, file)
+            spent.note(tx)
             if request is not None:
                 request.done(tx)
 
@@ -199,7 +206,7 @@ class _Making:
                 self.room.keeping(),
             ):
                 files = await store_pictures(self._worker, claim, done, self.room, first=first)
-                if files or request is not None:
+                if files or request is not None or spent.is_known:
                     await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:
             if request is not None:

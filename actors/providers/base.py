@@ -20,9 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from supervisor.remote.amounts import amount_of
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
+
+
+@dataclass
+class Bill:
+    """What a service says a request has cost, as it wrote it; None while it has said nothing."""
+
+    amount: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,14 @@ class Job:
     input_keys: tuple[str | None, ...] = ()
     reference: str = ""
     callback_url: str = ""
+    bill: Bill = field(default_factory=Bill, compare=False, repr=False)
+
+    def note_cost(self, amount: str | int | float | Decimal | None) -> None:
+        """Say what the service says this request has cost, in the `cost_unit` of its settings; its last word holds.
+        Nothing for None, and for what is no number from 0."""
+        text = amount_of(amount)
+        if text is not None:
+            self.bill.amount = text
 
     @property
     def folder(self) -> Path:

@@ -164,6 +164,8 @@ def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
 
 def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
     """What is true of a remote job, whoever holds its task."""
+    if seen.spent is not None and not isinstance(seen.answer, JobRuns):
+        seen.spent.note(tx)
     match seen.answer:
         case Done():
             for file in seen.files:

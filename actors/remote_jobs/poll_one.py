@@ -13,6 +13,7 @@ from actors.attempts.jobs import job_of, provider_of
 from actors.attempts.outcomes import after_question
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import note_end
+from actors.attempts.spent import Spent, spent_on
 from actors.files.scratch import scratch_of
 from actors.providers.base import (
     Accepted,
@@ -50,7 +51,7 @@ class Seen:
 
     files: its stored pictures.  read: ids of the reports that it settles.  newest_report: id of the last one that was
     looked at.  doubts: how often in a row its service has now said nothing of it; None when it was not asked.  word: of
-    one that runs, who says so; a report was sent at a time of which we know nothing."""
+    one that runs, who says so; a report was sent at a time of which we know nothing.  spent: what it has cost."""
 
     job: RemoteJob
     answer: Running | Done | Failed
@@ -59,6 +60,7 @@ class Seen:
     newest_report: int = 0
     doubts: Doubts | None = None
     word: Word = Word.SILENT
+    spent: Spent | None = None
 
 
 async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], room: Room) -> Seen:
@@ -66,6 +68,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
     read: list[int] = []
     newest, word = max(reports, default=0), Word.SILENT
     files: list[ResultFile] = []
+    spent: Spent | None = None
     heard: Running | Done | Failed | Exception
     try:
         async with (
@@ -76,6 +79,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
             order = job_of(
                 worker, claim, job.provider, pictures=job.pictures, scratch=scratch, reference=job.reference
             )
+            spent = spent_on(worker, claim, job.provider, job.reference, order.bill, lease=job.lease)
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
             reported = await _read_reports(worker, provider, remote, order, reports, read)
             asks = reported is None and bool(job.remote_id)
@@ -92,7 +96,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
                 first = min(job.pictures, default=0)
                 files = await store_pictures(worker, claim, heard, room, first=first)
             if not asks:
-                return Seen(job, heard, tuple(files), tuple(read), newest, word=word)
+                return Seen(job, heard, tuple(files), tuple(read), newest, word=word, spent=spent)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
         _say(worker, claim, job, error)
         heard = error
@@ -106,7 +110,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
         word = Word.SAID  # that it is unknown is an answer too, once it is believed
     if isinstance(heard, Exception) and isinstance(answer, Running):
         read = []  # what could not be followed up is read again
-    return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word)
+    return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word, spent)
 
 
 async def _read_reports(

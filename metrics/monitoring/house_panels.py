@@ -139,6 +139,22 @@ MONEY = Row(
             (Query(living(f"60 * max by (kind) (rate(darkroom_credits_total{{{JOB}}}[<5m>]))"), "{{kind}}"),),
         ),
         Panel(
+            "Credits taken, money spent",
+            "An hour: credits debited less refunds, beside what each AI service said it has cost, in its own unit. "
+            "Exact sums: `darkroom costs --since DAY`.",
+            (
+                Query(
+                    f'3600 * (max(rate(darkroom_credits_total{{{JOB},kind="debit"}}[<10m>]))'
+                    f' - max(rate(darkroom_credits_total{{{JOB},kind="refund"}}[<10m>])))',
+                    "credits taken",
+                ),
+                Query(
+                    living(f"3600 * max by (provider, unit) (rate(darkroom_ai_cost_total{{{JOB}}}[<10m>]))"),
+                    "{{provider}} {{unit}}",
+                ),
+            ),
+        ),
+        Panel(
             "Refunds a minute",
             "Charges given back, whole or in part.",
             (Query(f"60 * max(rate(darkroom_refunds_total{{{JOB}}}[<5m>]))", "refunds"),),

@@ -13,7 +13,18 @@ from collections.abc import Sequence
 import click
 
 from config.settings import SettingsError, load_settings
-from supervisor.cli import admin, copy_command, keys, operate, providers, run, submit, upgrade, webhooks
+from supervisor.cli import (
+    admin,
+    copy_command,
+    costs,
+    keys,
+    operate,
+    providers,
+    run,
+    submit,
+    upgrade,
+    webhooks,
+)
 from supervisor.cli.base import FAILED, WRONG_USAGE
 from supervisor.processes.collector import spare_the_imports
 
@@ -33,7 +44,7 @@ def commands() -> None:
     """Long AI image jobs: hand in a photo, come back for the print."""
 
 
-for _module in (run, upgrade, submit, operate, webhooks, providers, admin, keys, copy_command):
+for _module in (run, upgrade, submit, operate, costs, webhooks, providers, admin, keys, copy_command):
     for _command in _module.COMMANDS:
         commands.add_command(_command)
 

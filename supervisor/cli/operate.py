@@ -15,7 +15,7 @@ import click
 from config.settings import Settings
 from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json, print_table
-from supervisor.cli.timeline import timeline_lines, webhook_lines
+from supervisor.cli.timeline import cost_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
@@ -77,7 +77,7 @@ def show(task_id: str, as_json: bool) -> None:
         click.echo(f"{told['why']['text']}\n{HOW_TO_ACT}\n")
     for line in timeline_lines(told["events"]):
         click.echo(line)
-    for line in webhook_lines(told.get("webhooks", [])):
+    for line in (*webhook_lines(told.get("webhooks", [])), *cost_lines(told.get("costs", []))):
         click.echo(line)
     _say_what_is_wrong(settings)
 
@@ -106,7 +106,12 @@ def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
             return None
         view = queue_snapshot.read_order(tx, settings).placed(found["view"])
         why = diagnose(found, position=view["queue_position"], eta_seconds=view["eta_seconds"])
-        return view, {"why": why, "events": found["events"], "webhooks": found["webhooks"]}
+        return view, {
+            "why": why,
+            "events": found["events"],
+            "webhooks": found["webhooks"],
+            "costs": found["costs"],
+        }
 
     found: tuple[Task, dict[str, Any]] | None = with_database(settings, lambda database: database.read(read))
     if found is None:

@@ -32,6 +32,16 @@ def webhook_lines(deliveries: list[Happening]) -> list[str]:
     return lines
 
 
+def cost_lines(costs: list[Happening]) -> list[str]:
+    """What AI services said that the task's requests have cost, one line each."""
+    lines = [
+        f"{each['at']}  attempt {each['attempt']}, lease {each['lease']}: "
+        f"{each['provider']} took {each['cost']} {each['unit']}"
+        for each in costs
+    ]
+    return ["", *lines] if lines else []
+
+
 def _became(tried: Happening) -> str:
     if tried["ended_at"] is None:
         return "nobody has said yet what became of it"

@@ -84,6 +84,18 @@ class OpsRemoteJob(ClosedAnswer):
     updated_at: Time
 
 
+class OpsCost(ClosedAnswer):
+    """What an AI service said that a request has cost."""
+
+    attempt: Count
+    lease: Count
+    charge: Annotated[int, Field(ge=1)]
+    provider: str
+    cost: Annotated[str, Field(description="A decimal number, as the service wrote it.")]
+    unit: Annotated[str, Field(description="The provider's `COST_UNIT`.")]
+    at: Time
+
+
 class OpsWebhookAttempt(ClosedAnswer):
     """An attempt to deliver a webhook."""
 
@@ -183,6 +195,7 @@ class OpsExaminedTask(ClosedAnswer):
     service: OpsService
     events: list[TaskEvent]
     remote_jobs: list[OpsRemoteJob]
+    costs: list[OpsCost]
     webhooks: list[OpsWebhook]
     audit: list[OpsAction]
 

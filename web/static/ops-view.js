@@ -154,6 +154,8 @@ export function task(found, acts) {
     ...toldTo(found.webhooks, acts),
     ...(found.remote_jobs.length ? [make("h3", {}, tell("remote.jobs")), ...table("", [[tell("at")], [tell("provider")], [tell("state")], ["id"], [tell("lease"), 1]],
       found.remote_jobs.map((job) => [clock(job.created_at), job.provider, state(job.state, kindOf(job.state)), mono(job.remote_id), String(job.lease)])).slice(1)] : []),
+    ...(found.costs.length ? [make("h3", {}, tell("costs")), ...table("", [[tell("at")], [tell("provider")], [tell("attempt"), 1], [tell("lease"), 1], [tell("cost"), 1]],
+      found.costs.map((each) => [clock(each.at), each.provider, String(each.attempt), String(each.lease), `${each.cost} ${each.unit}`])).slice(1)] : []),
     ...(found.audit.length ? [make("h3", {}, tell("by.operators")), make("ul", { class: "timeline" }, ...found.audit.map((each) =>
       make("li", {}, make("time", {}, clock(each.at)), make("i", {}, ""), make("span", {}, `${tell(each.action)} · ${each.operator}`))))] : []),
   ];

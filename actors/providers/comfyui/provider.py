@@ -37,6 +37,7 @@ from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
 from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
@@ -119,8 +120,9 @@ class ComfyProvider:
         if place is not None:
             pause = min(LONGEST_PAUSE_SECONDS, place * PAUSE_A_PLACE_SECONDS)
             return Running(None, f"number {place} in ComfyUI's queue", pause)
-        history = (await self._get(f"/history/{remote.remote_id}")).document
-        found = end_of(history, remote.remote_id, self._service.outputs, self._service.rules.hide)
+        answer = await self._get(f"/history/{remote.remote_id}")
+        await note_cost(job, answer, self._service.rules)
+        found = end_of(answer.document, remote.remote_id, self._service.outputs, self._service.rules.hide)
         if isinstance(found, Failed):
             ended: Done | Failed = found
         else:

@@ -40,6 +40,7 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.costs import CostPlace
 from actors.providers.common.paths import Path, parse_path
 from actors.providers.common.picture_sources import Inline, Source, file_source_of, source_of
 from supervisor.media.file_kinds import HEAD_BYTES, file_kind
@@ -84,13 +85,14 @@ class Answer:
 class Rules:
     """Where things stand in this service's answers.  result: of pictures.  classes: {class of CLASSES: globs}.
 
-    picture_code: of pictures that were refused among others.  hide: takes secrets out of a text that the service has
-    written.
+    cost: of what it cost.  picture_code: of pictures that were refused among others.  hide: takes secrets out of a text
+    that the service has written.
     """
 
     result: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
     data: Path | None = None
+    cost: CostPlace | None = None
     code: tuple[Path, ...] = ()
     picture_code: tuple[Path, ...] = ()
     message: tuple[Path, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from actors.providers.common import answers
 from actors.providers.common.answers import Rules
+from actors.providers.common.costs import parse_cost_place
 from actors.providers.common.paths import BadPath, Path, parse_path
 from actors.providers.common.template import BadTemplate, MissingSecret
 from config.settings import Provider, Settings
@@ -51,6 +52,7 @@ def read_rules(
         result=read_paths(f"{here}__RESULT", provider.result or known.get("result", [])),
         files=read_paths(f"{here}__FILES", provider.files),
         data=read_path(f"{here}__DATA", provider.data),
+        cost=checked(f"{here}__COST", lambda: parse_cost_place(provider.cost)) if provider.cost else None,
         code=read_paths(f"{here}__ERROR__CODE", error.get("code", [])),
         picture_code=read_paths(f"{here}__ERROR__PICTURE_CODE", error.get("picture_code", [])),
         message=read_paths(f"{here}__ERROR__MESSAGE", error.get("message", [])),

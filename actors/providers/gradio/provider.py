@@ -36,6 +36,7 @@ from actors.providers.common.answers import (
     plain_words,
     question_error_in,
 )
+from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.event_stream import ServerEvent
@@ -100,6 +101,7 @@ class GradioProvider:
         address = f"{self._service.base}{layout.api}/queue/data?session_hash={session}"
         left = max(1.0, ends_at - time.monotonic())
         heard = await self._hear(Outgoing("GET", address, self._headers), left, listen, stream)
+        await note_cost(job, heard, self._service.rules)
         progress(90, "collecting the pictures")
         return await self._collector.done(job, await self._sources(heard, stream, layout, len(job.pictures)))
 

@@ -29,6 +29,7 @@ from actors.providers.common.answers import (
     pictures_in,
     question_error_in,
 )
+from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
@@ -78,6 +79,7 @@ class HttpProvider:
             if remote is not None:
                 accepted = self._accepted(answer, remote, put_down, told=bool(job.callback_url))
                 return accepted
+            await note_cost(job, answer, self.service.rules)
             progress(85, "collecting the pictures")
             return await self._collected(job, answer, self.service.rules, await self._sources(answer))
         finally:
@@ -92,6 +94,7 @@ class HttpProvider:
         said = judge(answer, service.job, self.service.rules, now=time.time())
         if isinstance(said, Running):
             return dataclasses.replace(said, poll_after_seconds=_pause(remote, service.interval))
+        await note_cost(job, answer, self.service.rules)
         if isinstance(said, Verdict) and service.fetch is not None:
             answer = await self._ask(service.fetch, remote, job)
         return await self.end(said, answer, self.service.rules, remote, job)
@@ -168,6 +171,7 @@ class HttpProvider:
         self, said: Failed | Verdict, answer: Answer, rules: Rules, remote: Accepted, job: Job
     ) -> Done | Failed:
         """The end of a job; answer: with its result."""
+        await note_cost(job, answer, rules)
         ended = said if isinstance(said, Failed) else await self._finished(answer, rules, job)
         await self._values.take_away(remote.details.get("put_down", []))
         return ended

@@ -24,6 +24,7 @@ class StreamedAnswer:
         self._pictures: list[dict[str, Any]] = []
         self._draft: dict[str, Any] = {}
         self._error: Any = None
+        self._usage: Any = None
 
     def take(self, event: ServerEvent) -> int | None:
         """The percentage that an event stands for, None for one without any."""
@@ -41,6 +42,7 @@ class StreamedAnswer:
             return round(_FIRST_PERCENT + (_LAST_PERCENT - _FIRST_PERCENT) * share)
         if kind.endswith((".completed", ".partial_succeeded")):  # the second: Ark's word
             self._pictures += filter(None, [_picture(document)])
+        self._usage = document.get("usage") or self._usage
         if document.get("error") and not self._error:
             self._error = document["error"]
         return None
@@ -52,7 +54,7 @@ class StreamedAnswer:
     def document(self) -> dict[str, Any] | None:
         """The answer as it would have come without a stream; None when the stream ended before it said anything."""
         if self._pictures:
-            return {"data": self._pictures}
+            return {"data": self._pictures, **({"usage": self._usage} if self._usage else {})}
         if self._error:
             return {"error": self._error}
         return {"data": [self._draft]} if self._draft else None

@@ -25,6 +25,7 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from actors.providers.common.answers import Answer, pictures_in
+from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.event_stream import ServerEvent
@@ -94,8 +95,11 @@ class OpenAiProvider:
         if streamed.is_draft:
             log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
+        if answer.status == 200 and not answer.body:
+            answer = dataclasses.replace(answer, document=streamed.document())
+        await note_cost(job, answer, self._service.rules)
         try:
-            sources = await asyncio.to_thread(self._sources, answer, streamed)
+            sources = await asyncio.to_thread(self._sources, answer)
         except InvalidInput as error:
             raise await self._everybodys(error, job) or error from None
         self._refused = None
@@ -151,12 +155,9 @@ class OpenAiProvider:
         known = {each.get("id") for each in listed if isinstance(each, dict)}
         return None if service.model in known else f"its list of models has no {service.model!r}"
 
-    def _sources(self, answer: Answer, streamed: StreamedAnswer) -> list[Source]:
-        if answer.status == 200 and not answer.body:
-            document = streamed.document()
-            if document is None:
-                raise UnknownOutcome("The AI service's stream ended before its picture came.")
-            answer = Answer(answer.status, answer.headers, b"", document)
+    def _sources(self, answer: Answer) -> list[Source]:
+        if answer.status == 200 and not answer.body and answer.document is None:
+            raise UnknownOutcome("The AI service's stream ended before its picture came.")
         try:
             return pictures_in(answer, self._service.rules, now=time.time())
         except ProviderError as error:

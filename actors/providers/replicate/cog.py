@@ -37,6 +37,7 @@ from actors.providers.common.answers import (
     plain_words,
     question_error_in,
 )
+from actors.providers.common.bills import note_cost
 from actors.providers.provider_context import ProviderContext
 from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
@@ -120,6 +121,7 @@ class CogProvider(ReplicateProvider):
         return state, down
 
     async def _at_once(self, answer: Answer, job: Job) -> Done:
+        await note_cost(job, answer, self.service.rules)
         try:
             said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
         except Unreadable as error:  # it can't be asked again: the model has run

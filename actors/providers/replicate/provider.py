@@ -23,6 +23,7 @@ from actors.providers.base import (
     UnknownOutcome,
 )
 from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
@@ -129,6 +130,7 @@ class ReplicateProvider:
         said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
         if isinstance(said, Running):
             return Running(said.progress, said.stage, _pause(remote))
+        await note_cost(job, answer, self.service.rules)
         try:
             ended = said if isinstance(said, Failed) else await self._collector.done(job, said, may_wait=True)
         except ResultLost as error:

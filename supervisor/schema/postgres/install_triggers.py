@@ -12,7 +12,9 @@ from supervisor.schema.postgres.postgres_guards import guards
 from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_POSTGRES
 
 # The order in which every transaction locks them (CORRECTNESS 27); the others are locked for a moment only.
-_LOCKED = "task_queue, works, account, credit_entry, remote_job, worker, task_event, pause, audit"
+_LOCKED = (
+    "task_queue, works, account, credit_entry, remote_job, worker, task_event, pause, audit, provider_cost"
+)
 
 
 def triggers() -> list[Trigger]:

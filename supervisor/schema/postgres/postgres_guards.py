@@ -13,7 +13,12 @@ from supervisor.schema.shared.lifecycle_guard import (
     legal_steps,
     run_after_is_ours,
 )
-from supervisor.schema.shared.retention_guards import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
+from supervisor.schema.shared.retention_guards import (
+    AUDIT_KEPT,
+    COSTS_KEPT,
+    REMOTE_JOB_KEPT,
+    must_keep_remote_job,
+)
 from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, refusal_of
 
 NO_SUCH_STEP = "the lifecycle of a task has no such step"
@@ -307,6 +312,8 @@ def _of_history() -> list[Trigger]:
             refuse("the history of a task is append-only"),
         ),
         Trigger("task_event_kept", "BEFORE DELETE ON task_event", kept + "\n    RETURN OLD;"),
+        Trigger("provider_cost_unchangeable", "BEFORE UPDATE ON provider_cost", refuse(COSTS_KEPT)),
+        Trigger("provider_cost_kept", "BEFORE DELETE ON provider_cost", refuse(COSTS_KEPT)),
         Trigger(
             "audit_unchangeable",
             "BEFORE UPDATE ON audit",
@@ -342,6 +349,7 @@ def _of_truncation() -> list[Trigger]:
             "account": "an account can not be deleted: the ledger refers to it",
             "credit_entry": "the ledger is append-only",
             "remote_job": "the evidence of paid requests is append-only",
+            "provider_cost": COSTS_KEPT,
             "task_event": "the history of an open task is kept",
             "audit": "the record of what operators did is append-only",
         }.items()

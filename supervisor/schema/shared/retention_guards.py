@@ -5,6 +5,7 @@ from __future__ import annotations
 from config.storage import AUDIT_KEPT_DAYS
 
 REMOTE_JOB_KEPT = "the evidence of paid requests is append-only until they and their tasks are over"
+COSTS_KEPT = "what services said their work has cost is append-only"
 AUDIT_KEPT = f"the record of what operators did is append-only, and kept for {AUDIT_KEPT_DAYS} days"
 
 

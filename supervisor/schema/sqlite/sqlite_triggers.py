@@ -18,7 +18,12 @@ from supervisor.schema.shared.lifecycle_guard import (
     legal_update_on_sqlite,
     run_after_is_ours,
 )
-from supervisor.schema.shared.retention_guards import AUDIT_KEPT, REMOTE_JOB_KEPT, must_keep_remote_job
+from supervisor.schema.shared.retention_guards import (
+    AUDIT_KEPT,
+    COSTS_KEPT,
+    REMOTE_JOB_KEPT,
+    must_keep_remote_job,
+)
 from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.webhook_rows import told_on_sqlite
 
@@ -359,6 +364,16 @@ def triggers() -> dict[str, str]:
         "task_event_kept": """BEFORE DELETE ON task_event
         WHEN (SELECT status FROM task_queue WHERE id = OLD.task_id) IN ('pending','processing','ai_processing') BEGIN
         SELECT RAISE(ABORT, 'the history of an open task is kept');
+    END""",
+        "provider_cost_born": """BEFORE INSERT ON provider_cost
+        WHEN NEW.id > 0 AND EXISTS (SELECT 1 FROM provider_cost WHERE id = NEW.id) BEGIN
+        SELECT RAISE(ABORT, 'a cost with this id exists already');
+    END""",
+        "provider_cost_unchangeable": f"""BEFORE UPDATE ON provider_cost BEGIN
+        SELECT RAISE(ABORT, '{COSTS_KEPT}');
+    END""",
+        "provider_cost_kept": f"""BEFORE DELETE ON provider_cost BEGIN
+        SELECT RAISE(ABORT, '{COSTS_KEPT}');
     END""",
         "audit_unchangeable": """BEFORE UPDATE ON audit BEGIN
         SELECT RAISE(ABORT, 'the record of what operators did is append-only');

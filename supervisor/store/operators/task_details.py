@@ -8,6 +8,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
+from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit, overview
 from supervisor.store.queue import dispatch, last_signs
@@ -20,7 +21,7 @@ View = dict[str, Any]
 
 
 def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: bool = True) -> View | None:
-    """The task's row, history, remote jobs, webhooks, service, and what operators did to it; None where there is none.
+    """The task's row, history, remote jobs, costs, webhooks, service, and what operators did to it; None for no task.
 
     `view` is the task as its user sees it, with its place instead of its position.  is_broker_up: as its reader has
     found.
@@ -72,6 +73,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
         "service": _service(tx, settings, row, params, jobs),
         "events": history.timeline(tx, task_id) or [],
         "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
+        "costs": provider_costs.of_task(tx, task_id),
         "webhooks": webhook_attempts.of_task(tx, task_id),
         "audit": audit.of_task(tx, task_id),
     }

@@ -64,6 +64,11 @@ class RemoteJob:
     doubts: Doubts = dataclasses.field(default_factory=Doubts)
 
 
+def reference_of(task_id: str, charge: int, lease: int, part: int) -> str:
+    """The name of a request, which no other has.  An id holds no full stop."""
+    return f"{task_id}.{charge}.{lease}.{part}"
+
+
 def begin(
     tx: Transaction,
     claim: Claim,
@@ -95,7 +100,7 @@ def begin(
     if _is_at_work(tx, claim, pictures):
         raise MayBeBilledAlready(claim.task_id)
     probe = providers.take_room(tx, name, provider.limits, probe_seconds=probe_seconds)
-    reference = f"{claim.task_id}.{claim.charge}.{claim.lease}.{part}"  # an id holds no full stop
+    reference = reference_of(claim.task_id, claim.charge, claim.lease, part)
     evidence = tx.value(
         f"""INSERT INTO remote_job
                 (task_id, charge, lease, provider, reference, pictures, state, created_at, updated_at)

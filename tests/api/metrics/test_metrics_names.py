@@ -63,6 +63,7 @@ BEYOND_THE_CONTRACT = {
     "darkroom_breaker_state": "gauge",
     "darkroom_dispatch_lag_seconds": "histogram",
     "darkroom_credits_total": "counter",
+    "darkroom_ai_cost_total": "counter",
     "darkroom_claims_refused_total": "counter",
     "darkroom_disk_free_bytes": "gauge",
     "darkroom_disk_size_bytes": "gauge",

@@ -16,8 +16,9 @@ from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.paid_requests import begin_paid_request
 from actors.attempts.provider_call import ask
+from actors.attempts.spent import spent_on
 from actors.entry.work import WORK
-from actors.providers.base import Accepted, Done
+from actors.providers.base import Accepted, Bill, Done
 from actors.remote_jobs import poll_batch
 from actors.remote_jobs.poll_one import Seen
 from actors.worker.worker import Running, Worker
@@ -340,7 +341,8 @@ async def test_a_stray_is_not_given_back_while_its_hand_in_is_under_way(
     worker.begun.enter(claim.task_id, claim.lease)
     request = await begin_paid_request(worker, running, claim, "ai", 0, (0,))
     job: Any = SimpleNamespace(task_id=claim.task_id, reference=request.reference)
-    attempt = asyncio.create_task(ask(worker, "ai", shop, job, lambda *_: None, request))
+    spent = spent_on(worker, claim, "ai", request.reference, Bill(), lease=claim.lease)
+    attempt = asyncio.create_task(ask(worker, "ai", shop, job, lambda *_: None, request, spent))
     async with asyncio.timeout(30):
         await shop.is_asked.wait()
     attempt.cancel()

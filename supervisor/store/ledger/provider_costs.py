@@ -1,0 +1,104 @@
+"""What AI services said their work has cost: a row for each request that was told a cost, written once and kept.
+
+An amount is the service's own text, a decimal; amounts of one unit are added up exactly, those of two never.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from supervisor.database.interface.database import Row, Transaction
+from supervisor.remote.amounts import nanos, plain, plus
+from supervisor.store.counters import counters
+
+COUNTER = "darkroom_ai_cost_total"  # whole billionths here, units where it is shown
+
+
+@dataclasses.dataclass(frozen=True)
+class ProviderCost:
+    """Of one request.  reference: its name, which no other has."""
+
+    reference: str
+    task_id: str
+    type: str
+    charge: int
+    lease: int
+    attempt: int
+    provider: str
+    amount: str
+    unit: str
+
+
+class Total(NamedTuple):
+    """Of a provider and a type: how many requests said a cost, and their exact sum as text."""
+
+    provider: str
+    type: str
+    unit: str
+    requests: int
+    cost: str
+
+
+class Taken(NamedTuple):
+    """Credits that tasks of a type were debited, and what of it they were given back.  type: None once forgotten."""
+
+    type: str | None
+    debited: int
+    refunded: int
+
+
+def add(tx: Transaction, cost: ProviderCost) -> None:
+    """Keep a cost; of two for the same request the first one."""
+    touched = tx.run(
+        """INSERT INTO provider_cost (reference, task_id, type, charge, lease, attempt, provider, amount, unit)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+        *dataclasses.astuple(cost),
+    )  # fmt: skip
+    if touched:
+        counters.count(tx, COUNTER, nanos(cost.amount), provider=cost.provider, unit=cost.unit)
+
+
+def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
+    """[{attempt, lease, charge, provider, cost, unit, at}] of a task, oldest first."""
+    return tx.all(
+        """SELECT attempt, lease, charge, provider, amount AS cost, unit, created_at AS at FROM provider_cost
+            WHERE task_id = ? ORDER BY id""",
+        task_id,
+    )
+
+
+def totals_since(tx: Transaction, since: str) -> list[Total]:
+    """What was spent from a moment on.  since: RFC 3339, UTC."""
+    rows = tx.all(
+        """SELECT provider, type, unit, amount, count(*) AS requests FROM provider_cost
+            WHERE created_at >= ? GROUP BY provider, type, unit, amount
+            ORDER BY provider, type, unit""",
+        since,
+    )
+    return list(_added_up(rows))
+
+
+def credits_since(tx: Transaction, since: str) -> list[Taken]:
+    """What tasks were debited and refunded from a moment on, by type."""
+    rows = tx.all(
+        """SELECT task_queue.type, -sum(CASE WHEN kind = 'debit' THEN amount ELSE 0 END) AS debited,
+            sum(CASE WHEN kind = 'refund' THEN amount ELSE 0 END) AS refunded
+            FROM credit_entry LEFT JOIN task_queue ON task_queue.id = credit_entry.task_id
+            WHERE kind IN ('debit','refund') AND credit_entry.created_at >= ?
+            GROUP BY task_queue.type ORDER BY task_queue.type""",
+        since,
+    )
+    return [Taken(row["type"], int(row["debited"]), int(row["refunded"])) for row in rows]
+
+
+def _added_up(rows: Iterable[Row]) -> Iterable[Total]:
+    sums: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
+    for row in rows:
+        of = (row["provider"], row["type"], row["unit"])
+        requests, total = sums.get(of, (0, Decimal(0)))
+        sums[of] = requests + row["requests"], plus(total, row["amount"], row["requests"])
+    for of, (requests, total) in sums.items():
+        yield Total(*of, requests, plain(total))
