@@ -1,4 +1,4 @@
-"""A claim as everybody who works on the task passes it round."""
+"""A claim, as the modules that work on the task pass it on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from supervisor.core.rescue import Budget
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A task in a worker's hands.  image_keys: {upload's id: its key in the file store}.
+    """A task that a worker holds.  image_keys: {upload's id: its key in the file store}.
 
-    is_whole: False for one whose params were too large to send; `tell_again` tells them.
+    is_whole: False if the params were too large for the message; `tell_again` reads them.
     """
 
     task_id: str
@@ -30,5 +30,5 @@ class Claim:
 
     @property
     def of_charge(self) -> tuple[str, int]:
-        """(task id, charge): whose remote jobs, files and reports are this claim's."""
+        """(task id, charge): remote jobs, files and reports with these two belong to this claim."""
         return self.task_id, self.charge

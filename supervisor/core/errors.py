@@ -1,42 +1,41 @@
 """What can go wrong with a request to the store: one small tree.
 
-Each fault's text is a sentence for whoever asked; the docstring says what to do.
+Each fault's text is a sentence for the caller; the docstring says what to do.
 """
 
 from __future__ import annotations
 
 
 class Fault(Exception):
-    """Something asked of the store can't be done.  Nothing was changed."""
+    """The store can't do what it was asked.  Nothing was changed."""
 
 
 class SettingFault(Fault):
-    """The set-up is wrong: the program must not start.  Mend what the sentence names."""
+    """The set-up is wrong: the program must not start.  Correct what the sentence names."""
 
 
 class NotReady(SettingFault):
-    """What the settings name is not there yet: a schema that nobody has migrated, an address that this host has not.
-
-    It may come without another setting, so a part that meets this is to be started again.
+    """Something that the settings name is missing for now: the schema is not migrated, or this host lacks the address.
+    It may come without a change of settings, so a part that meets this fault is to be started again.
     """
 
 
 class Revoked(Fault):
-    """The token was taken back.  Its bearer needs a new one."""
+    """The token was revoked.  Its bearer needs a new one."""
 
     def __init__(self) -> None:
         super().__init__("The token was revoked.")
 
 
 class TaskNotFound(Fault):
-    """No such task for this user.  Check the id; somebody else's task looks the same."""
+    """This user has no such task.  Check the id; another user's task gives the same error."""
 
     def __init__(self, task_id: str) -> None:
         super().__init__(f"There is no task {task_id}.")
 
 
 class WorkNotFound(Fault):
-    """No such work for this user."""
+    """This user has no such work."""
 
     def __init__(self, work_id: str) -> None:
         super().__init__(f"There is no work {work_id}.")
@@ -58,14 +57,14 @@ class NotRetryable(Fault):
 
 
 class NotReleasable(Fault):
-    """Only a task that runs, or waits for a time, can be let go on now."""
+    """Only a task that runs, or waits for a time, can be released."""
 
     def __init__(self, task_id: str, reason: str) -> None:
         super().__init__(f"Task {task_id} can't be released: {reason}.")
 
 
 class WorkerNotFound(Fault):
-    """No such worker lives; look at the list again."""
+    """There is no such live worker; look at the list again."""
 
     def __init__(self, worker_id: str) -> None:
         super().__init__(f"There is no live worker {worker_id}.")
@@ -112,7 +111,7 @@ class KeyReused(Fault):
 
 
 class BadParams(Fault):
-    """The task's params are wrong; `code` is the task's error.code.  member: of params, where the store says so."""
+    """The task's params are wrong; `code` is the task's error.code.  member: the wrong member of params, if known."""
 
     def __init__(self, sentence: str, code: str = "bad_params", member: str = "images") -> None:
         super().__init__(sentence)
@@ -127,7 +126,7 @@ class LeaseLost(Fault):
 
 
 class MayBeBilledAlready(Fault):
-    """An earlier request of this charge was never answered and may not be sent again, or its service works on it.
+    """An earlier request of this charge was never answered and must not be sent again, or its service works on it.
 
     Wait for the job if there is one, else fail the task."""
 
@@ -138,7 +137,8 @@ class MayBeBilledAlready(Fault):
 
 
 class ProviderIsDown(Fault):
-    """The provider's circuit breaker is open: nothing is sent to it.  Wait as long as it says, or ask another."""
+    """The provider's circuit breaker is open: nothing is sent to it.  Wait as long as the fault says, or use another
+    provider."""
 
     def __init__(self, name: str, wait_seconds: float) -> None:
         super().__init__(f"The provider {name} is down; it is asked again in {wait_seconds:.0f} s.")
@@ -153,7 +153,7 @@ class ProviderFull(Fault):
 
 
 class ProviderTooFast(Fault):
-    """The provider's `limits.rps` is used up for the moment.  Wait as long as it says."""
+    """The provider's `limits.rps` is used up for the moment.  Wait as long as the fault says."""
 
     def __init__(self, name: str, rps: float, wait_seconds: float) -> None:
         super().__init__(f"The provider {name} may be asked {rps:g} times a second, which is its limit.")
@@ -173,7 +173,8 @@ class BrokerAway(Fault):
 
 
 class OutcomeUnknown(Fault):
-    """The database was lost while it committed, and can't be asked.  Look what is stored before you try again."""
+    """The connection was lost during the commit, and the outcome can't be looked up.  Check the rows before you
+    retry."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -183,20 +184,21 @@ class OutcomeUnknown(Fault):
 
 
 class StoreAway(Fault):
-    """The file store can't be reached, or refuses us.  Nothing can be said of the object; mend the store, try again."""
+    """The file store can't be reached, or refuses us.  The object's state is unknown; repair the store, try again."""
 
 
 class NoRoom(StoreAway):
-    """A disk takes no more.  Nothing was stored; wait until somebody has made room, then do the same again."""
+    """A disk is full.  Nothing was stored; wait until there is room, then do the same again."""
 
 
 def exit_status(error: Exception) -> int:
-    """How a part ends that can't begin: 1, to be started again, or 2 where only other settings would help."""
+    """The exit status of a part that can't begin: 1 if it should be started again, 2 if only other settings would
+    help."""
     return 2 if isinstance(error, SettingFault) and not isinstance(error, NotReady) else 1
 
 
 def as_sentence(error: Exception) -> str:
-    """What a person is told of a fault, or of the database's own error, whose first line says what it is."""
+    """The sentence for a person about a fault, or about the database's own error (its first line)."""
     if isinstance(error, Fault):
         return str(error)
     said = str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""When a task will be finished, by guess.  Pure."""
+"""An estimate of when a task will be finished.  Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ def eta_seconds(
     free_slots: int = 0,
     running_for_seconds: float | None = None,
 ) -> int | None:
-    """Seconds until the task is likely to be finished; None where nothing is known yet.
+    """Estimated seconds until the task is finished; None while nothing is known.
 
-    ahead: tasks that run first.  slots: tasks that run at once, free_slots of which are idle; 0 while nobody works.
-    recent_run_seconds: of finished tasks of the type.  running_for_seconds: None while the task waits.
-    The median run is taken, so that one task that hung does not spoil everybody's guess.  Of `slots` busy ones one
-    ends every run/slots; a task starts with the end after those that let the ones ahead of it start.  A task that runs
-    has what is left of the median of the runs that took longer; of one that runs longer than all of them, nothing is
-    known.
+    ahead: tasks that run first.  slots: tasks that can run at once, free_slots of which are idle; 0 while no worker
+    works.  recent_run_seconds: of finished tasks of the type.  running_for_seconds: None while the task waits.
+    The median run time is used, so that one hung task does not spoil every estimate.  With `slots` busy slots, a task
+    ends every run/slots seconds; each end starts the next task of the queue.  A running task needs the rest of the
+    median of those runs that took longer than it has run.  If it runs longer than all of them, nothing is known.
     """
     if not recent_run_seconds or slots <= 0:
         return None

@@ -1,14 +1,13 @@
 """The order in which waiting tasks run.  Pure.
 
 Terms: a *turn* is a round in which every waiting user gets one task; the *clock* of a priority is the turn that
-was picked last.  A task's turn is fixed when it is admitted:
+was picked last.  A task's turn is fixed when the task is admitted:
 
     turn = max(clock[priority], 1 + highest turn of the user's open tasks at that priority)
 
-so a user's first task joins the round that is being served and their thousandth waits for 999 more rounds,
-whoever came first.  Ranking each user's n-th waiting task at pick time instead starves others whenever new
-tasks keep arriving, and costs a sort of the whole queue.  Start-time fair queueing is the same idea:
-Goyal, Vin, Cheng (1996).
+so a user's first task joins the current round, and their thousandth waits for 999 more rounds, even if it came before
+all others.  The alternative, to rank each user's n-th waiting task at pick time, starves others while new tasks keep
+arriving, and costs a sort of the whole queue.  Start-time fair queueing is the same idea: Goyal, Vin, Cheng (1996).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Place(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A due task as the pick sees it.  waited_seconds: since it became due."""
+    """A due task, as the pick reads it.  waited_seconds: since it became due."""
 
     place: Place
     user: str
@@ -42,7 +41,7 @@ class Waiting(NamedTuple):
 def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:
     """The turn of a task that is admitted now.
 
-    highest_open_turn: of the user's other open tasks at that priority, None where there is none.
+    highest_open_turn: of the user's other open tasks at that priority; None if there are none.
     """
     return clock if highest_open_turn is None else max(clock, highest_open_turn + 1)
 
@@ -56,7 +55,7 @@ def pick(
 ) -> Iterator[Waiting]:
     """The tasks to dispatch now, in fair order.
 
-    heads: one stream per type, each in order.  room_of_*: how many more may run; asked once for each key.
+    heads: one stream per type, each in order.  room_of_*: how many more may run; called once for each key.
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -76,7 +75,7 @@ def pick(
 
 
 def _while_there_is_room(stream: Iterable[Waiting], room: Mapping[str, int]) -> Iterator[Waiting]:
-    """A type's tasks until it is full: a long queue behind a full service is not read to its end."""
+    """A type's tasks until the type is full, so that a long queue of a full service is not read to its end."""
     for waiting in stream:
         if room.get(waiting.type, 1) <= 0:
             return

@@ -1,7 +1,7 @@
-"""Who may work next where there are few places: whoever has the fewest of them, then whoever was served longest ago.
+"""Turns at a limited number of places: next is the name with the fewest places, then the one served longest ago.
 
-So somebody with a hundred things to do is served as often as somebody with one, and who comes fresh waits for at most
-one turn of each of the others.  It belongs to one event loop.
+A user with a hundred jobs is served as often as one with a single job, and a new user waits for at most one turn of
+each other user.  It belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _Waiter = asyncio.Future[None]
 
 
 class Turns:
-    """places: how many work at once.  most_each: how many of them one may have; None for no bound but `places`."""
+    """places: how many jobs run at once.  most_each: how many of them one name may have; None: only `places` limits
+    it."""
 
     def __init__(self, places: int, most_each: int | None = None) -> None:
         if places < 1:
@@ -26,17 +27,17 @@ class Turns:
         self._free, self._most_each = places, most_each or places
         self._working: Counter[str] = Counter()
         self._waiting: dict[str, deque[_Waiter]] = {}
-        self._served: dict[str, int] = {}  # the number of the last turn, of those who work or wait
+        self._served: dict[str, int] = {}  # the number of the last turn of each name that works or waits
         self._turn = 0
 
     @property
     def waiting(self) -> int:
-        """How many wait for a place."""
+        """How many jobs wait for a place."""
         return sum(len(line) for line in self._waiting.values())
 
     @contextlib.asynccontextmanager
     async def place(self, whose: str = "") -> AsyncIterator[None]:
-        """A place, for as long as the block runs.  whose: those of one name share their turns."""
+        """A place, for as long as the block runs.  whose: jobs with the same name share their turns."""
         await self.take(whose)
         try:
             yield
@@ -44,8 +45,8 @@ class Turns:
             self.give_back(whose)
 
     async def held_through(self, work: Callable[[], Awaitable[T]], whose: str = "") -> T:
-        """What the work makes, in a place that is held until it has ended: also when nobody waits for it any more, as
-        work in a thread can't be interrupted."""
+        """The result of the work.  Its place is held until the work has ended, also after the caller was cancelled,
+        because work in a thread can't be interrupted."""
         await self.take(whose)
         try:
             running = asyncio.ensure_future(work())
@@ -56,24 +57,24 @@ class Turns:
         return await asyncio.shield(running)
 
     async def take(self, whose: str = "") -> None:
-        """Wait for a place.  Who is cancelled meanwhile has none."""
+        """Wait for a place.  A caller that is cancelled meanwhile gets none."""
         if self._free and self._working[whose] < self._most_each and not self._waiting:
             self._seat(whose)
             return
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(whose, deque()).append(waiter)
-        self._serve()  # others may wait only because they have their share already
+        self._serve()  # those that wait may already have their share
         try:
             await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled():
-                self.give_back(whose)  # it was given to us in the same moment
+                self.give_back(whose)  # the place was given to us just before the cancel
             else:
                 self._forget(whose, waiter)
             raise
 
     def give_back(self, whose: str = "") -> None:
-        """A place is free again."""
+        """Free a place."""
         self._free += 1
         self._working[whose] -= 1
         if not self._working[whose]:
@@ -83,7 +84,7 @@ class Turns:
         self._serve()
 
     def cancel_waiting(self) -> None:
-        """Nobody who waits gets a place any more."""
+        """Waiting jobs get no place any more."""
         for line in self._waiting.values():
             for waiter in line:
                 waiter.cancel()

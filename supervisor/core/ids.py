@@ -1,4 +1,4 @@
-"""Identifiers: 26-character ULIDs, sortable by the millisecond they were made in."""
+"""Identifiers: 26-character ULIDs, which sort by the millisecond of their making."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def new_ulid() -> str:
 
 
 def ulid_of(seconds: float) -> str:
-    """A fresh ULID of another moment, in seconds since 1970."""
+    """A fresh ULID for a given moment, in seconds since 1970."""
     return _text(_random_value(int(seconds * 1000)))
 
 
 def seconds_of_ulid(text: str) -> float | None:
-    """The moment of a ULID, in seconds since 1970; None for a text that is none."""
+    """The moment of a ULID, in seconds since 1970; None for a text that is not a ULID."""
     if _ULID.fullmatch(text) is None:
         return None
     milliseconds = 0
@@ -62,5 +62,5 @@ def is_task_id(text: str) -> bool:
 
 
 def is_webhook_id(text: str) -> bool:
-    """Whether a string may be a webhook's id: `msg_`, its task's id, and which of the task's ends it tells."""
+    """Whether a string may be a webhook's id: `msg_`, its task's id, and the number of the task's end."""
     return _WEBHOOK_ID.fullmatch(text) is not None

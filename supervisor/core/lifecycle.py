@@ -5,17 +5,17 @@ row of `TRANSITIONS` is one arrow; no row, no step.  The database's own guard
 (`supervisor.schema.shared.lifecycle_guard`) and the picture in ARCHITECTURE.md are made from this table.
 
 Authority: this module decides which steps exist and what happens to the counted columns; the store applies
-a step as one compare-and-set UPDATE; the guard refuses everything else, whoever writes.
+a step as one compare-and-set UPDATE; the guard refuses every other write, from any program.
 
 Counted columns, and why each exists:
   lease            number of the claim; only grows, fences every later write of a running task
   attempt          number of the run; only grows (a poll of a remote job is no new attempt)
-  charge           number of the submission that is being paid for; raised by resubmit only
-  admitted_charge  the charge that was admitted; a task may be claimed only when it equals `charge`
-  failures         attempts that used up the budget (`failures < max_attempts` may run again)
-  deaths           attempts whose worker died under them; kept apart, so that a dying host is not the task's fault
+  charge           number of the submission, and of its payment; raised by resubmit only admitted_charge  the charge
+  that was admitted; a task may be claimed only when it equals `charge`
+  failures         failed attempts (a task with `failures < max_attempts` may run again)
+  deaths           attempts in which the worker died; counted separately, so that a dying host is not the task's fault
 
-Not promised here: timing, money amounts, who may ask.  No I/O, no clock, no chance.
+Not decided here: timing, amounts of money, permissions.  No I/O, no clock, no chance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Mapping
 
 
 class Status(enum.StrEnum):
-    """Where a task stands; the word in `task_queue.status` and over HTTP."""
+    """A task's status; the word in `task_queue.status` and over HTTP."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -42,7 +42,7 @@ RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 
 
 class Event(enum.StrEnum):
-    """What makes a task step."""
+    """The cause of a step."""
 
     ADMIT = "admit"
     REJECT = "reject"
@@ -129,11 +129,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(A, Event.COMPLETE, C),
     Transition(A, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
     Transition(A, Event.RETRY, P, {"failures": ONE}),
-    Transition(A, Event.ORDER_AGAIN, P),  # its service has forgotten the job, and nobody bills
+    Transition(A, Event.ORDER_AGAIN, P),  # its service has lost the job, and a second order costs nothing
     Transition(A, Event.CANCEL, X, {}, Money.REFUND),
     Transition(F, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
     Transition(X, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
-    # Housekeeping of finished rows (their files expire); no counted column moves.
+    # Housekeeping of finished rows (their files expire); no counted column changes.
     Transition(C, Event.SETTLE, C),
     Transition(F, Event.SETTLE, F),
     Transition(X, Event.SETTLE, X),
@@ -141,7 +141,7 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 
 def picture() -> str:
-    """The lifecycle as a Mermaid state diagram; steps that stay in place and are not shown to users are left out."""
+    """The lifecycle as a Mermaid state diagram; steps that keep the status and are not shown to users are left out."""
     lines = ["stateDiagram-v2", "    [*] --> pending: submit"]
     labels: dict[tuple[Status, Status], list[str]] = {}
     for arrow in TRANSITIONS:

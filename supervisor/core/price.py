@@ -1,10 +1,9 @@
-"""What an order costs: computed once, at its admission, from what it asks for.  Pure, and exact: no floats are added.
+"""The price of an order, computed once, at its admission.  Pure, and exact: no floats are added.
 
     credits = base + ceil(credits × units × product of all `times` whose `where` matches)
 
-A debit keeps the parts: what of it was for units, and how many.  A completed task that lacks pictures is refunded
-floor(unit part × missing ÷ units), by the database's own triggers; where a unit is not a picture nothing of it is
-missing.
+A debit keeps its parts: the base, and the units with their number.  If a completed task lacks pictures, the database's
+triggers refund floor(unit part × missing ÷ units); if a unit is not a picture, nothing is refunded.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Price(Protocol):
 
 
 class NoPrice(ValueError):
-    """The order can't be priced.  member: of `parameters`, which is to blame; str() is a sentence."""
+    """The order has no valid price.  member: the wrong member of `parameters`; str() is a sentence."""
 
     def __init__(self, member: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -57,7 +56,7 @@ class NoPrice(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Credits of an order and their parts: `base`, and the rest for so many `units` of what `per` says."""
+    """Credits of an order and their parts: `base`, and the rest for `units` units; `per` names the unit."""
 
     credits: int
     base: int
@@ -103,12 +102,12 @@ def _units(price: Price, count: int, parameters: Mapping[str, Any]) -> Fraction:
 
 
 def _exact(number: float) -> Fraction:
-    """The number as it was written: 0.1 is a tenth."""
+    """The number as it was written: 0.1 is exactly a tenth."""
     return Fraction(str(number))
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """As JSON compares: 1 is 1.0, and true is not 1."""
+    """Whether two values are equal in JSON: 1 is 1.0, and true is not 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):

@@ -1,11 +1,11 @@
 """The order of all waiting tasks as of one reading, in memory: a task's position is a bisection.  Pure.
 
-Counting the rows ahead of each task in SQL costs time for every row of the queue, at every submission and every look
-(18 ms at 100,000); one reading a second costs the same whoever asks (CORRECTNESS 11).  A place is kept as text that
-sorts as `priority DESC, turn, created_at, id`, which takes a third of the memory of a tuple.
+Counting the rows ahead of a task in SQL reads every row of the queue at every submission and every request (18 ms at
+100,000 rows).  One reading a second costs the same for any number of requests (CORRECTNESS 11).  A place is kept as
+text that sorts as `priority DESC, turn, created_at, id`, which takes a third of the memory of a tuple.
 
-Between two readings the process that holds it adds what it has admitted itself and removes what it has cancelled.
-What others do is seen with the next reading: positions are exact as of that, and never promised for longer.
+Between two readings, the process adds the tasks that it has admitted itself and removes those that it has cancelled.
+The next reading shows the changes of other processes: positions are exact only as of that reading.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ def place_parts(place: str) -> tuple[int, str, str]:
 
 
 class WaitingOrder:
-    """One reading.  places: sorted; pending: all pending tasks, those included that may not run yet.
-
-    slots: of workers that take tasks, in_use of which are taken; 0 while nobody starts anything.  run_seconds: {type:
-    run times of its newest completed tasks}.  halted: types of which nothing is started now.
+    """One reading.  places: sorted; pending: the number of all pending tasks, also of those that may not run yet.
+    slots: of workers that take tasks, in_use of which are taken; 0 while no task is started.  run_seconds: {type: run
+    times of its newest completed tasks}.  halted: types of which no task is started now.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class WaitingOrder:
         return bisect.bisect_left(self._places, place)
 
     def add(self, place: str) -> None:
-        """A task has joined since the reading; one that the reading has seen is not counted twice."""
+        """A task has joined since the reading; one that the reading contains is not counted twice."""
         at = self.ahead_of(place)
         if at == len(self._places) or self._places[at] != place:
             self._places.insert(at, place)

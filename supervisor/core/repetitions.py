@@ -1,8 +1,8 @@
 """Lines that repeat are counted, not written.  Pure.
 
-The first of a series is written at once.  What is the same within the next seconds is counted, and told in one line
-when they are over; each time that the series goes on it is counted for twice as long, up to a minute.  So whatever goes
-wrong, and however often it is tried again, costs a line a minute and loses no number.
+The first line of a series is written at once.  Equal lines of the next seconds are counted, and then reported in one
+line.  Each time that the series goes on, it is counted for twice as long, up to a minute.  So a fault that is tried
+again and again costs one line a minute, and no repetition is lost from the count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ L = TypeVar("L")
 
 FIRST_SECONDS = 10.0
 LONGEST_SECONDS = 60.0
-MOST_SERIES = 500  # of which the rest is written as it comes
+MOST_SERIES = 500  # beyond that number, lines are written as they come
 
 
 @dataclasses.dataclass
@@ -28,7 +28,7 @@ class _Series(Generic[L]):
 
 @dataclasses.dataclass(frozen=True)
 class Repeated(Generic[L]):
-    """last: the newest of `count` lines that were not written within so many seconds."""
+    """last: the newest of `count` lines that were counted, and not written, within `seconds` seconds."""
 
     last: L
     count: int
@@ -39,13 +39,14 @@ class Repeated(Generic[L]):
 
 
 class Repetitions(Generic[L]):
-    """What was written lately, and how often it came again.  now: monotonic seconds, never less than before."""
+    """The lines that were written lately, and how often each was repeated.  now: monotonic seconds, never less than
+    before."""
 
     def __init__(self) -> None:
         self._series: dict[Hashable, _Series[L]] = {}
 
     def is_news(self, key: Hashable, line: L, now: float) -> bool:
-        """Whether this line is to be written; if not, it is counted.  key: the same for what is the same."""
+        """Whether this line is to be written; if not, it is counted.  key: equal for equal lines."""
         series = self._series.get(key)
         if series is not None:
             series.count, series.last = series.count + 1, line
@@ -55,7 +56,7 @@ class Repetitions(Generic[L]):
         return True
 
     def due(self, now: float) -> list[Repeated[L]]:
-        """What is to be told by now; a series that came no more is forgotten."""
+        """The repetitions to report by now; a series without a new line is forgotten."""
         told: list[Repeated[L]] = []
         for key, series in list(self._series.items()):
             if now < series.since + series.window_seconds:
@@ -69,12 +70,12 @@ class Repetitions(Generic[L]):
         return told
 
     def rest(self, now: float) -> list[Repeated[L]]:
-        """What has not been told yet, at the end of all; nothing is known afterwards."""
+        """The repetitions not yet reported, at the end of the process; nothing is kept afterwards."""
         series, self._series = list(self._series.values()), {}
         return [Repeated(each.last, each.count, now - each.since) for each in series if each.last is not None]
 
     def next_due(self) -> float | None:
-        """When there is something to tell, even if no line comes until then; None: nothing was counted."""
+        """When the next report is due, even if no line comes until then; None: nothing was counted."""
         return min(
             (each.since + each.window_seconds for each in self._series.values() if each.last is not None),
             default=None,

@@ -1,7 +1,7 @@
-"""What becomes of a stuck task, and of an attempt that failed.  Pure verdicts; the store applies them.
+"""What happens to a stuck task, and after a failed attempt.  Pure verdicts; the store applies them.
 
-A worker's death is not the task's fault, so it counts in `deaths`, apart from `failures`; but a task under which
-workers keep dying is poison, and ends as `worker_died` before it has killed them all.
+A worker's death is not the task's fault, so it counts in `deaths`, not in `failures`.  But a task that kills its
+workers again and again is poison: it ends as `worker_died` before it has killed them all.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Reason(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class RunAgain:
-    """Back to pending, due in so many seconds.  What is counted: 'failures', 'deaths' or nothing.
+    """Back to pending, due in `in_seconds` seconds.  What is counted: 'failures', 'deaths' or nothing.
 
-    code, message: why, for the task's history.  detail: what its AI service said as a whole, for operators.
+    code, message: the reason, for the task's history.  detail: the AI service's whole answer, for operators.
     """
 
     in_seconds: float = 0.0
@@ -43,12 +43,12 @@ class RunAgain:
 
 @dataclasses.dataclass(frozen=True)
 class PollAgain:
-    """The remote job goes on; only its poller is gone."""
+    """The remote job goes on; only the worker that polled it is gone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GiveUp:
-    """Fail and refund, with the task's error.  detail: what its AI service said as a whole, for operators."""
+    """Fail and refund, with the task's error.  detail: the AI service's whole answer, for operators."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ class GiveUp:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a task has used up."""
+    """The attempts that a task has used up."""
 
     failures: int
     deaths: int
@@ -69,10 +69,11 @@ Verdict = RunAgain | PollAgain | GiveUp
 
 
 def after_death(budget: Budget, *, remote: bool, chance: float) -> Verdict:
-    """A worker died with this task in its hands.  remote: the task waits for a service, which goes on.
+    """The worker that held this task died.  remote: the task waits for a service, which goes on.
 
-    The first time it runs again at once.  From the second on it waits a while, so that tasks which died together do
-    not meet again, and poison leaves the workers time for others.  chance: uniform in [0, 1).
+    After its first death the task runs again at once.  After the second and later ones it waits a while, so that tasks
+    which died together do not run together again, and poison leaves workers time for other tasks.  chance: uniform in
+    [0, 1).
     """
     if remote:
         return PollAgain()
@@ -102,10 +103,10 @@ def after_failure(
 
 
 def after_cut_off(budget: Budget, times: int, code: str, message: str, *, chance: float) -> RunAgain | GiveUp:
-    """Its service went away with the order, for the so-manieth time.  chance: uniform in [0, 1).
+    """The service has lost the order again, for the `times`-th time.  chance: uniform in [0, 1).
 
-    As a worker's death it is not the order's fault, and no failure is counted; but an order under which its service
-    keeps dying may be what kills it, and is given up after twice as many times as it has attempts.
+    Like a worker's death this is not the order's fault, and no failure is counted.  But an order may be the cause if
+    its service dies again and again; so it is given up after twice as many losses as it has attempts.
     """
     if times >= 2 * budget.max_attempts:
         return GiveUp(code, message, "failures")
@@ -113,24 +114,24 @@ def after_cut_off(budget: Budget, times: int, code: str, message: str, *, chance
 
 
 def after_deadline(budget: Budget, *, chance: float) -> RunAgain | GiveUp:
-    """The attempt's deadline passed and its worker has said nothing: the limit has failed to strike."""
+    """The attempt's deadline passed without a word from its worker: the worker failed to enforce the time limit."""
     return after_failure(
         budget, "time_limit", "This took longer than its time limit allows.", retryable=True, chance=chance
     )
 
 
 def after_unanswered(verdict: Verdict, *, may_bill_twice: bool) -> Verdict:
-    """A verdict on an attempt whose paid request nobody heard the answer of: it may have been carried out and billed,
-    so the task runs again only where its provider may bill twice."""
+    """The verdict on an attempt with an unanswered paid request.  The request may have been carried out and billed, so
+    the task runs again only if its provider may bill twice."""
     if may_bill_twice or not isinstance(verdict, RunAgain):
         return verdict
     return GiveUp("unknown_outcome", UNANSWERED, verdict.counts)
 
 
 def suspects_at_once(lives: int) -> int:
-    """How many tasks under which workers keep dying may run at once, where one of them may die so many times more.
+    """How many suspected poison tasks may run at once, if each of them may die `lives` times more.
 
-    Each time a crowd dies its members lose a life and the next crowd is half as large, so poison is found in as many
-    steps as it has lives, and whoever merely ran beside it is alone when it has one left.
+    Each time a group dies, its tasks lose one life and the next group is half as large.  So the poison is found within
+    as many steps as it has lives, and an innocent task runs alone when it has one life left.
     """
     return 1 << max(0, min(lives - 1, 16))

@@ -1,7 +1,7 @@
-"""What a search asks of each document, as a value: which fields there are, comparisons, how they are joined.  Pure.
+"""The condition of a search as a value: its fields, its comparisons, and how they are joined.  Pure.
 
-`store/searching.py` makes SQL of it.  As in MongoDB, a member that has no value is null: `= null` finds it, and so
-does every `<>`; no other comparison does.
+`store/searching.py` makes SQL from it.  As in MongoDB, a member without a value is null: `= null` finds it, and so does
+every `<>`; no other comparison does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Literal
 
 Kind = Literal["text", "number", "time"]
 How = Literal["=", "<>", "<", "<=", ">", ">="]
-Value = str | int | float | None  # a time is text, as the database says it
+Value = str | int | float | None  # a time is text, in the database's form
 
-# Documents' members that can be searched and sorted by; their names are those of CloudBase's documents.
+# The members of documents for searching and sorting, named as in CloudBase's documents.
 FIELDS: dict[str, dict[str, Kind]] = {
     "task_queue": {
         "_id": "text",
@@ -44,7 +44,7 @@ FIELDS: dict[str, dict[str, Kind]] = {
         "updated_at": "time",
     },
 }
-# A search must name one of these, by equality: each leads to few documents, and none walks through everybody's.
+# A search must name one of these by equality: each selects few documents, so no search reads the rows of all users.
 ANCHORS = {
     "task_queue": ("_id", "user_openid", "work_id"),
     "works": ("_id", "user_openid", "task_id"),
@@ -53,7 +53,7 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Compare:
-    """value None: only with `=` and `<>`."""
+    """value None is allowed only with `=` and `<>`."""
 
     field: str
     how: How
@@ -86,7 +86,7 @@ Condition = Compare | OneOf | Every | Some | Not
 
 @dataclass(frozen=True)
 class Search:
-    """order: (field, whether it falls); what is equal in all of it comes newest first."""
+    """order: (field, whether it is descending); documents that are equal in all fields come newest first."""
 
     collection: str
     condition: Condition
@@ -96,7 +96,7 @@ class Search:
 
 
 def is_anchored(collection: str, condition: Condition) -> bool:
-    """Whether the condition names, by equality, one of what leads to few documents."""
+    """Whether the condition names, by equality, one of the fields that select few documents."""
     match condition:
         case Compare(field, "=", value):
             return field in ANCHORS[collection] and value is not None

@@ -1,7 +1,7 @@
-"""Sentences for people, made of a template and values.  Pure.
+"""Sentences for people, made from a template and values.  Pure.
 
-Values that end in `_seconds` are said as spans, `what` in the words of WHAT; the others are said as they are, and None
-as a dash.
+Values with names that end in `_seconds` are written as spans, `what` in the words of WHAT, None as a dash, and all
+others as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WHAT = {
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
-    """The template with its values put in by name."""
+    """The template with its values filled in by name."""
     return template.format_map({name: _said(name, value) for name, value in values.items()})
 
 

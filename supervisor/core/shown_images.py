@@ -1,4 +1,4 @@
-"""Pictures of a task or work: stored with the keys of their files, shown with links that are made when they are sent.
+"""Pictures of a task or work: stored with the keys of their files, shown with links that are signed when they are sent.
 
 Pure.  A stored image is `{"key", "width", "height"}`, and has a `thumbnail` of the same members where there is one.
 """
@@ -18,7 +18,7 @@ def shown_images(images: Iterable[Image], link: Link) -> list[dict[str, Any]]:
 
 
 def keys_of(images: Iterable[Image]) -> Iterator[str]:
-    """Of every file that the images name."""
+    """The keys of all files that the images name."""
     for each in images:
         yield each["key"]
         if each.get("thumbnail"):
@@ -30,5 +30,5 @@ def _shown(image: Image, link: Link) -> dict[str, Any]:
 
 
 def _shown_thumbnail(image: Image, link: Link) -> dict[str, Any] | None:
-    thumbnail = image.get("thumbnail")  # none of one that was made before there were any
+    thumbnail = image.get("thumbnail")  # pictures from before there were thumbnails have none
     return _shown(thumbnail, link) if thumbnail else None

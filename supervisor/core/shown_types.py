@@ -1,4 +1,4 @@
-"""Task types as everybody may see them: `GET /v1/types`, and the command line on the service's own host."""
+"""The public view of task types, for `GET /v1/types` and the command line on the service's own host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from config.task_type import TaskType
 
 
 def shown_types(settings: Settings) -> list[dict[str, Any]]:
-    """The public part of each declaration: nothing of providers, limits or how it is run."""
+    """The public part of each declaration: without providers, limits and running details."""
     return [_shown(name, task_type) for name, task_type in settings.tasks.items()]
 
 

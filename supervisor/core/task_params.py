@@ -1,9 +1,9 @@
-"""What a task may ask for: one set of rules for every door (docs/http-reference.md).
+"""The params of a task: one set of rules for orders by HTTP, SQL and messages (docs/http-reference.md).
 
-HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both end
-in the same reader: one model of what params are, and what the task's type declares.  Nothing is coerced: "2" is no
-number, `true` is no number, null is not the same as absent, and a member nobody knows is refused, since a misspelt one
-would be paid for and ignored.
+HTTP checks a whole body with `check_submission`, admission checks the params of a row with `check_params`; both use the
+same checks: one model of params, and the declaration of the task's type.  Nothing is coerced: "2" and `true` are not
+numbers, and null is not the same as absent.  An unknown member is refused, since a misspelt one would be paid for and
+ignored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ Pointer = str  # RFC 6901, into the body (`/params/images/0`), or into params wh
 
 
 class BadTask(BadParams):
-    """The submission is well-formed but wrong.  `errors`: what is wrong where, never empty; `code`: error.code."""
+    """The submission is well-formed but wrong.  `errors`: the mistakes and their places, never empty; `code`:
+    error.code."""
 
     def __init__(self, errors: list[tuple[Pointer, str]], code: str = "bad_params") -> None:
         pointer, detail = errors[0]
@@ -54,9 +55,9 @@ class BadTask(BadParams):
 
 @dataclass(frozen=True, slots=True)
 class CheckedParams:
-    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None where none was named.
+    """Params that can be run.  images: ids of uploads or https URLs.  scene_id, provider: None if none was named.
 
-    cost: what they cost where credits are enabled.
+    cost: their price, if credits are enabled.
     """
 
     type: str
@@ -67,7 +68,7 @@ class CheckedParams:
     parameters: Mapping[str, Any]
     cost: Cost
     provider: str | None = None
-    others: tuple[tuple[str, str], ...] = ()  # (kind, id or URL) of inputs that are no pictures
+    others: tuple[tuple[str, str], ...] = ()  # (kind, id or URL) of the inputs that are not pictures
 
     @property
     def uploads(self) -> tuple[tuple[str, str], ...]:
@@ -83,9 +84,9 @@ class CheckedParams:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A task as asked for.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None.
+    """A task as it was ordered.  params: as they were given, fit to be stored.  run_after: UTC, milliseconds, or None.
 
-    webhook: the address that is told of its end, or None.
+    webhook: the address for a message at its end, or None.
     """
 
     type: str
@@ -97,7 +98,7 @@ class Submission:
 
 
 def inputs_in(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(kind, id or URL) of every input that params name, in the order in which services are given them."""
+    """(kind, id or URL) of every input that params name, in the order in which services receive them."""
     return [(kind, entry) for kind in INPUT_KINDS for entry in params.get(kind, ())]
 
 
@@ -140,13 +141,13 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
 
 
 def _repeats_itself(params: TaskParams, task_type: TaskType, settings: Settings) -> str | None:
-    """The first provider to which this may go that makes the same picture each time; None when none does."""
+    """The first allowed provider that would make the same picture each time; None if there is none."""
     names = task_type.chain if params.provider is None else (params.provider,)
     return next((name for name in names if settings.providers[name].repeats_itself), None)
 
 
 def _refuse_crowd(value: Any) -> None:
-    """Each unknown member would be a mistake to be told of; so many are one."""
+    """Each unknown member would be reported as a mistake; too many of them are reported as one."""
     if isinstance(value, dict) and len(value) > MOST_MEMBERS:
         raise BadTask([("", f"There are {len(value):,} members; at most {MOST_MEMBERS} can be meant.")])
 
@@ -161,7 +162,7 @@ def _cost(task_type: TaskType, count: int, parameters: Mapping[str, Any]) -> Cos
 
 
 def _mistakes_of_type(params: TaskParams, task_type: TaskType) -> Iterator[tuple[Pointer, str]]:
-    """What is wrong with params that are well-formed, but not what this type takes."""
+    """The mistakes in params that are well-formed, but not allowed by this type."""
     for kind, (fewest, most) in task_type.inputs.bounds.items():
         number = len(getattr(params, kind))
         if not fewest <= number <= most:
@@ -220,7 +221,7 @@ def check_submission(body: Any, settings: Settings, *, may_jump_the_queue: bool)
 
 
 def _refuse_webhook(url: str | None, settings: Settings) -> None:
-    """Where it leads is looked at when it is sent; here only what it is."""
+    """Only its form is checked here; the host is checked when the message is sent."""
     schemes = ("https", "http") if settings.webhooks.allow_private_addresses else ("https",)
     if url is not None and not _is_address(url, schemes):
         raise BadTask(
@@ -235,7 +236,7 @@ def _refuse_webhook(url: str | None, settings: Settings) -> None:
 
 
 # --- the models; member names are the contract's ---
-# Each says twice what it takes: to pydantic, and, where a validator says more than a type can, as JSON Schema.
+# Each declares its values for pydantic and, where a validator checks more than a type can say, also as JSON Schema.
 
 _IMAGE_SCHEMA = {
     "type": "string",
@@ -263,7 +264,7 @@ class _Closed(BaseModel):
 
 
 class TaskParams(_Closed):
-    """What a task is made from; how many of each its type says."""
+    """The inputs of a task; its type says how many of each kind."""
 
     images: Annotated[
         list[_Image], Field(description="What is worked on, in the order that the type names.")
@@ -407,7 +408,8 @@ def _is_address(text: str, schemes: Collection[str]) -> bool:
 
 
 def _is_plainly_storable(value: Any) -> bool:
-    """True where one quick pass finds nothing that `_unstorable_in` might object to; it takes ten times as long."""
+    """True if one quick pass finds nothing that `_unstorable_in` could refuse; that function takes ten times as
+    long."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):
@@ -419,7 +421,8 @@ def _is_plainly_storable(value: Any) -> bool:
 
 
 def _unstorable_in(value: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """Where a JSON value holds what a database, or the next reader, can't take.  Iterative: depth is the caller's."""
+    """The places in a JSON value that a database or a later reader can't take.  Iterative, because the caller chooses
+    the depth."""
     waiting: list[tuple[tuple[int | str, ...], Any]] = [((), value)]
     while waiting:
         where, here = waiting.pop()
@@ -465,7 +468,7 @@ def _sentence(kind: str, message: str) -> str:
 
 
 def pointer_to(where: tuple[int | str, ...]) -> Pointer:
-    """A JSON pointer (RFC 6901).  What can't be shown in a response is shown as `?`."""
+    """A JSON pointer (RFC 6901).  Characters that a response can't hold become `?`."""
     parts = (_shown(str(part)).replace("~", "~0").replace("/", "~1") for part in where)
     return "".join(f"/{part}" for part in parts)[:MOST_POINTER_CHARACTERS].rstrip("~")
 

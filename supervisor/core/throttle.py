@@ -1,16 +1,16 @@
-"""Batches with rests between them, so that housekeeping never keeps others from the database for long.  Pure."""
+"""Batches with rests between them, so that housekeeping never blocks the database for long.  Pure."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-REST = 4  # times as long as the batch took: at most a fifth of the time is housekeeping's
+REST = 4  # times as long as the batch took: housekeeping takes at most a fifth of the time
 SHORTEST_REST_SECONDS = 0.002
 
 
 class Pace:
-    """So many seconds of housekeeping.  monotonic, sleep: the clock, for tests."""
+    """Housekeeping for at most `seconds` seconds.  monotonic, sleep: the clock, for tests."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Pace:
         return self._monotonic() < self._until
 
     def repeat(self, batch: Callable[[], int]) -> int:
-        """Batches until one finds nothing or the time is used up; the sum of what they did."""
+        """Run batches until one finds nothing or the time is used up; the sum of their results."""
         total = 0
         while self.has_time():
             started = self._monotonic()

@@ -1,4 +1,4 @@
-"""The one way to a database: which kind it is, is read from its address."""
+"""The only way to open a database; its address says which kind it is."""
 
 from __future__ import annotations
 

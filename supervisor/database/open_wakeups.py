@@ -1,4 +1,4 @@
-"""Wake-ups of whichever database it is."""
+"""The wake-ups of either database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from supervisor.database.sqlite.sqlite_wakeups import SqliteWakeups
 
 
 def dispatch_wakeups(database: Database, settings: Settings) -> Wakeups:
-    """For the dispatcher: wakes for whatever makes work or frees a slot."""
+    """For the dispatcher: a wake-up for every change that makes work or frees a slot."""
     return _wakeups(database, settings, "darkroom_dispatch")
 
 
 def feed_wakeups(database: Database, settings: Settings) -> Wakeups:
-    """For the feed: wakes for every change a user sees."""
+    """For the feed: a wake-up for every change that a user sees."""
     return _wakeups(database, settings, "darkroom_feed")
 
 

@@ -1,6 +1,5 @@
-"""Waiting for a database or a broker that is away: for as long as it takes, told at once and then once a minute.
-
-Whoever gave up instead would have to be started again, and be counted as one that fails.
+"""Waiting without a limit for a database or a broker that is away; reported at once and then once a minute.
+A part that gave up instead would have to be started again, and would count as failing.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ def until_it_works(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """What `attempt` gives, which is tried again for as long as it raises DatabaseBusy or BrokerAway.
+    """The result of `attempt`, which is called again for as long as it raises DatabaseBusy or BrokerAway.
 
-    say: is told why, in one sentence.  wait_seconds: after which its fault is raised; None waits for ever.
-    Blocks.  monotonic, sleep: the clock, for tests.
+    say: is called with the reason, one sentence.  wait_seconds: after this time the fault is raised; None waits for
+    ever.  Blocks.  monotonic, sleep: the clock, for tests.
     """
     began = monotonic()
     told_at: float | None = None

@@ -1,15 +1,15 @@
-"""The database as the rest of the program sees it: steps to write, queries to read.
+"""The interface to a database: steps to write, queries to read.
 
 A *step* is a function of a `Transaction` that either does all of its work or, by raising, none of it.
-`write` gathers the steps that wait, from every thread of this process, into one transaction with a savepoint
-each: that is the group commit, and a step that raises takes only itself back.  A step's result is handed out
-after the commit, never before.  Steps must be short: they hold the only writer's lock, so they do no I/O.
+`write` joins the waiting steps of all threads of this process into one transaction, with a savepoint for each (group
+commit); a step that raises undoes only itself.  A step's result is returned only after the commit.  Steps must be
+short: they hold the only writer's lock, so they do no I/O.
 
-On PostgreSQL several transactions are under way at once, and one that met a deadlock or lost its connection runs
-again.  So a step does nothing but read and write through its Transaction: it takes nothing
-off a queue, sets no attribute, and works from what it was given.
+On PostgreSQL several transactions run at once, and a transaction runs again after a deadlock or a lost connection.
+So a step does nothing but read and write through its Transaction: it takes nothing from a queue, sets no attribute, and
+uses only its arguments.
 
-What is *not* promised: the order between steps, even of one caller who does not wait between, unless they name one
+*Not* promised: the order of steps, even of one caller that does not wait between them, unless they name the same
 line.
 """
 
@@ -34,17 +34,18 @@ READER_THREADS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How a database says the few things that standard SQL does not.
+    """The SQL of one database where standard SQL does not suffice.
 
-    now: the database's own clock.  moment: the same, read once for all rows of a statement.
-    in_seconds: a time so many seconds from now, with one `?` parameter.
-    index_hint: names the index that a query is to use, where the planner would not find it by itself.
-    for_update: ends a SELECT whose rows are changed later in the same transaction; empty where one writer is alone.
-    for_update_of: the same, of rows of the table {} alone.
+    now: the database's own clock.  moment: the same, read once for all rows of a statement.  in_seconds: a time some
+    seconds from now, with one `?` parameter.  index_hint: names the index for a query, if the planner would not choose
+    it by itself.
+    for_update: ends a SELECT of rows that the same transaction changes later; empty where there is only one writer.
+    for_update_of: the same, but locks only rows of the table {}.
     for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
     for_free_key_share: ends a SELECT of rows of the table {} that must not be locked for update before the transaction
     ends, leaving out those that are.
-    named_lock: a statement with one `?` that waits for whoever holds that name, then holds it to the transaction's end.
+    named_lock: a statement with one `?` that waits until no other transaction holds that name, then holds it to the
+    transaction's end.
     each_of: a subquery of the texts (`value`) in a JSON array, which is its one `?`.  as_text: template with {time}.
     seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
     greatest, least: the scalar functions' names.
@@ -69,7 +70,7 @@ class Dialect:
 
 
 class PendingResult:
-    """A query whose rows are wanted later.  answer: gives the DB-API cursor, once."""
+    """A query with rows that are needed later.  answer: returns the DB-API cursor, once."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
@@ -108,7 +109,7 @@ class Transaction:
         self.for_update = dialect.for_update
 
     def by_index(self, name: str) -> str:
-        """What follows a table's name in FROM, to read it by this index."""
+        """The text after a table's name in FROM that makes a query use this index."""
         return self.dialect.index_hint.format(name)
 
     def for_update_of_free(self, table: str) -> str:
@@ -120,19 +121,18 @@ class Transaction:
         return self.dialect.for_update_of.format(table)
 
     def for_free_key_share(self, table: str) -> str:
-        """Ends a SELECT of rows of this table: whoever asks for them by `for_update` waits for this transaction.
-
-        Rows that somebody has locked so already are left out.
+        """Ends a SELECT of rows of this table: a `for_update` of these rows waits for this transaction.
+        Rows that another transaction has locked for update are left out.
         """
         return self.dialect.for_free_key_share.format(table)
 
     def lock_name(self, name: str) -> None:
-        """Wait for whoever holds this name, then hold it to the end of the transaction."""
+        """Wait until no other transaction holds this name, then hold it to the end of the transaction."""
         if self.dialect.named_lock:
             self.execute(self.dialect.named_lock, name)
 
     def as_text(self, time: str) -> str:
-        """SQL for a time as the text that is shown; `time` is a SQL expression."""
+        """SQL for a time as the text for users; `time` is a SQL expression."""
         return self.dialect.as_text.format(time=time)
 
     def seconds_between(self, earlier: str, later: str) -> str:
@@ -140,11 +140,11 @@ class Transaction:
         return self.dialect.seconds_between.format(earlier=earlier, later=later)
 
     def seconds_since(self, time: str) -> str:
-        """SQL for how long ago a time was; 0 for one that lies ahead, since the clock may have been set back."""
+        """SQL for the age of a time; 0 for a time in the future, since the clock may have been set back."""
         return f"CASE WHEN {time} > {self.moment} THEN 0.0 ELSE {self.seconds_between(time, self.moment)} END"
 
     def shifted(self, time: str, seconds: str) -> str:
-        """SQL for a time so many seconds after another; both are SQL expressions."""
+        """SQL for a time some seconds after another; both are SQL expressions."""
         return self.dialect.shifted.format(time=time, seconds=seconds)
 
     def greatest(self, *values: str) -> str:
@@ -160,20 +160,18 @@ class Transaction:
         return self._database.execute_sql(sql, params)
 
     def run(self, sql: str, *params: Any) -> int:
-        """Run one statement; how many rows it touched."""
+        """Run one statement; the number of rows it touched."""
         return int(self.execute(sql, *params).rowcount)
 
     def send(self, sql: str, *params: Any) -> None:
-        """Run one statement of which nobody wants to know what it touched.
-
-        A server is told of it with the next statement; if it fails, that one raises, or the commit.
+        """Run one statement when its row count is not needed.  It is sent to a server together with the next statement;
+        if it fails, the next statement or the commit raises.
         """
         self.execute(sql, *params)
 
     def ask(self, sql: str, *params: Any) -> PendingResult:
-        """A query whose rows are wanted later; a server is asked it with the next statement.
-
-        Where the database is no server it is run when its rows are wanted.
+        """A query with rows that are needed later; it is sent to a server together with the next statement.
+        If the database is not a server, the query runs when its rows are read.
         """
         return PendingResult(lambda: self.execute(sql, *params))
 
@@ -191,10 +189,10 @@ class Transaction:
 
 
 class BatchedStep(Generic[A, T]):
-    """A step of a kind of which several that wait are run as one, in statements for all of them.
+    """A step of a kind that is merged: all waiting steps of the kind run as one, in the same statements.
 
-    together: given the items, does each of them or leaves it untouched; its answers in their order.  An answer that is
-    an exception is raised to whoever waits for that item.  name: of the kind, as it is logged.
+    together: handles each of the given items or leaves it untouched, and returns the answers in their order.  An answer
+    that is an exception is raised to the caller of that item.  name: of the kind, for the log.
     """
 
     def __init__(
@@ -224,10 +222,10 @@ class Database(abc.ABC):
     ) -> concurrent.futures.Future[T]:
         """Hand a step to the writer; its result comes after the commit.
 
-        line: the id of the one task that the step concerns; steps of one task are committed in the order they were
-        handed in, and those of several may share a transaction.  A name that is no task's makes a line too; its steps
-        then lock nothing that others wait for.
-        Raises (from the future) whatever the step raised, and DatabaseBusy when no lock was had in time.
+        line: the id of the one task that the step concerns.  Steps of one line are committed in the order of the calls;
+        steps of several lines may share a transaction.  Another name than a task's id makes a line too; its steps must
+        lock nothing that others wait for.
+        The future raises the step's exception, or DatabaseBusy if no lock could be obtained in time.
         """
 
     @abc.abstractmethod
@@ -240,11 +238,11 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def glance(self, query: Callable[[Transaction], T]) -> T:
-        """Run a query of one statement, which is its own snapshot, without a transaction around it."""
+        """Run a query of one statement without a transaction; the statement is its own snapshot."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Finish what was handed in, close every connection."""
+        """Finish all steps that were passed in, close every connection."""
 
     async def write_async(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
         """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""

@@ -1,7 +1,8 @@
-"""What a database raises beside our own faults, by names that say nothing of its driver.
+"""The errors of a database besides our own faults, under names that do not depend on the driver.
 
-Drivers of both databases raise these (peewee names them alike for SQLite and PostgreSQL); what may pass by itself is
-`DatabaseBusy`, a fault, instead.  Only `supervisor.database` and `supervisor.schema` know the drivers.
+The drivers of both databases raise these (peewee has the same names for SQLite and PostgreSQL).  An error that may pass
+by itself becomes the fault `DatabaseBusy` instead.  Only `supervisor.database` and `supervisor.schema` know the
+drivers.
 """
 
 from __future__ import annotations

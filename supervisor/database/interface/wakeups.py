@@ -1,7 +1,7 @@
-"""How a process learns that another one has committed: no polling where the kernel or the server can tell.
+"""How a process notices a commit of another process, without polling where the kernel or the server can notify it.
 
-A wake-up is a hint: it may come for nothing, and a lost one costs `safety_seconds` at most, since whoever listens is
-woken that often anyway.  SQLite's files are watched (`sqlite_wakeups`), PostgreSQL notifies (`postgres_wakeups`).
+A wake-up is a hint: it may come without a change, and a lost one costs at most `safety_seconds`, since every listener
+is woken that often anyway.  SQLite's files are watched (`sqlite_wakeups`), PostgreSQL notifies (`postgres_wakeups`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """What a wake-up says.  users: whose changes were announced; None: anybody's may have been."""
+    """The content of a wake-up.  users: the users with changes; None: any user may have changes."""
 
     users: frozenset[str] | None = None
 
@@ -31,9 +31,9 @@ SOMETHING = Heard()
 class Wakeups(abc.ABC):
     """Wake-ups of one database for one process.  Opened on first use; one thread or one loop waits.
 
-    safety_seconds: how often `listen` yields though nothing was heard.
-    look_again_seconds: an event may come a moment before its commit can be seen; whoever finds nothing looks again
-    after each of these.  Empty where events come after their commits, and only for what concerns the listener.
+    safety_seconds: how often `listen` yields without an event.  look_again_seconds: an event may come a moment before
+    its commit is visible; a listener that finds nothing reads again after each of these.  Empty where events come after
+    their commits, and only for changes that concern the listener.
     """
 
     safety_seconds: float
@@ -46,14 +46,14 @@ class Wakeups(abc.ABC):
     @property
     @abc.abstractmethod
     def is_listening(self) -> bool:
-        """Whether commits are heard of; if not, they are only looked for now and then."""
+        """Whether commits cause wake-ups; if not, the database is only polled now and then."""
 
     @abc.abstractmethod
     def hear(self, timeout_seconds: float) -> Heard | None:
         """Block until something was committed, `interrupt` was called, or the time is over, which is None."""
 
     def wait(self, timeout_seconds: float) -> bool:
-        """`hear`, for those who look at everything anyway."""
+        """`hear`, for callers that read all changes anyway."""
         return self.hear(timeout_seconds) is not None
 
     def interrupt(self) -> None:
@@ -92,7 +92,7 @@ class Wakeups(abc.ABC):
 
 
 def together(several: list[Heard]) -> Heard:
-    """What several wake-ups say in one."""
+    """Several wake-ups as one."""
     users: set[str] = set()
     for heard in several:
         if heard.users is None:
@@ -102,9 +102,10 @@ def together(several: list[Heard]) -> Heard:
 
 
 def readable(descriptors: tuple[int, ...], timeout_seconds: float) -> set[int]:
-    """Which can be read within the time.  By poll: select can't take a web's thousandth descriptor."""
+    """The descriptors that become readable within the time.  It uses poll, because select is limited to 1,024
+    descriptors."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    # Rounded up to a millisecond only when there is time to wait: 0 must stay "look, don't wait".
+    # Rounded up to a millisecond only when there is time to wait: 0 must stay "do not wait".
     return {descriptor for descriptor, _ in poll.poll(math.ceil(max(0.0, timeout_seconds) * 1000))}

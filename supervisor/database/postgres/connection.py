@@ -1,8 +1,8 @@
 """One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
 
-Behind a pooler in transaction mode (PgBouncer) nothing of a session may be relied on, so statements are not prepared
-and the time-outs travel with each transaction.  `pooled` says that there is one; one that nobody has named is known by
-the process that answers, which is not the one that the connection was told of.
+Behind a pooler in transaction mode (PgBouncer) no session state is kept, so statements are not prepared and the
+time-outs are set in each transaction.  `pooled` says that there is a pooler; a pooler that the settings do not name is
+detected because another server process answers than the one named at login.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from supervisor.database.postgres.pipeline import Answer, Exchange, Statement
 from supervisor.database.postgres.sql import adapt
 
 STATEMENT_SECONDS = 30
-# Our transactions wait for nothing: an idle one belongs to a frozen process, and its rows are wanted.  Each of its
-# writer threads may have one, each waiting for the one before it, and all must be over within LEASE_SECONDS.
+# Our transactions never idle: an idle one belongs to a frozen process, and it blocks rows that others need.  Each
+# writer thread may have one, each waiting for the one before it, and all must end within LEASE_SECONDS.
 IDLE_IN_TRANSACTION_SECONDS = 4
 _TIMEOUTS = {
     "statement_timeout": STATEMENT_SECONDS * 1000,
@@ -140,7 +140,7 @@ class Connection(peewee.PostgresqlDatabase):
     def commit_marked(self) -> None:
         """Commit, and in the same transaction note its number, if it has written anything at all.
 
-        Raises InternalError for one that went on after an error: the server has given it up already.
+        Raises InternalError for a step that went on after an error: the server has rolled it back already.
         """
         self.hand_in(_MARK, (self.writer, self.number))
         try:
@@ -157,7 +157,7 @@ class Connection(peewee.PostgresqlDatabase):
         self.answer(self.hand_in("COMMIT"))
 
     def has_committed(self, writer: int, number: int) -> bool:
-        """Whether a writer's transaction is stored; waits until the server has done with it."""
+        """Whether a writer's transaction was committed; waits until the server has finished it."""
         with peewee.__exception_wrapper__, self._raw().transaction():  # type: ignore[attr-defined]
             self._raw().execute("SELECT pg_advisory_xact_lock(%s)", (writer,), prepare=False)
             row = (
@@ -168,7 +168,7 @@ class Connection(peewee.PostgresqlDatabase):
         return row is not None and int(row[0]) == number
 
     def take_back(self) -> None:
-        """Roll back, and forget what was not sent; a connection that can't is closed."""
+        """Roll back, and drop unsent statements; a connection that can't roll back is closed."""
         try:
             if not self.is_lost:
                 with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
@@ -181,7 +181,7 @@ class Connection(peewee.PostgresqlDatabase):
         return self.is_closed() or bool(self._raw().closed)
 
     def note(self, error: BaseException) -> None:
-        """Close at an error that says that the connection is of no more use."""
+        """Close the connection after an error that makes it unusable."""
         if is_of_a_lost_connection(error) and not self.is_closed():
             self.close()
 

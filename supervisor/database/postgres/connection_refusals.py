@@ -1,4 +1,5 @@
-"""What PostgreSQL's refusal of a connection means, in a sentence that says what to do.  Pure; it holds no password."""
+"""The meaning of PostgreSQL's refusal of a connection, in a sentence that says what to do.  Pure; never with a
+password."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 
 CHECK = "check DARKROOM_DATABASE_URL"
 
-# What libpq or the server says, what it means, and whether the set-up is wrong: such a refusal does not pass by itself.
+# The text of libpq or the server, its meaning, and whether the set-up is wrong, so that waiting would not help.
 _ANSWERS = (
     ("password authentication failed", f"it refuses the user or the password; {CHECK}", True),
     ("no password supplied", f"it wants a password; {CHECK}", True),
@@ -35,7 +36,7 @@ _ANSWERS = (
 
 
 def in_words(error: BaseException) -> str:
-    """What is wrong, as the end of a sentence."""
+    """The fault, as the end of a sentence."""
     words, _ = _meaning(error)
     return words
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean for whoever handed in a step: lost, to be tried again, or to be told."""
+"""The meaning of PostgreSQL's errors for the caller of a step: connection lost, try again, or raise."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import psycopg
 
 from supervisor.core.errors import DatabaseBusy, DatabaseFull
 
-# A plan was prepared before a migration has changed its columns.  (Nothing else of ours is feature_not_supported.)
+# A plan was prepared before a migration changed its columns.  (None of our statements is otherwise
+# feature_not_supported.)
 STALE_PLAN = "0A000"
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
 _AGAIN = frozenset({"40001", "40P01", STALE_PLAN})
 DISK_FULL = "53100"
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
-# The connection is of no more use: shut down, crashed, starting, idle for too long; or it leads to a standby.
+# The connection is unusable: the server shut down, crashed, is starting or is a standby, or the connection idled too
+# long.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"})
 _LOST_CLASSES = ("08",)
 
-# What may pass by itself or by a person's hand, and what they should know of it.
+# Errors that may pass by themselves or that a person can remove, with a sentence for that person.
 _NOT_NOW = {
     "57014": "The database took too long over a statement; nothing was stored.  Another program may hold its rows.",
     "55P03": "The database's rows were locked by another program for too long; nothing was stored.",
@@ -28,7 +30,7 @@ _NOT_NOW = {
 
 
 def sqlstate(error: BaseException) -> str:
-    """The five letters, or '' where the server said none."""
+    """The five characters, or '' if the server sent none."""
     original = getattr(error, "orig", error)
     return (original.sqlstate or "") if isinstance(original, psycopg.Error) else ""
 
@@ -39,13 +41,13 @@ def is_to_be_tried_again(error: BaseException) -> bool:
 
 
 def is_of_a_lost_connection(error: BaseException) -> bool:
-    """By what the server said; a connection that broke without a word is known by its own state."""
+    """Judged by the server's error; a connection that broke without one is judged by its own state."""
     state = sqlstate(error)
     return state in _LOST or state.startswith(_LOST_CLASSES)
 
 
 def as_fault(error: BaseException) -> BaseException:
-    """DatabaseBusy for what may pass; anything else as it is."""
+    """DatabaseBusy for an error that may pass; any other error unchanged."""
     state = sqlstate(error)
     sentence = _NOT_NOW.get(state)
     if sentence is None or not isinstance(error, peewee.PeeweeException):

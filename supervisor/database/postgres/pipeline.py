@@ -1,11 +1,11 @@
-"""The statements of one connection: prepared once they have proved frequent, and several of them in one round trip.
+"""The statements of one connection: frequent ones are prepared, and several are sent in one round trip.
 
-A statement is handed in, and sent when somebody wants its answer, with all that was handed in before.  So BEGIN travels
-with the first query, a write whose answer nobody reads with whatever follows it, and the last one with COMMIT.
-psycopg's cursors are left out of this: they cost the interpreter several times what such a statement costs the server.
-Its connections, its adapters and its errors are used.
+A statement is queued, and sent together with all queued ones when its answer is needed.  So BEGIN is sent with the
+first query, a write with unread answer with the statement after it, and the last write with COMMIT.  psycopg's cursors
+are not used: they cost several times as much time as the server needs for such a statement.  Its connections, adapters
+and errors are used.
 
-libpq's call that waits for an answer in a pipeline holds the interpreter's lock, so there the socket is waited for.
+libpq's blocking wait in a pipeline holds the interpreter's lock, so this module waits for the socket instead.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from psycopg.adapt import PyFormat, Transformer
 from supervisor.database.postgres.errors import STALE_PLAN
 from supervisor.database.postgres.sql import numbered
 
-PREPARED_AFTER = 5  # runs: what comes once in a while is not worth the server's memory
-MOST_PREPARED = 200  # those that were not used for longest give way
-MOST_COUNTED = 500  # statements of which is known how often they came
+PREPARED_AFTER = 5  # runs: a rare statement is not worth the server's memory
+MOST_PREPARED = 200  # the least recently used statements are dropped
+MOST_COUNTED = 500  # the number of statements that are counted
 _GOOD = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
 class Answer:
-    """What the server said to a statement, in the DB-API's words.  rowcount: of rows returned or touched, else -1."""
+    """The server's answer to a statement, as a DB-API cursor.  rowcount: of rows returned or touched, else -1."""
 
     __slots__ = ("_left", "_names", "rowcount")
 
@@ -56,7 +56,7 @@ class Answer:
 
 
 class Statement:
-    """One that was handed in, its values dumped.  answer: None until it was sent."""
+    """A queued statement with its values dumped.  answer: None until it was sent."""
 
     __slots__ = ("answer", "formats", "text", "types", "values")
 
@@ -66,10 +66,9 @@ class Statement:
 
 
 class Exchange:
-    """What goes over one connection, which is in autocommit mode.  prepares: a session keeps what was prepared in it.
-
-    What sends may raise psycopg.Error: of statements that were sent together the first that failed says why, and
-    nothing after it was run.
+    """The statements of one connection in autocommit mode.  prepares: whether sessions keep prepared statements.
+    Every method that sends may raise psycopg.Error: the error of the first failed statement among those sent together;
+    the statements after it were not run.
     """
 
     def __init__(self, raw: psycopg.Connection[Any], *, prepares: bool) -> None:
@@ -91,14 +90,14 @@ class Exchange:
         return statement
 
     def answer(self, statement: Statement) -> Answer:
-        """The answer to it; whatever waits is sent."""
+        """Its answer; all queued statements are sent."""
         if statement.answer is None:
             self.send()
         assert statement.answer is not None
         return statement.answer
 
     def send(self) -> None:
-        """Send what was handed in.  After an error that is none of the server's answers the connection is closed."""
+        """Send the queued statements.  After an error that is not an answer of the server, the connection is closed."""
         several, self._waiting = self._waiting, []
         try:
             if len(several) == 1:
@@ -113,7 +112,7 @@ class Exchange:
             raise
 
     def roll_back(self) -> None:
-        """End the transaction, if the server knows of one; what waits was never said."""
+        """End the transaction, if the server has begun one; drop the queued statements."""
         self._waiting = []
         if self._libpq.transaction_status != pq.TransactionStatus.IDLE:
             _checked(self._libpq.exec_(b"ROLLBACK"))
@@ -127,7 +126,7 @@ class Exchange:
         one.answer = self._loaded(_checked(result))
 
     def _send_together(self, several: list[Statement]) -> None:
-        names = [self._name_of(each) for each in several]  # which may prepare some, and wait
+        names = [self._name_of(each) for each in several]  # this may prepare some, and wait
         self._libpq.enter_pipeline_mode()
         for each, name in zip(several, names, strict=True):
             if name is None:
@@ -143,7 +142,8 @@ class Exchange:
             each.answer = self._loaded(_checked(result))
 
     def _flush(self) -> None:
-        """Hand everything to the kernel; a server that answers meanwhile is listened to, or both would wait."""
+        """Pass everything to the kernel, and read the server's answers meanwhile: otherwise both could wait for each
+        other."""
         while self._libpq.flush():
             self._socket.modify(self._libpq.socket, select.POLLIN | select.POLLOUT)
             if any(event & ~select.POLLOUT for _, event in self._socket.poll()):
@@ -151,7 +151,7 @@ class Exchange:
             self._socket.modify(self._libpq.socket, select.POLLIN)
 
     def _next_result(self) -> Any:
-        """What the next statement in the pipeline has led to.  Raises for a connection that is lost without a word."""
+        """The result of the next statement in the pipeline.  Raises if the connection was lost without an answer."""
         result = self._awaited_result()
         if result is None:
             raise psycopg.OperationalError("the connection was lost in the middle of an answer")
@@ -168,7 +168,7 @@ class Exchange:
         return self._libpq.get_result()
 
     def _name_of(self, statement: Statement) -> bytes | None:
-        """Its name on the server; None for one that is not prepared."""
+        """The statement's name on the server; None if it is not prepared."""
         if not self._prepares:
             return None
         known = (statement.text, statement.types)
@@ -209,7 +209,7 @@ def _formats(count: int) -> list[PyFormat]:
 
 
 def _checked(result: Any) -> Any:
-    """The result of a statement that did well.  Raises what the server said."""
+    """The result of a successful statement.  Raises the server's error."""
     if result.status not in _GOOD:
         raise _error_of(result)
     return result
@@ -217,5 +217,5 @@ def _checked(result: Any) -> Any:
 
 def _error_of(result: Any) -> psycopg.Error:
     error = errors.error_from_result(result)
-    # The server has said nothing: the connection is lost.
+    # No answer from the server: the connection is lost.
     return error if error.sqlstate else psycopg.OperationalError(str(error))

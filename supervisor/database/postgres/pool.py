@@ -1,4 +1,5 @@
-"""The connections of one process: a bounded number, opened when needed, the last one given back lent first."""
+"""The connections of one process: a bounded number, opened when needed; the connection that was returned last is lent
+first."""
 
 from __future__ import annotations
 
@@ -27,9 +28,8 @@ class Pool:
 
     @contextlib.contextmanager
     def lent(self, seconds: float) -> Iterator[Connection]:
-        """A connection for as long as the block runs; one that is lost in it is not lent again.
-
-        Raises DatabaseBusy when none is free for so long, CantConnect when a new one can't be had.
+        """A connection for as long as the block runs; if it is lost meanwhile, it is not lent again.
+        Raises DatabaseBusy if none becomes free within `seconds`, CantConnect if a new one can't be opened.
         """
         if not self._places.acquire(timeout=max(0.0, seconds)):
             raise DatabaseBusy(
@@ -46,7 +46,7 @@ class Pool:
             self._places.release()
 
     def drop_idle(self) -> None:
-        """Close what is not lent: where one connection broke, the server has mostly dropped them all."""
+        """Close all connections that are not lent: if one connection broke, the server has usually dropped them all."""
         with self._guard:
             idle, self._idle = self._idle, []
         for connection in idle:

@@ -1,8 +1,9 @@
-"""PostgreSQL for many processes on many hosts: short transactions side by side, each run until its outcome is known.
+"""PostgreSQL for many processes on many hosts: short transactions in parallel, each run until its outcome is known.
 
-A few writer threads take steps in the order in which they were handed in.
+A few writer threads take steps in the order of the calls.
 
-- A step that names its task (`line`) may share a transaction with other waiting steps that name theirs.  All their rows
+- A step that names its task (`line`) may share a transaction with other waiting steps that name their tasks.  All their
+rows
   are locked at the beginning, in the one order of locks (CORRECTNESS 27), so that transactions never wait in a circle.
 - Steps of one kind are merged into one statement, because the locks are held until the commit.
 - A step that names no task has a transaction of its own.  Its statements take their locks in the same order.
@@ -35,7 +36,7 @@ MOST_STEPS_TOGETHER = 100
 
 
 class _Step(NamedTuple):
-    """What was handed in.  line: what it must not overtake."""
+    """A queued step.  line: steps of the same line must keep their order."""
 
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
@@ -43,7 +44,7 @@ class _Step(NamedTuple):
 
 
 class _Refused(NamedTuple):
-    """The answer of a step that has changed nothing, while those beside it are stored."""
+    """The answer of a step that changed nothing; other steps of its transaction are stored."""
 
     error: Exception
 
@@ -72,7 +73,7 @@ class PostgresDatabase(Database):
         with self._guard:
             self._unfinished += 1
             queued = self._lines.get(line) if line is not None else None
-            if queued is not None:  # an earlier step of this line is not stored yet
+            if queued is not None:  # an earlier step of this line is not committed yet
                 queued.append(handed_in)
                 return future
             if line is not None:
@@ -101,7 +102,8 @@ class PostgresDatabase(Database):
         self._pool.drop_idle()
 
     def _begin_afresh(self) -> None:
-        """As in a process that has opened nothing.  Connections are not inherited: a child would talk into them."""
+        """Reset to the state without connections.  A child must not inherit them: it would write into the parent's
+        connections."""
         self._pool = Pool(self.url, size=self._connections, pooled=self.pooled)
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
         self._guard = threading.Condition()
@@ -133,7 +135,7 @@ class PostgresDatabase(Database):
                 except queue.Empty:
                     break
                 if another is None:
-                    self._steps.put(None)  # to end is for the next turn
+                    self._steps.put(None)  # the request to end is for the next turn
                     break
                 if another.line is None:
                     following = another
@@ -144,7 +146,7 @@ class PostgresDatabase(Database):
                 self._settle([following])
 
     def _settle(self, several: list[_Step]) -> None:
-        """Run steps and tell whoever waits for them."""
+        """Run steps and set their futures."""
         wanted = []
         for each in several:
             if each.future.set_running_or_notify_cancel():
@@ -156,7 +158,7 @@ class PostgresDatabase(Database):
                 self._run_alone(each)
 
     def _have_run_together(self, several: list[_Step]) -> bool:
-        """Run steps in one transaction; False when one of them has failed, and nothing is stored."""
+        """Run steps in one transaction; False if one of them failed, so that nothing is stored."""
         try:
             results = transactions.write(self._pool, lambda tx: _run_together(tx, several))
         except (DatabaseBusy, OutcomeUnknown) as fault:
@@ -188,7 +190,7 @@ class PostgresDatabase(Database):
             ended.future.set_exception(error)
 
     def _note_end(self, ended: _Step) -> None:
-        """Let the next one of its line in."""
+        """Let the next step of its line run."""
         with self._guard:
             self._unfinished -= 1
             if self._unfinished == 0:

@@ -1,11 +1,12 @@
 """Wake-ups of PostgreSQL: the triggers notify, one connection of this process listens.
 
-The listener has a thread and a connection of its own, straight to the server: a pooler in transaction mode takes LISTEN
-and delivers nothing.  So after each connect a second connection notifies a channel of chance, and only who hears that
-is believed to hear.  NOTIFY is not kept for the absent: each (re)connect is a wake-up for everything, and so is every
-RESCAN_SECONDS, come what may.  While nothing can be heard the database is looked at every POLL_SECONDS, the log says
-so once, and `is_listening` (darkroom_listener_up) is false.  A connection that only listens is kept: the server's
-`idle_session_timeout` does not count for it, and a word each PING_SECONDS keeps what lies between from cutting it.
+The listener has its own thread and its own connection, directly to the server: a pooler in transaction mode accepts
+LISTEN and delivers nothing.  So after each connect a second connection notifies a random channel; `is_listening`
+becomes true only if that notification arrives.  The server does not store NOTIFY for absent listeners.  Therefore each
+(re)connect, and every RESCAN_SECONDS, is a wake-up for everything.  While no notifications arrive, the database is
+polled every POLL_SECONDS, the log says so once, and `is_listening` (darkroom_listener_up) is false.  The server's
+`idle_session_timeout` is switched off for the listening connection, and a statement every PING_SECONDS keeps routers
+from cutting it.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from supervisor.database.postgres.connection import MAY_BE_IDLE, connect_paramet
 log = logging.getLogger("darkroom.listener")
 
 RESCAN_SECONDS = 2.0
-PING_SECONDS = 20.0  # what lies between may cut a connection on which nothing is said for a minute
-POLL_SECONDS = 0.25  # while nothing can be heard
+PING_SECONDS = 20.0  # a router or proxy may cut a connection that is silent for a minute
+POLL_SECONDS = 0.25  # while no notifications arrive
 PROBE_SECONDS = 2.0
-RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one for as long as it takes
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last value is repeated without a limit
 TRY_DEAF_AGAIN_SECONDS = 30.0
 
 
 class PostgresWakeups(Wakeups):
-    """What is notified on one channel.  A payload is the id of the user whom it concerns, or empty.
+    """The notifications of one channel.  A payload is the id of the user with changes, or empty.
 
     url: of the server itself, not of a pooler.
     """
@@ -51,7 +52,7 @@ class PostgresWakeups(Wakeups):
         self._thread: threading.Thread | None = None
         self._waiting: collections.deque[Heard] = (
             collections.deque()
-        )  # filled by the listener's thread, emptied by whoever hears
+        )  # filled by the listener's thread, emptied by `hear`
         self._state: str | None = None
         self._listens = False
 
@@ -61,7 +62,7 @@ class PostgresWakeups(Wakeups):
 
     @property
     def has_tried(self) -> bool:
-        """Whether it is known by now if it can listen."""
+        """Whether the test of notifications has ended."""
         return self._state is not None
 
     def hear(self, timeout_seconds: float) -> Heard | None:
@@ -123,7 +124,7 @@ class PostgresWakeups(Wakeups):
     def _hears(self, connection: psycopg.Connection[Any]) -> bool:
         """Listen, and find out whether notifications arrive.
 
-        A pooler's connection to the server, which is others' afterwards, is left listening to the probe alone.
+        A pooler's server connection, which other clients use afterwards, is left listening only to the probe.
         """
         probe = f"darkroom_probe_{secrets.token_hex(8)}"
         connection.execute(f"LISTEN {probe}".encode(), prepare=False)
@@ -135,19 +136,19 @@ class PostgresWakeups(Wakeups):
                 connection.execute(f"LISTEN {self._channel}; UNLISTEN {probe}".encode(), prepare=False)
                 connection.execute(
                     MAY_BE_IDLE.encode(), prepare=False
-                )  # now that it is known to be ours alone
+                )  # now that the connection is known to be ours alone
                 return True
         return False
 
     def _follow(self, connection: psycopg.Connection[Any]) -> bool:
-        """Pass on what is heard; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
+        """Pass notifications on; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
         rescan, ping = time.monotonic() + RESCAN_SECONDS, time.monotonic() + PING_SECONDS
         while True:
             heard = self._notified(connection, min(rescan, ping) - time.monotonic())
             if time.monotonic() >= ping:
                 ping = time.monotonic() + PING_SECONDS
                 connection.execute("SELECT 1", prepare=False)
-                rescan = 0.0  # what was notified meanwhile may have gone to the answer's reader
+                rescan = 0.0  # the reader of this answer may have received notifications meanwhile
             if time.monotonic() >= rescan:
                 rescan = time.monotonic() + RESCAN_SECONDS
                 self._tell(SOMETHING)
@@ -160,7 +161,7 @@ class PostgresWakeups(Wakeups):
                 return True
 
     def _notified(self, connection: psycopg.Connection[Any], seconds: float) -> list[tuple[str, str]]:
-        """(channel, payload) of what arrives within the time; the first arrival ends the wait."""
+        """(channel, payload) of the notifications that arrive within the time; the first one ends the wait."""
         if connection.fileno() in readable((connection.fileno(), self._end_read), seconds):
             connection.pgconn.consume_input()
         found = []
@@ -169,7 +170,7 @@ class PostgresWakeups(Wakeups):
         return found
 
     def _poll(self) -> bool:
-        """Look now and then for as long as nothing can be heard; True when it is time to end."""
+        """Poll while no notifications arrive; True when it is time to end."""
         end = time.monotonic() + TRY_DEAF_AGAIN_SECONDS
         while time.monotonic() < end:
             if self._ends_within(POLL_SECONDS):
@@ -180,7 +181,7 @@ class PostgresWakeups(Wakeups):
     def _tell(self, heard: Heard) -> None:
         self._waiting.append(
             heard
-        )  # before the byte, so that who reads the byte finds it; a deque needs no lock
+        )  # before the byte, so that the reader of the byte finds it; a deque needs no lock
         super().interrupt()
 
     def _say(self, listens: bool, sentence: str) -> None:

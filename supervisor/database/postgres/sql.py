@@ -1,6 +1,6 @@
-"""PostgreSQL's words for what the store says in `?` and Dialect, and its answers as SQLite would give them.
+"""PostgreSQL's SQL for the store's `?` and Dialect, and its values converted to SQLite's forms.
 
-The store above is one text for both databases, so a connection of ours hands times back as
+The store has one SQL text for both databases, so our connections return times as
 `YYYY-MM-DDTHH:MM:SS.mmmZ`, JSON as text, sums as whole numbers, and takes flags as 0 and 1.
 """
 
@@ -41,7 +41,7 @@ POSTGRES = Dialect(
     least="least",
 )
 
-# What a parameter's mark is not: quoted text, a quoted name, a comment, a dollar-quoted body.
+# Where a `?` is not a parameter: in quoted text, a quoted name, a comment, a dollar-quoted body.
 _NOT_A_MARK = r"""'(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
 _PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?)", re.VERBOSE | re.DOTALL)
 
@@ -54,18 +54,18 @@ def numbered(sql: str) -> bytes:
 
 
 class _TimeLoader(Loader):
-    """timestamptz as the contract writes a time; the session's time zone is UTC."""
+    """timestamptz in the contract's form of a time; the session's time zone is UTC."""
 
     def load(self, data: Buffer) -> str:
         text = bytes(data).decode()
-        if not text.endswith("+00"):  # another session's settings came through a pooler
+        if not text.endswith("+00"):  # a pooler passed on another session's settings
             moment = datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
             return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
         return f"{text[:10]}T{text[11:19]}.{text[20:-3]:0<3.3}Z"
 
 
 class _NumberLoader(Loader):
-    """numeric, which is what a sum of bigints is: a whole number where it is one."""
+    """numeric, the type of a sum of bigints: returned as int if it is a whole number."""
 
     def load(self, data: Buffer) -> int | float:
         text = bytes(data).decode()
@@ -82,7 +82,7 @@ class _FlagDumper(Dumper):
 
 
 def adapt(context: AdaptContext) -> None:
-    """Give a connection these habits."""
+    """Register these conversions on a connection."""
     adapters = context.adapters if context.adapters is not None else psycopg.adapters
     adapters.register_loader("timestamptz", _TimeLoader)
     adapters.register_loader("numeric", _NumberLoader)

@@ -1,13 +1,12 @@
-"""One transaction on PostgreSQL, run until its outcome is known: stored once, or not at all.
+"""One transaction on PostgreSQL, run until its outcome is known: committed once, or not at all.
 
-A deadlock or a lost connection rolls everything back, so the transaction is run again, after a short wait drawn by
-chance, until `BUSY_SECONDS` are over.  One moment is different: when the connection is lost after COMMIT was sent,
-nobody knows whether the server took it.  So each writing transaction notes its number in `commit_mark`, a row of its
-connection's own, and holds a lock of that connection's own.  A new connection takes that lock, which it gets when the
-server has done with the lost one, and reads the number; only what is not there is run again.  (The transaction's own
-id would not do: after a crash the server gives an id that it had not written down to another transaction, and
-`pg_xact_status` then tells what became of that one.)  Should the server be away for too long to be asked,
-OutcomeUnknown says so.
+A deadlock or a lost connection rolls everything back, so the transaction runs again after a short random wait, until
+`BUSY_SECONDS` are over.  One case is different: if the connection is lost after COMMIT was sent, it is unknown whether
+the server committed.  Therefore each writing transaction writes its number to `commit_mark`, a row of its connection,
+and holds a lock of its connection.  A new connection takes that lock, which it gets only when the server has finished
+the lost connection, and reads the number.  The transaction runs again only if its number is missing.  (The server's
+transaction id would not do: after a crash the server may give the same id to another transaction, and `pg_xact_status`
+then reports on that one.)  If the server is away for too long, OutcomeUnknown is raised.
 
 A step may therefore run more than once: it must do nothing but read and write through its Transaction.
 """
@@ -34,12 +33,12 @@ from supervisor.database.postgres.sql import POSTGRES
 T = TypeVar("T")
 
 BUSY_SECONDS = 15.0
-OUTCOME_SECONDS = 60.0  # how long the server is asked what became of a commit
+OUTCOME_SECONDS = 60.0  # how long the outcome of a commit is looked up
 LONGEST_WAIT_SECONDS = 0.5
 
 
 class PostgresTransaction(Transaction):
-    """A Transaction whose statements travel together where that is possible."""
+    """A Transaction that sends statements together where possible."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, POSTGRES)
@@ -57,11 +56,11 @@ class PostgresTransaction(Transaction):
 
 
 class _TakenBack(Exception):
-    """Nothing of the transaction is stored, and the cause may have passed already."""
+    """The transaction was rolled back, and the cause may have passed already."""
 
 
 def write(pool: Pool, step: Callable[[Transaction], T]) -> T:
-    """Run a step in a transaction and commit it.  Raises what the step raised, DatabaseBusy, OutcomeUnknown."""
+    """Run a step in a transaction and commit it.  Raises the step's exception, DatabaseBusy or OutcomeUnknown."""
     return _until_it_works(pool, lambda seconds: _write_once(pool, step, seconds))
 
 
@@ -71,7 +70,7 @@ def read(pool: Pool, query: Callable[[Transaction], T], *, one_moment: bool) -> 
 
 
 def _until_it_works(pool: Pool, attempt: Callable[[float], T]) -> T:
-    """attempt: is told how many seconds it may wait for a connection."""
+    """attempt: gets the number of seconds that it may wait for a connection."""
     end = time.monotonic() + BUSY_SECONDS
     for wait in _waits():
         try:
@@ -108,7 +107,7 @@ def _write_once(pool: Pool, step: Callable[[Transaction], T], seconds: float) ->
             return result
         except peewee.PeeweeException as error:
             connection.note(error)
-            if not connection.is_lost:  # the server has said no, which is an answer
+            if not connection.is_lost:  # the server has refused, so the outcome is known
                 _undo(connection, error)
                 raise
             lost = error
@@ -146,7 +145,7 @@ def _undo(connection: Connection, error: BaseException) -> None:
 
 
 def _was_committed(pool: Pool, writer: int, number: int) -> bool:
-    """What became of a transaction whose COMMIT was not answered.  Raises OutcomeUnknown."""
+    """Look up whether a transaction with an unanswered COMMIT was committed.  Raises OutcomeUnknown."""
     end = time.monotonic() + OUTCOME_SECONDS
     for wait in _waits():
         pool.drop_idle()

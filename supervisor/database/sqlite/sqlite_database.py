@@ -1,8 +1,8 @@
 """SQLite for many processes and threads: one writer at a time, in order, with group commit.
 
-WAL mode with `synchronous=FULL`: what was committed survives loss of power.  SQLite's own busy handler is
-unfair under load (a starved process waited 5 s where the others made 1,900 commits a second), so our
-processes queue at a file lock first; programs that know nothing of it are waited for by the busy time-out.
+WAL mode with `synchronous=FULL`: commits survive a power failure.  SQLite's own busy handler is unfair under load (a
+starved process waited 5 s while the others made 1,900 commits a second), so our processes first queue at a file lock.
+The busy time-out waits for programs that do not use this lock.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUSY_TIMEOUT_SECONDS = 15
 MOST_STEPS_A_COMMIT = 128
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "temp_store": "memory", "cache_size": -16000}
 
-# Programs that know nothing of us may store text that is not UTF-8; one such row must not stop whoever reads it.
+# Other programs may store text that is not UTF-8; such a row must not stop its readers.
 READABLE_TEXT = functools.partial(str, encoding="utf-8", errors="replace")
 
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule){})"
@@ -59,7 +59,7 @@ DURABILITIES = ("full", "normal")
 def sqlite_file(url: str) -> tuple[Path, str]:
     """(path, synchronous) of `sqlite:///path` or `sqlite:///path?synchronous=normal`.  Raises SettingFault.
 
-    normal: a commit does not wait for the disk, so loss of power may take the last ones back; nothing else does.
+    normal: a commit does not wait for the disk, so a power failure, and nothing else, may undo the last commits.
     """
     if not url.startswith("sqlite:///"):
         scheme = url.partition("://")[0]
@@ -76,7 +76,7 @@ def sqlite_file(url: str) -> tuple[Path, str]:
 
 
 class _Step(NamedTuple):
-    """What was handed in.  line: the steps of one are run in the order in which they were handed in."""
+    """A queued step.  line: steps of the same line run in the order of the calls."""
 
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
@@ -93,7 +93,7 @@ class SqliteDatabase(Database):
         super().__init__()
         self.path = Path(path)
         self._pragmas = {**PRAGMAS, "synchronous": synchronous}
-        self._turn = threading.Lock()  # whoever holds it may use the writing connection
+        self._turn = threading.Lock()  # its holder may use the writing connection
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -150,7 +150,7 @@ class SqliteDatabase(Database):
                 self._lock_file = None
 
     def _write_steps(self) -> None:
-        """The writer thread: one transaction for all that waits."""
+        """The writer thread: one transaction for all waiting steps."""
         while (first := self._steps.get()) is not None:
             batch = [first]
             with contextlib.suppress(queue.Empty):
@@ -183,7 +183,7 @@ class SqliteDatabase(Database):
                 future.set_exception(_as_fault(failure))
 
     def _run(self, transaction: Transaction, several: Sequence[_Step], *, alone: bool) -> list[_Done]:
-        """Run one step, or several that are alike: in one statement for all, and each by itself if that fails."""
+        """Run one step, or several of one kind: in one statement for all, and each by itself if that fails."""
         first = several[0].step
         if len(several) > 1 and isinstance(first, BatchedStep):
             items = [each.step.item for each in several if isinstance(each.step, BatchedStep)]
@@ -211,7 +211,7 @@ class SqliteDatabase(Database):
 
     @contextlib.contextmanager
     def _savepoint(self, transaction: Transaction, *, alone: bool) -> Iterator[None]:
-        """One step's savepoint; a step that is alone in its transaction needs none."""
+        """One step's savepoint; a single step in its transaction needs none."""
         if alone:
             yield
             return
@@ -287,11 +287,11 @@ class SqliteDatabase(Database):
 
 
 def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:
-    """Steps in the order in which they are run; those of one kind that wait are run as one, where none of them
-    overtakes, or meets, another of its line."""
+    """The steps in their running order.  Steps of one kind run as one, unless a step would overtake, or join, another
+    step of its line."""
     runs: list[list[_Step]] = []
-    open_runs: dict[Any, int] = {}  # of each kind, the last one
-    last: dict[str, int] = {}  # of each line, the run that its last step is in
+    open_runs: dict[Any, int] = {}  # the last run of each kind
+    last: dict[str, int] = {}  # the run with the last step of each line
     for each in batch:
         kind = each.step.together if isinstance(each.step, BatchedStep) else None
         place = open_runs.get(kind, -1) if kind is not None else -1
@@ -315,7 +315,7 @@ class _BrokenTransaction(Exception):
 
 
 _PASSING = ("locked", "disk is full", "disk I/O error")
-# What SQLite says when it can't write for now, and what a person should know of it.
+# SQLite's errors when it can't write for now, with a sentence for people.
 _NOT_NOW = {
     "locked": f"The database was locked by another program for over {BUSY_TIMEOUT_SECONDS} s; nothing was stored.",
     "disk is full": "The disk that holds the database is full; nothing was stored.  Free some space.",
@@ -326,13 +326,13 @@ _NOT_NOW = {
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the file only can't be written for now: it is locked, or its disk is full or fails."""
+    """Whether the file can't be written only for now: it is locked, or its disk is full or fails."""
     said = str(error)
     return isinstance(error, peewee.OperationalError) and any(mark in said for mark in _PASSING)
 
 
 def _as_fault(error: BaseException) -> BaseException:
-    """DatabaseBusy for what may pass by itself or by a person's hand; anything else as it is, by peewee's name."""
+    """DatabaseBusy for errors that may pass or that a person can remove; any other error, under peewee's name."""
     if isinstance(error, (peewee.OperationalError, sqlite3.OperationalError)):
         for said, sentence in _NOT_NOW.items():
             if said in str(error):
@@ -344,7 +344,7 @@ def _as_fault(error: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def _named_by_peewee() -> Iterator[None]:
-    """peewee names errors as a statement is begun; one that comes with a later row has sqlite3's own name."""
+    """peewee translates errors only when a statement begins; an error at a later row has sqlite3's own class."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""Wake-ups of a SQLite file: every commit, whoever made it, moves its `-wal` file.
+"""Wake-ups of a SQLite file: every commit of any program changes its `-wal` file.
 
 On Linux inotify watches that file (0.23 ms from a commit to the wake-up); elsewhere `PRAGMA data_version` is read
 every few milliseconds.  An event may come a moment before the commit is visible.
