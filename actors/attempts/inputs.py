@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from actors.files.scratch import Scratch, write_whole
 from actors.providers.base import InvalidInput
 from supervisor.core.task_params import inputs_in, is_url
+from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.objects.object_store import copy_to
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[
             for n, (kind, entry) in enumerate(inputs_in(claim.params))
         ]
     )
+
+
+def kind_of_file(path: Path) -> str | None:
+    """videos, audio or files, by its bytes; None for what is nothing that is taken."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    kind = file_kind(head)
+    return None if kind is None else kind.kind
 
 
 def input_keys(claim: Claim) -> tuple[str | None, ...]:
@@ -49,6 +58,8 @@ async def _fetch(worker: Worker, claim: Claim, n: int, kind: str, entry: str, sc
                 translation_prefixes=worker.settings.translation_prefixes,
             )
         )
+        if kind != "files" and await asyncio.to_thread(kind_of_file, target) != kind:
+            raise InvalidInput(f"What lies behind input {n + 1} is none of {kind}.", code="image_unusable")
         return target
     if is_url(entry):
         # Not above: with it comes an HTTP client, which most processes never need.

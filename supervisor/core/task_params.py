@@ -17,7 +17,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from config.task_type import NO_INPUTS, TaskType
@@ -71,15 +79,20 @@ class CheckedParams:
     others: tuple[tuple[str, str], ...] = ()  # (kind, id or URL) of the inputs that are not pictures
 
     @property
-    def uploads(self) -> tuple[tuple[str, str], ...]:
-        """(kind, id) of the inputs that must be uploads of the same user."""
-        every = (*(("images", image) for image in self.images), *self.others)
-        return tuple((kind, entry) for kind, entry in every if not is_url(entry))
+    def uploads(self) -> tuple[tuple[str, int, str], ...]:
+        """(kind, place in its list, id) of the inputs that must be uploads of the same user."""
+        lists = {kind: [entry for of, entry in self.others if of == kind] for kind in INPUT_KINDS[1:]}
+        return tuple(
+            (kind, place, entry)
+            for kind, entries in {"images": self.images, **lists}.items()
+            for place, entry in enumerate(entries)
+            if not is_url(entry)
+        )
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """Ids of the inputs that must be uploads of the same user."""
-        return tuple(entry for _, entry in self.uploads)
+        return tuple(entry for _, _, entry in self.uploads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +315,7 @@ class TaskParams(_Closed):
 
     @field_validator(*INPUT_KINDS)
     @classmethod
-    def _name_images(cls, images: list[str]) -> list[str]:
+    def _name_inputs(cls, images: list[str], info: ValidationInfo) -> list[str]:
         for n, image in enumerate(images):
             if image.startswith("cloud://"):
                 raise _at(
@@ -310,7 +323,8 @@ class TaskParams(_Closed):
                     "A cloud:// id is known to its cloud alone; give the https link that getTempFileURL() makes.",
                 )
             if not _IMAGE_ID.fullmatch(image) and not _is_https_url(image):
-                raise _at((n,), "An image is the id of an upload or an https URL.")
+                what = "An image" if info.field_name == "images" else "A file"
+                raise _at((n,), f"{what} is the id of an upload or an https URL.")
         return images
 
     @field_validator("count", mode="before")

@@ -44,8 +44,14 @@ TEXT = FileKind("text/plain", "txt", "files")
 ALL = (*dict.fromkeys(_KINDS.values()), _GLB, JSON, TEXT)
 
 _BY_EXTENSION = {each.extension: each.media_type for each in ALL}
+_BY_TYPE = {each.media_type: each.kind for each in ALL}
 PLAYED = frozenset(each.media_type for each in ALL if each.kind != "files")
 _MARKUP = re.compile(rb"<\s*(!doctype|html|head|body|script|svg|\?xml)", re.IGNORECASE)
+
+
+def kind_of_media_type(media_type: str) -> str:
+    """The list of `params` in which a file of this type may stand: videos, audio or files."""
+    return _BY_TYPE.get(media_type, "files")
 
 
 def file_kind(head: bytes, *, whole: bool = False) -> FileKind | None:

@@ -11,6 +11,8 @@ import pytest
 
 from actors.attempts.inputs import fetch_inputs, input_keys
 from actors.files.scratch import Scratch
+from actors.providers.base import InvalidInput
+from config.settings import Settings
 from supervisor.core.rescue import Budget
 from supervisor.objects.local_files import LocalFiles
 from supervisor.store.queue import workers
@@ -119,3 +121,26 @@ async def test_an_order_names_its_files_and_the_worker_is_given_them_in_order(
     assert [path.read_bytes() for path in paths] == [MP4, MP3]
     assert all(input_keys(claim)) and json.dumps(claim.params)
     assert isinstance(claim.budget, Budget)
+
+
+async def test_an_address_that_leads_to_another_kind_of_file_ends_its_order(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands behind an address is known when a worker has fetched it, and is not sent to a service."""
+
+    async def fetched(path: Any, address: str, **_: Any) -> None:
+        path.write_bytes(MP3 if "sound" in address else MP4)
+
+    monkeypatch.setattr("actors.net.fetch.fetch_public_file", fetched)
+    worker: Any = SimpleNamespace(settings=Settings())
+
+    async def inputs(**params: Any) -> list[bytes]:
+        (tmp_path / "job").mkdir(exist_ok=True)
+        claim: Any = SimpleNamespace(params=params, user="o-1", image_keys={})
+        return [each.read_bytes() for each in await fetch_inputs(worker, claim, Scratch(tmp_path / "job"))]
+
+    film, sound = "https://example.com/film", "https://example.com/sound"
+    assert await inputs(videos=[film], audio=[sound], files=[film]) == [MP4, MP3, MP4]
+    with pytest.raises(InvalidInput, match="What lies behind input 2 is none of videos") as refused:
+        await inputs(videos=[film, sound])
+    assert refused.value.code == "image_unusable" and not refused.value.retryable

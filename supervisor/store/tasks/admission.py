@@ -6,7 +6,7 @@ HTTP admits in the request's transaction; rows written by SQL are admitted by th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config.settings import Settings
@@ -15,6 +15,7 @@ from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.media.file_kinds import kind_of_media_type
 from supervisor.store.counters import counters
 from supervisor.store.limits import notices
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
@@ -38,12 +39,22 @@ def cost_of(settings: Settings, order: CheckedParams) -> Cost:
     return order.cost if settings.credits.enabled else NOTHING
 
 
-def check_images(images: set[tuple[str, str]], user: str, order: CheckedParams) -> None:
-    """Whether the uploads that an order names are its user's own.  Raises BadParams.  images: {(user, id)}."""
-    for kind, upload in order.uploads:
-        if (user, upload) not in images:
+def check_uploads(uploads: Mapping[tuple[str, str], str | None], user: str, order: CheckedParams) -> None:
+    """Whether the uploads that an order names are its user's own, and of the kind of the list that names them.
+
+    uploads: {(user, id): media type, None for a picture}.  Raises BadParams.
+    """
+    for kind, place, upload in order.uploads:
+        if (user, upload) not in uploads:
             what = "image" if kind == "images" else "file"
             raise BadParams(f"There is no {what} {upload}.", code="image_not_found", member=kind)
+        media_type = uploads[user, upload]
+        is_of = "images" if media_type is None else kind_of_media_type(media_type)
+        if kind not in (is_of, "files"):  # a list of files takes whatever was uploaded
+            raise BadParams(
+                f"{upload} is {media_type or 'a picture'}: name it in {is_of}, not in {kind}.",
+                member=f"{kind}/{place}",
+            )
 
 
 def admission_of(
@@ -146,7 +157,7 @@ def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) ->
         try:
             if each.order is None:
                 raise each.fault or AssertionError
-            check_images(known.images, user, each.order)
+            check_uploads(known.uploads, user, each.order)
             known.pay(user, cost_of(settings, each.order).credits)
         except Fault as fault:
             faulty.append((row, fault))

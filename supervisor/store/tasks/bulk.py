@@ -56,14 +56,14 @@ class Known:
     """What was read, kept true while tasks are accepted one after another.
 
     balances: None of a user who was never seen.  open_tasks: counted up to a limit.  highest: of the user's open tasks
-    at that priority.
+    at that priority.  uploads: {(user, id): its media type}, None for a picture.
     """
 
     balances: dict[str, int | None]
     open_tasks: dict[str, int]
     clocks: dict[int, int]
     highest: dict[tuple[str, int], int | None]
-    images: set[tuple[str, str]]
+    uploads: dict[tuple[str, str], str | None]
 
     def open_account(self, tx: Transaction, user: str) -> None:
         """Of a user who was never seen; it opens with its grant."""
@@ -111,17 +111,17 @@ def known(
                     AND priority = CAST(line.value ->> 1 AS INTEGER)
                     AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
              FROM {words.rows} AS line),
-            (SELECT {words.group}({words.array}(user_openid, id)) FROM image
+            (SELECT {words.group}({words.array}(user_openid, id, media_type)) FROM image
                 WHERE expired_at IS NULL AND id IN {tx.dialect.each_of}))""",
         count_open_to, users, lines, sorted(set(images)),
     )  # fmt: skip
-    of_users, of_lines, of_images = _under_locks(tx, users, asked)
+    of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
     return Known(
         {user: balance for user, balance, _ in of_users},
         {user: count for user, _, count in of_users},
         {priority: clock or 0 for _, priority, clock, _ in of_lines},
         {(user, priority): highest for user, priority, _, highest in of_lines},
-        {(user, image) for user, image in of_images or ()},
+        {(user, upload): media_type for user, upload, media_type in of_uploads or ()},
     )
 
 

@@ -19,14 +19,15 @@ _LAST = "~"  # behind every id of the same millisecond
 def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) -> dict[str, Any]:
     """{credits, balance, view}; view: what `WaitingOrder.placed` takes, of a task that joined now.
 
-    Raises BadParams for an image that is not the user's.
+    Raises BadParams for an upload that is not the user's, or of another kind.
     """
     ids = sorted(set(order.checked.image_ids))
     found = tx.all(
-        f"SELECT id FROM image WHERE user_openid = ? AND expired_at IS NULL AND id IN {tx.dialect.each_of}",
+        f"SELECT id, media_type FROM image WHERE user_openid = ? AND expired_at IS NULL AND id IN {tx.dialect.each_of}",
         user, encoded(ids),
     )  # fmt: skip
-    admission.check_images({(user, row["id"]) for row in found}, user, order.checked)
+    uploads = {(user, row["id"]): row["media_type"] for row in found}
+    admission.check_uploads(uploads, user, order.checked)
     now = tx.value(f"SELECT {tx.as_text(tx.now)}")
     clock = tx.value("SELECT turn FROM fair_clock WHERE priority = ?", order.priority) or 0
     highest = tx.value(

@@ -151,7 +151,7 @@ class _Desk:
         user, known = new.user, self._known
         check_room(self._settings, open_tasks=known.open_tasks[user], pending=self._pending)
         checked = new.checked or check_params(new.type, new.params, self._settings)
-        admission.check_images(known.images, user, checked)
+        admission.check_uploads(known.uploads, user, checked)
         price = admission.cost_of(self._settings, checked).credits
         if price:
             known.open_account(self._tx, user)
