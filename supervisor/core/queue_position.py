@@ -20,8 +20,17 @@ HIGHEST_PRIORITY = 10
 
 
 def place_key(priority: int, turn: int, created_at: str, task_id: str) -> str:
-    """A task's place as text; smaller runs sooner.  `store.queue.queue_snapshot` makes the same in SQL."""
+    """A task's place as text; smaller runs sooner."""
     return f"{HIGHEST_PRIORITY - priority:02d}{turn:012d}{created_at}{task_id}"
+
+
+def place_in_sql(padded: str, created_at: str) -> str:
+    """The same as a SQL expression of a task's row.
+
+    padded: template of a {number} as text of so many {digits}.  created_at: SQL for it as text.
+    """
+    priority = padded.format(number=f"({HIGHEST_PRIORITY} - priority)", digits=2)
+    return f"{priority} || {padded.format(number='turn', digits=12)} || {created_at} || id"
 
 
 def place_parts(place: str) -> tuple[int, str, str]:

@@ -105,12 +105,12 @@ def check_version(
 
 
 _HAS_HISTORY = {
-    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = ?",
-    "postgresql": "SELECT to_regclass(?)",
+    "sqlite": f"SELECT 1 FROM sqlite_master WHERE name = '{HISTORY}'",
+    "postgresql": f"SELECT to_regclass('{HISTORY}')",
 }
 
 
 def _history(tx: Transaction) -> list[str]:
-    if tx.value(_HAS_HISTORY[tx.dialect.name], HISTORY) is None:
+    if tx.value(_HAS_HISTORY[tx.dialect.name]) is None:
         return []
     return [row["name"] for row in tx.all(f"SELECT name FROM {HISTORY}")]

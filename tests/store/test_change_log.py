@@ -339,13 +339,13 @@ def test_a_snapshot_is_of_one_moment_with_its_seq(store: Store, admitted_task: C
         def __init__(self, tx: Any) -> None:
             self._tx = tx
 
-        def one(self, sql: str, *params: Any) -> Any:
-            row = self._tx.one(sql, *params)
+        def one(self, sql: str, **named: Any) -> Any:
+            row = self._tx.one(sql, **named)
             wrote.append(store.write(lambda tx: user_actions.cancel(tx, first)))
             return row
 
-        def all(self, sql: str, *params: Any) -> Any:
-            return self._tx.all(sql, *params)
+        def all(self, sql: str, **named: Any) -> Any:
+            return self._tx.all(sql, **named)
 
     seen = store.database.read(lambda tx: changes.snapshot(Meddled(tx), "o-1"))  # type: ignore[arg-type]
     assert wrote and wrote[0]["status"] == "cancelled"

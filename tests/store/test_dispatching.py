@@ -226,17 +226,20 @@ class _Spy:
     def __init__(self, tx: Any) -> None:
         self._tx = tx
         self.plans: list[str] = []
-        self.now, self.moment, self.in_seconds, self.dialect = tx.now, tx.moment, tx.in_seconds, tx.dialect
 
-    def _note(self, sql: str, params: tuple[Any, ...]) -> None:
+    def _note(self, sql: str, named: dict[str, Any]) -> None:
         if sql.lstrip().upper().startswith(("SELECT", "UPDATE")):
-            rows = self._tx.all(f"EXPLAIN QUERY PLAN {sql}", *params)
+            rows = self._tx.all(f"EXPLAIN QUERY PLAN {sql}", **named)
             self.plans += [str(row["detail"]) for row in rows]
 
     def __getattr__(self, name: str) -> Any:
-        def call(sql: str, *params: Any) -> Any:
-            self._note(sql, params)
-            return getattr(self._tx, name)(sql, *params)
+        given = getattr(self._tx, name)
+        if name not in ("all", "one", "value", "run", "execute", "send", "ask"):
+            return given
+
+        def call(sql: Any, **named: Any) -> Any:
+            self._note(self._tx.text_of(sql), named)
+            return given(sql, **named)
 
         return call
 

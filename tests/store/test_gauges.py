@@ -43,8 +43,7 @@ def test_one_reading_tells_what_waits_runs_and_is_stuck(
 def test_a_breaker_is_half_open_once_its_time_is_up(store: Store, clock: Clock) -> None:
     store.write(
         lambda tx: tx.execute(
-            f"INSERT INTO provider_state (name, breaker, until) VALUES ('studio', 'open', {tx.in_seconds})",
-            60,
+            f"INSERT INTO provider_state (name, breaker, until) VALUES ('studio', 'open', {tx.in_seconds('60')})"
         )
     )
     assert read(store).breakers == {"studio": "open"}
@@ -58,8 +57,7 @@ def test_a_breaker_that_nobody_tries_though_it_might_be_tried_calls_nobody(
     store.write(
         lambda tx: tx.execute(
             f"""INSERT INTO provider_state (name, breaker, opened_at, until)
-                VALUES ('studio', 'open', {tx.now}, {tx.in_seconds})""",
-            60,
+                VALUES ('studio', 'open', {tx.now}, {tx.in_seconds("60")})"""
         )
     )
     clock.advance(100)

@@ -54,11 +54,9 @@ def submit(tx: Transaction, configured: Settings, chance: Any) -> None:
 
 def insert_many(tx: Transaction, configured: Settings, chance: Any) -> None:
     tx.execute(
-        """INSERT INTO task_queue (user_openid, type, params)
-            SELECT 'o-9', value, '{"images":["https://example.org/a.jpg"]}' FROM """
-        + tx.dialect.each_of
-        + " AS of_types",
-        '["photography","fitting","photography","no_such_type"]',
+        f"""INSERT INTO task_queue (user_openid, type, params)
+            SELECT 'o-9', value, '{{"images":["https://example.org/a.jpg"]}}' FROM {tx.texts(":types")} AS of_types""",
+        types='["photography","fitting","photography","no_such_type"]',
     )
 
 

@@ -70,10 +70,9 @@ class PlainPostgres:
         adapt(self.raw)
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> psycopg.Cursor[Any]:
-        statement = _in_psycopgs_way(sql)
         if isinstance(parameters, Mapping):  # sqlite3's `:name`
-            statement = re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)
-        return self.raw.execute(statement.encode(), parameters)
+            parameters = [parameters[name] for name in re.findall(r"(?<!:):([a-z_]+)", sql)]
+        return self.raw.execute(_in_psycopgs_way(sql).encode(), parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
         cursor = self.raw.cursor()
@@ -85,7 +84,7 @@ class PlainPostgres:
 
 
 def _in_psycopgs_way(sql: str) -> str:
-    return re.sub(r"\$\d+", "%s", numbered(sql.replace("%", "%%")).decode())
+    return re.sub(r"\$\d+", "%s", numbered(sql.replace("%", "%%")).text.decode())
 
 
 @functools.cache

@@ -67,18 +67,19 @@ class Spy:
         if name not in ("all", "one", "value", "run", "execute", "send", "ask"):
             return given
 
-        def call(sql: str, *params: Any) -> Any:
-            if self._explains and sql.lstrip().upper().startswith(_EXPLAINED):
+        def call(sql: Any, **named: Any) -> Any:
+            text = self._tx.text_of(sql)
+            if self._explains and text.lstrip().upper().startswith(_EXPLAINED):
                 explain, column = _EXPLAIN[self._tx.dialect.name]
-                lines = self._tx.all(f"{explain} {sql}", *params)
-                self.plans.append(f"{sql}\n" + "\n".join(line[column] for line in lines))
+                lines = self._tx.all(f"{explain} {text}", **named)
+                self.plans.append(f"{text}\n" + "\n".join(line[column] for line in lines))
             began = time.perf_counter()
-            answer = given(sql, *params)
+            answer = given(sql, **named)
             self.milliseconds.append((time.perf_counter() - began) * 1000)
             return answer
 
         return call
 
-    def _ask_now(self, sql: str, *params: Any) -> PendingResult:
-        cursor = self._tx.execute(sql, *params)
+    def _ask_now(self, sql: Any, **named: Any) -> PendingResult:
+        cursor = self._tx.execute(sql, **named)
         return PendingResult(lambda: cursor)

@@ -20,14 +20,15 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import peewee
 
 A = TypeVar("A")
 T = TypeVar("T")
 Row = dict[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 READER_THREADS = 4
 
@@ -36,19 +37,25 @@ READER_THREADS = 4
 class Dialect:
     """The SQL of one database where standard SQL does not suffice.
 
-    now: the database's own clock.  moment: the same, read once for all rows of a statement.  in_seconds: a time some
-    seconds from now, with one `?` parameter.  index_hint: names the index for a query, if the planner would not choose
-    it by itself.
+    now: the database's own clock.  moment: the same, read once for all rows of a statement.  in_seconds: template with
+    {seconds}, the time so many seconds from now.  index_hint: names the index for a query, if the planner would not
+    choose it by itself.
     for_update: ends a SELECT of rows that the same transaction changes later; empty where there is only one writer.
     for_update_of: the same, but locks only rows of the table {}.
     for_update_of_free: the same, leaving out rows of the table {} that another transaction has locked.
     for_free_key_share: ends a SELECT of rows of the table {} that must not be locked for update before the transaction
     ends, leaving out those that are.
-    named_lock: a statement with one `?` that waits until no other transaction holds that name, then holds it to the
-    transaction's end.
-    each_of: a subquery of the texts (`value`) in a JSON array, which is its one `?`.  as_text: template with {time}.
-    seconds_between: template with {earlier} and {later}.  shifted: template with {time} and {seconds}.
-    greatest, least: the scalar functions' names.
+    named_lock: a statement that waits until no other transaction holds `:name`, then holds it to the transaction's end.
+    has_many_writers: several transactions write at the same time, so other transactions may have locked a row, and a
+    row that every transaction changes would let only one of them work.
+    as_text: template with {time}.  seconds_between: template with {earlier} and {later}.  shifted: template with {time}
+    and {seconds}.  greatest, least: the scalar functions' names.
+    json_array, json_group: the functions that make an array of some values, and of a column's values.
+    texts, rows: templates of tables with one column, `value`: the texts, or the arrays, in a JSON {array}.
+    texts_of: the same of the member {name} of a JSON {column}.  as_json, as_time: templates that convert a {text} to
+    the type of such a column.
+    lines: template that joins a column's {texts} as lines.  padded: template of a {number} as text with so many
+    {digits}.  new_epoch: the value that gives each account another epoch.
     """
 
     name: str
@@ -61,12 +68,32 @@ class Dialect:
     for_update_of_free: str
     for_free_key_share: str
     named_lock: str
-    each_of: str
+    has_many_writers: bool
     as_text: str
     seconds_between: str
     shifted: str
     greatest: str
     least: str
+    json_array: str
+    json_group: str
+    texts: str
+    rows: str
+    texts_of: str
+    as_json: str
+    as_time: str
+    lines: str
+    padded: str
+    new_epoch: str
+
+
+class BuiltStatement(Protocol):
+    """A statement that each database is told in its own words."""
+
+    def spelled(self, dialect: Dialect) -> str:
+        """As this database wants it."""
+
+
+Text = str | BuiltStatement
 
 
 class PendingResult:
@@ -97,16 +124,15 @@ class PendingResult:
 class Transaction:
     """SQL inside one transaction, or inside one consistent read.
 
-    Statements use `?` for parameters on every database.
-    `now`, `moment` and `in_seconds` are SQL expressions (Dialect).
+    A parameter is written `:name` in a statement and given by that name.  (A statement without a name in it may use
+    `?`, as tests do.)  `now` and `moment` are SQL expressions (Dialect).
     Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
     """
 
     def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
         self._database = database
         self.dialect = dialect
-        self.now, self.moment, self.in_seconds = dialect.now, dialect.moment, dialect.in_seconds
-        self.for_update = dialect.for_update
+        self.now, self.moment, self.for_update = dialect.now, dialect.moment, dialect.for_update
 
     def by_index(self, name: str) -> str:
         """The text after a table's name in FROM that makes a query use this index."""
@@ -129,7 +155,35 @@ class Transaction:
     def lock_name(self, name: str) -> None:
         """Wait until no other transaction holds this name, then hold it to the end of the transaction."""
         if self.dialect.named_lock:
-            self.execute(self.dialect.named_lock, name)
+            self.execute(self.dialect.named_lock, name=name)
+
+    def in_seconds(self, seconds: str) -> str:
+        """SQL for the time so many seconds from now; `seconds` is a SQL expression."""
+        return self.dialect.in_seconds.format(seconds=seconds)
+
+    def ago(self, seconds: str) -> str:
+        """SQL for the time so many seconds before now; `seconds` is a SQL expression."""
+        return self.in_seconds(f"(0 - {seconds})")
+
+    def texts(self, array: str) -> str:
+        """SQL for a table of the texts (`value`) in a JSON array; `array` is a SQL expression."""
+        return self.dialect.texts.format(array=array)
+
+    def each_of(self, array: str) -> str:
+        """SQL for what follows `IN`, to name the texts in a JSON array."""
+        return f"(SELECT value FROM {self.texts(array)} AS each_of)"
+
+    def rows(self, array: str) -> str:
+        """SQL for a table of the arrays (`value`) in a JSON array: `value ->> 0` is the first member of one, a text."""
+        return self.dialect.rows.format(array=array)
+
+    def as_json(self, text: str) -> str:
+        """SQL that makes a text the value of a JSON column."""
+        return self.dialect.as_json.format(text=text)
+
+    def as_time(self, text: str) -> str:
+        """SQL that makes a text the value of a column of times."""
+        return self.dialect.as_time.format(text=text)
 
     def as_text(self, time: str) -> str:
         """SQL for a time as the text for users; `time` is a SQL expression."""
@@ -155,37 +209,41 @@ class Transaction:
         """SQL for the smallest of some expressions, none of which is NULL."""
         return f"{self.dialect.least}({', '.join(values)})"
 
-    def execute(self, sql: str, *params: Any) -> Any:
+    def text_of(self, sql: Text) -> str:
+        """A statement as this database wants it."""
+        return sql if isinstance(sql, str) else sql.spelled(self.dialect)
+
+    def execute(self, sql: Text, /, *values: Any, **named: Any) -> Any:
         """Run one statement; the DB-API cursor."""
-        return self._database.execute_sql(sql, params)
+        return self._database.execute_sql(self.text_of(sql), named or values)
 
-    def run(self, sql: str, *params: Any) -> int:
+    def run(self, sql: Text, /, *values: Any, **named: Any) -> int:
         """Run one statement; the number of rows it touched."""
-        return int(self.execute(sql, *params).rowcount)
+        return int(self.execute(sql, *values, **named).rowcount)
 
-    def send(self, sql: str, *params: Any) -> None:
+    def send(self, sql: Text, /, *values: Any, **named: Any) -> None:
         """Run one statement when its row count is not needed.  It is sent to a server together with the next statement;
         if it fails, the next statement or the commit raises.
         """
-        self.execute(sql, *params)
+        self.execute(sql, *values, **named)
 
-    def ask(self, sql: str, *params: Any) -> PendingResult:
+    def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
         """A query with rows that are needed later; it is sent to a server together with the next statement.
         If the database is not a server, the query runs when its rows are read.
         """
-        return PendingResult(lambda: self.execute(sql, *params))
+        return PendingResult(lambda: self.execute(sql, *values, **named))
 
-    def all(self, sql: str, *params: Any) -> list[Row]:
+    def all(self, sql: Text, /, *values: Any, **named: Any) -> list[Row]:
         """Every row as a dict of column names."""
-        return self.ask(sql, *params).all()
+        return self.ask(sql, *values, **named).all()
 
-    def one(self, sql: str, *params: Any) -> Row | None:
+    def one(self, sql: Text, /, *values: Any, **named: Any) -> Row | None:
         """The first row, or None."""
-        return self.ask(sql, *params).one()
+        return self.ask(sql, *values, **named).one()
 
-    def value(self, sql: str, *params: Any) -> Any:
+    def value(self, sql: Text, /, *values: Any, **named: Any) -> Any:
         """The first column of the first row, or None."""
-        return self.ask(sql, *params).value()
+        return self.ask(sql, *values, **named).value()
 
 
 class BatchedStep(Generic[A, T]):

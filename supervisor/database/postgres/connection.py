@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.core.errors import SettingFault
+from supervisor.database.interface.database import Parameters
 from supervisor.database.postgres.connection_refusals import in_words, is_wrong_setting
 from supervisor.database.postgres.errors import GIVEN_UP, is_of_a_lost_connection, sqlstate
 from supervisor.database.postgres.pipeline import Answer, Exchange, Statement
@@ -47,7 +47,7 @@ _SESSION = "; ".join(
 )
 CONNECT_SECONDS = 5
 _MARK = """INSERT INTO commit_mark (writer, number)
-    SELECT CAST(? AS BIGINT), CAST(? AS BIGINT) WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+    SELECT CAST(:writer AS BIGINT), CAST(:number AS BIGINT) WHERE pg_current_xact_id_if_assigned() IS NOT NULL
     ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at"""
 _FORGET_OLD_MARKS = "DELETE FROM commit_mark WHERE marked_at < clock_timestamp() - interval '1 day'"
 
@@ -115,13 +115,13 @@ class Connection(peewee.PostgresqlDatabase):
             self.answer(self.hand_in(_FORGET_OLD_MARKS))
         self.number += 1
         self._begin("BEGIN")
-        self.hand_in("SELECT pg_advisory_xact_lock(?)", (self.writer,))
+        self.hand_in("SELECT pg_advisory_xact_lock(:writer)", {"writer": self.writer})
 
     def begin_reading(self) -> None:
         """Begin a read of one moment."""
         self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def hand_in(self, sql: str, values: Sequence[Any] = ()) -> Statement:
+    def hand_in(self, sql: str, values: Parameters = ()) -> Statement:
         """A statement that is sent when its answer, or a later one's, is wanted."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # a value may be none that can be stored
             return self._exchange.hand_in(sql, values)
@@ -142,7 +142,7 @@ class Connection(peewee.PostgresqlDatabase):
 
         Raises InternalError for a step that went on after an error: the server has rolled it back already.
         """
-        self.hand_in(_MARK, (self.writer, self.number))
+        self.hand_in(_MARK, {"writer": self.writer, "number": self.number})
         try:
             self.answer(self.hand_in("COMMIT"))
         except peewee.InternalError as error:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import collections
 import functools
 import select
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import PyFormat, Transformer
 
+from supervisor.database.interface.database import Parameters
 from supervisor.database.postgres.errors import STALE_PLAN
 from supervisor.database.postgres.sql import numbered
 
@@ -82,10 +83,12 @@ class Exchange:
         self._socket = select.poll()
         self._socket.register(self._libpq.socket, select.POLLIN)
 
-    def hand_in(self, sql: str, values: Sequence[Any] = ()) -> Statement:
-        """A statement, with `?` for its values."""
-        dumped = self._adapt.dump_sequence(values, _formats(len(values)))
-        statement = Statement(numbered(sql), dumped, self._adapt.types, self._adapt.formats)
+    def hand_in(self, sql: str, values: Parameters = ()) -> Statement:
+        """A statement, with `:name` or `?` for its values."""
+        text, names = numbered(sql)
+        ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
+        dumped = self._adapt.dump_sequence(ordered, _formats(len(ordered)))
+        statement = Statement(text, dumped, self._adapt.types, self._adapt.formats)
         self._waiting.append(statement)
         return statement
 

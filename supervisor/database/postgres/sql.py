@@ -1,4 +1,4 @@
-"""PostgreSQL's SQL for the store's `?` and Dialect, and its values converted to SQLite's forms.
+"""PostgreSQL's SQL for the store's `:name` and Dialect, and its values converted to SQLite's forms.
 
 The store has one SQL text for both databases, so our connections return times as
 `YYYY-MM-DDTHH:MM:SS.mmmZ`, JSON as text, sums as whole numbers, and takes flags as 0 and 1.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
@@ -25,32 +24,62 @@ POSTGRES = Dialect(
     "postgresql",
     now="darkroom_now()",
     moment="(SELECT darkroom_now())",
-    in_seconds="(darkroom_now() + make_interval(secs => ?))",
+    in_seconds="(darkroom_now() + make_interval(secs => {seconds}))",
     index_hint="",
     for_update=" FOR UPDATE",
     for_update_of=" FOR UPDATE OF {}",
     for_update_of_free=" FOR UPDATE OF {} SKIP LOCKED",
     for_free_key_share=" FOR KEY SHARE OF {} SKIP LOCKED",
-    named_lock="SELECT pg_advisory_xact_lock(hashtextextended(?, 0))",
-    each_of="(SELECT jsonb_array_elements_text(CAST(? AS jsonb)) AS value)",
+    named_lock="SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))",
+    has_many_writers=True,
     as_text="""to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
     seconds_between="CAST(extract(epoch FROM CAST({later} AS timestamptz) - CAST({earlier} AS timestamptz))"
     " AS double precision)",
     shifted="(CAST({time} AS timestamptz) + make_interval(secs => {seconds}))",
     greatest="greatest",
     least="least",
+    json_array="jsonb_build_array",
+    json_group="jsonb_agg",
+    texts="jsonb_array_elements_text(CAST({array} AS jsonb))",
+    rows="jsonb_array_elements(CAST({array} AS jsonb))",
+    texts_of="jsonb_array_elements_text({column} -> '{name}')",
+    as_json="CAST({text} AS jsonb)",
+    as_time="CAST({text} AS timestamptz)",
+    lines="string_agg({texts}, chr(10))",
+    padded="lpad(CAST({number} AS TEXT), {digits}, '0')",
+    new_epoch="DEFAULT",  # which is made anew for each row
 )
 
-# Where a `?` is not a parameter: in quoted text, a quoted name, a comment, a dollar-quoted body.
-_NOT_A_MARK = r"""'(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
-_PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?)", re.VERBOSE | re.DOTALL)
+# Where a `?` or `:name` is not a parameter: in quoted text, a quoted name, a comment, a dollar-quoted body, a cast.
+_NOT_A_MARK = r"""'(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | ::"""
+_PIECE = re.compile(rf"(?P<kept>{_NOT_A_MARK}) | (?P<mark>\?|:(?P<name>[a-z]\w*))", re.VERBOSE | re.DOTALL)
+
+
+class Numbered(NamedTuple):
+    """A statement as the server wants it.  names: of `$1`, `$2`…; '' of one that was written `?`."""
+
+    text: bytes
+    names: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=1024)
-def numbered(sql: str) -> bytes:
-    """The statement with `?` as the server's `$1`, `$2`…; a quoted question mark means itself."""
-    count = itertools.count(1)
-    return _PIECE.sub(lambda found: f"${next(count)}" if found["mark"] else found[0], sql).encode()
+def numbered(sql: str) -> Numbered:
+    """The statement with `:name`, or `?`, as the server's `$1`, `$2`…; what is quoted means itself.
+
+    One name is one parameter, however often it stands there.
+    """
+    names: list[str] = []
+
+    def number(found: re.Match[str]) -> str:
+        if not found["mark"]:
+            return found[0]
+        name = found["name"] or ""
+        if not name or name not in names:
+            names.append(name)
+            return f"${len(names)}"
+        return f"${names.index(name) + 1}"
+
+    return Numbered(_PIECE.sub(number, sql).encode(), tuple(names))
 
 
 class _TimeLoader(Loader):

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.database.interface.database import PendingResult, Text, Transaction
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.connection_refusals import in_words
 from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again
@@ -44,14 +44,14 @@ class PostgresTransaction(Transaction):
         super().__init__(connection, POSTGRES)
         self._connection = connection
 
-    def execute(self, sql: str, *params: Any) -> Answer:
-        return self._connection.answer(self._connection.hand_in(sql, params))
+    def execute(self, sql: Text, /, *values: Any, **named: Any) -> Answer:
+        return self._connection.answer(self._connection.hand_in(self.text_of(sql), named or values))
 
-    def send(self, sql: str, *params: Any) -> None:
-        self._connection.hand_in(sql, params)
+    def send(self, sql: Text, /, *values: Any, **named: Any) -> None:
+        self._connection.hand_in(self.text_of(sql), named or values)
 
-    def ask(self, sql: str, *params: Any) -> PendingResult:
-        statement = self._connection.hand_in(sql, params)
+    def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
+        statement = self._connection.hand_in(self.text_of(sql), named or values)
         return PendingResult(lambda: self._connection.answer(statement))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from supervisor.database.interface.database import Transaction
-from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import encoded
 
 # Seconds; from a start in a millisecond to the ten minutes a task may take.
@@ -21,21 +20,17 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 OTHER = "OTHER"
 
 _ROWS = """(name, labels, bucket, value) SELECT value ->> 0, value ->> 1, value ->> 2,
-    CAST(value ->> 3 AS DOUBLE PRECISION) FROM {} AS added WHERE 1 = 1"""
+    CAST(value ->> 3 AS DOUBLE PRECISION) FROM {rows} AS added WHERE 1 = 1"""
 _MORE = "ON CONFLICT (name, labels, bucket) DO UPDATE SET value = metric.value + excluded.value"
+_ADD = f"INSERT INTO metric {_ROWS} {_MORE}"
+_READ = "SELECT name, labels, bucket, value FROM metric"
 
 # Where many write at once a counter's row would make them wait for each other: there, all append what they add.
-_ADD = {
-    "sqlite": f"INSERT INTO metric {_ROWS} {_MORE}",
-    "postgresql": f"INSERT INTO metric_delta {_ROWS}",
-}
-_READ = {
-    "sqlite": "SELECT name, labels, bucket, value FROM metric",
-    "postgresql": """SELECT name, labels, bucket, sum(value) AS value
-        FROM (SELECT * FROM metric UNION ALL SELECT * FROM metric_delta) AS added GROUP BY name, labels, bucket""",
-}
+_APPEND = f"INSERT INTO metric_delta {_ROWS}"
+_READ_APPENDED = """SELECT name, labels, bucket, sum(value) AS value
+    FROM (SELECT * FROM metric UNION ALL SELECT * FROM metric_delta) AS added GROUP BY name, labels, bucket"""
 _FOLD = f"""WITH taken AS (DELETE FROM metric_delta WHERE ctid = ANY (ARRAY
-        (SELECT ctid FROM metric_delta LIMIT ? FOR UPDATE SKIP LOCKED)) RETURNING name, labels, bucket, value),
+        (SELECT ctid FROM metric_delta LIMIT :most FOR UPDATE SKIP LOCKED)) RETURNING name, labels, bucket, value),
     added AS (INSERT INTO metric (name, labels, bucket, value)
         SELECT name, labels, bucket, sum(value) FROM taken GROUP BY name, labels, bucket
         ORDER BY name, labels, bucket {_MORE} RETURNING 1)
@@ -62,7 +57,8 @@ class Tally:
         """Nothing, for nothing."""
         if self._added:
             rows = [(*of, amount) for of, amount in self._added.items()]
-            tx.send(_ADD[tx.dialect.name].format(json_words(tx).rows), encoded(rows))
+            add = _APPEND if tx.dialect.has_many_writers else _ADD
+            tx.send(add.format(rows=tx.rows(":rows")), rows=encoded(rows))
 
     def _add(self, name: str, labels: str, bucket: str, amount: float) -> None:
         of = (name, labels, bucket)
@@ -104,13 +100,13 @@ def observe_all(tx: Transaction, name: str, seconds: Sequence[float], **labels: 
 
 def fold(tx: Transaction, most: int) -> int:
     """Add up what was appended since; how many rows went.  There are none where counters are moved in place."""
-    return 0 if tx.dialect.name == "sqlite" else int(tx.value(_FOLD, most))
+    return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
 
 
 def read_all(tx: Transaction) -> dict[tuple[str, str], dict[str, float]]:
     """{(name, labels as JSON): {bucket: value}}; a counter has the one bucket ''."""
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for row in tx.all(_READ[tx.dialect.name]):
+    for row in tx.all(_READ_APPENDED if tx.dialect.has_many_writers else _READ):
         found.setdefault((row["name"], row["labels"]), {})[row["bucket"]] = row["value"]
     return found
 

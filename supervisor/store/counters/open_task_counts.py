@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from supervisor.database.interface.database import Transaction
 
-_NUMBERS = {
-    "sqlite": "task_count",
-    "postgresql": "(SELECT * FROM task_count UNION ALL SELECT * FROM task_count_delta)",
-}
 _FOLD = """WITH taken AS (DELETE FROM task_count_delta WHERE ctid = ANY (ARRAY
-        (SELECT ctid FROM task_count_delta LIMIT ? FOR UPDATE SKIP LOCKED)) RETURNING type, status, n),
+        (SELECT ctid FROM task_count_delta LIMIT :most FOR UPDATE SKIP LOCKED)) RETURNING type, status, n),
     added AS (INSERT INTO task_count (type, status, n)
         SELECT type, status, sum(n) FROM taken GROUP BY type, status ORDER BY type, status
         ON CONFLICT (type, status) DO UPDATE SET n = task_count.n + excluded.n RETURNING 1)
@@ -20,7 +16,7 @@ _FOLD = """WITH taken AS (DELETE FROM task_count_delta WHERE ctid = ANY (ARRAY
 def open_tasks(tx: Transaction) -> dict[tuple[str, str], int]:
     """{(type, status): tasks}, as this transaction sees them; none of something is left out."""
     rows = tx.all(
-        f"""SELECT type, status, sum(n) AS n FROM {_NUMBERS[tx.dialect.name]} AS numbers
+        f"""SELECT type, status, sum(n) AS n FROM {_numbers(tx)} AS numbers
             GROUP BY type, status HAVING sum(n) <> 0"""
     )
     return {(row["type"], row["status"]): int(row["n"]) for row in rows}
@@ -29,17 +25,21 @@ def open_tasks(tx: Transaction) -> dict[tuple[str, str], int]:
 def pending(tx: Transaction) -> int:
     """All pending tasks, whether they may run yet or not."""
     return int(
-        tx.value(
-            f"SELECT coalesce(sum(n), 0) FROM {_NUMBERS[tx.dialect.name]} AS numbers WHERE status = 'pending'"
-        )
+        tx.value(f"SELECT coalesce(sum(n), 0) FROM {_numbers(tx)} AS numbers WHERE status = 'pending'")
     )
 
 
 def fold(tx: Transaction, most: int) -> int:
     """Add up what was appended since; how many rows went.  There are none where numbers are moved in place."""
-    return 0 if tx.dialect.name == "sqlite" else int(tx.value(_FOLD, most))
+    return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
 
 
 def forget_empty(tx: Transaction) -> int:
     """Drop the rows of what there is none of, or a producer's every misspelt type would leave one."""
     return tx.run("DELETE FROM task_count WHERE n = 0")
+
+
+def _numbers(tx: Transaction) -> str:
+    """SQL for where the numbers stand; where many write at once, they append what they add."""
+    appended = "(SELECT * FROM task_count UNION ALL SELECT * FROM task_count_delta)"
+    return appended if tx.dialect.has_many_writers else "task_count"

@@ -61,26 +61,30 @@ def feed_state(tx: Transaction, user: str) -> FeedState | None:
     """One statement, so one moment; None for a user who was never seen."""
     row = tx.one(
         """SELECT epoch, seq, (SELECT min(seq) FROM work_change WHERE work_change.user_openid = account.user_openid)
-            AS oldest FROM account WHERE user_openid = ?""",
-        user,
+            AS oldest FROM account WHERE user_openid = :user""",
+        user=user,
     )
     return None if row is None else FeedState(row["epoch"], row["seq"], row["oldest"])
 
 
 def snapshot(tx: Transaction, user: str, limit: int = SNAPSHOT_WORKS) -> Snapshot:
     """The newest works, newest first, and the seq of that moment; the user's account must exist."""
-    account = tx.one("SELECT epoch, seq FROM account WHERE user_openid = ?", user)
+    account = tx.one("SELECT epoch, seq FROM account WHERE user_openid = :user", user=user)
     assert account is not None
     rows = tx.all(
-        "SELECT * FROM works WHERE user_openid = ? ORDER BY created_at DESC, id DESC LIMIT ?", user, limit
+        "SELECT * FROM works WHERE user_openid = :user ORDER BY created_at DESC, id DESC LIMIT :limit",
+        user=user,
+        limit=limit,
     )
     return Snapshot(account["epoch"], account["seq"], [work_doc(row) for row in rows])
 
 
 def after(tx: Transaction, user: str, seq: int, limit: int = 1000) -> list[Change]:
     """The user's changes above seq, in order."""
-    rows = tx.all(f"{_CHANGE} WHERE user_openid = ? AND work_change.seq > ? ORDER BY work_change.seq LIMIT ?",
-                  user, seq, limit)  # fmt: skip
+    rows = tx.all(
+        f"{_CHANGE} WHERE user_openid = :user AND work_change.seq > :seq ORDER BY work_change.seq LIMIT :limit",
+        user=user, seq=seq, limit=limit,
+    )  # fmt: skip
     return [_change(row) for row in rows]
 
 
@@ -91,21 +95,23 @@ def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000
     """
     rows = tx.all(
         """SELECT newer.*, account.epoch, account.user_openid, account.seq AS newest
-            FROM jsonb_each_text(CAST(? AS jsonb)) AS place (who, seq)
+            FROM jsonb_each_text(CAST(:places AS jsonb)) AS place (who, seq)
             JOIN account ON account.user_openid = place.who
             LEFT JOIN LATERAL (SELECT * FROM work_change WHERE work_change.user_openid = account.user_openid
                 AND work_change.seq > coalesce(CAST(place.seq AS bigint), account.seq - 1)
-                ORDER BY work_change.seq LIMIT ?) AS newer ON true
+                ORDER BY work_change.seq LIMIT :limit) AS newer ON true
             WHERE place.seq IS NULL OR CAST(place.seq AS bigint) < account.seq
-            ORDER BY account.user_openid, newer.seq LIMIT ?""",
-        encoded(places), limit, limit,
+            ORDER BY account.user_openid, newer.seq LIMIT :limit""",
+        places=encoded(places), limit=limit,
     )  # fmt: skip
     return [Lost(row["user_openid"], row["newest"]) if row["seq"] is None else _change(row) for row in rows]
 
 
 def tail(tx: Transaction, log_id: int, limit: int = 1000) -> list[Change]:
     """Everybody's changes after a place in the log.  SQLite only: there, the log's own order is commit order."""
-    rows = tx.all(f"{_CHANGE} WHERE log_id > ? ORDER BY log_id LIMIT ?", log_id, limit)
+    rows = tx.all(
+        f"{_CHANGE} WHERE log_id > :log_id ORDER BY log_id LIMIT :limit", log_id=log_id, limit=limit
+    )
     return [_change(row) for row in rows]
 
 
@@ -122,19 +128,20 @@ def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
     """
     tx.execute(  # or it would be kept for as long as the clock was ahead
         f"""UPDATE work_change SET created_at = {tx.now} WHERE log_id IN
-            (SELECT log_id FROM work_change WHERE created_at > {tx.in_seconds} ORDER BY created_at DESC LIMIT ?)""",
-        MOST_FUTURE_SECONDS, most,
+            (SELECT log_id FROM work_change WHERE created_at > {tx.in_seconds(":most_future_seconds")}
+            ORDER BY created_at DESC LIMIT :most)""",
+        most_future_seconds=MOST_FUTURE_SECONDS, most=most,
     )  # fmt: skip
     return tx.run(
         f"""DELETE FROM work_change WHERE log_id IN
             (SELECT work_change.log_id FROM
                 (SELECT user_openid, max(seq) AS seq FROM
-                    (SELECT user_openid, seq FROM work_change WHERE created_at < {tx.in_seconds}
-                        ORDER BY created_at LIMIT ?) AS oldest
+                    (SELECT user_openid, seq FROM work_change WHERE created_at < {tx.ago(":older_than_seconds")}
+                        ORDER BY created_at LIMIT :most) AS oldest
                     GROUP BY user_openid) AS aged
                 JOIN work_change ON work_change.user_openid = aged.user_openid AND work_change.seq <= aged.seq
-                ORDER BY work_change.user_openid, work_change.seq LIMIT ?)""",
-        -older_than_seconds, most, most,
+                ORDER BY work_change.user_openid, work_change.seq LIMIT :most)""",
+        older_than_seconds=older_than_seconds, most=most,
     )  # fmt: skip
 
 

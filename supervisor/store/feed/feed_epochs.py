@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from supervisor.database.interface.database import Transaction
 
-_RENEW = {
-    "sqlite": "UPDATE account SET epoch = lower(hex(randomblob(6)))",
-    "postgresql": "UPDATE account SET epoch = DEFAULT",  # which is made anew for each row
-}
-
 
 def renew_epochs(tx: Transaction) -> int:
     """Give every user a new epoch; how many users there are."""
-    return tx.run(_RENEW[tx.dialect.name])
+    return tx.run(f"UPDATE account SET epoch = {tx.dialect.new_epoch}")

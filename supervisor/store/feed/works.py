@@ -16,7 +16,9 @@ from supervisor.store.tasks import results, user_actions
 
 def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
     """The user's own work as its `doc`, or None."""
-    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    row = tx.one(
+        "SELECT * FROM works WHERE id = :work_id AND user_openid = :user", work_id=work_id, user=user
+    )
     return None if row is None else work_doc(row)
 
 
@@ -24,9 +26,10 @@ def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = No
     """The user's works, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
     created_at, last_id = user_actions.cursor_place(cursor)
     rows = tx.all(
-        """SELECT * FROM works WHERE user_openid = ? AND (CAST(? AS TEXT) IS NULL OR (created_at, id) < (?, ?))
-            ORDER BY created_at DESC, id DESC LIMIT ?""",
-        user, created_at, created_at, last_id, limit + 1,
+        """SELECT * FROM works WHERE user_openid = :user
+            AND (CAST(:created_at AS TEXT) IS NULL OR (created_at, id) < (:created_at, :last_id))
+            ORDER BY created_at DESC, id DESC LIMIT :limit""",
+        user=user, created_at=created_at, last_id=last_id, limit=limit + 1,
     )  # fmt: skip
     more = len(rows) > limit
     items = [work_doc(row) for row in rows[:limit]]
@@ -38,19 +41,21 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
 
     The feed sends a `remove`.  Raises WorkNotFound.
     """
-    row = tx.one("SELECT * FROM works WHERE id = ? AND user_openid = ?", work_id, user)
+    row = tx.one(
+        "SELECT * FROM works WHERE id = :work_id AND user_openid = :user", work_id=work_id, user=user
+    )
     if (
         row is not None and tx.for_update
     ):  # tasks are locked before works, and this one may have moved until then
-        tx.value(f"SELECT 1 FROM task_queue WHERE id = ?{tx.for_update}", row["task_id"])
-        row = tx.one("SELECT * FROM works WHERE id = ?", work_id)
+        tx.value(f"SELECT 1 FROM task_queue WHERE id = :task_id{tx.for_update}", task_id=row["task_id"])
+        row = tx.one("SELECT * FROM works WHERE id = :work_id", work_id=work_id)
     if row is None:
         raise WorkNotFound(work_id)
     if row["status"] in OPEN:
         user_actions.cancel(tx, row["task_id"])
     shown = (*keys_of(decoded(row["images"])), *keys_of_outputs(decoded(row["outputs"])))
     keys = sorted({*shown, *results.keys(tx, encoded([row["task_id"]]))})
-    tx.execute("DELETE FROM result_file WHERE task_id = ?", row["task_id"])
-    tx.execute("DELETE FROM works WHERE id = ?", work_id)
+    tx.execute("DELETE FROM result_file WHERE task_id = :task_id", task_id=row["task_id"])
+    tx.execute("DELETE FROM works WHERE id = :work_id", work_id=work_id)
     enqueue_deletion(tx, keys)
     return keys

@@ -11,34 +11,35 @@ from typing import Any, NamedTuple
 from supervisor.database.interface.database import Transaction
 
 _NEW_USERS = (
-    "coalesce((SELECT balance FROM account WHERE user_openid = ?), (SELECT signup_grant FROM rule), 0)"
+    "coalesce((SELECT balance FROM account WHERE user_openid = :user), (SELECT signup_grant FROM rule), 0)"
 )
 # The index's own condition stands here word for word, or the planner would read the whole ledger.
-_BY_REFERENCE = """SELECT user_openid, amount FROM credit_entry WHERE reference = ? AND reference IS NOT NULL
+_BY_REFERENCE = """SELECT user_openid, amount FROM credit_entry WHERE reference = :reference AND reference IS NOT NULL
     AND reference <> 'signup'"""
 
 
 def ensure_account(tx: Transaction, user: str) -> None:
     """Open the user's account unless it is open; opening it makes the sign-up grant, in its trigger."""
-    if tx.value("SELECT 1 FROM account WHERE user_openid = ?", user) is None:
-        tx.execute("INSERT INTO account (user_openid) VALUES (?) ON CONFLICT DO NOTHING", user)
+    if tx.value("SELECT 1 FROM account WHERE user_openid = :user", user=user) is None:
+        tx.execute("INSERT INTO account (user_openid) VALUES (:user) ON CONFLICT DO NOTHING", user=user)
 
 
 def balance(tx: Transaction, user: str) -> int:
     """Credits the user has."""
-    return int(tx.value("SELECT balance FROM account WHERE user_openid = ?", user) or 0)
+    return int(tx.value("SELECT balance FROM account WHERE user_openid = :user", user=user) or 0)
 
 
 def balance_of_anybody(tx: Transaction, user: str) -> int:
     """Credits the user has; of one who was never seen, what they would begin with.  Opens no account."""
-    return int(tx.value(f"SELECT {_NEW_USERS}", user))
+    return int(tx.value(f"SELECT {_NEW_USERS}", user=user))
 
 
 def debit(tx: Transaction, user: str, task_id: str, charge: int, price: int) -> None:
     """Take the price of a charge; the ledger's guard refuses a second debit and an overdrawn account."""
     tx.execute(
-        "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES (?, ?, ?, 'debit', ?)",
-        user, task_id, charge, -price,
+        """INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
+            VALUES (:user, :task_id, :charge, 'debit', :amount)""",
+        user=user, task_id=task_id, charge=charge, amount=-price,
     )  # fmt: skip
 
 
@@ -53,10 +54,12 @@ class Granted(NamedTuple):
 
 def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Granted:
     """The grant of this reference, which is made unless there is one; it may be another user's, or amount."""
-    row = tx.one(_BY_REFERENCE, reference)
+    row = tx.one(_BY_REFERENCE, reference=reference)
     if row is None and grant(tx, user, amount, reference):
         return Granted(user, amount, True, balance(tx, user))
-    row = row or tx.one(_BY_REFERENCE, reference)  # committed by another while we waited for the account
+    row = row or tx.one(
+        _BY_REFERENCE, reference=reference
+    )  # committed by another while we waited for the account
     assert row is not None
     return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
 
@@ -64,11 +67,11 @@ def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Grant
 def grant(tx: Transaction, user: str, amount: int, reference: str) -> bool:
     """Give credits; False when this reference was granted before, which changes nothing."""
     ensure_account(tx, user)
-    if tx.one(_BY_REFERENCE, reference) is not None:
+    if tx.one(_BY_REFERENCE, reference=reference) is not None:
         return False
     tx.execute(
-        "INSERT INTO credit_entry (user_openid, kind, amount, reference) VALUES (?, 'grant', ?, ?)",
-        user, amount, reference,
+        "INSERT INTO credit_entry (user_openid, kind, amount, reference) VALUES (:user, 'grant', :amount, :reference)",
+        user=user, amount=amount, reference=reference,
     )  # fmt: skip
     return True
 
@@ -77,7 +80,7 @@ def statement(tx: Transaction, user: str, limit: int = 100) -> dict[str, Any]:
     """The balance and the newest entries, as docs/http-reference.md shows them."""
     entries = tx.all(
         """SELECT kind, amount, task_id, created_at AS at FROM credit_entry
-            WHERE user_openid = ? ORDER BY id DESC LIMIT ?""",
-        user, limit,
+            WHERE user_openid = :user ORDER BY id DESC LIMIT :limit""",
+        user=user, limit=limit,
     )  # fmt: skip
     return {"balance": balance(tx, user), "entries": entries}

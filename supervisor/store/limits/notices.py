@@ -30,14 +30,14 @@ class Notice(enum.StrEnum):
 def add(tx: Transaction, counted: Mapping[tuple[Notice, str], int]) -> None:
     """Count what has happened since.  counted: {(what, user): times}."""
     for (kind, user), times in sorted(counted.items()):
-        is_new = f"user_notice.last_at < {tx.in_seconds}"
+        is_new = f"user_notice.last_at < {tx.ago(':episode_seconds')}"
         tx.execute(
             f"""INSERT INTO user_notice (kind, user_openid, times, first_at, last_at)
-                VALUES (?, ?, ?, {tx.now}, {tx.now}) ON CONFLICT (kind, user_openid) DO UPDATE SET
+                VALUES (:kind, :user, :times, {tx.now}, {tx.now}) ON CONFLICT (kind, user_openid) DO UPDATE SET
                 times = CASE WHEN {is_new} THEN excluded.times ELSE user_notice.times + excluded.times END,
                 first_at = CASE WHEN {is_new} THEN excluded.first_at ELSE user_notice.first_at END,
                 last_at = excluded.last_at""",
-            kind.value, user, times, -EPISODE_SECONDS, -EPISODE_SECONDS,
+            kind=kind.value, user=user, times=times, episode_seconds=EPISODE_SECONDS,
         )  # fmt: skip
 
 
@@ -46,8 +46,8 @@ def recent(tx: Transaction) -> list[Row]:
     it happens to, `ago_seconds`: since it did last."""
     rows = tx.all(
         f"""SELECT kind, user_openid, times, first_at, {tx.seconds_since("last_at")} AS ago_seconds
-            FROM user_notice WHERE last_at > {tx.in_seconds} ORDER BY kind, times DESC, user_openid""",
-        -EPISODE_SECONDS,
+            FROM user_notice WHERE last_at > {tx.ago(":episode_seconds")} ORDER BY kind, times DESC, user_openid""",
+        episode_seconds=EPISODE_SECONDS,
     )
     found: dict[str, Row] = {}
     for row in rows:
@@ -60,12 +60,14 @@ def recent(tx: Transaction) -> list[Row]:
 def users_of_late(tx: Transaction, within_seconds: float) -> dict[str, int]:
     """{what: how many users it happened to within so many seconds}."""
     rows = tx.all(
-        f"SELECT kind, count(*) AS n FROM user_notice WHERE last_at > {tx.in_seconds} GROUP BY kind",
-        -within_seconds,
+        f"SELECT kind, count(*) AS n FROM user_notice WHERE last_at > {tx.ago(':within_seconds')} GROUP BY kind",
+        within_seconds=within_seconds,
     )
     return {row["kind"]: int(row["n"]) for row in rows}
 
 
 def forget_old(tx: Transaction) -> int:
     """Drop what has not happened for a day."""
-    return tx.run(f"DELETE FROM user_notice WHERE last_at < {tx.in_seconds}", -FORGET_SECONDS)
+    return tx.run(
+        f"DELETE FROM user_notice WHERE last_at < {tx.ago(':forget_seconds')}", forget_seconds=FORGET_SECONDS
+    )

@@ -14,7 +14,7 @@ KINDS = (TYPE, PROVIDER)
 
 def ask_names(tx: Transaction, kind: str) -> PendingResult:
     """Ask for the paused types, or the paused providers."""
-    return tx.ask("SELECT name FROM pause WHERE kind = ?", kind)
+    return tx.ask("SELECT name FROM pause WHERE kind = :kind", kind=kind)
 
 
 def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set[str]:
@@ -24,7 +24,9 @@ def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set
 
 def is_paused(tx: Transaction, kind: str, name: str) -> bool:
     """Whether this one is paused."""
-    return tx.value("SELECT 1 FROM pause WHERE kind = ? AND name = ?", kind, name) is not None
+    return (
+        tx.value("SELECT 1 FROM pause WHERE kind = :kind AND name = :name", kind=kind, name=name) is not None
+    )
 
 
 def all_rows(tx: Transaction) -> list[Row]:
@@ -36,9 +38,9 @@ def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> 
     """Pause it; False when it is paused already, which changes nothing."""
     return (
         tx.run(
-            f"""INSERT INTO pause (kind, name, operator, reason, at) VALUES (?, ?, ?, ?, {tx.now})
+            f"""INSERT INTO pause (kind, name, operator, reason, at) VALUES (:kind, :name, :operator, :reason, {tx.now})
                 ON CONFLICT (kind, name) DO NOTHING""",
-            kind, name, operator, reason,
+            kind=kind, name=name, operator=operator, reason=reason,
         )
         == 1
     )  # fmt: skip
@@ -46,4 +48,4 @@ def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> 
 
 def resume(tx: Transaction, kind: str, name: str) -> bool:
     """Let it go on; False when it was not paused."""
-    return tx.run("DELETE FROM pause WHERE kind = ? AND name = ?", kind, name) == 1
+    return tx.run("DELETE FROM pause WHERE kind = :kind AND name = :name", kind=kind, name=name) == 1

@@ -17,6 +17,7 @@ from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.store.limits import pauses
+from supervisor.store.sql.rows import encoded
 
 UNLIMITED = 1 << 30
 MOST_REASON_CHARACTERS = 300
@@ -47,16 +48,17 @@ def _pass_the_breaker(tx: Transaction, name: str, probe_seconds: float) -> int |
     if pauses.is_paused(tx, pauses.PROVIDER, name):
         raise ProviderIsDown(name, PAUSED_SECONDS)
     state = tx.one(
-        f"SELECT breaker, {tx.seconds_between(tx.now, 'until')} AS wait FROM provider_state WHERE name = ?",
-        name,
+        f"SELECT breaker, {tx.seconds_between(tx.now, 'until')} AS wait FROM provider_state WHERE name = :name",
+        name=name,
     )
     if state is None or state["breaker"] == "closed":
         return None
     probe: int | None = tx.value(
-        f"""UPDATE provider_state SET probe_lease = coalesce(probe_lease, 0) + 1, until = {tx.in_seconds},
+        f"""UPDATE provider_state SET probe_lease = coalesce(probe_lease, 0) + 1,
+            until = {tx.in_seconds(":probe_seconds")},
             moved_at = {tx.now}
-            WHERE name = ? AND breaker = 'open' AND until <= {tx.now} RETURNING probe_lease""",
-        probe_seconds, name,
+            WHERE name = :name AND breaker = 'open' AND until <= {tx.now} RETURNING probe_lease""",
+        probe_seconds=probe_seconds, name=name,
     )  # fmt: skip
     if probe is None:
         raise ProviderIsDown(name, max(0.0, state["wait"] or 0.0))
@@ -68,24 +70,28 @@ def _take_token(tx: Transaction, name: str, limits: ProviderLimits) -> None:
     if not limits.rps and not limits.concurrency:
         return
     most = max(1.0, limits.rps)
-    tx.execute("INSERT INTO provider_state (name, tokens) VALUES (?, ?) ON CONFLICT DO NOTHING", name, most)
+    tx.execute(
+        "INSERT INTO provider_state (name, tokens) VALUES (:name, :most) ON CONFLICT DO NOTHING",
+        name=name,
+        most=most,
+    )
     tokens = tx.value(
         f"""UPDATE provider_state SET refilled_at = {tx.now}, tokens = {_refilled(tx)}
-            WHERE name = ? RETURNING tokens""",
-        most, limits.rps, name,
+            WHERE name = :name RETURNING tokens""",
+        most=most, rps=limits.rps, name=name,
     )  # fmt: skip
     if limits.concurrency and count_open(tx, name) >= limits.concurrency:
         raise ProviderFull(name, limits.concurrency)
     if limits.rps:
         if tokens < 1:
             raise ProviderTooFast(name, limits.rps, (1 - tokens) / limits.rps)
-        tx.execute("UPDATE provider_state SET tokens = tokens - 1 WHERE name = ?", name)
+        tx.execute("UPDATE provider_state SET tokens = tokens - 1 WHERE name = :name", name=name)
 
 
 def _refilled(tx: Transaction) -> str:
-    """SQL for the tokens there are now.  Two parameters: how many the bucket holds, how many come in a second."""
+    """SQL for the tokens there are now, given `:most`, which the bucket holds, and `:rps`, which come in a second."""
     passed = tx.greatest("0.0", tx.seconds_since("refilled_at"))
-    return tx.least("CAST(? AS REAL)", f"tokens + CAST(? AS REAL) * {passed}")
+    return tx.least("CAST(:most AS REAL)", f"tokens + CAST(:rps AS REAL) * {passed}")
 
 
 def note(
@@ -106,14 +112,14 @@ def note(
     if sign is Sign.WELL and probe is None:  # the rule: no row is locked for it
         tx.execute(
             """UPDATE provider_state SET troubles = 0, reason = ''
-                WHERE name = ? AND breaker = 'closed' AND troubles > 0""",
-            name,
+                WHERE name = :name AND breaker = 'closed' AND troubles > 0""",
+            name=name,
         )
         return None
-    tx.execute("INSERT INTO provider_state (name) VALUES (?) ON CONFLICT DO NOTHING", name)
+    tx.execute("INSERT INTO provider_state (name) VALUES (:name) ON CONFLICT DO NOTHING", name=name)
     row = tx.one(
-        f"SELECT breaker, openings, troubles, probe_lease FROM provider_state WHERE name = ? {tx.for_update}",
-        name,
+        f"SELECT breaker, openings, troubles, probe_lease FROM provider_state WHERE name = :name {tx.for_update}",
+        name=name,
     )
     assert row is not None
     before = Breaker(row["breaker"] == "open", row["openings"], row["troubles"])
@@ -122,12 +128,13 @@ def note(
         return None
     seconds = open_seconds(now.openings, wait_seconds, most_seconds) if now.is_open else 0.0
     tx.execute(
-        f"""UPDATE provider_state SET breaker = ?, openings = ?, troubles = ?,
-            until = CASE WHEN ? = 1 THEN {tx.in_seconds} END, moved_at = {tx.now},
-            opened_at = CASE WHEN ? = 1 THEN CASE WHEN breaker = 'open' THEN opened_at ELSE {tx.now} END END,
-            reason = ? WHERE name = ?""",
-        "open" if now.is_open else "closed", now.openings, now.troubles, int(now.is_open), seconds,
-        int(now.is_open), "" if now == Breaker() else reason[:MOST_REASON_CHARACTERS], name,
+        f"""UPDATE provider_state SET breaker = :breaker, openings = :openings, troubles = :troubles,
+            until = CASE WHEN :is_open = 1 THEN {tx.in_seconds(":seconds")} END, moved_at = {tx.now},
+            opened_at = CASE WHEN :is_open = 1 THEN CASE WHEN breaker = 'open' THEN opened_at ELSE {tx.now} END END,
+            reason = :reason WHERE name = :name""",
+        breaker="open" if now.is_open else "closed", openings=now.openings, troubles=now.troubles,
+        is_open=int(now.is_open), seconds=seconds, name=name,
+        reason="" if now == Breaker() else reason[:MOST_REASON_CHARACTERS],
     )  # fmt: skip
     moved = now.is_open or before.is_open
     return Change(before, now, seconds) if moved else None
@@ -137,7 +144,8 @@ def count_open(tx: Transaction, name: str) -> int:
     """How many of a provider's jobs are on their way or waiting."""
     return int(
         tx.value(
-            "SELECT count(*) FROM remote_job WHERE provider = ? AND state IN ('submitting','waiting')", name
+            "SELECT count(*) FROM remote_job WHERE provider = :name AND state IN ('submitting','waiting')",
+            name=name,
         )
     )
 
@@ -211,7 +219,10 @@ def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: s
     if limits.rps:
         most = max(1.0, limits.rps)
         tokens = tx.value(
-            f"SELECT {_refilled(tx)} FROM provider_state WHERE name = ?", most, limits.rps, name
+            f"SELECT {_refilled(tx)} FROM provider_state WHERE name = :name",
+            most=most,
+            rps=limits.rps,
+            name=name,
         )
         room = min(room, int(most if tokens is None else tokens) - coming)
     return max(0, room)
@@ -221,13 +232,12 @@ def _coming(tx: Transaction, types: list[str]) -> int:
     """Tasks of these types that are claimed and without an open request."""
     if not types:
         return 0
-    marks = ",".join("?" * len(types))
     # The first condition names the partial index, which the planner does not see to be implied by the second.
     claimed = tx.value(
         f"""SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
-            AND worker_id IS NOT NULL AND status = 'processing' AND type || '' IN ({marks})
+            AND worker_id IS NOT NULL AND status = 'processing' AND type || '' IN {tx.each_of(":types")}
             AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                 AND remote_job.charge = task_queue.charge AND remote_job.state IN ('submitting','waiting'))""",
-        *types,
+        types=encoded(types),
     )
     return int(claimed)

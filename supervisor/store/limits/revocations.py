@@ -23,20 +23,21 @@ KEPT_SECONDS = 30 * 86_400  # after its end: a sweep by a clock that is ahead mu
 def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
     """Every token of the user that was issued before is good no more.  A row only ever moves forward."""
     tx.execute(
-        f"""INSERT INTO token_revocation (kind, name, not_before) VALUES ('{USER}', ?, ?)
+        f"""INSERT INTO token_revocation (kind, name, not_before) VALUES ('{USER}', :user, :not_before)
             ON CONFLICT (name, kind) DO UPDATE
                 SET not_before = {tx.greatest("token_revocation.not_before", "excluded.not_before")},
                     revoked_at = {tx.now}""",
-        user, not_before,
+        user=user, not_before=not_before,
     )  # fmt: skip
 
 
 def revoke_token(tx: Transaction, token_id: str, now: float) -> None:
     """The token of this id is good no more.  The row goes a month after its end, where its id says when."""
     tx.execute(
-        f"""INSERT INTO token_revocation (kind, name, not_before, expires_at) VALUES ('{TOKEN}', ?, ?, ?)
+        f"""INSERT INTO token_revocation (kind, name, not_before, expires_at)
+            VALUES ('{TOKEN}', :token_id, :now, :expires_at)
             ON CONFLICT (name, kind) DO NOTHING""",
-        token_id, now, seconds_of_ulid(token_id),
+        token_id=token_id, now=now, expires_at=seconds_of_ulid(token_id),
     )  # fmt: skip
 
 
@@ -44,8 +45,8 @@ def ask(tx: Transaction, proofs: Collection[Proof]) -> PendingResult:
     """The rows that may concern these proofs, for `is_revoked`."""
     names = {proof.subject for proof in proofs} | {proof.token_id for proof in proofs if proof.token_id}
     return tx.ask(
-        f"SELECT kind, name, not_before FROM token_revocation WHERE name IN {tx.dialect.each_of}",
-        encoded(sorted(names)),
+        f"SELECT kind, name, not_before FROM token_revocation WHERE name IN {tx.each_of(':names')}",
+        names=encoded(sorted(names)),
     )
 
 
@@ -61,6 +62,6 @@ def prune(tx: Transaction, now: float, most: int) -> int:
     """Forget ids of tokens that have expired by themselves; how many.  now: seconds since 1970."""
     return tx.run(
         """DELETE FROM token_revocation WHERE name IN (SELECT name FROM token_revocation
-            WHERE expires_at IS NOT NULL AND expires_at < ? ORDER BY expires_at LIMIT ?) AND kind = 'jti'""",
-        now - KEPT_SECONDS, most,
+            WHERE expires_at IS NOT NULL AND expires_at < :now ORDER BY expires_at LIMIT :most) AND kind = 'jti'""",
+        now=now - KEPT_SECONDS, most=most,
     )  # fmt: skip

@@ -22,19 +22,21 @@ def record(
     """Write an action down.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
     tx.execute(
         f"""INSERT INTO audit (operator, action, kind, target, before, after, at)
-            VALUES (?, ?, ?, ?, ?, ?, {tx.now})""",
-        operator, action, kind, target, _json(before), _json(after),
+            VALUES (:operator, :action, :kind, :target, :before, :after, {tx.now})""",
+        operator=operator, action=action, kind=kind, target=target, before=_json(before), after=_json(after),
     )  # fmt: skip
 
 
 def newest(tx: Transaction, most: int) -> list[Row]:
     """The latest actions, newest first."""
-    return [_shown(row) for row in tx.all("SELECT * FROM audit ORDER BY id DESC LIMIT ?", most)]
+    return [_shown(row) for row in tx.all("SELECT * FROM audit ORDER BY id DESC LIMIT :most", most=most)]
 
 
 def of_task(tx: Transaction, task_id: str) -> list[Row]:
     """What operators did to one task, oldest first."""
-    rows = tx.all("SELECT * FROM audit WHERE kind = 'task' AND target = ? ORDER BY id", task_id)
+    rows = tx.all(
+        "SELECT * FROM audit WHERE kind = 'task' AND target = :task_id ORDER BY id", task_id=task_id
+    )
     return [_shown(row) for row in rows]
 
 
@@ -43,9 +45,9 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(
-        f"""SELECT id FROM (SELECT id, at FROM audit WHERE {others} ORDER BY id LIMIT ?) AS oldest
-             WHERE oldest.at < {tx.in_seconds}""",
-        *left_alone, most, -older_than_seconds,
+        f"""SELECT id FROM (SELECT id, at FROM audit WHERE {others} ORDER BY id LIMIT :most) AS oldest
+             WHERE oldest.at < {tx.ago(":older_than_seconds")}""",
+        **left_alone, most=most, older_than_seconds=older_than_seconds,
     )  # fmt: skip
     return delete_apart(tx, "audit", found, aside)
 

@@ -122,8 +122,8 @@ def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
     """
     rows = tx.all(
         f"""SELECT name, {tx.seconds_since("opened_at")} AS seconds FROM provider_state
-            WHERE breaker <> 'closed' AND until > {tx.in_seconds}""",
-        -UNTRIED_SECONDS,
+            WHERE breaker <> 'closed' AND until > {tx.ago(":untried_seconds")}""",
+        untried_seconds=UNTRIED_SECONDS,
     )
     return {row["name"]: float(row["seconds"] or 0.0) for row in rows}
 

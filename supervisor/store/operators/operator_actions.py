@@ -59,17 +59,17 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
             if not remote_wait.ask_again(tx, task_id, row["lease"]):
                 tx.execute(
                     f"""UPDATE task_queue SET next_poll_at = {tx.now}, updated_at = {tx.now}
-                        WHERE id = ? AND status = 'ai_processing'""",
-                    task_id,
+                        WHERE id = :task_id AND status = 'ai_processing'""",
+                    task_id=task_id,
                 )
         case "pending" if row["run_after"] is not None and not row["ready"]:
             if history.is_rate_limited(tx, task_id):
                 reason = "its service has limited our requests, and would refuse an earlier one too; wait, or cancel it"
                 raise NotReleasable(task_id, reason)
             tx.execute(
-                f"UPDATE task_queue SET run_after = NULL, ready = 1, updated_at = {tx.now} WHERE id = ?"
+                f"UPDATE task_queue SET run_after = NULL, ready = 1, updated_at = {tx.now} WHERE id = :task_id"
                 " AND status = 'pending' AND admitted_charge = charge",
-                task_id,
+                task_id=task_id,
             )
         case status:
             raise NotReleasable(
@@ -87,7 +87,8 @@ def drain(tx: Transaction, operator: str, worker_id: str) -> str:
     Its supervisor starts another in its place.  Raises WorkerNotFound.
     """
     state: str | None = tx.value(
-        f"SELECT state FROM worker WHERE id = ? AND state IN ('live','draining'){tx.for_update}", worker_id
+        f"SELECT state FROM worker WHERE id = :worker_id AND state IN ('live','draining'){tx.for_update}",
+        worker_id=worker_id,
     )
     if state is None:
         raise WorkerNotFound(worker_id)
@@ -104,7 +105,8 @@ def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
     An address that was gone counts as living.  Raises WebhookNotFound.
     """
     row = tx.one(
-        f"SELECT task_id, state, attempts FROM webhook_delivery WHERE id = ?{tx.for_update}", webhook_id
+        f"SELECT task_id, state, attempts FROM webhook_delivery WHERE id = :webhook_id{tx.for_update}",
+        webhook_id=webhook_id,
     )
     if row is None or not deliveries.resend(tx, webhook_id):
         raise WebhookNotFound(webhook_id)
@@ -129,7 +131,7 @@ def resume(tx: Transaction, operator: str, kind: str, name: str) -> bool:
 
 
 def _locked(tx: Transaction, task_id: str) -> Row:
-    row = tx.one(f"SELECT * FROM task_queue WHERE id = ?{tx.for_update}", task_id)
+    row = tx.one(f"SELECT * FROM task_queue WHERE id = :task_id{tx.for_update}", task_id=task_id)
     if row is None:
         raise TaskNotFound(task_id)
     return row

@@ -101,14 +101,15 @@ def running(tx: Transaction) -> list[Row]:
     held = tx.all(
         f"""SELECT {_TASK}, {seconds}, deadline_at, next_poll_at FROM task_queue
             WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL AND status = 'processing'
-            ORDER BY processing_started_at LIMIT ?""",
-        MOST_RUNNING,
+            ORDER BY processing_started_at LIMIT :most_running""",
+        most_running=MOST_RUNNING,
     )
     remote = tx.all(
         f"""SELECT {_TASK}, {seconds}, remote_deadline_at AS deadline_at, next_poll_at
             FROM task_queue{tx.by_index("task_queue_overdue")}
-            WHERE status = 'ai_processing' AND remote_deadline_at IS NOT NULL ORDER BY remote_deadline_at LIMIT ?""",
-        MOST_RUNNING,
+            WHERE status = 'ai_processing' AND remote_deadline_at IS NOT NULL ORDER BY remote_deadline_at
+            LIMIT :most_running""",
+        most_running=MOST_RUNNING,
     )
     return [*held, *remote]
 
@@ -125,7 +126,7 @@ def stuck(tx: Transaction) -> list[Row]:
     reasons = stuck_tasks.stuck_ids(tx, MOST_STUCK)
     found = []
     for task_id, reason in reasons.items():
-        row = tx.one(f"SELECT {_TASK}, deadline_at FROM task_queue WHERE id = ?", task_id)
+        row = tx.one(f"SELECT {_TASK}, deadline_at FROM task_queue WHERE id = :task_id", task_id=task_id)
         if row is not None:
             found.append({**row, "reason": reason})
     return found
@@ -184,8 +185,8 @@ def sweeps(tx: Transaction) -> list[View]:
     """The newest runs, with how long ago each began."""
     rows = tx.all(
         f"""SELECT minute, started_at, finished_at, counts, {tx.seconds_since("started_at")} AS ago_seconds
-            FROM sweep_run ORDER BY minute DESC LIMIT ?""",
-        SWEEPS,
+            FROM sweep_run ORDER BY minute DESC LIMIT :sweeps""",
+        sweeps=SWEEPS,
     )
     return [{**row, "counts": decoded(row["counts"])} for row in rows]
 
@@ -197,10 +198,10 @@ def failures(tx: Transaction, settings: Settings) -> list[View]:
         rows = tx.all(
             f"""SELECT id, error, finished_at FROM
                 (SELECT id, status, error, finished_at FROM task_queue
-                 WHERE finished_at IS NOT NULL AND type = ? AND finished_at > {tx.in_seconds}
-                 ORDER BY finished_at DESC LIMIT ?) AS newest
+                 WHERE finished_at IS NOT NULL AND type = :type_ AND finished_at > {tx.ago(":failures_seconds")}
+                 ORDER BY finished_at DESC LIMIT :most_finished) AS newest
             WHERE status = 'failed' ORDER BY finished_at DESC""",
-            type_, -FAILURES_SECONDS, MOST_FINISHED,
+            type_=type_, failures_seconds=FAILURES_SECONDS, most_finished=MOST_FINISHED,
         )  # fmt: skip
         for row in rows:
             error = decoded(row["error"])
@@ -226,10 +227,10 @@ def ends(tx: Transaction, settings: Settings) -> list[View]:
     for type_ in settings.tasks:
         rows = tx.all(
             f"""SELECT status, error FROM task_queue
-                WHERE finished_at IS NOT NULL AND type = ? AND finished_at > {tx.in_seconds}
+                WHERE finished_at IS NOT NULL AND type = :type_ AND finished_at > {tx.ago(":failures_seconds")}
                   AND status IN ('completed','failed') AND attempt > 0
-                ORDER BY finished_at DESC LIMIT ?""",
-            type_, -FAILURES_SECONDS, RECENT_ENDS,
+                ORDER BY finished_at DESC LIMIT :recent_ends""",
+            type_=type_, failures_seconds=FAILURES_SECONDS, recent_ends=RECENT_ENDS,
         )  # fmt: skip
         errors = [decoded(row["error"]) for row in rows if row["status"] == "failed"]
         if errors:
@@ -252,12 +253,13 @@ def postponed(tx: Transaction, settings: Settings) -> list[View]:
     """Attempts of the last minute that were put back at no cost, by service and reason, among the newest events."""
     rows = tx.all(
         f"""SELECT newest.error, task_queue.type, remote_job.provider FROM
-            (SELECT * FROM (SELECT task_id, lease, event, error, at FROM task_event ORDER BY id DESC LIMIT ?) AS last
-             WHERE event = 'postponed' AND error IS NOT NULL AND at > {tx.in_seconds}) AS newest
+            (SELECT * FROM (SELECT task_id, lease, event, error, at FROM task_event ORDER BY id DESC
+            LIMIT :newest_events) AS last
+             WHERE event = 'postponed' AND error IS NOT NULL AND at > {tx.ago(":late_seconds")}) AS newest
             JOIN task_queue ON task_queue.id = newest.task_id
             LEFT JOIN remote_job ON remote_job.task_id = newest.task_id AND remote_job.lease = newest.lease
             ORDER BY newest.at DESC""",
-        NEWEST_EVENTS, -LATE_SECONDS,
+        newest_events=NEWEST_EVENTS, late_seconds=LATE_SECONDS,
     )  # fmt: skip
     found: dict[tuple[str, str], View] = {}
     for row in rows:
@@ -277,9 +279,9 @@ def deadly(tx: Transaction) -> list[View]:
     return tx.all(
         f"""SELECT id AS task_id, user_openid, type, status, deaths, max_attempts, worker_id AS worker
             FROM task_queue{tx.by_index("task_queue_deadly")}
-            WHERE status IN ('pending','processing','ai_processing') AND deaths > 0 AND deaths >= ?
-            ORDER BY deaths DESC, id LIMIT ?""",
-        DEADLY, MOST_DEADLY,
+            WHERE status IN ('pending','processing','ai_processing') AND deaths > 0 AND deaths >= :deadly
+            ORDER BY deaths DESC, id LIMIT :most_deadly""",
+        deadly=DEADLY, most_deadly=MOST_DEADLY,
     )  # fmt: skip
 
 

@@ -35,8 +35,8 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early,
             CASE WHEN status = 'processing' AND begun_lease < lease
                 THEN {tx.seconds_since("processing_started_at")} END AS unbegun_seconds
-            FROM task_queue WHERE id = ?""",
-        task_id,
+            FROM task_queue WHERE id = :task_id""",
+        task_id=task_id,
     )
     if row is None:
         return None
@@ -44,8 +44,8 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
     jobs = tx.all(
         f"""SELECT provider, state, remote_id, lease, charge, cancel_wanted, created_at, updated_at,
             {tx.seconds_since("created_at")} AS age_seconds FROM remote_job
-            WHERE task_id = ? ORDER BY id""",
-        task_id,
+            WHERE task_id = :task_id ORDER BY id""",
+        task_id=task_id,
     )
     unbegun_seconds = row.pop("unbegun_seconds")
     if any(
@@ -82,8 +82,8 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
 def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
     return tx.one(
         f"""SELECT id, host, pid, state, {tx.seconds_since("seen_at")} AS silent_seconds
-            FROM worker WHERE id = ?""",
-        worker_id,
+            FROM worker WHERE id = :worker_id""",
+        worker_id=worker_id,
     )
 
 
@@ -92,9 +92,9 @@ def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
     is_running = "status IN ('pending','processing','ai_processing') AND status <> 'pending'"
     of_type = settings.tasks.get(row["type"])
     most_of_type = of_type.max_running if of_type is not None else 0
-    of_user = "SELECT count(*) FROM task_queue WHERE user_openid = ? AND"
+    of_user = "SELECT count(*) FROM task_queue WHERE user_openid = :user AND"
     return {
-        "user_running": int(tx.value(f"{of_user} {is_running}", row["user_openid"])),
+        "user_running": int(tx.value(f"{of_user} {is_running}", user=row["user_openid"])),
         "user_limit": settings.limits.running_tasks_per_user,
         "type_running": dispatch.running_of_type(tx, row["type"]) if most_of_type else 0,
         "type_limit": most_of_type,
@@ -117,7 +117,8 @@ def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: S
         chain = ((asked or waiting)[-1]["provider"],)
     name = chain[0] if chain else None
     state = tx.one(
-        "SELECT opened_at, reason, until FROM provider_state WHERE name = ? AND breaker = 'open'", name
+        "SELECT opened_at, reason, until FROM provider_state WHERE name = :name AND breaker = 'open'",
+        name=name,
     )
     return {
         "name": name,
@@ -135,6 +136,7 @@ def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: S
 
 def _may_be_asked(tx: Transaction, provider: str) -> bool:
     is_open = tx.value(
-        f"SELECT 1 FROM provider_state WHERE name = ? AND breaker <> 'closed' AND until > {tx.now}", provider
+        f"SELECT 1 FROM provider_state WHERE name = :provider AND breaker <> 'closed' AND until > {tx.now}",
+        provider=provider,
     )
     return is_open is None and not pauses.is_paused(tx, pauses.PROVIDER, provider)

@@ -37,12 +37,13 @@ def oldest_due_seconds(tx: Transaction, type_: str) -> float:
     """
     fresh = tx.one(
         f"""SELECT created_at, {tx.seconds_since("created_at")} AS seconds FROM task_queue
-            WHERE {_FRESH} AND type = ? ORDER BY created_at LIMIT 1""",
-        type_,
+            WHERE {_FRESH} AND type = :type_ ORDER BY created_at LIMIT 1""",
+        type_=type_,
     )
     again = tx.value(
         f"""SELECT {tx.seconds_between(f"min({waits_since(tx)})", tx.now)} FROM task_queue
-            WHERE {_AGAIN} AND type = ? AND created_at <= ? AND (run_after IS NULL OR run_after <= {tx.now})""",
-        type_, fresh["created_at"] if fresh else _LAST_TIME,
+            WHERE {_AGAIN} AND type = :type_ AND created_at <= :created_at
+            AND (run_after IS NULL OR run_after <= {tx.now})""",
+        type_=type_, created_at=fresh["created_at"] if fresh else _LAST_TIME,
     )  # fmt: skip
     return max(0.0, float(fresh["seconds"]) if fresh else 0.0, float(again or 0.0))

@@ -39,15 +39,26 @@ class Picked:
 
 
 def ripen(tx: Transaction, aside: Aside | None = None) -> int:
-    """Make admitted tasks ready whose time has come.  aside: rows that are left alone, as everywhere here."""
-    return len(
-        _changed(
-            tx, "ready = 1",
-            f"""status = 'pending' AND ready = 0 AND admitted_charge = charge
-                AND (run_after IS NULL OR run_after <= {tx.now})""",
-            aside=aside,
+    """Make admitted tasks ready whose time has come, but for rows that somebody else has locked; how many.
+
+    In one statement; where care is asked for they are found first, and changed apart.  aside: rows that are left alone,
+    as everywhere here.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    due = f"""SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+        AND (run_after IS NULL OR run_after <= {tx.now}) AND {others}{tx.for_update_of_free("task_queue")}"""
+    if not aside.is_careful:
+        return tx.run(f"UPDATE task_queue SET ready = 1 WHERE id IN ({due})", **left_alone)
+
+    def change(ids: Sequence[str]) -> list[Row]:
+        return tx.all(
+            f"UPDATE task_queue SET ready = 1 WHERE id IN {tx.each_of(':ids')} RETURNING id",
+            ids=encoded(list(ids)),
         )
-    )  # fmt: skip
+
+    ids = [row["id"] for row in tx.all(due, **left_alone)]
+    return len(done_apart(tx, "task_queue", ids, change, aside))
 
 
 def pick_and_claim(
@@ -78,42 +89,6 @@ def pick_and_claim(
         )
     )
     return _claim(tx, settings, chosen, free, aside or Aside())
-
-
-def _changed(
-    tx: Transaction,
-    change: str,
-    where: str,
-    *params: object,
-    aside: Aside | None,
-    order: str = "",
-    most: int | None = None,
-) -> list[Row]:
-    """Tasks as they are after a change, which is made to all that are like `where` and that nobody else has locked.
-
-    In one statement; where care is asked for they are found first, and changed apart.
-    """
-    aside = aside or Aside()
-    others, left_alone = aside.others(tx, "id")
-    limit, at_most = ("", []) if most is None else ("LIMIT ?", [most])
-    found = f"""SELECT id FROM task_queue WHERE {where} AND {others}
-        {order} {limit}{tx.for_update_of_free("task_queue")}"""
-    if not aside.is_careful:
-        return tx.all(
-            f"UPDATE task_queue SET {change} WHERE id IN ({found}) RETURNING id",
-            *params,
-            *left_alone,
-            *at_most,
-        )
-
-    def change_some(ids: Sequence[str]) -> list[Row]:
-        return tx.all(
-            f"UPDATE task_queue SET {change} WHERE id IN {tx.dialect.each_of} RETURNING id",
-            encoded(list(ids)),
-        )
-
-    ids = [row["id"] for row in tx.all(found, *params, *left_alone, *at_most)]
-    return done_apart(tx, "task_queue", ids, change_some, aside)
 
 
 def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
@@ -166,10 +141,11 @@ class _SuspectLane:
         """How many suspects run, and how many lives the one with the fewest has left."""
         # The first conditions name the partial index, which the planner does not see to be implied.
         row = self._tx.one(
-            """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), ?) AS fewest FROM task_queue
+            """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), :unlimited) AS fewest
+                FROM task_queue
                 WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
                   AND status = 'processing' AND deaths >= max_attempts""",
-            _UNLIMITED,
+            unlimited=_UNLIMITED,
         )
         assert row is not None
         return int(row["suspects"]), int(row["fewest"])
@@ -190,8 +166,8 @@ class _RoomOfUsers:
         rows = self._tx.all(
             f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue WHERE user_openid = who.value
                 AND status IN ('pending','processing','ai_processing') AND status <> 'pending') AS running
-            FROM {self._tx.dialect.each_of} AS who""",
-            encoded(new),
+            FROM {self._tx.texts(":new")} AS who""",
+            new=encoded(new),
         )
         self._running |= {row["user_openid"]: row["running"] for row in rows}
 
@@ -209,9 +185,9 @@ def running_of_type(tx: Transaction, type_: str) -> int:
     """Tasks of this type that count against MAX_RUNNING."""
     is_open = "status IN ('pending','processing','ai_processing')"
     running = tx.value(
-        f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = ?)
-            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = ?)""",
-        type_, type_,
+        f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = :type_)
+            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = :type_)""",
+        type_=type_,
     )  # fmt: skip
     return int(running)
 
@@ -254,7 +230,7 @@ def _move_clocks(tx: Transaction, claimed: Iterable[Waiting]) -> None:
         turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
     for priority, turn in turns.items():
         tx.send(
-            """INSERT INTO fair_clock (priority, turn) VALUES (?, ?)
+            """INSERT INTO fair_clock (priority, turn) VALUES (:priority, :turn)
                 ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
-            priority, turn,
+            priority=priority, turn=turn,
         )  # fmt: skip

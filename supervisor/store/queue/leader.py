@@ -58,9 +58,9 @@ def is_held(tx: Transaction, held: Leadership) -> bool:
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:
     """Become the working dispatcher unless the other one has stirred since; None then."""
     row = tx.one(
-        """UPDATE dispatcher SET holder = ?, term = term + 1, claims_term = term + 1, beat = beat + 1
-            WHERE id = 1 AND term = ? AND beat = ? RETURNING holder, term, beat""",
-        holder, seen.term, seen.beat,
+        """UPDATE dispatcher SET holder = :holder, term = term + 1, claims_term = term + 1, beat = beat + 1
+            WHERE id = 1 AND term = :term AND beat = :beat RETURNING holder, term, beat""",
+        holder=holder, term=seen.term, beat=seen.beat,
     )  # fmt: skip
     return None if row is None else Leadership(**row)
 
@@ -71,12 +71,12 @@ def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None
     passed_seconds: since its last tick, by its monotonic clock; None when it has begun, or failed, since.
     """
     is_gap = passed_seconds is None or passed_seconds > GAP_SECONDS
-    drift = f"abs({tx.seconds_between('ticked_at', tx.moment)} - CAST(? AS DOUBLE PRECISION))"
+    drift = f"abs({tx.seconds_between('ticked_at', tx.moment)} - CAST(:passed_seconds AS DOUBLE PRECISION))"
     well = tx.value(
         f"""UPDATE dispatcher SET beat = beat + 1, ticked_at = {tx.moment},
-            well_since = CASE WHEN {drift} <= ? THEN coalesce(well_since, {tx.moment}) ELSE {tx.moment} END
-            WHERE id = 1 AND term = ? RETURNING {tx.seconds_between("well_since", "ticked_at")}""",
-        None if is_gap else passed_seconds, GAP_SECONDS, held.term,
+            well_since = CASE WHEN {drift} <= :gap_seconds THEN coalesce(well_since, {tx.moment}) ELSE {tx.moment} END
+            WHERE id = 1 AND term = :term RETURNING {tx.seconds_between("well_since", "ticked_at")}""",
+        passed_seconds=None if is_gap else passed_seconds, gap_seconds=GAP_SECONDS, term=held.term,
     )  # fmt: skip
     return None if well is None else Tick(float(well) < ANEW_SECONDS)
 
@@ -84,8 +84,9 @@ def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None
 def well_since(tx: Transaction) -> str:
     """Since when we have been well, without a break until now; NEVER when we are not."""
     since: str | None = tx.value(
-        f"SELECT well_since FROM dispatcher WHERE id = 1 AND abs({tx.seconds_between('ticked_at', tx.moment)}) <= ?",
-        YOUNG_SECONDS,
+        f"""SELECT well_since FROM dispatcher
+            WHERE id = 1 AND abs({tx.seconds_between("ticked_at", tx.moment)}) <= :young_seconds""",
+        young_seconds=YOUNG_SECONDS,
     )
     return since or NEVER
 
@@ -93,8 +94,8 @@ def well_since(tx: Transaction) -> str:
 def resign(tx: Transaction, held: Leadership) -> None:
     """Stop working in good order: the next one need not wait."""
     tx.execute(
-        "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND term = ?",
-        held.term,
+        "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND term = :term",
+        term=held.term,
     )
 
 
@@ -102,7 +103,7 @@ def vacate(tx: Transaction, holder: str) -> bool:
     """This dispatcher's process is gone, so if it was the working one, the next one need not wait."""
     return bool(
         tx.run(
-            "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND holder = ?",
-            holder,
+            "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND holder = :holder",
+            holder=holder,
         )
     )

@@ -22,8 +22,9 @@ def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str
         for row in tx.all(
             f"""SELECT id AS task_id, user_openid, type, priority, turn, created_at,
                 {tx.seconds_since(waits_since(tx))} AS waiting_seconds
-                FROM task_queue WHERE {READY} AND type = ? ORDER BY priority DESC, turn, created_at, id LIMIT ?""",
-            type_, most,
+                FROM task_queue WHERE {READY} AND type = :type_ ORDER BY priority DESC, turn, created_at, id
+                LIMIT :most""",
+            type_=type_, most=most,
         )
     ]  # fmt: skip
     rows.sort(key=lambda row: place_key(row["priority"], row["turn"], row["created_at"], row["task_id"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from config.settings import Settings
-from supervisor.core.queue_position import HIGHEST_PRIORITY, WaitingOrder, place_parts
+from supervisor.core.queue_position import HIGHEST_PRIORITY, WaitingOrder, place_in_sql, place_parts
 from supervisor.database.interface.database import Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
@@ -16,17 +16,6 @@ RECENT_RUNS = 20
 
 # What one statement reads: a few milliseconds of the server's time, however long the line is.
 CHUNK = 2000
-
-# A chunk is one row: a Python thread that fetches thousands of them fights for the interpreter's lock at each.
-_CHUNK = {
-    "sqlite": ("group_concat", "printf('%02d%012d%s%s', 10 - priority, turn, created_at, id)"),
-    "postgresql": (
-        "string_agg",
-        """lpad((10 - priority)::text, 2, '0') || lpad(turn::text, 12, '0')
-            || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || id""",
-    ),
-}
-_LINE_FEED = {"sqlite": "char(10)", "postgresql": "chr(10)"}
 
 
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
@@ -61,7 +50,9 @@ def _types_in_line(tx: Transaction) -> Iterator[str]:
     """Those that have ready tasks, each found by one step along the index."""
     after = ""
     while (
-        type_ := tx.value(f"SELECT min(type) FROM {_picked_from(tx)} WHERE {READY} AND type > ?", after)
+        type_ := tx.value(
+            f"SELECT min(type) FROM {_picked_from(tx)} WHERE {READY} AND type > :after", after=after
+        )
     ) is not None:
         yield type_
         after = type_
@@ -72,8 +63,8 @@ def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
     below = HIGHEST_PRIORITY + 1
     while (
         priority := tx.value(
-            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {READY} AND type = ? AND priority < ?",
-            type_, below,
+            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND priority < :below",
+            type_=type_, below=below,
         )
     ) is not None:  # fmt: skip
         yield priority
@@ -82,15 +73,16 @@ def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
 
 def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
     """The places of a type's ready tasks of one priority, in order, read a chunk at a time."""
-    together, place = _CHUNK[tx.dialect.name]
-    after: tuple[int | str, ...] = ()
+    place = place_in_sql(tx.dialect.padded, tx.as_text("created_at"))
+    after: dict[str, int | str] = {}
     while True:
+        # A chunk is one row: a Python thread that fetches thousands of them fights for the interpreter's lock at each.
         text: str | None = tx.value(
-            f"""SELECT {together}(place, {_LINE_FEED[tx.dialect.name]}) FROM (SELECT {place} AS place
-                FROM {_picked_from(tx)} WHERE {READY} AND type = ? AND priority = ?
-                {"AND (turn, created_at, id) > (?, ?, ?)" if after else ""}
-                ORDER BY turn, created_at, id LIMIT ?) AS chunk""",
-            type_, priority, *after, CHUNK,
+            f"""SELECT {tx.dialect.lines.format(texts="place")} FROM (SELECT {place} AS place
+                FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND priority = :priority
+                {"AND (turn, created_at, id) > (:turn, :created_at, :id)" if after else ""}
+                ORDER BY turn, created_at, id LIMIT :chunk) AS chunk""",
+            type_=type_, priority=priority, chunk=CHUNK, **after,
         )  # fmt: skip
         if text is None:
             return
@@ -98,7 +90,7 @@ def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
         yield from places
         if len(places) < CHUNK:
             return
-        after = place_parts(places[-1])
+        after = dict(zip(("turn", "created_at", "id"), place_parts(places[-1]), strict=True))
 
 
 def _picked_from(tx: Transaction) -> str:
@@ -109,8 +101,8 @@ def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
     """Run times of the type's newest completed tasks, seconds."""
     rows = tx.all(
         f"""SELECT {tx.seconds_between("processing_started_at", "finished_at")} AS seconds
-            FROM task_queue WHERE type = ? AND finished_at IS NOT NULL AND status = 'completed'
-            ORDER BY finished_at DESC LIMIT ?""",
-        type_, RECENT_RUNS,
+            FROM task_queue WHERE type = :type_ AND finished_at IS NOT NULL AND status = 'completed'
+            ORDER BY finished_at DESC LIMIT :recent_runs""",
+        type_=type_, recent_runs=RECENT_RUNS,
     )  # fmt: skip
     return [max(0.0, row["seconds"]) for row in rows if row["seconds"] is not None]

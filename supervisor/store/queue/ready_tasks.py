@@ -24,8 +24,8 @@ def ask_types(tx: Transaction, types: list[str]) -> PendingResult:
     """Ask which of some types have ready tasks; most of the time most of them have none."""
     return tx.ask(
         f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
-            FROM {tx.dialect.each_of} AS type_""",
-        encoded(types),
+            FROM {tx.texts(":types")} AS type_""",
+        types=encoded(types),
     )
 
 
@@ -64,31 +64,42 @@ def heads(
         last = rows[-1]
         chunk = min(2 * chunk, _LARGEST_CHUNK)
         rows = _chunk_of(
-            tx, type_, chunk, "AND priority = ? AND (turn, created_at, id) > (?, ?, ?) ORDER BY turn, created_at, id",
-            last["priority"], last["turn"], last["created_at"], last["id"],
+            tx, type_, chunk,
+            """AND priority = :priority AND (turn, created_at, id) > (:turn, :created_at, :id)
+                ORDER BY turn, created_at, id""",
+            **{name: last[name] for name in ("priority", "turn", "created_at", "id")},
         )  # fmt: skip
         if not rows:
             priority = _highest_priority(tx, type_, below=last["priority"])
             rows = (
-                _chunk_of(tx, type_, chunk, "AND priority = ? ORDER BY turn, created_at, id", priority)
+                _chunk_of(
+                    tx,
+                    type_,
+                    chunk,
+                    "AND priority = :priority ORDER BY turn, created_at, id",
+                    priority=priority,
+                )
                 if priority is not None
                 else []
             )
 
 
-def _chunk_of(tx: Transaction, type_: str, most: int, where_and_order: str, *params: Any) -> list[Row]:
+def _chunk_of(tx: Transaction, type_: str, most: int, where_and_order: str, **named: Any) -> list[Row]:
     return tx.all(
         f"""SELECT id, user_openid, priority, turn, created_at, deaths >= max_attempts AS is_suspect,
                 2 * max_attempts - deaths AS lives, {tx.seconds_between(waits_since(tx), tx.moment)} AS waited
             FROM task_queue
-            WHERE {READY} AND (run_after IS NULL OR run_after <= {tx.now}) AND type = ? {where_and_order} LIMIT ?""",
-        type_, *params, most,
+            WHERE {READY} AND (run_after IS NULL OR run_after <= {tx.now}) AND type = :type_ {where_and_order}
+            LIMIT :most""",
+        type_=type_, most=most, **named,
     )  # fmt: skip
 
 
 def _highest_priority(tx: Transaction, type_: str, *, below: int) -> int | None:
     """The next lower priority at which the type has ready tasks."""
     found: int | None = tx.value(
-        f"SELECT max(priority) FROM task_queue WHERE {READY} AND type = ? AND priority < ?", type_, below
+        f"SELECT max(priority) FROM task_queue WHERE {READY} AND type = :type_ AND priority < :below",
+        type_=type_,
+        below=below,
     )
     return found

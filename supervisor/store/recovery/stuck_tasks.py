@@ -28,6 +28,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.queue.leader import EVER
 from supervisor.store.remote import remote_cancels, remote_jobs
+from supervisor.store.sql.conditions import listed
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims, remote_wait
@@ -143,14 +144,14 @@ def count_stuck(tx: Transaction) -> dict[str, int]:
 
 def stuck_ids(tx: Transaction, most: int = 1_000_000) -> dict[str, str]:
     """{task id: reason} of every stuck task, at most so many."""
-    rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT ?", most)
+    rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT :most", most=most)
     return {row["id"]: row["reason"] for row in rows}
 
 
 def reason_of(tx: Transaction, task_id: str) -> str | None:
     """Why this task counts as stuck; None when it does not."""
     found: str | None = tx.value(
-        f"SELECT reason FROM ({_stuck_sql(tx)}) AS stuck WHERE stuck.id = ?", task_id
+        f"SELECT reason FROM ({_stuck_sql(tx)}) AS stuck WHERE stuck.id = :task_id", task_id=task_id
     )
     return found
 
@@ -192,24 +193,23 @@ def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int,
     Where others commit meanwhile a row is looked at twice.  The statement that locks it has found the reason in an
     older version of the row than the one it locks: its worker may have ended the attempt since.
     """
-    marks = ",".join("?" * len(reasons))
     stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
-        WHERE stuck.reason IN ({marks}) AND {_may_be_judged(tx, well_since)} AND"""
+        WHERE stuck.reason IN ({listed(reasons)}) AND {_may_be_judged(tx, well_since)} AND"""
     others, left_alone = aside.others(tx, "task_queue.id")
     order = "ORDER BY task_queue.user_openid, task_queue.id"
     if not tx.for_update:
         return tx.all(
-            f"SELECT task_queue.*, stuck.reason {stuck} {others} {order} LIMIT ?", *reasons, *left_alone, most
+            f"SELECT task_queue.*, stuck.reason {stuck} {others} {order} LIMIT :most", **left_alone, most=most
         )
     locked = tx.all(
-        f"SELECT task_queue.id {stuck} {others} {order} LIMIT ?{tx.for_update_of_free('task_queue')}",
-        *reasons, *left_alone, most,
+        f"SELECT task_queue.id {stuck} {others} {order} LIMIT :most{tx.for_update_of_free('task_queue')}",
+        **left_alone, most=most,
     )  # fmt: skip
     if not locked:
         return []
     return tx.all(
-        f"SELECT task_queue.*, stuck.reason {stuck} stuck.id = ANY(?) {order}",
-        *reasons, [row["id"] for row in locked],
+        f"SELECT task_queue.*, stuck.reason {stuck} stuck.id = ANY(:ids) {order}",
+        ids=[row["id"] for row in locked],
     )  # fmt: skip
 
 
@@ -263,14 +263,16 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
 def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
     """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
     ended = tx.one(
-        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
-            failures = failures + ?, deaths = deaths + ?, deadline_at = NULL, next_poll_at = NULL,
+        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
+            :work_id),
+            failures = failures + :failed, deaths = deaths + :died, deadline_at = NULL, next_poll_at = NULL,
             finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = ? AND lease = ? AND status = ? AND charge = ? AND failures = ? AND deaths = ?
+        WHERE id = :id AND lease = :lease AND status = :status AND charge = :charge AND failures = :failures
+            AND deaths = :deaths
         RETURNING type, {claims.ran(tx)}""",
-        encoded({"code": verdict.code, "message": verdict.message}), new_ulid(),
-        int(verdict.counts == "failures"), int(verdict.counts == "deaths"),
-        *(row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")),
+        error=encoded({"code": verdict.code, "message": verdict.message}), work_id=new_ulid(),
+        failed=int(verdict.counts == "failures"), died=int(verdict.counts == "deaths"),
+        **{name: row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")},
     )  # fmt: skip
     if ended is None:
         raise LeaseLost(row["id"], row["lease"])

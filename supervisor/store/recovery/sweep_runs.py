@@ -15,9 +15,9 @@ def begin(tx: Transaction) -> str | None:
     minute: str | None = tx.value(
         f"""INSERT INTO sweep_run (minute, started_at) VALUES ({_minute(tx)}, {tx.now})
             ON CONFLICT (minute) DO UPDATE SET started_at = excluded.started_at
-                WHERE sweep_run.finished_at IS NULL AND sweep_run.started_at <= {tx.in_seconds}
+                WHERE sweep_run.finished_at IS NULL AND sweep_run.started_at <= {tx.ago(":taken_over_seconds")}
             RETURNING minute""",
-        -TAKEN_OVER_SECONDS,
+        taken_over_seconds=TAKEN_OVER_SECONDS,
     )
     return minute
 
@@ -25,7 +25,9 @@ def begin(tx: Transaction) -> str | None:
 def end(tx: Transaction, minute: str, counts: dict[str, Any]) -> None:
     """The run is over; counts: what it did."""
     tx.execute(
-        f"UPDATE sweep_run SET finished_at = {tx.now}, counts = ? WHERE minute = ?", encoded(counts), minute
+        f"UPDATE sweep_run SET finished_at = {tx.now}, counts = :counts WHERE minute = :minute",
+        counts=encoded(counts),
+        minute=minute,
     )
 
 
@@ -33,8 +35,8 @@ def record_by_hand(tx: Transaction, counts: dict[str, Any]) -> None:
     """A finished run outside the schedule counts as this minute's, unless that is taken."""
     tx.execute(
         f"""INSERT INTO sweep_run (minute, started_at, finished_at, counts)
-            VALUES ({_minute(tx)}, {tx.now}, {tx.now}, ?) ON CONFLICT (minute) DO NOTHING""",
-        encoded(counts),
+            VALUES ({_minute(tx)}, {tx.now}, {tx.now}, :counts) ON CONFLICT (minute) DO NOTHING""",
+        counts=encoded(counts),
     )
 
 
@@ -55,7 +57,10 @@ def seconds_since_last(tx: Transaction) -> float:
 
 def forget_old(tx: Transaction, older_than_seconds: float) -> int:
     """Drop records of old runs."""
-    return tx.run(f"DELETE FROM sweep_run WHERE started_at < {tx.in_seconds}", -older_than_seconds)
+    return tx.run(
+        f"DELETE FROM sweep_run WHERE started_at < {tx.ago(':older_than_seconds')}",
+        older_than_seconds=older_than_seconds,
+    )
 
 
 def _minute(tx: Transaction) -> str:

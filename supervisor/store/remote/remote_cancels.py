@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from supervisor.database.interface.database import PendingResult, Transaction
-from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 
@@ -37,7 +37,7 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
             WHERE {of_charges(tx, "remote_job")} AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
-        encoded(ended),
+        charges=encoded(ended),
     )
 
 
@@ -46,9 +46,10 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting' AND {others}
-            AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL AND cancels < ?
-            ORDER BY id LIMIT ?{tx.for_update_of_free("remote_job")}""",
-        *left_alone, MOST_CANCELS, CANCELS_A_ROUND,
+            AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL
+            AND cancels < :most_cancels
+            ORDER BY id LIMIT :cancels_a_round{tx.for_update_of_free("remote_job")}""",
+        **left_alone, most_cancels=MOST_CANCELS, cancels_a_round=CANCELS_A_ROUND,
     )  # fmt: skip
 
 
@@ -65,8 +66,9 @@ def due_cancels(
     def put_off(ids: Sequence[str]) -> list[Cancel]:
         for id_ in ids:
             tx.execute(
-                f"UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds} WHERE id = ?",
-                pause_seconds(cancels[id_]), int(id_),
+                f"""UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds(":seconds")}
+                    WHERE id = :id""",
+                seconds=pause_seconds(cancels[id_]), id=int(id_),
             )  # fmt: skip
         return [Cancel(int(id_)) for id_ in ids]
 
@@ -82,7 +84,7 @@ def give_up_cancels(tx: Transaction) -> int:
     """Jobs that could not be cancelled for hours count as lost, or they would hold the provider's room for ever."""
     return tx.run(
         f"""UPDATE remote_job SET state = 'lost', updated_at = {tx.now}
-            WHERE cancel_wanted = 1 AND state = 'waiting' AND (cancels >= ? OR remote_id IS NULL)
-              AND created_at <= {tx.in_seconds}""",
-        MOST_CANCELS, -SETTLED_SECONDS,
+            WHERE cancel_wanted = 1 AND state = 'waiting' AND (cancels >= :most_cancels OR remote_id IS NULL)
+              AND created_at <= {tx.ago(":settled_seconds")}""",
+        most_cancels=MOST_CANCELS, settled_seconds=SETTLED_SECONDS,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.schema.shared.retention_guards import must_keep_remote_job
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
-from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.conditions import listed, of_charges
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
@@ -88,9 +88,9 @@ def begin(
     ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
     """
     held = tx.value(
-        f"""SELECT 1 FROM task_queue WHERE id = ? AND lease = ? AND status = 'processing'
+        f"""SELECT 1 FROM task_queue WHERE id = :task_id AND lease = :lease AND status = 'processing'
             AND worker_id IS NOT NULL{tx.for_update}""",
-        claim.task_id, claim.lease,
+        task_id=claim.task_id, lease=claim.lease,
     )  # fmt: skip
     if held is None:
         raise LeaseLost(claim.task_id, claim.lease)
@@ -104,8 +104,10 @@ def begin(
     evidence = tx.value(
         f"""INSERT INTO remote_job
                 (task_id, charge, lease, provider, reference, pictures, state, created_at, updated_at)
-            VALUES (?, ?, ?, ?, ?, ?, 'submitting', {tx.now}, {tx.now}) RETURNING id""",
-        claim.task_id, claim.charge, claim.lease, name, reference, encoded(list(pictures)),
+            VALUES (:task_id, :charge, :lease, :name, :reference, :pictures, 'submitting', {tx.now}, {tx.now})
+            RETURNING id""",
+        task_id=claim.task_id, charge=claim.charge, lease=claim.lease, name=name, reference=reference,
+        pictures=encoded(list(pictures)),
     )  # fmt: skip
     return Evidence(int(evidence), reference, probe)
 
@@ -115,9 +117,9 @@ def is_begun(tx: Transaction, evidence: Evidence) -> bool:
     found = tx.value(
         """SELECT 1 FROM remote_job JOIN task_queue
                 ON task_queue.id = remote_job.task_id AND task_queue.lease = remote_job.lease
-            WHERE remote_job.id = ? AND remote_job.reference = ? AND remote_job.state = 'submitting'
+            WHERE remote_job.id = :id AND remote_job.reference = :reference AND remote_job.state = 'submitting'
               AND task_queue.status = 'processing' AND task_queue.worker_id IS NOT NULL""",
-        evidence.id, evidence.reference,
+        id=evidence.id, reference=evidence.reference,
     )  # fmt: skip
     return found is not None
 
@@ -136,16 +138,18 @@ def accepted(
     """
     # Locked first: who ends the task at this moment either sees the job as waiting, or is seen here.
     tx.one(
-        f"""SELECT 1 FROM task_queue WHERE id = (SELECT task_id FROM remote_job WHERE id = ?) {tx.for_update}""",
-        evidence.id,
+        f"""SELECT 1 FROM task_queue WHERE id = (SELECT task_id FROM remote_job WHERE id = :id) {tx.for_update}""",
+        id=evidence.id,
     )  # fmt: skip
     touched = tx.run(
-        f"""UPDATE remote_job SET state = 'waiting', remote_id = ?, details = ?, reports = ?, updated_at = {tx.now},
+        f"""UPDATE remote_job SET state = 'waiting', remote_id = :remote_id, details = :details, reports = :reports,
+            updated_at = {tx.now},
             cancel_wanted = CASE WHEN EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
                 AND task_queue.charge = remote_job.charge AND status IN ('pending','processing','ai_processing'))
                 THEN cancel_wanted ELSE 1 END
-            WHERE id = ? AND remote_id IS NULL AND state IN ('waiting',{_listed(sources(RemoteState.WAITING))})""",
-        remote_id, encoded(dict(details or {})), int(reports), evidence.id,
+            WHERE id = :id AND remote_id IS NULL AND state
+            IN ('waiting',{listed(sorted(sources(RemoteState.WAITING)))})""",
+        remote_id=remote_id, details=encoded(dict(details or {})), reports=int(reports), id=evidence.id,
     )  # fmt: skip
     return touched == 1
 
@@ -153,9 +157,9 @@ def accepted(
 def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) -> bool:
     """The request ended so; False when that, or more, is known already."""
     touched = tx.run(
-        f"""UPDATE remote_job SET state = ?, updated_at = {tx.now}
-            WHERE id = ? AND state IN ({_listed(sources(state))})""",
-        state.value, evidence.id,
+        f"""UPDATE remote_job SET state = :state, updated_at = {tx.now}
+            WHERE id = :id AND state IN ({listed(sorted(sources(state)))})""",
+        state=state.value, id=evidence.id,
     )  # fmt: skip
     return touched == 1
 
@@ -165,11 +169,12 @@ def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
     before = job.doubts
     if (now.kind, now.times) == (before.kind, before.times):
         return
-    first = f"CASE WHEN CAST(? AS INTEGER) = 1 THEN {tx.now} WHEN CAST(? AS INTEGER) > 1 THEN doubted_at END"
+    first = f"CASE WHEN CAST(:times AS INTEGER) = 1 THEN {tx.now} WHEN CAST(:times AS INTEGER) > 1 THEN doubted_at END"
     tx.execute(
-        f"""UPDATE remote_job SET doubt = ?, doubts = ?, doubted_at = {first}
-            WHERE id = ? AND state = 'waiting' AND doubt = ? AND doubts = ?""",
-        now.kind.value, now.times, now.times, now.times, job.id, before.kind.value, before.times,
+        f"""UPDATE remote_job SET doubt = :kind, doubts = :times, doubted_at = {first}
+            WHERE id = :id AND state = 'waiting' AND doubt = :kind_before AND doubts = :times_before""",
+        kind=now.kind.value, times=now.times, id=job.id,
+        kind_before=before.kind.value, times_before=before.times,
     )  # fmt: skip
 
 
@@ -181,7 +186,7 @@ def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJ
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
-        encoded(list(charges)),
+        charges=encoded(list(charges)),
     )
     return [_remote_job(row) for row in rows]
 
@@ -189,18 +194,19 @@ def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJ
 def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str]:
     """Providers that were ever sent a request of this charge, whatever came of it."""
     rows = tx.all(
-        "SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?", task_id, charge
+        "SELECT DISTINCT provider FROM remote_job WHERE task_id = :task_id AND charge = :charge",
+        task_id=task_id,
+        charge=charge,
     )
     return frozenset(row["provider"] for row in rows)
 
 
 def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
     """Those of these rows whose service is still to be told to stop."""
-    marks = ",".join("?" * len(ids))
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
-            WHERE id IN ({marks}) AND state = 'waiting' AND cancel_wanted = 1 AND remote_id IS NOT NULL ORDER BY id""",
-        *ids,
+            WHERE id IN ({",".join(map(str, ids))}) AND state = 'waiting' AND cancel_wanted = 1
+            AND remote_id IS NOT NULL ORDER BY id""",
     )
     return [_remote_job(row) for row in rows]
 
@@ -209,8 +215,9 @@ def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) ->
     """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
-            WHERE task_id = ? AND charge = ? AND lease < ? AND state IN ({_listed(UNANSWERED)}) ORDER BY id""",
-        task_id, charge, before_lease,
+            WHERE task_id = :task_id AND charge = :charge AND lease < :before_lease AND state
+            IN ({listed(sorted(UNANSWERED))}) ORDER BY id""",
+        task_id=task_id, charge=charge, before_lease=before_lease,
     )  # fmt: skip
     return [_remote_job(row) for row in rows]
 
@@ -223,9 +230,10 @@ def unanswered(
     before_lease: only requests of earlier leases.
     """
     rows = tx.all(
-        f"""SELECT DISTINCT provider FROM remote_job WHERE task_id = ? AND charge = ?
-            AND state IN ({_listed(UNANSWERED)}) AND (CAST(? AS INTEGER) IS NULL OR lease < ?)""",
-        task_id, charge, before_lease, before_lease,
+        f"""SELECT DISTINCT provider FROM remote_job WHERE task_id = :task_id AND charge = :charge
+            AND state IN ({listed(sorted(UNANSWERED))})
+            AND (CAST(:before_lease AS INTEGER) IS NULL OR lease < :before_lease)""",
+        task_id=task_id, charge=charge, before_lease=before_lease,
     )  # fmt: skip
     return frozenset(row["provider"] for row in rows)
 
@@ -234,9 +242,10 @@ def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
     """How often a service went away with an order of this charge: nobody heard the answer, or it forgot the job."""
     return int(
         tx.value(
-            """SELECT count(*) FROM remote_job WHERE task_id = ? AND charge = ? AND state IN ('unknown','lost')""",
-            task_id,
-            charge,
+            """SELECT count(*) FROM remote_job WHERE task_id = :task_id AND charge = :charge AND state
+                IN ('unknown','lost')""",
+            task_id=task_id,
+            charge=charge,
         )
     )
 
@@ -245,8 +254,8 @@ def mark_unknown(tx: Transaction, task_id: str, charge: int) -> None:
     """Nobody will hear the answers of this charge's requests any more: they stay unknown."""
     tx.execute(
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
-            WHERE task_id = ? AND charge = ? AND state = 'submitting'""",
-        task_id, charge,
+            WHERE task_id = :task_id AND charge = :charge AND state = 'submitting'""",
+        task_id=task_id, charge=charge,
     )  # fmt: skip
 
 
@@ -258,10 +267,11 @@ def close_stale(tx: Transaction) -> int:
     return tx.run(
         # The first condition names the partial index, which the planner does not see to be implied by the second.
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
-            WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at <= {tx.in_seconds}
+            WHERE state IN ('submitting','waiting') AND state = 'submitting'
+            AND updated_at <= {tx.ago(":stale_seconds")}
               AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
                 AND task_queue.lease = remote_job.lease AND status = 'processing' AND worker_id IS NOT NULL)""",
-        -STALE_SECONDS,
+        stale_seconds=STALE_SECONDS,
     )
 
 
@@ -274,9 +284,9 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
     others, left_alone = aside.others(tx, "id")
     found = tx.all(
         f"""SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job
-                WHERE {others} ORDER BY id LIMIT ?) AS oldest
-            WHERE oldest.updated_at < {tx.in_seconds} AND NOT {must_keep_remote_job("oldest")}""",
-        *left_alone, most, -older_than_seconds,
+                WHERE {others} ORDER BY id LIMIT :most) AS oldest
+            WHERE oldest.updated_at < {tx.ago(":older_than_seconds")} AND NOT {must_keep_remote_job("oldest")}""",
+        **left_alone, most=most, older_than_seconds=older_than_seconds,
     )  # fmt: skip
     return delete_apart(tx, "remote_job", found, aside)
 
@@ -284,8 +294,9 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
 def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
     """Whether a service works on one of these pictures for an earlier lease; a request that names none is for all."""
     rows = tx.all(
-        "SELECT pictures FROM remote_job WHERE task_id = ? AND charge = ? AND lease < ? AND state = 'waiting'",
-        claim.task_id, claim.charge, claim.lease,
+        """SELECT pictures FROM remote_job
+            WHERE task_id = :task_id AND charge = :charge AND lease < :lease AND state = 'waiting'""",
+        task_id=claim.task_id, charge=claim.charge, lease=claim.lease,
     )  # fmt: skip
     at_work = [set(decoded(row["pictures"])) for row in rows]
     return any(not theirs or not pictures or theirs & set(pictures) for theirs in at_work)
@@ -310,7 +321,3 @@ def _remote_job(row: Row) -> RemoteJob:
         age_seconds=max(0.0, row["age"]),
         doubts=Doubts(Doubt(row["doubt"]), row["doubts"], max(0.0, row["doubted_for"] or 0.0)),
     )
-
-
-def _listed(states: frozenset[RemoteState] | list[RemoteState]) -> str:
-    return ",".join(f"'{state}'" for state in sorted(states))

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from supervisor.database.interface.database import Transaction
-from supervisor.store.sql.json_sql import of_charges
+from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
@@ -36,11 +36,14 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
 
     It also proves that the service has the job: a request whose answer nobody heard is then known to wait.
     """
-    job = tx.one("SELECT id, task_id, charge, lease, state FROM remote_job WHERE reference = ?", reference)
+    job = tx.one(
+        "SELECT id, task_id, charge, lease, state FROM remote_job WHERE reference = :reference",
+        reference=reference,
+    )
     if job is None:
         return False
     task = tx.one(  # locked first: a hand-off or a poll that ends at this moment sees the report, or is seen here
-        f"SELECT status, charge FROM task_queue WHERE id = ? {tx.for_update}", job["task_id"]
+        f"SELECT status, charge FROM task_queue WHERE id = :task_id {tx.for_update}", task_id=job["task_id"]
     )
     is_open = task is not None and task["status"] in ("pending", "processing", "ai_processing")
     if not is_open or task is None or task["charge"] != job["charge"]:
@@ -49,22 +52,23 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
         return False
     stored = tx.run(
         f"""INSERT INTO remote_report (task_id, charge, lease, reference, headers, body, sha256, created_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, {tx.now}) ON CONFLICT (reference, sha256) DO NOTHING""",
-        job["task_id"], job["charge"], job["lease"], reference, encoded(dict(headers)), body,
-        hashlib.sha256(body).hexdigest(),
+            VALUES (:task_id, :charge, :lease, :reference, :headers, :body, :sha256, {tx.now})
+            ON CONFLICT (reference, sha256) DO NOTHING""",
+        task_id=job["task_id"], charge=job["charge"], lease=job["lease"], reference=reference,
+        headers=encoded(dict(headers)), body=body, sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
     if stored != 1:
         return False
     _drop_oldest(tx, job["task_id"], job["charge"], reference)
     tx.execute(
         f"""UPDATE remote_job SET state = 'waiting', updated_at = {tx.now}
-            WHERE id = ? AND state IN ('submitting','unknown')""",
-        job["id"],
+            WHERE id = :id AND state IN ('submitting','unknown')""",
+        id=job["id"],
     )  # fmt: skip
     tx.execute(  # one that is being polled just now is looked at again at the end of that poll
         f"""UPDATE task_queue SET next_poll_at = {tx.now}
-            WHERE id = ? AND status = 'ai_processing' AND worker_id IS NULL""",
-        job["task_id"],
+            WHERE id = :task_id AND status = 'ai_processing' AND worker_id IS NULL""",
+        task_id=job["task_id"],
     )  # fmt: skip
     return True
 
@@ -74,7 +78,7 @@ def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, lis
     rows = tx.all(
         f"""SELECT id, reference FROM remote_report
             WHERE {of_charges(tx, "remote_report")} AND read_at IS NULL ORDER BY id""",
-        encoded(list(charges)),
+        charges=encoded(list(charges)),
     )
     found: dict[str, list[int]] = {}
     for row in rows:
@@ -84,14 +88,14 @@ def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, lis
 
 def get(tx: Transaction, report_id: int) -> StoredReport | None:
     """One report, whole."""
-    row = tx.one("SELECT id, headers, body FROM remote_report WHERE id = ?", report_id)
+    row = tx.one("SELECT id, headers, body FROM remote_report WHERE id = :report_id", report_id=report_id)
     return None if row is None else StoredReport(row["id"], decoded(row["headers"]), bytes(row["body"]))
 
 
 def mark_read(tx: Transaction, report_ids: Iterable[int]) -> None:
     """Somebody has stored what these say."""
     for report_id in report_ids:
-        tx.execute(f"UPDATE remote_report SET read_at = {tx.now} WHERE id = ?", report_id)
+        tx.execute(f"UPDATE remote_report SET read_at = {tx.now} WHERE id = :report_id", report_id=report_id)
 
 
 def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
@@ -99,17 +103,18 @@ def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(
-        f"""SELECT id FROM remote_report WHERE created_at <= {tx.in_seconds} AND {others}
-            ORDER BY created_at LIMIT ?""",
-        -FORGET_SECONDS, *left_alone, most,
+        f"""SELECT id FROM remote_report WHERE created_at <= {tx.ago(":forget_seconds")} AND {others}
+            ORDER BY created_at LIMIT :most""",
+        forget_seconds=FORGET_SECONDS, **left_alone, most=most,
     )  # fmt: skip
     return delete_apart(tx, "remote_report", found, aside)
 
 
 def _drop_oldest(tx: Transaction, task_id: str, charge: int, reference: str) -> None:
     tx.execute(
-        """DELETE FROM remote_report WHERE task_id = ? AND charge = ? AND read_at IS NULL AND reference = ?
-            AND id NOT IN (SELECT id FROM remote_report WHERE task_id = ? AND charge = ? AND read_at IS NULL
-                           AND reference = ? ORDER BY id DESC LIMIT ?)""",
-        task_id, charge, reference, task_id, charge, reference, MOST_UNREAD,
+        """DELETE FROM remote_report WHERE task_id = :task_id AND charge = :charge AND read_at IS NULL
+            AND reference = :reference AND id NOT IN (SELECT id FROM remote_report WHERE task_id = :task_id
+            AND charge = :charge AND read_at IS NULL
+                           AND reference = :reference ORDER BY id DESC LIMIT :most_unread)""",
+        task_id=task_id, charge=charge, reference=reference, most_unread=MOST_UNREAD,
     )  # fmt: skip

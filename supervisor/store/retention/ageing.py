@@ -42,8 +42,9 @@ def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
         f"""UPDATE image SET used_at = CASE WHEN {_IS_NEEDED} THEN {tx.now} ELSE used_at END,
             expired_at = CASE WHEN {_IS_NEEDED} THEN NULL ELSE {tx.now} END
         WHERE id IN (SELECT id FROM image WHERE expired_at IS NULL
-            AND coalesce(used_at, created_at) < {tx.in_seconds} ORDER BY coalesce(used_at, created_at) LIMIT ?)""",
-        -unused_seconds, most,
+            AND coalesce(used_at, created_at) < {tx.ago(":unused_seconds")}
+            ORDER BY coalesce(used_at, created_at) LIMIT :most)""",
+        unused_seconds=unused_seconds, most=most,
     )  # fmt: skip
 
 
@@ -53,20 +54,21 @@ def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = Non
     others, left_alone = aside.others(tx, "id")
     rows = tx.all(
         f"""SELECT id, key, {_IS_NEEDED} AS is_needed FROM image
-            WHERE expired_at < {tx.in_seconds} AND {others} ORDER BY expired_at LIMIT ?{tx.for_update}""",
-        -SECOND_LOOK_SECONDS, *left_alone, most,
+            WHERE expired_at < {tx.ago(":second_look_seconds")} AND {others}
+            ORDER BY expired_at LIMIT :most{tx.for_update}""",
+        second_look_seconds=SECOND_LOOK_SECONDS, **left_alone, most=most,
     )  # fmt: skip
     needed = [row["id"] for row in rows if row["is_needed"]]
     if needed:
         tx.execute(
-            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.dialect.each_of}",
-            encoded(needed),
+            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.each_of(':needed')}",
+            needed=encoded(needed),
         )
     keys = {row["id"]: row["key"] for row in rows}
 
     def forget_uses(ids: str) -> None:
         enqueue_deletion(tx, (keys[image] for image in decoded(ids)))
-        tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.dialect.each_of}", ids)
+        tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.each_of(':ids')}", ids=ids)
 
     unneeded = [row for row in rows if not row["is_needed"]]
     return Looked(len(rows), delete_apart(tx, "image", unneeded, aside, before=forget_uses))
@@ -77,16 +79,16 @@ def types_of_finished_tasks(tx: Transaction) -> list[str]:
     found: list[str] = []
     while (
         type_ := tx.value(
-            "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL AND type > ?",
-            found[-1] if found else "",
+            "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL AND type > :after",
+            after=found[-1] if found else "",
         )
     ) is not None:
         found.append(type_)
     return found
 
 
-# A task that may go: it is over for so long (one parameter), and so is what services did for it.
-_IS_LONG_OVER = """finished_at IS NOT NULL AND type = ? AND finished_at < {0}
+# A task of a type that may go: it is over for so long, and so is what services did for it.  {ended}: before when.
+_IS_LONG_OVER = """finished_at IS NOT NULL AND type = :type_ AND finished_at < {ended}
     AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
         AND remote_job.state IN ('submitting','waiting'))"""
 
@@ -98,35 +100,36 @@ def forget_finished_tasks(
 
     Their users' feeds say that the works are gone.  A task whose remote job is not over yet waits.
     """
-    is_long_over = _IS_LONG_OVER.format(tx.in_seconds)
+    is_long_over = _IS_LONG_OVER.format(ended=tx.ago(":older_than_seconds"))
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     rows = tx.all(
-        f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT ?",
-        type_, -older_than_seconds, *left_alone, most,
+        f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT :most",
+        type_=type_, older_than_seconds=older_than_seconds, **left_alone, most=most,
     )  # fmt: skip
     if (
         tx.for_update
     ):  # one may have been retried, and be over again; in the order of locks that everybody keeps
         candidates = encoded([row["id"] for row in rows])
         locked = tx.all(
-            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} ORDER BY user_openid, id{tx.for_update}",
-            candidates,
+            f"""SELECT id FROM task_queue WHERE id IN {tx.each_of(":candidates")}
+                ORDER BY user_openid, id{tx.for_update}""",
+            candidates=candidates,
         )
         rows = tx.all(
-            f"SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of} AND {is_long_over}",
-            encoded([row["id"] for row in locked]), type_, -older_than_seconds,
+            f"SELECT id FROM task_queue WHERE id IN {tx.each_of(':ids')} AND {is_long_over}",
+            ids=encoded([row["id"] for row in locked]), type_=type_, older_than_seconds=older_than_seconds,
         )  # fmt: skip
     return delete_apart(tx, "task_queue", rows, aside, before=lambda ids: _forget_what_tasks_left(tx, ids))
 
 
 def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Works and whatever else names these tasks.  ids: as a JSON array."""
-    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
     of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
     enqueue_deletion(tx, [*of_works, *results.keys(tx, ids)])
     for table in ("result_file", "works", "webhook", "task_trace"):
-        tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.dialect.each_of}", ids)
+        tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
 
 
 def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
@@ -134,11 +137,11 @@ def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
 
     A picture of an earlier charge, or of a task that failed, is one: only the charge it was paid with may use it.
     """
-    uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.dialect.each_of}", encoded(list(keys)))
+    uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.each_of(':keys')}", keys=encoded(list(keys)))
     named = {row["key"] for row in uploads} | _named_by_results(tx, keys)
     orphans = sorted(set(keys) - named)
     if orphans:
-        tx.execute(f"DELETE FROM result_file WHERE key IN {tx.dialect.each_of}", encoded(orphans))
+        tx.execute(f"DELETE FROM result_file WHERE key IN {tx.each_of(':orphans')}", orphans=encoded(orphans))
     return enqueue_deletion(tx, orphans)
 
 
@@ -146,5 +149,5 @@ def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """What the tasks whose files these are may still use, and what their works show, whatever else is known of it."""
     tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
     ids = encoded(sorted(tasks))
-    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.dialect.each_of}", ids)
+    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
     return {*results.usable_keys(tx, ids), *(key for row in shown for key in keys_of(decoded(row["images"])))}

@@ -21,8 +21,8 @@ def under_way(tx: Transaction) -> Walk | None:
     """The walk that is to go on, or is due again; None until a day after the last one began."""
     row = tx.one(
         f"""SELECT store_id, after_key FROM file_walk
-            WHERE after_key <> '' OR begun_at IS NULL OR begun_at < {tx.in_seconds}""",
-        -EVERY_SECONDS,
+            WHERE after_key <> '' OR begun_at IS NULL OR begun_at < {tx.ago(":every_seconds")}""",
+        every_seconds=EVERY_SECONDS,
     )
     return None if row is None else Walk(row["store_id"], row["after_key"])
 
@@ -34,4 +34,4 @@ def begin(tx: Transaction) -> None:
 
 def note(tx: Transaction, after: str) -> None:
     """Everything up to this key was looked at; '' when the walk has come to its end."""
-    tx.execute("UPDATE file_walk SET after_key = ?", after)
+    tx.execute("UPDATE file_walk SET after_key = :after", after=after)

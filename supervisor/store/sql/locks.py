@@ -13,17 +13,17 @@ def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
     Enough for one statement, whose triggers lock the accounts in order, and later: others wait for less long.
     """
     tx.send(
-        """SELECT 1 FROM task_queue WHERE id = ANY(?) ORDER BY user_openid, id FOR NO KEY UPDATE""",
-        list(task_ids),
+        """SELECT 1 FROM task_queue WHERE id = ANY(:task_ids) ORDER BY user_openid, id FOR NO KEY UPDATE""",
+        task_ids=list(task_ids),
     )
 
 
 def lock_tasks_and_accounts(tx: Transaction, task_ids: Sequence[str]) -> None:
     """The same, and then the accounts of their users, in order: for several statements."""
     tx.send(
-        """WITH held AS MATERIALIZED (SELECT user_openid FROM task_queue WHERE id = ANY(?)
+        """WITH held AS MATERIALIZED (SELECT user_openid FROM task_queue WHERE id = ANY(:task_ids)
                 ORDER BY user_openid, id FOR NO KEY UPDATE)
             SELECT 1 FROM account WHERE user_openid IN (SELECT user_openid FROM held)
                 ORDER BY user_openid FOR NO KEY UPDATE""",
-        list(task_ids),
+        task_ids=list(task_ids),
     )

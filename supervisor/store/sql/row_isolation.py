@@ -46,11 +46,13 @@ class Aside:
     refused: list[Refused] = dataclasses.field(default_factory=list)
     is_careful: bool = False
 
-    def others(self, tx: Transaction, column: str) -> tuple[str, list[str]]:
-        """The condition that a row is none of those passing, and its parameters.  column: of the id."""
+    def others(self, tx: Transaction, column: str) -> tuple[str, dict[str, str]]:
+        """The condition that a row is none of those passing, and its parameters by name.  column: of the id."""
         if not self.passing:
-            return "1 = 1", []
-        return f"CAST({column} AS TEXT) NOT IN {tx.dialect.each_of}", [encoded(sorted(self.passing))]
+            return "1 = 1", {}
+        return f"CAST({column} AS TEXT) NOT IN {tx.each_of(':passing')}", {
+            "passing": encoded(sorted(self.passing))
+        }
 
 
 def is_about_a_row(error: BaseException) -> bool:
@@ -128,8 +130,8 @@ def delete_apart(
         if before is not None:
             before(ids)
         tx.execute(
-            f"DELETE FROM {table} WHERE id IN (SELECT CAST(value AS {type_}) FROM {tx.dialect.each_of} AS old)",
-            ids,
+            f"DELETE FROM {table} WHERE id IN (SELECT CAST(value AS {type_}) FROM {tx.texts(':ids')} AS old)",
+            ids=ids,
         )
         return list(rows)
 

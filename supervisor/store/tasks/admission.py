@@ -85,7 +85,7 @@ def admission_of(
 
 def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
     """Admit one pending task.  Raises BadParams, InsufficientCredits: the caller's step is then undone."""
-    row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = ?", task_id)
+    row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = :task_id", task_id=task_id)
     assert row is not None
     for _, fault in _admit_together(tx, settings, [row]):
         raise fault
@@ -96,8 +96,8 @@ def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> Pendi
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge AND {others}
-            ORDER BY user_openid, id LIMIT ?{tx.for_update_of_free("task_queue")}""",
-        *left_alone, most,
+            ORDER BY user_openid, id LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        **left_alone, most=most,
     )  # fmt: skip
 
 
@@ -183,9 +183,10 @@ def _checked(settings: Settings, row: Row) -> _Checked:
 def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
     """Fail a pending task; its work is made all the same, so that its user sees why."""
     tx.execute(
-        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = ?, work_id = coalesce(work_id, ?),
-            finished_at = {tx.now}, updated_at = {tx.now} WHERE id = ? AND status = 'pending'""",
-        encoded({"code": code, "message": message}), new_ulid(), task["id"],
+        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
+            :work_id),
+            finished_at = {tx.now}, updated_at = {tx.now} WHERE id = :id AND status = 'pending'""",
+        error=encoded({"code": code, "message": message}), work_id=new_ulid(), id=task["id"],
     )  # fmt: skip
     if code == "insufficient_credits":
         notices.add(tx, {(notices.Notice.NO_CREDITS, task["user_openid"]): 1})

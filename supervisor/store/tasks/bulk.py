@@ -18,7 +18,6 @@ from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
 from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.ledger import credits
-from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks.images import note_use
 
@@ -96,24 +95,25 @@ def known(
     """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: where counting may stop."""
     lines = sorted(set(lines))
     users = sorted({user for user, _ in lines})
-    words = json_words(tx)
+    group, array = tx.dialect.json_group, tx.dialect.json_array
     asked = _Question(
         tx,
-        f"""SELECT {words.array}(
-            (SELECT {words.group}({words.array}(who.value,
+        f"""SELECT {array}(
+            (SELECT {group}({array}(who.value,
                 (SELECT balance FROM account WHERE user_openid = who.value),
                 (SELECT count(*) FROM
-                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN} LIMIT ?) AS opened)))
-             FROM {words.texts} AS who),
-            (SELECT {words.group}({words.array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
+                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN}
+                    LIMIT :count_open_to) AS opened)))
+             FROM {tx.texts(":users")} AS who),
+            (SELECT {group}({array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
                 (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
                 (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
                     AND priority = CAST(line.value ->> 1 AS INTEGER)
                     AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
-             FROM {words.rows} AS line),
-            (SELECT {words.group}({words.array}(user_openid, id, media_type)) FROM image
-                WHERE expired_at IS NULL AND id IN {tx.dialect.each_of}))""",
-        count_open_to, users, lines, sorted(set(images)),
+             FROM {tx.rows(":lines")} AS line),
+            (SELECT {group}({array}(user_openid, id, media_type)) FROM image
+                WHERE expired_at IS NULL AND id IN {tx.each_of(":images")}))""",
+        count_open_to=count_open_to, users=users, lines=lines, images=sorted(set(images)),
     )  # fmt: skip
     of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
     return Known(
@@ -127,12 +127,11 @@ def known(
 
 def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
     """Make the rows."""
-    words = json_words(tx)
     tx.send(
         f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
-            SELECT value ->> 0, value ->> 1, value ->> 2, {words.json.format("value ->> 3")},
-                CAST(value ->> 4 AS INTEGER), {words.time.format("value ->> 5")} FROM {words.rows} AS new""",
-        encoded(new),
+            SELECT value ->> 0, value ->> 1, value ->> 2, {tx.as_json("value ->> 3")},
+                CAST(value ->> 4 AS INTEGER), {tx.as_time("value ->> 5")} FROM {tx.rows(":new")} AS new""",
+        new=encoded(new),
     )
 
 
@@ -141,7 +140,6 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
 
     The ledger's guard refuses a second debit and an overdrawn account.
     """
-    words = json_words(tx)
     debits = [
         (each.user, each.task_id, each.charge, -each.cost.credits, *each.cost.parts)
         for each in admissions
@@ -152,8 +150,8 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
             f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount, base, per, units)
                 SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 'debit', CAST(value ->> 3 AS INTEGER),
                     CAST(value ->> 4 AS INTEGER), value ->> 5, CAST(value ->> 6 AS DOUBLE PRECISION)
-                FROM {words.rows} AS taken""",
-            encoded(debits),
+                FROM {tx.rows(":debits")} AS taken""",
+            debits=encoded(debits),
         )
     note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
     # A task that was asked for a later time is not late before that time.
@@ -165,19 +163,19 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
             ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
             picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
             expires_at = {expires_at}, updated_at = {tx.moment}
-        FROM {words.rows} AS made WHERE task_queue.id = made.value ->> 0""",
-        encoded([each[:6] for each in admissions]),
+        FROM {tx.rows(":admissions")} AS made WHERE task_queue.id = made.value ->> 0""",
+        admissions=encoded([each[:6] for each in admissions]),
     )
 
 
 def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
     """(id, created_at, ready) of pending tasks."""
-    words = json_words(tx)
+    group, array = tx.dialect.json_group, tx.dialect.json_array
     stored = _Question(
         tx,
-        f"""SELECT {words.group}({words.array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
-            WHERE id IN {tx.dialect.each_of} AND status = 'pending' AND admitted_charge = charge""",
-        task_ids,
+        f"""SELECT {group}({array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
+            WHERE id IN {tx.each_of(":task_ids")} AND status = 'pending' AND admitted_charge = charge""",
+        task_ids=task_ids,
     ).ask()
     return list(decoded(stored.value()) or ())
 
@@ -185,28 +183,28 @@ def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
 class _Question:
     """A query that returns its rows as one JSON array."""
 
-    def __init__(self, tx: Transaction, sql: str, *params: Any) -> None:
+    def __init__(self, tx: Transaction, sql: str, **params: Any) -> None:
         self._tx, self._sql = tx, sql
-        self._params = [encoded(each) if isinstance(each, list) else each for each in params]
+        self._params = {
+            name: encoded(each) if isinstance(each, list) else each for name, each in params.items()
+        }
 
     def ask(self) -> PendingResult:
-        return self._tx.ask(self._sql, *self._params)
+        return self._tx.ask(self._sql, **self._params)
 
 
 def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
     """The answer once the accounts of these users are locked; those that are missing are opened before any is."""
     if tx.for_update:
         # Lock all accounts or none: an account that is opened later would be locked out of order.
-        locks = (
-            f"SELECT 1 FROM account WHERE user_openid IN {tx.dialect.each_of}"
-            f" AND (SELECT count(*) FROM account WHERE user_openid IN {tx.dialect.each_of}) = ?"
-            f" ORDER BY user_openid{tx.for_update}",
-            encoded(users), encoded(users), len(users),
-        )  # fmt: skip
-        locked, answer = tx.ask(*locks), question.ask()
+        ours = f"user_openid IN {tx.each_of(':users')}"
+        lock = f"""SELECT 1 FROM account WHERE {ours} AND (SELECT count(*) FROM account WHERE {ours}) = :count
+            ORDER BY user_openid{tx.for_update}"""
+        given = {"users": encoded(users), "count": len(users)}
+        locked, answer = tx.ask(lock, **given), question.ask()
         if len(locked.all()) == len(users):
             return decoded(answer.value())
         for user in users:
             credits.ensure_account(tx, user)
-        tx.send(*locks)
+        tx.send(lock, **given)
     return decoded(question.ask().value())

@@ -16,12 +16,13 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.remote import remote_cancels
 from supervisor.store.sql.conditions import READY
-from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import history, images
 
-_HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
+_HELD = (
+    "id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
+)
 # The same of many rows, of which {} names id and lease.  `status || ''`: they are found by their ids, one by one, and
 # not among all that are held.
 _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
@@ -92,8 +93,8 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
     alive = tx.for_free_key_share("worker")
     rows = tx.all(
         f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
-                AND id IN {tx.dialect.each_of}{alive}),
-            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY} AND id IN {tx.dialect.each_of}
+                AND id IN {tx.each_of(":workers")}{alive}),
+            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY} AND id IN {tx.each_of(":tasks")}
                 AND (run_after IS NULL OR run_after <= {tx.now}) AND admitted_charge = charge
                 {tx.for_update_of_free("task_queue")}),
             payers AS MATERIALIZED (SELECT user_openid FROM account WHERE user_openid IN (SELECT user_openid FROM free)
@@ -102,14 +103,14 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
             lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 1,
             processing_started_at = {tx.moment}, updated_at = {tx.moment},
             deadline_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
-        FROM {json_words(tx).rows} AS wanted
+        FROM {tx.rows(":wanted")} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
           AND task_queue.id IN (SELECT id FROM free) AND user_openid IN (SELECT user_openid FROM payers)
           AND wanted.value ->> 1 IN (SELECT id FROM alive)
         RETURNING {told(tx)}, {_waited(tx)} AS waited""",
-        encoded(sorted({each.worker_id for each in wanted})),
-        encoded([each.task_id for each in wanted]),
-        encoded(wanted),
+        workers=encoded(sorted({each.worker_id for each in wanted})),
+        tasks=encoded([each.task_id for each in wanted]),
+        wanted=encoded(wanted),
     )
     added = counters.Tally()
     for row in rows:
@@ -133,7 +134,7 @@ def _waited(tx: Transaction) -> str:
 
 def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
     """A claim as its row tells it; None when it is no longer held."""
-    row = tx.one(f"SELECT {told(tx)} FROM task_queue WHERE {_HELD}", task_id, lease)
+    row = tx.one(f"SELECT {told(tx)} FROM task_queue WHERE {_HELD}", task_id=task_id, lease=lease)
     return None if row is None else claim_of(row)
 
 
@@ -145,11 +146,11 @@ def begin_late(
     found: (task id, lease).  limits: {type: seconds from the beginning to the deadline}.
     """
     rows = tx.all(
-        f"""SELECT {told(tx)} FROM task_queue JOIN {json_words(tx).rows} AS found
+        f"""SELECT {told(tx)} FROM task_queue JOIN {tx.rows(":found")} AS found
                 ON task_queue.id = found.value ->> 0 AND lease = CAST(found.value ->> 1 AS INTEGER)
-            WHERE worker_id = ? AND status || '' = 'processing' AND begun_lease < lease
+            WHERE worker_id = :worker_id AND status || '' = 'processing' AND begun_lease < lease
             ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
-        encoded(found), worker_id,
+        found=encoded(found), worker_id=worker_id,
     )  # fmt: skip
     claims = [claim_of(row) for row in rows]
     mark_begun(tx, [Begun(each.task_id, each.lease, 0.0, limits[each.type]) for each in claims])
@@ -170,15 +171,15 @@ def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
     began = "CAST(begun.value ->> 2 AS DOUBLE PRECISION)"
     left = f"CAST(begun.value ->> 3 AS DOUBLE PRECISION) - {began}"
     rows = tx.all(
-        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE id IN {tx.dialect.each_of}
+        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE id IN {tx.each_of(":tasks")}
             {tx.for_update_of_free("task_queue")})
         UPDATE task_queue SET begun_lease = lease,
             processing_started_at = {tx.shifted(tx.moment, f"(0.0 - {began})")},
             deadline_at = {tx.greatest("deadline_at", tx.shifted(tx.moment, f"({left})"))}
-        FROM {json_words(tx).rows} AS begun
+        FROM {tx.rows(":begun")} AS begun
         WHERE {_HELD_BY.format("begun")} AND status || '' = 'processing' AND begun_lease <= lease
           AND task_queue.id IN (SELECT id FROM free) RETURNING task_queue.id""",
-        encoded([each.task_id for each in begun]), encoded(begun),
+        tasks=encoded([each.task_id for each in begun]), begun=encoded(begun),
     )  # fmt: skip
     return [row["id"] for row in rows]
 
@@ -194,8 +195,8 @@ def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
     rows = tx.all(
         f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
             stage = said.value ->> 3, begun_lease = lease, updated_at = {tx.moment}
-        FROM {json_words(tx).rows} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
-        encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
+        FROM {tx.rows(":reports")} AS said WHERE {_HELD_BY.format("said")} RETURNING task_queue.id""",
+        reports=encoded([each._replace(percent=min(each.percent, 99)) for each in reports]),
     )
     held = {row["id"] for row in rows}
     return [each.task_id in held for each in reports]
@@ -206,16 +207,16 @@ def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: 
 
     False when the lease is no longer held.
     """
-    later = tx.in_seconds
+    later = tx.in_seconds(":seconds")
     return bool(
         tx.run(
-            f"""UPDATE task_queue SET stage = ?, updated_at = {tx.now},
+            f"""UPDATE task_queue SET stage = :stage, updated_at = {tx.now},
                 deadline_at = CASE WHEN status = 'processing' THEN {tx.greatest("deadline_at", later)} END,
                 next_poll_at = CASE WHEN status = 'ai_processing' THEN {later} END,
                 remote_deadline_at = CASE WHEN remote_deadline_at IS NOT NULL
                     THEN {tx.greatest("remote_deadline_at", later)} END
             WHERE {_HELD}""",
-            stage, seconds, seconds, seconds, task_id, lease,
+            stage=stage, seconds=seconds, task_id=task_id, lease=lease,
         )
     )  # fmt: skip
 
@@ -229,15 +230,14 @@ def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any
 
 def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:
     """Record successes; LeaseLost for those of which nothing was recorded, because somebody else has the task."""
-    words = json_words(tx)
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
-            images = {words.json.format("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
-            outputs = {words.json.format("made.value ->> 5")}, {_OVER},
+            images = {tx.as_json("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
+            outputs = {tx.as_json("made.value ->> 5")}, {_OVER},
             finished_at = {tx.moment}, updated_at = {tx.moment}
-        FROM {words.rows} AS made WHERE {_HELD_BY.format("made")}
+        FROM {tx.rows(":made")} AS made WHERE {_HELD_BY.format("made")}
         RETURNING task_queue.id, type, charge, {ran(tx)}""",
-        encoded(
+        made=encoded(
             [
                 (each.task_id, each.lease, _stage_of(each), each.images, each.missing, each.outputs)
                 for each in made
@@ -264,8 +264,10 @@ def fail(
     """Fail the task, refunded by trigger.  counts: 'failures', 'deaths' or ''.  Raises LeaseLost."""
     row = _end(
         tx, task_id, lease,
-        f"status = 'failed', stage = 'failed', error = ?, failures = failures + ?, deaths = deaths + ?, {_OVER}",
-        encoded({"code": code, "message": message}), int(counts == "failures"), int(counts == "deaths"),
+        f"""status = 'failed', stage = 'failed', error = :error,
+            failures = failures + :failed, deaths = deaths + :died, {_OVER}""",
+        error=encoded({"code": code, "message": message}),
+        failed=int(counts == "failures"), died=int(counts == "deaths"),
     )  # fmt: skip
     remote_cancels.want_cancel(tx, task_id, row["charge"])
     tally_end(tx, row, "failed")
@@ -326,8 +328,8 @@ def held_by(tx: Transaction, worker_id: str) -> list[Held]:
     """Every row that names this worker."""
     rows = tx.all(
         """SELECT id, lease, status, begun_lease FROM task_queue
-            WHERE worker_id = ? AND status IN ('processing','ai_processing')""",
-        worker_id,
+            WHERE worker_id = :worker_id AND status IN ('processing','ai_processing')""",
+        worker_id=worker_id,
     )
     return [
         Held(row["id"], row["lease"], row["status"] == "ai_processing", row["begun_lease"] == row["lease"])
@@ -336,22 +338,25 @@ def held_by(tx: Transaction, worker_id: str) -> list[Held]:
 
 
 def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_seconds: float | None) -> Row:
-    run_after = f"run_after = {tx.in_seconds}" if in_seconds else "run_after = NULL"
-    params = (in_seconds,) if in_seconds else ()
+    run_after = tx.in_seconds(":seconds") if in_seconds else "NULL"
+    seconds = {"seconds": in_seconds} if in_seconds else {}
     return _end(
-        tx, task_id, lease, f"status = 'pending', ready = {int(not in_seconds)}, {counted}, {run_after}, {_PUT_BACK}",
-        *params, finished=False,
+        tx, task_id, lease,
+        f"status = 'pending', ready = {int(not in_seconds)}, {counted}, run_after = {run_after}, {_PUT_BACK}",
+        finished=False, **seconds,
     )  # fmt: skip
 
 
-def _end(tx: Transaction, task_id: str, lease: int, changes: str, *params: Any, finished: bool = True) -> Row:
+def _end(
+    tx: Transaction, task_id: str, lease: int, changes: str, *, finished: bool = True, **named: Any
+) -> Row:
     """End a held attempt; the row as it was changed, with how long the attempt ran (`ran`, seconds)."""
-    before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = ?", task_id)
+    before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = :task_id", task_id=task_id)
     finish = f"finished_at = {tx.now}, " if finished else ""
     row = tx.one(
         f"""UPDATE task_queue SET {changes}, {finish}updated_at = {tx.now} WHERE {_HELD}
             RETURNING id, type, charge""",
-        *params, task_id, lease,
+        task_id=task_id, lease=lease, **named,
     )  # fmt: skip
     if row is None or before is None:
         raise LeaseLost(task_id, lease)

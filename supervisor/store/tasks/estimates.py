@@ -23,17 +23,17 @@ def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) 
     """
     ids = sorted(set(order.checked.image_ids))
     found = tx.all(
-        f"SELECT id, media_type FROM image WHERE user_openid = ? AND expired_at IS NULL AND id IN {tx.dialect.each_of}",
-        user, encoded(ids),
+        f"SELECT id, media_type FROM image WHERE user_openid = :user AND expired_at IS NULL AND id IN {tx.each_of(':ids')}",
+        user=user, ids=encoded(ids),
     )  # fmt: skip
     uploads = {(user, row["id"]): row["media_type"] for row in found}
     admission.check_uploads(uploads, user, order.checked)
     now = tx.value(f"SELECT {tx.as_text(tx.now)}")
-    clock = tx.value("SELECT turn FROM fair_clock WHERE priority = ?", order.priority) or 0
+    clock = tx.value("SELECT turn FROM fair_clock WHERE priority = :priority", priority=order.priority) or 0
     highest = tx.value(
-        """SELECT max(turn) FROM task_queue WHERE user_openid = ? AND priority = ?
+        """SELECT max(turn) FROM task_queue WHERE user_openid = :user AND priority = :priority
             AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge""",
-        user, order.priority,
+        user=user, priority=order.priority,
     )  # fmt: skip
     is_in_line = order.run_after is None or order.run_after <= now
     place = place_key(order.priority, turn_of_new_task(clock, highest), now, _LAST)

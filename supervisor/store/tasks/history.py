@@ -29,9 +29,10 @@ def note_failure(
     which operators see."""
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
-            SELECT id, 'attempt_failed', attempt, lease, worker_id, ?, {tx.now} FROM task_queue
-            WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')""",
-        encoded(_error(code, message, detail)), task_id, lease,
+            SELECT id, 'attempt_failed', attempt, lease, worker_id, :error, {tx.now} FROM task_queue
+            WHERE id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status
+            IN ('processing','ai_processing')""",
+        error=encoded(_error(code, message, detail)), task_id=task_id, lease=lease,
     )  # fmt: skip
 
 
@@ -49,15 +50,20 @@ def note_postponed(
     """
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
-            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds}, ?, {tx.now} FROM task_queue
-            WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status = 'processing'""",
-        in_seconds, encoded(_error(code, message[:MOST_MESSAGE_CHARACTERS], detail)), task_id, lease,
+            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds(":seconds")}, :error, {tx.now}
+            FROM task_queue
+            WHERE id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status = 'processing'""",
+        seconds=in_seconds, error=encoded(_error(code, message[:MOST_MESSAGE_CHARACTERS], detail)),
+        task_id=task_id, lease=lease,
     )  # fmt: skip
 
 
 def is_rate_limited(tx: Transaction, task_id: str) -> bool:
     """Whether the last step put the task back since its service wants fewer requests."""
-    last = tx.one("SELECT event, error FROM task_event WHERE task_id = ? ORDER BY id DESC LIMIT 1", task_id)
+    last = tx.one(
+        "SELECT event, error FROM task_event WHERE task_id = :task_id ORDER BY id DESC LIMIT 1",
+        task_id=task_id,
+    )
     error = decoded(last["error"]) if last is not None and last["event"] == "postponed" else None
     return isinstance(error, dict) and error.get("code") == "rate_limited"
 
@@ -70,14 +76,15 @@ def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Hap
     `error` ({code, message}), `credits` (signed); what does not belong to it is None.
     """
     known = tx.value(
-        "SELECT 1 FROM task_queue WHERE id = ? AND (CAST(? AS TEXT) IS NULL OR user_openid = ?)",
-        task_id, user, user,
+        "SELECT 1 FROM task_queue WHERE id = :task_id AND (CAST(:user AS TEXT) IS NULL OR user_openid = :user)",
+        task_id=task_id, user=user,
     )  # fmt: skip
     if known is None:
         return None
-    steps = tx.all("SELECT * FROM task_event WHERE task_id = ? ORDER BY id", task_id)
+    steps = tx.all("SELECT * FROM task_event WHERE task_id = :task_id ORDER BY id", task_id=task_id)
     moved = tx.all(
-        "SELECT kind, amount, created_at AS at FROM credit_entry WHERE task_id = ? ORDER BY id", task_id
+        "SELECT kind, amount, created_at AS at FROM credit_entry WHERE task_id = :task_id ORDER BY id",
+        task_id=task_id,
     )
     happened = [*(_step(row, in_full=user is None) for row in steps), *(_money(row) for row in moved)]
     return sorted(happened, key=lambda each: (each["at"], _ORDER.get(each["event"], _OTHERS)))
@@ -120,10 +127,10 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(
-        f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT ?) AS oldest
-             WHERE oldest.at < {tx.in_seconds} AND NOT EXISTS
+        f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT :most) AS oldest
+             WHERE oldest.at < {tx.ago(":older_than_seconds")} AND NOT EXISTS
                 (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id
                  AND task_queue.status IN ('pending','processing','ai_processing'))""",
-        *left_alone, most, -older_than_seconds,
+        **left_alone, most=most, older_than_seconds=older_than_seconds,
     )  # fmt: skip
     return delete_apart(tx, "task_event", found, aside)

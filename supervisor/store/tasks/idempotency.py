@@ -17,7 +17,7 @@ from supervisor.store.tasks.new_task import Key
 
 KEPT_SECONDS = 24 * 3600
 
-_THIS = "user_openid = ? AND method = ? AND path = ? AND key = ?"
+_THIS = "user_openid = :user AND method = :method AND path = :path AND key = :key"
 
 
 def once(
@@ -44,8 +44,9 @@ def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
     Raises KeyReused when that request had another body.
     """
     row = tx.one(
-        f"SELECT body_hash, task_id, created_at > {tx.in_seconds} AS is_kept FROM idempotency_key WHERE {_THIS}",
-        -KEPT_SECONDS, *key.place,
+        f"""SELECT body_hash, task_id, created_at > {tx.ago(":kept_seconds")} AS is_kept
+            FROM idempotency_key WHERE {_THIS}""",
+        kept_seconds=KEPT_SECONDS, **_place(key),
     )  # fmt: skip
     if row is None or not row["is_kept"]:
         return None
@@ -58,10 +59,10 @@ def keep(tx: Transaction, key: Key, task_id: str) -> None:
     """Remember the task under the key, instead of one whose time is over."""
     tx.execute(
         f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
-            VALUES (?, ?, ?, ?, ?, ?, {tx.now})
+            VALUES (:user, :method, :path, :key, :body_hash, :task_id, {tx.now})
             ON CONFLICT (user_openid, method, path, key) DO UPDATE
                 SET body_hash = excluded.body_hash, task_id = excluded.task_id, created_at = excluded.created_at""",
-        *key.place, key.body_hash, task_id,
+        **_place(key), body_hash=key.body_hash, task_id=task_id,
     )  # fmt: skip
 
 
@@ -70,8 +71,9 @@ def count(tx: Transaction, user: str, method: str, path: str) -> int:
     return int(
         tx.value(
             f"""SELECT count(*) FROM idempotency_key
-                WHERE user_openid = ? AND method = ? AND path = ? AND created_at > {tx.in_seconds}""",
-            user, method, path, -KEPT_SECONDS,
+                WHERE user_openid = :user AND method = :method AND path = :path
+                AND created_at > {tx.ago(":kept_seconds")}""",
+            user=user, method=method, path=path, kept_seconds=KEPT_SECONDS,
         )
     )  # fmt: skip
 
@@ -80,7 +82,12 @@ def prune(tx: Transaction, most: int) -> int:
     """Drop keys whose time is over; how many went."""
     return tx.run(
         f"""DELETE FROM idempotency_key WHERE (user_openid, method, path, key) IN
-            (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.in_seconds}
-             ORDER BY created_at LIMIT ?)""",
-        -KEPT_SECONDS, most,
+            (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.ago(":kept_seconds")}
+             ORDER BY created_at LIMIT :most)""",
+        kept_seconds=KEPT_SECONDS, most=most,
     )  # fmt: skip
+
+
+def _place(key: Key) -> dict[str, str]:
+    """What tells a key from all others, as parameters."""
+    return dict(zip(("user", "method", "path", "key"), key.place, strict=True))

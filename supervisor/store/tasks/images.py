@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from supervisor.core.task_params import INPUT_KINDS
 from supervisor.database.interface.database import Transaction
-from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.rows import encoded
 
 
@@ -32,9 +31,9 @@ def add(tx: Transaction, image: NewImage) -> None:
     """Record an upload."""
     tx.execute(
         """INSERT INTO image (id, user_openid, key, width, height, bytes, sha256, media_type, name)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        image.id, image.user, image.key, image.width, image.height, image.bytes, image.sha256,
-        image.media_type, image.name,
+            VALUES (:id, :user, :key, :width, :height, :bytes, :sha256, :media_type, :name)""",
+        id=image.id, user=image.user, key=image.key, width=image.width, height=image.height, bytes=image.bytes,
+        sha256=image.sha256, media_type=image.media_type, name=image.name,
     )  # fmt: skip
 
 
@@ -44,16 +43,16 @@ def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
     if pairs:
         tx.send(
             f"""INSERT INTO image_use (image_id, task_id)
-                SELECT value ->> 0, value ->> 1 FROM {json_words(tx).rows} AS used WHERE 1 = 1
+                SELECT value ->> 0, value ->> 1 FROM {tx.rows(":pairs")} AS used WHERE 1 = 1
                 ON CONFLICT (image_id, task_id) DO NOTHING""",
-            encoded(pairs),
+            pairs=encoded(pairs),
         )
 
 
 def keys(tx: Transaction) -> str:
     """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they are its user's own; or NULL."""
-    words = json_words(tx)
-    entries = (words.texts_of.format(column="task_queue.params", name=kind) for kind in INPUT_KINDS)
+    group, array = tx.dialect.json_group, tx.dialect.json_array
+    entries = (tx.dialect.texts_of.format(column="task_queue.params", name=kind) for kind in INPUT_KINDS)
     named = " UNION ALL ".join(f"SELECT value FROM {each} AS of_kind" for each in entries)
-    return f"""(SELECT {words.group}({words.array}(image.id, image.key)) FROM ({named}) AS named
+    return f"""(SELECT {group}({array}(image.id, image.key)) FROM ({named}) AS named
         JOIN image ON image.id = named.value WHERE image.user_openid = task_queue.user_openid)"""

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from supervisor.core.errors import LeaseLost
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import Word
-from supervisor.store.sql.json_sql import json_words
 from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
@@ -25,13 +24,13 @@ POLL_SECONDS = 300.0  # of a type that no setting names any more
 PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
 # So many questions over so long a time are enough where no answer comes.
 QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
-_HELD = "id = ? AND lease = ? AND worker_id IS NOT NULL"
-# A report that nobody has looked at makes the next poll due at once.  One parameter: the newest that was looked at.
+_HELD = "id = :task_id AND lease = :lease AND worker_id IS NOT NULL"
+# A report that nobody has looked at makes the next poll due at once.  :newest_report: the last that was looked at.
 # Those of a job that is over are looked at by nobody: with another part of the task still at work, they would make it
 # due at once for ever.
 _UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.reference = remote_report.reference
     WHERE remote_report.task_id = task_queue.id AND remote_report.charge = task_queue.charge
-    AND remote_report.read_at IS NULL AND remote_report.id > ? AND remote_job.state = 'waiting')"""
+    AND remote_report.read_at IS NULL AND remote_report.id > :newest_report AND remote_job.state = 'waiting')"""
 
 
 class Undelivered(NamedTuple):
@@ -60,11 +59,12 @@ def hand_off(
     touched = tx.run(
         f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
             deadline_at = NULL,
-            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds} END,
-            remote_deadline_at = {tx.in_seconds}, asked_at = NULL, asked_since = NULL, questions = 0,
+            next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds(":poll_seconds")} END,
+            remote_deadline_at = {tx.in_seconds(":limit_seconds")}, asked_at = NULL, asked_since = NULL, questions = 0,
             answered_at = NULL, updated_at = {tx.now}
         WHERE {_HELD} AND status = 'processing'""",
-        0, poll_in_seconds, remote_limit_seconds, task_id, lease,
+        newest_report=0, poll_seconds=poll_in_seconds, limit_seconds=remote_limit_seconds,
+        task_id=task_id, lease=lease,
     )  # fmt: skip
     if touched != 1:
         raise LeaseLost(task_id, lease)
@@ -97,8 +97,8 @@ def claim_due_polls(
     others, left_alone = aside.others(tx, "id")
     due = tx.all(
         f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
-            ORDER BY next_poll_at LIMIT ?{tx.for_update_of_free("task_queue")}""",
-        *left_alone, sum(rooms.values()),
+            ORDER BY next_poll_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        **left_alone, most=sum(rooms.values()),
     )  # fmt: skip
     wanted = {
         row["id"]: Wanted(row["id"], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS))
@@ -119,15 +119,15 @@ def _claim_polls(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
     alive = tx.for_free_key_share("worker")
     return tx.all(
         f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
-            AND id IN {tx.dialect.each_of}{alive})
+            AND id IN {tx.each_of(":workers")}{alive})
         UPDATE task_queue SET lease = lease + 1, worker_id = wanted.value ->> 1, updated_at = {tx.moment},
             asked_at = {tx.moment},
             next_poll_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
-        FROM {json_words(tx).rows} AS wanted
+        FROM {tx.rows(":wanted")} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'ai_processing'
           AND wanted.value ->> 1 IN (SELECT id FROM alive)
         RETURNING {claims.told(tx)}""",
-        encoded(sorted({each.worker_id for each in wanted})), encoded(wanted),
+        workers=encoded(sorted({each.worker_id for each in wanted})), wanted=encoded(wanted),
     )  # fmt: skip
 
 
@@ -153,17 +153,21 @@ def not_yet(
     goes_on = "asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= asked_at"
     since = f"CASE WHEN {goes_on} THEN asked_since ELSE asked_at END"
     questions = f"CASE WHEN {goes_on} THEN questions + 1 ELSE 1 END"
-    had_its_rounds = f"{questions} >= {QUESTIONS} AND {tx.seconds_between(since, 'asked_at')} >= ?"
+    had_its_rounds = (
+        f"{questions} >= {QUESTIONS} AND {tx.seconds_between(since, 'asked_at')} >= {QUESTIONS_SECONDS}"
+    )
     least = f"CASE WHEN expires_at <= {tx.now} THEN {PAUSE_FOR_THE_SWEEP_SECONDS} ELSE 0.0 END"
-    next_poll = tx.shifted(tx.now, tx.greatest("CAST(? AS DOUBLE PRECISION)", least))
+    next_poll = tx.shifted(tx.now, tx.greatest("CAST(:poll_seconds AS DOUBLE PRECISION)", least))
     touched = tx.run(
         f"""UPDATE task_queue SET worker_id = NULL, questions = {questions}, asked_since = {since},
             next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {next_poll} END,
-            progress = {tx.greatest("progress", "CAST(? AS INTEGER)")}, stage = coalesce(CAST(? AS TEXT), stage),
-            answered_at = CASE WHEN ? = 1 OR (? = 1 AND {had_its_rounds}) THEN asked_at ELSE answered_at END,
+            progress = {tx.greatest("progress", "CAST(:progress AS INTEGER)")},
+            stage = coalesce(CAST(:stage AS TEXT), stage),
+            answered_at = CASE WHEN :is_said = 1 OR (:is_unaskable = 1 AND {had_its_rounds}) THEN asked_at
+            ELSE answered_at END,
             updated_at = {tx.now} WHERE {_HELD} AND status = 'ai_processing'""",
-        newest_report, poll_in_seconds, min(progress, 99), stage,
-        int(word is Word.SAID), int(word is Word.UNASKABLE), QUESTIONS_SECONDS, task_id, lease,
+        newest_report=newest_report, poll_seconds=poll_in_seconds, progress=min(progress, 99), stage=stage,
+        is_said=int(word is Word.SAID), is_unaskable=int(word is Word.UNASKABLE), task_id=task_id, lease=lease,
     )  # fmt: skip
     if touched != 1:
         raise LeaseLost(task_id, lease)
@@ -174,8 +178,9 @@ def ask_again(tx: Transaction, task_id: str, lease: int) -> bool:
     touched = tx.run(
         f"""UPDATE task_queue SET worker_id = NULL, next_poll_at = {tx.now}, updated_at = {tx.now}
         WHERE {_HELD} AND status = 'ai_processing'""",
-        task_id, lease,
-    )  # fmt: skip
+        task_id=task_id,
+        lease=lease,
+    )
     return touched == 1
 
 
@@ -192,14 +197,14 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
     row first: then the row, or a request that was written down, shows it.  Neither a failure nor a death is counted.
     """
     rows = tx.all(
-        f"""SELECT task_queue.id, lease FROM task_queue JOIN {json_words(tx).rows} AS sent
+        f"""SELECT task_queue.id, lease FROM task_queue JOIN {tx.rows(":sent")} AS sent
                 ON task_queue.id = sent.value ->> 0 AND lease = CAST(sent.value ->> 1 AS INTEGER)
                 AND worker_id = sent.value ->> 2
             WHERE (status || '' = 'ai_processing' OR (status || '' = 'processing' AND begun_lease < lease
                 AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                     AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
             ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
-        encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice lies there twice
+        sent=encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice lies there twice
     )
 
     def give(some: Sequence[Row]) -> list[str]:
@@ -214,4 +219,4 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
 def lock(tx: Transaction, task_id: str) -> None:
     """Before the row's update, so that this sees every report that is stored before it, and none is between."""
     if tx.for_update:
-        tx.one(f"SELECT 1 FROM task_queue WHERE id = ? {tx.for_update}", task_id)
+        tx.one(f"SELECT 1 FROM task_queue WHERE id = :task_id {tx.for_update}", task_id=task_id)

@@ -69,16 +69,20 @@ def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: Resu
     """Record a picture that is durable already; of two for the same place the first row wins."""
     tx.execute(
         """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height, thumbnail, about)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
-        task_id, charge, params_hash, file.n, file.key, file.sha256, file.width, file.height,
-        None if file.thumbnail is None else encoded(file.thumbnail),
-        None if file.about is None else encoded(file.about),
+            VALUES (:task_id, :charge, :params_hash, :n, :key, :sha256, :width, :height, :thumbnail, :about)
+            ON CONFLICT DO NOTHING""",
+        task_id=task_id, charge=charge, params_hash=params_hash, n=file.n, key=file.key, sha256=file.sha256,
+        width=file.width, height=file.height,
+        thumbnail=None if file.thumbnail is None else encoded(file.thumbnail),
+        about=None if file.about is None else encoded(file.about),
     )  # fmt: skip
 
 
 def keys(tx: Transaction, ids: str) -> list[str]:
     """Of every file of these tasks.  ids: as a JSON array."""
-    return _keys(tx.all(f"SELECT key, thumbnail FROM result_file WHERE task_id IN {tx.dialect.each_of}", ids))
+    return _keys(
+        tx.all(f"SELECT key, thumbnail FROM result_file WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
+    )
 
 
 def usable_keys(tx: Transaction, ids: str) -> list[str]:
@@ -88,9 +92,9 @@ def usable_keys(tx: Transaction, ids: str) -> list[str]:
             f"""SELECT result_file.key, thumbnail FROM result_file
                 JOIN task_queue ON task_queue.id = result_file.task_id
                 JOIN works ON works.task_id = result_file.task_id
-                WHERE result_file.task_id IN {tx.dialect.each_of} AND result_file.charge = task_queue.charge
+                WHERE result_file.task_id IN {tx.each_of(":ids")} AND result_file.charge = task_queue.charge
                   AND task_queue.status NOT IN ('failed','cancelled')""",
-            ids,
+            ids=ids,
         )
     )
 
@@ -103,8 +107,8 @@ def found(tx: Transaction, task_id: str, charge: int, params_hash: str) -> list[
     """The pictures of a charge that exist already, in order."""
     rows = tx.all(
         """SELECT n, key, sha256, width, height, thumbnail, about FROM result_file
-            WHERE task_id = ? AND charge = ? AND params_hash = ? ORDER BY n""",
-        task_id, charge, params_hash,
+            WHERE task_id = :task_id AND charge = :charge AND params_hash = :params_hash ORDER BY n""",
+        task_id=task_id, charge=charge, params_hash=params_hash,
     )  # fmt: skip
     return [
         ResultFile(**{**row, "thumbnail": decoded(row["thumbnail"]), "about": decoded(row["about"])})

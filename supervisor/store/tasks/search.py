@@ -6,7 +6,7 @@ from typing import Any
 
 from supervisor.core.search_terms import FIELDS, Compare, Condition, Every, Not, OneOf, Search, Some, Value
 from supervisor.database.interface.database import Row, Transaction
-from supervisor.store.sql.json_sql import json_words
+from supervisor.store.sql.rows import encoded
 
 _NAMED_OTHERWISE = {
     "_id": "id",
@@ -22,90 +22,102 @@ _ROWS = {
 }
 
 
+class _Given(dict[str, Any]):
+    """The values of a statement's parameters, by names that are made as they come."""
+
+    def add(self, value: Any) -> str:
+        """The mark of one more."""
+        name = f"v{len(self)}"
+        self[name] = value
+        return f":{name}"
+
+
 def find(tx: Transaction, search: Search) -> list[Row]:
     """The rows; a task's pictures, as its work has them, are `work_images`."""
-    return tx.all(*_selected(tx, search, _ROWS[search.collection]))
+    statement, given = _selected(tx, search, _ROWS[search.collection])
+    return tx.all(statement, **given)
 
 
 def params_size(tx: Transaction, search: Search) -> int:
     """How many characters of params the tasks that `find` would find hold together."""
-    found, *params = _selected(tx, search, "SELECT length(CAST(params AS TEXT)) AS size FROM task_queue")
-    return int(tx.value(f"SELECT coalesce(sum(size), 0) FROM ({found}) AS found", *params))
+    found, given = _selected(tx, search, "SELECT length(CAST(params AS TEXT)) AS size FROM task_queue")
+    return int(tx.value(f"SELECT coalesce(sum(size), 0) FROM ({found}) AS found", **given))
 
 
-def _selected(tx: Transaction, search: Search, rows: str) -> tuple[Any, ...]:
+def _selected(tx: Transaction, search: Search, rows: str) -> tuple[str, _Given]:
     """The statement, and its parameters.  rows: SELECT … FROM …"""
-    where, params = _condition(tx, search.collection, search.condition)
+    given = _Given()
+    where = _condition(tx, search.collection, search.condition, given)
     order = [*search.order, ("created_at", True), ("_id", True)]
     sorted_by = ", ".join(_sorted_by(field, falls) for field, falls in order)
-    statement = f"{rows} WHERE {where} ORDER BY {sorted_by} LIMIT ? OFFSET ?"
-    return statement, *params, search.limit, search.offset
+    limit, offset = given.add(search.limit), given.add(search.offset)
+    return f"{rows} WHERE {where} ORDER BY {sorted_by} LIMIT {limit} OFFSET {offset}", given
 
 
 def count(tx: Transaction, collection: str, condition: Condition) -> int:
     """How many there are."""
-    where, params = _condition(tx, collection, condition)
-    return int(tx.value(f"SELECT count(*) FROM {_table(collection)} WHERE {where}", *params))
+    given = _Given()
+    where = _condition(tx, collection, condition, given)
+    return int(tx.value(f"SELECT count(*) FROM {_table(collection)} WHERE {where}", **given))
 
 
 def lock_tasks(tx: Transaction, condition: Condition, most: int) -> list[Row]:
     """(id, user_openid, status) of tasks, locked in the order that holds everywhere (CORRECTNESS 27)."""
-    where, params = _condition(tx, "task_queue", condition)
+    given = _Given()
+    where = _condition(tx, "task_queue", condition, given)
     return tx.all(
         f"""SELECT id, user_openid, status FROM task_queue WHERE {where}
-            ORDER BY user_openid, id LIMIT ?{tx.for_update}""",
-        *params, most,
-    )  # fmt: skip
+            ORDER BY user_openid, id LIMIT {given.add(most)}{tx.for_update}""",
+        **given,
+    )
 
 
 def lock_works(tx: Transaction, condition: Condition, most: int) -> list[Row]:
     """(id, user_openid, task_id) of works whose tasks are now locked, in the same order."""
-    where, params = _condition(tx, "works", condition)
+    given = _Given()
+    where = _condition(tx, "works", condition, given)
     found = tx.all(
-        f"SELECT id, user_openid, task_id FROM works WHERE {where} ORDER BY user_openid, task_id LIMIT ?",
-        *params, most,
-    )  # fmt: skip
+        f"""SELECT id, user_openid, task_id FROM works WHERE {where}
+            ORDER BY user_openid, task_id LIMIT {given.add(most)}""",
+        **given,
+    )
     if found and tx.for_update:
-        marks = ", ".join("?" for _ in found)
         tx.all(
-            f"SELECT id FROM task_queue WHERE id IN ({marks}) ORDER BY user_openid, id{tx.for_update}",
-            *(row["task_id"] for row in found),
+            f"SELECT id FROM task_queue WHERE id IN {tx.each_of(':ids')} ORDER BY user_openid, id{tx.for_update}",
+            ids=encoded([row["task_id"] for row in found]),
         )
     return found
 
 
-def _condition(tx: Transaction, collection: str, condition: Condition) -> tuple[str, list[Any]]:
+def _condition(tx: Transaction, collection: str, condition: Condition, given: _Given) -> str:
+    """SQL; the values in it are added to those given."""
     match condition:
         case Compare(field, how, value):
             column = _column(field)
             if value is None:
-                return f"{column} IS {'NOT ' if how == '<>' else ''}NULL", []
-            compared = f"{column} {how} {_mark(tx, collection, field)}"
-            return (f"({column} IS NULL OR {compared})" if how == "<>" else compared), [value]
+                return f"{column} IS {'NOT ' if how == '<>' else ''}NULL"
+            compared = f"{column} {how} {_mark(tx, collection, field, value, given)}"
+            return f"({column} IS NULL OR {compared})" if how == "<>" else compared
         case OneOf(field, values):
-            return _one_of(tx, collection, field, values)
+            return _one_of(tx, collection, field, values, given)
         case Every(parts) | Some(parts):
             word, empty = (" AND ", "1 = 1") if isinstance(condition, Every) else (" OR ", "1 = 0")
-            made = [_condition(tx, collection, part) for part in parts]
-            joined = word.join(f"({text})" for text, _ in made)
-            return joined or empty, [param for _, params in made for param in params]
+            return word.join(f"({_condition(tx, collection, part, given)})" for part in parts) or empty
         case Not(part):  # what is neither true nor false, as beside NULL, does not hold, so its opposite does
-            text, params = _condition(tx, collection, part)
-            return f"CASE WHEN {text} THEN 0 ELSE 1 END = 1", params
+            return f"CASE WHEN {_condition(tx, collection, part, given)} THEN 0 ELSE 1 END = 1"
 
 
-def _one_of(tx: Transaction, collection: str, field: str, values: tuple[Value, ...]) -> tuple[str, list[Any]]:
-    given = [value for value in values if value is not None]
-    marks = ", ".join(_mark(tx, collection, field) for _ in given)
-    found = [f"{_column(field)} IN ({marks})"] if given else []
+def _one_of(tx: Transaction, collection: str, field: str, values: tuple[Value, ...], given: _Given) -> str:
+    marks = [_mark(tx, collection, field, value, given) for value in values if value is not None]
+    found = [f"{_column(field)} IN ({', '.join(marks)})"] if marks else []
     if None in values:
         found.append(f"{_column(field)} IS NULL")
-    return f"({' OR '.join(found)})" if found else "1 = 0", list(given)
+    return f"({' OR '.join(found)})" if found else "1 = 0"
 
 
-def _mark(tx: Transaction, collection: str, field: str) -> str:
-    is_time = FIELDS[collection][field] == "time"
-    return json_words(tx).time.format("?") if is_time else "?"
+def _mark(tx: Transaction, collection: str, field: str, value: Value, given: _Given) -> str:
+    mark = given.add(value)
+    return tx.as_time(mark) if FIELDS[collection][field] == "time" else mark
 
 
 def _column(field: str) -> str:

@@ -17,11 +17,10 @@ _CURSOR = re.compile(
 def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
     """One task's view with its place in the line, or None.  user: only if it is theirs."""
     row = tx.one(
-        f"{_view(tx)} WHERE task_queue.id = ? AND (CAST(? AS TEXT) IS NULL OR task_queue.user_openid = ?)",
-        task_id,
-        user,
-        user,
-    )
+        f"""{_view(tx)} WHERE task_queue.id = :task_id
+            AND (CAST(:user AS TEXT) IS NULL OR task_queue.user_openid = :user)""",
+        task_id=task_id, user=user,
+    )  # fmt: skip
     return None if row is None else task_view(row)
 
 
@@ -32,16 +31,16 @@ def page(
     """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
     created_at, last_id = cursor_place(cursor)
     # Only the conditions that are asked for stand in the query: a planner finds no index behind "or it is null".
-    asked = {"user_openid = ?": user, "status = ?": status, "type = ?": type_}
-    wanted = {f"task_queue.{each}": value for each, value in asked.items() if value is not None}
-    conditions, params = list(wanted), list(wanted.values())
+    asked: dict[str, Any] = {"user_openid": user, "status": status, "type": type_}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    conditions = [f"task_queue.{name} = :{name}" for name in wanted]
     if created_at is not None and last_id is not None:
-        conditions.append("(task_queue.created_at, task_queue.id) < (?, ?)")
-        params += [created_at, last_id]
+        conditions.append("(task_queue.created_at, task_queue.id) < (:created_at, :last_id)")
+        wanted |= {"created_at": created_at, "last_id": last_id}
     rows = tx.all(
         f"""{_view(tx)} {"WHERE " if conditions else ""}{" AND ".join(conditions)}
-            ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT ?""",
-        *params, limit + 1,
+            ORDER BY task_queue.created_at DESC, task_queue.id DESC LIMIT :most""",
+        **wanted, most=limit + 1,
     )  # fmt: skip
     items = [task_view(row) for row in rows[:limit]]
     more = len(rows) > limit

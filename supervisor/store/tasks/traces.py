@@ -31,16 +31,16 @@ def begin(tx: Transaction, begun: Iterable[tuple[str, str]]) -> None:
     """These tasks belong to these traces, unless they have one.  begun: (task id, traceparent)."""
     for task_id, context in begun:
         tx.execute(
-            "INSERT INTO task_trace (task_id, context) VALUES (?, ?) ON CONFLICT (task_id) DO NOTHING",
-            task_id, context,
+            "INSERT INTO task_trace (task_id, context) VALUES (:task_id, :context) ON CONFLICT (task_id) DO NOTHING",
+            task_id=task_id, context=context,
         )  # fmt: skip
 
 
 def contexts_of(tx: Transaction, task_ids: Sequence[str]) -> dict[str, str]:
     """{task's id: its `traceparent`} of those that have a trace."""
     rows = tx.all(
-        f"SELECT task_id, context FROM task_trace WHERE task_id IN {tx.dialect.each_of}",
-        encoded(list(task_ids)),
+        f"SELECT task_id, context FROM task_trace WHERE task_id IN {tx.each_of(':task_ids')}",
+        task_ids=encoded(list(task_ids)),
     )
     return {row["task_id"]: row["context"] for row in rows}
 
@@ -51,9 +51,10 @@ def of_attempt(tx: Transaction, task_id: str, lease: int) -> Traced:
         f"""SELECT {tx.seconds_between("coalesce(due.run_after, due.at)", "claimed.at")} AS waited,
             {tx.seconds_since("claimed.at")} AS ago
         FROM task_event AS claimed JOIN task_event AS due ON due.task_id = claimed.task_id AND due.id < claimed.id
-        WHERE claimed.task_id = ? AND claimed.event = 'claimed' AND claimed.lease = ? AND due.event IN {_MADE_DUE}
+        WHERE claimed.task_id = :task_id AND claimed.event = 'claimed' AND claimed.lease = :lease AND due.event
+        IN {_MADE_DUE}
         ORDER BY due.id DESC LIMIT 1""",
-        task_id, lease,
+        task_id=task_id, lease=lease,
     )  # fmt: skip
     waited, ago = (row["waited"], row["ago"]) if row else (0.0, 0.0)
     context = contexts_of(tx, [task_id]).get(task_id, "")

@@ -44,9 +44,9 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     ended = tx.one(
         f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', deadline_at = NULL,
             worker_id = CASE WHEN status = 'pending' THEN NULL ELSE worker_id END,
-            work_id = coalesce(work_id, ?), finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = ? AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",
-        new_ulid(), task_id,
+            work_id = coalesce(work_id, :work_id), finished_at = {tx.now}, updated_at = {tx.now}
+        WHERE id = :task_id AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",
+        work_id=new_ulid(), task_id=task_id,
     )  # fmt: skip
     assert ended is not None
     remote_cancels.want_cancel(tx, task_id, row["charge"])
@@ -71,9 +71,9 @@ def resubmit(
     row = _own(tx, task_id, user)
     if row["status"] not in RETRYABLE:
         raise NotRetryable(task_id, f"it is {row['status']}")
-    if tx.value("SELECT 1 FROM works WHERE id = ?", row["work_id"]) is None:
+    if tx.value("SELECT 1 FROM works WHERE id = :work_id", work_id=row["work_id"]) is None:
         raise NotRetryable(task_id, "its work was deleted")
-    tx.execute("UPDATE task_queue SET status = 'pending' WHERE id = ?", task_id)
+    tx.execute("UPDATE task_queue SET status = 'pending' WHERE id = :task_id", task_id=task_id)
     if obeys_limits:
         _check_room_for(tx, settings, row)
     admission.admit_one(tx, settings, task_id)
@@ -97,10 +97,10 @@ def _check_room_for(tx: Transaction, settings: Settings, row: Row) -> None:
 
 def _own(tx: Transaction, task_id: str, user: str | None) -> Row:
     row = tx.one(
-        f"SELECT * FROM task_queue WHERE id = ? AND (CAST(? AS TEXT) IS NULL OR user_openid = ?){tx.for_update}",
-        task_id,
-        user,
-        user,
+        f"""SELECT * FROM task_queue
+            WHERE id = :task_id AND (CAST(:user AS TEXT) IS NULL OR user_openid = :user){tx.for_update}""",
+        task_id=task_id,
+        user=user,
     )
     if row is None:
         raise TaskNotFound(task_id)

@@ -65,7 +65,7 @@ class Message:
 def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
     """These tasks have these webhooks.  named: (task id, address)."""
     for task_id, url in named:
-        tx.execute("INSERT INTO webhook (task_id, url) VALUES (?, ?)", task_id, url)
+        tx.execute("INSERT INTO webhook (task_id, url) VALUES (:task_id, :url)", task_id=task_id, url=url)
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
@@ -75,9 +75,9 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
             WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
                 AND user_openid NOT IN (SELECT user_openid FROM webhook_delivery
-                    WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid HAVING count(*) >= ?)
-            ORDER BY due_at LIMIT ?""",
-        *left_alone, turns.MOST_SENDING_PER_USER, LOOKED_AT,
+                    WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid HAVING count(*) >= :most_sending)
+            ORDER BY due_at LIMIT :looked_at""",
+        **left_alone, most_sending=turns.MOST_SENDING_PER_USER, looked_at=LOOKED_AT,
     )  # fmt: skip
 
 
@@ -96,10 +96,11 @@ def due(tx: Transaction, asked: PendingResult | None = None, aside: Aside | None
 
     def mark(ids: Sequence[str]) -> list[Delivery]:
         marked = tx.all(
-            f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1, due_at = {tx.in_seconds}
-                WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of}
+            f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1,
+                due_at = {tx.in_seconds(":hint_seconds")}
+                WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.each_of(":ids")}
                     AND {_IS_DUE.format(tx.now)}{tx.for_update_of_free("webhook_delivery")}) RETURNING id, dispatch""",
-            HINT_SECONDS, encoded(list(ids)),
+            hint_seconds=HINT_SECONDS, ids=encoded(list(ids)),
         )  # fmt: skip
         return [Delivery(row["id"], row["dispatch"]) for row in marked]
 
@@ -133,15 +134,16 @@ def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
                 UNION ALL
                 SELECT n + 1, (SELECT min(later.user_openid) FROM webhook_delivery AS later
                                WHERE later.{still_open} AND later.user_openid > waiting.user_openid)
-                FROM waiting WHERE waiting.user_openid IS NOT NULL AND n < ?)
+                FROM waiting WHERE waiting.user_openid IS NOT NULL AND n < :most_users)
             SELECT delivery.id, delivery.user_openid, delivery.url, delivery.attempts
             FROM waiting JOIN webhook_delivery AS delivery ON delivery.id IN (
                 SELECT own.id FROM webhook_delivery AS own
                 WHERE own.user_openid = waiting.user_openid AND own.{still_open} AND own.due_at <= {tx.now}
-                    AND own.attempts < ? AND {others}
-                ORDER BY own.due_at LIMIT ?)
+                    AND own.attempts < :most_attempts AND {others}
+                ORDER BY own.due_at LIMIT :most_sending)
             ORDER BY delivery.due_at""",
-        USERS_LOOKED_AT, len(SCHEDULE), *left_alone, turns.MOST_SENDING_PER_USER,
+        most_users=USERS_LOOKED_AT, most_attempts=len(SCHEDULE), **left_alone,
+        most_sending=turns.MOST_SENDING_PER_USER,
     )  # fmt: skip
 
 
@@ -150,9 +152,9 @@ def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
     given_up = tx.all(
         f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
             last_error = 'The worker that made the last attempt died in it.'
-            WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.dialect.each_of} AND {_IS_DUE.format(tx.now)}
-                AND attempts >= ?{tx.for_update_of_free("webhook_delivery")}) RETURNING id""",
-        encoded(list(ids)), len(SCHEDULE),
+            WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.each_of(":ids")} AND {_IS_DUE.format(tx.now)}
+                AND attempts >= :attempts{tx.for_update_of_free("webhook_delivery")}) RETURNING id""",
+        ids=encoded(list(ids)), attempts=len(SCHEDULE),
     )  # fmt: skip
     counters.count(tx, _COUNTED, len(given_up), outcome="failed")
     return [row["id"] for row in given_up]
@@ -175,9 +177,10 @@ def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None
 
 def _claim(tx: Transaction, hint: Delivery) -> Message | None:
     row = tx.one(
-        f"""UPDATE webhook_delivery SET claimed = dispatch, attempts = attempts + 1, due_at = {tx.in_seconds}
-            WHERE id = ? AND state = 'sending' AND dispatch = ? AND claimed < dispatch RETURNING *""",
-        CLAIM_SECONDS, hint.id, hint.dispatch,
+        f"""UPDATE webhook_delivery SET claimed = dispatch, attempts = attempts + 1,
+            due_at = {tx.in_seconds(":claim_seconds")}
+            WHERE id = :id AND state = 'sending' AND dispatch = :dispatch AND claimed < dispatch RETURNING *""",
+        claim_seconds=CLAIM_SECONDS, id=hint.id, dispatch=hint.dispatch,
     )  # fmt: skip
     if row is None:
         return None
@@ -194,9 +197,9 @@ def delivered(tx: Transaction, message: Message, status: int) -> bool:
     webhook_attempts.end(tx, message.id, message.dispatch, status=status)
     is_news = _touched(
         tx,
-        f"state = 'delivered', ended_at = {tx.now}, last_status = ?, last_error = NULL",
-        "id = ? AND state IN ('waiting','sending')",
-        status, message.id,
+        f"state = 'delivered', ended_at = {tx.now}, last_status = :status, last_error = NULL",
+        "id = :id AND state IN ('waiting','sending')",
+        id=message.id, status=status,
     )  # fmt: skip
     if is_news:
         counters.count(tx, _COUNTED, outcome="delivered")
@@ -211,14 +214,14 @@ def put_off(
     status: of the answer, if there was one.  reason: a sentence.
     """
     if seconds is None:
-        change, times = f"state = 'failed', ended_at = {tx.now}", []
+        change, times = f"state = 'failed', ended_at = {tx.now}", {}
     else:
-        change, times = f"state = 'waiting', due_at = {tx.in_seconds}", [seconds]
+        change, times = f"state = 'waiting', due_at = {tx.in_seconds(':seconds')}", {"seconds": seconds}
     is_ours = _touched(
         tx,
-        f"{change}, last_status = ?, last_error = ?",
-        "id = ? AND state = 'sending' AND dispatch = ?",
-        *times, status, reason, message.id, message.dispatch,
+        f"{change}, last_status = :status, last_error = :reason",
+        "id = :id AND state = 'sending' AND dispatch = :dispatch",
+        id=message.id, dispatch=message.dispatch, status=status, reason=reason, **times,
     )  # fmt: skip
     webhook_attempts.end(
         tx, message.id, message.dispatch, status=status, error=reason,
@@ -238,25 +241,25 @@ def receiver_is_gone(tx: Transaction, message: Message) -> None:
     webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
     is_ours = _touched(
         tx,
-        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = ?",
-        "id = ? AND state = 'sending' AND dispatch = ?",
-        wants_no_more, message.id, message.dispatch,
+        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = :reason",
+        "id = :id AND state = 'sending' AND dispatch = :dispatch",
+        id=message.id, dispatch=message.dispatch, reason=wants_no_more,
     )  # fmt: skip
     if not is_ours:
         return
     counters.count(tx, _COUNTED, outcome="gone")
     tx.execute(
         f"""INSERT INTO webhook_gone (user_openid, url, since)
-            SELECT user_openid, url, {tx.now} FROM webhook_delivery WHERE id = ?
+            SELECT user_openid, url, {tx.now} FROM webhook_delivery WHERE id = :id
             ON CONFLICT (user_openid, url) DO NOTHING""",
-        message.id,
+        id=message.id,
     )
     tx.execute(
         f"""UPDATE webhook_delivery SET state = 'gone', ended_at = {tx.now},
             last_error = 'The receiver answered 410 to another delivery.'
         WHERE state = 'waiting' AND (user_openid, url) IN
-            (SELECT user_openid, url FROM webhook_delivery WHERE id = ?)""",
-        message.id,
+            (SELECT user_openid, url FROM webhook_delivery WHERE id = :id)""",
+        id=message.id,
     )
 
 
@@ -267,8 +270,8 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
     only = "WHERE state IN ('failed','gone')" if failed else ""
     return tx.all(
         f"""SELECT {columns}, {times} FROM webhook_delivery AS delivery {only}
-            ORDER BY delivery.created_at DESC LIMIT ?""",
-        limit,
+            ORDER BY delivery.created_at DESC LIMIT :limit""",
+        limit=limit,
     )
 
 
@@ -277,8 +280,8 @@ def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]
     still_open = tx.value("SELECT count(*) FROM webhook_delivery WHERE state IN ('waiting','sending')")
     given_up = tx.value(
         f"""SELECT count(*) FROM webhook_delivery
-            WHERE state IN ('failed','gone') AND created_at > {tx.in_seconds}""",
-        -within_seconds,
+            WHERE state IN ('failed','gone') AND created_at > {tx.ago(":within_seconds")}""",
+        within_seconds=within_seconds,
     )
     return int(still_open), int(given_up)
 
@@ -290,29 +293,31 @@ def resend(tx: Transaction, delivery_id: str) -> bool:
     """
     row = tx.one(
         f"""UPDATE webhook_delivery SET state = 'waiting', attempts = 0, due_at = {tx.now}, ended_at = NULL
-            WHERE id = ? RETURNING user_openid, url""",
-        delivery_id,
+            WHERE id = :delivery_id RETURNING user_openid, url""",
+        delivery_id=delivery_id,
     )
     if row is None:
         return False
-    tx.execute("DELETE FROM webhook_gone WHERE user_openid = ? AND url = ?", row["user_openid"], row["url"])
+    tx.execute("DELETE FROM webhook_gone WHERE user_openid = :user_openid AND url = :url", **row)
     return True
 
 
 def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
-    tx.execute(f"DELETE FROM webhook_gone WHERE since < {tx.in_seconds}", -FORGET_SECONDS)
+    tx.execute(
+        f"DELETE FROM webhook_gone WHERE since < {tx.ago(':forget_seconds')}", forget_seconds=FORGET_SECONDS
+    )
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(  # one that somebody has just had sent again is none of them
-        f"""SELECT id FROM webhook_delivery WHERE ended_at < {tx.in_seconds} AND {others}
-            ORDER BY ended_at LIMIT ?{tx.for_update_of_free("webhook_delivery")}""",
-        -FORGET_SECONDS, *left_alone, most,
+        f"""SELECT id FROM webhook_delivery WHERE ended_at < {tx.ago(":forget_seconds")} AND {others}
+            ORDER BY ended_at LIMIT :most{tx.for_update_of_free("webhook_delivery")}""",
+        forget_seconds=FORGET_SECONDS, **left_alone, most=most,
     )  # fmt: skip
     return delete_apart(
         tx, "webhook_delivery", found, aside, before=lambda ids: webhook_attempts.forget(tx, ids)
     )
 
 
-def _touched(tx: Transaction, change: str, where: str, *params: Any) -> bool:
-    return tx.run(f"UPDATE webhook_delivery SET {change} WHERE {where}", *params) == 1
+def _touched(tx: Transaction, change: str, where: str, **named: Any) -> bool:
+    return tx.run(f"UPDATE webhook_delivery SET {change} WHERE {where}", **named) == 1

@@ -19,8 +19,8 @@ def begin(tx: Transaction, delivery_id: str, dispatch: int, attempt: int) -> Non
     """A worker has taken up the hint of this number.  attempt: counted since it was last sent from the beginning."""
     tx.execute(
         f"""INSERT INTO webhook_attempt (delivery_id, dispatch, attempt, started_at)
-            VALUES (?, ?, ?, {tx.now})""",
-        delivery_id, dispatch, attempt,
+            VALUES (:delivery_id, :dispatch, :attempt, {tx.now})""",
+        delivery_id=delivery_id, dispatch=dispatch, attempt=attempt,
     )  # fmt: skip
 
 
@@ -29,17 +29,21 @@ def end(
     next_in_seconds: float | None = None,
 ) -> None:  # fmt: skip
     """What came of it.  status: of the answer, if there was one; error: a sentence; next: None for none."""
-    next_at, times = ("NULL", []) if next_in_seconds is None else (tx.in_seconds, [next_in_seconds])
+    next_at = "NULL" if next_in_seconds is None else tx.in_seconds(":seconds")
+    times = {} if next_in_seconds is None else {"seconds": next_in_seconds}
     tx.execute(
-        f"""UPDATE webhook_attempt SET ended_at = {tx.now}, next_at = {next_at}, status = ?, error = ?
-            WHERE delivery_id = ? AND dispatch = ?""",
-        *times, status, error, delivery_id, dispatch,
+        f"""UPDATE webhook_attempt SET ended_at = {tx.now}, next_at = {next_at}, status = :status, error = :error
+            WHERE delivery_id = :delivery_id AND dispatch = :dispatch""",
+        delivery_id=delivery_id, dispatch=dispatch, status=status, error=error, **times,
     )  # fmt: skip
 
 
 def forget(tx: Transaction, delivery_ids: str) -> None:
     """Those of deliveries that are forgotten.  delivery_ids: as a JSON array."""
-    tx.execute(f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.dialect.each_of}", delivery_ids)
+    tx.execute(
+        f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.each_of(':delivery_ids')}",
+        delivery_ids=delivery_ids,
+    )
 
 
 def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
@@ -48,13 +52,14 @@ def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
     `url` is without its query, which may be a key.
     """
     deliveries = tx.all(
-        f"SELECT {_COLUMNS} FROM webhook_delivery WHERE task_id = ? ORDER BY created_at, id", task_id
+        f"SELECT {_COLUMNS} FROM webhook_delivery WHERE task_id = :task_id ORDER BY created_at, id",
+        task_id=task_id,
     )
     rows = tx.all(
         """SELECT delivery_id, attempt, started_at AS at, ended_at, status, error, next_at FROM webhook_attempt
-            WHERE delivery_id IN (SELECT id FROM webhook_delivery WHERE task_id = ?)
-            ORDER BY started_at DESC LIMIT ?""",
-        task_id, MOST_SHOWN,
+            WHERE delivery_id IN (SELECT id FROM webhook_delivery WHERE task_id = :task_id)
+            ORDER BY started_at DESC LIMIT :most_shown""",
+        task_id=task_id, most_shown=MOST_SHOWN,
     )  # fmt: skip
     return [
         {**each, "url": without_query(each["url"]), "tries": _of(each["id"], rows)} for each in deliveries

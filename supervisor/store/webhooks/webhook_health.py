@@ -52,9 +52,9 @@ def oldest_seconds(tx: Transaction) -> float:
 def _ended(tx: Transaction) -> dict[str, int]:
     rows = tx.all(
         f"""SELECT state, count(*) AS n FROM
-            (SELECT state FROM webhook_delivery WHERE ended_at IS NOT NULL AND ended_at > {tx.in_seconds}
-             ORDER BY ended_at DESC LIMIT ?) AS newest GROUP BY state""",
-        -LATELY_SECONDS, MOST_LOOKED_AT,
+            (SELECT state FROM webhook_delivery WHERE ended_at IS NOT NULL AND ended_at > {tx.ago(":lately_seconds")}
+             ORDER BY ended_at DESC LIMIT :most_looked_at) AS newest GROUP BY state""",
+        lately_seconds=LATELY_SECONDS, most_looked_at=MOST_LOOKED_AT,
     )  # fmt: skip
     return {"delivered": 0, "failed": 0, "gone": 0} | {row["state"]: int(row["n"]) for row in rows}
 
@@ -69,7 +69,8 @@ def troubled_addresses(tx: Transaction) -> list[View]:
     for row in [*_failing(tx), *_given_up(tx)]:
         _add(found, row)
     for row in tx.all(
-        "SELECT user_openid, url, since FROM webhook_gone ORDER BY since DESC LIMIT ?", MOST_SHOWN
+        "SELECT user_openid, url, since FROM webhook_gone ORDER BY since DESC LIMIT :most_shown",
+        most_shown=MOST_SHOWN,
     ):
         if (key := (row["user_openid"], row["url"])) in found:
             found[key]["gone_since"] = row["since"]
@@ -80,17 +81,17 @@ def _failing(tx: Transaction) -> list[Row]:
     return tx.all(
         f"""SELECT {_COLUMNS} FROM
             (SELECT {_COLUMNS} FROM webhook_delivery WHERE state IN ('waiting','sending')
-             ORDER BY created_at LIMIT ?) AS oldest
+             ORDER BY created_at LIMIT :most_looked_at) AS oldest
             WHERE last_error IS NOT NULL ORDER BY created_at DESC""",
-        MOST_LOOKED_AT,
+        most_looked_at=MOST_LOOKED_AT,
     )
 
 
 def _given_up(tx: Transaction) -> list[Row]:
     return tx.all(
         f"""SELECT {_COLUMNS} FROM webhook_delivery WHERE state IN ('failed','gone')
-            AND created_at > {tx.in_seconds} ORDER BY created_at DESC LIMIT ?""",
-        -86_400.0, MOST_LOOKED_AT,
+            AND created_at > {tx.ago(":day")} ORDER BY created_at DESC LIMIT :most_looked_at""",
+        day=86_400.0, most_looked_at=MOST_LOOKED_AT,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from metrics.database_collector import DatabaseCollector, read_values
 from metrics.families import cumulative
 from metrics.single_flight import OneAtATime
-from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.database import Text, Transaction
 from supervisor.store.counters.counters import BUCKETS
 from tests.conftest import DEADLINE_SECONDS, wait_until
 from tests.support.houses.metrics_shop import Shop, Told, open_shop
@@ -42,10 +42,11 @@ class PlanReader(Transaction):
         super().__init__(tx._database, tx.dialect)
         self.plans: list[tuple[str, str]] = []
 
-    def execute(self, sql: str, *params: Any) -> Any:
-        for row in super().execute("EXPLAIN QUERY PLAN " + sql, *params).fetchall():
-            self.plans.append((row[3], " ".join(sql.split())))
-        return super().execute(sql, *params)
+    def execute(self, sql: Text, /, *values: Any, **named: Any) -> Any:
+        text = self.text_of(sql)
+        for row in super().execute("EXPLAIN QUERY PLAN " + text, *values, **named).fetchall():
+            self.plans.append((row[3], " ".join(text.split())))
+        return super().execute(sql, *values, **named)
 
 
 def plans_of(shop: Shop) -> list[tuple[str, str]]:

@@ -67,7 +67,7 @@ class TestTheOldestPendingTask:
         assert told("darkroom_oldest_pending_seconds", type="fitting") == 0
 
     def test_does_not_wait_before_its_time(self, shop: Shop) -> None:
-        shop.pending_task(run_after=shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds}", 100)))
+        shop.pending_task(run_after=shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('100')}")))
         shop.wait(90)
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == 0
         shop.wait(40)
@@ -97,7 +97,9 @@ class TestTheOldestPendingTask:
                 case "new":
                     shop.pending_task()
                 case "later":
-                    due = shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds}", chance.randint(-60, 60)))
+                    due = shop.do(
+                        lambda tx: tx.value(f"SELECT {tx.in_seconds(str(chance.randint(-60, 60)))}")
+                    )
                     shop.pending_task(run_after=due)
                 case "put back":
                     task_id = shop.claimed_task()
@@ -357,7 +359,7 @@ class TestBreakers:
 
     def test_follow_the_table(self, shop: Shop) -> None:
         assert self.states(shop) == [1, 0, 0, 1]
-        soon = shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds}", 60))
+        soon = shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('60')}"))
         shop.sql("INSERT INTO provider_state (name, breaker, until) VALUES ('studio', 'open', ?)", soon)
         assert self.states(shop) == [0, 0, 1, 0]
         shop.wait(61)

@@ -114,4 +114,12 @@ def test_a_value_that_can_not_be_stored_is_refused_before_anything_is_sent(
 
 
 def test_a_question_mark_in_quotes_means_itself() -> None:
-    assert numbered("SELECT '?', \"?\", ? -- ?\n, ?") == b"SELECT '?', \"?\", $1 -- ?\n, $2"
+    assert numbered("SELECT '?', \"?\", ? -- ?\n, ?").text == b"SELECT '?', \"?\", $1 -- ?\n, $2"
+
+
+def test_a_name_is_one_parameter_however_often_it_stands_there_and_what_is_quoted_or_cast_is_none(
+    exchange: Exchange,
+) -> None:
+    sql = "SELECT :who::text || ':who' || :mark || :who -- :who"
+    assert numbered(sql) == (b"SELECT $1::text || ':who' || $2 || $1 -- :who", ("who", "mark"))
+    assert exchange.answer(exchange.hand_in(sql, {"mark": "!", "who": "me"})).fetchone() == ("me:who!me",)

@@ -486,13 +486,13 @@ def test_no_step_reads_a_whole_table(
     shop: Shop, store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each statement, explained with the planner told to read a table whole only where nothing else is possible."""
-    said: list[tuple[str, tuple[Any, ...]]] = []
+    said: list[tuple[str, dict[str, Any]]] = []
     kind: Any = store.database.read(type)
 
     def recorded(call: Callable[..., Any]) -> Callable[..., Any]:
-        def record(self: Transaction, sql: str, *params: Any) -> Any:
-            said.append((sql, params))
-            return call(self, sql, *params)
+        def record(self: Transaction, sql: Any, **named: Any) -> Any:
+            said.append((self.text_of(sql), named))
+            return call(self, sql, **named)
 
         return record
 
@@ -508,7 +508,7 @@ def test_no_step_reads_a_whole_table(
             watching.setattr(kind, name, recorded(getattr(kind, name)))
         for step in steps:
             store.write(step)
-    plans = [plan for sql, params in said for plan in _plan(store, sql, params)]
+    plans = [plan for sql, named in said for plan in _plan(store, sql, named)]
     whole = [
         plan
         for plan in plans
@@ -517,12 +517,12 @@ def test_no_step_reads_a_whole_table(
     assert len(said) >= 7 and [plan for plan in whole if "INDEX" not in plan] == []
 
 
-def _plan(store: Store, sql: str, params: tuple[Any, ...]) -> list[str]:
+def _plan(store: Store, sql: str, named: dict[str, Any]) -> list[str]:
     def explain(tx: Transaction) -> list[str]:
         if tx.dialect.name == "sqlite":
-            return [row["detail"] for row in tx.all(f"EXPLAIN QUERY PLAN {sql}", *params)]
+            return [row["detail"] for row in tx.all(f"EXPLAIN QUERY PLAN {sql}", **named)]
         tx.execute("SET LOCAL enable_seqscan = off")
-        return [row["QUERY PLAN"] for row in tx.all(f"EXPLAIN {sql}", *params)]
+        return [row["QUERY PLAN"] for row in tx.all(f"EXPLAIN {sql}", **named)]
 
     return store.write(explain)
 

@@ -290,6 +290,17 @@ def test_nobody_but_the_database_and_its_schema_knows_the_drivers() -> None:
     assert not found
 
 
+def test_parameters_of_statements_have_names() -> None:
+    """A `?` in a fragment of SQL is a parameter that whoever writes the statement does not see."""
+    verbs = {"execute", "run", "send", "ask", "all", "one", "value"}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in verbs and ast.unparse(node.func.value) in ("tx", "self._tx"):
+                assert len(node.args) == 1, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
 def test_opentelemetry_is_imported_in_one_place() -> None:
     found = {
         str(path.relative_to(ROOT))
