@@ -23,7 +23,9 @@ def test_a_list_of_tasks_reads_nothing_of_their_params(store: Store, monkeypatch
     read: list[dict[str, Any]] = []
     for_all, for_one = Transaction.all, Transaction.one
     monkeypatch.setattr(Transaction, "all", lambda *given, **named: _kept(read, for_all(*given, **named)))
-    monkeypatch.setattr(Transaction, "one", lambda *given, **named: _kept(read, [for_one(*given, **named)])[0])
+    monkeypatch.setattr(
+        Transaction, "one", lambda *given, **named: _kept(read, [for_one(*given, **named)])[0]
+    )
     page = store.database.read(lambda tx: user_actions.page(tx, "o-1", limit=2))
     view = store.database.read(lambda tx: user_actions.get(tx, ids[0], "o-1"))
     assert [each["task_id"] for each in page.items] == ids[:0:-1] and view is not None

@@ -54,8 +54,9 @@ def add(tx: Transaction, cost: ProviderCost) -> None:
     """Keep a cost; of two for the same request the first one."""
     touched = tx.run(
         """INSERT INTO provider_cost (reference, task_id, type, charge, lease, attempt, provider, amount, unit)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
-        *dataclasses.astuple(cost),
+            VALUES (:reference, :task_id, :type, :charge, :lease, :attempt, :provider, :amount, :unit)
+            ON CONFLICT DO NOTHING""",
+        **dataclasses.asdict(cost),
     )  # fmt: skip
     if touched:
         counters.count(tx, COUNTER, nanos(cost.amount), provider=cost.provider, unit=cost.unit)
@@ -65,8 +66,8 @@ def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
     """[{attempt, lease, charge, provider, cost, unit, at}] of a task, oldest first."""
     return tx.all(
         """SELECT attempt, lease, charge, provider, amount AS cost, unit, created_at AS at FROM provider_cost
-            WHERE task_id = ? ORDER BY id""",
-        task_id,
+            WHERE task_id = :task_id ORDER BY id""",
+        task_id=task_id,
     )
 
 
@@ -74,9 +75,9 @@ def totals_since(tx: Transaction, since: str) -> list[Total]:
     """What was spent from a moment on.  since: RFC 3339, UTC."""
     rows = tx.all(
         """SELECT provider, type, unit, amount, count(*) AS requests FROM provider_cost
-            WHERE created_at >= ? GROUP BY provider, type, unit, amount
+            WHERE created_at >= :since GROUP BY provider, type, unit, amount
             ORDER BY provider, type, unit""",
-        since,
+        since=since,
     )
     return list(_added_up(rows))
 
@@ -87,9 +88,9 @@ def credits_since(tx: Transaction, since: str) -> list[Taken]:
         """SELECT task_queue.type, -sum(CASE WHEN kind = 'debit' THEN amount ELSE 0 END) AS debited,
             sum(CASE WHEN kind = 'refund' THEN amount ELSE 0 END) AS refunded
             FROM credit_entry LEFT JOIN task_queue ON task_queue.id = credit_entry.task_id
-            WHERE kind IN ('debit','refund') AND credit_entry.created_at >= ?
+            WHERE kind IN ('debit','refund') AND credit_entry.created_at >= :since
             GROUP BY task_queue.type ORDER BY task_queue.type""",
-        since,
+        since=since,
     )
     return [Taken(row["type"], int(row["debited"]), int(row["refunded"])) for row in rows]
 
