@@ -16,6 +16,7 @@ class SettingFault(Fault):
 
 class NotReady(SettingFault):
     """Something that the settings name is missing for now: the schema is not migrated, or this host lacks the address.
+
     It may come without a change of settings, so a part that meets this fault is to be started again.
     """
 

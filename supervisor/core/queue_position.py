@@ -40,6 +40,7 @@ def place_parts(place: str) -> tuple[int, str, str]:
 
 class WaitingOrder:
     """One reading.  places: sorted; pending: the number of all pending tasks, also of those that may not run yet.
+
     slots: of workers that take tasks, in_use of which are taken; 0 while no task is started.  run_seconds: {type: run
     times of its newest completed tasks}.  halted: types of which no task is started now.
     """

@@ -1,4 +1,5 @@
 """Waiting without a limit for a database or a broker that is away; reported at once and then once a minute.
+
 A part that gave up instead would have to be started again, and would count as failing.
 """
 

@@ -148,6 +148,7 @@ class Transaction:
 
     def for_free_key_share(self, table: str) -> str:
         """Ends a SELECT of rows of this table: a `for_update` of these rows waits for this transaction.
+
         Rows that another transaction has locked for update are left out.
         """
         return self.dialect.for_free_key_share.format(table)
@@ -222,13 +223,15 @@ class Transaction:
         return int(self.execute(sql, *values, **named).rowcount)
 
     def send(self, sql: Text, /, *values: Any, **named: Any) -> None:
-        """Run one statement when its row count is not needed.  It is sent to a server together with the next statement;
-        if it fails, the next statement or the commit raises.
+        """Run one statement when its row count is not needed.
+
+        It is sent to a server together with the next statement; if it fails, the next statement or the commit raises.
         """
         self.execute(sql, *values, **named)
 
     def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
         """A query with rows that are needed later; it is sent to a server together with the next statement.
+
         If the database is not a server, the query runs when its rows are read.
         """
         return PendingResult(lambda: self.execute(sql, *values, **named))

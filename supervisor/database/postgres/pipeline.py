@@ -68,6 +68,7 @@ class Statement:
 
 class Exchange:
     """The statements of one connection in autocommit mode.  prepares: whether sessions keep prepared statements.
+
     Every method that sends may raise psycopg.Error: the error of the first failed statement among those sent together;
     the statements after it were not run.
     """

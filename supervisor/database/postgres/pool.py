@@ -29,6 +29,7 @@ class Pool:
     @contextlib.contextmanager
     def lent(self, seconds: float) -> Iterator[Connection]:
         """A connection for as long as the block runs; if it is lost meanwhile, it is not lent again.
+
         Raises DatabaseBusy if none becomes free within `seconds`, CantConnect if a new one can't be opened.
         """
         if not self._places.acquire(timeout=max(0.0, seconds)):

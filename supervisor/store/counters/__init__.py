@@ -1,1 +1,1 @@
-"""Numbers that are added up in the transaction that moves them."""
+"""Counters, raised in the transaction of the counted work."""

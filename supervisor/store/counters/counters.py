@@ -1,6 +1,6 @@
-"""Counters and histograms of what workers did, added up in the transaction that did it.
+"""Counters and histograms of the workers' work, raised in the same transaction as the work.
 
-A process's own counters are lost with it and double when it restarts; these rows are exact across both.
+A counter in a process's memory is lost when the process ends; these rows stay exact over restarts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.rows import encoded
 
-# Seconds; from a start in a millisecond to the ten minutes a task may take.
+# Seconds: from a start within a millisecond to the ten minutes that a task may take.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
-# In capitals, as no task type can be: the label of what came from outside and is no word of ours.
+# In capitals, which no task type can have: the label for unknown values from outside.
 OTHER = "OTHER"
 
 _ROWS = """(name, labels, bucket, value) SELECT value ->> 0, value ->> 1, value ->> 2,
@@ -25,7 +25,7 @@ _MORE = "ON CONFLICT (name, labels, bucket) DO UPDATE SET value = metric.value +
 _ADD = f"INSERT INTO metric {_ROWS} {_MORE}"
 _READ = "SELECT name, labels, bucket, value FROM metric"
 
-# Where many write at once a counter's row would make them wait for each other: there, all append what they add.
+# Where many writers write at once, they would wait for each other at a counter's row; so they append rows instead.
 _APPEND = f"INSERT INTO metric_delta {_ROWS}"
 _READ_APPENDED = """SELECT name, labels, bucket, sum(value) AS value
     FROM (SELECT * FROM metric UNION ALL SELECT * FROM metric_delta) AS added GROUP BY name, labels, bucket"""
@@ -38,7 +38,7 @@ _FOLD = f"""WITH taken AS (DELETE FROM metric_delta WHERE ctid = ANY (ARRAY
 
 
 class Tally:
-    """What one transaction adds, gathered so that it is stored in one statement."""
+    """The additions of one transaction, collected for one statement."""
 
     def __init__(self) -> None:
         self._added: dict[tuple[str, str, str], float] = {}
@@ -48,13 +48,13 @@ class Tally:
         self._add(name, _text(labels), "", amount)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
-        """Add one observation to a histogram; buckets are kept apart and summed up when shown."""
+        """Add one observation to a histogram; each bucket is stored by itself, and summed up when it is exported."""
         text = _text(labels)
         self._add(name, text, _bound(seconds), 1)
         self._add(name, text, "sum", max(0.0, seconds))
 
     def store(self, tx: Transaction) -> None:
-        """Nothing, for nothing."""
+        """Accept a call without additions, and do nothing."""
         if self._added:
             rows = [(*of, amount) for of, amount in self._added.items()]
             add = _APPEND if tx.dialect.has_many_writers else _ADD
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Observation(NamedTuple):
-    """One of a histogram's, as `Tally.observe` takes it."""
+    """One observation of a histogram, as `Tally.observe` takes it."""
 
     name: str
     seconds: float
@@ -99,7 +99,7 @@ def observe_all(tx: Transaction, name: str, seconds: Sequence[float], **labels: 
 
 
 def fold(tx: Transaction, most: int) -> int:
-    """Add up what was appended since; how many rows went.  There are none where counters are moved in place."""
+    """Sum up the appended rows and delete them; how many there were.  None where counters are changed in place."""
     return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
 
 

@@ -1,4 +1,4 @@
-"""How many open tasks there are, exactly, without reading them: triggers keep the numbers
+"""The exact number of open tasks, without reading them: triggers keep the numbers
 (`supervisor.schema.shared.count_rows`)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _FOLD = """WITH taken AS (DELETE FROM task_count_delta WHERE ctid = ANY (ARRAY
 
 
 def open_tasks(tx: Transaction) -> dict[tuple[str, str], int]:
-    """{(type, status): tasks}, as this transaction sees them; none of something is left out."""
+    """{(type, status): tasks}, as this transaction sees them; zeros are left out."""
     rows = tx.all(
         f"""SELECT type, status, sum(n) AS n FROM {_numbers(tx)} AS numbers
             GROUP BY type, status HAVING sum(n) <> 0"""
@@ -30,12 +30,12 @@ def pending(tx: Transaction) -> int:
 
 
 def fold(tx: Transaction, most: int) -> int:
-    """Add up what was appended since; how many rows went.  There are none where numbers are moved in place."""
+    """Sum up the appended rows and delete them; how many there were.  None where numbers are changed in place."""
     return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
 
 
 def forget_empty(tx: Transaction) -> int:
-    """Drop the rows of what there is none of, or a producer's every misspelt type would leave one."""
+    """Delete the rows with zero tasks; otherwise each misspelt type of a producer would leave a row."""
     return tx.run("DELETE FROM task_count WHERE n = 0")
 
 

@@ -1,4 +1,4 @@
-"""The change log as the feed reads it: a user's seq has no gap and follows the order of commits."""
+"""The change log, as the feed reads it: a user's seq has no gap and follows the order of commits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.rows import decoded, encoded, work_doc
 
 SNAPSHOT_WORKS = 100
-MOST_FUTURE_SECONDS = 60  # a change from further ahead was written before the clock was set back
+MOST_FUTURE_SECONDS = 60  # a change that lies further in the future was written before the clock was set back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-    """A user's changes up to seq were to be read, and none of them is kept any more."""
+    """A user's changes up to seq should be read, but none of them is kept any more."""
 
     user: str
     seq: int
@@ -38,7 +38,7 @@ class Lost:
 
 @dataclasses.dataclass(frozen=True)
 class FeedState:
-    """Where a user's feed stands.  oldest: the oldest seq still kept, None when nothing is."""
+    """The position of a user's feed.  oldest: the oldest seq still kept; None if none is kept."""
 
     epoch: str
     seq: int
@@ -58,7 +58,7 @@ _CHANGE = "SELECT work_change.*, account.epoch FROM work_change JOIN account USI
 
 
 def feed_state(tx: Transaction, user: str) -> FeedState | None:
-    """One statement, so one moment; None for a user who was never seen."""
+    """One statement, so one moment; None for an unknown user."""
     row = tx.one(
         """SELECT epoch, seq, (SELECT min(seq) FROM work_change WHERE work_change.user_openid = account.user_openid)
             AS oldest FROM account WHERE user_openid = :user""",
@@ -91,7 +91,7 @@ def after(tx: Transaction, user: str, seq: int, limit: int = 1000) -> list[Chang
 def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000) -> list[Change | Lost]:
     """Several users' changes above the seq given for each, in order for each user.  PostgreSQL only.
 
-    None: the user's newest change only.  A user whose changes are all gone has one `Lost` instead.
+    None: the user's newest change only.  A user without kept changes has one `Lost` instead.
     """
     rows = tx.all(
         """SELECT newer.*, account.epoch, account.user_openid, account.seq AS newest
@@ -108,7 +108,8 @@ def after_each(tx: Transaction, places: dict[str, int | None], limit: int = 1000
 
 
 def tail(tx: Transaction, log_id: int, limit: int = 1000) -> list[Change]:
-    """Everybody's changes after a place in the log.  SQLite only: there, the log's own order is commit order."""
+    """The changes of all users after a place in the log.  SQLite only: there, the log's own order is the commit
+    order."""
     rows = tx.all(
         f"{_CHANGE} WHERE log_id > :log_id ORDER BY log_id LIMIT :limit", log_id=log_id, limit=limit
     )
@@ -123,10 +124,10 @@ def end_of_log(tx: Transaction) -> int:
 def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
     """Drop a user's changes up to the newest that is older than the feed's retention; how many went.
 
-    By seq, as they are read: what is kept of a user has no hole, and ends with the newest.  Their times need not follow
-    seq, since clocks are stepped, and since a trigger may read the clock before it waits for the account.
+    By seq, as they are read: a user's kept changes have no gap and end with the newest.  Their times need not follow
+    seq, since a clock may step, and since a trigger may read the clock before it waits for the account's lock.
     """
-    tx.execute(  # or it would be kept for as long as the clock was ahead
+    tx.execute(  # otherwise it would be kept for as long as the clock was ahead
         f"""UPDATE work_change SET created_at = {tx.now} WHERE log_id IN
             (SELECT log_id FROM work_change WHERE created_at > {tx.in_seconds(":most_future_seconds")}
             ORDER BY created_at DESC LIMIT :most)""",

@@ -1,7 +1,7 @@
-"""After a backup was restored: what readers hold of the lost time must not be taken for what happens from now on.
+"""New epochs after a backup was restored, so that clients' old event ids are not mistaken for new ones.
 
-A feed's event ids are epoch and seq.  Seqs that were given out after the backup will be given out again for other
-changes, so every user gets a new epoch, and whoever resumes with an old one is sent a `reset` (CORRECTNESS 30).
+A feed's event ids are epoch and seq.  Seqs from after the backup will be used again for other changes.  So every user
+gets a new epoch, and a client that resumes with an old one is sent a `reset` (CORRECTNESS 30).
 """
 
 from __future__ import annotations

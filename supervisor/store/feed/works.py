@@ -1,4 +1,4 @@
-"""Works: what users see of their tasks."""
+"""Works: the users' view of their tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
 
 
 def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = None) -> Page:
-    """The user's works, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    """The user's works, newest first.  cursor: `next` of the page before; raises ValueError for any other text."""
     created_at, last_id = user_actions.cursor_place(cursor)
     rows = tx.all(
         """SELECT * FROM works WHERE user_openid = :user
@@ -37,7 +37,7 @@ def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = No
 
 
 def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
-    """Delete a work, cancelling its task first when that is open; keys of the files that are now doomed.
+    """Delete a work, and cancel its task first if that is open; the keys of the files to be deleted.
 
     The feed sends a `remove`.  Raises WorkNotFound.
     """
@@ -46,7 +46,7 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
     )
     if (
         row is not None and tx.for_update
-    ):  # tasks are locked before works, and this one may have moved until then
+    ):  # tasks are locked before works, and this task may have changed meanwhile
         tx.value(f"SELECT 1 FROM task_queue WHERE id = :task_id{tx.for_update}", task_id=row["task_id"])
         row = tx.one("SELECT * FROM works WHERE id = :work_id", work_id=work_id)
     if row is None:

@@ -1,7 +1,7 @@
 """Accounts and the append-only ledger: grants, debits, statements.
 
-Refunds are written by the triggers of the step that ends a task (`supervisor.schema.sqlite.sqlite_triggers`,
-`supervisor.schema.postgres.postgres_change_triggers`), and the balance is moved by a trigger on the ledger.
+The triggers of the step that ends a task write refunds (`supervisor.schema.sqlite.sqlite_triggers`,
+`supervisor.schema.postgres.postgres_change_triggers`), and a trigger on the ledger moves the balance.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from supervisor.database.interface.database import Transaction
 _NEW_USERS = (
     "coalesce((SELECT balance FROM account WHERE user_openid = :user), (SELECT signup_grant FROM rule), 0)"
 )
-# The index's own condition stands here word for word, or the planner would read the whole ledger.
+# This repeats the index's condition word for word; otherwise the planner would read the whole ledger.
 _BY_REFERENCE = """SELECT user_openid, amount FROM credit_entry WHERE reference = :reference AND reference IS NOT NULL
     AND reference <> 'signup'"""
 
 
 def ensure_account(tx: Transaction, user: str) -> None:
-    """Open the user's account unless it is open; opening it makes the sign-up grant, in its trigger."""
+    """Open the user's account unless it is open; a trigger then makes the sign-up grant."""
     if tx.value("SELECT 1 FROM account WHERE user_openid = :user", user=user) is None:
         tx.execute("INSERT INTO account (user_openid) VALUES (:user) ON CONFLICT DO NOTHING", user=user)
 
 
 def balance(tx: Transaction, user: str) -> int:
-    """Credits the user has."""
+    """The user's credits."""
     return int(tx.value("SELECT balance FROM account WHERE user_openid = :user", user=user) or 0)
 
 
 def balance_of_anybody(tx: Transaction, user: str) -> int:
-    """Credits the user has; of one who was never seen, what they would begin with.  Opens no account."""
+    """The user's credits; for an unknown user, the credits of a new account.  Opens no account."""
     return int(tx.value(f"SELECT {_NEW_USERS}", user=user))
 
 
@@ -44,7 +44,7 @@ def debit(tx: Transaction, user: str, task_id: str, charge: int, price: int) -> 
 
 
 class Granted(NamedTuple):
-    """A grant, as the ledger has it.  is_new: made by this call.  balance: of `user`, now."""
+    """A grant in the ledger.  is_new: made by this call.  balance: of `user`, now."""
 
     user: str
     amount: int
@@ -53,13 +53,13 @@ class Granted(NamedTuple):
 
 
 def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Granted:
-    """The grant of this reference, which is made unless there is one; it may be another user's, or amount."""
+    """The grant with this reference, made if there is none; an existing one may have another user or amount."""
     row = tx.one(_BY_REFERENCE, reference=reference)
     if row is None and grant(tx, user, amount, reference):
         return Granted(user, amount, True, balance(tx, user))
     row = row or tx.one(
         _BY_REFERENCE, reference=reference
-    )  # committed by another while we waited for the account
+    )  # another transaction committed it while we waited for the account
     assert row is not None
     return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
 

@@ -1,1 +1,1 @@
-"""What holds tasks back: services' limits, pauses, tokens that were taken back."""
+"""What can stop a task: limits of services, pauses, revoked tokens."""

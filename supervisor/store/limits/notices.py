@@ -1,7 +1,7 @@
-"""What was noticed of users: orders that were refused, streams and requests that were too many.
+"""Notices about users: refused orders, too many streams, too many requests.
 
-A row counts how often it happened since the first time; after a pause of EPISODE_SECONDS it begins anew.  Webs gather
-and write them every few seconds, so a storm costs one statement.  The user '' stands for everybody.
+A row counts the events since the first one; after EPISODE_SECONDS without an event it begins anew.  Web processes
+collect notices and write them every few seconds, so a flood costs one statement.  The user '' stands for all users.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ EVERYBODY = ""
 
 
 class Notice(enum.StrEnum):
-    """What was noticed."""
+    """The kinds of notices."""
 
     NO_CREDITS = "no_credits"  # an order was refused, 402
     OPEN_TASKS = "open_tasks"  # the user's own limit of open tasks, 429
-    QUEUE_FULL = "queue_full"  # everybody's, 503
+    QUEUE_FULL = "queue_full"  # the limit of all waiting tasks, 503
     STREAMS = "streams"  # more streams than STREAMS_PER_USER, 429
     REQUESTS = "requests"  # more requests a minute than a quota allows, 429
-    FEED_OPENED = "feed_opened"  # opened the feed more often in a minute than any client has to
+    FEED_OPENED = "feed_opened"  # opened the feed more often in a minute than any client needs to
 
 
 def add(tx: Transaction, counted: Mapping[tuple[Notice, str], int]) -> None:
-    """Count what has happened since.  counted: {(what, user): times}."""
+    """Add new events.  counted: {(what, user): times}."""
     for (kind, user), times in sorted(counted.items()):
         is_new = f"user_notice.last_at < {tx.ago(':episode_seconds')}"
         tx.execute(
@@ -42,8 +42,8 @@ def add(tx: Transaction, counted: Mapping[tuple[Notice, str], int]) -> None:
 
 
 def recent(tx: Transaction) -> list[Row]:
-    """What goes on: kind, and of the user it happened to most often their name, `times`, `first_at`; `users`: how many
-    it happens to, `ago_seconds`: since it did last."""
+    """The notices of now, one for each kind, with the most affected user: name, `times`, `first_at`.  `users`: how many
+    users are affected; `ago_seconds`: since the last event."""
     rows = tx.all(
         f"""SELECT kind, user_openid, times, first_at, {tx.seconds_since("last_at")} AS ago_seconds
             FROM user_notice WHERE last_at > {tx.ago(":episode_seconds")} ORDER BY kind, times DESC, user_openid""",
@@ -58,7 +58,7 @@ def recent(tx: Transaction) -> list[Row]:
 
 
 def users_of_late(tx: Transaction, within_seconds: float) -> dict[str, int]:
-    """{what: how many users it happened to within so many seconds}."""
+    """{what: the number of users affected within so many seconds}."""
     rows = tx.all(
         f"SELECT kind, count(*) AS n FROM user_notice WHERE last_at > {tx.ago(':within_seconds')} GROUP BY kind",
         within_seconds=within_seconds,
@@ -67,7 +67,7 @@ def users_of_late(tx: Transaction, within_seconds: float) -> dict[str, int]:
 
 
 def forget_old(tx: Transaction) -> int:
-    """Drop what has not happened for a day."""
+    """Delete notices without an event for a day."""
     return tx.run(
         f"DELETE FROM user_notice WHERE last_at < {tx.ago(':forget_seconds')}", forget_seconds=FORGET_SECONDS
     )

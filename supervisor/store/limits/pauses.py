@@ -1,7 +1,7 @@
-"""What operators have paused.  A paused type leaves the pick; a paused provider is sent no new request.
+"""Pauses by operators.  Tasks of a paused type are not picked; a paused provider is sent no new request.
 
-What runs goes on, and so do remote jobs that a service has accepted: they are paid for.  The rows are in the database,
-so every host knows; a trigger wakes the dispatcher when one comes or goes.
+Running tasks go on, and so do remote jobs that a service has accepted: they are paid for.  The rows are in the
+database, so they hold on every host; a trigger wakes the dispatcher when one is added or deleted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def all_rows(tx: Transaction) -> list[Row]:
 
 
 def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> bool:
-    """Pause it; False when it is paused already, which changes nothing."""
+    """Pause it; False, without a change, if it is paused already."""
     return (
         tx.run(
             f"""INSERT INTO pause (kind, name, operator, reason, at) VALUES (:kind, :name, :operator, :reason, {tx.now})
@@ -47,5 +47,5 @@ def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> 
 
 
 def resume(tx: Transaction, kind: str, name: str) -> bool:
-    """Let it go on; False when it was not paused."""
+    """End its pause; False if it was not paused."""
     return tx.run("DELETE FROM pause WHERE kind = :kind AND name = :name", kind=kind, name=name) == 1

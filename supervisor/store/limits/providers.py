@@ -1,7 +1,7 @@
-"""What all hosts must agree on about an AI service: its circuit breaker, its bucket of requests, its open jobs.
+"""The state of an AI service that all hosts share: its circuit breaker, its bucket of requests, its open jobs.
 
-`take_room` is asked before each paid request leaves, `note` is told how it ended, and `rooms` tells the pick how many
-tasks of each type their providers would take now, so that a full or broken service costs no claims.
+`take_room` is called before each paid request is sent, and `note` after its end.  `rooms` gives the pick the number of
+tasks of each type that their providers would take now, so that a full or broken service costs no claims.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from supervisor.store.sql.rows import encoded
 
 UNLIMITED = 1 << 30
 MOST_REASON_CHARACTERS = 300
-PAUSED_SECONDS = 30.0  # until a task that a pause has met asks again
+PAUSED_SECONDS = 30.0  # until a task that met a pause tries again
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A breaker that has moved."""
+    """A breaker's change of state."""
 
     before: Breaker
     now: Breaker
@@ -34,9 +34,9 @@ class Change:
 
 
 def take_room(tx: Transaction, name: str, limits: ProviderLimits, *, probe_seconds: float) -> int | None:
-    """One of the provider's places and one of its tokens; the number of the probe that this request is, or None.
+    """Take one of the provider's places and one of its tokens; if this request is a probe, its number, else None.
 
-    probe_seconds: when another probe may leave, should nobody hear how this one ended.
+    probe_seconds: after this time another probe may be sent, if the end of this one is never recorded.
     Raises ProviderIsDown, ProviderFull, ProviderTooFast: nothing is taken then, once the step is rolled back.
     """
     probe = _pass_the_breaker(tx, name, probe_seconds)
@@ -104,12 +104,12 @@ def note(
     most_seconds: float = MOST_SECONDS,
     reason: str = "",
 ) -> Change | None:
-    """A request to the provider has ended so; the change when its breaker opened, opened again or closed.
+    """Record the end of a request to the provider; the change, if its breaker opened, opened again or closed.
 
-    probe: the request's number as a probe, if it was one.  wait_seconds: how long to keep away at least, most_seconds:
-    after many openings.  reason: what was wrong with it.
+    probe: the request's number as a probe, if it was one.  wait_seconds: the shortest wait for an open breaker,
+    most_seconds: the wait after many openings.  reason: the error, as text.
     """
-    if sign is Sign.WELL and probe is None:  # the rule: no row is locked for it
+    if sign is Sign.WELL and probe is None:  # the usual case: no row is locked for it
         tx.execute(
             """UPDATE provider_state SET troubles = 0, reason = ''
                 WHERE name = :name AND breaker = 'closed' AND troubles > 0""",
@@ -141,7 +141,7 @@ def note(
 
 
 def count_open(tx: Transaction, name: str) -> int:
-    """How many of a provider's jobs are on their way or waiting."""
+    """How many jobs of a provider are being submitted or waiting."""
     return int(
         tx.value(
             "SELECT count(*) FROM remote_job WHERE provider = :name AND state IN ('submitting','waiting')",
@@ -159,7 +159,8 @@ def ask_breakers(tx: Transaction) -> PendingResult:
 
 
 def breakers(tx: Transaction, asked: PendingResult | None = None) -> dict[str, str]:
-    """{provider: 'open', or 'half_open' when its next request is a probe, or one is out}; closed ones are left out.
+    """{provider: 'open', or 'half_open' if its next request is a probe or a probe is under way}; closed ones are left
+    out.
 
     asked: `ask_breakers`, if asked already.
     """
@@ -175,7 +176,7 @@ def ask_down(tx: Transaction) -> tuple[PendingResult, PendingResult]:
 def rooms(
     tx: Transaction, settings: Settings, asked: tuple[PendingResult, PendingResult] | None = None
 ) -> dict[str, int]:
-    """{type: how many more tasks its providers would take now}; a type without limits and troubles is left out.
+    """{type: how many more tasks its providers would take now}, without types that have neither limits nor troubles.
 
     asked: `ask_down`, if asked already.
     """
@@ -198,7 +199,8 @@ def rooms(
 
 
 def _room_of_type(task_type: TaskType, down: Container[str], room: Callable[[str], int]) -> int:
-    """Along its chain until the first that is up; a probe takes one more.  Providers that a task may name count too."""
+    """Summed along the chain up to the first provider that is up; a probe takes one more.  Providers that a task may
+    name count too."""
     chain = list(task_type.chain)
     is_up = [name not in down for name in chain]
     asked = chain[: is_up.index(True) + 1] if any(is_up) else chain
@@ -207,7 +209,7 @@ def _room_of_type(task_type: TaskType, down: Container[str], room: Callable[[str
 
 
 def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: str | None) -> int:
-    """What it would take beside the tasks that are on their way to it and have not asked it yet."""
+    """The number it would take besides the claimed tasks that have not sent their request yet."""
     if breaker == "open":
         return 0
     coming = _coming(tx, [type_ for type_, of in settings.tasks.items() if of.provider == name])
@@ -229,10 +231,10 @@ def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: s
 
 
 def _coming(tx: Transaction, types: list[str]) -> int:
-    """Tasks of these types that are claimed and without an open request."""
+    """Claimed tasks of these types without an open request."""
     if not types:
         return 0
-    # The first condition names the partial index, which the planner does not see to be implied by the second.
+    # The first condition is the partial index's; the planner does not conclude it from the second.
     claimed = tx.value(
         f"""SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
             AND worker_id IS NOT NULL AND status = 'processing' AND type || '' IN {tx.each_of(":types")}

@@ -1,9 +1,9 @@
-"""Tokens that were taken back: all that a user had at some moment, or one by its id.
+"""Revoked tokens: all that a user had at some moment, or one by its id.
 
-A row says from when on a user's tokens are good again (`not_before`, by the clock that tokens are dated by: that of
-the host that acts, in seconds since 1970), or that a token id is good no more.  It is read in the transaction that
-the request reads or writes in anyway, so it costs no round trip of its own.  Signed file links and callback tokens
-are no user's and are not concerned.
+A row says from when on a user's tokens are valid again (`not_before`, in seconds since 1970, by the clock of the host
+that revokes, since that clock also dates tokens), or that a token id is invalid.  It is read in a transaction that the
+request needs anyway, so it costs no round trip.  Signed file links and callback tokens belong to no user and can't be
+revoked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from supervisor.security.token_proof import TOKEN, USER, Proof
 from supervisor.store.sql.rows import encoded
 
 MOST_ASKED_AT_ONCE = 1000
-KEPT_SECONDS = 30 * 86_400  # after its end: a sweep by a clock that is ahead must let no token in again
+# after the token's end: a sweep whose clock is ahead must not make a token valid again
+KEPT_SECONDS = 30 * 86_400
 
 
 def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
-    """Every token of the user that was issued before is good no more.  A row only ever moves forward."""
+    """Make every token of the user from before that time invalid.  A row only ever moves forward."""
     tx.execute(
         f"""INSERT INTO token_revocation (kind, name, not_before) VALUES ('{USER}', :user, :not_before)
             ON CONFLICT (name, kind) DO UPDATE
@@ -32,7 +33,8 @@ def revoke_user(tx: Transaction, user: str, not_before: float) -> None:
 
 
 def revoke_token(tx: Transaction, token_id: str, now: float) -> None:
-    """The token of this id is good no more.  The row goes a month after its end, where its id says when."""
+    """Make the token with this id invalid.  The row is deleted a month after the token's end, if its id says when that
+    is."""
     tx.execute(
         f"""INSERT INTO token_revocation (kind, name, not_before, expires_at)
             VALUES ('{TOKEN}', :token_id, :now, :expires_at)
@@ -51,7 +53,7 @@ def ask(tx: Transaction, proofs: Collection[Proof]) -> PendingResult:
 
 
 def concerning(tx: Transaction, proofs: Iterable[Proof]) -> list[dict[str, Any]]:
-    """The same, read at once and a part at a time: there may be thousands of streams."""
+    """The same for many tokens, in several parts: there may be thousands of streams."""
     several, found = list(proofs), []
     for start in range(0, len(several), MOST_ASKED_AT_ONCE):
         found += ask(tx, several[start : start + MOST_ASKED_AT_ONCE]).all()
@@ -59,7 +61,7 @@ def concerning(tx: Transaction, proofs: Iterable[Proof]) -> list[dict[str, Any]]
 
 
 def prune(tx: Transaction, now: float, most: int) -> int:
-    """Forget ids of tokens that have expired by themselves; how many.  now: seconds since 1970."""
+    """Delete the ids of tokens that have expired by themselves; how many.  now: seconds since 1970."""
     return tx.run(
         """DELETE FROM token_revocation WHERE name IN (SELECT name FROM token_revocation
             WHERE expires_at IS NOT NULL AND expires_at < :now ORDER BY expires_at LIMIT :most) AND kind = 'jti'""",

@@ -1,1 +1,1 @@
-"""What operators see and do."""
+"""What operators see, and their actions."""

@@ -1,4 +1,4 @@
-"""Who did what to what, and how it stood before and after: written in the transaction that does it."""
+"""The record of operators' actions, with the state before and after, written in the same transaction as the action."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Write an action down.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
+    """Record an action.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
     tx.execute(
         f"""INSERT INTO audit (operator, action, kind, target, before, after, at)
             VALUES (:operator, :action, :kind, :target, :before, :after, {tx.now})""",
@@ -33,7 +33,7 @@ def newest(tx: Transaction, most: int) -> list[Row]:
 
 
 def of_task(tx: Transaction, task_id: str) -> list[Row]:
-    """What operators did to one task, oldest first."""
+    """Operators' actions on one task, oldest first."""
     rows = tx.all(
         "SELECT * FROM audit WHERE kind = 'task' AND target = :task_id ORDER BY id", task_id=task_id
     )
@@ -41,7 +41,7 @@ def of_task(tx: Transaction, task_id: str) -> list[Row]:
 
 
 def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
-    """Forget the oldest actions; how many.  Ids follow time, so only the first rows are looked at."""
+    """Delete the oldest actions; how many.  Ids follow time, so only the first rows are read."""
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(

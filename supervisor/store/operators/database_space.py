@@ -1,9 +1,9 @@
-"""Whether the database of a server takes anything: its disk may be full, or it may be a standby or locked by its host.
+"""Whether a database server accepts writes: its disk may be full, or it may be a standby or locked by its host.
 
-Its free space is nobody's to read.  Where it is full, beats and heartbeats may well go on for hours, since they take
-the place of their own old versions, while no order finds room.  So a little is written: a sort with too little memory
-goes through a temporary file, which is gone with the query.  The disk of a SQLite file is this host's: `host_state`
-looks at it.
+The server does not report its free space.  When its disk is full, beats and heartbeats may go on for hours, since they
+replace their own old versions, while orders find no room.  So this module makes the server write a little: a sort with
+too little memory uses a temporary file, which is deleted with the query.  A SQLite file is on this host's disk, which
+`host_state` examines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPILLS = """SELECT count(*) FROM
 
 
 def refusal(database: Database) -> Refusal | None:
-    """Why the database's server takes nothing; None where it does, or where the database is a file of this host.
+    """Why the database server accepts no writes; None if it does, or if the database is a file of this host.
 
     Blocks, for some milliseconds.
     """
@@ -31,7 +31,7 @@ def refusal(database: Database) -> Refusal | None:
 
 
 def _is_read_only(tx: Transaction) -> bool:
-    """Also writes a little.  Raises DatabaseFull."""
+    """Makes the server write a little.  Raises DatabaseFull."""
     if tx.dialect.name != "postgresql":
         return False
     tx.execute("SET LOCAL work_mem = '64kB'")

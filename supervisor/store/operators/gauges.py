@@ -1,8 +1,8 @@
-"""How things stand now, for the metrics: a bounded set of read-only queries.
+"""The present state for the metrics: a bounded set of read-only queries.
 
-Open tasks are counted by triggers.  All else reads partial indexes over open rows only, so its cost follows the tasks
-that wait and run, never the millions that are finished.  The planner takes such an index only where its own condition
-stands in the query word for word.
+Triggers count open tasks.  All other queries read partial indexes over open rows only, so their cost depends on waiting
+and running tasks, never on millions of finished ones.  The planner uses such an index only if the query repeats the
+index's condition word for word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNTRIED_SECONDS = 60
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """Task slots of workers that show they live.  draining: empty slots of those that take nothing new."""
+    """Task slots of live workers.  draining: empty slots of workers that take nothing new."""
 
     busy: int
     free: int
@@ -34,14 +34,14 @@ class Slots:
 
 @dataclasses.dataclass(frozen=True)
 class Gauges:
-    """One snapshot; what has none of something may lack it.
+    """One snapshot; zeros may be left out.
 
-    open_tasks: {(type, status): tasks}; not_due: of the pending ones, by type; oldest_seconds: how long
-    the oldest due task of a type waits; alive: who works; dead_workers: marked, their tasks still to be rescued;
-    last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, closed ones left out, and for how long
-    each has been open; webhooks: {state: deliveries that are owed}, and for how long the oldest of them is;
-    unmoved_seconds: {status: for how long the task of it that shows nothing new for longest}; deadly_tasks: at most
-    five; troubled_users: {what was noticed: of how many users, in the last minute}; at: the database's time.
+    open_tasks: {(type, status): tasks}; not_due: those of the pending ones, by type; oldest_seconds: how long the
+    oldest due task of a type has waited; alive: the live dispatcher and workers; dead_workers: marked, with tasks still
+    to be rescued; last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, without closed ones, and
+    for how long each has been open; webhooks: {state: waiting deliveries}, and the age of the oldest; unmoved_seconds:
+    {status: the longest time that a task of it has shown no change}; deadly_tasks: at most five; troubled_users: {kind
+    of notice: affected users of the last minute}; at: the database's time.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -83,7 +83,7 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
 
 
 def slots(alive: Liveness) -> Slots:
-    """Slots of present workers; one is busy that holds a task or whose thread is reported busy."""
+    """Slots of present workers; a slot is busy if it holds a task or if its thread is reported busy."""
     empty = {"live": 0, "draining": 0}
     for each in alive.fresh:
         empty[each.state] += max(0, each.slots - each.busy)
@@ -91,7 +91,7 @@ def slots(alive: Liveness) -> Slots:
 
 
 def workers_by_state(alive: Liveness) -> dict[str, int]:
-    """Worker processes that show they live, by state."""
+    """Live worker processes, by state."""
     counted = {"live": 0, "draining": 0}
     for each in alive.fresh:
         counted[each.state] += 1
@@ -107,7 +107,7 @@ def last_sweep(tx: Transaction) -> str | None:
 
 
 def breakers(tx: Transaction) -> dict[str, str]:
-    """Circuit breakers that are not closed; one whose time is up lets a task try, and is half open."""
+    """Circuit breakers that are not closed; after its waiting time, a breaker lets one task try and is half open."""
     rows = tx.all(
         f"""SELECT name, CASE WHEN until <= {tx.now} THEN 'half_open' ELSE breaker END AS state
             FROM provider_state WHERE breaker <> 'closed'"""
@@ -116,9 +116,9 @@ def breakers(tx: Transaction) -> dict[str, str]:
 
 
 def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
-    """{provider: for how long its breaker has been open}; not of one that nobody tries, though it might be tried.
+    """{provider: for how long its breaker has been open}, without breakers that may be tried but are not.
 
-    Whether such a service is still down is not known, and no task waits for it.
+    Whether such a service is still down is unknown, and no task waits for it.
     """
     rows = tx.all(
         f"""SELECT name, {tx.seconds_since("opened_at")} AS seconds FROM provider_state
@@ -129,7 +129,7 @@ def breaker_open_seconds(tx: Transaction) -> dict[str, float]:
 
 
 def unmoved_seconds(tx: Transaction) -> dict[str, float]:
-    """{status: for how long the running task of it has shown nothing new that has for longest}."""
+    """{status: the longest time that a running task of it has shown no change}."""
     longest = {"processing": 0.0, "ai_processing": 0.0}
     for each in overview.running(tx):
         longest[each["status"]] = max(longest[each["status"]], float(each["unchanged_seconds"]))

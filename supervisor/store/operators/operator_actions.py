@@ -1,4 +1,4 @@
-"""What an operator may do, each with its entry in the record, in one transaction."""
+"""Operators' actions, each recorded in its own transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cancel(tx: Transaction, operator: str, task_id: str) -> View:
 
 
 def retry(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
-    """Run a failed or cancelled task again; its user pays again.  Raises what `user_actions.resubmit` does."""
+    """Run a failed or cancelled task again; its user pays again.  Raises the faults of `user_actions.resubmit`."""
     before = _noted(tx, task_id)
     view = user_actions.resubmit(tx, settings, task_id)
     audit.record(tx, operator, "retry", "task", task_id, before=before, after=_noted(tx, task_id))
@@ -36,11 +36,11 @@ def retry(tx: Transaction, settings: Settings, operator: str, task_id: str) -> V
 
 
 def release(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
-    """Let a task go on now: a running one is put back for another worker, a waiting one is due at once.
+    """Release a task: a running one is put back for another worker, a waiting one is due at once.
 
-    Whoever had it loses its lease and can store nothing.  No attempt is counted.
-    Raises TaskNotFound; NotReleasable for one that is over, that is in line already, or that has asked a service which
-    must not be asked twice and not heard its answer.
+    The worker that had it loses its lease and can store nothing.  No attempt is counted.  Raises TaskNotFound;
+    NotReleasable for a task that has ended, that waits in the queue already, or that has an unanswered request which
+    must not be sent twice.
     """
     row = _locked(tx, task_id)
     before = {name: row[name] for name in _NOTED}
@@ -82,7 +82,7 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
 
 
 def drain(tx: Transaction, operator: str, worker_id: str) -> str:
-    """Let a worker take nothing new and end when it is done, or after DRAIN_SECONDS; its state before.
+    """Make a worker take nothing new and end when its tasks have ended, or after DRAIN_SECONDS; its state before.
 
     Its supervisor starts another in its place.  Raises WorkerNotFound.
     """
@@ -102,7 +102,7 @@ def drain(tx: Transaction, operator: str, worker_id: str) -> str:
 def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
     """Send a webhook again from the beginning of its schedule, under the same id; its id, task and state.
 
-    An address that was gone counts as living.  Raises WebhookNotFound.
+    An address that had answered 410 is used again.  Raises WebhookNotFound.
     """
     row = tx.one(
         f"SELECT task_id, state, attempts FROM webhook_delivery WHERE id = :webhook_id{tx.for_update}",
@@ -117,13 +117,13 @@ def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
 
 
 def pause(tx: Transaction, operator: str, kind: str, name: str, reason: str) -> None:
-    """Pause a type or a provider; nothing when it is paused already."""
+    """Pause a type or a provider; no change if it is paused already."""
     if pauses.pause(tx, kind, name, operator, reason):
         audit.record(tx, operator, "pause", kind, name, after={"reason": reason})
 
 
 def resume(tx: Transaction, operator: str, kind: str, name: str) -> bool:
-    """Let a paused type or provider go on; False when it was not paused."""
+    """End the pause of a type or provider; False if it was not paused."""
     if not pauses.resume(tx, kind, name):
         return False
     audit.record(tx, operator, "resume", kind, name)
@@ -138,6 +138,6 @@ def _locked(tx: Transaction, task_id: str) -> Row:
 
 
 def _noted(tx: Transaction, task_id: str) -> View:
-    """What the record keeps of a task.  Locks it, as whatever follows does."""
+    """The task's state for the record.  Locks the row, as the action after it does."""
     row = _locked(tx, task_id)
     return {name: row[name] for name in _NOTED}

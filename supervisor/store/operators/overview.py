@@ -1,4 +1,5 @@
-"""How everything stands, for an operator: a bounded set of read-only queries, each over open or newest rows alone."""
+"""The state of the whole system, for operators: a bounded set of read-only queries, each only over open or newest
+rows."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from supervisor.store.webhooks import webhook_health
 MOST_IN_LINE = 20
 MOST_RUNNING = 100
 MOST_STUCK = 100
-MOST_FINISHED = 2000  # of a type, that failures are counted among
+MOST_FINISHED = 2000  # newest tasks of a type, among which failures are counted
 FAILURES_SECONDS = 3600.0
 SWEEPS = 5
 ACTIONS = 20
@@ -29,8 +30,8 @@ View = dict[str, Any]
 RECENT_ENDS = 20
 FEW_RUNS = 5
 NEWEST_EVENTS = 2000
-LATE_SECONDS = 60.0  # what happened longer ago is over
-DEADLY = 2  # deaths under a task: one may be anything's fault
+LATE_SECONDS = 60.0  # older events are no longer shown
+DEADLY = 2  # workers' deaths in attempts of a task: a single one may have any cause
 MOST_DEADLY = 5
 
 _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker"
@@ -90,13 +91,13 @@ def queue(tx: Transaction, settings: Settings) -> list[View]:
 
 
 def usual_seconds(tx: Transaction, type_: str) -> float | None:
-    """How long the longest of the type's newest runs took; None while too few are known to say what is usual."""
+    """The longest of the type's newest runs, in seconds; None while too few are known."""
     runs = queue_snapshot.recent_run_seconds(tx, type_)
     return round(max(runs), 1) if len(runs) >= FEW_RUNS else None
 
 
 def running(tx: Transaction) -> list[Row]:
-    """Tasks in workers' hands, then at AI services, the longest first; at most so many of each."""
+    """Tasks that workers run, then tasks at AI services, the longest first; at most so many of each."""
     seconds = f"{tx.seconds_since('processing_started_at')} AS running_seconds, {unchanged(tx)} AS unchanged_seconds"
     held = tx.all(
         f"""SELECT {_TASK}, {seconds}, deadline_at, next_poll_at FROM task_queue
@@ -115,14 +116,14 @@ def running(tx: Transaction) -> list[Row]:
 
 
 def unchanged(tx: Transaction) -> str:
-    """SQL for how long ago a task has shown its user anything new, in seconds: a poll, or a hint, is nothing new."""
-    # The work's row is written when what its user sees has changed, and by nothing else.
+    """SQL for the seconds since a task last showed its user a change; polls do not count."""
+    # The work's row is written only when something that its user sees has changed.
     shown = "(SELECT works.updated_at FROM works WHERE works.id = task_queue.work_id)"
     return tx.seconds_since(f"coalesce({shown}, task_queue.created_at)")
 
 
 def stuck(tx: Transaction) -> list[Row]:
-    """What the next rescue would take, and why."""
+    """The tasks that the next rescue would take, and why."""
     reasons = stuck_tasks.stuck_ids(tx, MOST_STUCK)
     found = []
     for task_id, reason in reasons.items():
@@ -133,8 +134,8 @@ def stuck(tx: Transaction) -> list[Row]:
 
 
 def workers(tx: Transaction, alive: Liveness) -> list[View]:
-    """Worker processes that are not gone, with what they hold, how long ago they were heard of, and whether they show
-    that they live."""
+    """Worker processes that have not ended, with the tasks they hold, the age of their heartbeat, and whether they are
+    alive."""
     fresh = {each.id for each in alive.fresh}
     rows = tx.all(
         f"""SELECT id, host, pid, slots, busy, state, started_at,
@@ -221,8 +222,8 @@ def failures(tx: Transaction, settings: Settings) -> list[View]:
 
 
 def ends(tx: Transaction, settings: Settings) -> list[View]:
-    """How the newest tasks of each type that workers have run in the last hour have ended: completed, failed, and of
-    the failures the code that most of them had and its newest message."""
+    """The results of the newest tasks of each type that workers have run in the last hour: completed, failed, and the
+    most frequent error code with its newest message."""
     found = []
     for type_ in settings.tasks:
         rows = tx.all(
@@ -250,7 +251,7 @@ def ends(tx: Transaction, settings: Settings) -> list[View]:
 
 
 def postponed(tx: Transaction, settings: Settings) -> list[View]:
-    """Attempts of the last minute that were put back at no cost, by service and reason, among the newest events."""
+    """Attempts of the last minute that were put back uncounted, by service and reason, among the newest events."""
     rows = tx.all(
         f"""SELECT newest.error, task_queue.type, remote_job.provider FROM
             (SELECT * FROM (SELECT task_id, lease, event, error, at FROM task_event ORDER BY id DESC
@@ -275,7 +276,7 @@ def postponed(tx: Transaction, settings: Settings) -> list[View]:
 
 
 def deadly(tx: Transaction) -> list[View]:
-    """Open tasks under which workers have died again and again, the deadliest first."""
+    """Open tasks whose workers died again and again, the most deaths first."""
     return tx.all(
         f"""SELECT id AS task_id, user_openid, type, status, deaths, max_attempts, worker_id AS worker
             FROM task_queue{tx.by_index("task_queue_deadly")}
@@ -286,7 +287,7 @@ def deadly(tx: Transaction) -> list[View]:
 
 
 def sample(tx: Transaction) -> View:
-    """A few numbers for charts: what waits, runs and is stuck now, and what has ended since ever, by outcome."""
+    """A few numbers for charts: waiting, running and stuck tasks now, and all ended tasks by outcome."""
     counted = open_task_counts.open_tasks(tx)
     ended = tx.all("SELECT labels, value FROM metric WHERE name = 'darkroom_tasks_finished_total'")
     sums = {"completed": 0.0, "failed": 0.0}

@@ -1,4 +1,4 @@
-"""One task with all that is known of it and of its AI service: what `supervisor.health.diagnosis` judges by."""
+"""One task with everything known about it and its AI service: the input of `supervisor.health.diagnosis`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ View = dict[str, Any]
 
 
 def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: bool = True) -> View | None:
-    """The task's row, history, remote jobs, costs, webhooks, service, and what operators did to it; None for no task.
+    """The task's row, history, remote jobs, costs, webhooks, service, and operators' actions; None for no task.
 
-    `view` is the task as its user sees it, with its place instead of its position.  is_broker_up: as its reader has
-    found.
+    `view` is the user's view of the task, with its place instead of its position.  is_broker_up: the caller's finding.
     """
     row = tx.one(
         f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
@@ -50,7 +49,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
     unbegun_seconds = row.pop("unbegun_seconds")
     if any(
         job["lease"] == row["lease"] for job in jobs
-    ):  # it has begun, and its worker's next heartbeat says so
+    ):  # it has begun, and its worker's next heartbeat records that
         unbegun_seconds = None
     alive = last_signs.read(tx, settings.silent_seconds)
     return {
@@ -88,7 +87,7 @@ def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
 
 
 def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
-    """Of the task's user and type: how many run, and how many may; 0 for no limit."""
+    """Running tasks of the task's user and type, and their limits; 0 for no limit."""
     is_running = "status IN ('pending','processing','ai_processing') AND status <> 'pending'"
     of_type = settings.tasks.get(row["type"])
     most_of_type = of_type.max_running if of_type is not None else 0
@@ -102,8 +101,8 @@ def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
 
 
 def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: Sequence[Row]) -> View:
-    """Who is asked, or will be.  is_available: whether it, or one that stands in for it, may be asked now;
-    asked_seconds: for how long a request of this claim has been without an answer, or None; remote_id: of its job.
+    """The service of the present or next request.  is_available: whether it, or its fallback, may be used now;
+    asked_seconds: for how long a request of this claim has been unanswered, or None; remote_id: of its job.
     """
     type_ = settings.tasks.get(row["type"])
     chain: tuple[str, ...] = type_.all_providers if type_ is not None else ()

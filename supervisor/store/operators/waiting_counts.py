@@ -1,6 +1,6 @@
 """Pending tasks in numbers: how many are not due yet, and how long the oldest of a type waits.
 
-The planner takes a partial index only where its own condition stands in the query word for word.
+The planner uses a partial index only if the query repeats the index's condition word for word.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from supervisor.store.queue.ready_tasks import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
 
-# Pending tasks that nothing has happened to, and all others: the conditions of two indexes.
+# Fresh pending tasks, and all other pending tasks: the conditions of two indexes.
 _FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"
 _AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"
 
 
 def not_due(tx: Transaction) -> dict[str, int]:
-    """Pending tasks by type whose run_after is ahead: the admitted ones, and those that are still to be."""
+    """Pending tasks with a future run_after, by type: admitted ones, and those still to be admitted."""
     rows = tx.all(
         f"""SELECT type, count(*) AS n FROM
             (SELECT type FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
@@ -30,10 +30,11 @@ def not_due(tx: Transaction) -> dict[str, int]:
 
 
 def oldest_due_seconds(tx: Transaction, type_: str) -> float:
-    """How long the due task of this type that has waited longest waits; 0 when none is due.
+    """The longest waiting time among the due tasks of this type; 0 if none is due.
 
-    Fresh rows wait since their submission, so the first of them has waited longest.  The others wait since they were
-    put back or became due, which is later than their submission: of them, only those submitted before it can be older.
+    Fresh rows have waited since their submission, so the first of them has waited longest.  The others have waited
+    since they were put back or became due, which is later than their submission; so only those that were submitted
+    before the first fresh row can have waited longer.
     """
     fresh = tx.one(
         f"""SELECT created_at, {tx.seconds_since("created_at")} AS seconds FROM task_queue

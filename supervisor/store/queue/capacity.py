@@ -1,5 +1,5 @@
-"""What the pick must know before it looks at any task: free slots, how many more of each type may run, and the types
-that have ready tasks.  All questions go out in one round trip."""
+"""What the pick needs before it reads any task: free slots, how many more tasks of each type may run, and the types
+with ready tasks.  All queries are sent in one round trip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supervisor.store.queue import ready_tasks
 
 
 class Capacity:
-    """The questions are sent when it is made; each answer is read when it is needed."""
+    """The queries are sent when the object is made; each answer is read when it is needed."""
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
         self._tx, self._settings = tx, settings
@@ -23,15 +23,15 @@ class Capacity:
         self._ready = ready_tasks.ask_types(tx, self._types)
 
     def free_slots_of_workers(self, shunned: Collection[str] = ()) -> dict[str, int]:
-        """{worker: slots, less what it holds or reports busy} of the live workers that have any, but those shunned."""
+        """{worker: free slots} of the live workers that have any, without shunned workers."""
         return {
             row["id"]: row["free"] for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned
         }
 
     def by_type(self) -> dict[str, int]:
-        """{type: how many more of its tasks may run}; without those that nothing bounds.
+        """{type: how many more of its tasks may run}, without types that have no limit.
 
-        Types that are paused, or whose providers are full or down, have none: a claim would only be put back.
+        Types that are paused, or whose providers are full or down, have 0: a claim would only be put back.
         """
         rooms = providers.rooms(self._tx, self._settings, self._down)
         return rooms | dict.fromkeys(pauses.names(self._tx, pauses.TYPE, self._paused), 0)
@@ -42,12 +42,12 @@ class Capacity:
 
 
 def free_slots(tx: Transaction) -> int:
-    """Of all live workers together."""
+    """The free slots of all live workers together."""
     return sum(row["free"] for row in _ask_free_slots(tx).all() if row["free"] > 0)
 
 
 def _ask_free_slots(tx: Transaction) -> PendingResult:
-    # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
+    # The first condition on the status is a partial index's; the planner does not conclude it from the second.
     return tx.ask(
         f"""SELECT id, slots - {tx.greatest("busy", "held")} AS free FROM
             (SELECT worker.id, worker.slots, worker.busy, (SELECT count(*) FROM task_queue

@@ -1,8 +1,8 @@
-"""The dispatcher's transaction: ripen, pick in fair order, and claim what was picked for workers with free slots.
+"""The dispatcher's transaction: ripen, pick in fair order, and claim the picked tasks for workers with free slots.
 
-The pick is the claim: lease, attempt, worker and deadline stand in the commit after which a worker is told.  No
-transaction waits for the broker.  Who was never told, because a message was lost or its sender died, finds the claim at
-its next beats; a claim that nobody takes out of its list is taken back (`remote_wait.take_back`).
+The pick is the claim: lease, attempt, worker and deadline are committed before the claim is sent.  No transaction waits
+for the broker.  If a message was lost or its sender died, the worker's next heartbeats find the claim; a claim that
+stays in a list is taken back (`remote_wait.take_back`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from supervisor.store.tasks.claims import Wanted
 from supervisor.store.tasks.remote_wait import shared_out
 
 _UNLIMITED = 1 << 30
-AGAIN_SECONDS = 0.05  # after a pick of which somebody else held a row
+AGAIN_SECONDS = 0.05  # after a pick in which another transaction held a row
 
 
 @dataclasses.dataclass(frozen=True)
 class Picked:
-    """What a pick has claimed.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
+    """The result of a pick.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
 
-    late_seconds: of each, how long it had been due.  left: how many were picked and could not be claimed now.
+    late_seconds: for each, how long it had been due.  left: the number of picked tasks that could not be claimed now.
     """
 
     claims: list[Row] = dataclasses.field(default_factory=list)
@@ -71,7 +71,7 @@ def pick_and_claim(
 ) -> Picked:
     """Claim as many due tasks as there are free slots, in fair order.
 
-    capacity: if it was asked already.  shunned: ids of workers that are given nothing.
+    capacity: if it was queried already.  shunned: ids of workers that get no claims.
     """
     capacity = capacity or Capacity(tx, settings)
     free = capacity.free_slots_of_workers(shunned)
@@ -92,9 +92,10 @@ def pick_and_claim(
 
 
 def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
-    """Ask what becomes due next by time alone: a run_after, a poll.
+    """Query what becomes due next by time alone: a run_after, a poll.
 
-    polls: whether polls could be sent; those that can't are not waited for."""
+    polls: whether polls could be sent now; if not, their times are ignored.
+    """
     return tx.ask(
         f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
             SELECT min(run_after) AS due FROM task_queue
@@ -107,27 +108,27 @@ def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
 def seconds_to_next_due(
     tx: Transaction, *, polls: bool = True, asked: PendingResult | None = None
 ) -> float | None:
-    """Until then; None for nothing.  asked: `ask_next_due`, if asked already."""
+    """Seconds until then; None if nothing will become due.  asked: `ask_next_due`, if asked already."""
     seconds = (asked or ask_next_due(tx, polls=polls)).value()
     # Days as a float are exact to a twentieth of a millisecond.
     return None if seconds is None else max(0.0, round(float(seconds), 3))
 
 
 class _SuspectLane:
-    """Of the tasks under which workers have died MAX_ATTEMPTS times, half of what is allowed, only some run at once.
+    """Tasks with MAX_ATTEMPTS deaths, half of what is allowed, are suspects; only some of them run at once.
 
-    Poison takes its neighbours with it, and counts alone do not tell them apart: those that merely ran beside it
-    would use up their deaths together with it and be failed for nothing.  So the fewer lives a suspect has left, the
-    fewer others may run with it, and with its last one it is the only suspect (`rescue.suspects_at_once`).
+    Poison kills the tasks beside it too, and the counts alone do not separate them: tasks that merely ran beside it
+    would use up their deaths together with it and fail without reason.  So the fewer deaths a suspect has left, the
+    fewer other suspects may run with it; with one left, it runs as the only suspect (`rescue.suspects_at_once`).
     """
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._running: int | None = None  # asked only when a suspect waits, which is rare
+        self._running: int | None = None  # queried only when a suspect waits, which is rare
         self._room = 0
 
     def take(self, lives: int) -> bool:
-        """Whether a suspect with so many deaths left may run now; it counts as running from then on."""
+        """Whether a suspect with so many deaths left may run now; if so, it counts as running."""
         if self._running is None:
             self._running, fewest = self._under_way()
             self._room = suspects_at_once(fewest)
@@ -138,8 +139,8 @@ class _SuspectLane:
         return True
 
     def _under_way(self) -> tuple[int, int]:
-        """How many suspects run, and how many lives the one with the fewest has left."""
-        # The first conditions name the partial index, which the planner does not see to be implied.
+        """How many suspects run, and the smallest number of deaths that one of them has left."""
+        # The first conditions are the partial index's; the planner does not conclude them from the others.
         row = self._tx.one(
             """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), :unlimited) AS fewest
                 FROM task_queue
@@ -152,14 +153,14 @@ class _SuspectLane:
 
 
 class _RoomOfUsers:
-    """How many more of a user's tasks may run; asked for all users of a chunk in one go.  limit: 0 for none."""
+    """How many more of a user's tasks may run, queried for all users of a chunk at once.  limit: 0 for none."""
 
     def __init__(self, tx: Transaction, limit: int) -> None:
         self._tx, self._limit = tx, limit
         self._running: dict[str, int] = {}
 
     def learn(self, users: Iterable[str]) -> None:
-        """Count what these users run."""
+        """Count these users' running tasks."""
         new = sorted(set(users) - set(self._running))
         if not self._limit or not new:
             return
@@ -172,7 +173,7 @@ class _RoomOfUsers:
         self._running |= {row["user_openid"]: row["running"] for row in rows}
 
     def room(self, user: str) -> int:
-        """Of a user who was learnt of."""
+        """For a user that was counted."""
         return self._limit - self._running[user] if self._limit else _UNLIMITED
 
 
@@ -182,7 +183,7 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
 
 
 def running_of_type(tx: Transaction, type_: str) -> int:
-    """Tasks of this type that count against MAX_RUNNING."""
+    """The number of tasks of this type that count for MAX_RUNNING."""
     is_open = "status IN ('pending','processing','ai_processing')"
     running = tx.value(
         f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = :type_)
@@ -195,9 +196,10 @@ def running_of_type(tx: Transaction, type_: str) -> int:
 def _claim(
     tx: Transaction, settings: Settings, chosen: list[Waiting], free: dict[str, int], aside: Aside
 ) -> Picked:
-    """Claim tasks for the workers with most free slots, and move each priority's clock to the turn that was taken.
+    """Claim tasks for the workers with the most free slots, and move each priority's clock to the turn that was taken.
 
-    One that somebody else has locked, to cancel it for instance, is left out and picked again if it still waits.
+    A task that another transaction has locked, for example to cancel it, is left out and picked again if it still
+    waits.
     """
     chosen = [waiting for waiting in chosen if waiting.place.task_id not in aside.passing]
     if not chosen:
@@ -218,7 +220,7 @@ def _claim(
 
 
 def _assigned(settings: Settings, chosen: Iterable[Waiting], free: dict[str, int]) -> Iterable[Wanted]:
-    """Each task with the worker that has most free slots left."""
+    """Each task with the worker that has the most free slots left."""
     for waiting, worker_id in zip(chosen, shared_out(free), strict=False):
         yield Wanted(waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type))
 

@@ -7,13 +7,13 @@ from supervisor.health.liveness import DispatcherSign, Liveness, WorkerSign, jud
 
 
 def read(tx: Transaction, silent_seconds: float) -> Liveness:
-    """Who works now.  silent_seconds: of the settings."""
+    """Which dispatcher and workers are alive.  silent_seconds: from the settings."""
     return judged(worker_signs(tx), dispatcher_sign(tx), silent_seconds)
 
 
 def worker_signs(tx: Transaction) -> list[WorkerSign]:
-    """Worker processes that live or drain, oldest first."""
-    # Of two conditions on the status the first names a partial index, which the planner does not see to be implied.
+    """Worker processes in the states live and draining, oldest first."""
+    # The first condition on the status is a partial index's; the planner does not conclude it from the second.
     rows = tx.all(
         f"""SELECT id, state, slots, {tx.greatest("busy", "held")} AS busy, silent_seconds FROM
             (SELECT id, state, slots, busy, abs({tx.seconds_between("seen_at", tx.moment)}) AS silent_seconds,

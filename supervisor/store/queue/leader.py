@@ -1,12 +1,13 @@
 """One dispatcher works, any number stand by.
 
-The row holds who works, its term, and a beat that rises with every tick.  A standby that has watched the same
-beat for long enough by its own clock (`supervisor.health.succession`) takes over by compare-and-set on (term, beat);
-every round compares its term, so a dispatcher that was frozen meanwhile finds that it is no longer the one.
+The row holds the working dispatcher, its term, and a beat that rises with every tick.  A standby that has seen the same
+beat for long enough by its own clock (`supervisor.health.succession`) takes over by compare-and-set on (term, beat).
+Every round compares its term, so a dispatcher that was frozen meanwhile finds that it was replaced.
 
-The row also says since when we are *well*: the working dispatcher has ticked since then without a gap, a failure or a
-clock that stepped, by its own monotonic clock.  It is what verdicts by the clock wait for, whoever gives them, so it is
-believed only while the last tick is young: after an absence of everybody, a sweep that comes first finds nobody well.
+The row also says since when we are *well*: since then, by its own monotonic clock, the working dispatcher has ticked
+without a gap, a failure or a stepped clock.  Every verdict that depends on elapsed time waits for this.  The value
+counts only while the last tick is recent: after a full stop, a sweep that runs before the dispatcher finds that we are
+not well.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import dataclasses
 
 from supervisor.database.interface.database import PendingResult, Transaction
 
-# More than this between two ticks is a gap, and between the database's clock and a monotonic one it is a step.
+# A longer time between two ticks is a gap; a larger difference between the database's and a monotonic clock is a step.
 GAP_SECONDS = 5.0
-EVER, NEVER = "0001-01-01T00:00:00.000Z", "9999-12-31T00:00:00.000Z"  # since when we may have been well
+# bounds of `well_since`
+EVER, NEVER = "0001-01-01T00:00:00.000Z", "9999-12-31T00:00:00.000Z"
 ANEW_SECONDS = 0.1  # shorter than from one tick to the next
-YOUNG_SECONDS = 10.0  # a tick; the next is due in a quarter of a second, and a busy machine is late
+YOUNG_SECONDS = 10.0  # age of a tick; the next is due after a quarter of a second, and a busy machine is late
 
 
 @dataclasses.dataclass(frozen=True)
 class Leadership:
-    """What the row says."""
+    """The content of the row."""
 
     holder: str | None
     term: int
@@ -33,30 +35,30 @@ class Leadership:
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    """is_anew: the time in which we are well begins with this tick."""
+    """is_anew: the time in which we are well begins at this tick."""
 
     is_anew: bool
 
 
 def read(tx: Transaction) -> Leadership:
-    """Who works now."""
+    """The working dispatcher."""
     row = tx.one("SELECT holder, term, beat FROM dispatcher WHERE id = 1")
     assert row is not None
     return Leadership(**row)
 
 
 def ask_term(tx: Transaction) -> PendingResult:
-    """Ask which dispatcher's turn it is; from there to the commit nobody else can become it."""
+    """Query which dispatcher works; until the commit, no other one can take over."""
     return tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
 
 
 def is_held(tx: Transaction, held: Leadership) -> bool:
-    """Whether this dispatcher is still the one."""
+    """Whether this dispatcher is still the working one."""
     return bool(ask_term(tx).value() == held.term)
 
 
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:
-    """Become the working dispatcher unless the other one has stirred since; None then."""
+    """Become the working dispatcher, unless the other one has ticked since; then None."""
     row = tx.one(
         """UPDATE dispatcher SET holder = :holder, term = term + 1, claims_term = term + 1, beat = beat + 1
             WHERE id = 1 AND term = :term AND beat = :beat RETURNING holder, term, beat""",
@@ -66,7 +68,7 @@ def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | No
 
 
 def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None) -> Tick | None:
-    """Show that the working dispatcher lives; None when another has taken over.
+    """Record a tick of the working dispatcher; None if another one has taken over.
 
     passed_seconds: since its last tick, by its monotonic clock; None when it has begun, or failed, since.
     """
@@ -82,7 +84,7 @@ def renew(tx: Transaction, held: Leadership, passed_seconds: float | None = None
 
 
 def well_since(tx: Transaction) -> str:
-    """Since when we have been well, without a break until now; NEVER when we are not."""
+    """Since when we have been well without a break; NEVER if we are not."""
     since: str | None = tx.value(
         f"""SELECT well_since FROM dispatcher
             WHERE id = 1 AND abs({tx.seconds_between("ticked_at", tx.moment)}) <= :young_seconds""",
@@ -92,7 +94,7 @@ def well_since(tx: Transaction) -> str:
 
 
 def resign(tx: Transaction, held: Leadership) -> None:
-    """Stop working in good order: the next one need not wait."""
+    """Stop in good order, so that the next dispatcher need not wait."""
     tx.execute(
         "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND term = :term",
         term=held.term,
@@ -100,7 +102,7 @@ def resign(tx: Transaction, held: Leadership) -> None:
 
 
 def vacate(tx: Transaction, holder: str) -> bool:
-    """This dispatcher's process is gone, so if it was the working one, the next one need not wait."""
+    """This dispatcher's process has ended; if it was the working one, the next one need not wait."""
     return bool(
         tx.run(
             "UPDATE dispatcher SET holder = NULL, term = term + 1, beat = beat + 1 WHERE id = 1 AND holder = :holder",

@@ -1,4 +1,4 @@
-"""Who is next: the first of all waiting tasks, in the order in which they run."""
+"""The next tasks: the first of all waiting tasks, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from supervisor.store.sql.conditions import READY
 
 
 def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str, Any]]:
-    """The first tasks that may run, with their `position` in the whole line: 0 is next.
+    """The first tasks that may run, with their `position` in the whole queue: 0 is next.
 
-    types: of all pending tasks.  Reads so many rows of each type, by the pick's index.  Tasks of a type that is paused
-    or full keep their place, though others may run before them.
+    types: of all pending tasks.  Reads so many rows of each type from the pick's index.  Tasks of a paused or full type
+    keep their position, though others may run before them.
     """
     rows = [
         row

@@ -1,4 +1,4 @@
-"""The line of waiting tasks as one reading, and what estimates need beside it."""
+"""One reading of the queue of waiting tasks, with the other data for estimates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from supervisor.store.sql.conditions import READY
 
 RECENT_RUNS = 20
 
-# What one statement reads: a few milliseconds of the server's time, however long the line is.
+# Rows read by one statement: a few milliseconds of the server's time, for a queue of any length.
 CHUNK = 2000
 
 
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
-    """The waiting order from one snapshot, with the slots and run times that estimates are made of."""
+    """The waiting order from one snapshot, with the slots and run times for estimates."""
     alive = last_signs.read(tx, settings.silent_seconds)
     places = [
         place
@@ -27,7 +27,7 @@ def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
         for priority in _priorities_in_line(tx, type_)
         for place in _line(tx, type_, priority)
     ]
-    places.sort()  # quick: each type and priority is in order already
+    places.sort()  # fast: each type and priority is in order already
     return WaitingOrder(
         places,
         open_task_counts.pending(tx),
@@ -39,7 +39,7 @@ def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
 
 
 def halted_types(tx: Transaction, settings: Settings) -> set[str]:
-    """Types of which nothing is started now: they are paused, or all of their providers are down or paused."""
+    """Types of which no task is started now: they are paused, or all of their providers are down or paused."""
     breakers = providers.breakers(tx)
     down = {name for name, state in breakers.items() if state == "open"} | pauses.names(tx, pauses.PROVIDER)
     halted = {type_ for type_, of in settings.tasks.items() if down.issuperset(of.all_providers)}
@@ -47,7 +47,7 @@ def halted_types(tx: Transaction, settings: Settings) -> set[str]:
 
 
 def _types_in_line(tx: Transaction) -> Iterator[str]:
-    """Those that have ready tasks, each found by one step along the index."""
+    """The types with ready tasks, each found by one step along the index."""
     after = ""
     while (
         type_ := tx.value(
@@ -59,7 +59,7 @@ def _types_in_line(tx: Transaction) -> Iterator[str]:
 
 
 def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
-    """Those at which the type has ready tasks, the highest first."""
+    """The priorities at which the type has ready tasks, the highest first."""
     below = HIGHEST_PRIORITY + 1
     while (
         priority := tx.value(
@@ -76,7 +76,8 @@ def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
     place = place_in_sql(tx.dialect.padded, tx.as_text("created_at"))
     after: dict[str, int | str] = {}
     while True:
-        # A chunk is one row: a Python thread that fetches thousands of them fights for the interpreter's lock at each.
+        # A chunk comes as one row: a thread that fetches thousands of rows competes for the interpreter's lock at each
+        # row.
         text: str | None = tx.value(
             f"""SELECT {tx.dialect.lines.format(texts="place")} FROM (SELECT {place} AS place
                 FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND priority = :priority

@@ -1,4 +1,4 @@
-"""The ready tasks of each type, in the order in which they run, and no more of them than the pick takes."""
+"""The ready tasks of each type, in the order in which they run; no more of them are read than the pick takes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from supervisor.database.interface.database import PendingResult, Row, Transacti
 from supervisor.store.sql.conditions import READY
 from supervisor.store.sql.rows import encoded
 
-# The condition of the index from which tasks are picked; no program marks a task as dispatched any more.
+# The condition of the index for the pick; no program marks a task as dispatched any more.
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 
 
 def waits_since(tx: Transaction) -> str:
-    """SQL for when a pending task began to wait: submitted, put back or resubmitted, and not before its run_after."""
+    """SQL for the time when a pending task began to wait: when it was submitted, put back or resubmitted, or its
+    run_after."""
     put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
     return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
 def ask_types(tx: Transaction, types: list[str]) -> PendingResult:
-    """Ask which of some types have ready tasks; most of the time most of them have none."""
+    """Query which of some types have ready tasks; usually most of them have none."""
     return tx.ask(
         f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
             FROM {tx.texts(":types")} AS type_""",
@@ -32,7 +33,7 @@ def ask_types(tx: Transaction, types: list[str]) -> PendingResult:
 def types_with_ready_tasks(
     tx: Transaction, types: list[str], asked: PendingResult | None = None
 ) -> list[str]:
-    """Those of some types, in that order.  asked: `ask_types`, if asked already."""
+    """The types with ready tasks, in the given order.  asked: `ask_types`, if asked already."""
     rows = (asked or ask_types(tx, types)).all()
     found = {row["value"] for row in rows if row["highest"] is not None}
     return [type_ for type_ in types if type_ in found]
@@ -44,10 +45,11 @@ def heads(
     take_suspect: Callable[[int], bool],
     learn_users: Callable[[Iterable[str]], None],
 ) -> Iterator[Waiting]:
-    """A type's ready tasks in order, from the pick's index, a chunk at a time: first the heads of all priorities,
-    which mostly is all there is, then one priority after the other.
+    """A type's ready tasks in order, from the pick's index, a chunk at a time: first a chunk over all priorities, which
+    usually contains them all, then one priority after the other.
 
-    take_suspect: whether a suspect with so many lives left may run now.  learn_users: is told whose tasks come next.
+    take_suspect: whether a suspect with so many deaths left may run now.  learn_users: is called with the users of the
+    next tasks.
     """
     chunk = _FIRST_CHUNK
     rows = _chunk_of(tx, type_, chunk, "ORDER BY priority DESC, turn, created_at, id")

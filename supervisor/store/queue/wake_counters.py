@@ -1,7 +1,7 @@
-"""The wake counters: one read tells a woken process whether anything happened that concerns it.
+"""The wake counters: a woken process reads them once and knows whether the commit concerns it.
 
-SQLite only.  A file's watcher is woken by every commit; PostgreSQL notifies whom it concerns, and there a row that
-every writer raises would let only one of them work at a time.
+SQLite only: every commit wakes the watcher of the file.  PostgreSQL notifies only the right listeners, and there a row
+that every writer raises would let only one of them write at a time.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from supervisor.database.interface.database import Transaction
 
 @dataclasses.dataclass(frozen=True)
 class Wakes:
-    """dispatch rises with whatever makes work or frees a slot, feed with every change a user sees."""
+    """dispatch rises with every change that makes work or frees a slot, feed with every change that a user sees."""
 
     dispatch: int
     feed: int
 
 
 def read(tx: Transaction) -> Wakes:
-    """Both counters; on PostgreSQL they stand still."""
+    """Both counters; on PostgreSQL they never change."""
     if tx.dialect.has_many_writers:
         return Wakes(0, 0)
     row = tx.one("SELECT dispatch, feed FROM wake WHERE id = 1")

@@ -1,7 +1,6 @@
 """Worker processes: register, beat, drain, and be marked dead.
 
-A mark is only a mark: what becomes of the rows that name a dead worker is decided by
-`stuck_tasks` alone.
+A mark changes only the worker's row: `stuck_tasks` alone decides about the tasks of a dead worker.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from supervisor.database.interface.database import PendingResult, Row, Transacti
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
-    """A worker process has started and takes claims from now on."""
+    """Record that a worker process has started and takes claims."""
     tx.execute(
         "INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES (:worker_id, :host, :pid, :slots, 1)",
         worker_id=worker_id,
@@ -21,7 +20,7 @@ def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int
 
 
 def beat(tx: Transaction, worker_id: str, busy: int) -> str | None:
-    """The worker lives, with so many busy threads; its state, or None when it was never registered."""
+    """Record a heartbeat with the number of busy threads; the worker's state, or None if it was never registered."""
     state: str | None = tx.value(
         f"""UPDATE worker SET beat = beat + 1, busy = :busy, seen_at = {tx.now}
             WHERE id = :worker_id AND state IN ('live','draining') RETURNING state""",
@@ -31,7 +30,7 @@ def beat(tx: Transaction, worker_id: str, busy: int) -> str | None:
 
 
 def fewer_busy(tx: Transaction, worker_id: str, busy: int) -> None:
-    """So many threads are busy, if that is fewer than the heartbeat said; it is no heartbeat itself."""
+    """Lower the number of busy threads between two heartbeats; this is no heartbeat itself."""
     tx.execute(
         "UPDATE worker SET busy = :busy WHERE id = :worker_id AND busy > :busy AND state IN ('live','draining')",
         busy=busy, worker_id=worker_id,
@@ -39,7 +38,7 @@ def fewer_busy(tx: Transaction, worker_id: str, busy: int) -> None:
 
 
 def drain(tx: Transaction, worker_id: str) -> None:
-    """The worker takes nothing new; a claim that is being made for it is committed before, or not at all."""
+    """Make the worker take nothing new; a concurrent claim for it is either committed before this, or not at all."""
     _lock(tx, worker_id)
     tx.execute(
         "UPDATE worker SET state = 'draining' WHERE id = :worker_id AND state = 'live'", worker_id=worker_id
@@ -47,7 +46,8 @@ def drain(tx: Transaction, worker_id: str) -> None:
 
 
 def leave(tx: Transaction, worker_id: str) -> None:
-    """The worker has stopped in good order; rows that still name it are rescued like a dead one's."""
+    """Record that the worker has stopped in good order; tasks that it still holds are rescued like those of a dead
+    worker."""
     _lock(tx, worker_id)
     held = tx.value(
         "SELECT count(*) FROM task_queue WHERE worker_id = :worker_id AND status IN ('processing','ai_processing')",
@@ -61,7 +61,7 @@ def leave(tx: Transaction, worker_id: str) -> None:
 
 
 def mark_dead(tx: Transaction, worker_id: str) -> bool:
-    """Mark a worker whose death was seen; False when it had left or was marked before."""
+    """Mark a worker as dead; False if it had stopped in good order or was marked before."""
     _lock(tx, worker_id)
     return (
         tx.run(
@@ -73,7 +73,7 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
 
 
 def ask_dead(tx: Transaction) -> PendingResult:
-    """Ask for the workers that are marked dead and may still have rows to be rescued: their ids."""
+    """Query the ids of workers that are marked dead and may still hold tasks."""
     return tx.ask("SELECT id FROM worker WHERE state = 'dead'")
 
 
@@ -83,13 +83,13 @@ def dead(tx: Transaction) -> list[str]:
 
 
 def _lock(tx: Transaction, worker_id: str) -> None:
-    """Wait for whoever claims for this worker at this moment (`claims.claim_for` holds its key)."""
+    """Wait for transactions that are claiming for this worker (`claims.claim_for` locks its key)."""
     if tx.for_update:
         tx.one(f"SELECT 1 FROM worker WHERE id = :worker_id{tx.for_update}", worker_id=worker_id)
 
 
 def remove_dead(tx: Transaction) -> None:
-    """Dead workers that hold nothing any more are gone."""
+    """Set dead workers that hold no tasks to gone."""
     tx.execute(
         """UPDATE worker SET state = 'gone', busy = 0 WHERE state = 'dead' AND NOT EXISTS
             (SELECT 1 FROM task_queue WHERE task_queue.worker_id = worker.id
@@ -98,7 +98,7 @@ def remove_dead(tx: Transaction) -> None:
 
 
 def present(tx: Transaction) -> list[Row]:
-    """Workers that live or drain, oldest first."""
+    """Workers in the states live and draining, oldest first."""
     return tx.all("SELECT * FROM worker WHERE state IN ('live','draining') ORDER BY id")
 
 
@@ -108,7 +108,7 @@ def live(tx: Transaction) -> list[Row]:
 
 
 def forget_old(tx: Transaction, older_than_seconds: float) -> int:
-    """Drop workers that are over for so long and hold nothing."""
+    """Delete workers that ended so long ago and hold no tasks."""
     return tx.run(
         f"""DELETE FROM worker WHERE state IN ('gone','dead') AND seen_at < {tx.ago(":older_than_seconds")}
             AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.worker_id = worker.id

@@ -1,8 +1,9 @@
-"""What a clock that was set back leaves behind: times that nobody meant, hours ahead.
+"""Corrections after a clock was set back: due times that now lie hours ahead are moved.
 
-A time is worth what it was apart from the moment at which it was written.  So a row that was written in the future is
-moved: what was due five minutes after it was written is due in five minutes, and what a service asked for is kept.  The
-time at which a user wants a task to run is an hour of the day and no pause: it is never moved (CORRECTNESS 47).
+Only the distance between a due time and the time of its writing has a meaning.  So a row with a time of writing in the
+future is moved: if it was due five minutes after it was written, it becomes due in five minutes, and a wait that a
+service asked for is kept.  A user's own start time is a time of day and not a delay: it is never moved (CORRECTNESS
+47).
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from supervisor.remote.breaker import MOST_SECONDS as BREAKER_SECONDS
 from supervisor.store.remote import remote_cancels
 from supervisor.store.webhooks import deliveries
 
-TOLERANCE_SECONDS = 5.0  # less than that ahead is a clock that is slowed down, and harms nobody
+TOLERANCE_SECONDS = 5.0  # a smaller distance comes from a slowed clock and does no harm
 
 
 def set_right(tx: Transaction) -> int:
-    """Move what was written in the future; how many rows, none where the clock has not stepped back.
+    """Move rows that were written in the future; how many, 0 if the clock has not stepped back.
 
-    Rows that somebody else has locked are being written now, or are found by the next sweep.
+    Rows that other transactions have locked are just being written, or the next sweep finds them.
     """
     statements = (*_of_tasks(tx), *_of_services(tx), *_of_webhooks(tx), *_of_sweeps(tx), *_of_notices(tx))
     return sum(tx.run(statement) for statement in statements)
 
 
 def take_back_early(tx: Transaction) -> int:
-    """Tasks that were ready and whose time has not come after all wait for it; how many."""
+    """Make ready tasks wait if their time has not come after all; how many."""
     return tx.run(
         f"""UPDATE task_queue SET ready = 0 WHERE id IN
             (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 1 AND run_after > {tx.now}
@@ -43,11 +44,11 @@ def _of_tasks(tx: Transaction) -> Iterator[str]:
         WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at > {_ahead(tx)}
             AND updated_at > {_ahead(tx)}{free})"""
     )
-    yield (  # a question of a time that never was is no question of this one, and its answer none
+    yield (  # a poll at a time in the future does not count, and neither does its answer
         f"""UPDATE task_queue SET questions = 0, asked_since = NULL, asked_at = NULL, answered_at = NULL
         WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND asked_at > {_ahead(tx)}{free})"""
     )
-    # A task that was never begun waits for its user's own time, every other one for the end of a pause.
+    # A task that was never begun waits for its user's own time, any other one for the end of a delay.
     yield (
         f"""UPDATE task_queue SET run_after = {_moved(tx, "run_after", "updated_at")}, updated_at = {tx.now}
         WHERE id IN (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
@@ -73,12 +74,12 @@ def _of_services(tx: Transaction) -> Iterator[str]:
     )
     yield (f"UPDATE provider_state SET refilled_at = {tx.now} WHERE refilled_at > {_ahead(tx)}")
     yield (f"UPDATE provider_state SET opened_at = {tx.now} WHERE opened_at > {_ahead(tx)}")
-    # Or its place at the service would be held for as long.
+    # Otherwise its place at the service would stay taken for as long.
     yield (
         f"""UPDATE remote_job SET updated_at = {tx.now}
             WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at > {_ahead(tx)}"""
     )
-    # Or what its service says of it would not be believed for as long.
+    # Otherwise the service's answers about it would not count for as long.
     yield (
         f"""UPDATE remote_job SET doubted_at = {tx.now}
             WHERE state IN ('submitting','waiting') AND state = 'waiting' AND doubted_at > {_ahead(tx)}"""
@@ -108,13 +109,13 @@ def _of_webhooks(tx: Transaction) -> Iterator[str]:
 
 
 def _of_sweeps(tx: Transaction) -> Iterator[str]:
-    # Minutes that come again are swept again.
+    # Repeated minutes are swept again.
     yield f"DELETE FROM sweep_run WHERE started_at > {_ahead(tx)}"
     yield f"UPDATE file_walk SET begun_at = {tx.now} WHERE begun_at > {_ahead(tx)}"
 
 
 def _of_notices(tx: Transaction) -> Iterator[str]:
-    # Or somebody would be called for as long about what is over.
+    # Otherwise an alert about a past event would stay for as long.
     yield f"UPDATE user_notice SET first_at = {tx.now}, last_at = {tx.now} WHERE last_at > {_ahead(tx)}"
 
 
@@ -124,5 +125,5 @@ def _ahead(tx: Transaction) -> str:
 
 
 def _moved(tx: Transaction, time: str, written: str) -> str:
-    """SQL for a time as far from now as it was from the moment at which it was written."""
+    """SQL that moves a time: its distance from now becomes its distance from the time of its writing."""
     return tx.shifted(tx.now, tx.greatest("0.0", tx.seconds_between(written, time)))

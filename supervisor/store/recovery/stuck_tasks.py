@@ -1,9 +1,9 @@
-"""Rescue: which tasks are stuck, and what becomes of each.
+"""Rescue: which tasks are stuck, and what happens to each.
 
-One SQL says what is stuck and why; the dispatcher's tick, the minute sweep and the stuck metric all use it.  The metric
-counts what is past its time; the sweep rescues those of them that may be judged.  The verdict is
-`supervisor.core.rescue`'s, made from the row as it is under its lock, and applied by compare-and-set on what it was
-made from, so two rescuers and a late worker are harmless.
+One SQL query selects stuck tasks and their reasons; the dispatcher's tick, the minute sweep and the stuck metric all
+use it.  The metric counts all tasks past their time; the sweep rescues those that may be judged already.
+`supervisor.core.rescue` gives the verdict from the locked row.  It is applied by compare-and-set on the values that it
+was made from, so two rescuers, or a late worker, do no harm.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from supervisor.store.tasks import claims, remote_wait
 from supervisor.store.tasks.remote_wait import QUESTIONS, QUESTIONS_SECONDS
 
 BATCH = 200
-UNDELIVERED_SECONDS = 10.0  # after which a worker that lives should have begun what was claimed for it
-RESUMED_SECONDS = 600.0  # in which attempts may try to go on with a remote job before its task expires
+UNDELIVERED_SECONDS = 10.0  # after this time, a live worker should have begun its claim
+RESUMED_SECONDS = 600.0  # the time for attempts to go on with a remote job before its task expires
 
-# SQLite takes a partial index only where its condition stands in the query; this is the one of the rows that workers
-# hold, which are few whatever waits.
+# SQLite uses a partial index only if the query repeats its condition; this index holds the rows that workers hold,
+# which are few in any queue.
 _IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
 
 
 def _stuck_sql(tx: Transaction) -> str:
-    """Stuck rows with their reason; a row that is stuck twice over shows its gravest reason only.
+    """Stuck rows with their reason; a row with several reasons shows only the gravest one.
 
-    A dead worker is the gravest: whoever asks about a task first has to have it back.
+    A dead worker is the gravest reason: the task must be taken back before anything else can be decided.
     """
-    # Asked for in the order of users, SQLite with statistics would read all open rows instead.
+    # With an ORDER BY of users, SQLite with statistics would read all open rows instead.
     held, overdue = tx.by_index("task_queue_held"), tx.by_index("task_queue_overdue")
     return f"""
         SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
@@ -82,10 +82,11 @@ def _stuck_sql(tx: Transaction) -> str:
 def _may_be_judged(tx: Transaction, well_since: str) -> str:
     """SQL for whether the verdict on a stuck row may be given now (CORRECTNESS 40).
 
-    While we were away, a clock may have passed a limit that nobody has reached: an attempt went on, a service finished
-    and nobody asked it.  So an attempt has its whole time again; a remote job is overdue only by an answer to a
-    question asked after its limit, and expires unheard only after enough questions, all while we were well.  A task
-    that waits with a remote job to go on with expires only after an attempt has found that it can't.
+    While Darkroom was not running, a limit may have passed on the clock although the attempt went on, or the service
+    finished its job.  So an attempt gets its whole time again.  A remote job is overdue only after the service has
+    answered a poll sent after the limit; without an answer it expires only after enough polls.  All this must happen
+    while we are well.  A task that waits for a worker to go on with its remote job expires only after an attempt found
+    that it can't.
     """
     since = f"'{well_since}'"
     began = (
@@ -95,22 +96,21 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
     has_had_its_time = (
         f"{tx.seconds_between(began, tx.now)} >= {tx.seconds_between('processing_started_at', 'deadline_at')}"
     )
-    is_answered = (  # and not by a clock that was set back since
+    is_answered = (  # and not a time that now lies in the future because the clock was set back
         f"answered_at >= remote_deadline_at AND answered_at >= {since} AND answered_at <= {tx.now}"
     )
-    # While no worker is there, or the broker is away, nobody asks, however well the dispatcher is: a question that is
-    # overdue comes first.
+    # Without a worker or a broker no poll is sent, even if the dispatcher is well: so an overdue poll comes first.
     is_asked = (
         f"questions >= {QUESTIONS} AND asked_since >= {since}"
         f" AND {tx.seconds_between('asked_since', tx.now)} >= {QUESTIONS_SECONDS}"
         f" AND (next_poll_at > {tx.now} OR asked_at >= expires_at)"
     )
-    # While no worker lives nobody can.  An attempt that had to be put off since has found that it can not.
+    # Without a live worker no attempt can go on.  An attempt that was postponed since has found that it can't.
     can_not_go_on = (
         f"run_after IS NOT NULL AND updated_at >= expires_at AND updated_at >= {since} AND updated_at <= {tx.now}"
         f" AND {tx.seconds_between(since, tx.now)} >= {RESUMED_SECONDS}"
     )
-    # A poll that is out may be fetching the picture; one that is lost does not hold the task beyond its own time.
+    # A running poll may be fetching the picture; a lost one keeps the task only until its own time is over.
     is_free = f"(worker_id IS NULL OR next_poll_at <= {tx.now})"
     return f"""CASE stuck.reason
         WHEN 'deadline' THEN {has_had_its_time}
@@ -137,19 +137,19 @@ class Rescued:
 
 
 def count_stuck(tx: Transaction) -> dict[str, int]:
-    """How many tasks are stuck, by reason."""
+    """The number of stuck tasks, by reason."""
     rows = tx.all(f"SELECT reason, count(*) AS n FROM ({_stuck_sql(tx)}) AS stuck GROUP BY reason")
     return {row["reason"]: row["n"] for row in rows}
 
 
 def stuck_ids(tx: Transaction, most: int = 1_000_000) -> dict[str, str]:
-    """{task id: reason} of every stuck task, at most so many."""
+    """{task id: reason} of the stuck tasks, at most so many."""
     rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT :most", most=most)
     return {row["id"]: row["reason"] for row in rows}
 
 
 def reason_of(tx: Transaction, task_id: str) -> str | None:
-    """Why this task counts as stuck; None when it does not."""
+    """The reason why this task counts as stuck; None if it does not."""
     found: str | None = tx.value(
         f"SELECT reason FROM ({_stuck_sql(tx)}) AS stuck WHERE stuck.id = :task_id", task_id=task_id
     )
@@ -168,12 +168,11 @@ def rescue(
 ) -> list[Rescued]:
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
-    chance: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers whose unanswered requests may be
-    sent again.  deadlines: False for no verdicts by the clock.  well_since: when the time began in which we are well
-    (`leader.well_since`); until `_may_be_judged` says so, a task that is past its time is left alone.
-    aside: tasks that are left alone; it takes those whose verdict the database refuses.  They are as they were, and the
-    others are rescued.
-    What is undelivered is begun by its worker, or taken back by the dispatcher.
+    chance: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers that may get an unanswered request
+    again.  deadlines: False for no verdicts by elapsed time.  well_since: since when we are well (`leader.well_since`);
+    a task past its time is left alone until `_may_be_judged` allows it.  aside: tasks to leave alone; tasks whose
+    verdict the database refuses are added to it and stay unchanged, and the others are rescued.  An undelivered task is
+    begun by its worker, or taken back by the dispatcher.
     """
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
 
@@ -188,10 +187,10 @@ def rescue(
 
 
 def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int, aside: Aside) -> list[Row]:
-    """Stuck rows, locked, each with the reason for which it is stuck under the lock.
+    """Stuck rows, locked, each with its reason as of the lock.
 
-    Where others commit meanwhile a row is looked at twice.  The statement that locks it has found the reason in an
-    older version of the row than the one it locks: its worker may have ended the attempt since.
+    On PostgreSQL each row is checked twice: the locking statement finds the reason in an older version of the row than
+    the one it locks, and the worker may have ended the attempt since.
     """
     stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
         WHERE stuck.reason IN ({listed(reasons)}) AND {_may_be_judged(tx, well_since)} AND"""
@@ -225,7 +224,7 @@ def _rescue_one(
         action = _apply(tx, row, verdict)
         if asked:
             remote_jobs.mark_unknown(tx, row["id"], row["charge"])
-    except LeaseLost:  # somebody else was faster, which is as good
+    except LeaseLost:  # another rescuer was faster, which is just as good
         action = "released"
     counters.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)
     return Rescued(row["id"], reason, action)
@@ -261,7 +260,7 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
 
 
 def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
-    """Fail a stuck task in any open status, refunded by trigger; its remote job is to be cancelled."""
+    """Fail a stuck task in any open status, with a refund by trigger; its remote job is marked for a cancel."""
     ended = tx.one(
         f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
             :work_id),

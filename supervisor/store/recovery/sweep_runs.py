@@ -1,4 +1,4 @@
-"""The minute sweep's record: one run a minute, however many schedulers fire; a run that died is taken over."""
+"""The minute sweep's record: one run a minute, with any number of schedulers; a run that died is taken over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TAKEN_OVER_SECONDS = 55
 
 
 def begin(tx: Transaction) -> str | None:
-    """Take this minute's run; its minute, or None when it is taken already."""
+    """Take this minute's run; its minute, or None if it is taken already."""
     minute: str | None = tx.value(
         f"""INSERT INTO sweep_run (minute, started_at) VALUES ({_minute(tx)}, {tx.now})
             ON CONFLICT (minute) DO UPDATE SET started_at = excluded.started_at
@@ -23,7 +23,7 @@ def begin(tx: Transaction) -> str | None:
 
 
 def end(tx: Transaction, minute: str, counts: dict[str, Any]) -> None:
-    """The run is over; counts: what it did."""
+    """Record the end of the run; counts: its results."""
     tx.execute(
         f"UPDATE sweep_run SET finished_at = {tx.now}, counts = :counts WHERE minute = :minute",
         counts=encoded(counts),
@@ -32,7 +32,7 @@ def end(tx: Transaction, minute: str, counts: dict[str, Any]) -> None:
 
 
 def record_by_hand(tx: Transaction, counts: dict[str, Any]) -> None:
-    """A finished run outside the schedule counts as this minute's, unless that is taken."""
+    """Record a finished run outside the schedule as this minute's, unless that is taken."""
     tx.execute(
         f"""INSERT INTO sweep_run (minute, started_at, finished_at, counts)
             VALUES ({_minute(tx)}, {tx.now}, {tx.now}, :counts) ON CONFLICT (minute) DO NOTHING""",
@@ -46,7 +46,7 @@ def last(tx: Transaction) -> Row | None:
 
 
 def seconds_since_last(tx: Transaction) -> float:
-    """Since the end of the newest finished run, of which there is one."""
+    """Seconds since the end of the newest finished run, which exists."""
     return float(
         tx.value(
             f"""SELECT {tx.seconds_since("finished_at")} FROM sweep_run
@@ -56,7 +56,7 @@ def seconds_since_last(tx: Transaction) -> float:
 
 
 def forget_old(tx: Transaction, older_than_seconds: float) -> int:
-    """Drop records of old runs."""
+    """Delete records of old runs."""
     return tx.run(
         f"DELETE FROM sweep_run WHERE started_at < {tx.ago(':older_than_seconds')}",
         older_than_seconds=older_than_seconds,

@@ -1,1 +1,1 @@
-"""Evidence of paid requests, and what services report on them."""
+"""Evidence of paid requests, and the reports of services on them."""

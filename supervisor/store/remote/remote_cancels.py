@@ -1,7 +1,7 @@
-"""Remote jobs that nobody wants any more: which are to be cancelled at their service, and when to ask again.
+"""Remote jobs of ended tasks: which are to be cancelled at their service, and when the cancel is repeated.
 
-A cancel is a row's wish, `cancel_wanted`, written in the transaction that ends the task.  The dispatcher sends it round
-until the service confirms, or the job is over; a worker that dies meanwhile only delays it.
+The transaction that ends a task sets `cancel_wanted` in the job's row.  The dispatcher sends the cancel to workers
+until the service confirms it or the job is over; a worker that dies meanwhile only delays it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from supervisor.store.sql.rows import encoded
 CANCELS_A_ROUND = 200
 MOST_CANCELS = 20  # with the pauses below, more than an hour
 FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0
-SETTLED_SECONDS = 7200.0  # of a job that can't be cancelled: the service has long ended it by itself
+SETTLED_SECONDS = 7200.0  # after this time a job that can't be cancelled counts as ended by its service
 
 
 @dataclasses.dataclass(frozen=True)
 class Cancel:
-    """What the broker carries: the remote job's row."""
+    """The message in the broker: the remote job's row."""
 
     id: int
 
 
 def want_cancel(tx: Transaction, task_id: str, charge: int) -> None:
-    """The task is over: whatever services still do for this charge is to be cancelled."""
+    """Mark all open remote jobs of this charge for a cancel, because the task is over."""
     want_cancels(tx, [(task_id, charge)])
 
 
 def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
-    """The same of many tasks.  ended: [(task id, charge)]."""
+    """The same for many tasks.  ended: [(task id, charge)]."""
     tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
             WHERE {of_charges(tx, "remote_job")} AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
@@ -42,7 +42,7 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
-    """Ask for the jobs whose service is to be told now.  aside: jobs that are left alone."""
+    """Query the jobs whose cancel is due.  aside: jobs to leave alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting' AND {others}
@@ -56,7 +56,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
 def due_cancels(
     tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None
 ) -> list[Cancel]:
-    """Jobs whose service is to be told now; each is due again later, should nobody confirm it.
+    """Jobs whose cancel is due; each becomes due again later, in case it is not confirmed.
 
     asked: `ask_due`, if asked already.
     """
@@ -76,12 +76,13 @@ def due_cancels(
 
 
 def pause_seconds(cancels: int) -> float:
-    """Until a cancel that nobody confirmed is sent again.  cancels: sent before this one."""
+    """Seconds until an unconfirmed cancel is repeated.  cancels: the number sent before this one."""
     return float(min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(cancels, 20)))
 
 
 def give_up_cancels(tx: Transaction) -> int:
-    """Jobs that could not be cancelled for hours count as lost, or they would hold the provider's room for ever."""
+    """Set jobs that could not be cancelled for hours to lost; otherwise they would hold the provider's places for
+    ever."""
     return tx.run(
         f"""UPDATE remote_job SET state = 'lost', updated_at = {tx.now}
             WHERE cancel_wanted = 1 AND state = 'waiting' AND (cancels >= :most_cancels OR remote_id IS NULL)

@@ -1,11 +1,11 @@
-"""Evidence of paid requests: written before a request leaves, completed by whoever learns how it ended.
+"""Evidence of paid requests: recorded before a request is sent, and completed when its end is known.
 
-`begin` is the only gate: no paid request leaves without it.  In one transaction it makes sure of the lease, refuses
-what may have been billed already, takes a token of the provider's bucket and a place among its open jobs, and writes
-the row.  So the limits hold across all hosts, and no path back to pending, whichever it was, can bill twice in silence.
+`begin` is the only gate: no paid request is sent without it.  In one transaction it checks the lease, refuses a request
+that may have been billed already, takes a token of the provider's bucket and a place among its open jobs, and writes
+the row.  So the limits hold across all hosts, and no step back to pending can lead to a second bill without permission.
 
-Terms: a *part* is one request of an attempt, counted from 0; an attempt that needs several has as many rows.  A part
-is *waiting* while its service works on it; the next attempt of the charge resumes it instead of asking again.
+Terms: a *part* is one request of an attempt, counted from 0; an attempt that needs several has as many rows.  A part is
+*waiting* while its service works on it; the next attempt of the charge resumes it and sends no new request.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
 STALE_SECONDS = (
-    30  # a live worker that has lost its lease hears of it within a heartbeat, and writes down what it knows
+    30  # a live worker that has lost its lease notices that within a heartbeat, and records what it knows
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """A row of remote_job.  reference: unique, the request's name towards the service.
+    """A row of remote_job.  reference: unique, the request's name for the service.
 
-    probe: its number, if it is to tell whether a service that was down is up again."""
+    probe: its number, if it tests whether a service is up again.
+    """
 
     id: int
     reference: str
@@ -45,10 +46,11 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class RemoteJob:
-    """A part that its service works on.  remote_id: empty when a report is all that we have heard of it.
+    """A part that its service works on.  remote_id: empty if only a report has come for it so far.
 
-    pictures: which of the order's it is to make.  details: what its adapter gave.  reports: its service tells by itself
-    when it is over.  age_seconds: since it was begun.  doubts: how often in a row it said nothing of it."""
+    pictures: the numbers of the pictures that it makes.  details: values of its adapter.  reports: whether its service
+    reports the end by itself.  age_seconds: since it was begun.  doubts: the number of unclear answers in a row.
+    """
 
     id: int
     task_id: str
@@ -80,9 +82,9 @@ def begin(
     careful: Set[str] = frozenset(),
     probe_seconds: float = 300.0,
 ) -> Evidence:
-    """Write down that a request for these pictures is about to leave.  name: the provider's.
+    """Record that a request for these pictures is about to be sent.  name: the provider's.
 
-    careful: names of providers that may not bill twice, beside this one.  probe_seconds: how long it may take.
+    careful: names of other providers that may not bill twice.  probe_seconds: how long a probe may take.
     Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and its
     provider, or this one, may not bill twice, or when a service works on one of these pictures already;
     ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
@@ -113,7 +115,7 @@ def begin(
 
 
 def is_begun(tx: Transaction, evidence: Evidence) -> bool:
-    """Whether this was stored, and its attempt still holds the task."""
+    """Whether the row was stored and its attempt still holds the task."""
     found = tx.value(
         """SELECT 1 FROM remote_job JOIN task_queue
                 ON task_queue.id = remote_job.task_id AND task_queue.lease = remote_job.lease
@@ -132,11 +134,11 @@ def accepted(
     *,
     reports: bool = False,
 ) -> bool:
-    """The service has taken the job under this id, whoever holds the lease by now; False when more is known already.
+    """Record that the service has accepted the job with this id, with any lease; False if more is known already.
 
-    If the task is over, or runs under another charge, the job is to be cancelled.
+    If the task is over, or runs under another charge, the job is marked for a cancel.
     """
-    # Locked first: who ends the task at this moment either sees the job as waiting, or is seen here.
+    # Locked first: a transaction that ends the task at the same moment either sees the job as waiting, or is seen here.
     tx.one(
         f"""SELECT 1 FROM task_queue WHERE id = (SELECT task_id FROM remote_job WHERE id = :id) {tx.for_update}""",
         id=evidence.id,
@@ -155,7 +157,7 @@ def accepted(
 
 
 def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) -> bool:
-    """The request ended so; False when that, or more, is known already."""
+    """Record the end of the request; False if that, or more, is known already."""
     touched = tx.run(
         f"""UPDATE remote_job SET state = :state, updated_at = {tx.now}
             WHERE id = :id AND state IN ({listed(sorted(sources(state)))})""",
@@ -165,7 +167,7 @@ def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) 
 
 
 def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
-    """So often in a row its service has said nothing of the job, unless another poller has counted meanwhile."""
+    """Record the number of unclear answers in a row, unless another poll has counted meanwhile."""
     before = job.doubts
     if (now.kind, now.times) == (before.kind, before.times):
         return
@@ -179,9 +181,9 @@ def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
 
 
 def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJob]:
-    """What services work on for these charges, [(task id, charge)], oldest first.
+    """Parts of these charges, [(task id, charge)], that services work on, oldest first.
 
-    Whoever asks names the charge that it holds: the task's present one may be another by now.
+    The caller names the charge that it holds, because the task may have another one by now.
     """
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
@@ -192,7 +194,7 @@ def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJ
 
 
 def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str]:
-    """Providers that were ever sent a request of this charge, whatever came of it."""
+    """Providers that were ever sent a request of this charge, with any result."""
     rows = tx.all(
         "SELECT DISTINCT provider FROM remote_job WHERE task_id = :task_id AND charge = :charge",
         task_id=task_id,
@@ -202,7 +204,7 @@ def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str
 
 
 def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
-    """Those of these rows whose service is still to be told to stop."""
+    """Those of these rows whose job is still to be cancelled at its service."""
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE id IN ({",".join(map(str, ids))}) AND state = 'waiting' AND cancel_wanted = 1
@@ -212,7 +214,7 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
 
 
 def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
-    """Requests of earlier leases of this charge whose answer nobody heard, oldest first."""
+    """Unanswered requests of earlier leases of this charge, oldest first."""
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
             WHERE task_id = :task_id AND charge = :charge AND lease < :before_lease AND state
@@ -225,7 +227,7 @@ def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) ->
 def unanswered(
     tx: Transaction, task_id: str, charge: int, *, before_lease: int | None = None
 ) -> frozenset[str]:
-    """Providers that were sent a request of this charge whose answer nobody heard.
+    """Providers with an unanswered request of this charge.
 
     before_lease: only requests of earlier leases.
     """
@@ -239,7 +241,7 @@ def unanswered(
 
 
 def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
-    """How often a service went away with an order of this charge: nobody heard the answer, or it forgot the job."""
+    """How often a service lost an order of this charge: the request stayed unanswered, or the service lost the job."""
     return int(
         tx.value(
             """SELECT count(*) FROM remote_job WHERE task_id = :task_id AND charge = :charge AND state
@@ -251,7 +253,7 @@ def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
 
 
 def mark_unknown(tx: Transaction, task_id: str, charge: int) -> None:
-    """Nobody will hear the answers of this charge's requests any more: they stay unknown."""
+    """Set this charge's open requests to unknown: their answers can't arrive any more."""
     tx.execute(
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
             WHERE task_id = :task_id AND charge = :charge AND state = 'submitting'""",
@@ -260,9 +262,9 @@ def mark_unknown(tx: Transaction, task_id: str, charge: int) -> None:
 
 
 def close_stale(tx: Transaction) -> int:
-    """Requests on their way whose attempt is over count as unknown, or they would hold the provider's room for ever.
+    """Set open requests of ended attempts to unknown; otherwise they would hold the provider's places for ever.
 
-    That is what is left when a task was cancelled and its worker died before it noticed.  How many there were.
+    Such rows remain if a task was cancelled and its worker died before it noticed that.  Returns how many there were.
     """
     return tx.run(
         # The first condition names the partial index, which the planner does not see to be implied by the second.
@@ -276,9 +278,9 @@ def close_stale(tx: Transaction) -> int:
 
 
 def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
-    """Forget the oldest evidence of what has long been over; how many rows.
+    """Delete the oldest evidence of requests that ended long ago; how many rows.
 
-    Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
+    Ids follow time, so only the first rows are read; rows of a task that stays open so long stop the deletion.
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
@@ -292,7 +294,7 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
 
 
 def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
-    """Whether a service works on one of these pictures for an earlier lease; a request that names none is for all."""
+    """Whether a service works on one of these pictures for an earlier lease; a request without numbers is for all."""
     rows = tx.all(
         """SELECT pictures FROM remote_job
             WHERE task_id = :task_id AND charge = :charge AND lease < :lease AND state = 'waiting'""",

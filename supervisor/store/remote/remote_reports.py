@@ -1,7 +1,7 @@
-"""What services report on their remote jobs: stored as it comes, read by a worker as it reads a poll.
+"""Services' reports on their remote jobs: stored unread, and read by a worker like the answer to a poll.
 
-The web process, which stores a report, knows no provider: it neither believes nor understands it.  Storing and making
-the task's poll due are one transaction.  A report of a job that is over, or that came before, changes nothing.
+The web process that stores a report knows no provider, so it neither trusts nor interprets the report.  One transaction
+stores the report and makes the task's poll due.  A repeated report, or one on an ended job, changes nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
-MOST_UNREAD = (
-    32  # of one request; a service that reports faster than we read loses its oldest words, never its last
-)
+MOST_UNREAD = 32  # reports kept for one request; beyond it the oldest are dropped
 FORGET_SECONDS = 86_400
-TOO_LARGE = {"x-darkroom-report": "too large"}  # the headers of one that was not kept, since it was
+TOO_LARGE = {"x-darkroom-report": "too large"}  # the headers of a report that was too large to keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +30,9 @@ class StoredReport:
 
 
 def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Keep a report on the request of this reference, and let a worker look; False when that changes nothing.
+    """Store a report on the request with this reference, and make its poll due; False if that changes nothing.
 
-    It also proves that the service has the job: a request whose answer nobody heard is then known to wait.
+    The report also proves that the service has the job: an unanswered request then becomes waiting.
     """
     job = tx.one(
         "SELECT id, task_id, charge, lease, state FROM remote_job WHERE reference = :reference",
@@ -42,7 +40,8 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
     )
     if job is None:
         return False
-    task = tx.one(  # locked first: a hand-off or a poll that ends at this moment sees the report, or is seen here
+    # locked first: a hand-off or a poll that ends at the same moment sees the report, or is seen here
+    task = tx.one(
         f"SELECT status, charge FROM task_queue WHERE id = :task_id {tx.for_update}", task_id=job["task_id"]
     )
     is_open = task is not None and task["status"] in ("pending", "processing", "ai_processing")
@@ -65,7 +64,7 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
             WHERE id = :id AND state IN ('submitting','unknown')""",
         id=job["id"],
     )  # fmt: skip
-    tx.execute(  # one that is being polled just now is looked at again at the end of that poll
+    tx.execute(  # if the task is just being polled, the end of that poll checks for reports
         f"""UPDATE task_queue SET next_poll_at = {tx.now}
             WHERE id = :task_id AND status = 'ai_processing' AND worker_id IS NULL""",
         task_id=job["task_id"],
@@ -74,7 +73,7 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
 
 
 def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
-    """{reference: ids of its unread reports, oldest first} of these charges, [(task id, charge)]."""
+    """{reference: ids of its unread reports, oldest first} for these charges, [(task id, charge)]."""
     rows = tx.all(
         f"""SELECT id, reference FROM remote_report
             WHERE {of_charges(tx, "remote_report")} AND read_at IS NULL ORDER BY id""",
@@ -87,19 +86,19 @@ def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, lis
 
 
 def get(tx: Transaction, report_id: int) -> StoredReport | None:
-    """One report, whole."""
+    """One complete report."""
     row = tx.one("SELECT id, headers, body FROM remote_report WHERE id = :report_id", report_id=report_id)
     return None if row is None else StoredReport(row["id"], decoded(row["headers"]), bytes(row["body"]))
 
 
 def mark_read(tx: Transaction, report_ids: Iterable[int]) -> None:
-    """Somebody has stored what these say."""
+    """Mark reports as read, because their content is stored."""
     for report_id in report_ids:
         tx.execute(f"UPDATE remote_report SET read_at = {tx.now} WHERE id = :report_id", report_id=report_id)
 
 
 def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
-    """Drop old reports, read or not: by now their jobs are over, or no report would help them."""
+    """Delete old reports, read or not: by now their jobs are over, or no report would help them."""
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(

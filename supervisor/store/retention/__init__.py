@@ -1,1 +1,1 @@
-"""What is forgotten with age, and the files that go with it."""
+"""The deletion of old rows, and of their files."""

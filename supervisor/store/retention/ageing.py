@@ -1,10 +1,10 @@
-"""What is forgotten with age, a batch a step: uploads that nobody uses, finished tasks, files that no row names.
+"""The deletion of old rows, one batch a step: unused uploads, finished tasks, files that no row names.
 
-An upload goes in two steps.  First it expires: no new task may name it, those that do already still find it.  An hour
-later, when every submission that may have seen it alive has long been committed, it is looked at again, and only then
-forgotten.  Objects are never deleted here: their keys are doomed in the same transaction (`deletion_queue`).
+An upload is deleted in two steps.  First it expires: no new task may name it, but tasks that name it already can still
+read it.  An hour later, every submission that saw it valid has long been committed.  It is checked again, and deleted
+only if it is still unused.  No object is deleted here: its key is queued in the same transaction (`deletion_queue`).
 
-The ledger stays.
+The ledger is kept.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ SECOND_LOOK_SECONDS = 3600
 
 
 class Looked(NamedTuple):
-    """How many rows a step has looked at, and how many of them it has forgotten."""
+    """How many rows a step has checked, and how many of them it has deleted."""
 
     at: int
     forgotten: int
 
 
-# Needed: by a task whose work is kept, and so by every open one; or, it may be, by a row that nobody has admitted yet.
+# In use: named by a task whose work is kept, which includes every open task; or perhaps by a row that is not admitted
+# yet.
 _IS_NEEDED = """(EXISTS (SELECT 1 FROM image_use JOIN works ON works.task_id = image_use.task_id
         WHERE image_use.image_id = image.id)
     OR EXISTS (SELECT 1 FROM task_queue WHERE task_queue.user_openid = image.user_openid
@@ -37,7 +38,7 @@ _IS_NEEDED = """(EXISTS (SELECT 1 FROM image_use JOIN works ON works.task_id = i
 
 
 def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
-    """Look at uploads that were not seen in use for so long; how many were looked at."""
+    """Check uploads that were not found in use for so long; how many were checked."""
     return tx.run(
         f"""UPDATE image SET used_at = CASE WHEN {_IS_NEEDED} THEN {tx.now} ELSE used_at END,
             expired_at = CASE WHEN {_IS_NEEDED} THEN NULL ELSE {tx.now} END
@@ -49,7 +50,7 @@ def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
 
 
 def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = None) -> Looked:
-    """Forget uploads that expired an hour ago, but for those that were used in the moment of their expiry."""
+    """Delete uploads that expired an hour ago, except those that a task named at the moment of their expiry."""
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     rows = tx.all(
@@ -96,9 +97,9 @@ _IS_LONG_OVER = """finished_at IS NOT NULL AND type = :type_ AND finished_at < {
 def forget_finished_tasks(
     tx: Transaction, type_: str, older_than_seconds: float, most: int, aside: Aside | None = None
 ) -> int:
-    """Forget the oldest finished tasks of a type with their works and pictures; how many were forgotten.
+    """Delete the oldest finished tasks of a type with their works and pictures; how many were deleted.
 
-    Their users' feeds say that the works are gone.  A task whose remote job is not over yet waits.
+    The users' feeds send `remove` for these works.  A task with an open remote job is kept for now.
     """
     is_long_over = _IS_LONG_OVER.format(ended=tx.ago(":older_than_seconds"))
     aside = aside or Aside()
@@ -107,9 +108,7 @@ def forget_finished_tasks(
         f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT :most",
         type_=type_, older_than_seconds=older_than_seconds, **left_alone, most=most,
     )  # fmt: skip
-    if (
-        tx.for_update
-    ):  # one may have been retried, and be over again; in the order of locks that everybody keeps
+    if tx.for_update:  # a task may have been retried and ended again; in the one order of locks
         candidates = encoded([row["id"] for row in rows])
         locked = tx.all(
             f"""SELECT id FROM task_queue WHERE id IN {tx.each_of(":candidates")}
@@ -124,7 +123,7 @@ def forget_finished_tasks(
 
 
 def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
-    """Works and whatever else names these tasks.  ids: as a JSON array."""
+    """Delete works and all other rows that name these tasks.  ids: as a JSON array."""
     shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
     of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
     enqueue_deletion(tx, [*of_works, *results.keys(tx, ids)])
@@ -133,9 +132,9 @@ def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
 
 
 def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
-    """Of these objects, doom those that no row will ever need again; how many they are.
+    """Queue those of these objects for deletion that no row will need again; how many.
 
-    A picture of an earlier charge, or of a task that failed, is one: only the charge it was paid with may use it.
+    Such an object is a picture of an earlier charge or of a failed task: only the charge that paid for it may use it.
     """
     uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.each_of(':keys')}", keys=encoded(list(keys)))
     named = {row["key"] for row in uploads} | _named_by_results(tx, keys)
@@ -146,7 +145,7 @@ def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
 
 
 def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """What the tasks whose files these are may still use, and what their works show, whatever else is known of it."""
+    """Files that the tasks may still use, and all files that their works show."""
     tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
     ids = encoded(sorted(tasks))
     shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)

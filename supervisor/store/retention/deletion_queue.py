@@ -1,6 +1,7 @@
-"""Files whose rows are gone: named here in the transaction that forgets them, until their objects are gone too.
+"""The queue of files to be deleted: the transaction that deletes a row adds its key; the key stays until the object is
+gone.
 
-Whoever dies between the row and the object has written down what is left to do; deleting an object twice does no harm.
+If a process dies between the row and the object, the key is still in the queue.  Deleting an object twice does no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from supervisor.store.sql.rows import encoded
 
 
 def enqueue_deletion(tx: Transaction, keys: Iterable[str]) -> int:
-    """These objects are nobody's any more; how many they are."""
+    """Queue these objects for deletion; how many."""
     doomed = sorted(set(keys))
     if doomed:
         tx.execute(
@@ -24,10 +25,10 @@ def enqueue_deletion(tx: Transaction, keys: Iterable[str]) -> int:
 
 
 def next_keys(tx: Transaction, most: int) -> list[str]:
-    """Some that are still to be deleted."""
+    """Some of the keys in the queue."""
     return [row["key"] for row in tx.all("SELECT key FROM doomed_file ORDER BY key LIMIT :most", most=most)]
 
 
 def forget(tx: Transaction, keys: Iterable[str]) -> None:
-    """Their objects are gone."""
+    """Remove these keys from the queue, because their objects are deleted."""
     tx.execute(f"DELETE FROM doomed_file WHERE key IN {tx.each_of(':keys')}", keys=encoded(list(keys)))

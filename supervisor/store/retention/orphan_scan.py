@@ -1,4 +1,4 @@
-"""How far the search for files without a row has come; it goes on where the last sweep stopped."""
+"""The progress of the search for files without a row; each sweep goes on where the last one stopped."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ EVERY_SECONDS = 86_400
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """store_id: the name that this database puts into its store.  after: the last key that was looked at."""
+    """store_id: the mark of this database in its store.  after: the last key that was checked."""
 
     store_id: str
     after: str
 
 
 def under_way(tx: Transaction) -> Walk | None:
-    """The walk that is to go on, or is due again; None until a day after the last one began."""
+    """The search that is to go on, or is due again; None until a day after the last one began."""
     row = tx.one(
         f"""SELECT store_id, after_key FROM file_walk
             WHERE after_key <> '' OR begun_at IS NULL OR begun_at < {tx.ago(":every_seconds")}""",
@@ -28,10 +28,10 @@ def under_way(tx: Transaction) -> Walk | None:
 
 
 def begin(tx: Transaction) -> None:
-    """A new walk begins."""
+    """Begin a new search."""
     tx.execute(f"UPDATE file_walk SET begun_at = {tx.now}")
 
 
 def note(tx: Transaction, after: str) -> None:
-    """Everything up to this key was looked at; '' when the walk has come to its end."""
+    """Record that every key up to this one was checked; '' at the end of the search."""
     tx.execute("UPDATE file_walk SET after_key = :after", after=after)

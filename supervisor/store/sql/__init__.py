@@ -1,1 +1,1 @@
-"""What the SQL of all folders shares: conditions, rows, JSON, the order of locks, rows that are refused."""
+"""SQL that all folders share: conditions, rows, JSON, the order of locks, refused rows."""

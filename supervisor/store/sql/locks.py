@@ -8,9 +8,9 @@ from supervisor.database.interface.database import Transaction
 
 
 def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
-    """All their rows in order; whatever does not exist is left out.
+    """Lock the rows of these tasks in order; missing ids are left out.
 
-    Enough for one statement, whose triggers lock the accounts in order, and later: others wait for less long.
+    This is enough for one statement: its triggers lock the accounts in order, and later, so others wait for less time.
     """
     tx.send(
         """SELECT 1 FROM task_queue WHERE id = ANY(:task_ids) ORDER BY user_openid, id FOR NO KEY UPDATE""",
@@ -19,7 +19,7 @@ def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
 
 
 def lock_tasks_and_accounts(tx: Transaction, task_ids: Sequence[str]) -> None:
-    """The same, and then the accounts of their users, in order: for several statements."""
+    """Lock the rows and then their users' accounts, in order; for several statements."""
     tx.send(
         """WITH held AS MATERIALIZED (SELECT user_openid FROM task_queue WHERE id = ANY(:task_ids)
                 ORDER BY user_openid, id FOR NO KEY UPDATE)

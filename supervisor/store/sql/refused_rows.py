@@ -1,7 +1,7 @@
-"""Rows that the database refused: each is left alone for a while, and told of once and then now and again with a count.
+"""Rows that the database refused: each is left alone for a while, and logged once, and then at intervals with a count.
 
-A row that can't be changed now will hardly be changed a quarter of a second later, and would fill the log and the
-batches meanwhile.  The memory is the process's own: another one, or the next start, finds the same row out again.
+A refused row would probably be refused again a quarter of a second later, and would fill the log and the batches.  Each
+process keeps this in its own memory: another process, or the next start, finds the same row again.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ class _Memory:
 
 
 class Refusals:
-    """What this process remembers, for any of its threads.  Times are monotonic seconds, passed in."""
+    """The refused rows that this process knows; usable from all threads.  Times are monotonic seconds, passed in."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._known: dict[tuple[str, str], _Memory] = {}
 
     def passing(self, what: str, now: float) -> list[str]:
-        """Ids of the rows of this kind that are to be left alone for now."""
+        """Ids of the rows of this kind to leave alone for now."""
         return [
             row_id for (kind, row_id), each in self._known.items() if kind == what and now < each.left_until
         ]
 
     def note(self, refused: Iterable[Refused], now: float) -> list[tuple[Refused, int]]:
-        """These were refused just now; those that are to be told of, each with how often it was refused so far."""
+        """Add new refusals; those to be logged, each with the number of its refusals so far."""
         with self._guard:
             self._forget(now)
             return [(each, times) for each in refused if (times := self._times_to_tell(each, now))]
 
     def _times_to_tell(self, refused: Refused, now: float) -> int:
-        """0 where it was told of a while ago only."""
+        """0 if it was logged recently."""
         key = (refused.what, refused.row_id)
         memory = self._known.setdefault(key, _Memory(now, now - TELL_AGAIN_SECONDS, 0))
         memory.left_until, memory.times = now + AGAIN_SECONDS, memory.times + 1
@@ -54,12 +54,12 @@ class Refusals:
         return memory.times
 
     def tell(self, log: Any, refused: Iterable[Refused], now: float) -> None:
-        """Note them, and write a line for each that is to be told of.  log: a structlog logger."""
+        """Add new refusals, and write a line for each that is to be logged.  log: a structlog logger."""
         for each, times in self.note(refused, now):
             log.error("row_refused", kind=each.what, id=each.row_id, reason=each.reason, times=times)
 
     def _forget(self, now: float) -> None:
-        """What was not refused again for so long has gone well, or away."""
+        """A row that was not refused for so long was changed or deleted meanwhile."""
         self._known = {
             key: each for key, each in self._known.items() if now - each.left_until < TELL_AGAIN_SECONDS
         }

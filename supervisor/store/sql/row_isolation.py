@@ -1,10 +1,10 @@
-"""One bad row is one bad row (CORRECTNESS 45): a batch is done together, and without those that the database refuses.
+"""One bad row stops only itself (CORRECTNESS 45): a batch is done without the rows that the database refuses.
 
-Nobody knows beforehand which row that will be: it may be a constraint that somebody has added, a row of a table of
-theirs that names it, or an old row that stands in the way of a trigger.  So a batch that was refused is taken back to
-its savepoint and done in halves, until what is refused is one row alone.  That one is left as it was, and named.
+It is unknown beforehand which row that will be: the cause may be a constraint or a table that the owner has added, or
+an old row that makes a trigger fail.  So a refused batch is rolled back to its savepoint and done in halves, until a
+single row is refused.  That row stays unchanged, and the log names it.
 
-What concerns no row (a server that is away, a full disk, a table that is missing) is raised as ever.
+Errors that concern no row (a server that is away, a full disk, a missing table) are raised.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 # Classes of SQLSTATE: cardinality violation, data exception, integrity constraint violation, WITH CHECK OPTION
-# violation, program limit exceeded, and what a trigger of somebody else's raises.
+# violation, program limit exceeded, and errors that the owner's own triggers raise.
 _ABOUT_A_ROW = ("21", "22", "23", "44", "54", "P0")
 _ABOUT_A_VALUE_ON_SQLITE = ("malformed JSON", "integer overflow")
 
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """A row that the database would not let change.  what: its kind and id; reason: what the database said."""
+    """A row that the database refused to change.  what: its kind and id; reason: the database's message."""
 
     what: str
     row_id: str
@@ -37,9 +37,9 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True)
 class Aside:
-    """What a batch leaves alone.  passing: ids of rows that were refused a while ago; refused: takes those of now.
+    """The rows that a batch leaves alone.  passing: ids of rows refused earlier; refused: collects new refusals.
 
-    is_careful: batches that hardly ever meet such a row are done apart as well, which costs a savepoint each.
+    is_careful: use a savepoint also for batches that are hardly ever refused; it costs time for each batch.
     """
 
     passing: Collection[str] = ()
@@ -56,7 +56,7 @@ class Aside:
 
 
 def is_about_a_row(error: BaseException) -> bool:
-    """Whether an error of the database is a refusal of what a row would become, and not of everybody's work."""
+    """Whether a database error refuses one row's change, and is not a fault of the whole database."""
     if isinstance(error, IntegrityError | DataError):
         return True
     if not isinstance(error, DatabaseError):
@@ -74,17 +74,17 @@ def apart(
     *,
     unreadable: tuple[type[Exception], ...] = (),
 ) -> tuple[list[T], list[Refused]]:
-    """What `do` made of the rows, and the rows that were refused, of which nothing is changed.
+    """The results of `do`, and the refused rows, which stay unchanged.
 
-    what: the rows' kind in a word.  do: is called again with fewer rows when it was refused.
-    unreadable: errors of ours that say that a row holds what can't be read.
+    what: the kind of the rows, one word.  do: is called again with fewer rows after a refusal.
+    unreadable: our own errors for a row with unreadable content.
     """
     if not rows:
         return [], []
     tx.send("SAVEPOINT apart")
     try:
         done = list(do(rows))
-        tx.execute("RELEASE SAVEPOINT apart")  # by now every statement that was only sent has been heard of
+        tx.execute("RELEASE SAVEPOINT apart")  # by now every statement that was only sent has been answered
         return done, []
     except Exception as error:
         if not (is_about_a_row(error) or isinstance(error, unreadable)):
@@ -103,7 +103,7 @@ def apart(
 def done_apart(
     tx: Transaction, what: str, ids: Sequence[str], do: Callable[[Sequence[str]], Sequence[T]], aside: Aside
 ) -> list[T]:
-    """What `do` made of the rows of these ids; where care is asked for, without those that are refused."""
+    """The results of `do` for the rows with these ids; if `aside` is careful, without refused rows."""
     if not aside.is_careful:
         return list(do(ids))
     done, refused = apart(tx, what, ids, str, do)
@@ -119,9 +119,9 @@ def delete_apart(
     *,
     before: Callable[[str], Any] | None = None,
 ) -> int:
-    """Delete these rows of a table by their `id`, without those that are refused; how many went.
+    """Delete these rows of a table by their `id`, except refused ones; how many were deleted.
 
-    before: is given the ids of a part as a JSON array, to delete what belongs to them.
+    before: is called with the ids of a part as a JSON array, to delete dependent rows.
     """
     type_ = "TEXT" if found and isinstance(found[0]["id"], str) else "BIGINT"
 
@@ -146,5 +146,5 @@ def id_of(row: Row) -> str:
 
 
 def refusal(what: str, row_id: str, error: Exception) -> Refused:
-    """The refusal that an error was, with the first line of what the database said."""
+    """The refusal for an error, with the first line of the database's message."""
     return Refused(what, row_id, (str(error).splitlines() or [type(error).__name__])[0])

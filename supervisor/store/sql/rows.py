@@ -1,4 +1,4 @@
-"""Rows as the rest of the program sees them: Python values instead of JSON text."""
+"""Rows as Python values, with JSON decoded."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Page:
 def task_view(row: Row) -> dict[str, Any]:
     """A task as docs/http-reference.md shows it; pictures by key, links unsigned.
 
-    Instead of position and ETA it has what `WaitingOrder.placed` makes them of: its place (None unless it is pending),
-    whether it stands in line or is not to run yet, and the seconds it has been running.
+    Instead of position and ETA it has the input of `WaitingOrder.placed`: its place (None unless it is pending),
+    whether it waits in the queue or may not run yet, and the seconds it has been running.
     """
     is_waiting = row["status"] == "pending"
     images = decoded(row["work_images"]) if row["status"] == "completed" else None
@@ -62,9 +62,9 @@ def task_view(row: Row) -> dict[str, Any]:
 
 
 def number_of_attempt(row: Row) -> int:
-    """Which of its attempts a task is at, from 1; 0 before the first.
+    """The number of the task's present attempt, from 1; 0 before the first.
 
-    One more than have failed: the column counts claims, also those that were taken back.
+    It is the number of failed attempts plus one, because the column `attempt` also counts claims that were taken back.
     """
     if not row["attempt"]:
         return 0

@@ -27,7 +27,7 @@ _COLUMNS = "id, user_openid, type, params, priority, charge"
 
 @dataclasses.dataclass(frozen=True)
 class _Checked:
-    """A row whose params were looked at.  order: None when they are wrong, and why."""
+    """A row with checked params.  order: None if they are wrong; then the fault says why."""
 
     row: Row
     order: CheckedParams | None
@@ -35,7 +35,7 @@ class _Checked:
 
 
 def cost_of(settings: Settings, order: CheckedParams) -> Cost:
-    """What an order costs; nothing where credits are turned off."""
+    """The price of an order; 0 if credits are turned off."""
     return order.cost if settings.credits.enabled else NOTHING
 
 
@@ -67,7 +67,7 @@ def admission_of(
     turn: int,
     charge: int = 1,
 ) -> bulk.Admission:
-    """What admitting a checked task writes."""
+    """The values that the admission of a checked task writes."""
     settings_of_type = settings.tasks[type_]
     return bulk.Admission(
         task_id,
@@ -92,7 +92,7 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
 
 
 def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> PendingResult:
-    """Ask for rows that SQL has written, at most so many, users in sorted order.  aside: those to be left alone."""
+    """Query rows that SQL has inserted, at most so many, users in sorted order.  aside: rows to leave alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge AND {others}
@@ -108,12 +108,12 @@ def admit_waiting(
     waiting: PendingResult | None = None,
     aside: Aside | None = None,
 ) -> int:
-    """Admit or reject rows that SQL has written; how many there were.  waiting: `ask_waiting`, if asked already.
+    """Admit or reject rows that SQL has inserted; how many there were.  waiting: `ask_waiting`, if asked already.
 
-    Whatever is wrong with one row fails that row, never the round: everybody's admission stands behind it.
-    aside: rows that are left alone; it takes those that can't even be failed.  They are as they were.  One that is not
-    careful says that the caller does the round again, with care, should the database refuse a row: without a
-    savepoint what is written here travels with whatever is asked next.
+    A wrong row fails only itself and never the round, because all other admissions wait for the round.  aside: rows to
+    leave alone; rows that can't even be failed are added to it and stay unchanged.  If it is not careful, the caller
+    repeats the round with a careful one when the database refuses a row: without a savepoint, the writes of this
+    function are sent together with the next query.
     """
     aside = aside or Aside(is_careful=True)
     rows = (waiting or ask_waiting(tx, most, aside)).all()
@@ -143,7 +143,7 @@ def _admit_or_reject(tx: Transaction, settings: Settings, rows: Sequence[Row]) -
 
 
 def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:
-    """Admit those that may be; the others, with their faults."""
+    """Admit the valid rows; returns the others with their faults."""
     checked = [_checked(settings, row) for row in rows]
     known = bulk.known(
         tx,
@@ -181,7 +181,7 @@ def _checked(settings: Settings, row: Row) -> _Checked:
 
 
 def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
-    """Fail a pending task; its work is made all the same, so that its user sees why."""
+    """Fail a pending task; its work is made too, so that its user sees the reason."""
     tx.execute(
         f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
             :work_id),
@@ -195,7 +195,7 @@ def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
 
 
 def params_of(row: Row) -> Any:
-    """The params of a row.  Raises BadParams for JSON that SQLite takes and Python does not (too deep, too long)."""
+    """The params of a row.  Raises BadParams for JSON that SQLite accepts and Python does not (too deep, too long)."""
     try:
         return decoded(row["params"])
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""Many tasks at once: what must be known to accept them, and how they are stored and admitted.
+"""Many tasks at once: reading the data needed to accept them, storing them and admitting them.
 
-Each step is one statement for all of them, and what it reads comes as one row: every statement, and every row fetched,
-would hand the interpreter's lock over once more.
+Each step is one statement for all tasks and returns one row, because each statement, and each fetched row, releases and
+takes the interpreter's lock once more.
 
-The accounts of all their users are locked first, in the order of the users (CORRECTNESS 27).  Whoever holds them knows
-balances, turns and open tasks for as long as the transaction lasts, and may carry them forward from task to task.
+The accounts of all their users are locked first, in the order of the users (CORRECTNESS 27).  While a transaction holds
+these locks, balances, turns and open tasks can't change, so they are read once and updated in memory for each task.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPEN = "status IN ('pending','processing','ai_processing')"
 
 
 class NewRow(NamedTuple):
-    """A task as it is inserted.  params: JSON text; run_after: as text, or None."""
+    """The values of a task's INSERT.  params: JSON text; run_after: as text, or None."""
 
     task_id: str
     user: str
@@ -36,7 +36,7 @@ class NewRow(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """A pending task as it is admitted.  work_id: its work's, should it have none."""
+    """The values of a pending task's admission.  work_id: for a new work, if the task has none."""
 
     task_id: str
     work_id: str
@@ -52,10 +52,10 @@ class Admission(NamedTuple):
 
 @dataclasses.dataclass
 class Known:
-    """What was read, kept true while tasks are accepted one after another.
+    """The values that were read, updated while tasks are accepted one after another.
 
-    balances: None of a user who was never seen.  open_tasks: counted up to a limit.  highest: of the user's open tasks
-    at that priority.  uploads: {(user, id): its media type}, None for a picture.
+    balances: None for an unknown user.  open_tasks: counted up to a limit.  highest: the highest turn of the user's
+    open tasks at that priority.  uploads: {(user, id): its media type}, None for a picture.
     """
 
     balances: dict[str, int | None]
@@ -65,13 +65,13 @@ class Known:
     uploads: dict[tuple[str, str], str | None]
 
     def open_account(self, tx: Transaction, user: str) -> None:
-        """Of a user who was never seen; it opens with its grant."""
+        """The balance of an unknown user: a new account opens with its grant."""
         if self.balances[user] is None:
             credits.ensure_account(tx, user)
             self.balances[user] = credits.balance(tx, user)
 
     def pay(self, user: str, price: int) -> None:
-        """Set the price aside.  Raises InsufficientCredits."""
+        """Subtract the price from the known balance.  Raises InsufficientCredits."""
         balance = self.balances[user] or 0
         if balance < price:
             raise InsufficientCredits(price, balance)
@@ -92,7 +92,8 @@ def known(
     images: Iterable[str] = (),
     count_open_to: int = 0,
 ) -> Known:
-    """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: where counting may stop."""
+    """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: the number at which counting
+    may stop."""
     lines = sorted(set(lines))
     users = sorted({user for user, _ in lines})
     group, array = tx.dialect.json_group, tx.dialect.json_array
@@ -126,7 +127,7 @@ def known(
 
 
 def insert(tx: Transaction, new: Sequence[NewRow]) -> None:
-    """Make the rows."""
+    """Insert the rows."""
     tx.send(
         f"""INSERT INTO task_queue (id, user_openid, type, params, priority, run_after)
             SELECT value ->> 0, value ->> 1, value ->> 2, {tx.as_json("value ->> 3")},
@@ -154,7 +155,7 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
             debits=encoded(debits),
         )
     note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
-    # A task that was asked for a later time is not late before that time.
+    # A task that was ordered for a later time is not late before that time.
     soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
     expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
     tx.send(
@@ -194,7 +195,7 @@ class _Question:
 
 
 def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
-    """The answer once the accounts of these users are locked; those that are missing are opened before any is."""
+    """The answer, with the accounts of these users locked; missing accounts are opened before any is locked."""
     if tx.for_update:
         # Lock all accounts or none: an account that is opened later would be locked out of order.
         ours = f"user_openid IN {tx.each_of(':users')}"

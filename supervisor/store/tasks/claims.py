@@ -1,7 +1,7 @@
-"""What is done with a task: it is claimed for a worker, which reports, and brings the attempt to its end.
+"""Claims: a task is claimed for a worker, and the worker reports progress and records the end of the attempt.
 
-Every write but the claim names the lease that is held.  A write that touches no row raises LeaseLost: the task was
-rescued, cancelled or claimed again since, and whatever the late worker has made is not its to store.
+Every write except the claim names the held lease.  A write that touches no row raises LeaseLost: the task was rescued,
+cancelled or claimed again since, and the late worker must not store its result.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from supervisor.store.tasks import history, images
 _HELD = (
     "id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
 )
-# The same of many rows, of which {} names id and lease.  `status || ''`: they are found by their ids, one by one, and
-# not among all that are held.
+# The same for many rows; {} names id and lease.  `status || ''` makes the planner find them by their ids, one by one,
+# and not among all held rows.
 _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
     AND status || '' IN ('processing','ai_processing')"""
 _PUT_BACK = (
@@ -34,7 +34,7 @@ _OVER = "deadline_at = NULL, next_poll_at = NULL"
 
 
 class Wanted(NamedTuple):
-    """A waiting task, and which worker is to have it.  deadline_seconds: from now, until the attempt ends."""
+    """A waiting task and its chosen worker.  deadline_seconds: from now to the deadline of the attempt."""
 
     task_id: str
     worker_id: str
@@ -42,7 +42,8 @@ class Wanted(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A row that names a worker.  is_poll: its remote job is asked about.  is_begun: its worker has said so."""
+    """A row that names a worker.  is_poll: the worker polls its remote job.  is_begun: the worker has recorded the
+    beginning."""
 
     task_id: str
     lease: int
@@ -51,7 +52,7 @@ class Held(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """An attempt that was begun so many seconds ago.  limit_seconds: from its beginning to its deadline."""
+    """An attempt and the seconds since its beginning.  limit_seconds: from its beginning to its deadline."""
 
     task_id: str
     lease: int
@@ -60,7 +61,7 @@ class Begun(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How far a held attempt is.  percent: 0-99."""
+    """The progress of a held attempt.  percent: 0-99."""
 
     task_id: str
     lease: int
@@ -69,10 +70,11 @@ class Report(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a held attempt ended with.  images: [{key, width, height}] that are durable already.
+    """The results of a held attempt.  images: [{key, width, height}] that are durable already.
 
-    missing: pictures that were paid for and could not be made; they are refunded.  outputs: what is no picture, as
-    `supervisor.media.shown_outputs` has it."""
+    missing: the number of paid pictures that could not be made; they are refunded.  outputs: results that are not
+    pictures, in the form of `supervisor.media.shown_outputs`.
+    """
 
     task_id: str
     lease: int
@@ -82,11 +84,12 @@ class Made(NamedTuple):
 
 
 def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
-    """Claim ready tasks for workers, each under a new lease; what `claim_of` makes claims of, in no order.
+    """Claim ready tasks for workers, each under a new lease; rows for `claim_of`, in no order.
 
-    Left out is who waits no more, and whose worker takes nothing new.  A worker that stops waits for this transaction,
-    or this one sees that it stops.  Rows and accounts that others have locked are left out too: a round that
-    waited for them could meet a deadlock with whoever ends several tasks at once.
+    Tasks that no longer wait are left out, and so are those of a worker that takes nothing new.  A stopping worker
+    waits for this transaction, or this transaction sees that the worker stops.  Rows and accounts that other
+    transactions have locked are left out too: waiting for them could cause a deadlock with a transaction that ends
+    several tasks.
     """
     if not wanted:
         return []
@@ -121,7 +124,7 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
 
 
 def told(tx: Transaction) -> str:
-    """SQL for what an attempt is told of its task."""
+    """SQL for the columns that an attempt needs of its task."""
     return f"""task_queue.id, worker_id, lease, attempt, charge, task_queue.type, user_openid,
         CAST(params AS TEXT) AS params, picture_count, failures, deaths, max_attempts,
         {images.keys(tx)} AS image_keys"""
@@ -133,7 +136,7 @@ def _waited(tx: Transaction) -> str:
 
 
 def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
-    """A claim as its row tells it; None when it is no longer held."""
+    """The claim, read from its row; None if it is no longer held."""
     row = tx.one(f"SELECT {told(tx)} FROM task_queue WHERE {_HELD}", task_id=task_id, lease=lease)
     return None if row is None else claim_of(row)
 
@@ -141,7 +144,7 @@ def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
 def begin_late(
     tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limits: Mapping[str, float]
 ) -> list[Claim]:
-    """Begin what was claimed for this worker and never reached it, and say so; the claims that it holds still.
+    """Begin claims for this worker whose messages were lost, and record that; the claims that it still holds.
 
     found: (task id, lease).  limits: {type: seconds from the beginning to the deadline}.
     """
@@ -158,10 +161,10 @@ def begin_late(
 
 
 def mark_begun(tx: Transaction, begun: Sequence[Begun]) -> set[str]:
-    """Say which attempts were begun; their time counts from there, and nobody takes them back as undelivered.
+    """Record which attempts were begun; their time counts from then on, and they are not taken back as undelivered.
 
-    The ids of the tasks that were marked.  A row that somebody else has locked, or that the database refuses to let
-    change, is left out: no heartbeat waits for it, or fails.
+    Returns the ids of the marked tasks.  A row that another transaction has locked, or that the database refuses to
+    change, is left out, so that no heartbeat waits or fails because of it.
     """
     done, _ = apart(tx, "task_queue", begun, lambda each: each.task_id, lambda some: _mark_begun(tx, some))
     return set(done)
@@ -185,13 +188,13 @@ def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
 
 
 def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
-    """Show how far the attempt is; progress never falls.  False when the lease is no longer held."""
+    """Record the attempt's progress, which never falls.  False if the lease is no longer held."""
     (is_held,) = report_all(tx, [Report(task_id, lease, percent, stage)])
     return is_held
 
 
 def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
-    """Show how far attempts are, each as `report_progress` does."""
+    """Record the progress of several attempts, each like `report_progress`."""
     rows = tx.all(
         f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
             stage = said.value ->> 3, begun_lease = lease, updated_at = {tx.moment}
@@ -203,7 +206,8 @@ def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
 
 
 def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: float) -> bool:
-    """The attempt, or poll, waits for something that is not its own: nothing ends it by the clock for so many seconds.
+    """Extend the deadline of an attempt or poll that waits for something outside, such as disk space, by so many
+    seconds.
 
     False when the lease is no longer held.
     """
@@ -229,7 +233,7 @@ def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any
 
 
 def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:
-    """Record successes; LeaseLost for those of which nothing was recorded, because somebody else has the task."""
+    """Record successes; LeaseLost for those that were not recorded, because the lease is no longer held."""
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
             images = {tx.as_json("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
@@ -284,9 +288,9 @@ def retry(
     detail: str = "",
     is_counted: bool = True,
 ) -> None:
-    """Run the task again later; one failure is counted, unless its service went away with it.  Raises LeaseLost.
+    """Run the task again later; one failure is counted, unless its service lost the order.  Raises LeaseLost.
 
-    code, message, detail: why the attempt failed, for its history.
+    code, message, detail: the reason of the failure, for the history.
     """
     if code:
         history.note_failure(tx, task_id, lease, code, message, detail)
@@ -306,7 +310,7 @@ def postpone(
 ) -> None:
     """Run the task later; no failure is counted (the service is full, slow or down).  Raises LeaseLost.
 
-    code, message, detail: why, for its history.
+    code, message, detail: the reason, for the history.
     """
     if code and in_seconds > 0:
         history.note_postponed(tx, task_id, lease, in_seconds, code, message, detail)
@@ -319,13 +323,14 @@ def postpone(
 def release(
     tx: Transaction, task_id: str, lease: int, *, died: bool = False, in_seconds: float = 0.0
 ) -> None:
-    """Put the task back, due in so many seconds.  died: its worker died, which is counted apart.  Raises LeaseLost."""
+    """Put the task back, due in so many seconds.  died: whether its worker died; deaths are counted separately.  Raises
+    LeaseLost."""
     row = _put_back(tx, task_id, lease, f"deaths = deaths + {int(died)}", in_seconds)
     _tally_run(tx, row, "released")
 
 
 def held_by(tx: Transaction, worker_id: str) -> list[Held]:
-    """Every row that names this worker."""
+    """All rows that name this worker."""
     rows = tx.all(
         """SELECT id, lease, status, begun_lease FROM task_queue
             WHERE worker_id = :worker_id AND status IN ('processing','ai_processing')""",
@@ -350,7 +355,7 @@ def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_second
 def _end(
     tx: Transaction, task_id: str, lease: int, changes: str, *, finished: bool = True, **named: Any
 ) -> Row:
-    """End a held attempt; the row as it was changed, with how long the attempt ran (`ran`, seconds)."""
+    """End a held attempt; the changed row, with the attempt's run time (`ran`, seconds)."""
     before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = :task_id", task_id=task_id)
     finish = f"finished_at = {tx.now}, " if finished else ""
     row = tx.one(
@@ -364,7 +369,7 @@ def _end(
 
 
 def tally_end(tx: Transaction, row: Row, outcome: str) -> None:
-    """Count a task that is over, and how long its last attempt ran.  row: `type`, and `ran` as `ran` says."""
+    """Count an ended task and the run time of its last attempt.  row: `type`, and `ran`, see `ran`."""
     added = counters.Tally()
     _add_end(added, row, outcome)
     added.store(tx)
@@ -377,7 +382,7 @@ def _add_end(added: counters.Tally, row: Row, outcome: str) -> None:
 
 
 def ran(tx: Transaction) -> str:
-    """SQL for how long the attempt of a row has run, in seconds; NULL when none runs."""
+    """SQL for the run time of a row's attempt, in seconds; NULL if none runs."""
     return f"{tx.seconds_since('processing_started_at')} AS ran"
 
 
@@ -387,7 +392,7 @@ def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:
 
 
 def claim_of(row: Row) -> Claim:
-    """The claim that a task's row, as `claim_for` returns it, tells of.  params of None: too large to send."""
+    """The claim from a task's row, as `claim_for` returns it.  params None: too large to send."""
     return Claim(
         task_id=row["id"],
         lease=row["lease"],

@@ -1,4 +1,4 @@
-"""What an order would cost and when it would start, read without storing anything."""
+"""The price and start time of a possible order, without storing anything."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import admission
 
-_LAST = "~"  # behind every id of the same millisecond
+_LAST = "~"  # after every id of the same millisecond
 
 
 def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) -> dict[str, Any]:
-    """{credits, balance, view}; view: what `WaitingOrder.placed` takes, of a task that joined now.
+    """{credits, balance, view}; view: the input of `WaitingOrder.placed` for a task that joined now.
 
     Raises BadParams for an upload that is not the user's, or of another kind.
     """

@@ -1,7 +1,7 @@
-"""A task's history: what happened to it, when, and in whose hands.
+"""A task's history: its steps with their times and workers.
 
-Its steps are written by triggers (`supervisor.schema.shared.history_rows`), whoever writes the row; what it cost stands
-in the ledger.  Both together, in order, are the timeline that users, the command line and operators see.
+Triggers write the steps (`supervisor.schema.shared.history_rows`) for every change of the row; the ledger holds the
+credits.  Users, the command line and operators see both together, in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Happening = dict[str, Any]
 
 MOST_MESSAGE_CHARACTERS = 500
 
-# What happens in the same millisecond, in the order in which it does.
+# The order of steps that happen in the same millisecond.
 _ORDER = {"submitted": 0, "resubmitted": 0, "debited": 1, "admitted": 2, "refunded": 4}
 _OTHERS = 3
 _CALLED = {"debit": "debited", "refund": "refunded"}
@@ -25,8 +25,8 @@ _CALLED = {"debit": "debited", "refund": "refunded"}
 def note_failure(
     tx: Transaction, task_id: str, lease: int, code: str, message: str, detail: str = ""
 ) -> None:
-    """Write down why an attempt has failed; nothing when its lease is lost.  detail: what its service said as a whole,
-    which operators see."""
+    """Record why an attempt failed; nothing if its lease is lost.  detail: the service's whole answer, for
+    operators."""
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
             SELECT id, 'attempt_failed', attempt, lease, worker_id, :error, {tx.now} FROM task_queue
@@ -44,9 +44,9 @@ def _error(code: str, message: str, detail: str) -> dict[str, str]:
 def note_postponed(
     tx: Transaction, task_id: str, lease: int, in_seconds: float, code: str, message: str, detail: str = ""
 ) -> None:
-    """Write down that, until when and why a task is put back; nothing when its lease is lost.
+    """Record that a task is put back, with reason and due time; nothing if its lease is lost.
 
-    The trigger of the step that follows finds it, and writes none of its own.
+    The trigger of the step that follows finds this row and writes none of its own.
     """
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
@@ -59,7 +59,7 @@ def note_postponed(
 
 
 def is_rate_limited(tx: Transaction, task_id: str) -> bool:
-    """Whether the last step put the task back since its service wants fewer requests."""
+    """Whether the last step put the task back because its service limits requests."""
     last = tx.one(
         "SELECT event, error FROM task_event WHERE task_id = :task_id ORDER BY id DESC LIMIT 1",
         task_id=task_id,
@@ -69,11 +69,11 @@ def is_rate_limited(tx: Transaction, task_id: str) -> bool:
 
 
 def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Happening] | None:
-    """Everything that happened to a task, oldest first; None for a task that is not there.  user: only if it is theirs,
-    and without what its AI service said as a whole (`error.detail`), which is for operators.
+    """A task's events, oldest first; None if there is no such task.  user: only if the task is theirs, and without the
+    AI service's whole answer (`error.detail`), which is for operators.
 
-    Each has `at`, `event`, `attempt`, `lease`, `worker` (its id), `run_after` (of one put back, when it is due),
-    `error` ({code, message}), `credits` (signed); what does not belong to it is None.
+    Each has `at`, `event`, `attempt`, `lease`, `worker` (its id), `run_after` (when a task that was put back is due),
+    `error` ({code, message}), `credits` (signed); values that do not apply are None.
     """
     known = tx.value(
         "SELECT 1 FROM task_queue WHERE id = :task_id AND (CAST(:user AS TEXT) IS NULL OR user_openid = :user)",
@@ -120,9 +120,9 @@ def _money(row: Row) -> Happening:
 
 
 def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
-    """Forget the oldest events of finished tasks; how many.
+    """Delete the oldest events of finished tasks; how many.
 
-    Ids follow time, so only the first rows are looked at; those of a task that is open for so long hold it up.
+    Ids follow time, so only the first rows are read; rows of a task that stays open so long stop the deletion.
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")

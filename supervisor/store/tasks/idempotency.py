@@ -1,8 +1,8 @@
-"""Idempotency keys: a request that is sent again finds the task that its first sending has made.
+"""Idempotency keys: a repeated request finds the task that the first one has made.
 
-A key belongs to user, method and path.  It is stored in the task's own transaction, so there is no moment at which
-one of the two exists alone, and a twin that comes meanwhile waits for the writer and then finds the key.  Whatever
-is refused stores no task and so no key: the caller may mend the request and use the key again.
+A key belongs to user, method and path.  It is stored in the task's own transaction, so the task and the key exist only
+together; a simultaneous second request waits for that transaction and then finds the key.  A refused request stores
+neither task nor key, so the caller may correct the request and use the key again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _THIS = "user_openid = :user AND method = :method AND path = :path AND key = :ke
 def once(
     tx: Transaction, key: Key | None, step: Callable[[Transaction], dict[str, Any]]
 ) -> tuple[dict[str, Any], bool]:
-    """What the step makes of a task, and False; or the task that this key stands for, as it is now, and True.
+    """The view from the step, and False; or the present view of the task with this key, and True.
 
-    step: returns the task's view.  Without a key it is simply run.  Raises KeyReused and what the step raises.
+    step: returns the task's view.  Without a key the step is simply run.  Raises KeyReused and the step's exceptions.
     """
     if key is None:
         return step(tx), False
@@ -39,9 +39,9 @@ def once(
 
 
 def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
-    """The task that the first request with this key was about, as it is now; None for a new or outlived key.
+    """The present view of the task of the first request with this key; None for a new or expired key.
 
-    Raises KeyReused when that request had another body.
+    Raises KeyReused if that request had another body.
     """
     row = tx.one(
         f"""SELECT body_hash, task_id, created_at > {tx.ago(":kept_seconds")} AS is_kept
@@ -56,7 +56,7 @@ def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
 
 
 def keep(tx: Transaction, key: Key, task_id: str) -> None:
-    """Remember the task under the key, instead of one whose time is over."""
+    """Store the task under the key, in place of an expired entry."""
     tx.execute(
         f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
             VALUES (:user, :method, :path, :key, :body_hash, :task_id, {tx.now})
@@ -67,7 +67,7 @@ def keep(tx: Transaction, key: Key, task_id: str) -> None:
 
 
 def count(tx: Transaction, user: str, method: str, path: str) -> int:
-    """How many keys of a user are kept for this very path."""
+    """How many keys of a user are kept for exactly this path."""
     return int(
         tx.value(
             f"""SELECT count(*) FROM idempotency_key
@@ -79,7 +79,7 @@ def count(tx: Transaction, user: str, method: str, path: str) -> int:
 
 
 def prune(tx: Transaction, most: int) -> int:
-    """Drop keys whose time is over; how many went."""
+    """Delete expired keys; how many."""
     return tx.run(
         f"""DELETE FROM idempotency_key WHERE (user_openid, method, path, key) IN
             (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.ago(":kept_seconds")}

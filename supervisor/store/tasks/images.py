@@ -1,4 +1,4 @@
-"""Uploaded pictures: who owns which object of the file store."""
+"""Uploaded pictures: the owner and the file store's key of each upload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervisor.store.sql.rows import encoded
 class NewImage:
     """An upload that is already durable in the file store.  width, height in pixels.
 
-    media_type, name: of one that is no picture; its width and height are 0."""
+    media_type, name: of an upload that is not a picture; its width and height are 0."""
 
     id: str
     user: str
@@ -38,7 +38,7 @@ def add(tx: Transaction, image: NewImage) -> None:
 
 
 def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
-    """Tasks name these uploads: (upload's id, task's id).  They are kept while the task's work is."""
+    """Record that tasks name these uploads: (upload's id, task's id).  They are kept as long as the task's work."""
     pairs = sorted(set(uses))
     if pairs:
         tx.send(
@@ -50,7 +50,7 @@ def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
 
 
 def keys(tx: Transaction) -> str:
-    """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they are its user's own; or NULL."""
+    """SQL for [[id, key]] of the uploads that a row of `task_queue` names, if they belong to its user; or NULL."""
     group, array = tx.dialect.json_group, tx.dialect.json_array
     entries = (tx.dialect.texts_of.format(column="task_queue.params", name=kind) for kind in INPUT_KINDS)
     named = " UNION ALL ".join(f"SELECT value FROM {each} AS of_kind" for each in entries)

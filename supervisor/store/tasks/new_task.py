@@ -1,4 +1,4 @@
-"""What a producer hands in: a task to be made, and the key under which it may be handed in again."""
+"""An order from a producer: the task to be made, and its idempotency key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor.security.token_proof import Proof
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """An idempotency key, where it holds, and for which body.  body_hash: of the body in canonical form."""
+    """An idempotency key with its scope and body.  body_hash: of the body in canonical form."""
 
     user: str
     method: str
@@ -21,17 +21,17 @@ class Key:
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """All but the body: two requests with the same place must have the same body."""
+        """Everything but the body: two requests with the same place must have the same body."""
         return self.user, self.method, self.path, self.text
 
 
 @dataclasses.dataclass(frozen=True)
 class NewTask:
-    """An order as it comes in.  run_after: RFC 3339 in UTC with milliseconds, or None.  task_id: None makes one.
+    """An order as it came in.  run_after: RFC 3339 in UTC with milliseconds, or None.  task_id: None makes one.
 
-    checked: its params, where somebody has checked them already.  key: what it may be sent again under.
-    webhook: the address that is told of its end.  trace: the `traceparent` of the trace it belongs to, if any.
-    proofs: of the token that hands it in; it may have been taken back.
+    checked: its params, if they are checked already.  key: its idempotency key.  webhook: the address for a message at
+    its end.  trace: the `traceparent` of its trace, if any.  proofs: of the request's token, which may have been
+    revoked.
     """
 
     user: str

@@ -1,7 +1,7 @@
-"""A task whose work a remote service does: hand it off, go round to ask, put it back to wait.
+"""A task that a remote service works on: hand it off, poll it, let it wait again.
 
-Nobody holds such a task between two polls.  A poll's claim moves the next poll time past the time the poll may take,
-so one whose worker is lost is simply due again; the late poller's lease is gone by then.
+No worker holds such a task between two polls.  A poll's claim moves the next poll time beyond the time the poll may
+take, so if the worker is lost, the poll is simply due again; the late worker has lost its lease by then.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Wanted
 
 POLLS_PER_WORKER = 200  # at once
-POLL_SECONDS = 300.0  # of a type that no setting names any more
-# Of a task that has expired: in between comes a sweep, which gives no verdict while a poll is out.
+POLL_SECONDS = 300.0  # for a type that no setting names any more
+# For an expired task: a sweep must come in between, and it gives no verdict while a poll is under way.
 PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
-# So many questions over so long a time are enough where no answer comes.
+# If no answer comes, so many polls over so much time are enough.
 QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
 _HELD = "id = :task_id AND lease = :lease AND worker_id IS NOT NULL"
 # A report that nobody has looked at makes the next poll due at once.  :newest_report: the last that was looked at.
@@ -34,7 +34,7 @@ _UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.r
 
 
 class Undelivered(NamedTuple):
-    """A claim that was found in a list, by the worker for which it lay there."""
+    """A claim that was found in the list of a worker."""
 
     task_id: str
     lease: int
@@ -42,7 +42,7 @@ class Undelivered(NamedTuple):
 
 
 def shared_out(rooms: Mapping[str, int]) -> Iterator[str]:
-    """Workers in the order in which they get the next task, the one with most room left each time; for ever."""
+    """An endless sequence of workers for the next tasks: each time the worker with the most free places."""
     heap = [(-room, worker_id) for worker_id, room in rooms.items()]
     heapq.heapify(heap)
     while heap:
@@ -54,7 +54,7 @@ def shared_out(rooms: Mapping[str, int]) -> Iterator[str]:
 def hand_off(
     tx: Transaction, task_id: str, lease: int, *, poll_in_seconds: float, remote_limit_seconds: float
 ) -> None:
-    """The service has accepted the job: give the lease back and wait.  Raises LeaseLost."""
+    """Hand the task off, because the service has accepted the job.  Raises LeaseLost."""
     lock(tx, task_id)
     touched = tx.run(
         f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
@@ -71,8 +71,8 @@ def hand_off(
 
 
 def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> dict[str, int]:
-    """{worker: how many more polls it takes now, so that none waits long there} of the live workers that have room."""
-    # The first condition names the partial index, which the planner does not see to be implied by the second.
+    """{worker: how many more polls it takes now, so that no poll waits long} of the live workers with free places."""
+    # The first condition is the partial index's; the planner does not conclude it from the second.
     rows = tx.all(
         """SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND status IN ('processing','ai_processing') AND status = 'ai_processing') AS held
@@ -88,10 +88,10 @@ def claim_due_polls(
     again_in_seconds: Mapping[str, float],
     aside: Aside | None = None,
 ) -> list[Row]:
-    """Claim the waiting remote jobs whose poll time has come, for the workers with most room; rows for `claim_of`.
+    """Claim the remote jobs whose poll is due, for the workers with the most free places; rows for `claim_of`.
 
-    rooms: `room_for_polls`.  again_in_seconds: {type: how long a poll of its tasks may take}; a poller that is lost
-    needs no other rescue than the next poll time.  aside: takes those that the database refuses.
+    rooms: `room_for_polls`.  again_in_seconds: {type: how long a poll of its tasks may take}; a lost poll needs no
+    other rescue than the next poll time.  aside: collects the rows that the database refuses.
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
@@ -142,12 +142,13 @@ def not_yet(
     newest_report: int = 0,
     word: Word = Word.SAID,
 ) -> None:
-    """The job still runs: wait again, and show how far it is.  progress never falls.  Raises LeaseLost.
+    """Let the task wait again, because its job still runs, and record its progress, which never falls.  Raises
+    LeaseLost.
 
-    newest_report: the last one this poll has looked at; one that could not be read now waits for the next poll.
-    word: who says so.  Where nobody can be asked, enough rounds that brought no report count as an answer.
-    The question is counted here, since its claim may never have reached a worker; it was asked after `asked_at`, when
-    it was claimed.  Questions of an earlier time in which we were well prove nothing in this one.
+    newest_report: the last report that this poll has read; a report that could not be read waits for the next poll.
+    word: the source of the answer.  If a service can't be polled, enough rounds without a report count as an answer.
+    The poll is counted here and not at its claim, because a claim may never reach a worker; `asked_at` is the time of
+    the claim.  Polls from before the present time of being well do not count.
     """
     lock(tx, task_id)
     goes_on = "asked_since >= (SELECT well_since FROM dispatcher WHERE id = 1) AND asked_since <= asked_at"
@@ -174,7 +175,8 @@ def not_yet(
 
 
 def ask_again(tx: Transaction, task_id: str, lease: int) -> bool:
-    """The poller stops or is dead: the poll is due now, the attempt is the same; False when that lease is gone."""
+    """Make the poll due now, because its worker stops or is dead; the attempt stays the same.  False if the lease is
+    lost."""
     touched = tx.run(
         f"""UPDATE task_queue SET worker_id = NULL, next_poll_at = {tx.now}, updated_at = {tx.now}
         WHERE {_HELD} AND status = 'ai_processing'""",
@@ -185,16 +187,17 @@ def ask_again(tx: Transaction, task_id: str, lease: int) -> bool:
 
 
 def give_back(tx: Transaction, task_id: str, lease: int) -> None:
-    """A worker holds this and does nothing with it: others may, at once and at no cost.  Raises LeaseLost."""
+    """Give back a claim that its worker has not begun, at once and uncounted.  Raises LeaseLost."""
     if not ask_again(tx, task_id, lease):
         claims.release(tx, task_id, lease)
 
 
 def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
-    """Let others have claims that were taken out of a list before their workers had them; how many.
+    """Put back claims whose messages were taken from a list before their workers read them; how many.
 
-    Whoever takes the message out of the list owns the claim, so its worker has not begun it, unless a beat found the
-    row first: then the row, or a request that was written down, shows it.  Neither a failure nor a death is counted.
+    The process that takes a message from the list owns its claims.  So the worker has not begun them, unless a
+    heartbeat found the row first; then the row, or a recorded request, shows it.  Neither a failure nor a death is
+    counted.
     """
     rows = tx.all(
         f"""SELECT task_queue.id, lease FROM task_queue JOIN {tx.rows(":sent")} AS sent
@@ -204,7 +207,7 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
                 AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                     AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
             ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
-        sent=encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice lies there twice
+        sent=encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice is in the list twice
     )
 
     def give(some: Sequence[Row]) -> list[str]:
@@ -212,11 +215,11 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
             give_back(tx, row["id"], row["lease"])
         return [row["id"] for row in some]
 
-    given, _ = apart(tx, "task_queue", rows, id_of, give)  # one that is refused waits for its worker
+    given, _ = apart(tx, "task_queue", rows, id_of, give)  # a refused row waits for its worker
     return len(given)
 
 
 def lock(tx: Transaction, task_id: str) -> None:
-    """Before the row's update, so that this sees every report that is stored before it, and none is between."""
+    """Before the row's update, so that every report stored before it is seen, and none can come in between."""
     if tx.for_update:
         tx.one(f"SELECT 1 FROM task_queue WHERE id = :task_id {tx.for_update}", task_id=task_id)

@@ -1,4 +1,4 @@
-"""Finished pictures: what an attempt has made durable, so that the next attempt of the charge finds it."""
+"""Finished results: an attempt records each durable file, so that the next attempt of the charge finds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.sql.rows import decoded, encoded
 
-FIRST_FILE = 10_000  # n of what is no picture begins here: by pictures' numbers, so that no two requests meet
+FIRST_FILE = 10_000  # numbers of other files begin here; no two requests use the same one
 FILES_OF_A_PICTURE = 100
 FIRST_DATA = 1_000_000
 
@@ -19,8 +19,8 @@ FIRST_DATA = 1_000_000
 class ResultFile:
     """Picture n (from 0) of a charge; width, height in pixels.  thumbnail: {"key", "width", "height"}, or None.
 
-    about: of what is no picture; n is then FIRST_FILE or more, width and height are 0.  {"file": as it is shown}, or
-    {"data": the JSON, or null where it is large}, and "whole": it is all that was ordered, no picture is missing.
+    about: for a result that is not a picture; n is then FIRST_FILE or more, width and height are 0.  {"file": as users
+    see it} or {"data": the JSON, or null if it is large}, and "whole" if it is everything that was ordered.
     """
 
     n: int
@@ -32,25 +32,25 @@ class ResultFile:
     about: dict[str, Any] | None = None
 
     def shown(self) -> dict[str, Any]:
-        """As the task and its work have it among their images."""
+        """The picture's entry in `images` of the task and its work."""
         image = {"key": self.key, "width": self.width, "height": self.height}
         return image if self.thumbnail is None else {**image, "thumbnail": self.thumbnail}
 
 
 class Found(NamedTuple):
-    """What there is of a charge, as it is shown.  is_whole: no picture is missing, since none was ordered."""
+    """The results of a charge, as users see them.  is_whole: no picture was ordered, so none is missing."""
 
     images: list[dict[str, Any]]
     outputs: dict[str, Any] | None
     is_whole: bool
 
     def missing_of(self, count: int) -> int:
-        """How many of the ordered pictures are missing."""
+        """The number of ordered pictures that are missing."""
         return 0 if self.is_whole else count - len(self.images)
 
 
 def together(files: Iterable[ResultFile]) -> Found:
-    """Everything that was made, in order."""
+    """All results, in order."""
     ordered = sorted(files, key=lambda file: file.n)
     images = [file.shown() for file in ordered if file.about is None]
     outputs: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def together(files: Iterable[ResultFile]) -> Found:
 
 
 def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile) -> None:
-    """Record a picture that is durable already; of two for the same place the first row wins."""
+    """Record a picture that is durable already; the first row for a number wins."""
     tx.execute(
         """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height, thumbnail, about)
             VALUES (:task_id, :charge, :params_hash, :n, :key, :sha256, :width, :height, :thumbnail, :about)
@@ -79,14 +79,15 @@ def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: Resu
 
 
 def keys(tx: Transaction, ids: str) -> list[str]:
-    """Of every file of these tasks.  ids: as a JSON array."""
+    """The keys of all files of these tasks.  ids: as a JSON array."""
     return _keys(
         tx.all(f"SELECT key, thumbnail FROM result_file WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
     )
 
 
 def usable_keys(tx: Transaction, ids: str) -> list[str]:
-    """Of these tasks' files, those that may still be used: by the charge that paid for them, if it may end well."""
+    """Those of these tasks' files that may still be used: by the charge that paid for them, if it can still
+    complete."""
     return _keys(
         tx.all(
             f"""SELECT result_file.key, thumbnail FROM result_file

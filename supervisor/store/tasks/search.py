@@ -1,4 +1,4 @@
-"""Tasks and works found by a search (`supervisor/core/search_terms.py`): its SQL, on either database."""
+"""The SQL of a search for tasks or works (`supervisor/core/search_terms.py`), on either database."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class _Given(dict[str, Any]):
 
 
 def find(tx: Transaction, search: Search) -> list[Row]:
-    """The rows; a task's pictures, as its work has them, are `work_images`."""
+    """The matching rows; `work_images` holds a task's pictures, from its work."""
     statement, given = _selected(tx, search, _ROWS[search.collection])
     return tx.all(statement, **given)
 
 
 def params_size(tx: Transaction, search: Search) -> int:
-    """How many characters of params the tasks that `find` would find hold together."""
+    """The total length, in characters, of the params of the tasks that `find` would return."""
     found, given = _selected(tx, search, "SELECT length(CAST(params AS TEXT)) AS size FROM task_queue")
     return int(tx.value(f"SELECT coalesce(sum(size), 0) FROM ({found}) AS found", **given))
 
@@ -55,14 +55,14 @@ def _selected(tx: Transaction, search: Search, rows: str) -> tuple[str, _Given]:
 
 
 def count(tx: Transaction, collection: str, condition: Condition) -> int:
-    """How many there are."""
+    """The number of matching rows."""
     given = _Given()
     where = _condition(tx, collection, condition, given)
     return int(tx.value(f"SELECT count(*) FROM {_table(collection)} WHERE {where}", **given))
 
 
 def lock_tasks(tx: Transaction, condition: Condition, most: int) -> list[Row]:
-    """(id, user_openid, status) of tasks, locked in the order that holds everywhere (CORRECTNESS 27)."""
+    """(id, user_openid, status) of tasks, locked in the one order of locks (CORRECTNESS 27)."""
     given = _Given()
     where = _condition(tx, "task_queue", condition, given)
     return tx.all(
@@ -73,7 +73,7 @@ def lock_tasks(tx: Transaction, condition: Condition, most: int) -> list[Row]:
 
 
 def lock_works(tx: Transaction, condition: Condition, most: int) -> list[Row]:
-    """(id, user_openid, task_id) of works whose tasks are now locked, in the same order."""
+    """(id, user_openid, task_id) of works; their tasks are locked in the same order."""
     given = _Given()
     where = _condition(tx, "works", condition, given)
     found = tx.all(
@@ -103,7 +103,8 @@ def _condition(tx: Transaction, collection: str, condition: Condition, given: _G
         case Every(parts) | Some(parts):
             word, empty = (" AND ", "1 = 1") if isinstance(condition, Every) else (" OR ", "1 = 0")
             return word.join(f"({_condition(tx, collection, part, given)})" for part in parts) or empty
-        case Not(part):  # what is neither true nor false, as beside NULL, does not hold, so its opposite does
+        # a comparison with NULL is neither true nor false: it counts as false, so its opposite is true
+        case Not(part):
             return f"CASE WHEN {_condition(tx, collection, part, given)} THEN 0 ELSE 1 END = 1"
 
 
@@ -125,7 +126,8 @@ def _column(field: str) -> str:
 
 
 def _sorted_by(field: str, falls: bool) -> str:
-    """As MongoDB sorts: null before everything.  Said only where there may be null, or no index would serve."""
+    """MongoDB's order: null before everything.  Written only for columns that may be null; otherwise no index would be
+    used."""
     nulls = (" NULLS LAST" if falls else " NULLS FIRST") if field in _MAY_BE_NULL else ""
     return f"{_column(field)} {'DESC' if falls else 'ASC'}{nulls}"
 

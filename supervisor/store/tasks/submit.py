@@ -1,12 +1,12 @@
-"""Submit many tasks in one go: one statement a step for all of them, instead of several for each.
+"""Submit many tasks at once: one statement a step for all of them, instead of several for each.
 
-A web process under load has dozens of submissions waiting for its writer.  Statement by statement each of them costs
-as much in handing the interpreter's lock to and fro as in SQLite itself; together they cost one INSERT, one debit and
-one admission.  A single submission is a crowd of one and takes the same way.
+Under load, dozens of submissions wait for the writer of a web process.  One by one, each would cost as much time for
+passing on the interpreter's lock as in SQLite itself; together they cost one INSERT, one debit and one admission.  A
+single submission is a batch of one.
 
-What one of them asks wrongly is an outcome, not an exception, and concerns nobody else: limits, credits and images
-are read once at the beginning, under the locks of their users' accounts, and carried forward order by order.
-Should the database refuse the crowd all the same, its members are tried one by one.
+A wrong order gives an outcome, not an exception, and does not affect the others: limits, credits and images are read
+once at the beginning, under the locks of the users' accounts, and updated order by order.  If the database refuses the
+whole batch all the same, its orders are tried one by one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from supervisor.store.tasks import admission, bulk, idempotency, traces
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 
-# How long a refused producer is told to wait.  A slot of the queue frees with every task that starts.
+# The wait that a refused producer is told.  Every started task frees a place in the queue.
 RETRY_AFTER_OPEN_SECONDS = 10
 RETRY_AFTER_FULL_SECONDS = 30
 
 
 class Submitted(NamedTuple):
-    """A submission's task as its view.  is_replay: an earlier request with the same key has made it."""
+    """The view of a submitted task.  is_replay: an earlier request with the same key has made it."""
 
     view: dict[str, Any]
     is_replay: bool
@@ -52,7 +52,7 @@ Outcome = Submitted | Exception
 
 
 def check_room(settings: Settings, *, open_tasks: int, pending: int) -> None:
-    """Whether one more task may be open, beside the user's and beside all that wait.
+    """Check whether one more task may be open, by the limits of the user and of the queue.
 
     Raises TooManyOpenTasks, QueueFull.
     """
@@ -68,9 +68,9 @@ def submit_many(
 ) -> list[Outcome]:
     """Insert and admit tasks; one outcome for each order, in their order.
 
-    pending: how many tasks wait, by a reading of this second (CORRECTNESS 11); None counts them here.
-    An order that is refused has one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused as its
-    outcome, or IntegrityError where the database itself refuses it, and stores nothing.
+    pending: the number of waiting tasks by a reading of this second (CORRECTNESS 11); None counts them here.
+    The outcome of a refused order is one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused, or
+    IntegrityError if the database refuses it; nothing is stored for it.
     """
     tx.send("SAVEPOINT submission")
     try:
@@ -78,7 +78,7 @@ def submit_many(
     except DatabaseError as error:
         if not is_about_a_row(error):
             raise
-        # One of them can't be stored, and which is not known.
+        # One of them can't be stored, and it is unknown which.
         tx.execute("ROLLBACK TO submission")
         if len(orders) == 1:
             outcomes = [error]
@@ -93,10 +93,10 @@ def _submit_together(
 ) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     accepted: dict[int, _Accepted] = {}
-    twins: dict[int, int] = {}  # of an order, the earlier one in this crowd with the same key
+    twins: dict[int, int] = {}  # the earlier order of this batch with the same key
     by_key: dict[tuple[str, ...], int] = {}
     proofs = [proof for new in orders for proof in new.proofs]
-    revoked = revocations.ask(tx, proofs) if proofs else None  # it travels with what is read next
+    revoked = revocations.ask(tx, proofs) if proofs else None  # it is sent together with the next query
     desk = _Desk(tx, settings, orders, pending)
     revocation_rows = revoked.all() if revoked is not None else []
     for n, new in enumerate(orders):
@@ -130,7 +130,7 @@ def _submit_together(
 
 
 class _Desk:
-    """What must be known to accept orders, read once, and kept true while they are accepted one after another."""
+    """The data needed to accept orders, read once, and updated while they are accepted one after another."""
 
     def __init__(
         self, tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
@@ -192,7 +192,7 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
 
 
 def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
-    """A task that was admitted a moment ago, as the store would read it."""
+    """A task that was just admitted, as the store would read it."""
     return task_view(
         {
             "id": each.admission.task_id,
@@ -218,7 +218,7 @@ def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
 
 
 def _images_of(new: NewTask) -> tuple[str, ...]:
-    """The uploads an order names, as far as it can be read before it is checked."""
+    """The uploads that an order names, as far as they can be read before the check."""
     if new.checked is not None:
         return new.checked.image_ids
     images = new.params.get("images")

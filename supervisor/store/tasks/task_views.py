@@ -15,7 +15,7 @@ _CURSOR = re.compile(
 
 
 def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any] | None:
-    """One task's view with its place in the line, or None.  user: only if it is theirs."""
+    """One task's view with its place in the queue, or None.  user: only if the task is theirs."""
     row = tx.one(
         f"""{_view(tx)} WHERE task_queue.id = :task_id
             AND (CAST(:user AS TEXT) IS NULL OR task_queue.user_openid = :user)""",
@@ -28,9 +28,9 @@ def page(
     tx: Transaction, user: str | None, *, status: str | None = None, type_: str | None = None, limit: int = 20,
     cursor: str | None = None,
 ) -> Page:  # fmt: skip
-    """Tasks, newest first.  cursor: `next` of the page before; raises ValueError when it is not one."""
+    """Tasks, newest first.  cursor: `next` of the page before; raises ValueError for any other text."""
     created_at, last_id = cursor_place(cursor)
-    # Only the conditions that are asked for stand in the query: a planner finds no index behind "or it is null".
+    # The query has only the requested conditions: with "or it is null", a planner would use no index.
     asked: dict[str, Any] = {"user_openid": user, "status": status, "type": type_}
     wanted = {name: value for name, value in asked.items() if value is not None}
     conditions = [f"task_queue.{name} = :{name}" for name in wanted]
@@ -54,11 +54,11 @@ def cursor_place(cursor: str | None) -> tuple[str | None, str | None]:
     place = _CURSOR.fullmatch(cursor)
     if place is None:
         raise ValueError("cursor is not one that this list has given")
-    datetime.fromisoformat(place[1])  # of the right shape, and perhaps no time all the same: ValueError
+    datetime.fromisoformat(place[1])  # of the right form, but perhaps not a time: ValueError
     return place[1], place[2]
 
 
-# What `task_view` shows.  Not params: a hundred tasks may hold a hundred megabytes of them.
+# The columns that `task_view` shows, without params: those of a hundred tasks may have a hundred megabytes.
 _SHOWN = ", ".join(
     f"task_queue.{column}"
     for column in (

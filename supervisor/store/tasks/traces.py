@@ -1,7 +1,7 @@
-"""The trace that a task belongs to: written by whoever begins it, read by whoever goes on with the task.
+"""A task's trace context: written when the trace begins, read by the processes that go on with the task.
 
-Only a process that traces writes or reads here.  A task has one trace from its submission to its end, however often
-it is tried.
+Only a process that traces writes or reads here.  A task has one trace from its submission to its end, over all
+attempts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _MADE_DUE = "('admitted','retried','postponed','released','resubmitted')"
 
 
 class Traced(NamedTuple):
-    """What the span of an attempt needs.
+    """The data for the span of an attempt.
 
-    context: the task's `traceparent`, empty when nobody has begun its trace.  waited_seconds: from when the task was
+    context: the task's `traceparent`, empty if its trace has not begun.  waited_seconds: from when the task was
     due for this attempt to the claim.  claimed_ago_seconds: since the claim.
     """
 
@@ -28,7 +28,7 @@ class Traced(NamedTuple):
 
 
 def begin(tx: Transaction, begun: Iterable[tuple[str, str]]) -> None:
-    """These tasks belong to these traces, unless they have one.  begun: (task id, traceparent)."""
+    """Store these traces for these tasks, unless they have one.  begun: (task id, traceparent)."""
     for task_id, context in begun:
         tx.execute(
             "INSERT INTO task_trace (task_id, context) VALUES (:task_id, :context) ON CONFLICT (task_id) DO NOTHING",
@@ -46,7 +46,7 @@ def contexts_of(tx: Transaction, task_ids: Sequence[str]) -> dict[str, str]:
 
 
 def of_attempt(tx: Transaction, task_id: str, lease: int) -> Traced:
-    """The task's trace, and how long it waited for the attempt that has this lease."""
+    """The task's trace, and its waiting time before the attempt with this lease."""
     row = tx.one(
         f"""SELECT {tx.seconds_between("coalesce(due.run_after, due.at)", "claimed.at")} AS waited,
             {tx.seconds_since("claimed.at")} AS ago

@@ -1,4 +1,4 @@
-"""What is done to tasks on behalf of their users: submit, cancel, retry."""
+"""Users' actions on their tasks: submit, cancel, retry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def submit(
 
 
 def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any]:
-    """Cancel an open task with its refund; its view, with the place that it leaves.
+    """Cancel an open task with its refund; its view, with the place that it had.
 
     Raises TaskNotFound, AlreadyFinished.
     """
@@ -51,7 +51,7 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     assert ended is not None
     remote_cancels.want_cancel(tx, task_id, row["charge"])
     if not row["admitted_charge"]:
-        ended["type"] = counters.OTHER  # nobody has looked yet whether there is such a type
+        ended["type"] = counters.OTHER  # whether the type exists was not checked yet
     claims.tally_end(tx, ended, "cancelled")
     view = get(tx, task_id)
     assert view is not None
@@ -63,9 +63,9 @@ def resubmit(
 ) -> dict[str, Any]:
     """Run a failed or cancelled task again under a new charge; its view.
 
-    obeys_limits: as an order does, which a user's retry is; what operators do is not bound by them.
+    obeys_limits: whether the limits for orders apply; they do for users, not for operators.
 
-    Raises TaskNotFound, NotRetryable, BadParams, InsufficientCredits, and where limits are obeyed TooManyOpenTasks and
+    Raises TaskNotFound, NotRetryable, BadParams, InsufficientCredits, and, if limits apply, TooManyOpenTasks and
     QueueFull: nothing is changed then.
     """
     row = _own(tx, task_id, user)
@@ -83,9 +83,9 @@ def resubmit(
 
 
 def _check_room_for(tx: Transaction, settings: Settings, row: Row) -> None:
-    """Whether a task that has just been put back may stay.  It is open itself by now, so it counts as one of them.
+    """Check whether a resubmitted task may stay open.  It is open by now, so it is counted itself.
 
-    Counted under the lock of its user's account: of two retries at once, the second sees the first.
+    The count is made under the lock of the user's account, so the second of two simultaneous retries sees the first.
     """
     limits, user = settings.limits, row["user_openid"]
     known = bulk.known(

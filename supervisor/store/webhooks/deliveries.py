@@ -1,10 +1,10 @@
-"""The outbox of webhooks: what is to be sent, to whom, and how often that was tried.
+"""The outbox of webhooks: messages, their addresses and attempts.
 
-The trigger of the step that ends a task writes the delivery (`supervisor.schema.shared.webhook_rows`).  From there it
-is sent at least once: a delivery is *waiting* until its time, *sending* while a hint or a worker has it, and due again
-when nobody has said within a while what became of it.  Every hint has a number; who takes up an old one, or an old one
-twice, finds nothing to claim, and what he learns of a failure changes nothing.  It ends as *delivered*, as *failed*
-after the last attempt, or as *gone* when its address said that it wants no more.
+The trigger of the step that ends a task writes the delivery (`supervisor.schema.shared.webhook_rows`).  From then on it
+is sent at least once.  A delivery is *waiting* until its time, and *sending* while a message in the broker or a worker
+has it; if no result is recorded in time, it becomes due again.  Every message has a number.  With an outdated number a
+worker can't claim the delivery, and its failure changes nothing.  A delivery ends as *delivered*, as *failed* after the
+last attempt, or as *gone* if its address answered 410.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from supervisor.webhooks.turns import Due, UnderWay, host_of, next_to_send
 
 LOOKED_AT = 1000
 USERS_LOOKED_AT = 2000
-HINT_SECONDS = 15.0  # until a hint that nobody took up is sent again
-CLAIM_SECONDS = 60.0  # until an attempt of which nobody has heard counts as lost; longer than any may take
+HINT_SECONDS = 15.0  # until an unread message is sent again
+CLAIM_SECONDS = 60.0  # until an attempt without a result counts as lost; longer than any attempt may take
 FORGET_SECONDS = 30 * 86_400.0
 
 _KIND = "webhook_delivery"
-# Looked for without a lock, of which there might be thousands in every round, and again as it is marked.  {}: now.
+# Checked without locks, since there may be thousands of rows each round, and checked again when a row is marked.  {}:
+# now.
 _IS_DUE = "state IN ('waiting','sending') AND due_at <= {}"
 _COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
@@ -38,7 +39,7 @@ _TIMES = ("due_at", "created_at", "ended_at")
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """What the broker carries.  dispatch: the hint's number."""
+    """The message in the broker.  dispatch: the message's number."""
 
     id: str
     dispatch: int
@@ -46,9 +47,9 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """A delivery in the hands of a worker.  data: the task as it ended, pictures by key; ended_at: as text.
+    """A delivery that a worker has claimed.  data: the task as it ended, pictures by key; ended_at: as text.
 
-    attempts: this one counted.
+    attempts: includes this one.
     """
 
     id: str
@@ -63,13 +64,13 @@ class Message:
 
 
 def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
-    """These tasks have these webhooks.  named: (task id, address)."""
+    """Store the webhooks of these tasks.  named: (task id, address)."""
     for task_id, url in named:
         tx.execute("INSERT INTO webhook (task_id, url) VALUES (:task_id, :url)", task_id=task_id, url=url)
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
-    """Ask for what is to be sent now, of users of whom more may be sent.  aside: deliveries that are left alone."""
+    """Query due deliveries of users that are below their limit.  aside: deliveries to leave alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
@@ -82,7 +83,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
 
 
 def due(tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None) -> list[Delivery]:
-    """Mark what is to be sent now, as far as there is room; each is due again should nobody take it up.
+    """Mark due deliveries as being sent, up to the limits; each becomes due again in case its message is lost.
 
     asked: `ask_due`, if asked already.
     """
@@ -122,9 +123,9 @@ def _under_way(tx: Transaction) -> UnderWay:
 
 
 def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
-    """What is due first of each user, where those that are due for longest may all be one user's.
+    """The first due deliveries of each user, because the oldest ones may all belong to one user.
 
-    The users who wait are read one after the other from an index, at most USERS_LOOKED_AT of them.
+    The waiting users are read one after the other from an index, at most USERS_LOOKED_AT of them.
     """
     others, left_alone = aside.others(tx, "own.id")
     still_open = "state IN ('waiting','sending')"
@@ -148,7 +149,7 @@ def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
 
 
 def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
-    """Those whose last attempt nobody has told the end of."""
+    """Deliveries whose last attempt has no recorded result."""
     given_up = tx.all(
         f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
             last_error = 'The worker that made the last attempt died in it.'
@@ -161,9 +162,9 @@ def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
 
 
 def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None) -> list[Message]:
-    """Take these up, each for one attempt; without those that somebody else has, or that are over.
+    """Claim these deliveries, each for one attempt, without those that another worker has or that have ended.
 
-    aside: takes those that are refused, or hold what can't be read.
+    aside: collects rows that are refused or unreadable.
     """
 
     def take(some: Sequence[Delivery]) -> list[Message]:
@@ -193,7 +194,7 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
 
 
 def delivered(tx: Transaction, message: Message, status: int) -> bool:
-    """It has arrived, whoever holds it by now; False when it is over already."""
+    """Record that it has arrived, with any claim; False if it has ended already."""
     webhook_attempts.end(tx, message.id, message.dispatch, status=status)
     is_news = _touched(
         tx,
@@ -209,9 +210,9 @@ def delivered(tx: Transaction, message: Message, status: int) -> bool:
 def put_off(
     tx: Transaction, message: Message, seconds: float | None, *, status: int | None, reason: str
 ) -> bool:
-    """It has not arrived; try again in so many seconds, or never (None).  False when it is in other hands.
+    """Record that it has not arrived; try again in so many seconds, or never (None).  False if the claim is lost.
 
-    status: of the answer, if there was one.  reason: a sentence.
+    status: of the answer, if there is one.  reason: a sentence.
     """
     if seconds is None:
         change, times = f"state = 'failed', ended_at = {tx.now}", {}
@@ -233,9 +234,9 @@ def put_off(
 
 
 def receiver_is_gone(tx: Transaction, message: Message) -> None:
-    """Its address wants no more: nothing is sent there for this user until somebody has a delivery sent again.
+    """Record that the address answered 410: nothing is sent there for this user until a delivery is re-sent by hand.
 
-    An answer to an earlier hint, which comes after somebody has done that, changes nothing.
+    An answer to an earlier message, after such a re-send, changes nothing.
     """
     wants_no_more = "The receiver answers 410: it wants no more."
     webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
@@ -264,7 +265,7 @@ def receiver_is_gone(tx: Transaction, message: Message) -> None:
 
 
 def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]:
-    """Deliveries, newest first, without what they carry.  failed: only those that were given up."""
+    """Deliveries, newest first, without their data.  failed: only those that were given up."""
     columns = "id, task_id, user_openid, url, type, state, attempts, last_status, last_error"
     times = ", ".join(f"{tx.as_text(column)} AS {column}" for column in _TIMES)
     only = "WHERE state IN ('failed','gone')" if failed else ""
@@ -276,7 +277,7 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
 
 
 def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]:
-    """How many are still to be delivered; how many of those made within so many seconds were given up."""
+    """The number of deliveries that still wait, and how many of those from the last so many seconds were given up."""
     still_open = tx.value("SELECT count(*) FROM webhook_delivery WHERE state IN ('waiting','sending')")
     given_up = tx.value(
         f"""SELECT count(*) FROM webhook_delivery
@@ -289,7 +290,7 @@ def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]
 def resend(tx: Transaction, delivery_id: str) -> bool:
     """Send it again from the beginning of the schedule, under the same id; False when there is no such delivery.
 
-    Its address counts as living again.
+    Its address is used again after a 410.
     """
     row = tx.one(
         f"""UPDATE webhook_delivery SET state = 'waiting', attempts = 0, due_at = {tx.now}, ended_at = NULL
@@ -303,13 +304,13 @@ def resend(tx: Transaction, delivery_id: str) -> bool:
 
 
 def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
-    """Forget what ended long ago, and who was gone by then; how many deliveries that were."""
+    """Delete deliveries that ended long ago, and addresses that answered 410 before then; how many deliveries."""
     tx.execute(
         f"DELETE FROM webhook_gone WHERE since < {tx.ago(':forget_seconds')}", forget_seconds=FORGET_SECONDS
     )
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
-    found = tx.all(  # one that somebody has just had sent again is none of them
+    found = tx.all(  # but not a delivery that was just re-sent
         f"""SELECT id FROM webhook_delivery WHERE ended_at < {tx.ago(":forget_seconds")} AND {others}
             ORDER BY ended_at LIMIT :most{tx.for_update_of_free("webhook_delivery")}""",
         forget_seconds=FORGET_SECONDS, **left_alone, most=most,

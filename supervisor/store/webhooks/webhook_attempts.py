@@ -1,6 +1,7 @@
-"""Each attempt to deliver a webhook, kept as long as the delivery: who asks why it did not arrive reads it here.
+"""Each attempt to deliver a webhook, kept as long as the delivery, to show why a message did not arrive.
 
-A row begins when a worker takes a hint up and ends with what came of it; one that never ends died with its worker.
+A worker inserts the row when it claims the delivery, and completes it with the result; if the worker dies, the row
+stays without an end.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
 
-MOST_SHOWN = 100  # of a task: ten for each time that somebody has sent a delivery
+MOST_SHOWN = 100  # of a task: ten for each time that a delivery was sent
 
 _COLUMNS = "id, type, url, state, attempts, due_at, last_status, last_error, created_at, ended_at"
 
 
 def begin(tx: Transaction, delivery_id: str, dispatch: int, attempt: int) -> None:
-    """A worker has taken up the hint of this number.  attempt: counted since it was last sent from the beginning."""
+    """Record that a worker has claimed the delivery with this number.  attempt: counted since the start of its
+    schedule."""
     tx.execute(
         f"""INSERT INTO webhook_attempt (delivery_id, dispatch, attempt, started_at)
             VALUES (:delivery_id, :dispatch, :attempt, {tx.now})""",
@@ -28,7 +30,8 @@ def end(
     tx: Transaction, delivery_id: str, dispatch: int, *, status: int | None = None, error: str | None = None,
     next_in_seconds: float | None = None,
 ) -> None:  # fmt: skip
-    """What came of it.  status: of the answer, if there was one; error: a sentence; next: None for none."""
+    """Record the result.  status: of the answer, if there is one; error: a sentence; next: None if there is no next
+    attempt."""
     next_at = "NULL" if next_in_seconds is None else tx.in_seconds(":seconds")
     times = {} if next_in_seconds is None else {"seconds": next_in_seconds}
     tx.execute(
@@ -39,7 +42,7 @@ def end(
 
 
 def forget(tx: Transaction, delivery_ids: str) -> None:
-    """Those of deliveries that are forgotten.  delivery_ids: as a JSON array."""
+    """Delete the attempts of deleted deliveries.  delivery_ids: as a JSON array."""
     tx.execute(
         f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.each_of(':delivery_ids')}",
         delivery_ids=delivery_ids,
@@ -47,7 +50,7 @@ def forget(tx: Transaction, delivery_ids: str) -> None:
 
 
 def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
-    """What a task's webhook was or will be told, oldest first, each with its `tries`: the attempts, the newest 100.
+    """A task's deliveries, oldest first, each with its `tries`: the attempts, the newest 100.
 
     `url` is without its query, which may be a key.
     """
@@ -67,7 +70,7 @@ def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
 
 
 def without_query(url: str) -> str:
-    """An address as people may see it: what follows the question mark may be a key."""
+    """An address for people, without its query, which may be a key."""
     return url.partition("?")[0]
 
 

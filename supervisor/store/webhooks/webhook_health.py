@@ -1,6 +1,6 @@
-"""How webhooks stand as a whole: what is owed, what has ended lately, and which addresses are in trouble.
+"""The state of all webhooks: waiting deliveries, recent ends, and addresses in trouble.
 
-Each query reads an index over open or newest rows, and so many of them at most.
+Each query reads an index over open or newest rows, with a limit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _COLUMNS = "id, task_id, user_openid, url, state, attempts, due_at, last_status,
 
 
 def read(tx: Transaction) -> View:
-    """`open` ({state: deliveries}), `ended` (the same, of the last hour's newest thousand), `oldest_seconds` (for how
-    long the oldest is owed), `addresses`.
+    """`open` ({state: deliveries}), `ended` (the same for the last hour's newest thousand), `oldest_seconds` (age of
+    the oldest open one), `addresses`.
     """
     return {
         "open": count_open(tx),
@@ -32,7 +32,7 @@ def read(tx: Transaction) -> View:
 
 
 def count_open(tx: Transaction) -> dict[str, int]:
-    """Deliveries that are owed, by state."""
+    """Open deliveries, by state."""
     rows = tx.all(
         """SELECT state, count(*) AS n FROM webhook_delivery WHERE state IN ('waiting','sending')
             GROUP BY state"""
@@ -41,7 +41,7 @@ def count_open(tx: Transaction) -> dict[str, int]:
 
 
 def oldest_seconds(tx: Transaction) -> float:
-    """For how long the oldest of them is owed; 0 for none."""
+    """The age of the oldest open delivery; 0 if there is none."""
     found = tx.value(
         f"""SELECT {tx.seconds_since("created_at")} FROM webhook_delivery
             WHERE state IN ('waiting','sending') ORDER BY created_at LIMIT 1"""
@@ -60,9 +60,9 @@ def _ended(tx: Transaction) -> dict[str, int]:
 
 
 def troubled_addresses(tx: Transaction) -> list[View]:
-    """Each user's address that is gone, or that an attempt has failed at; the most deliveries first.
+    """Each user's address that answered 410 or failed at an attempt; the most deliveries first.
 
-    `gone_since` (a time, or None), `owed` and `given_up` (deliveries, the latter of the last day), and of the newest
+    `gone_since` (a time, or None), `owed` and `given_up` (deliveries; the latter of the last day), and from the newest
     delivery `webhook_id`, `task_id`, `last_status`, `last_error`, `next_at`.  `url` is without its query.
     """
     found: dict[tuple[str, str], View] = {}
