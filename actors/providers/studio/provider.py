@@ -18,7 +18,7 @@ from actors.providers.base import (
     Transient,
 )
 from actors.providers.common.plain_pictures import made_image, plain_input
-from actors.providers.studio.orders.order import TASKS
+from actors.providers.studio.orders.order import MOST_PEOPLE, TASKS
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.process_pool import ImageProcesses
 
@@ -87,7 +87,24 @@ def request_for(job: Job) -> dict[str, Any]:
         "pictures": list(job.pictures),
         "out": str(job.folder),
     }
-    return request | {"garment": str(job.inputs[1])} if wanted > 1 else request
+    if wanted > 1:
+        request |= {"garment": str(job.inputs[1]), "wearer": _wearer(job)}
+    return request
+
+
+def _wearer(job: Job) -> int | None:
+    """Who of a group wears the garment, counted from the left, from 1; None for the largest.  Raises InvalidInput."""
+    parameters = job.params.get("parameters")
+    asked = parameters.get("person") if isinstance(parameters, dict) else None
+    if asked is None:
+        return None
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= MOST_PEOPLE:
+        raise InvalidInput(
+            f"parameters.person must be a whole number from 1 to {MOST_PEOPLE}: who of a group wears the garment, "
+            "counted from the left.",
+            code="bad_params",
+        )
+    return asked
 
 
 def error_for(failure: ImageWorkFailed) -> ProviderError:

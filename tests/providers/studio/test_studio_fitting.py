@@ -8,16 +8,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from actors.providers.studio.fitting.body import arms_of, torso_of
+from actors.providers.studio.fitting.draping import Cut, body_piece, sleeve_piece
 from actors.providers.studio.fitting.fitting import fit
 from actors.providers.studio.fitting.garment import find_garment
+from actors.providers.studio.fitting.in_front import in_front_of
+from actors.providers.studio.fitting.light import light_of
 from actors.providers.studio.orders.faults import ImageUnusable, NoPersonFound
 from actors.providers.studio.orders.order import read_order
 from actors.providers.studio.orders.originals import on_white, read_picture
 from actors.providers.studio.vision.people import find_people
-from actors.providers.studio.vision.planes import to_array
-from actors.providers.studio.vision.pose import LEFT_SHOULDER, NOSE, RIGHT_SHOULDER
+from actors.providers.studio.vision.planes import Plane, to_array
+from actors.providers.studio.vision.pose import (
+    LEFT_ELBOW,
+    LEFT_HIP,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    NOSE,
+    RIGHT_ELBOW,
+    RIGHT_HIP,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+    Pose,
+)
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"
 SIZE = 400
@@ -101,6 +116,112 @@ def test_the_garment_is_told_into_body_and_short_sleeves() -> None:
     assert not garment.long_sleeves
     assert garment.points["left cuff"] == pytest.approx((40, 330), abs=6)
     assert garment.points["right underarm"] == pytest.approx((660, 410), abs=6)
-    body, sleeve = (np.asarray(garment.picture_of(piece).getchannel("A")) > 127 for piece in ("body", "left"))
+    body = np.asarray(garment.body_picture().getchannel("A")) > 127
     assert body[600, 400] and not body[330, 80]
-    assert sleeve[330, 80] and not sleeve[600, 400]
+    sleeve = to_array(garment.sleeve_picture("left", (60, 40)))
+    assert (sleeve[..., 2] > sleeve[..., 0] + 0.1).mean() > 0.3, "its stripes"
+    assert (sleeve.min(-1) > 0.95).mean() < 0.01, "none of the paper"
+
+
+def test_a_long_sleeve_that_hangs_beside_the_body_is_no_side_of_it() -> None:
+    garment = find_garment(long_sleeved())
+    assert garment.long_sleeves
+    assert garment.points["left hem"][0] == pytest.approx(120, abs=6)
+    assert garment.points["right hem"][0] == pytest.approx(280, abs=6)
+    for side in ("left", "right"):
+        sleeve = to_array(garment.sleeve_picture(side, (90, 30)))
+        assert np.abs(sleeve - np.array([0, 0.5, 0])).max(-1).mean() < 0.1, "cloth alone"
+
+
+def long_sleeved() -> Image.Image:
+    """A green jersey, 400×420, whose sleeves hang down beside it."""
+    drawn = Image.new("RGB", (400, 420), "white")
+    pen = ImageDraw.Draw(drawn)
+    pen.polygon([(150, 40), (250, 40), (280, 70), (280, 390), (120, 390), (120, 70)], fill=(0, 128, 0))
+    for flip in (False, True):
+        sleeve = [(150, 40), (118, 66), (30, 330), (70, 345), (125, 170)]
+        pen.polygon([(400 - x, y) for x, y in sleeve] if flip else sleeve, fill=(0, 128, 0))
+    return drawn
+
+
+# ── bodies of our own drawing: a body of 200 × 400 pixels, seen from the front ───────────────────────────────────────
+
+
+def body(right_elbow: tuple[float, float], right_wrist: tuple[float, float]) -> tuple[Pose, Plane]:
+    """(pose, alpha) of somebody whose shoulders are 80 apart; the person's right arm, seen on the left, as given."""
+    points, seen = np.zeros((33, 2), np.float32), np.ones(33, np.float32)
+    places = {
+        NOSE: (100, 40), 7: (115, 40), 8: (85, 40), 9: (106, 52), 10: (94, 52),
+        LEFT_SHOULDER: (140, 100), RIGHT_SHOULDER: (60, 100), LEFT_HIP: (125, 220), RIGHT_HIP: (75, 220),
+        LEFT_ELBOW: (150, 160), LEFT_WRIST: (152, 215), 19: (152, 225), 20: right_wrist,
+        RIGHT_ELBOW: right_elbow, RIGHT_WRIST: right_wrist,
+    }  # fmt: skip
+    for landmark, place in places.items():
+        points[landmark] = place
+    shape = Image.new("L", (200, 400), 0)
+    pen = ImageDraw.Draw(shape)
+    pen.ellipse((75, 10, 125, 75), fill=255)
+    pen.polygon([(85, 70), (115, 70), (145, 85), (132, 240), (68, 240), (55, 85)], fill=255)
+    for arm in ([(140, 100), (150, 160), (152, 215)], [(60, 100), right_elbow, right_wrist]):
+        pen.line(arm, fill=255, width=24, joint="curve")
+    return Pose(points, seen), to_array(shape)
+
+
+@pytest.mark.parametrize(
+    "elbow, wrist", [((48, 160), (46, 215)), ((20, 60), (25, 10)), ((15, 110), (10, 60)), ((40, 160), (110, 170))],
+    ids=["hangs", "is lifted", "is bent up", "is folded"],
+)  # fmt: skip
+def test_a_sleeve_lies_on_its_arm_however_that_is_held(
+    elbow: tuple[float, float], wrist: tuple[float, float]
+) -> None:
+    pose, alpha = body(elbow, wrist)
+    torso = torso_of(pose, alpha)
+    arm = arms_of(pose, torso, alpha)["left"]
+    cloth, size = find_garment(long_sleeved()), (200, 400)
+    sleeve = sleeve_piece(cloth, "left", arm, torso, Cut(), size)
+    on_bones = [
+        (1 - t) * a + t * b for a, b in zip(arm.joints, arm.joints[1:], strict=False) for t in (0.3, 0.6, 0.9)
+    ]
+    shares, sides = arm.coordinates(np.array(on_bones))
+    assert list(shares) == sorted(shares) and shares[0] > 0 and shares[-1] < 1
+    assert np.abs(sides).max() < 0.05
+    for x, y in np.array(on_bones).round().astype(int):
+        assert sleeve.cover[y, x] > 0.7
+        assert np.abs(sleeve.cloth[y, x] - np.array([0, 0.5, 0])).max() < 0.1
+    assert sleeve.cover[300, 100] == 0 and sleeve.cover[40, 100] == 0, "neither a leg nor the face wears it"
+
+
+def test_the_body_of_a_garment_reaches_both_sides_and_every_row_down_to_its_hem() -> None:
+    pose, alpha = body((20, 60), (25, 10))
+    torso = torso_of(pose, alpha)
+    piece = body_piece(find_garment(long_sleeved()), torso, Cut(), (200, 400))
+    for y in range(110, 215, 5):
+        across = np.flatnonzero(alpha[y, 60:140] > 0.5) + 60
+        assert piece.cover[y, across].min() > 0.8, y
+    assert piece.cover[330:].max() == 0 and piece.cover[:60].max() == 0
+
+
+def test_an_arm_that_nobody_sees_wears_no_sleeve() -> None:
+    pose, alpha = body((48, 160), (46, 215))
+    pose.seen[RIGHT_ELBOW] = 0.1
+    assert set(arms_of(pose, torso_of(pose, alpha), alpha)) == {"right"}
+
+
+def test_hands_stay_in_front_and_what_only_lies_near_them_does_not() -> None:
+    pose, alpha = body((48, 160), (100, 180))
+    colours = np.full((400, 200, 3), 0.15, np.float32)
+    skin = np.array([0.85, 0.62, 0.5], np.float32)
+    colours[10:75, 75:125] = skin
+    colours[172:188, 92:112] = skin
+    kept = in_front_of(colours, alpha, pose, torso_of(pose, alpha)).kept
+    assert kept[40, 100] > 0.9 and kept[180, 100] > 0.7
+    assert kept[150, 100] < 0.1 and kept[200, 120] < 0.1
+
+
+def test_white_cloth_takes_the_light_of_the_photo() -> None:
+    colours = np.full((64, 64, 3), 0.2, np.float32)
+    colours[:20] = (0.6, 0.5, 0.35)
+    evening = light_of(colours, np.ones((64, 64), np.float32))
+    assert evening[0] > evening[1] > evening[2] and evening.max() < 0.9
+    colours[:20] = 1.0
+    assert light_of(colours, np.ones((64, 64), np.float32)).min() > 0.95

@@ -79,6 +79,7 @@ def test_an_order_has_defaults() -> None:
     [
         {"task": "sculpture"}, {"scene": "moon"}, {"count": 0}, {"count": 9}, {"count": True}, {"person": ""},
         {"out": None}, {"pictures": []}, {"pictures": [1]}, {"pictures": "0"}, {"seed": 1.5}, {"task": "fitting"},
+        {"wearer": 0}, {"wearer": "me"},
     ],
 )  # fmt: skip
 def test_a_wrong_order_is_refused_with_a_sentence(wrong: dict[str, Any]) -> None:

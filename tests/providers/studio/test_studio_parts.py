@@ -6,8 +6,9 @@ import hashlib
 from importlib.resources import files
 
 import numpy as np
+from PIL import Image
 
-from actors.providers.studio.fitting.warp import thin_plate_spline
+from actors.providers.studio.fitting.bending import bent
 from actors.providers.studio.photography.framing import FRAMES, frame_for
 from actors.providers.studio.vision.matte import cut_out
 from actors.providers.studio.vision.planes import blur, box_mean, resized
@@ -39,10 +40,16 @@ def test_a_blur_keeps_the_light_and_spreads_as_asked() -> None:
         assert np.isclose(np.sqrt((spread.sum(0) * x**2).sum()), np.hypot(sigma, 9 / 12**0.5), rtol=0.2)
 
 
-def test_a_spline_carries_every_point_to_its_place() -> None:
-    chance = np.random.default_rng(4)
-    source, target = chance.uniform(0, 500, (9, 2)), chance.uniform(0, 500, (9, 2))
-    assert np.allclose(thin_plate_spline(source, target, stiffness=0)(source), target, atol=1e-4)
+def test_a_bent_picture_shows_what_lies_where_it_is_told_to_look() -> None:
+    picture = Image.new("RGBA", (40, 20), "red")
+    picture.paste((0, 0, 255, 255), (20, 0, 40, 20))
+    # turned by a quarter and moved: the result's rows are the picture's columns
+    shown = bent(
+        picture, lambda at: np.stack([at[:, 1] - 30, at[:, 0] - 50], -1), (48, 28, 74, 74), (100, 90)
+    )
+    assert shown.size == (100, 90)
+    assert shown.getpixel((60, 40)) == (255, 0, 0, 255) and shown.getpixel((60, 60)) == (0, 0, 255, 255)
+    assert all(shown.getpixel(place)[3] == 0 for place in ((60, 20), (60, 80), (40, 40), (80, 60)))
 
 
 def test_an_edge_loses_the_colour_of_the_old_background() -> None:

@@ -64,6 +64,21 @@ async def test_a_fitting_without_a_garment_is_refused(provider: StudioProvider, 
         await provider.submit(job(tmp_path, type="fitting"), lambda percent, stage: None)
 
 
+@pytest.mark.parametrize("asked", ["left", 0, 1.5, True, 13])
+async def test_who_wears_the_garment_is_a_whole_number(
+    provider: StudioProvider, tmp_path: Path, asked: object
+) -> None:
+    wrong = job(
+        tmp_path,
+        type="fitting",
+        inputs=(SAMPLES / "portrait.png", SAMPLES / "garment.png"),
+        params={"parameters": {"person": asked}},
+    )
+    with pytest.raises(InvalidInput, match=r"parameters\.person must be a whole number") as caught:
+        await provider.submit(wrong, lambda percent, stage: None)
+    assert caught.value.code == "bad_params"
+
+
 async def test_a_time_out_may_be_tried_again(provider: StudioProvider, tmp_path: Path) -> None:
     with pytest.raises(Transient) as caught:
         await provider.submit(job(tmp_path, ai_timeout_seconds=0.05), lambda percent, stage: None)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from actors.providers.studio.fitting.fitting import fit
-from actors.providers.studio.orders.faults import NoPersonFound
+from actors.providers.studio.orders.faults import ImageUnusable, NoPersonFound
 from actors.providers.studio.orders.order import read_order
 from actors.providers.studio.photography.photography import photograph
 from actors.providers.studio.vision import segmentation
@@ -141,3 +141,18 @@ def test_one_of_two_wears_the_garment_and_the_other_keeps_their_own(tmp_path: Pa
     changed = np.abs(worn - to_array(photo)).mean(2)
     halves = sorted([changed[100:, 20:220].mean(), changed[100:, 260:460].mean()])
     assert halves[0] < 0.02 and halves[1] > 0.1
+
+
+@pytest.mark.parametrize("wearer", [1, 2])
+def test_of_two_whoever_was_asked_for_wears_the_garment(tmp_path: Path, wearer: int) -> None:
+    size, pieces = SHAPES["two side by side"]
+    photo = picture(size, pieces).resize((480, 240), Image.Resampling.LANCZOS)
+    [worn] = order("fitting", photo, tmp_path, wearer=wearer)
+    changed = np.abs(worn - to_array(photo)).mean(2)
+    halves = changed[100:, 20:220].mean(), changed[100:, 260:460].mean()
+    assert halves[wearer - 1] > 0.1 and halves[2 - wearer] < 0.02
+
+
+def test_a_person_who_is_not_there_can_not_wear_it(tmp_path: Path) -> None:
+    with pytest.raises(ImageUnusable, match="Only one person"):
+        order("fitting", picture((240, 240), [(0, 0, 240, False)]), tmp_path, wearer=3)

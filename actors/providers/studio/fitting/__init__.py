@@ -1,1 +1,1 @@
-"""Garments on persons: cutting out, draping, warping."""
+"""Garments on persons: cutting out, draping, light."""

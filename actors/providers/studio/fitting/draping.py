@@ -1,32 +1,24 @@
-"""Where a garment's points belong on a body: the tailor's arithmetic between a garment and a pose."""
+"""Where a garment's points belong on a body: the tailor's arithmetic between a garment and a pose.
+
+The body panel is stretched between the body's two sides, row by row from the shoulders to the hem; a sleeve is laid
+along its arm and bends with the elbow.  Both are drawn a little too wide and end where the person does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from actors.providers.studio.fitting.bending import Points, bent
+from actors.providers.studio.fitting.body import NECK, SIDES, Arm, Torso, box_around, seen_of
 from actors.providers.studio.fitting.garment import Garment
-from actors.providers.studio.fitting.warp import Points
-from actors.providers.studio.vision.planes import Plane
-from actors.providers.studio.vision.pose import (
-    LEFT_ELBOW,
-    LEFT_HIP,
-    LEFT_SHOULDER,
-    LEFT_WRIST,
-    RIGHT_ELBOW,
-    RIGHT_HIP,
-    RIGHT_SHOULDER,
-    RIGHT_WRIST,
-    Pose,
-)
+from actors.providers.studio.vision.planes import Plane, resized, smoothstep, to_array
 
-Arm = tuple[int, int, int, int]  # landmarks: shoulder, elbow, wrist, hip
-LEFT_ARM: Arm = (LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, LEFT_HIP)
-RIGHT_ARM: Arm = (RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, RIGHT_HIP)
-BODY_STIFFNESS, SHORT_SLEEVE_STIFFNESS, LONG_SLEEVE_STIFFNESS = 1e-3, 1.0, 0.02
+LONG_SLEEVE = 0.97  # of the arm
+WIDEST = 1.4  # so many times its usual reach may a body be wide
+STEP = 2  # pixels: an arm's outline is computed on every other one
 
 
 @dataclass(frozen=True)
@@ -39,184 +31,148 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Torso:
-    """The body's own axes: `across` points to the person's left, `up` to the head; `shoulder_width` in
-    pixels."""
-
-    middle: Points
-    across: Points
-    up: Points
-    shoulder_width: float
-
-
-def torso_of(pose: Pose) -> Torso:
-    left, right = pose[LEFT_SHOULDER].astype(float), pose[RIGHT_SHOULDER].astype(float)
-    hips = (pose[LEFT_HIP].astype(float) + pose[RIGHT_HIP].astype(float)) / 2
-    middle = (left + right) / 2
-    up = (middle - hips) / max(1e-6, float(np.linalg.norm(middle - hips)))
-    across = left - right
-    # a body seen from the side still has a chest: never narrower than a third of its height
-    width = max(float(np.linalg.norm(across)), 0.35 * float(np.linalg.norm(middle - hips)))
-    return Torso(middle, across / max(1e-6, float(np.linalg.norm(across))), up, width)
-
-
-@dataclass(frozen=True)
 class Piece:
-    """One piece of a garment: a clear picture of it, and where its points go.  source, target: (n, 2) in
-    pixels. stiffness: how much it would rather miss its places than bend; from 1 on it hardly bends at
-    all."""
+    """A piece of a garment at its place.  cloth: (h, w, 3).  cover: (h, w).  usual: (h, w), 0 where a body is
+    wider than usual, so that what is there may be no body.  arm: whose sleeve it is."""
 
-    picture: Image.Image
-    source: Points
-    target: Points
-    stiffness: float
-
-
-def drape(garment: Garment, pose: Pose, alpha: Plane, cut: Cut) -> list[Piece]:
-    """The pieces with their places, the lower ones first: a body, then a sleeve over each of its sides.
-    Each piece bends by itself; in one piece a lifted arm would drag the chest along.  alpha: where the person
-    is."""
-    torso = torso_of(pose)
-    # the garment's left side, as seen, hangs on the person's right
-    halves = (_Half("left", RIGHT_ARM, -torso.across), _Half("right", LEFT_ARM, torso.across))
-    places = {"collar": torso.middle + torso.up * torso.shoulder_width * 0.20}
-    for half in halves:
-        places |= _side_seam(half, garment, pose, torso, alpha, cut)
-    places["hem"] = (places["left hem"] + places["right hem"]) / 2
-    pieces = [_piece(garment.picture_of("body"), garment.points, places, BODY_STIFFNESS)]
-    for half in halves:
-        if f"{half.side} cuff" in garment.points:
-            sleeve, ends = _sleeve(half, garment, pose, torso, alpha, cut, places)
-            stiffness = LONG_SLEEVE_STIFFNESS if garment.long_sleeves else SHORT_SLEEVE_STIFFNESS
-            pieces.append(_piece(garment.picture_of(half.side), sleeve, ends, stiffness))
-    return pieces
+    cloth: Plane
+    cover: Plane
+    usual: Plane | float = 1.0
+    arm: str | None = None
 
 
-Places = Mapping[str, Points | tuple[float, float]]
-
-
-def _piece(picture: Image.Image, source: Places, target: Places, stiffness: float) -> Piece:
-    names = [name for name in source if name in target]
-    return Piece(
-        picture, np.array([source[n] for n in names]), np.array([target[n] for n in names]), stiffness
-    )
-
-
-@dataclass(frozen=True)
-class _Half:
-    """side: of the garment, as seen.  arm: of the person.  outward: from the body's middle to this side."""
-
-    side: str
-    arm: Arm
-    outward: Points
-
-
-def _side_seam(
-    half: _Half, garment: Garment, pose: Pose, torso: Torso, alpha: Plane, cut: Cut
-) -> dict[str, Points]:
-    """Shoulder, armpit, waist and hem of one half."""
-    width = torso.shoulder_width
-    joint, _, _, pelvis = (pose[landmark].astype(float) for landmark in half.arm)
-    aside = _to_outline(alpha, joint, half.outward, usual=0.12 * width, most=0.30 * width) * cut.ease
-    above = _to_outline(alpha, joint, torso.up, usual=0.07 * width, most=0.16 * width)
-    seam = joint + half.outward * min(aside * 0.8, 0.16 * width) + torso.up * above
-    hang = joint + (pelvis - joint) * _hem_share(garment, pose, torso) * cut.length
-    hem = (
-        hang
-        + half.outward
-        * _to_outline(alpha, hang, half.outward, usual=0.18 * width, most=0.30 * width)
-        * cut.ease
-    )
-    places = {f"{half.side} shoulder": seam, f"{half.side} hem": hem}
-    for name in ("armpit", "waist"):  # the side seam keeps the garment's own proportions
-        places[f"{half.side} {name}"] = seam + (hem - seam) * _share_down(garment, half.side, name)
-    return places
-
-
-def _sleeve(
-    half: _Half, garment: Garment, pose: Pose, torso: Torso, alpha: Plane, cut: Cut, places: dict[str, Points]
-) -> tuple[dict[str, Points], dict[str, Points]]:
-    """(points of the sleeve, their places): its two ends, and for a long one its elbow."""
-    source = {
-        name: np.array(garment.points[f"{half.side} {name}"])
-        for name in ("shoulder", "armpit", "cuff", "underarm")
-    }
-    target = {name: places[f"{half.side} {name}"] for name in ("shoulder", "armpit")}
-    joint, elbow, wrist, _ = (pose[landmark].astype(float) for landmark in half.arm)
-    scale = float(np.linalg.norm(places[f"{half.side} hem"] - target["shoulder"])) / _side_length(
-        garment, half.side
-    )
-    wide = float(np.linalg.norm(source["cuff"] - source["underarm"])) * scale
-    length = float(np.linalg.norm(source["cuff"] - source["shoulder"])) * scale
-    arm = max(1.0, float(np.linalg.norm(elbow - joint) + np.linalg.norm(wrist - elbow)))
-    arms = {"cuff": min(max(length / arm, 0.30), 0.55) * cut.sleeve}
-    if garment.long_sleeves:
-        arms = {"cuff": min(0.96 * cut.sleeve, 1.0), "elbow": 0.5}
-        source["elbow"] = (source["shoulder"] + source["cuff"]) / 2
-        source["inner elbow"] = (source["armpit"] + source["underarm"]) / 2
-    for name, share in arms.items():
-        held, along = _along_arm(joint, elbow, wrist, share)
-        outside = np.array([along[1], -along[0]])
-        outside = outside if outside @ half.outward > 0 else -outside
-        thick = _to_outline(
-            alpha, held, outside, usual=0.13 * torso.shoulder_width, most=0.30 * torso.shoulder_width
-        )
-        inside = min(max(wide - thick, 0.10 * torso.shoulder_width), 0.20 * torso.shoulder_width)
-        target[name] = held + outside * thick * 1.06
-        target["underarm" if name == "cuff" else "inner elbow"] = held - outside * inside
-    # the armhole is the garment's, but never so deep that it lies below the sleeve's own end
-    hole, reach = (
-        target["armpit"] - target["shoulder"],
-        float(np.linalg.norm(target["underarm"] - target["shoulder"])),
-    )
-    target["armpit"] = target["shoulder"] + hole * min(
-        1.0, 0.75 * reach / max(1.0, float(np.linalg.norm(hole)))
-    )
-    return source, target
-
-
-def _side_length(garment: Garment, side: str) -> float:
-    return max(1.0, garment.points[f"{side} hem"][1] - garment.points[f"{side} shoulder"][1])
-
-
-def _share_down(garment: Garment, side: str, name: str) -> float:
-    """How far down the side seam a point lies: shoulder 0, hem 1."""
-    return (garment.points[f"{side} {name}"][1] - garment.points[f"{side} shoulder"][1]) / _side_length(
-        garment, side
-    )
-
-
-def _to_outline(alpha: Plane, start: Points, direction: Points, *, usual: float, most: float) -> float:
-    """How far the person reaches from `start`; `usual` where no outline comes within `most`, as before a
-    folded arm."""
-    height, width = alpha.shape
-    for far in np.arange(usual * 0.5, most, 1.0):
-        x, y = start + direction * far
-        if not (0 <= x < width and 0 <= y < height):
-            return usual
-        if alpha[int(y), int(x)] < 0.5:
-            return float(far)
-    return usual
-
-
-def _hem_share(garment: Garment, pose: Pose, torso: Torso) -> float:
-    """How far below the shoulders the hem hangs, hips = 1: the garment keeps its proportions within what
-    looks worn."""
+def body_piece(garment: Garment, torso: Torso, cut: Cut, size: tuple[int, int]) -> Piece:
+    """The garment without its sleeves.  size: width and height of the picture."""
     points = garment.points
-    wide = points["right armpit"][0] - points["left armpit"][0]
-    tall = points["hem"][1] - min(points["left shoulder"][1], points["right shoulder"][1])
-    hips = (pose[LEFT_HIP].astype(float) + pose[RIGHT_HIP].astype(float)) / 2
-    body = max(1e-6, float(np.linalg.norm(torso.middle - hips)))
-    natural = tall / max(1.0, wide) * torso.shoulder_width * 1.15 / body
-    return min(max(natural, 0.95), 1.5)
+    left, right = points["left hem"][0], points["right hem"][0]
+    middle, half = (left + right) / 2, max(1.0, (right - left) / 2)
+    bottom = points["hem"][1]
+    scale = min(1.0, 2 * float(torso.left.mean() + torso.right.mean()) / 2 / max(1.0, right - left))
+    picture = _smaller(garment.body_picture(), scale)
+    # the line of the shoulders: seam, neck, neck, seam
+    knots_there = np.array([-1.0, *((points[f"{side} neck"][0] - middle) / half for side in SIDES), 1.0])
+    knots_there[1], knots_there[2] = min(knots_there[1], -0.12), max(knots_there[2], 0.12)
+    tops_there = np.array([points[f"{side} {name}"][1] for side, name in _LINE])
+    neck = NECK * torso.width / float(np.interp(0, torso.heights, (torso.left + torso.right) / 2))
+    knots = np.array([-1.0, -neck, neck, 1.0])
+    (left_rise, left_drop), (right_rise, right_drop) = torso.shoulders
+    tops = np.array([left_drop, left_rise, right_rise, right_drop]) + 0.03 * torso.width
+    hem = -_hem(garment, torso, tall=bottom - float(tops_there.mean()), wide=2 * half) * cut.length
+
+    def where(places: Points) -> Points:
+        s, h = torso.coordinates(places)
+        s = s / cut.ease
+        top = np.interp(s, knots, tops)
+        # a hem is seen a little from above: it hangs lower in the middle
+        low = hem - 0.05 * torso.width * (1 - s.clip(-1, 1) ** 2)
+        down = (top - h) / (top - low)
+        near_neck = 1 - smoothstep(0.0, 0.35, down)
+        stretched = np.where(abs(s) <= 1, np.interp(s, knots, knots_there), s)
+        across = s + (stretched - s) * near_neck
+        top_there = np.interp(across, knots_there, tops_there)
+        x, y = middle + across * half, top_there + down * (bottom - top_there)
+        # the cloth reaches the outline in every row, though the garment itself may be narrower there
+        edges = _edges(garment, left, right, y)
+        worn = edges[0] + (across + 1) / 2 * (edges[1] - edges[0])
+        x = np.where(down > 0.3, worn, x)
+        # beyond the side seams the cloth goes on: the body's outline ends it, or an arm that lies over it
+        x = np.where(abs(s) > 1.0, x.clip(edges[0], edges[1]), x)
+        x = np.where(abs(s) > WIDEST, -1e4, x)
+        return np.stack([x, y], -1) * scale
+
+    corners = [
+        torso.at(s, h) for s in (-WIDEST, WIDEST) for h in (0.5 * torso.width, hem - 0.1 * torso.width)
+    ]
+    laid = to_array(bent(picture, where, box_around(corners, 12, size), size))
+    return Piece(laid[..., :3], laid[..., 3], _usual(torso, size))
 
 
-def _along_arm(shoulder: Points, elbow: Points, wrist: Points, share: float) -> tuple[Points, Points]:
-    """The point at a share of the way shoulder → elbow → wrist, and the arm's direction there."""
-    upper, lower = float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(wrist - elbow))
-    way = share * (upper + lower)
-    if way <= upper or lower < 1:
-        along = (elbow - shoulder) / max(upper, 1e-6)
-        return shoulder + along * way, along
-    along = (wrist - elbow) / lower
-    return elbow + along * min(lower, way - upper), along
+def _usual(torso: Torso, size: tuple[int, int]) -> Plane:
+    """1 within a body's usual reach, 0 beyond, (h, w)."""
+    across, down = np.meshgrid(np.arange(0, size[0], 4 * STEP), np.arange(0, size[1], 4 * STEP))
+    s, _ = torso.coordinates(np.stack([across, down], -1).reshape(-1, 2).astype(np.float64))
+    within = smoothstep(1.08, 1.02, abs(s)).reshape(across.shape).astype(np.float32)
+    return resized(within, *size)
+
+
+_LINE = (("left", "shoulder"), ("left", "neck"), ("right", "neck"), ("right", "shoulder"))
+
+
+def _edges(garment: Garment, left: float, right: float, y: Points) -> tuple[Points, Points]:
+    """Where the body of the garment begins and ends in each of the rows y."""
+    cloth = garment.solid[:, int(left) : int(right) + 1]
+    begins = np.where(cloth.any(1), cloth.argmax(1), 0)
+    ends = np.where(cloth.any(1), cloth.shape[1] - cloth[:, ::-1].argmax(1), cloth.shape[1])
+    rows = y.round().astype(int).clip(0, len(cloth) - 1)
+    return left + begins[rows] + 2.0, left + ends[rows] - 2.0
+
+
+def _hem(garment: Garment, torso: Torso, *, tall: float, wide: float) -> float:
+    """How far below the shoulders the hem hangs, in pixels: the garment keeps its proportions within what looks
+    worn."""
+    natural = (
+        tall / max(1.0, wide) * float(np.interp(0.5 * torso.height, torso.heights, torso.left + torso.right))
+    )
+    return min(max(natural, 0.98 * torso.height), 1.45 * torso.height)
+
+
+def sleeve_piece(
+    garment: Garment, side: str, arm: Arm, torso: Torso, cut: Cut, size: tuple[int, int]
+) -> Piece:
+    """The sleeve of a side along its arm."""
+    end = sleeve_end(garment, side, torso, cut)
+    length = max(8, round(sum(arm.lengths) * (end - arm.armhole)))
+    thick = max(8, round(float(arm.outer.mean() + arm.inner.mean())))
+    straight = garment.sleeve_picture(side, (length, thick)).convert("RGBA")
+
+    def where(places: Points) -> Points:
+        a, v = arm.coordinates(places)
+        # what lies beyond an end is the cloth of that end: the arm's place is told by `seen_of`
+        return np.stack(
+            [
+                ((a - arm.armhole) / (end - arm.armhole) * length).clip(0.5, length - 1.5),
+                ((1 - v) / 2 * thick).clip(0.5, thick - 1.5),
+            ],
+            -1,
+        )
+
+    box = arm_box(arm, size)
+    cloth = to_array(bent(straight, where, box, size))[..., :3]
+    return Piece(cloth, arm_plane(arm, box, size, end=end), arm=side)
+
+
+def arm_box(arm: Arm, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a picture outside of which an arm is not, its hand included."""
+    hand = arm.joints[2] + (arm.joints[2] - arm.joints[1]) * 0.6
+    return box_around([*arm.joints, hand], float(max(arm.outer.max(), arm.inner.max())) * 1.7, size)
+
+
+def arm_plane(arm: Arm, box: tuple[int, int, int, int], size: tuple[int, int], *, end: float) -> Plane:
+    """Where an arm is, up to `end` of its length, (h, w).  box: outside of which it is not."""
+    left, top, right, bottom = box
+    across, down = np.meshgrid(np.arange(left, right, STEP), np.arange(top, bottom, STEP))
+    places = np.stack([across, down], -1).reshape(-1, 2).astype(np.float64)
+    seen = seen_of(arm, places, end=end).reshape(across.shape).astype(np.float32)
+    plane = np.zeros((size[1], size[0]), np.float32)
+    plane[top:bottom, left:right] = resized(seen, right - left, bottom - top)
+    return plane
+
+
+def sleeve_end(garment: Garment, side: str, torso: Torso, cut: Cut) -> float:
+    """How far down an arm its sleeve reaches, wrist = 1."""
+    if garment.long_sleeves:
+        return min(LONG_SLEEVE * cut.sleeve, 1.0)
+    points = garment.points
+    length = float(np.linalg.norm(np.subtract(points[f"{side} cuff"], points[f"{side} shoulder"])))
+    wide = max(1.0, points["right hem"][0] - points["left hem"][0])
+    # an arm is about one and a half times as long as the shoulders are wide
+    natural = length / wide * 2 * 0.62 / 1.55
+    return min(max(natural, 0.24), 0.5) * cut.sleeve
+
+
+def _smaller(picture: Image.Image, scale: float) -> Image.Image:
+    """To its final scale first: bending looks at single pixels and would break a fine pattern."""
+    if scale >= 1:
+        return picture
+    size = max(2, round(picture.width * scale)), max(2, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.LANCZOS)

@@ -13,12 +13,14 @@ TASKS = {"photography": 1, "fitting": 2}  # how many pictures each is made from
 SCENES = ("studio", "sunset", "night")
 MAX_COUNT = 8
 DEFAULT_SIZE = 1024
+MOST_PEOPLE = 12
 
 
 @dataclass(frozen=True)
 class Order:
     """pictures: which of the `count` pictures to make, each 0 … count−1; picture n is the same whichever
-    others are made. size: long side of the results in pixels."""
+    others are made.  size: long side of the results in pixels.  wearer: who of a group wears a garment, counted from
+    the left, from 1; None for the largest."""
 
     task: str
     person: Path
@@ -29,6 +31,7 @@ class Order:
     pictures: tuple[int, ...]
     out: Path
     size: int = DEFAULT_SIZE
+    wearer: int | None = None
 
 
 def read_order(request: Mapping[str, Any]) -> Order:
@@ -52,6 +55,9 @@ def read_order(request: Mapping[str, Any]) -> Order:
         pictures=_pictures(request, count),
         out=_path(request, "out"),
         size=_whole_number(request, "size", default=DEFAULT_SIZE, low=128, high=2048),
+        wearer=_whole_number(request, "wearer", default=1, low=1, high=MOST_PEOPLE)
+        if request.get("wearer") is not None
+        else None,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from actors.providers.studio.orders.faults import NoPersonFound
+from actors.providers.studio.orders.order import MOST_PEOPLE
 from actors.providers.studio.vision.crops import Box, overlap, taken, tiles, whole_square
 from actors.providers.studio.vision.nets import net
 from actors.providers.studio.vision.person import Person
@@ -29,7 +30,6 @@ LEAST_SCORE = 0.4
 LEAST_SCORE_OF_A_PART = 0.55  # in a part of the picture a sleeve or a curtain looks like a body more easily
 SAME_BOX = 0.3  # boxes that overlap so much are of one person
 APART = 0.34  # of a person's size; single people were seen up to 0.27, neighbours from 0.44 on
-MOST_PEOPLE = 12  # each costs a look of the landmark model
 LARGE = 0.5  # a body whose square is so much of the short side needs no closer look
 NEARLY_SQUARE = 1.2  # a picture whose sides differ by more shows more people than one look tells apart
 
@@ -52,7 +52,7 @@ def find_people(picture: Image.Image) -> list[Person]:
         seen = seen + _detect(pixels, square, LEAST_SCORE_OF_A_PART)
     seen = _distinct(seen)
     people: list[Person] = []
-    for one in seen[:MOST_PEOPLE]:
+    for one in seen[:MOST_PEOPLE]:  # each costs a look of the landmark model
         pose = pose_of(picture, one.body)
         if pose is not None:
             person = Person(pose, is_sure=_agree(one, pose))
