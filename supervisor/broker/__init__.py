@@ -1,1 +1,1 @@
-"""The broker: the server that `darkroom up` brings along, its address, and the lists of claims in it."""
+"""The broker: the embedded server of `darkroom up`, its address, and the lists of claims in it."""

@@ -1,7 +1,7 @@
 """A redis client that fails soon and never repeats a command by itself.
 
-The stock defaults hang a send for 59 s and push a message twice (retries), or lose acks (a pool made from `url=` has
-other retries than one made from keywords), so an address is always taken apart and every option is named here.
+With redis-py's defaults a send may hang for 59 s and push a message twice (retries), or lose acks (a pool made from
+`url=` has other retries than one made from keywords).  So an address is always parsed here and every option is set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONNECT_TIMEOUT_SECONDS = 3.0
 
 
 class BadBrokerAddress(ValueError):
-    """The broker's address cannot be used.  Mend `DARKROOM_BROKER_URL`."""
+    """The broker's address can't be used.  Correct `DARKROOM_BROKER_URL`."""
 
 
 def client_options(address: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def client_options(address: str) -> dict[str, Any]:
 def open_client(address: str, *, patience_seconds: float | None = None) -> redis.Redis:
     """A client that connects at its first command, not now.  Raises BadBrokerAddress.
 
-    patience_seconds: how long it waits for a connection, and for each answer, instead of what is usual.
+    patience_seconds: how long it waits for a connection, and for each answer, instead of the default.
     """
     options = client_options(address)
     if patience_seconds is not None:

@@ -1,4 +1,5 @@
-"""What a broker's error means, in a sentence that says what to do.  Pure; no address or password is in it."""
+"""The meaning of a broker's error, in a sentence that says what to do.  Pure; the sentence holds no address or
+password."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ CHECK = "check DARKROOM_BROKER_URL"
 
 NO_RIGHTS = "its user may not run our commands; allow it all keys and commands of this database"
 
-# What the server's own words begin with, or hold.
+# The beginning, or a part, of the server's own message.
 _ANSWERS = (
     ("WRONGPASS", f"it refuses the user or the password; {CHECK}"),
     ("invalid username-password", f"it refuses the user or the password; {CHECK}"),
@@ -20,7 +21,7 @@ _ANSWERS = (
     ("NOAUTH", "it wants a password; give one in DARKROOM_BROKER_URL, as in redis://:password@host"),
     ("without any password configured", f"it knows no password, and one is given; {CHECK}"),
     ("NOPERM", NO_RIGHTS),
-    ("has no permissions", NO_RIGHTS),  # the client takes the server's first word away
+    ("has no permissions", NO_RIGHTS),  # the client removes the first word of the server's message
     ("ACL failure in script", NO_RIGHTS),
     ("DB index is out of range", f"it has no database of this number; {CHECK}"),
     (
@@ -35,7 +36,7 @@ _ANSWERS = (
 
 
 def in_words(error: BaseException) -> str:
-    """What is wrong, as the end of a sentence."""
+    """The fault, as the end of a sentence."""
     said = str(error)
     for mark, words in _ANSWERS:
         if mark.lower() in said.lower():
@@ -43,11 +44,11 @@ def in_words(error: BaseException) -> str:
     match error:
         case exceptions.ReadOnlyError():
             return "it is a replica, which takes no messages; name the primary"
-        case exceptions.AuthenticationError():  # in a pipeline it has no text
+        case exceptions.AuthenticationError():  # in a pipeline the error has no text
             return f"it wants a password, or refuses the one that is given; {CHECK}"
         case (
             exceptions.TimeoutError() | TimeoutError()
-        ):  # so does one that speaks no TLS and is spoken to in TLS
+        ):  # a server without TLS behaves the same when TLS is used
             return f"it does not answer in time; {CHECK}, that the server runs, and speaks TLS if that says rediss"
         case exceptions.ConnectionError() | OSError():
             return f"it can't be reached; {CHECK} and that the server runs"

@@ -1,7 +1,7 @@
-"""Does the broker take our messages?  Asked without the broker's own client, by whoever only wants to know that.
+"""A check whether the broker takes our messages, for programs that do not load Dramatiq's client.
 
-A PING is answered to a user who may do nothing else, by a replica and by a server without memory: so each kind of
-command that messages need is tried on a key of our own, which is gone again when the script ends.
+A server also answers PING if the user has no other rights, if it is a replica, and if its memory is full.  So each kind
+of command that messages need is tried on a key of our own, which is deleted when the script ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from supervisor.core.errors import BrokerAway
 
 PING_SECONDS = 5.0
 
-# One server runs it as one step, so nobody sees the key, and whoever dies in between leaves none.
+# The server runs it as one step, so no other client sees the key, and it is deleted even if we die meanwhile.
 _TRIED = """
     redis.call('hset', KEYS[1], 'a', '1') redis.call('hmget', KEYS[1], 'a') redis.call('hdel', KEYS[1], 'a')
     redis.call('rpush', KEYS[1], 'a') redis.call('lpush', KEYS[1], 'a') redis.call('lrange', KEYS[1], 0, 1)
@@ -35,7 +35,7 @@ def reach_broker(settings: Settings) -> None:
 
 
 def ping_broker(settings: Settings, *, timeout_seconds: float) -> bool:
-    """A server answers PING at the configured address, or at the embedded server's socket.  Blocks."""
+    """Whether a server answers PING at the configured address, or at the embedded server's socket.  Blocks."""
     if not settings.broker_url:
         return broker_answers(socket_path(settings.data_dir))
     import redis  # several megabytes, which an embedded broker does not need
@@ -55,7 +55,7 @@ def ping_broker(settings: Settings, *, timeout_seconds: float) -> bool:
 
 
 def try_commands(client: Any) -> bool:
-    """True when the server lets us do with our keys what messages and quotas need.  Raises RedisError elsewhere.
+    """True if the server allows all commands that messages and quotas need.  Raises RedisError if not.
 
     client: a `redis.Redis`.
     """

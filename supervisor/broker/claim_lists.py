@@ -1,10 +1,10 @@
-"""The lists in the broker through which workers are told of their claims: two for each worker, tasks and polls.
+"""The lists in the broker that carry claims to workers: two for each worker, tasks and polls.
 
-A worker waits in a blocking pop, which a server answers also while the worker is frozen.  So what is popped lies beside
-the list until the worker *owns* it, and whoever finds that a message is neither popped nor owned takes it from there.
-Popping, owning and taking are one step of the server's each, so one of the two has it.  What was taken stays in a third
-list until its claims are given to others, so that it is not lost with whoever took it.  The database says who has
-what: a list that is lost costs time.
+A worker waits in a blocking pop, which the server answers even while the worker is frozen.  So a popped message moves
+to a second list until the worker *owns* it.  The dispatcher may take messages that are not popped, or popped and not
+owned.  Popping, owning and taking are each one step of the server, so only one process gets a message.  A taken message
+stays in a third list until its claims are put back, so that it is not lost if the dispatcher dies.  The database holds
+the claims; a lost list costs only time.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import redis
 
 KINDS = (TASKS, POLLS)
-KEPT_SECONDS = 600  # a list that nobody touches
-SEND_SECONDS = 0.5  # below the patience of a standby dispatcher
+KEPT_SECONDS = 600  # an unused list
+SEND_SECONDS = 0.5  # less than a standby dispatcher waits
 
-# KEYS: where what is taken goes, and from where.
+# KEYS: the list for taken messages, then the lists to take from.
 _TAKE = """for place = 2, #KEYS do
     for _, message in ipairs(redis.call('LRANGE', KEYS[place], 0, -1)) do
         redis.call('RPUSH', KEYS[1], message)
@@ -37,7 +37,7 @@ return redis.call('LRANGE', KEYS[1], 0, -1)"""
 
 
 class Place(NamedTuple):
-    """Where a message may lie.  is_popped: beside the list, until its worker owns it."""
+    """A place of messages.  is_popped: the second list, for messages that their worker does not own yet."""
 
     kind: str
     worker_id: str
@@ -45,14 +45,14 @@ class Place(NamedTuple):
 
 
 class ClaimLists:
-    """client: with no retries, and a time-out that is longer than any pop."""
+    """client: without retries, and with a time-out longer than any pop."""
 
     def __init__(self, client: redis.Redis, keys: ClaimKeys, *, namespace: str = "dramatiq") -> None:
         self._client, self._keys, self._namespace = client, keys, namespace
         self.refused = 0
 
     def push(self, messages: Iterable[ClaimMessage]) -> None:
-        """Send these, in one round trip.  Raises redis.RedisError, OSError: some may have been sent."""
+        """Send these messages, in one round trip.  Raises redis.RedisError, OSError: some may have been sent."""
         with self._client.pipeline(transaction=False) as pipe:
             for message in messages:
                 pipe.rpush(self.key(message.kind, message.worker_id), self._keys.sealed(message))
@@ -61,24 +61,24 @@ class ClaimLists:
     def pop(self, kind: str, worker_id: str, *, seconds: int) -> bytes | None:
         """The message in front of a list, as it was sent; None if none comes within so many seconds.
 
-        Until it is owned, or put back, others may take it, should it lie there for too long.
+        Until it is owned or put back, the dispatcher may take it if it stays there too long.
         """
         key = self.key(kind, worker_id)
         popped: Any = self._client.blmove(key, _popped(key), seconds)
         return None if popped is None else bytes(popped)
 
     def own(self, kind: str, worker_id: str) -> bool:
-        """Nobody takes any more what was popped; False when somebody has."""
+        """Own a popped message, so that it can't be taken any more; False if it was taken."""
         return bool(self._client.delete(_popped(self.key(kind, worker_id))))
 
     def put_back(self, kind: str, worker_id: str) -> None:
-        """What was popped in vain, and was not taken since, is in front of the list again."""
+        """Put a popped message back to the front of its list, unless it was taken."""
         key = self.key(kind, worker_id)
         while self._client.lmove(_popped(key), key, "RIGHT", "LEFT") is not None:
             pass
 
     def opened(self, kind: str, worker_id: str, sent: bytes) -> ClaimMessage | None:
-        """What a message says; None for one that is not ours, which is counted."""
+        """The content of a message; None for a message without a valid signature, which is counted."""
         try:
             return self._keys.opened(sent, kind, worker_id)
         except NotOurs:
@@ -86,7 +86,7 @@ class ClaimLists:
             return None
 
     def heads(self, worker_ids: Sequence[str]) -> Mapping[Place, bytes | None]:
-        """The message that lies in front of each place, or None, in one round trip; what lies there is kept on."""
+        """The first message of each place, or None, in one round trip; it also extends the lists' lifetime."""
         places = places_of(worker_ids)
         with self._client.pipeline(transaction=False) as pipe:
             for place in places:
@@ -96,9 +96,10 @@ class ClaimLists:
             return dict(zip(places, pipe.execute(), strict=False))
 
     def take(self, worker_id: str, *, popped: bool) -> list[Undelivered]:
-        """Take all that lies in a worker's lists, and what was taken before and is not `forget`-ed: its claims.
+        """Take all messages of a worker's lists, with those taken before and not yet forgotten (`forget`): their
+        claims.
 
-        popped: also what lies beside, which it may be about to begin.
+        popped: also popped messages, which the worker may be about to begin.
         """
         with self._client.pipeline(transaction=False) as pipe:
             for kind in KINDS:
@@ -115,16 +116,16 @@ class ClaimLists:
         ]
 
     def forget(self, worker_id: str) -> None:
-        """What was taken is given to others."""
+        """Delete taken messages, because their claims were put back."""
         self._client.delete(*(f"{self.key(kind, worker_id)}.taken" for kind in KINDS))
 
     def forget_worker(self, worker_id: str) -> None:
-        """The same of a worker that is dead: what it had popped goes too."""
+        """The same for a dead worker: its popped messages are deleted too."""
         keys = [self.key(kind, worker_id) for kind in KINDS]
         self._client.delete(*(f"{key}.taken" for key in keys), *map(_popped, keys))
 
     def take_refused(self) -> int:
-        """How many messages were not ours, since this was asked last."""
+        """How many messages had no valid signature, since the last call."""
         refused, self.refused = self.refused, 0
         return refused
 
@@ -146,7 +147,7 @@ class ClaimLists:
 
 
 def places_of(worker_ids: Sequence[str]) -> list[Place]:
-    """Every place where messages of these workers may lie."""
+    """All places of these workers' messages."""
     return [
         Place(kind, worker_id, is_popped)
         for worker_id in worker_ids
@@ -160,7 +161,7 @@ def _popped(key: str) -> str:
 
 
 def claim_keys(settings: Settings) -> ClaimKeys:
-    """Raises OSError if there is no secret and none can be made."""
+    """Raises OSError if there is no secret and none can be created."""
     before = secret_before(settings)
     return ClaimKeys([read_or_make_secret(settings), *([before] if before is not None else [])])
 

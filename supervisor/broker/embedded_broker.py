@@ -1,7 +1,7 @@
-"""The broker that `darkroom up` brings along: a Valkey server from PyPI on a unix socket, holding nothing that lasts.
+"""The embedded broker of `darkroom up`: a Valkey server from PyPI on a unix socket.
 
-It keeps nothing on disk: what it forgets is found in the database, and old messages would be noise.  Where no wheel
-exists, a system `valkey-server` or `redis-server` does as well.
+It stores nothing on disk: lost claims are found in the database, and old messages would be useless.  If there is no
+wheel for the platform, a system `valkey-server` or `redis-server` is used.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def broker_argv(data_dir: Path) -> tuple[str, ...]:
 
 
 def log_path(data_dir: Path) -> Path:
-    """Where the server writes what it has to say; begun anew by each `up`."""
+    """The server's log file; each `up` begins it anew."""
     return data_dir / "broker.log"
 
 
 def clear_the_way(data_dir: Path) -> None:
-    """Make the socket's folder, and end a server that an earlier supervisor has left there.
+    """Make the socket's folder, and end a server that an earlier supervisor left running there.
 
     Call it only while holding the data folder's lock.  Raises NoEmbeddedBroker if the folder is not ours alone.
     """
@@ -81,12 +81,12 @@ def clear_the_way(data_dir: Path) -> None:
 
 
 def broker_answers(path: Path) -> bool:
-    """A server answers PING at this socket."""
+    """Whether a server answers PING at this socket."""
     return _send(path, b"PING\r\n").startswith(b"+PONG")
 
 
 def _send(path: Path, command: bytes) -> bytes:
-    """The first bytes of the answer; none if nobody answers."""
+    """The first bytes of the answer; empty without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:

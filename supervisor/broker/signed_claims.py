@@ -1,8 +1,8 @@
-"""What a worker is told: claims that the dispatcher has made for it, signed.  Pure.
+"""The signed messages that carry claims to workers.  Pure.
 
-A message is `<signature> <JSON>`.  The JSON names the worker, so that a message is worth nothing in another one's list,
-and holds what an attempt needs to know of each task.  Whoever may write to the broker could else begin work that costs
-money under a claim of their own; a message that no key of ours has signed is dropped.
+A message is `<signature> <JSON>`.  The JSON names the worker, so that the message is invalid in another worker's list,
+and holds the data that an attempt needs of each task.  Without signatures, any program with access to the broker could
+begin work that costs money; a message without a valid signature is dropped.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TASKS, POLLS = "tasks", "polls"  # the two lists of a worker
 
 @dataclasses.dataclass(frozen=True)
 class ClaimMessage:
-    """kind: TASKS or POLLS.  claims: rows of `supervisor.store.tasks.claims.claim_for`; none where only a sign of life
-    is asked for."""
+    """kind: TASKS or POLLS.  claims: rows of `supervisor.store.tasks.claims.claim_for`; none if the message only asks
+    for a sign of life."""
 
     kind: str
     worker_id: str
@@ -33,23 +33,23 @@ class ClaimMessage:
 
 
 class NotOurs(ValueError):
-    """No key of ours has signed this message for this worker."""
+    """The message has no valid signature for this worker."""
 
 
 class ClaimKeys:
-    """Signs with the first secret; what either has signed is ours."""
+    """Signs with the first secret; accepts signatures of both."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [hmac.digest(each.encode(), _PURPOSE, hashlib.sha256) for each in secrets]
 
     def sealed(self, message: ClaimMessage) -> bytes:
-        """The message as it is sent."""
+        """The bytes to send."""
         claims = [_without_large_params(claim) for claim in message.claims]
         body = encoded([message.kind, message.worker_id, claims]).encode()
         return _signature(self._keys[0], body) + b" " + body
 
     def opened(self, sent: bytes, kind: str, worker_id: str) -> ClaimMessage:
-        """What was sent to this worker.  Raises NotOurs."""
+        """The content of a message for this worker.  Raises NotOurs."""
         signature, _, body = sent.partition(b" ")
         if not any(hmac.compare_digest(_signature(key, body), signature) for key in self._keys):
             raise NotOurs

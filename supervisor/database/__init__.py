@@ -1,1 +1,1 @@
-"""The two databases as the rest of the program sees them: transactions, wake-ups, outages."""
+"""The two databases behind one interface: transactions, wake-ups, outages."""

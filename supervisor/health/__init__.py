@@ -1,1 +1,1 @@
-"""Who works and what is wrong, judged by rules alone: liveness, succession, troubles, diagnosis."""
+"""Rules about the system's health: liveness, succession, troubles, diagnosis."""

@@ -1,7 +1,7 @@
-"""Why a task is where it is, what becomes of it by itself, and what a person can do.  Pure.
+"""The reason of a task's present state, what will happen by itself, and what a person can do.  Pure.
 
-A reason has a code and values; `WHY` has its sentences, with values put in by name.  Whoever shows them may have words
-of their own: values that end in `_seconds` are spans, in `_at` times, the others are said as they are.
+A reason has a code and values; `WHY` holds its sentence, with values filled in by name.  A front end may have its own
+sentences.  Values with names in `_seconds` are spans, those in `_at` are times; all others are shown as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from supervisor.core.sentences import filled
 from supervisor.health.troubles import NO_ROOM_STAGES
 
 SILENT_SECONDS = 10.0  # two beats were missed
-LATE_BEGIN_SECONDS = 6.0  # a worker's next beat says which tasks it has begun
+LATE_BEGIN_SECONDS = 6.0  # a worker's next heartbeat says which tasks it has begun
 PUT_BACK = (
     "postponed",
     "attempt_failed",
@@ -116,7 +116,7 @@ WHY = {
 def diagnose(
     found: Mapping[str, Any], *, position: int | None = None, eta_seconds: int | None = None
 ) -> Values:
-    """`code`, `values` and `text`.  found: what `store.examining` tells of the task."""
+    """`code`, `values` and `text`.  found: the task's data from `store.operators.task_details`."""
     code, values = _reason(found, position, eta_seconds)
     return {"code": code, "values": values, "text": filled(WHY[code], values)}
 
@@ -196,7 +196,7 @@ def _why_its_service_is_not(service: Mapping[str, Any], expires_at: str) -> tupl
 
 
 def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
-    """The last thing that put it back says why; one that nothing has put back waits for its user's own time."""
+    """The last step that put the task back gives the reason; without such a step it waits for its user's own time."""
     task = found["task"]
     due = {"due_at": task["run_after"]}
     last = next((each for each in reversed(found["events"]) if each["event"] in PUT_BACK), None)
@@ -217,12 +217,12 @@ def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
 
 
 def is_rate_limited(event: Mapping[str, Any]) -> bool:
-    """Whether a step of a task's history put it back since its service wants fewer requests."""
+    """Whether a step of a task's history put it back because its service limits requests."""
     return event["event"] == "postponed" and bool(event["error"]) and event["error"]["code"] == "rate_limited"
 
 
 def _limited_since(events: Sequence[Mapping[str, Any]]) -> Any:
-    """When the first of the last steps in a row was that put it back for this."""
+    """The time of the first of the newest steps in a row that put it back for this reason."""
     since = None
     for each in reversed([each for each in events if each["event"] in PUT_BACK]):
         if not is_rate_limited(each):

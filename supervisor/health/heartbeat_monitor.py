@@ -1,7 +1,7 @@
 """Which heartbeats have stopped, by the watcher's own clock.  Pure.
 
-The watcher counts the seconds for which it has itself seen the same beat, and only while it looks often enough:
-a gap in its own looking proves nothing about others, so after one every count starts from zero.
+The watcher counts the seconds for which it has itself seen the same beat, and only while it reads often enough: a gap
+in its own reading proves nothing about the senders, so after a gap every count starts from zero.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ class SilenceWatch:
         self._looked_at: float | None = None
 
     def start_anew(self) -> None:
-        """Forget everything: the watcher has been away."""
+        """Start all counts from zero, because the watcher itself was interrupted."""
         self._first_seen.clear()
         self._looked_at = None
 
     def passed(self, now: float) -> float | None:
-        """Seconds since the watcher last looked; None when it has begun anew since.  now: monotonic seconds."""
+        """Seconds since the watcher last read; None after a new start.  now: monotonic seconds."""
         return None if self._looked_at is None else now - self._looked_at
 
     def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
-        """Who has been silent for the lease.  beats: {sender: its beat}; now: monotonic seconds."""
+        """The senders that have been silent for the lease.  beats: {sender: its beat}; now: monotonic seconds."""
         if (self.passed(now) or 0.0) > self.longest_gap_seconds:
             self._first_seen.clear()
         self._looked_at = now

@@ -1,8 +1,8 @@
-"""Which children show no life any more, by their supervisor's own clock.  Pure.
+"""Which children are frozen, by their supervisor's own clock.  Pure.
 
-A child that has beaten and is silent for SILENT_SECONDS is frozen: stopped, or its loop is held.  One that has not
-beaten yet is given START_SECONDS, since a start may take long on a busy machine.  Time counts only while the supervisor
-itself looks: after a gap of its own, as of everything when a laptop sleeps, all counts begin anew.
+A child that has beaten and is silent for SILENT_SECONDS is frozen: stopped, or its event loop is blocked.  A child that
+has not beaten yet has START_SECONDS, since a start may take long on a busy machine.  Time counts only while the
+supervisor itself runs: after a gap of its own, for example when a laptop sleeps, all counts begin anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LifeSigns:
         self._starting = SilenceWatch(start_seconds)
 
     def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
-        """Who is to be ended.  beats: of each child that is to beat, how often it has; now: monotonic seconds."""
+        """The children to be killed.  beats: {child: its number of beats}; now: monotonic seconds."""
         if (self._beaten.passed(now) or 0.0) > self._beaten.longest_gap_seconds:
             self._starting.start_anew()
         frozen = self._beaten.silent({child: count for child, count in beats.items() if count}, now)

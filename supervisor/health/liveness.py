@@ -1,13 +1,13 @@
-"""Who works, judged by the age of each part's last sign of life.  Pure.
+"""Which parts are alive, judged by the age of their last sign of life.  Pure.
 
-Everybody who says that a part is live asks here: the page /ops, `darkroom doctor`, `show` and `tasks`, /readyz, the
-metrics, and the estimates of a task's end.
+Everything that shows a part as alive uses this module: the page /ops, `darkroom doctor`, `show` and `tasks`, /readyz,
+the metrics, and the estimates of a task's end.
 
-A worker is silent from when it begins nothing more by its own clock, which is earlier than its death: the working
-dispatcher judges that by its own monotonic clock and marks the dead, so its marks come first.  Ages are by the
-database's clock, which may be set: after such a step, and after an absence, the dispatcher counts silence from zero
-(`well_seconds`), and so does this.  While the dispatcher itself is silent nobody marks anybody; then age alone decides,
-and `judge` says so.
+A worker counts as silent when, by its own rule, it begins nothing more.  That is earlier than its death, which the
+working dispatcher judges by its own monotonic clock and marks; so the marks are used first.  Ages are measured by the
+database's clock, which may step.  After such a step, and after an interruption, the dispatcher counts silence from zero
+(`well_seconds`), and so does this module.  While the dispatcher itself is silent there are no marks; then age alone
+decides, and `judge` says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISPATCHER_SECONDS = 10.0  # it beats four times a second; a slow disk holds a b
 
 
 class Judge(enum.StrEnum):
-    """Who judges whether workers live."""
+    """The judge of the workers' liveness."""
 
     DISPATCHER = "dispatcher"
     CLOCK = "clock"
@@ -28,7 +28,7 @@ class Judge(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class WorkerSign:
-    """A worker process that has not ended.  state: as its row says; busy: slots that it has reported busy or holds.
+    """A worker process that has not ended.  state: from its row; busy: slots that it reports busy or that hold tasks.
 
     silent_seconds: since its last heartbeat."""
 
@@ -41,7 +41,7 @@ class WorkerSign:
 
 @dataclasses.dataclass(frozen=True)
 class DispatcherSign:
-    """holder: the working dispatcher, None when it has left.  silent_seconds: since its last beat, None for never.
+    """holder: the working dispatcher, None after it has stopped.  silent_seconds: since its last beat, None for never.
 
     well_seconds: for how long it has beaten without a gap and without a step of the clock, None for never.
     """
@@ -53,7 +53,8 @@ class DispatcherSign:
 
 @dataclasses.dataclass(frozen=True)
 class Liveness:
-    """The verdict on all parts.  fresh, silent: workers that live or drain, by whether they still show it."""
+    """The verdict on all parts.  fresh, silent: workers in the states live and draining, by the age of their
+    heartbeat."""
 
     dispatcher: DispatcherSign
     is_dispatcher_fresh: bool
@@ -62,7 +63,7 @@ class Liveness:
 
     @property
     def judge(self) -> Judge:
-        """Who judges."""
+        """The judge."""
         return Judge.DISPATCHER if self.is_dispatcher_fresh else Judge.CLOCK
 
     @property
@@ -77,12 +78,12 @@ class Liveness:
 
     @property
     def works(self) -> bool:
-        """Whether a task that is handed in now would be started."""
+        """Whether a task that is submitted now would be started."""
         return self.is_dispatcher_fresh and bool(self.taking)
 
 
 def judged(workers: Sequence[WorkerSign], dispatcher: DispatcherSign, silent_seconds: float) -> Liveness:
-    """Who works.  silent_seconds: how old a heartbeat may be."""
+    """The verdict.  silent_seconds: the greatest age of a live worker's heartbeat."""
     age = dispatcher.silent_seconds
     is_fresh = dispatcher.holder is not None and age is not None and age <= DISPATCHER_SECONDS
     counted_from = dispatcher.well_seconds if is_fresh else None

@@ -1,8 +1,9 @@
-"""What is wrong, in the order in which somebody should look at it.  Pure: from an overview to a few lines.
+"""The troubles of the system, in the order in which an operator should look at them.  Pure: from an overview to a few
+lines.
 
-Each has a `level` (`bad`: users are hurt now; `warn`: they soon may be), a `code` for programs, the `subject` it is
-about or None, `values`, and a `text` for people that says what to do: the sentence of its code in `SENTENCES`, with
-the values put in.  The page /ops has the same sentences in Chinese.
+Each trouble has a `level` (`bad`: it affects users now; `warn`: it soon may), a `code` for programs, its `subject` or
+None, `values`, and a `text` for people that says what to do: the sentence of its code in `SENTENCES`, with the values
+filled in.  The page /ops has the same sentences in Chinese.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ Seen = dict[str, Any]
 SILENT_SWEEP_SECONDS = 150.0  # two ticks were missed
 OLD_SECONDS = 120.0
 LATE_SECONDS = 3600.0
-UNMOVED_SECONDS = 120.0  # of what is usual for a type too little is known
+UNMOVED_SECONDS = 120.0  # of a type, too few runs are known to say what is usual
 LEAST_UNMOVED_SECONDS = 15.0
 UNMOVED_REMOTE_SECONDS, LEAST_UNMOVED_REMOTE_SECONDS = 600.0, 60.0
 FEW_FAILURES, MOST_FAILED_SHARE = 5, 0.5
-FEW_TROUBLES = 3  # of a service in a row; at ten its breaker opens
+FEW_TROUBLES = 3  # failures of a service in a row; at ten its breaker opens
 FEW_POSTPONED = 3  # in a minute
 OF_LATE_SECONDS = 60.0
 MOST_SKEW_SECONDS = 2.0
@@ -195,9 +196,10 @@ SENTENCES = {
 
 
 def troubles(seen: Seen) -> list[Trouble]:
-    """The worst first; nothing when all is well.
+    """The worst first; empty when all is well.
 
-    seen: what `supervisor.store.operators.overview` and its reader tell."""
+    seen: from `supervisor.store.operators.overview` and the process that reads it.
+    """
     found = [
         *_parts(seen),
         *_disks(seen),
@@ -254,7 +256,7 @@ def _dispatcher(seen: Seen) -> Iterator[Trouble]:
 
 
 def _workers(seen: Seen) -> Iterator[Trouble]:
-    """A worker that drains takes nothing, and is no trouble while others do."""
+    """A draining worker takes nothing; it is no trouble while other workers take tasks."""
     present = [each for each in seen["workers"] if each["state"] in ("live", "draining")]
     silent = [each for each in present if not each["is_fresh"]]
     if any(each["state"] == "live" and each["is_fresh"] for each in present):
@@ -280,7 +282,7 @@ def _stuck(seen: Seen) -> Iterator[Trouble]:
 
 
 def _unmoved(seen: Seen) -> Iterator[Trouble]:
-    """Tasks that show nothing new for twice as long as any of the last runs of their type took."""
+    """Tasks without a visible change for twice as long as any of the last runs of their type took."""
     usual = {each["type"]: each["usual_seconds"] for each in seen["queue"]}
 
     def first_of(status: str, least: float, unknown: float) -> tuple[int, Seen] | None:
@@ -386,7 +388,7 @@ def _queue(seen: Seen) -> Iterator[Trouble]:
 
 
 def _full_queue(seen: Seen) -> Iterator[Trouble]:
-    """Full now, or so full that orders were refused a moment ago."""
+    """The queue is full now, or was full when orders were refused recently."""
     pending, limit = sum(each["pending"] for each in seen["queue"]), seen["pending_limit"]
     refused = next((each for each in seen["notices"] if each["kind"] == "queue_full"), None)
     is_refusing = refused is not None and refused["ago_seconds"] <= OF_LATE_SECONDS

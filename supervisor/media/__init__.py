@@ -1,1 +1,1 @@
-"""Files that are no pictures: what they are, how they are stored and shown."""
+"""Files that are not pictures: their kinds, how they are stored and shown."""

@@ -1,7 +1,7 @@
-"""What a file is by its bytes, never by what somebody calls it: films, sound, models, documents, text.
+"""The kind of a file by its bytes, never by its declared type: films, sound, models, documents, text.
 
-Of formats that are known by a mark the library `filetype` tells; JSON and text have none, so they are what can be read
-as such.  HTML and SVG are neither: a browser would run what stands in them.
+The library `filetype` knows formats with a signature.  JSON and text have none, so a file is JSON or text if it can be
+read as such.  HTML and SVG are refused: a browser would run their scripts.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 from typing import NamedTuple
 
 HEAD_BYTES = 8192
-MOST_JSON_BYTES = 262_144  # of a JSON file that is read whole to know it for one
+MOST_JSON_BYTES = 262_144  # of a JSON file, which must be read as a whole
 
 UNKNOWN = "application/octet-stream"
 
 
 class FileKind(NamedTuple):
-    """kind: videos, audio or files, as inputs and outputs of a type are called."""
+    """kind: videos, audio or files, the names of inputs and outputs of a type."""
 
     media_type: str
     extension: str
@@ -50,12 +50,12 @@ _MARKUP = re.compile(rb"<\s*(!doctype|html|head|body|script|svg|\?xml)", re.IGNO
 
 
 def kind_of_media_type(media_type: str) -> str:
-    """The list of `params` in which a file of this type may stand: videos, audio or files."""
+    """The list of `params` for a file of this type: videos, audio or files."""
     return _BY_TYPE.get(media_type, "files")
 
 
 def file_kind(head: bytes, *, whole: bool = False) -> FileKind | None:
-    """What a file is that begins so; None where it is nothing that is taken.  whole: `head` is all of it."""
+    """The kind of a file with this beginning; None if such files are not accepted.  whole: `head` is the whole file."""
     import filetype  # type: ignore[import-untyped]  # a few milliseconds, where no file is looked at
 
     if head[:4] == b"glTF":
@@ -67,13 +67,13 @@ def file_kind(head: bytes, *, whole: bool = False) -> FileKind | None:
 
 
 def media_type_of(name: str) -> str:
-    """The media type of a file of ours, by the end of its name."""
+    """The media type of one of our files, by the suffix of its name."""
     return _BY_EXTENSION.get(name.rpartition(".")[2], UNKNOWN)
 
 
 def _text_kind(head: bytes, *, whole: bool) -> FileKind | None:
     try:
-        # The end may stand in the middle of a letter.
+        # The end may be in the middle of a character.
         text = codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
     except UnicodeDecodeError:
         return None

@@ -1,4 +1,4 @@
-"""Names of files as people gave them, made fit to be stored, shown and saved."""
+"""Users' file names, made safe to store, show and save."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNFIT = re.compile('[\x00-\x1f\x7f\ud800-\udfff:*?"<>|]+')
 
 
 def plain_name(given: str) -> str:
-    """The last part of a path, without what some system takes in no name; `file` where nothing is left."""
+    """The last part of a path, without characters that some system forbids; `file` if nothing is left."""
     name = _UNFIT.sub("_", re.split(r"[/\\]", given)[-1]).strip(" .")
     stem, dot, extension = name.rpartition(".")
     if len(name) > MOST_CHARACTERS and dot and len(extension) < 20:

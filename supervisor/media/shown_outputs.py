@@ -1,7 +1,7 @@
-"""What a task has made besides pictures: stored with keys, shown with links.  Pure.
+"""A task's results besides pictures: stored with keys, shown with links.  Pure.
 
-Stored it is `{"files": [{"key", "media_type", "bytes", "name", …}], "data": …, "data_key": …}`: data that is larger
-than MOST_INLINE_BYTES stands in an object of the store alone.
+The stored form is `{"files": [{"key", "media_type", "bytes", "name", …}], "data": …, "data_key": …}`.  Data that is
+larger than MOST_INLINE_BYTES is only in an object of the store.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Outputs = Mapping[str, Any]
 
 
 def data_bytes(data: Any) -> bytes:
-    """The data as JSON.  Raises ValueError for what is none."""
+    """The data as JSON.  Raises ValueError for other bytes."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def with_outputs(doc: Mapping[str, Any], link: Callable[[str], str]) -> dict[str, Any]:
-    """The document with `files` and `data` in place of its `outputs`; as it is where there are none.
+    """The document with `files` and `data` in place of its `outputs`; unchanged if it has none.
 
-    `data` is null where it is large: `data_url` says where it is.
+    `data` is null if it is large; then `data_url` links to it.
     """
     if "outputs" not in doc:
         return dict(doc)
@@ -39,7 +39,7 @@ def with_outputs(doc: Mapping[str, Any], link: Callable[[str], str]) -> dict[str
 
 
 def keys_of_outputs(outputs: Outputs | None) -> Iterator[str]:
-    """Of every file that they name."""
+    """The keys of all files that they name."""
     for each in (outputs or {}).get("files", []):
         yield each["key"]
     if outputs and outputs.get("data_key"):

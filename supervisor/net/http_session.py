@@ -1,10 +1,10 @@
-"""The one way to an HTTP client: a session that sends each request once, over a connection of its own.
+"""The only HTTP client: a session that sends each request once, over its own connection.
 
-aiohttp sends a GET, PUT or DELETE a second time by itself when the connection ends before the answer, even on a
-connection that was opened for this request.  A request may cost money, or use up a code that is good once, whatever
-its method.  aiohttp has no public switch for that.  But it repeats after two classes of errors alone, and a middleware,
-which is public, may raise another class.  No connection is kept: an idle one may end at the moment a request goes out
-on it, and nobody could say then whether the request was carried out.
+aiohttp repeats a GET, PUT or DELETE by itself when the connection ends before the answer, even on a connection that was
+opened for this request.  But a request with any method may cost money, or use up a one-time code.  aiohttp has no
+public switch for that.  It repeats only after two classes of errors, and a middleware, which is public, may raise
+another class.  Connections are not kept: an idle one may end just when a request is sent on it, and then it is unknown
+whether the request was carried out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BrokeOff(aiohttp.ClientConnectionError):
 def open_session(
     *, connections: int = 0, resolver: AbstractResolver | None = None, **options: Any
 ) -> aiohttp.ClientSession:
-    """A session.  connections: at most so many at once, 0 = any number.  resolver: is asked each time anew.
+    """A session.  connections: at most so many at once, 0 = any number.  resolver: is called for each connection.
 
     options: of aiohttp.ClientSession.
     """
@@ -43,7 +43,8 @@ async def _send_once(
     """Sends the request; raises what aiohttp does not repeat."""
     try:
         return await send(request)
-    except aiohttp.ClientConnectorError:  # it never had a connection, and aiohttp does not repeat it
+    # there was no connection, and aiohttp does not repeat such a request
+    except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise BrokeOff(f"The connection broke off ({type(error).__name__}).") from error

@@ -1,7 +1,7 @@
 """The socket on which web serves.
 
-`darkroom up` opens it and gives it to each web that it starts, so that a client waits while one web follows another
-instead of being refused, and two may serve side by side.
+`darkroom up` opens it and passes it to each web process that it starts.  So clients wait, and are not refused, while
+one web process replaces another, and two may serve at the same time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BACKLOG = 1024
 
 
 def inherited(environ: Mapping[str, str]) -> socket.socket | None:
-    """The socket that this process was born with."""
+    """The socket that this process inherited."""
     number = environ.get(VARIABLE, "")
     try:
         if not number.isdecimal() or not stat.S_ISSOCK(os.fstat(int(number)).st_mode):
@@ -35,7 +35,7 @@ def inherited(environ: Mapping[str, str]) -> socket.socket | None:
 def listen_on(host: str, port: int) -> socket.socket:
     """A bound socket; port 0 picks a free one.
 
-    Raises SettingFault when the address can't be had; NotReady when this host has not got it yet.
+    Raises SettingFault if the address can't be used; NotReady if this host does not have it yet.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -1,9 +1,9 @@
-"""Names of hosts are looked up in threads of their own, each look-up with a time-out.
+"""Look-ups of host names, in separate threads and with a time-out.
 
-A look-up can't be interrupted: libc waits for a slow name server for up to half a minute.  In the event loop's common
-threads it would hold up whoever stores a picture meanwhile.  Names that users give have threads apart from those of
-the settings, and a user has few of these, for as long as a look-up really takes: who names hosts whose name servers
-are silent keeps neither other users nor the AI services waiting.
+A look-up can't be interrupted: libc waits up to half a minute for a slow name server.  In the event loop's shared
+threads it would delay other work, such as storing a picture.  Names from users have other threads than names from the
+settings, and each user may hold only a few of them, until the look-up really ends.  So a user with unreachable name
+servers delays neither other users nor the AI services.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from supervisor.core.fair_turns import Turns
 
-THREADS = 32  # for the names of the settings, and as many for those of users
+THREADS = 32  # for names from the settings, and as many for names from users
 THREADS_OF_A_USER = 4
 TIME_OUT_SECONDS = 10.0
 
@@ -28,7 +28,7 @@ _LookUp = Callable[[], list[Any]]
 
 
 class NoAnswerInTime(OSError):
-    """The name servers have not answered in time; they may later."""
+    """The name servers have not answered in time; a later try may succeed."""
 
 
 class PooledResolver(AbstractResolver):
@@ -65,11 +65,11 @@ class PooledResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held: the threads are the process's."""
+        """Nothing to close: the threads belong to the process."""
 
 
 def _with_scope(address: tuple[object, ...]) -> str:
-    """An address as text; a link-local one of IPv6 with its interface, without which it leads nowhere."""
+    """An address as text; a link-local IPv6 address with its interface, which it needs."""
     is_scoped = len(address) == 4 and address[3]
     return f"{str(address[0]).partition('%')[0]}%{address[3]}" if is_scoped else str(address[0])
 

@@ -1,4 +1,4 @@
-"""Where a part listens: free ports, addresses as one writes them, and whether a web answers there."""
+"""Ports and addresses: free ports, the written form of an address, and whether a web process answers there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def address(host: str, port: int) -> str:
 
 
 def answers_readyz(host: str, port: int) -> bool:
-    """The web part answers 200 to GET /readyz."""
+    """Whether the web process answers 200 to GET /readyz."""
     connection = http.client.HTTPConnection(local_host(host), port, timeout=READYZ_SECONDS)
     try:
         connection.request("GET", "/readyz")
@@ -39,7 +39,7 @@ def answers_readyz(host: str, port: int) -> bool:
 
 
 def port_trouble(host: str, port: int) -> str | None:
-    """Why nobody can listen there, as the end of a sentence; None when it is free."""
+    """Why the port can't be listened on, as the end of a sentence; None if it is free."""
     try:
         _bound(host, port).close()
     except OSError as error:

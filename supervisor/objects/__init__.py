@@ -1,1 +1,1 @@
-"""Where uploads and results lie: a local folder or an S3 bucket."""
+"""The store of uploads and results: a local folder or an S3 bucket."""

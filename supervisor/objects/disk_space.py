@@ -1,6 +1,6 @@
-"""Room on a disk: what is left of it for us, and whether that is too little to go on.
+"""Free space on a disk, and whether it is too little to go on.
 
-A full disk is no fault of what was to be written: whoever writes waits, or says when to come again.
+A full disk is not the fault of the data to be written: the writer waits, or answers with a time for the next try.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether this error says that a disk takes no more."""
+    """Whether this error means that a disk is full."""
     return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
 
 
 def full_disk(folder: Path) -> NoRoom:
-    """What is said of the disk under this folder."""
+    """The sentence about the full disk under this folder."""
     return NoRoom(f"The disk under {folder} is full; free some space. Nothing was stored.")
 
 
 def free_bytes(folder: Path) -> int:
-    """What we may still write there, or, for a folder that is not made yet, beside it."""
+    """The bytes that we may still write there, or, if the folder does not exist yet, beside it."""
     disk = os.statvfs(_nearest(folder))
     return disk.f_bavail * disk.f_frsize
 
 
 def room_trouble(folder: Path) -> str | None:
-    """A sentence about a disk that is full, or nearly; None when there is room."""
+    """A sentence about a disk that is full, or nearly full; None if there is room."""
     nearest = _nearest(folder)
     disk, free = os.statvfs(nearest), free_bytes(nearest)
     if disk.f_files and not disk.f_favail:
@@ -60,7 +60,7 @@ def takes_nothing(folder: Path) -> bool:
 
 
 def disk_of(folder: Path) -> int:
-    """Which disk it lies on, or would: the same number for all folders of one."""
+    """The number of the disk under a folder, which may not exist yet; folders on one disk have the same number."""
     return _nearest(folder).stat().st_dev
 
 

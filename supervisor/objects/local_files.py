@@ -14,7 +14,7 @@ from typing import BinaryIO
 from supervisor.objects.disk_space import free_bytes, full_disk, is_full, room_trouble
 from supervisor.objects.object_store import PIECE_BYTES, Listed, StoreAway, checked_key
 
-_TEMPORARY = ".tmp-"  # no key may begin a name with a dot, so nobody can ask for a half-written object
+_TEMPORARY = ".tmp-"  # keys have no names that begin with a dot, so a half-written object can't be requested
 
 
 class LocalFiles:
@@ -52,7 +52,7 @@ class LocalFiles:
     def delete(self, key: str) -> None:
         path = self._path(key)
         path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a folder that still holds something stays
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
             if path.parent != self.folder:
                 path.parent.rmdir()
 
@@ -92,8 +92,8 @@ class LocalFiles:
 
     @staticmethod
     def _new_file_beside(target: Path) -> tuple[Path, int]:
-        """A fresh file in the target's folder, open for writing, under a name that is no key."""
-        # A delete may take the empty folder away before the file is in it, or between mkdir's two looks at it.
+        """A fresh file in the target's folder, open for writing, with a name that can't be a key."""
+        # A delete may remove the empty folder before the file is in it, or between mkdir's two checks.
         for _ in range(100):
             temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
             with contextlib.suppress(FileNotFoundError, FileExistsError):
@@ -102,7 +102,7 @@ class LocalFiles:
         raise FileNotFoundError(f"The folder {target.parent} can't be made.")
 
     def _fsync_folders(self, folder: Path) -> None:
-        """A rename is durable only with its folder, and a new folder only with the one above it."""
+        """A rename is durable only after a sync of its folder, and a new folder only after a sync of its parent."""
         for each in (folder, *folder.parents):
             descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
             try:

@@ -1,9 +1,9 @@
-"""Where uploads and results lie: objects under keys, in a local folder or in an S3 bucket.
+"""The interface of the file store: objects under keys, in a local folder or in an S3 bucket.
 
 A key is a short path of plain names (`uploads/01J….jpg`), so it can be a file's name, an object's name and a part of
-a URL without quoting.  An object is written once, under a fresh name, and never changed: `put` returns only when it
-would survive loss of power, so a row that names a key is always written after its object.  Content goes in and out in
-pieces, so nobody holds a whole object in memory.  All calls block; on an event loop they belong in a thread.
+a URL without quoting.  An object is written once, under a fresh name, and never changed: `put` returns only when the
+object would survive a power failure, so a row that names a key is always written after its object.  Content is read and
+written in pieces, so no whole object is held in memory.  All calls block; call them in a thread, not on an event loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 from supervisor.core.errors import StoreAway as StoreAway
 
-PIECE_BYTES = 262_144  # what is read at once: the pace of a slow reader costs no more memory than this
+PIECE_BYTES = 262_144  # bytes read at once: a slow reader costs no more memory than this
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}){0,7}")
 
@@ -41,17 +41,17 @@ class OpenFile(Protocol):
     last: int
 
     def read(self, most: int = -1, /) -> bytes:
-        """The next bytes of the part, at most so many; nothing at its end.  Raises StoreAway."""
+        """The next bytes of the part, at most so many; empty at its end.  Raises StoreAway."""
 
     def close(self) -> None:
-        """Give the connection back; reading on is not possible."""
+        """Return the connection; the object can't be read any further."""
 
 
 class FileStore(Protocol):
-    """What every store of files can do.
+    """The methods of every file store.
 
-    FileNotFoundError where there is no such object, BadKey for a bad key, StoreAway or OSError where the store can't
-    be used just now.
+    Raises FileNotFoundError for a missing object, BadKey for a bad key, StoreAway or OSError if the store can't be used
+    now.
     """
 
     def put(self, key: str, file: BinaryIO) -> None:
@@ -63,23 +63,23 @@ class FileStore(Protocol):
     def open(self, key: str, first: int = 0, last: int | None = None) -> OpenFile:
         """The object's bytes from `first` (below zero: so many before its end) to `last`, which is included.
 
-        Raises ValueError for a part that begins behind the end.
+        Raises ValueError for a part that begins after the end.
         """
 
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is as good as removed."""
+        """Remove the object; a missing one is no error."""
 
     def local_path(self, key: str) -> Path | None:
-        """The object as a file of this host, or None where the store is elsewhere."""
+        """The object as a file of this host; None if the store is elsewhere."""
 
     def listing(self, folder: str, after: str = "") -> Iterator[Listed]:
         """Every object whose key begins with this folder and comes after that key, in the order of keys."""
 
     def tidy(self, older_than_seconds: float) -> int:
-        """Remove what puts have left behind whose process died; how much there was."""
+        """Remove unfinished files of processes that died during a put; how many."""
 
     def examine(self) -> str:
-        """Try the store, without changing an object of ours; what and where it is, in words.
+        """Test the store without changing its objects; a description of its kind and place.
 
         Raises StoreAway, OSError.
         """
@@ -91,21 +91,21 @@ def is_key(text: str) -> bool:
 
 
 def checked_key(key: str) -> str:
-    """The key.  Raises BadKey for a text that can't be one."""
+    """The key.  Raises BadKey for a text that can't be a key."""
     if not is_key(key):
         raise BadKey(f"{key!r} can't be the key of a file.")
     return key
 
 
 def copy_to(files: FileStore, key: str, target: Path) -> None:
-    """The object as a file of one's own."""
+    """A copy of the object as a local file."""
     opened = files.open(key)
     try:
         with target.open("wb") as file:
             while piece := opened.read(PIECE_BYTES):
                 file.write(piece)
     except BaseException:
-        target.unlink(missing_ok=True)  # half of it would take room, on a disk that may be full
+        target.unlink(missing_ok=True)  # a half-written file would take space on a disk that may be full
         raise
     finally:
         opened.close()

@@ -1,4 +1,4 @@
-"""The one way to the store of files: which kind it is, is read from STORAGE_URL."""
+"""The only way to open the file store; STORAGE_URL says which kind it is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files and folders that nobody but their owner reads, whatever the umask of whoever starts the program.
+"""Files and folders that only their owner can read, under any umask.
 
-A database that programs of other users write to by SQL lies in a folder of its own, outside the data folder, with
-the set-group-id bit (`chmod 2770`): that folder's group shares it.  SQLite gives its -wal and -shm the database's mode.
+A database that other users' programs write to by SQL is in a separate folder outside the data folder, with the
+set-group-id bit (`chmod 2770`), and that folder's group shares it.  SQLite gives -wal and -shm the database's mode.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from supervisor.database.interface.database import is_postgres
 PRIVATE_FOLDER, PRIVATE_FILE, SHARED_FILE = 0o700, 0o600, 0o660
 PRIVATE_UMASK = 0o077
 
-# What the parts keep in the data folder beside the database; a file there that is not ours is left alone.
+# The parts' own files in the data folder beside the database; other files there are left alone.
 OURS = ("secret", "start-secret", "url", "processes.json", "up.lock", "broker.log", "files", "scratch")
 _BESIDE_A_DATABASE = ("", "-wal", "-shm", "-journal", ".lock", ".migrate")
 
@@ -28,9 +28,9 @@ log = logging.getLogger("darkroom.files")
 
 
 def keep_to_ourselves(settings: Settings) -> None:
-    """What this process and its children make from now on is private, and what was made before is closed to others.
+    """Make new files of this process and its children private, and remove other users' rights from existing ones.
 
-    Makes the data folder.  Raises SettingFault where it can't be made.
+    Makes the data folder.  Raises SettingFault if it can't be made.
     """
     os.umask(PRIVATE_UMASK)
     try:
@@ -45,23 +45,23 @@ def keep_to_ourselves(settings: Settings) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those above it, if it is not there."""
+    """Make a folder and its parents if they do not exist."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
 
 def make_database_file(path: Path, data_dir: Path) -> None:
-    """Make an empty file with the mode that SQLite is to keep, if there is none."""
+    """Make an empty file, if there is none, with the mode that SQLite will keep."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
     except FileExistsError:
         return
-    path.chmod(_mode_of_database(path, data_dir))  # whatever the umask
+    path.chmod(_mode_of_database(path, data_dir))  # under any umask
 
 
 def write_privately(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half of it, and nobody else any of it."""
+    """Replace a file in one step, so that no reader sees half of it, and only its owner can read it."""
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -70,12 +70,12 @@ def write_privately(path: Path, text: str) -> None:
 
 
 def _made_before(settings: Settings) -> Iterator[tuple[Path, int]]:
-    """(path, the most that its mode may allow)."""
+    """(path, the most permissive mode that it may have)."""
     for name in OURS:
         yield (
             settings.data_dir / name,
             PRIVATE_FOLDER,
-        )  # of a file whoever owns it may run it, if that ever was so
+        )  # the owner may run a file that was executable
     if not is_postgres(settings.database_url):
         path = Path(settings.database_url.removeprefix("sqlite:///").partition("?")[0])
         mode = _mode_of_database(path, settings.data_dir)
@@ -96,7 +96,7 @@ def _close_to_others(path: Path, most: int) -> None:
         mode = stat.S_IMODE(path.lstat().st_mode)
         if path.is_symlink() or mode & 0o777 & ~most == 0:
             return
-        if mode & stat.S_ISVTX:  # a folder for everybody, such as /tmp
+        if mode & stat.S_ISVTX:  # a shared folder, such as /tmp
             log.warning("%s is everybody's folder; set DARKROOM_DATA_DIR to one of its own", path)
             return
         path.chmod(mode & most)

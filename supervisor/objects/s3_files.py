@@ -1,8 +1,8 @@
-"""Objects in an S3 bucket: Amazon's, or any service that speaks the same (SeaweedFS, Garage, Ceph, COS, OSS, R2 …).
+"""Objects in an S3 bucket: Amazon's, or any compatible service (SeaweedFS, Garage, Ceph, COS, OSS, R2 …).
 
-An object is put in one request with its length and MD5, never in several: the service answers when the object is
-stored as a whole, and a process that dies in the middle leaves nothing behind.  Nothing is connected before the first
-call, so the store may be made before a fork, and a service that is away stops nobody from starting.
+An object is put in one request with its length and MD5, never in several: the service answers when the whole object is
+stored, and a process that dies in the middle leaves nothing behind.  No connection is made before the first call, so
+the store may be opened before a fork, and a part can start while the service is away.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from supervisor.core.errors import SettingFault
 from supervisor.objects.object_store import PIECE_BYTES, Listed, StoreAway, checked_key
 
 CONNECT_SECONDS = 3.0
-SILENCE_SECONDS = 20.0  # of a connection in the middle of a request
-TRIES = 3  # of one request, with a pause that grows from a fraction of a second
+SILENCE_SECONDS = 20.0  # silence of a connection in the middle of a request
+TRIES = 3  # tries of one request, with a pause that grows from a fraction of a second
 CONNECTIONS_KEPT = 16
 _TRIED = (
-    "examination/darkroom-doctor"  # no folder of ours: nobody lists it, and who dies here leaves 27 bytes
+    # outside our folders, so it is never listed; a process that dies here leaves 27 bytes
+    "examination/darkroom-doctor"
 )
-LISTED_AT_ONCE = 1000  # the most that S3 gives
+LISTED_AT_ONCE = 1000  # the most that S3 returns
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
-# Of MinIO, Ceph, and services before OpenStack's Swift; a status where the answer has no body.
+# Codes of MinIO, Ceph and gateways to OpenStack's Swift; a status for answers without a body.
 _FULL = ("XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507")
 
 
 class S3Files:
-    """A FileStore in a bucket, below a prefix.  Credentials that the settings don't give are AWS's usual ones."""
+    """A FileStore in a bucket, below a prefix.  Credentials that the settings lack come from AWS's usual places."""
 
     def __init__(self, bucket: str, prefix: str, options: S3) -> None:
         self._bucket = bucket
@@ -98,12 +99,12 @@ class S3Files:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def tidy(self, older_than_seconds: float) -> int:
-        return 0  # a put is one request: whole, or nothing
+        return 0  # a put is one request, so there are no unfinished objects
 
     def examine(self) -> str:
         with self._said():
             self._s3().list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-        # Credentials that may only read, and a full bucket, are known by a put.
+        # Only a put finds read-only credentials and a full bucket.
         self.put(_TRIED, io.BytesIO(_TRIED.encode()))
         self.open(_TRIED).close()
         self.delete(_TRIED)
@@ -127,7 +128,8 @@ class S3Files:
 
     @contextlib.contextmanager
     def _said(self, key: str = "") -> Iterator[None]:
-        """What the client raises, as what a FileStore raises: FileNotFoundError for `key`, StoreAway, ValueError."""
+        """Translate the client's errors into those of a FileStore: FileNotFoundError for `key`, StoreAway,
+        ValueError."""
         from botocore import exceptions
         from urllib3.exceptions import HTTPError
 
@@ -152,7 +154,7 @@ class S3Files:
             ) from None
 
     def _refusal(self, code: str) -> str:
-        """A sentence for an answer that is an error."""
+        """The sentence for an error answer."""
         match code:
             case "NoSuchBucket":
                 return (
@@ -177,7 +179,7 @@ class S3Files:
 
 
 class _Part:
-    """An OpenFile that is being sent by the service."""
+    """An OpenFile that reads the service's answer."""
 
     def __init__(self, answer: dict[str, Any], said: Any) -> None:
         self._body, self._said = answer["Body"], said
@@ -198,7 +200,7 @@ class _Part:
 
 
 def _time_of(page: dict[str, Any]) -> datetime.datetime:
-    """The service's own clock, against which the ages of its objects are told."""
+    """The service's own clock, by which the ages of its objects are computed."""
     date = page["ResponseMetadata"]["HTTPHeaders"].get("date", "")
     try:
         return parsedate_to_datetime(date)
@@ -230,7 +232,7 @@ def _open_client(options: S3) -> Any:
             retries={"mode": "standard", "total_max_attempts": TRIES},
             max_pool_connections=CONNECTIONS_KEPT,
             s3={"addressing_style": options.addressing_style},
-            # Newer checksums are Amazon's alone; MD5, which we send, is everybody's.
+            # Only Amazon knows newer checksums; every service accepts MD5, which we send.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),

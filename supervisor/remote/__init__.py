@@ -1,1 +1,1 @@
-"""Rules for AI services that work far away: circuit breaker, states of jobs, times of polls."""
+"""Rules for remote AI services: circuit breaker, states of jobs, times of polls."""

@@ -1,1 +1,1 @@
-"""Rules of outgoing webhooks: when, which next, what they say, and how they are signed."""
+"""Rules of outgoing webhooks: schedule, turns, content and signatures."""

@@ -1,1 +1,1 @@
-"""What `darkroom doctor` looks at."""
+"""The checks of `darkroom doctor`."""

@@ -1,1 +1,1 @@
-"""What every database offers the store: transactions, dialects, wake-ups."""
+"""The interface of both databases: transactions, dialects, wake-ups."""

@@ -52,7 +52,7 @@ class Dialect:
     and {seconds}.  greatest, least: the scalar functions' names.
     json_array, json_group: the functions that make an array of some values, and of a column's values.
     texts, rows: templates of tables with one column, `value`: the texts, or the arrays, in a JSON {array}.
-    texts_of: the same of the member {name} of a JSON {column}.  as_json, as_time: templates that convert a {text} to
+    texts_of: the same for the member {name} of a JSON {column}.  as_json, as_time: templates that convert a {text} to
     the type of such a column.
     lines: template that joins a column's {texts} as lines.  padded: template of a {number} as text with so many
     {digits}.  new_epoch: the value that gives each account another epoch.
@@ -87,10 +87,10 @@ class Dialect:
 
 
 class BuiltStatement(Protocol):
-    """A statement that each database is told in its own words."""
+    """A statement with a different text for each database."""
 
     def spelled(self, dialect: Dialect) -> str:
-        """As this database wants it."""
+        """The text for this database."""
 
 
 Text = str | BuiltStatement
@@ -171,7 +171,7 @@ class Transaction:
         return self.dialect.texts.format(array=array)
 
     def each_of(self, array: str) -> str:
-        """SQL for what follows `IN`, to name the texts in a JSON array."""
+        """SQL to write after `IN`: the texts in a JSON array."""
         return f"(SELECT value FROM {self.texts(array)} AS each_of)"
 
     def rows(self, array: str) -> str:
@@ -211,7 +211,7 @@ class Transaction:
         return f"{self.dialect.least}({', '.join(values)})"
 
     def text_of(self, sql: Text) -> str:
-        """A statement as this database wants it."""
+        """The statement's text for this database."""
         return sql if isinstance(sql, str) else sql.spelled(self.dialect)
 
     def execute(self, sql: Text, /, *values: Any, **named: Any) -> Any:

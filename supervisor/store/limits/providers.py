@@ -89,7 +89,7 @@ def _take_token(tx: Transaction, name: str, limits: ProviderLimits) -> None:
 
 
 def _refilled(tx: Transaction) -> str:
-    """SQL for the tokens there are now, given `:most`, which the bucket holds, and `:rps`, which come in a second."""
+    """SQL for the present number of tokens.  `:most`: the size of the bucket; `:rps`: tokens added in a second."""
     passed = tx.greatest("0.0", tx.seconds_since("refilled_at"))
     return tx.least("CAST(:most AS REAL)", f"tokens + CAST(:rps AS REAL) * {passed}")
 

@@ -39,7 +39,7 @@ class Picked:
 
 
 def ripen(tx: Transaction, aside: Aside | None = None) -> int:
-    """Make admitted tasks ready whose time has come, but for rows that somebody else has locked; how many.
+    """Make admitted tasks ready when their time has come, except rows that other transactions have locked; how many.
 
     In one statement; where care is asked for they are found first, and changed apart.  aside: rows that are left alone,
     as everywhere here.

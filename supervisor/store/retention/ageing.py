@@ -88,7 +88,7 @@ def types_of_finished_tasks(tx: Transaction) -> list[str]:
     return found
 
 
-# A task of a type that may go: it is over for so long, and so is what services did for it.  {ended}: before when.
+# A task of a type that may be deleted: it ended so long ago, and so did its remote jobs.  {ended}: before when.
 _IS_LONG_OVER = """finished_at IS NOT NULL AND type = :type_ AND finished_at < {ended}
     AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
         AND remote_job.state IN ('submitting','waiting'))"""

@@ -47,7 +47,7 @@ class Aside:
     is_careful: bool = False
 
     def others(self, tx: Transaction, column: str) -> tuple[str, dict[str, str]]:
-        """The condition that a row is none of those passing, and its parameters by name.  column: of the id."""
+        """The condition that a row is not in `passing`, and its parameters by name.  column: of the id."""
         if not self.passing:
             return "1 = 1", {}
         return f"CAST({column} AS TEXT) NOT IN {tx.each_of(':passing')}", {

@@ -40,7 +40,7 @@ def cost_of(settings: Settings, order: CheckedParams) -> Cost:
 
 
 def check_uploads(uploads: Mapping[tuple[str, str], str | None], user: str, order: CheckedParams) -> None:
-    """Whether the uploads that an order names are its user's own, and of the kind of the list that names them.
+    """Check that the uploads in an order belong to its user and have the kind of their list.
 
     uploads: {(user, id): media type, None for a picture}.  Raises BadParams.
     """

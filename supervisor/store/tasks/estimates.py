@@ -19,7 +19,7 @@ _LAST = "~"  # after every id of the same millisecond
 def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) -> dict[str, Any]:
     """{credits, balance, view}; view: the input of `WaitingOrder.placed` for a task that joined now.
 
-    Raises BadParams for an upload that is not the user's, or of another kind.
+    Raises BadParams for an upload of another user or of another kind.
     """
     ids = sorted(set(order.checked.image_ids))
     found = tx.all(

@@ -25,9 +25,9 @@ PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
 # If no answer comes, so many polls over so much time are enough.
 QUESTIONS, QUESTIONS_SECONDS = 3, 60.0
 _HELD = "id = :task_id AND lease = :lease AND worker_id IS NOT NULL"
-# A report that nobody has looked at makes the next poll due at once.  :newest_report: the last that was looked at.
-# Those of a job that is over are looked at by nobody: with another part of the task still at work, they would make it
-# due at once for ever.
+# An unread report makes the next poll due at once.  :newest_report: the last report that was read.  Reports of an ended
+# job do not count: they are never read, so while another part of the task runs they would make the poll due again and
+# again.
 _UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.reference = remote_report.reference
     WHERE remote_report.task_id = task_queue.id AND remote_report.charge = task_queue.charge
     AND remote_report.read_at IS NULL AND remote_report.id > :newest_report AND remote_job.state = 'waiting')"""
