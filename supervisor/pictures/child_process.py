@@ -1,7 +1,7 @@
-"""One image child as its parent holds it: asked over its stdin and stdout, handed open files over a socket, killed.
+"""The parent's handle of one image child: requests over stdin and stdout, open files over a socket, and kill.
 
-What is said is in `supervisor.pictures.child_program`.  A child decodes what strangers send, so it knows no secret: it
-is a program of its own (nothing of this process's memory is in it) and is told only the few variables that it needs.
+`supervisor.pictures.child_program` describes the protocol.  A child decodes users' files, so it must know no secret: it
+is a separate program (with nothing of this process's memory) and gets only the few environment variables that it needs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from supervisor.pictures.decode_budget import PixelRoom
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 
-# All that a child is told of our environment: where programs, libraries and temporary files lie, and the language.
+# The environment variables for a child: paths of programs, libraries and temporary files, and the language.
 KNOWN_TO_CHILDREN = frozenset(
     ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 )
 KNOWN_FAMILIES = ("LC_", "PYTHON")
-# Else each thread of a library reserves 128 MB of addresses, of which a child has few.
+# Without it each thread of a library reserves 128 MB of addresses, and a child's address space is limited.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 OnProgress = Callable[[int, str], None]
@@ -37,10 +37,11 @@ T = TypeVar("T")
 
 
 class ImageProcessDied(Exception):
-    """The child ended in the middle of a request: killed from outside, out of memory, or crashed in native
-    code. Another attempt may succeed; a picture that does this every time is poisonous.
+    """The child ended in the middle of a request: killed from outside, out of memory, or crashed in native code.
 
-    signal: what ended it, 0 where that is not known or it ended by itself."""
+    Another attempt may succeed; a picture that does this every time is poison.  signal: the signal that ended it; 0 if
+    that is unknown or it exited by itself.
+    """
 
     def __init__(self, message: str, signal: int = 0) -> None:
         super().__init__(message)
@@ -48,8 +49,8 @@ class ImageProcessDied(Exception):
 
     @property
     def by_its_own_doing(self) -> bool:
-        """Whether the picture did it: too much time, or a crash.  SIGKILL comes from outside, as when a host has no
-        memory left."""
+        """Whether the picture was the cause: too much time, or a crash.  SIGKILL comes from outside, for example when a
+        host has no memory left."""
         return self.signal in _ITS_OWN_DOING
 
 
@@ -70,14 +71,14 @@ class ImageWorkFailed(Exception):
 
 @dataclass(eq=False)
 class ImageChild:
-    """channel: open files go this way."""
+    """channel: for open files."""
 
     process: asyncio.subprocess.Process
     channel: socket.socket
 
     @property
     def is_alive(self) -> bool:
-        """False also for a process that asyncio has reaped and not told of yet."""
+        """False also for a process that asyncio has reaped but not reported yet."""
         if self.process.returncode is not None:
             return False
         try:
@@ -120,7 +121,8 @@ class ImageChild:
                     await self._tell({"id": request["id"], "decode": True})
                 else:
                     on_progress(answer["progress"], answer["stage"])
-        except (ConnectionError, ValueError) as error:  # ValueError: half a line, cut off by its death
+        # ValueError: half a line, cut off by the child's death
+        except (ConnectionError, ValueError) as error:
             raise await self._death("The image process broke off in the middle of its work.") from error
         finally:
             room.give_back(taken)
@@ -132,7 +134,7 @@ class ImageChild:
         await self.process.stdin.drain()
 
     async def _death(self, message: str) -> ImageProcessDied:
-        """The fault, with the signal that ended the child where it has ended."""
+        """The fault, with the signal that ended the child, if it has ended."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), 1)
         return ImageProcessDied(message, max(0, -(self.process.returncode or 0)))
@@ -200,7 +202,7 @@ async def start_child(program: str) -> ImageChild:
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a child may know: a list of what is known to be harmless, since secrets have any name."""
+    """The environment for a child: a list of harmless variables, since a secret may have any name."""
     kept = {
         name: value
         for name, value in environ.items()

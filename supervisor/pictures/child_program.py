@@ -1,7 +1,7 @@
 """The program that works on pictures, one request at a time: `python -m supervisor.pictures.child_program`.
 
-It is a process of its own because nothing can interrupt a thread inside image code, while a process can be killed,
-and because it runs parsers on what strangers send: it holds no secret.  It reads one JSON object a line from stdin
+It is a separate process because nothing can interrupt a thread inside image code, while a process can be killed, and
+because it runs parsers on users' files, so it must hold no secret.  It reads one JSON object a line from stdin
 and answers on stdout, until stdin ends:
 
     → {"id", "task": "upload", "most_pixels", "files_sent": 2}      two open files: the source, and an empty target
@@ -13,9 +13,9 @@ and answers on stdout, until stdin ends:
     ← {"id", "error": {"code", "message"}}          an `error.code` of the API and a sentence for the user, or
                                                     `no_room` when the disk is full: ask again later
 
-Open files come over the socket whose descriptor is argv[2].  A request may use only so much memory and time of the
-CPU, by the pixels that its header promises (`limit_picture`).  What libraries print goes to stderr.  Signals that ask
-to stop are left to the parent: a drain lets the pictures be finished.  Other programs of this kind add their tasks to
+Open files come over the socket whose descriptor is argv[2].  Memory and CPU time of a request are limited by the number
+of pixels in its header (`limit_picture`).  Libraries' output goes to stderr.  The child ignores signals that ask to
+stop and leaves them to the parent: a drain lets pictures be finished.  Other programs of this kind pass their tasks to
 `main`.
 """
 
@@ -40,10 +40,11 @@ from typing import Any, BinaryIO, TextIO
 from supervisor.objects.disk_space import NO_ROOM, is_full
 from supervisor.processes.parent_death import die_with_parent
 
-NICENESS = 5  # whoever serves comes before pictures
+NICENESS = 5  # serving processes come before pictures
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# The most that was seen, of any format: 17 bytes (AVIF with alpha and a profile) and 0.2 µs a pixel (HEIC with alpha).
+# The highest measured need of any format: 17 bytes (AVIF with alpha and a profile) and 0.2 µs a pixel (HEIC with
+# alpha).
 PICTURE_BYTES, PICTURE_BYTES_A_PIXEL = 128 * 1024 * 1024, 24
 PICTURE_CPU_SECONDS, PICTURE_CPU_SECONDS_A_PIXEL = 5, 0.5e-6
 
@@ -52,7 +53,7 @@ Task = Callable[[dict[str, Any], "Parent"], list[dict[str, Any]]]
 
 
 class WorkFault(Exception):
-    """An error that is an answer.  code: an `error.code` (web/openapi/schemas.py); str() is a sentence for the user."""
+    """An error to answer with.  code: an `error.code` (web/openapi/schemas.py); str() is a sentence for the user."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -60,14 +61,14 @@ class WorkFault(Exception):
 
 
 class Parent:
-    """Whoever asks, as a task sees it while it carries a request out."""
+    """The parent, as a task uses it while it carries out a request."""
 
     def __init__(self, lines: TextIO, answers: TextIO, channel: socket.socket | None) -> None:
         self._lines, self._answers, self._channel = lines, answers, channel
         self.request_id: Any = None
 
     def requests(self) -> Any:
-        """The requests, one after another, until there will be no more."""
+        """The requests, one after another, until stdin ends."""
         while line := self._lines.readline():
             yield json.loads(line)
 
@@ -76,7 +77,7 @@ class Parent:
         self._answers.write(json.dumps({"id": self.request_id, **message}) + "\n")
 
     def before_decoding(self, pixels: int) -> None:
-        """Bound what decoding so many pixels may cost, and wait until there is room for it."""
+        """Limit the memory and time for decoding so many pixels, and wait until the parent allows it."""
         limit_picture(pixels)
         self.say(pixels=pixels)
         if not self._lines.readline():
@@ -91,7 +92,7 @@ class Parent:
 
 def main(tasks: Mapping[str, Task] | None = None) -> None:
     """Serve requests until stdin ends.  argv[1], when given: the pid of the parent to die with; argv[2]: the socket's
-    descriptor.  tasks: what this program does by name, beside `plain` and `upload`."""
+    descriptor.  tasks: this program's functions by name, besides `plain` and `upload`."""
     die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else None)
     for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group
         signal.signal(asks_to_stop, signal.SIG_IGN)
@@ -106,7 +107,7 @@ def main(tasks: Mapping[str, Task] | None = None) -> None:
 
 
 def serve(request: dict[str, Any], parent: Parent, tasks: Mapping[str, Task]) -> None:
-    """Carry out one request; whatever goes wrong becomes an error answer."""
+    """Carry out one request; every exception becomes an error answer."""
     parent.request_id = request.get("id")
     try:
         task = tasks.get(str(request.get("task")))
@@ -130,19 +131,19 @@ def serve(request: dict[str, Any], parent: Parent, tasks: Mapping[str, Task]) ->
 
 
 def limit_picture(pixels: int) -> None:
-    """Bound this process from now on: more memory is MemoryError, or its end; more time is its end (SIGXCPU)."""
+    """Limit this process from now on: more memory raises MemoryError or ends it; more time ends it (SIGXCPU)."""
     limit_memory(PICTURE_BYTES + pixels * PICTURE_BYTES_A_PIXEL)
     seconds = PICTURE_CPU_SECONDS + pixels * PICTURE_CPU_SECONDS_A_PIXEL
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
 
 
 def limit_memory(more_bytes: int) -> None:
-    """So many bytes more than this process has addresses for now."""
+    """The present address space plus so many bytes."""
     _limit(resource.RLIMIT_AS, _address_space() + more_bytes)
 
 
 def lift_limits() -> None:
-    """Until the next request names its own."""
+    """Lift the limit until the next request sets its own."""
     for which in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
         _limit(which, resource.getrlimit(which)[1])
 
@@ -151,14 +152,14 @@ def _limit(which: int, soft: int) -> None:
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
         soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS knows no bound on addresses
+    with contextlib.suppress(ValueError, OSError):  # macOS has no limit on addresses
         resource.setrlimit(which, (soft, hard))
 
 
 def _address_space() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:  # no Linux, and no bound there
+    except OSError:  # not Linux, so there is no limit
         return 0
     return pages * resource.getpagesize()
 
@@ -170,7 +171,7 @@ def _upload(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
     source, target = parent.files(int(request["files_sent"]))
     with source, target:
         limit_picture(0)  # reading the header already
-        source.seek(0)  # its place is shared with whoever wrote it
+        source.seek(0)  # the file position is shared with the process that wrote it
         try:
             picture = normalise_picture(
                 source,
@@ -201,15 +202,15 @@ def _plain(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
 
 
 def _warm_up() -> None:
-    """Load now what the first picture would wait for."""
+    """Load in advance the code that the first picture would wait for."""
     import supervisor.pictures.normalise as pictures
 
     pictures.know_formats()
 
 
 def _be_modest() -> None:
-    """One native thread and a lower priority: several of these run side by side, and those who serve must stay alive
-    beside them."""
+    """One native thread and a lower priority: several of these processes run at once, and serving processes must stay
+    responsive beside them."""
     for name in ONE_THREAD:
         os.environ[name] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -217,7 +218,7 @@ def _be_modest() -> None:
 
 
 def _reserve_stdout() -> TextIO:
-    """The answers' own stream.  Descriptor 1 becomes stderr, so that no print, not even of a C library, can
+    """A separate stream for the answers.  Descriptor 1 becomes stderr, so that no print, not even of a C library, can
     break a line."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

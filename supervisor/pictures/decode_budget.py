@@ -1,4 +1,4 @@
-"""How much may be decoded at once: pixels, since they are what memory goes to.  It belongs to one event loop."""
+"""The limit of pixels that are decoded at once, since pixels need the memory.  It belongs to one event loop."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 
 
 class PixelRoom:
-    """Pixels that are being decoded.  A picture that alone has more than there may be is let in when it is alone."""
+    """Pixels that are being decoded.  A picture above the limit is decoded when it is alone."""
 
     def __init__(self, most: int) -> None:
         self._most, self._taken = most, 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, pixels: int) -> int:
-        """Wait for room; how much was taken."""
+        """Wait for room; the number of pixels that was taken."""
         pixels = min(pixels, self._most)
         if not pixels:
             return 0

@@ -1,7 +1,7 @@
-"""Pictures that came from elsewhere made plain: whole, upright, without metadata, encoded anew.
+"""Pictures from outside made plain: whole, upright, without metadata, encoded anew.
 
-Runs in an image child: nothing that a stranger sends is decoded in a worker's own process.  One picture of several that
-can't be read is left out; when none can, that is the answer.
+Runs in an image child: no picture from outside is decoded in a worker's own process.  An unreadable picture among
+several is left out; if none can be read, the answer is an error.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from supervisor.pictures.thumbnails import write_thumbnail
 def make_plain(request: Mapping[str, Any], before_decoding: Callable[[int], None]) -> list[dict[str, Any]]:
     """Carry out `{"files": [{"n", "path"}], "out", "most_pixels"}`; [{"n", "path", "width", "height", "thumbnail"}].
 
-    A thumbnail is None, or {"path", "width", "height"} where the request asks for `thumbnails`.
-    Raises PictureFault when no file holds a picture that can be used.
+    A thumbnail is None, or {"path", "width", "height"} if the request asks for `thumbnails`.  Raises PictureFault if no
+    file holds a usable picture.
     """
     made: list[dict[str, Any]] = []
     fault: PictureFault | None = None
@@ -52,7 +52,7 @@ def _made_plain(
     *,
     with_thumbnail: bool,
 ) -> dict[str, Any]:
-    """The name appears by a rename, so whoever sees it sees the whole file."""
+    """The file gets its name by a rename, so a reader always sees the whole file."""
     unfinished = folder / f".{name}.{os.getpid()}"
     try:
         with source.open("rb") as file, unfinished.open("w+b") as target:

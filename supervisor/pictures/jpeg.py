@@ -1,9 +1,9 @@
-"""A JPEG file without its end marker: whole for every viewer, and cut off for Pillow.
+"""A JPEG file without its end marker: whole for every viewer, but truncated for Pillow.
 
-Cameras and programs leave the last two bytes out, and an upload loses them; viewers put them there in thought.  The
-same would turn a file that was cut in its middle into one with a grey half, since libjpeg calls both a warning, which
-nobody hears.  What tells them apart: bytes that follow a whole picture change nothing in it, while in one that was cut
-they are taken for its missing part.  So it is decoded twice, with the end marker alone and with other bytes before it.
+Some cameras and programs omit the last two bytes, and an upload may lose them; viewers ignore that.  If Pillow ignored
+it too, a file that was cut in its middle would become a picture with a grey half, since libjpeg only warns in both
+cases.  The difference: bytes that follow a whole picture change nothing in it, but in a cut picture they are decoded as
+its missing part.  So the file is decoded twice, with the end marker alone and with other bytes before it.
 Source of the markers: ITU-T T.81, annex B.
 """
 
@@ -21,12 +21,12 @@ _ROWS = 64
 
 
 def decoded_without_end(source: BinaryIO) -> Image.Image | None:
-    """The picture of a JPEG file whose end marker is missing; None when more than that is.
+    """The picture of a JPEG file that lacks only its end marker; None if more is missing.
 
-    Raises what decoders raise.
+    Raises the decoders' exceptions.
     """
     source.seek(0)
-    data = source.read().rstrip(b"\xff")  # half of a marker says nothing
+    data = source.read().rstrip(b"\xff")  # half of a marker has no meaning
     picture, other = _decoded(data + _END), _decoded(data + _OTHER_BYTES + _END)
     return picture if _are_equal(picture, other) else None
 
@@ -38,7 +38,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 
 def _are_equal(one: Image.Image, other: Image.Image) -> bool:
-    """In strips, so that no further picture of this size is made."""
+    """Compared in strips, so that no further picture of this size is needed."""
     if (one.mode, one.size) != (other.mode, other.size):
         return False
     strips = ((0, top, one.width, min(top + _ROWS, one.height)) for top in range(0, one.height, _ROWS))

@@ -1,13 +1,13 @@
-"""What a file is by its first bytes, never by what somebody calls it.  Pure, and loads no image library.
+"""The format of a file by its first bytes, never by its declared type.  Pure, and loads no image library.
 
-Said of every format that `supervisor.pictures.normalise` decodes; whether the rest of the file keeps the promise is
-known only when it is decoded.  Source of the brands: ISO/IEC 14496-12, section 4.3; ISO/IEC 23008-12, annex B; the AVIF
+It knows every format that `supervisor.pictures.normalise` decodes; only decoding shows whether the rest of the file is
+valid.  Source of the brands: ISO/IEC 14496-12, section 4.3; ISO/IEC 23008-12, annex B; the AVIF
 specification 1.1, section 6.
 """
 
 from __future__ import annotations
 
-HEAD_BYTES = 64  # enough of a file to know it by
+HEAD_BYTES = 64  # enough bytes to recognise a file
 
 EXTENSIONS = {
     "image/jpeg": "jpg",
@@ -29,7 +29,7 @@ _SIGNATURES = (
     (b"GIF89a", "image/gif"),
     (b"BM", "image/bmp"),
 )
-_BRANDS = {  # the first of these that the file names; `mif1` and `msf1` say only that it is a picture
+_BRANDS = {  # the first of these brands in the file decides; `mif1` and `msf1` only mean a picture
     "image/avif": (b"avif", b"avis"),
     "image/heic": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
     "image/heif": (b"mif1", b"msf1"),
@@ -37,7 +37,7 @@ _BRANDS = {  # the first of these that the file names; `mif1` and `msf1` say onl
 
 
 def picture_type(head: bytes) -> str | None:
-    """The media type of a picture, by its first bytes; None when it is none that we read.  head: HEAD_BYTES or more."""
+    """The media type of a picture, by its first bytes; None for an unsupported format.  head: HEAD_BYTES or more."""
     for mark, type_ in _SIGNATURES:
         if head.startswith(mark):
             return type_
@@ -47,7 +47,7 @@ def picture_type(head: bytes) -> str | None:
 
 
 def type_of_name(name: str) -> str:
-    """The media type of a picture of ours, by the end of its name.
+    """The media type of one of our pictures, by the suffix of its name.
 
     Python's `mimetypes` asks the host, and before 3.13 knows no WebP where the host does not.
     """
@@ -55,7 +55,7 @@ def type_of_name(name: str) -> str:
 
 
 def _type_of_box(head: bytes) -> str | None:
-    """Of a file that begins with a `ftyp` box: its major brand, and those that it is compatible with."""
+    """The major brand and the compatible brands of a file that begins with a `ftyp` box."""
     end = min(int.from_bytes(head[:4], "big"), HEAD_BYTES)
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
     return next((type_ for type_, known in _BRANDS.items() if brands.intersection(known)), None)

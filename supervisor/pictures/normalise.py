@@ -1,14 +1,13 @@
 """An uploaded picture made safe and plain: decoded, turned upright, in sRGB, without metadata, encoded anew.
 
-Whatever a file carried beside its pixels (place, camera, thumbnails, a second file glued to its end) is gone, since
-only pixels are written.  Sizes are judged before work is done: the pixels that the header promises, and only then
-is anything decoded.  Everything here blocks, eats memory (4 to 17 bytes a pixel) and runs the code of many parsers on
-what strangers send: it belongs in an image child (`supervisor.pictures.child_program`), never in a process that holds
-secrets.
+Everything in a file besides its pixels (place, camera, thumbnails, a second file appended to it) is dropped, since only
+pixels are written.  The number of pixels in the header is checked before anything is decoded.  Everything here blocks,
+needs much memory (4 to 17 bytes a pixel) and runs many parsers on users' files: it belongs in an image child
+(`supervisor.pictures.child_program`), never in a process that holds secrets.
 
-Who turns a picture upright differs.  JPEG, PNG and WebP say in their EXIF how they are to be turned, and
-`exif_transpose` does it; of AVIF, Pillow tells its own properties (irot, imir) in the same way.  HEIC is turned by
-libheif as it is decoded; the EXIF of an iPhone says so once more, and pillow-heif takes that out.
+Formats differ in how a picture is turned upright.  JPEG, PNG and WebP have the rotation in their EXIF, and
+`exif_transpose` applies it; for AVIF, Pillow returns its properties (irot, imir) in the same way.  libheif turns HEIC
+while it decodes; an iPhone's EXIF repeats the rotation, and pillow-heif removes it there.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from supervisor.pictures.picture_errors import (
 from supervisor.pictures.png import MOST_METADATA_BYTES, Placed, as_shown, mend_transparent_grey
 from supervisor.pictures.webp import webp_size
 
-# What phones and browsers make.  Every further format is one more parser that strangers may feed.
-# A phone's two pictures in one file (MPO) begin as a JPEG and open as one.  A `mif1` file may be AVIF or HEIF: asked in
-# this order, each refuses the other's.
+# The formats of phones and browsers.  Every further format is one more parser on users' files.  A phone's two pictures
+# in one file (MPO) begin as a JPEG and open as one.  A `mif1` file may be AVIF or HEIF: tried in this order, each
+# decoder refuses the other's files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF")
 MOST_PIXELS_A_SIDE = 65_000  # JPEG can't hold more than 65,535
 
@@ -48,14 +47,14 @@ _JPEG_QUALITY = 92
 
 @functools.cache
 def know_formats() -> tuple[str, ...]:
-    """Load what decodes each of them; before the first picture comes, or with it.  Those that can be decoded here.
+    """Load the decoders, before or with the first picture; the formats that can be decoded here.
 
     One thread each: a thread's stack counts as memory, and a host with many cores would have no room for a picture.
     """
     from PIL import AvifImagePlugin, PngImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    PngImagePlugin.MAX_TEXT_CHUNK = MOST_METADATA_BYTES  # `as_shown` has left out what is above
+    PngImagePlugin.MAX_TEXT_CHUNK = MOST_METADATA_BYTES  # `as_shown` has left out anything larger
     known = [format_ for format_ in FORMATS if format_ != "HEIF"]
     for format_ in known:
         importlib.import_module(f"PIL.{_PLUGINS.get(format_, format_.capitalize())}ImagePlugin")
@@ -99,7 +98,7 @@ def plain_picture(
             decodes.this_size(shown.size or opened.size)
             mend_transparent_grey(opened)
             image = _decoded(opened, source)
-            _check_size(image.size, most_pixels)  # of HEIC it is known only now
+            _check_size(image.size, most_pixels)  # for HEIC it is known only now
             _turn_upright(image)
             return _in_its_place(_plain(image), shown)
     except PictureFault:
@@ -115,7 +114,7 @@ def plain_picture(
 
 
 class _Bounds:
-    """Says no to a picture that is too large, and tells once how large one is that is about to be decoded."""
+    """Refuses a picture that is too large, and reports once the size of a picture that is about to be decoded."""
 
     def __init__(self, most_pixels: int, tell: Callable[[int], None] | None) -> None:
         self._most_pixels, self._tell = most_pixels, tell
@@ -129,7 +128,7 @@ class _Bounds:
             self.this_size(size)
 
     def this_size(self, size: tuple[int, int]) -> None:
-        """Raises TooManyPixels, and what the one who is told raises."""
+        """Raises TooManyPixels, and the exceptions of the callback."""
         _check_size(size, self._most_pixels)
         if self._tell is not None:
             tell, self._tell = self._tell, None
@@ -137,7 +136,7 @@ class _Bounds:
 
 
 def _not_a_picture(source: BinaryIO, formats: tuple[str, ...]) -> PictureFault:
-    """What to say of bytes that nothing here can open."""
+    """The fault for bytes that no decoder here can open."""
     source.seek(0)
     type_ = picture_type(source.read(HEAD_BYTES))
     if type_ in ("image/heic", "image/heif"):
@@ -156,7 +155,7 @@ def _decoded(opened: ImageFile.ImageFile, source: BinaryIO) -> Image.Image:
         if opened.format not in ("JPEG", "MPO"):
             raise
         opened.fp = None  # the caller's
-        opened.close()  # its memory is needed
+        opened.close()  # frees its memory
         image = decoded_without_end(source)
         if image is None:
             raise
@@ -164,18 +163,19 @@ def _decoded(opened: ImageFile.ImageFile, source: BinaryIO) -> Image.Image:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """As its metadata says; what can't be read of them says nothing."""
+    """Turned as its metadata says; unreadable metadata is ignored."""
     try:
         image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001  Pillow raises SyntaxError, struct.error, …
         return
-    for name in ("exif", "Raw profile type exif"):  # or Pillow writes them anew, and fails at unusual tags
+    # otherwise Pillow writes the tags anew, and fails at unusual ones
+    for name in ("exif", "Raw profile type exif"):
         image.info.pop(name, None)
-    ImageOps.exif_transpose(image, in_place=True)  # a copy only of what must be turned
+    ImageOps.exif_transpose(image, in_place=True)  # a copy only if the picture must be turned
 
 
 def _in_its_place(image: Image.Image, shown: Placed) -> Image.Image:
-    """A frame that is smaller than its animation, in the whole, of which the rest is transparent."""
+    """A frame that is smaller than its animation, on a transparent canvas of full size."""
     if shown.size is None or image.size == shown.size:
         return image
     whole = Image.new("RGBA", shown.size)
@@ -198,9 +198,7 @@ def _check_size(size: tuple[int, int], most_pixels: int) -> None:
 def _plain(image: Image.Image) -> Image.Image:
     """RGB in sRGB, or RGBA where something is transparent; no info, no profile."""
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        image = image.convert(
-            "RGB"
-        )  # many programs leave the fourth byte empty; viewers don't look at it then
+        image = image.convert("RGB")  # many programs leave the fourth byte empty; viewers ignore it then
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a sample: keep the upper eight
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     transparent = image.has_transparency_data
@@ -217,7 +215,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The same colours under the profile that everybody assumes; a broken profile is ignored."""
+    """The same colours in sRGB, the profile that viewers assume; a broken profile is ignored."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     colours = image.convert("RGB") if alpha is not None else image
     try:
@@ -234,10 +232,10 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def encode_plain(image: Image.Image, target: BinaryIO) -> Picture:
-    """Write a plain picture into the target, which is empty.  Raises the OSError of one that is full."""
+    """Write a plain picture into the empty target.  Raises the OSError of a full disk."""
     image.info = {}
     extension: Literal["jpg", "png"] = "png" if image.mode == "RGBA" else "jpg"
-    # In memory first: Pillow writes to a file by its number, and a disk that takes only half of it goes unnoticed.
+    # In memory first: Pillow writes to a file by its descriptor, and does not notice when a disk takes only half of it.
     encoded = io.BytesIO()
     if extension == "png":
         image.save(encoded, "PNG", compress_level=3)

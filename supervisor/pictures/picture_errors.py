@@ -1,4 +1,4 @@
-"""What may be wrong with a picture, and what is known of one that was made plain.  Loads no image library."""
+"""The faults of a picture, and the description of a plain one.  Loads no image library."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 
 
 class PictureFault(Exception):
-    """The upload can't be used; str() is a sentence for whoever sent it."""
+    """The upload can't be used; str() is a sentence for its sender."""
 
 
 class NotAPicture(PictureFault):
-    """The bytes are no picture of a known format."""
+    """The bytes are not a picture of a known format."""
 
 
 class TooManyBytes(PictureFault):
@@ -23,7 +23,7 @@ class TooManyPixels(PictureFault):
 
 
 class DamagedPicture(PictureFault):
-    """The header is a picture's, but what follows can't be decoded."""
+    """The header belongs to a picture, but the rest can't be decoded."""
 
 
 @dataclass(frozen=True, slots=True)

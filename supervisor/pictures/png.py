@@ -1,14 +1,15 @@
-"""What of a PNG file is the picture that viewers show: without animation, and without metadata of any size.
+"""The part of a PNG file that viewers show: without animation, and without large metadata.
 
-Two things in a sound file keep Pillow from that picture:
+Two features of a valid file can stop Pillow from reading that picture:
 
 - Beside its pixels a file may hold compressed texts and a colour profile of any size (a workflow, an editor's
-  history).  Pillow calls a file damaged when one of them is longer than MAX_TEXT_CHUNK, or all texts together than
-  MAX_TEXT_MEMORY.  Here they are bounded together; what is above is left out, and a bomb costs no more.
-- In an animation the picture outside of it (the default image) is what programs show that know of no animation; who
-  knows, as every browser does, never shows it.
+  history).  Pillow reports a damaged file if one of them is longer than MAX_TEXT_CHUNK, or all texts together are
+  longer than MAX_TEXT_MEMORY.  Here they share one limit; texts above it are left out, so a decompression bomb does no
+  harm.
+- An animation may have a default image outside of it, which only programs without animation support show; browsers
+never show it.
 
-So such a file is written anew, in memory, with what is wanted alone; every other is left as it is.
+Such a file is written anew, in memory, with only the needed parts; every other file is left as it is.
 Source: PNG specification, third edition (2025), sections 5.3, 11.3.3 and 11.3.6.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from PIL import ImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_METADATA_BYTES = 16 * 1024 * 1024  # of all texts and the profile together, unfolded
+MOST_METADATA_BYTES = 16 * 1024 * 1024  # size of all texts and the profile together, decompressed
 
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
@@ -53,7 +54,7 @@ class Placed:
 
 
 def as_shown(source: BinaryIO) -> Placed:
-    """The file as Pillow is to read it: the source itself where nothing stands in its way, or that is no PNG."""
+    """The file for Pillow to read: the source itself, unless it is a PNG with such features."""
     source.seek(0)
     is_png = source.read(len(SIGNATURE)) == SIGNATURE
     chunks = list(_chunks(source)) if is_png else []
@@ -69,12 +70,12 @@ def as_shown(source: BinaryIO) -> Placed:
     width, height = struct.unpack(">II", _content(source, chunks[0], 8))
     frame_width, frame_height, left, top = struct.unpack(">IIII", frame.head[4:20])
     if left + frame_width > width or top + frame_height > height:
-        return Placed(_written(source, written, None))  # no sound animation
+        return Placed(_written(source, written, None))  # not a valid animation
     return Placed(_written(source, written, frame), (width, height), (left, top))
 
 
 def mend_transparent_grey(opened: ImageFile.ImageFile) -> None:
-    """Of a PNG in 4 or 16 greys Pillow makes pixels of 8 bits, and leaves the transparent grey as the file has it."""
+    """Pillow converts a PNG with 4 or 16 greys to 8 bits, but leaves the transparent grey at the file's value."""
     grey = opened.info.get("transparency")
     if opened.format == "PNG" and isinstance(grey, int) and opened.tile:
         opened.info["transparency"] = grey * _STEPS.get(str(opened.tile[0].args), 1)
@@ -89,7 +90,7 @@ class _Frame:
 
 
 def _chunks(source: BinaryIO) -> Iterator[Chunk]:
-    """All up to the end of the picture, or of the file."""
+    """All chunks up to the end of the picture, or of the file."""
     end = source.seek(0, io.SEEK_END)
     at = len(SIGNATURE)
     while at + 8 <= end:
@@ -102,7 +103,7 @@ def _chunks(source: BinaryIO) -> Iterator[Chunk]:
 
 
 def _first_frame(source: BinaryIO, chunks: Sequence[Chunk]) -> _Frame | None:
-    """The first frame, where it is another picture than the file's own."""
+    """The first frame, if it is not the file's default image."""
     kinds = [chunk.kind for chunk in chunks]
     if not {b"acTL", b"IDAT", b"fcTL"} <= set(kinds) or kinds.index(b"fcTL") < kinds.index(b"IDAT"):
         return None
@@ -110,12 +111,12 @@ def _first_frame(source: BinaryIO, chunks: Sequence[Chunk]) -> _Frame | None:
     following = itertools.takewhile(lambda chunk: chunk.kind != b"fcTL", chunks[begins + 1 :])
     data = tuple(chunk for chunk in following if chunk.kind == b"fdAT")
     if not data or chunks[begins].length != 26:
-        return None  # no sound animation: viewers show the default image
+        return None  # not a valid animation: viewers show the default image
     return _Frame(_content(source, chunks[begins], 26), data)
 
 
 def _too_long(source: BinaryIO, chunks: Sequence[Chunk]) -> frozenset[Chunk]:
-    """The metadata from where it goes above MOST_METADATA_BYTES, in the order of the file."""
+    """The metadata chunks beyond MOST_METADATA_BYTES, in the order of the file."""
     metadata, left = [chunk for chunk in chunks if chunk.kind in _TEXT], MOST_METADATA_BYTES
     for n, chunk in enumerate(metadata):
         left -= _unfolded(source, chunk, left)
@@ -125,7 +126,7 @@ def _too_long(source: BinaryIO, chunks: Sequence[Chunk]) -> frozenset[Chunk]:
 
 
 def _unfolded(source: BinaryIO, chunk: Chunk, most: int) -> int:
-    """How long a text or profile is; more than `most` where it is longer, however much."""
+    """The decompressed length of a text or profile; just above `most` if it is longer than that."""
     if chunk.kind not in _COMPRESSED or chunk.length > most:
         return chunk.length
     name, _, rest = _content(source, chunk, chunk.length).partition(b"\0")
@@ -138,7 +139,7 @@ def _unfolded(source: BinaryIO, chunk: Chunk, most: int) -> int:
     try:
         unfolder = zlib.decompressobj()
         return len(name) + len(unfolder.decompress(rest, most + 1))
-    except zlib.error:  # Pillow takes it for empty
+    except zlib.error:  # Pillow reads it as empty
         return chunk.length
 
 
@@ -156,7 +157,7 @@ def _written(source: BinaryIO, chunks: Sequence[Chunk], frame: _Frame | None) ->
             _write(target, b"IHDR", frame.head[4:12] + _content(source, chunk, 13)[8:])
         elif frame is None or chunk.kind != b"IDAT":
             source.seek(chunk.at - 8)
-            target.write(source.read(chunk.length + 12))  # as it is, its checksum too
+            target.write(source.read(chunk.length + 12))  # unchanged, with its checksum
         elif frame.data:
             for part in frame.data:
                 _write(target, b"IDAT", _content(source, part, part.length)[4:])

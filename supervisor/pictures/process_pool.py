@@ -1,10 +1,10 @@
 """The parent's side of the image children: a small pool of processes that a cancel or a time-out can kill.
 
-A child serves one request at a time and is used again after it, unless the request asked for a child of its
-own.  A child that was cancelled, timed out or broke the protocol is killed (SIGKILL) and reaped before `run`
-returns, so nothing it does can outlive its task.  Children are started when needed, at most `size` at once;
-who finds none free waits for a turn (`supervisor.core.fair_turns`), and a picture that needs more memory than is left
-for it waits inside its child, with nothing decoded yet.
+A child serves one request at a time and is used again after it, unless the request needs its own child.  A child that
+was cancelled, timed out or broke the protocol is killed (SIGKILL) and reaped before `run` returns, so its work never
+outlives the task.  Children are started when needed, at most `size` at once.  If none is free, a request waits for a
+turn (`supervisor.core.fair_turns`).  A picture that needs more memory than is free waits inside its child, before it is
+decoded.
 
 The pool belongs to the event loop it is first used on, which may run in any thread; children die with that
 thread's process (and, on Linux, with that thread).
@@ -63,7 +63,7 @@ class ImageProcesses:
         """The images a child made: [{"n", "path", "width", "height", "thumbnail"}].
 
         on_progress: called on the event loop with percent 0 … 99, rising, and a stage.  timeout_seconds: from
-        when a child takes the request; waiting in line is not counted.  own_child: a fresh child that ends
+        when a child takes the request; the wait for a turn is not counted.  own_child: a fresh child that ends
         with this request.  whose: turns are shared among these names.  wait_seconds: for a turn, None for as
         long as it takes.  files: open files that the child gets too.
         Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom; the last and a cancel kill the child first."""
@@ -92,7 +92,7 @@ class ImageProcesses:
                 self._turns.give_back(whose)
 
     async def prewarm(self) -> None:
-        """Start one child ahead of the first request."""
+        """Start one child before the first request."""
         if not self._children:
             self._idle.append(await self._start())
 
@@ -118,7 +118,7 @@ class ImageProcesses:
     async def _start(self) -> ImageChild:
         if self._closed:
             raise RuntimeError("This pool of image processes is closed.")
-        # shielded: a cancel between fork and here would leave a child that nobody knows
+        # shielded: a cancel between fork and here would leave an unknown child behind
         starting = asyncio.ensure_future(start_child(self._program))
         try:
             child = await asyncio.shield(starting)
@@ -140,7 +140,7 @@ class ImageProcesses:
         self._children.discard(child)
 
     def _replace(self, whose: str) -> None:
-        """Start another child in the place that is held; who waits gets both at once."""
+        """Start another child in the place that is held; the next request gets both at once."""
 
         async def replace() -> None:
             try:
@@ -150,7 +150,7 @@ class ImageProcesses:
                 else:
                     self._idle.append(child)
             except (OSError, RuntimeError):
-                pass  # whoever comes next is told
+                pass  # the next request gets the error
             finally:
                 self._turns.give_back(whose)
 

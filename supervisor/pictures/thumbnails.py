@@ -1,7 +1,7 @@
 """A small picture beside each finished one, for lists and cards: WebP, 480 pixels on its long side.
 
-A picture that is smaller keeps its size; transparency is kept.  Whoever has the picture decoded makes it.  A picture
-was paid for and its thumbnail was not: whatever goes wrong here leaves the picture without a thumbnail.
+A smaller picture keeps its size; transparency is kept.  The process that has the picture decoded makes the thumbnail.
+The picture was paid for, the thumbnail was not: an error here only leaves the picture without a thumbnail.
 """
 
 from __future__ import annotations

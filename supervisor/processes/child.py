@@ -1,8 +1,8 @@
-"""One child process with all that it starts: a group that begins together and is over only when its last member is.
+"""One child process with all its descendants: a process group that has ended only when its last member has.
 
-A child leads a session and process group of its own, so a signal to the group reaches whatever it forked and a
-terminal's Ctrl-C does not.  It dies with its parent.  Its death is reported when the whole group has gone: dramatiq's
-worker is a grandchild, and a half-dead worker that still writes must not meet its successor (CORRECTNESS 22).
+A child leads its own session and process group, so a signal to the group reaches all that it forked, and a terminal's
+Ctrl-C does not.  It dies with its parent.  Its death is reported when the whole group is gone: dramatiq's worker is a
+grandchild, and a half-dead worker that still writes must not run beside its successor (CORRECTNESS 22).
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ class Child:
         self.spawn_id = spawn_id
         self.pid = process.pid
         self.status: int | None = None  # once the leader is gone: exit status, or minus the signal
-        self.beats = 0  # how often it has shown that it lives
+        self.beats = 0  # the number of its beats
         self.why_killed = ""
         self._beat_pipe: int | None = None
         self._process = process
         self._watched: dict[int, int] = {}  # pidfd -> pid
 
     def terminate(self) -> None:
-        """Ask the leader to stop; it asks its own."""
+        """Ask the leader to stop; the leader asks its children."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def kill(self, why: str = "") -> None:
-        """End every member of the group; SIGKILL ends a stopped process too."""
+        """Kill every member of the group; SIGKILL ends a stopped process too."""
         self.why_killed = self.why_killed or why
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def beats_into(self, pipe: int) -> None:
-        """Its beats are heard at this end of a pipe, which is its own from now on."""
+        """Read its beats from this end of a pipe, which this object closes later."""
         os.set_blocking(pipe, False)
         self._beat_pipe = pipe
 
     def hear_beats(self) -> None:
-        """Count the beats that have come."""
+        """Count the beats that have arrived."""
         if self._beat_pipe is not None:
             with contextlib.suppress(BlockingIOError):
                 self.beats += len(os.read(self._beat_pipe, 4096))
 
     def close_pipe(self) -> None:
-        """Nothing more is heard of it."""
+        """Stop reading beats."""
         if self._beat_pipe is not None:
             os.close(self._beat_pipe)
             self._beat_pipe = None
 
     def note_end(self, status: int) -> None:
-        """The leader has been reaped; nobody of its group may outlive it."""
+        """Record that the leader was reaped; no member of its group may outlive it."""
         self.status = self._process.returncode = status
         self.kill()
 
@@ -79,7 +79,7 @@ class Child:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return True
-        except PermissionError:  # macOS says so of zombies
+        except PermissionError:  # macOS raises this for zombies
             return True
         return False
 
@@ -99,11 +99,11 @@ class Child:
         return None
 
     def has_lost_a_member(self) -> bool:
-        """True if a watched member has died."""
+        """Whether a watched member has died."""
         return bool(self._watched and select.select(list(self._watched), [], [], 0)[0])
 
     def stop_watching(self) -> list[int]:
-        """The descriptors given out, now closed."""
+        """Close the descriptors that were given out."""
         closed = list(self._watched)
         for pidfd in closed:
             os.close(pidfd)
@@ -119,9 +119,9 @@ def start_child(
     cwd: Path,
     descriptors: Sequence[int] = (),
 ) -> Child:
-    """Start a program.  Call it from the main thread: the kernel takes the death of the thread that forked for the
-    parent's.  Its output goes where ours goes.  descriptors: that it is born with, under the same numbers.  Raises
-    OSError if there can be no more processes; a program that is not there ends with a sentence.
+    """Start a program.  Call it from the main thread: for the kernel, the death of the forking thread is the parent's
+    death.  Its output goes where ours goes.  descriptors: inherited with the same numbers.  Raises OSError if no more
+    processes can be made; a missing program ends with a sentence.
     """
     process = subprocess.Popen(
         dying_with_us(argv),
@@ -141,7 +141,7 @@ def adopt_orphans() -> None:
 
 
 def reap() -> list[tuple[int, int]]:
-    """(pid, status) of every child that has ended, own or adopted.  Nobody else in this process may wait for any."""
+    """(pid, status) of every ended child, own or adopted.  No other code in this process may wait for children."""
     ended: list[tuple[int, int]] = []
     while True:
         try:

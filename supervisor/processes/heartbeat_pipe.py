@@ -1,7 +1,7 @@
-"""A part shows its supervisor that it lives: to `darkroom up` by a pipe it was born with, to systemd by its socket.
+"""Beats of a part for its supervisor: for `darkroom up` through an inherited pipe, for systemd through its socket.
 
-A beat comes from the loop that does the part's work, so a loop that is held is silent, and never from a write to the
-database, so an outage is no silence.  What the supervisor makes of it says `supervisor.health.life_signs`.
+The loop that does the part's work sends the beats, so a blocked loop is silent.  They do not depend on the database, so
+an outage does not cause silence.  `supervisor.health.life_signs` judges the beats.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import stat
 import threading
 from collections.abc import Mapping
 
-VARIABLE = "SUPERVISOR_BEAT_FD"  # names the pipe's descriptor; it is no setting
+VARIABLE = "SUPERVISOR_BEAT_FD"  # names the pipe's descriptor; not a setting
 SYSTEMD = (
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
-)  # sd_notify(3); they are of one process, not of its children
+)  # sd_notify(3); they are for this process, not for its children
 BEAT_SECONDS = 2.0
 
 
 class Beats:
-    """Where this process's beats go; to nobody where nobody waits for them."""
+    """The receiver of this process's beats, or none."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._pipe = _pipe(environ.get(VARIABLE, ""))
@@ -33,11 +33,11 @@ class Beats:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether somebody waits for them."""
+        """Whether there is a receiver."""
         return self._pipe is not None or bool(self._systemd)
 
     def beat(self) -> None:
-        """Show life.  Never waits: a supervisor that is frozen itself leaves the pipe full."""
+        """Send a beat.  Never waits: a frozen supervisor leaves the pipe full."""
         if self._pipe is not None:
             with contextlib.suppress(OSError):
                 os.write(self._pipe, b".")
@@ -48,7 +48,7 @@ class Beats:
 
 
 def beat_from_loop(loop: asyncio.AbstractEventLoop, beats: Beats) -> None:
-    """Show life from now on for as long as this loop turns.  May be called from another thread."""
+    """Send beats from now on for as long as this event loop runs.  May be called from another thread."""
 
     def beat() -> None:
         beats.beat()
@@ -59,10 +59,10 @@ def beat_from_loop(loop: asyncio.AbstractEventLoop, beats: Beats) -> None:
 
 
 def beat_from_thread(beats: Beats) -> None:
-    """Show life from now on for as long as this process runs at all, where no loop of ours turns."""
+    """Send beats from now on for as long as this process runs, in a process without an event loop of ours."""
 
     def beat() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread
         while True:
             beats.beat()
             threading.Event().wait(BEAT_SECONDS)
@@ -72,9 +72,9 @@ def beat_from_thread(beats: Beats) -> None:
 
 
 def _pipe(number: str) -> int | None:
-    """A descriptor of our own of the pipe of that number, if it is one.
+    """A duplicate of the pipe's descriptor, if that number is a pipe.
 
-    Whoever closes the number gives it to another file, which must not hear our beats.
+    If other code closes the number, another file may get it, and our beats must not be written to that file.
     """
     if not number.isdecimal():
         return None
@@ -89,5 +89,5 @@ def _pipe(number: str) -> int | None:
 
 
 def _address(path: str) -> str:
-    """systemd writes the zero that an abstract address begins with as @."""
+    """systemd writes @ for the zero at the beginning of an abstract address."""
     return "\0" + path[1:] if path.startswith("@") else path

@@ -1,4 +1,4 @@
-"""What whoever looks at the whole sees beside the database: this host's processes, its disks, and the broker."""
+"""The state of this host besides the database: its processes, its disks, and the broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BROKER_PATIENCE_SECONDS = 0.5
 
 
 def look_around(settings: Settings) -> dict[str, Any]:
-    """What `supervisor.health.troubles` judges beside the overview.  Blocks.
+    """The input of `supervisor.health.troubles` besides the overview.  Blocks.
 
     `processes`, `disks` (those without enough room), `is_broker_up`, `stopped_up` (a process).
     """
@@ -30,14 +30,14 @@ def look_around(settings: Settings) -> dict[str, Any]:
 
 
 def is_broker_up(settings: Settings) -> bool:
-    """Whether it answers within half a second.  Blocks."""
+    """Whether the broker answers within half a second.  Blocks."""
     return ping_broker(settings, timeout_seconds=BROKER_PATIENCE_SECONDS)
 
 
 def clock_ahead_seconds(theirs: str, before: float, after: float) -> float:
     """Seconds by which this host's clock is certainly ahead of the database's; below 0 where it is behind.
 
-    theirs: the database's time, read between before and after, which are seconds since 1970 here.
+    theirs: the database's time, read between `before` and `after`, which are this host's seconds since 1970.
     """
     ahead = (before + after) / 2 - datetime.datetime.fromisoformat(theirs).timestamp()
     unsure = (after - before) / 2
@@ -45,7 +45,7 @@ def clock_ahead_seconds(theirs: str, before: float, after: float) -> float:
 
 
 def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Each folder of ours on this host whose disk is full, or nearly: path, a sentence, whether it is full."""
+    """Our folders on this host with a full or nearly full disk: path, a sentence, whether it is full."""
     folders = {settings.data_dir}
     if settings.database_url.startswith("sqlite:///"):
         folders.add(sqlite_file(settings.database_url)[0].parent)
@@ -58,7 +58,7 @@ def troubled_disks(settings: Settings) -> Iterator[dict[str, Any]]:
 
 
 def read_processes(path: Path) -> list[dict[str, Any]]:
-    """Each process of this host as `up` has written it: name, pid, state, restarts, last_exit; nothing without `up`."""
+    """The processes of this host, from `up`'s state file: name, pid, state, restarts, last_exit; empty without `up`."""
     wanted = ("name", "pid", "state", "restarts", "last_exit")
     try:
         return [{name: process[name] for name in wanted} for process in (read_state(path) or {})["processes"]]

@@ -1,8 +1,8 @@
-"""Enter a program that is not ours so that what it says itself looks like every other line of the log.
+"""Start dramatiq or periodiq so that their own log lines have our format.
 
-Both speak before they import anything of ours: periodiq as it starts, dramatiq's parent process when a worker dies.
-The files in `programs/` are named after them, because a process is known by what `ps` shows.  The formatter is loaded
-with the first line: dramatiq's parent mostly says none, and stays 10 MB smaller than a process that has loaded it.
+Both log before they import our code: periodiq when it starts, dramatiq's parent process when a worker dies.  The files
+in `programs/` have their names, because `ps` shows that name.  The formatter is loaded with the first line: dramatiq's
+parent usually logs nothing, and stays 10 MB smaller without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from supervisor.processes.collector import spare_the_imports
 PROGRAMS = Path(__file__).parent / "programs"
 
 FAILED_IMPORT = 1  # to be started again
-# Where each begins, and the name of our part that it runs.
+# The entry point of each, and the name of the part that it runs.
 _BEGINS = {
     "dramatiq": ("dramatiq.__main__", "main", "worker"),
     "periodiq": ("periodiq", "entrypoint", "scheduler"),
@@ -31,17 +31,18 @@ def enter(name: str) -> NoReturn:
     module, function, part = _BEGINS[name]
     logging.getLogger().addHandler(
         _SetUpByTheFirstLine(part)
-    )  # the root's level lets warnings through, no less
-    sys.argv[0] = str(Path(sys.executable).with_name(name))  # dramatiq starts itself again by it, at a SIGHUP
+    )  # the root logger passes warnings, but nothing below
+    # dramatiq uses it to start itself again at a SIGHUP
+    sys.argv[0] = str(Path(sys.executable).with_name(name))
     if name == "dramatiq":
-        # Its status for any import that has failed is the one that we keep for wrong settings, after which nobody
-        # starts a part again; half an upgrade, or a library that was not there yet, must not look like that.
+        # Its exit status for a failed import is our status for wrong settings, after which a part is not started again.
+        # But an unfinished upgrade, or a library that is missing for a moment, must not count as wrong settings.
         importlib.import_module("dramatiq.cli").RET_IMPORT = FAILED_IMPORT  # type: ignore[attr-defined]
     sys.exit(getattr(importlib.import_module(module), function)())
 
 
 class _SetUpByTheFirstLine(logging.Handler):
-    """Gives way to the real handler as soon as there is something to say."""
+    """Replaces itself by the real handler at the first line."""
 
     def __init__(self, part: str) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class _SetUpByTheFirstLine(logging.Handler):
         root.removeHandler(self)
         try:
             configure_logs(load_settings(), self._part)
-        except SettingsError:  # the program says so itself as soon as it imports what is ours
+        except SettingsError:  # the program reports that itself when it imports our code
             return
         if record.levelno >= root.level:
             root.handle(record)

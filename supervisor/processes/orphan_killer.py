@@ -1,10 +1,10 @@
-"""What is left to do when the supervisor itself is killed: end every process group that it has started.
+"""A helper for the case that the supervisor itself is killed: it ends every process group that the supervisor has
+started.
 
-Its children die with their parent by themselves (`parent_death`), but each can only ask for that once it runs our code.
-Dramatiq's worker spends its first second importing other people's; one that is frozen just then outlives everybody.
-So a shell waits at a pipe whose other end nobody but the supervisor holds.  That the pipe ends means that the
-supervisor has ended, however that came; the shell then kills the groups that it was told last.  It does so too where
-the kernel knows no parent-death signal.
+Children ask the kernel to die with their parent (`parent_death`), but each can do so only when it runs our code.
+Dramatiq's worker imports other code in its first second; if it is frozen just then, it would survive.  So a shell waits
+at a pipe, and only the supervisor holds the other end.  The end of the pipe means that the supervisor has ended; the
+shell then kills the last groups that it was given.  It also works where the kernel has no parent-death signal.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class LastWill:
         self._told = b""
 
     def name(self, groups: Iterable[int]) -> None:
-        """From now on these process groups end with us.  Never waits: what could not be told is told the next time."""
+        """Set the process groups that end with us.  Never waits: if the pipe is full, the next call repeats them."""
         line = b"%s\n" % " ".join(str(group) for group in sorted(groups)).encode()
         if line == self._told or (self._shell is None and line == b"\n"):
             return
         try:
-            os.write(self._pipe(), line)  # shorter than PIPE_BUF: all of it or nothing
+            os.write(self._pipe(), line)  # shorter than PIPE_BUF: written as a whole or not at all
             self._told = line
         except BlockingIOError:  # the shell is frozen
             pass
-        except OSError:  # somebody has killed it: the next time makes another
+        except OSError:  # the shell was killed: the next call starts another
             self._forget()
 
     def close(self) -> None:
-        """Nobody is left; the shell ends with nothing to do."""
+        """End the shell, because no process group is left."""
         self.name(())
         if (shell := self._shell) is not None:
             assert shell.stdin is not None
@@ -72,5 +72,5 @@ class LastWill:
         assert self._shell is not None and self._shell.stdin is not None
         with contextlib.suppress(OSError):
             self._shell.stdin.close()
-        self._shell.returncode = 0  # whoever reaps all children reaps it
+        self._shell.returncode = 0  # the code that reaps all children reaps it
         self._shell, self._told = None, b""

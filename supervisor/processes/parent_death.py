@@ -1,12 +1,12 @@
-"""Die with one's parent: a killed supervisor must leave nobody behind.
+"""Die with the parent: a killed supervisor must leave no process behind.
 
-Linux sends a chosen signal when the parent dies (`prctl(PR_SET_PDEATHSIG)`), but forgets the choice at fork, so every
-process makes it for itself at its start and then looks whether the parent has died before it did.  "Parent" is the
-*thread* that forked: a supervisor spawns from its main thread only.  Elsewhere a thread looks every second.
+Linux sends a chosen signal when the parent dies (`prctl(PR_SET_PDEATHSIG)`), but resets the choice at fork, so every
+process makes it at its own start and then checks whether the parent has died already.  "Parent" is the
+*thread* that forked: a supervisor spawns from its main thread only.  On other systems a thread checks every second.
 
-A program that is not ours is entered through this file: run as a program, it makes the choice, which outlives an exec,
-and becomes the other one.  Nothing of ours runs between fork and exec (`preexec_fn`): another thread may have held any
-lock as the process forked, as of the clock where a library stands before it, and the child would wait for it for ever.
+A program that is not ours is started through this file: it makes the choice, which survives an exec, and then executes
+the other program.  No Python code runs between fork and exec (`preexec_fn`): another thread may have held a lock at the
+fork, and the child would wait for it for ever.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from os import PathLike
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_SECONDS = 1.0
-COULD_NOT_BE_STARTED = 127  # as a shell says it
+COULD_NOT_BE_STARTED = 127  # the shell's status for this
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(expected_parent_pid: int | None = None, sent: int = signal.SIGKILL) -> None:
-    """From now on this process is killed when its parent dies, and at once if that has happened already.
+    """Make the kernel kill this process when its parent dies, and at once if that has happened already.
 
-    expected_parent_pid: the parent as it knows itself (its `os.getpid()`).  Without it multiprocessing is asked; where
-    that knows no parent either, whoever is the parent now is taken for it: it may well be process 1, an init.
+    expected_parent_pid: the parent's `os.getpid()`.  Without it, multiprocessing's parent is used; without that, the
+    present parent, which may be process 1.
     sent: another signal than SIGKILL, where the system lets one choose.
     """
     if _libc is not None:
@@ -49,19 +49,19 @@ def dying_with_us(
 ) -> list[str | PathLike[str]]:
     """The command line by which that program dies with this process, or rather with the thread that starts it.
 
-    One that can't be started says so on stderr and ends with COULD_NOT_BE_STARTED.  Where the kernel knows no
-    parent-death signal the command line is the program's own.
+    If the program can't be started, stderr says so and the status is COULD_NOT_BE_STARTED.  If the kernel has no
+    parent-death signal, the command line is the program's own.
     """
     if _libc is None:
         return list(argv)
-    # Without the environment's paths and `site`, which may import anything; 0.02 s.
+    # Without the environment's paths and `site`, which may import any code; takes 0.02 s.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(sent)), *argv]
 
 
 def _become(argv: list[str]) -> None:
     """argv: the parent's pid, the signal, then the program's own."""
     die_with_parent(int(argv[0]), int(argv[1]))
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and an exec would hand that on
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores it, and an exec would keep that
         signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvp(argv[2], argv[2:])

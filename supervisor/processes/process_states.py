@@ -1,4 +1,4 @@
-"""What the kernel says of a process (Linux's one letter), and what `darkroom up` says of those that it keeps."""
+"""The kernel's state of a process (Linux's letter), and the state file of `darkroom up` about its processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ZOMBIE, STOPPED = "Z", "T"
 
 
 def state_of(pid: int) -> str:
-    """The letter of proc(5); empty for one that is gone, or where there is no /proc."""
+    """The letter of proc(5); empty if the process is gone, or if there is no /proc."""
     try:
         said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -21,24 +21,24 @@ def state_of(pid: int) -> str:
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process, and more of it than what nobody has waited for yet."""
+    """Whether the process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
-    # A zombie is dead: whoever inherits a killed `up`'s children may take its time.
+    # A zombie is dead: the process that adopts a killed `up`'s children may reap them late.
     return state_of(pid) != ZOMBIE
 
 
 def state_path(data_dir: Path) -> Path:
-    """Where the `darkroom up` of this folder writes how its processes are."""
+    """The state file of this folder's `darkroom up`."""
     return data_dir / "processes.json"
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """{"supervisor", "processes", "renewal"} as `ProcessSupervisor` wrote it; None where no `up` has."""
+    """{"supervisor", "processes", "renewal"} as `ProcessSupervisor` wrote it; None if no `up` has written it."""
     try:
         state = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -56,13 +56,13 @@ def running_up(data_dir: Path) -> int | None:
 
 
 def stopped_up(data_dir: Path) -> int | None:
-    """The process of this folder's `darkroom up`, where it is stopped (by a Ctrl-Z, say); None where it is not."""
+    """The process of this folder's `darkroom up` if it is stopped (for example by Ctrl-Z); else None."""
     pid = running_up(data_dir)
     return pid if pid is not None and state_of(pid) == STOPPED else None
 
 
 def to_be_started(data_dir: Path, alone: str = "") -> str:
-    """What to do about a part that is missing, as the end of a sentence.  alone: the command that runs it alone."""
+    """What to do about a missing part, as the end of a sentence.  alone: the command that runs the part alone."""
     pid = running_up(data_dir)
     if pid is None:
         return "start `darkroom up`" + (f" or `{alone}`" if alone else "")

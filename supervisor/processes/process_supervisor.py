@@ -1,8 +1,9 @@
 """Keep a set of programs running: the plan decides, this loop does.
 
-One thread plans, forks, waits and reaps.  Signal handlers only note: the kernel's note (`signal.set_wakeup_fd`) wakes
-the loop, so an exit is noticed at once.  What may take long (is it ready? mark its rows!) runs in helper threads whose
-results come back through the same pipe, so a hanging database never keeps the loop from stopping or restarting.
+One thread plans, forks, waits and reaps.  Signal handlers only set flags; a byte from the kernel
+(`signal.set_wakeup_fd`) wakes the loop, so an exit is noticed at once.  Slow work (readiness checks, marking rows) runs
+in helper threads, which return results through the same pipe.  So a hanging database never stops the loop from stopping
+or restarting parts.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from supervisor.processes.restart_plan import ChildSpec, Death, GiveUp, Kill, Ph
 from supervisor.processes.rolling_restart import Renewal, Step
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PROBE_SECONDS = 0.05  # between two questions whether a child is ready
-RENEWAL_SECONDS = 0.2  # between two looks how far a renewal is
-GROUP_SECONDS = 0.005  # between two looks whether a dying group has gone
+PROBE_SECONDS = 0.05  # between two readiness checks of a child
+RENEWAL_SECONDS = 0.2  # between two checks of a renewal's progress
+GROUP_SECONDS = 0.005  # between two checks of a dying group
 LAST_WORDS_SECONDS = 5.0  # at the end, for deaths and marks still under way
 HURRIED_WORDS_SECONDS = 0.5
 
@@ -42,7 +43,7 @@ log = structlog.get_logger("supervisor")
 
 @dataclass(frozen=True)
 class Spawned:
-    """What a readiness check or an exit hook may know of a child."""
+    """The data about a child for a readiness check or an exit hook."""
 
     name: str
     pid: int
@@ -63,9 +64,9 @@ class Program:
     ready: called in a helper thread until it yields Ready; without one a child is ready once started.
     spawn_id_variable: names the environment variable in which the child finds the ULID of its spawn.
     on_exit: called in a helper thread when the child and all of its group are gone.
-    beats: it shows life by `supervisor.processes.heartbeat_pipe`, and is killed when it is silent
-    (`supervisor.health.life_signs`). answers: for one that can't beat; asked in a helper thread all the time, its yes
-    counts as a beat.
+    beats: it sends beats by `supervisor.processes.heartbeat_pipe`, and is killed when it is silent
+    (`supervisor.health.life_signs`).  answers: for a program that can't beat; called in a helper thread again and
+    again, and True counts as a beat.
     """
 
     spec: ChildSpec
@@ -77,7 +78,7 @@ class Program:
     on_exit: Callable[[Spawned], None] | None = None
     beats: bool = False
     answers: Callable[[], bool] | None = None
-    descriptors: tuple[int, ...] = ()  # that the child is born with
+    descriptors: tuple[int, ...] = ()  # that the child inherits
 
     @property
     def shows_life(self) -> bool:
@@ -86,7 +87,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A renewal that somebody has asked for.  argv: of the parts' new programs, by name."""
+    """A requested renewal.  argv: of the parts' new programs, by name."""
 
     id: str
     argv: Mapping[str, tuple[str, ...]]
@@ -97,9 +98,10 @@ class ProcessSupervisor:
 
     state_path: a small JSON file for the operator page, the metrics and the doctor, replaced at each change.
     on_all_ready: called once, in a helper thread, when everything is ready.
-    signs: judges who shows no life any more.
+    signs: judges which children are frozen.
     on_stopping: called once, when everything begins to stop.
-    asked_to_renew: looked at once a second; what it gives is carried out (`supervisor.processes.rolling_restart`).
+    asked_to_renew: called once a second; the request that it returns is carried out
+    (`supervisor.processes.rolling_restart`).
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class ProcessSupervisor:
         return 1 if self._plan.gave_up or self._plan.hurried else 0
 
     def run_once(self) -> bool:
-        """Take notice of all that has happened, do what is due.  True when everything is over."""
+        """Handle all events, carry out due acts.  True when everything has ended."""
         self._take_signals()
         self._take_deaths()
         self._take_probes()
@@ -183,11 +185,11 @@ class ProcessSupervisor:
         return self._plan.over and not self._everybody()
 
     def _everybody(self) -> list[Child]:
-        """Children, and those who come or go beside them while parts are renewed."""
+        """Children, with the additional processes of a renewal."""
         beside = [child for child in (self._successor, self._relieved) if child is not None]
         return [*self._children.values(), *beside]
 
-    # --- taking notice ---
+    # --- events ---
 
     def _note_signal(self, number: int, _frame: object) -> None:
         self._signals.append(number)
@@ -266,7 +268,8 @@ class ProcessSupervisor:
     # --- looking for life ---
 
     def _look_for_life(self) -> None:
-        """Once in a while: end whoever has been silent for too long.  Who was asked to stop has its grace instead."""
+        """At intervals: kill children that have been silent for too long.  A child that was asked to stop has its grace
+        instead."""
         now = time.monotonic()
         if self._plan.stopping or now < self._look_at:
             return
@@ -287,7 +290,7 @@ class ProcessSupervisor:
         return child.status is None and child is not self._relieved and self._programs[child.name].shows_life
 
     def _ask(self, child: Child) -> None:
-        """Whether it answers, again and again; one question at a time."""
+        """Call its `answers` again and again, one call at a time."""
         answers = self._programs[child.name].answers
         if answers is None:
             return
@@ -301,7 +304,7 @@ class ProcessSupervisor:
     # --- renewing ---
 
     def _take_request(self) -> None:
-        """Begin what was asked for, unless something is under way."""
+        """Begin a requested renewal, unless one is under way."""
         is_free = self._renewal.is_over and self._successor is None and self._relieved is None
         wanted = self._asked_to_renew() if is_free else None
         if wanted is None:
@@ -344,7 +347,7 @@ class ProcessSupervisor:
             old.kill()
 
     def _renewed(self, name: str) -> Program:
-        """The program whose successor works is the one that is started again when it dies."""
+        """From now on the successor's program is started when the part dies."""
         return replace(self._programs[name], argv=tuple(self._new_argv[name]))
 
     def _start_successor(self, name: str) -> None:
@@ -368,7 +371,7 @@ class ProcessSupervisor:
             old.terminate()
 
     def _answer_of(self, coming: Child) -> Ready | None:
-        """Whether the successor is up: it beats, if it can, and whoever may be asked of it says so."""
+        """Whether the successor is up: it beats, if it can, and its readiness check says so."""
         program = self._programs[coming.name]
         if program.beats and not coming.beats:
             return None
@@ -385,7 +388,7 @@ class ProcessSupervisor:
         return _answer(coming.name, probe)
 
     def _bury_beside(self, child: Child) -> None:
-        """A successor that came to nothing, or an old part that was relieved: no death of the part."""
+        """The end of a failed successor, or of an old part that was replaced, is not a death of the part."""
         self._forget_watches(child)
         child.close_pipe()
         self._probes.pop(child.spawn_id, None)
@@ -394,7 +397,7 @@ class ProcessSupervisor:
         elif self._renewal.is_over:
             self._successor = None
         else:
-            return  # its end is looked at first
+            return  # its end is handled first
         self._tell_of_exit(child)
 
     # --- acting ---
@@ -422,7 +425,7 @@ class ProcessSupervisor:
             self._wake()
 
     def _started(self, program: Program) -> Child:
-        """Its child, whose beats are heard if it has any.  Raises OSError."""
+        """Start its child, and read its beats if it has any.  Raises OSError."""
         name, spawn_id, environ = program.spec.name, new_ulid(), dict(program.environ)
         if program.spawn_id_variable:
             environ[program.spawn_id_variable] = spawn_id
@@ -455,7 +458,7 @@ class ProcessSupervisor:
         self._help_under_way.add(self._helpers.submit(run))
 
     def _end_everything(self) -> None:
-        """However the loop ended, nobody is left behind."""
+        """Kill all remaining children, however the loop ended."""
         for child in self._everybody():
             child.kill()
         until = time.monotonic() + LAST_WORDS_SECONDS
@@ -494,13 +497,13 @@ class ProcessSupervisor:
     def _close(self) -> None:
         patience = HURRIED_WORDS_SECONDS if self._plan.hurried else LAST_WORDS_SECONDS
         concurrent.futures.wait(self._help_under_way, timeout=patience)
-        self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not hold us up
+        self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not delay us
         self._will.close()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    # --- telling ---
+    # --- reporting ---
 
     def _write_state(self) -> None:
         wall = time.time() - time.monotonic()

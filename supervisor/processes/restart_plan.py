@@ -1,20 +1,20 @@
-"""What the process supervisor does next: pure, so that a whole crash history can be replayed in a test.
+"""The next acts of the process supervisor.  Pure, so that a test can replay a whole crash history.
 
 Terms.  A *child* is a program kept running.  Children have *ranks*: lower ranks start first and stop last, one rank
-stops together.  A rank starts when every *awaited* child of the lower ranks is ready.  A *death* is an end that nobody
-asked for.
+stops together.  A rank starts when every *awaited* child of the lower ranks is ready.  A *death* is an end that was not
+requested.
 
-Restarts.  A child that dies is started again at once; one that keeps dying soon after its start waits longer each
-time.  Two budgets tell bad luck from a crash loop, which is news for a person and no reason for more restarts: deaths
-of its own making (it exited, it crashed; not: "can't work now", NOT_NOW), and deaths of any kind.  The second is wider
-because SIGKILL comes from outside (a person, the kernel short of memory) and says little about the child.  When a
-budget is spent, everything is stopped and the sentence says why.
+Restarts.  A child that dies is started again at once; one that dies soon after its start several times waits longer
+each time.  Two budgets separate bad luck from a crash loop, which needs a person and not more restarts: deaths caused
+by the child itself (it exited or crashed; not: "can't work now", NOT_NOW), and deaths of any kind.  The second budget
+is larger because SIGKILL comes from outside (a person, the kernel without memory) and says little about the child.
+When a budget is used up, everything is stopped and a sentence says why.
 
-Stopping.  The highest rank that still lives is asked politely (SIGTERM) and killed when its grace is over; then the
-next one.
+Stopping.  The highest rank with live children is asked to stop (SIGTERM) and killed when its grace is over; then the
+next rank.
 
-Time is a monotonic clock's seconds, passed in.  `decide` is the only function that yields acts; the others take
-notice.  Calling it again at the same moment yields nothing new.
+Time is a monotonic clock's seconds, passed in.  Only `decide` returns acts; the other functions record events.  Calling
+it again at the same moment yields nothing new.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-NOT_NOW = 75  # EX_TEMPFAIL: a part whose database is not migrated yet; it is started until somebody has
+# EX_TEMPFAIL: a part whose database is not migrated yet; it is started again until the database is migrated
+NOT_NOW = 75
 LIVED_LONG_ENOUGH_SECONDS = 2.0  # a child that lived this long is restarted at once
 FIRST_DELAY_SECONDS = 0.1
 OWN_DELAY_CEILING_SECONDS = 5.0
@@ -42,7 +43,7 @@ class Budget:
 class ChildSpec:
     """name: unique.  own, any_kind: the two budgets, None = restart for ever.  grace_seconds: SIGTERM to SIGKILL.
 
-    reasons: what says why it died, the subject of a sentence.
+    reasons: where the reason of its death can be read, the subject of a sentence.
     """
 
     name: str
@@ -69,7 +70,7 @@ LIVING = frozenset({Phase.STARTING, Phase.READY, Phase.STOPPING})
 class Death:
     at: float
     status: int  # as waitstatus_to_exitcode: an exit status, or minus the signal
-    why: str = ""  # where its supervisor has ended it
+    why: str = ""  # if its supervisor has killed it
 
     @property
     def killed(self) -> bool:
@@ -77,7 +78,7 @@ class Death:
 
     @property
     def is_own(self) -> bool:
-        """Of its own making: nobody has killed it, and it did not say that it can't work now."""
+        """Whether the child itself caused it: it was not killed, and it did not say that it can't work now."""
         return not self.killed and self.status != NOT_NOW
 
     def __str__(self) -> str:
@@ -155,7 +156,7 @@ class Plan:
 
     @property
     def over(self) -> bool:
-        """Everybody is gone for good."""
+        """All children have ended for good."""
         return self.stopping and all(child.phase is Phase.STOPPED for child in self.children)
 
 
@@ -166,7 +167,7 @@ def new_plan(specs: list[ChildSpec]) -> Plan:
     return Plan(tuple(Child(spec) for spec in sorted(specs, key=lambda spec: spec.rank)))
 
 
-# --- taking notice ---
+# --- events ---
 
 
 def note_ready(plan: Plan, name: str, now: float) -> Plan:
@@ -177,7 +178,7 @@ def note_ready(plan: Plan, name: str, now: float) -> Plan:
 
 
 def note_replaced(plan: Plan, name: str, now: float) -> Plan:
-    """Another process has taken the place of this child, and works; it is no death."""
+    """Another process has replaced this child and works; that is not a death."""
     child = plan.child(name)
     if plan.stopping:
         return plan
@@ -212,12 +213,12 @@ def note_exit(plan: Plan, name: str, status: int, now: float) -> Plan:
 
 
 def note_stop(plan: Plan) -> Plan:
-    """Asked to stop: the first time politely, from then on at once."""
+    """Stop: at the first call politely, at the next one at once."""
     return replace(plan, stopping=True, hurried=plan.stopping)
 
 
 def delay_seconds(short_lives: int, *, killed: bool) -> float:
-    """How long a dead child waits: not at all after a decent life, then doubling up to a ceiling."""
+    """The wait of a dead child: none after a long enough life, else doubling up to a ceiling."""
     if short_lives == 0:
         return 0.0
     ceiling = KILLED_DELAY_CEILING_SECONDS if killed else OWN_DELAY_CEILING_SECONDS
@@ -237,7 +238,7 @@ def decide(plan: Plan, now: float) -> tuple[Plan, tuple[Act, ...]]:
 
 
 def crash_loop(plan: Plan, now: float) -> str:
-    """A sentence about the child that spent a budget, or nothing."""
+    """A sentence about the child that used up a budget, or None."""
     for child in plan.children:
         for budget, deaths in (
             (child.spec.own, [death for death in child.deaths if death.is_own]),
@@ -255,7 +256,7 @@ def crash_loop(plan: Plan, now: float) -> str:
 
 
 def next_moment(plan: Plan) -> float | None:
-    """When `decide` has something to do even if nothing happens until then; None = never."""
+    """When `decide` must be called even without events; None = never."""
     if plan.stopping:
         asked = [child for child in plan.children if child.phase is Phase.STOPPING and not child.was_killed]
         moments = [child.since + child.spec.grace_seconds for child in asked]
@@ -278,7 +279,7 @@ def _start(plan: Plan, now: float) -> tuple[Plan, tuple[Act, ...]]:
 
 
 def _may_start(plan: Plan, child: Child) -> bool:
-    """At a first start the lower ranks come first; later a dead child waits for nobody."""
+    """At a first start the lower ranks come first; later a dead child does not wait for them."""
     return child.starts > 0 or all(
         other.was_ready for other in plan.children if other.spec.awaited and other.spec.rank < child.spec.rank
     )

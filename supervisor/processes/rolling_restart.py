@@ -1,8 +1,8 @@
 """Replacing running parts by those of a new program, one after the other.  Pure.
 
-A *successor* is started beside the part that it replaces.  When it is up, the old one is asked to stop, and when that
-has gone, the next part's turn comes.  So at each moment there is one of each.  A successor that ends, or is not up in
-time, ends the renewal: the old part goes on, and so do all whose turn has not come.
+A *successor* is started beside the part that it replaces.  When it is up, the old part is asked to stop, and when that
+has ended, the next part is replaced.  So each part is running at each moment.  If a successor ends, or is not up in
+time, the renewal ends: the old part goes on, and so do all parts after it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from supervisor.health.life_signs import START_SECONDS
 
 
 class Step(StrEnum):
-    """What is to be done next."""
+    """The next act."""
 
     START = "start"  # the successor of `name`
     RELIEVE = "relieve"  # the old part of `name`: its successor is up
     ABANDON = "abandon"  # the successor
     WAIT = "wait"
-    NONE = "none"  # it is over
+    NONE = "none"  # the renewal is over
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """id: of whoever asked for it.  waiting: parts whose turn comes, in this order; name: the one whose turn it is."""
+    """id: of the request.  waiting: the next parts, in order; name: the part that is being replaced."""
 
     id: str
     waiting: tuple[str, ...]
     name: str = ""
     since: float = 0.0
-    is_relieving: bool = False  # the successor works; the old one has not gone yet
+    is_relieving: bool = False  # the successor works; the old part has not ended yet
     done: tuple[str, ...] = ()
     failed: str = ""
 
@@ -45,7 +45,7 @@ def decide(
 ) -> tuple[Renewal, Step]:
     """The next step, and the renewal in which it is done.
 
-    is_up: the successor works.  ended: how it has ended, empty while it lives.  old_is_gone: whom it has relieved.
+    is_up: the successor works.  ended: how it ended, empty while it lives.  old_is_gone: the replaced part has ended.
     """
     if renewal.is_over:
         return renewal, Step.NONE
@@ -67,5 +67,5 @@ def decide(
 
 
 def fail(renewal: Renewal, why: str) -> Renewal:
-    """It ends here; whoever was not replaced yet goes on."""
+    """End the renewal; parts that were not replaced yet go on."""
     return replace(renewal, name="", failed=why)

@@ -1,8 +1,8 @@
-"""A part that `darkroom up` has started, and what that changes for it.
+"""Differences for a part that `darkroom up` has started.
 
-Its supervisor ran before it and migrated the database itself, so a database that is newer by now was upgraded beneath a
-running system: the part is an old one that goes on until it is told to stop.  And where the program was replaced under
-its supervisor, a database that nobody has migrated yet is a matter of minutes, not a crash loop.
+Its supervisor migrated the database before it started the part.  So if the database is newer, it was upgraded under a
+running system, and the old part goes on until it is asked to stop.  If the program was replaced under its supervisor,
+the database may not be migrated yet; that takes minutes and is not a crash loop.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 from supervisor.core.errors import NotReady, exit_status
 from supervisor.processes.restart_plan import NOT_NOW
 
-# They are no settings.
+# These are not settings.
 VARIABLE = "SUPERVISED_BY_UP"
-# Each spawn is given its id, so that its supervisor can say in the database that it has ended.
+# Each spawn gets an id, so that its supervisor can record its end in the database.
 WORKER_SPAWN_ID, DISPATCHER_SPAWN_ID = "WORKER_SPAWN_ULID", "DISPATCHER_SPAWN_ULID"
 
 
@@ -24,5 +24,5 @@ def is_supervised() -> bool:
 
 
 def exit_status_of_part(error: Exception) -> int:
-    """`exit_status`, as this process's supervisor understands it."""
+    """`exit_status`, adjusted for this process's supervisor."""
     return NOT_NOW if is_supervised() and isinstance(error, NotReady) else exit_status(error)

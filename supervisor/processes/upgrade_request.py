@@ -1,6 +1,6 @@
-"""How `darkroom upgrade` asks a running `darkroom up` to replace its parts: by a file in the data folder.
+"""The request of `darkroom upgrade` to a running `darkroom up` to replace its parts: a file in the data folder.
 
-Both are of one user, whom that folder belongs to and nobody else may look into it.
+Both belong to the user who owns that folder, and no other user may read it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ log = structlog.get_logger("supervisor")
 
 
 def ask(data_dir: Path, argv: Mapping[str, tuple[str, ...]]) -> str:
-    """Ask for these programs in place of those that run; the id of the renewal."""
+    """Request to replace the running programs by these; the id of the renewal."""
     wanted = new_ulid()
     write_privately(data_dir / _NAME, orjson.dumps({"id": wanted, "argv": argv}).decode())
     return wanted
 
 
 def take_back(data_dir: Path) -> None:
-    """Nobody has taken it, and nobody shall."""
+    """Withdraw a request that was not taken."""
     (data_dir / _NAME).unlink(missing_ok=True)
 
 
 def take(data_dir: Path) -> Wanted | None:
-    """What was asked for, once."""
+    """The request, returned once."""
     path = data_dir / _NAME
     try:
         read = path.read_bytes()
-        path.unlink()  # before it is carried out: what can't be taken away would be asked for again and again
+        # before it is carried out: a file that can't be deleted would repeat the request again and again
+        path.unlink()
     except OSError:
         return None
     try:
