@@ -1,6 +1,6 @@
-"""What an AI service says its work has cost: a number as the service wrote it, and exact sums of such numbers.  Pure.
+"""The reported cost of an AI service's work: a number as the service wrote it, and exact sums of such numbers.  Pure.
 
-An amount is decimal text.  It is never a float on its way, and amounts of different units are never added.
+An amount is decimal text.  It is never converted to a float, and amounts of different units are never added.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _EXACT = Context(prec=200)
 
 
 def amount_of(value: Any) -> str | None:
-    """The amount that a member of an answer says, as it was written; None for what is none: below 0, not finite, words.
+    """The amount in a member of an answer, as it was written; None for other values: below 0, not finite, words.
 
-    A float says the shortest number that it may have been written as.
+    A float becomes the shortest number that it may have been written as.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None

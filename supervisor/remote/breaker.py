@@ -1,13 +1,13 @@
-"""The circuit breaker of one AI service.  Pure: what it becomes; `supervisor.store.limits.providers` keeps it.
+"""The circuit breaker of one AI service.  Pure: its next state; `supervisor.store.limits.providers` stores it.
 
-Closed, everything passes.  It opens when the service says that every job would fail (wrong key, empty account), or
-after TROUBLES requests in a row, of whichever task and host, that ended in nothing but trouble.  While it is open no
-request leaves and no task is picked for it, so an outage costs time and no attempts.  When its time is over it is half
-open: one request may pass, the *probe*.  The probe's success closes it; its failure opens it again, for twice as long.
-A service that nobody can reach may be starting: it is tried every few seconds, however long that lasts.
+A closed breaker lets every request pass.  It opens when the service says that every job would fail (wrong key, empty
+account), or after TROUBLES failed requests in a row, of any task and host.  While it is open, no request is sent and no
+task is picked for the service, so an outage costs time but no attempts.  After its waiting time it is half open: one
+request may pass, the *probe*.  A successful probe closes it; a failed one opens it again, for twice as long.  An
+unreachable service may be starting: it is tried every few seconds, without a limit.
 
-A probe has a number that only grows, as a claim has its lease: only the newest probe decides, and one whose worker
-died is followed by another when its time is over.  Requests that left before it opened decide nothing any more.
+A probe has a number that only grows, like a claim's lease: only the newest probe decides.  If its worker died, another
+probe follows when its time is over.  Requests that were sent before the breaker opened decide nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import enum
 
 TROUBLES = 10
 MOST_SECONDS = 600.0
-MOST_AWAY_SECONDS = 5.0  # where nothing listens, or it says that it is starting: a try costs nothing
-TROUBLE_SECONDS = 15.0  # the first opening after mere trouble, which says nothing of how long it lasts
+MOST_AWAY_SECONDS = 5.0  # if no server listens, or the service says that it is starting: a try costs nothing
+TROUBLE_SECONDS = 15.0  # the first opening after failures, which do not show how long the outage lasts
 
 
 class Sign(enum.Enum):
-    """What the end of a request says about the service."""
+    """The service's state, as the end of a request shows it."""
 
-    WELL = "well"  # it answers, and takes jobs
-    TROUBLE = "trouble"  # it did not answer, or could not
-    DOWN = "down"  # it says itself that every job would fail, or nobody is there
+    WELL = "well"  # it answers, and accepts jobs
+    TROUBLE = "trouble"  # it did not answer, or it failed
+    DOWN = "down"  # it says that every job would fail, or it is unreachable
 
 
 @dataclasses.dataclass(frozen=True)
 class Breaker:
-    """openings: how often it has opened since it was last closed.  troubles: in a row, while it is closed."""
+    """openings: the number since it was last closed.  troubles: failures in a row, while it is closed."""
 
     is_open: bool = False
     openings: int = 0
@@ -52,5 +52,5 @@ def after(breaker: Breaker, sign: Sign, *, is_probe: bool) -> Breaker:
 
 
 def open_seconds(openings: int, wait_seconds: float, most_seconds: float = MOST_SECONDS) -> float:
-    """How long it stays open.  openings: at least 1.  wait_seconds: what the service, or its adapter, asks for."""
+    """How long it stays open.  openings: at least 1.  wait_seconds: the wish of the service or its adapter."""
     return max(wait_seconds, min(most_seconds, wait_seconds * 2.0 ** min(openings - 1, 20)))

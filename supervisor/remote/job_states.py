@@ -1,11 +1,11 @@
 """The life of a paid request, as one table.  Pure.
 
-Each row of `remote_job` is evidence: it is written *before* the request leaves, so that a crash between the service's
-yes and our commit is known for what it is.  The row is not fenced by the lease: whoever learns something writes it
-down, however late, and nothing that is known is ever taken back.
+Each row of `remote_job` is evidence: it is written *before* the request is sent, so that a crash between the service's
+answer and our commit leaves a trace.  Writes to the row need no lease: every process records what it learns, at any
+time, and recorded knowledge is never removed.
 
-A request is *unanswered* while it is `submitting` (on its way, or its worker died) or `unknown` (nobody will hear its
-answer any more).  It may have been carried out and billed, so what it was for is run again only where the provider's
+A request is *unanswered* while it is `submitting` (being sent, or its worker died) or `unknown` (its answer can't
+arrive any more).  It may have been carried out and billed, so its pictures are ordered again only if the provider's
 `may_bill_twice` allows it.
 """
 
@@ -15,19 +15,19 @@ import enum
 
 
 class RemoteState(enum.StrEnum):
-    """What is known of a request; the word in `remote_job.state`."""
+    """The known state of a request; the word in `remote_job.state`."""
 
-    SUBMITTING = "submitting"  # written down; it may have left
+    SUBMITTING = "submitting"  # recorded; it may have been sent
     WAITING = "waiting"  # the service has given it an id
-    DONE = "done"  # its pictures are stored with us
-    FAILED = "failed"  # the service has said no, or the request never left
-    LOST = "lost"  # the service does not know it any more
+    DONE = "done"  # its pictures are in our store
+    FAILED = "failed"  # the service has refused, or the request was never sent
+    LOST = "lost"  # the service no longer knows it
     CANCELLED = "cancelled"
-    UNKNOWN = "unknown"  # no answer was heard
+    UNKNOWN = "unknown"  # no answer arrived
 
 
 class Word(enum.Enum):
-    """Who says, at the end of a poll, that a job goes on."""
+    """The source of the knowledge, at the end of a poll, that a job goes on."""
 
     SAID = "the service"
     SILENT = "nobody: the service was asked and has not answered"
@@ -43,11 +43,11 @@ _KNOWN = frozenset({RemoteState.DONE, RemoteState.FAILED, RemoteState.LOST, Remo
 
 MOVES: dict[RemoteState, frozenset[RemoteState]] = {
     RemoteState.SUBMITTING: _KNOWN | {RemoteState.WAITING, RemoteState.UNKNOWN},
-    RemoteState.UNKNOWN: _KNOWN | {RemoteState.WAITING},  # late news is news
+    RemoteState.UNKNOWN: _KNOWN | {RemoteState.WAITING},  # late knowledge counts too
     RemoteState.WAITING: _KNOWN,
 }
 
 
 def sources(target: RemoteState) -> list[RemoteState]:
-    """The states from which a request may come to this one, sorted."""
+    """The states from which a request may move to this one, sorted."""
     return sorted(source for source, targets in MOVES.items() if target in targets)

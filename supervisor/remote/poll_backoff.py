@@ -1,17 +1,17 @@
-"""When a remote job is asked about next.  Pure.
+"""The time of a remote job's next poll.  Pure.
 
-As often as its service wants at first, then ever less: a job that has waited for ten minutes can wait another minute.
-So the cost of a job grows with the logarithm of its duration.  A job whose service reports by itself is asked seldom,
-in case a report was lost.  Jitter keeps jobs that were handed in together from being asked about together for ever.
+At first a job is polled as often as its service wants, then less and less: a job that has waited for ten minutes can
+wait another minute.  So the cost of a job grows with the logarithm of its duration.  If the service reports by itself,
+the job is polled seldom, in case a report was lost.  Jitter separates the polls of jobs that were submitted together.
 """
 
 from __future__ import annotations
 
 SHARE_OF_AGE = 0.1
 MOST_SECONDS = 60.0
-LEAST_SECONDS = 0.5  # whatever a service says
+LEAST_SECONDS = 0.5  # for every service
 JITTER = 0.2
-REPORTING_TIMES = 6.0  # so many times less often where the service reports by itself
+REPORTING_TIMES = 6.0  # factor for a service that reports by itself
 REPORTING_LEAST_SECONDS = 30.0
 REPORTING_MOST_SECONDS = 300.0
 
@@ -19,7 +19,7 @@ REPORTING_MOST_SECONDS = 300.0
 def next_poll_seconds(hint_seconds: float, age_seconds: float, *, reports: bool, chance: float) -> float:
     """Seconds until the next poll.
 
-    hint_seconds: what the service or its adapter wants, obeyed as the least.  age_seconds: since the job was handed in.
+    hint_seconds: the least wait that the service or its adapter wants.  age_seconds: since the job was submitted.
     reports: the service was given a callback address.  chance: uniform in [0, 1).
     """
     wait = min(MOST_SECONDS, max(age_seconds, 0.0) * SHARE_OF_AGE)

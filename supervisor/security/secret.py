@@ -1,4 +1,5 @@
-"""The secret that signs tokens and file links: the one configured, or one made once and kept in the data folder."""
+"""The secret that signs tokens and file links: the configured one, or one that is made once and kept in the data
+folder."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ FILE_NAME = "secret"
 
 
 def read_or_make_secret(settings: Settings) -> str:
-    """The secret.  Makes `{data_dir}/secret`, mode 0600, if there is none; of several that try at once one wins.
+    """The secret.  Makes `{data_dir}/secret`, mode 0600, if there is none; if several processes try at once, one wins.
 
-    Raises OSError if the folder cannot be written, SettingFault for a file that holds what is no secret.
+    Raises OSError if the folder can't be written, SettingFault if the file does not hold a valid secret.
     """
     if settings.secret is not None:
         return settings.secret.get_secret_value()
@@ -31,12 +32,12 @@ def read_or_make_secret(settings: Settings) -> str:
 
 
 def secret_before(settings: Settings) -> str | None:
-    """The secret that was in use before: what it has signed is still good, and it signs nothing new."""
+    """The previous secret: its signatures are still valid, and it signs nothing new."""
     return settings.secret_before.get_secret_value() if settings.secret_before is not None else None
 
 
 def new_secret() -> str:
-    """A secret that nobody can guess: 64 hexadecimal digits, 256 random bits."""
+    """A new secret: 64 hexadecimal digits, 256 random bits."""
     return secrets.token_hex(32)
 
 
@@ -58,7 +59,7 @@ def _make(path: Path) -> str:
         if path.exists() and not _read(path):
             path.unlink()  # an empty file signs nothing
         with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # unlike a rename, it never replaces a secret that somebody uses already
+            os.link(draft, path)  # unlike a rename, it never replaces an existing secret
     finally:
         os.unlink(draft)
     return _read(path)

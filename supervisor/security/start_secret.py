@@ -1,8 +1,8 @@
-"""What a browser on this very host proves itself with: a secret made at each start, in the link that `up` prints.
+"""The secret that lets in a browser on this host: made at each start, in the link that `up` prints.
 
-A program on this host may ask without a token (web/http/demo_access.py).  A browser asks for whatever page it shows,
-and a proxy that says nothing of itself passes on whoever comes, so a browser must have followed this link once: it sets
-a cookie.  The secret is worth what the right to run `curl` on this host is worth, and ends with the next start.
+A program on this host needs no token (web/http/demo_access.py).  But a browser sends requests for any page that it
+shows, and a proxy without headers passes on any client.  So a browser must follow this link once; it sets a cookie.
+The secret gives the same rights as running `curl` on this host, and is valid until the next start.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 from supervisor.objects.private_files import write_privately
 
 FILE_NAME = "start-secret"
-VARIABLE = "WEB_START_SECRET"  # not DARKROOM_…: it is no setting
+VARIABLE = "WEB_START_SECRET"  # not DARKROOM_…, because it is not a setting
 PATH = "/start"
 
 
 def make_start_secret(data_dir: Path) -> str:
-    """A new secret, kept beside the address for `darkroom link`."""
+    """A new secret, stored beside the address for `darkroom link`."""
     secret = secrets.token_urlsafe(24)
     write_privately(data_dir / FILE_NAME, secret + "\n")
     return secret
 
 
 def start_secret_of(data_dir: Path) -> str:
-    """That which `up` has made for its web part, or one of its own for a web part that runs alone."""
+    """The secret from `up` for its web part, or a new one for a web part that runs alone."""
     return os.environ.pop(VARIABLE, "") or make_start_secret(data_dir)
 
 

@@ -1,13 +1,12 @@
-"""Signed tokens (JWT, HS256): who a caller is, and two small permissions that are nothing but a signature.
+"""Signed tokens (JWT, HS256): the caller's identity, and two small permissions that are only a signature.
 
-A *user token* has no audience, so anybody who holds the secret may mint one with any JWT library (`sub`, `role`,
-`exp`).  A *feed ticket* and a *callback token* each name an audience of their own: none of the three is accepted in
-the place of another.  Nothing is stored of a token: by itself it is refused only because it is altered, expired or
-meant for something else.  What was taken back stands in the database (`store/revocations`), by its `Proof`.
+A *user token* has no audience, so every program that knows the secret may mint one with any JWT library (`sub`, `role`,
+`exp`).  A *feed ticket* and a *callback token* each name their own audience: none of the three is accepted in place of
+another.  Tokens are not stored: a token is refused if it is altered, expired or meant for something else.  Revoked
+tokens are in the database (`store/limits/revocations`), by their `Proof`.
 
-Whoever made a token may have a clock that differs from ours.  Every time in every kind of token is therefore judged
-with the same leeway.  While the secret is being changed there are two: the one signs, and what either has signed is
-accepted.
+The clock of the host that made a token may differ from ours, so every time in every kind of token is judged with the
+same leeway.  While the secret is being changed there are two secrets: one signs, and signatures of both are accepted.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ CALLBACK_AUDIENCE = "darkroom:callback"
 TICKET_FIRST_USE_SECONDS = 60
 TICKET_LIFE_SECONDS = 3600
 LEEWAY_SECONDS = 5
-MOST_ASKERS = 3  # a service's token asks for a user's, which asks for a ticket
+MOST_ASKERS = 3  # a service's token requests a user's token, which requests a ticket
 
 _ALGORITHM = "HS256"
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _USER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,128}")
 _REFERENCE = re.compile(r"[\x21-\x7e]{1,256}")
 
-# A weak secret is refused where settings are checked; PyJWT would warn of bytes.
+# The settings' checks refuse a weak secret; PyJWT would only warn about its length.
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
 class BadToken(Exception):
-    """The token proves nothing.  str() is a sentence that may be shown to whoever sent it."""
+    """The token is invalid.  str() is a sentence that may be shown to its sender."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks.
+    """The identity of a caller.
 
-    expires_at: seconds since 1970 after which this is no longer proven, the leeway included; None for the demo user.
-    proofs: by which this can be taken back; none for the demo user.
+    expires_at: the end of its validity in seconds since 1970, leeway included; None for the demo user.
+    proofs: for a revocation; none for the demo user.
     """
 
     user: str
@@ -64,9 +63,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Leave to open one user's feed.  Seconds since 1970; expires_at includes the leeway.
+    """The permission to open one user's feed.  Seconds since 1970; expires_at includes the leeway.
 
-    proofs: its own, and of what asked for it.
+    proofs: its own, and those of the token that requested it.
     """
 
     user: str
@@ -76,15 +75,16 @@ class Ticket:
     proofs: tuple[Proof, ...] = ()
 
     def is_for_first_use(self, now: float) -> bool:
-        """Whether the ticket may still open a stream; later it only resumes the stream that it has opened."""
+        """Whether the ticket may still open a stream; later it can only resume the stream that it has opened."""
         return now - self.issued_at <= TICKET_FIRST_USE_SECONDS + LEEWAY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Leave to report on one submission to an AI service.
+    """The permission to report on one submission to an AI service.
 
-    reference: of our evidence of it; it holds the task, the charge, the lease and the part."""
+    reference: of its `remote_job`; it contains the task, the charge, the lease and the part.
+    """
 
     reference: str
 
@@ -103,9 +103,9 @@ def make_user_token(
     asked_by: Sequence[Proof] = (),
     now: float | None = None,
 ) -> str:
-    """A token that says its bearer is `user` for so long.  Raises ValueError for what can't be a user or role.
+    """A token that identifies its bearer as `user`.  Raises ValueError for an impossible user or role.
 
-    asked_by: the proofs of the token that asks for it; when one of those is revoked, this token is refused too.
+    asked_by: the proofs of the token that requests it; if one of those is revoked, this token is refused too.
     """
     if not is_user_name(user):
         raise ValueError("a user is named by 1-128 characters without control characters")
@@ -118,18 +118,20 @@ def make_user_token(
         {
             "sub": user,
             "role": role,
-            "iat": _milliseconds(issued),  # a revocation must tell old from new within a second
+            # a revocation must distinguish old and new tokens of the same second
+            "iat": _milliseconds(issued),
             "exp": expires,
-            "jti": ulid_of(max(0, expires)),  # its time is the token's end: a revocation knows when it may go
+            # its time is the token's end, so that a revocation can be deleted after it
+            "jti": ulid_of(max(0, expires)),
             **_by(asked_by),
         },
     )
 
 
 def read_user_token(secret: str, token: str, *, before: str | None = None) -> Identity:
-    """Who the token says its bearer is; without a role, an ordinary user.  Raises BadToken.
+    """The identity in the token; without a role, an ordinary user.  Raises BadToken.
 
-    before: another secret whose signature is good as well.
+    before: another secret with valid signatures.
     """
     claims = _verify(secret, before, token, require=["sub", "exp"])
     expires_at = _time_of(claims, "exp") + LEEWAY_SECONDS
@@ -146,7 +148,7 @@ def make_feed_ticket(
 ) -> str:
     """A ticket for `?ticket=`: opens a stream within a minute, then reopens it for up to an hour.
 
-    asked_by: the proofs of the token that asks for it, with which the ticket is taken back too.
+    asked_by: the proofs of the token that requests it; the ticket is revoked with that token.
     """
     issued = time.time() if now is None else now
     claims = {
@@ -159,7 +161,7 @@ def make_feed_ticket(
 
 
 def read_feed_ticket(secret: str, ticket: str, *, before: str | None = None) -> Ticket:
-    """What the ticket allows.  Raises BadToken."""
+    """The permission in the ticket.  Raises BadToken."""
     claims = _verify(secret, before, ticket, audience=TICKET_AUDIENCE, require=["sub", "iat", "exp"])
     return Ticket(
         _user_of(claims),
@@ -171,12 +173,12 @@ def read_feed_ticket(secret: str, ticket: str, *, before: str | None = None) -> 
 
 
 def make_callback_token(secret: str, callback: Callback) -> str:
-    """A token for `POST /v1/callbacks/{token}`.  It has no end of its own: it is over when its job is."""
+    """A token for `POST /v1/callbacks/{token}`.  It has no expiry time: it ends with its job."""
     return _sign(secret, {"aud": CALLBACK_AUDIENCE, "job": callback.reference})
 
 
 def read_callback_token(secret: str, token: str, *, before: str | None = None) -> Callback:
-    """Which submission the token is bound to.  Raises BadToken."""
+    """The submission that the token is bound to.  Raises BadToken."""
     claims = _verify(secret, before, token, audience=CALLBACK_AUDIENCE, require=["job"])
     if not isinstance(claims["job"], str) or not _REFERENCE.fullmatch(claims["job"]):
         raise BadToken("This callback address is not one of ours.")
@@ -184,7 +186,7 @@ def read_callback_token(secret: str, token: str, *, before: str | None = None) -
 
 
 def _milliseconds(seconds: float) -> float:
-    """Cut off, not rounded: a token is never dated later than it was made."""
+    """Truncated, not rounded: a token is never dated later than it was made."""
     return math.floor(seconds * 1000) / 1000
 
 
@@ -195,7 +197,7 @@ def _sign(secret: str, claims: dict[str, Any]) -> str:
 def _verify(
     secret: str, before: str | None, token: str, *, require: list[str], audience: str | None = None
 ) -> dict[str, Any]:
-    """The claims of a token that is ours, of today, and meant for this.  No other algorithm is ever accepted."""
+    """The claims of a token with a valid signature, time and audience.  No other algorithm is accepted."""
     try:
         try:
             return _decoded(secret, token, require, audience)
@@ -239,7 +241,7 @@ def _role_of(claims: dict[str, Any]) -> Role:
 
 
 def _time_of(claims: dict[str, Any], name: str) -> float:
-    """Seconds since 1970.  JSON has numbers that are no time: of four hundred digits, for one."""
+    """Seconds since 1970.  Not every JSON number is a time: it may have four hundred digits."""
     try:
         seconds = float(claims[name])
     except (TypeError, ValueError, OverflowError):
@@ -250,7 +252,7 @@ def _time_of(claims: dict[str, Any], name: str) -> float:
 
 
 def _by(asked_by: Sequence[Proof]) -> dict[str, Any]:
-    """The claim that names the proofs of whoever asked: each holds the one before it, so an older reader sees one."""
+    """The claim with the requester's proofs: each holds the one before it, so an older program reads one."""
     claim: dict[str, Any] = {}
     for proof in reversed(asked_by[:MOST_ASKERS]):
         claim = {"by": {"sub": proof.subject, "iat": proof.issued_at, "jti": proof.token_id, **claim}}
@@ -258,7 +260,7 @@ def _by(asked_by: Sequence[Proof]) -> dict[str, Any]:
 
 
 def _proofs_of(claims: dict[str, Any]) -> tuple[Proof, ...]:
-    """By what a token can be taken back: its own proof, then those of whoever asked for it.  Raises BadToken."""
+    """The token's proofs for a revocation: its own, then those of its requesters.  Raises BadToken."""
     proofs = [_proof_of(claims)]
     while "by" in claims and len(proofs) <= MOST_ASKERS:
         issued_at, claims = claims.get("iat"), claims["by"]

@@ -1,8 +1,8 @@
-"""The sweep's work on the file store: delete doomed files, search it for files that no row names.
+"""The sweep's work on the file store: delete queued files, and search for files that no row names.
 
-The search goes through the store once a day, a few thousand keys a minute, and dooms what is ours by its name, old,
-and named by no row: what a process left that died between the object and its row.  It never begins in a store that
-another database has signed, so a fresh database pointed at a full bucket deletes nothing.
+The search goes through the store once a day, a few thousand keys a minute.  It queues files for deletion that are ours
+by their name, old, and named by no row: a process died between the object and its row.  It never begins in a store with
+another database's mark, so a fresh database pointed at a full bucket deletes nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HALF_WRITTEN_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
 
 SIGNATURE = "darkroom-store-id.txt"
-# What others have put beside our folders is none of our business.
+# Files of others beside our folders are left alone.
 FOLDERS = ("inputs", "results", "uploads")
 
 
 def delete_doomed(database: Database, files: FileStore, pace: Pace) -> int:
-    """Delete the objects of rows that are gone; how many.  Raises StoreAway, OSError: the next sweep goes on."""
+    """Delete the queued objects; how many.  Raises StoreAway, OSError: the next sweep goes on."""
 
     def batch() -> int:
         keys = database.read(lambda tx: deletion_queue.next_keys(tx, DELETED_AT_ONCE))
@@ -47,7 +47,7 @@ def delete_doomed(database: Database, files: FileStore, pace: Pace) -> int:
 
 
 def doom_orphans(database: Database, settings: Settings, files: FileStore, pace: Pace) -> int:
-    """Search on for files that no row names; how many were found.  Raises StoreAway, OSError."""
+    """Continue the search for files that no row names; how many were found.  Raises StoreAway, OSError."""
     if not settings.retention.orphan_days:
         return 0
     walk = database.read(orphan_scan.under_way)
@@ -74,7 +74,7 @@ def doom_orphans(database: Database, settings: Settings, files: FileStore, pace:
 
 
 def _listing(files: FileStore, after: str) -> Iterator[tuple[str, float]]:
-    """(key, age in seconds) of everything of ours after this key."""
+    """(key, age in seconds) of all our files after this key."""
     for folder in FOLDERS:
         if after < f"{folder}0":  # 0 follows the slash
             for each in files.listing(folder, after if after > f"{folder}/" else ""):
@@ -82,9 +82,9 @@ def _listing(files: FileStore, after: str) -> Iterator[tuple[str, float]]:
 
 
 def _oldest_in_use(settings: Settings, key: str) -> float:
-    """How old an object may be before it counts as an orphan, seconds."""
+    """The age in seconds from which an object counts as an orphan."""
     grace = settings.retention.orphan_days * DAY_SECONDS
-    if key.startswith("inputs/"):  # they have no rows; a service may fetch them while their task is open
+    if key.startswith("inputs/"):  # these have no rows; a service may fetch them while their task is open
         return grace + max(
             each.expire_seconds + each.remote_limit_seconds for each in settings.tasks.values()
         )
@@ -92,7 +92,7 @@ def _oldest_in_use(settings: Settings, key: str) -> float:
 
 
 def _is_ours(files: FileStore, walk: Walk) -> bool:
-    """Whether the store bears our signature; an unsigned one is signed."""
+    """Whether the store has our mark; a store without a mark gets ours."""
     try:
         opened = files.open(SIGNATURE)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The waiting order for whoever asks: read at most once a second, only when asked, by one reader at a time.
+"""The waiting order in memory: read at most once a second, only when it is needed, by one reader at a time.
 
-A long queue takes long to read (0.2 s for 100,000).  Who asks meanwhile waits a moment for the new reading and is
-then served from the old one, so that no submission waits for it.  After a long reading the next one is put off, so that
-readings never take more than a fifth of the time, however slow the database is.
+A long queue takes long to read (0.2 s for 100,000 tasks).  A request that comes meanwhile waits a moment for the new
+reading and then uses the old one, so that no submission waits long.  After a slow reading the next one is postponed, so
+that readings never take more than a fifth of the time, with any database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from supervisor.store.queue import queue_snapshot
 log = logging.getLogger("darkroom.order")
 
 AT_MOST_EVERY_SECONDS = 1.0
-PAUSES = 5  # from the begin of a reading to the next, as a multiple of what it took
+PAUSES = 5  # from the beginning of a reading to the next, as a multiple of its duration
 PATIENCE_SECONDS = 0.02
 
 
@@ -36,14 +36,14 @@ class FreshOrder:
         self._since: list[tuple[str, bool]] = []  # (place, whether it joined) while a reading is under way
 
     async def latest(self) -> WaitingOrder:
-        """The newest reading.  Raises what the database raises."""
+        """The newest reading.  Raises the database's exceptions."""
         old = time.monotonic() - self._begun_at
         if self._order is None or old >= max(AT_MOST_EVERY_SECONDS, PAUSES * self._took):
             if self._reading is None:
                 self._begun_at = time.monotonic()
                 self._since.clear()
                 self._reading = asyncio.create_task(self._read(), name="waiting order")
-                self._reading.add_done_callback(_note_failure)  # whoever waits for it may have gone on
+                self._reading.add_done_callback(_note_failure)  # the waiting request may have gone on
             reading = self._reading
             await asyncio.wait({reading}, timeout=None if self._order is None else PATIENCE_SECONDS)
             if reading.done():
@@ -52,24 +52,24 @@ class FreshOrder:
         return self._order
 
     async def placed(self, view: Mapping[str, Any]) -> dict[str, Any]:
-        """The view with its position and ETA; the order is asked for only where a task is still open."""
+        """The view with its position and ETA; the order is read only for open tasks."""
         is_open = view["status"] in ("pending", "processing", "ai_processing")
         return (await self.latest() if is_open else NOBODY_WAITS).placed(view)
 
     def note_joined(self, view: Mapping[str, Any]) -> None:
-        """This process has admitted the task."""
+        """Add a task that this process has admitted."""
         if view["is_in_line"]:
             self._note(view["place"], joined=True)
 
     def note_left(self, place: str | None) -> None:
-        """This process has taken the task in this place out of the line."""
+        """Remove the task at this place, which this process has cancelled."""
         if place is not None:
             self._note(place, joined=False)
 
     def _note(self, place: str, *, joined: bool) -> None:
         if self._order is not None:
             _apply(self._order, place, joined)
-        if self._reading is not None:  # it may have begun before this was committed
+        if self._reading is not None:  # the reading may have begun before this was committed
             self._since.append((place, joined))
 
     async def _read(self) -> None:

@@ -1,9 +1,8 @@
-"""The sweep's work: rescue what nobody noticed, prune what has aged; in batches until nothing is left.
+"""The sweep: rescue stuck tasks and delete old rows, in batches until nothing is left.
 
-Idempotent: every rescue is a compare-and-set, so two sweeps at once do no harm.  The run's row makes one run of a
-minute's many ticks, and is taken over from a sweeper that died.  Rescue comes first and takes as long as it needs;
-pruning rests between its batches and stops when its time is used up, to go on in the next minute.  Blocks; call it
-from a thread.
+It is idempotent: every rescue is a compare-and-set, so two sweeps at once do no harm.  The row of a run ensures one run
+a minute, and is taken over if its process died.  Rescue comes first and takes as long as it needs.  Deletion rests
+between its batches and stops when its time is used up; the next minute goes on.  Blocks; call it in a thread.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ FORGET_WORKERS_SECONDS = 86_400
 FORGET_SWEEPS_SECONDS = 7 * 86_400
 DAY_SECONDS = 86_400.0
 
-# Of rows, then of files: together well below the minute, and below the actor's time limit.
+# For rows, then for files: together well below a minute, and below the actor's time limit.
 ROWS_SECONDS = 15.0
 FILES_SECONDS = 15.0
 
@@ -55,7 +54,7 @@ log = structlog.get_logger(__name__)
 def sweep_this_minute(
     database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
 ) -> Counts | None:
-    """This minute's run; None when somebody else has it."""
+    """This minute's run; None if another process has it."""
     minute = database.write(sweep_runs.begin).result()
     if minute is None:
         return None
@@ -65,7 +64,7 @@ def sweep_this_minute(
 
 
 def sweep_now(database: Database, settings: Settings, files: FileStore) -> Counts:
-    """A run by hand, whatever the minute has had."""
+    """A run by hand, even if this minute has had one."""
     counts = sweep(database, settings, files)
     database.write(lambda tx: sweep_runs.record_by_hand(tx, counts)).result()
     return counts
@@ -74,7 +73,7 @@ def sweep_now(database: Database, settings: Settings, files: FileStore) -> Count
 def sweep(
     database: Database, settings: Settings, files: FileStore, refusals: Refusals | None = None
 ) -> Counts:
-    """Rescue and prune; how much of each.  refusals: what this process remembers of earlier runs."""
+    """Rescue and delete; the numbers of each.  refusals: known from earlier runs of this process."""
     care = _Care(database, refusals or Refusals())
     return {
         **_rescue(database, settings, care),
@@ -84,13 +83,13 @@ def sweep(
 
 
 class _Care:
-    """Runs steps so that a row which the database refuses is left alone and told of, and nothing else waits for it."""
+    """Runs steps so that a row which the database refuses is left alone and logged, and stops no other row."""
 
     def __init__(self, database: Database, refusals: Refusals) -> None:
         self._database, self._refusals = database, refusals
 
     def run(self, what: str, step: CarefulStep[T]) -> tuple[T, int]:
-        """What the step did, and how many rows of this kind were refused: there may be more behind them."""
+        """The step's result, and how many rows of this kind were refused: there may be more after them."""
         passing = self._refusals.passing(what, time.monotonic())
 
         def run(tx: Transaction) -> tuple[T, list[Refused]]:
@@ -102,7 +101,7 @@ class _Care:
         return done, len(refused)
 
     def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
-        """Batches until nothing is left, or the time is used up; the sum of what they did."""
+        """Run batches until nothing is left, or the time is used up; the sum of their results."""
         passed = 0
 
         def batch() -> int:
@@ -114,7 +113,7 @@ class _Care:
         return self.kind(what, lambda: pace.repeat(batch) - passed)
 
     def kind(self, what: str, work: Callable[[], int]) -> int:
-        """What the work did.  Where it is refused as a whole, and nobody can say for which row, others go on."""
+        """The result of the work.  If it is refused as a whole and no row can be named, the other work goes on."""
         try:
             return work()
         except DatabaseError as error:
@@ -181,7 +180,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
 
 
 def _forget_tasks(database: Database, after_seconds: float, care: _Care, pace: Pace) -> int:
-    """Type by type: the index of finished tasks begins with it."""
+    """Type by type, because the index of finished tasks begins with the type."""
     if not after_seconds:
         return 0
 
@@ -210,7 +209,7 @@ def _forget_uploads(after_seconds: float, care: _Care, pace: Pace) -> int:
 
 
 def _prune_files(database: Database, settings: Settings, files: FileStore, pace: Pace) -> Counts:
-    """What the file store owes to the rows; a store that is away is asked again in a minute."""
+    """The work on the file store; if the store is away, the next minute tries again."""
     counts = {"orphans_found": 0, "files_deleted": 0}
     try:
         counts["orphans_found"] = doom_orphans(database, settings, files, pace)

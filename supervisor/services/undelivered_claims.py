@@ -1,7 +1,7 @@
-"""Claims that never reached their worker: they are taken out of its list and given to others.
+"""Claims that never reached their worker: they are taken out of its list and put back.
 
-Before the rows of a dead worker are judged its lists are emptied: what still lay in them it cannot have begun, so no
-death is counted for those.  Everything else may have been what killed it.
+The lists of a dead worker are emptied before its rows are judged.  The worker can't have begun claims in its lists, so
+no death is counted for these tasks.  Any other task may have killed it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 
 
 def take_back(database: Database, lists: ClaimLists, worker_id: str, *, popped: bool) -> int:
-    """Give what lies in a worker's lists to others; how many claims.  Raises redis.RedisError, OSError, Fault.
+    """Put back the claims in a worker's lists; how many.  Raises redis.RedisError, OSError, Fault.
 
-    popped: also what it has popped and does not own.
+    popped: also messages that it has popped and does not own.
     """
     found = lists.take(worker_id, popped=popped)
     if found:
@@ -34,7 +34,7 @@ def take_back(database: Database, lists: ClaimLists, worker_id: str, *, popped: 
 
 
 def empty_lists(database: Database, lists: ClaimLists, worker_ids: Iterable[str]) -> None:
-    """Take back what dead workers never had.  While the broker is away nobody knows what that is.  Raises Fault."""
+    """Put back claims in the lists of dead workers.  While the broker is away, these are unknown.  Raises Fault."""
     from redis import RedisError  # which most programs do not need
 
     from supervisor.broker.broker_errors import in_words
@@ -48,7 +48,7 @@ def empty_lists(database: Database, lists: ClaimLists, worker_ids: Iterable[str]
 
 
 def empty_lists_of_the_dead(database: Database, settings: Settings) -> None:
-    """The same of all that are marked dead now.  Raises Fault."""
+    """The same for all workers that are marked dead now.  Raises Fault."""
     dead = database.read(workers.dead)
     if not dead:
         return

@@ -1,9 +1,9 @@
 """Logs of every part: structlog and the standard library's loggers through one formatter, to stderr.
 
-`console` is for eyes, `json` is one object a line.  Libraries that log the stdlib way come out the same.  The rendered
-line passes one last filter that takes out what must never be in a log: configured secrets, bearer tokens, tickets,
-signatures, passwords in addresses.  Warnings and errors that repeat are counted (`supervisor.core.repetitions`): a disk
-that is full must not be filled with lines that say so.
+`console` is for people, `json` is one object a line.  Libraries that use the standard library's logging get the same
+format.  A last filter removes from each rendered line what must never be in a log: configured secrets, bearer tokens,
+tickets, signatures, passwords in addresses.  Repeated warnings and errors are counted (`supervisor.core.repetitions`),
+so that errors about a full disk do not fill it further.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ from supervisor.security.secret import FILE_NAME as SECRET_FILE
 from supervisor.webhooks.signing_keys import derived_key
 
 STARS = "***"
-REPEATED = "darkroom_repeated"  # the attribute of a record that stands for others
+REPEATED = "darkroom_repeated"  # the attribute of a record that represents repetitions
 _TOKENS = re.compile(
     r"(?P<keep>\b(?:ticket|sig|token|code|secret|password|start\?key)="
     r"|\bBearer\s+|\bBasic\s+(?=[\w+/-]{8})"
-    # A header in any shape that logs have: `Authorization: Key abc`, `'X-Api-Key': 'abc'`, `(b'Cookie', b'a=b')`.
+    # A header in any form that logs have: `Authorization: Key abc`, `'X-Api-Key': 'abc'`, `(b'Cookie', b'a=b')`.
     r"|(?i:\b(?:proxy-)?authorization|\bx-api-key|\b(?:set-)?cookie)[\"']*\s*[:=,]\s*b?[\"']?(?:[A-Za-z]+ (?=\S))?)"
     r"[^\s&\"']+"
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
     r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
 )
-# What every token above holds, in small letters: most lines hold none of it, which is known in a hundredth of the time.
+# Parts, in lower case, of every pattern above.  Most lines hold none of them, and this check takes a hundredth of the
+# time.
 _MARKS = (
     *("ticket=", "sig=", "token=", "code=", "secret=", "password=", "start?key="),
     *("bearer ", "basic ", "authorization", "x-api-key", "cookie", "eyj", "/v1/callbacks/"),
@@ -52,13 +53,13 @@ _MARKS = (
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _URL_SAFE = str.maketrans("+/", "-_")
 _SECRET_NAMES = re.compile(r"(?i)(secret|password|authorization|api_?key|cookie|token|ticket)$")
-SHORTEST_SECRET = 6  # a shorter text would star out innocent words
+SHORTEST_SECRET = 6  # a shorter text would star out ordinary words
 
 
 def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = None) -> None:
-    """From now on this process logs as the settings say, each line naming its part (`web`, `worker`, …).
+    """Set up logging by the settings; each line names its part (`web`, `worker`, …).
 
-    stream: defaults to the stderr the process was born with, so a library's redirection does not catch it.
+    stream: defaults to the original stderr of the process, which a library's redirection does not affect.
     """
     out = stream or sys.__stderr__ or sys.stderr
     shared: list[Processor] = [
@@ -92,9 +93,9 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
 
 
 class _CountingHandler(logging.StreamHandler[TextIO]):
-    """Writes warnings and errors that are the same, but for their time, once, and then how often they came again.
+    """Writes warnings and errors that differ only in their time once, and then the number of their repetitions.
 
-    What is less than a warning is one thing that happened, and has a line of its own whatever it says.
+    Records below a warning describe single events, and each has its own line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -148,7 +149,7 @@ _EVERY_RECORD_HAS = frozenset({*vars(logging.makeLogRecord({})), "message", "asc
 
 
 def _what_it_says(record: logging.LogRecord) -> Hashable:
-    """The same for two records that tell the same at different times."""
+    """A key that is equal for two records that differ only in their time."""
     said = {**record.msg} if isinstance(record.msg, dict) else {"event": record.getMessage()}
     said.pop("timestamp", None)
     error = sys.exc_info() if said.pop("exc_info", None) is True else record.exc_info or (None, None)
@@ -177,7 +178,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
     def format(self, record: logging.LogRecord) -> str:
         if not (isinstance(record.msg, dict) and hasattr(record, "_logger")):
             return self._hide(super().format(record))
-        # As there, without the copies of the record: a task has several lines.
+        # As in structlog, but without copies of the record, since each task logs several lines.
         event: Any = {**record.msg, "_record": record, "_from_structlog": True}
         for process in self.processors:
             event = process(record._logger, record._name, event)  # type: ignore[attr-defined]
@@ -185,7 +186,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 class _ConsoleRenderer(structlog.dev.ConsoleRenderer):
-    """Writes what is no error and has no colours in a third of the time, and the same."""
+    """Writes records without errors and colours in a third of the time, with the same result."""
 
     def __init__(self, *, colors: bool, **options: Any) -> None:
         super().__init__(colors=colors, **options)
@@ -205,16 +206,17 @@ _NOT_PLAIN = {"stack", "exception", "exc_info", "logger_name"}
 
 
 def _say_how_often(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Of a line that stands for others."""
+    """The number of repetitions in a line."""
     if repeated := getattr(event["_record"], REPEATED, ""):
-        event.pop(REPEATED, None)  # put there as what somebody else's `extra` holds
+        event.pop(REPEATED, None)  # stored like a value of `extra`
         event.pop("exc_info", None)
         event["repeated"] = repeated
     return event
 
 
 def secret_filter(settings: Settings) -> Callable[[str], str]:
-    """A function that takes secrets out of a text: those of the settings, in every form, and what looks like one."""
+    """A function that removes secrets from a text: those of the settings, in every encoding, and texts that look like
+    one."""
     texts = {form for secret in known_secrets(settings) for form in forms_of(secret)}
     longest_first = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
     known = re.compile("|".join(map(re.escape, longest_first)))
@@ -231,7 +233,7 @@ def secret_filter(settings: Settings) -> Callable[[str], str]:
 
 
 def known_secrets(settings: Settings) -> set[str]:
-    """Every value that the settings keep secret, whatever it is for, what follows from it, and addresses' passwords."""
+    """Every secret value of the settings, the keys derived from them, and passwords in addresses."""
     found = set(_secrets_in(settings))
     for address in (
         settings.database_url,
@@ -253,9 +255,10 @@ def known_secrets(settings: Settings) -> set[str]:
 
 
 def forms_of(secret: str) -> set[str]:
-    """The ways in which one secret is written: as it is, in an address, in JSON, in Python, in hex, in base64.
+    """The encodings of one secret: plain, in an address, in JSON, in Python, in hex, in base64.
 
-    In base64 it may begin anywhere in a longer text, as in "Basic": what its neighbours have no part in is looked for.
+    In base64 it may begin anywhere in a longer text, as in "Basic": only the characters that do not depend on the
+    neighbours are searched for.
     """
     data = secret.encode("utf-8", "surrogatepass")
     forms = {
@@ -274,7 +277,7 @@ def forms_of(secret: str) -> set[str]:
 
 
 def _secrets_in(value: Any) -> Iterator[str]:
-    """Every SecretStr in a table of settings, however deep: a new setting is known without a word here."""
+    """Every SecretStr in a table of settings, at any depth, so that new settings need no change here."""
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
@@ -286,7 +289,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 
 
 def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Star out what is logged under a name such as `token` or `api_key`, whatever its value."""
+    """Star out every value with a name such as `token` or `api_key`."""
     for name in event:
         if _names_a_secret(name):
             event[name] = STARS
@@ -299,12 +302,12 @@ def _names_a_secret(name: str) -> bool:
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What came from outside and is told begins no line of its own and steers no terminal."""
+    """Values from outside must not begin a line of their own or control a terminal."""
     return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def escaped(text: str) -> str:
-    """A text of one line: control characters, lone surrogates and what turns letters around are written out."""
+    """A text of one line: control characters, lone surrogates and characters that change the direction are escaped."""
     if text.isprintable():
         return text
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,6 +1,6 @@
 """Spans by OpenTelemetry's SDK, sent over OTLP by the SDK's own thread.  The only module that imports it.
 
-Where to, how often, how much and with which headers is read by the SDK itself from its OTEL_ variables.
+The SDK reads its destination, interval, sampling and headers itself from its OTEL_ variables.
 """
 
 from __future__ import annotations
@@ -39,13 +39,11 @@ def open_tracer(part: str) -> OtlpTracer:
 
 
 class OtlpTracer:
-    """Spans of one process.  They wait in a queue of the SDK; what does not fit is dropped, not waited for."""
+    """Spans of one process.  They wait in a queue of the SDK; spans that do not fit are dropped."""
 
     def __init__(self, part: str) -> None:
         warnings = SeldomWarnings()
-        logging.getLogger("opentelemetry.util.re").addFilter(
-            _hide_header
-        )  # it may be a key, without its name
+        logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)  # it may be a key
         for name in (
             "opentelemetry.exporter.otlp.proto.http.trace_exporter",
             "opentelemetry.sdk._shared_internal",
@@ -69,19 +67,19 @@ class OtlpTracer:
                 kind=_KINDS[kind],
                 attributes=_named(attributes),
                 start_time=time.time_ns() - int(started_ago * 1e9),
-                record_exception=False,  # its text may hold what is nobody's business
+                record_exception=False,  # its text may hold private data
                 set_status_on_exception=False,
             )
         )
 
     def traceparent(self) -> str:
-        """The context of the span that is open here; empty when none is."""
+        """The context of the open span; empty if there is none."""
         carrier: dict[str, str] = {}
         _TRACE_CONTEXT.inject(carrier)
         return carrier.get("traceparent", "")
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 
@@ -106,7 +104,7 @@ class _OpenSpan(Span):
             contexts.detach(self._token)
         if isinstance(error, Exception) and not self._has_failed:
             self.fail(str(getattr(error, "code", "")) or type(error).__name__)
-        elif error is not None:  # cancelled: the outcome of others, not its own
+        elif error is not None:  # cancelled: not its own outcome
             self.set_attributes(outcome="cancelled")
         self._span.end()
 
@@ -124,7 +122,7 @@ def _named(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 
 class SeldomWarnings(logging.Filter):
-    """A collector that takes no spans is said once in a while, in a sentence, without retries and addresses."""
+    """Log a collector that takes no spans at intervals, in a sentence, without retries and addresses."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -146,7 +144,7 @@ class SeldomWarnings(logging.Filter):
 
 
 def _why(record: logging.LogRecord) -> str:
-    """What the exporter's line knows: an HTTP status or the kind of an error.  Its text may hold an address."""
+    """The HTTP status or the kind of error in the exporter's line; its text may hold an address, so it is dropped."""
     for known in record.args if isinstance(record.args, tuple) else ():
         if isinstance(known, int):
             return f" (it answers {known})"

@@ -1,4 +1,4 @@
-"""What a span is to the rest of the program; nobody who only opens one needs OpenTelemetry."""
+"""The interface of a span, which does not need OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Value = str | int | float | bool
 
 
 class Span:
-    """A step of a trace, from entering it to leaving it.  This one is for where nobody traces: it keeps nothing.
+    """A step of a trace, from entering it to leaving it.  This base class is used without tracing: it records nothing.
 
-    traceparent: its W3C context, for those who go on with the trace in another process.  trace_id: 32 hex digits.
+    traceparent: its W3C context, to go on with the trace in another process.  trace_id: 32 hex digits.
     """
 
     traceparent = ""
@@ -25,17 +25,17 @@ class Span:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What escapes marks the span as failed, by its code."""
+        """An escaping exception marks the span as failed, with its code."""
 
     def set_attributes(self, **attributes: Value) -> None:
-        """Attributes that are known only now; each is named `darkroom.<name>` in the trace."""
+        """Set further attributes; each is named `darkroom.<name>` in the trace."""
 
     def fail(self, code: str) -> None:
-        """It has failed, with this error code."""
+        """Mark the span as failed with this error code."""
 
 
 class Tracer(Protocol):
-    """Makes spans and sends them somewhere, from a thread of its own."""
+    """Makes spans and sends them from its own thread."""
 
     def span(
         self, name: str, kind: Kind, parent: str, started_ago: float, attributes: Mapping[str, Value]
@@ -43,10 +43,10 @@ class Tracer(Protocol):
         """A span, begun."""
 
     def traceparent(self) -> str:
-        """The context of the span that is open here; empty when none is."""
+        """The context of the open span; empty if there is none."""
 
     def close(self) -> None:
-        """Send what is left.  Blocks for as long as that takes."""
+        """Send the remaining spans.  Blocks for as long as that takes."""
 
 
 NO_SPAN = Span()

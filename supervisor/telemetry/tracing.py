@@ -1,12 +1,11 @@
-"""One trace from a task's submission to its end, where the environment names a collector of OpenTelemetry traces.
+"""One trace from a task's submission to its end, if the environment names a collector of OpenTelemetry traces.
 
-This is what the program sees: spans, which are nothing where nobody traces.  OpenTelemetry itself is an extra and is
-imported by `supervisor.telemetry.opentelemetry_spans` alone, and only in a process whose environment asks for it;
-everywhere else a span costs one `if`.  What is asked for stands in OpenTelemetry's own variables
-(OTEL_EXPORTER_OTLP_ENDPOINT, …).
+The program uses only this interface; without tracing, its spans do nothing.  OpenTelemetry is an extra: only
+`supervisor.telemetry.opentelemetry_spans` imports it, and only in a process whose environment asks for it.  In all
+other processes a span costs one `if`.  OpenTelemetry's own variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, …).
 
-A span names tasks, workers and providers.  It never holds a user's id, params, prompts, pictures, addresses or the
-text of an error: the collector belongs to somebody else.
+A span names tasks, workers and providers.  It never holds a user's id, params, prompts, pictures, addresses or the text
+of an error, because the collector belongs to another party.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from supervisor.core.errors import SettingFault
 from supervisor.telemetry.spans import NO_SPAN, Kind, Span, Tracer, Value
 
 EXTRA = "darkroom-queue[otel]"
-FLUSH_SECONDS = 3.0  # at the end of a process, for what was not sent yet; `up` waits longer than that
+FLUSH_SECONDS = 3.0  # at the end of a process, for unsent spans; `up` waits longer than that
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
@@ -37,9 +36,9 @@ def is_on() -> bool:
 def span(
     name: str, kind: Kind = "internal", *, parent: str = "", started_ago: float = 0.0, **attributes: Value
 ) -> Span:
-    """A span, begun so many seconds ago.  parent: a `traceparent`; else the span that is open here, if one is.
+    """A span, begun so many seconds ago.  parent: a `traceparent`; else the open span, if there is one.
 
-    While it is open, what is begun beneath it belongs to it, in tasks of the event loop made meanwhile too.
+    While it is open, new spans are its children, also in tasks of the event loop that are made meanwhile.
     """
     if _tracer is None:
         return NO_SPAN
@@ -47,12 +46,12 @@ def span(
 
 
 def traceparent() -> str:
-    """The W3C context of the span that is open here; empty when none is, and where nobody traces."""
+    """The W3C context of the open span; empty without one, and without tracing."""
     return _tracer.traceparent() if _tracer is not None else ""
 
 
 def collector(environ: Mapping[str, str]) -> str:
-    """The collector's address; empty when nobody is to trace.  Raises SettingFault for what can't work."""
+    """The collector's address; empty without tracing.  Raises SettingFault for impossible settings."""
     endpoint = next((environ[name] for name in _ENDPOINTS if environ.get(name)), "")
     is_off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if not endpoint or is_off or environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
@@ -79,7 +78,7 @@ def collector(environ: Mapping[str, str]) -> str:
 
 
 def begin_tracing(part: str) -> None:
-    """From now on this process traces, if its environment says so.  part: `web`, `worker`.  Raises SettingFault."""
+    """Start tracing in this process, if its environment says so.  part: `web`, `worker`.  Raises SettingFault."""
     global _tracer
     if collector(os.environ):
         from supervisor.telemetry.opentelemetry_spans import open_tracer  # only where it is wanted
@@ -91,7 +90,7 @@ def begin_tracing(part: str) -> None:
 
 
 def end_tracing(seconds: float = FLUSH_SECONDS) -> None:
-    """Send what is left, for at most so long; later spans are lost.  Blocks."""
+    """Send the remaining spans, for at most so long; later spans are lost.  Blocks."""
     global _tracer
     tracer, _tracer = _tracer, None
     if tracer is not None:
@@ -99,7 +98,7 @@ def end_tracing(seconds: float = FLUSH_SECONDS) -> None:
 
 
 def _at_most(seconds: float, call: Callable[[], None]) -> None:
-    """The SDK has no limit here: a collector that hangs is left behind, with the daemon thread that waits."""
+    """The SDK has no limit here: if the collector hangs, the waiting daemon thread is left behind."""
     thread = threading.Thread(target=call, name="last-spans", daemon=True)
     thread.start()
     thread.join(seconds)

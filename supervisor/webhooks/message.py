@@ -1,4 +1,4 @@
-"""What a webhook says: `{type, timestamp, data}`, with links to pictures made when it is sent."""
+"""The content of a webhook: `{type, timestamp, data}`, with links to pictures that are signed when it is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.media.shown_outputs import with_outputs
 def message_body(
     type_: str, ended_at: str, data: Mapping[str, Any], address_of: Callable[[str], str]
 ) -> bytes:
-    """The bytes that are signed and sent.  data: the task as it ended.  address_of: of a picture, by its key."""
+    """The bytes to sign and send.  data: the task as it ended.  address_of: returns a picture's address for its key."""
     result = data["result"]
     if result is not None:
         shown = {**result, "images": shown_images(result["images"], address_of)}

@@ -1,21 +1,22 @@
-"""When a webhook that did not arrive is sent again: the example schedule of Standard Webhooks, over 24 hours."""
+"""When a failed webhook is sent again: the example schedule of Standard Webhooks, over 24 hours."""
 
 from __future__ import annotations
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
-# When each attempt is made, in seconds after the first.
+# The time of each attempt, in seconds after the first.
 SCHEDULE = (
     0.0, 5.0, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR
 )  # fmt: skip
-JITTER = 0.1  # of a pause, at most, so that what failed together does not come again together
+# the largest random part of a pause, so that messages which failed together are not sent again together
+JITTER = 0.1
 MOST_PAUSE_SECONDS = 24 * _HOUR
 
 
 def pause_after(attempts: int, *, chance: float, retry_after: float = 0.0) -> float | None:
-    """Seconds until the next attempt; None when there shall be none.
+    """Seconds until the next attempt; None if there is none.
 
-    attempts: made so far, at least one.  chance: uniform in [0, 1).  retry_after: what the receiver has asked for.
+    attempts: made so far, at least one.  chance: uniform in [0, 1).  retry_after: the receiver's wish in seconds.
     """
     if attempts >= len(SCHEDULE):
         return None

@@ -1,7 +1,9 @@
-"""Standard Webhooks: how a message proves who sent it.  Source: standard-webhooks.md, "Signature scheme".
+"""Standard Webhooks: the signature that proves the sender of a message.  Source: standard-webhooks.md, "Signature
+scheme".
 
 The receiver knows the key, computes the same HMAC over id, time and body, and compares.  The id is the same at every
-sending, so that it can leave out what it has had; the time is that of the sending, so that nobody can replay it later.
+sending, so that the receiver can ignore repeated messages; the time is that of the sending, so that the message can't
+be replayed later.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 
 
 def signed_headers(keys: Sequence[str], message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
-    """The three headers of a message.  keys: `whsec_…`, each of which signs.  sent_at: seconds since 1970."""
+    """The three headers of a message.  keys: `whsec_…`, one signature for each.  sent_at: seconds since 1970."""
     to_sign = f"{message_id}.{sent_at}.".encode() + body
     signatures = (hmac.digest(_key(each), to_sign, hashlib.sha256) for each in keys)
     return {

@@ -1,7 +1,7 @@
-"""The keys that sign webhooks: those configured, or one that follows from the secret.
+"""The keys that sign webhooks: the configured ones, or one derived from the secret.
 
-Made from the secret it is the same on all hosts and at every start, without another file to keep; who learns it
-learns nothing of the secret.
+A derived key is the same on all hosts and at every start, and needs no other file.  It reveals nothing about the
+secret.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ _PURPOSE = b"darkroom webhooks 1"
 
 
 def webhook_keys(settings: Settings) -> tuple[str, ...]:
-    """`whsec_…`, the newest first.  Raises OSError if there is no secret and none can be made."""
+    """`whsec_…`, the newest first.  Raises OSError if there is no secret and none can be created."""
     if settings.webhooks.secret is not None:
         return tuple(settings.webhooks.secret.get_secret_value().split())
     before = secret_before(settings)
     secrets = (read_or_make_secret(settings), *([before] if before is not None else []))
-    return tuple(
-        derived_key(secret) for secret in secrets
-    )  # each signs, while receivers change to the new one
+    return tuple(derived_key(secret) for secret in secrets)  # both sign while receivers change to the new one
 
 
 def derived_key(secret: str) -> str:
-    """The key that follows from a secret."""
+    """The key derived from a secret."""
     digest = hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256)
     return PREFIX + base64.b64encode(digest).decode()

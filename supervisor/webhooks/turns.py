@@ -1,7 +1,7 @@
-"""Which webhooks are sent next when more are due than may be sent at once.  Pure.
+"""Which webhooks are sent next, if more are due than may be sent at once.  Pure.
 
-Users take turns, and nobody's address holds all places: a receiver that hangs holds each of its places for as long as
-an attempt may take, and meanwhile the others' receivers must hear at once.
+Users take turns, and no single address can hold all places: a receiver that hangs holds its places for as long as an
+attempt may take, and other receivers must not wait for that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_SENDING_PER_HOST = 40  # many users may name the same backend
 
 @dataclasses.dataclass(frozen=True)
 class Due:
-    """A delivery that is due.  host: of its address."""
+    """A due delivery.  host: of its address."""
 
     id: str
     user: str
@@ -38,7 +38,7 @@ class UnderWay:
 
 
 def host_of(url: str) -> str:
-    """The host and port of an address; "" for one that has none."""
+    """The host and port of an address; "" if it has none."""
     try:
         return urlsplit(url).netloc.lower()
     except ValueError:
@@ -46,9 +46,9 @@ def host_of(url: str) -> str:
 
 
 def next_to_send(due: Sequence[Due], under_way: UnderWay) -> list[str]:
-    """Ids of those that are sent now, in this order: each user's first, then each user's second, and so on.
+    """The ids to send now, in this order: each user's first, then each user's second, and so on.
 
-    due: the one that has been due for longest first.
+    due: ordered by due time, the oldest first.
     """
     of_user, of_host = Counter(under_way.of_user), Counter(under_way.of_host)
     turns: Counter[str] = Counter()
