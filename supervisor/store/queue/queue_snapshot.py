@@ -10,7 +10,7 @@ from supervisor.database.interface.database import Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import last_signs
-from supervisor.store.sql.conditions import READY
+from supervisor.schema.tables import READY
 
 RECENT_RUNS = 20
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
 from supervisor.database.interface.database import PendingResult, Row, Transaction
-from supervisor.store.sql.conditions import READY
+from supervisor.schema.tables import READY
 from supervisor.store.sql.rows import encoded
 
 # The condition of the index for the pick; no program marks a task as dispatched any more.

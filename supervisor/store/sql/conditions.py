@@ -6,9 +6,6 @@ from collections.abc import Iterable
 
 from supervisor.database.interface.database import Transaction
 
-# The condition of the index for the pick.
-READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"
-
 
 def of_charges(tx: Transaction, table: str) -> str:
     """The condition that a row of this table belongs to one of `:charges`, given as `encoded([(task id, charge)])`.

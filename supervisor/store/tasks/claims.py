@@ -15,7 +15,7 @@ from supervisor.core.rescue import Budget
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.counters import counters
 from supervisor.store.remote import remote_cancels
-from supervisor.store.sql.conditions import READY
+from supervisor.schema.tables import READY
 from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import history, images
