@@ -23,7 +23,7 @@ EPOCH = Both(
 )
 
 
-class Column(peewee.Field):  # type: ignore[misc]
+class Column(peewee.Field):
     """A column.  type_: its type on both databases.
 
     null: whether it may be NULL.  default: SQL for the value of a row that gives none; a trigger may set another.
@@ -112,7 +112,7 @@ class Bytes(Column):
     type_ = Both("BLOB", "bytea")
 
 
-class Table(peewee.Model):  # type: ignore[misc]
+class Table(peewee.Model):
     """A table.  What it may say of itself in its `Meta`, beside what peewee knows:
 
     uniques: {constraint: its columns}.  named_indexes: {name: its columns in brackets, and its condition}; `UNIQUE`

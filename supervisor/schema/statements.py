@@ -38,7 +38,7 @@ class Built:
         return text
 
 
-class _OfDialect(peewee.Node):  # type: ignore[misc]
+class _OfDialect(peewee.Node):
     """A piece of SQL that databases say differently."""
 
     def __init__(self, say: Callable[[Dialect], str]) -> None:

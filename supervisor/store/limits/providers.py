@@ -16,6 +16,7 @@ from config.values import ProviderLimits
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
+from supervisor.schema.tables import HELD, UNSETTLED
 from supervisor.store.limits import pauses
 from supervisor.store.sql.rows import encoded
 
@@ -144,7 +145,7 @@ def count_open(tx: Transaction, name: str) -> int:
     """How many jobs of a provider are being submitted or waiting."""
     return int(
         tx.value(
-            "SELECT count(*) FROM remote_job WHERE provider = :name AND state IN ('submitting','waiting')",
+            f"SELECT count(*) FROM remote_job WHERE provider = :name AND {UNSETTLED}",
             name=name,
         )
     )
@@ -234,12 +235,11 @@ def _coming(tx: Transaction, types: list[str]) -> int:
     """Claimed tasks of these types without an open request."""
     if not types:
         return 0
-    # The first condition is the partial index's; the planner does not conclude it from the second.
     claimed = tx.value(
-        f"""SELECT count(*) FROM task_queue WHERE status IN ('processing','ai_processing')
-            AND worker_id IS NOT NULL AND status = 'processing' AND type || '' IN {tx.each_of(":types")}
+        f"""SELECT count(*) FROM task_queue WHERE {HELD} AND status = 'processing'
+            AND type || '' IN {tx.each_of(":types")}
             AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
-                AND remote_job.charge = task_queue.charge AND remote_job.state IN ('submitting','waiting'))""",
+                AND remote_job.charge = task_queue.charge AND remote_job.{UNSETTLED})""",
         types=encoded(types),
     )
     return int(claimed)

@@ -9,6 +9,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.health.liveness import Liveness
+from supervisor.schema.tables import HELD, OPEN, UNSETTLED
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices, pauses
 from supervisor.store.operators import audit, waiting_counts
@@ -101,7 +102,7 @@ def running(tx: Transaction) -> list[Row]:
     seconds = f"{tx.seconds_since('processing_started_at')} AS running_seconds, {unchanged(tx)} AS unchanged_seconds"
     held = tx.all(
         f"""SELECT {_TASK}, {seconds}, deadline_at, next_poll_at FROM task_queue
-            WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL AND status = 'processing'
+            WHERE {HELD} AND status = 'processing'
             ORDER BY processing_started_at LIMIT :most_running""",
         most_running=MOST_RUNNING,
     )
@@ -141,7 +142,7 @@ def workers(tx: Transaction, alive: Liveness) -> list[View]:
         f"""SELECT id, host, pid, slots, busy, state, started_at,
             {tx.seconds_since("seen_at")} AS silent_seconds,
             (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing')) AS held
+                AND {HELD}) AS held
         FROM worker WHERE state IN ('live','draining','dead') ORDER BY id"""
     )
     return [{**row, "is_fresh": row["id"] in fresh} for row in rows]
@@ -159,7 +160,7 @@ def providers(tx: Transaction, settings: Settings) -> list[View]:
         )
     }
     rows = tx.all(
-        """SELECT provider, count(*) AS n FROM remote_job WHERE state IN ('submitting','waiting')
+        f"""SELECT provider, count(*) AS n FROM remote_job WHERE {UNSETTLED}
             GROUP BY provider"""
     )
     open_jobs = {row["provider"]: row["n"] for row in rows}
@@ -280,7 +281,7 @@ def deadly(tx: Transaction) -> list[View]:
     return tx.all(
         f"""SELECT id AS task_id, user_openid, type, status, deaths, max_attempts, worker_id AS worker
             FROM task_queue{tx.by_index("task_queue_deadly")}
-            WHERE status IN ('pending','processing','ai_processing') AND deaths > 0 AND deaths >= :deadly
+            WHERE {OPEN} AND deaths > 0 AND deaths >= :deadly
             ORDER BY deaths DESC, id LIMIT :most_deadly""",
         deadly=DEADLY, most_deadly=MOST_DEADLY,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
+from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit, overview
@@ -88,7 +89,7 @@ def _holder(tx: Transaction, worker_id: str | None) -> Row | None:
 
 def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
     """Running tasks of the task's user and type, and their limits; 0 for no limit."""
-    is_running = "status IN ('pending','processing','ai_processing') AND status <> 'pending'"
+    is_running = f"{OPEN} AND status <> 'pending'"
     of_type = settings.tasks.get(row["type"])
     most_of_type = of_type.max_running if of_type is not None else 0
     of_user = "SELECT count(*) FROM task_queue WHERE user_openid = :user AND"

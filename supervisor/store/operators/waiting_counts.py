@@ -6,24 +6,19 @@ The planner uses a partial index only if the query repeats the index's condition
 from __future__ import annotations
 
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import AGAIN, FRESH, UNADMITTED, UNRIPE
 from supervisor.store.queue.ready_tasks import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
-
-# Fresh pending tasks, and all other pending tasks: the conditions of two indexes.
-_FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"
-_AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"
 
 
 def not_due(tx: Transaction) -> dict[str, int]:
     """Pending tasks with a future run_after, by type: admitted ones, and those still to be admitted."""
     rows = tx.all(
         f"""SELECT type, count(*) AS n FROM
-            (SELECT type FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-                AND run_after > {tx.now}
+            (SELECT type FROM task_queue WHERE {UNRIPE} AND run_after > {tx.now}
              UNION ALL
-             SELECT type FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge
-                AND run_after > {tx.now}) AS ahead
+             SELECT type FROM task_queue WHERE {UNADMITTED} AND run_after > {tx.now}) AS ahead
             GROUP BY type"""
     )
     return {row["type"]: row["n"] for row in rows}
@@ -38,12 +33,12 @@ def oldest_due_seconds(tx: Transaction, type_: str) -> float:
     """
     fresh = tx.one(
         f"""SELECT created_at, {tx.seconds_since("created_at")} AS seconds FROM task_queue
-            WHERE {_FRESH} AND type = :type_ ORDER BY created_at LIMIT 1""",
+            WHERE {FRESH} AND type = :type_ ORDER BY created_at LIMIT 1""",
         type_=type_,
     )
     again = tx.value(
         f"""SELECT {tx.seconds_between(f"min({waits_since(tx)})", tx.now)} FROM task_queue
-            WHERE {_AGAIN} AND type = :type_ AND created_at <= :created_at
+            WHERE {AGAIN} AND type = :type_ AND created_at <= :created_at
             AND (run_after IS NULL OR run_after <= {tx.now})""",
         type_=type_, created_at=fresh["created_at"] if fresh else _LAST_TIME,
     )  # fmt: skip

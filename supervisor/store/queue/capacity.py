@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from config.settings import Settings
 from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.schema.tables import HELD
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
 
@@ -47,11 +48,10 @@ def free_slots(tx: Transaction) -> int:
 
 
 def _ask_free_slots(tx: Transaction) -> PendingResult:
-    # The first condition on the status is a partial index's; the planner does not conclude it from the second.
     return tx.ask(
         f"""SELECT id, slots - {tx.greatest("busy", "held")} AS free FROM
             (SELECT worker.id, worker.slots, worker.busy, (SELECT count(*) FROM task_queue
-                WHERE task_queue.worker_id = worker.id AND status IN ('processing','ai_processing')
+                WHERE task_queue.worker_id = worker.id AND {HELD}
                 AND status = 'processing') AS held
              FROM worker WHERE worker.state = 'live' AND worker.takes_claims = 1) AS present"""
     )

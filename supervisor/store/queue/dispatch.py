@@ -14,6 +14,7 @@ from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
 from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.schema.tables import HELD, OPEN, UNRIPE
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside, done_apart
@@ -46,7 +47,7 @@ def ripen(tx: Transaction, aside: Aside | None = None) -> int:
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
-    due = f"""SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+    due = f"""SELECT id FROM task_queue WHERE {UNRIPE}
         AND (run_after IS NULL OR run_after <= {tx.now}) AND {others}{tx.for_update_of_free("task_queue")}"""
     if not aside.is_careful:
         return tx.run(f"UPDATE task_queue SET ready = 1 WHERE id IN ({due})", **left_alone)
@@ -99,7 +100,7 @@ def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
     return tx.ask(
         f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
             SELECT min(run_after) AS due FROM task_queue
-                WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+                WHERE {UNRIPE}
             UNION ALL SELECT min(next_poll_at) FROM task_queue
                 WHERE status = 'ai_processing' AND {"1 = 1" if polls else "1 = 0"}) AS soon"""
     )
@@ -140,12 +141,10 @@ class _SuspectLane:
 
     def _under_way(self) -> tuple[int, int]:
         """How many suspects run, and the smallest number of deaths that one of them has left."""
-        # The first conditions are the partial index's; the planner does not conclude them from the others.
         row = self._tx.one(
-            """SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), :unlimited) AS fewest
+            f"""SELECT count(*) AS suspects, coalesce(min(2 * max_attempts - deaths), :unlimited) AS fewest
                 FROM task_queue
-                WHERE status IN ('processing','ai_processing') AND worker_id IS NOT NULL
-                  AND status = 'processing' AND deaths >= max_attempts""",
+                WHERE {HELD} AND status = 'processing' AND deaths >= max_attempts""",
             unlimited=_UNLIMITED,
         )
         assert row is not None
@@ -165,8 +164,8 @@ class _RoomOfUsers:
         if not self._limit or not new:
             return
         rows = self._tx.all(
-            f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue WHERE user_openid = who.value
-                AND status IN ('pending','processing','ai_processing') AND status <> 'pending') AS running
+            f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue
+                WHERE user_openid = who.value AND {OPEN} AND status <> 'pending') AS running
             FROM {self._tx.texts(":new")} AS who""",
             new=encoded(new),
         )
@@ -184,10 +183,9 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
 
 def running_of_type(tx: Transaction, type_: str) -> int:
     """The number of tasks of this type that count for MAX_RUNNING."""
-    is_open = "status IN ('pending','processing','ai_processing')"
     running = tx.value(
-        f"""SELECT (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'processing' AND type = :type_)
-            + (SELECT count(*) FROM task_queue WHERE {is_open} AND status = 'ai_processing' AND type = :type_)""",
+        f"""SELECT (SELECT count(*) FROM task_queue WHERE {OPEN} AND status = 'processing' AND type = :type_)
+            + (SELECT count(*) FROM task_queue WHERE {OPEN} AND status = 'ai_processing' AND type = :type_)""",
         type_=type_,
     )  # fmt: skip
     return int(running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from supervisor.database.interface.database import Transaction
 from supervisor.health.liveness import DispatcherSign, Liveness, WorkerSign, judged
+from supervisor.schema.tables import HELD
 
 
 def read(tx: Transaction, silent_seconds: float) -> Liveness:
@@ -13,12 +14,11 @@ def read(tx: Transaction, silent_seconds: float) -> Liveness:
 
 def worker_signs(tx: Transaction) -> list[WorkerSign]:
     """Worker processes in the states live and draining, oldest first."""
-    # The first condition on the status is a partial index's; the planner does not conclude it from the second.
     rows = tx.all(
         f"""SELECT id, state, slots, {tx.greatest("busy", "held")} AS busy, silent_seconds FROM
             (SELECT id, state, slots, busy, abs({tx.seconds_between("seen_at", tx.moment)}) AS silent_seconds,
                 (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                 AND status IN ('processing','ai_processing') AND status = 'processing') AS held
+                 AND {HELD} AND status = 'processing') AS held
              FROM worker WHERE state IN ('live','draining')) AS present ORDER BY id"""
     )
     return [WorkerSign(**row) for row in rows]

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from config.settings import Settings
 from supervisor.core.queue_position import HIGHEST_PRIORITY, WaitingOrder, place_in_sql, place_parts
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import READY
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import last_signs
-from supervisor.schema.tables import READY
 
 RECENT_RUNS = 20
 

@@ -6,6 +6,7 @@ A mark changes only the worker's row: `stuck_tasks` alone decides about the task
 from __future__ import annotations
 
 from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.schema.tables import HELD
 
 
 def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
@@ -50,7 +51,7 @@ def leave(tx: Transaction, worker_id: str) -> None:
     worker."""
     _lock(tx, worker_id)
     held = tx.value(
-        "SELECT count(*) FROM task_queue WHERE worker_id = :worker_id AND status IN ('processing','ai_processing')",
+        f"SELECT count(*) FROM task_queue WHERE worker_id = :worker_id AND {HELD}",
         worker_id=worker_id,
     )
     tx.execute(
@@ -91,9 +92,9 @@ def _lock(tx: Transaction, worker_id: str) -> None:
 def remove_dead(tx: Transaction) -> None:
     """Set dead workers that hold no tasks to gone."""
     tx.execute(
-        """UPDATE worker SET state = 'gone', busy = 0 WHERE state = 'dead' AND NOT EXISTS
+        f"""UPDATE worker SET state = 'gone', busy = 0 WHERE state = 'dead' AND NOT EXISTS
             (SELECT 1 FROM task_queue WHERE task_queue.worker_id = worker.id
-             AND status IN ('processing','ai_processing'))"""
+             AND {HELD})"""
     )
 
 
@@ -112,6 +113,6 @@ def forget_old(tx: Transaction, older_than_seconds: float) -> int:
     return tx.run(
         f"""DELETE FROM worker WHERE state IN ('gone','dead') AND seen_at < {tx.ago(":older_than_seconds")}
             AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.worker_id = worker.id
-                            AND status IN ('processing','ai_processing'))""",
+                            AND {HELD})""",
         older_than_seconds=older_than_seconds,
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from supervisor.database.interface.database import Transaction
 from supervisor.remote.breaker import MOST_SECONDS as BREAKER_SECONDS
+from supervisor.schema.tables import HELD, UNRIPE, UNSETTLED
 from supervisor.store.remote import remote_cancels
 from supervisor.store.webhooks import deliveries
 
@@ -51,14 +52,14 @@ def _of_tasks(tx: Transaction) -> Iterator[str]:
     # A task that was never begun waits for its user's own time, any other one for the end of a delay.
     yield (
         f"""UPDATE task_queue SET run_after = {_moved(tx, "run_after", "updated_at")}, updated_at = {tx.now}
-        WHERE id IN (SELECT id FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+        WHERE id IN (SELECT id FROM task_queue WHERE {UNRIPE}
             AND run_after > {_ahead(tx)} AND attempt > 0 AND updated_at > {_ahead(tx)}{free})"""
     )
     yield (
         f"""UPDATE task_queue SET deadline_at = {_moved(tx, "deadline_at", "processing_started_at")},
             processing_started_at = {tx.now}
-        WHERE id IN (SELECT id FROM task_queue WHERE status IN ('processing','ai_processing')
-            AND worker_id IS NOT NULL AND status = 'processing' AND processing_started_at > {_ahead(tx)}{free})"""
+        WHERE id IN (SELECT id FROM task_queue WHERE {HELD} AND status = 'processing'
+            AND processing_started_at > {_ahead(tx)}{free})"""
     )
 
 
@@ -77,12 +78,12 @@ def _of_services(tx: Transaction) -> Iterator[str]:
     # Otherwise its place at the service would stay taken for as long.
     yield (
         f"""UPDATE remote_job SET updated_at = {tx.now}
-            WHERE state IN ('submitting','waiting') AND state = 'submitting' AND updated_at > {_ahead(tx)}"""
+            WHERE {UNSETTLED} AND state = 'submitting' AND updated_at > {_ahead(tx)}"""
     )
     # Otherwise the service's answers about it would not count for as long.
     yield (
         f"""UPDATE remote_job SET doubted_at = {tx.now}
-            WHERE state IN ('submitting','waiting') AND state = 'waiting' AND doubted_at > {_ahead(tx)}"""
+            WHERE {UNSETTLED} AND state = 'waiting' AND doubted_at > {_ahead(tx)}"""
     )
     longest = tx.shifted(tx.now, str(remote_cancels.MOST_SECONDS))
     yield (

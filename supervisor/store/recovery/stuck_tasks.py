@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Callable, Sequence, Set
 
 from supervisor.core.errors import LeaseLost
-from supervisor.core.ids import new_ulid
 from supervisor.core.rescue import (
     Budget,
     GiveUp,
@@ -25,22 +24,22 @@ from supervisor.core.rescue import (
     after_unanswered,
 )
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.tables import HELD, OPEN
 from supervisor.store.counters import counters
 from supervisor.store.queue.leader import EVER
-from supervisor.store.remote import remote_cancels, remote_jobs
+from supervisor.store.remote import remote_jobs
 from supervisor.store.sql.conditions import listed
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
-from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims, remote_wait
+from supervisor.store.tasks.ending import end_task
 from supervisor.store.tasks.remote_wait import QUESTIONS, QUESTIONS_SECONDS
 
 BATCH = 200
 UNDELIVERED_SECONDS = 10.0  # after this time, a live worker should have begun its claim
 RESUMED_SECONDS = 600.0  # the time for attempts to go on with a remote job before its task expires
 
-# SQLite uses a partial index only if the query repeats its condition; this index holds the rows that workers hold,
-# which are few in any queue.
-_IS_HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"
+_HAS_WORKER = """EXISTS (SELECT 1 FROM worker
+    WHERE worker.id = worker_id AND worker.state IN ('live','draining'))"""
 
 
 def _stuck_sql(tx: Transaction) -> str:
@@ -52,31 +51,25 @@ def _stuck_sql(tx: Transaction) -> str:
     held, overdue = tx.by_index("task_queue_held"), tx.by_index("task_queue_overdue")
     return f"""
         SELECT id, lease, 'expired' AS reason FROM task_queue{tx.by_index("task_queue_expiry")}
-            WHERE status IN ('pending','processing','ai_processing')
-              AND expires_at IS NOT NULL AND expires_at <= {tx.now}
-              AND (worker_id IS NULL OR EXISTS
-                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
+            WHERE {OPEN} AND expires_at IS NOT NULL AND expires_at <= {tx.now}
+              AND (worker_id IS NULL OR {_HAS_WORKER})
         UNION ALL
         SELECT id, lease, 'dead_worker' FROM task_queue{held}
-            WHERE {_IS_HELD}
-              AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+            WHERE {HELD} AND NOT {_HAS_WORKER}
         UNION ALL
         SELECT id, lease, 'remote_overdue' FROM task_queue{overdue}
             WHERE status = 'ai_processing' AND remote_deadline_at <= {tx.now}
               AND (expires_at IS NULL OR expires_at > {tx.now})
-              AND (worker_id IS NULL OR EXISTS
-                   (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining')))
+              AND (worker_id IS NULL OR {_HAS_WORKER})
         UNION ALL
         SELECT id, lease, 'deadline' FROM task_queue{held}
-            WHERE {_IS_HELD} AND status = 'processing' AND deadline_at <= {tx.now}
-              AND (expires_at IS NULL OR expires_at > {tx.now})
-              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))
+            WHERE {HELD} AND status = 'processing' AND deadline_at <= {tx.now}
+              AND (expires_at IS NULL OR expires_at > {tx.now}) AND {_HAS_WORKER}
         UNION ALL
         SELECT id, lease, 'undelivered' FROM task_queue{held}
-            WHERE {_IS_HELD} AND status = 'processing' AND begun_lease < lease AND deadline_at > {tx.now}
+            WHERE {HELD} AND status = 'processing' AND begun_lease < lease AND deadline_at > {tx.now}
               AND processing_started_at <= {tx.shifted(tx.now, str(-UNDELIVERED_SECONDS))}
-              AND (expires_at IS NULL OR expires_at > {tx.now})
-              AND EXISTS (SELECT 1 FROM worker WHERE worker.id = worker_id AND worker.state IN ('live','draining'))"""
+              AND (expires_at IS NULL OR expires_at > {tx.now}) AND {_HAS_WORKER}"""
 
 
 def _may_be_judged(tx: Transaction, well_since: str) -> str:
@@ -261,19 +254,8 @@ def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:
 
 def _give_up(tx: Transaction, row: Row, verdict: GiveUp) -> None:
     """Fail a stuck task in any open status, with a refund by trigger; its remote job is marked for a cancel."""
-    ended = tx.one(
-        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
-            :work_id),
-            failures = failures + :failed, deaths = deaths + :died, deadline_at = NULL, next_poll_at = NULL,
-            finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = :id AND lease = :lease AND status = :status AND charge = :charge AND failures = :failures
-            AND deaths = :deaths
-        RETURNING type, {claims.ran(tx)}""",
-        error=encoded({"code": verdict.code, "message": verdict.message}), work_id=new_ulid(),
-        failed=int(verdict.counts == "failures"), died=int(verdict.counts == "deaths"),
-        **{name: row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")},
-    )  # fmt: skip
-    if ended is None:
+    made_from = {name: row[name] for name in ("id", "lease", "status", "charge", "failures", "deaths")}
+    where = " AND ".join(f"{name} = :{name}" for name in made_from)
+    error = (verdict.code, verdict.message)
+    if not end_task(tx, "failed", where, error=error, counts=verdict.counts, **made_from):
         raise LeaseLost(row["id"], row["lease"])
-    remote_cancels.want_cancel(tx, row["id"], row["charge"])
-    claims.tally_end(tx, ended, "failed")

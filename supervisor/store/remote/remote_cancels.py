@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.schema.tables import UNSETTLED
 from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
@@ -36,7 +37,7 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     """The same for many tasks.  ended: [(task id, charge)]."""
     tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE {of_charges(tx, "remote_job")} AND state IN ('submitting','waiting') AND cancel_wanted = 0""",
+            WHERE {of_charges(tx, "remote_job")} AND {UNSETTLED} AND cancel_wanted = 0""",
         charges=encoded(ended),
     )
 

@@ -21,6 +21,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import UNANSWERED, RemoteState, sources
 from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.schema.shared.retention_guards import must_keep_remote_job
+from supervisor.schema.tables import OPEN, UNSETTLED
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
 from supervisor.store.sql.conditions import listed, of_charges
@@ -147,7 +148,7 @@ def accepted(
         f"""UPDATE remote_job SET state = 'waiting', remote_id = :remote_id, details = :details, reports = :reports,
             updated_at = {tx.now},
             cancel_wanted = CASE WHEN EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
-                AND task_queue.charge = remote_job.charge AND status IN ('pending','processing','ai_processing'))
+                AND task_queue.charge = remote_job.charge AND {OPEN})
                 THEN cancel_wanted ELSE 1 END
             WHERE id = :id AND remote_id IS NULL AND state
             IN ('waiting',{listed(sorted(sources(RemoteState.WAITING)))})""",
@@ -267,9 +268,8 @@ def close_stale(tx: Transaction) -> int:
     Such rows remain if a task was cancelled and its worker died before it noticed that.  Returns how many there were.
     """
     return tx.run(
-        # The first condition names the partial index, which the planner does not see to be implied by the second.
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
-            WHERE state IN ('submitting','waiting') AND state = 'submitting'
+            WHERE {UNSETTLED} AND state = 'submitting'
             AND updated_at <= {tx.ago(":stale_seconds")}
               AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
                 AND task_queue.lease = remote_job.lease AND status = 'processing' AND worker_id IS NOT NULL)""",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import UNSETTLED
 from supervisor.store.retention.deletion_queue import enqueue_deletion
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
@@ -89,9 +90,9 @@ def types_of_finished_tasks(tx: Transaction) -> list[str]:
 
 
 # A task of a type that may be deleted: it ended so long ago, and so did its remote jobs.  {ended}: before when.
-_IS_LONG_OVER = """finished_at IS NOT NULL AND type = :type_ AND finished_at < {ended}
+_IS_LONG_OVER = f"""finished_at IS NOT NULL AND type = :type_ AND finished_at < {{ended}}
     AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
-        AND remote_job.state IN ('submitting','waiting'))"""
+        AND remote_job.{UNSETTLED})"""
 
 
 def forget_finished_tasks(

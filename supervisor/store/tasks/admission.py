@@ -16,11 +16,13 @@ from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.media.file_kinds import kind_of_media_type
+from supervisor.schema.tables import UNADMITTED
 from supervisor.store.counters import counters
 from supervisor.store.limits import notices
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
-from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.sql.rows import decoded
 from supervisor.store.tasks import bulk
+from supervisor.store.tasks.ending import end_task
 
 _COLUMNS = "id, user_openid, type, params, priority, charge"
 
@@ -95,7 +97,7 @@ def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> Pendi
     """Query rows that SQL has inserted, at most so many, users in sorted order.  aside: rows to leave alone."""
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
-        f"""SELECT {_COLUMNS} FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge AND {others}
+        f"""SELECT {_COLUMNS} FROM task_queue WHERE {UNADMITTED} AND {others}
             ORDER BY user_openid, id LIMIT :most{tx.for_update_of_free("task_queue")}""",
         **left_alone, most=most,
     )  # fmt: skip
@@ -182,16 +184,13 @@ def _checked(settings: Settings, row: Row) -> _Checked:
 
 def reject(tx: Transaction, task: Row, code: str, message: str) -> None:
     """Fail a pending task; its work is made too, so that its user sees the reason."""
-    tx.execute(
-        f"""UPDATE task_queue SET status = 'failed', stage = 'failed', error = :error, work_id = coalesce(work_id,
-            :work_id),
-            finished_at = {tx.now}, updated_at = {tx.now} WHERE id = :id AND status = 'pending'""",
-        error=encoded({"code": code, "message": message}), work_id=new_ulid(), id=task["id"],
+    counted_as = counters.OTHER if code == "unknown_type" else task["type"]
+    end_task(
+        tx, "failed", "id = :task_id AND status = 'pending'", error=(code, message), counted_as=counted_as,
+        task_id=task["id"],
     )  # fmt: skip
     if code == "insufficient_credits":
         notices.add(tx, {(notices.Notice.NO_CREDITS, task["user_openid"]): 1})
-    type_ = counters.OTHER if code == "unknown_type" else task["type"]
-    counters.count(tx, "darkroom_tasks_finished_total", type=type_, outcome="failed")
 
 
 def params_of(row: Row) -> Any:

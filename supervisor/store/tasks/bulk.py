@@ -17,11 +17,10 @@ from supervisor.core.errors import InsufficientCredits
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
 from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks.images import note_use
-
-_OPEN = "status IN ('pending','processing','ai_processing')"
 
 
 class NewRow(NamedTuple):
@@ -103,14 +102,14 @@ def known(
             (SELECT {group}({array}(who.value,
                 (SELECT balance FROM account WHERE user_openid = who.value),
                 (SELECT count(*) FROM
-                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {_OPEN}
+                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {OPEN}
                     LIMIT :count_open_to) AS opened)))
              FROM {tx.texts(":users")} AS who),
             (SELECT {group}({array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
                 (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
                 (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
                     AND priority = CAST(line.value ->> 1 AS INTEGER)
-                    AND {_OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
+                    AND {OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
              FROM {tx.rows(":lines")} AS line),
             (SELECT {group}({array}(user_openid, id, media_type)) FROM image
                 WHERE expired_at IS NULL AND id IN {tx.each_of(":images")}))""",

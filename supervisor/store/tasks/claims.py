@@ -13,16 +13,15 @@ from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Budget
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.tables import HELD, READY
 from supervisor.store.counters import counters
 from supervisor.store.remote import remote_cancels
-from supervisor.schema.tables import READY
 from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import history, images
+from supervisor.store.tasks.ending import count_end, end_task, ran
 
-_HELD = (
-    "id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status IN ('processing','ai_processing')"
-)
+_HELD = f"id = :task_id AND lease = :lease AND {HELD}"
 # The same for many rows; {} names id and lease.  `status || ''` makes the planner find them by their ids, one by one,
 # and not among all held rows.
 _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
@@ -30,7 +29,6 @@ _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 A
 _PUT_BACK = (
     """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, progress = 0, stage = 'queued'"""
 )
-_OVER = "deadline_at = NULL, next_poll_at = NULL"
 
 
 class Wanted(NamedTuple):
@@ -237,7 +235,7 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
     rows = tx.all(
         f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
             images = {tx.as_json("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
-            outputs = {tx.as_json("made.value ->> 5")}, {_OVER},
+            outputs = {tx.as_json("made.value ->> 5")}, deadline_at = NULL, next_poll_at = NULL,
             finished_at = {tx.moment}, updated_at = {tx.moment}
         FROM {tx.rows(":made")} AS made WHERE {_HELD_BY.format("made")}
         RETURNING task_queue.id, type, charge, {ran(tx)}""",
@@ -251,7 +249,7 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
     remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
     added = counters.Tally()
     for row in rows:
-        _add_end(added, row, "completed")
+        count_end(added, row, "completed")
     added.store(tx)
     ended = {row["id"] for row in rows}
     return [None if each.task_id in ended else LeaseLost(each.task_id, each.lease) for each in made]
@@ -266,15 +264,9 @@ def fail(
     tx: Transaction, task_id: str, lease: int, code: str, message: str, *, counts: str = "failures"
 ) -> None:
     """Fail the task, refunded by trigger.  counts: 'failures', 'deaths' or ''.  Raises LeaseLost."""
-    row = _end(
-        tx, task_id, lease,
-        f"""status = 'failed', stage = 'failed', error = :error,
-            failures = failures + :failed, deaths = deaths + :died, {_OVER}""",
-        error=encoded({"code": code, "message": message}),
-        failed=int(counts == "failures"), died=int(counts == "deaths"),
-    )  # fmt: skip
-    remote_cancels.want_cancel(tx, task_id, row["charge"])
-    tally_end(tx, row, "failed")
+    error = (code, message)
+    if not end_task(tx, "failed", _HELD, error=error, counts=counts, task_id=task_id, lease=lease):
+        raise LeaseLost(task_id, lease)
 
 
 def retry(
@@ -332,8 +324,8 @@ def release(
 def held_by(tx: Transaction, worker_id: str) -> list[Held]:
     """All rows that name this worker."""
     rows = tx.all(
-        """SELECT id, lease, status, begun_lease FROM task_queue
-            WHERE worker_id = :worker_id AND status IN ('processing','ai_processing')""",
+        f"""SELECT id, lease, status, begun_lease FROM task_queue
+            WHERE worker_id = :worker_id AND {HELD}""",
         worker_id=worker_id,
     )
     return [
@@ -345,45 +337,23 @@ def held_by(tx: Transaction, worker_id: str) -> list[Held]:
 def _put_back(tx: Transaction, task_id: str, lease: int, counted: str, in_seconds: float | None) -> Row:
     run_after = tx.in_seconds(":seconds") if in_seconds else "NULL"
     seconds = {"seconds": in_seconds} if in_seconds else {}
-    return _end(
+    return _step_back(
         tx, task_id, lease,
         f"status = 'pending', ready = {int(not in_seconds)}, {counted}, run_after = {run_after}, {_PUT_BACK}",
-        finished=False, **seconds,
+        **seconds,
     )  # fmt: skip
 
 
-def _end(
-    tx: Transaction, task_id: str, lease: int, changes: str, *, finished: bool = True, **named: Any
-) -> Row:
-    """End a held attempt; the changed row, with the attempt's run time (`ran`, seconds)."""
+def _step_back(tx: Transaction, task_id: str, lease: int, changes: str, **named: Any) -> Row:
+    """End a held attempt that is not the last; the changed row, with the attempt's run time (`ran`, seconds)."""
     before = tx.one(f"SELECT {ran(tx)} FROM task_queue WHERE id = :task_id", task_id=task_id)
-    finish = f"finished_at = {tx.now}, " if finished else ""
     row = tx.one(
-        f"""UPDATE task_queue SET {changes}, {finish}updated_at = {tx.now} WHERE {_HELD}
-            RETURNING id, type, charge""",
+        f"UPDATE task_queue SET {changes}, updated_at = {tx.now} WHERE {_HELD} RETURNING id, type, charge",
         task_id=task_id, lease=lease, **named,
     )  # fmt: skip
     if row is None or before is None:
         raise LeaseLost(task_id, lease)
     return {**row, **before}
-
-
-def tally_end(tx: Transaction, row: Row, outcome: str) -> None:
-    """Count an ended task and the run time of its last attempt.  row: `type`, and `ran`, see `ran`."""
-    added = counters.Tally()
-    _add_end(added, row, outcome)
-    added.store(tx)
-
-
-def _add_end(added: counters.Tally, row: Row, outcome: str) -> None:
-    added.count("darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
-    if row["ran"] is not None:
-        added.observe("darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
-
-
-def ran(tx: Transaction) -> str:
-    """SQL for the run time of a row's attempt, in seconds; NULL if none runs."""
-    return f"{tx.seconds_since('processing_started_at')} AS ran"
 
 
 def _tally_run(tx: Transaction, row: Row, outcome: str) -> None:

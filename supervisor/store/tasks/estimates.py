@@ -9,6 +9,7 @@ from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.queue_position import place_key
 from supervisor.core.task_params import Submission
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import admission
@@ -32,8 +33,8 @@ def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) 
     now = tx.value(f"SELECT {tx.as_text(tx.now)}")
     clock = tx.value("SELECT turn FROM fair_clock WHERE priority = :priority", priority=order.priority) or 0
     highest = tx.value(
-        """SELECT max(turn) FROM task_queue WHERE user_openid = :user AND priority = :priority
-            AND status IN ('pending','processing','ai_processing') AND admitted_charge = charge""",
+        f"""SELECT max(turn) FROM task_queue WHERE user_openid = :user AND priority = :priority
+            AND {OPEN} AND admitted_charge = charge""",
         user=user, priority=order.priority,
     )  # fmt: skip
     is_in_line = order.run_after is None or order.run_after <= now

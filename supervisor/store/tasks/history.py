@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.tables import HELD, OPEN
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
@@ -30,8 +31,7 @@ def note_failure(
     tx.execute(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
             SELECT id, 'attempt_failed', attempt, lease, worker_id, :error, {tx.now} FROM task_queue
-            WHERE id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status
-            IN ('processing','ai_processing')""",
+            WHERE id = :task_id AND lease = :lease AND {HELD}""",
         error=encoded(_error(code, message, detail)), task_id=task_id, lease=lease,
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
         f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT :most) AS oldest
              WHERE oldest.at < {tx.ago(":older_than_seconds")} AND NOT EXISTS
                 (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id
-                 AND task_queue.status IN ('pending','processing','ai_processing'))""",
+                 AND task_queue.{OPEN})""",
         **left_alone, most=most, older_than_seconds=older_than_seconds,
     )  # fmt: skip
     return delete_apart(tx, "task_event", found, aside)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from supervisor.core.errors import LeaseLost
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import Word
+from supervisor.schema.tables import HELD
 from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
@@ -72,10 +73,9 @@ def hand_off(
 
 def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> dict[str, int]:
     """{worker: how many more polls it takes now, so that no poll waits long} of the live workers with free places."""
-    # The first condition is the partial index's; the planner does not conclude it from the second.
     rows = tx.all(
-        """SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
-                AND status IN ('processing','ai_processing') AND status = 'ai_processing') AS held
+        f"""SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+                AND {HELD} AND status = 'ai_processing') AS held
             FROM worker WHERE state = 'live' AND takes_claims = 1"""
     )
     rooms = {row["id"]: POLLS_PER_WORKER - row["held"] for row in rows if row["id"] not in shunned}

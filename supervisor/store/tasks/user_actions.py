@@ -6,13 +6,13 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.core.errors import AlreadyFinished, NotRetryable, TaskNotFound
-from supervisor.core.ids import new_ulid
 from supervisor.core.lifecycle import FINAL, RETRYABLE
 from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.tables import OPEN
 from supervisor.store.counters import counters, open_task_counts
-from supervisor.store.remote import remote_cancels
-from supervisor.store.tasks import admission, bulk, claims
+from supervisor.store.tasks import admission, bulk
+from supervisor.store.tasks.ending import end_task
 from supervisor.store.tasks.new_task import NewTask as NewTask
 from supervisor.store.tasks.submit import check_room, submit_many
 from supervisor.store.tasks.task_views import cursor_place as cursor_place
@@ -41,18 +41,10 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     row = _own(tx, task_id, user)
     if row["status"] in FINAL:
         raise AlreadyFinished(task_id, row["status"])
-    ended = tx.one(
-        f"""UPDATE task_queue SET status = 'cancelled', stage = 'cancelled', deadline_at = NULL,
-            worker_id = CASE WHEN status = 'pending' THEN NULL ELSE worker_id END,
-            work_id = coalesce(work_id, :work_id), finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE id = :task_id AND status IN ('pending','processing','ai_processing') RETURNING type, {claims.ran(tx)}""",
-        work_id=new_ulid(), task_id=task_id,
-    )  # fmt: skip
+    # Of a task that was never admitted nobody knows yet whether there is such a type.
+    counted_as = row["type"] if row["admitted_charge"] else counters.OTHER
+    ended = end_task(tx, "cancelled", f"id = :task_id AND {OPEN}", counted_as=counted_as, task_id=task_id)
     assert ended is not None
-    remote_cancels.want_cancel(tx, task_id, row["charge"])
-    if not row["admitted_charge"]:
-        ended["type"] = counters.OTHER  # whether the type exists was not checked yet
-    claims.tally_end(tx, ended, "cancelled")
     view = get(tx, task_id)
     assert view is not None
     return {**view, "place": place_key(row["priority"], row["turn"], row["created_at"], row["id"])}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.schema.tables import GIVEN_UP, OWED
 from supervisor.store.counters import counters
 from supervisor.store.sql.row_isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.sql.rows import decoded, encoded
@@ -32,7 +33,7 @@ FORGET_SECONDS = 30 * 86_400.0
 _KIND = "webhook_delivery"
 # Checked without locks, since there may be thousands of rows each round, and checked again when a row is marked.  {}:
 # now.
-_IS_DUE = "state IN ('waiting','sending') AND due_at <= {}"
+_IS_DUE = OWED + " AND due_at <= {}"
 _COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
 
@@ -74,7 +75,7 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
     others, left_alone = (aside or Aside()).others(tx, "id")
     return tx.ask(
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
-            WHERE state IN ('waiting','sending') AND due_at <= {tx.now} AND {others}
+            WHERE {OWED} AND due_at <= {tx.now} AND {others}
                 AND user_openid NOT IN (SELECT user_openid FROM webhook_delivery
                     WHERE state = 'sending' AND due_at > {tx.now} GROUP BY user_openid HAVING count(*) >= :most_sending)
             ORDER BY due_at LIMIT :looked_at""",
@@ -128,18 +129,17 @@ def _first_of_each_user(tx: Transaction, aside: Aside) -> list[Row]:
     The waiting users are read one after the other from an index, at most USERS_LOOKED_AT of them.
     """
     others, left_alone = aside.others(tx, "own.id")
-    still_open = "state IN ('waiting','sending')"
     return tx.all(
         f"""WITH RECURSIVE waiting (n, user_openid) AS (
-                SELECT 1, min(user_openid) FROM webhook_delivery WHERE {still_open}
+                SELECT 1, min(user_openid) FROM webhook_delivery WHERE {OWED}
                 UNION ALL
                 SELECT n + 1, (SELECT min(later.user_openid) FROM webhook_delivery AS later
-                               WHERE later.{still_open} AND later.user_openid > waiting.user_openid)
+                               WHERE later.{OWED} AND later.user_openid > waiting.user_openid)
                 FROM waiting WHERE waiting.user_openid IS NOT NULL AND n < :most_users)
             SELECT delivery.id, delivery.user_openid, delivery.url, delivery.attempts
             FROM waiting JOIN webhook_delivery AS delivery ON delivery.id IN (
                 SELECT own.id FROM webhook_delivery AS own
-                WHERE own.user_openid = waiting.user_openid AND own.{still_open} AND own.due_at <= {tx.now}
+                WHERE own.user_openid = waiting.user_openid AND own.{OWED} AND own.due_at <= {tx.now}
                     AND own.attempts < :most_attempts AND {others}
                 ORDER BY own.due_at LIMIT :most_sending)
             ORDER BY delivery.due_at""",
@@ -199,7 +199,7 @@ def delivered(tx: Transaction, message: Message, status: int) -> bool:
     is_news = _touched(
         tx,
         f"state = 'delivered', ended_at = {tx.now}, last_status = :status, last_error = NULL",
-        "id = :id AND state IN ('waiting','sending')",
+        f"id = :id AND {OWED}",
         id=message.id, status=status,
     )  # fmt: skip
     if is_news:
@@ -268,7 +268,7 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
     """Deliveries, newest first, without their data.  failed: only those that were given up."""
     columns = "id, task_id, user_openid, url, type, state, attempts, last_status, last_error"
     times = ", ".join(f"{tx.as_text(column)} AS {column}" for column in _TIMES)
-    only = "WHERE state IN ('failed','gone')" if failed else ""
+    only = f"WHERE {GIVEN_UP}" if failed else ""
     return tx.all(
         f"""SELECT {columns}, {times} FROM webhook_delivery AS delivery {only}
             ORDER BY delivery.created_at DESC LIMIT :limit""",
@@ -278,10 +278,10 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
 
 def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]:
     """The number of deliveries that still wait, and how many of those from the last so many seconds were given up."""
-    still_open = tx.value("SELECT count(*) FROM webhook_delivery WHERE state IN ('waiting','sending')")
+    still_open = tx.value(f"SELECT count(*) FROM webhook_delivery WHERE {OWED}")
     given_up = tx.value(
         f"""SELECT count(*) FROM webhook_delivery
-            WHERE state IN ('failed','gone') AND created_at > {tx.ago(":within_seconds")}""",
+            WHERE {GIVEN_UP} AND created_at > {tx.ago(":within_seconds")}""",
         within_seconds=within_seconds,
     )
     return int(still_open), int(given_up)

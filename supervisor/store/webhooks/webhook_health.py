@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.tables import GIVEN_UP, OWED
 from supervisor.store.webhooks.webhook_attempts import without_query
 
 LATELY_SECONDS = 3600.0
@@ -34,7 +35,7 @@ def read(tx: Transaction) -> View:
 def count_open(tx: Transaction) -> dict[str, int]:
     """Open deliveries, by state."""
     rows = tx.all(
-        """SELECT state, count(*) AS n FROM webhook_delivery WHERE state IN ('waiting','sending')
+        f"""SELECT state, count(*) AS n FROM webhook_delivery WHERE {OWED}
             GROUP BY state"""
     )
     return {"waiting": 0, "sending": 0} | {row["state"]: int(row["n"]) for row in rows}
@@ -44,7 +45,7 @@ def oldest_seconds(tx: Transaction) -> float:
     """The age of the oldest open delivery; 0 if there is none."""
     found = tx.value(
         f"""SELECT {tx.seconds_since("created_at")} FROM webhook_delivery
-            WHERE state IN ('waiting','sending') ORDER BY created_at LIMIT 1"""
+            WHERE {OWED} ORDER BY created_at LIMIT 1"""
     )
     return max(0.0, float(found or 0.0))
 
@@ -80,7 +81,7 @@ def troubled_addresses(tx: Transaction) -> list[View]:
 def _failing(tx: Transaction) -> list[Row]:
     return tx.all(
         f"""SELECT {_COLUMNS} FROM
-            (SELECT {_COLUMNS} FROM webhook_delivery WHERE state IN ('waiting','sending')
+            (SELECT {_COLUMNS} FROM webhook_delivery WHERE {OWED}
              ORDER BY created_at LIMIT :most_looked_at) AS oldest
             WHERE last_error IS NOT NULL ORDER BY created_at DESC""",
         most_looked_at=MOST_LOOKED_AT,
@@ -89,7 +90,7 @@ def _failing(tx: Transaction) -> list[Row]:
 
 def _given_up(tx: Transaction) -> list[Row]:
     return tx.all(
-        f"""SELECT {_COLUMNS} FROM webhook_delivery WHERE state IN ('failed','gone')
+        f"""SELECT {_COLUMNS} FROM webhook_delivery WHERE {GIVEN_UP}
             AND created_at > {tx.ago(":day")} ORDER BY created_at DESC LIMIT :most_looked_at""",
         day=86_400.0, most_looked_at=MOST_LOOKED_AT,
     )  # fmt: skip

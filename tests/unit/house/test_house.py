@@ -93,10 +93,10 @@ def _names_of_modules() -> dict[str, Path]:
 FOLDERS = {
     "supervisor": """
         cli cli/doctor services pictures store/operators processes store/feed store/recovery broker
-        store/queue store/retention
-        schema/migrations store/tasks schema schema/copy store/remote store/webhooks telemetry database schema/postgres
-        store/limits webhooks database/postgres schema/sqlite security store/ledger store/counters database/sqlite
-        health net objects schema/shared store/sql database/interface remote core media store .
+        store/queue store/retention schema/migrations store/tasks schema/copy store/remote store/webhooks telemetry
+        store/limits schema database schema/postgres webhooks database/postgres schema/sqlite security database/sqlite
+        health net objects schema/shared store/ledger store/counters store/sql database/interface remote core media
+        store .
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker images registry providers/openai
