@@ -242,6 +242,7 @@ HARMLESS = {
     },
     "works": {"created_at": "it is shown", "updated_at": "it is shown"},
     "account": {"created_at": "it is shown"},
+    "provider_cost": {"created_at": "it is shown, and sums of a time begin with it"},
     "credit_entry": {"created_at": "it is shown"},
     "work_change": {"created_at": "the log is pruned in the order of seq"},
     "worker": {"started_at": "it is shown", "seen_at": "silence is counted by beats and a monotonic clock"},
