@@ -29,6 +29,7 @@ BENCHES = (
     "postgres_outage",
     "fairness",
     "neighbours",
+    "large_file",
 )
 
 

@@ -39,11 +39,13 @@ ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui", "gradio"})
 
 
 class ProviderLimits(Group):
-    """What a service bears, all hosts taken together.  0 = no limit.  answer_bytes: of one answer, or one picture."""
+    """What a service bears, all hosts taken together.  0 = no limit.  answer_bytes: of one answer, or one picture;
+    file_bytes: of one film, sound or other file that it has made."""
 
     rps: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0
     concurrency: Count = 0
     answer_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] = 67_108_864
+    file_bytes: Annotated[int, Field(ge=1, le=1_099_511_627_776)] = 2_147_483_648
 
 
 class Provider(Group):

@@ -60,6 +60,7 @@ def job_of(
         own_process=claim.budget.deaths > 0,
         input_keys=input_keys(claim) if inputs else (),
         reference=reference,
+        outputs=tuple(worker.settings.tasks[claim.type].outputs),
         callback_url=callback_url(worker, name, reference) if reference else "",
     )
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from actors.providers.base import ResultLost
 from supervisor.media.file_kinds import HEAD_BYTES, UNKNOWN, file_kind
 from supervisor.media.file_names import plain_name
 from supervisor.media.shown_outputs import MOST_DATA_BYTES, MOST_INLINE_BYTES, data_bytes
+from supervisor.pictures.media_types import EXTENSIONS, picture_type
 from supervisor.store.tasks.results import FILES_OF_A_PICTURE, FIRST_DATA, FIRST_FILE, ResultFile
 
 if TYPE_CHECKING:
@@ -33,19 +34,20 @@ log = structlog.get_logger(__name__)
 
 
 async def store_pictures(
-    worker: Worker, claim: Claim, done: Done, room: Room, *, first: int = 0
+    worker: Worker, claim: Claim, done: Done, room: Room, *, pictures: Sequence[int]
 ) -> list[ResultFile]:
     """Pictures, files and data as objects in the store.  Their keys hold the lease, so nobody overwrites another's.
 
-    first: number of the first picture that this request was for."""
-    is_whole = not done.images
+    pictures: numbers of those that this request was for; where it has made none, its files and data came instead."""
+    first = min(pictures, default=0)
+    of = () if done.images else tuple(pictures)
     text = None if done.data is None else _text_of(done.data)
     puts: list[Callable[[], ResultFile]] = [partial(_put, worker, claim, picture) for picture in done.images]
     for number, made in enumerate(done.files[:FILES_OF_A_PICTURE]):
         n = FIRST_FILE + FILES_OF_A_PICTURE * first + number
-        puts.append(partial(_put_file, worker, claim, n, made, is_whole))
+        puts.append(partial(_put_file, worker, claim, n, made, of))
     if text is not None:
-        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, text, is_whole))
+        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, text, of))
     return [
         await room.when_stored(lambda put=put: asyncio.to_thread(put))  # type: ignore[misc]
         for put in puts
@@ -75,36 +77,49 @@ def _text_of(data: Any) -> bytes:
     return text
 
 
-def _put_file(worker: Worker, claim: Claim, n: int, made: MadeFile, is_whole: bool) -> ResultFile:
+def _put_file(worker: Worker, claim: Claim, n: int, made: MadeFile, of: tuple[int, ...]) -> ResultFile:
     """In pieces: a film may be larger than memory."""
     with made.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         size = os.fstat(file.fileno()).st_size
-        kind = file_kind(head, whole=size <= len(head))
+        media_type, extension = _told(head, whole=size <= len(head))
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        extension = kind.extension if kind is not None else "bin"
         key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.{extension}"
         worker.files.put(key, file)
     shown = {
-        "media_type": kind.media_type if kind is not None else UNKNOWN,
+        "media_type": media_type,
         "bytes": size,
         "name": plain_name(made.name or made.path.name),
     }
     for name in ("width", "height", "duration_seconds"):
         if getattr(made, name) is not None:
             shown[name] = getattr(made, name)
-    return ResultFile(n, key, digest, 0, 0, about={"file": shown, "whole": is_whole})
+    return ResultFile(n, key, digest, 0, 0, about=_about("file", shown, of))
 
 
-def _put_data(worker: Worker, claim: Claim, n: int, data: Any, text: bytes, is_whole: bool) -> ResultFile:
+def _told(head: bytes, *, whole: bool) -> tuple[str, str]:
+    """(media type, extension) of a file that begins so."""
+    picture = picture_type(head)
+    if picture is not None:
+        return picture, EXTENSIONS[picture]
+    kind = file_kind(head, whole=whole)
+    return (UNKNOWN, "bin") if kind is None else (kind.media_type, kind.extension)
+
+
+def _put_data(
+    worker: Worker, claim: Claim, n: int, data: Any, text: bytes, of: tuple[int, ...]
+) -> ResultFile:
     """The row holds it only where it is small: every list and every event of the feed holds the row."""
     key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.json"
     worker.files.put(key, io.BytesIO(text))
     shown = data if len(text) <= MOST_INLINE_BYTES else None
-    return ResultFile(
-        n, key, hashlib.sha256(text).hexdigest(), 0, 0, about={"data": shown, "whole": is_whole}
-    )
+    return ResultFile(n, key, hashlib.sha256(text).hexdigest(), 0, 0, about=_about("data", shown, of))
+
+
+def _about(kind: str, shown: Any, of: tuple[int, ...]) -> dict[str, Any]:
+    """whole: for workers of an older program, which know no `of`."""
+    return {kind: shown, "whole": bool(of), "of": list(of)}
 
 
 def _put_thumbnail(

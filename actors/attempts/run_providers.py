@@ -50,8 +50,9 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     """Have everything made that is missing; the step that completes the task, or hands it off."""
     found, waiting = await _left_by_earlier_attempts(worker, claim)
     at_work = {n for job in waiting for n in job.pictures}
-    is_whole = bool(found) and results.together(found.values()).is_whole
-    missing = [] if is_whole else [n for n in range(claim.count) if n not in found and n not in at_work]
+    there = results.together(found.values())
+    known = {*found, *at_work, *there.replaced}
+    missing = [] if there.is_whole else [n for n in range(claim.count) if n not in known]
     making = _Making(worker, running, claim)
     if missing:
         name = f"{claim.task_id}-{claim.lease}"
@@ -178,14 +179,14 @@ class _Making:
                     )
                 )
             else:
-                found |= await self._store(answer, request, part[0], spent)
+                found |= await self._store(answer, request, part, spent)
                 self.without_pictures = answer.without_pictures
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
                 await asyncio.sleep(0)  # where the cancel strikes
 
     async def _store(
-        self, done: Done, request: PaidRequest | None, first: int, spent: Spent
+        self, done: Done, request: PaidRequest | None, part: Sequence[int], spent: Spent
     ) -> dict[int, ResultFile]:
         """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
         claim = self._claim
@@ -205,7 +206,7 @@ class _Making:
                 ),
                 self.room.keeping(),
             ):
-                files = await store_pictures(self._worker, claim, done, self.room, first=first)
+                files = await store_pictures(self._worker, claim, done, self.room, pictures=part)
                 if files or request is not None or spent.is_known:
                     await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:

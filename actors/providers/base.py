@@ -48,6 +48,7 @@ class Job:
     count−1 to make; picture n must not depend on which others are made.  scratch: space for this attempt alone,
     of which an adapter sees `folder`.  own_process: do it apart from other jobs, since workers have died under it.
     input_keys: where each input lies in the file store, None for one that was given by its address.
+    outputs: what the type says comes back, of images, videos, audio, files and json.
     reference: the unique name of this request in our evidence of it, empty for a provider that is not paid.
     callback_url: where the service may report on this request, empty when no address is known under which it could
     reach us.
@@ -68,7 +69,13 @@ class Job:
     input_keys: tuple[str | None, ...] = ()
     reference: str = ""
     callback_url: str = ""
+    outputs: tuple[str, ...] = ("images",)
     bill: Bill = field(default_factory=Bill, compare=False, repr=False)
+
+    @property
+    def wants_files(self) -> bool:
+        """Whether something else than pictures and data may come back."""
+        return not set(self.outputs) <= {"images", "json"}
 
     def note_cost(self, amount: str | int | float | Decimal | None) -> None:
         """Say what the service says this request has cost, in the `cost_unit` of its settings; its last word holds.

@@ -93,8 +93,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
                 _say(worker, claim, job, heard.error)
             if isinstance(heard, Done):
                 limit.reschedule(None)  # the pictures are here: they are kept until there is room
-                first = min(job.pictures, default=0)
-                files = await store_pictures(worker, claim, heard, room, first=first)
+                files = await store_pictures(worker, claim, heard, room, pictures=job.pictures)
             if not asks:
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word, spent=spent)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing

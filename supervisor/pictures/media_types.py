@@ -27,7 +27,6 @@ _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
 )
 _BRANDS = {  # the first of these brands in the file decides; `mif1` and `msf1` only mean a picture
     "image/avif": (b"avif", b"avis"),
@@ -41,6 +40,8 @@ def picture_type(head: bytes) -> str | None:
     for mark, type_ in _SIGNATURES:
         if head.startswith(mark):
             return type_
+    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":  # two letters alone may begin a text
+        return "image/bmp"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return _type_of_box(head) if head[4:8] == b"ftyp" else None

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,12 @@ def system(
         "PROVIDERS__maker__KIND": "python",
         "PROVIDERS__maker__OPTIONS__class": "tests.support.providers.made_files_provider:MadeFilesProvider",
         "PROVIDERS__maker__OPTIONS__calls": str(folder / "calls"),
+        "TASKS__films": json.dumps(
+            {"provider": "films", "inputs": {"images": [0, 1]}, "count": [1, 4], "outputs": ["videos"]}
+        ),
+        "PROVIDERS__films__KIND": "python",
+        "PROVIDERS__films__OPTIONS__class": "tests.support.providers.made_files_provider:FilmByFilmProvider",
+        "PROVIDERS__films__OPTIONS__calls": str(folder / "films"),
         "WORKER_PROCESSES": "1",
         "CREDITS__ENABLED": "true",
     }
@@ -68,8 +75,11 @@ def _value(system: RunningSystem, query: str, *params: Any) -> Any:
         return value
 
 
-def _finished(system: RunningSystem, parameters: dict[str, Any]) -> dict[str, Any]:
-    order = {"type": "film", "params": {"prompt": "a fair", "parameters": parameters}}
+def _finished(system: RunningSystem, parameters: dict[str, Any], **order_: Any) -> dict[str, Any]:
+    params = {"prompt": "a fair", "parameters": parameters}
+    order = {"type": "film", "params": params} | order_
+    if "count" in order:
+        params["count"] = order.pop("count")
     path = _json(system, "/v1/tasks", order)["urls"]["task"]
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (task := _json(system, path))["status"] not in ("completed", "failed"):
@@ -144,3 +154,31 @@ def test_a_deleted_work_takes_its_files_with_it(system: RunningSystem) -> None:
         with pytest.raises(urllib.error.HTTPError) as gone:
             _asked(system, url)
         assert gone.value.code == 404
+
+
+def test_films_that_were_made_one_by_one_are_each_made_once_though_a_worker_died_between(
+    system: RunningSystem, tmp_path: Any
+) -> None:
+    """The first film does not stand for all of the order: the next attempt makes the second, and only that."""
+    task = _finished(system, {"film": 5000, "die": str(tmp_path / "died")}, type="films", count=2)
+    assert task["status"] == "completed" and (tmp_path / "died").exists()
+    assert [each["bytes"] for each in task["result"]["files"]] == [5000, 5000]
+    calls = (Path(system.environ["DARKROOM_PROVIDERS__films__OPTIONS__calls"]).read_text()).splitlines()
+    assert sum(call.startswith(task["task_id"]) for call in calls) == 3, "once the first, twice the second"
+    assert _booked(system, task) == [("debit", -2)]
+
+
+def test_a_film_that_is_missing_is_refunded_like_a_picture(system: RunningSystem) -> None:
+    task = _finished(system, {"film": 5000, "refuse": True}, type="films", count=3)
+    assert task["status"] == "completed" and len(task["result"]["files"]) == 1
+    assert _booked(system, task) == [("debit", -3), ("refund", 2)]
+
+
+def _booked(system: RunningSystem, task: dict[str, Any]) -> list[tuple[str, int]]:
+    kinds = ("debit", "refund")
+    summed = "SELECT coalesce(sum(amount), 0) FROM credit_entry WHERE task_id = ? AND kind = ?"
+    found = [
+        (kind, _value(system, summed, task["task_id"], kind))
+        for kind in kinds
+    ]  # fmt: skip
+    return [(kind, int(amount)) for kind, amount in found if amount]

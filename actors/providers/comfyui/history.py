@@ -30,13 +30,19 @@ def place_in_queue(document: Any, prompt_id: str) -> int | None:
 
 
 def end_of(
-    document: Any, prompt_id: str, outputs: Collection[str], hide: Callable[[str], str] = str
+    document: Any,
+    prompt_id: str,
+    outputs: Collection[str],
+    hide: Callable[[str], str] = str,
+    *,
+    of_any_kind: bool = False,
 ) -> list[str] | Failed:
     """The paths under which a finished prompt's files are shown: those that may be pictures first, then by their nodes.
 
-    A node that saves a film, a model or a sound lists it among `images` too; only its bytes say what it is.  outputs:
-    ids of the nodes that count, empty = all.  A preview (`temp`) is gone with the server, so it counts only where its
-    node is named.  hide: takes secrets out of a text.  Raises Unreadable.
+    A node that saves a film, a model or a sound lists it among `images` too, or in a list of its own (`gifs`, `audio`,
+    `3d`); only its bytes say what it is.  outputs: ids of the nodes that count, empty = all.  A preview (`temp`) is
+    gone with the server, so it counts only where its node is named.  hide: takes secrets out of a text.  of_any_kind:
+    what stands in other lists counts too.  Raises Unreadable.
     """
     entry = history_of(document, prompt_id)
     if entry is None:
@@ -44,12 +50,18 @@ def end_of(
     status = _mapping(entry.get("status"))
     if status.get("status_str") == "error":
         return Failed(_error(status.get("messages"), hide))
-    files = [
-        file
+    shown = _SHOWN_TYPES if outputs else ("output",)
+    counting = [
+        _mapping(output)
         for node, output in sorted(_mapping(entry.get("outputs")).items(), key=_node_order)
         if not outputs or node in outputs
-        for file in _list(_mapping(output).get("images"))
-        if isinstance(file, Mapping) and file.get("type") in (_SHOWN_TYPES if outputs else ("output",))
+    ]
+    files = [
+        file
+        for output in counting
+        for listed in (output.values() if of_any_kind else [output.get("images")])
+        for file in _list(listed)
+        if isinstance(file, Mapping) and file.get("type") in shown and file.get("filename")
     ]
     if not files:
         return Failed(ProviderError(_without_a_picture(entry, outputs)))

@@ -15,11 +15,15 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import structlog
 
+from actors.net.fetch import NotFetched, TooLarge
 from actors.providers.base import (
     Accepted,
     Done,
@@ -39,7 +43,7 @@ from actors.providers.comfyui.service import ComfyService
 from actors.providers.common.answers import Answer, error_in, question_error_in
 from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector
+from actors.providers.common.collecting import Collector, Offered
 from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Inline, Source
 from actors.providers.common.requests import Field, Outgoing, as_json
@@ -122,14 +126,18 @@ class ComfyProvider:
             return Running(None, f"number {place} in ComfyUI's queue", pause)
         answer = await self._get(f"/history/{remote.remote_id}")
         await note_cost(job, answer, self._service.rules)
-        found = end_of(answer.document, remote.remote_id, self._service.outputs, self._service.rules.hide)
+        found = end_of(
+            answer.document,
+            remote.remote_id,
+            self._service.outputs,
+            self._service.rules.hide,
+            of_any_kind=job.wants_files,
+        )
         if isinstance(found, Failed):
             ended: Done | Failed = found
         else:
             try:
-                ended = await self._collector.done(
-                    job, await self._pictures(found, len(job.pictures)), may_wait=True
-                )
+                ended = await self._collected(job, found)
             except ResultLost as error:
                 ended = Failed(error)
         if not (isinstance(ended, Failed) and isinstance(ended.error, Lost)):  # that is doubted first
@@ -215,6 +223,30 @@ class ComfyProvider:
     async def _place(self, prompt_id: str) -> int | None:
         return place_in_queue((await self._get("/queue")).document, prompt_id)
 
+    async def _collected(self, job: Job, paths: Sequence[str]) -> Done:
+        """Raises as the collector."""
+        if job.wants_files:
+            offered = [
+                Offered(parse_qs(urlsplit(path).query)["filename"][0], partial(self._put_down, job, path))
+                for path in paths
+            ]
+            return await self._collector.told_apart(job, offered, may_wait=True)
+        return await self._collector.done(job, await self._pictures(paths, len(job.pictures)), may_wait=True)
+
+    async def _put_down(self, job: Job, path: str, target: Path) -> NotFetched | None:
+        """Write one file down.  Raises ResultGone, Transient."""
+        request = Outgoing("GET", self._service.base + path, self._headers)
+        try:
+            answer = await job.when_there_is_room(
+                lambda: self._client.download(
+                    request, target, most_bytes=self._service.file_bytes, stalled_seconds=ASK_SECONDS
+                )
+            )
+        except ResultLost as error:
+            return TooLarge(error.message)
+        self._refuse_to_show(answer, ResultGone)
+        return None
+
     async def _pictures(self, paths: Sequence[str], count: int) -> list[Source]:
         """The first of these files that are pictures, by their bytes.
 
@@ -235,12 +267,15 @@ class ComfyProvider:
     async def _get(self, path: str, *, gone: type[Transient] = Transient) -> Answer:
         request = Outgoing("GET", self._service.base + path, self._headers)
         answer = await self._client.question(request, ASK_SECONDS)
+        self._refuse_to_show(answer, gone)
+        return answer
+
+    def _refuse_to_show(self, answer: Answer, gone: type[Transient]) -> None:
         if answer.status in (404, 410):  # of one file, or of a proxy: not ComfyUI's word on every job
             raise gone(f"ComfyUI does not show what it was asked for (HTTP {answer.status}).")
         if answer.status != 200:
             self._refuse_question(answer)
             raise Transient(f"ComfyUI can't be asked just now (HTTP {answer.status}).")
-        return answer
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
         headers = self._headers | {"Content-Type": "application/json"}

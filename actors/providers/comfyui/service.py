@@ -48,6 +48,7 @@ class ComfyService:
     outputs: tuple[str, ...]
     rules: Rules
     answer_bytes: int
+    file_bytes: int
     may_bill_twice: bool
     key: str = field(default="", repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -103,6 +104,7 @@ def read_service(name: str, provider: Provider, settings: Settings) -> ComfyServ
         outputs=outputs,
         rules=read_rules(name, provider, settings, usual=_USUAL),
         answer_bytes=provider.limits.answer_bytes,
+        file_bytes=provider.limits.file_bytes,
         may_bill_twice=provider.may_bill_twice,
         key=secrets.get("KEY", ""),
         secrets=secrets,

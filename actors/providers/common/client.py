@@ -6,10 +6,12 @@ would carry the service's key, and the user's picture, to somewhere that no sett
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +24,7 @@ from actors.providers.common.answers import Answer
 from actors.providers.common.event_stream import EventReader, ServerEvent
 from actors.providers.common.requests import Outgoing
 from supervisor.net.http_session import open_session
+from supervisor.objects.disk_space import is_full
 
 CONNECT_SECONDS = 20.0
 _CHUNK_BYTES = 65_536
@@ -94,6 +97,41 @@ class HttpClient:
             raise
         except UnknownOutcome as error:
             raise Transient(error.message) from None
+
+    async def download(
+        self, request: Outgoing, path: Path, *, most_bytes: int, stalled_seconds: float
+    ) -> Answer:
+        """The answer to a question for a file: the body of one with status 200 is written to the path, piece by piece.
+
+        stalled_seconds: how long nothing may come.  Raises Transient, Unreachable; ResultLost for one above the limit.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=stalled_seconds)
+        try:
+            async with self._opened().request(
+                request.method,
+                as_given(request.address),
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                if response.status != 200:
+                    body = await self._read(response)
+                    return Answer(response.status, headers, body, document_of(body))
+                length = 0
+                with path.open("wb") as file:
+                    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                        length += len(chunk)
+                        if length > most_bytes:
+                            raise ResultLost(f"The AI service's file is larger than {most_bytes} bytes.")
+                        await asyncio.to_thread(file.write, chunk)
+                return Answer(200, headers, b"")
+        except ValueError:
+            raise Transient("The AI service's address is none that can be asked for.") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise  # our own disk
+            raise Transient(f"The AI service's file could not be fetched ({_why(error)}).") from None
 
     @contextlib.asynccontextmanager
     async def socket(

@@ -5,7 +5,8 @@ image child.  A service is believed in nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -14,18 +15,18 @@ import structlog
 
 from actors.files.scratch import write_whole
 from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch, fetch_to
-from actors.providers.base import Done, Job, MadeFile, ResultGone, ResultLost, Transient
+from actors.providers.base import Done, Job, MadeFile, MadeImage, ResultGone, ResultLost, Transient
 from actors.providers.common.answers import Rules
 from actors.providers.common.picture_sources import At, Inline, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
 from actors.providers.provider_context import ProviderContext
+from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.media_types import picture_type
 
 FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
 FETCH_AGAIN_SECONDS = 1.0
 MOST_FILES = 100
-MOST_FILE_BYTES = 2 * 1024**3
 MOST_PASSED_OVER = 16  # files of one answer that are no pictures
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,8 @@ class NoPicture(NotFetched):
 
 
 class Sender(Protocol):
-    """What must be known of a service.  rules.hide: takes secrets out of a text.  answer_bytes: of one picture."""
+    """What must be known of a service.  rules.hide: takes secrets out of a text.  answer_bytes: of one picture;
+    file_bytes: of another file."""
 
     @property
     def name(self) -> str: ...
@@ -47,6 +49,18 @@ class Sender(Protocol):
     @property
     def answer_bytes(self) -> int: ...
 
+    @property
+    def file_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A file that a service has made, whatever it is.  put_down: writes it to a path, or says why it can't be had; it
+    raises a ProviderError for what is to be asked again."""
+
+    name: str
+    put_down: Callable[[Path], Awaitable[NotFetched | None]]
+
 
 class Collector:
     """Collects for one service.  allow_private_addresses: whether its pictures may lie in one's own network."""
@@ -56,6 +70,7 @@ class Collector:
     ) -> None:
         self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
         self._most_bytes, self._allow_private_addresses = service.answer_bytes, allow_private_addresses
+        self._most_file_bytes = service.file_bytes
 
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
         """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
@@ -78,15 +93,7 @@ class Collector:
             raise ResultLost("The AI service has sent something that is no usable picture.")
         if not files:
             raise ResultLost("The AI service has made pictures, but they could not be fetched from it.")
-        try:
-            made = await self._made_plain(job, files)
-        except ImageWorkFailed as failure:
-            raise ResultLost(
-                f"The AI service has sent something that is no usable picture: {failure.message}"
-            ) from None
-        except (ImageProcessDied, TimeoutError):
-            raise ResultLost("The AI service has sent a picture that could not be read.") from None
-        return Done(tuple(made_image(each) for each in made))
+        return Done(await self._plain(job, files))
 
     async def files(
         self, job: Job, sources: Sequence[Source], *, may_wait: bool = False
@@ -100,13 +107,52 @@ class Collector:
             path = job.folder / f"file-{number}"
             failure = await self._put_down(job, source, path)
             if failure is None:
-                name = PurePosixPath(urlsplit(source.address).path).name if isinstance(source, At) else ""
-                made.append(MadeFile(path, name))
+                made.append(MadeFile(path, _name_of(source)))
             elif may_wait and isinstance(failure, NotFetchedNow):
                 raise Transient("The AI service's files can't be fetched just now.")
         if sources and not made:
             raise ResultLost("The AI service has made files, but they could not be fetched from it.")
         return tuple(made)
+
+    def offered(self, job: Job, source: Source) -> Offered:
+        """What stands in an answer, as an address or as it is."""
+        return Offered(_name_of(source), lambda path: self._put_down(job, source, path))
+
+    async def told_apart(self, job: Job, offered: Sequence[Offered], *, may_wait: bool = False) -> Done:
+        """What of the files that a service has made the order's type gives back, told by their bytes; none is whole in
+        memory.  Where the type gives back no pictures, a picture is a file like others.  Raises as `done`.
+        """
+        pictures: list[dict[str, Any]] = []
+        files: list[MadeFile] = []
+        failures: list[NotFetched] = []
+        for number, each in enumerate(offered[:MOST_FILES]):
+            path = job.folder / f"made-{number}"
+            failure = await each.put_down(path)
+            if failure is not None:
+                failures.append(failure)
+                continue
+            kind = await asyncio.to_thread(_kind_of, path)
+            if kind == "images" and "images" not in job.outputs:
+                kind = "files"
+            if kind == "images" and len(pictures) < len(job.pictures):
+                pictures.append({"n": job.pictures[len(pictures)], "path": str(path)})
+            elif kind != "images" and kind in job.outputs:
+                files.append(MadeFile(path, each.name))
+            else:
+                await asyncio.to_thread(path.unlink)
+        is_none_shown = bool(failures) and all(isinstance(each, NotShown) for each in failures)
+        if may_wait and is_none_shown and not (pictures or files):
+            raise ResultGone("The AI service does not show its files.")
+        if may_wait and any(isinstance(each, NotFetchedNow) for each in failures):
+            raise Transient("The AI service's files can't be fetched just now.")
+        if not (pictures or files):
+            raise ResultLost(
+                "The AI service has made files, but they could not be fetched from it."
+                if failures
+                else f"The AI service has made nothing of what this type gives back ({', '.join(job.outputs)})."
+            )
+        images = await self._plain(job, pictures) if pictures else ()
+        return Done(images, tuple(files))
 
     async def _put_down(self, job: Job, source: Source, path: Path) -> NotFetched | None:
         """Write one file down; or why it can't be had."""
@@ -122,7 +168,7 @@ class Collector:
                     lambda: fetch_to(
                         path,
                         source.address,
-                        most_bytes=MOST_FILE_BYTES,
+                        most_bytes=self._most_file_bytes,
                         schemes=("http", "https"),
                         allow_private_addresses=self._allow_private_addresses,
                         translation_prefixes=self._surroundings.translation_prefixes,
@@ -135,6 +181,18 @@ class Collector:
                     break
         log.warning("file_not_fetched", provider=self._name, reason=self._hide(str(failure)))
         return failure
+
+    async def _plain(self, job: Job, files: list[dict[str, Any]]) -> tuple[MadeImage, ...]:
+        """Raises ResultLost."""
+        try:
+            made = await self._made_plain(job, files)
+        except ImageWorkFailed as failure:
+            raise ResultLost(
+                f"The AI service has sent something that is no usable picture: {failure.message}"
+            ) from None
+        except (ImageProcessDied, TimeoutError):
+            raise ResultLost("The AI service has sent a picture that could not be read.") from None
+        return tuple(made_image(each) for each in made)
 
     async def _made_plain(self, job: Job, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """With thumbnails.  If the child dies, once more without: what was paid for is not lost for a thumbnail."""
@@ -189,3 +247,18 @@ class Collector:
                     break
         log.warning("picture_not_fetched", provider=self._name, reason=self._hide(str(failure)))
         return failure
+
+
+def _name_of(source: Source) -> str:
+    """As its server calls it; empty for one that came in the answer."""
+    return PurePosixPath(urlsplit(source.address).path).name if isinstance(source, At) else ""
+
+
+def _kind_of(path: Path) -> str:
+    """The output that a file is by its bytes: images, videos, audio, or files for whatever else."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if picture_type(head) is not None:
+        return "images"
+    kind = file_kind(head)
+    return "files" if kind is None else kind.kind

@@ -86,6 +86,9 @@ class OrderValues:
         named = inputs_in(job.params)
         if n < len(named) and named[n][0] != "images":
             data = await asyncio.to_thread(job.inputs[n].read_bytes)
+            picture = picture_type(data)
+            if picture is not None:  # a list of files takes any
+                return InputPicture(data, picture, f"input-{n}.{EXTENSIONS[picture]}")
             kind = file_kind(data[:HEAD_BYTES], whole=len(data) <= HEAD_BYTES)
             extension = kind.extension if kind is not None else "bin"
             return InputPicture(

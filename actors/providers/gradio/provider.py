@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge
 from actors.providers.base import (
     Accepted,
     CutOff,
@@ -38,10 +41,10 @@ from actors.providers.common.answers import (
 )
 from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector
+from actors.providers.common.collecting import Collector, Offered
 from actors.providers.common.event_stream import ServerEvent
 from actors.providers.common.order_values import OrderValues
-from actors.providers.common.picture_sources import At, Inline, Source, source_of
+from actors.providers.common.picture_sources import At, Inline, Source, file_source_of, source_of
 from actors.providers.common.requests import Outgoing, as_json
 from actors.providers.common.template import MISSING, Placeholder, Template
 from actors.providers.gradio.events import QueueStream, files_in
@@ -103,7 +106,7 @@ class GradioProvider:
         heard = await self._hear(Outgoing("GET", address, self._headers), left, listen, stream)
         await note_cost(job, heard, self._service.rules)
         progress(90, "collecting the pictures")
-        return await self._collector.done(job, await self._sources(heard, stream, layout, len(job.pictures)))
+        return await self._collected(job, heard, stream, layout)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         return Failed(Lost("A Gradio app has no remote jobs."))
@@ -165,9 +168,29 @@ class GradioProvider:
             raise CutOff(f"The Gradio app does not know the order (HTTP {answer.status}).")
         raise CutOff("The Gradio app's stream ended before its picture came.")
 
-    # --- its pictures ---
+    # --- what it has made ---
 
-    async def _sources(self, answer: Answer, stream: QueueStream, layout: Layout, count: int) -> list[Source]:
+    async def _collected(self, job: Job, answer: Answer, stream: QueueStream, layout: Layout) -> Done:
+        """Raises ProviderError."""
+        rules = self._service.rules
+        found = self._found(answer, stream)
+        data = found if "json" in job.outputs else None
+        if rules.data is not None:
+            data = next(iter(rules.data.find(answer.document)), None)
+        if job.wants_files:
+            offered = [
+                each for file in files_in(found) if (each := self._offered(job, file, layout)) is not None
+            ]
+            done = await self._collector.told_apart(job, offered) if offered or data is None else Done()
+        elif "images" in job.outputs:
+            sources = await self._sources(found, answer, layout, len(job.pictures))
+            done = await self._collector.done(job, sources)
+        else:
+            done = Done()
+        return dataclasses.replace(done, data=data)
+
+    def _found(self, answer: Answer, stream: QueueStream) -> Any:
+        """What the settings name of its output, or all of it.  Raises the error that a failed event stands for."""
         rules = self._service.rules
         if stream.failed:
             if names_no_error(answer, rules):
@@ -176,9 +199,11 @@ class GradioProvider:
                 )
             raise no_pictures(answer, rules, now=time.time())
         places = self._service.wanted
-        found = (
-            [value for path in places for value in path.find(answer.document)] if places else answer.document
-        )
+        if places:
+            return [value for path in places for value in path.find(answer.document)]
+        return answer.document.get("data", answer.document)
+
+    async def _sources(self, found: Any, answer: Answer, layout: Layout, count: int) -> list[Source]:
         sources: list[Source] = []
         for file in files_in(found):
             with contextlib.suppress(ResultLost):  # larger than an answer may be: a film, most likely
@@ -188,20 +213,48 @@ class GradioProvider:
             if len(sources) == count:
                 break
         if not sources:
-            texts = found if isinstance(found, list) else answer.document.get("data", [])
+            texts = found if isinstance(found, list) else []
             sources = [each for text in texts if (each := source_of(text)) is not None]
         if not sources:
-            raise no_pictures(answer, rules, now=time.time())
+            raise no_pictures(answer, self._service.rules, now=time.time())
         return sources
 
     async def _source(self, file: Mapping[str, Any], layout: Layout) -> Source | None:
         """The picture that a file of the app's is; None when it is none."""
+        url = str(file.get("url") or "")
+        own = self._own_path(file, layout)
+        if own is None:
+            return At(url) if url.startswith(("http://", "https://")) else source_of(url)
+        answer = await self._get(own)
+        return Inline(answer.body) if picture_type(answer.body) is not None else None
+
+    def _own_path(self, file: Mapping[str, Any], layout: Layout) -> str | None:
+        """Where the app itself shows a file; None for one that is elsewhere."""
         path, url = file.get("path"), str(file.get("url") or "")
         is_own = not url or urlsplit(url).netloc == urlsplit(self._service.base).netloc or "/file=" in url
-        if not path or not is_own:
-            return At(url) if url.startswith(("http://", "https://")) else source_of(url)
-        answer = await self._get(f"{layout.api}/file={quote(str(path))}")
-        return Inline(answer.body) if picture_type(answer.body) is not None else None
+        return f"{layout.api}/file={quote(str(path))}" if path and is_own else None
+
+    def _offered(self, job: Job, file: Mapping[str, Any], layout: Layout) -> Offered | None:
+        """A file of whatever kind; None for what is none."""
+        own = self._own_path(file, layout)
+        if own is None:
+            source = file_source_of(file)
+            return None if source is None else self._collector.offered(job, source)
+
+        async def put_down(target: Path) -> NotFetched | None:
+            request = Outgoing("GET", self._service.base + own, self._headers)
+            most, stalled = self._service.file_bytes, ASK_SECONDS
+            try:
+                answer = await job.when_there_is_room(
+                    lambda: self._client.download(request, target, most_bytes=most, stalled_seconds=stalled)
+                )
+            except ResultLost as error:
+                return TooLarge(error.message)
+            except Transient as error:
+                return NotFetchedNow(error.message)
+            return None if answer.status == 200 else NotShown(f"The Gradio app answers {answer.status}.")
+
+        return Offered(str(file.get("orig_name") or PurePosixPath(str(file.get("path"))).name), put_down)
 
     async def _get(self, path: str) -> Answer:
         request = Outgoing("GET", self._service.base + path, self._headers)

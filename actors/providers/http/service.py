@@ -82,6 +82,7 @@ class Service:
     rules: Rules
     pictures_per_request: int
     answer_bytes: int
+    file_bytes: int
     allow_private_addresses: bool
     may_bill_twice: bool
     remote: RemoteService | None = None
@@ -106,6 +107,7 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Service:
             f"{here}__SUBMIT__PICTURES_PER_REQUEST", provider.submit.get("pictures_per_request", 0)
         ),
         answer_bytes=provider.limits.answer_bytes,
+        file_bytes=provider.limits.file_bytes,
         allow_private_addresses=provider.allow_private_addresses,
         may_bill_twice=provider.may_bill_twice,
         remote=None if provider.mode == "sync" else reader.remote(),

@@ -68,6 +68,7 @@ class OpenAiService:
     partial_images: int
     rules: Rules
     answer_bytes: int
+    file_bytes: int
     allow_private_addresses: bool
     may_bill_twice: bool
     key: str = field(default="", repr=False)
@@ -103,6 +104,7 @@ def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiSer
         ),
         rules=read_rules(name, provider, settings, usual=_USUAL),
         answer_bytes=provider.limits.answer_bytes,
+        file_bytes=provider.limits.file_bytes,
         allow_private_addresses=provider.allow_private_addresses,
         may_bill_twice=provider.may_bill_twice,
         key=secrets.get("KEY", ""),

@@ -11,7 +11,6 @@ tells the two apart.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from typing import Any
@@ -39,7 +38,6 @@ from actors.providers.common.answers import (
 )
 from actors.providers.common.bills import note_cost
 from actors.providers.provider_context import ProviderContext
-from actors.providers.replicate.predictions import judge
 from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, ReplicateProvider
 from actors.providers.replicate.service import ReplicateService
 
@@ -123,11 +121,11 @@ class CogProvider(ReplicateProvider):
     async def _at_once(self, answer: Answer, job: Job) -> Done:
         await note_cost(job, answer, self.service.rules)
         try:
-            said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
+            said = await self._judged(answer, job)
         except Unreadable as error:  # it can't be asked again: the model has run
             raise ResultLost(error.message) from None
         if isinstance(said, Failed):
             raise said.error
         if isinstance(said, Running):
             raise UnknownOutcome("The AI service's answer came before its picture.")
-        return await self._collector.done(job, said)
+        return await self._collected(job, answer, said)

@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Collection
 from typing import Any
 
 from actors.providers.base import Failed, ProviderError, ResultLost, Running, Transient, Unreadable
 from actors.providers.common.answers import Answer, Rules, no_pictures
+from actors.providers.common.paths import parse_path
 from actors.providers.common.picture_sources import Source
 from actors.providers.common.results import result_in
 
@@ -23,6 +26,7 @@ from actors.providers.common.results import result_in
 _BAR = re.compile(r"^\s*(?P<percent>\d+)%\s*\|.+?\|\s*\d+/\d+", re.MULTILINE)
 _WAIT = re.compile(r"resets in ~?(\d{1,6})\s*s")
 LONGEST_LOG = 65_536
+OUTPUT = parse_path("$.output")
 
 
 def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | list[Source]:
@@ -50,6 +54,21 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
             return Failed(Transient("The AI service did not begin the job in time."))
         case _:
             raise Unreadable("The AI service's answer says nothing of the job.")
+
+
+def rules_for(rules: Rules, outputs: Collection[str]) -> Rules:
+    """Where the results of an order stand whose type gives back these.
+
+    A prediction has one output.  Where it may be films, sound or files, whatever stands where pictures do is looked at;
+    where it may be JSON, the output itself is that, unless the settings say what is.
+    """
+    wants_files = not set(outputs) <= {"images", "json"}
+    return dataclasses.replace(
+        rules,
+        files=rules.files or (rules.result if wants_files else ()),
+        result=() if wants_files or "images" not in outputs else rules.result,
+        data=rules.data or (OUTPUT if "json" in outputs else None),
+    )
 
 
 def percent(logs: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,14 +23,15 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
-from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.answers import Answer, error_in, others_in, question_error_in
 from actors.providers.common.bills import note_cost
 from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
+from actors.providers.common.picture_sources import Source
 from actors.providers.common.requests import Outgoing, as_json
 from actors.providers.provider_context import ProviderContext
-from actors.providers.replicate.predictions import judge, wait_told
+from actors.providers.replicate.predictions import judge, rules_for, wait_told
 from actors.providers.replicate.service import ReplicateService
 
 HAND_IN_SECONDS = 60.0
@@ -127,16 +129,33 @@ class ReplicateProvider:
         return error
 
     async def said(self, answer: Answer, remote: Accepted, job: Job) -> Running | Done | Failed:
-        said = await asyncio.to_thread(judge, answer, self.service.rules, now=time.time())
+        said = await self._judged(answer, job)
         if isinstance(said, Running):
             return Running(said.progress, said.stage, _pause(remote))
         await note_cost(job, answer, self.service.rules)
         try:
-            ended = said if isinstance(said, Failed) else await self._collector.done(job, said, may_wait=True)
+            ended = (
+                said if isinstance(said, Failed) else await self._collected(job, answer, said, may_wait=True)
+            )
         except ResultLost as error:
             ended = Failed(error)
         await self._values.take_away(remote.details.get("put_down", []))
         return ended
+
+    async def _judged(self, answer: Answer, job: Job) -> Running | Failed | list[Source]:
+        rules = rules_for(self.service.rules, job.outputs)
+        return await asyncio.to_thread(judge, answer, rules, now=time.time())
+
+    async def _collected(
+        self, job: Job, answer: Answer, sources: list[Source], *, may_wait: bool = False
+    ) -> Done:
+        """What a prediction that has succeeded has made.  Raises as the collector."""
+        others = await asyncio.to_thread(others_in, answer, rules_for(self.service.rules, job.outputs))
+        done = await self._collector.done(job, sources, may_wait=may_wait) if sources else Done()
+        if others.files:
+            offered = [self._collector.offered(job, each) for each in others.files]
+            done = await self._collector.told_apart(job, offered, may_wait=may_wait)
+        return dataclasses.replace(done, data=others.data)
 
     def _outgoing(
         self,

@@ -20,7 +20,8 @@ class ResultFile:
     """Picture n (from 0) of a charge; width, height in pixels.  thumbnail: {"key", "width", "height"}, or None.
 
     about: for a result that is not a picture; n is then FIRST_FILE or more, width and height are 0.  {"file": as users
-    see it} or {"data": the JSON, or null if it is large}, and "whole" if it is everything that was ordered.
+    see it} or {"data": the JSON, or null if it is large}, and "of": the ordered pictures in whose place it came, if its
+    request made no picture.
     """
 
     n: int
@@ -38,15 +39,19 @@ class ResultFile:
 
 
 class Found(NamedTuple):
-    """The results of a charge, as users see them.  is_whole: no picture was ordered, so none is missing."""
+    """The results of a charge, as users see them.
+
+    replaced: the ordered pictures that came as files or data.  is_whole: nothing is missing, as an older program stored
+    it."""
 
     images: list[dict[str, Any]]
     outputs: dict[str, Any] | None
+    replaced: frozenset[int]
     is_whole: bool
 
     def missing_of(self, count: int) -> int:
         """The number of ordered pictures that are missing."""
-        return 0 if self.is_whole else count - len(self.images)
+        return 0 if self.is_whole else max(0, count - len(self.images) - len(self.replaced))
 
 
 def together(files: Iterable[ResultFile]) -> Found:
@@ -62,7 +67,11 @@ def together(files: Iterable[ResultFile]) -> Found:
             outputs["data"] = about["data"]
             if about["data"] is None:
                 outputs["data_key"] = file.key
-    return Found(images, outputs or None, any((file.about or {}).get("whole") for file in ordered))
+    abouts = [file.about for file in ordered if file.about is not None]
+    replaced = frozenset(n for about in abouts for n in about.get("of", ()))
+    return Found(
+        images, outputs or None, replaced, any(about.get("whole") and "of" not in about for about in abouts)
+    )
 
 
 def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile) -> None:

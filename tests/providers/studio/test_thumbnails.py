@@ -137,7 +137,9 @@ def _done(folder: Path) -> Done:
 
 async def _stored(files: LocalFiles, folder: Path) -> Any:
     claim = cast(Claim, type("Claim", (), {"task_id": "t-1", "charge": 1, "lease": 3}))
-    (file,) = await store_pictures(cast(Any, _Worker(files)), claim, _done(folder), cast(Any, _AtOnce()))
+    (file,) = await store_pictures(
+        cast(Any, _Worker(files)), claim, _done(folder), cast(Any, _AtOnce()), pictures=(0,)
+    )
     return file
 
 

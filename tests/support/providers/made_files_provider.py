@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeFile, Progress, Running
+from actors.providers.base import Accepted, Done, Failed, InvalidInput, Job, Lost, MadeFile, Progress, Running
 
 # The first box of an MP4, which is what tells it, and nothing to see.
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
 
 
 class MadeFilesProvider:
-    """parameters: film (bytes of it), data (JSON), die (a file: whoever does not find it makes it and dies)."""
+    """parameters: film (bytes of it), data (JSON), and for every film but the first of an order: refuse (true: it is
+    refused), die (a file: who does not find it makes it and dies)."""
 
     may_bill_twice = True
 
@@ -28,6 +30,12 @@ class MadeFilesProvider:
         asked = job.params["parameters"]
         progress(50, "making")
         await asyncio.sleep(0)
+        if min(job.pictures) > 0:
+            if asked.get("refuse"):
+                raise InvalidInput("There is no second film.")
+            if asked.get("die") and not Path(asked["die"]).exists():
+                Path(asked["die"]).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
         files = []
         if size := asked.get("film"):
             path = job.folder / "film.mp4"
@@ -46,3 +54,9 @@ class MadeFilesProvider:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class FilmByFilmProvider(MadeFilesProvider):
+    """Asked for one film at a time."""
+
+    pictures_per_request = 1
