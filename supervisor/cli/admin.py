@@ -1,4 +1,4 @@
-"""Commands of whoever administers the system: tokens, credits, and what is wrong with it."""
+"""Commands for administrators: tokens, credits, and the doctor."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from supervisor.cli.output import json_option, print_json
 def secret() -> None:
     """Print a new secret for DARKROOM_SECRET, and nothing else.
 
-    Nothing is stored and nothing changed by it. To change the secret, put the old one into DARKROOM_SECRET_BEFORE:
-    what it has signed stays good until you take it out again.
+    The command stores and changes nothing. To change the secret, put the old one into DARKROOM_SECRET_BEFORE: its
+    signatures stay valid until you remove it.
 
     \b
     darkroom secret
@@ -32,7 +32,7 @@ def secret() -> None:
 def link() -> None:
     """Print the link that lets a browser on this host in, and nothing else.
 
-    `darkroom up` prints it too. It is good until the next start.
+    `darkroom up` prints it too. It is valid until the next start.
 
     \b
     darkroom link
@@ -54,7 +54,7 @@ def link() -> None:
 
 
 class _TokenCommands(click.Group):
-    """`token USER` makes one, `token revoke …` takes some back; whatever comes first and is no command is the user."""
+    """`token USER` makes one, `token revoke …` revokes some; a first argument that is not a command is the user."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = args and (args[0] in self.commands or args[0] in ("-h", "--help"))
@@ -72,7 +72,7 @@ _TTL = click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_de
 @_TTL
 @json_option
 def token(**_: Any) -> None:  # the options are `make`'s; here they are shown in the help
-    """Print a token for a user, and nothing else; or take tokens back.
+    """Print a token for a user, and nothing else; or revoke tokens.
 
     \b
     darkroom token o-7
@@ -118,10 +118,10 @@ def make(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
 )
 @json_option
 def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
-    """Take back every token that a user has by now, or one by its id.
+    """Revoke every token that a user has by now, or one by its id.
 
-    Requests with them are refused from now on, and open streams end within 15 seconds. A token made later is good.
-    Links to files stay good until they expire, and AI services may still report.
+    Requests with them are refused from now on, and open streams end within 15 seconds. Tokens that are made later are
+    valid. Links to files stay valid until they expire, and AI services may still report.
 
     \b
     darkroom token revoke o-7
@@ -211,7 +211,7 @@ def doctor(
 ) -> None:
     """Check every configured part; one line each, with what to do.
 
-    With --provider: have one picture made, which is a real call and costs what the service asks.
+    With --provider: make one picture, which is a real call at the service's price.
 
     \b
     darkroom doctor

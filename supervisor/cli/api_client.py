@@ -1,4 +1,4 @@
-"""The HTTP API as a client sees it: upload, submit, follow the event stream, download."""
+"""A client of the HTTP API: upload, submit, follow the event stream, download."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
 AWAY = (502, 503, 504)
-LEAST_PAUSE_SECONDS = 0.2  # whatever a stream names
+LEAST_PAUSE_SECONDS = 0.2  # for any value in a stream
 
 
 class ApiError(Exception):
-    """The service said no, or nothing; str() is a sentence for the person."""
+    """The service refused, or did not answer; str() is a sentence for the person."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Event:
 
     @property
     def docs(self) -> list[dict[str, Any]]:
-        """The works it tells of, as they are now; a removed work is not among them."""
+        """The present works in the event; a removed work is not among them."""
         return [change["doc"] for change in self.data.get("docChanges", []) if change["dataType"] != "remove"]
 
 
 def service_address(settings: Settings) -> str:
-    """Where the service is: the setting, or what `up` wrote.  Raises ApiError."""
+    """The service's address: the setting, or the one that `up` wrote.  Raises ApiError."""
     if settings.url:
         return settings.url.rstrip("/")
     try:
@@ -98,7 +98,7 @@ class Api:
             raise _unreachable(self.address, error) from None
 
     async def upload(self, picture: Path) -> str:
-        """The id under which the service knows the picture now."""
+        """The id of the uploaded picture."""
         form = aiohttp.FormData()
         form.add_field(
             "image", picture.read_bytes(), filename=picture.name, content_type="application/octet-stream"
@@ -123,7 +123,8 @@ class Api:
         return path
 
     async def feed(self) -> AsyncIterator[Event]:
-        """The user's changes, for ever: begins with all works there are, and resumes where a broken stream ended."""
+        """The user's changes, without an end: begins with all existing works, and resumes where a broken stream
+        ended."""
         last_id, retry_seconds, failures = "", 1.0, 0
         while True:
             try:
@@ -157,7 +158,7 @@ class Api:
             self.address + "/v1/works/feed", headers=headers, timeout=timeout, max_line_size=65536
         ) as response:
             if response.status in AWAY:
-                raise aiohttp.ClientError  # it is restarted, or its proxy says so
+                raise aiohttp.ClientError  # the service is restarting, or its proxy answers
             if response.status != 200:
                 raise ApiError(_sentence(response.status, await response.read()))
             rest = b""
@@ -176,7 +177,7 @@ def _fields(frame: str) -> dict[str, str]:
 
 
 def _sentence(status: int, body: bytes) -> str:
-    """What a problem document says, in one sentence."""
+    """A problem document as one sentence."""
     try:
         problem = orjson.loads(body)
         detail = str(problem.get("detail") or problem["title"])

@@ -1,4 +1,4 @@
-"""What every command has: its settings, and the ways in which it ends."""
+"""The common part of all commands: settings, and the ways in which a command ends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Failed(click.ClickException):
 
 
 class WrongUsage(click.ClickException):
-    """The command or the settings can't be meant so."""
+    """The command's usage or the settings are wrong."""
 
     exit_code = WRONG_USAGE
 
 
 def settings_of_command() -> Settings:
-    """The settings, or the end of the command with their sentence.  Raises WrongUsage."""
+    """The settings; ends the command with a sentence if they are wrong.  Raises WrongUsage."""
     try:
         return load_settings()
     except SettingsError as error:

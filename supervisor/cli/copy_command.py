@@ -1,4 +1,4 @@
-"""The command that takes everything from one host's file to the database of many hosts."""
+"""The command that copies one host's SQLite file to PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that sets what AI services have cost beside the credits that were taken for it."""
+"""The command that shows the costs of AI services beside the credits taken for them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DAY_OR_TIME = "a day such as 2026-12-01, or a time such as 2026-12-01T09:00:00Z"
 @click.option("--since", metavar="DAY", help="From this day on, or this time (UTC); without it, this month.")
 @json_option
 def costs(since: str | None, as_json: bool) -> None:
-    """Show what AI services said their work has cost, beside the credits taken for it.
+    """Show the costs that AI services reported, beside the credits taken for them.
 
-    Exact sums of what stands in their answers (`cost` and `cost_unit` of a provider), each unit apart; a service that
-    says nothing is not listed. Credits are debits less refunds in the same time.
+    Exact sums of the costs in their answers (`cost` and `cost_unit` of a provider), separately for each unit; services
+    that report no cost are not listed. Credits are debits less refunds in the same time.
 
     \b
     darkroom costs --since 2026-12-01
@@ -65,7 +65,7 @@ def costs(since: str | None, as_json: bool) -> None:
 
 
 def _moment(since: str | None) -> str:
-    """In UTC, as the database writes times.  Raises WrongUsage."""
+    """In UTC, in the database's form of a time.  Raises WrongUsage."""
     now = datetime.datetime.now(datetime.UTC)
     if since is None:
         moment = datetime.datetime(now.year, now.month, 1, tzinfo=datetime.UTC)

@@ -1,4 +1,4 @@
-"""`make demo`: the whole system in a temporary folder, the sample pictures through it, and everything gone again.
+"""`make demo`: start the whole system in a temporary folder, make the sample pictures, and stop and delete everything.
 
 Run it from a checkout: the samples are in examples/samples/, the pictures go to demo-output/.
 """
@@ -37,7 +37,7 @@ def main() -> int:
     """0 if every picture was made."""
     folder = Path(tempfile.mkdtemp(prefix="darkroom-demo-"))
     log_path = folder / "up.log"
-    # Nothing that is set for another Darkroom may leak in.
+    # Settings for another Darkroom must not leak in.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
     environ |= {"DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(folder / "var"), "DARKROOM_PORT": "0"}
     with log_path.open("wb") as log:
@@ -47,7 +47,7 @@ def main() -> int:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,  # a terminal's Ctrl-C is ours to pass on
+            start_new_session=True,  # we pass on a terminal's Ctrl-C ourselves
         )
     try:
         address = timed("start", lambda: wait_until_ready(up))
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def timed(phase: str, work: Any) -> Any:
-    """What the work yields; prints how long it took."""
+    """The result of the work; prints its duration."""
     began = time.monotonic()
     result = work()
     print(f"{phase:12} {time.monotonic() - began:5.1f} s", flush=True)
@@ -105,7 +105,7 @@ def stop(up: subprocess.Popen[bytes]) -> None:
 
 
 async def make_pictures(settings: Settings) -> None:
-    """Each order through the HTTP door, its progress drawn, its pictures saved.  Raises DemoFailed, ApiError."""
+    """Make each order over HTTP, draw its progress, save its pictures.  Raises DemoFailed, ApiError."""
     async with Api(service_address(settings), bearer_token(settings, "demo")) as api:
         for task_type, params in samples().items():
             began = time.monotonic()

@@ -19,9 +19,9 @@ def key() -> None:
 def cloudbase(name: str, as_json: bool) -> None:
     """Print a secretId and a secretKey for wx-server-sdk and @cloudbase/node-sdk.
 
-    Whoever holds the key is a service: it orders, looks, cancels and removes for any user. Nothing is stored: the same
-    name has the same key for as long as DARKROOM_SECRET is the same. `darkroom token revoke --id SECRETID` takes it
-    back for good; another name has another key.
+    A program with the key acts as a service: it orders, reads, cancels and removes for any user. Nothing is stored: a
+    name has the same key as long as DARKROOM_SECRET is the same. `darkroom token revoke --id SECRETID` revokes it for
+    good; another name has another key.
 
     \b
     darkroom key cloudbase functions

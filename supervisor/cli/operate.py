@@ -1,7 +1,7 @@
-"""Commands of whoever runs the system: look at tasks of all users, stop one, run one again.
+"""Commands for operators: show tasks of all users, cancel one, run one again.
 
-They speak to the database itself, so they work while web is down.  With DARKROOM_URL set they ask that service over
-HTTP, as the user of DARKROOM_TOKEN.
+They use the database itself, so they work while web is down.  With DARKROOM_URL set, they use that service over HTTP,
+as the user of DARKROOM_TOKEN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from supervisor.cli.output import json_option, print_json, print_table
 from supervisor.cli.timeline import cost_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
-OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # they make position and ETA
+OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # these give position and ETA
 HOW_TO_ACT = (
     "(“Cancel”, “Try again” and the rest: on the page /ops, or `darkroom cancel ID`, `darkroom retry ID`.)"
 )
@@ -57,7 +57,7 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
 @click.argument("task_id", metavar="ID")
 @json_option
 def show(task_id: str, as_json: bool) -> None:
-    """Show everything about a task: how it stands and why, what has happened to it, what its webhook was told.
+    """Show everything about a task: its state and the reason, its history, and its webhook's messages.
 
     \b
     darkroom show 01KB2Z7Q4M8N6P0R1S3T5V7W9X
@@ -83,7 +83,7 @@ def show(task_id: str, as_json: bool) -> None:
 
 
 def _say_what_is_wrong(settings: Settings) -> None:
-    """On stderr, what /ops says of the whole; nothing when all is well, or where another host is asked."""
+    """Print the troubles of /ops to stderr; nothing when all is well, or for another host's service."""
     from supervisor.cli.doctor.doctor_liveness import house_troubles
 
     if settings.url:
@@ -150,7 +150,7 @@ def retry(task_id: str, as_json: bool) -> None:
 @click.command()
 @json_option
 def sweep(as_json: bool) -> None:
-    """Rescue stuck tasks and prune old rows now instead of at the next minute; safe as often as you like."""
+    """Rescue stuck tasks and delete old rows now instead of at the next minute; may be run as often as you like."""
     from supervisor.objects.open_store import open_file_store
     from supervisor.services.sweep import sweep_now
 
@@ -176,7 +176,7 @@ def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_j
 
 
 def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
-    """What `use` makes of the open database.  Raises SettingFault for one that is not migrated."""
+    """The result of `use` with the open database.  Raises SettingFault if it is not migrated."""
     from supervisor.database.open_database import open_database
     from supervisor.schema.migrate import check_version
 

@@ -26,8 +26,8 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     for title in titles:
         table.add_column(title, no_wrap=True, justify="right" if title in right else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # what users have named is no markup
+        table.add_row(*(Text(cell) for cell in row))  # text from users is not markup
     console = Console()
     if not console.is_terminal:
-        console = Console(width=1000)  # a pipe gets whole lines, whatever a terminal's width would be
+        console = Console(width=1000)  # a pipe gets whole lines, without a terminal's width
     console.print(table)

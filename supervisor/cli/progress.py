@@ -11,7 +11,7 @@ from supervisor.cli.api_client import Api
 
 
 async def follow(api: Api, work_id: str, title: str) -> dict[str, Any]:
-    """The work's final document; meanwhile a bar on stderr, or plain lines where no terminal is."""
+    """The work's final document; meanwhile a bar on stderr, or plain lines without a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""Commands that write down AI services."""
+"""Commands that write settings of AI services."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def provider() -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Add it to this darkroom.toml.")
 def new(url: str, name: str, type_: str, out: Path | None) -> None:
-    """Ask a running AI server what it is, and write its settings.
+    """Recognise a running AI server, and write its settings.
 
-    Known are Gradio, ComfyUI, cog, LitServe, BentoML, A1111 and Forge, Triton, and what speaks OpenAI's API. Nothing is
+    It knows Gradio, ComfyUI, cog, LitServe, BentoML, A1111 and Forge, Triton, and servers with OpenAI's API. Nothing is
     ordered.
 
     \b

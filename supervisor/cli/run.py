@@ -1,8 +1,8 @@
 """Commands that run the system: all of it under a supervisor, or one part alone.
 
-The parts are other packages' programs.  They are started as programs, not imported, so the heart depends on none of
-them: web and dispatcher in this very process (so `ps` shows `darkroom web`), worker and scheduler by becoming dramatiq
-and periodiq.
+The parts are programs of other packages.  They are started as programs, so this package does not depend on them: web
+and dispatcher run in this process (so `ps` shows `darkroom web`), worker and scheduler replace it by dramatiq and
+periodiq.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def up() -> None:
     sys.stdout.flush()
     os._exit(
         status
-    )  # all that mattered is committed and gone; a helper that hangs in the database may not hold us
+    )  # everything is committed and stopped; a helper that hangs in the database must not delay the end
 
 
 @click.command()
@@ -64,7 +64,7 @@ def scheduler() -> None:
     from supervisor.database.outage_wait import until_it_works
 
     settings = settings_of_command()
-    until_it_works(lambda: reach_broker(settings), say=_say)  # periodiq ends where it finds none
+    until_it_works(lambda: reach_broker(settings), say=_say)  # periodiq ends without a broker
     _become(scheduler_argv())
 
 
@@ -76,7 +76,7 @@ def scheduler() -> None:
 def migrate(restored: bool, wait_seconds: float | None, as_json: bool) -> None:
     """Create or upgrade tables and triggers; safe to run again, and from several hosts at once.
 
-    A database that is away is waited for, and a line a minute says so.
+    It waits for a database that is away, and prints a line a minute meanwhile.
 
     \b
     darkroom migrate
@@ -124,7 +124,7 @@ def _say(sentence: str) -> None:
 
 
 def _run_module(name: str) -> None:
-    settings_of_command()  # wrong settings are said the same way by every command
+    settings_of_command()  # every command reports wrong settings in the same way
     sys.argv = [sys.argv[0]]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 

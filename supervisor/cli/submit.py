@@ -1,4 +1,4 @@
-"""Commands of somebody who wants pictures: submit an order, watch what happens."""
+"""Commands for users: submit an order, watch changes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def watch(user: str, as_json: bool) -> None:
 
 
 def run_async(work: Coroutine[Any, Any, None]) -> None:
-    """Run it; what the service refuses ends the command with its sentence."""
+    """Run it; a refusal of the service ends the command with its sentence."""
     from supervisor.cli.api_client import ApiError
 
     try:

@@ -9,7 +9,7 @@ Happening = dict[str, Any]
 
 
 def timeline_lines(items: list[Happening]) -> list[str]:
-    """One line for each step: when, how long after the one before, what, and what belongs to it."""
+    """One line for each step: its time, the time since the step before, its name and its details."""
     lines = []
     before: datetime.datetime | None = None
     for each in items:
@@ -21,7 +21,7 @@ def timeline_lines(items: list[Happening]) -> list[str]:
 
 
 def webhook_lines(deliveries: list[Happening]) -> list[str]:
-    """What a task's webhook was told: a heading for each delivery, and under it a line for each attempt."""
+    """A task's webhook deliveries: a heading for each, and under it a line for each attempt."""
     lines = []
     for each in deliveries:
         lines += ["", f"webhook {each['id']}  {each['type']} to {each['url']}: {each['state']}"]
@@ -33,7 +33,7 @@ def webhook_lines(deliveries: list[Happening]) -> list[str]:
 
 
 def cost_lines(costs: list[Happening]) -> list[str]:
-    """What AI services said that the task's requests have cost, one line each."""
+    """The reported costs of the task's requests, one line each."""
     lines = [
         f"{each['at']}  attempt {each['attempt']}, lease {each['lease']}: "
         f"{each['provider']} took {each['cost']} {each['unit']}"

@@ -1,4 +1,4 @@
-"""`darkroom types`, and `darkroom submit TYPE`: a command whose options are what the type declares."""
+"""`darkroom types`, and `darkroom submit TYPE`: a command with the options that the type declares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CLICK_TYPES: Mapping[str, click.ParamType[Any]] = {
 @click.command()
 @json_option
 def types(as_json: bool) -> None:
-    """List what may be ordered: inputs, pictures, scenes, parameters and price of each type.
+    """List the types for orders: inputs, pictures, scenes, parameters and price of each.
 
     \b
     darkroom types
@@ -48,7 +48,7 @@ def types(as_json: bool) -> None:
 
 
 def declared_types() -> list[dict[str, Any]]:
-    """As `GET /v1/types` answers: of the service at URL, or by the settings of this host.  Raises Failed."""
+    """The answer of `GET /v1/types`: from the service at URL, or from the settings of this host.  Raises Failed."""
     settings = settings_of_command()
     if not settings.url:
         from supervisor.core.shown_types import shown_types
@@ -67,7 +67,7 @@ def declared_types() -> list[dict[str, Any]]:
 
 
 class TypedOrder(click.Command):
-    """A command whose arguments name a type, and which has that type's parameters as options."""
+    """A command with a type as argument and that type's parameters as options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_TYPES] = {each["type"]: each for each in declared_types()}
@@ -101,7 +101,7 @@ class TypedOrder(click.Command):
 
 
 def type_of(ctx: click.Context) -> dict[str, Any] | None:
-    """The declaration of the type that the command names, where it is known."""
+    """The declaration of the type in the command, if it is known."""
     declared: dict[str, Any] | None = ctx.meta.get(_TYPE)
     return declared
 
@@ -150,7 +150,7 @@ def _option(name: str, schema: Any) -> click.Option:
     else:
         kind = _CLICK_TYPES.get(str(schema.get("type")), _Json())
     option = click.Option([f"--{_dashed(name)}"], type=kind, help=said or None)
-    option.name = f"{_OF_PARAMETERS}{name}"  # no Python name, so it can't be given in the list above
+    option.name = f"{_OF_PARAMETERS}{name}"  # not a Python name, so it can't be in the list above
     return option
 
 

@@ -1,11 +1,11 @@
 """`darkroom up`: everything on one host under one supervisor.
 
-Start order: broker, then workers, dispatcher, web, scheduler side by side, as only the broker is waited for.  Stop
-order is the reverse, one rank after the other: no new minute, no new requests and a `bye` to every feed, no new
-dispatches; then the workers finish what they run; the broker goes last.
+Start order: broker, then workers, dispatcher, web and scheduler in parallel, since they wait only for the broker.  The
+stop order is the reverse, one rank after the other: no new sweep, no new requests and a `bye` to every feed, no new
+claims; then the workers finish their tasks; the broker ends last.
 
-Children run in the data folder, not in the caller's: dramatiq and periodiq put the current folder before everything
-else on the module path, and ours must not be hidden by somebody's `web/` or `config/`.
+Children run in the data folder, not in the caller's: dramatiq and periodiq put the current folder first on the module
+path, and a folder `web/` or `config/` there must not hide our packages.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from supervisor.store.queue import leader, workers
 from supervisor.telemetry.logs import configure_logs
 from supervisor.telemetry.tracing import collector
 
-CONTROL_THREADS = 2  # beside the task slots, for `submit` and `sweep`
-STOP_SECONDS = 10.0  # for parts that have nothing to finish
+CONTROL_THREADS = 2  # besides the task slots, for `submit` and `sweep`
+STOP_SECONDS = 10.0  # for parts without work to finish
 
 BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
 
@@ -61,15 +61,15 @@ log = structlog.get_logger("supervisor")
 def run_up(settings: Settings) -> int:
     """Serve until told to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
 
-    A database that is away is waited for.
-    The database is left open: closing it could wait for one that hangs.  End the program with `os._exit`.
+    It waits for a database that is away.  It leaves the database open, because closing could wait for a hanging one.
+    End the program with `os._exit`.
     """
     configure_logs(settings, "supervisor")
     check_providers(settings)
     collector(os.environ)
     keep_to_ourselves(settings)
     with only_one(settings.data_dir):
-        read_or_make_secret(settings)  # once, before several parts want it
+        read_or_make_secret(settings)  # once, before several parts need it
         if settings.port == 0:
             settings = settings.model_copy(update={"port": free_port(settings.host)})
         elif trouble := port_trouble(settings.host, settings.port):
@@ -84,14 +84,14 @@ def run_up(settings: Settings) -> int:
         start_secret = make_start_secret(settings.data_dir) if settings.lets_demo_in else ""
         database = open_database(settings)
         _mark_the_dead_of_last_time(database)
-        take_back(settings.data_dir)  # what a predecessor was asked for
+        take_back(settings.data_dir)  # a request to an earlier `up`
         listening = listen_on(settings.host, settings.port)
         try:
             return ProcessSupervisor(
                 programs(settings, database, start_secret, listening.fileno()),
                 state_path(settings.data_dir),
                 on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
-                on_stopping=listening.close,  # whoever comes after web has stopped is refused, and does not wait
+                on_stopping=listening.close,  # after web has stopped, clients are refused and do not wait
                 asked_to_renew=lambda: take(settings.data_dir),
             ).run()
         finally:
@@ -102,9 +102,9 @@ def run_up(settings: Settings) -> int:
 def programs(
     settings: Settings, database: Database, start_secret: str = "", listening: int | None = None
 ) -> list[Program]:
-    """What `up` runs, in start order.
+    """The programs of `up`, in start order.
 
-    start_secret: for the web part, which sets its cookie.  listening: the descriptor of the socket on which web serves.
+    start_secret: for the web part, which sets its cookie.  listening: the descriptor of web's socket.
     """
     environ = environment_of(settings) | {SUPERVISED: "1"}
     for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
@@ -140,7 +140,7 @@ def programs(
             descriptors=(listening,) if listening else (),
         )
     )
-    # Any hiccup of the broker ends periodiq, which is no reason to stop the house: it has no budget of deaths.
+    # Any failure of the broker ends periodiq, which is no reason to stop the system: so it has no budget of deaths.
     scheduler = ChildSpec(
         "scheduler", SCHEDULER, awaited=False, own=None, any_kind=None, grace_seconds=STOP_SECONDS
     )
@@ -151,7 +151,7 @@ def programs(
 def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
     """The programs by which a running `up` may replace its parts, by name, in the order in which they are replaced.
 
-    Not the broker: it is none of ours, and whoever replaced it would lose what is on its way for nothing.
+    Not the broker: it is not our program, and its replacement would lose messages for nothing.
     """
     order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
     ours = [program for program in programs(settings, database) if program.spec.rank in order]
@@ -167,7 +167,7 @@ def worker_argv(settings: Settings) -> tuple[str, ...]:
     return (
         *_with_our_logs("dramatiq"), "actors", "--processes", "1", "--threads", str(threads),
         "--worker-shutdown-timeout", str(shutdown_ms), "--skip-logging",
-        "--worker-fork-timeout", "10",  # there is nothing to fork beside workers, for which it waits 30 s by default
+        "--worker-fork-timeout", "10",  # dramatiq waits 30 s for other forks by default, and there are none
     )  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def _with_our_logs(name: str) -> tuple[str, str]:
 
 
 def script(name: str) -> str:
-    """The path of a command that was installed beside this Python.  Raises SettingFault."""
+    """The path of a command that is installed beside this Python.  Raises SettingFault."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -192,7 +192,7 @@ def script(name: str) -> str:
 
 @contextlib.contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's lock, which the kernel gives back however this process ends.  Raises SettingFault."""
+    """Hold the data folder's lock, which the kernel releases at any end of this process.  Raises SettingFault."""
     with open(data_dir / "up.lock", "a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,9 +251,9 @@ def _dispatcher_program(
 
 
 def _mark_the_dead_of_last_time(database: Database) -> None:
-    """Workers of this host whose process is gone died with an `up` that was killed: nobody was left to say so.
+    """Mark workers of this host without a process: they died with an `up` that was killed and could not mark them.
 
-    A process number that was given away again only looks alive; such a worker is found by its silence.
+    If the process number was reused, the worker looks alive; its missing heartbeats show its death later.
     """
 
     def mark(tx: Transaction) -> int:
@@ -266,7 +266,8 @@ def _mark_the_dead_of_last_time(database: Database) -> None:
 
 
 def _worker_grace_seconds(settings: Settings) -> float:
-    """Drain, the AI time-out of paid requests that must not be sent twice (CORRECTNESS 15), and time to say so."""
+    """The drain, the AI time-out of paid requests that must not be sent twice (CORRECTNESS 15), and time to record the
+    end."""
     unrepeatable = [
         task_type.ai_timeout_seconds
         for task_type in settings.tasks.values()

@@ -1,4 +1,4 @@
-"""`darkroom upgrade`: from the running program to this one, part by part, while orders are taken and feeds served."""
+"""`darkroom upgrade`: replace the running program by this one, part by part, while orders and feeds are served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.cli.base import Failed, settings_of_command
 from supervisor.database.outage_wait import until_it_works
 
 LOOK_SECONDS = 0.2
-TAKEN_SECONDS = 15.0  # in which a running `up` takes notice
+TAKEN_SECONDS = 15.0  # within which a running `up` takes the request
 
 
 @click.command()
@@ -61,7 +61,7 @@ def upgrade() -> None:
 
 
 def _watched(data_dir: Path, wanted: str) -> Iterator[str]:
-    """Names of parts as they are replaced.  Raises Failed."""
+    """The names of the parts while they are replaced.  Raises Failed."""
     told: list[str] = []
     began = time.monotonic()
     while True:

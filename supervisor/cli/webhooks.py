@@ -1,4 +1,4 @@
-"""Commands around outgoing webhooks: what was told to whom, telling it again, and the key that receivers need."""
+"""Commands for outgoing webhooks: list deliveries, send one again, and print the key for receivers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supervisor.cli.output import json_option, print_json, print_table
 @json_option
 @click.pass_context
 def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> None:
-    """List what webhooks were told, newest first.
+    """List webhook deliveries, newest first.
 
     \b
     darkroom webhooks --failed
@@ -59,9 +59,9 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
 @click.argument("webhook_id", metavar="ID")
 @json_option
 def resend(webhook_id: str, as_json: bool) -> None:
-    """Send one again, from the beginning of its schedule; an address that was gone counts as living.
+    """Send one again, from the beginning of its schedule; an address that answered 410 is used again.
 
-    The receiver sees the same `webhook-id`, so that it can leave out what it has had.
+    The receiver gets the same `webhook-id`, so that it can ignore a repeated message.
     """
     from supervisor.store.webhooks import deliveries as outbox
 
@@ -79,7 +79,7 @@ def resend(webhook_id: str, as_json: bool) -> None:
 
 @webhooks.command()
 def secret() -> None:
-    """Print the key that receivers verify with, and nothing else; several while one is being replaced."""
+    """Print the key for receivers' verification, and nothing else; several while one is being replaced."""
     from supervisor.webhooks.signing_keys import webhook_keys
 
     for key in webhook_keys(settings_of_command()):

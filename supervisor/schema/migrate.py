@@ -1,8 +1,8 @@
 """Create or upgrade the database; safe to run again, and from several places at once.
 
-Migrations are the numbered files of `versions/`, applied in order by playhouse.migrations, which takes no lock: each
-database has one of its own (`sqlite_upgrade`, `postgres_upgrade`).  Triggers are made anew from the code after every
-run, so they always belong to the program that migrated last.
+Migrations are the numbered files of `migrations/`, applied in order by playhouse.migrations.  It takes no lock, so each
+database has its own (`sqlite_upgrade`, `postgres_upgrade`).  Triggers are made anew from the code after every run, so
+they always fit the program that migrated last.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def known_versions() -> list[str]:
 def migrate(settings: Settings) -> list[str]:
     """Bring the database of these settings up to date; the names of the migrations that were applied.
 
-    Raises SettingFault when the database is newer than this program, or can't be written; DatabaseBusy when its server
-    is away, or it can't be written for now.
+    Raises SettingFault if the database is newer than this program, or can't be written; DatabaseBusy if its server is
+    away, or if it can't be written for now.
     """
     if is_postgres(settings.database_url):
-        open_database(settings).close()  # says it if the client is not installed
+        open_database(settings).close()  # raises if the client is not installed
         from supervisor.schema.postgres.postgres_upgrade import (
             upgrade_postgres,  # its client need not be installed
         )
@@ -45,7 +45,7 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def _run(database: peewee.Database, settings: Settings) -> list[str]:
-    """Apply what is missing."""
+    """Apply the missing migrations."""
     _refuse_newer(_applied(database), settings)
     applied = Runner(database, directory=str(VERSIONS), table_name=HISTORY).up()
     return [str(name) for name in applied or []]
@@ -67,7 +67,7 @@ def _refuse_newer(applied: list[str], settings: Settings) -> None:
 
 
 def _the_database(settings: Settings) -> str:
-    """As a sentence begins; an address on the network is not said, since it may hold a password."""
+    """The beginning of a sentence; it names no network address, which may hold a password."""
     if is_postgres(settings.database_url):
         return "The database"
     return f"The database {sqlite_file(settings.database_url)[0]}"
@@ -76,12 +76,12 @@ def _the_database(settings: Settings) -> str:
 def check_version(
     database: Database, settings: Settings, *, runs_already: bool = False, may_be_older: bool = False
 ) -> None:
-    """Refuse to start on a database that is missing, old or newer.  Raises SettingFault with what to do: NotReady for
-    one that somebody is about to migrate, or should.
+    """Refuse to start on a missing, old or newer database.  Raises SettingFault with what to do: NotReady if it is
+    still to be migrated.
 
-    runs_already: the program has connected before, and its successor may have migrated meanwhile.
-    may_be_older: so may it have while others of this program run.  Raises DatabaseBusy when nothing can be said of the
-    database for now.
+    runs_already: the program has connected before, so a newer program may have migrated meanwhile.  may_be_older: a
+    newer program may have migrated while parts of this program run.  Raises DatabaseBusy if the database can't be read
+    for now.
     """
     if is_postgres(settings.database_url):
         if not runs_already:

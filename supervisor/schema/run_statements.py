@@ -1,4 +1,4 @@
-"""One migration, two databases: the statements of the kind that is being upgraded."""
+"""One migration for two databases: runs the statements for the present one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import peewee
 
 
 def run(database: peewee.Database, *, sqlite: Iterable[str], postgres: Iterable[str]) -> None:
-    """Execute a version's statements, in order.  They are plain SQL: a percent sign in one means itself."""
+    """Execute a version's statements, in order.  They are plain SQL: a percent sign has no special meaning."""
     cursor = database.cursor()
     for statement in postgres if isinstance(database, peewee.PostgresqlDatabase) else sqlite:
         cursor.execute(statement)

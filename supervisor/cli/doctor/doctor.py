@@ -1,4 +1,4 @@
-"""What `darkroom doctor` looks at: each configured part, in one sentence, with what to do if it is not well."""
+"""The checks of `darkroom doctor`: one sentence for each configured part, with what to do if it is not well."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _database_trouble(settings: Settings) -> str | None:
-    """What is in the way before anything can be asked."""
+    """Problems that prevent any query."""
     if is_postgres(settings.database_url):
         from supervisor.cli.doctor.doctor_postgres import (
             connection_sentence,  # its client need not be installed

@@ -1,4 +1,4 @@
-"""What `darkroom doctor` sees moving in the database: workers that beat, a dispatcher that works, sweeps that end."""
+"""Checks of `darkroom doctor` in the database: workers beat, a dispatcher works, sweeps end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervisor.store.webhooks import deliveries
 SILENT_SWEEP_SECONDS = 180.0
 DAY_SECONDS = 86_400.0
 
-# Codes of troubles that another part of the doctor tells, in words of its own.
+# Codes of troubles that another check of the doctor reports with its own sentence.
 LOOKED_AT_APART = frozenset(
     {
         "no_workers", "workers_silent", "worker_silent", "no_dispatcher", "dispatcher_silent", "broker_away", "stuck",
@@ -32,7 +32,7 @@ Found = tuple[str, bool, str]
 
 
 def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
-    """(part, whether it is well, a sentence) of each thing.  Changes nothing."""
+    """(part, whether it is well, a sentence) for each check.  Changes nothing."""
     stuck = sum(database.read(stuck_tasks.count_stuck).values())
     if stuck:
         yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
@@ -46,14 +46,14 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
 
 
 def examine_troubles(database: Database, settings: Settings) -> Iterator[Found]:
-    """What /ops says is wrong and no other part of the doctor's has looked at."""
+    """Troubles of /ops that no other check of the doctor reports."""
     for each in house_troubles(database, settings):
         if each["code"] not in LOOKED_AT_APART:
             yield each["subject"] or each["code"], each["code"] in NO_FAULT_OF_OURS, each["text"]
 
 
 def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
-    """What /ops says is wrong.  Changes nothing."""
+    """The troubles of /ops.  Changes nothing."""
     before = time.time()
     seen = database.read(lambda tx: overview.read(tx, settings))
     ahead = clock_ahead_seconds(seen["at"], before, time.time())

@@ -1,4 +1,4 @@
-"""What `darkroom doctor` looks at in a PostgreSQL server besides its tables."""
+"""Checks of `darkroom doctor` of the PostgreSQL server itself."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LISTENERS = 2  # of the web and of the dispatcher
 
 
 def connection_sentence(settings: Settings) -> str | None:
-    """What is wrong with the way to the server; None when it is open.  Tried once: who looks need not wait."""
+    """What is wrong with the connection to the server; None if it works.  Tried once, without waiting."""
     error = connection_trouble(settings.database_url)
     return None if error is None else f"The database can't be used: {in_words(error)}."
 
 
 def examine_server(database: Database, settings: Settings) -> Iterator[tuple[str, bool, str]]:
-    """(part, whether it is well, a sentence) of each thing.  Changes nothing."""
+    """(part, whether it is well, a sentence) for each check.  Changes nothing."""
 
     def ask(tx: Transaction) -> tuple[int, str, int, int]:
         return (
@@ -65,7 +65,7 @@ def examine_server(database: Database, settings: Settings) -> Iterator[tuple[str
 
 
 def examine_clock(database: Database) -> tuple[str, bool, str]:
-    """Whether this host's clock agrees with the database's, as far as the round trip lets us see."""
+    """Whether this host's clock agrees with the database's, within the time of a round trip."""
     before = time.time()
     theirs = datetime.datetime.fromisoformat(database.read(lambda tx: tx.value(f"SELECT {tx.now}")))
     after = time.time()

@@ -1,4 +1,4 @@
-"""Whether the configured AI services can be used, asked of the part that knows: `actors`, run as a command."""
+"""Whether the configured AI services can be used, checked by a command of `actors`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from config.settings import Settings, environment_of
 from supervisor.core.errors import SettingFault
 
-SECONDS = 120.0  # a second's work; a host may be that busy, and refusing to start would not help it
+# this takes a second; a busy host may need much longer, and refusing to start would not help it
+SECONDS = 120.0
 
 
 def check_providers(settings: Settings) -> None:
-    """Raises SettingFault with the sentence that names the wrong setting.  Asks no service."""
+    """Raises SettingFault with a sentence that names the wrong setting.  Calls no service."""
     used = {settings.providers[name].kind for name in settings.providers_in_use}
     if used <= {"studio"}:
-        return  # it has no settings of its own, and a start must not wait for another interpreter
+        return  # the studio has no settings, and a start must not wait for another interpreter
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "actors.entry.check_settings"],
@@ -37,7 +38,7 @@ def check_providers(settings: Settings) -> None:
 
 
 def try_provider(settings: Settings, name: str, options: Sequence[str]) -> int:
-    """Have one picture made, for real; each step is a line on stdout.
+    """Make one real picture; each step is a line on stdout.
 
     The exit status is that of `actors.entry.try_provider`."""
     return subprocess.run(

@@ -1,12 +1,12 @@
 """Copy a SQLite database into an empty PostgreSQL one: everything, in one transaction, or nothing.
 
-The guards refuse rows that did not come about step by step, which is their purpose, so they are dropped and made anew
-in the same transaction, under locks that keep everybody else out of the target.  Before the commit the rows of each
-table are counted, and the balances and the ledger added up, on both sides.
+The guards refuse rows that were not made step by step, so they are dropped and made anew in the same transaction, under
+locks that keep all other programs out of the target.  Before the commit, the rows of each table are counted, and
+balances and ledger are added up, on both sides.
 
-Nothing is left behind but what each database keeps of itself: its version, its leader, its numbers of tasks (which are
-counted anew with the triggers).  Every user's feed gets a new epoch, as after a restore: should the old system be
-started again, its event ids are not taken for the new one's (CORRECTNESS 30).
+Only data about the database itself is not copied: its version, its leader, its numbers of tasks (which are counted anew
+with the triggers).  Every user's feed gets a new epoch, as after a restore: if the old system is started again, its
+event ids can't be mistaken for the new system's (CORRECTNESS 30).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from supervisor.schema.copy.copy_source import Source
 from supervisor.schema.postgres.install_triggers import drop_triggers, make_triggers
 from supervisor.schema.postgres.postgres_transaction import one_transaction
 
-# What either database keeps of itself.
+# Tables about the database itself.
 LEFT = frozenset({"migration_history", "rule", "dispatcher", "wake", "task_count"})
-# A row in one of these is made by the migration itself, so it does not show that the database is in use.
+# The migration makes rows in these tables, so they do not show that the database is in use.
 _BORN_FULL = frozenset({"file_walk"})
 
 _SUMS = {
@@ -38,7 +38,8 @@ Told = Callable[[str, int, int], None]
 
 
 class Copied(NamedTuple):
-    """rows: {table: how many}.  credits: the sum of the ledger, and so of all balances.  unknown: tables of others."""
+    """rows: {table: how many}.  credits: the sum of the ledger, and so of all balances.  unknown: other programs'
+    tables."""
 
     rows: dict[str, int]
     credits: int
@@ -46,10 +47,10 @@ class Copied(NamedTuple):
 
 
 def copy_into_postgres(source: Source, target: Settings, tell: Told) -> Copied:
-    """Fill the target's empty, migrated database.  tell: hears (table, rows copied, rows in all).
+    """Fill the target's empty, migrated database.  tell: is called with (table, rows copied, rows in all).
 
-    Raises SettingFault when the target holds something or can't be used, DatabaseBusy when its server is away; then
-    the target is as it was.
+    Raises SettingFault if the target is not empty or can't be used, DatabaseBusy if its server is away; then the target
+    is unchanged.
     """
     with one_transaction(target.database_url, "Nothing was copied") as database:
         return _copy(source, database, tell)
@@ -62,14 +63,14 @@ def _copy(source: Source, database: peewee.Database, tell: Told) -> Copied:
     (schema,) = cursor.fetchone()
     found = {name: columns for name, columns in source.tables().items() if name not in LEFT}
     tables = {name: columns for name, columns in found.items() if _exists(cursor, name)}
-    drop_triggers(database)  # under locks that keep everybody out
+    drop_triggers(database)  # under locks that keep all other programs out
     _refuse_one_in_use(cursor, list(tables))
     rows = {table: source.count(table) for table in tables}
     done, total = 0, sum(rows.values())
     for table, columns in tables.items():
         tell(table, done, total)
         json_columns = _json_columns(cursor, table)
-        cursor.execute(f"DELETE FROM {table}")  # what the migration has put there
+        cursor.execute(f"DELETE FROM {table}")  # rows from the migration
         with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
             for several in source.rows(table, columns, json_columns):
                 for row in several:
@@ -114,7 +115,7 @@ def _json_columns(cursor: Any, table: str) -> frozenset[str]:
 
 
 def _set_sequences(cursor: Any, last_ids: dict[str, int]) -> None:
-    """Ids go on where they were: one that was given out never comes again, even if its row is gone."""
+    """Ids continue after the last one: a used id is never given again, even if its row was deleted."""
     cursor.execute(
         """SELECT attrelid::regclass::text, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
             WHERE attidentity <> '' AND relnamespace = quote_ident(current_schema())::regnamespace"""

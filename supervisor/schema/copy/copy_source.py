@@ -1,7 +1,7 @@
-"""A SQLite database that nobody else has open, as the source of a copy: its tables, their rows, what adds up.
+"""A SQLite database that no other program has open, as the source of a copy: its tables, their rows, and the sums.
 
-Exclusive locking is the proof: SQLite gives it only to the one connection that there is, so a running part, a shell or
-a backup stands in its way, and nobody can write, or even look, until the copy is over.
+An exclusive lock proves that: SQLite gives it only to a single connection, so a running part, a shell or a backup
+prevents it, and no program can write, or even read, until the copy is over.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HISTORY = "migration_history"
 WAIT_SECONDS = 3.0  # for a part that is just ending
 ROWS_AT_ONCE = 1000
 
-# What PostgreSQL has no place for: NUL, and halves of a surrogate pair.  In JSON text they are escaped.
+# Characters that PostgreSQL can't store: NUL, and halves of a surrogate pair.  In JSON text they are escaped.
 _NUL = "\x00"
 _ESCAPED = re.compile(r"\\u(0000|d[89a-f])", re.IGNORECASE)
 _REPLACED = "\ufffd"
 
 
 class Source:
-    """path: of a file of this program's version.  Raises SettingFault for any other, and for one in use."""
+    """path: of a file of this program's version.  Raises SettingFault for another version, and for a file in use."""
 
     def __init__(self, path: Path, known_versions: Sequence[str]) -> None:
         if not path.exists():
@@ -55,11 +55,11 @@ class Source:
             raise SettingFault(f"{path} can't be read: {error}.") from error
 
     def close(self) -> None:
-        """Let others have it again."""
+        """Release the lock."""
         self._connection.close()
 
     def tables(self) -> dict[str, list[str]]:
-        """{table: its columns}, but for those of SQLite's own."""
+        """{table: its columns}, without SQLite's own tables."""
         names = self._all(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name"
         )
@@ -79,7 +79,7 @@ class Source:
                 yield [[of(value) for of, value in zip(clean, row, strict=True)] for row in several]
 
     def last_ids(self) -> dict[str, int]:
-        """{table: the last id that was given out}, even if its row is gone."""
+        """{table: the last used id}, even if its row was deleted."""
         return {name: int(last) for name, last in self._all("SELECT name, seq FROM sqlite_sequence")}
 
     def value(self, sql: str) -> Any:
@@ -107,7 +107,7 @@ def _clean(value: Any) -> Any:
 def _clean_json(value: Any) -> Any:
     if not isinstance(value, str) or not _ESCAPED.search(value):
         return value
-    import json  # orjson refuses half a pair, which is what is looked for
+    import json  # orjson refuses half a pair, so it finds them
 
     return orjson.dumps(_without_halves(json.loads(value))).decode()
 

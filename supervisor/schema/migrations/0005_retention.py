@@ -1,4 +1,4 @@
-"""What the sweep needs to forget what nobody needs: which uploads are in use, and which files are to be deleted.
+"""Columns and tables for the deletion of unused data: which uploads are in use, and which files are to be deleted.
 
 image.used_at: when the sweep last found the upload in use.  image.expired_at: since when no new task may name it.
 doomed_file: objects whose rows are gone, until they are gone too.  file_walk: how far the search for objects without

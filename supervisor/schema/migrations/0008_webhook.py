@@ -1,4 +1,4 @@
-"""Outgoing webhooks: who is to be told of a task's end, and what is told to whom.
+"""Outgoing webhooks: the addresses of tasks, and the deliveries to them.
 
 webhook: the address that a task names.  webhook_delivery: what is to be sent, written by the trigger of the step that
 ends the task; one for each charge.  data: the task as it was then, pictures by key.  dispatch: the number of its newest

@@ -1,4 +1,4 @@
-"""What whoever is on call asks about: since when and why a breaker is open, and what webs have noticed of users.
+"""Data for the person on call: since when and why a breaker is open, and notices of web processes about users.
 
 provider_state: opened_at, when its breaker opened (not when it was tried last); reason, what the service said last.
 user_notice: of a user, or of '' for all, what was refused or done too often, since when and how many times.

@@ -18,12 +18,13 @@ _LOCKED = (
 
 
 def triggers() -> list[Trigger]:
-    """Every trigger, in the order they are to be made."""
+    """Every trigger, in the order of creation."""
     return [*guards(), *changes()]
 
 
 def make_triggers(database: peewee.Database, schema: str) -> None:
-    """Make the triggers of this program the database's, in the caller's transaction; nothing where they are already.
+    """Install this program's triggers in the database, in the caller's transaction; nothing if they are installed
+    already.
 
     schema: its name, quoted.
     """
@@ -54,7 +55,7 @@ def drop_triggers(database: peewee.Database) -> None:
 
 
 def _present(database: peewee.Database) -> list[tuple[str, str]]:
-    """(trigger, table) of what is there."""
+    """(trigger, table) of the existing triggers."""
     rows: list[tuple[str, str]] = database.execute_sql(
         """SELECT tgname, tgrelid::regclass::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
             WHERE NOT tgisinternal AND relnamespace = quote_ident(current_schema())::regnamespace ORDER BY tgname"""

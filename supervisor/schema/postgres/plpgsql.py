@@ -1,10 +1,10 @@
-"""How a trigger is written on PostgreSQL: a function of the same name, and the clause that says when it runs.
+"""A trigger on PostgreSQL: a function of the same name, and the clause that says when it runs.
 
-Functions run with the rights of the schema's owner and find only the schema's own names, so that a role that may do no
-more than INSERT into `task_queue` sets them off safely; nobody else may attach them to tables of their own.
+Functions run with the rights of the schema's owner and find only the schema's own names.  So a role that may only
+INSERT into `task_queue` fires them safely, and other roles can't attach them to their own tables.
 
-Their statements are planned once a session, mostly while the tables are small, where reading a whole table looks cheap.
-They go on with that plan when it has grown, so they may not: what they look up they find by an index.
+Their statements are planned once a session, usually while the tables are small and reading a whole table looks cheap,
+and keep that plan when the tables have grown.  So they must find their rows by an index and never read a whole table.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-# Guards fail like constraints do, so that callers meet one kind of error (check_violation).
+# Guards fail like constraints, so that callers get one kind of error (check_violation).
 _REFUSED = "23514"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trigger:
-    """when: what stands between the name and FOR EACH.  each: ROW or STATEMENT.  only_if: a row trigger's WHEN."""
+    """when: the text between the name and FOR EACH.  each: ROW or STATEMENT.  only_if: a row trigger's WHEN."""
 
     name: str
     when: str
@@ -47,14 +47,14 @@ class Trigger:
 
 
 def refuse(sentence: str) -> str:
-    """Raise, with a sentence for whoever has written the statement."""
+    """Raise with a sentence for the author of the statement."""
     return (
         f"RAISE EXCEPTION USING ERRCODE = '{_REFUSED}', MESSAGE = '{sentence.replace(chr(39), chr(39) * 2)}';"
     )
 
 
 def refuse_if(condition: str, sentence: str) -> str:
-    """Raise where the condition is true; unknown is not."""
+    """Raise if the condition is true, but not if it is unknown."""
     return f"IF {condition} THEN {refuse(sentence)} END IF;"
 
 

@@ -1,12 +1,12 @@
-"""What follows a statement on PostgreSQL: works, ledger, change log, wake-ups.
+"""The triggers after a statement on PostgreSQL: works, ledger, change log, wake-ups.
 
-Triggers run once a statement and see all of its rows, so a bulk statement costs what its rows cost: row triggers would
-raise an account's seq once for every row, each time making a new version of the account's row (CORRECTNESS 26).
+Triggers run once a statement and see all of its rows.  Row triggers would raise an account's seq once for every row of
+a bulk statement, and each time make a new version of the account's row (CORRECTNESS 26).
 Locks are taken in one order, tasks, then works, then accounts by user, so that two statements can't deadlock (27).
 
-Old and new rows are joined by FULL JOIN inside a subquery that is kept whole: the planner can do that by hashing only.
-It plans a function's statements once, perhaps for a statement of one row, and a nested loop would be quadratic for the
-next statement of ten thousand.
+Old and new rows are joined by FULL JOIN inside a subquery that can't be flattened, so the planner must use a hash join.
+It plans a function's statements once, perhaps for a statement of one row, and a nested loop would be quadratic for a
+later statement with ten thousand rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOMENT = "moment timestamptz := darkroom_now();"
 
 _BECAME_FINAL = "n.status IN ('failed','cancelled') AND o.status <> n.status"
 _FELL_SHORT = "n.status = 'completed' AND o.status <> 'completed' AND n.missing > 0"
-# Every column more is made ready, and hashed, once for each statement.
+# Every further column is prepared, and hashed, once for each statement.
 _SEEN_OF_TASKS = ", ".join(
     f"n.{column}"
     for column in (
@@ -40,8 +40,8 @@ _SEEN_OF_TASKS = ", ".join(
 _ENDED = f"n.status IN {ENDED} AND o.status <> n.status"
 _MADE_WORK = "o.work_id IS NULL AND n.work_id IS NOT NULL"
 _IS_SEEN = f"o.work_id IS NOT NULL AND ({differs(VISIBLE, new='n', old='o')})"
-# A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
-# A poll that becomes due later is found by the dispatcher's tick: ten thousand waiting jobs must not ring.
+# A claim, progress and marks do not wake the dispatcher; changes that free a slot or make work do.  The dispatcher's
+# tick finds a poll that becomes due later: ten thousand waiting jobs must not wake it.
 _RANG = f"""(n.status <> o.status AND n.status <> 'processing') OR {differs(("run_after",), new="n", old="o")}
         OR ({differs(("next_poll_at",), new="n", old="o")} AND n.next_poll_at <= moment)"""
 
@@ -210,7 +210,7 @@ def _publish(table: str, data_type: str, queue_type: str, rows: str = "") -> str
 
 
 def _updated_fields() -> str:
-    """A JSON object of the visible columns that differ; a null stays a null."""
+    """A JSON object of the changed visible columns; a null stays a null."""
     return " || ".join(
         f"CASE WHEN n.{column} IS DISTINCT FROM o.{column} THEN jsonb_build_object('{column}', n.{column})"
         " ELSE '{}'::jsonb END"

@@ -1,4 +1,4 @@
-"""The functions on PostgreSQL that tables need: the clock and the ids.  Made before any table is."""
+"""The functions on PostgreSQL that tables need: the clock and the ids.  Made before the tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def functions(schema: str) -> list[str]:
-    """Statements that make them, or put them in place of older ones.  schema: its name, quoted."""
+    """Statements that make them, or replace older ones.  schema: its name, quoted."""
     return [
-        # STABLE, although the clock runs on: only then may an index be searched for what is due.
+        # STABLE, although the clock goes on: only then may an index be used to find due rows.
         f"""CREATE OR REPLACE FUNCTION darkroom_now() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $body$
 BEGIN
     RETURN date_trunc('milliseconds', clock_timestamp()) + (SELECT shift FROM {schema}.rule);

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses, row by row: the same steps and values as SQLite's triggers, with the same sentences."""
+"""The row guards on PostgreSQL: they refuse the same steps and values as SQLite's triggers, with the same sentences."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _of_tasks() -> list[Trigger]:
             "NEW.priority IS NULL OR NEW.priority NOT BETWEEN -10 AND 10",
             "priority must be a whole number from -10 to 10",
         ),
-        # The years that four digits can say: infinity, and what is after or before them, is no time to run at.
+        # Only years of four digits: infinity, and earlier or later years, are not valid start times.
         refuse_if(
             "NEW.run_after < '0001-01-01T00:00:00Z' OR NEW.run_after >= '9999-12-31T00:00:00Z'",
             "run_after must be a time such as 2026-11-05T08:00:00.000Z",
@@ -79,7 +79,7 @@ def _of_tasks() -> list[Trigger]:
             for column, born in BORN_WITH.items()
         ),
         "END IF;",
-        # They have no default, so whatever stands there was given.
+        # These columns have no default, so any value in them was given.
         *(
             refuse_if(f"NEW.{column} IS NOT NULL", refusal_of(column))
             for column in ("created_at", "updated_at")
@@ -139,9 +139,9 @@ def _of_tasks() -> list[Trigger]:
 
 
 def _only_legal_steps() -> list[str]:
-    """Statements that refuse what no arrow explains.
+    """Statements that refuse changes which no arrow explains.
 
-    The statuses are asked first: whatever a condition holds is made ready anew in every transaction that meets it.
+    The statuses are compared first, because every condition that is reached is prepared anew in each transaction.
     """
     lines = []
     for place, (source, targets) in enumerate(legal_steps().items()):
@@ -173,7 +173,7 @@ def _of_works() -> list[Trigger]:
             refuse("id, user_openid, task_id, type and created_at of a work can not change"),
             only_if=differs(("id", "user_openid", "task_id", "type", "created_at")),
         ),
-        # The task's row is locked, so that it can't be retried while its work goes.
+        # The task's row is locked, so that the task can't be retried while its work is deleted.
         Trigger(
             "works_guard",
             "BEFORE DELETE ON works",
@@ -189,7 +189,7 @@ def _of_works() -> list[Trigger]:
 
 def _of_money() -> list[Trigger]:
     entry = [
-        # Of two debits at once the second one waits here, and then reads what the first has left.
+        # The second of two simultaneous debits waits here, and then reads the balance after the first.
         "SELECT balance INTO held FROM account WHERE user_openid = NEW.user_openid FOR UPDATE;",
         refuse_if("held IS NULL", "the user has no account"),
         refuse_if("held + NEW.amount < 0", "insufficient credits"),
@@ -226,7 +226,7 @@ def _of_money() -> list[Trigger]:
             "(NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE", "seq of an account never falls"
         ),
         refuse_if("NEW.user_openid <> OLD.user_openid", "user_openid of an account can not change"),
-        # Depth 1 is a statement of somebody's own; the ledger's trigger is one above.
+        # Depth 1 is a direct statement; the ledger's trigger is one level deeper.
         refuse_if(
             "NEW.balance IS DISTINCT FROM OLD.balance AND pg_trigger_depth() < 2",
             "balance of an account is moved by an entry in the ledger alone",

@@ -1,4 +1,4 @@
-"""One transaction on a connection of its own, for whoever changes a whole PostgreSQL schema: all of it, or nothing."""
+"""One transaction on its own connection, for a change of a whole PostgreSQL schema: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from supervisor.database.postgres.connection_refusals import in_words, is_wrong_
 
 @contextlib.contextmanager
 def one_transaction(url: str, complaint: str) -> Iterator[Connection]:
-    """A connection whose transaction is committed at the end of the block, or taken back by what it raises.
+    """A connection with a transaction that is committed at the end of the block, or rolled back by an exception.
 
-    complaint: how the sentence begins that tells of a fault of the database.  Raises SettingFault, and DatabaseBusy
-    for a server that is away or can't do it now: try again.
+    complaint: the beginning of the sentence about a database fault.  Raises SettingFault, and DatabaseBusy if the
+    server is away or can't do it now: try again.
     """
-    database = Connection(url, pooled=True)  # nothing of a session is relied on
+    database = Connection(url, pooled=True)  # no session state is needed
     try:
         database.connect()
         with database.atomic():

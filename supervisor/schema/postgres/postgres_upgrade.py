@@ -1,4 +1,4 @@
-"""Bring a PostgreSQL schema up to date, in one transaction that waits for any other that does the same.
+"""Bring a PostgreSQL schema up to date, in one transaction; simultaneous upgrades wait for each other.
 
 Tables, functions and triggers change together or not at all, so there is no moment without a guard.  The schema is the
 first one of the connection's search_path: `public`, unless DATABASE_URL says otherwise
@@ -19,10 +19,10 @@ from supervisor.schema.postgres.postgres_functions import functions
 from supervisor.schema.postgres.postgres_transaction import one_transaction
 
 OLDEST_SERVER = 14
-# Whoever upgrades a schema holds this lock; the second half is the schema's own number.
+# An upgrade of a schema holds this lock; the second half is the schema's own number.
 _LOCK = "SELECT pg_advisory_xact_lock(1146242632, quote_ident(current_schema())::regnamespace::oid::integer)"
 
-# What a program needs that makes tasks by plain SQL: no more than these columns, and no table beside them.
+# The rights of a program that makes tasks by plain SQL: only these columns, and no other table.
 _WRITABLE = "id, user_openid, type, status, params, priority, run_after"
 _READABLE = (
     f"{_WRITABLE}, stage, progress, work_id, charge, attempt, failures, deaths, max_attempts, error, worker_id, lease,"
@@ -61,9 +61,9 @@ def _upgrade(
 
 
 def grants_for_producers(tx: Transaction, role: str = "producer") -> list[str]:
-    """What to run so that a role may make tasks, watch and retry them by plain SQL, and do nothing else.
+    """The GRANTs by which a role may make, watch and retry tasks by plain SQL, and do nothing else.
 
-    Everything is named with its schema, and nothing is left to what PUBLIC may do: the owner may have taken it away.
+    Every name has its schema, and no right of PUBLIC is assumed, since the owner may have revoked it.
     """
     here = tx.one("SELECT quote_ident(current_database()) AS name, quote_ident(current_schema()) AS schema")
     assert here is not None

@@ -1,7 +1,7 @@
 """Which dispatchers may work on this schema.
 
-A dispatcher of an older program marks tasks and sends hints, which nobody takes up any more.  It does not know the
-column that whoever takes over must write, so it is refused.
+A dispatcher of an older program marks tasks and sends hints that no program reads any more.  It does not write the
+column that a new leader must write, so it is refused.
 """
 
 from __future__ import annotations

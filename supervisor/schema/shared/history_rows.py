@@ -1,14 +1,14 @@
-"""What a step of a task is called in its history, as SQL that both databases understand.
+"""The names of a task's steps in its history, as SQL for both databases.
 
-`task_event` holds one row for each step that somebody on call would ask about.  Progress, polls and dispatches are left
-out: there are hundreds of them, and where the task stands now says as much.  Money is not written down twice: the
-ledger is its history, and who reads a history reads both.
+`task_event` holds one row for each step that an operator may need.  Progress, polls and dispatches are left out: there
+are hundreds of them, and the task's present state shows enough.  Credits are not recorded twice: the ledger is their
+history, and readers of a history read both.
 """
 
 from __future__ import annotations
 
-# `attempt_failed` is written by the store, before a retry, and `postponed` where it is known why: that stands nowhere
-# in the row.
+# The store writes `attempt_failed` before a retry, and `postponed` if it knows the reason, because the row does not
+# hold it.
 EVENTS = (
     "submitted",
     "admitted",
@@ -31,12 +31,12 @@ DIED = '{"code":"worker_died","message":"Its worker died."}'
 
 
 def is_step(new: str, old: str) -> str:
-    """The condition that an UPDATE is a step of the history.  new, old: what stands before a column's name."""
+    """The condition that an UPDATE is a step of the history.  new, old: the prefixes of column names."""
     return f"{new}.status <> {old}.status OR {new}.admitted_charge <> {old}.admitted_charge"
 
 
 def is_noted(new: str, old: str) -> str:
-    """The condition that the store has written the step down already, with why the task was postponed."""
+    """The condition that the store has recorded the step already, with the reason of the postponement."""
     return (
         f"{new}.status = 'pending' AND {old}.status = 'processing' AND EXISTS (SELECT 1 FROM task_event AS noted"
         f" WHERE noted.task_id = {new}.id AND noted.lease = {new}.lease AND noted.event = 'postponed')"
@@ -58,7 +58,7 @@ def event_of(new: str, old: str) -> str:
 
 
 def due_of(new: str, old: str) -> str:
-    """When a task that was put back is due; NULL for every other step, and for at once."""
+    """The due time of a task that was put back; NULL for every other step, and if it is due at once."""
     return (
         f"CASE WHEN {new}.status = 'pending' AND {old}.status IN ('processing','ai_processing')"
         f" THEN {new}.run_after END"
@@ -66,7 +66,7 @@ def due_of(new: str, old: str) -> str:
 
 
 def error_of(new: str, old: str, died: str) -> str:
-    """What was wrong, as JSON, or NULL.  died: the JSON for a worker's death, as this database writes it."""
+    """The error as JSON, or NULL.  died: the JSON for a worker's death, in this database's form."""
     return (
         f"CASE WHEN {new}.status = 'failed' THEN {new}.error"
         f" WHEN {new}.status = 'pending' AND {new}.deaths > {old}.deaths THEN {died} END"

@@ -1,8 +1,8 @@
 """The database's own guard, generated from the lifecycle table.
 
-An UPDATE of `task_queue` passes when at least one arrow of the table explains it: the pair of statuses and
-what happened to every counted column.  The text is a SQL condition over OLD and NEW that is true for a legal
-step; columns that belong to a step (a claim has a worker, a hand-off none) are demanded beside it.
+An UPDATE of `task_queue` passes if at least one arrow of the table explains it: the pair of statuses and the change of
+every counted column.  The text is a SQL condition over OLD and NEW that is true for a legal step.  It also requires the
+columns of each step (a claim has a worker, a hand-off has none).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
 
 _SAME_WORKER = "(NEW.worker_id = OLD.worker_id OR (NEW.worker_id IS NULL AND OLD.worker_id IS NULL))"
 
-# Back to pending is a new attempt; a remote job that goes on is the same one, whose progress never falls.
+# A step back to pending leads to a new attempt; a remote job goes on in the same attempt, and its progress never falls.
 _STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.progress >= OLD.progress END"
 
-# What an arrow demands beyond the counted columns.  Status pairs and counted columns come from the table.
+# The conditions of an arrow besides the counted columns.  Status pairs and counted columns come from the table.
 _DEMANDS = {
     Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
     Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
@@ -28,7 +28,7 @@ _DEMANDS = {
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
     Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.RETRY: "NEW.progress = 0",
-    # Only whoever polls it can know that: a row that waits for its service is put back by nobody's plain SQL.
+    # Only the worker that polls it can know this, so plain SQL can't put back a row that waits for its service.
     Event.ORDER_AGAIN: "OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL AND NEW.progress = 0",
     Event.RELEASE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
     Event.POSTPONE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
@@ -36,7 +36,7 @@ _DEMANDS = {
 
 
 def _counted(arrow: Transition) -> list[str]:
-    """The condition each counted column must meet."""
+    """The condition for each counted column."""
     demands = {
         Rule.SAME: "NEW.{0} = OLD.{0}",
         Rule.PLUS_ONE: "NEW.{0} = OLD.{0} + 1",
@@ -53,7 +53,7 @@ def legal_step(arrow: Transition) -> str:
     if arrow.event in _DEMANDS:
         parts.append(_DEMANDS[arrow.event])
     if arrow.target in OPEN:
-        # Or a pending row could be made to look like the first half of a resubmit (legal_update_on_sqlite).
+        # Otherwise a pending row could look like the first half of a resubmit (legal_update_on_sqlite).
         parts.append("NEW.finished_at IS NULL")
     return "(" + " AND ".join(parts) + ")"
 
@@ -64,10 +64,10 @@ RUN_AFTER_IS_GIVEN_AT_INSERT = (
 
 
 def run_after_is_ours() -> str:
-    """The SQL condition under which a new run_after is a step of ours; somebody else's would leave a row stuck.
+    """The SQL condition under which a new run_after is a legal step; any other change could leave a row stuck.
 
-    A task that is put back gets a pause and one that is retried none.  Of a waiting one, an operator ends the pause,
-    and a pause is moved that was written before the clock was set back, which its updated_at shows.
+    A task that is put back gets a delay, and a retried one gets none.  For a waiting task, an operator may end the
+    delay, and a delay is moved if it was written before the clock was set back, which its updated_at shows.
     """
     return (
         "(NEW.status = 'pending' AND OLD.status <> 'pending')"
@@ -78,14 +78,14 @@ def run_after_is_ours() -> str:
 
 
 def counted_unchanged() -> str:
-    """The SQL condition that no counted column moves."""
+    """The SQL condition that no counted column changes."""
     return " AND ".join(f"NEW.{column} = OLD.{column}" for column in COUNTED)
 
 
 def legal_steps() -> dict[str, dict[str, str]]:
-    """{status before: {status after: the condition under which that is an arrow}}, as PostgreSQL's guard asks it.
+    """{status before: {status after: the condition of the arrow}}, for PostgreSQL's guard.
 
-    A trigger has set there what belongs to a manual retry already.
+    There, a trigger has already set the columns of a manual retry.
     """
     found: dict[str, dict[str, list[str]]] = {}
     for arrow in TRANSITIONS:

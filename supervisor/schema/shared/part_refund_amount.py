@@ -1,6 +1,6 @@
-"""What a completed task that lacks pictures gets back: floor(unit part × missing ÷ units) of its debit.
+"""The refund of a completed task that lacks pictures: floor(unit part × missing ÷ units) of its debit.
 
-A debit without parts is one of a program that knew no base: all of it was for pictures.
+A debit without parts comes from an older program without base prices: all of it was for pictures.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ IS_SOME = "coalesce(debit.per, 'picture') = 'picture' AND {back} > 0"
 
 
 def back(ended: str) -> str:
-    """The refund as SQL.  ended: the name under which the task's columns are known."""
+    """The refund as SQL.  ended: the name of the task's row."""
     return BACK.format(ended=ended)
 
 
 def is_some(ended: str) -> str:
-    """Whether there is one: a unit may be something else than a picture, and a floor may be 0."""
+    """Whether there is a refund: a unit need not be a picture, and the floor may be 0."""
     return IS_SOME.format(back=back(ended))

@@ -1,4 +1,4 @@
-"""What may not be deleted yet, whoever asks: the conditions and sentences of guards on both databases."""
+"""Rows that no program may delete yet: the conditions and sentences of guards on both databases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AUDIT_KEPT = f"the record of what operators did is append-only, and kept for {AU
 
 
 def must_keep_remote_job(row: str) -> str:
-    """The condition that a request, or the task it is for, is not over."""
+    """The condition that a request, or its task, has not ended."""
     return f"""({row}.state IN ('submitting','waiting') OR EXISTS
         (SELECT 1 FROM task_queue WHERE task_queue.id = {row}.task_id
          AND task_queue.status IN ('pending','processing','ai_processing')))"""

@@ -1,9 +1,9 @@
-"""What a task's columns hold before anything has happened to it, and which of them its user sees."""
+"""The initial values of a task's columns, and the columns that its user sees."""
 
 from __future__ import annotations
 
-# Columns a producer may not set, with what they are born with, as SQL.  The times of creation are not here: they are
-# the database's own, and each database says that its way.
+# Columns that a producer must not set, with their initial values as SQL.  The times of creation are not here: each
+# database sets them in its own way.
 BORN_WITH = {
     "status": "'pending'",
     "stage": "'queued'",
@@ -42,7 +42,7 @@ BORN_WITH = {
 # A change of one of these is a change of the work.
 VISIBLE = ("status", "stage", "progress", "images", "outputs", "error")
 
-# The columns a manual retry sets back, and to what.  charge rises by one; lease and attempt are kept.
+# The columns that a manual retry resets, with the values.  charge rises by one; lease and attempt are kept.
 SET_BACK = {
     "failures": "0",
     "deaths": "0",
@@ -70,7 +70,7 @@ SET_BACK = {
 
 
 def refusal_of(column: str) -> str:
-    """The sentence for an INSERT that gives a column Darkroom sets itself."""
+    """The sentence for an INSERT that sets a column of Darkroom's own."""
     if column == "status":
         return "status may be given at insert only as pending"
     return f"{column} is set by Darkroom and can not be given at insert"

@@ -1,7 +1,9 @@
-"""What the step that ends a task writes for its webhook: the task as `GET /v1/tasks/{id}` shows it, pictures by key.
+"""The delivery that the end of a task writes for its webhook: the task as `GET /v1/tasks/{id}` shows it, pictures by
+key.
 
-The row is made in the transaction of that step, by whoever takes it, so an end is never told that was not committed,
-and never left untold.  It holds the task as it was: by the time it is sent, the task may run again.
+The row is made in the transaction of the step, in every program.  So no message is sent about an end that was not
+committed, and no committed end lacks its message.  The row holds the task at its end, because the task may run again
+before it is sent.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from collections.abc import Callable
 
 ENDED = "('completed','failed','cancelled')"
 MOST_WAITING_PER_USER = (
-    2000  # more are kept as failed: somebody whose receiver is away for a day fills no outbox
+    2000  # further ones are recorded as failed, so that an absent receiver can't fill the outbox
 )
 TOO_MANY = f"{MOST_WAITING_PER_USER} webhooks of this user were waiting already; it was not sent."
 
 
 def number_of_attempt(task: str) -> str:
-    """SQL for which of its attempts a task is at, as `store.rows.number_of_attempt` says it."""
+    """SQL for the number of a task's present attempt, like `store.sql.rows.number_of_attempt`."""
     at = f"{task}.failures + CASE WHEN {task}.status = 'failed' AND {task}.failures > 0 THEN 0 ELSE 1 END"
     return f"CASE WHEN {task}.attempt = 0 THEN 0 WHEN {at} > {task}.max_attempts THEN {task}.max_attempts ELSE {at} END"
 
@@ -49,8 +51,7 @@ def _insert(
     is_one_too_many = f"""(SELECT count(*) FROM (SELECT 1 FROM webhook_delivery AS waiting
             WHERE waiting.user_openid = {task}.user_openid AND waiting.state IN ('waiting','sending')
             LIMIT {MOST_WAITING_PER_USER}) AS counted) >= {MOST_WAITING_PER_USER}"""
-    # The id of a task that was forgotten may be given again while its deliveries are kept: when their tasks were
-    # submitted tells them apart.
+    # The id of a deleted task may be used again while its deliveries are kept: the time of submission separates them.
     name = f"'msg_' || {task}.id || '_' || {task}.charge"
     is_taken = f"EXISTS (SELECT 1 FROM webhook_delivery AS earlier WHERE earlier.id = {name})"
     submitted = milliseconds.format(time=f"{task}.created_at")
@@ -76,7 +77,7 @@ def told_on_sqlite() -> str:
 
 
 def told_on_postgres(rows: str, as_text: Callable[[str], str]) -> str:
-    """A statement for many rows.  rows: a subquery of tasks that have just ended."""
+    """A statement for many rows.  rows: a subquery of the tasks that just ended."""
     milliseconds = "CAST(floor(extract(epoch FROM {time}) * 1000) AS bigint)"
     insert = _insert(
         "ended",

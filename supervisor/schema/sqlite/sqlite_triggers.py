@@ -1,8 +1,9 @@
 """The triggers on SQLite: defaults' guard, lifecycle guard, works, change log, money, wake-ups.
 
-They must hold in a plain `sqlite3` connection (3.38 or newer) that has set no pragma and registered no function:
-built-in functions only, no foreign keys, and no reliance on an inner constraint failing, because the conflict
-clause of the outer statement (`INSERT OR REPLACE`) overrides those of a trigger's; `RAISE(ABORT)` is not overridden.
+They must work in a plain `sqlite3` connection (3.38 or newer) without pragmas and registered functions.  So they use
+only built-in functions and no foreign keys.  They do not depend on the failure of an inner constraint, because the
+conflict clause of the outer statement (`INSERT OR REPLACE`) overrides the clauses inside a trigger; `RAISE(ABORT)` is
+not overridden.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from supervisor.schema.shared.webhook_rows import told_on_sqlite
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
 UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
 
-# Columns a producer may not set: what they hold before anything has happened.
+# Initial values of the columns that a producer must not set.
 _BORN_WITH = {**BORN_WITH, "created_at": UNSHIFTED_NOW, "updated_at": UNSHIFTED_NOW}
 
 
@@ -83,7 +84,7 @@ def _legal_moves() -> str:
 
 
 def _insert_guard() -> list[str]:
-    """What an INSERT into task_queue must not do, each with its sentence."""
+    """Conditions that an INSERT into task_queue must not meet, each with its sentence."""
     checks = [
         (
             "typeof(NEW.id) <> 'text' OR length(NEW.id) NOT BETWEEN 1 AND 64 OR NEW.id GLOB '*[^A-Za-z0-9_-]*'"
@@ -135,7 +136,7 @@ def _insert_guard() -> list[str]:
 
 
 def _holds_nul(text: str) -> str:
-    """SQLite's text functions stop at a NUL, so what stands behind one would pass every other check."""
+    """SQLite's text functions stop at a NUL, so the text after it would pass every other check."""
     return f"instr(CAST({text} AS BLOB), x'00') > 0"
 
 
@@ -144,7 +145,7 @@ def _normalised(time: str) -> str:
 
 
 def triggers() -> dict[str, str]:
-    """Every trigger by name, in the order they are to be made."""
+    """Every trigger by name, in the order of creation."""
     lines = "\n        "
     final = "('completed','failed','cancelled')"
     return {
@@ -238,8 +239,8 @@ def triggers() -> dict[str, str]:
         WHEN NEW.status IN {final} AND OLD.status <> NEW.status BEGIN
         {told_on_sqlite()}
     END""",
-        # A claim, progress and marks concern nobody who waits for work; whatever frees a slot or makes work does.
-        # A poll that becomes due later is found by the dispatcher's tick: ten thousand waiting jobs must not ring.
+        # A claim, progress and marks do not wake the dispatcher; changes that free a slot or make work do.  The
+        # dispatcher's tick finds a poll that becomes due later: ten thousand waiting jobs must not wake it.
         "task_queue_rang": f"""AFTER UPDATE OF status, run_after, next_poll_at, ready ON task_queue
         WHEN (NEW.status <> OLD.status AND NEW.status <> 'processing')
           OR NEW.run_after IS NOT OLD.run_after
@@ -297,8 +298,8 @@ def triggers() -> dict[str, str]:
             WHERE NEW.id < 1 OR NEW.id < (SELECT max(id) FROM credit_entry);
         UPDATE account SET balance = balance + NEW.amount WHERE user_openid = NEW.user_openid;
     END""",
-        # Counted here because counting the ledger would read all of it; no upsert, whose conflict clause the outer
-        # statement's would override.
+        # Counted here, because counting the ledger's rows would read all of them.  No upsert, because the outer
+        # statement's conflict clause would override its own.
         "credit_entry_refund_counted": """AFTER INSERT ON credit_entry WHEN NEW.kind = 'refund' BEGIN
         INSERT INTO metric (name) SELECT 'darkroom_refunds_total'
             WHERE NOT EXISTS (SELECT 1 FROM metric WHERE name = 'darkroom_refunds_total');

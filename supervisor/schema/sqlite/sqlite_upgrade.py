@@ -16,13 +16,13 @@ from supervisor.objects.private_files import make_database_file, make_private_fo
 from supervisor.schema.shared.count_rows import COUNT_ANEW_ON_SQLITE
 from supervisor.schema.sqlite.sqlite_triggers import triggers
 
-BUSY_SECONDS = 15.0  # for a program that holds the file; then it is tried again
+BUSY_SECONDS = 15.0  # for a program that holds the file; then the upgrade is tried again
 
 
 def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str]]) -> list[str]:
     """Run the migrations and make the triggers; what `run` returns.
 
-    Raises SettingFault, and DatabaseBusy where it can't be done now: try again.
+    Raises SettingFault, and DatabaseBusy if it can't be done now: try again.
     """
     path = sqlite_file(settings.database_url)[0]
     try:
