@@ -141,6 +141,7 @@ def test_a_quota_of_nothing_is_off() -> None:
     off = Limits(requests_per_minute=0, orders_per_minute=0)
     assert quotas_for("POST", "/v1/tasks", off) == {} == quotas_for("GET", CREDITS, off)
     assert quotas_for("POST", "/v1/images", off) == {"uploads": 120}
+    assert quotas_for("POST", "/v1/files", off) == {"uploads": 120}
     assert headers_of([]) == {}
 
 

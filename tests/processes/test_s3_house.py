@@ -21,6 +21,7 @@ from supervisor.cli.doctor.doctor import examine
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
 from tests.support.houses.whole_house import House, needs_darkroom
+from tests.support.providers.made_files_provider import MP4
 from tests.support.repository import ROOT
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.waiting import eventually
@@ -62,6 +63,31 @@ def noise() -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+async def test_a_film_is_an_object_too_and_its_link_shows_parts_of_it_and_no_altered_link_any(
+    web: Web, http: aiohttp.ClientSession, s3: S3Server, tmp_path: Path
+) -> None:
+    film = MP4 + os.urandom(700_000)
+    sent = {**bearer("o-1"), "Content-Type": "application/octet-stream"}
+    async with http.post(f"{web.url}/v1/files", data=film, headers=sent) as answer:
+        assert answer.status == 201, await answer.text()
+        told = await answer.json()
+    assert (told["media_type"], told["bytes"]) == ("video/mp4", len(film))
+    [name] = [key for key in s3.keys("pictures") if key.startswith(f"{tmp_path.name}/uploads/")]
+    assert name.endswith(f"{told['id']}.mp4") and not (web.settings.data_dir / "files").exists()
+    async with http.get(web.url + told["url"], headers={"Range": "bytes=-1000"}) as answer:
+        assert (answer.status, await answer.read()) == (206, film[-1000:])
+        assert answer.content_type == "video/mp4"
+    async with http.get(web.url + told["url"]) as answer:
+        assert await answer.read() == film
+    for altered in (
+        told["url"].replace(".mp4", ".mov"),
+        told["url"][:-1],
+        told["url"].replace("exp=", "exp=1"),
+    ):
+        async with http.get(web.url + altered) as answer:
+            assert answer.status == 403, altered
 
 
 async def test_an_upload_is_an_object_and_its_link_passes_it_through(

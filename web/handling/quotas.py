@@ -29,6 +29,7 @@ QUOTA_OF = {
     ("POST", "/v1/tasks"): "orders",
     ("POST", "/v1/tasks/{task_id}/retry"): "orders",
     ("POST", "/v1/images"): "uploads",
+    ("POST", "/v1/files"): "uploads",
     ("POST", "/v1/feed-tickets"): "tickets",
 }
 WHAT = {DEFAULT: "requests", "orders": "orders", "uploads": "uploads", "tickets": "feed tickets"}

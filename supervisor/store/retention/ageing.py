@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Transaction
+from supervisor.media.shown_outputs import keys_of_outputs
 from supervisor.schema.tables import UNSETTLED
 from supervisor.store.retention.deletion_queue import enqueue_deletion
 from supervisor.store.sql.row_isolation import Aside, delete_apart
@@ -125,9 +126,7 @@ def forget_finished_tasks(
 
 def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Delete works and all other rows that name these tasks.  ids: as a JSON array."""
-    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
-    of_works = (key for work in shown for key in keys_of(decoded(work["images"])))
-    enqueue_deletion(tx, [*of_works, *results.keys(tx, ids)])
+    enqueue_deletion(tx, [*_shown_by_works(tx, ids), *results.keys(tx, ids)])
     for table in ("result_file", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
 
@@ -149,5 +148,14 @@ def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """Files that the tasks may still use, and all files that their works show."""
     tasks = {parts[1] for key in keys if (parts := key.split("/"))[0] == "results" and len(parts) > 1}
     ids = encoded(sorted(tasks))
-    shown = tx.all(f"SELECT images FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
-    return {*results.usable_keys(tx, ids), *(key for row in shown for key in keys_of(decoded(row["images"])))}
+    return {*results.usable_keys(tx, ids), *_shown_by_works(tx, ids)}
+
+
+def _shown_by_works(tx: Transaction, ids: str) -> list[str]:
+    """Keys of the pictures, thumbnails, files and data that the works of these tasks show.  ids: as a JSON array."""
+    found = tx.all(f"SELECT images, outputs FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
+    return [
+        key
+        for row in found
+        for key in (*keys_of(decoded(row["images"])), *keys_of_outputs(decoded(row["outputs"])))
+    ]

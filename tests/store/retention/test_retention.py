@@ -365,6 +365,75 @@ def test_a_work_that_shows_a_thumbnail_keeps_it_whatever_else_is_known(
     assert shop.sweep()["orphans_found"] == 0 and len(shop.keys()) == 2
 
 
+FILM_N, DATA_N = results.FIRST_FILE, results.FIRST_DATA
+
+
+def _with_film_and_data(shop: Shop, claim: Claim) -> list[str]:
+    """End a claimed task with a film and data too large for its row; their keys."""
+    film, data = (f"results/{claim.task_id}/1-{claim.lease}-{n}" for n in (f"{FILM_N}.mp4", f"{DATA_N}.json"))
+    shown = {"media_type": "video/mp4", "bytes": 1, "name": "film.mp4"}
+    files = [
+        ResultFile(FILM_N, film, "0", 0, 0, about={"file": shown, "of": [0]}),
+        ResultFile(DATA_N, data, "0", 0, 0, about={"data": None, "of": [0]}),
+    ]
+    for file in files:
+        put_bytes(shop.files, file.key, b"x")
+    found = results.together(files)
+
+    def end(tx: Transaction) -> None:
+        for file in files:
+            results.add(tx, claim.task_id, claim.charge, "hash", file)
+        made = claims.Made(claim.task_id, claim.lease, found.images, found.missing_of(1), found.outputs)
+        assert claims.complete_all(tx, [made]) == [None]
+
+    shop.store.write(end)
+    return [film, data]
+
+
+def test_films_and_data_go_with_their_task_and_its_work_and_not_before(
+    shop: Shop, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    keys = _with_film_and_data(shop, claim)
+    shop.keeps(task_days=30)
+    shop.sweep()
+    assert sorted(shop.keys()) == sorted(keys)
+    clock.advance(31 * DAY)
+    assert shop.sweep()["files_deleted"] == 2
+    assert shop.keys() == []
+
+
+def test_a_deleted_work_takes_its_films_and_data_with_it(
+    shop: Shop, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    _with_film_and_data(shop, claim)
+    store.write(lambda tx: works.delete(tx, store.work(claim.task_id)["id"], "o-1"))
+    assert shop.sweep()["files_deleted"] == 2 and shop.keys() == []
+
+
+def test_a_work_keeps_the_films_and_data_that_it_shows_whatever_else_is_known(
+    shop: Shop, store: Store, claimed_task: Callable[..., Claim]
+) -> None:
+    keys = _with_film_and_data(shop, claimed_task())
+    store.write(lambda tx: tx.execute("DELETE FROM result_file"))
+    for key in keys:
+        shop.age(key, 3 * DAY)
+    assert shop.sweep()["orphans_found"] == 0 and sorted(shop.keys()) == sorted(keys)
+
+
+def test_a_film_of_an_earlier_charge_is_found_and_goes(
+    shop: Shop, store: Store, failed_task: Callable[..., str]
+) -> None:
+    task_id = failed_task()
+    key = f"results/{task_id}/1-1-{FILM_N}.mp4"
+    put_bytes(shop.files, key, b"x")
+    file = ResultFile(FILM_N, key, "0", 0, 0, about={"file": {}, "of": [0]})
+    store.write(lambda tx: results.add(tx, task_id, 1, "hash", file))
+    shop.age(key, 3 * DAY)
+    assert shop.sweep()["orphans_found"] == 1 and shop.keys() == []
+
+
 def test_a_store_that_is_away_delays_only_the_files(
     shop: Shop, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from supervisor.schema.copy.copy_database import LEFT, copy_into_postgres
 from supervisor.schema.copy.copy_source import Source
 from supervisor.schema.migrate import known_versions
 from supervisor.store.counters import open_task_counts
+from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
 from supervisor.store.tasks import claims, images, results, user_actions
@@ -82,6 +83,14 @@ def full(
         small = {"key": "results/t/1-1-0-thumbnail.webp", "width": 2, "height": 1}
         results.add(tx, "t", 1, "hash", results.ResultFile(0, "results/t/1-1-0.jpg", "0", 4, 3, small))
         results.add(tx, "t", 1, "hash", results.ResultFile(1, "results/t/1-1-1.jpg", "0", 4, 3))
+        images.add(tx, images.NewImage("i-2", "o-1", "uploads/i-2.mp4", 0, 0, 7, "0", "video/mp4", "雪.mp4"))
+        film = {"file": {"media_type": "video/mp4", "bytes": 7, "duration_seconds": 1.5}, "of": [2]}
+        results.add(
+            tx, "t", 1, "hash", results.ResultFile(10_200, "results/t/1-1-2.mp4", "0", 0, 0, about=film)
+        )
+        provider_costs.add(
+            tx, provider_costs.ProviderCost("r-1", "t", "photography", 1, 1, 1, "far", "0.10", "USD")
+        )
         deliveries.name(
             tx, [(tx.value("SELECT id FROM task_queue WHERE user_openid = 'o-4'"), "https://example.org")]
         )
