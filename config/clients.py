@@ -1,4 +1,4 @@
-"""What front ends and the proxies before them need to be told of: WeChat's login, origins, addresses."""
+"""Settings for front ends and the proxies in front of web: WeChat's login, origins, addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
 class WeChat(Group):
-    """The mini-program whose login codes `POST /v1/auth/wechat` exchanges; empty = that door is shut."""
+    """The mini-program for `POST /v1/auth/wechat`, which exchanges its login codes; empty = switched off."""
 
     app_id: str = ""
     app_secret: SecretStr | None = None

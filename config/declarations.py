@@ -1,8 +1,7 @@
-"""The task types that exist without being set: declarations, as TOML beside this file.
+"""The built-in task types: declarations, as TOML beside this file.
 
-A table of the same name in the settings replaces the members that it names and no other.  `at.<kind>` holds members
-that lie over a declaration's as long as the type may go to a provider of that kind; `sample` is an order that can be
-made.
+A table of the same name in the settings replaces only the members that it names.  `at.<kind>` holds members that
+override the declaration's while the type may go to a provider of that kind; `sample` is a possible order.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _NOT_OF_THE_TYPE = ("at", "sample")
 
 
 def declared_types() -> tuple[str, ...]:
-    """Names of the types that are declared, in the order in which they are shown."""
+    """Names of the declared types, in the order in which they are shown."""
     return tuple(_declarations())
 
 
@@ -28,7 +27,8 @@ def samples() -> dict[str, dict[str, Any]]:
 
 
 def over_declaration(name: str, given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a type: what is given over what is declared.  kinds: {provider: kind}, of all that are set."""
+    """The members of a type: the given ones override the declared ones.  kinds: {provider: kind} of all configured
+    providers."""
     declaration = _declarations().get(name, {})
     declared = {key: value for key, value in declaration.items() if key not in _NOT_OF_THE_TYPE}
     for kind in sorted(_kinds_of(given, kinds)):
@@ -37,7 +37,7 @@ def over_declaration(name: str, given: Mapping[str, Any], kinds: Mapping[str, st
 
 
 def scenes_at(name: str, kinds: set[str]) -> tuple[str, list[str]] | None:
-    """(kind, scenes) of a kind of provider that knows no other scenes for this type, if it may go to one."""
+    """(kind, scenes) of a kind of provider with a fixed list of scenes for this type, if the type may go to one."""
     for kind, members in _declarations().get(name, {}).get("at", {}).items():
         if kind in kinds and members.get("scenes"):
             return kind, members["scenes"]
@@ -45,7 +45,7 @@ def scenes_at(name: str, kinds: set[str]) -> tuple[str, list[str]] | None:
 
 
 def _kinds_of(given: Mapping[str, Any], kinds: Mapping[str, str]) -> set[str]:
-    """Kinds of the providers that a type with these members may go to; what is no name is refused elsewhere."""
+    """Kinds of the providers that a type with these members may go to; wrong names are refused elsewhere."""
     names = [given.get("provider", "studio")]
     for several in (given.get("fallback"), given.get("allow_providers")):
         names += several if isinstance(several, list) else []

@@ -1,10 +1,11 @@
-"""The JSON Schema (2020-12) of a type's `parameters`: what is wrong with a value, and the defaults that it leaves out.
+"""The JSON Schema (2020-12) of a type's `parameters`: the errors of a value, and the defaults that it leaves out.
 
-Everybody may send parameters, so looking at them must end in a known time.  A clock can't promise that: nothing stops a
-regular expression in the middle, and the dispatcher checks rows inside a transaction.  The schema promises it instead,
-and one that can't is refused when it is read: patterns are matched in time linear in the text (no look-around, no
-back-references), no `$ref` leads back to itself, and every `$ref` stays inside the schema, so nothing is fetched.  What
-a check costs is then at most the schema's size, `$ref`s written out, times the size of the value.
+Any user may send parameters, so a check must end in a bounded time.  A time-out can't ensure that: a regular expression
+can't be interrupted, and the dispatcher checks rows inside a transaction.  So the schema itself must ensure it, and a
+schema that does not is refused when it is read: patterns must match in linear time (no look-around, no
+back-references), no `$ref` may lead back to itself, and every `$ref` must stay inside the schema, so nothing is
+fetched.  The cost of a check is then at most the size of the schema with its `$ref`s expanded, times the size of the
+value.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MOST_BYTES = 262_144
 MOST_SUBSCHEMAS = 10_000  # with every `$ref` written out
 MOST_MISTAKES = 20
-MOST_SHOWN = 200  # characters of a list of choices, or of a pattern, in a sentence
+MOST_SHOWN = 200  # characters that a sentence shows of a list of choices or of a pattern
 
 Place = tuple[str | int, ...]
 Mistake = tuple[Place, str]
@@ -43,7 +44,7 @@ _ELSEWHERE = ("$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAncho
 
 
 class ParameterSchema:
-    """A schema that was looked at.  Raises ValueError: what is wrong with it, to be put behind a setting's name."""
+    """A checked schema.  Raises ValueError: the error, to be written after a setting's name."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = dict(schema)
@@ -54,17 +55,17 @@ class ParameterSchema:
         self._refuse_wrong_defaults()
 
     def mistakes_in(self, value: Any) -> list[Mistake]:
-        """What is wrong where, at most 20; empty where the value fits."""
+        """The errors and their places, at most 20; empty if the value is valid."""
         try:
             if self._validator.is_valid(value):
                 return []
             found = [mistake for error in self._validator.iter_errors(value) for mistake in _told(error)]
-        except (ValueError, OverflowError):  # a number that no other program would take either
+        except (ValueError, OverflowError):  # a number that other programs would refuse too
             return [((), "This holds a number that is too large to be checked.")]
         return list(dict.fromkeys(found))[:MOST_MISTAKES]
 
     def filled(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """The value with the defaults of all that it leaves out; the value itself is not changed."""
+        """A copy of the value with the defaults of missing members."""
         filled = self._filled(self._schema, value)
         assert isinstance(filled, dict)
         return filled
@@ -98,7 +99,7 @@ class ParameterSchema:
             schema = self._target(schema)
 
     def _target(self, schema: Mapping[str, Any]) -> Any:
-        """What a `$ref` leads to; None without one.  Raises ValueError."""
+        """The target of a `$ref`; None without one.  Raises ValueError."""
         reference = schema.get("$ref")
         if reference is None:
             return None
@@ -119,7 +120,7 @@ class ParameterSchema:
         return here
 
     def _measure(self, schema: Any, place: str, known: dict[int, int], above: list[int]) -> int:
-        """How many schemas this one is, with every `$ref` written out.  Raises ValueError."""
+        """The number of subschemas, with every `$ref` expanded.  Raises ValueError."""
         if not isinstance(schema, dict):
             return 1
         if id(schema) in above:
@@ -176,7 +177,7 @@ def _refuse_what_is_none(schema: dict[str, Any]) -> None:
 
 
 def _below(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every schema right below this one, and where; what is of the wrong shape is left to the schema of schemas."""
+    """Every direct subschema with its place; wrong shapes are left to the meta-schema."""
     for name in _ONE:
         if name in schema:
             yield name, schema[name]
@@ -204,7 +205,7 @@ def _anchors_in(schema: Any) -> Iterator[tuple[str, Any]]:
 
 def _validator_of(schema: dict[str, Any]) -> Any:
     """Raises ValueError, a half sentence."""
-    import jsonschema_rs  # 5 MB, where no type has a schema
+    import jsonschema_rs  # imported only if a type has a schema: 5 MB
 
     def refuse(address: str) -> Any:
         raise ValueError(f"{address} is outside the schema")
@@ -257,7 +258,7 @@ _BOUNDS = {
 
 
 def _told(error: Any) -> list[Mistake]:
-    """An error of the validator as places and sentences; one that concerns several members names each."""
+    """A validator's error as places and sentences; an error about several members names each."""
     place, kind = tuple(error.instance_path), error.kind
     name = kind.name
     match name:

@@ -1,4 +1,4 @@
-"""What an order of a type costs, as it is declared.  `supervisor.core.price` computes it."""
+"""The declared price of a type's orders.  `supervisor.core.price` computes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Times(Group):
 class Price(Group):
     """credits = base + ceil(credits × units × every `times` whose `where` matches).
 
-    per: what a unit is.  seconds: of `per = "second"`, the number that says how many, `parameters.<name>`.
+    per: the unit.  seconds: for `per = "second"`, the parameter with the number of seconds, `parameters.<name>`.
     """
 
     base: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -45,11 +45,11 @@ class Price(Group):
 
     @property
     def name_of_seconds(self) -> str:
-        """The member of `parameters` that says how many seconds; empty where the price does not ask."""
+        """The member of `parameters` with the number of seconds; empty if the price does not use it."""
         return self.seconds.removeprefix(PARAMETERS)
 
     @property
     def members(self) -> set[str]:
-        """Members of `parameters` that the price looks at."""
+        """Members of `parameters` that the price uses."""
         named = {name for each in self.by for name in each.where}
         return named | ({self.name_of_seconds} if self.seconds else set())

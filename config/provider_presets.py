@@ -1,7 +1,7 @@
-"""Presets: settings of well-known AI services, as TOML beside this file.  What a user sets lies over them.
+"""Presets: settings of well-known AI services, as TOML beside this file.  A user's settings override them.
 
-Tables are laid over each other name by name.  Lists, values and a request's `body` replace what the preset has: half of
-one model's input is of no use to another model.
+Tables are merged name by name.  Lists, values and a request's `body` replace the preset's as a whole: half of one
+model's input is useless for another model.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _WHOLE = "body"
 
 
 def preset_names() -> list[str]:
-    """What `preset` may be, sorted."""
+    """The names of all presets, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 def over_preset(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A provider's settings laid over those of a preset.  Raises ValueError, a sentence, for an unknown one."""
+    """A provider's settings merged over a preset's.  Raises ValueError, a sentence, for an unknown one."""
     names = preset_names()
     if name not in names:
         raise ValueError(

@@ -1,11 +1,11 @@
-"""Whether a text may be the secret that signs everything: long, varied, and printed nowhere.  Pure."""
+"""Whether a text may be the secret: long, varied, and not from an example.  Pure."""
 
 from __future__ import annotations
 
 FEWEST_CHARACTERS = 32
 FEWEST_DIFFERENT = 10
 
-# What stands, or once stood, in an example where the secret belongs: everybody can read it there.
+# Texts that examples have, or once had, in place of the secret: they are public.
 PUBLISHED = frozenset(
     {
         "a long random text, the same on every host",
@@ -21,7 +21,7 @@ MAY_BE = (
 
 
 def weakness(secret: str) -> str | None:
-    """What is wrong with it, as the end of a sentence that begins with "it"; None for one that may be used."""
+    """What is wrong with it, as the end of a sentence that begins with "it"; None if it may be used."""
     text = secret.strip()
     if len(text) < FEWEST_CHARACTERS:
         return f"is too short ({len(text)} characters)"

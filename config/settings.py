@@ -1,8 +1,8 @@
-"""Build the one `Settings` value: environment over `darkroom.toml` over defaults, or one sentence about what is wrong.
+"""Build the one `Settings` value: environment over `darkroom.toml` over defaults; or raise one sentence about an error.
 
 A setting is `DARKROOM_NAME` in the environment and `name` in the file; tables are nested with `__` in the first and are
-TOML tables in the second.  An empty variable counts as not given.  `DARKROOM_CONFIG` is the file's path: not given, it
-is `darkroom.toml` in the current folder if there is one; given but empty, no file is read.
+TOML tables in the second.  An empty variable counts as not given.  `DARKROOM_CONFIG` is the path of the file: if it is
+not set, `darkroom.toml` in the current folder is read, if it exists; if it is empty, no file is read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def environment_of(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that gives a child process these settings, whatever its current folder is."""
+    """The environment that gives a child process these settings, in any current folder."""
     environ = dict(os.environ if environ is None else environ)
     file = _file_path(environ)
     environ[CONFIG] = str(Path(file).absolute()) if file else ""
@@ -111,7 +111,7 @@ def _read_file(path: str) -> dict[str, Any]:
 
 
 def _with_schemas_beside(file: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings with paths of schemas taken from the TOML file's folder, as whoever wrote them meant them."""
+    """The settings with paths of schemas resolved from the TOML file's folder."""
     tasks = given.get("tasks")
     if not file or not isinstance(tasks, dict):
         return given
@@ -127,10 +127,10 @@ def _with_schemas_beside(file: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Place, str]]:
-    """The nested values, and how each was spelled."""
+    """The nested values, and the spelling of each name."""
     values: dict[str, Any] = {}
     spelling: dict[Place, str] = {}
-    for name in sorted(environ):  # a table given whole as JSON comes before its parts
+    for name in sorted(environ):  # a table given as JSON comes before its parts
         if not name.startswith(PREFIX) or name == CONFIG:
             continue
         where = _place_of(name.removeprefix(PREFIX))
@@ -145,7 +145,7 @@ def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Plac
                 raise SettingsError(f"{name} stands beside {_variable(where[:1])}, which is not a table.")
         value = _parsed(where, environ[name], name)
         if isinstance(value, dict):
-            # Of a type's members all names are ours, but not those inside one of them.
+            # All members of a type have fixed names, but the names inside a member are free.
             value = _lower_names(value, 2 if where == ("tasks",) else 3) if len(where) == 1 else value
         table[where[-1]] = value
     return values, spelling
@@ -158,7 +158,7 @@ def _place_of(name: str) -> Place:
 
 
 def _parsed(where: Place, text: str, name: str) -> Any:
-    """Text, or what the text says as JSON where a table or list may stand."""
+    """The text, or its JSON value if a table or list is allowed."""
     if where[0] in _groups() and text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -168,7 +168,7 @@ def _parsed(where: Place, text: str, name: str) -> Any:
 
 
 def _lower_names(table: dict[str, Any], depth: int = 3) -> dict[str, Any]:
-    """Names of settings in small letters; what lies deeper (headers, templates) stays as it is."""
+    """Names of settings in lower case; deeper names (headers, templates) stay as they are."""
     if depth == 0:
         return table
     return {
@@ -199,7 +199,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-# --- what exists, and what it may be ---
+# --- the existing settings and their allowed values ---
 
 
 def _groups() -> dict[str, type[BaseModel]]:
@@ -216,7 +216,7 @@ def _groups() -> dict[str, type[BaseModel]]:
 
 
 def _members(where: Place) -> dict[str, FieldInfo]:
-    """The settings in the table at this place: () is the top; none where names are free."""
+    """The settings in the table at this place: () is the top; empty where names are free."""
     if not where:
         return Settings.model_fields
     group = _groups().get(where[0])
@@ -239,7 +239,7 @@ def _variable(where: Place) -> str:
 
 
 def _refuse_unknown(where: Place, spelled: str, *, spell: Any) -> None:
-    """Raises SettingsError, with the nearest name that exists, if the place leads nowhere."""
+    """Raises SettingsError, with the nearest existing name, if there is no such setting."""
     for n, part in enumerate(where):
         above = where[:n]
         members = _members(above)
@@ -284,7 +284,7 @@ def _field_at(where: Place) -> FieldInfo | None:
 
 
 def what_it_may_be(field: FieldInfo) -> str:
-    """In words, from the field's own type and bounds, so the sentence and the check cannot differ."""
+    """In words, from the field's own type and bounds, so the sentence and the check can't differ."""
     if field.annotation is SecretStr or SecretStr in get_args(field.annotation):
         return "text"
     if get_origin(field.annotation) is Literal:
@@ -312,7 +312,7 @@ def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> 
     first = error.errors(include_url=False)[0]
     where = tuple(str(part) for part in first["loc"])
     if first["type"] == "value_error":
-        said = str(first["ctx"]["error"])  # what a table of a task type says begins with the member's name
+        said = str(first["ctx"]["error"])  # errors of a task type's table begin with the member's name
         return f"{_variable(where[:2])}__{said}" if where[:1] == ("tasks",) else said
     given_as = next((spelling[where[:n]] for n in range(len(where), 0, -1) if where[:n] in spelling), None)
     name = given_as or (f"{'.'.join(where)} in {file}" if file else _variable(where))

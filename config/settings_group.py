@@ -1,4 +1,4 @@
-"""What all tables of settings have in common."""
+"""The base of all tables of settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0 = no limit
 
 
 class Group(BaseModel):
-    """A table of settings: frozen, and closed to names it does not know."""
+    """A table of settings: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

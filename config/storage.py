@@ -1,4 +1,4 @@
-"""Where files are kept beyond one host, and for how long what is kept."""
+"""The S3 store of files, and the times for which data is kept."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import Field, SecretStr, model_validator
 from config.settings_group import Group
 
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]  # 0 = for ever
-AUDIT_KEPT_DAYS = 30  # by the database itself, whatever the settings say
+AUDIT_KEPT_DAYS = 30  # the database's own least, under any settings
 
 
 class S3(Group):
-    """How the bucket of an `s3://` STORAGE_URL is reached; what is empty is AWS's own (its variables, its roles).
+    """Access to the bucket of an `s3://` STORAGE_URL; empty values come from AWS's own variables and roles.
 
-    addressing_style: `virtual` puts the bucket into the host name, as COS and OSS demand; `auto` does so for Amazon
-    alone.
+    addressing_style: `virtual` puts the bucket into the host name, as COS and OSS require; `auto` does so only for
+    Amazon.
     """
 
     endpoint_url: str = ""
@@ -45,12 +45,12 @@ class S3(Group):
 
 
 class Retention(Group):
-    """How long the sweep keeps what nobody needs any more.  0 = for ever.
+    """How long the sweep keeps unused data.  0 = for ever.
 
-    upload_days: an upload that no open task and no kept work has needed for so long.  task_days: a finished task with
-    its work and pictures, from its end.  orphan_days: a file of ours in the store that no row names.  event_days: the
-    steps of a finished task's history, which go with their task at the latest.  remote_job_days: the evidence of a
-    paid request that is over, from its end.  audit_days: the record of what operators did; a month at least.
+    upload_days: an upload that no open task and no kept work has used for so long.  task_days: a finished task with its
+    work and pictures, from its end.  orphan_days: one of our files in the store that no row names.  event_days: the
+    steps of a finished task's history, deleted with their task at the latest.  remote_job_days: the evidence of a
+    finished paid request, from its end.  audit_days: the record of operators' actions; at least a month.
     """
 
     upload_days: Days = 30

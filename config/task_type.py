@@ -1,6 +1,6 @@
-"""What a task type is: what it takes, what it makes, what it costs, who makes it.
+"""A task type: its inputs, outputs, price and providers.
 
-Types are data, the built-in ones too: the core knows none of them by its name.
+Types are data, the built-in ones too: the core knows none of their names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_INPUTS = (0, 0)
 
 
 class InputKinds(Group):
-    """[fewest, most] inputs of each kind; a kind that is not named is not taken."""
+    """[fewest, most] inputs of each kind; kinds that are not named are refused."""
 
     images: tuple[Inputs, Inputs] = NO_INPUTS
     videos: tuple[Inputs, Inputs] = NO_INPUTS
@@ -50,7 +50,7 @@ class InputKinds(Group):
 
 
 class Slot(Group):
-    """What the input at a place shows, for forms."""
+    """The description of the input at a place, for forms."""
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]
     title: Words = Field(default_factory=dict)
@@ -63,7 +63,8 @@ class Slot(Group):
 
 
 class TaskType(Group):
-    """How tasks of one type are run.  The limits are nested: an AI call < an attempt < what the sweep calls stuck."""
+    """Settings for tasks of one type.  The limits are nested: an AI call < an attempt < the time after which it is
+    stuck."""
 
     title: Words = Field(default_factory=dict)
     about: Words = Field(default_factory=dict)
@@ -74,17 +75,18 @@ class TaskType(Group):
     scenes: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=MOST_SCENES)
     ] = Field(default_factory=list)
-    parameters: dict[str, Any] = Field(default_factory=dict)  # JSON Schema 2020-12; given perhaps as a file
+    parameters: dict[str, Any] = Field(default_factory=dict)  # JSON Schema 2020-12, inline or as a file
     outputs: Annotated[list[Output], Field(min_length=1)] = Field(default=["images"])
     provider: str = "studio"
-    fallback: list[str] = Field(default_factory=list)  # asked in this order while those before are down
+    # used in this order while the providers before are down
+    fallback: list[str] = Field(default_factory=list)
     allow_providers: list[str] = Field(
         default_factory=list
-    )  # a task may name one of these, and gets no other
+    )  # a task may name one of these, and then only that one is used
     time_limit_seconds: Seconds = 600
     ai_timeout_seconds: Seconds = 300
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture; or, and not both:
+    cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture; either this or `price`
     price: Price | None = None
     max_running: Count = 0
     remote_limit_seconds: Seconds = 3600  # from hand-off
@@ -93,7 +95,7 @@ class TaskType(Group):
     @model_validator(mode="before")
     @classmethod
     def _shorten_the_ai_call(cls, given: Any) -> Any:
-        """Who lowers only the time limit means the AI call to fit in it: half of it, as 300 is of 600."""
+        """If only the time limit is lowered, the AI time-out becomes half of it, like the defaults 300 and 600."""
         if isinstance(given, dict) and "time_limit_seconds" in given and "ai_timeout_seconds" not in given:
             limit = _number(given["time_limit_seconds"])
             if limit is not None and 0 < limit <= 300:
@@ -113,7 +115,7 @@ class TaskType(Group):
     @field_validator("parameters")
     @classmethod
     def _be_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        """Looked at once here, so that a bad one stops the start."""
+        """Checked once here, so that a bad schema stops the start."""
         if schema:
             try:
                 ParameterSchema(schema)
@@ -141,12 +143,12 @@ class TaskType(Group):
 
     @functools.cached_property
     def price_in_use(self) -> Price:
-        """`price`, or what `cost_credits` says."""
+        """`price`, or the price from `cost_credits`."""
         return self.price or Price(per="picture", credits=self.cost_credits)
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """Names of the providers that a task is for which names none, the preferred one first."""
+        """Names of the providers for a task that names none, the preferred one first."""
         return tuple(dict.fromkeys((self.provider, *self.fallback)))
 
     @property
@@ -156,23 +158,23 @@ class TaskType(Group):
 
     @functools.cached_property
     def schema_of_parameters(self) -> ParameterSchema | None:
-        """What `parameters` are checked with; None where they may be anything."""
+        """The schema for `parameters`; None if any value is allowed."""
         return ParameterSchema(self.parameters) if self.parameters else None
 
     @property
     def needs_parameters(self) -> bool:
-        """Whether an order without any is refused."""
+        """Whether an order without parameters is refused."""
         schema = self.schema_of_parameters
         return schema is not None and bool(schema.mistakes_in({}))
 
     def filled(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters with the defaults of what they leave out: as they are read, never as they are stored."""
+        """Parameters with defaults for missing members: for reading, never for storing."""
         schema = self.schema_of_parameters
         return schema.filled(parameters) if schema is not None else dict(parameters)
 
 
 def in_english(given: Any) -> Any:
-    """One text is the English one."""
+    """A single text is the English one."""
     return {"en": given} if isinstance(given, str) else given
 
 

@@ -1,4 +1,4 @@
-"""What can be set, its defaults, and which values make sense together.
+"""All settings, their defaults, and checks of their combinations.
 
 One frozen value is built by `config.settings.load_settings` and handed down; nothing else reads the environment.
 The names are those of the contract in lower case (`settings.lease_seconds` is `DARKROOM_LEASE_SECONDS`), units are in
@@ -33,13 +33,13 @@ COST_UNIT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,15}")
 _POSTGRES = ("postgresql", "postgres")
 POLL_MARGIN_SECONDS = 30.0
 
-# `python`: an adapter of the user's own, options.class = "module:Class" (docs/ai-services.md)
+# `python`: a user's own adapter, options.class = "module:Class" (docs/ai-services.md)
 Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "gradio", "python"]
 ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui", "gradio"})
 
 
 class ProviderLimits(Group):
-    """What a service bears, all hosts taken together.  0 = no limit.  answer_bytes: of one answer, or one picture;
+    """Limits of a service, over all hosts together.  0 = no limit.  answer_bytes: of one answer, or one picture;
     file_bytes: of one film, sound or other file that it has made."""
 
     rps: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0
@@ -49,7 +49,7 @@ class ProviderLimits(Group):
 
 
 class Provider(Group):
-    """An AI service, perhaps over a preset.  `submit`, `poll`, … are the tables of kind `http`, read by its adapter."""
+    """An AI service, perhaps based on a preset.  The adapter of kind `http` reads its tables `submit`, `poll`, …."""
 
     kind: Kind
     preset: str = ""
@@ -61,10 +61,10 @@ class Provider(Group):
     poll: dict[str, Any] = Field(default_factory=dict)
     callback: dict[str, Any] = Field(default_factory=dict)
     result: list[str] = Field(default_factory=list)
-    files: list[str] = Field(default_factory=list)  # where addresses of films, sound and other files stand
-    data: str = ""  # where JSON stands that is a result itself
-    cost: str = ""  # where an answer says what it cost: a path, or `header:NAME`
-    cost_unit: str = ""  # of what: USD, credits, …
+    files: list[str] = Field(default_factory=list)  # paths of addresses of films, sound and other files
+    data: str = ""  # path of JSON that is itself a result
+    cost: str = ""  # where an answer has its cost: a path, or `header:NAME`
+    cost_unit: str = ""  # the unit of the cost: USD, credits, …
     error: dict[str, Any] = Field(default_factory=dict)
     cancel: dict[str, Any] = Field(default_factory=dict)
     limits: ProviderLimits = ProviderLimits()
@@ -76,8 +76,9 @@ class Provider(Group):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        """The preset beneath, and the default of `may_bill_twice`: true for studio, comfyui, gradio, synchronous http
-        (CORRECTNESS 15), and a cog server, which is one's own: it forgets its jobs when it ends, and nobody bills."""
+        """Apply the preset, and the default of `may_bill_twice`: true for studio, comfyui, gradio, synchronous http
+        (CORRECTNESS 15), and a cog server, which is the user's own: it loses its jobs when it ends, and it costs
+        nothing."""
         if not isinstance(given, dict):
             return given
         if given.get("preset"):
@@ -103,7 +104,7 @@ class Provider(Group):
 
     @property
     def repeats_itself(self) -> bool:
-        """Whether each picture of an order would be the same: a ComfyUI workflow without a seed."""
+        """Whether all pictures of an order would be the same: a ComfyUI workflow without a seed."""
         options = self.options
         return self.kind == "comfyui" and file_repeats_itself(
             str(options.get("workflow", "")), randomises=is_true(options.get("randomize_seeds"))
@@ -111,7 +112,7 @@ class Provider(Group):
 
 
 def is_true(value: Any) -> bool:
-    """Of a table's own setting, which comes from the environment as text."""
+    """The value of a setting in a free table, which comes from the environment as text."""
     return str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
@@ -134,7 +135,7 @@ class Limits(Group):
     file_bytes: Count = 33_554_432
     logins_per_minute: Count = 60  # from one address, to one web process
     requests_per_minute: Count = (
-        600  # of one user, or of one address that shows no valid token; the next three within it
+        600  # of one user, or of one address without a valid token; the next three are parts of it
     )
     orders_per_minute: Count = 120
     uploads_per_minute: Count = 120
@@ -142,7 +143,7 @@ class Limits(Group):
 
     @property
     def bytes_by_kind(self) -> dict[str, int]:
-        """How large one file may be, by the list of `params` in which it stands; 0 for no limit."""
+        """The largest size of a file, by its list of `params`; 0 for no limit."""
         return {
             "images": self.image_bytes,
             "videos": self.video_bytes,
@@ -152,15 +153,13 @@ class Limits(Group):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set.  Frozen; made by `load_settings`, or in tests by naming what differs."""
+    """All settings.  Frozen; made by `load_settings`, or in tests by naming the values that differ."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     # Templates: {data_dir} stands for the absolute data folder.  Not in repr: they may hold a password.
     database_url: str = Field(default="sqlite:///{data_dir}/darkroom.db", repr=False)
-    database_listen_url: str = Field(
-        default="", repr=False
-    )  # straight to the server, where a pooler is between
+    database_listen_url: str = Field(default="", repr=False)  # directly to the server, past a pooler
     database_connections: Annotated[int, Field(ge=2, le=1000)] = 8  # to PostgreSQL, per process, at most
     broker_url: str = Field(default="", repr=False)
     storage_url: str = Field(default="file://{data_dir}/files", repr=False)
@@ -172,9 +171,10 @@ class Settings(BaseSettings):
     url: str = ""
     token: SecretStr | None = None
     demo_user: bool = True
-    allowed_origins: Origins = ()  # whose pages may call the API from a browser; our own always may
-    trusted_proxies: Networks = ("127.0.0.0/8", "::1/128")  # whose X-Forwarded-For is believed
-    translation_prefixes: TranslationPrefixes = ()  # of NAT64 in one's own network: what they carry is looked at
+    allowed_origins: Origins = ()  # origins of pages that may call the API from a browser; our own always may
+    trusted_proxies: Networks = ("127.0.0.0/8", "::1/128")  # proxies with a trusted X-Forwarded-For
+    # of NAT64 in the own network: the IPv4 address inside is checked
+    translation_prefixes: TranslationPrefixes = ()
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
     image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing is read behind the caller's back: `load_settings` collects, this value only checks."""
+        """This value reads no source itself: `load_settings` collects, and this value only checks."""
         return (init_settings,)
 
     @model_validator(mode="before")
@@ -246,21 +246,21 @@ class Settings(BaseSettings):
         _check_door(self.host, self.secret)
         _check_providers(self.providers)
         for provider in self.providers.values():
-            _ = provider.repeats_itself  # its file is read now, and not while somebody waits for an answer
+            _ = provider.repeats_itself  # its file is read now, and not while a request waits
         for name, task_type in self.tasks.items():
             _check_task_type(name, task_type, self.providers)
         return self
 
     @property
     def providers_that_may_bill_twice(self) -> frozenset[str]:
-        """Names of those whose requests may be sent again though nobody heard the answer to the first."""
+        """Names of the providers that may get an unanswered request again."""
         return frozenset(name for name, provider in self.providers.items() if provider.may_bill_twice)
 
     @property
     def silent_seconds(self) -> float:
-        """How old a worker's last heartbeat is when it begins nothing more and ends what runs in it.
+        """The age of its last heartbeat at which a worker begins nothing more and cancels its attempts.
 
-        A heartbeat's time before the lease, after which the dispatcher gives its tasks to others.
+        It is one heartbeat interval before the end of the lease, when the dispatcher gives its tasks to others.
         """
         return self.lease_seconds - self.heartbeat_seconds
 
@@ -269,22 +269,22 @@ class Settings(BaseSettings):
         return self.tasks[type_name].time_limit_seconds + self.stuck_grace_seconds
 
     def poll_seconds(self, type_name: str) -> float:
-        """How long a poll of a remote job of this type may take, with the storing of what it learned."""
+        """How long a poll of a remote job of this type may take, including the storing of its result."""
         return self.tasks[type_name].ai_timeout_seconds + POLL_MARGIN_SECONDS
 
     @property
     def providers_in_use(self) -> frozenset[str]:
-        """Names of those that a task of some type may go to."""
+        """Names of the providers that tasks may go to."""
         return frozenset(name for task_type in self.tasks.values() for name in task_type.all_providers)
 
     @property
     def on_loopback(self) -> bool:
-        """Only this host can reach the web part."""
+        """Whether only this host can reach the web part."""
         return is_loopback(self.host)
 
     @property
     def lets_demo_in(self) -> bool:
-        """Whoever asks on this host without a token is the demo user."""
+        """Whether requests without a token from this host belong to the demo user."""
         return self.demo_user and self.on_loopback
 
 
@@ -299,9 +299,9 @@ def is_loopback(host: str) -> bool:
 
 
 def hide_password(address: str) -> str:
-    """The address with its password, if it has one, as stars: fit for a message or a log."""
+    """The address with its password, if it has one, as stars: safe for a message or a log."""
     address = re.sub(r"(?<=://)([^/@:]*):([^@]*)@", r"\1:***@", address)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", address)  # as unix:// has it
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", address)  # as in unix://
 
 
 def _with_studio(providers: dict[str, Any]) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _with_studio(providers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_declared(tasks: dict[str, Any], providers: Any) -> dict[str, Any]:
-    """The tables of the settings over the declarations; what is no table is refused elsewhere."""
+    """The settings' tables merged over the declarations; other values are refused elsewhere."""
     kinds = {
         name: each.kind if isinstance(each, Provider) else str(each.get("kind"))
         for name, each in (providers if isinstance(providers, dict) else {}).items()
@@ -364,7 +364,7 @@ def _listen_address(given: str) -> str:
 
 
 def _postgres_address(address: str) -> str:
-    """With the longer of the two names that libpq knows the scheme by."""
+    """With the longer of the scheme's two names."""
     return re.sub("^postgres://", "postgresql://", address)
 
 
@@ -437,7 +437,7 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
 
 
 def _check_scenes(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:
-    """Some kinds of provider make a few scenes of a declared type and no other."""
+    """Check scenes: some kinds of provider know only a few scenes of a declared type."""
     kinds: set[str] = {providers[each].kind for each in task_type.all_providers if each in providers}
     bound = scenes_at(name, kinds)
     if bound is None:

@@ -1,4 +1,4 @@
-"""How outgoing webhooks are signed, and where they may go."""
+"""Signatures and allowed addresses of outgoing webhooks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ KEY_BYTES = (24, 64)
 
 
 class Webhooks(Group):
-    """secret: `whsec_…`, or several with spaces between, of which each signs while receivers change from one to the
-    next; empty = one that follows from SECRET.  allow_private_addresses: for receivers in one's own network, which may
-    then be asked by plain http too.
+    """secret: `whsec_…`, or several with spaces between, which all sign while receivers change to a new key; empty = a
+    key derived from SECRET.  allow_private_addresses: for receivers in the own network; it also allows plain http.
     """
 
     secret: SecretStr | None = None

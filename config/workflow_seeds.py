@@ -1,8 +1,8 @@
-"""Whether a ComfyUI workflow makes another picture each time it is run, which its seeds say.
+"""Whether a ComfyUI workflow makes a different picture at each run, judged by its seeds.
 
 A workflow without `${seed}` and without `${count}` makes the same picture again and again, and each run costs as much
-as the first.  What admission refuses, the start warns of, and the adapter randomises is read here.  A file that can't
-be read says nothing: whoever runs it says what is wrong with it.
+as the first.  Admission, the warning at the start, and the adapter use this module.  An unreadable file is no error
+here: the adapter reports it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FixedSeed:
 
 
 def fixed_seeds(graph: Any) -> Iterator[FixedSeed]:
-    """Of a workflow in API format, in its order."""
+    """The fixed seeds of a workflow in API format, in its order."""
     for node, of_node in graph.items() if isinstance(graph, Mapping) else ():
         inputs = of_node.get("inputs") if isinstance(of_node, Mapping) else None
         for name in _SEED_INPUTS:
@@ -56,7 +56,7 @@ def repeats_itself(graph: Any) -> bool:
 
 @functools.cache
 def file_repeats_itself(path: str, *, randomises: bool) -> bool:
-    """The same of a file; False when it can't be read."""
+    """The same for a file; False if it can't be read."""
     try:
         graph = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

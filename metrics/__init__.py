@@ -1,1 +1,1 @@
-"""What Prometheus may know: the catalogue of names, the collectors behind them, and their text."""
+"""Metrics for Prometheus: the catalogue of names, their collectors, and their text."""

@@ -1,4 +1,4 @@
-"""Whether the broker answers, asked at the scrape: claims wait without it, and nothing else says so at once."""
+"""Whether the broker answers, tested at the scrape: without it claims wait, and no other metric shows that at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUNDTRIP = Family(
 )
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = (
-    0.4  # hundreds of times what an answer takes; a scrape is not to wait long for one that won't come
+    0.4  # hundreds of times the usual time of an answer; a scrape must not wait long for a missing one
 )
 PING_SECONDS = 1.0
 
@@ -49,7 +49,7 @@ class BrokerProbe(Collector):
 
 
 def _timed(ping: Callable[[], bool]) -> Callable[[], float | None]:
-    """The seconds that a ping took; None for one that was not answered."""
+    """The duration of a PING in seconds; None without an answer."""
 
     def timed() -> float | None:
         started = time.perf_counter()

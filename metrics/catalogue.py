@@ -1,8 +1,7 @@
-"""Every name that is told from outside a process, with its HELP, TYPE and closed label sets (docs/operating.md).
+"""Every metric of the whole system, with its HELP, TYPE and closed label sets (docs/operating.md).
 
-The names of the web process's own metrics stand in `web_metrics`.  Label values come from settings and from the
-program's own words; a value from elsewhere (anybody with SQL may write any type) is shown as OTHER, so that no
-producer can make series.
+`web_metrics` holds the web process's own metrics.  Label values come from settings and from the program's own words;
+any other value (SQL may insert any type) is shown as OTHER, so that a producer can't make new series.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from supervisor.store.limits.notices import Notice
 Kind = Literal["gauge", "counter", "histogram"]
 LabelValues = tuple[str, ...]
 
-# The reasons for stuck tasks are public names.  An expired task is given up at its time: it ended, it is not stuck.
+# The reasons for stuck tasks are public names.  An expired task is given up at its time, so it is not stuck.
 STUCK_REASONS = (Reason.DEAD_WORKER, Reason.DEADLINE, Reason.UNDELIVERED, Reason.REMOTE_OVERDUE)
 OPEN_STATUSES = ("pending", "processing", "ai_processing")
 RESCUE_ACTIONS = ("released", "retried", "failed")
@@ -36,7 +35,8 @@ RUN_STATUSES = ("processing", "ai_processing")
 WEBHOOK_STATES = ("waiting", "sending")
 WEBHOOK_ENDS = ("delivered", "delayed", "failed", "gone")
 CREDIT_KINDS = ("grant", "debit", "refund")
-# `done`, the error.code, or what is waited for; `error` is what has none: cancelled, out of time, or broken.
+# `done`, the error.code, or the reason of waiting; `error` stands for ends without a code: cancelled, out of time, or
+# broken.
 CALL_ENDS = (
     "done", "error", "ai_timeout", "at_capacity", "bad_params", "content_rejected", "image_unusable", "invalid_input",
     "no_person_found", "provider_down", "provider_error", "rate_limited", "remote_lost", "unknown_outcome",
@@ -46,7 +46,7 @@ CALL_ENDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """A label and all of its values.  otherwise: what stands for any other value."""
+    """A label and all of its values.  otherwise: shown for any other value."""
 
     name: str
     values: tuple[str, ...]
@@ -68,11 +68,11 @@ class Family:
         return tuple(label.name for label in self.labels)
 
     def known_label_sets(self) -> Iterator[LabelValues]:
-        """The label sets that are shown at 0 before anything has happened."""
+        """The label sets that are exported as 0 before the first event."""
         return itertools.product(*(label.values for label in self.labels))
 
     def closed(self, given: Mapping[str, str]) -> LabelValues:
-        """The label set under which a value with these labels is shown."""
+        """The label set for a value with these labels."""
         return tuple(
             value if (value := given.get(label.name, "")) in label.values else label.otherwise
             for label in self.labels
@@ -94,7 +94,7 @@ DATABASE_ROUNDTRIP = Family(
 
 
 def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
-    """What the database tells."""
+    """The metrics of the database."""
     type_ = Label("type", tuple(settings.tasks))
     provider = Label("provider", tuple(settings.providers))
     costly = {name: each.cost_unit for name, each in settings.providers.items() if each.cost_unit}

@@ -1,7 +1,7 @@
-"""What the database tells: how things stand now, and what the workers have added up.
+"""The metrics of the database: the present state, and the workers' counters.
 
-If the database fails or is slow the scrape goes on without these series: a gap is the truth, while zeros would
-say that nothing waits, and that every counter has begun anew.
+If the database fails or is slow, the scrape goes on without these series: a gap is right, while zeros would mean that
+no task waits and that every counter was reset.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from supervisor.store.operators import database_space, gauges
 from supervisor.store.queue import wake_counters
 
 FRESH_SECONDS = 1.0
-PATIENCE_SECONDS = 2.0  # well within Prometheus's own patience, 10 s unless told otherwise
+PATIENCE_SECONDS = 2.0  # well within Prometheus's default time-out of 10 s
 
 Values = dict[str, dict[LabelValues, float]]
 
@@ -48,7 +48,7 @@ log = logging.getLogger("darkroom.metrics")
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that was read for one scrape.  roundtrip_seconds: of the smallest read there is."""
+    """The data for one scrape.  roundtrip_seconds: of the smallest possible read."""
 
     now: gauges.Gauges
     added_up: Tallies
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 class DatabaseCollector(Collector):
-    """The families of the catalogue, read when asked for."""
+    """The families of the catalogue, read at each scrape."""
 
     def __init__(
         self, database: Database, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS
@@ -71,11 +71,11 @@ class DatabaseCollector(Collector):
         )
 
     def describe(self) -> Iterator[Metric]:
-        """Names, HELP and TYPE; asks nobody."""
+        """Names, HELP and TYPE, without a query."""
         return map(empty_metric, (DATABASE_UP, *_READ, *self._families))
 
     def collect(self) -> Iterator[Metric]:
-        """Every family; but for `up`, without values if the database could not be read in time.  Blocks."""
+        """Every family; without values, except `up`, if the database could not be read in time.  Blocks."""
         try:
             snapshot = self._snapshots.latest(self._patience_seconds)
         except TimeoutError:
@@ -112,7 +112,7 @@ class DatabaseCollector(Collector):
 
 
 def read_snapshot(database: Database, settings: Settings) -> Snapshot:
-    """Everything from one moment, and before it how long a read takes that needs no work."""
+    """Everything from one moment, and before that the duration of a trivial read."""
     started = time.perf_counter()
     database.glance(wake_counters.read)
     roundtrip_seconds = time.perf_counter() - started
@@ -124,12 +124,12 @@ def read_snapshot(database: Database, settings: Settings) -> Snapshot:
 
 
 def read_values(tx: Transaction, settings: Settings) -> tuple[gauges.Gauges, Tallies]:
-    """How things stand, and what was added up."""
+    """The present state and the counters."""
     return gauges.read(tx, settings), counters.read_all(tx)
 
 
 def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: Iterable[str]) -> Values:
-    """{name: {label set: value}}; types of no setting are added up under one label set."""
+    """{name: {label set: value}}; types without settings are added up under one label set."""
     named = {family.name: family for family in families}
     values: Values = {family.name: {} for family in families if family.kind == "gauge"}
 

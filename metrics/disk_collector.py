@@ -1,4 +1,4 @@
-"""Room on the disks that hold the data: a full one stops every promise at once."""
+"""Free space on the disks of the data: a full disk stops the system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metrics.families import Metric, empty_metric, numbers
 from metrics.single_flight import OneAtATime
 from supervisor.database.sqlite.sqlite_database import sqlite_file
 
-_PATH = (Label("path", ()),)  # of those below, the ones that lie on this host
+_PATH = (Label("path", ()),)  # those of the disks below that belong to this host
 FREE = Family("darkroom_disk_free_bytes", "gauge", "Bytes left for us on the disk that holds this.", _PATH)
 SIZE = Family("darkroom_disk_size_bytes", "gauge", "Bytes that the disk that holds this can take.", _PATH)
 FRESH_SECONDS = 1.0
@@ -22,11 +22,11 @@ PATIENCE_SECONDS = 2.0
 
 
 class Disks(Collector):
-    """Free and whole size by path: `database` and `files`.  What lies on no disk of this host has no value."""
+    """Free and total size by path: `database` and `files`.  Data on other hosts has no value."""
 
     def __init__(self, settings: Settings) -> None:
         folders = folders_on_this_host(settings)
-        # A network disk may hang, and the scrape must not.
+        # A network disk may hang, and the scrape must not wait for it.
         self._room = OneAtATime(lambda: _room(folders), fresh_seconds=FRESH_SECONDS)
 
     def describe(self) -> Iterator[Metric]:
@@ -52,7 +52,7 @@ def folders_on_this_host(settings: Settings) -> dict[str, Path]:
 
 
 def _room(folders: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
-    """{path: (free bytes, size in bytes)}; a folder that is not made yet counts as its nearest parent."""
+    """{path: (free bytes, size in bytes)}; for a missing folder, its nearest existing parent is used."""
     found = {}
     for path, folder in folders.items():
         nearest = next((each for each in (folder, *folder.parents) if each.exists()), None)

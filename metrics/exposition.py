@@ -18,9 +18,9 @@ from supervisor.processes.process_states import state_path
 
 
 class Exposition:
-    """What database, broker, disks and supervisor tell, as text, beside what a process counts of itself.
+    """The metrics of database, broker, disks and supervisor as text, with a process's own counters.
 
-    Nothing is read before the first `render`, and nothing is kept here that a restart could lose.
+    Nothing is read before the first `render`, and no state is kept here that a restart could lose.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -36,7 +36,7 @@ class Exposition:
 
 
 class _WithoutCreated(Collector):
-    """A registry less the `_created` series, which this text format can only show as names nobody asked for."""
+    """A registry without the `_created` series, which this text format could only show as unknown names."""
 
     def __init__(self, registry: Collector) -> None:
         self._registry = registry

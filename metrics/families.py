@@ -1,4 +1,4 @@
-"""A family of the catalogue with its values, as prometheus_client wants it."""
+"""A family of the catalogue with its values, for prometheus_client."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from metrics.catalogue import Family, LabelValues
 from supervisor.store.counters.counters import BUCKETS
 
-Buckets = Mapping[str, float]  # as the `metric` table has them: each apart, the sum under "sum"
+Buckets = Mapping[str, float]  # as in the `metric` table: each bucket by itself, the sum under "sum"
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 def empty_metric(family: Family) -> Metric:
-    """The family's HELP and TYPE alone."""
+    """The family with HELP and TYPE only."""
     match family.kind:
         case "gauge":
             return GaugeMetricFamily(family.name, family.help, labels=family.label_names)
@@ -48,7 +48,8 @@ def histogram(family: Family, values: Mapping[LabelValues, Buckets]) -> Metric:
 def cumulative(buckets: Buckets) -> list[tuple[str, float]]:
     """[(upper bound, observations up to it)], the last bound +Inf.
 
-    A bound that is no longer among BUCKETS counts into the next higher one, so a release may change them.
+    Observations of a bound that BUCKETS no longer has count for the next higher one, so a release may change the
+    bounds.
     """
     counts = [0.0] * (len(BUCKETS) + 1)
     for bound, count in buckets.items():

@@ -1,4 +1,4 @@
-"""The `metric` table's rows, brought under the closed label sets of the catalogue."""
+"""The `metric` table's rows, mapped to the closed label sets of the catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tallies = Mapping[tuple[str, str], Buckets]  # as `store.counters.counters.read_
 def by_label_set(
     families: Iterable[Family], tallies: Tallies
 ) -> dict[str, dict[LabelValues, dict[str, float]]]:
-    """{name: {label set: {bucket: value}}} for these families; rows that fall under one label set are added up."""
+    """{name: {label set: {bucket: value}}} for these families; rows with the same label set are added up."""
     known = {family.name: family for family in families}
     found: dict[str, dict[LabelValues, dict[str, float]]] = {name: {} for name in known}
     for (name, labels), buckets in tallies.items():

@@ -1,7 +1,6 @@
-"""Which of its processes `darkroom up` keeps running, and how often it had to start each again.
+"""The processes of `darkroom up`, and how often it had to restart each.
 
-From the file that it keeps in DATA_DIR.  A part that runs alone has no such file, and then there is no process to
-speak of.
+Read from its state file in DATA_DIR.  A part that runs alone has no such file, and then there are no such metrics.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Process:
 
 
 class Processes(Collector):
-    """The names that the file holds, zeros included.  path: {data_dir}/processes.json."""
+    """The processes in the file, zeros included.  path: {data_dir}/processes.json."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,7 +41,7 @@ class Processes(Collector):
 
 
 def read_processes(path: Path) -> dict[str, Process]:
-    """{name: process}; nothing if there is no such file or it is not one that `up` wrote."""
+    """{name: process}; empty without a file from `up`."""
     try:
         return {
             str(process["name"]): Process(process["state"] == "ready", float(process["restarts"]))

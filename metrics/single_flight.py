@@ -1,8 +1,8 @@
-"""One reading at a time, however many ask.
+"""One reading at a time for any number of callers.
 
-A reading runs in a thread of its own, so whoever asks may give up on a database that hangs, and a hundred
-scrapes cost such a database one query and this process one thread.  Those who ask while a reading is under way
-share it; a finished one, good or bad, answers for `fresh_seconds` from when it was begun.
+A reading runs in its own thread, so a caller may give up on a hanging database, and a hundred scrapes cost such a
+database only one query and this process only one thread.  Callers during a reading share it; a finished reading, good
+or bad, is used for `fresh_seconds` from its beginning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class OneAtATime(Generic[T]):
-    """Calls `read`, which may block, never twice at once."""
+    """Calls `read`, which may block, only once at a time."""
 
     def __init__(
         self, read: Callable[[], T], *, fresh_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -32,7 +32,7 @@ class OneAtATime(Generic[T]):
         self._thread: threading.Thread | None = None
 
     def latest(self, timeout_seconds: float) -> T:
-        """A fresh reading.  Raises what `read` raised; TimeoutError, and the reading goes on."""
+        """A fresh reading.  Raises the exception of `read`, or TimeoutError while the reading goes on."""
         return self._current().result(timeout_seconds)
 
     def _current(self) -> concurrent.futures.Future[T]:
@@ -54,7 +54,7 @@ class OneAtATime(Generic[T]):
             target=_serve, args=(self._asked, self._read), name="metrics", daemon=True
         )
         self._thread.start()
-        weakref.finalize(self, self._asked.put, None)  # the thread knows nothing of us and would outlive us
+        weakref.finalize(self, self._asked.put, None)  # the thread has no reference to us and may outlive us
 
 
 def _serve(asked: queue.SimpleQueue[concurrent.futures.Future[T] | None], read: Callable[[], T]) -> None:
@@ -63,4 +63,4 @@ def _serve(asked: queue.SimpleQueue[concurrent.futures.Future[T] | None], read: 
             future.set_result(read())
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
             future.set_exception(error)
-        del future  # a reading is not to be kept for as long as nobody asks
+        del future  # do not keep a reading while there are no callers

@@ -1,4 +1,4 @@
-"""What one web process counts of itself: requests, streams, deliveries.  In its own registry, gone with the process.
+"""The metrics of one web process: requests, streams, deliveries.  In its own registry, lost with the process.
 
 Several web processes are several targets; nothing here is shared between them.
 """
@@ -18,7 +18,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"
 
 
 class Delivered(Protocol):
-    """An event as it is counted.  committed_at: seconds since 1970; delivered: whether its time is counted already."""
+    """An event to count.  committed_at: seconds since 1970; delivered: whether its time is counted already."""
 
     committed_at: float
     delivered: bool
@@ -72,7 +72,7 @@ class WebMetrics:
         )
 
     def tell_listening(self, is_listening: bool) -> None:
-        """Whether this process hears of changes as they are made."""
+        """Set whether this process receives changes."""
         self.hears_changes = is_listening
         self.listener_up.set(int(is_listening))
 
@@ -86,7 +86,7 @@ class WebMetrics:
                 self.feed_delivery.observe(max(0.0, now - event.committed_at))
 
     def know_route(self, route: str, method: str, status: int) -> None:
-        """Start the series of an answer that is to be expected at 0."""
+        """Start the series of a possible answer at 0."""
         self._series(route, method, status)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:

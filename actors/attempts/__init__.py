@@ -1,1 +1,1 @@
-"""One attempt at a task, from its inputs to its record."""
+"""One attempt at a task, from its inputs to the record of its end."""

@@ -1,8 +1,8 @@
-"""One attempt at a task that was claimed for this worker: have its pictures made or handed in, record.
+"""One attempt at a claimed task: make its pictures or submit a remote job, and record the end.
 
-A claim may be taken back before it is begun, so what is written names its lease.  Every
-way an attempt can end (pictures, an error's class, a limit, a drain, a lost lease, a cancel) becomes a verdict of
-`supervisor.core.rescue`, recorded under the lease; who has lost the lease records nothing.
+A claim may be taken back before it begins, so every write names its lease.  Every end of an attempt (pictures, an
+error's class, a limit, a drain, a lost lease, a cancel) becomes a verdict of `supervisor.core.rescue`, recorded under
+the lease; without the lease nothing is recorded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
 
 
 async def _told_by_its_row(worker: Worker, claim: Claim) -> Claim | None:
-    """A claim whose params were too large to send; None when it is no longer held."""
+    """A claim with params that were too large to send; None if it is no longer held."""
     while True:
         try:
             told = await worker.database.read_async(
@@ -63,7 +63,7 @@ async def _told_by_its_row(worker: Worker, claim: Claim) -> Claim | None:
 
 
 async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> None:
-    """Work, then record; whatever ends the work is turned into what is to be recorded."""
+    """Work, then record; every end of the work is turned into a record."""
     names = {"task": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "worker": worker.id}
     if span.trace_id:
         names["trace_id"] = span.trace_id
@@ -75,14 +75,12 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
     )
     try:
         with limit:
-            with structlog.contextvars.bound_contextvars(
-                **names
-            ):  # whatever is logged on its behalf names it
+            with structlog.contextvars.bound_contextvars(**names):  # all its log lines name the task
                 running.work = asyncio.create_task(make_pictures(worker, running, claim))
             step = await _ended(running.work, running)
     except CoroutineWouldNotEnd:
         span.fail("would_not_end")
-        raise  # its slot is free again, and its process is started anew
+        raise  # its slot is free again, and the process will be restarted
     except asyncio.CancelledError:
         if running.work is not None and not running.work.done():  # this process ends, and everything with it
             raise
@@ -98,7 +96,7 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
 
 
 async def _ended(work: asyncio.Task[Step | None], running: Running) -> Step | None:
-    """What the work comes to.  Raises CoroutineWouldNotEnd when it goes on for too long after its cancel."""
+    """The result of the work.  Raises CoroutineWouldNotEnd if it goes on for too long after its cancel."""
     overdue = asyncio.ensure_future(running.will_not_end.wait())
     try:
         await asyncio.wait({work, overdue}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +142,7 @@ def _step_of(claim: Claim, outcome: Outcome) -> Step:
 
 
 def _unanswered(worker: Worker, claim: Claim) -> Step:
-    """What follows an attempt that ended while its paid request may have been carried out."""
+    """The verdict on an attempt that ended while its paid request may have been carried out."""
     error = UnknownOutcome(rescue.UNANSWERED)
     outcome = after_error(claim.budget, error, may_bill_twice=False, chance=random.random())
     return unless_reported(
@@ -158,7 +156,7 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
     elif isinstance(error, ProviderError | Fault):
         bound.info("attempt_failed", kind=type(error).__name__, reason=str(error))
     elif isinstance(error, FileNotFoundError) and not worker.scratch.exists():
-        # Another worker has removed it as a dead one's; whatever is recorded now is refused.
+        # Another worker has removed it as a dead worker's; any record now is refused.
         bound.info("attempt_failed", kind="TakenForDead", reason="this worker's files were removed")
     else:
         bound.error("attempt_broke", exc_info=error)

@@ -31,7 +31,7 @@ async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[
 
 
 def kind_of_file(path: Path) -> str | None:
-    """videos, audio or files, by its bytes; None for what is nothing that is taken."""
+    """videos, audio or files, by its bytes; None if such a file is not accepted."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     kind = file_kind(head)
@@ -39,7 +39,7 @@ def kind_of_file(path: Path) -> str | None:
 
 
 def input_keys(claim: Claim) -> tuple[str | None, ...]:
-    """Where each of them lies in the file store; None for one that was given by its address."""
+    """The file store's key of each; None for one that was given by its address."""
     return tuple(claim.image_keys.get(entry) for _, entry in inputs_in(claim.params))
 
 
@@ -62,7 +62,7 @@ async def _fetch(worker: Worker, claim: Claim, n: int, kind: str, entry: str, sc
             raise InvalidInput(f"What lies behind input {n + 1} is none of {kind}.", code="image_unusable")
         return target
     if is_url(entry):
-        # Not above: with it comes an HTTP client, which most processes never need.
+        # Not at the top: it imports an HTTP client, which most processes never need.
         from actors.net.fetch import fetch_public_image
 
         settings = worker.settings

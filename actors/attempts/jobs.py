@@ -1,7 +1,7 @@
-"""What an adapter is given to do, made anew from the row by whichever worker holds it.
+"""The job for an adapter, made from the row by the worker that holds the task.
 
-The seed and the reference do not depend on the process or the attempt that asks, so a job that is polled is the job
-that was submitted.
+The seed and the reference do not depend on the process or the attempt, so a polled job is the same as the submitted
+one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def provider_of(worker: Worker, name: str) -> Provider:
 
 
 def providers_for(worker: Worker, claim: Claim) -> tuple[str, ...]:
-    """Names of the providers that a task may go to, in order: the one it names, or its type's chain."""
+    """Names of the providers for a task, in order: the one it names, or its type's chain."""
     named = claim.params.get("provider")
     return (named,) if isinstance(named, str) else worker.settings.tasks[claim.type].chain
 
@@ -46,7 +46,7 @@ def job_of(
     inputs: tuple[Path, ...] = (),
     reference: str = "",
 ) -> Job:
-    """The job for the provider of this name; without inputs, one that is only polled."""
+    """The job for the provider of this name; without inputs if it is only polled."""
     return Job(
         task_id=claim.task_id,
         type=claim.type,
@@ -66,23 +66,23 @@ def job_of(
 
 
 def _filled(worker: Worker, claim: Claim) -> dict[str, Any]:
-    """The params with the defaults of `parameters`: filled in as they are read, so the row says what was asked."""
+    """The params with the defaults of `parameters`: filled in at reading, so the row keeps the original order."""
     given = claim.params.get("parameters") or {}
     filled = worker.settings.tasks[claim.type].filled(given)
     return {**claim.params, "parameters": filled} if filled else claim.params
 
 
 def callback_url(worker: Worker, name: str, reference: str) -> str:
-    """Where the service may report on a request; empty for one that does not, or could not reach us."""
+    """The address for the service's report on a request; empty if the service does not report or can't reach us."""
     settings = worker.settings
     if not isinstance(provider_of(worker, name), ReadsReports):
         return ""
     base = settings.url
     if not base and settings.providers[name].allow_private_addresses:
-        base = _address_of_up(settings.data_dir)  # of use to a service on this host only
+        base = _address_of_up(settings.data_dir)  # useful only for a service on this host
     if not base:
         return ""
-    from supervisor.security.tokens import (  # several megabytes, where nobody calls back
+    from supervisor.security.tokens import (  # several megabytes, not needed without callbacks
         Callback,
         make_callback_token,
     )
@@ -99,10 +99,10 @@ def _address_of_up(data_dir: Path) -> str:
 
 
 def hash_of_params(claim: Claim) -> str:
-    """Pictures of other params are other pictures."""
+    """A hash of the params: other params make other pictures."""
     return hashlib.sha256(encoded(claim.params).encode()).hexdigest()[:16]
 
 
 def _seed(claim: Claim) -> int:
-    """The same for every attempt of a charge, so that a picture that is made again is the same picture."""
+    """Equal for every attempt of a charge, so that a repeated picture is the same picture."""
     return int.from_bytes(hashlib.sha256(f"{claim.task_id}/{claim.charge}".encode()).digest()[:6], "big")

@@ -1,7 +1,7 @@
-"""What follows an attempt, or a remote job, that ended with an error.  Pure.
+"""The verdict on an attempt, or a remote job, that ended with an error.  Pure.
 
-The class of the error decides, never its text: run again at a cost, wait without one, or give up and refund.  The same
-class says what the error tells of its service (`supervisor.remote.breaker`).
+The class of the error decides, never its text: run again and count an attempt, wait without counting, or give up and
+refund.  The class also shows the state of the service (`supervisor.remote.breaker`).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from supervisor.remote.unclear_answers import after as doubts_after
 
 OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
 UNUSABLE_SECONDS = (
-    30.0  # a provider set up wrongly, a store that is away: somebody mends it, and the task can wait
+    30.0  # a wrongly configured provider, an unreachable store: people can repair it, and the task can wait
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Postpone:
-    """Try later; no attempt is counted.  code, message, detail: why, for the task's history."""
+    """Try later; no attempt is counted.  code, message, detail: the reason, for the task's history."""
 
     in_seconds: float
     code: str = dataclasses.field(default="", compare=False)
@@ -55,8 +55,8 @@ class Postpone:
 
 @dataclasses.dataclass(frozen=True)
 class OrderAgain:
-    """The service has gone away with the order, and nobody bills: it is ordered again.  How often that has happened to
-    this charge stands in its evidence; `rescue.after_cut_off` draws the verdict.  chance: uniform in [0, 1)."""
+    """The service has lost the order, and a second order costs nothing: it is ordered again.  The evidence shows how
+    often that happened to this charge; `rescue.after_cut_off` gives the verdict.  chance: uniform in [0, 1)."""
 
     code: str
     message: str
@@ -77,7 +77,7 @@ def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool
 def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, chance: float) -> Outcome:
     match error:
         case Postponed():
-            wait = error.wait_seconds * (1 + chance / 4)  # not all at the same moment again
+            wait = error.wait_seconds * (1 + chance / 4)  # so that they do not all return at the same moment
             return Postpone(wait, error.waits_for, str(error))
         case SettingFault() | StoreAway() | DatabaseBusy():
             code = "wrong_settings" if isinstance(error, SettingFault) else "store_away"
@@ -105,17 +105,17 @@ def _after_error(budget: rescue.Budget, error: Exception, may_bill_twice: bool, 
 
 
 def code_of(error: Exception) -> str:
-    """The code under which an error is told to whoever traces; the user of the task sees the same, if any."""
+    """The error's code for traces; the user sees the same code, if any."""
     return str(error.code) if isinstance(error, ProviderError | BadParams) else type(error).__name__
 
 
 def end_of_call(error: ProviderError) -> str:
-    """How a call ended, for the metrics: that a service wants fewer requests, or has no room, is a class of its own."""
+    """The end of a call for the metrics: a service with a rate limit, or without room, has its own label."""
     return error.waits_for if isinstance(error, RateLimited | AtCapacity) else error.code
 
 
 def after_time_limit(budget: rescue.Budget, seconds: float, *, chance: float) -> Outcome:
-    """The actor's own limit struck, after so many seconds."""
+    """The attempt's time limit was reached, after so many seconds."""
     sentence = f"This took longer than its time limit of {seconds:g} s (TIME_LIMIT_SECONDS) allows."
     return _failed(budget, "time_limit", sentence, retryable=True, chance=chance)
 
@@ -123,12 +123,12 @@ def after_time_limit(budget: rescue.Budget, seconds: float, *, chance: float) ->
 def after_question(
     said: Running | Done | Failed | Exception, before: Doubts, *, may_bill_twice: bool, usual_seconds: float
 ) -> tuple[Running | Done | Failed, Doubts]:
-    """What a question about a remote job says of it, and how often it said nothing.
+    """The verdict on a poll of a remote job, and the count of unclear answers.
 
-    said: what came of the question, or of reading a report.  before: what was doubtful until now.  usual_seconds: until
-    it is asked again.  Hiccups say nothing: it is asked again, at no cost, until its time is over.  That the service
-    does not know the job, or an answer that can't be read, is believed when it comes three times running; and as the
-    job may have been done and billed, that it is unknown only ends it where it may be ordered again.
+    said: the result of the poll, or of reading a report.  before: the unclear answers so far.  usual_seconds: until the
+    next poll.  Temporary errors decide nothing: the job is polled again, uncounted, until its time is over.  An answer
+    that the job is unknown, or that can't be read, counts after three times in a row.  Since the job may have been done
+    and billed, an unknown job ends only if it may be ordered again.
     """
     match said:
         case Failed(error=Lost() as lost) | (Lost() as lost):
@@ -153,19 +153,19 @@ def after_question(
             return Running(poll_after_seconds=usual_seconds), before
         case ProviderError():
             return Failed(said), before
-        case Exception() if is_full(said):  # the service keeps the pictures; their time stands still
+        case Exception() if is_full(said):  # the service keeps the pictures; the job's time is paused
             return Running(stage=WAITING, poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
-        case _:  # out of time, set up wrongly, or a bug: somebody may mend it while the job goes on
+        case _:  # a time-out, wrong settings, or a bug: people may repair it while the job goes on
             return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
 
 
 def after_remote_errors(
     budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, chance: float
 ) -> Outcome:
-    """The verdict on remote jobs that are over, some of them without a result.  errors: at least one.
+    """The verdict on ended remote jobs, some of them without a result.  errors: at least one.
 
-    What can't be had by trying again decides; a wait that the service asks for is obeyed, but the job that it ended is
-    a failure all the same: it was accepted once.
+    An error that a retry can't cure decides.  A wait that the service asks for is obeyed, but the ended job counts as a
+    failure, because it had been accepted.
     """
     outcomes = [_after_remote_error(budget, error, may_bill_twice, chance) for error in errors]
     hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
@@ -178,11 +178,11 @@ def _after_remote_error(
 ) -> Outcome:
     if isinstance(
         error, ResultLost
-    ):  # the job is done: that its pictures can't be had is no reason to order it again
+    ):  # the job is done: it is not ordered again because its pictures can't be fetched
         may_bill_twice = False
     if (
         isinstance(error, ProviderDown) and may_bill_twice
-    ):  # it waits behind the open breaker, and is ordered again
+    ):  # it waits while the breaker is open, and is ordered again
         return OrderAgain(error.code, str(error), chance)
     if isinstance(error, Postponed):
         wait = error.wait_seconds
@@ -193,19 +193,19 @@ def _after_remote_error(
 
 
 def state_of_failed(error: ProviderError) -> RemoteState:
-    """What is known of a remote job that ended with this error."""
+    """The state of a remote job that ended with this error."""
     return RemoteState.LOST if isinstance(error, Lost) else RemoteState.FAILED
 
 
 def sign_of(error: BaseException | None) -> Sign | None:
-    """What the end of a request says about the service; None for nothing.  error: None for one that went well."""
+    """The state of the service after a request; None if unknown.  error: None for a successful request."""
     match error:
         case None | ResultLost():
             return Sign.WELL
         case ProviderDown():
             return Sign.DOWN
         case ProviderError() if error.code in OUR_OWN_CODES:
-            return None  # it never left: our photo or our image child is at fault
+            return None  # it was never sent: our photo or our image child is at fault
         case Transient() | UnknownOutcome() | NotReady():
             return Sign.TROUBLE
         case ProviderError():
@@ -215,12 +215,12 @@ def sign_of(error: BaseException | None) -> Sign | None:
 
 
 def keep_away_seconds(error: BaseException | None) -> float:
-    """How long the service is left alone after this error, the first time."""
+    """The wait before the next request after this error, the first time."""
     return error.wait_seconds if isinstance(error, Postponed) else TROUBLE_SECONDS
 
 
 def keep_away_at_most_seconds(error: BaseException | None) -> float:
-    """How long it is left alone when it has ended so many times in a row: a server that starts is back soon."""
+    """The wait after so many such errors in a row: a starting server is back soon."""
     return MOST_AWAY_SECONDS if isinstance(error, Unreachable | NotReady) else MOST_SECONDS
 
 

@@ -1,7 +1,7 @@
-"""Finished pictures become durable before any row says that they exist, so the next attempt finds them or nothing.
+"""Finished pictures become durable before any row names them, so a named picture always exists.
 
-They are paid for.  While the store can't be used, or has no room, they wait in the scratch folder and are stored again
-(`actors.attempts.wait_for_space`).  Nothing waits for a thumbnail: one that can't be stored at once is left out.
+They are paid for.  While the store is unreachable or full, they wait in the scratch folder and are tried again
+(`actors.attempts.wait_for_space`).  Nothing waits for a thumbnail: if it can't be stored at once, it is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 async def store_pictures(
     worker: Worker, claim: Claim, done: Done, room: Room, *, pictures: Sequence[int]
 ) -> list[ResultFile]:
-    """Pictures, files and data as objects in the store.  Their keys hold the lease, so nobody overwrites another's.
+    """Pictures, files and data as objects in the store.  Their keys contain the lease, so no attempt overwrites
+    another's files.
 
     pictures: numbers of those that this request was for; where it has made none, its files and data came instead."""
     first = min(pictures, default=0)
@@ -65,7 +66,8 @@ def _put(worker: Worker, claim: Claim, picture: MadeImage) -> ResultFile:
 
 
 def _text_of(data: Any) -> bytes:
-    """As it is stored.  Raises ResultLost: it may have been paid for, and the same again would bring the same."""
+    """Its stored form.  Raises ResultLost: it may have been paid for, and a repeated order would give the same
+    result."""
     try:
         text = data_bytes(data)
     except (ValueError, TypeError, RecursionError):
@@ -110,7 +112,7 @@ def _told(head: bytes, *, whole: bool) -> tuple[str, str]:
 def _put_data(
     worker: Worker, claim: Claim, n: int, data: Any, text: bytes, of: tuple[int, ...]
 ) -> ResultFile:
-    """The row holds it only where it is small: every list and every event of the feed holds the row."""
+    """The row holds only small data, because every list and every feed event contains the row."""
     key = f"results/{claim.task_id}/{claim.charge}-{claim.lease}-{n}.json"
     worker.files.put(key, io.BytesIO(text))
     shown = data if len(text) <= MOST_INLINE_BYTES else None
@@ -125,7 +127,7 @@ def _about(kind: str, shown: Any, of: tuple[int, ...]) -> dict[str, Any]:
 def _put_thumbnail(
     worker: Worker, claim: Claim, key: str, thumbnail: MadeThumbnail | None
 ) -> dict[str, Any] | None:
-    """{"key", "width", "height"} of a thumbnail that is durable; None when there is none, or it can't be stored."""
+    """{"key", "width", "height"} of a durable thumbnail; None if there is none, or if it can't be stored."""
     if thumbnail is None:
         return None
     try:

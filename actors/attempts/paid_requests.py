@@ -1,8 +1,8 @@
-"""Paid requests of this process: the evidence of each, from before it leaves until its pictures are stored.
+"""Paid requests of this process, with their evidence from before the request until its pictures are stored.
 
-A request is *unanswered* from its evidence's commit until we have stored what came of it: its pictures, the service's
-id for its remote job, or its refusal.  Whoever ends an attempt in that time (a drain, a limit, a bug) must treat it as
-possibly billed: `Running.owes_an_answer` says so, and the verdict is that of `unknown_outcome`.
+A request is *unanswered* from the commit of its evidence until its result is stored: its pictures, the service's id of
+its remote job, or its refusal.  An attempt that ends in that time (by a drain, a limit or a bug) must be treated as
+possibly billed: `Running.owes_an_answer` is true, and the verdict is that of `unknown_outcome`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 class AlreadyAsked(UnknownOutcome):
-    """An earlier attempt's request was never answered and may not be sent again, or a service works on it."""
+    """An earlier attempt's request was never answered and must not be sent again, or a service works on it."""
 
 
 class OurRate(RateLimited):
@@ -63,7 +63,7 @@ class OurRoom(AtCapacity):
 
 
 class PaidRequest:
-    """One request and our evidence of it.  answer_due: when its AI time-out strikes, by the event loop's clock."""
+    """One request and our evidence of it.  answer_due: the end of its AI time-out, by the event loop's clock."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class PaidRequest:
 
     @property
     def reference(self) -> str:
-        """Its name towards the service."""
+        """Its name for the service."""
         return self.evidence.reference
 
     def done(self, tx: Transaction) -> None:
@@ -94,12 +94,12 @@ class PaidRequest:
         self._note(tx, None)
 
     def accepted(self, tx: Transaction, remote: Accepted) -> None:
-        """A step: the service has a job for it, and only now it is answered."""
+        """A step that records the service's remote job; only now is the request answered."""
         remote_jobs.accepted(tx, self.evidence, remote.remote_id, remote.details, reports=remote.reports)
         self._note(tx, None)
 
     def broke_off(self, error: BaseException) -> None:
-        """Write down how it ended; not awaited, but in line before what is stored of the task next."""
+        """Record its end; not awaited, but stored before the task's next step."""
         state = state_after(error, may_bill_twice=self.may_bill_twice)
         self.is_unanswered = state is RemoteState.UNKNOWN
 
@@ -114,7 +114,7 @@ class PaidRequest:
 
 
 def note_end(tx: Transaction, name: str, error: BaseException | None, *, probe: int | None = None) -> None:
-    """Let the provider's breaker know how a request to it ended, and say so when it moves."""
+    """Tell the provider's breaker about the end of a request, and log its changes of state."""
     sign = sign_of(error)
     if sign is None:
         return
@@ -142,7 +142,7 @@ def _say(name: str, change: Change, error: BaseException | None) -> None:
 async def begin_paid_request(
     worker: Worker, running: Running, claim: Claim, name: str, part: int, pictures: tuple[int, ...] = ()
 ) -> PaidRequest:
-    """Write down that a request for these pictures leaves now, which is also known as `running.request`.
+    """Record that a request for these pictures is about to be sent; it is also `running.request`.
 
     Raises LeaseLost, and ProviderErrors: ProviderDown, RateLimited, AtCapacity, AlreadyAsked.
     """
@@ -153,7 +153,7 @@ async def begin_paid_request(
     begun: list[Evidence] = []
 
     def begin(tx: Transaction) -> Evidence:
-        # The step comes again when nobody could say whether it was stored; nothing has left in between.
+        # The step runs again if it is unknown whether it was stored; no request was sent in between.
         if not begun or not remote_jobs.is_begun(tx, begun[-1]):
             evidence = remote_jobs.begin(
                 tx, claim, name, provider, part, pictures=pictures, careful=careful, probe_seconds=timeout
@@ -164,9 +164,7 @@ async def begin_paid_request(
     writing = asyncio.ensure_future(worker.write(begin))
     try:
         evidence = await asyncio.shield(writing)
-    except (
-        asyncio.CancelledError
-    ):  # it may be committed all the same, and then it is known that nothing was sent
+    except asyncio.CancelledError:  # it may have been committed, and then we know that nothing was sent
         writing.add_done_callback(lambda written: _never_sent(worker.database, written))
         raise
     except ProviderIsDown as fault:
@@ -185,7 +183,7 @@ async def begin_paid_request(
         may_bill_twice=provider.may_bill_twice,
         answer_due=asyncio.get_running_loop().time() + timeout,
     )
-    if not worker.may_start_requests():  # the commit took so long that others may run this already
+    if not worker.may_start_requests():  # the commit took so long that another worker may run this already
         request.is_unanswered = False
         _never_sent(worker.database, writing)
         raise LeaseLost(claim.task_id, claim.lease)
@@ -193,15 +191,16 @@ async def begin_paid_request(
 
 
 def _never_sent(database: Database, written: asyncio.Future[Evidence]) -> None:
-    """Take back what was written down, if it was: the request did not leave after all."""
+    """Remove the evidence, if it was stored, because the request was not sent after all."""
     if not written.cancelled() and written.exception() is None:
         database.write(lambda tx: remote_jobs.settle(tx, written.result(), RemoteState.FAILED))
 
 
 def state_after(error: BaseException, *, may_bill_twice: bool) -> RemoteState:
-    """What is known of a request that ended with an error.
+    """The known state of a request that ended with an error.
 
-    An accident of a service that may bill twice is a hiccup: nobody waits for the answer, so it keeps no fallback away.
+    An unclear error of a service that may bill twice counts as temporary: the answer is not awaited, so a fallback may
+    be used.
     """
     if isinstance(error, Ambiguous) and may_bill_twice:
         return RemoteState.FAILED

@@ -1,6 +1,6 @@
-"""Progress of an attempt: shown within FIRST_SECONDS, then at most once a second, and only when it has moved.
+"""Progress of an attempt: written after FIRST_SECONDS, then at most once a second, and only if it changed.
 
-The first write waits a moment too: a claim has just been shown, and a start must not wait for another commit.
+The first write waits a moment, because the claim was just shown and a start must not wait for another commit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_WRITES = 1.0
 
 
 class ProgressReport:
-    """Collects what a provider says and writes the newest.  Lives on the event loop."""
+    """Collects a provider's progress and writes the newest.  Lives on the event loop."""
 
     def __init__(self, database: Database, task_id: str, lease: int) -> None:
         self._database = database
@@ -26,7 +26,7 @@ class ProgressReport:
         self._closed = False
 
     def report(self, percent: int, stage: str) -> None:
-        """The attempt is so far; percent 0-99, never falling.  Cheap: call it as often as you like."""
+        """Set the progress; percent 0-99, never falling.  Cheap: call it as often as you like."""
         if self._closed:
             return
         self._percent, self._stage = max(self._percent, min(99, int(percent))), stage[:100]
@@ -35,7 +35,7 @@ class ProgressReport:
             self._timer = asyncio.get_running_loop().call_later(wait, self._write)
 
     def close(self) -> None:
-        """Write nothing more; what follows is the attempt's end."""
+        """Write nothing more, because the attempt's end follows."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -47,7 +47,7 @@ class ProgressReport:
             return
         self._written = now
         percent, stage = now
-        # Not awaited: a report that fails is followed by another, and a lost lease is learned from the heartbeat.
+        # Not awaited: another report follows a failed one, and the heartbeat notices a lost lease.
         said = claims.Report(self._task_id, self._lease, percent, stage)
         self._database.write(BatchedStep("reported", claims.report_all, said), line=self._task_id)
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

@@ -1,4 +1,4 @@
-"""One request to a provider: its answer, how long it took, and the id of a job it took, which nobody may forget."""
+"""One request to a provider: its answer, its duration, and the id of a remote job, which must always be stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ async def ask(
     request: PaidRequest | None,
     spent: Spent,
 ) -> Done | Accepted:
-    """The answer.  One that only hands a job in goes on when the attempt is cancelled, until its id is stored."""
+    """The answer.  A request that only submits a job goes on when the attempt is cancelled, until the job's id is
+    stored."""
     asking = _ask_to_the_end(worker, name, provider, job, progress, request, spent)
     if request is None or not getattr(provider, "hands_in", False):
         return await asking
@@ -51,7 +52,7 @@ async def _ask_to_the_end(
     request: PaidRequest | None,
     spent: Spent,
 ) -> Done | Accepted:
-    """The AI time-out is kept, and the actor's limit is above it."""
+    """The AI time-out applies, and the attempt's limit is above it."""
     started = asyncio.get_running_loop().time()
     outcome = "error"
     try:
@@ -65,22 +66,22 @@ async def _ask_to_the_end(
     except BaseException as error:
         if isinstance(error, ProviderError):
             outcome = end_of_call(error)
-        if spent.is_known:  # a refusal, or a result that can't be used, may cost too
+        if spent.is_known:  # a refusal, or an unusable result, may cost too
             worker.database.write(spent.note, line=job.task_id)
         if request is not None:
             request.broke_off(error)
         raise
     finally:
         seconds = asyncio.get_running_loop().time() - started
-        if outcome:  # a remote job's call is over when it is
+        if outcome:  # a remote job's call ends with the job
             observe_call(worker, job.task_id, name, outcome, seconds)
 
 
 async def _submit_in_time(
     worker: Worker, name: str, provider: Provider, job: Job, progress: Progress
 ) -> Done | Accepted:
-    """Our own adapters give their service the AI time-out, and take theirs to fetch what it has made.  A class of the
-    user's own is cut off.  Raises ProviderError."""
+    """Our own adapters apply the AI time-out to the service's answer, and may take longer to fetch its results.  A
+    user's own class is cancelled at the time-out.  Raises ProviderError."""
     if worker.settings.providers[name].kind != "python":
         return await provider.submit(job, progress)
     cut = asyncio.timeout(None)
@@ -97,14 +98,14 @@ async def _submit_in_time(
 
 
 async def _store_id(worker: Worker, remote: Accepted, request: PaidRequest | None) -> None:
-    """The service has the job: nobody may forget that, whoever holds the task by now."""
+    """Record that the service has the job, under any lease."""
     assert request is not None, "only a paid provider may have remote jobs"
     await worker.write(lambda tx: request.accepted(tx, remote))
     request.is_unanswered = False
 
 
 async def _the_end_of(handing_in: asyncio.Future[Done | Accepted]) -> None:
-    with contextlib.suppress(Exception):  # it has been written down
+    with contextlib.suppress(Exception):  # it was recorded
         await handing_in
 
 

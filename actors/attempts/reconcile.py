@@ -1,9 +1,9 @@
-"""Requests whose answer nobody heard, looked up by our own name for them where the service can be asked that.
+"""Unanswered requests, looked up by our reference if the service supports that.
 
-What is found is resumed.  What the service does not know may have been carried out all the same: it stays unknown, and
-is ordered again only where its provider may bill twice.  While nobody can be asked, since the service is away or
-starting, a task whose provider may bill twice goes on, to the fallback for one.  Every other task waits until there is
-an answer, and no attempt is counted: a question costs nothing.
+A job that is found is resumed.  A request that the service does not know may have been carried out all the same: it
+stays unknown, and is ordered again only if its provider may bill twice.  While the service is away or starting, a task
+of a provider that may bill twice goes on, for example to its fallback.  Every other task waits for an answer, and no
+attempt is counted, because a look-up costs nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 async def look_up_unheard(worker: Worker, claim: Claim) -> None:
-    """Ask services about this charge's unanswered requests, and write down what they say.  Raises ProviderError."""
+    """Look up this charge's unanswered requests at their services, and record the answers.  Raises ProviderError."""
     unheard = await worker.database.read_async(
         lambda tx: remote_jobs.unheard(tx, claim.task_id, claim.charge, before_lease=claim.lease)
     )
@@ -69,7 +69,7 @@ async def look_up_unheard(worker: Worker, claim: Claim) -> None:
 
 
 async def _ask(provider: LooksUp, order: Job) -> Accepted | None:
-    """What the service says.  Raises Postponed when it can't be asked now."""
+    """The service's answer.  Raises Postponed if the service can't answer now."""
     try:
         async with asyncio.timeout(order.ai_timeout_seconds):
             return await provider.look_up(order)

@@ -1,6 +1,6 @@
-"""How an attempt, or a remote job, ends in the row: the step of each outcome.
+"""Recording the end of an attempt or a remote job: one step for each outcome.
 
-A step is run under the lease, in one transaction; who has lost the lease records nothing.
+A step runs under the lease, in one transaction; without the lease nothing is recorded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Step = Callable[[Transaction], None]
 
 
 def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bool = False) -> Step:
-    """The task is done with these pictures and files; pictures that are missing were paid for and are refunded.
+    """Complete the task with these pictures and files; missing pictures are refunded.
 
-    without_pictures: none were ordered, so none are missing."""
+    without_pictures: no picture was ordered, so none is missing.
+    """
 
     found = results.together(files)
     missing = 0 if without_pictures else found.missing_of(claim.count)
@@ -31,7 +32,7 @@ def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bo
 
 
 def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: float) -> Step:
-    """The service works on it, and nobody here has to wait for that."""
+    """Hand the task off to the service."""
 
     def handed_off(tx: Transaction) -> None:
         remote_wait.hand_off(
@@ -46,7 +47,8 @@ def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: fl
 
 
 def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) -> Step:
-    """Nobody heard the service's answer, but it may have reported meanwhile: then it has the job, and we wait."""
+    """The request is unanswered; but if the service has reported meanwhile, it has the job, and the task waits for
+    it."""
 
     def recorded(tx: Transaction) -> None:
         if remote_jobs.waiting(tx, [claim.of_charge]):
@@ -62,8 +64,8 @@ def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) ->
 def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
     """The step that records an outcome.  params_hash: of the pictures that may exist already.
 
-    What was made and paid for is not thrown away: a task that is given up completes with the pictures it has, if any,
-    and the others are refunded.
+    Paid pictures are not thrown away: a task that is given up completes with its existing pictures, if any, and the
+    others are refunded.
     """
     task_id, lease = claim.task_id, claim.lease
     match outcome:

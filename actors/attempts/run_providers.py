@@ -1,9 +1,10 @@
-"""What an attempt is for: fetch the photos, have the missing pictures made, store them, or leave them to a service.
+"""The work of an attempt: fetch the photos, let providers make the missing pictures, and store them or hand off to a
+service.
 
-Pictures that an earlier attempt of the same charge has stored are found and not made again; those that a service works
-on are waited for and not ordered again.  What a provider is paid for is written down before it is asked
-(`actors.attempts.paid_requests`), and counts as answered only when its pictures are stored, in the transaction that
-says where they are, or when the service's id for its remote job is.
+Pictures that an earlier attempt of the charge has stored are not made again, and pictures that a service works on are
+not ordered again.  A paid request is recorded before it is sent (`actors.attempts.paid_requests`).  It counts as
+answered only when its pictures are stored, in the transaction that inserts their rows, or when the service's id of its
+remote job is stored.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ OUT_OF_THE_PICK_SECONDS = 2.0
 
 
 async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
-    """Have everything made that is missing; the step that completes the task, or hands it off."""
+    """Make everything that is missing; the step that completes the task, or hands it off."""
     found, waiting = await _left_by_earlier_attempts(worker, claim)
     at_work = {n for job in waiting for n in job.pictures}
     there = results.together(found.values())
@@ -70,7 +71,7 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
 
 
 def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
-    """Until remote jobs are overdue; for those that are resumed, counted from when they were handed in."""
+    """Seconds until remote jobs are overdue; for resumed ones, counted from their submission."""
     limit = worker.settings.tasks[claim.type].remote_limit_seconds
     return max(1.0, limit - max((job.age_seconds for job in waiting), default=0.0))
 
@@ -78,7 +79,7 @@ def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJ
 async def _left_by_earlier_attempts(
     worker: Worker, claim: Claim
 ) -> tuple[dict[int, ResultFile], list[RemoteJob]]:
-    """{n: its file} of the pictures that exist, and what services work on."""
+    """{n: its file} of the existing pictures, and the parts that services work on."""
     if claim.attempt == 1:
         return {}, []
     await look_up_unheard(worker, claim)
@@ -94,7 +95,7 @@ async def _left_by_earlier_attempts(
 class _Making:
     """The requests of one attempt, one after the other.
 
-    without_pictures: the type makes none.  poll_in_seconds: of each remote job, when it is to be asked first."""
+    without_pictures: the type makes none.  poll_in_seconds: for each remote job, the time of its first poll."""
 
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
@@ -105,7 +106,7 @@ class _Making:
         self.poll_in_seconds: list[float] = []
 
     async def make(self, missing: Sequence[int], scratch: Scratch) -> dict[int, ResultFile]:
-        """{n: its file} of those that could be made at once.  scratch: of this attempt."""
+        """{n: its file} of the pictures that were made at once.  scratch: of this attempt."""
         worker, claim = self._worker, self._claim
         progress = ProgressReport(worker.database, claim.task_id, claim.lease)
         try:
@@ -118,7 +119,8 @@ class _Making:
     async def _along_the_chain(
         self, missing: Sequence[int], scratch: Scratch, progress: Progress
     ) -> dict[int, ResultFile]:
-        """The first provider that is up makes them; the next one is asked while those before are down or starting."""
+        """The first provider that is up makes them; a later one is used only while those before are down or
+        starting."""
         worker, found = self._worker, dict[int, ResultFile]()
         names = providers_for(worker, self._claim)
         for place, name in enumerate(names):
@@ -134,7 +136,7 @@ class _Making:
                     or not getattr(provider_of(worker, name), "paid", False)
                 ):
                     raise
-                # Its breaker is open now, so the type is out of the pick for as long as that lasts.
+                # Its breaker is open now, so tasks of the type are not picked meanwhile.
                 raise ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS) from down
             else:
                 break
@@ -149,7 +151,7 @@ class _Making:
         progress: Progress,
         found: dict[int, ResultFile],
     ) -> None:
-        """Have one provider make them, with as many requests as it needs.  found: is added to."""
+        """Let one provider make them, with as many requests as needed.  found: is extended."""
         worker, claim = self._worker, self._claim
         provider = provider_of(worker, name)
         parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
@@ -183,12 +185,13 @@ class _Making:
                 self.without_pictures = answer.without_pictures
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
-                await asyncio.sleep(0)  # where the cancel strikes
+                await asyncio.sleep(0)  # the place where a cancel arrives
 
     async def _store(
         self, done: Done, request: PaidRequest | None, part: Sequence[int], spent: Spent
     ) -> dict[int, ResultFile]:
-        """Make pictures durable, then say so, and that the request is answered; the next attempt finds them."""
+        """Make pictures durable, then record them and the answer of the request, so that the next attempt finds
+        them."""
         claim = self._claim
         params_hash = hash_of_params(claim)
 
@@ -219,14 +222,14 @@ class _Making:
 
 
 def _parts(missing: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
-    """The pictures of each request.  size: at most so many, 0 = all in one."""
+    """The pictures of each request.  size: at most so many, 0 = all in one request."""
     step = size or len(missing)
     for start in range(0, len(missing), step):
         yield tuple(missing[start : start + step])
 
 
 def _scaled(report: Progress, number: int, parts: int) -> Progress:
-    """A report of one of several requests as one of the whole attempt."""
+    """The progress of one of several requests as progress of the whole attempt."""
     if parts == 1:
         return report
     return lambda percent, stage: report((100 * number + percent) // parts, stage)

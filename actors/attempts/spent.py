@@ -1,4 +1,4 @@
-"""What a service said that one request has cost, on its way into the table of costs."""
+"""The reported cost of one request, to be stored in the table of costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spent:
-    """Of a request with this name, made under this lease.  unit: empty where the settings name none."""
+    """The cost of a request of this provider, under this lease.  unit: empty if the settings name none."""
 
     claim: Claim
     provider: str
@@ -28,11 +28,11 @@ class Spent:
 
     @property
     def is_known(self) -> bool:
-        """Whether the service has said a cost that can be kept."""
+        """Whether the service has reported a valid cost."""
         return self.bill.amount is not None and bool(self.unit)
 
     def note(self, tx: Transaction) -> None:
-        """A step: keep it, if there is something to be kept."""
+        """A step that stores it, if there is one."""
         if self.bill.amount is None or not self.unit:
             return
         claim = self.claim
@@ -53,5 +53,5 @@ class Spent:
 
 
 def spent_on(worker: Worker, claim: Claim, provider: str, reference: str, bill: Bill, *, lease: int) -> Spent:
-    """What becomes of the bill of a request.  lease: under which it was made."""
+    """The cost from the bill of a request.  lease: of the request."""
     return Spent(claim, provider, worker.settings.providers[provider].cost_unit, reference, lease, bill)

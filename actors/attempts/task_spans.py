@@ -1,8 +1,7 @@
-"""What workers add to a task's trace: the wait before an attempt, the attempt, and who else goes on with the task.
+"""The workers' part of a task's trace: the wait before an attempt, the attempt, and later processing.
 
-The trace is begun by whoever submits over HTTP.  A task that came another way has none, so the wait for its first
-attempt is where its trace begins.  What is not known because the database could not be asked is left out of the trace:
-nothing waits for that, or fails by it.
+A submission over HTTP begins the trace.  The trace of any other task begins with the wait for its first attempt.  Data
+that can't be read from the database is left out of the trace: no task waits or fails because of it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 async def span_of_attempt(worker: Worker, claim: Claim) -> Span:
-    """The span of an attempt that was claimed a moment ago; the wait that it ended is in the trace already."""
+    """The span of an attempt that was just claimed; the wait before it is in the trace already."""
     if not tracing.is_on():
         return NO_SPAN
     try:
@@ -43,7 +42,7 @@ async def _span_of_attempt(worker: Worker, claim: Claim) -> Span:
         "attempt": claim.attempt,
         "lease": claim.lease,
     }
-    # Due is the later of what the row says and what was done to it last.
+    # The due time is the later of the row's time and the time of its last step.
     ago = min(claim.wait_seconds, seen.waited_seconds) + seen.claimed_ago_seconds
     with tracing.span("wait", parent=seen.context, started_ago=ago) as wait:
         wait.set_attributes(**task)
@@ -56,7 +55,7 @@ async def _span_of_attempt(worker: Worker, claim: Claim) -> Span:
 
 
 async def contexts_of(worker: Worker, task_ids: Sequence[str]) -> Mapping[str, str]:
-    """{task's id: its `traceparent`} of those that are traced; empty where nobody traces."""
+    """{task's id: its `traceparent`} of the traced tasks; empty without tracing."""
     if not tracing.is_on():
         return {}
     try:
@@ -67,5 +66,5 @@ async def contexts_of(worker: Worker, task_ids: Sequence[str]) -> Mapping[str, s
 
 
 def named_in_logs(context: str) -> Mapping[str, str]:
-    """What log lines name a trace by.  context: a `traceparent`, or nothing."""
+    """The trace's name in log lines.  context: a `traceparent`, or empty."""
     return {"trace_id": context.split("-")[1]} if context else {}

@@ -1,8 +1,8 @@
-"""The time limit of an attempt, which can stand still: what waits for room on a disk has not taken long.
+"""The time limit of an attempt, which can be paused: waiting for disk space does not count.
 
-An attempt runs on the event loop, and so does its limit: when the time is over it is cancelled.  What the attempt
-awaits finds the limit through its context, and can let it stand still.  A limit within another, such as that of a
-request within its attempt's, stands still with it.
+The attempt and its limit run on the event loop; when the time is over, the attempt is cancelled.  Code inside the
+attempt finds the limit through its context, and can pause it.  A limit inside another, such as a request's inside its
+attempt's, is paused together with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MINE: contextvars.ContextVar[TimeLimit | None] = contextvars.ContextVar("time_l
 
 
 class TimeLimit:
-    """strike: called when so many seconds have passed in the block, times of standing still left out."""
+    """strike: called when so many seconds have passed in the block, without pauses."""
 
     def __init__(self, seconds: float, strike: Callable[[], None]) -> None:
         self._left_seconds, self._strike = seconds, strike
@@ -38,14 +38,14 @@ class TimeLimit:
         self._unset()
 
     def stop(self) -> None:
-        """Stand still, until `go_on` was called as often as this."""
+        """Pause, until `go_on` was called as often as this."""
         self._stops += 1
         self._unset()
         if self._outer is not None:
             self._outer.stop()
 
     def go_on(self) -> None:
-        """After standing still."""
+        """End a pause."""
         self._stops -= 1
         self._set()
         if self._outer is not None:
@@ -64,7 +64,7 @@ class TimeLimit:
 
 @contextlib.contextmanager
 def standing_still() -> Iterator[None]:
-    """The limit of the attempt that this is done for does not run on in the block."""
+    """Pause the limit of the present attempt for the block."""
     mine = _MINE.get()
     if mine is not None:
         mine.stop()

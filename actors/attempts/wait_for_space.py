@@ -1,9 +1,9 @@
-"""What was paid for is kept until there is room for it, on disk as in a bucket.
+"""Waiting for space: a paid result is kept until there is room for it, on disk or in a bucket.
 
-While a disk is full the attempt keeps its lease and its slot, its stage says what it waits for, and its time limit and
-its deadline stand still.  What it holds meanwhile is bounded: the bytes of one answer for each slot, or files in its
-scratch folder.  A poll is bounded by no slot, so it holds files only; what it has no room to fetch stays with the
-service, which is asked again.
+While a disk is full, the attempt keeps its lease and its slot, its stage says what it waits for, and its time limit and
+deadline are paused.  The data that it holds meanwhile is limited: the bytes of one answer for each slot, or files in
+its scratch folder.  A poll has no slot, so it holds only files; results without room stay at the service and are
+fetched again later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.core.claim import Claim
 
 AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # and ten more each time
-SAID_AGAIN_SECONDS = 60.0  # the deadline is moved so often
+SAID_AGAIN_SECONDS = 60.0  # the interval at which the deadline is moved
 FURTHER_SECONDS = 120.0  # beyond what the attempt may take anyway
 
 log = structlog.get_logger(__name__)
@@ -35,23 +35,23 @@ T = TypeVar("T")
 
 
 class Room:
-    """One attempt's, or poll's, waiting.  limit_seconds: how long it may go on once there is room."""
+    """The waiting of one attempt or poll.  limit_seconds: how long it may go on once there is room."""
 
     def __init__(self, worker: Worker, running: Running, claim: Claim, *, limit_seconds: float) -> None:
         self._worker, self._running, self._claim = worker, running, claim
         self._limit_seconds = limit_seconds
 
     async def when_there_is(self, act: Callable[[], Awaitable[T]]) -> T:
-        """What the act returns; while a disk is full it is done again."""
+        """The result of the act, which is repeated while a disk is full."""
         return await self._until_done(act, is_full)
 
     async def when_stored(self, act: Callable[[], Awaitable[T]]) -> T:
-        """What the act returns; while the file store is full, or can't be used, it is done again."""
+        """The result of the act, which is repeated while the file store is full or unreachable."""
         return await self._until_done(act, lambda error: isinstance(error, StoreAway) or is_full(error))
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """What was paid for is here and is stored in the block: neither its time limit ends it nor a missed beat."""
+        """The block stores a paid result: neither the time limit nor a missed beat ends it."""
         was, self._running.keeps_what_was_paid = self._running.keeps_what_was_paid, True
         try:
             with standing_still() if self._running.takes_slot else contextlib.nullcontext():
@@ -84,7 +84,7 @@ class Room:
                     fault = error
 
     async def _stand_still(self, stage: str) -> bool:
-        """Say why, and move what would end this by the clock; False when the database can't be written either."""
+        """Show the reason, and move the deadline; False if the database can't be written either."""
         claim, seconds = self._claim, self._limit_seconds + FURTHER_SECONDS
         try:
             await self._worker.database.write_async(

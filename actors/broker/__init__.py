@@ -1,1 +1,1 @@
-"""Dramatiq's Redis broker, made to outlive its server's absence."""
+"""Dramatiq's Redis broker, changed to survive an outage of its server."""

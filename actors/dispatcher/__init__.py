@@ -1,1 +1,1 @@
-"""The dispatcher: it claims due tasks for workers and tells them."""
+"""The dispatcher: it claims due tasks for workers and sends them the claims."""

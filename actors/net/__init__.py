@@ -1,1 +1,1 @@
-"""Addresses that came as data: which may be asked, and how a file is fetched from one."""
+"""Addresses that came as data: which are allowed, and how a file is fetched from one."""

@@ -1,1 +1,1 @@
-"""Which adapters of AI services there are, opened by the name of their settings."""
+"""The adapters of AI services, opened by the name of their settings."""

@@ -6,7 +6,7 @@ from metrics.monitoring.files import contents
 
 
 def main() -> None:
-    """Write what differs, and say so."""
+    """Write the files that differ, and print their names."""
     for path, text in contents().items():
         path.parent.mkdir(exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -1,7 +1,7 @@
-"""The alerts: each says that users are hurt, or soon will be, and that nothing will mend it by itself.
+"""The alerts: each means that a fault affects users, or soon will, and does not pass by itself.
 
-What mends itself (a killed worker, a lost message, one failed call) is no alert; that it is not mended in time is.
-Each has its section in docs/operating.md.
+A fault that passes by itself (a killed worker, a lost message, one failed call) is no alert, unless it does not pass in
+time.  Each has its section in docs/operating.md.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ALERTS = (
     ),
     Alert(
         "DarkroomNoWorkers",
-        # One that drains ends soon, and its successor begins; the young have not beaten yet.
+        # A draining worker ends soon, and its successor begins; a new worker has not beaten yet.
         'max by (job) (darkroom_workers{state="live"}) == 0'
         ' unless max by (job) (darkroom_workers{state="draining"}) > 0',
         "15s",
@@ -94,7 +94,7 @@ ALERTS = (
         "page",
         "{{ $value }} tasks are stuck ({{ $labels.reason }}) and nobody rescues them:"
         " `darkroom tasks --stuck` names them, `darkroom sweep` rescues them now.",
-        # What the dispatcher and the minute's sweep take care of is gone at the next look, or the one after.
+        # Tasks that the dispatcher or the minute sweep rescues are gone at the next evaluation, or at the one after.
         healthy={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 3 3 0x54"},
         faulty={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 1+1x55"},
         labels={"job": "darkroom", "reason": "dead_worker"},
@@ -125,7 +125,7 @@ ALERTS = (
     ),
     Alert(
         "DarkroomFeedLag",
-        f"{FEED_P99.record} > 2 and {_SLOW} > 3",  # at night one is more than a hundredth
+        f"{FEED_P99.record} > 2 and {_SLOW} > 3",  # at night a single slow change is more than a hundredth
         "2m",
         "ticket",
         "One change in a hundred reaches its feed only after {{ $value | humanizeDuration }}.",
@@ -146,7 +146,7 @@ ALERTS = (
     ),
     Alert(
         "DarkroomBreakerOpen",
-        # The tries are within it: while one request is let through now and then, the service is still down.
+        # Probes count too: while single requests are let through, the service is still down.
         "max by (job, provider) (darkroom_breaker_open_seconds) > <45>",
         "15s",
         "page",
@@ -241,7 +241,7 @@ ALERTS = (
         "5m",
         "ticket",
         "A webhook has not arrived for {{ $value | humanizeDuration }}.",
-        # What a receiver misses while it is deployed or restarted has arrived by its fourth attempt.
+        # A message that failed during a receiver's deployment or restart arrives by its fourth attempt.
         healthy={f"darkroom_oldest_webhook_seconds{{{_WEB}}}": "0+60x40 0x20"},
         faulty={f"darkroom_oldest_webhook_seconds{{{_WEB}}}": "3000+60x60"},
         labels={"job": "darkroom"},

@@ -8,7 +8,7 @@ TYPE = 'job=~"$job",type=~"$type"'
 
 
 def told(name: str, by: str, selector: str = JOB) -> str:
-    """What every web process reads from the database, once."""
+    """A metric of the database, taken once over all web processes."""
     return f"max by ({by}) ({name}{{{selector}}})"
 
 
@@ -18,5 +18,5 @@ def quantile(share: float, buckets: str, by: str, selector: str) -> str:
 
 
 def living(expr: str) -> str:
-    """The lines of an expression that draw something: of label sets at 0, and of no observation, there are many."""
+    """Only the lines of an expression with values: many label sets are 0 or have no observation."""
     return f"({expr}){LIVING}"

@@ -1,4 +1,4 @@
-"""The files that are made from the description, and what each must hold."""
+"""The files that are made from the description, and their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard as Grafana imports it: JSON of its schema, with variables for data source, job and task type."""
+"""The dashboard as JSON for Grafana, with variables for data source, job and task type."""
 
 from __future__ import annotations
 

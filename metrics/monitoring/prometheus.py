@@ -1,4 +1,4 @@
-"""The description as Prometheus wants it: a rule file, and a file of tests for `promtool test rules`."""
+"""The description for Prometheus: a rule file, and a file of tests for `promtool test rules`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EVERY_SECONDS = 15
 
 
 def rules(pace: float = 1.0) -> str:
-    """The rule file.  pace: how many times faster than in life everything is to happen, for tests."""
+    """The rule file.  pace: the factor by which all times are shortened, for tests."""
     recording = [{"record": each.record, "expr": at_pace(each.expr, pace)} for each in RECORDINGS]
     alerting = [_alerting(each, pace) for each in ALERTS]
     interval = at_pace(f"<{EVERY_SECONDS}s>", pace)
-    # In one group the rules run in their order, so an alert reads what this same round recorded.  Groups run beside
-    # each other in any order: an alert would read what was recorded 15 seconds ago, or not, by chance.
+    # The rules of one group run in order, so an alert reads the values that the same round recorded.  Groups run in
+    # parallel and in any order: an alert of another group might read values of 15 seconds ago.
     groups = [{"name": "darkroom", "interval": interval, "rules": [*recording, *alerting]}]
     return HEAD + yaml({"groups": groups})
 
@@ -61,7 +61,7 @@ def _test(alert: Alert, name: str, series: Series, *, fires: bool) -> dict[str, 
 
 
 def yaml(value: Any, depth: int = 0) -> str:
-    """Block-style YAML of dicts, lists and strings; every string is quoted as JSON quotes it, which YAML reads."""
+    """Block-style YAML of dicts, lists and strings; every string is quoted as in JSON, which YAML can read."""
     pad = "  " * depth
     match value:
         case Mapping():

@@ -1,6 +1,6 @@
 """Recording rules: rates and ratios that several panels and alerts share.
 
-Names follow Prometheus' custom: the labels that are left, the metric, what was done to it.
+Names follow Prometheus' convention: remaining labels, metric, operation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENDED = (
 
 
 def _failed(window: str) -> str:
-    """Attempts that failed, whether they are tried again or not, free or not; rejected orders never ran."""
+    """Failed attempts, also those that are tried again, and of free types; rejected orders do not count."""
     return _ENDED.format("failed|retried", window)
 
 

@@ -1,7 +1,7 @@
-"""The words of the description: alerts, recording rules, panels; and what time means in an expression.
+"""The types of the description: alerts, recording rules, panels; and times in expressions.
 
-In an expression `<5m>` stands for a duration and `<300>` for a number of seconds.  `at_pace` writes both out; a test
-may let all times pass faster than they do, so that an alert that waits for minutes is seen within seconds.
+In an expression `<5m>` is a duration and `<300>` a number of seconds.  `at_pace` replaces both; a test may shorten all
+times, so that an alert that waits for minutes fires within seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AFTER_MINUTES = 30
 
 _TIME = re.compile(r"<(\d+)([smh]?)>")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-RUNBOOK = "docs/operating.md"  # put before it where your people find the repository
+RUNBOOK = "docs/operating.md"  # put your repository's address before it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording rule: an expression that panels need and that is too long, or too costly, to repeat."""
+    """A recording rule: an expression for panels that is too long, or too costly, to repeat."""
 
     record: str
     expr: str
@@ -67,7 +67,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """unit: Grafana's name of it.  kind: a number now, or lines over time.  width: of 24.
+    """unit: its name in Grafana.  kind: a number now, or lines over time.  width: of 24.
 
     red: from which value on a number is red, where more is worse; where `red_below`, from which downwards.
     """
@@ -91,7 +91,7 @@ class Row:
 
 
 def at_pace(text: str, pace: float = 1.0) -> str:
-    """The text with its times written out.  pace: how many times faster than in life they pass."""
+    """The text with its times replaced.  pace: the factor by which they are shortened."""
 
     def written(found: re.Match[str]) -> str:
         number, unit = int(found[1]), found[2]

@@ -1,6 +1,6 @@
-"""What adapters of AI services over HTTP share: templates of requests, a client, and what to make of answers.
+"""Shared code of adapters over HTTP: templates of requests, a client, and verdicts on answers.
 
-`template` renders values, `requests` encodes them, `answers` judges what comes back, `paths` and `picture_sources` say
-where things are in it; these are pure.  `client` sends, `collecting` makes pictures of answers, `order_values` fills in
-an order, `reading` reads the tables of settings.
+`template` renders values, `requests` encodes them, `answers` judges answers, `paths` and `picture_sources` find values
+in them; these are pure.  `client` sends, `collecting` turns answers into pictures, `order_values` fills in an order,
+`reading` reads the tables of settings.
 """

@@ -1,5 +1,5 @@
-"""Gradio apps: one order is one event of the app's queue, told on a held stream.
+"""Gradio apps: one order is one event of the app's queue, followed on an open stream.
 
-`service` reads the settings, `events` judges what the stream says and `layout` what the app says of itself (pure);
+`service` reads the settings, `events` judges the stream and `layout` the app's description (pure);
 `provider` is the adapter.
 """

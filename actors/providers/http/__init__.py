@@ -1,5 +1,5 @@
-"""Any AI service that answers HTTP requests, described by settings alone: at once, by polling, or by calling back.
+"""Any AI service over HTTP, described by settings alone: it answers at once, is polled, or calls back.
 
-`service` reads the settings into one value, `remote_jobs` judges what it says about a job (pure), `provider` is the
+`service` reads the settings into one value, `remote_jobs` judges its answers about a job (pure), `provider` is the
 adapter.
 """

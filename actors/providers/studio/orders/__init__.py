@@ -1,1 +1,1 @@
-"""What one request to the studio asks for, and what it hands over."""
+"""One request to the studio: its order and its results."""

@@ -1,1 +1,1 @@
-"""Who is in a picture and where: models, masks, poses."""
+"""The persons in a picture and their places: models, masks, poses."""
