@@ -1,18 +1,19 @@
-"""The broker: Dramatiq's Redis broker, made to survive its server and to start a job at once.
+"""The broker: Dramatiq's Redis broker, changed to survive its server's outages and to start a job at once.
 
-It carries what may be lost, doubled or late at no more cost than time: orders of Dramatiq producers, ticks, cancels of
-remote jobs and webhooks.  Tasks themselves go another way (`supervisor.broker.claim_lists`).  What must not happen is
-that a process looks alive and runs nothing, that a send hangs, or that messages lie where nobody works on them.  So:
+It carries messages that may be lost, doubled or late without harm: orders of Dramatiq producers, ticks, cancels of
+remote jobs and webhooks.  Tasks themselves use other lists (`supervisor.broker.claim_lists`).  It must never happen
+that a process looks alive but runs nothing, that a send hangs, or that messages stay where no process works on them.
+So:
 
-- built without an address, it opens nothing at import; whoever first needs it, settles it (`settle`);
+- built without an address, it opens nothing at import; the first use sets its address (`settle`);
 - sending and ringing the *doorbell* are one round trip.  A consumer with a free slot waits at the bell in a blocking
-  pop: a message reaches an idle worker within a millisecond.  The bell holds at most one ring; whoever answered it and
-  leaves messages behind rings again, so one ring is enough for any number of messages and consumers;
+pop: a message reaches an idle worker within a millisecond.  The bell holds at most one ring; a consumer that answers it
+and leaves messages behind rings again, so one ring is enough for any number of messages and consumers;
 - a failed send says whether it certainly failed (`MessagesNotSent`);
-- each consumer tells the server that this process lives, and looks for the dead, every few seconds whatever it does.
+- each consumer sends the server a sign of life of its process every few seconds, and looks for dead processes.
 
-Not promised: order, exactly one delivery, and that a stock Dramatiq producer's message starts at once (it rings no
-bell, and is found within a second).
+Not promised: order, exactly one delivery, and an immediate start for messages of stock Dramatiq producers (they ring no
+bell, and are found within a second).
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TASK_QUEUE = (
-    "tasks"  # nothing of ours goes here any more; what others send is refused (`actors.entry.task_actors`)
+    # our programs no longer use it; other programs' messages are refused (`actors.entry.task_actors`)
+    "tasks"
 )
 CONTROL_QUEUE = "control"
 CONTROL_THREADS = 2  # of a process; tasks run on its event loop and need none
 REFUSING_THREADS = 1
-HEARTBEAT_TIMEOUT_MS = 60_000  # the server takes a silent process for dead after this
-RINGS_AT_ONCE = 16  # idle consumers woken by one batch; the rest follow by being rung for
+HEARTBEAT_TIMEOUT_MS = 60_000  # after this time the server treats a silent process as dead
+RINGS_AT_ONCE = 16  # idle consumers woken by one batch; these ring for the others
 
 
 class BrokerNotSettled(RuntimeError):
@@ -59,7 +61,7 @@ class BrokerNotSettled(RuntimeError):
 class MessagesNotSent(ConnectionClosed):
     """Messages may not have reached the broker.
 
-    certain: none of `messages` can ever be delivered.  Otherwise some of them may be.
+    certain: none of `messages` will ever be delivered.  Otherwise some of them may be.
     """
 
     def __init__(self, reason: object, *, certain: bool, messages: Sequence[Message[Any]] = ()) -> None:
@@ -71,7 +73,7 @@ class MessagesNotSent(ConnectionClosed):
 class DarkroomBroker(RedisBroker):
     """See the module.  settle: called once, with this broker, by the first use; it must call `configure`."""
 
-    # Half the Lua stack; the stock broker asks the server at first use, which is one more call that can fail.
+    # Half the Lua stack; the stock broker queries the server at first use, which is one more call that can fail.
     _max_unpack_size_val: Any = 1000
 
     def __init__(
@@ -95,7 +97,7 @@ class DarkroomBroker(RedisBroker):
             middleware=middleware,
             namespace=namespace,
             heartbeat_timeout=heartbeat_timeout,
-            maintenance_chance=0,  # by chance never: consumers do it by the clock (`tidy`)
+            maintenance_chance=0,  # never at random: consumers do it at intervals (`tidy`)
         )
         self._client = None
 
@@ -104,7 +106,7 @@ class DarkroomBroker(RedisBroker):
     def configure(
         self, *, client: redis.Redis, bell_client_factory: Callable[[], redis.Redis], slots: int
     ) -> None:
-        """Say where the server is.  Opens nothing.
+        """Set the server's address.  Opens nothing.
 
         client: for all calls.  bell_client_factory: a client for each consumer, as a blocking pop holds its
         connection.  Both: no retries, and a socket time-out above BELL_SECONDS.  slots: messages at once in a
@@ -130,7 +132,7 @@ class DarkroomBroker(RedisBroker):
 
     @property
     def slots(self) -> int:
-        """How many messages a process runs at once, beside those of the control queue.  Raises BrokerNotSettled."""
+        """How many messages a process runs at once, besides those of the control queue.  Raises BrokerNotSettled."""
         self._settle_once()
         assert self._slots is not None
         return self._slots
@@ -164,7 +166,7 @@ class DarkroomBroker(RedisBroker):
         return self._enqueue(messages, None)
 
     def _enqueue(self, messages: Iterable[Message[Any]], delay: int | None) -> list[Message[Any]]:
-        # An id for this delivery alone: the same message may be sent again.
+        # An id for this delivery only: the same message may be sent again.
         sent = [message.copy(options={"redis_message_id": str(uuid4())}) for message in messages]
         for message in sent:
             self.emit_before("enqueue", message, delay)
@@ -176,9 +178,9 @@ class DarkroomBroker(RedisBroker):
     def _send(self, messages: list[Message[Any]]) -> None:
         refused = self._post(messages)
         if any(isinstance(reply, NoScriptError) for _, reply in refused):
-            # A new or emptied server: those messages were not run.
+            # A new or emptied server: these calls were not run.
             refused = self._post([message for message, _ in refused], load_script=True)
-        if refused:  # by a server that answered: a replica, out of memory, no permission
+        if refused:  # refused by the server: a replica, out of memory, no permission
             raise MessagesNotSent(refused[0][1], certain=True, messages=[message for message, _ in refused])
 
     def _post(
@@ -204,13 +206,13 @@ class DarkroomBroker(RedisBroker):
                 replies = pipe.execute(raise_on_error=False)[int(load_script) :]
             except BROKER_AWAY as error:
                 raise MessagesNotSent(error, certain=False, messages=messages) from error
-        replied = zip(messages, replies, strict=False)  # the rings' replies stand last, and don't matter
+        replied = zip(messages, replies, strict=False)  # the rings' replies come last, and don't matter
         return [(message, reply) for message, reply in replied if isinstance(reply, Exception)]
 
     # --- the doorbell ---
 
     def bell_key(self, queue_name: str) -> str:
-        """The list that holds a ring for this queue, or nothing."""
+        """The key of this queue's bell."""
         return f"{self.namespace}:{queue_name}.bell"
 
     def ring(self, queue_name: str) -> None:
@@ -244,8 +246,8 @@ class DarkroomBroker(RedisBroker):
     ) -> tuple[list[str], list[bytes | None]]:
         """Acknowledge and fetch in one round trip.
 
-        owed: (message id, `ack`, `nack` or `requeue`).  room: how many messages to fetch.  Returns the ids of which the
-        server has been told, and the encoded messages.
+        owed: (message id, `ack`, `nack` or `requeue`).  room: how many messages to fetch.  Returns the ids that the
+        server has acknowledged, and the encoded messages.
         """
         calls = [[*self._arguments(command, queue_name), message_id] for message_id, command in owed]
         calls.append([*self._arguments("fetch", queue_name), room])
@@ -274,26 +276,27 @@ class DarkroomBroker(RedisBroker):
             return pipe.execute(raise_on_error=False)[int(load) :]
 
     def give_back(self, message: Message[Any]) -> None:
-        """Called by an actor that can't do its work for now, before it returns: the message goes to the queue's end.
+        """Called by an actor that can't do its work for now, before it returns: the message goes to the end of the
+        queue.
 
-        It is there again when the consumer next speaks to the server, and is never lost in between: if this process
-        dies first, the message comes back like every other that was not acknowledged.
+        The consumer puts it there at its next call of the server.  It is never lost in between: if this process dies
+        first, the message returns like every other unacknowledged one.
         """
         self._leases[message.queue_name].give_back(message.options["redis_message_id"])
 
     def tidy(self, queue_name: str) -> None:
-        """Tell the server that this process lives, and give dead processes' messages back to this queue."""
+        """Send a sign of life to the server, and return dead processes' messages to this queue."""
         self.scripts["dispatch"](
             keys=[self.namespace], args=[*self._arguments("fetch", queue_name, tidy=True), 0]
         )
 
     def leased_to_us(self, queue_name: str) -> list[str]:
-        """Ids of this queue's messages that the server believes are here."""
+        """Ids of this queue's messages that this process has, according to the server."""
         members: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
         return [member.decode() for member in members]
 
     def payloads(self, queue_name: str, message_ids: list[str]) -> list[bytes | None]:
-        """The encoded messages, None for one that is no more."""
+        """The encoded messages; None for a deleted one."""
         found: Any = self.client.hmget(f"{self.namespace}:{queue_name}.msgs", message_ids)
         return list(found)
 
@@ -318,17 +321,17 @@ class DarkroomBroker(RedisBroker):
     # --- draining ---
 
     def begin_work(self, worker: Worker) -> None:
-        """This worker consumes from now on."""
+        """Start consuming with this worker."""
         self._worker = worker
         self.draining.clear()
 
     def begin_drain(self) -> None:
-        """Fetch nothing more, and give back what was fetched and not started.  What runs, runs on."""
+        """Fetch nothing more, and give back fetched messages that were not started.  Running ones go on."""
         self.draining.set()
         self.give_back_unstarted()
 
     def give_back_unstarted(self) -> None:
-        """Return the messages that wait in this process for a thread, and ring for others.
+        """Return the messages that wait for a thread in this process, and ring for other consumers.
 
         Called by begin_drain, and by each consumer when it notices the drain: it may just have handed over one more.
         """
@@ -356,7 +359,7 @@ class DarkroomBroker(RedisBroker):
 
 
 class _Unsettled:
-    """Stands in for the client while the stock constructor runs: it keeps scripts and speaks to nobody."""
+    """Replaces the client while the stock constructor runs: it keeps scripts and sends nothing."""
 
     def register_script(self, script: bytes) -> Script:
         return Script(self, script)  # type: ignore[arg-type]

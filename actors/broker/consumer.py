@@ -1,12 +1,13 @@
-"""Consumers: they wait at the doorbell, outlive the broker's absence, and lose nothing that was handed to them.
+"""Consumers: they wait at the doorbell, survive outages of the broker, and lose no fetched message.
 
-One consumer serves one queue in one process, on a thread of dramatiq's, and does all its talking: acknowledgements
-are noted by the worker threads and go out with the next fetch, in one round trip, so no job ever waits for the broker.
+One consumer serves one queue in one process, on one of dramatiq's threads, and makes all calls of the server: worker
+threads only note acknowledgements, which are sent with the next fetch in one round trip, so no job waits for the
+broker.
 Each call of `__next__` ends within about a second while the broker is well, so that a stop is noticed; while it is
 frozen, within the client's socket time-out.
 
-An absent broker is a state, not an error: dramatiq's own way (throw the consumer away, wait 3 s, start anew) drops
-what had been fetched and counts running jobs from zero.
+An absent broker is a state, not an error: dramatiq's own way (drop the consumer, wait 3 s, start a new one) loses
+fetched messages and counts running jobs from zero.
 """
 
 from __future__ import annotations
@@ -28,16 +29,14 @@ from supervisor.broker.broker_errors import in_words
 
 log = logging.getLogger(__name__)
 
-# Whatever the client raises: time-outs, refused connections, a replica's refusal, no memory.  The cure is the same.
+# All errors of the client: time-outs, refused connections, a replica's refusal, no memory.  All are handled alike.
 BROKER_AWAY = (redis.RedisError, OSError)
 
-BELL_SECONDS = 1  # one blocking pop; also how late a lost ring is made good.  Below the socket time-out
-IDLE_SECONDS = 1.0  # a nap of a consumer that has nothing to wait for; how late it may notice a stop
-TIDY_SECONDS = 5.0  # the server takes us for dead after 60: eleven may fail
+BELL_SECONDS = 1  # one blocking pop; also the longest delay after a lost ring.  Below the socket time-out
+IDLE_SECONDS = 1.0  # the sleep of a consumer without work; also how late it may notice a stop
+TIDY_SECONDS = 5.0  # the server treats us as dead after 60 s: eleven may fail
 RECONCILE_SECONDS = 30.0
-RECONCILE_AGAIN_SECONDS = (
-    2.0  # a fetch that timed out is still run when a frozen server wakes, perhaps after our look
-)
+RECONCILE_AGAIN_SECONDS = 2.0  # a frozen server runs a timed-out fetch when it wakes, perhaps after our check
 RETRY_SECONDS = 0.5
 DELAYED_FETCH_SECONDS = 30.0
 
@@ -48,7 +47,7 @@ def is_delayed(queue_name: str) -> bool:
 
 
 class Server(Protocol):
-    """What a consumer asks of its broker; `DarkroomBroker` describes each."""
+    """The methods that a consumer needs of its broker; `DarkroomBroker` describes them."""
 
     draining: threading.Event
 
@@ -103,7 +102,7 @@ class DoorbellConsumer(Consumer):
             return None
 
     def ack(self, message: MessageProxy) -> None:
-        """It is done with.  Never waits or fails: the broker is told with the next fetch."""
+        """Acknowledge it.  Never waits or fails: the next fetch sends it to the broker."""
         self._leases.owe(message.options["redis_message_id"], "ack")
 
     def nack(self, message: MessageProxy) -> None:
@@ -111,7 +110,8 @@ class DoorbellConsumer(Consumer):
         self._leases.owe(message.options["redis_message_id"], "nack")
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give them back, and ring for others.  Raises ConnectionClosed; a later reconcile will give them back."""
+        """Give them back, and ring for other consumers.  Raises ConnectionClosed; then a later reconcile gives them
+        back."""
         message_ids = [message.options["redis_message_id"] for message in messages]
         if not message_ids:
             return
@@ -122,7 +122,8 @@ class DoorbellConsumer(Consumer):
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Give back what was not handed over, pay what is owed, and leave the doorbell.  Raises ConnectionClosed."""
+        """Give back messages that were not passed on, send owed acknowledgements, and leave the doorbell.  Raises
+        ConnectionClosed."""
         try:
             if self._away_since is None:
                 self._give_back_received()
@@ -145,21 +146,21 @@ class DoorbellConsumer(Consumer):
             self._may_have_left_some = self._fetch()
             if self._received:
                 return
-        # The last fetch emptied the queue, and whatever was sent since has rung: no need to look before waiting.
+        # The last fetch emptied the queue, and every message since then has rung: no need to fetch before waiting.
         rang = self._answer_the_bell()
         if rang and self._broker.draining.is_set():
-            self._broker.ring(self.queue_name)  # it was meant for somebody who still works
+            self._broker.ring(self.queue_name)  # the ring was meant for a consumer that still works
             return
         self._may_have_left_some = self._fetch()
         self._must_ring_on = rang and self._may_have_left_some
 
     def _fetch(self) -> bool:
-        """Take as many as there is room for.  Returns whether the room is full, so that some may have been left."""
+        """Take as many messages as there is room for.  Returns whether the room is full, so that some may be left."""
         room = self.prefetch - self._leases.count()
         payloads = self._exchange(room)
         for payload in payloads:
             message = _decoded(payload)
-            if message is None:  # acknowledged by a twin, or unreadable: both are seen to by reconcile
+            if message is None:  # acknowledged elsewhere, or unreadable: reconcile handles both
                 self._reconcile_at = 0.0
                 continue
             self._leases.hold(message.options["redis_message_id"])
@@ -167,7 +168,7 @@ class DoorbellConsumer(Consumer):
         return len(payloads) == room
 
     def _exchange(self, room: int) -> list[bytes | None]:
-        """Pay what is owed and fetch, in one round trip.  Both count as a heartbeat."""
+        """Send owed acknowledgements and fetch, in one round trip.  Both count as a heartbeat."""
         owed = self._leases.owed()
         told, payloads = self._broker.exchange(self.queue_name, owed, room)
         self._leases.pay(told)
@@ -185,7 +186,7 @@ class DoorbellConsumer(Consumer):
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._must_ring_on:  # we answered a ring that was meant for more than we could take
+        if self._must_ring_on:  # we answered a ring for more messages than we could take
             self._must_ring_on = False
             if self._broker.has_waiting(self.queue_name):
                 self._broker.ring(self.queue_name)
@@ -197,7 +198,7 @@ class DoorbellConsumer(Consumer):
             self._reconcile_at = now + RECONCILE_SECONDS
 
     def _reconcile(self) -> None:
-        """Pay what is owed; give back what the server leased to us and never arrived."""
+        """Send owed acknowledgements; give back messages that the server leased to us but that never arrived."""
         self._pay()
         orphans = self._leases.orphans(self._broker.leased_to_us(self.queue_name))
         if not orphans:
@@ -238,13 +239,14 @@ class DoorbellConsumer(Consumer):
 
 
 class DelayConsumer(DoorbellConsumer):
-    """Consumes a queue of delayed messages.  Darkroom sends none, so it costs next to nothing and looks rarely."""
+    """Consumes a queue of delayed messages.  Darkroom sends none, so it polls seldom and costs little."""
 
     tidy_seconds = DELAYED_FETCH_SECONDS
 
     def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: Leases) -> None:
         super().__init__(broker, queue_name, prefetch, leases)
-        leases.release_all()  # dramatiq forgets its waiting delayed messages with the old consumer: let them go back
+        # dramatiq loses its waiting delayed messages with the old consumer, so they must be returned
+        leases.release_all()
         self._fetch_at = 0.0
 
     def _wait_and_fetch(self) -> None:

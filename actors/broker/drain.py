@@ -1,7 +1,7 @@
-"""Drain: a worker that is told to stop takes nothing new, while what runs finishes.
+"""Drain: a stopping worker takes nothing new, and its running jobs finish.
 
-Stock dramatiq keeps fetching until its last job has ended, so new work lies captured in a process that will not run
-it.  Here the consumers stay only to say that this process lives; what was fetched and not started goes back at once.
+Stock dramatiq keeps fetching until its last job has ended, so new messages are stuck in a process that will not run
+them.  Here the consumers go on only to send signs of life; fetched messages that were not started are returned at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One run a minute of a periodic actor, however many schedulers tick.
+"""One run a minute of a periodic actor, with any number of schedulers.
 
-Every host may run `periodiq`, and each restart of one fires the current minute again.  The first message of an actor
-and a UTC minute marks that minute as taken; others are skipped.  This is tidiness: a periodic actor must bear running
-twice, and does so when the broker forgets the mark or can't be asked.
+Every host may run `periodiq`, and its restart fires the current minute again.  The first message of an actor in a UTC
+minute marks that minute as taken; others are skipped.  This only saves work: a periodic actor may run twice without
+harm, which happens if the broker loses the mark or does not answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_SECONDS = 300  # longer than a tick may be late
+KEPT_SECONDS = 300  # longer than the largest delay of a tick
 
 
 def utc_minute(scheduled_at: str) -> str:
@@ -34,7 +34,7 @@ def utc_minute(scheduled_at: str) -> str:
 
 
 class PeriodicOnce(Middleware):
-    """Skips a periodic message whose minute is taken.  Stands after PeriodiqMiddleware, which skips old ones."""
+    """Skips a periodic message if its minute is taken.  Comes after PeriodiqMiddleware, which skips old ones."""
 
     def before_process_message(self, broker: DarkroomBroker, message: MessageProxy) -> None:  # type: ignore[override]
         """Raises SkipMessage."""
@@ -44,7 +44,7 @@ class PeriodicOnce(Middleware):
         key = f"{broker.namespace}:once:{message.actor_name}:{utc_minute(scheduled_at)}"
         try:
             taken = broker.client.set(key, message.message_id, nx=True, ex=KEPT_SECONDS)
-            # The same message, delivered again after its worker died, may still run.
+            # The same message may run when it is delivered again after its worker died.
             if taken or broker.client.get(key) == message.message_id.encode():
                 return
         except BROKER_AWAY as error:

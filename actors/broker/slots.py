@@ -1,8 +1,8 @@
-"""How many messages a process runs at once, whatever command started it.
+"""How many messages a process runs at once, under any command.
 
-Tasks take no thread: they run on the event loop (`actors.worker.worker`).  dramatiq's own defaults are for more
-threads, and fetch twice as many messages as there are, so some wait behind others while other processes idle.  Set
-here, before the worker's threads are made, plain `dramatiq actors` has the right numbers too.
+Tasks need no thread: they run on the event loop (`actors.worker.worker`).  dramatiq's defaults have more threads, and
+fetch twice as many messages as threads, so some messages wait while other processes are idle.  The numbers are set here
+before the worker's threads are made, so plain `dramatiq actors` has the right ones too.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What this process owes the broker: messages of one queue received and not yet acknowledged.
+"""Unacknowledged messages of one queue in this process.
 
-A message is *held* from its arrival until it is done with, and counts against the prefetch.  From then on its
-acknowledgement is *owed*: the slot is free at once, and the consumer pays with its next fetch, when the broker is
-there.  What the broker believes is leased to us and is neither held nor owed is an *orphan*: the reply that carried it
-was lost, so nobody will ever run it here, and it must go back to the queue.
+A message is *held* from its arrival to the end of its work, and counts for the prefetch.  Then its acknowledgement is
+*owed*: the slot is free at once, and the consumer sends the acknowledgement with its next fetch, when the broker
+answers.  A message that is leased to us in the broker, but neither held nor owed, is an *orphan*: the reply with it was
+lost, so it will never run here and must return to the queue.
 
-The record lives as long as the broker object, not as long as a consumer: dramatiq replaces a consumer after an error,
-and a new one that counted from zero would fetch a whole prefetch more than there are slots.
+The record lives as long as the broker object, not only as long as a consumer: dramatiq replaces a consumer after an
+error, and a new one that counted from zero would fetch too many messages.
 
-A message whose work could not be done for now is *given back*: what is owed for it then is its return to the end of the
-queue.  Until the broker has been told, it is leased to us, so that it outlives this process too.
+A message that can't be processed for now is *given back*: its return to the end of the queue is then owed.  Until the
+broker has acknowledged that, the message stays leased to us, so that it also survives the death of this process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Leases:
         self._changed = threading.Condition()
 
     def hold(self, message_id: str) -> None:
-        """It has arrived here."""
+        """Record an arrival."""
         with self._changed:
             self._held.add(message_id)
 
@@ -39,18 +39,18 @@ class Leases:
             self._changed.notify_all()
 
     def release_all(self) -> None:
-        """Nothing is here any more; what the broker leased to us are orphans."""
+        """Drop all records; every message leased to us is now an orphan."""
         with self._changed:
             self._held.clear()
             self._changed.notify_all()
 
     def give_back(self, message_id: str) -> None:
-        """It could not be done for now: its acknowledgement, when it comes, is its return to the queue."""
+        """Mark it: its acknowledgement, when it comes, returns it to the queue."""
         with self._changed:
             self._given_back.add(message_id)
 
     def owe(self, message_id: str, command: str) -> None:
-        """Done with; the broker must be told.  command: `ack` or `nack`."""
+        """Record the end of its work; the broker must be told.  command: `ack` or `nack`."""
         with self._changed:
             self._held.discard(message_id)
             if message_id in self._given_back:
@@ -60,7 +60,7 @@ class Leases:
             self._changed.notify_all()
 
     def owed(self) -> list[tuple[str, str]]:
-        """(message id, command) still to be told, oldest first."""
+        """(message id, command) still to be sent, oldest first."""
         with self._changed:
             return list(self._owed.items())
 
@@ -82,6 +82,6 @@ class Leases:
             return len(self._held)
 
     def wait_until_fewer_than(self, limit: int, *, seconds: float) -> bool:
-        """Whether fewer than limit are held, as soon as that is so, or after seconds."""
+        """Wait until fewer than limit are held, at most so many seconds; whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._held) < limit, timeout=seconds)

@@ -1,14 +1,14 @@
-"""Send claims to their workers, and other errands to the control queue.
+"""Sends claims to their workers, and other messages to the control queue.
 
-Claims go to the list of their worker, from the dispatcher's own thread: a start would wait for a hand-over to another.
-A broker that is frozen keeps it from showing that it lives for no longer than the patience of the lists, once: a send
-that failed takes no claim back, its worker finds the rows at its next beats, but nothing more is picked until the
-broker answers a PING.  Everything else has time, and is done by a thread: cancels of remote jobs and webhooks go in
-batches to the control queue, the broker is asked whether it is back, and lists are looked at.
+The dispatcher's own thread sends claims to the lists of their workers, because passing them to another thread would
+delay the start.  A frozen broker can block this thread, and so the dispatcher's beat, once and only for the time-out of
+the lists.  A failed send takes no claim back: the worker's next heartbeats find the rows.  But nothing more is picked
+until the broker answers a PING.  A second thread does the work that is not urgent: it sends cancels and webhooks in
+batches to the control queue, PINGs an absent broker, and checks the lists.
 
-A list in which a message lies for a second, or beside which one lies that is not owned, belongs to a worker that is
-frozen or dying, or whose event loop is held.  It is taken, what lay in it is given to others, and until the worker pops
-again it is *shunned*: a message without claims is left in its list, and when that is gone, it listens.
+If a message stays in a list for a second, or beside it without being owned, its worker is frozen or dying, or its event
+loop is blocked.  The messages are taken and their claims put back.  Until the worker pops again it is *shunned*: a
+message without claims is left in its list, and when that is gone, the worker reads again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from supervisor.store.webhooks.deliveries import Delivery
 
 T = TypeVar("T")
 ControlMessage = Cancel | Delivery
-BATCH = 100  # polls, cancels or webhooks in one message
+BATCH = 100  # the most polls, cancels or webhooks in one message
 
 log = structlog.get_logger(__name__)
 
@@ -46,14 +46,14 @@ UNPOPPED_SECONDS = 1.0
 
 
 class Unpopped:
-    """Where messages lie for too long.  Pure: `look` is told what lies in front of each place, and what time it is."""
+    """Finds lists in which messages stay too long.  Pure: `look` gets the first message of each place, and the time."""
 
     def __init__(self, *, patience_seconds: float = UNPOPPED_SECONDS) -> None:
         self._patience_seconds = patience_seconds
         self._seen: dict[Place, tuple[bytes, float]] = {}
 
     def look(self, place: Place, head: bytes | None, now: float) -> bool:
-        """Whether the same message has lain in front for too long.  now: monotonic."""
+        """Whether the same message has been first for too long.  now: monotonic."""
         if head is None:
             self._seen.pop(place, None)
             return False
@@ -62,12 +62,12 @@ class Unpopped:
         return now - self._seen[place][1] >= self._patience_seconds
 
     def is_empty(self, place: Place) -> bool:
-        """Whether nothing lies there, as far as was seen."""
+        """Whether the place was empty at the last check."""
         return place not in self._seen
 
 
 class ClaimSender:
-    """when_ready: called when it makes sense to pick again after a vain `is_ready`, or when a worker is no longer
+    """when_ready: called when a pick is useful again after `is_ready` was False, or when a worker is no longer
     shunned."""
 
     def __init__(
@@ -81,14 +81,14 @@ class ClaimSender:
         self._was_asked_in_vain = False
         self._is_away = False
         self._guard = threading.Lock()
-        self._watched: dict[str, int] = {}  # workers, and how often they were sent something
+        self._watched: dict[str, int] = {}  # {worker: the number of sends to it}
         self._unpopped = Unpopped()
         self.shunned: frozenset[str] = frozenset()  # replaced, never changed
         self._start()
 
     def is_ready(self) -> bool:
-        """Whether it makes sense to pick: what was given is sent, and the broker is not known to be away."""
-        # Noted before looking, so that the thread can't become idle unseen in between.
+        """Whether a pick is useful: everything passed in is sent, and the broker is not known to be away."""
+        # Set before the check, so that the thread can't become idle unnoticed in between.
         self._was_asked_in_vain = True
         ready = self._idle.is_set() and not self._is_away
         if ready:
@@ -96,7 +96,7 @@ class ClaimSender:
         return ready
 
     def send(self, messages: Sequence[ClaimMessage], errands: Sequence[ControlMessage] = ()) -> None:
-        """Send claims, which are committed already, and errands soon."""
+        """Send committed claims at once, and other messages soon."""
         if errands:
             self._idle.clear()
             self._put(errands)
@@ -104,7 +104,7 @@ class ClaimSender:
             self._tell(messages)
 
     def watch(self, worker_ids: Iterable[str]) -> None:
-        """Look at these workers' lists too: somebody else may have sent to them."""
+        """Check these workers' lists too: another dispatcher may have sent to them."""
         with self._guard:
             was_idle = not self._watched
             for worker_id in worker_ids:
@@ -113,7 +113,7 @@ class ClaimSender:
             self._put(())
 
     def close(self) -> None:
-        """Send what was given and end; a frozen broker is not waited for."""
+        """Send the remaining messages and end, without waiting for a frozen broker."""
         self._put(None)
         self._thread.join(timeout=1.0)
 
@@ -123,10 +123,10 @@ class ClaimSender:
             self._lists.push(messages)
         except BROKER_AWAY as error:
             self._note_absence(error, claims)
-            self._put(())  # it is asked now and then whether it is back
+            self._put(())  # the thread PINGs it at intervals
         except Exception:
             log.exception("claims_not_sent", count=claims)
-        # Not before: whoever looks in between would find nothing, and look no more.
+        # Not before: a check in between would find nothing and stop checking.
         self.watch(each.worker_id for each in messages)
         _say_dispatched(messages)
 
@@ -137,11 +137,11 @@ class ClaimSender:
         self._thread.start()
 
     def _put(self, errands: Sequence[ControlMessage] | None) -> None:
-        """Wake the thread.  errands: to be sent, and None to end."""
+        """Wake the thread.  errands: messages to send; None to end."""
         self._queue.put(errands)
 
     def _next(self, seconds: float | None) -> Sequence[ControlMessage] | None:
-        """What is to be sent next.  Raises queue.Empty after so many seconds."""
+        """The next messages to send.  Raises queue.Empty after so many seconds."""
         return self._queue.get(timeout=seconds)
 
     def _run(self) -> None:
@@ -153,7 +153,7 @@ class ClaimSender:
                     return
                 if given:
                     self._send(given)
-                else:  # something was sent to lists that were not looked at before
+                else:  # messages were sent to lists that were not checked before
                     look_at = time.monotonic() + LOOK_SECONDS
             except queue.Empty:
                 pass
@@ -199,7 +199,7 @@ class ClaimSender:
         self._was_asked_in_vain = False
         self._when_ready()
 
-    # --- lists that nobody pops ---
+    # --- lists that are not popped ---
 
     def _look(self) -> None:
         try:
@@ -218,11 +218,11 @@ class ClaimSender:
         except (Fault, DatabaseError) as fault:
             log.warning(
                 "claims_not_taken_back", reason=str(fault)
-            )  # they lie beside the list until the next look
+            )  # they stay beside the list until the next check
 
     def _shun(self, worker_id: str, *, popped: bool) -> None:
-        """Take what lies in its lists, and leave a message there.  Nobody who is frozen pops that: a frozen process has
-        popped what was taken, and would have to ask again."""
+        """Take the messages of its lists, and leave an empty message there.  A frozen process can't pop that: its last
+        pop was answered with a message that was taken, and it would have to call again."""
         was_shunned = worker_id in self.shunned
         if not was_shunned:
             log.warning("worker_shunned", worker=worker_id, reason="it does not take its claims")
@@ -238,7 +238,7 @@ class ClaimSender:
         self._when_ready()
 
     def _forget(self, worker_id: str, sent: int) -> None:
-        """Its lists are empty: it takes what it is sent.  sent: how often that was, before it was looked at."""
+        """Its lists are empty, so it reads them.  sent: the number of sends before the check."""
         with self._guard:
             if self._watched.get(worker_id) == sent:
                 del self._watched[worker_id]
@@ -250,7 +250,7 @@ class ClaimSender:
 
 def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
     for message in messages:
-        if message.kind == TASKS:  # polls are thousands a minute, and those that find something say so
+        if message.kind == TASKS:  # there are thousands of polls a minute, and those with a result are logged
             for claim in message.claims:
                 log.info(
                     "task_dispatched",
@@ -262,7 +262,7 @@ def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
 
 
 def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None) -> Iterator[ClaimMessage]:
-    """Claims as messages, one for each worker; of at most so many claims each."""
+    """Claims as messages for each worker, with at most so many claims each."""
     of_workers: dict[str, list[Row]] = {}
     for claim in claims:
         of_workers.setdefault(claim["worker_id"], []).append(claim)
@@ -272,7 +272,7 @@ def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None)
 
 
 def messages_of(errands: Iterable[ControlMessage]) -> Iterator[Message[None]]:
-    """Errands as Dramatiq messages, in batches."""
+    """Cancels and webhooks as Dramatiq messages, in batches."""
     all_errands = list(errands)
     cancels = [each.id for each in all_errands if isinstance(each, Cancel)]
     deliveries = [(each.id, each.dispatch) for each in all_errands if isinstance(each, Delivery)]

@@ -1,15 +1,15 @@
 """The dispatcher: claim due tasks for workers with free slots, in fair order.
 
 One loop: wait for a wake-up, a due time or a tick; in one transaction admit, ripen, pick and claim;
-commit; then tell the workers.  A crash between commit and send loses messages,
-and the workers find the rows at their next heartbeats.  Of several dispatchers one works and the others watch its
-beat (`supervisor.store.queue.leader`).
+commit; then send the claims to the workers.  A crash between commit and send loses messages, and the workers find the
+rows at their next heartbeats.  Of several dispatchers, one works and the others watch its beat
+(`supervisor.store.queue.leader`).
 
-Death by silence is judged here, by this process's own monotonic clock: a worker is dead when its heartbeat row
-has not changed for LEASE_SECONDS *while this loop looked normally*.  A standby looks too, so whoever takes over goes on
-counting.  After a gap (a suspended laptop, a database outage) the counting starts from zero, since such a gap looks
-like everybody's death at once.  The same ticks say since when we are well, for verdicts by the clock
-(`supervisor.store.queue.leader`), and find a clock that was set back.
+Silent workers are judged here, by this process's own monotonic clock: a worker is dead if its heartbeat row has not
+changed for LEASE_SECONDS *while this loop read it normally*.  A standby reads too, so a new leader goes on counting.
+After a gap (a suspended laptop, a database outage) the count starts from zero, since all workers look dead after a gap.
+The ticks also record since when we are well, for decisions that depend on elapsed time
+(`supervisor.store.queue.leader`), and detect a clock that was set back.
 """
 
 from __future__ import annotations
@@ -63,23 +63,23 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TICK_SECONDS = 0.25  # how often the working dispatcher shows that it lives
-AWAY_SECONDS = 1.0  # between two tries while the database fails
-TAKE_OVER_SECONDS = 0.8  # of the same beat, where beats come in time (`supervisor.health.succession`)
-SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # where a commit takes long after its first bytes were seen
+TICK_SECONDS = 0.25  # the interval of the working dispatcher's ticks
+AWAY_SECONDS = 1.0  # between two tries during a database outage
+TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)
+SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # if a commit takes long after its first bytes
 POLL_STEP_SECONDS = 0.001  # shorter waits can't be interrupted, and need not be
 ADMITTED_A_ROUND = 200
-DISPATCHED_KINDS = ("task_queue", "remote_job", "webhook_delivery")  # tables whose rows a round changes
-FOLDED_A_TICK = 2000  # what workers and triggers have counted
+DISPATCHED_KINDS = ("task_queue", "remote_job", "webhook_delivery")  # tables with rows that a round changes
+FOLDED_A_TICK = 2000  # sums up the counters of workers and triggers
 
 
 @dataclasses.dataclass
 class Round:
-    """What one transaction decided.  next_due_seconds: until something is due by time alone.
+    """The result of one transaction.  next_due_seconds: until something is due by time alone.
 
-    picked, polls: rows that were claimed for workers.  dead: workers whose lists are to be emptied before their rows
-    are rescued.  has_picked: whether it looked for tasks at all.
-    refused: rows that the database would not let change; everything else is done.
+    picked, polls: rows that were claimed for workers.  dead: workers whose lists must be emptied before their rows are
+    rescued.  has_picked: whether it searched for tasks at all.  refused: rows that the database refused to change;
+    everything else is done.
     """
 
     picked: dispatch.Picked
@@ -95,7 +95,7 @@ class Round:
 
 
 class Dispatcher:
-    """One dispatcher process.  `run_once` is one turn of its loop, so that tests can take turns themselves."""
+    """One dispatcher process.  `run_once` is one turn of its loop, so that tests can run single turns."""
 
     def __init__(
         self,
@@ -119,10 +119,10 @@ class Dispatcher:
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
         self._wake = -1
-        self._heard = False  # of a commit that could not be seen yet
+        self._heard = False  # of a commit that was not visible yet
         self._beat_due = 0.0
         self._picked_at = time.monotonic()
-        self._emptied: set[str] = set()  # dead workers whose lists were looked into
+        self._emptied: set[str] = set()  # dead workers with emptied lists
 
     def run(self) -> None:
         """Work until stopped.  A database that fails is tried again; nothing is lost meanwhile."""
@@ -141,7 +141,7 @@ class Dispatcher:
         self.resign()
 
     def _pause(self, seconds: float) -> None:
-        """Wait whatever is heard: a write that fails on a full disk wakes whoever has tried it."""
+        """Wait and ignore wake-ups: a write that fails on a full disk wakes its own process."""
         until = time.monotonic() + seconds
         while not self.stopping and (left := until - time.monotonic()) > 0:
             self.wakeups.wait(left)
@@ -152,7 +152,7 @@ class Dispatcher:
         self.wakeups.interrupt()
 
     def resign(self) -> None:
-        """Let a standby work at once."""
+        """Leave in good order, so that a standby can work at once."""
         held, self._held = self._held, None
         if held is None:
             return
@@ -198,7 +198,7 @@ class Dispatcher:
         return due
 
     def _decided(self, held: Leadership, now: float) -> Round | None:
-        """A round; if the database refuses a row of it, the round without that row."""
+        """A round; if the database refuses a row, the round is repeated without that row."""
         passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
         try:
             return self.database.write_now(lambda tx: self._decide(tx, held, passing))
@@ -208,10 +208,10 @@ class Dispatcher:
         return self.database.write_now(lambda tx: self._decide(tx, held, passing, is_careful=True))
 
     def wait(self, seconds: float) -> None:
-        """Until there may be work: a commit that concerns dispatch, a due time, or the next tick."""
+        """Wait for possible work: a commit that concerns the dispatcher, a due time, or the next tick."""
         end = time.monotonic() + seconds
         while not self.stopping:
-            # A standby has no beat to show; its looks are `seconds` apart.
+            # A standby has no beat; it reads every `seconds`.
             until = end if self._held is None else min(end, self._beat_due)
             remaining = until - time.monotonic()
             if remaining <= 0:
@@ -238,15 +238,15 @@ class Dispatcher:
                 time.sleep(pause)
             elif self.wakeups.wait(pause):
                 if time.monotonic() >= self._beat_due:
-                    self._heard = True  # the beat can't wait; this commit is looked for again after it
+                    self._heard = True  # the beat can't wait; this commit is checked again after it
                     return True
-                pauses = iter(all_pauses)  # somebody commits just now
+                pauses = iter(all_pauses)  # another program is just committing
         return True
 
     def _wake_counter(self) -> int:
         return self.database.glance(wake_counters.read).dispatch
 
-    # --- who works ---
+    # --- leadership ---
 
     def _try_to_lead(self, now: float) -> bool:
         seen, present = self.database.read(lambda tx: (leader.read(tx), workers.present(tx)))
@@ -263,12 +263,12 @@ class Dispatcher:
         return True
 
     def _stand_by(self) -> None:
-        """Another one has taken over."""
+        """Record that another dispatcher has taken over."""
         self._held = None
         self._succession.was_deposed(time.monotonic())
 
     def _renew(self, now: float) -> bool:
-        """Show life, and look whose heartbeat has stopped."""
+        """Write a tick, and find workers whose heartbeat has stopped."""
         held = self._held
         assert held is not None
 
@@ -298,7 +298,7 @@ class Dispatcher:
         return True
 
     def _set_times_right(self) -> None:
-        """After an absence the clock may have been set back; what the database refuses is left to the sweep."""
+        """After a gap the clock may have been set back; rows that the database refuses are left to the sweep."""
         for step in (clock_steps.take_back_early, clock_steps.set_right):
             try:
                 self.database.write_now(step)
@@ -317,11 +317,12 @@ class Dispatcher:
         *,
         is_careful: bool = False,
     ) -> Round | None:
-        """Admit, rescue the dead workers' rows, ripen, pick, claim; all in one transaction.  None: another one works.
+        """Admit, rescue the dead workers' rows, ripen, pick, claim; all in one transaction.  None: another dispatcher
+        works.
 
-        Polls of remote jobs are claimed in the same way, beside the task slots; cancels and webhooks are marked.
-        passing: by table, ids of rows that the database has refused to let change a moment ago; they are left alone.
-        is_careful: the round has met such a row that is not known yet.
+        Polls of remote jobs are claimed in the same way, without task slots; cancels and webhooks are marked.
+        passing: by table, ids of rows that the database refused recently; they are left alone.
+        is_careful: the round has met a new row of this kind.
         """
         term = leader.ask_term(tx)
         refused: list[Refused] = []
@@ -351,7 +352,7 @@ class Dispatcher:
             )
             next_due = dispatch.seconds_to_next_due(tx, asked=due)
             if next_due == 0.0 and not ripened and not polls:
-                next_due = None  # somebody has locked it, or it is left alone: the next tick looks again
+                next_due = None  # it is locked, or it is left alone: the next tick tries again
         if sending:
             picked = dispatch.pick_and_claim(tx, self.settings, capacity, aside, shunned=self.sender.shunned)
             self._tally_lag(tx, picked)
@@ -360,20 +361,20 @@ class Dispatcher:
         if picked.left:
             next_due = min(next_due or dispatch.AGAIN_SECONDS, dispatch.AGAIN_SECONDS)
         if not sending:
-            next_due = None  # what is due can't be sent: asking again at once would only burn a core
+            next_due = None  # due messages can't be sent: trying again at once would only use a core
         more = admitted == ADMITTED_A_ROUND or len(rescued) == stuck_tasks.BATCH or bool(refused)
         wake = wake_counters.read(tx).dispatch
         return Round(picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending)
 
     def _tally_lag(self, tx: Transaction, picked: dispatch.Picked) -> None:
-        """How late these are.  Who was due at the last pick and left out had no slot then, or was above a limit, and
-        did not wait for the dispatcher."""
+        """How late these tasks are.  A task that was due at the last pick and left out had no slot, or was above a
+        limit, so it did not wait for the dispatcher."""
         since_last_pick = time.monotonic() - self._picked_at
         late = [seconds for seconds in picked.late_seconds if seconds <= since_last_pick]
         counters.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
 
     def _rescue(self, tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
-        """Deal with the rows of dead workers."""
+        """Rescue the rows of dead workers."""
         rescued = stuck_tasks.rescue(
             tx,
             chance=random.random,
@@ -390,14 +391,14 @@ def _beats(present: Sequence[Row]) -> dict[str, int]:
 
 
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
-    """A dispatcher on this database.  Raises SettingFault for one that can't be used."""
+    """A dispatcher on this database.  Raises SettingFault if the database can't be used."""
     check_version(database, settings, may_be_older=is_supervised())
     return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings), open_lists(settings))
 
 
 def main() -> int:
-    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away, or that
-    nobody has migrated yet."""
+    """The program `darkroom dispatcher`; its exit status: 2 for wrong settings, 1 for a database that is away or not
+    migrated yet."""
     try:
         settings = load_settings()
         configure_logs(settings, "dispatcher")

@@ -1,7 +1,7 @@
-"""The dispatcher's beat.  Its loop is no event loop, and waits for the database in the middle of a turn.
+"""The dispatcher's beat.  Its loop is not an event loop, and it waits for the database in the middle of a turn.
 
-A thread beats for as long as the loop turns.  What the loop spends in the database is no silence, however long: that is
-an outage, and another dispatcher would be no better off.
+A thread beats for as long as the loop turns.  Time that the loop spends in the database never counts as silence: that
+is an outage, which another dispatcher could not avoid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Pulse:
-    """Whether a loop turns, told to whoever waits for beats."""
+    """Sends beats while a loop turns."""
 
     def __init__(self, beats: Beats) -> None:
         self._beats = beats
@@ -28,17 +28,17 @@ class Pulse:
         self._waits = False
 
     def start(self) -> None:
-        """Beat from now on."""
+        """Start beating."""
         if self._beats.are_wanted:
             threading.Thread(target=self._beat_for_ever, name="pulse", daemon=True).start()
 
     def turn(self) -> None:
-        """The loop has turned."""
+        """Record a turn of the loop."""
         self._has_turned = True
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """The loop waits for somebody else, which is no silence.  One thread, and not within itself."""
+        """The loop waits for another system, which is not silence.  For one thread; must not be nested."""
         self._waits = True
         try:
             yield
@@ -46,7 +46,7 @@ class Pulse:
             self._waits, self._has_turned = False, True
 
     def look(self) -> None:
-        """Beat, if the loop has turned since the last look, or waits."""
+        """Beat, if the loop has turned since the last check, or waits."""
         if self._waits or self._has_turned:
             self._has_turned = False
             self._beats.beat()
@@ -58,12 +58,12 @@ class Pulse:
 
 
 def pulse_of_process() -> Pulse:
-    """For this process's supervisor, if it has one."""
+    """The beat for this process's supervisor, if it has one."""
     return Pulse(Beats(os.environ))
 
 
 class Waited(Database):
-    """A database whose calls that block are no silence of the loop that makes them."""
+    """A database whose blocking calls do not count as silence of the calling loop."""
 
     def __init__(self, database: Database, pulse: Pulse) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
 """Boot of a process that runs actors: read the settings, declare the actors they name, start and end the worker.
 
 dramatiq calls these hooks in every worker; periodiq calls none, so its logs are set up when it imports this package.
-It swallows exceptions of hooks and would run on without actors, so a set-up that can't work ends the process here,
-with one sentence and exit status 2; what may pass by itself, such as a database that is away, an old schema or a full
-disk, does so with 1.
+It ignores exceptions of hooks and would go on without actors, so a wrong set-up ends the process here, with one
+sentence and exit status 2.  A fault that may pass by itself, such as a database that is away, an old schema or a full
+disk, ends it with 1.
 
-What a worker runs is imported by its hooks: dispatcher, scheduler and producers import this package too, and run
+The hooks import the code that a worker runs: dispatcher, scheduler and producers import this package too, but run
 nothing.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 EXIT_WRONG_SETTINGS = 2
 EXIT_NOT_NOW = 1  # to be started again
-STOP_SECONDS = 600.0  # that a stop waits for what runs; the drain ends it long before
+STOP_SECONDS = 600.0  # the longest wait of a stop for running tasks; the drain ends them long before
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def settings_of_process() -> Settings:
 
 
 def settle(broker: DarkroomBroker) -> None:
-    """Tell the broker where its server is.  Raises SettingsError, BadBrokerAddress."""
+    """Set the broker's address.  Raises SettingsError, BadBrokerAddress."""
     settings = settings_of_process()
     address = broker_address(settings)
     broker.configure(
@@ -91,7 +91,7 @@ class Boot(Middleware):
         beat_from_loop(loop_thread.loop, Beats(os.environ))
         for watchdog in broker.middleware:
             if isinstance(watchdog, Watchdog):
-                # A blocked loop is a silent worker: its process ends before others take its tasks over.
+                # A blocked loop makes a silent worker: its process ends before other workers get its tasks.
                 watchdog.blocked_seconds = settings.silent_seconds
         try:
             loop_thread.run_coroutine(open_worker(settings, broker, WORK))
@@ -122,7 +122,7 @@ class Boot(Middleware):
 
 
 def boot_scheduler() -> None:
-    """Log as the settings say where this process is periodiq's, which has no hook for it: it imports us, then works."""
+    """Set up logging if this is periodiq's process, which has no hook for it: it imports us, then works."""
     if Path(sys.argv[0]).stem != "periodiq":
         return
     try:
@@ -134,7 +134,7 @@ def boot_scheduler() -> None:
 
 
 def _say_plainly(record: logging.LogRecord) -> bool:
-    """No table at the start; and what ends the scheduler, such as a broker that is away, in one sentence."""
+    """No table at the start; and one sentence for an error that ends the scheduler, such as a broker that is away."""
     if record.exc_info:
         record.msg, record.args = "the scheduler ends: %s", (record.exc_info[1],)
         record.exc_info = None

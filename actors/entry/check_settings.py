@@ -1,7 +1,7 @@
-"""The program that looks whether the configured AI services can be used: `python -m actors.entry.check_settings`.
+"""The program that checks the settings of AI services: `python -m actors.entry.check_settings`.
 
 `darkroom up` and `darkroom doctor` run it, since they import nothing of this package.  Exit status 0, or 2 with one
-sentence on stderr.  Nothing is opened and nobody is asked.
+sentence on stderr.  It opens nothing and calls no service.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The actors of cancels and webhooks, on the control queue: a message is a batch, and only a hint where to look."""
+"""The actors of cancels and webhooks, on the control queue: a message is a batch of hints which rows to read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BATCH = 100
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
 async def cancel_remote(ids: Sequence[int]) -> None:
-    """Ask services to stop these remote jobs.  ids: of remote_job."""
-    # Not above: dispatcher, scheduler and producers import this file, and run nothing.
+    """Send the cancels of these remote jobs to their services.  ids: of remote_job."""
+    # Not at the top: dispatcher, scheduler and producers import this file, and run nothing.
     from actors.remote_jobs.cancel_jobs import cancel_jobs
     from actors.worker.worker import current_worker
 
@@ -25,7 +25,7 @@ async def cancel_remote(ids: Sequence[int]) -> None:
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
 async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
     """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
-    # Not above: with it comes an HTTP client, which most processes never need.
+    # Not at the top: it imports an HTTP client, which most processes never need.
     from actors.webhooks.webhook_delivery import deliver_all
     from actors.worker.worker import current_worker
     from supervisor.store.webhooks.deliveries import Delivery

@@ -1,8 +1,8 @@
-"""The middleware of the broker, in the one order that is right.
+"""The middleware of the broker, in the only right order.
 
 Left out on purpose: Retries (attempts live in the row), Prometheus (wrong across restarts), Results (outcomes live in
 the row).  dramatiq runs `before_…` hooks from the first to the last and `after_…` hooks backwards, so the two that can
-interrupt a thread stand last: armed last, disarmed first, they never strike inside another hook.
+interrupt a thread come last: armed last and disarmed first, they never interrupt another hook.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from actors.broker.slots import Slots
 from actors.worker.event_loop import EventLoop
 from actors.worker.watchdog import Watchdog
 
-STALE_TICK_SECONDS = 55  # a tick older than this is left to the next minute's
+STALE_TICK_SECONDS = 55  # an older tick is skipped; the next minute has its own
 
 
 def broker_middleware(*own: Middleware) -> list[Middleware]:
-    """Everything a DarkroomBroker needs.  own: further ones; they see a settled worker, and can't be interrupted."""
+    """All middleware for a DarkroomBroker.  own: further ones; they run with a configured worker, and can't be
+    interrupted."""
     return [
         Slots(),
         Drain(),

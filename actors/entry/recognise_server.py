@@ -1,5 +1,4 @@
-"""The program that asks a running AI server what it is and writes its settings: `python -m
-actors.entry.recognise_server`.
+"""The program that recognises a running AI server and writes its settings: `python -m actors.entry.recognise_server`.
 
 `darkroom provider new URL` runs it, since it imports nothing of this package.  Nothing is ordered.  Exit status 0, 1
 for a server that is away or not known, 2 for wrong usage.
@@ -66,7 +65,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 async def _answers(url: str) -> dict[str, Any]:
-    """{path: what is there}.  Raises Unreachable when nobody is."""
+    """{path: the answer}.  Raises Unreachable if no server answers."""
     client = HttpClient(most_bytes=MOST_BYTES)
     try:
         found = await asyncio.gather(*(_answer(client, url, path) for path in QUESTIONS))
@@ -86,7 +85,7 @@ async def _answer(client: HttpClient, url: str, path: str) -> Any:
 
 
 def _write(text: str, out: Path | None, name: str, type_: str) -> int:
-    """To stdout, or to the end of a file that has neither of the two yet."""
+    """Write to stdout, or to the end of a file that has neither of the two tables yet."""
     if out is None:
         print(text, end="")
         return 0

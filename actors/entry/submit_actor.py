@@ -1,9 +1,9 @@
-"""The Dramatiq door: any Dramatiq producer may send `submit(...)`, with the rules of `POST /v1/tasks`.
+"""Orders by Dramatiq: any Dramatiq producer may send `submit(...)`, with the rules of `POST /v1/tasks`.
 
-Refused is not unavailable (CORRECTNESS 46).  What is wrong with an order ends it.  A database that is away, locked or
-full is waited for, however long that takes, and not here: the message goes back to the end of its queue, from where any
-worker takes it, so that a sweep or a drain never stands behind it and no worker's death loses it.  The task has the
-message's id.  So an order that was stored although nobody heard of it is found when its message comes again.
+A refusal is not an outage (CORRECTNESS 46).  An error in the order ends it.  If the database is away, locked or full,
+the order waits without a limit, but not here: the message returns to the end of its queue, and any worker takes it
+later, so that no sweep or drain waits for it and no worker's death loses it.  The task has the message's id.  So if an
+order was stored but its confirmation was lost, the repeated message finds it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 2.0  # how long an order holds one of the two threads that sweeps and polls need too
+PATIENCE_SECONDS = 2.0  # how long an order may hold one of the two threads that sweeps and polls need too
 AGAIN_SECONDS = 0.5
 TELL_AGAIN_SECONDS = 60.0
 
@@ -51,10 +51,10 @@ class _NotNow(Exception):
 async def submit(user_openid: str, type: str, params: dict[str, Any], **options: Any) -> None:
     """Make a task.  options: `task_id`, `priority`, `run_after`, `webhook`.
 
-    Without a `task_id` the message's own id is taken, so that a message that is delivered twice makes one task.
-    What is refused is logged and not tried again; producers that must know use HTTP.
+    Without a `task_id` the message's id is used, so that a message that is delivered twice makes one task.
+    A refused order is logged and not tried again; a producer that needs the answer should use HTTP.
     """
-    # Not above: producers, dispatcher and scheduler import this file, and run nothing.
+    # Not at the top: producers, dispatcher and scheduler import this file, and run nothing.
     from actors.worker.worker import current_worker
 
     worker = current_worker()
@@ -65,7 +65,7 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         is_new, task_id = await _stored(worker, new)
     except REFUSALS as fault:
         log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))
-    except DatabaseError as error:  # about this order: everything else is waited for
+    except DatabaseError as error:  # about this order: all other errors may pass
         log.warning("submission_refused", user=user_openid, type=type, reason=as_sentence(error))
     except _NotNow as reason:
         if message is None:
@@ -77,8 +77,8 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
 
 
 def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> user_actions.NewTask:
-    """Raises BadParams.  task_id, user: anything that JSON can hold; a database that is given no text says it can't be
-    used, and would be waited for."""
+    """Raises BadParams.  task_id, user: any JSON value; without this check, a database would report another type than
+    text as an outage."""
     from supervisor.core.task_params import check_submission
     from supervisor.security.tokens import is_user_name
     from supervisor.store.tasks import user_actions
@@ -101,9 +101,9 @@ def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> use
 
 
 async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]:
-    """Whether the task was made just now, rather than by an earlier delivery; and its id.
+    """Whether the task is new, and not from an earlier delivery; and its id.
 
-    Raises a refusal, or an error of the database that is about this order; _NotNow for everything that may pass.
+    Raises a refusal, or a database error about this order; _NotNow for every error that may pass.
     """
 
     from supervisor.store.tasks import user_actions
@@ -124,7 +124,7 @@ async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]
                 except REFUSALS:
                     raise
                 except (Fault, DatabaseError) as error:
-                    # An earlier delivery may have been committed between our look and our INSERT: look once more.
+                    # An earlier delivery may have been committed between our check and our INSERT: check once more.
                     twins += is_about_a_row(error)
                     if twins > 1:
                         raise
@@ -135,7 +135,7 @@ async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]
 
 
 class _Waits:
-    """Says that orders wait: at once, and then once a minute with how often they were put off."""
+    """Logs that orders wait: at once, and then once a minute with the number of postponements."""
 
     def __init__(self) -> None:
         self._told_at: float | None = None

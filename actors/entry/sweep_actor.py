@@ -1,4 +1,4 @@
-"""The minute sweep as an actor: periodiq sends it each minute, from as many hosts as there are."""
+"""The minute sweep as an actor: periodiq sends it each minute, perhaps from several hosts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, periodic=cron("* * * * *"), time_limit=50_000)
 async def sweep() -> None:
-    """One run, unless this minute has had its run.  One that the database breaks off is left to the next minute."""
-    # Not above: a scheduler imports this file, and runs nothing.
+    """One run, unless this minute has had one.  If the database interrupts it, the next minute goes on."""
+    # Not at the top: a scheduler imports this file, and runs nothing.
     from actors.worker.worker import current_worker
     from supervisor.services.sweep import sweep_this_minute
 

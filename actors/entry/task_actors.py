@@ -1,7 +1,7 @@
-"""The actors of task types, which run nothing: a task is claimed by the dispatcher, and its worker told so.
+"""The actors of task types, which run nothing: the dispatcher claims tasks and sends the claims to workers.
 
-Whoever sends a message to one of them, a foreign producer or a dispatcher of an older program, reads in the log why
-nothing happens; unread messages would lie there for ever.
+If another producer, or a dispatcher of an older program, sends a message to one of them, the log explains why nothing
+happens; without these actors the messages would stay in the queue for ever.
 """
 
 from __future__ import annotations

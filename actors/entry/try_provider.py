@@ -1,7 +1,7 @@
-"""The program that has one picture made by a provider and says how it goes: `python -m actors.entry.try_provider NAME`.
+"""The program that lets a provider make one picture and reports each step: `python -m actors.entry.try_provider NAME`.
 
-`darkroom doctor --provider NAME` runs it, since it imports nothing of this package.  The call is real, and costs what
-the service asks; no task, credit or row is touched.  Exit status 0, 1 when no picture came, 2 for wrong settings.
+`darkroom doctor --provider NAME` runs it, since it imports nothing of this package.  The call is real, at the service's
+price; no task, credit or row is touched.  Exit status 0, 1 if no picture came, 2 for wrong settings.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ WHAT_TO_DO = {
 
 
 def _what_to_do(error: ProviderError, *, is_drawn: bool) -> str:
-    """The address first, where nothing is there.  is_drawn: the picture was ours, since nobody gave one."""
+    """Advice for an error; first about the address, if it leads nowhere.  is_drawn: the input was our own drawing."""
     if is_drawn and isinstance(error, InvalidInput):
         return f"{WHAT_TO_DO['InvalidInput']}  The picture was a drawing; name a photo of yours with --image FILE."
     if "HTTP 404" in error.message or "HTTP 405" in error.message:
@@ -160,7 +160,7 @@ async def _try_watched(
 async def _order(
     provider: Provider, asked: argparse.Namespace, job: Job, setting: ProviderSettings, steps: _Steps
 ) -> Done:
-    """One picture, however the provider makes it.  Raises ProviderError."""
+    """One picture, from a provider of any kind.  Raises ProviderError."""
     steps.well("request", "asking for one picture; this is a real call, and costs what the service asks")
     is_here = is_loopback(urlsplit(setting.url).hostname or "")
     if isinstance(provider, ReadsReports) and setting.mode == "callback" and is_here:
@@ -190,7 +190,7 @@ async def _ended(
 
 @contextlib.asynccontextmanager
 async def _reports() -> AsyncIterator[tuple[str, asyncio.Queue[Report]]]:
-    """An address on this host under which a service can report, and what it reports."""
+    """An address on this host for the service's reports, and the reports themselves."""
     came: asyncio.Queue[Report] = asyncio.Queue()
 
     async def take(request: web.Request) -> web.Response:
@@ -217,7 +217,7 @@ async def _reports() -> AsyncIterator[tuple[str, asyncio.Queue[Report]]]:
 async def _reported(
     provider: Any, remote: Accepted, job: Job, steps: _Steps, reports: asyncio.Queue[Report]
 ) -> Done:
-    """What the service's own report says.  Raises ProviderError."""
+    """The content of the service's report.  Raises ProviderError."""
     later = dataclasses.replace(job, inputs=(), input_keys=())
     while True:
         report = await reports.get()
@@ -273,7 +273,7 @@ def _job(asked: argparse.Namespace, folder: Path) -> Job:
 
 
 def _drawn(folder: Path) -> Path:
-    """A picture where none is given: a face, as far as that can be drawn with two circles and a line."""
+    """The input if none is given: a face drawn with two circles and a line."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (768, 1024), (214, 222, 230))
@@ -293,7 +293,7 @@ def _as_text(value: Any) -> str:
 
 
 def _told(answer: Answer) -> str:
-    """The body of a bad answer; of a good one its shape, and where a picture stands in it."""
+    """The body of a bad answer; the structure of a good one, and the place of a picture in it."""
     if answer.status >= 400 or answer.document is None:
         return answer.body[:MOST_BODY_BYTES].decode("utf-8", "replace") or "(nothing)"
     lines = shape_of(answer.document)
@@ -304,7 +304,7 @@ def _told(answer: Answer) -> str:
 
 
 class _Steps:
-    """Says each step on a line, with the seconds since the start, and never a secret."""
+    """Prints each step on a line, with the seconds since the start, and never a secret."""
 
     def __init__(self, settings: Settings, *, as_json: bool = False) -> None:
         self._hide, self._as_json = secret_filter(settings), as_json
@@ -319,14 +319,14 @@ class _Steps:
         self._say("WRONG", step, sentence)
 
     def progress(self, percent: int | None, stage: str) -> None:
-        """What a provider reports; the same twice is said once."""
+        """A provider's progress; equal reports in a row are printed once."""
         sentence = stage if percent is None else f"{percent} %, {stage}"
         if sentence != self._last:
             self._last = sentence
             self._say("     ", "progress", sentence)
 
     def teach(self, seen: list[Exchange]) -> None:
-        """What was sent, and what came back: how the answer is built, or what it says."""
+        """The request and the answer: its structure, or its text."""
         if not seen or self._as_json:
             return
         last = seen[-1]

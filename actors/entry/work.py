@@ -1,4 +1,4 @@
-"""What this program does with claims; a worker is handed it, and knows neither attempts nor polls."""
+"""The work for claims: it is passed to the worker, which itself knows neither attempts nor polls."""
 
 from __future__ import annotations
 

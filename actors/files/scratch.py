@@ -1,10 +1,10 @@
 """Scratch folders: one for each worker in the data folder, one in it for each attempt that needs one.
 
-An attempt removes its own folder; a worker that is killed leaves its behind, and the next worker of this data folder
-to start removes what belongs to nobody who lives.  Whatever is called from a thread here blocks.
+An attempt removes its own folder.  A killed worker leaves its folder behind, and the next worker that starts on this
+data folder removes the folders of dead workers.  Functions here that must be called in a thread block.
 
-An attempt's folder is made when somebody first asks where it is.  Who only hands a job in, or asks about one, writes
-nothing, and where other programs write to the same disk a folder may cost its process tens of milliseconds.
+An attempt's folder is made at the first use of its path.  An attempt that only submits or polls a job writes no file,
+and on a busy disk a folder may cost its process tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ T = TypeVar("T")
 
 
 class WhenThereIsRoom(Protocol):
-    """Does something that writes to a disk, and does it again while the disk is full."""
+    """Calls an act that writes to a disk, and repeats it while the disk is full."""
 
     async def __call__(self, act: Callable[[], Awaitable[T]], /) -> T: ...
 
 
 async def at_once(act: Callable[[], Awaitable[T]], /) -> T:
-    """Waits for nothing: where a disk is full its error is raised."""
+    """Does not wait: a full disk raises its error."""
     return await act()
 
 
 class Scratch:
-    """The folder of one attempt, or of one poll.  path: where it is once it is made."""
+    """The folder of one attempt, or of one poll.  path: its place once it is made."""
 
     def __init__(self, path: Path, when_there_is_room: WhenThereIsRoom = at_once) -> None:
         self._path, self._when = path, when_there_is_room
@@ -43,7 +43,7 @@ class Scratch:
 
     @property
     def folder(self) -> Path:
-        """Where to write; made, unless the disk is full: then it is made as soon as there is room."""
+        """The path; the folder is made now, or, if the disk is full, as soon as there is room."""
         self._is_wanted = True
         try:
             self._make()
@@ -53,7 +53,7 @@ class Scratch:
         return self._path
 
     async def when_there_is_room(self, act: Callable[[], Awaitable[T]], /) -> T:
-        """What the act, which may write into the folder, returns; it is done again while the disk is full."""
+        """The result of the act, which may write into the folder and is repeated while the disk is full."""
 
         async def act_in_it() -> T:
             if self._is_wanted:
@@ -68,12 +68,12 @@ class Scratch:
             self._is_made = True
 
     async def remove(self) -> None:
-        """The folder is gone, with what it held, and is not made again."""
+        """Delete the folder with its content; it is not made again."""
         self._is_made = True
         if not self._is_wanted:
             return
         try:
-            # Not in a thread: of an empty folder it takes microseconds, a thread's turn takes a tenth of a start.
+            # Not in a thread: for an empty folder it takes microseconds, while a thread would take a tenth of a start.
             self._path.rmdir()
         except FileNotFoundError:
             pass
@@ -82,16 +82,16 @@ class Scratch:
 
 
 def found_in(data_dir: Path) -> frozenset[str]:
-    """Ids of the workers that have a folder now.  Ask before the living are read: a worker registers before it makes
-    its folder, so whoever is found here and not among the living read afterwards is dead; the other way round a
-    worker that starts at the same moment would lose its folder.  Call it from a thread.
+    """Ids of the workers that have a folder now.  Call it before live workers are read: a worker registers before it
+    makes its folder, so a worker that is found here and is not live afterwards is dead.  In the other order, a worker
+    that starts at the same moment would lose its folder.  Call it in a thread.
     """
     folder = data_dir / FOLDER
     return frozenset(other.name for other in folder.iterdir()) if folder.exists() else frozenset()
 
 
 def open_scratch(data_dir: Path, worker_id: str, dead: Set[str]) -> Path:
-    """This worker's folder, made; those of the `dead` are gone.  Call it from a thread."""
+    """Make this worker's folder and delete those of the `dead`.  Call it in a thread."""
     folder = data_dir / FOLDER
     own = folder / worker_id
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def close_scratch(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """The data as a file, or no file: half of one would take the room that is missing.  Call it from a thread."""
+    """Write the data as a file, or leave no file: half a file would take up missing space.  Call it in a thread."""
     try:
         path.write_bytes(data)
     except OSError:
@@ -118,7 +118,7 @@ def write_whole(path: Path, data: bytes) -> None:
 async def scratch_of(
     worker_folder: Path, name: str, when_there_is_room: WhenThereIsRoom = at_once
 ) -> AsyncIterator[Scratch]:
-    """Scratch space until the block ends.  name: nobody else's, for instance after a lease, which is given once."""
+    """Scratch space until the block ends.  name: unique, for example from a lease, which is used once."""
     scratch = Scratch(worker_folder / name, when_there_is_room)
     try:
         yield scratch
