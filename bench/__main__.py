@@ -28,6 +28,7 @@ BENCHES = (
     "idle_cost",
     "postgres_outage",
     "fairness",
+    "needs",
     "neighbours",
     "large_file",
 )

@@ -38,7 +38,7 @@ class WeChat(Group):
         return bool(self.app_id)
 
 
-def _listed(given: Any) -> Any:
+def listed(given: Any) -> Any:
     """A list, or its items in one text, separated by commas."""
     if isinstance(given, str):
         return tuple(item.strip() for item in given.split(",") if item.strip())
@@ -82,8 +82,8 @@ def _translation_prefixes(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 TRANSLATION_PREFIX_LENGTHS = (32, 40, 48, 56, 64, 96)  # RFC 6052, section 2.2
-Origins = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_origins)]
-Networks = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_networks)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]
+Networks = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_networks)]
 TranslationPrefixes = Annotated[
-    tuple[str, ...], BeforeValidator(_listed), AfterValidator(_translation_prefixes)
+    tuple[str, ...], BeforeValidator(listed), AfterValidator(_translation_prefixes)
 ]

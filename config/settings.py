@@ -159,7 +159,7 @@ def _place_of(name: str) -> Place:
 
 def _parsed(where: Place, text: str, name: str) -> Any:
     """The text, or its JSON value if a table or list is allowed."""
-    if where[0] in _groups() and text.lstrip()[:1] in ("{", "["):
+    if (where[0] in _groups() or _is_table(where)) and text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
         except ValueError:
@@ -291,6 +291,10 @@ def what_it_may_be(field: FieldInfo) -> str:
         return "one of " + ", ".join(str(choice) for choice in get_args(field.annotation))
     annotated: Any = field.annotation
     schema = TypeAdapter(annotated).json_schema() if not field.metadata else _bounded_schema(field)
+    return _in_words(schema)
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind == "boolean":
         return "true or false"
@@ -301,6 +305,13 @@ def what_it_may_be(field: FieldInfo) -> str:
         high = f" up to {schema['maximum']:.0f}" if "maximum" in schema else ""
         return noun + low + high
     return {"array": "a list", "object": "a table"}.get(str(kind), "text")
+
+
+def _what_its_members_may_be(field: FieldInfo) -> str:
+    """Of a table whose names are free."""
+    annotated: Any = field.annotation
+    members = TypeAdapter(annotated).json_schema().get("additionalProperties")
+    return _in_words(members) if isinstance(members, dict) else "a table"
 
 
 def _bounded_schema(field: FieldInfo) -> dict[str, Any]:
@@ -324,6 +335,8 @@ def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> 
         return f"{name} holds {where[-1]!r}, but may hold only {', '.join(sorted(_members(where[:-1])))}."
     field = _field_at(where)
     may_be = what_it_may_be(field) if field else "a table"
+    if field is not None and field not in _members(where[:-1]).values() and _is_table(where[:-1]):
+        may_be = _what_its_members_may_be(field)
     hidden = field is None or "secret" in where[-1] or "secrets" in where or where[-1] == "token"
     shown = "" if hidden else f" is {hide_password(str(first['input']))!r}, but"
     return f"{name}{shown} may be {may_be}."

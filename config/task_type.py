@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from config.parameter_schema import ParameterSchema
 from config.price import Price
-from config.settings_group import Count, Group, Seconds
+from config.settings_group import Count, Group, Seconds, mistake_in_names
 
 MOST_INPUTS = 64
 MOST_PICTURES = 64
@@ -89,6 +89,8 @@ class TaskType(Group):
     cost_credits: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # per picture; either this or `price`
     price: Price | None = None
     max_running: Count = 0
+    # What a worker must have free of its offers as long as a task is processed there.
+    needs: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(default_factory=dict)
     remote_limit_seconds: Seconds = 3600  # from hand-off
     expire_seconds: Seconds = 86400  # from submit
 
@@ -106,6 +108,13 @@ class TaskType(Group):
     @classmethod
     def _in_english(cls, given: Any) -> Any:
         return in_english(given)
+
+    @field_validator("needs")
+    @classmethod
+    def _be_named(cls, needs: dict[str, int]) -> dict[str, int]:
+        if mistake := mistake_in_names(needs):
+            raise ValueError(f"NEEDS {mistake}")
+        return needs
 
     @field_validator("parameters", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ the names, and a number without a unit counts things.  Secrets are `SecretStr`: 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from config.clients import Networks, Origins, TranslationPrefixes, WeChat
+from config.clients import Networks, Origins, TranslationPrefixes, WeChat, listed
 from config.declarations import declared_types, over_declaration, scenes_at
 from config.provider_presets import over_preset
 from config.secret_strength import MAY_BE, weakness
-from config.settings_group import Count, Group, Seconds
+from config.settings_group import Count, Group, Seconds, mistake_in_names
 from config.storage import S3, Retention
 from config.task_type import TaskType
 from config.webhooks import Webhooks
@@ -36,6 +37,9 @@ POLL_MARGIN_SECONDS = 30.0
 # `python`: a user's own adapter, options.class = "module:Class" (docs/ai-services.md)
 Kind = Literal["studio", "http", "comfyui", "openai", "replicate", "gradio", "python"]
 ALWAYS_MAY_BILL_TWICE = frozenset({"studio", "comfyui", "gradio"})
+
+
+WorkerTypes = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
 class ProviderLimits(Group):
@@ -177,6 +181,11 @@ class Settings(BaseSettings):
     translation_prefixes: TranslationPrefixes = ()
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
+    worker_offers: dict[str, Count] = Field(default_factory=dict)  # of one process, to types that need them
+    worker_types: WorkerTypes = ()  # the only ones that a worker takes; none: all
+    worker_exit_when_idle_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = (
+        0  # 0 = never
+    )
     image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
     lease_seconds: Seconds = 15
     heartbeat_seconds: Seconds = 5
@@ -249,7 +258,25 @@ class Settings(BaseSettings):
             _ = provider.repeats_itself  # its file is read now, and not while a request waits
         for name, task_type in self.tasks.items():
             _check_task_type(name, task_type, self.providers)
+        if mistake := mistake_in_names(self.worker_offers):
+            raise ValueError(f"DARKROOM_WORKER_OFFERS {mistake}")
+        for name in self.worker_types:
+            if name not in self.tasks:
+                known = ", ".join(sorted(self.tasks))
+                raise ValueError(f"DARKROOM_WORKER_TYPES names {name!r}, but may name some of: {known}.")
         return self
+
+    @functools.cached_property
+    def needs_of_types(self) -> dict[str, dict[str, int]]:
+        """{type: what it needs}, of the types that need anything."""
+        return {name: task_type.needs for name, task_type in self.tasks.items() if task_type.needs}
+
+    @property
+    def names_of_offers(self) -> tuple[str, ...]:
+        """Names of all that types need, or that a worker of these settings offers."""
+        return tuple(
+            sorted({*self.worker_offers, *(name for of in self.needs_of_types.values() for name in of)})
+        )
 
     @property
     def providers_that_may_bill_twice(self) -> frozenset[str]:

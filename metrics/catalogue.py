@@ -98,6 +98,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
     type_ = Label("type", tuple(settings.tasks))
     provider = Label("provider", tuple(settings.providers))
     costly = {name: each.cost_unit for name, each in settings.providers.items() if each.cost_unit}
+    offer = Label("name", settings.names_of_offers)
     return (
         Family(
             "darkroom_tasks",
@@ -129,6 +130,25 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "gauge",
             "Task slots of workers that show they live: busy, free, or (draining) empty in one that takes nothing new.",
             (Label("state", ("busy", "free", "draining")),),
+        ),
+        Family(
+            "darkroom_offers",
+            "gauge",
+            "What workers that take tasks offer to types that need it, free or held by a task.",
+            (offer, Label("state", ("free", "held"))),
+        ),
+        Family("darkroom_needed", "gauge", "How much of it tasks need that are pending and due.", (offer,)),
+        Family(
+            "darkroom_needed_oldest_pending_seconds",
+            "gauge",
+            "How long the oldest due task that needs it has been waiting; 0 for none.",
+            (offer,),
+        ),
+        Family(
+            "darkroom_unplaceable_tasks",
+            "gauge",
+            "Due tasks of a type that no worker takes, while workers take others.",
+            (type_,),
         ),
         Family(
             "darkroom_workers",

@@ -133,7 +133,7 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
     named = {family.name: family for family in families}
     values: Values = {family.name: {} for family in families if family.kind == "gauge"}
 
-    def add(name: str, value: float, **labels: str) -> None:
+    def add(name: str, value: float, /, **labels: str) -> None:
         closed = named[name].closed(labels)
         values[name][closed] = values[name].get(closed, 0.0) + value
 
@@ -149,6 +149,14 @@ def gauge_values(families: tuple[Family, ...], now: gauges.Gauges, providers: It
         add("darkroom_stuck_tasks", now.stuck.get(reason, 0), reason=reason)
     for state, count in dataclasses.asdict(gauges.slots(now.alive)).items():
         add("darkroom_worker_slots", count, state=state)
+    for (name, state), amount in now.offers.items():
+        add("darkroom_offers", amount, name=name, state=state)
+    for name, amount in now.needed.items():
+        add("darkroom_needed", amount, name=name)
+    for name, seconds in now.oldest_needed_seconds.items():
+        add("darkroom_needed_oldest_pending_seconds", seconds, name=name)
+    for type_, count in now.unplaceable.items():
+        add("darkroom_unplaceable_tasks", count, type=type_)
     for state, count in {**gauges.workers_by_state(now.alive), "dead": now.dead_workers}.items():
         add("darkroom_workers", count, state=state)
     add("darkroom_silent_workers", len(now.alive.silent))

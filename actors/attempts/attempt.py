@@ -76,7 +76,7 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
     try:
         with limit:
             with structlog.contextvars.bound_contextvars(**names):  # all its log lines name the task
-                running.work = asyncio.create_task(make_pictures(worker, running, claim))
+                running.work = asyncio.create_task(_work(worker, running, claim))
             step = await _ended(running.work, running)
     except CoroutineWouldNotEnd:
         span.fail("would_not_end")
@@ -93,6 +93,11 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
         step = _after_error(worker, running, claim, error, bound)
         span.fail(code_of(error))
     await _record(worker, claim, step, bound, span)
+
+
+async def _work(worker: Worker, running: Running, claim: Claim) -> Step:
+    async with worker.offers.held(claim.type):
+        return await make_pictures(worker, running, claim)
 
 
 async def _ended(work: asyncio.Task[Step | None], running: Running) -> Step | None:

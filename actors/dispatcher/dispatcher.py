@@ -343,11 +343,11 @@ class Dispatcher:
         next_due = dispatch.seconds_to_next_due(tx, asked=due)
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
-            rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else {}
+            rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else []
             limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
             polls = remote_wait.claim_due_polls(tx, rooms, limits, aside) if rooms else []
             due, capacity = (
-                dispatch.ask_next_due(tx, polls=len(polls) < sum(rooms.values())),
+                dispatch.ask_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms)),
                 Capacity(tx, self.settings),
             )
             next_due = dispatch.seconds_to_next_due(tx, asked=due)

@@ -31,6 +31,7 @@ from actors.worker.busy_slots import BusySlots
 from actors.worker.call_metrics import CallsSeen
 from actors.worker.claim_listener import ClaimListener
 from actors.worker.event_loop import CLEANUP_SECONDS
+from actors.worker.held_offers import HeldOffers
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.broker.signed_claims import POLLS, TASKS, ClaimMessage
@@ -147,6 +148,8 @@ class Worker:
         self._renewed_at = time.monotonic()
         self._clocks_apart = _clocks_apart()
         self.begun = Begun()
+        self.offers = HeldOffers(settings.worker_offers, settings.needs_of_types)
+        self._last_ran_at = time.monotonic()
         self._strays: set[tuple[str, int]] = set()
         self._beat_now = asyncio.Event()
         self._looks_at_once = False
@@ -166,7 +169,13 @@ class Worker:
 
         def register(tx: Transaction) -> set[str]:
             workers.register(
-                tx, self.id, host=socket.gethostname(), pid=os.getpid(), slots=self.settings.worker_threads
+                tx,
+                self.id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                slots=self.settings.worker_threads,
+                offers=self.settings.worker_offers,
+                types=self.settings.worker_types,
             )
             return {row["id"] for row in workers.present(tx)}
 
@@ -208,7 +217,7 @@ class Worker:
 
     def begin(self, claim: Claim) -> None:
         """Run an attempt, unless this lease was begun before."""
-        if claim.type not in self.settings.tasks:
+        if claim.type not in self.settings.tasks or not self.offers.could_hold(claim.type):
             self._spawn(self._put_off(claim))
         elif self.begun.enter(claim.task_id, claim.lease):
             running = Running(claim.task_id, claim.lease, type_=claim.type)
@@ -216,7 +225,7 @@ class Worker:
             self._run(self.work.attempt(self, running, claim))
 
     async def _put_off(self, claim: Claim) -> None:
-        """Its type is in the dispatcher's settings, and not in ours."""
+        """Its type is in the dispatcher's settings and not in ours, or needs more by ours than we offer."""
         log.error("task_type_unknown", worker=self.id, task=claim.task_id, type=claim.type)
         with contextlib.suppress(Fault):
             await self.write(lambda tx: claims.postpone(tx, claim.task_id, claim.lease, UNKNOWN_TYPE_SECONDS))
@@ -356,6 +365,8 @@ class Worker:
     def has_ended(self, running: Running) -> None:
         """An attempt, or poll, is over, and its slot is free."""
         self.running.discard(running)
+        if running.takes_slot:
+            self._last_ran_at = time.monotonic()
         self._note_room()
         self._busy.may_have_fallen()
 
@@ -388,6 +399,7 @@ class Worker:
             await asyncio.sleep(WATCH_SECONDS)
             if not self.may_start_requests():
                 self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
+            self._leave_if_idle()
 
     def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
         """but_what_is_paid: an answer that is here does no harm beside another attempt, and is stored yet."""
@@ -485,16 +497,26 @@ class Worker:
         log.info("drain_waits_for_an_answer", task=running.task_id, seconds=round(due - loop.time(), 1))
         loop.call_at(due + STORING_SECONDS, running.cancel, Why.DRAIN)
 
+    def _leave_if_idle(self) -> None:
+        """End after so long without an attempt; what is claimed for us before that is known is given back."""
+        most = self.settings.worker_exit_when_idle_seconds
+        if most and not self._busy_slots() and time.monotonic() - self._last_ran_at >= most:
+            self._end_in_good_order("it has been idle for as long as it may (--exit-when-idle)")
+
     def end_for_a_stuck_attempt(self) -> None:
         """A cancelled attempt does not end, so its slot is lost: drain what runs and let a new process begin."""
         log.error("worker_ends", worker=self.id, reason="a cancelled attempt does not end")
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_for_an_operator(self) -> None:
-        """Somebody has asked this worker to drain: end in good order, and let a new process begin."""
-        self._ending = True
-        log.info("worker_drains", worker=self.id, reason="an operator has asked for it")
-        os.kill(os.getpid(), signal.SIGTERM)
+        """Somebody has asked this worker to drain: let a new process begin."""
+        self._end_in_good_order("an operator has asked for it")
+
+    def _end_in_good_order(self, reason: str) -> None:
+        if not (self.draining or self._ending):
+            self._ending = True
+            log.info("worker_drains", worker=self.id, reason=reason)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_process(self, reason: str) -> None:
         """Stop working under this id for good; the supervisor starts another spawn."""

@@ -66,6 +66,17 @@ ALERTS = (
         told="No worker takes tasks.",
     ),
     Alert(
+        "DarkroomNoWorkerForType",
+        "max by (job, type) (darkroom_unplaceable_tasks) > 0",
+        "2m",  # a host with a GPU that is started on demand takes its time
+        "page",
+        "{{ $value }} {{ $labels.type }} tasks wait, and no worker that lives takes this type.",
+        healthy={f'darkroom_unplaceable_tasks{{{_WEB},type="flux"}}': "0x20 3 0x39"},
+        faulty={f'darkroom_unplaceable_tasks{{{_WEB},type="flux"}}': "0x10 3x50"},
+        labels={"job": "darkroom", "type": "flux"},
+        told="3 flux tasks wait, and no worker that lives takes this type.",
+    ),
+    Alert(
         "DarkroomDispatcherSilent",
         "min by (job) (darkroom_dispatcher_beat_seconds) > 10",
         "15s",

@@ -106,6 +106,24 @@ QUEUE = Row(
             unit="s",
         ),
         Panel(
+            "Offers",
+            "What workers offer to types that need it: free, held, and what waiting tasks need of it.",
+            (
+                Query(living(told("darkroom_offers", "name, state")), "{{name}} {{state}}"),
+                Query(living(told("darkroom_needed", "name")), "{{name}} needed"),
+            ),
+        ),
+        Panel(
+            "Waiting for what is offered",
+            "How long the oldest task waits that needs it; and tasks of types that no worker takes.",
+            (
+                Query(told("darkroom_needed_oldest_pending_seconds", "name"), "{{name}}, seconds"),
+                Query(
+                    living(told("darkroom_unplaceable_tasks", "type", TYPE)), "{{type}}, tasks nobody takes"
+                ),
+            ),
+        ),
+        Panel(
             "Stuck",
             "What the next rescue would take, by reason.",
             (Query(living(told("darkroom_stuck_tasks", "reason")), "{{reason}}"),),

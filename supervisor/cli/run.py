@@ -49,10 +49,21 @@ def dispatcher() -> None:
 
 
 @click.command()
-def worker() -> None:
-    """Run a worker process alone; the same as `dramatiq actors`."""
+@click.option("--exit-when-idle", "idle_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+              help="end in good order after so long without a task; without it, never")  # fmt: skip
+def worker(idle_seconds: float | None) -> None:
+    """Run a worker process alone; the same as `dramatiq actors`.
+
+    \b
+    darkroom worker
+    DARKROOM_WORKER_OFFERS__gpu=1 darkroom worker --exit-when-idle 600
+    """
     from supervisor.cli.up import worker_argv
 
+    if idle_seconds is not None:
+        if not math.isfinite(idle_seconds):
+            raise WrongUsage("--exit-when-idle is a number of seconds; leave it out to stay for ever.")
+        os.environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = str(idle_seconds)
     _become(worker_argv(settings_of_command()))
 
 

@@ -26,6 +26,7 @@ from supervisor.broker.broker_address import socket_path
 from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
 from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import SettingFault
+from supervisor.core.placement import in_words
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.open_database import open_database
 from supervisor.database.outage_wait import until_it_works
@@ -109,6 +110,7 @@ def programs(
     environ = environment_of(settings) | {SUPERVISED: "1"}
     for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
         environ.pop(not_theirs, None)
+    environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # who ends here is started again
     folder = settings.data_dir
 
     children: list[Program] = []
@@ -126,7 +128,10 @@ def programs(
             )
         )
     for number in range(1, settings.worker_processes + 1):
-        children.append(_worker_program(settings, database, f"worker-{number}", environ))
+        theirs = environ if number == 1 else environ | _offering_nothing(settings)
+        children.append(_worker_program(settings, database, f"worker-{number}", theirs))
+    if settings.worker_offers:
+        log.info("offers_given", process="worker-1", offers=in_words(settings.worker_offers))
     darkroom = script("darkroom")
     children.append(_dispatcher_program(settings, database, (darkroom, "dispatcher"), environ))
     children.append(
@@ -230,6 +235,11 @@ def _worker_program(settings: Settings, database: Database, name: str, environ: 
         on_exit=mark,
         beats=True,
     )
+
+
+def _offering_nothing(settings: Settings) -> dict[str, str]:
+    """What is offered exists once, and belongs to one process: the first worker."""
+    return {f"DARKROOM_WORKER_OFFERS__{name}": "0" for name in settings.worker_offers}
 
 
 def _dispatcher_program(

@@ -16,6 +16,8 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from supervisor.core.placement import Placement
+
 
 class Place(NamedTuple):
     """A task's place in the queue; smaller runs sooner.
@@ -48,19 +50,20 @@ def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:
 
 def pick(
     heads: Iterable[Iterable[Waiting]],
-    free_slots: int,
+    placement: Placement,
     *,
     room_of_user: Callable[[str], int],
     room_of_type: Callable[[str], int],
-) -> Iterator[Waiting]:
-    """The tasks to dispatch now, in fair order.
+) -> Iterator[tuple[Waiting, str]]:
+    """The tasks to dispatch now, in fair order, each with the worker that it is for.
 
-    heads: one stream per type, each in order.  room_of_*: how many more may run; called once for each key.
+    heads: one stream per type, each in order.  room_of_*: how many more may run; called once for each key.  A type for
+    which no worker has room keeps its place, and others go on.
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
     for waiting in heapq.merge(*(_while_there_is_room(stream, types) for stream in heads)):
-        if free_slots <= 0:
+        if placement.is_full:
             return
         if waiting.user not in users:
             users[waiting.user] = room_of_user(waiting.user)
@@ -68,10 +71,13 @@ def pick(
             types[waiting.type] = room_of_type(waiting.type)
         if users[waiting.user] <= 0 or types[waiting.type] <= 0:
             continue
+        worker_id = placement.place(waiting.type)
+        if worker_id is None:
+            types[waiting.type] = 0
+            continue
         users[waiting.user] -= 1
         types[waiting.type] -= 1
-        free_slots -= 1
-        yield waiting
+        yield waiting, worker_id
 
 
 def _while_there_is_room(stream: Iterable[Waiting], room: Mapping[str, int]) -> Iterator[Waiting]:

@@ -6,6 +6,10 @@ text that sorts as `priority DESC, turn, created_at, id`, which takes a third of
 
 Between two readings, the process adds the tasks that it has admitted itself and removes those that it has cancelled.
 The next reading shows the changes of other processes: positions are exact only as of that reading.
+
+Types that need what few workers offer stand in lines of their own within that order (`supervisor.core.placement`).  Of
+another type's tasks that come sooner, all run before a task if both need the same thing, or if the others could fill
+every slot that it could use.  Otherwise only as many count as run at once: the rest wait for what it does not need.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from supervisor.core.eta import eta_seconds
+from supervisor.core.placement import Needs, Room, at_once
 
 HIGHEST_PRIORITY = 10
 
@@ -39,42 +44,74 @@ def place_parts(place: str) -> tuple[int, str, str]:
 
 
 class WaitingOrder:
-    """One reading.  places: sorted; pending: the number of all pending tasks, also of those that may not run yet.
-
-    slots: of workers that take tasks, in_use of which are taken; 0 while no task is started.  run_seconds: {type: run
-    times of its newest completed tasks}.  halted: types of which no task is started now.
+    """One reading.  places: of each type, sorted; pending: the number of all pending tasks, also of those that may not
+    run yet.  rooms: of workers that take tasks, none while no task is started; free: what of it is free.  run_seconds:
+    {type: run times of its newest completed tasks}.  halted: types of which no task is started now.
     """
 
     def __init__(
         self,
-        places: list[str],
+        places: dict[str, list[str]],
         pending: int,
-        slots: int,
-        in_use: int,
-        run_seconds: Mapping[str, Sequence[float]],
+        rooms: Sequence[Room] = (),
+        free: Sequence[Room] = (),
+        needs: Needs | None = None,
+        run_seconds: Mapping[str, Sequence[float]] | None = None,
         halted: Container[str] = (),
     ) -> None:
         self._places = places
         self.pending = pending
-        self._slots, self._free = slots, max(0, slots - in_use)
-        self._run_seconds, self._halted = run_seconds, halted
+        self._rooms, self._free, self._needs = rooms, free, needs or {}
+        self._run_seconds, self._halted = run_seconds or {}, halted
+        self._at_once: dict[str, int] = {}
+        self._competitors: dict[str, dict[str, int | None]] = {}
 
-    def ahead_of(self, place: str) -> int:
-        """How many tasks run before the one in this place."""
-        return bisect.bisect_left(self._places, place)
+    def ahead_of(self, type_: str, place: str) -> int:
+        """How many tasks run before the one of this type in this place."""
+        ahead = 0
+        for other, places in self._places.items():
+            most = self._most_ahead(other, type_)
+            if most != 0:
+                before = bisect.bisect_left(places, place)
+                ahead += before if most is None else min(before, most)
+        return ahead
 
-    def add(self, place: str) -> None:
-        """A task has joined since the reading; one that the reading contains is not counted twice."""
-        at = self.ahead_of(place)
-        if at == len(self._places) or self._places[at] != place:
-            self._places.insert(at, place)
+    def _most_ahead(self, other: str, type_: str) -> int | None:
+        """How many of another type's tasks may run before one of this type that comes later; None: all."""
+        known = self._competitors.setdefault(type_, {})
+        if other not in known:
+            known[other] = self._judged(other, type_)
+        return known[other]
+
+    def _judged(self, other: str, type_: str) -> int | None:
+        ours, theirs = self._needs.get(type_, {}), self._needs.get(other, {})
+        mine, its = self.slots_of(type_), self.slots_of(other)
+        if other == type_ or not mine:  # of one that nobody takes nothing better is known than the order
+            return None
+        if not any(room.times(type_, ours) and room.times(other, theirs) for room in self._rooms):
+            return 0
+        return None if its >= mine or ours.keys() & theirs.keys() else its
+
+    def slots_of(self, type_: str) -> int:
+        """How many tasks of the type run at once; 0 where no worker takes it."""
+        if type_ not in self._at_once:
+            self._at_once[type_] = at_once(type_, self._needs, self._rooms)
+        return self._at_once[type_]
+
+    def add(self, type_: str, place: str) -> None:
+        """A task has joined since the reading; one that the reading has seen is not counted twice."""
+        places = self._places.setdefault(type_, [])
+        at = bisect.bisect_left(places, place)
+        if at == len(places) or places[at] != place:
+            places.insert(at, place)
             self.pending += 1
 
-    def remove(self, place: str) -> None:
+    def remove(self, type_: str, place: str) -> None:
         """A task has left since the reading."""
-        at = self.ahead_of(place)
-        if at < len(self._places) and self._places[at] == place:
-            del self._places[at]
+        places = self._places.get(type_, [])
+        at = bisect.bisect_left(places, place)
+        if at < len(places) and places[at] == place:
+            del places[at]
             self.pending -= 1
 
     def placed(self, view: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,19 +122,40 @@ class WaitingOrder:
         shown = dict(view)
         place, running_for = shown.pop("place"), shown.pop("running_for_seconds")
         shown.pop("is_in_line")
-        runs = self._run_seconds.get(view["type"], ())
+        type_ = view["type"]
+        runs = self._run_seconds.get(type_, ())
         match view["status"]:
             case "pending":
-                ahead = 0 if place is None else self.ahead_of(place)
-                slots = 0 if view["type"] in self._halted else self._slots
-                eta = eta_seconds(ahead=ahead, slots=slots, free_slots=self._free, recent_run_seconds=runs)
+                ahead = 0 if place is None else self.ahead_of(type_, place)
+                eta = None if type_ in self._halted else self._eta(type_, place, ahead)
                 return {**shown, "queue_position": ahead, "eta_seconds": eta}
             case "processing" | "ai_processing":
                 eta = eta_seconds(
-                    ahead=0, slots=self._slots, recent_run_seconds=runs, running_for_seconds=running_for
+                    ahead=0, slots=len(self._rooms), recent_run_seconds=runs, running_for_seconds=running_for
                 )
                 return {**shown, "queue_position": None, "eta_seconds": eta}
         return {**shown, "queue_position": None, "eta_seconds": None}
 
+    def _eta(self, type_: str, place: str | None, ahead: int) -> int | None:
+        """The later of two guesses: when a slot is free for it, and when what it needs is."""
+        runs, need = self._run_seconds.get(type_, ()), self._needs.get(type_)
+        if not self.slots_of(type_):
+            return None
+        slots = sum(room.slots for room in self._rooms if room.takes(type_))
+        free = sum(room.slots for room in self._free if room.takes(type_))
+        by_slot = eta_seconds(ahead=ahead, slots=slots, free_slots=free, recent_run_seconds=runs)
+        if not need or by_slot is None:
+            return by_slot
+        rivals = sum(
+            bisect.bisect_left(places, place or "")
+            for other, places in self._places.items()
+            if self._needs.get(other, {}).keys() & need.keys() and self._most_ahead(other, type_) != 0
+        )
+        free_of_it = at_once(type_, self._needs, self._free)
+        by_need = eta_seconds(
+            ahead=rivals, slots=self.slots_of(type_), free_slots=free_of_it, recent_run_seconds=runs
+        )
+        return max(by_slot, by_need or 0)
 
-NOBODY_WAITS = WaitingOrder([], 0, 0, 0, {})
+
+NOBODY_WAITS = WaitingOrder({}, 0)

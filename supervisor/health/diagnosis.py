@@ -43,6 +43,11 @@ WHY = {
     " started. `darkroom doctor` says what to do; it begins by itself once one works.",
     "pending.no_workers": "No worker takes tasks, so nothing is started. `darkroom doctor` says what to do;"
     " it begins by itself once one does.",
+    "pending.no_worker_for_type": "No worker that lives takes its type {type}: it needs one that offers {needs}"
+    " (DARKROOM_WORKER_OFFERS__…) and is not restricted to other types (DARKROOM_WORKER_TYPES). It begins by itself"
+    " once there is one; nobody waits for it meanwhile.",
+    "pending.needs": "It needs {needs}, and other tasks hold what workers offer of it: {position} wait ahead of it;"
+    " done in about {eta_seconds}. More workers that offer it would help.",
     "pending.no_broker": "The broker does not answer, so nothing reaches a worker. Start it again; the task"
     " is sent within 10 s.",
     "pending.provider": "Its AI service {provider} has been down since {since_at}: {reason} So it waits, and"
@@ -161,6 +166,9 @@ def _why_it_waits(
         return "pending.paused", {}
     if nobody := _nobody_works(found["house"]):
         return nobody
+    needs = {"needs": found["room"]["needs"] or "nothing"}
+    if not found["room"]["has_worker"]:
+        return "pending.no_worker_for_type", {"type": task["type"], **needs}
     if not service["is_available"]:
         return _why_its_service_is_not(service, task["expires_at"])
     if found["waits_for_its_time"]:
@@ -169,6 +177,8 @@ def _why_it_waits(
         return "pending.suspect", _deaths(task)
     if reached := _reached_limit(task, found["limits"]):
         return reached
+    if found["room"]["needs"] and not found["room"]["free"] and eta_seconds is not None:
+        return "pending.needs", {"position": position, "eta_seconds": eta_seconds, **needs}
     code = "pending" if eta_seconds is not None else "pending.unknown"
     return code, {"position": position, "eta_seconds": eta_seconds} if code == "pending" else {
         "position": position

@@ -16,6 +16,8 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
+from supervisor.core.placement import Amounts, Room
+
 DISPATCHER_SECONDS = 10.0  # it beats four times a second; a slow disk holds a beat up for some seconds
 
 
@@ -30,13 +32,20 @@ class Judge(enum.StrEnum):
 class WorkerSign:
     """A worker process that has not ended.  state: from its row; busy: slots that it reports busy or that hold tasks.
 
-    silent_seconds: since its last heartbeat."""
+    silent_seconds: since its last heartbeat.  offers, types: as `supervisor.core.placement` has them."""
 
     id: str
     state: str
     slots: int
     busy: int
     silent_seconds: float
+    offers: Amounts = dataclasses.field(default_factory=dict)
+    types: frozenset[str] | None = None
+
+    @property
+    def room(self) -> Room:
+        """All of its room."""
+        return Room(self.id, self.slots, self.offers, self.types)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +79,16 @@ class Liveness:
     def taking(self) -> tuple[WorkerSign, ...]:
         """Workers that take tasks."""
         return tuple(each for each in self.fresh if each.state == "live")
+
+    @property
+    def rooms(self) -> list[Room]:
+        """All the room of workers that take tasks, busy or not."""
+        return [each.room for each in self.taking]
+
+    @property
+    def free_rooms(self) -> list[Room]:
+        """The same with free slots alone, and offers whole."""
+        return [dataclasses.replace(each.room, slots=max(0, each.slots - each.busy)) for each in self.taking]
 
     @property
     def slots(self) -> int:

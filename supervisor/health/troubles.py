@@ -180,6 +180,12 @@ SENTENCES = {
         WARN,
         "The oldest {subject} task has waited {oldest_seconds}, and all {slots} slots are busy: add workers, or wait.",
     ),
+    "no_worker_for_type": (
+        BAD,
+        "No worker that lives takes {subject} tasks; waiting: {pending}. A worker takes them that offers {needs}"
+        " (DARKROOM_WORKER_OFFERS__…) and is not restricted to other types (DARKROOM_WORKER_TYPES): start one, or look"
+        " why it ended. They begin by themselves then, and others do not wait for them.",
+    ),
     "sweep_none": (WARN, "No sweep has run yet; the first comes within a minute."),
     "sweep_silent": (BAD, "The last sweep began {ago_seconds} ago: look whether a scheduler runs."),
     "up_stopped": (
@@ -379,6 +385,10 @@ def _queue(seen: Seen) -> Iterator[Trouble]:
     for each in seen["queue"]:
         if each["is_paused"]:
             yield _trouble("type_paused", each["type"], pending=each["pending"])
+        elif each["due"] and not each["has_worker"]:
+            yield _trouble(
+                "no_worker_for_type", each["type"], pending=each["due"], needs=each["needs"] or "nothing"
+            )
         elif each["oldest_seconds"] > OLD_SECONDS:
             waited = {"oldest_seconds": each["oldest_seconds"]}
             if slots["busy"] >= slots["all"] > 0:

@@ -233,6 +233,8 @@ class Worker(Table):
     started_at = Time(default=NOW)
     seen_at = Time(default=NOW)
     takes_claims = Integer(default="0")
+    offers = Text(default="'{}'")  # {name: amount} as JSON
+    types = Text(null=True)  # JSON list of the only ones that it takes; NULL for all
 
     class Meta:
         named_indexes: ClassVar = {

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from config.settings import Settings
 from supervisor.core.queue_position import NOBODY_WAITS, WaitingOrder
@@ -25,6 +25,14 @@ PAUSES = 5  # from the beginning of a reading to the next, as a multiple of its 
 PATIENCE_SECONDS = 0.02
 
 
+class _Step(NamedTuple):
+    """A task has joined the line, or left it."""
+
+    type: str
+    place: str
+    joined: bool
+
+
 class FreshOrder:
     """One process's reading of the waiting order.  Lives on one event loop."""
 
@@ -33,7 +41,7 @@ class FreshOrder:
         self._order: WaitingOrder | None = None
         self._begun_at = self._took = 0.0
         self._reading: asyncio.Task[None] | None = None
-        self._since: list[tuple[str, bool]] = []  # (place, whether it joined) while a reading is under way
+        self._since: list[_Step] = []  # while a reading is under way
 
     async def latest(self) -> WaitingOrder:
         """The newest reading.  Raises the database's exceptions."""
@@ -59,24 +67,24 @@ class FreshOrder:
     def note_joined(self, view: Mapping[str, Any]) -> None:
         """Add a task that this process has admitted."""
         if view["is_in_line"]:
-            self._note(view["place"], joined=True)
+            self._note(_Step(view["type"], view["place"], joined=True))
 
-    def note_left(self, place: str | None) -> None:
-        """Remove the task at this place, which this process has cancelled."""
-        if place is not None:
-            self._note(place, joined=False)
+    def note_left(self, view: Mapping[str, Any]) -> None:
+        """Remove a task that this process has cancelled.  view: with the place that it had."""
+        if view["place"] is not None:
+            self._note(_Step(view["type"], view["place"], joined=False))
 
-    def _note(self, place: str, *, joined: bool) -> None:
+    def _note(self, step: _Step) -> None:
         if self._order is not None:
-            _apply(self._order, place, joined)
-        if self._reading is not None:  # the reading may have begun before this was committed
-            self._since.append((place, joined))
+            _apply(self._order, step)
+        if self._reading is not None:  # it may have begun before this was committed
+            self._since.append(step)
 
     async def _read(self) -> None:
         try:
             order = await self._database.read_async(lambda tx: queue_snapshot.read_order(tx, self._settings))
-            for place, joined in self._since:
-                _apply(order, place, joined)
+            for step in self._since:
+                _apply(order, step)
             self._order, self._took = order, time.monotonic() - self._begun_at
         finally:
             self._reading = None
@@ -87,8 +95,8 @@ def _note_failure(reading: asyncio.Task[None]) -> None:
         log.warning("the waiting order can't be read: %s", reading.exception())
 
 
-def _apply(order: WaitingOrder, place: str, joined: bool) -> None:
-    if joined:
-        order.add(place)
+def _apply(order: WaitingOrder, step: _Step) -> None:
+    if step.joined:
+        order.add(step.type, step.place)
     else:
-        order.remove(place)
+        order.remove(step.type, step.place)

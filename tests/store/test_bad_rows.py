@@ -16,6 +16,7 @@ from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.dispatcher import TICK_SECONDS, Dispatcher
 from supervisor.broker.claim_lists import ClaimLists
 from supervisor.core.claim import Claim
+from supervisor.core.placement import Room
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.objects.open_store import open_file_store
 from supervisor.services.sweep import sweep
@@ -249,7 +250,7 @@ def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
     forbid(store, "task_queue", f"old.id = '{polled[1]}'")
     aside = Aside(is_careful=True)
     claimed = store.write(
-        lambda tx: remote_wait.claim_due_polls(tx, {"worker-1": 10}, {"photography": 300.0}, aside)
+        lambda tx: remote_wait.claim_due_polls(tx, [Room("worker-1", 10)], {"photography": 300.0}, aside)
     )
     assert sorted(claim["id"] for claim in claimed) == sorted([polled[0], polled[2]])
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", polled[1])]

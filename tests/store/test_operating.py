@@ -278,7 +278,10 @@ def test_a_house_where_all_is_well_has_no_troubles() -> None:
                 "type": "photography",
                 "oldest_seconds": 3.0,
                 "pending": 1,
+                "due": 1,
                 "is_paused": False,
+                "has_worker": True,
+                "needs": "",
                 "usual_seconds": None,
             }
         ],

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.fair_order import Place, Waiting, pick, turn_of_new_task
+from supervisor.core.placement import Placement, Room
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Store
 
@@ -18,6 +19,10 @@ UNLIMITED = 1 << 30
 
 def _no_limit(_: str) -> int:
     return UNLIMITED
+
+
+def _anywhere(slots: int) -> Placement:
+    return Placement([Room("w", slots)], {})
 
 
 class Queue:
@@ -40,7 +45,10 @@ class Queue:
         return waiting
 
     def take(self, count: int = 1) -> list[Waiting]:
-        taken = list(pick([sorted(self.waiting)], count, room_of_user=_no_limit, room_of_type=_no_limit))
+        picked = pick(
+            [sorted(self.waiting)], _anywhere(count), room_of_user=_no_limit, room_of_type=_no_limit
+        )
+        taken = [waiting for waiting, _ in picked]
         for each in taken:
             self.waiting.remove(each)
             priority = -each.place.negated_priority
@@ -109,14 +117,15 @@ def test_a_pick_keeps_every_limit_and_leaves_nothing_that_fits(
     for n, (user, type_, priority) in enumerate(tasks_):
         heads[type_].append(Waiting(Place(-priority, n % 5, f"{n:03}", f"t{n}"), user, type_))
     everything = sorted(each for head in heads.values() for each in head)
-    picked = list(
-        pick(
+    picked = [
+        waiting
+        for waiting, _ in pick(
             [sorted(head) for head in heads.values()],
-            free,
+            _anywhere(free),
             room_of_user=lambda user: users.get(user, UNLIMITED),
             room_of_type=lambda type_: types.get(type_, UNLIMITED),
         )
-    )
+    ]
     assert picked == sorted(picked) and len(picked) == len(set(picked)) <= free
     expected: list[Waiting] = []
     for each in everything:  # the definition: in order, whoever still fits
@@ -136,7 +145,14 @@ def test_rooms_are_asked_once_for_each_user_and_type() -> None:
         return 1
 
     queue = [Waiting(Place(0, n, "", f"t{n}"), f"u{n % 3}", "photography") for n in range(300)]
-    list(pick([queue], 300, room_of_user=room, room_of_type=lambda key: asked.append(key) or UNLIMITED))
+    list(
+        pick(
+            [queue],
+            _anywhere(300),
+            room_of_user=room,
+            room_of_type=lambda key: asked.append(key) or UNLIMITED,
+        )
+    )
     assert sorted(asked) == ["photography", "u0", "u1", "u2"]
 
 

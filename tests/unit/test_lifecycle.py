@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from supervisor.core.errors import AlreadyFinished, InsufficientCredits, LeaseLost, NotRetryable
 from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, TRANSITIONS, Event, Money, Rule, Status, picture
+from supervisor.core.placement import Room
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.recovery import stuck_tasks
@@ -345,7 +346,9 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         due = {task_id for task_id in self._some(Status.AI_PROCESSING) if task_id not in self.held}
-        rows = self._write(lambda tx: remote_wait.claim_due_polls(tx, {"a": 1000}, {"photography": 300}))
+        rows = self._write(
+            lambda tx: remote_wait.claim_due_polls(tx, [Room("a", 1000)], {"photography": 300})
+        )
         assert {row["id"] for row in rows} == due
         for row in rows:
             self._step(row["id"], Event.POLL)

@@ -113,7 +113,7 @@ async def test_what_this_process_did_itself_is_seen_at_once(web: Web) -> None:
         order.note_joined(view)
     assert [(await order.placed(view))["queue_position"] for view in views] == [0, 1, 2]
     left = web.database.write_now(lambda tx: user_actions.cancel(tx, views[0]["task_id"]))
-    order.note_left(left["place"])
+    order.note_left(left)
     assert [(await order.placed(view))["queue_position"] for view in views[1:]] == [0, 1]
     assert (await order.latest()).pending == 2
 

@@ -106,7 +106,7 @@ async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
     operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
     view = await _write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
-    context.order.note_left(view["place"])
+    context.order.note_left(view)
     return _done(view)
 
 

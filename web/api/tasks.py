@@ -158,7 +158,7 @@ async def cancel(request: web.Request) -> web.Response:
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
     view, is_replay = await _once(request, lambda tx: user_actions.cancel(tx, task_id, user))
     if not is_replay:
-        context.order.note_left(view["place"])
+        context.order.note_left(view)
     return await _changed(context, view, is_replay)
 
 

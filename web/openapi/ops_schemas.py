@@ -38,6 +38,10 @@ class OpsQueue(ClosedAnswer):
     ]
     provider: Annotated[str | None, Field(description="Null for a type of no setting.")]
     is_paused: bool
+    needs: Annotated[str, Field(description="What a worker must offer; empty for nothing.")]
+    has_worker: Annotated[
+        bool, Field(description="False while workers take tasks, and none of them takes this type.")
+    ]
     usual_seconds: Annotated[
         Seconds | None, Field(description="The longest of its newest runs; null while few are known.")
     ]
@@ -94,6 +98,8 @@ class OpsWorker(ClosedAnswer):
     busy: Annotated[Count, Field(description="Slots that it has reported busy.")]
     held: Annotated[Count, Field(description="Tasks that it has by the database.")]
     state: Literal["live", "draining", "dead"]
+    offers: Annotated[str, Field(description="What types that need it find there; empty for nothing.")]
+    types: Annotated[list[str] | None, Field(description="The only ones that it takes; null for all.")]
     started_at: Time
     silent_seconds: Annotated[Ago, Field(description="Since its last heartbeat.")]
     is_fresh: Annotated[bool, Field(description="Whether it shows that it lives.")]

@@ -163,6 +163,16 @@ class OpsLimits(ClosedAnswer):
     type_limit: Count
 
 
+class OpsRoom(ClosedAnswer):
+    """Of its type: what it needs, and who has that."""
+
+    needs: Annotated[str, Field(description="What a worker must offer; empty for nothing.")]
+    has_worker: Annotated[
+        bool, Field(description="False while workers take tasks, and none of them takes this type.")
+    ]
+    free: Annotated[Count, Field(description="How many of its tasks would find room now.")]
+
+
 class OpsWhy(ClosedAnswer):
     """Why a task is where it is, what becomes of it by itself, and what can be done."""
 
@@ -184,6 +194,7 @@ class OpsExaminedTask(ClosedAnswer):
     worker: OpsHolder | None
     house: OpsHouse
     limits: OpsLimits
+    room: OpsRoom
     is_paused: Annotated[bool, Field(description="Whether its type is.")]
     unbegun_seconds: Annotated[
         float | None, Field(description="Since it was given to a worker that has not said that it began it.")

@@ -50,7 +50,7 @@ export function charts({ samples }) {
 
 export function queue(seen, acts) {
   const rows = seen.queue.map((each) => [
-    [each.type, " ", each.is_paused ? state(tell("paused"), "wait") : ""], String(each.pending), String(each.due), span(each.oldest_seconds),
+    [each.type, " ", each.is_paused ? state(tell("paused"), "wait") : each.has_worker ? "" : state(tell("no.worker"), "bad")], String(each.pending), String(each.due), span(each.oldest_seconds),
     String(each.processing), String(each.ai_processing), each.provider,
     each.provider === null ? "" : each.is_paused ? button("resume", each.type, () => acts.resume("type", each.type)) : button("pause", each.type, () => acts.pause("type", each.type)),
   ]);
@@ -78,10 +78,10 @@ export function running(seen, acts) {
 export function workers(seen, acts) {
   const stateOf = (each) => each.is_fresh || each.state === "dead" ? state(tell(each.state === "live" ? "live.worker" : each.state), kindOf(each.state)) : state(tell("silent"), "bad");
   const rows = seen.workers.map((each) => [mono(each.id), each.host, stateOf(each),
-    `${Math.max(each.busy, each.held)} / ${each.slots}`, tell("ago", { time: span(each.silent_seconds) }),
+    `${Math.max(each.busy, each.held)} / ${each.slots}`, [each.offers, each.types?.join(", ")].filter(Boolean).join("; "), tell("ago", { time: span(each.silent_seconds) }),
     each.state === "live" ? button("drain", each.id, () => acts.drain(each.id)) : ""]);
   const processes = seen.processes.map((each) => [each.name, state(each.state, kindOf(each.state)), String(each.pid ?? "–"), String(each.restarts), each.last_exit?.text]);
-  return [...table(tell("workers"), [[tell("worker")], [tell("host")], [tell("state")], [tell("slots"), 1], [tell("beat"), 1], [""]], rows),
+  return [...table(tell("workers"), [[tell("worker")], [tell("host")], [tell("state")], [tell("slots"), 1], [tell("offers")], [tell("beat"), 1], [""]], rows),
     ...(processes.length ? table("", [[tell("process")], [tell("state")], ["pid", 1], [tell("restarts"), 1], [tell("last")]], processes).slice(1) : [])];
 }
 

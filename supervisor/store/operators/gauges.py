@@ -8,14 +8,17 @@ index's condition word for word.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from config.settings import Settings
+from supervisor.core.placement import Room, at_once
 from supervisor.database.interface.database import Transaction
 from supervisor.health.liveness import Liveness
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices
 from supervisor.store.operators import overview, waiting_counts
 from supervisor.store.queue import last_signs
+from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.webhooks import webhook_health
 
@@ -40,8 +43,10 @@ class Gauges:
     oldest due task of a type has waited; alive: the live dispatcher and workers; dead_workers: marked, with tasks still
     to be rescued; last_sweep: a time, or None; breakers: {provider: 'open' or 'half_open'}, without closed ones, and
     for how long each has been open; webhooks: {state: waiting deliveries}, and the age of the oldest; unmoved_seconds:
-    {status: the longest time that a task of it has shown no change}; deadly_tasks: at most five; troubled_users: {kind
-    of notice: affected users of the last minute}; at: the database's time.
+    {status: the longest time that a task of it has shown no change}; deadly_tasks: at most five; offers: {(name,
+    'free' or 'held'): amount} of workers that take tasks; needed: {name: amount that due tasks need}, and the age of
+    the oldest; unplaceable: {type: due tasks, if no worker takes the type}; troubled_users: {kind of notice: affected
+    users of the last minute}; at: the database's time.
     """
 
     open_tasks: dict[tuple[str, str], int]
@@ -57,18 +62,26 @@ class Gauges:
     oldest_webhook_seconds: float
     unmoved_seconds: dict[str, float]
     deadly_tasks: int
+    offers: dict[tuple[str, str], int]
+    needed: dict[str, int]
+    oldest_needed_seconds: dict[str, float]
+    unplaceable: dict[str, int]
     troubled_users: dict[str, int]
     at: str
 
 
 def read(tx: Transaction, settings: Settings) -> Gauges:
     """Everything, from one snapshot."""
+    open_tasks, not_due = open_task_counts.open_tasks(tx), waiting_counts.not_due(tx)
+    oldest = {type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks}
+    due = {type_: open_tasks.get((type_, "pending"), 0) - not_due.get(type_, 0) for type_ in settings.tasks}
+    alive, needs = last_signs.read(tx, settings.silent_seconds), settings.needs_of_types
     return Gauges(
-        open_tasks=open_task_counts.open_tasks(tx),
-        not_due=waiting_counts.not_due(tx),
-        oldest_seconds={type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks},
+        open_tasks=open_tasks,
+        not_due=not_due,
+        oldest_seconds=oldest,
         stuck=stuck_tasks.count_stuck(tx),
-        alive=last_signs.read(tx, settings.silent_seconds),
+        alive=alive,
         dead_workers=int(tx.value("SELECT count(*) FROM worker WHERE state = 'dead'")),
         last_sweep=last_sweep(tx),
         breakers=breakers(tx),
@@ -77,6 +90,19 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
         oldest_webhook_seconds=webhook_health.oldest_seconds(tx),
         unmoved_seconds=unmoved_seconds(tx),
         deadly_tasks=len(overview.deadly(tx)),
+        offers=offers(alive, less_held(tx, alive.rooms, settings)),
+        needed={
+            name: sum(needs[type_].get(name, 0) * due[type_] for type_ in needs)
+            for name in settings.names_of_offers
+        },
+        oldest_needed_seconds={
+            name: max((oldest[type_] for type_ in needs if name in needs[type_]), default=0.0)
+            for name in settings.names_of_offers
+        },
+        unplaceable={
+            type_: 0 if not alive.taking or at_once(type_, needs, alive.rooms) else due[type_]
+            for type_ in settings.tasks
+        },
         troubled_users=notices.users_of_late(tx, OF_LATE_SECONDS),
         at=tx.value(f"SELECT {tx.as_text(tx.now)}"),
     )
@@ -88,6 +114,17 @@ def slots(alive: Liveness) -> Slots:
     for each in alive.fresh:
         empty[each.state] += max(0, each.slots - each.busy)
     return Slots(sum(each.busy for each in alive.fresh), empty["live"], empty["draining"])
+
+
+def offers(alive: Liveness, free: Sequence[Room]) -> dict[tuple[str, str], int]:
+    """{(name, state): amount} of what workers that take tasks offer."""
+    found: dict[tuple[str, str], int] = {}
+    for whole, rest in zip(alive.rooms, free, strict=True):
+        for name, amount in whole.offers.items():
+            left = max(0, rest.offers[name])
+            found[name, "free"] = found.get((name, "free"), 0) + left
+            found[name, "held"] = found.get((name, "held"), 0) + amount - left
+    return found
 
 
 def workers_by_state(alive: Liveness) -> dict[str, int]:

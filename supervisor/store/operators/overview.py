@@ -7,6 +7,7 @@ import collections
 from typing import Any
 
 from config.settings import Settings
+from supervisor.core.placement import at_once, in_words, room_of
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.health.liveness import Liveness
 from supervisor.schema.tables import HELD, OPEN, UNSETTLED
@@ -40,8 +41,8 @@ _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lea
 
 def read(tx: Transaction, settings: Settings) -> View:
     """Everything from one snapshot."""
-    by_type = queue(tx, settings)
     alive = last_signs.read(tx, settings.silent_seconds)
+    by_type = queue(tx, settings, alive)
     return {
         "at": tx.value(f"SELECT {tx.as_text(tx.now)}"),
         "queue": by_type,
@@ -70,8 +71,10 @@ def read(tx: Transaction, settings: Settings) -> View:
     }
 
 
-def queue(tx: Transaction, settings: Settings) -> list[View]:
-    """Each type: tasks by status, how many are due, how long the oldest waits, whether it is paused."""
+def queue(tx: Transaction, settings: Settings, alive: Liveness) -> list[View]:
+    """Each type: tasks by status, how many are due, how long the oldest waits, whether it is paused, what it needs, and
+    whether a worker takes it."""
+    needs = settings.needs_of_types
     counted, ahead = open_task_counts.open_tasks(tx), waiting_counts.not_due(tx)
     paused = {row["name"]: row for row in pauses.all_rows(tx) if row["kind"] == pauses.TYPE}
     types = sorted({*settings.tasks, *(type_ for type_, _ in counted)})
@@ -85,6 +88,8 @@ def queue(tx: Transaction, settings: Settings) -> list[View]:
             "oldest_seconds": round(waiting_counts.oldest_due_seconds(tx, type_), 1),
             "provider": settings.tasks[type_].provider if type_ in settings.tasks else None,
             "is_paused": type_ in paused,
+            "needs": in_words(needs.get(type_, {})),
+            "has_worker": at_once(type_, needs, alive.rooms) > 0 or not alive.taking,
             "usual_seconds": usual_seconds(tx, type_),
         }
         for type_ in types
@@ -139,13 +144,21 @@ def workers(tx: Transaction, alive: Liveness) -> list[View]:
     alive."""
     fresh = {each.id for each in alive.fresh}
     rows = tx.all(
-        f"""SELECT id, host, pid, slots, busy, state, started_at,
+        f"""SELECT id, host, pid, slots, busy, state, started_at, offers, types,
             {tx.seconds_since("seen_at")} AS silent_seconds,
             (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND {HELD}) AS held
         FROM worker WHERE state IN ('live','draining','dead') ORDER BY id"""
     )
-    return [{**row, "is_fresh": row["id"] in fresh} for row in rows]
+    return [
+        {
+            **row,
+            "offers": in_words(room.offers),
+            "types": None if room.types is None else sorted(room.types),
+            "is_fresh": row["id"] in fresh,
+        }
+        for row, room in ((row, room_of(row)) for row in rows)
+    ]
 
 
 def providers(tx: Transaction, settings: Settings) -> list[View]:

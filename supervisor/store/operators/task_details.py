@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from config.settings import Settings
+from supervisor.core.placement import at_once, in_words
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.health.liveness import Liveness
 from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
 from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit, overview
 from supervisor.store.queue import dispatch, last_signs
+from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
 from supervisor.store.tasks import history, task_views
@@ -66,6 +69,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             "free_slots": max(0, alive.slots - sum(each.busy for each in alive.taking)),
         },
         "limits": _limits(tx, settings, row),
+        "room": _room(tx, settings, row["type"], alive),
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "waits_for_its_time": is_early,
         "unbegun_seconds": unbegun_seconds,
@@ -98,6 +102,16 @@ def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
         "user_limit": settings.limits.running_tasks_per_user,
         "type_running": dispatch.running_of_type(tx, row["type"]) if most_of_type else 0,
         "type_limit": most_of_type,
+    }
+
+
+def _room(tx: Transaction, settings: Settings, type_: str, alive: Liveness) -> View:
+    """What its type needs, whether workers take tasks and none takes its type, and how many would find room now."""
+    needs = settings.needs_of_types
+    return {
+        "needs": in_words(needs.get(type_, {})),
+        "has_worker": at_once(type_, needs, alive.rooms) > 0 or not alive.taking,
+        "free": at_once(type_, needs, less_held(tx, alive.free_rooms, settings)),
     }
 
 

@@ -1,15 +1,17 @@
-"""What the pick needs before it reads any task: free slots, how many more tasks of each type may run, and the types
-with ready tasks.  All queries are sent in one round trip."""
+"""What the pick needs before it reads any task: the free room of each worker, how many more tasks of each type may run,
+and the types with ready tasks.  All queries are sent in one round trip."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from config.settings import Settings
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.core.placement import Needs, Placement, Room, room_of
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.schema.tables import HELD
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
+from supervisor.store.sql.rows import encoded
 
 
 class Capacity:
@@ -17,17 +19,21 @@ class Capacity:
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
         self._tx, self._settings = tx, settings
+        self._needs = settings.needs_of_types
         self._free = _ask_free_slots(tx)
+        self._held = _ask_held(tx, list(self._needs)) if self._needs else None
         self._down = providers.ask_down(tx)
         self._paused = pauses.ask_names(tx, pauses.TYPE)
         self._types = list(settings.tasks)
         self._ready = ready_tasks.ask_types(tx, self._types)
 
-    def free_slots_of_workers(self, shunned: Collection[str] = ()) -> dict[str, int]:
-        """{worker: free slots} of the live workers that have any, without shunned workers."""
-        return {
-            row["id"]: row["free"] for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned
-        }
+    def placement(self, shunned: Collection[str] = ()) -> Placement:
+        """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
+        rows = [row for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned]
+        rooms = [room_of(row, row["free"]) for row in rows]
+        held = self._held.all() if self._held is not None else []
+        whole = {room.worker_id: room.offers for room in rooms}
+        return Placement(_less_held(rooms, held, self._needs), self._needs, whole)
 
     def by_type(self) -> dict[str, int]:
         """{type: how many more of its tasks may run}, without types that have no limit.
@@ -47,10 +53,34 @@ def free_slots(tx: Transaction) -> int:
     return sum(row["free"] for row in _ask_free_slots(tx).all() if row["free"] > 0)
 
 
+def less_held(tx: Transaction, rooms: Collection[Room], settings: Settings) -> list[Room]:
+    """The rooms with what is free of their offers."""
+    needs = settings.needs_of_types
+    return _less_held(rooms, _ask_held(tx, list(needs)).all(), needs) if needs else list(rooms)
+
+
+def _less_held(rooms: Collection[Room], held: Collection[Row], needs: Needs) -> list[Room]:
+    of_worker: dict[str, dict[str, int]] = {}
+    for row in held:
+        taken = of_worker.setdefault(row["worker_id"], {})
+        for name, amount in needs[row["type"]].items():
+            taken[name] = taken.get(name, 0) + amount * row["held"]
+    return [room.without(of_worker.get(room.worker_id, {})) for room in rooms]
+
+
+def _ask_held(tx: Transaction, types: list[str]) -> PendingResult:
+    """Query how many running tasks of these types each worker holds."""
+    return tx.ask(
+        f"""SELECT worker_id, type, count(*) AS held FROM task_queue
+            WHERE {HELD} AND status = 'processing' AND type IN {tx.each_of(":types")} GROUP BY worker_id, type""",
+        types=encoded(types),
+    )
+
+
 def _ask_free_slots(tx: Transaction) -> PendingResult:
     return tx.ask(
-        f"""SELECT id, slots - {tx.greatest("busy", "held")} AS free FROM
-            (SELECT worker.id, worker.slots, worker.busy, (SELECT count(*) FROM task_queue
+        f"""SELECT id, offers, types, slots - {tx.greatest("busy", "held")} AS free FROM
+            (SELECT worker.id, worker.offers, worker.types, worker.slots, worker.busy, (SELECT count(*) FROM task_queue
                 WHERE task_queue.worker_id = worker.id AND {HELD}
                 AND status = 'processing') AS held
              FROM worker WHERE worker.state = 'live' AND worker.takes_claims = 1) AS present"""

@@ -21,7 +21,6 @@ from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Wanted
-from supervisor.store.tasks.remote_wait import shared_out
 
 _UNLIMITED = 1 << 30
 AGAIN_SECONDS = 0.05  # after a pick in which another transaction held a row
@@ -70,26 +69,27 @@ def pick_and_claim(
     *,
     shunned: Collection[str] = (),
 ) -> Picked:
-    """Claim as many due tasks as there are free slots, in fair order.
+    """Claim as many due tasks as workers have room for, in fair order.
 
     capacity: if it was queried already.  shunned: ids of workers that get no claims.
     """
     capacity = capacity or Capacity(tx, settings)
-    free = capacity.free_slots_of_workers(shunned)
-    if not free:
+    placement = capacity.placement(shunned)
+    if placement.is_full:
         return Picked()
     room = capacity.by_type()
     types = [type_ for type_ in capacity.types_with_ready_tasks() if room.get(type_, 1) > 0]
+    aside = aside or Aside()
     lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
-            [ready_tasks.heads(tx, type_, lane.take, users.learn) for type_ in types],
-            sum(free.values()),
+            [ready_tasks.heads(tx, type_, lane.take, users.learn, aside.passing) for type_ in types],
+            placement,
             room_of_user=users.room,
             room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
         )
     )
-    return _claim(tx, settings, chosen, free, aside or Aside())
+    return _claim(tx, settings, chosen, aside)
 
 
 def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
@@ -192,35 +192,33 @@ def running_of_type(tx: Transaction, type_: str) -> int:
 
 
 def _claim(
-    tx: Transaction, settings: Settings, chosen: list[Waiting], free: dict[str, int], aside: Aside
+    tx: Transaction, settings: Settings, chosen: Sequence[tuple[Waiting, str]], aside: Aside
 ) -> Picked:
-    """Claim tasks for the workers with the most free slots, and move each priority's clock to the turn that was taken.
+    """Claim tasks for the chosen workers, and move each priority's clock to the turn that was taken.
 
     A task that another transaction has locked, for example to cancel it, is left out and picked again if it still
     waits.
     """
-    chosen = [waiting for waiting in chosen if waiting.place.task_id not in aside.passing]
-    if not chosen:
+    wanted = {
+        waiting.place.task_id: Wanted(
+            waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type)
+        )
+        for waiting, worker_id in chosen
+    }
+    if not wanted:
         return Picked()
-    wanted = {each.task_id: each for each in _assigned(settings, chosen, free)}
 
     def claim(ids: Sequence[str]) -> list[Row]:
         return claims.claim_for(tx, [wanted[task_id] for task_id in ids])
 
     found = {row["id"]: row for row in done_apart(tx, "task_queue", list(wanted), claim, aside)}
-    claimed = [waiting for waiting in chosen if waiting.place.task_id in found]
+    claimed = [waiting for waiting, _ in chosen if waiting.place.task_id in found]
     _move_clocks(tx, claimed)
     return Picked(
         [found[waiting.place.task_id] for waiting in claimed],
         [waiting.waited_seconds for waiting in claimed],
-        len(chosen) - len(claimed),
+        len(wanted) - len(claimed),
     )
-
-
-def _assigned(settings: Settings, chosen: Iterable[Waiting], free: dict[str, int]) -> Iterable[Wanted]:
-    """Each task with the worker that has the most free slots left."""
-    for waiting, worker_id in zip(chosen, shared_out(free), strict=False):
-        yield Wanted(waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type))
 
 
 def _move_clocks(tx: Transaction, claimed: Iterable[Waiting]) -> None:

@@ -11,6 +11,7 @@ from supervisor.schema.tables import READY
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import last_signs
+from supervisor.store.queue.capacity import less_held
 
 RECENT_RUNS = 20
 
@@ -21,18 +22,16 @@ CHUNK = 2000
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
     """The waiting order from one snapshot, with the slots and run times for estimates."""
     alive = last_signs.read(tx, settings.silent_seconds)
-    places = [
-        place
+    places = {
+        type_: [place for priority in _priorities_in_line(tx, type_) for place in _line(tx, type_, priority)]
         for type_ in _types_in_line(tx)
-        for priority in _priorities_in_line(tx, type_)
-        for place in _line(tx, type_, priority)
-    ]
-    places.sort()  # fast: each type and priority is in order already
+    }
     return WaitingOrder(
         places,
         open_task_counts.pending(tx),
-        alive.slots if alive.works else 0,
-        sum(each.busy for each in alive.taking),
+        alive.rooms if alive.works else (),
+        less_held(tx, alive.free_rooms, settings),
+        settings.needs_of_types,
         {type_: recent_run_seconds(tx, type_) for type_ in settings.tasks},
         halted_types(tx, settings),
     )

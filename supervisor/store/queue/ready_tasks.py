@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
@@ -44,12 +44,13 @@ def heads(
     type_: str,
     take_suspect: Callable[[int], bool],
     learn_users: Callable[[Iterable[str]], None],
+    passing: Collection[str] = (),
 ) -> Iterator[Waiting]:
     """A type's ready tasks in order, from the pick's index, a chunk at a time: first a chunk over all priorities, which
     usually contains them all, then one priority after the other.
 
     take_suspect: whether a suspect with so many deaths left may run now.  learn_users: is called with the users of the
-    next tasks.
+    next tasks.  passing: ids of tasks that are left out, and take no slot.
     """
     chunk = _FIRST_CHUNK
     rows = _chunk_of(tx, type_, chunk, "ORDER BY priority DESC, turn, created_at, id")
@@ -57,6 +58,8 @@ def heads(
     while rows:
         learn_users(row["user_openid"] for row in rows)
         for row in rows:
+            if row["id"] in passing:
+                continue
             if row["is_suspect"] and not take_suspect(row["lives"]):
                 continue
             place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])

@@ -5,18 +5,34 @@ A mark changes only the worker's row: `stuck_tasks` alone decides about the task
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.schema.tables import HELD
+from supervisor.store.sql.rows import encoded
 
 
-def register(tx: Transaction, worker_id: str, *, host: str, pid: int, slots: int) -> None:
-    """Record that a worker process has started and takes claims."""
+def register(
+    tx: Transaction,
+    worker_id: str,
+    *,
+    host: str,
+    pid: int,
+    slots: int,
+    offers: Mapping[str, int] | None = None,
+    types: Collection[str] = (),
+) -> None:
+    """Record that a worker process has started and takes claims.  types: the only ones that it takes; empty: all."""
+    offered = {name: amount for name, amount in (offers or {}).items() if amount}
     tx.execute(
-        "INSERT INTO worker (id, host, pid, slots, takes_claims) VALUES (:worker_id, :host, :pid, :slots, 1)",
+        """INSERT INTO worker (id, host, pid, slots, offers, types, takes_claims)
+            VALUES (:worker_id, :host, :pid, :slots, :offers, :types, 1)""",
         worker_id=worker_id,
         host=host,
         pid=pid,
         slots=slots,
+        offers=encoded(offered),
+        types=encoded(sorted(types)) if types else None,
     )
 
 

@@ -6,11 +6,11 @@ take, so if the worker is lost, the poll is simply due again; the late worker ha
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from supervisor.core.errors import LeaseLost
+from supervisor.core.placement import Placement, Room, room_of
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import Word
 from supervisor.schema.tables import HELD
@@ -42,16 +42,6 @@ class Undelivered(NamedTuple):
     worker_id: str
 
 
-def shared_out(rooms: Mapping[str, int]) -> Iterator[str]:
-    """An endless sequence of workers for the next tasks: each time the worker with the most free places."""
-    heap = [(-room, worker_id) for worker_id, room in rooms.items()]
-    heapq.heapify(heap)
-    while heap:
-        room, worker_id = heap[0]
-        heapq.heapreplace(heap, (room + 1, worker_id))
-        yield worker_id
-
-
 def hand_off(
     tx: Transaction, task_id: str, lease: int, *, poll_in_seconds: float, remote_limit_seconds: float
 ) -> None:
@@ -71,20 +61,20 @@ def hand_off(
         raise LeaseLost(task_id, lease)
 
 
-def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> dict[str, int]:
-    """{worker: how many more polls it takes now, so that no poll waits long} of the live workers with free places."""
+def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> list[Room]:
+    """How many more polls the live workers take now, so that no poll waits long.  Polls hold no offers."""
     rows = tx.all(
-        f"""SELECT id, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
+        f"""SELECT id, types, '{{}}' AS offers, (SELECT count(*) FROM task_queue WHERE task_queue.worker_id = worker.id
                 AND {HELD} AND status = 'ai_processing') AS held
             FROM worker WHERE state = 'live' AND takes_claims = 1"""
     )
-    rooms = {row["id"]: POLLS_PER_WORKER - row["held"] for row in rows if row["id"] not in shunned}
-    return {worker_id: room for worker_id, room in rooms.items() if room > 0}
+    rooms = [room_of(row, POLLS_PER_WORKER - row["held"]) for row in rows if row["id"] not in shunned]
+    return [room for room in rooms if room.slots > 0]
 
 
 def claim_due_polls(
     tx: Transaction,
-    rooms: Mapping[str, int],
+    rooms: Sequence[Room],
     again_in_seconds: Mapping[str, float],
     aside: Aside | None = None,
 ) -> list[Row]:
@@ -95,14 +85,21 @@ def claim_due_polls(
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
+    is_taken, types = "1 = 1", {}
+    restricted = [room.types for room in rooms if room.types is not None]
+    if len(restricted) == len(rooms):
+        is_taken = f"type IN {tx.each_of(':types')}"
+        types = {"types": encoded(sorted(frozenset[str]().union(*restricted)))}
     due = tx.all(
         f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
-            ORDER BY next_poll_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
-        **left_alone, most=sum(rooms.values()),
+            AND {is_taken} ORDER BY next_poll_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        **left_alone, **types, most=sum(room.slots for room in rooms),
     )  # fmt: skip
+    placement = Placement(rooms, {})
     wanted = {
         row["id"]: Wanted(row["id"], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS))
-        for row, worker_id in zip(due, shared_out(rooms), strict=False)
+        for row in due
+        if (worker_id := placement.place(row["type"])) is not None
     }
     if not wanted:
         return []

@@ -68,6 +68,10 @@ BEYOND_THE_CONTRACT = {
     "darkroom_disk_free_bytes": "gauge",
     "darkroom_disk_size_bytes": "gauge",
     "darkroom_process_up": "gauge",
+    "darkroom_offers": "gauge",
+    "darkroom_needed": "gauge",
+    "darkroom_needed_oldest_pending_seconds": "gauge",
+    "darkroom_unplaceable_tasks": "gauge",
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from config.settings import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
+from supervisor.core.placement import Room
 from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import RemoteState
 from supervisor.remote.poll_backoff import (
@@ -242,9 +243,9 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
     clock.advance(61)
     room = store.database.read(remote_wait.room_for_polls)
     assert (room, len(store.claim_polls()), store.database.read(remote_wait.room_for_polls)) == (
-        {"worker-1": 2},
+        [Room("worker-1", 2)],
         2,
-        {},
+        [],
     )
     assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx)) == 0
     assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx, polls=False)) is None

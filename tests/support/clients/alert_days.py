@@ -73,6 +73,7 @@ def health() -> Series:
         f'darkroom_oldest_pending_seconds{{{WEB},type="fitting"}}': lambda at: 4 * tasks_a_minute(at),
         f'darkroom_stuck_tasks{{{WEB},reason="dead_worker"}}': during_deploy(0, 3),
         f"darkroom_last_sweep_timestamp_seconds{{{WEB}}}": lambda at: at - at % 60,
+        f'darkroom_unplaceable_tasks{{{WEB},type="fitting"}}': during_deploy(0, 5, 45),
         f"darkroom_listener_up{{{WEB}}}": during_deploy(1, 0),
         f'darkroom_feed_delivery_seconds_bucket{{{WEB},le="0.25"}}': share(20),
         f'darkroom_feed_delivery_seconds_bucket{{{WEB},le="2.0"}}': share(20),
@@ -137,6 +138,9 @@ FAULTS = (
         "DarkroomNoWorkers",
         {f'darkroom_workers{{{WEB},state="live"}}': lambda usual, into: usual if into < 15 else 0},
         60,
+    ),
+    Fault(
+        "DarkroomNoWorkerForType", {f'darkroom_unplaceable_tasks{{{WEB},type="fitting"}}': becomes(2)}, 210
     ),
     Fault("DarkroomDatabaseFull", {f"darkroom_database_full{{{WEB}}}": becomes(1)}, 60),
     Fault("DarkroomDispatcherSilent", {f"darkroom_dispatcher_beat_seconds{{{WEB}}}": ages()}, 60),

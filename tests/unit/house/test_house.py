@@ -23,6 +23,7 @@ PURE = [
     "supervisor/remote/breaker.py",
     "supervisor/health/diagnosis.py",
     "supervisor/core/fair_order.py",
+    "supervisor/core/placement.py",
     "supervisor/core/eta.py",
     "supervisor/health/heartbeat_monitor.py",
     "supervisor/health/succession.py",

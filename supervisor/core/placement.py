@@ -1,0 +1,163 @@
+"""Which worker is given a task: one that takes its type, and that has a slot and what the type needs free.  Pure.
+
+Terms: a worker *offers* amounts of named things, such as one `gpu`; a type *needs* some of them, and a task of it holds
+them as long as it is being processed.  A worker that is restricted takes the types that it names and no other.
+
+A task goes to the worker with most free slots, less those that tasks which need more than this one could use there: so
+a worker with a GPU is not filled with what could run elsewhere, as long as there is an elsewhere.  Within one pick
+room only shrinks, so a type for which no worker is found is done with until the next one.  What it waits for is kept
+for it on the worker that lacks least of it: else a task that needs two GPUs would wait for ever behind those that take
+one as soon as it is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Amounts = Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """What a worker has: slots, offers, and the types that it takes, None for all; free ones, or all of them."""
+
+    worker_id: str
+    slots: int
+    offers: Amounts = dataclasses.field(default_factory=dict)
+    types: frozenset[str] | None = None
+
+    def takes(self, type_: str) -> bool:
+        """Whether it is not restricted to other types."""
+        return self.types is None or type_ in self.types
+
+    def times(self, type_: str, need: Amounts) -> int:
+        """How many tasks of a type with this need it has room for at once."""
+        if not self.takes(type_):
+            return 0
+        return max(
+            0, min([self.slots, *(self.offers.get(name, 0) // amount for name, amount in need.items())])
+        )
+
+    def without(self, taken: Amounts) -> Room:
+        """What is left of it when so much of its offers is taken."""
+        if not taken:
+            return self
+        offers = {name: amount - taken.get(name, 0) for name, amount in self.offers.items()}
+        return dataclasses.replace(self, offers=offers)
+
+
+def room_of(row: Mapping[str, Any], slots: int | None = None) -> Room:
+    """The room of a worker's row, with all of its offers.  slots: as many; all of them if not given."""
+    types = row["types"]
+    return Room(
+        row["id"],
+        row["slots"] if slots is None else slots,
+        json.loads(row["offers"]),
+        None if types is None else frozenset(json.loads(types)),
+    )
+
+
+Needs = Mapping[str, Amounts]  # of each type; one that is not named needs nothing
+
+
+class Placement:
+    """Free rooms of workers, taken one by one.  whole: {worker: all that it offers, free or not}."""
+
+    def __init__(
+        self, rooms: Iterable[Room], needs: Needs, whole: Mapping[str, Amounts] | None = None
+    ) -> None:
+        self._rooms = {room.worker_id: room for room in rooms if room.slots > 0}
+        self._whole = whole or {room.worker_id: room.offers for room in self._rooms.values()}
+        self._free = sum(room.slots for room in self._rooms.values())
+        self._needs = {type_: need for type_, need in needs.items() if need}
+        self._least = _least(self._needs.values())
+        # Where all workers are alike but for their slots, a heap finds the next one.
+        is_plain = all(
+            room.types is None and not self._least.keys() & room.offers.keys()
+            for room in self._rooms.values()
+        )
+        self._heap = [(-room.slots, room.worker_id) for room in self._rooms.values()] if is_plain else None
+        heapq.heapify(self._heap or [])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no worker has a slot."""
+        return self._free <= 0
+
+    def place(self, type_: str) -> str | None:
+        """The worker that a task of this type is for, of which it takes its part; None where none has room."""
+        need = self._needs.get(type_, {})
+        if self.is_full:
+            return None
+        if self._heap is not None:
+            return None if need else self._most_slots(self._heap)
+        able = [room for room in self._rooms.values() if room.times(type_, need)]
+        if not able:
+            self._keep_for(type_, need)
+            return None
+        room = min(
+            able,
+            key=lambda each: (
+                self._kept_for_others(each, need) - each.slots,
+                each.types is None,
+                each.worker_id,
+            ),
+        )
+        self._rooms[room.worker_id] = dataclasses.replace(room.without(need), slots=room.slots - 1)
+        self._free -= 1
+        return room.worker_id
+
+    def _keep_for(self, type_: str, need: Amounts) -> None:
+        """Nobody behind this task takes what it waits for from the worker that will have it soonest."""
+        able = [
+            room
+            for room in self._rooms.values()
+            if room.takes(type_) and _covers(self._whole[room.worker_id], need)
+        ]
+        if able:
+            room = min(able, key=lambda each: (_lacks(each.offers, need), each.worker_id))
+            kept = {name: room.offers.get(name, 0) for name in need}
+            self._rooms[room.worker_id] = room.without(kept)
+
+    def _most_slots(self, heap: list[tuple[int, str]]) -> str:
+        negated, worker_id = heap[0]
+        heapq.heapreplace(heap, (negated + 1, worker_id))
+        self._free -= 1
+        return worker_id
+
+    def _kept_for_others(self, room: Room, need: Amounts) -> int:
+        """Slots there that could be used by tasks which need what this one does not."""
+        others = self._least.keys() - need.keys()
+        return max((room.offers.get(name, 0) // self._least[name] for name in others), default=0)
+
+
+def _covers(offers: Amounts, need: Amounts) -> bool:
+    return all(offers.get(name, 0) >= amount for name, amount in need.items())
+
+
+def _lacks(offers: Amounts, need: Amounts) -> int:
+    return sum(max(0, amount - offers.get(name, 0)) for name, amount in need.items())
+
+
+def _least(needs: Iterable[Amounts]) -> dict[str, int]:
+    """Of each name the smallest amount that a type needs."""
+    least: dict[str, int] = {}
+    for need in needs:
+        for name, amount in need.items():
+            least[name] = min(amount, least.get(name, amount))
+    return least
+
+
+def at_once(type_: str, needs: Needs, rooms: Iterable[Room]) -> int:
+    """How many tasks of a type these workers have room for at once, if they do nothing else."""
+    need = needs.get(type_, {})
+    return sum(room.times(type_, need) for room in rooms)
+
+
+def in_words(need: Amounts) -> str:
+    """`gpu = 1, vram = 24`; empty for nothing."""
+    return ", ".join(f"{name} = {amount}" for name, amount in need.items())

@@ -1,0 +1,157 @@
+"""Which worker is given a task: what it offers is never given twice, and nobody waits for what they do not need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.worker.held_offers import HeldOffers
+from supervisor.core.placement import Placement, Room, at_once
+
+NAMES = ("gpu", "vram")
+TYPES = ("plain", "flux", "large", "both")
+
+amounts = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3), max_size=2)
+needs_of_types = st.fixed_dictionaries({"flux": amounts, "large": amounts, "both": amounts})
+rooms_of_workers = st.lists(
+    st.builds(
+        Room,
+        st.uuids().map(str),
+        st.integers(0, 4),
+        st.dictionaries(st.sampled_from(NAMES), st.integers(1, 4), max_size=2),
+        st.none() | st.frozensets(st.sampled_from(TYPES), min_size=1),
+    ),
+    max_size=4,
+)
+orders = st.lists(st.sampled_from(TYPES), max_size=30)
+
+
+@given(rooms_of_workers, needs_of_types, orders)
+def test_no_worker_is_given_more_than_it_has(
+    rooms: list[Room], needs: dict[str, dict[str, int]], order: list[str]
+) -> None:
+    placement = Placement(rooms, needs)
+    given_to: dict[str, list[str]] = {room.worker_id: [] for room in rooms}
+    for type_ in order:
+        worker_id = placement.place(type_)
+        if worker_id is not None:
+            given_to[worker_id].append(type_)
+    for room in rooms:
+        taken: Counter[str] = Counter()
+        for type_ in given_to[room.worker_id]:
+            assert room.takes(type_)
+            taken.update(needs.get(type_, {}))
+        assert len(given_to[room.worker_id]) <= room.slots
+        assert all(amount <= room.offers.get(name, 0) for name, amount in taken.items())
+
+
+@given(rooms_of_workers, needs_of_types, orders)
+def test_a_task_that_needs_nothing_waits_only_for_a_slot(
+    rooms: list[Room], needs: dict[str, dict[str, int]], order: list[str]
+) -> None:
+    placement = Placement(rooms, needs)
+    for type_ in order:
+        placement.place(type_)
+    takes_it = sum(room.slots for room in rooms if room.takes("plain"))
+    more = 0
+    while placement.place("plain") is not None:
+        more += 1
+    assert more >= takes_it - len(order)
+    assert placement.place("plain") is None
+
+
+@given(rooms_of_workers, needs_of_types, st.sampled_from(TYPES))
+def test_a_type_that_is_found_no_worker_has_none(
+    rooms: list[Room], needs: dict[str, dict[str, int]], type_: str
+) -> None:
+    found = Placement(rooms, needs).place(type_)
+    assert (found is not None) == (at_once(type_, needs, rooms) > 0)
+    placement = Placement(rooms, needs)
+    placed = 0
+    while placement.place(type_) is not None:
+        placed += 1
+    assert placed == at_once(type_, needs, rooms), "as many as are said to have room at once"
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.integers(0, 5), max_size=5), st.integers(0, 20))
+def test_without_needs_the_worker_with_most_free_slots_is_next(slots: dict[str, int], count: int) -> None:
+    placement = Placement([Room(name, free) for name, free in slots.items()], {})
+    left = dict(slots)
+    for _ in range(count):
+        best = min(left, key=lambda name: (-left[name], name)) if left else None
+        expected = best if best is not None and left[best] > 0 else None
+        assert placement.place("plain") == expected
+        if expected is not None:
+            left[expected] -= 1
+    assert placement.is_full == (sum(left.values()) == 0)
+
+
+def test_a_worker_with_a_gpu_and_one_slot_is_the_last_to_be_given_what_could_run_elsewhere() -> None:
+    rooms = [Room("gpu", 1, {"gpu": 1}), Room("cpu", 2)]
+    placement = Placement(rooms, {"flux": {"gpu": 1}})
+    assert [placement.place("plain") for _ in range(3)] == ["cpu", "cpu", "gpu"]
+    assert placement.is_full
+
+
+def test_a_task_of_a_restricted_worker_leaves_the_others_free() -> None:
+    rooms = [Room("any", 1), Room("only-plain", 1, types=frozenset({"plain"}))]
+    placement = Placement(rooms, {})
+    assert (placement.place("plain"), placement.place("flux")) == ("only-plain", "any")
+
+
+def test_a_task_that_needs_two_is_not_overtaken_for_ever_by_those_that_need_one() -> None:
+    needs = {"one": {"gpu": 1}, "two": {"gpu": 2}}
+    free, whole = [Room("a", 9, {"gpu": 1}), Room("b", 9, {"gpu": 1})], {"a": {"gpu": 2}, "b": {"gpu": 2}}
+    placement = Placement(free, needs, whole)
+    assert placement.place("two") is None, "each has one that is busy"
+    assert placement.place("one") == "b", "what is free of the first is kept for it"
+    assert placement.place("one") is None
+    assert placement.place("plain") is not None, "who needs none is not held up"
+
+
+def test_what_no_worker_could_ever_hold_keeps_nothing_from_others() -> None:
+    needs = {"one": {"gpu": 1}, "nine": {"gpu": 9}}
+    placement = Placement([Room("a", 9, {"gpu": 1})], needs, {"a": {"gpu": 1}})
+    assert (placement.place("nine"), placement.place("one")) == (None, "a")
+
+
+@given(st.lists(st.tuples(st.sampled_from(("one", "two", "none")), st.booleans()), max_size=20))
+def test_a_process_never_lends_more_than_it_offers(attempts: list[tuple[str, bool]]) -> None:
+    """attempts: their types, and whether each is cancelled while it waits or runs."""
+    needs = {"one": {"gpu": 1}, "two": {"gpu": 2}}
+
+    async def main() -> None:
+        offers, held, ended = HeldOffers({"gpu": 2}, needs), 0, 0
+
+        async def attempt(type_: str) -> None:
+            nonlocal held, ended
+            async with offers.held(type_):
+                held += (amount := needs.get(type_, {}).get("gpu", 0))
+                try:
+                    assert held <= 2
+                    await asyncio.sleep(0)
+                finally:
+                    held -= amount
+            ended += 1
+
+        tasks = [(asyncio.create_task(attempt(type_)), is_cancelled) for type_, is_cancelled in attempts]
+        await asyncio.sleep(0)
+        for task, is_cancelled in tasks:
+            if is_cancelled:
+                task.cancel()
+        results = await asyncio.wait_for(
+            asyncio.gather(*(task for task, _ in tasks), return_exceptions=True), 10
+        )
+        assert all(each is None or isinstance(each, asyncio.CancelledError) for each in results)
+        assert ended >= sum(not is_cancelled for _, is_cancelled in tasks), "nobody waits for ever"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("type_", "could"), [("one", True), ("two", False), ("none", True)])
+def test_a_process_says_what_it_could_never_hold(type_: str, could: bool) -> None:
+    assert HeldOffers({"gpu": 1}, {"one": {"gpu": 1}, "two": {"gpu": 2}}).could_hold(type_) == could
