@@ -137,7 +137,9 @@ class _Making:
                 ):
                     raise
                 # Its breaker is open now, so tasks of the type are not picked meanwhile.
-                raise ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS) from down
+                away = ProviderDown(str(down), wait_seconds=OUT_OF_THE_PICK_SECONDS)
+                away.detail = down.detail
+                raise away from down
             else:
                 break
         return found

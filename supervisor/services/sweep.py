@@ -126,11 +126,17 @@ class _Care:
 def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
     counts = {"retried": 0, "released": 0, "failed": 0}
     again = settings.providers_that_may_bill_twice
+    providers = {name: type_.all_providers for name, type_ in settings.tasks.items()}
 
     def step(tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
         since = leader.well_since(tx)
         return stuck_tasks.rescue(
-            tx, chance=random.random, may_bill_twice=again, well_since=since, aside=aside
+            tx,
+            chance=random.random,
+            may_bill_twice=again,
+            providers=providers,
+            well_since=since,
+            aside=aside,
         )
 
     empty_lists_of_the_dead(database, settings)

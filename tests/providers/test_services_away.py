@@ -43,7 +43,7 @@ from supervisor.remote.breaker import MOST_AWAY_SECONDS, Sign, open_seconds
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions, task_details
 from supervisor.store.remote import remote_jobs
-from supervisor.store.tasks import claims
+from supervisor.store.tasks import claims, history
 from tests.conftest import Store, claim_now
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
@@ -138,6 +138,9 @@ async def test_a_refused_connection_costs_no_attempt_and_opens_the_breaker_for_a
     assert store.database.read(providers.breakers) == {"ai": "open"}
     wait = store.value("SELECT run_after FROM task_queue WHERE id = ?", claim.task_id)
     assert wait is not None and store.value("SELECT state FROM remote_job") == "failed"
+    last = store.database.read(lambda tx: history.timeline(tx, claim.task_id))[-1]["error"]
+    assert "can't be reached" in last["message"] and nobody not in last["message"]
+    assert last["detail"] == f"No server answered at {nobody}."
 
 
 async def test_the_fallback_makes_it_in_the_same_attempt(store, order, claimed_task, nobody, service):

@@ -226,10 +226,16 @@ class Print {
 
   #line() {
     const { status, error, images } = this.doc;
-    if (status === "failed") return error ? translated(`error.${error.code}`, error.message) : say("failed");
+    if (status === "failed") return error ? this.#whyItFailed(error) : say("failed");
     if (status === "completed") return countOf(images.length);
     const eta = this.#estimate?.eta_seconds;
     return !this.isOpen || eta == null ? "" : eta < 1 ? say("left.now") : say("left", { time: duration(eta) });
+  }
+
+  // What an expired task waited for stands in the server's own sentence alone.
+  #whyItFailed({ code, message }) {
+    const why = translated(`error.${code}`, message);
+    return code === "expired" && why !== message ? `${why} ${message}` : why;
   }
 
   #showPictures(before) {

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from actors.net.given_addresses import as_given
 from actors.providers.base import CutOff, ResultLost, Transient, UnknownOutcome, Unreachable
@@ -74,13 +75,15 @@ class HttpClient:
                 return answer
         except TimeoutError:
             if not journey.connected:
-                raise Unreachable("The AI service can't be reached: no connection in time.") from None
+                raise _unreachable(
+                    "The AI service can't be reached: no connection in time.", address
+                ) from None
             raise UnknownOutcome(
                 f"The AI service did not answer within {timeout_seconds:g} s.", code="ai_timeout"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             if not journey.connected:
-                raise Unreachable(f"The AI service can't be reached ({_why(error)}).") from None
+                raise _unreachable(f"The AI service can't be reached ({_why(error)}).", address) from None
             # Not the error's own text: it may hold the address, and that a key.
             raise CutOff(
                 f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
@@ -190,6 +193,13 @@ def _connection_trace() -> aiohttp.TraceConfig:
 
     trace.on_connection_create_end.append(note)
     return trace
+
+
+def _unreachable(message: str, address: URL) -> Unreachable:
+    """The error; its detail names the server for operators, without what may be secret in the address."""
+    error = Unreachable(message)
+    error.detail = f"No server answered at {address.origin()}."
+    return error
 
 
 def _why(error: Exception) -> str:

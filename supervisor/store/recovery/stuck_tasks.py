@@ -9,7 +9,8 @@ was made from, so two rescuers, or a late worker, do no harm.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from types import MappingProxyType
 
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import (
@@ -27,6 +28,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.schema.tables import HELD, OPEN
 from supervisor.store.counters import counters
 from supervisor.store.queue.leader import EVER
+from supervisor.store.recovery import expiry
 from supervisor.store.remote import remote_jobs
 from supervisor.store.sql.conditions import listed
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
@@ -154,6 +156,7 @@ def rescue(
     *,
     chance: Callable[[], float],
     may_bill_twice: Set[str] = frozenset(),
+    providers: Mapping[str, Sequence[str]] = MappingProxyType({}),
     deadlines: bool = True,
     well_since: str = EVER,
     most: int = BATCH,
@@ -162,15 +165,18 @@ def rescue(
     """Rescue up to `most` stuck tasks; call again until nothing comes back.
 
     chance: uniform in [0, 1), for back-off.  may_bill_twice: names of the providers that may get an unanswered request
-    again.  deadlines: False for no verdicts by elapsed time.  well_since: since when we are well (`leader.well_since`);
-    a task past its time is left alone until `_may_be_judged` allows it.  aside: tasks to leave alone; tasks whose
-    verdict the database refuses are added to it and stay unchanged, and the others are rescued.  An undelivered task is
-    begun by its worker, or taken back by the dispatcher.
+    again.  providers: of each type, to say what an expired task waited for.  deadlines: False for no verdicts by
+    elapsed time.  well_since: since when we are well (`leader.well_since`); a task past its time is left alone until
+    `_may_be_judged` allows it.  aside: tasks to leave alone; tasks whose verdict the database refuses are added to it
+    and stay unchanged, and the others are rescued.  An undelivered task is begun by its worker, or taken back by the
+    dispatcher.
     """
     wanted = ["expired", "dead_worker", "remote_overdue", "deadline"] if deadlines else ["dead_worker"]
 
     def do(rows: Sequence[Row]) -> list[Rescued]:
-        return [_rescue_one(tx, row, Reason(row["reason"]), chance(), may_bill_twice) for row in rows]
+        return [
+            _rescue_one(tx, row, Reason(row["reason"]), chance(), may_bill_twice, providers) for row in rows
+        ]
 
     aside = aside or Aside()
     rows = _locked(tx, wanted, well_since, most, aside)
@@ -206,10 +212,19 @@ def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int,
 
 
 def _rescue_one(
-    tx: Transaction, row: Row, reason: Reason, chance: float, may_bill_twice: Set[str]
+    tx: Transaction,
+    row: Row,
+    reason: Reason,
+    chance: float,
+    may_bill_twice: Set[str],
+    providers: Mapping[str, Sequence[str]],
 ) -> Rescued:
     budget = Budget(row["failures"], row["deaths"], row["max_attempts"])
-    verdict = _verdict(reason, budget, remote=row["status"] == "ai_processing", chance=chance)
+    verdict = (
+        GiveUp("expired", expiry.why(tx, row, providers))
+        if reason is Reason.EXPIRED
+        else _verdict(reason, budget, remote=row["status"] == "ai_processing", chance=chance)
+    )
     asked = remote_jobs.unanswered(tx, row["id"], row["charge"]) if row["status"] == "processing" else None
     if asked:
         verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
@@ -229,10 +244,8 @@ def _verdict(reason: Reason, budget: Budget, *, remote: bool, chance: float) -> 
             return after_death(budget, remote=remote, chance=chance)
         case Reason.DEADLINE:
             return after_deadline(budget, chance=chance)
-        case Reason.REMOTE_OVERDUE:
-            return GiveUp("remote_lost", "The AI service did not finish this in time.")
         case _:
-            return GiveUp("expired", "This was not finished in time and is given up.")
+            return GiveUp("remote_lost", "The AI service did not finish this in time.")
 
 
 def _apply(tx: Transaction, row: Row, verdict: Verdict) -> str:

@@ -16,16 +16,18 @@ from supervisor.cli import up
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Reason
+from supervisor.database.interface.database import Transaction
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.health.heartbeat_monitor import SilenceWatch
 from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import Word
 from supervisor.services.sweep import sweep, sweep_now, sweep_this_minute
 from supervisor.store.counters import counters
+from supervisor.store.limits import pauses
 from supervisor.store.queue import dispatch, wake_counters, workers
-from supervisor.store.recovery import stuck_tasks, sweep_runs
+from supervisor.store.recovery import expiry, stuck_tasks, sweep_runs
 from supervisor.store.recovery.stuck_tasks import Rescued
-from supervisor.store.tasks import claims
+from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask
 
@@ -244,6 +246,75 @@ def test_a_task_expires_wherever_it_stands_and_is_refunded(
     assert json.loads(work["error"])["code"] == "expired"
     assert store.entries(task_id) == [(1, "debit", -1), (1, "refund", 1)]
     assert _rescue(store) == [] and _stuck(store) == {}
+
+
+def expired(store: Store, clock: Clock, task_id: str, **known: Any) -> str:
+    """The message of a task whose time is over."""
+    clock.advance(86_405)
+    store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5, **known))
+    error = json.loads(store.task(task_id)["error"])
+    assert error["code"] == "expired" and error["message"].startswith(expiry.GIVEN_UP)
+    assert json.loads(store.work(task_id)["error"]) == error, "its user sees the same"
+    return str(error["message"])
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["postponed", "retried"])
+def test_an_expired_task_says_how_its_last_attempt_ended(
+    counted: bool, store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    step = claims.retry if counted else claims.postpone
+    store.write(
+        lambda tx: step(
+            tx, claim.task_id, claim.lease, 200_000.0, code="at_capacity", message="The AI service is full"
+        )
+    )
+    assert expired(store, clock, claim.task_id).endswith(
+        "The last attempt ended with: The AI service is full."
+    )
+
+
+def test_an_order_given_again_does_not_say_how_the_one_before_it_ended(
+    store: Store, clock: Clock, claimed_task: Callable[..., Claim]
+) -> None:
+    claim = claimed_task()
+    store.write(
+        lambda tx: claims.fail(tx, claim.task_id, claim.lease, "provider_error", "The GPU is broken.")
+    )
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
+    assert "GPU" not in expired(store, clock, claim.task_id)
+
+
+@pytest.mark.parametrize("halt", ["the type is paused", "all are down", "all are paused", "one may be asked"])
+def test_an_expired_task_that_never_began_says_what_it_waited_for(
+    halt: str, store: Store, clock: Clock, admitted_task: Callable[..., str]
+) -> None:
+    task_id = admitted_task()
+    providers = {store.task(task_id)["type"]: ("own", "second")}
+
+    def halted(tx: Transaction) -> None:
+        if halt == "the type is paused":
+            pauses.pause(tx, pauses.TYPE, store.task(task_id)["type"], "ann", "a holiday")
+        for name in ("own", "second")[: 1 if halt == "one may be asked" else 2]:
+            if halt == "all are paused":
+                pauses.pause(tx, pauses.PROVIDER, name, "ann", "a holiday")
+            elif halt != "the type is paused":
+                tx.execute(
+                    "INSERT INTO provider_state (name, breaker, until, opened_at, reason) VALUES"
+                    f" (:name, 'open', {tx.in_seconds('9')}, {tx.now}, 'HTTP 401.')",
+                    name=name,
+                )
+
+    store.write(halted)
+    assert (
+        expired(store, clock, task_id, providers=providers).removeprefix(f"{expiry.GIVEN_UP} ")
+        == {
+            "the type is paused": "It was never begun: an operator has paused this kind of task.",
+            "all are down": "It was never begun: the AI service was down (HTTP 401).",
+            "all are paused": "It was never begun: an operator has paused the AI service.",
+            "one may be asked": "It was never begun: no worker was free for it.",
+        }[halt]
+    )
 
 
 def test_a_task_asked_for_later_expires_later(
