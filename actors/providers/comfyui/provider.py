@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -97,13 +98,17 @@ class ComfyProvider:
         progress(10, "queueing the workflow")
         request = Outgoing("POST", f"{self._service.base}/prompt", headers, body=body)
         answer = await self._client.ask(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds))
-        uploads = self._uploads(values)
+        accepted = self._accepted(prompt_id, self._uploads(values))
         try:
             self._refuse(answer)
+            if _refused_nodes(answer.document) & set(self._service.outputs or self._service.workflow.nodes):
+                with contextlib.suppress(ProviderError):
+                    await self.cancel(accepted)
+                self._refuse(dataclasses.replace(answer, status=400))
         except ProviderError:
-            await self._paint_over(uploads)
+            await self._paint_over(accepted.details["uploads"])
             raise
-        return self._accepted(prompt_id, uploads)
+        return accepted
 
     async def look_up(self, job: Job) -> Accepted | None:
         """ComfyUI runs the same id twice if it is told so twice; but it can be asked before."""
@@ -309,6 +314,15 @@ class ComfyProvider:
                     if progress.ended:
                         break
         return progress.percent()
+
+
+def _refused_nodes(document: Any) -> set[str]:
+    """The nodes whose files a prompt that was taken will lack: ComfyUI runs what is left of a workflow that is only
+    partly right, and says so beside its 200."""
+    errors = document.get("node_errors") if isinstance(document, Mapping) else None
+    of_nodes = errors.values() if isinstance(errors, Mapping) else []
+    dependent = (each.get("dependent_outputs") for each in of_nodes if isinstance(each, Mapping))
+    return {str(node) for nodes in dependent if isinstance(nodes, list) for node in nodes}
 
 
 def _prompt_id(job: Job) -> str:

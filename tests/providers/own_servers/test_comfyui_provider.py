@@ -157,6 +157,28 @@ async def test_a_workflow_that_is_refused_is_the_orders_fault_and_nothing_is_ask
     assert comfy.paths("POST") == ["/upload/image", "/prompt", "/upload/image"], "the photo is overwritten"
 
 
+@pytest.mark.parametrize(
+    "outputs, is_refused",
+    [([], True), (["8"], True), (["9"], False)],
+    ids=["all", "the refused one", "another"],
+)
+async def test_a_workflow_of_which_a_part_is_refused_makes_no_order_with_less_than_it_names(
+    comfy, adapters, outputs, is_refused
+):
+    """As 0.3.64 answers where one of two nodes that save names a model that it has not: it runs the other one."""
+    words = "ckpt_name: 'nobody.safetensors' not in []"
+    comfy.node_errors = {
+        "3": {"errors": [{"type": "value_not_in_list", "details": words}], "dependent_outputs": ["8"]}
+    }
+    opened = adapters.open(settings_of(comfy, adapters.folder, outputs=outputs))
+    said = await adapters.submit(opened)
+    if is_refused:
+        assert isinstance(said, InvalidInput) and "nobody.safetensors" in said.message
+        assert comfy.pending == [] and set(comfy.uploads.values()) == {BLANK}
+    else:
+        assert isinstance(said, Accepted) and len(comfy.pending) == 1
+
+
 async def test_a_picture_that_is_not_shown_is_asked_for_again_and_not_made_again(comfy, adapters, provider):
     remote = await accepted(adapters, provider)
     comfy.start()

@@ -14,8 +14,8 @@ from tests.support.fakes.served import FakeService
 class ComfyUi(FakeService):
     """pending, running: prompt ids.  history: {id: entry}.  uploads: {name: bytes}.  interrupted: ids.
 
-    refusal: the 400 of the next prompt.  messages: what a listener hears at once.  A test moves prompts with `start`,
-    `finish`, `fail` and `restart`.
+    refusal: the 400 of the next prompt.  node_errors: of nodes that are left out of a prompt that is taken.
+    messages: what a listener hears at once.  A test moves prompts with `start`, `finish`, `fail` and `restart`.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class ComfyUi(FakeService):
         self.interrupted: list[str] = []
         self.listeners: list[str] = []
         self.refusal: dict[str, Any] | None = None
+        self.node_errors: dict[str, Any] = {}
         self.messages: list[dict[str, Any]] = []
         super().__init__()
 
@@ -89,7 +90,9 @@ class ComfyUi(FakeService):
         id_ = body["prompt_id"]
         self.pending.append(id_)  # told twice, it runs twice
         self.graphs[id_], self.clients[id_] = body["prompt"], body["client_id"]
-        return web.json_response({"prompt_id": id_, "number": len(self.graphs), "node_errors": {}})
+        return web.json_response(
+            {"prompt_id": id_, "number": len(self.graphs), "node_errors": self.node_errors}
+        )
 
     async def _queue(self, request: web.Request) -> web.Response:
         def entries(ids: list[str]) -> list[Any]:
