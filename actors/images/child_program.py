@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STUDIO_BYTES = (
     2 * 1024**3
-)  # of addresses; the dearest order, two photos of 40 megapixels with alpha, took 790 MiB
+)  # of addresses; the largest order, two photos of 40 megapixels with alpha, took 790 MiB
 
 Progress = Callable[[int, str], None]
 
@@ -74,7 +74,7 @@ def _studio() -> Callable[[Order, Progress], Iterator[Delivered]]:
 
 
 def _rising(tell: Progress) -> Progress:
-    """A progress function that never falls, never says 100, and says nothing twice."""
+    """A progress function whose values never fall, never reach 100, and never repeat."""
     last: tuple[int, str] = (-1, "")
 
     def progress(percent: int, stage: str) -> None:

@@ -8,5 +8,5 @@ PROGRAM = "actors.images.child_program"
 
 
 def open_image_processes(size: int) -> ImageProcesses:
-    """A pool of so many at most; nothing is started yet."""
+    """A pool of at most so many children; none is started yet."""
     return ImageProcesses(size, PROGRAM)

@@ -1,4 +1,4 @@
-"""Fetch a file from an address that came as data: as it is spelled, bounded, and checked again at each redirect.
+"""Fetch a file from an address that came as data: exactly as written, with limits, and checked again at each redirect.
 
 Public hosts only, unless the caller may enter its own network.
 """
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 65_536
 
 
 class NotFetched(Exception):
-    """str() is a sentence without the address's query, which may hold a signature."""
+    """str() is a sentence; the address in it has no query, which may hold a signature."""
 
 
 class Unfetchable(NotFetched):
@@ -33,11 +33,11 @@ class Unfetchable(NotFetched):
 
 
 class NotShown(Unfetchable):
-    """The server has answered that it does not show the file to us."""
+    """The server refuses to give us the file."""
 
 
 class TooLarge(Unfetchable):
-    """The file is larger than asked for."""
+    """The file is larger than the limit."""
 
 
 class NotFetchedNow(NotFetched):
@@ -60,7 +60,7 @@ async def fetch_public_image(
 async def fetch_public_file(
     path: Path, address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
 ) -> None:
-    """The same of any file, written to `path` piece by piece."""
+    """The same for any file, written to `path` piece by piece."""
     with _told_as_errors_of_an_order():
         await fetch_to(
             path, address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
@@ -90,7 +90,7 @@ async def fetch(
 ) -> bytes:
     """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched.
 
-    translation_prefixes: as `is_public` wants them.  whose: the user who gave the address, if one did.
+    translation_prefixes: see `is_public`.  whose: the user who gave the address, if any.
     """
     body = bytearray()
 
@@ -181,7 +181,7 @@ async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int)
 def _checked(
     url: URL, schemes: Collection[str], allow_private_addresses: bool, translation_prefixes: Sequence[str]
 ) -> URL:
-    """A URL that may be asked."""
+    """The URL, if it is allowed."""
     if url.scheme not in schemes or not url.host:
         raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
     if not allow_private_addresses and is_private_literal(url.host, *translation_prefixes):

@@ -1,8 +1,8 @@
-"""Addresses that somebody gave us, asked for as they were given.  Pure.
+"""Addresses from users and services, requested exactly as they were given.  Pure.
 
-A host that signs addresses may sign their text.  An HTTP client that spells percent-escapes its own way (`%2f` as `%2F`
-or `/`, `%7E` as `~`) asks for another text, and is refused.  So path and query stay byte for byte what they were; only
-what can't stand in a request's first line, spaces and other than ASCII, is written as percent-escapes.
+A host may sign the text of its addresses.  A client that rewrites percent-escapes (`%2f` as `%2F` or `/`, `%7E` as `~`)
+sends another text, and is refused.  So path and query stay unchanged byte by byte; only characters that a request's
+first line can't hold, spaces and non-ASCII ones, are percent-escaped.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _UNTOUCHED = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def as_given(address: str) -> URL:
-    """A URL that is asked for with this very path and query; its host is in the form that a resolver takes.
+    """A URL with exactly this path and query; its host is in the form that a resolver takes.
 
-    Raises ValueError for what is no absolute address, and for one with control characters.
+    Raises ValueError if it is not an absolute address, or has control characters.
     """
     parts = _PARTS.match(address)
     if parts is None or _CONTROL.search(address) or " " in parts["authority"]:
@@ -34,10 +34,10 @@ def as_given(address: str) -> URL:
 
 
 def redirected(address: str, location: str) -> str:
-    """Where a server at this address sends us: its `Location`, which may be relative, as it spelled it."""
+    """The target of a redirect: the server's `Location`, which may be relative, exactly as written."""
     location = location.strip()
     if _ABSOLUTE.match(location):
         return location
-    if location.startswith("/") and not location.startswith("//"):  # urljoin would take dots out of it
+    if location.startswith("/") and not location.startswith("//"):  # urljoin would remove dots from it
         return urljoin(address, "/") + location[1:]
     return urljoin(address, location)

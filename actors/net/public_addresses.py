@@ -1,8 +1,9 @@
-"""Which hosts a worker may be sent to by data it was given: public ones only.  The check is on addresses, after DNS.
+"""The check that a worker connects only to public hosts, if an address came as data.  It is made on IP addresses, after
+DNS.
 
-What is public is decided by IANA's registries of special-purpose addresses (`reserved_addresses`), not by the standard
-library, whose idea of them is as old as the Python that runs.  An address that only carries an IPv4 address for a
-translator is judged by that one; 6to4 and Teredo, which lead through relays of strangers, are refused.
+IANA's registries of special-purpose addresses (`reserved_addresses`) decide what is public, and not the standard
+library, whose copy is as old as the running Python.  An address that contains an IPv4 address for a translator is
+judged by that one; 6to4 and Teredo, which lead through foreign relays, are refused.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NotPublic(OSError):
-    """The host stands in a private network, or on this machine."""
+    """The host is in a private network, or on this machine."""
 
 
 def is_public(address: str, *translation_prefixes: str) -> bool:
-    """Whether an IP address may be asked on behalf of a user.
+    """Whether an IP address may be used on behalf of a user.
 
-    translation_prefixes: where the network has translators of its own (RFC 6052), such as 2001:db8:64::/96.
+    translation_prefixes: of the network's own translators (RFC 6052), such as 2001:db8:64::/96.
     """
     try:
         ip: _Address = ipaddress.ip_address(address.partition("%")[0])
@@ -56,14 +57,14 @@ def carried_ipv4(
     if found is None:
         return None
     after = ip.packed[found.prefixlen // 8 :]
-    # Octet 8 of the address is left out where the IPv4 address would lie on it.
+    # Octet 8 of the address is skipped if the IPv4 address would overlap it.
     skipped = 8 - found.prefixlen // 8
     octets = after if found.prefixlen == 96 else after[:skipped] + after[skipped + 1 :]
     return ipaddress.IPv4Address(octets[:4])
 
 
 def _is_globally_reachable(ip: _Address) -> bool:
-    """By the longest row of the registry that holds it; what no row holds is ordinary."""
+    """Judged by the most specific row of the registry; an address without a row is ordinary."""
     if isinstance(ip, ipaddress.IPv4Address):
         rows, is_ordinary = IPV4, ip not in IPV4_MULTICAST
     else:
@@ -73,16 +74,16 @@ def _is_globally_reachable(ip: _Address) -> bool:
 
 
 def is_private_literal(host: str, *translation_prefixes: str) -> bool:
-    """Whether a host is written as an address, which meets no resolver, and one that is not public."""
+    """Whether a host is written as a non-public IP address, which needs no resolver."""
     literal = host.strip("[]")
     is_literal = literal.replace(".", "").isdigit() or ":" in literal
     return is_literal and not is_public(literal, *translation_prefixes)
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names and refuses those with any address that is not public, so a second answer can't slip past.
+    """Resolves names and refuses those with any non-public address, so that a later answer can't differ.
 
-    whose: the user who gave the names; None for those that an AI service gave.
+    whose: the user who gave the names; None for names from an AI service.
     """
 
     def __init__(self, *translation_prefixes: str, whose: str | None = None) -> None:
@@ -92,7 +93,7 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses that will be connected to.  Raises NotPublic."""
+        """The addresses for the connection.  Raises NotPublic."""
         found = await self._resolver.resolve(host, port, family)
         for each in found:
             if not is_public(each["host"], *self._translation_prefixes):
@@ -100,5 +101,5 @@ class PublicResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
         await self._resolver.close()

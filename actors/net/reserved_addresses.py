@@ -1,8 +1,8 @@
-"""Which addresses are set aside, by IANA's registries, and which carry another address inside.  Pure data.
+"""Reserved addresses by IANA's registries, and addresses that contain another address.  Pure data.
 
 Sources: iana-ipv4-special-registry and iana-ipv6-special-registry as of 2025-10-09 (RFC 6890, RFC 8190), each row with
-its column "Globally Reachable"; N/A is written None.  Of rows that overlap the longest decides.  A newer registry is
-brought in by hand: compare https://www.iana.org/assignments/iana-ipv4-special-registry and …ipv6-… with the rows.
+its column "Globally Reachable"; N/A is written None.  Of overlapping rows, the longest prefix decides.  To update by
+hand: compare https://www.iana.org/assignments/iana-ipv4-special-registry and …ipv6-… with the rows.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ IPV6 = _rows(
     ("fe80::/10", "link-local unicast", False),
 )
 
-# Beside the registries: unicast is assigned from this block alone (RFC 4291, 2.5.4), and multicast is nobody's address.
+# Not in the registries: unicast is assigned only from this block (RFC 4291, 2.5.4), and multicast is never a host's
+# address.
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 IPV4_MULTICAST = ipaddress.IPv4Network("224.0.0.0/4")
 
-# An address in one of these is as public as the IPv4 address that it carries.  The second is for local use, may be cut
-# in many ways and is refused by its row; whoever has a translator there names the prefix in the settings.
+# An address in one of these is as public as the IPv4 address inside it.  The second is for local use, may be divided in
+# many ways and is refused by its row; an owner of such a translator names its prefix in the settings.
 IPV4_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 WELL_KNOWN_TRANSLATION = ipaddress.IPv6Network("64:ff9b::/96")

@@ -1,4 +1,4 @@
-"""What every AI service's adapter is to us: a job goes in; a result, a promise or an error with a class comes
+"""The interface of every AI service's adapter: a job goes in; a result, a remote job or an error with a class comes
 out.
 
 The error's class decides what follows (`supervisor.core.rescue` draws the verdict); its `code` is what the user
@@ -6,13 +6,13 @@ sees (`error.code`, web/openapi/schemas.py), its text a sentence for them.  Pure
 
 The life of a remote job, and who does what in it:
 
-1. Our evidence is stored, then `submit` is called.  It may come back with the pictures (`Done`), or with the
-   service's word that it has the job: `Accepted`.  That is stored as it is, whoever holds the task by then.
+1. Our evidence is stored, then `submit` is called.  It returns the pictures (`Done`), or the service's confirmation
+that it has the job: `Accepted`.  That is stored unchanged, under any lease.
 2. The task waits, and no process holds anything for it.  When its poll is due, or the service has reported to
-   `Job.callback_url`, any worker is given the stored `Accepted` and calls `parse_callback` for each report, then
-   `poll` unless a report has settled it.  It may be another process than the one that submitted, on another host, after
-   any number of crashes: what an adapter needs for polling must be in `Accepted.details`, nothing in its own memory.
-3. `Running` puts the task back to wait and shows its progress; `Done` and `Failed` end the remote job.
+`Job.callback_url`, any worker gets the stored `Accepted` and calls `parse_callback` for each report, then `poll` unless
+a report was decisive.  It may be another process than the one that submitted, on another host, after any number of
+crashes: all that an adapter needs for polling must be in `Accepted.details`, and nothing in its own memory.
+3. `Running` lets the task wait again and shows its progress; `Done` and `Failed` end the remote job.
 4. When the task was cancelled or has ended otherwise, `cancel` is called until it returns True.
 """
 
@@ -37,7 +37,7 @@ Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 
 @dataclass
 class Bill:
-    """What a service says a request has cost, as it wrote it; None while it has said nothing."""
+    """The reported cost of a request, as the service wrote it; None without a report."""
 
     amount: str | None = None
 
@@ -46,12 +46,11 @@ class Bill:
 class Job:
     """One attempt's order.  inputs: local files, in the order of params["images"].  pictures: which n of 0 …
     count−1 to make; picture n must not depend on which others are made.  scratch: space for this attempt alone,
-    of which an adapter sees `folder`.  own_process: do it apart from other jobs, since workers have died under it.
-    input_keys: where each input lies in the file store, None for one that was given by its address.
-    outputs: what the type says comes back, of images, videos, audio, files and json.
+    of which an adapter sees `folder`.  own_process: do it in a separate process, since workers died during it.
+    input_keys: the file store's key of each input, None for one that was given by its address.
+    outputs: the results that the type declares: any of images, videos, audio, files and json.
     reference: the unique name of this request in our evidence of it, empty for a provider that is not paid.
-    callback_url: where the service may report on this request, empty when no address is known under which it could
-    reach us.
+    callback_url: the address for the service's report on this request, empty if the service can't reach us.
 
     While a remote job is polled or a report on it is read, `inputs` is empty: the pictures are not fetched for that.
     `pictures`, `seed`, `reference` and `callback_url` are those of the request that was submitted."""
@@ -78,19 +77,20 @@ class Job:
         return not set(self.outputs) <= {"images", "json"}
 
     def note_cost(self, amount: str | int | float | Decimal | None) -> None:
-        """Say what the service says this request has cost, in the `cost_unit` of its settings; its last word holds.
-        Nothing for None, and for what is no number from 0."""
+        """Report the cost of this request from the service, in the `cost_unit` of its settings; the last report counts.
+        None, and a value that is not a number from 0, are ignored."""
         text = amount_of(amount)
         if text is not None:
             self.bill.amount = text
 
     @property
     def folder(self) -> Path:
-        """Where this attempt may write; it is made when it is first asked for, and goes with the attempt."""
+        """The folder for this attempt's files; it is made at its first use, and deleted with the attempt."""
         return self.scratch.folder
 
     async def when_there_is_room(self, write: Callable[[], Awaitable[T]], /) -> T:
-        """Write through this what was sent: while the disk is full the attempt waits, and what was paid for is kept."""
+        """Write received results through this: while the disk is full the attempt waits, and the paid result is
+        kept."""
         return await self.scratch.when_there_is_room(write)
 
 
@@ -116,8 +116,8 @@ class MadeImage:
 
 @dataclass(frozen=True)
 class MadeFile:
-    """A finished film, sound or other file: a local file.  name: as its user is to save it; what it is is told from its
-    bytes.  width, height in pixels and duration_seconds where they are known."""
+    """A finished film, sound or other file: a local file.  name: for the user to save it; its bytes show its kind.
+    width, height in pixels and duration_seconds where they are known."""
 
     path: Path
     name: str = ""
@@ -128,12 +128,12 @@ class MadeFile:
 
 @dataclass(frozen=True)
 class Done:
-    """The work is over.  images: as many of the ordered ones as were made, in any order; the others are refunded, and
-    the work says how many there are.  files: whatever else was made, at most 100.  data: JSON of at most 256 KiB, None
-    for none.  A service that made nothing has failed: raise or return an error.
+    """The work is done.  images: the pictures that were made, in any order; missing ones are refunded, and the user's
+    work says how many there are.  files: other results, at most 100.  data: JSON of at most 256 KiB, None for none.  A
+    service that made nothing has failed: raise or return an error.
 
-    without_pictures: the type makes none, so that none are missing; where there are files or data and no picture, that
-    goes without saying."""
+    without_pictures: the type makes no pictures, so that none are missing; this is implied if there are files or data
+    and no picture."""
 
     images: tuple[MadeImage, ...] = ()
     files: tuple[MadeFile, ...] = ()
@@ -142,20 +142,19 @@ class Done:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was made where something was ordered."""
+        """Whether nothing was made although something was ordered."""
         return not (self.images or self.files or self.data is not None or self.without_pictures)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The service has a remote job and we only wait.
+    """The service has a remote job, and we wait for it.
 
-    remote_id: the service's name for it, 1-500 characters.  poll_after_seconds: when the service wants to be asked
-    first.  details: what `poll`, `cancel` and `parse_callback` need besides the id (addresses the service gave, a
-    client's name), JSON-safe, at most 64 KiB, no secret.  reports: the service was given `Job.callback_url` and will
-    tell when the job is over, so it is asked seldom, in case a report was lost.  An adapter gets back what it gave,
-    `remote_id` and `details`; both are empty when a report came and the worker that submitted died before it could
-    store them."""
+    remote_id: the service's name for it, 1-500 characters.  poll_after_seconds: when the service wants the first poll.
+    details: what `poll`, `cancel` and `parse_callback` need besides the id (addresses the service gave, a client's
+    name), JSON-safe, at most 64 KiB, no secret.  reports: the service has `Job.callback_url` and will report the end,
+    so it is polled seldom, in case a report is lost.  An adapter gets its own `remote_id` and `details` back; both are
+    empty if a report came and the submitting worker died before it could store them."""
 
     remote_id: str
     poll_after_seconds: float = 5.0
@@ -167,9 +166,9 @@ class Accepted:
 class Running:
     """The remote job is under way.
 
-    progress: percent, or None if the service does not say.  poll_after_seconds: how soon the service may be asked
-    again; a job that has waited for long is asked less often than that (`supervisor.remote.poll_backoff`).  was_asked:
-    False from a `poll` whose service can't be asked, since it tells by itself."""
+    progress: percent, or None if unknown.  poll_after_seconds: the least time to the next poll; a job that has waited
+    for long is polled less often (`supervisor.remote.poll_backoff`).  was_asked: False from a `poll` if the service
+    can't be polled, since it reports by itself."""
 
     progress: int | None = None
     stage: str | None = None
@@ -180,35 +179,36 @@ class Running:
 @dataclass(frozen=True)
 class Failed:
     """The remote job is over without a result.  error: its class decides what follows, as if it were raised by
-    `submit`: a Transient or Postponed one is submitted anew while attempts are left.  A Lost one is doubted first."""
+    `submit`: a Transient or Postponed job is submitted anew while attempts are left.  A Lost one counts only when it is
+    repeated."""
 
     error: ProviderError
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a service sent to `Job.callback_url`: stored as it came, not yet believed.
+    """A message from a service to `Job.callback_url`: stored unchanged and not yet verified.
 
-    headers: names in small letters; those a signature may be made of (`webhook-…`, `x-…`, `content-type`, `signature…`,
-    `digest…`).  body: at most 1 MiB; of one that was larger nothing is kept (`is_too_large`)."""
+    headers: names in lower case; those that a signature may use (`webhook-…`, `x-…`, `content-type`, `signature…`,
+    `digest…`).  body: at most 1 MiB; a larger body is not kept (`is_too_large`)."""
 
     headers: Mapping[str, str]
     body: bytes
 
     @property
     def is_too_large(self) -> bool:
-        """Whether it was sent, and was too large to be kept: the service will send nothing else."""
+        """Whether the report was too large to keep: the service will send nothing else."""
         return self.headers.get("x-darkroom-report") == "too large"  # `store.remote.remote_reports.TOO_LARGE`
 
 
 class NotGenuine(Exception):
-    """A report that the service did not send, or that says nothing of this job: it is dropped, and the job goes on."""
+    """The report is not from the service, or not about this job: it is dropped, and the job goes on."""
 
 
 class ProviderError(Exception):
-    """Something an AI service did or did not do.  code: an `error.code` (web/openapi/schemas.py).
-    retryable: whether another attempt may help, as the class says unless told otherwise.  detail: what the service said
-    of it as a whole, without secrets and links, for operators alone; at most MOST_DETAIL_CHARACTERS."""
+    """An error of an AI service.  code: an `error.code` (web/openapi/schemas.py).  retryable: whether another attempt
+    may help; by default the class decides.  detail: the service's whole message, without secrets and links, only for
+    operators; at most MOST_DETAIL_CHARACTERS."""
 
     code = "provider_error"
     retryable = False
@@ -222,7 +222,7 @@ class ProviderError(Exception):
 
 
 class Transient(ProviderError):
-    """A hiccup: the same request may well succeed later.  Costs one of the attempts."""
+    """A temporary error: the same request may succeed later.  Counts one attempt."""
 
     retryable = True
 
@@ -240,19 +240,19 @@ class ContentRejected(ProviderError):
 
 
 class Unreadable(Transient):
-    """A good answer about a remote job that nobody can make sense of.  Asked again, at no cost; three times running it
-    ends the job with these words, and nothing is submitted for it again."""
+    """A good answer about a remote job that can't be interpreted.  The job is polled again, uncounted; three such
+    answers in a row end it with this error, and it is not submitted again."""
 
 
 class ResultGone(Transient):
-    """The job is done, but its service says that there is no such result.  Asked again, at no cost, until the job's
-    time is over; never a reason to submit it again."""
+    """The job is done, but its service says that there is no such result.  Requested again, uncounted, until the job's
+    time is over; the job is never submitted again for this."""
 
 
 class Lost(ProviderError):
-    """The service does not know the remote job.  It is believed when it says so three times running, over
-    `sure_after_seconds` at least: then submit again where the provider's `may_bill_twice` says so, else ask on until
-    the job's time is over."""
+    """The service does not know the remote job.  This counts after three times in a row, over at least
+    `sure_after_seconds`: then the job is submitted again if the provider's `may_bill_twice` allows it, else it is
+    polled until its time is over."""
 
     code = "remote_lost"
     retryable = True
@@ -263,33 +263,33 @@ class Lost(ProviderError):
 
 
 class UnknownOutcome(ProviderError):
-    """The request left and no answer came: it may have been carried out and billed.
-    Again only where the provider's `may_bill_twice` says so."""
+    """The request was sent and no answer came: it may have been carried out and billed.  Repeated only if the
+    provider's `may_bill_twice` allows it."""
 
     code = "unknown_outcome"
 
 
 class CutOff(UnknownOutcome):
-    """The connection ended after the request had left, and before its answer: its service, or the way to it, has gone
-    away in the middle of it."""
+    """The connection ended after the request was sent, and before its answer: the service, or the network, failed
+    meanwhile."""
 
 
 class Ambiguous(UnknownOutcome):
-    """The answer is that something went wrong, and leaves open whether the request was carried out: a 500, or a gateway
-    that lost the service's answer.  A hiccup where the provider's `may_bill_twice` says so, else an unknown outcome."""
+    """The answer reports an error and does not show whether the request was carried out: a 500, or a gateway that lost
+    the service's answer.  A temporary error if the provider's `may_bill_twice` allows it, else an unknown outcome."""
 
 
 class ResultLost(UnknownOutcome):
-    """The service has done the job, and perhaps billed it, but its pictures can't be had or are none.
-    A remote job that ends so is not submitted again."""
+    """The service has done the job, and perhaps billed it, but its pictures can't be fetched or used.
+    Such a remote job is not submitted again."""
 
     code = "provider_error"
 
 
 class Postponed(ProviderError):
-    """Nothing was accepted and nothing is wrong with the order: wait, and it costs no attempt.
+    """Nothing was accepted and the order is not at fault: wait, uncounted.
 
-    waits_for: why, in a word for the task's history.
+    waits_for: the reason, one word for the task's history.
     """
 
     retryable = True
@@ -312,8 +312,8 @@ class AtCapacity(Postponed):
 
 
 class NotReady(AtCapacity):
-    """The service is there and takes nothing yet: it is starting, or the gateway before it has nobody behind it.  The
-    same attempt asks the fallback."""
+    """The service is there but accepts nothing yet: it is starting, or its gateway can't reach it.  The fallback is
+    used in the same attempt."""
 
 
 class ProviderDown(Postponed):
@@ -326,8 +326,8 @@ class ProviderDown(Postponed):
 
 
 class Unreachable(ProviderDown):
-    """The request certainly never left: the connection was refused, the name has no address, TLS failed.  The service
-    may be back in a moment, so it is tried again soon."""
+    """The request was certainly not sent: the connection was refused, the name has no address, TLS failed.  The service
+    may be back soon, so it is tried again soon."""
 
     usual_wait_seconds = 2.0
 
@@ -347,25 +347,25 @@ class Provider(Protocol):
     may_bill_twice: bool
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
-        """Do the job or hand it in; progress may be reported as often as one likes.  Raises ProviderError."""
+        """Do the job or submit it; progress may be reported at any rate.  Raises ProviderError."""
         ...
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """How the remote job is doing; when it is done, its pictures as files in `job.folder`.
+        """The state of the remote job; when it is done, its pictures as files in `job.folder`.
 
-        Raises ProviderError when that can't be learned now: Transient, Postponed and UnknownOutcome ones are asked
-        again later, at no cost; any other class ends the remote job like a `Failed`.  That the result of a job that
-        is done can't be had just now is Transient: it is never a reason to submit it again.
+        Raises ProviderError if the state is unknown now: after Transient, Postponed and UnknownOutcome the job is
+        polled again later, uncounted; any other class ends the remote job like a `Failed`.  If the result of a finished
+        job can't be fetched now, raise Transient: the job is never submitted again for this.
         """
         ...
 
     async def cancel(self, remote: Accepted) -> bool:
-        """Ask the service to stop; True once the job is over, unknown there, or the service can't stop jobs; False to
-        be called again later.  Raises ProviderError when that can't be learned."""
+        """Ask the service to stop; True if the job is over or unknown there, or if the service can't stop jobs; False
+        to be called again later.  Raises ProviderError if the result is unknown."""
         ...
 
     async def close(self) -> None:
-        """Free what the adapter holds."""
+        """Free the adapter's resources."""
         ...
 
 
@@ -374,23 +374,22 @@ class ReadsReports(Protocol):
     """A provider whose service reports to `Job.callback_url`."""
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
-        """What a report says, with pictures fetched as by `poll`.  Running for one that settles nothing; with
-        poll_after_seconds=0, for one that is only a reason to ask: then `poll` is called at once.
+        """The content of a report, with pictures fetched as by `poll`.  Running for a report that is not decisive; with
+        poll_after_seconds=0 for one that only asks for a poll: then `poll` is called at once.
 
-        Raises NotGenuine, and ProviderErrors as `poll` does; one that is Unreadable is dropped.
+        Raises NotGenuine, and ProviderErrors as `poll` does; an Unreadable report is dropped.
         """
         ...
 
 
 @runtime_checkable
 class LooksUp(Protocol):
-    """A provider whose service can tell whether it knows a request by our own name for it."""
+    """A provider whose service can look up a request by our reference."""
 
     async def look_up(self, job: Job) -> Accepted | None:
         """The remote job of `job.reference`; None if the service does not know it: then the same pictures are ordered
-        again only where the provider's `may_bill_twice` says so.
+        again only if the provider's `may_bill_twice` allows it.
 
-        Called before that, when nobody heard the answer to the first request.
-        Raises ProviderError when that can't be learned.
+        Called before that, if the first request was not answered.  Raises ProviderError if the result is unknown.
         """
         ...

@@ -1,4 +1,4 @@
-"""What an adapter has of the process it lives in."""
+"""The parts of its process that an adapter uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.security.secret import read_or_make_secret
 
 
 class ProviderHost(Protocol):
-    """The process: a worker, or the command that tries a provider."""
+    """The process: a worker, or the command that tests a provider."""
 
     @property
     def settings(self) -> Settings: ...
@@ -27,7 +27,7 @@ class ProviderHost(Protocol):
 class ProviderContext:
     """images: the children that decode pictures.  links: sign the addresses of our files.
 
-    base_url: the address under which services reach us, empty when there is none; most_pixels: of one picture.
+    base_url: our address for services, empty if there is none; most_pixels: of one picture.
     translation_prefixes: of NAT64 in our own network.
     """
 
@@ -39,12 +39,12 @@ class ProviderContext:
     translation_prefixes: tuple[str, ...] = ()
 
     def address_of(self, key: str) -> str:
-        """A signed link under which a service can fetch a file of ours."""
+        """A signed link for a service to fetch one of our files."""
         return self.base_url.rstrip("/") + self.links.link(key)
 
 
 def provider_context_of(house: ProviderHost) -> ProviderContext:
-    """What adapters have of this process."""
+    """The parts of this process for adapters."""
     settings = house.settings
     return ProviderContext(
         images=house.images,

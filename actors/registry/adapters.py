@@ -1,4 +1,4 @@
-"""Which adapter speaks to which AI service: checked at the start, opened at the first use.
+"""The adapter for each AI service: checked at the start, opened at the first use.
 
 To add a kind: 1. name it in `Kind` of `config/values.py`; 2. write a folder beside `actors/providers/http/` that keeps
 the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below.
@@ -22,7 +22,7 @@ SPOKEN_OVER_HTTP = ("http", "comfyui", "openai", "replicate", "gradio")
 
 
 def check_providers(settings: Settings) -> None:
-    """Refuse providers that can't be used by the types that name them.  Raises SettingFault; opens nothing."""
+    """Refuse providers that are unusable for their types.  Raises SettingFault; opens nothing."""
     for name in sorted(settings.providers_in_use):
         check_provider(name, settings)
 
@@ -50,14 +50,14 @@ def open_provider(name: str, house: ProviderHost) -> Provider:
 
 
 def open_over_http(name: str, settings: Settings, surroundings: ProviderContext) -> Provider:
-    """The adapter of a service that is spoken to over HTTP.  Raises SettingFault."""
+    """The adapter of an HTTP service.  Raises SettingFault."""
     setting = settings.providers[name]
     read, adapter = _adapter(setting)
     return adapter(read(name, setting, settings), surroundings)
 
 
 def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..., Provider]]:
-    """(what reads its settings into a service, what makes an adapter of the service); only what is used is imported."""
+    """(the reader of its settings, the maker of its adapter); only the used ones are imported."""
     reports = setting.mode == "callback"
     match setting.kind:
         case "http":
@@ -94,7 +94,7 @@ def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..
 
 
 def _own_class(name: str, setting: ProviderSettings) -> Provider:
-    """An adapter of the user's own."""
+    """A user's own adapter."""
     module, _, class_name = str(setting.options.get("class", "")).partition(":")
     try:
         provider: Provider = getattr(importlib.import_module(module), class_name)(name, setting)

@@ -1,6 +1,7 @@
-"""What a running AI server is, by what it says of itself, and the settings with which it can be asked.  Pure.
+"""Recognises a running AI server by its descriptions of itself, and makes its settings.  Pure.
 
-`QUESTIONS` are asked of its address; `recognise` reads the answers and gives the TOML of a provider and of a type.
+`QUESTIONS` are requested from its address; `recognise` reads the answers and returns the TOML of a provider and of a
+type.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Path → what answers there.  All are questions: none orders anything.
+# Path → the server that answers there.  None of these requests orders anything.
 QUESTIONS = (
     "/config",  # Gradio
     "/gradio_api/info",
@@ -29,9 +30,9 @@ Answers = Mapping[str, Any]  # {path: the JSON of a good answer}
 
 @dataclass(frozen=True)
 class Known:
-    """what: for people.  lines: TOML of the provider, without its head.  advice: what is left to do by hand.
+    """what: for people.  lines: TOML of the provider, without its head.  advice: the remaining work by hand.
 
-    pictures: fewest and most that an order gives.
+    pictures: the fewest and most pictures of an order.
     """
 
     what: str
@@ -42,7 +43,7 @@ class Known:
 
 
 def recognise(url: str, answers: Answers) -> Known | None:
-    """None for a server that says nothing that is known."""
+    """None for an unknown server."""
     for known in _KINDS:
         found = known(url, answers)
         if found is not None:
@@ -51,7 +52,7 @@ def recognise(url: str, answers: Answers) -> Known | None:
 
 
 def settings_text(name: str, type_: str, known: Known) -> str:
-    """TOML of a provider and of a type that goes to it."""
+    """TOML of a provider and of a type that uses it."""
     fewest, most = known.pictures
     head = [f"# {known.what}.", *(f"# {each}" for each in known.advice)]
     task = [f"[tasks.{type_}]", f'provider = "{name}"', f"inputs = {{ images = [{fewest}, {most}] }}"]
@@ -94,7 +95,7 @@ def _returns_pictures(endpoint: Any) -> bool:
 
 
 def _gradio_input(endpoint: Mapping[str, Any]) -> tuple[dict[str, str], int]:
-    """(what its parameters are filled with, how many of them are photos)."""
+    """(the values of its parameters, how many of them are photos)."""
     wanted: dict[str, str] = {}
     photos = 0
     for each in endpoint.get("parameters") or []:
@@ -207,7 +208,7 @@ def _is_call(path: str, each: Any) -> bool:
 
 
 def _form_of(document: Any, path: str) -> tuple[dict[str, str], int]:
-    """What a form's fields are filled with, and how many of them are photos."""
+    """The values of a form's fields, and how many of them are photos."""
     content = _at(document, "paths", path, "post", "requestBody", "content")
     schemas = [_at(each, "schema") for each in content.values()] if isinstance(content, Mapping) else []
     wanted: dict[str, str] = {}
@@ -283,7 +284,7 @@ def _order_of(schema: Any) -> int:
 
 
 def _toml(value: Any) -> str:
-    """A value in TOML; what is not a table is spelled as JSON spells it."""
+    """A value in TOML; values other than tables are written as in JSON."""
     if isinstance(value, Mapping):
         return (
             "{ " + ", ".join(f"{_key(key)} = {_toml(each)}" for key, each in value.items()) + " }"

@@ -1,6 +1,6 @@
-"""Tell services to stop remote jobs that nobody wants any more.
+"""Send the cancels of ended tasks' remote jobs to their services.
 
-Whoever ended the task has written the wish down; the dispatcher sends it round until it is confirmed.
+The end of the task recorded the cancel; the dispatcher repeats it until the service confirms it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CANCEL_SECONDS = 30.0
 
 
 async def cancel_jobs(worker: Worker, ids: Sequence[int]) -> None:
-    """Ask the services of these rows' jobs to stop, side by side."""
+    """Ask the services to stop the jobs of these rows, in parallel."""
     try:
         unwanted = await worker.database.read_async(lambda tx: remote_jobs.unwanted(tx, ids))
     except DatabaseBusy as fault:
         log.warning("remote_cancels_put_off", reason=str(fault))
-        return  # due again in a moment
+        return  # they become due again soon
     await asyncio.gather(*(_cancel(worker, job) for job in unwanted))
 
 

@@ -1,10 +1,10 @@
-"""Polls of remote jobs: a batch of tasks comes claimed, is asked about side by side, and each recorded apart.
+"""Polls of remote jobs: a batch of claimed tasks is polled in parallel, and each result is recorded separately.
 
-A poll holds no task slot.  It asks each service that works on its task, reads what the services have
-reported meanwhile, and ends in one transaction: wait again, or the pictures and the task's end.  What a poll learns
-of a remote job is true whoever holds the task, so it is written down even when the lease was lost.
+A poll holds no task slot.  It polls each service that works on the task, reads reports, and ends in one transaction:
+wait again, or record the pictures and the task's end.  The state of a remote job is recorded even if the lease was
+lost, because it is true for any holder of the task.
 
-A poll may break off at any line.  Reports stay unread until what they say is stored, files are stored before the rows
+A poll may break off at any line.  Reports stay unread until their content is stored, files are stored before the rows
 that name them, and the claim has made the task due again.
 """
 
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-NO_ROOM_SECONDS = 900.0  # that a job which we had no room to fetch is waited for: past its next poll
+NO_ROOM_SECONDS = 900.0  # the wait for a result that we had no room to fetch: past its next poll
 
 
 async def poll_tasks(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> None:
-    """Ask about the remote jobs of tasks that were claimed for this worker."""
+    """Poll the remote jobs of tasks that were claimed for this worker."""
     begun: set[asyncio.Task[None]] = set()
     unread = {running for running, _ in polls}
     try:
@@ -74,11 +74,11 @@ Found = tuple[Running, Claim, list[RemoteJob], Mapping[str, list[int]]]
 
 
 async def _read(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> list[Found]:
-    """What is asked about, with each task's remote jobs and the ids of reports that nobody has read."""
+    """The claims to poll, with each task's remote jobs and the ids of unread reports."""
 
     def read(tx: Transaction) -> tuple[list[Claim], list[RemoteJob], Mapping[str, list[int]]]:
         told = [_whole(tx, claim) for _, claim in polls]
-        charges = [claim.of_charge for _, claim in polls]  # a task may have been ordered anew since its claim
+        charges = [claim.of_charge for _, claim in polls]  # a task may have been resubmitted since its claim
         return told, remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
 
     told, waiting, reports = await worker.database.read_async(read)
@@ -92,7 +92,8 @@ async def _read(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> list[
 
 
 def _whole(tx: Transaction, claim: Claim) -> Claim:
-    """With params that were too large to send; as it is when it is no longer held, and nothing can be stored."""
+    """The claim with params that were too large to send; unchanged if it is no longer held, so that nothing can be
+    stored."""
     return claim if claim.is_whole else claims.tell_again(tx, claim.task_id, claim.lease) or claim
 
 
@@ -104,7 +105,7 @@ async def _poll(
     reports: Mapping[str, list[int]],
     context: str,
 ) -> None:
-    """One task: ask, then record.  Ends normally, whatever happens.  context: of its trace, if it has one."""
+    """One task: poll, then record.  Never raises.  context: of its trace, if it has one."""
     limit = worker.settings.poll_seconds(claim.type)
     room = Room(worker, running, claim, limit_seconds=limit)
     try:
@@ -126,16 +127,16 @@ async def _poll(
 
 
 async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
-    """Store what was learned, and what follows from it for the task, in one transaction.  Raises LeaseLost."""
+    """Store the results, and the task's next step, in one transaction.  Raises LeaseLost."""
 
     def learned(tx: Transaction) -> None:
         for each in seen:
             _write_down(tx, claim, each)
 
     def recorded(tx: Transaction) -> None:
-        remote_wait.lock(tx, claim.task_id)  # before its remote jobs, as everybody does
+        remote_wait.lock(tx, claim.task_id)  # before its remote jobs, in the one order of locks
         learned(tx)
-        # With nothing to look at: a job that another poller has seen the end of is no reason to order it again.
+        # Nothing to poll: if another poll has recorded the end of a job, the job is not ordered again.
         asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_charge)
         _follow(tx, claim, seen, chance, asked <= worker.settings.providers_that_may_bill_twice)
 
@@ -152,7 +153,7 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
 
 
 def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
-    """A remote job that is over, as a span from when it was handed in to now."""
+    """An ended remote job, as a span from its submission to now."""
     if isinstance(seen.answer, JobRuns):
         return
     job = seen.job
@@ -163,7 +164,7 @@ def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
 
 
 def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
-    """What is true of a remote job, whoever holds its task."""
+    """Record the state of a remote job, under any lease."""
     if seen.spent is not None and not isinstance(seen.answer, JobRuns):
         seen.spent.note(tx)
     match seen.answer:
@@ -179,7 +180,7 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
 
 
 def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, may_bill_twice: bool) -> None:
-    """What the task does now: wait on, complete, or what the verdict on its remote jobs' errors says."""
+    """The task's next step: wait, complete, or the verdict on its remote jobs' errors."""
     still = [each for each in seen if isinstance(each.answer, JobRuns)]
     if any(each.answer.stage == WAITING for each in still if isinstance(each.answer, JobRuns)):
         claims.stand_still(tx, claim.task_id, claim.lease, WAITING, NO_ROOM_SECONDS)
@@ -216,11 +217,11 @@ def _poll_in_seconds(seen: Seen, chance: float) -> float:
 
 
 def _word(words: Set[Word]) -> Word:
-    """Of all of a task's jobs together: one that is silent speaks for all."""
+    """Over all of a task's jobs: one without an answer decides for all."""
     return next(word for word in (Word.SILENT, Word.UNASKABLE, Word.SAID) if word in words)
 
 
 def _progress(seen: Sequence[Seen]) -> int:
-    """Of all of a task's jobs together; one that says nothing counts as not begun."""
+    """Over all of a task's jobs; one without progress counts as not begun."""
     parts = [(each.answer.progress or 0) if isinstance(each.answer, JobRuns) else 100 for each in seen]
     return sum(parts) // len(parts)

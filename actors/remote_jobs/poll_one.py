@@ -1,4 +1,4 @@
-"""One look at one remote job: read what its service has reported, else ask it; fetch and store its pictures."""
+"""One poll of one remote job: read its service's reports, else poll the service; fetch and store its pictures."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ log = structlog.get_logger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What was learned of a remote job.
+    """The result of polling a remote job.
 
-    files: its stored pictures.  read: ids of the reports that it settles.  newest_report: id of the last one that was
-    looked at.  doubts: how often in a row its service has now said nothing of it; None when it was not asked.  word: of
-    one that runs, who says so; a report was sent at a time of which we know nothing.  spent: what it has cost."""
+    files: its stored pictures.  read: ids of the reports that are done with.  newest_report: id of the last report that
+    was read.  doubts: the number of unclear answers in a row; None if it was not polled.  word: for a running job, the
+    source of the answer; the sending time of a report is unknown.  spent: its cost.
+    """
 
     job: RemoteJob
     answer: Running | Done | Failed
@@ -64,7 +65,7 @@ class Seen:
 
 
 async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequence[int], room: Room) -> Seen:
-    """How it is doing; pictures that are done are stored when this returns.  reports: ids of its unread ones."""
+    """Its state; finished pictures are stored when this returns.  reports: ids of its unread reports."""
     read: list[int] = []
     newest, word = max(reports, default=0), Word.SILENT
     files: list[ResultFile] = []
@@ -83,7 +84,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
             reported = await _read_reports(worker, provider, remote, order, reports, read)
             asks = reported is None and bool(job.remote_id)
-            # A report was all we heard of a job without an id: the next one tells more.
+            # Only a report has come for this job, and we have no id: the next report decides.
             heard = await provider.poll(remote, order) if asks else reported or Running(was_asked=False)
             if reported is None and isinstance(heard, Running):
                 word = Word.SAID if heard.was_asked else Word.UNASKABLE
@@ -92,7 +93,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
             if isinstance(heard, Failed) and isinstance(heard.error, ProviderDown):
                 _say(worker, claim, job, heard.error)
             if isinstance(heard, Done):
-                limit.reschedule(None)  # the pictures are here: they are kept until there is room
+                limit.reschedule(None)  # the pictures were fetched: they are kept until there is room
                 files = await store_pictures(worker, claim, heard, room, pictures=job.pictures)
             if not asks:
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word, spent=spent)
@@ -106,18 +107,19 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
         usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, chance=0.0),
     )
     if doubts.are_believed(UNKNOWN_SECONDS):
-        word = Word.SAID  # that it is unknown is an answer too, once it is believed
+        word = Word.SAID  # an unknown job is an answer too, once it counts
     if isinstance(heard, Exception) and isinstance(answer, Running):
-        read = []  # what could not be followed up is read again
+        read = []  # a report that led to an error is read again
     return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word, spent)
 
 
 async def _read_reports(
     worker: Worker, provider: Provider, remote: Accepted, order: Job, reports: Sequence[int], read: list[int]
 ) -> Running | Done | Failed | None:
-    """What the reports say: the first that settles it, else the last; None for a reason to ask, or none to go by.
+    """The decisive report, else the last one; None if the service must be polled.
 
-    read: is added to."""
+    read: is extended.
+    """
     said: Running | None = None
     for report_id in reports:
         answer: Running | Done | Failed | None = None
@@ -125,7 +127,7 @@ async def _read_reports(
             report = await worker.database.read_async(_report(report_id))
             try:
                 answer = await provider.parse_callback(remote, order, report) if report else None
-            except (NotGenuine, Unreadable) as reason:  # the next one, or a question, tells more
+            except (NotGenuine, Unreadable) as reason:  # the next report, or a poll, decides
                 log.warning("report_refused", task=order.task_id, reason=str(reason))
         read.append(report_id)
         if isinstance(answer, Done | Failed):

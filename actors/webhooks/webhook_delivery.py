@@ -1,8 +1,8 @@
 """Deliver webhooks: one POST each, signed, to a public address, without following where it is sent on to.
 
 A delivery runs on the event loop and holds no thread, so a receiver that hangs costs memory alone.  If the worker dies
-during a delivery, the delivery becomes due again after a minute.  The receiver may then hear it twice, and
-recognises it by its id.
+during a delivery, the delivery becomes due again after a minute.  The receiver may then get it twice, and recognises it
+by its id.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ USER_AGENT = "Darkroom-Webhooks/1"
 
 
 class NotDelivered(Exception):
-    """str() is a sentence.  status: of the answer, if there was one.  is_final: trying again would not help."""
+    """str() is a sentence.  status: of the answer, if there is one.  is_final: a retry would not help."""
 
     def __init__(
         self, sentence: str, *, status: int | None = None, retry_after: float = 0.0, is_final: bool = False
@@ -54,9 +54,9 @@ class NotDelivered(Exception):
 
 
 async def deliver_all(worker: Worker, hints: Sequence[Delivery]) -> None:
-    """Take these up, and let them be sent side by side; returns before they are."""
+    """Claim these deliveries, and send them in parallel; returns before they are sent."""
     if worker.draining:
-        return  # due again elsewhere in a moment
+        return  # another worker gets them soon
 
     def claim(tx: Transaction) -> tuple[list[Message], list[Refused]]:
         aside = Aside()
@@ -109,7 +109,7 @@ async def _note_failure(worker: Worker, message: Message, failure: NotDelivered)
 
 
 async def _send(worker: Worker, message: Message) -> int:
-    """The status of an answer that says yes.  Raises NotDelivered."""
+    """The status of a confirming answer.  Raises NotDelivered."""
     allow_private = worker.settings.webhooks.allow_private_addresses
     translation = worker.settings.translation_prefixes
     try:
@@ -146,7 +146,7 @@ async def _send(worker: Worker, message: Message) -> int:
 
 
 def _accepted(response: aiohttp.ClientResponse) -> int:
-    """The status, if it says yes.  Its body is not read: a yes needs none."""
+    """The status, if it confirms.  The body is not read."""
     if 200 <= response.status < 300:
         return response.status
     if 300 <= response.status < 400:

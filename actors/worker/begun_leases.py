@@ -1,8 +1,9 @@
-"""Which leases this process has begun, so that none is begun twice.
+"""The leases that this process has begun, so that none is begun twice.
 
-A claim comes from the list and, where its message was late, from a heartbeat that has found its row.  Both ask here,
-on the event loop, in one step.  Ended ones are remembered too: their message may still come.  A lease that was
-forgotten does no harm but costs time: it is over, so whoever begins it again can store nothing and pay for nothing.
+A claim comes from the list and, if its message was late, also from a heartbeat that found its row.  Both check here, on
+the event loop, in one step.  Ended leases are remembered too, because their message may still come.  A lease that was
+dropped from this memory costs only time: it has ended, so an attempt that begins it again can store nothing and send no
+paid request.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class Begun:
 
     def __init__(self, *, most: int = MOST_REMEMBERED) -> None:
         self._most = most
-        self._leases: dict[str, int] = {}  # in the order in which they were entered
+        self._leases: dict[str, int] = {}  # in the order of insertion
 
     def enter(self, task_id: str, lease: int) -> bool:
         """Whether this lease begins now; it counts as begun from then on."""

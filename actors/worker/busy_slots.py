@@ -1,7 +1,7 @@
-"""What the dispatcher believes of a worker's busy slots, put right as soon as fewer are busy than it was told.
+"""The number of a worker's busy slots in the database, corrected as soon as fewer are busy than the heartbeat reported.
 
-A heartbeat tells how many are busy, and the dispatcher counts on that until the next one (CORRECTNESS 9).  Slots that
-become free in between would stay empty for seconds while tasks wait.
+A heartbeat reports the number, and the dispatcher uses it until the next one (CORRECTNESS 9).  Without a correction,
+slots that become free in between would stay empty for seconds while tasks wait.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from supervisor.core.errors import Fault
 
 log = structlog.get_logger(__name__)
 
-GATHER_SECONDS = 0.02  # those that end together are told together
+GATHER_SECONDS = 0.02  # attempts that end together are reported together
 
 
 class BusySlots:
-    """Lives on the event loop.  count: slots that are busy now; tell: stores a number that is lower than before.
+    """Lives on the event loop.  count: slots that are busy now; tell: stores a lower number.
 
-    One that comes late, after a heartbeat with a higher number, does no harm: what holds a row is counted anyway.
+    A late store, after a heartbeat with a higher number, does no harm: slots that hold a row are counted anyway.
     """
 
     def __init__(self, count: Callable[[], int], tell: Callable[[int], Awaitable[object]]) -> None:
@@ -30,17 +30,17 @@ class BusySlots:
         self._telling: asyncio.Task[None] | None = None
 
     def were_told(self, number: int) -> None:
-        """A heartbeat with this number is stored; some may have ended meanwhile."""
+        """Record that a heartbeat with this number was stored; some attempts may have ended meanwhile."""
         self._told = number
         self.may_have_fallen()
 
     def may_have_fallen(self) -> None:
-        """An attempt has ended."""
+        """Record the end of an attempt."""
         if self._telling is None and self._count() < self._told:
             self._telling = asyncio.get_running_loop().create_task(self._tell_lower())
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Store nothing more."""
         if self._telling is not None:
             self._telling.cancel()
 
@@ -52,6 +52,6 @@ class BusySlots:
                 await self._tell(number)
                 self._told = min(self._told, number)
         except Fault as fault:
-            log.warning("busy_slots_not_told", reason=str(fault))  # the next heartbeat does
+            log.warning("busy_slots_not_told", reason=str(fault))  # the next heartbeat stores it
         finally:
             self._telling = None

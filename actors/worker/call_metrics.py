@@ -1,6 +1,6 @@
-"""How long calls of providers took, written to the metrics a few times a second and never waited for.
+"""The durations of providers' calls, written to the metrics a few times a second without waiting.
 
-A write for each call would cost as much as the claim of its task.  What a process has not written yet is lost with it.
+A write for each call would cost as much as the claim of its task.  Unwritten durations are lost with the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GATHER_SECONDS = 0.25
 
 
 class CallsSeen:
-    """Gathers what was seen.  Lives on the event loop."""
+    """Collects durations.  Lives on the event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -23,14 +23,14 @@ class CallsSeen:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, name: str, outcome: str, seconds: float) -> None:
-        """A call of the provider of this name has ended."""
+        """Record the end of a call of this provider."""
         labels = {"provider": name, "outcome": outcome}
         self._seen.append(Observation("darkroom_ai_call_seconds", seconds, labels))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.write)
 
     def write(self) -> None:
-        """Hand in what was gathered."""
+        """Write the collected durations."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

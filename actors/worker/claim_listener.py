@@ -1,10 +1,10 @@
-"""The thread that waits at one list of this worker, and hands what comes to the event loop.
+"""The thread that waits at one list of this worker, and passes messages to the event loop.
 
-Nothing is popped while no slot is free or while the event loop does not answer.  What was popped is begun at once and
-then owned: until then the dispatcher takes it, should it lie there for a second, and gives it to others.  So what comes
-to a process that was frozen meanwhile is not begun: it goes back into the list, unless it was taken, and is popped
-again.  The same is done with what the loop does not take over in time.  Where both believe to have a claim the row
-decides.
+Nothing is popped while no slot is free or while the event loop does not answer.  The claims of a popped message are
+begun at once, and then the message is owned; before that, the dispatcher takes it if it stays for a second, and puts
+its claims back.  So if a message reaches a process that was frozen meanwhile, its claims are not begun: it returns to
+the list, unless it was taken, and is popped again.  The same happens if the loop does not accept a message in time.  If
+two processes believe that they have a claim, the row decides.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 POP_SECONDS = 1  # one wait; how late a stop may be noticed
-OURS_SECONDS = 1.0  # from the beginning of a wait: so long nobody takes what it brings
-TAKE_OVER_SECONDS = 0.5  # the loop has this long to take over what was popped
+OURS_SECONDS = 1.0  # from the beginning of a wait: for so long its message is not taken
+TAKE_OVER_SECONDS = 0.5  # the time for the loop to accept a popped message
 AGAIN_SECONDS = 0.5  # while the broker is away
 
 
 class _Handed:
-    """What is handed to the loop, until one of the two settles whose it is."""
+    """A message on its way to the loop, until the loop accepts it or the thread takes it back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class _Handed:
         self.is_answered = threading.Event()
 
     def settle(self) -> bool:
-        """True for the first that asks."""
+        """True for the first caller."""
         with self._lock:
             is_first, self._is_settled = not self._is_settled, True
         return is_first
@@ -52,7 +52,7 @@ class _Handed:
 class ClaimListener:
     """take: called on the loop with each message.  has_room: set while a message may be popped.
 
-    came_back: called on the loop when claims may be ours, or no longer, without our having heard of it.
+    came_back: called on the loop when claims may have been added or taken without a message.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClaimListener:
         self._take, self._has_room, self._came_back = take, has_room, came_back
         self._ending = threading.Event()
         self._is_away = False
-        self._is_unsure = False  # whether something that was popped lies beside the list
+        self._is_unsure = False  # whether a popped message is beside the list
         self._unanswered: _Handed | None = None
         self.thread = threading.Thread(target=self._run, name=f"claims-{kind}", daemon=True)
 
@@ -78,12 +78,12 @@ class ClaimListener:
         self.thread.start()
 
     def end(self) -> None:
-        """Pop nothing more; a pop that waits ends within POP_SECONDS, and what it has popped goes back."""
+        """Pop nothing more; a waiting pop ends within POP_SECONDS, and its message goes back."""
         self._ending.set()
 
     @property
     def has_died(self) -> bool:
-        """Whether its thread ended though nobody asked it to."""
+        """Whether its thread ended without a stop."""
         return self.thread.ident is not None and not self.thread.is_alive() and not self._ending.is_set()
 
     def _run(self) -> None:
@@ -108,7 +108,7 @@ class ClaimListener:
                 self._note_absence(error)
 
     def _loop_answers(self) -> bool:
-        """Whether it has answered what it was asked last."""
+        """Whether the loop has answered the last call."""
         if self._unanswered is None or self._unanswered.is_answered.wait(POP_SECONDS):
             self._unanswered = None
             return True
@@ -138,7 +138,7 @@ class ClaimListener:
         self._put_back()
 
     def _own(self) -> None:
-        """What was handed over is ours; where it was taken, or nobody can say, the rows are asked."""
+        """Own the accepted message; if it was taken, or if that is unknown, the rows are read."""
         is_ours = False
         try:
             is_ours = self._lists.own(self._kind, self._worker_id)

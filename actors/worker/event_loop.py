@@ -1,10 +1,10 @@
 """The event loop on which every async actor of this process runs.
 
-A worker thread starts its coroutine here and waits for the end.  It wakes once a second only to let dramatiq's
-interrupts in (time limit, shutdown): the stock tenth of a second costs 15 % of a core with 400 waiting threads.
+A worker thread starts its coroutine here and waits for the end.  It wakes only once a second, to receive dramatiq's
+interrupts (time limit, shutdown): the default of a tenth of a second costs 15 % of a core with 400 waiting threads.
 
-An interrupt cancels the coroutine and then waits for its cleanup.  The stock second is too short to tell an AI service
-to stop; a thread that leaves earlier is counted as free while its coroutine still runs.
+An interrupt cancels the coroutine and then waits for its cleanup.  The default of one second is too short to stop a job
+at an AI service; and a thread that returns earlier counts as free while its coroutine still runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 INTERRUPT_CHECK_SECONDS = 1.0
-CLEANUP_SECONDS = 30.0  # after this a cancelled attempt counts as one that will not end
+CLEANUP_SECONDS = 30.0  # after this time a cancelled attempt counts as one that will not end
 
 
 class CoroutineWouldNotEnd(RuntimeError):
@@ -39,7 +39,7 @@ class PatientEventLoopThread(EventLoopThread):
         self.cleanup_seconds = cleanup_seconds
 
     def run_coroutine(self, coro: Awaitable[Result]) -> Result:
-        """Its result, or what it raised.  Raises an Interrupt after its cleanup, else CoroutineWouldNotEnd."""
+        """Its result, or its exception.  Raises an Interrupt after its cleanup, else CoroutineWouldNotEnd."""
         if not self.loop.is_running():
             raise RuntimeError("The event loop is not running.")
         task: asyncio.Future[Result] | None = None
@@ -58,7 +58,7 @@ class PatientEventLoopThread(EventLoopThread):
                     coro.close()
                 done.set()
 
-        try:  # an interrupt may strike at any line of this block
+        try:  # an interrupt may come at any line of this block
             self.loop.call_soon_threadsafe(begin)
             while not done.wait(self.interrupt_check_ival):
                 pass

@@ -2,9 +2,8 @@
 
 A worker or consumer thread that died leaves a process that holds a heartbeat and takes messages, but runs fewer of
 them, or none.  Code that blocks the event loop (a provider that sleeps instead of awaiting) stops the heartbeat and
-every attempt with it: the database gives such a process up, but the process would stay, and one such task after the
-other would take every worker.  Nothing in dramatiq notices.  The watchdog ends the process; its supervisor starts a
-new one.
+every attempt: the dispatcher gives up such a worker, but the process would stay, and a few such tasks would block every
+worker.  Dramatiq does not notice this.  The watchdog ends the process; its supervisor starts a new one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ BLOCKED_SECONDS = 10.0  # unless the boot says otherwise
 
 
 def _of_its_own() -> list[str]:
-    """Of the threads that wait for claims."""
+    """The methods of the threads that wait for claims."""
     from actors.worker.worker import current_worker  # which needs more than this does
 
     try:
@@ -40,7 +39,7 @@ def _of_its_own() -> list[str]:
 
 
 def dead_threads(worker: Worker) -> list[str]:
-    """Names of the threads that ended though nobody asked them to."""
+    """Names of the threads that ended without a stop."""
     threads: list[WorkerThread | ConsumerThread] = [*worker.workers, *worker.consumers.values()]
     # `running` is set by a thread's own first step and cleared by stop(): a thread killed by an error keeps it.
     dead = [thread.name for thread in threads if thread.running and not thread.is_alive()] + _of_its_own()
@@ -60,7 +59,7 @@ class _LoopWatch:
         self.unanswered = 0
 
     def check(self) -> None:
-        """Take notice of the answer to the last question, and ask again if it came."""
+        """Check for the answer to the last call, and call again if it came."""
         thread = get_event_loop_thread()
         if thread is None or not self._answered.is_set():
             self.unanswered += thread is not None
@@ -74,8 +73,8 @@ class _LoopWatch:
 class Watchdog(Middleware):
     """Ends the process with EXIT_STATUS when one of its threads has died or its event loop is blocked.
 
-    blocked_seconds: how long the loop may be; above the lease others have its tasks.
-    It goes home when the worker begins to stop: its supervisor has a time limit for that.
+    blocked_seconds: how long the loop may be blocked; after the lease, other workers get its tasks.  It ends when the
+    worker begins to stop: its supervisor has a time limit for that.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""A worker process: its id, what runs in it, its heartbeat, its drain.
+"""A worker process: its id, its attempts, its heartbeat, its drain.
 
 The id is a ULID made for this spawn.  The dispatcher claims tasks for it; the claims come through its lists
 (`actors.worker.claim_listener`) and begin here at once, each lease once.  A claim whose message was lost is a row that
 names us and was never begun: two heartbeats that find it begin it.
 
-Who decides what: the database says who holds a task.  This process believes it; a running attempt whose lease is
-no longer held is cancelled, and a process that could not renew in time stops by itself before others take over.
+The database says which worker holds a task.  This process follows it: an attempt without its lease is cancelled, and a
+process that could not renew in time cancels its attempts before other workers take over.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-STORING_SECONDS = 5.0  # for an answer that comes at the last moment; `up` waits a little longer
+STORING_SECONDS = 5.0  # for an answer at the last moment; `up` waits a little longer
 WATCH_SECONDS = 1.0
 CLOCK_GAP_SECONDS = 2.0  # of the wall clock against the monotonic one: a sleep, or a step
 BUSY_AGAIN_SECONDS = 0.5
@@ -75,13 +75,13 @@ class Why(enum.Enum):
 
 
 class SentRequest(Protocol):
-    """What a worker knows of a paid request of one of its attempts."""
+    """The interface of a paid request for the worker."""
 
     may_bill_twice: bool
 
     @property
     def is_unanswered(self) -> bool:
-        """It may have been carried out, and nobody has heard of it yet."""
+        """Whether it may have been carried out and is still unanswered."""
 
     @property
     def answer_due(self) -> float:
@@ -93,23 +93,24 @@ class Running:
 
     def __init__(self, task_id: str, lease: int, *, type_: str = "", takes_slot: bool = True) -> None:
         self.task_id, self.lease, self.type = task_id, lease, type_
-        self.takes_slot = takes_slot  # a poll runs beside the slots
+        self.takes_slot = takes_slot  # a poll needs no slot
         self.began_at = time.monotonic()
-        self.is_marked = not takes_slot  # as begun, in the database
+        self.is_marked = not takes_slot  # recorded as begun in the database
         self.work: asyncio.Task[Any] | None = None
         self.request: SentRequest | None = None  # the newest of its paid requests
-        self.keeps_what_was_paid = False  # its answer is here: nothing more is ordered before it is stored
-        self.stops_when_answered = False  # a drain lets its paid request come to its end, and begins no other
+        # its answer has arrived: nothing more is ordered before it is stored
+        self.keeps_what_was_paid = False
+        self.stops_when_answered = False  # a drain waits for its paid request, and no other is begun
         self.cancelled: Why | None = None
         self.will_not_end = asyncio.Event()  # set CLEANUP_SECONDS after its cancel
 
     @property
     def owes_an_answer(self) -> bool:
-        """Its paid request may have been carried out, is not heard of yet, and must not be sent again."""
+        """Whether its paid request may have been carried out, is unanswered, and must not be sent again."""
         return self.request is not None and self.request.is_unanswered and not self.request.may_bill_twice
 
     def cancel(self, why: Why) -> None:
-        """End the attempt; what follows depends on why."""
+        """End the attempt; the reason decides what follows."""
         if self.cancelled is None and self.work is not None:
             self.cancelled = why
             self.work.cancel()
@@ -118,7 +119,7 @@ class Running:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is done with claims: one attempt at a task, or polls of remote jobs side by side."""
+    """The work for claims: one attempt at a task, or polls of remote jobs in parallel."""
 
     attempt: Callable[[Worker, Running, Claim], Coroutine[Any, Any, None]]
     polls: Callable[[Worker, Sequence[tuple[Running, Claim]]], Coroutine[Any, Any, None]]
@@ -163,7 +164,7 @@ class Worker:
         self._handing_in: dict[asyncio.Task[None], str] = {}
 
     async def start(self) -> None:
-        """Register and begin to beat.  Raises SettingFault for a database that can't be used."""
+        """Register and begin to beat.  Raises SettingFault if the database can't be used."""
         may_be_older = is_supervised()
         await asyncio.to_thread(check_version, self.database, self.settings, may_be_older=may_be_older)
 
@@ -200,15 +201,15 @@ class Worker:
             listener.start()
 
     def dead_threads(self) -> list[str]:
-        """Names of the threads of its own that ended though nobody asked them to."""
+        """Names of its own threads that ended without a stop."""
         return [listener.thread.name for listener in self._listeners if listener.has_died]
 
     def take(self, message: ClaimMessage) -> None:
-        """Begin what was claimed for us; called on the event loop."""
+        """Begin claims from a message; called on the event loop."""
         if self.draining:
             self._spawn(self._give_back_unbegun())
         elif not self.may_begin():
-            self.look_at_once()  # the rows say what of it is still ours
+            self.look_at_once()  # the rows say which claims are still ours
         elif message.kind == POLLS:
             self._begin_polls([claims.claim_of(dict(claim)) for claim in message.claims])
         else:
@@ -261,31 +262,31 @@ class Worker:
             log.error("attempt_broke_off", worker=self.id, exc_info=error)
 
     async def until_all_ended(self, within_seconds: float) -> None:
-        """A stop waits for what runs; the drain ends what runs for too long."""
+        """Wait for running attempts at a stop; the drain ends those that run too long."""
         end = time.monotonic() + within_seconds
         while self._attempts and (left := end - time.monotonic()) > 0:
             await asyncio.wait(self._attempts, timeout=left)
 
     def look_at_once(self) -> None:
-        """Beat now, and begin whatever is ours and was not begun: messages may have been lost."""
+        """Beat now, and begin all our claims that were not begun, because messages may have been lost."""
         self._looks_at_once = True
         self._beat_now.set()
 
     def may_begin(self) -> bool:
-        """False until the next heartbeat where others may have our tasks: time has passed that we did not notice."""
+        """False until the next heartbeat if this process stood still and others may have our tasks."""
         is_even = abs(_clocks_apart() - self._clocks_apart) < CLOCK_GAP_SECONDS
         return is_even and self.may_start_requests()
 
     def may_start_requests(self) -> bool:
-        """False when the lease may have run out by our own clock: others may be running our tasks already."""
+        """False if the lease may have ended by our own clock: others may run our tasks already."""
         silent = time.monotonic() - self._renewed_at
         return silent < self.settings.silent_seconds
 
     async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
-        """Store what was worked for: while the database can't be written the step is tried again.
+        """Store a result: the step is repeated while the database can't be written.
 
-        So it is when nobody can say whether it was stored: what was, is fenced by its lease and stored once.
-        Ends by the step's own fault, LeaseLost above all: others have rescued the task meanwhile.
+        It is also repeated if its outcome is unknown: the lease ensures that it is stored once.  It ends with the
+        step's own fault, usually LeaseLost: the task was rescued meanwhile.
         """
         while True:
             try:
@@ -295,7 +296,7 @@ class Worker:
                 await asyncio.sleep(BUSY_AGAIN_SECONDS)
 
     def begin_drain(self) -> None:
-        """Take nothing new; what still runs after the drain time is given back without counting the attempt."""
+        """Take nothing new; tasks that still run after the drain time are given back without counting the attempt."""
         if not self.draining:
             self.draining = True
             for listener in self._listeners:
@@ -303,7 +304,7 @@ class Worker:
             self._spawn(self._drain())
 
     async def close(self) -> None:
-        """End the heartbeat and leave; what this process still holds is rescued as a dead worker's."""
+        """End the heartbeat and leave; tasks that this process still holds are rescued like a dead worker's."""
         for listener in self._listeners:
             listener.end()
         self._busy.close()
@@ -324,7 +325,8 @@ class Worker:
         await asyncio.to_thread(self.database.close)
 
     async def beat(self) -> None:
-        """One heartbeat: renew, say what was begun, learn what was taken from us, begin what never reached us."""
+        """One heartbeat: renew, record begun claims, cancel attempts that lost their lease, begin claims whose messages
+        were lost."""
         busy, looks_at_once, self._looks_at_once = self._busy_slots(), self._looks_at_once, False
         unmarked = [running for running in self.running if not running.is_marked]
         said = [self._as_begun(running) for running in unmarked]
@@ -363,7 +365,7 @@ class Worker:
         return claims.Begun(running.task_id, running.lease, time.monotonic() - running.began_at, limit)
 
     def has_ended(self, running: Running) -> None:
-        """An attempt, or poll, is over, and its slot is free."""
+        """Free the slot of an ended attempt or poll."""
         self.running.discard(running)
         if running.takes_slot:
             self._last_ran_at = time.monotonic()
@@ -391,9 +393,9 @@ class Worker:
             self._beat_now.clear()
 
     async def _watch_own_lease(self) -> None:
-        """Cancel what runs once others may believe us dead: no beat got through, or this process stood still.
+        """Cancel all attempts once we may count as dead: no beat got through, or this process stood still.
 
-        The process lives on: if nobody has marked it dead, it goes on under the same id when a beat gets through.
+        The process lives on: if it was not marked dead, it continues with the same id when a beat gets through.
         """
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -402,7 +404,7 @@ class Worker:
             self._leave_if_idle()
 
     def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
-        """but_what_is_paid: an answer that is here does no harm beside another attempt, and is stored yet."""
+        """but_what_is_paid: an answer that has arrived does no harm beside another attempt, and is still stored."""
         live = [
             running
             for running in self.running
@@ -414,14 +416,14 @@ class Worker:
             running.cancel(Why.LEASE_LOST)
 
     def _cancel_what_was_taken(self, known: dict[Running, int], held: set[tuple[str, int]]) -> None:
-        """known: leases that were had before it was read what is held; a claim made since is not in it yet."""
+        """known: leases from before the held rows were read; a later claim is not among the rows yet."""
         for running, lease in known.items():
             if (running.task_id, lease) not in held:
                 running.cancel(Why.LEASE_LOST)
 
     async def _meet_strays(self, held: Sequence[Held], *, at_once: bool) -> None:
-        """What names us and runs nowhere here at two beats running: what was never begun is begun now, all else is
-        given back.  at_once: whatever was never begun, for its message may be lost."""
+        """Handle rows that name us but do not run here at two beats in a row: claims that were never begun are begun
+        now, all others are given back.  at_once: begin claims at the first beat, because their messages may be lost."""
         registered = {running.task_id for running in self.running} | set(self._handing_in.values())
         strays = {(each.task_id, each.lease): each for each in held if each.task_id not in registered}
         seen_twice = [
@@ -442,7 +444,7 @@ class Worker:
         return each.is_begun or self.begun.has(each.task_id, each.lease)
 
     async def _begin_late(self, late: Sequence[Held]) -> None:
-        """Begin what has never reached us."""
+        """Begin claims whose messages never reached us."""
         found = [(each.task_id, each.lease) for each in late]
         limits = {type_: self.settings.attempt_seconds(type_) for type_ in self.settings.tasks}
         ours = await self.database.write_async(lambda tx: claims.begin_late(tx, self.id, found, limits))
@@ -454,12 +456,12 @@ class Worker:
         try:
             await self.database.write_async(lambda tx: remote_wait.give_back(tx, each.task_id, each.lease))
         except LeaseLost:
-            pass  # rescued in between, which is as good
+            pass  # rescued in between, which is just as good
         except (Fault, DatabaseError) as fault:
             log.warning("claim_not_given_back", worker=self.id, task=each.task_id, reason=str(fault))
 
     async def _give_back_unbegun(self, held: Sequence[Held] | None = None) -> None:
-        """Give back at once, at no cost, what was claimed for us and will not begin here: this process drains."""
+        """Give back at once, uncounted, claims that will not begin here, because this process drains."""
         if held is None:
             try:
                 held = await self.database.read_async(lambda tx: claims.held_by(tx, self.id))
@@ -471,7 +473,7 @@ class Worker:
                 await self._give_back(each)
 
     async def _announce_drain(self) -> None:
-        """Nothing is claimed for us after this is stored; until then each heartbeat comes back to it."""
+        """Store the drain: no claim is made for us after that; until it is stored, each heartbeat repeats it."""
         try:
             await self.database.write_async(lambda tx: workers.drain(tx, self.id))
             await self._give_back_unbegun()
@@ -489,7 +491,7 @@ class Worker:
                 running.cancel(Why.DRAIN)
 
     def _let_answer_come(self, running: Running) -> None:
-        """A request that was paid for and must not be sent twice gets until its AI time-out (CORRECTNESS 15)."""
+        """A paid request that must not be sent twice gets time until its AI time-out (CORRECTNESS 15)."""
         assert running.request is not None
         loop = asyncio.get_running_loop()
         running.stops_when_answered = True
@@ -504,7 +506,7 @@ class Worker:
             self._end_in_good_order("it has been idle for as long as it may (--exit-when-idle)")
 
     def end_for_a_stuck_attempt(self) -> None:
-        """A cancelled attempt does not end, so its slot is lost: drain what runs and let a new process begin."""
+        """A cancelled attempt does not end, so its slot is lost: drain, and let a new process begin."""
         log.error("worker_ends", worker=self.id, reason="a cancelled attempt does not end")
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -528,11 +530,11 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let this come to its end beside the task that began it, whatever becomes of that."""
+        """Run this to its end, independently of the task that began it."""
         self._spawn(work)
 
     def finish_handing_in(self, work: Coroutine[Any, Any, None], task_id: str) -> None:
-        """The same of a request that hands a job in: until it has ended, its task is no stray and not given back."""
+        """The same for a request that submits a remote job: until it has ended, its task is not given back."""
         handing_in = self._spawn(work)
         self._handing_in[handing_in] = task_id
         handing_in.add_done_callback(self._handing_in.pop)
@@ -545,7 +547,7 @@ class Worker:
 
 
 def _clocks_apart() -> float:
-    """How far the wall clock is ahead of the monotonic one, seconds."""
+    """The difference of the wall clock and the monotonic clock, in seconds."""
     return time.time() - time.monotonic()
 
 
@@ -570,5 +572,5 @@ async def close_worker() -> None:
 
 
 def current_worker() -> Worker:
-    """This process's worker; there is one from its boot to its end."""
+    """This process's worker, which exists from its boot to its end."""
     return _current[0]

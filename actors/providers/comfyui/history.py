@@ -1,7 +1,7 @@
-"""What ComfyUI says of a prompt: its place in the queue, and its end in the history.  Pure.
+"""ComfyUI's answers about a prompt: its place in the queue, and its end in the history.  Pure.
 
-Always in this order: a prompt goes from the queue into the history, so one that is in neither was never there, was
-deleted from the queue, or the server has been started anew: it is lost.
+The queue is always read first: a prompt moves from the queue into the history.  A prompt in neither is lost: it was
+never there, it was deleted from the queue, or the server was restarted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNREADABLE = "ComfyUI's answer about the job can't be understood."
 
 
 def place_in_queue(document: Any, prompt_id: str) -> int | None:
-    """RUNNING, or how many are before it and it; None when it is not in the queue.  Raises Unreadable."""
+    """RUNNING, or its place in the queue from 1; None if it is not in the queue.  Raises Unreadable."""
     queue = _readable(document, "queue_running", "queue_pending")
     if prompt_id in _ids(queue.get("queue_running")):
         return RUNNING
@@ -37,12 +37,12 @@ def end_of(
     *,
     of_any_kind: bool = False,
 ) -> list[str] | Failed:
-    """The paths under which a finished prompt's files are shown: those that may be pictures first, then by their nodes.
+    """The paths of a finished prompt's files: possible pictures first, then by their nodes.
 
     A node that saves a film, a model or a sound lists it among `images` too, or in a list of its own (`gifs`, `audio`,
-    `3d`); only its bytes say what it is.  outputs: ids of the nodes that count, empty = all.  A preview (`temp`) is
-    gone with the server, so it counts only where its node is named.  hide: takes secrets out of a text.  of_any_kind:
-    what stands in other lists counts too.  Raises Unreadable.
+    `3d`); only its bytes show its kind.  outputs: ids of the nodes that count, empty = all.  A preview (`temp`) is lost
+    when the server stops, so it counts only if its node is named.  hide: removes secrets from a text.  of_any_kind:
+    entries of other lists count too.  Raises Unreadable.
     """
     entry = history_of(document, prompt_id)
     if entry is None:
@@ -73,7 +73,7 @@ def end_of(
 
 
 def uploads_in(document: Any, prefix: str) -> list[str]:
-    """The names that begin so, in the graph of a prompt wherever it stands: the pictures that were uploaded for it."""
+    """The names with this prefix in a prompt's graph, in queue or history: the pictures that were uploaded for it."""
     found, left = set[str](), [document]
     while left:
         value = left.pop()
@@ -87,7 +87,7 @@ def uploads_in(document: Any, prefix: str) -> list[str]:
 
 
 def history_of(document: Any, prompt_id: str) -> Mapping[str, Any] | None:
-    """What the history knows of a prompt; None when it does not know it.  Raises Unreadable."""
+    """The history's entry of a prompt; None without one.  Raises Unreadable."""
     entry = _readable(document).get(prompt_id)
     if entry is not None and not isinstance(entry, Mapping):
         raise Unreadable(_UNREADABLE)
@@ -101,7 +101,7 @@ def _readable(document: Any, *names: str) -> Mapping[str, Any]:
 
 
 def _without_a_picture(entry: Mapping[str, Any], outputs: Collection[str]) -> str:
-    """Why, as far as the history tells: previews are shown, and count only where their node is named."""
+    """The reason, if the history shows it: there are only previews, which count only if their node is named."""
     shown = [
         node
         for node, output in _mapping(entry.get("outputs")).items()
@@ -143,13 +143,13 @@ def _node_order(item: tuple[str, Any]) -> tuple[int, str]:
 
 
 def _likely_order(file: Mapping[str, Any]) -> tuple[bool, bool]:
-    """What was saved before previews, what is called a picture before what is not."""
+    """Saved files before previews, names of pictures before others."""
     name = str(file.get("filename") or "").lower()
     return file.get("type") != "output", not name.endswith(_PICTURE_NAMES)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """An object; an empty one for null and whatever else stands in its place."""
+    """An object; an empty one for null and other values."""
     return value if isinstance(value, Mapping) else {}
 
 

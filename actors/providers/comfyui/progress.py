@@ -1,7 +1,7 @@
-"""How far a running workflow is, from the messages of ComfyUI's WebSocket.  Pure.
+"""The progress of a running workflow, from the messages of ComfyUI's WebSocket.  Pure.
 
-A node counts as many steps as it reports (a sampler twenty, say), one that has not spoken yet counts one.  Nodes whose
-results were cached never speak, so the figure is low rather than high.
+A node counts as many steps as it reports (a sampler perhaps twenty); one without a report yet counts one.  Nodes with
+cached results never report, so the figure is rather too low than too high.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class WorkflowProgress:
         self.ended = False
 
     def take(self, text: str) -> None:
-        """A text message; what is about another prompt, or unknown, says nothing."""
+        """Take a text message; messages about other prompts, and unknown ones, are ignored."""
         try:
             message = json.loads(text)
             kind, data = message["type"], message["data"]
@@ -45,7 +45,7 @@ class WorkflowProgress:
             self.ended = True
 
     def percent(self) -> int | None:
-        """0-99; None when nothing was said."""
+        """0-99; None without a report."""
         if not self._steps:
             return None
         done = sum(done for done, _ in self._steps.values())

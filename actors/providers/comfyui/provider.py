@@ -1,10 +1,10 @@
-"""The adapter: the pictures are uploaded, the workflow is queued under an id of our own, and its history is the truth.
+"""The adapter: it uploads the pictures, queues the workflow with our own id, and reads its end from the history.
 
-A prompt is a remote job like any other, so nothing is held while it waits in ComfyUI's queue, which is where jobs spend
-their time: the server runs one at a time.  Live progress comes by WebSocket alone and only to the client that queued
-the prompt.  Every prompt has a client id of its own, and whoever polls a *running* one listens under that id for
-WATCH_SECONDS: the server repeats where it is to a late listener.  So progress is seconds old at most, any worker can
-show it after any crash, and no connection outlives its poll.
+A prompt is a remote job, so it takes no slot while it waits in ComfyUI's queue, where jobs spend most of their time:
+the server runs one at a time.  Live progress comes only by WebSocket, and only to the client that queued the prompt.
+Every prompt has its own client id, and a poll of a *running* one listens with that id for WATCH_SECONDS: the server
+repeats its state to a late listener.  So progress is at most seconds old, any worker can show it after any crash, and
+no connection outlives its poll.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
 HAND_IN_SECONDS = 60.0
-PAINT_SECONDS = 5.0  # for one photo to be overwritten; a picture waits for it
+PAINT_SECONDS = 5.0  # for overwriting one photo; the result waits for it
 WATCH_SECONDS = 1.5
 RUNNING_PAUSE_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
@@ -64,7 +64,8 @@ FOLDER = "darkroom"
 BLANK = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 )
-_IDS = uuid.UUID("7b0c8f4e-3a52-4f0e-9a3a-0f6d1d0c2b11")  # ours, so that no other program makes the same ids
+# our own namespace, so that no other program makes the same ids
+_IDS = uuid.UUID("7b0c8f4e-3a52-4f0e-9a3a-0f6d1d0c2b11")
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ class ComfyProvider:
         self._collector = Collector(
             service,
             surroundings,
-            allow_private_addresses=False,  # pictures come through the server's own address
+            allow_private_addresses=False,  # pictures are fetched from the server's own address
         )
 
     async def submit(self, job: Job, progress: Progress) -> Accepted:
@@ -111,7 +112,7 @@ class ComfyProvider:
         return accepted
 
     async def look_up(self, job: Job) -> Accepted | None:
-        """ComfyUI runs the same id twice if it is told so twice; but it can be asked before."""
+        """ComfyUI would run the same id twice, but it can be asked for the id before."""
         prompt_id = _prompt_id(job)
         queue = (await self._get("/queue")).document
         if place_in_queue(queue, prompt_id) is not None:
@@ -145,12 +146,13 @@ class ComfyProvider:
                 ended = await self._collected(job, found)
             except ResultLost as error:
                 ended = Failed(error)
-        if not (isinstance(ended, Failed) and isinstance(ended.error, Lost)):  # that is doubted first
+        # this counts only when it is repeated
+        if not (isinstance(ended, Failed) and isinstance(ended.error, Lost)):
             await self._paint_over(remote.details.get("uploads", []))
         return ended
 
     async def cancel(self, remote: Accepted) -> bool:
-        """Out of the queue; or stopped, if it is the one that runs: older servers stop whatever runs."""
+        """Remove it from the queue, or stop it if it runs: older servers stop any running prompt."""
         await self._post("/queue", {"delete": [remote.remote_id]})
         place = await self._place(remote.remote_id)
         if place == RUNNING:
@@ -179,7 +181,7 @@ class ComfyProvider:
         return values
 
     async def _upload(self, job: Job, n: int, prompt_id: str) -> str:
-        """The name under which a node finds the picture."""
+        """The name of the picture for a node."""
         picture = await self._values.file(job, n)
         seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
         answer = await self._put(
@@ -205,14 +207,14 @@ class ComfyProvider:
         return answer
 
     def _uploads(self, values: Mapping[Placeholder, Any]) -> list[str]:
-        """The names of the pictures that lie in ComfyUI's folder for this order."""
+        """The names of this order's pictures in ComfyUI's folder."""
         return sorted(
             {str(values[each]) for each in values if each.input is not None and each.input[1] == "file"}
             - {str(MISSING)}
         )
 
     async def _paint_over(self, uploads: Sequence[str]) -> None:
-        """The job is over: nothing of the user's photo stays.  ComfyUI deletes no input, so each is overwritten."""
+        """Overwrite the user's photos, because the job is over and ComfyUI deletes no input."""
         for name in uploads:
             folder, _, file = name.rpartition("/")
             try:
@@ -223,7 +225,7 @@ class ComfyProvider:
     def _accepted(self, prompt_id: str, uploads: Sequence[str] = ()) -> Accepted:
         return Accepted(prompt_id, FIRST_PAUSE_SECONDS, {"uploads": list(uploads)})
 
-    # --- questions ---
+    # --- polls ---
 
     async def _place(self, prompt_id: str) -> int | None:
         return place_in_queue((await self._get("/queue")).document, prompt_id)
@@ -261,7 +263,7 @@ class ComfyProvider:
         for path in paths:
             if len(found) == count:
                 break
-            with contextlib.suppress(ResultLost):  # larger than an answer may be: a film, most likely
+            with contextlib.suppress(ResultLost):  # larger than the limit of an answer: probably a film
                 body = (await self._get(path, gone=ResultGone)).body
                 if picture_type(body) is not None:
                     found.append(Inline(body))
@@ -276,7 +278,8 @@ class ComfyProvider:
         return answer
 
     def _refuse_to_show(self, answer: Answer, gone: type[Transient]) -> None:
-        if answer.status in (404, 410):  # of one file, or of a proxy: not ComfyUI's word on every job
+        # about one file, or from a proxy: it does not mean that every job fails
+        if answer.status in (404, 410):
             raise gone(f"ComfyUI does not show what it was asked for (HTTP {answer.status}).")
         if answer.status != 200:
             self._refuse_question(answer)
@@ -288,22 +291,22 @@ class ComfyProvider:
         self._refuse_question(await self._client.question(request, ASK_SECONDS))
 
     def _refuse_question(self, answer: Answer) -> None:
-        """The same for a question, and for an upload: they order nothing."""
+        """The same for polls and uploads, which order nothing."""
         error = question_error_in(answer, self._service.rules, now=time.time())
         if error is not None:
             raise error
 
     def _refuse(self, answer: Answer) -> None:
-        """Raises the ProviderError that a bad answer stands for."""
+        """Raises the ProviderError for a bad answer."""
         error = error_in(answer, self._service.rules, now=time.time())
         if error is not None:
             raise error
 
     async def _watch(self, prompt_id: str) -> int | None:
-        """The percentage of a running prompt, None when the server does not say within WATCH_SECONDS."""
+        """The percentage of a running prompt; None if the server does not report within WATCH_SECONDS."""
         progress = WorkflowProgress(prompt_id, len(self._service.workflow.nodes))
         address = f"{self._service.base}/ws?clientId={prompt_id}"
-        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):  # the history is the truth
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):  # the history decides
             async with (
                 asyncio.timeout(WATCH_SECONDS),
                 self._client.socket(address, self._headers) as socket,
@@ -326,5 +329,5 @@ def _refused_nodes(document: Any) -> set[str]:
 
 
 def _prompt_id(job: Job) -> str:
-    """The same for the same request, so that it can be looked up."""
+    """Equal for the same request, so that it can be looked up."""
     return str(uuid.uuid5(_IDS, job.reference))

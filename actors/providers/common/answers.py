@@ -1,7 +1,7 @@
-"""What an answer means: pictures, or an error with its class.  Pure.
+"""The meaning of an answer: pictures, or an error with its class.  Pure.
 
-The settings' lists come first: each is of globs, matched with the service's own error codes and, after those, with the
-HTTP status as text (`"5??"`).  What no list names is judged by the status:
+The settings' lists come first: each holds globs, matched with the service's own error codes and then with the HTTP
+status as text (`"5??"`).  Other answers are judged by the status:
 
 | status | class |
 |---|---|
@@ -16,7 +16,7 @@ HTTP status as text (`"5??"`).  What no list names is judged by the status:
 | other 5xx: perhaps it was carried out | unknown_outcome, where it may not bill twice; else transient |
 | other 4xx | invalid_input |
 
-What a list of `retry` names may be sent again whatever its status: it is the service's own word, or its operator's.
+Codes and statuses in `retry` are always tried again: the service itself, or its operator, says so.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ LONGEST_WAIT_SECONDS = 86_400.0
 MOST_SAID_CHARACTERS, MOST_DETAIL_CHARACTERS = 300, 1500
 _NO_ERROR = (None, "", 0, False)
 _SETUP = frozenset({401, 402, 403, 404, 405, 407, 410})
-_AUTHENTICATION = frozenset({401, 403, 407})  # a refused key may stand in the answer, cut or masked
+_AUTHENTICATION = frozenset({401, 403, 407})  # the answer may hold a refused key, shortened or masked
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>]+|data:[^\s\"'<>]{20,}", re.IGNORECASE)
 _GATEWAY_GAVE_UP = frozenset({504, 524})
-_NOT_BEGUN = frozenset({408, 425, 501, 505, 529})  # it can't, or not now; 529 is "overloaded"
+_NOT_BEGUN = frozenset({408, 425, 501, 505, 529})  # not possible, or not now; 529 is "overloaded"
 _NOT_READY = frozenset(
     {503, 521, 523, 525, 526, 530}
-)  # nobody is behind the gateway yet; 521 to 530 are Cloudflare's
+)  # the gateway can't reach the service yet; 521 to 530 are Cloudflare's
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer.  headers: with small names.  document: the body as JSON, None when it is none."""
+    """A complete answer.  headers: with lower-case names.  document: the body as JSON, None if it is not JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Rules:
-    """Where things stand in this service's answers.  result: of pictures.  classes: {class of CLASSES: globs}.
+    """The paths in this service's answers.  result: of pictures.  classes: {class of CLASSES: globs}.
 
     cost: of what it cost.  picture_code: of pictures that were refused among others.  hide: takes secrets out of a text
     that the service has written.
@@ -101,10 +101,10 @@ class Rules:
 
 
 def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
-    """The pictures of an answer, in order; none where it holds files or data.
+    """The pictures of an answer, in order; none if it holds files or data.
 
     now: seconds since 1970, for a Retry-After that is a date.
-    Raises a ProviderError whose class says what is to follow.
+    Raises a ProviderError; its class says what follows.
     """
     error = error_in(answer, rules, now=now)
     if error is not None:
@@ -117,7 +117,7 @@ def pictures_in(answer: Answer, rules: Rules, *, now: float) -> list[Source]:
 
 @dataclass(frozen=True)
 class Others:
-    """What an answer holds besides pictures.  data: None for none."""
+    """The results of an answer besides pictures.  data: None for none."""
 
     files: tuple[Source, ...] = ()
     data: Any = None
@@ -128,9 +128,9 @@ class Others:
 
 
 def others_in(answer: Answer, rules: Rules) -> Others:
-    """Files and data of a good answer, where the settings say they stand; a body that is a film or sound needs no path.
+    """Files and data of a good answer, by the paths of the settings; a body that is a film or sound needs no path.
 
-    What is among the pictures is no file.
+    A source among the pictures is not a file.
     """
     data = rules.data.find(answer.document) if rules.data is not None else []
     found = [
@@ -150,7 +150,7 @@ def _is_played(body: bytes) -> bool:
 
 
 def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
-    """What an answer's codes and its status say is wrong; None when they say nothing."""
+    """The error by an answer's codes and status; None without one."""
     codes = error_codes(answer.document, rules.code)
     named = _named_class([codes, [str(answer.status)]], rules)
     if named is not None:
@@ -161,13 +161,13 @@ def error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | Non
 
 
 def question_error_in(answer: Answer, rules: Rules, *, now: float) -> ProviderError | None:
-    """The same of an answer to a question: it costs nothing, so what may have been carried out is only a hiccup."""
+    """The same for the answer to a poll: it costs nothing, so an unclear outcome is only a temporary error."""
     error = error_in(answer, rules, now=now)
     return Transient(error.message) if isinstance(error, UnknownOutcome) else error
 
 
 def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
-    """Why a job that is over has no picture: by its codes, or those of its refused pictures."""
+    """The reason why an ended job has no picture: by its codes, or those of its refused pictures."""
     codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
     named = _named_class([codes], rules)
     if named is not None:
@@ -178,7 +178,7 @@ def no_pictures(answer: Answer, rules: Rules, *, now: float) -> ProviderError:
 
 
 def names_no_error(answer: Answer, rules: Rules) -> bool:
-    """Whether an answer without pictures says nothing of why: neither a code nor a sentence."""
+    """Whether an answer without pictures gives no reason: neither a code nor a sentence."""
     codes = error_codes(answer.document, rules.code) or error_codes(answer.document, rules.picture_code)
     return not codes and _said(answer, codes, rules) == f"HTTP {answer.status}"
 
@@ -192,7 +192,7 @@ def error_codes(document: Any, paths: Iterable[Path]) -> list[str]:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from `Retry-After-Ms` or `Retry-After` (seconds or a date); None when nothing is said."""
+    """Seconds to wait, from `Retry-After-Ms` or `Retry-After` (seconds or a date); None without either."""
     milliseconds = headers.get("retry-after-ms", "")
     if re.fullmatch(r"\d{1,12}(\.\d+)?", milliseconds):
         return min(float(milliseconds) / 1000, LONGEST_WAIT_SECONDS)
@@ -207,7 +207,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _named_class(said: Iterable[list[str]], rules: Rules) -> str | None:
-    """The class of the first texts that any list names."""
+    """The class of the first texts that match a list."""
     for texts in said:
         for name in CLASSES:
             if any(fnmatch.fnmatchcase(text, glob) for text in texts for glob in rules.classes.get(name, ())):
@@ -240,7 +240,8 @@ def _error(name: str, answer: Answer, codes: list[str], rules: Rules, now: float
 
 
 def whole_word(answer: Answer, rules: Rules) -> str:
-    """All that an answer says, for operators: without secrets and links, on one line, bounded; empty for a picture."""
+    """The whole text of an answer, for operators: without secrets and links, on one line, shortened; empty for a
+    picture."""
     try:
         text = answer.body[: 4 * MOST_DETAIL_CHARACTERS].decode(
             "utf-8", "replace" if answer.document else "strict"
@@ -251,7 +252,7 @@ def whole_word(answer: Answer, rules: Rules) -> str:
 
 
 def plain_words(text: str, hide: Callable[[str], str], most: int = MOST_SAID_CHARACTERS) -> str:
-    """What a service has written, fit for people: no secrets, no links, one line, at most so many characters."""
+    """A service's text, safe for people: no secrets, no links, one line, at most so many characters."""
     said = _LINK.sub("(link)", hide(text))
     said = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\s]+", " ", said).strip()
     return said if len(said) <= most else said[: most - 1] + "…"
@@ -259,7 +260,7 @@ def plain_words(text: str, hide: Callable[[str], str], most: int = MOST_SAID_CHA
 
 def _classed(name: str, answer: Answer, codes: list[str], rules: Rules, now: float) -> ProviderError:
     wait = retry_after(answer.headers, now)
-    # A refused key may stand in the service's own sentence, cut or masked in ways no filter knows: only its code.
+    # The service's sentence may hold a refused key, changed in ways that no filter knows: so only its code is shown.
     brief = ", ".join([f"HTTP {answer.status}", *map(rules.hide, codes[:1])])
     match name:
         case "rate_limited":
@@ -286,7 +287,7 @@ def _classed(name: str, answer: Answer, codes: list[str], rules: Rules, now: flo
 
 
 def _pictures(answer: Answer, rules: Rules) -> list[Source]:
-    """Those of the first path that finds any; a body that is a picture needs no path."""
+    """The pictures of the first path that finds any; a body that is a picture needs no path."""
     if picture_type(answer.body) is not None:
         return [Inline(answer.body)]
     for path in rules.result:
@@ -303,7 +304,7 @@ def _said(answer: Answer, codes: list[str], rules: Rules) -> str:
 
 
 def _sentences(answer: Answer, rules: Rules) -> list[str]:
-    """Where the settings say they stand; of a bad answer that has none there, where servers usually put them."""
+    """By the paths of the settings; for a bad answer without them, in the places that servers usually use."""
     usual = USUAL_SENTENCES if answer.status >= 400 else ()
     for paths in (rules.message, usual):
         found = [

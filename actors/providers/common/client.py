@@ -1,7 +1,8 @@
-"""The HTTP client of one service: sends a rendered request, reads the whole answer, knows whether it had left.
+"""The HTTP client of one service: sends a rendered request, reads the whole answer, and knows whether the request was
+sent.
 
 A request is sent once, over a connection of its own (`supervisor.net.http_session`).  Redirects are not followed: they
-would carry the service's key, and the user's picture, to somewhere that no setting names.
+would send the service's key, and the user's picture, to a host that no setting names.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class HttpClient:
     async def ask(
         self, request: Outgoing, timeout_seconds: float, listen: Callable[[ServerEvent], None] | None = None
     ) -> Answer:
-        """The answer to a request that leaves once, whatever its status.
+        """The answer, with any status, to a request that is sent once.
 
-        listen: told each event of an event stream as it comes; its body is empty.
+        listen: called with each event of an event stream; the body is then empty.
 
-        Raises Unreachable when the request certainly did not leave; UnknownOutcome when it may have and no whole answer
-        came (code `ai_timeout` after timeout_seconds, CutOff when the connection ended); ResultLost for an answer above
-        the limit.
+        Raises Unreachable if the request was certainly not sent; UnknownOutcome if it may have been sent and no
+        complete answer came (code `ai_timeout` after timeout_seconds, CutOff if the connection ended); ResultLost for
+        an answer above the limit.
         """
         try:
             address = as_given(request.address)
@@ -84,15 +85,15 @@ class HttpClient:
         except (aiohttp.ClientError, OSError) as error:
             if not journey.connected:
                 raise _unreachable(f"The AI service can't be reached ({_why(error)}).", address) from None
-            # Not the error's own text: it may hold the address, and that a key.
+            # Not the error's own text: it may hold the address, which may hold a key.
             raise CutOff(
                 f"The AI service broke off before its answer was complete ({type(error.__cause__ or error).__name__})."
             ) from None
 
     async def question(self, request: Outgoing, timeout_seconds: float) -> Answer:
-        """The answer to a request that costs nothing and changes nothing when it is sent again.
+        """The answer to a request that costs nothing and may be repeated without effect.
 
-        Raises Transient when there is none, Unreachable when nobody could be asked, ResultLost for one above the limit.
+        Raises Transient without an answer, Unreachable without a connection, ResultLost for an answer above the limit.
         """
         try:
             return await self.ask(request, timeout_seconds)
@@ -184,7 +185,7 @@ class HttpClient:
 
 
 def _connection_trace() -> aiohttp.TraceConfig:
-    """Notes when a request has its connection: before that, nothing of it can have left."""
+    """Records when a request has its connection: before that, none of it can have been sent."""
     trace = aiohttp.TraceConfig()
 
     async def note(_session: Any, context: SimpleNamespace, _params: Any) -> None:
@@ -203,7 +204,7 @@ def _unreachable(message: str, address: URL) -> Unreachable:
 
 
 def _why(error: Exception) -> str:
-    """Why there was no connection, in words that hold no address."""
+    """The reason for the missing connection, in words without an address."""
     match error:
         case aiohttp.ClientConnectorDNSError():
             return "its name has no address"
@@ -225,7 +226,7 @@ def _body(request: Outgoing) -> bytes | aiohttp.FormData | None:
 
 
 def document_of(body: bytes) -> Any:
-    """The body as JSON; None for what is none."""
+    """The body as JSON; None if it is not JSON."""
     if body[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
         return None
     try:

@@ -1,5 +1,5 @@
-"""What a service sends becomes pictures of ours: bounded, known by their first bytes, decoded and encoded anew in an
-image child.  A service is believed in nothing.
+"""Turns a service's results into our own pictures: limited in size, recognised by their first bytes, decoded and
+encoded anew in an image child.  Nothing that a service declares is trusted.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
 from supervisor.pictures.media_types import picture_type
 
-FETCHES = 3  # of one picture: it is paid for, so a hiccup of the server that keeps it is no reason to lose it
+FETCHES = 3  # tries for one picture: it is paid for, so a temporary error of its server must not lose it
 FETCH_AGAIN_SECONDS = 1.0
 MOST_FILES = 100
-MOST_PASSED_OVER = 16  # files of one answer that are no pictures
+MOST_PASSED_OVER = 16  # files of one answer that are not pictures
 
 log = structlog.get_logger(__name__)
 
 
 class NoPicture(NotFetched):
-    """What was fetched is something else."""
+    """The fetched file is not of the expected kind."""
 
 
 class Sender(Protocol):
-    """What must be known of a service.  rules.hide: takes secrets out of a text.  answer_bytes: of one picture;
+    """The needed settings of a service.  rules.hide: removes secrets from a text.  answer_bytes: of one picture;
     file_bytes: of another file."""
 
     @property
@@ -63,7 +63,7 @@ class Offered:
 
 
 class Collector:
-    """Collects for one service.  allow_private_addresses: whether its pictures may lie in one's own network."""
+    """Collects for one service.  allow_private_addresses: whether its pictures may be in the own network."""
 
     def __init__(
         self, service: Sender, surroundings: ProviderContext, *, allow_private_addresses: bool
@@ -73,10 +73,10 @@ class Collector:
         self._most_file_bytes = service.file_bytes
 
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
-        """As many of the ordered pictures as can be had.  Raises ResultLost when none can.
+        """As many of the ordered pictures as possible.  Raises ResultLost if there is none.
 
-        may_wait: the service keeps them, so if one can't be had just now, or none is shown, it is Transient, and we
-        ask again later.  While the disk is full the job says what is done: wait, or raise its error.
+        may_wait: the service keeps them, so if one can't be fetched now, or none is shown, Transient is raised, and we
+        try again later.  If the disk is full, the job decides: wait, or raise its error.
         """
         fetched = await self._fetched_for(job, sources)
         is_none_shown = bool(fetched) and all(isinstance(each, NotShown) for each in fetched)
@@ -98,7 +98,8 @@ class Collector:
     async def files(
         self, job: Job, sources: Sequence[Source], *, may_wait: bool = False
     ) -> tuple[MadeFile, ...]:
-        """Films, sound and other files, one after the other, straight to the disk: none is whole in memory.
+        """Films, sound and other files, one after the other, written directly to the disk: none is completely in
+        memory.
 
         Raises as `done`.
         """
@@ -155,7 +156,7 @@ class Collector:
         return Done(images, tuple(files))
 
     async def _put_down(self, job: Job, source: Source, path: Path) -> NotFetched | None:
-        """Write one file down; or why it can't be had."""
+        """Write one file; or the reason why that is impossible."""
         if isinstance(source, Inline):
             inline = source.data
             await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
@@ -195,7 +196,8 @@ class Collector:
         return tuple(made_image(each) for each in made)
 
     async def _made_plain(self, job: Job, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """With thumbnails.  If the child dies, once more without: what was paid for is not lost for a thumbnail."""
+        """With thumbnails.  If the child dies, once more without, so that a paid picture is not lost for a
+        thumbnail."""
         try:
             return await make_plain(self._surroundings, job, files, thumbnails=True)
         except ImageProcessDied:
@@ -203,10 +205,10 @@ class Collector:
             return await make_plain(self._surroundings, job, files)
 
     async def _fetched_for(self, job: Job, sources: Sequence[Source]) -> list[Path | NotFetched]:
-        """One for each ordered picture, as far as the sources reach.
+        """One for each ordered picture, as far as there are sources.
 
-        A file that is no picture (a film, a sound, a model, the order's own data) or larger than an answer may be is
-        passed over, so that it hides none behind it.  When every one is such, these are what is returned.
+        A file that is not a picture (a film, a sound, a model, the order's own data), or is too large, is skipped, so
+        that it does not hide the pictures after it.  If every file is like this, these are returned.
         """
         wanted, found, passed_over = len(job.pictures), list[Path | NotFetched](), list[Path | NotFetched]()
         left = list(enumerate(sources))[: wanted + MOST_PASSED_OVER]
@@ -221,7 +223,7 @@ class Collector:
         return found or passed_over
 
     async def _fetched(self, job: Job, source: Source, path: Path) -> Path | NotFetched:
-        """A picture as a file of ours, as the service made it; or why it can't be had."""
+        """A picture as one of our files, as the service made it; or the reason why that is impossible."""
         if not isinstance(source, At):
             inline = source.data
             await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))

@@ -1,4 +1,4 @@
-"""Where a service's answer says what it cost, and what it says there.  Pure.
+"""The place of a cost in a service's answer, and its value.  Pure.
 
 `cost = "$.usage.cost"` is a path into the answer; `cost = "header:x-litellm-response-cost"` names a header.
 """
@@ -19,15 +19,15 @@ _HEADER = re.compile(r"header:\s*([A-Za-z0-9-]{1,100})")
 
 @dataclass(frozen=True)
 class CostPlace:
-    """A path into the answer, or the name of a header in small letters; one of the two."""
+    """A path into the answer, or the lower-case name of a header; one of the two."""
 
     path: Path | None = None
     header: str = ""
 
     def cost_in(self, headers: Mapping[str, str], body: bytes, document: Any) -> str | None:
-        """What an answer says it cost, as it is written there; None where it does not say.
+        """The cost in an answer, as it is written there; None without one.
 
-        document: what the body says, or, of an answer that came as a stream and has none, what was read of it.
+        document: the body's JSON, or, for a stream without a body, the JSON that was read from it.
         """
         if self.path is None:
             return amount_of(headers.get(self.header))

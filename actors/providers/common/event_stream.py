@@ -19,14 +19,14 @@ class ServerEvent:
 
 
 class EventReader:
-    """Turns the bytes of a stream, however they are cut, into events.
+    """Turns the bytes of a stream, in pieces of any size, into events.
 
-    A picture is one line of megabytes, so what has come is searched for the line's end once, and not with every piece.
+    A picture is one line of megabytes, so each byte is searched for the line's end only once.
     """
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._begun: list[str] = []  # a line whose end has not come
+        self._begun: list[str] = []  # a line without its end yet
         self._cr = ""
         self._name = ""
         self._data: list[str] = []

@@ -1,7 +1,8 @@
-"""What was sent to a service and what came back, for whoever sets it up: nothing is kept unless somebody watches.
+"""Requests to a service and its answers, for people who set up a service: recorded only inside `watching`.
 
-`watching` gathers the exchanges of what runs within it.  `shape_of` tells how an answer is built, `picture_paths` where
-pictures stand in it, `sample_of` what was sent, each short enough to read; who prints them takes the secrets out.
+`watching` records the exchanges of its block.  `shape_of` describes the structure of an answer, `picture_paths` the
+places of its pictures, `sample_of` the request, each short enough to read; the caller removes secrets before it prints
+them.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ def watching() -> Iterator[list[Exchange]]:
 
 
 def note(request: Outgoing, answer: Answer) -> None:
-    """A service has answered."""
+    """Record a service's answer."""
     seen = _WATCHED.get()
     if seen is not None:
         seen.append(Exchange(request, answer))
 
 
 def shape_of(document: Any) -> list[str]:
-    """A line for each place of an answer: its path, and what stands there; lists by their first member."""
+    """A line for each place of an answer: its path and its value; lists by their first member."""
     lines: list[str] = []
 
     def look(value: Any, path: str) -> None:
@@ -72,12 +73,12 @@ def shape_of(document: Any) -> list[str]:
 
 
 def picture_paths(document: Any) -> list[str]:
-    """Where pictures stand in an answer, as `result` names such places."""
+    """The places of pictures in an answer, as paths for `result`."""
     return list(dict.fromkeys(path for path, value in _texts(document, "$") if source_of(value) is not None))
 
 
 def sample_of(request: Outgoing) -> dict[str, Any]:
-    """What was sent, as JSON, with pictures cut short."""
+    """The request as JSON, with pictures shortened."""
     sample: dict[str, Any] = {
         "method": request.method,
         "url": request.address,

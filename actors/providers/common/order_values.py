@@ -1,7 +1,7 @@
-"""The values of an order's placeholders: its params, and its pictures in the form that the service wants.
+"""The values of an order's placeholders: its params, and its pictures in the form that the service needs.
 
-A picture that is sent as a link must lie where the service can fetch it.  One that the user gave by its address is put
-down for that, and taken away when the service needs it no more (`take_away`).
+A picture that is sent as a link must be in the store.  A picture that the user gave by its address is copied there, and
+deleted when the service no longer needs it (`take_away`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class OrderValues:
     async def of_order(
         self, placeholders: Iterable[Placeholder], job: Job, put_down: list[str]
     ) -> dict[Placeholder, Any]:
-        """A value for each, MISSING for what the order does not have.
+        """A value for each; MISSING if the order has none.
 
-        put_down: keys of files made for the service to fetch are added to it.  Raises ProviderError.
+        put_down: collects the keys of files that are made for the service to fetch.  Raises ProviderError.
         """
         values: dict[Placeholder, Any] = {}
         for placeholder in placeholders:
@@ -54,7 +54,7 @@ class OrderValues:
         return values
 
     def plain(self, placeholder: Placeholder, job: Job) -> Any:
-        """The value of a placeholder that is no picture."""
+        """The value of a placeholder other than a picture."""
         if placeholder.secret is not None:
             return self._secrets[placeholder.secret]
         if placeholder.name.startswith("params."):
@@ -63,7 +63,7 @@ class OrderValues:
             "task_id": job.task_id,
             "reference": job.reference,
             "count": len(job.pictures),
-            # Each request of an order its own, or a service would make the same picture again.
+            # Each request of an order has its own seed; otherwise a service would make the same picture again.
             "seed": (job.seed + min(job.pictures, default=0)) % MOST_SEED,
             "callback_url": job.callback_url or MISSING,
             "traceparent": tracing.traceparent() or MISSING,
@@ -72,7 +72,7 @@ class OrderValues:
     def of_remote_job(
         self, placeholder: Placeholder, remote_id: str, kept: Mapping[str, str], job: Job | None
     ) -> Any:
-        """The value of a placeholder in a question about a job.  job: None when it is cancelled."""
+        """The value of a placeholder in a poll or cancel.  job: None for a cancel."""
         if placeholder.name == "id":
             return remote_id
         if placeholder.kept is not None:
@@ -102,15 +102,15 @@ class OrderValues:
         return InputPicture(data, type_, f"input-{n}.{EXTENSIONS[type_]}")
 
     async def take_away(self, put_down: Iterable[str]) -> None:
-        """The service needs these files no more."""
+        """Delete these files, because the service no longer needs them."""
         for key in put_down:
             await asyncio.shield(self._take_away(key))
 
     async def _take_away(self, key: str) -> None:
-        """Its error is told here: after a cancel nobody else is there to hear it."""
+        """Its error is logged here, because after a cancel there is no caller."""
         try:
             await asyncio.to_thread(self._surroundings.files.delete, key)
-        except (StoreAway, OSError) as error:  # only litter, and no reason to lose a picture
+        except (StoreAway, OSError) as error:  # only garbage, and no reason to lose a picture
             log.warning("input_left_behind", key=key, reason=str(error))
 
     async def _picture(self, job: Job, n: int, form: str, put_down: list[str]) -> Any:
@@ -128,6 +128,6 @@ class OrderValues:
             await job.when_there_is_room(
                 lambda: asyncio.to_thread(self._surroundings.files.put, key, io.BytesIO(picture.data))
             )
-        except (StoreAway, OSError):  # our own trouble: it costs no attempt
+        except (StoreAway, OSError):  # our own fault, so no attempt is counted
             raise Postponed("The file store is away, and the AI service could not fetch from it.") from None
         return self._surroundings.address_of(key)

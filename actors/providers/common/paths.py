@@ -1,8 +1,8 @@
-"""A subset of JSONPath (RFC 9535): where in an answer something stands.  Pure.
+"""A subset of JSONPath (RFC 9535): places in an answer.  Pure.
 
 `$` is the whole answer; then any number of `.name`, `['any name']`, `[0]`, `[-1]`, and `[*]` or `.*` for every member.
-A path that leads nowhere finds nothing, which is no error.  Where it leads into a text that is JSON itself, it goes on
-in what that says: models return such texts, and gateways wrap a service's whole answer in one.
+A path without a target finds nothing, which is no error.  If it leads into a text that is JSON itself, it continues
+inside that JSON: models return such texts, and gateways wrap a service's whole answer in one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STEP = re.compile(
 
 
 class BadPath(ValueError):
-    """The text is no path of this subset; str() is a sentence."""
+    """The text is not a path of this subset; str() is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Path:
         return self.text
 
     def find(self, document: Any) -> list[Any]:
-        """Every value it leads to, in the document's order."""
+        """Every value at the path, in the document's order."""
         found = [document]
         for step in self.steps:
             found = [value for each in found for value in _members(each, step)]
@@ -90,7 +90,7 @@ def _members(value: Any, step: Step) -> Iterator[Any]:
 
 
 def _unfolded(text: str) -> Any:
-    """The list or object that a text says in JSON; None for every other text."""
+    """The list or object in a JSON text; None for every other text."""
     if not text[:64].lstrip().startswith(("{", "[")):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where an answer's picture is: behind an address, or in the answer itself.  Pure."""
+"""The source of an answer's picture: an address, or the answer itself.  Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Source = At | Inline
 
 
 def source_of(value: Any) -> Source | None:
-    """What a text in an answer says: an address, a data: URI, or base64 of a picture; None when it is none of these.
+    """The source in a text of an answer: an address, a data: URI, or base64 of a picture; None for other texts.
 
-    One that is JSON of such a text says the same.
+    A text that is JSON of such a text counts too.
     """
     if not isinstance(value, str):
         return None
@@ -52,7 +52,7 @@ def source_of(value: Any) -> Source | None:
 
 
 def file_source_of(value: Any) -> Source | None:
-    """The same of a file that need be no picture: an address or a data: URI; a table is where its `url` says."""
+    """The same for a file that need not be a picture: an address or a data: URI; for a table, its `url`."""
     if isinstance(value, dict):
         value = value.get("url")
     text = value.strip() if isinstance(value, str) else ""

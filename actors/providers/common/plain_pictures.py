@@ -1,4 +1,4 @@
-"""Pictures of strangers made plain by an image child: whole, upright, without metadata, encoded anew."""
+"""Pictures from outside made plain by an image child: whole, upright, without metadata, encoded anew."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def make_plain(
 ) -> list[dict[str, Any]]:
     """[{"n", "path", "width", "height", "thumbnail"}] for [{"n", "path"}], as `{name}{n}.…` in the job's folder.
 
-    One of several that can't be read is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom.
+    An unreadable picture among several is left out.  Raises ImageWorkFailed, ImageProcessDied, TimeoutError, NoRoom.
     """
     request = {
         "task": "plain",
@@ -48,7 +48,7 @@ async def make_plain(
 
 
 async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
-    """Input n as an upload would be: one that was given by its address is made plain first.
+    """Input n like an upload: one that was given by its address is made plain first.
 
     Raises InvalidInput, Transient.
     """
@@ -66,7 +66,7 @@ async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
 
 
 def made_image(answer: Mapping[str, Any]) -> MadeImage:
-    """A finished picture as an image child tells of it."""
+    """A finished picture from an image child's answer."""
     small = answer["thumbnail"]
     thumbnail = None if small is None else MadeThumbnail(Path(small["path"]), small["width"], small["height"])
     return MadeImage(answer["n"], Path(answer["path"]), answer["width"], answer["height"], thumbnail)

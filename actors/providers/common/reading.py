@@ -1,6 +1,6 @@
 """Tables of settings read into checked values, or one sentence that names the setting.
 
-Whatever a template or a path gets wrong is said when a process starts, not when somebody's task meets it.
+An error in a template or a path is found when a process starts, not when a task uses it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ ERROR_KEYS = ("code", "picture_code", "message", *answers.CLASSES)
 
 
 def setting_name(provider: str) -> str:
-    """How the settings of a provider begin in the environment."""
+    """The prefix of a provider's settings in the environment."""
     return f"DARKROOM_PROVIDERS__{provider}"
 
 
 def read_secrets(provider: Provider) -> dict[str, str]:
-    """The secrets, readable: for requests alone."""
+    """The secrets in plain text, only for requests."""
     return {key: value.get_secret_value() for key, value in provider.secrets.items()}
 
 
 def can_be_called(provider: Provider, settings: Settings) -> bool:
-    """Whether there is an address under which the service can report: one within our own network will do for it."""
+    """Whether there is an address for the service's reports; one in our own network is enough."""
     return bool(settings.url) or provider.allow_private_addresses
 
 
 def read_rules(
     name: str, provider: Provider, settings: Settings, *, usual: Mapping[str, Sequence[str]] | None = None
 ) -> Rules:
-    """Where things stand in a service's answers.  usual: what holds where the settings say nothing.
+    """The paths in a service's answers.  usual: the defaults.
 
     Raises SettingFault.
     """
@@ -65,7 +65,7 @@ def read_rules(
 
 
 def checked(here: str, make: Callable[[], T]) -> T:
-    """What `make` makes of a template or path; its complaint becomes a SettingFault about the setting `here`."""
+    """The result of `make` for a template or path; its error becomes a SettingFault about the setting `here`."""
     try:
         return make()
     except MissingSecret as error:
@@ -130,7 +130,7 @@ def read_seconds(here: str, value: Any) -> float:
 
 
 def refuse_unknown(here: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raises SettingFault for the first name that is no setting."""
+    """Raises SettingFault for the first unknown name."""
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise SettingFault(

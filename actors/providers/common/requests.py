@@ -1,8 +1,8 @@
-"""A request as it will leave: method, address, headers and an encoded body.  Pure.
+"""A request ready to send: method, address, headers and an encoded body.  Pure.
 
 Values that come from a task can fill in the path and the query of the address, quoted, but never its host: where a
-request goes is the operator's decision alone.  An address that the service itself gave (`${kept.NAME}`) is followed
-only to the service's own scheme, host and port, since the request carries its key.
+request goes is the operator's decision alone.  An address from the service (`${kept.NAME}`) is used only with the
+service's own scheme, host and port, since the request carries its key.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class RequestTemplate:
-    """What `submit`, `poll` or `cancel` says.
+    """The template of `submit`, `poll` or `cancel`.
 
-    home: of an address that the service gives: the address whose scheme, host and port it must have.
+    home: an address from the service must have the scheme, host and port of this one.
     """
 
     method: str
@@ -77,7 +77,7 @@ class RequestTemplate:
         return frozenset().union(*(template.placeholders for template in everything))
 
     def render(self, lookup: Lookup) -> Outgoing:
-        """The request with every placeholder filled in.  Raises InvalidInput for values that can't stand there."""
+        """The request with every placeholder filled in.  Raises InvalidInput for impossible values."""
         address = self._address(lookup)
         query = {name: as_text(value) for name, value in self.query.render(lookup).items()}
         if query:
@@ -116,7 +116,7 @@ def request_template(
     constants: Mapping[str, str] | None = None,
     home: str = "",
 ) -> RequestTemplate:
-    """home: an address of the service; where it is given, the request's may be one that the service gave.
+    """home: an address of the service; if it is given, the request's address may come from the service.
 
     Raises BadTemplate.
     """
@@ -140,7 +140,7 @@ def request_template(
 
 
 def origin(address: str) -> tuple[str, str, int | None]:
-    """(scheme, host, port) of an address; a port that is no number is none."""
+    """(scheme, host, port) of an address; an invalid port counts as none."""
     try:
         parts = urlsplit(address)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,6 +1,6 @@
-"""The pictures of a remote job that is done, as its service shows them.  Pure.
+"""The pictures of a finished remote job in its service's answer.  Pure.
 
-Asking for a result orders nothing, whatever is answered:
+Fetching a result orders nothing, for any answer:
 
 | the answer | the job |
 |---|---|
@@ -40,7 +40,7 @@ def result_in(answer: Answer, rules: Rules, *, now: float) -> list[Source] | Fai
     except (ContentRejected, InvalidInput) as error:
         return Failed(error)
     except ProviderError as error:
-        if not is_good:  # whatever it says of itself: the job is done, and its pictures may come
+        if not is_good:  # the job is done, so its pictures may still come
             kind = ResultGone if answer.status in (404, 410) else Transient
             raise kind(f"The AI service does not show the result (HTTP {answer.status}).") from None
         if type(error) is ProviderError and not names_no_error(answer, rules):

@@ -2,8 +2,8 @@
 
 A string that is one placeholder and nothing else becomes the placeholder's value, with its type: `"${params.count}"` is
 a number.  Inside other text a placeholder becomes text: booleans as JSON writes them, objects as JSON, pictures in
-base64.  What has no value (an optional parameter that was not given) is left out of its object or list, and is empty
-inside text.  `$${` is a plain `${`.
+base64.  A placeholder without a value (an optional parameter that was not given) is left out of its object or list, and
+is empty inside text.  `$${` is a plain `${`.
 
 | placeholder | value |
 |---|---|
@@ -17,7 +17,7 @@ inside text.  `$${` is a plain `${`.
 | `${traceparent}` | the W3C context of this request in its task's trace; none where nobody traces |
 | `${id}` `${kept.NAME}` | the service's own id of a job; what else was kept of its first answer |
 
-Names in `constants`, such as `${model}`, are the settings' own: they are put in when the template is read.
+Names in `constants`, such as `${model}`, belong to the settings: they are filled in when the template is read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool_
 
 
 class BadTemplate(ValueError):
-    """The template can't be used; str() is a sentence that names the placeholder."""
+    """The template is wrong; str() is a sentence that names the placeholder."""
 
 
 class MissingSecret(BadTemplate):
@@ -78,7 +78,7 @@ class Placeholder:
 
     @property
     def kept(self) -> str | None:
-        """The name of what was kept, or None."""
+        """The name of the kept value, or None."""
         found = _KEPT.fullmatch(self.name)
         return found[1] if found else None
 
@@ -112,15 +112,15 @@ class Template:
         return frozenset(_placeholders(self.value))
 
     def render(self, lookup: Lookup, *, quote: Callable[[str], str] = str) -> Any:
-        """The value with every placeholder filled in; MISSING when it is one placeholder without a value.
+        """The value with every placeholder filled in; MISSING if it is one placeholder without a value.
 
-        quote: applied to the text of placeholders that stand inside other text.
+        quote: applied to the text of placeholders inside other text.
         """
         return _rendered(self.value, lookup, quote)
 
 
 def parse(value: Any, constants: Mapping[str, str] | None = None) -> Template:
-    """The template of a JSON-like value.  Raises BadTemplate for what is no placeholder."""
+    """The template of a JSON-like value.  Raises BadTemplate for a wrong placeholder."""
     return Template(_parsed(value, constants or {}))
 
 
@@ -132,9 +132,9 @@ def check(
     input_forms: Collection[str] = ("url", "data_uri", "bytes"),
     kept: Collection[str] = (),
 ) -> None:
-    """Raises BadTemplate for a secret that is not set, and for what has no value here.
+    """Raises BadTemplate for a secret that is not set, and for a placeholder without a value here.
 
-    without: plain names; input_forms: which of url, data_uri, bytes, file have one; kept: names of what was kept.
+    without: plain names; input_forms: the allowed ones of url, data_uri, bytes, file; kept: names of kept values.
     """
     for placeholder in sorted(placeholders, key=str):
         known_input = placeholder.input is None or placeholder.input[1] in input_forms
@@ -159,7 +159,7 @@ def param(params: Mapping[str, Any], placeholder: Placeholder) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands inside text."""
+    """A value as text inside text."""
     if value is MISSING or value is None:
         return ""
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What the stream of a Gradio app's queue says of one event.  Pure.
+"""The messages about one event in the stream of a Gradio app's queue.  Pure.
 
 | `msg` | the event |
 |---|---|
@@ -21,7 +21,7 @@ _WAITING_PERCENT, _FIRST_PERCENT, _LAST_PERCENT = 10, 15, 85
 
 
 class QueueStream:
-    """Gathers the messages about one event.
+    """Collects the messages about one event.
 
     document: `output` of the end, None until then.  failed: whether it ended badly.  trouble: what `unexpected_error`
     says.
@@ -34,7 +34,7 @@ class QueueStream:
         self.trouble = ""
 
     def take(self, event: ServerEvent) -> tuple[int, str] | None:
-        """(percent, stage) that a message stands for; None for one without any."""
+        """(percent, stage) of a message; None for one without any."""
         try:
             message = json.loads(event.data)
         except ValueError:
@@ -77,7 +77,7 @@ def _share(progress: Any) -> float | None:
 
 
 def files_in(document: Any) -> list[Mapping[str, Any]]:
-    """Every file of an output, in order: galleries hold theirs within objects."""
+    """Every file of an output, in order; galleries have theirs inside objects."""
     found: list[Mapping[str, Any]] = []
 
     def look(value: Any) -> None:

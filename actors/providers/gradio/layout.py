@@ -1,4 +1,4 @@
-"""What a Gradio app says of itself: where its API is, the number of an endpoint, and what the endpoint takes.  Pure."""
+"""A Gradio app's description: the place of its API, the number of an endpoint, and the endpoint's inputs.  Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from actors.providers.base import ProviderDown, Unreadable
 
 @dataclass(frozen=True)
 class Layout:
-    """api: the path before `/queue/join`.  number: of the endpoint.  parameters: its inputs as /info tells them."""
+    """api: the path before `/queue/join`.  number: of the endpoint.  parameters: its inputs from /info."""
 
     api: str
     number: int
@@ -19,7 +19,8 @@ class Layout:
 
 
 def layout_of(config: Any, endpoint: str) -> Layout:
-    """By the app's /config.  endpoint: its api_name.  Raises Unreadable; ProviderDown when there is no such one."""
+    """From the app's /config.  endpoint: its api_name.  Raises Unreadable; ProviderDown if there is no such
+    endpoint."""
     if not isinstance(config, Mapping) or not isinstance(config.get("dependencies"), list):
         raise Unreadable("The AI service's /config is none of a Gradio app.")
     names = {
@@ -44,9 +45,9 @@ def parameters_of(info: Any, endpoint: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def in_order(given: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]], endpoint: str) -> list[Any]:
-    """The endpoint's data: what was given by name, else its default, else null.
+    """The endpoint's data: for each input the given value, else its default, else null.
 
-    Raises ProviderDown for a name that it does not have: that is the settings' fault, and everybody's.
+    Raises ProviderDown for an unknown name: the settings are wrong, so every order would fail.
     """
     names = [str(each.get("parameter_name")) for each in parameters]
     unknown = sorted(set(given) - set(names))

@@ -1,8 +1,8 @@
-"""The adapter: an order joins the app's queue, and its stream is held until it is over.
+"""The adapter: an order joins the app's queue, and its stream stays open until the end.
 
-The app keeps nothing for somebody who does not listen: a result that nobody is there to hear is gone, and closing the
-stream takes a waiting order out of the queue.  So there is no remote job to be asked about later; a cancel closes the
-stream, and an app that is killed has lost the order, which is then made anew (`may_bill_twice`, the default).
+The app keeps no result for a closed stream, and closing the stream removes a waiting order from the queue.  So there is
+no remote job to poll later; a cancel closes the stream, and an app that is killed loses the order, which is then made
+anew (`may_bill_twice`, the default).
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ from actors.providers.provider_context import ProviderContext
 from supervisor.pictures.media_types import picture_type
 
 ASK_SECONDS = 30.0
-LAYOUT_SECONDS = (
-    60.0  # how long what the app says of itself is believed: it may be started anew with other endpoints
-)
+LAYOUT_SECONDS = 60.0  # how long the app's description is kept: it may be restarted with other endpoints
 
 
 class GradioProvider:
@@ -91,7 +89,7 @@ class GradioProvider:
         answer = await self._client.ask(join, job.ai_timeout_seconds)
         error = error_in(answer, self._service.rules, now=time.time())
         if error is not None:
-            self._layout = None  # the app may have been started anew
+            self._layout = None  # the app may have been restarted
             raise error
         event_id = answer.document.get("event_id") if isinstance(answer.document, Mapping) else None
         stream = QueueStream(str(event_id))
@@ -120,7 +118,7 @@ class GradioProvider:
     # --- the order ---
 
     async def _known_layout(self) -> Layout:
-        """What the app says of itself.  Raises ProviderError."""
+        """The app's description.  Raises ProviderError."""
         if self._layout is not None and time.monotonic() - self._layout[0] < LAYOUT_SECONDS:
             return self._layout[1]
         endpoint = self._service.endpoint
@@ -137,13 +135,13 @@ class GradioProvider:
         values = await self._values.of_order(template.placeholders - files, job, [])
         for placeholder in files:
             values[placeholder] = await self._file(job, placeholder)
-        if isinstance(template.value, list):  # what has no value keeps its place
+        if isinstance(template.value, list):  # an input without a value keeps its place
             rendered = [Template(each).render(values.__getitem__) for each in template.value]
             return [None if each is MISSING else each for each in rendered]
         return in_order(template.render(values.__getitem__), layout.parameters, self._service.endpoint)
 
     async def _file(self, job: Job, placeholder: Placeholder) -> Any:
-        """A photo as the app takes it: in the request itself, so that none stays in its folder of uploads."""
+        """A photo for the app: inside the request, so that none stays in the app's folder of uploads."""
         assert placeholder.input is not None
         n = placeholder.input[0]
         if n >= len(job.inputs):
@@ -158,13 +156,13 @@ class GradioProvider:
         except ProviderError:
             if stream.document is None:
                 raise
-            answer = Answer(200, {}, b"")  # it broke off after the result
+            answer = Answer(200, {}, b"")  # the stream broke off after the result
         if stream.document is not None:
             return Answer(200, answer.headers, b"", stream.document)
         if stream.trouble:
             said = plain_words(stream.trouble, self._service.rules.hide)
             raise CutOff(f"The Gradio app has lost the order: {said}")
-        if answer.status != 200:  # the app was started anew between the order and the question
+        if answer.status != 200:  # the app was restarted between the order and the stream
             raise CutOff(f"The Gradio app does not know the order (HTTP {answer.status}).")
         raise CutOff("The Gradio app's stream ended before its picture came.")
 
@@ -206,7 +204,7 @@ class GradioProvider:
     async def _sources(self, found: Any, answer: Answer, layout: Layout, count: int) -> list[Source]:
         sources: list[Source] = []
         for file in files_in(found):
-            with contextlib.suppress(ResultLost):  # larger than an answer may be: a film, most likely
+            with contextlib.suppress(ResultLost):  # larger than the limit of an answer: probably a film
                 source = await self._source(file, layout)
                 if source is not None:
                     sources.append(source)
@@ -220,7 +218,7 @@ class GradioProvider:
         return sources
 
     async def _source(self, file: Mapping[str, Any], layout: Layout) -> Source | None:
-        """The picture that a file of the app's is; None when it is none."""
+        """The picture in a file of the app; None if it is not a picture."""
         url = str(file.get("url") or "")
         own = self._own_path(file, layout)
         if own is None:

@@ -1,8 +1,8 @@
 """The settings of a provider of kind `gradio`, read once.
 
-`options`: `endpoint`, the app's api_name; `input`: what it takes, a template, by name as the app's own "Use via API"
-page lists them, or as a list.  `${input.0.file}` is a photo as the app wants it.  An app behind a proxy, or on Hugging
-Face, that wants a key is given `secrets.KEY` as a bearer token.
+`options`: `endpoint`, the app's api_name; `input`: its inputs, a template, by the names of the app's "Use via API"
+page, or as a list.  `${input.0.file}` is a photo in the app's form.  An app behind a proxy, or on Hugging Face, that
+wants a key is given `secrets.KEY` as a bearer token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class GradioService:
-    """base: the app's address.  wanted: where its pictures stand in `output`, empty = every file."""
+    """base: the app's address.  wanted: the paths of its pictures in `output`, empty = every file."""
 
     name: str
     base: str

@@ -1,4 +1,4 @@
-"""The adapter: a job becomes one request; its answer, or what the service says when it is asked later, pictures."""
+"""The adapter: a job becomes one request; its answer, or the answer to a later poll, becomes pictures."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from actors.providers.http.remote_jobs import Verdict, judge
 from actors.providers.http.service import RemoteService, Service
 from actors.providers.provider_context import ProviderContext
 
-ASK_SECONDS = 30.0  # for one question about a remote job
-LARGE_BYTES = 262_144  # what is larger is encoded and decoded in a thread
+ASK_SECONDS = 30.0  # for one poll of a remote job
+LARGE_BYTES = 262_144  # larger bodies are encoded and decoded in a thread
 _CALLBACK_URL = Placeholder("callback_url")
 _CANT_BE_STOPPED = frozenset({404, 405, 409, 410})
 
@@ -64,7 +64,8 @@ class HttpProvider:
         )
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
-        """Ask the service; wait for its pictures if it makes them at once.  A cancel closes the connection."""
+        """Send the request; wait for the pictures if the service makes them at once.  A cancel closes the
+        connection."""
         remote = self.service.remote
         if remote is not None and remote.ask is None and not job.callback_url:
             raise ProviderDown("The AI service could not report the job's end: no address of ours is known.")
@@ -106,7 +107,7 @@ class HttpProvider:
             return True
         answer = await self._ask(service.cancel, remote, None)
         error = question_error_in(answer, self.service.rules, now=time.time())
-        # What is unknown, or refused for good, is over or can't be stopped.
+        # If the service does not know the job, or refuses for good, the job is over or can't be stopped.
         return answer.status in _CANT_BE_STOPPED or not isinstance(error, Transient | Postponed)
 
     async def close(self) -> None:
@@ -117,7 +118,7 @@ class HttpProvider:
     def _accepted(
         self, answer: Answer, service: RemoteService, put_down: list[str], *, told: bool
     ) -> Accepted:
-        """told: whether an address for its report was at hand."""
+        """told: whether the service got an address for its report."""
         error = error_in(answer, self.service.rules, now=time.time())
         if error is not None:
             raise error
@@ -187,7 +188,8 @@ class HttpProvider:
 
 
 def _pause(remote: Accepted, interval: tuple[float, float]) -> float:
-    """Half of the job's age: short jobs are noticed soon, long ones asked about seldom.  No state is needed for it."""
+    """Half of the job's age: the end of short jobs is noticed soon, and long ones are polled seldom.  It needs no
+    state."""
     first, longest = interval
     age = time.time() - float(remote.details.get("accepted_at", 0))
     return min(longest, max(first, age / 2))

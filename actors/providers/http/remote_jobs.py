@@ -1,16 +1,16 @@
-"""What a service's answer, or its report, says about a remote job.  Pure.
+"""The meaning of a service's answer, or report, about a remote job.  Pure.
 
 | the answer | the job |
 |---|---|
 | a status that `map`, or else USUAL_WORDS, calls queued or running, or an HTTP status of `pending_http` | goes on |
 | done; or pictures, where no status is looked for | is over: its pictures are wanted |
 | failed | is over, with the class that the lists of `error` give its code, else provider_error |
-| cancelled | is over: somebody has stopped it at the service |
-| lost; HTTP 404 or 410 | is unknown there: believed when it comes three times running |
-| 200-299 that can't be understood, such as a status that nobody knows | the same; its words then end the job |
-| a wrong key, too many questions, a server in trouble | nothing is learned; asked again |
+| cancelled | is over: it was stopped at the service |
+| lost; HTTP 404 or 410 | is unknown there: counts after three times in a row |
+| 200-299 that can't be understood, such as an unknown status | the same; its text then ends the job |
+| a wrong key, too many polls, a server error | unknown; polled again |
 
-What the answer with a finished job's result says is in `wire/results.py`.
+`common/results.py` judges the answer with a finished job's result.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from actors.providers.common.answers import (
 from actors.providers.common.paths import Path
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
-# What services call it, where `map` does not name the word: in small letters, without what is between its letters.
+# Usual words of services, for statuses that `map` does not name: lower case, letters only.
 _WORDS = {
     "queued": "queued inqueue pending waiting scheduled created submitted accepted notstarted starting suspended",
     "running": "running started processing inprogress progress working generating active executing uploading loading",
@@ -65,7 +65,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class JobRules:
-    """Where an answer about a job says how it is.  states: {the service's word: one of STATES}.
+    """The paths in an answer about a job.  states: {the service's word: one of STATES}.
 
     progress: a number from 0 to progress_of.  pending: HTTP statuses that mean that the job goes on.
     """
@@ -78,7 +78,7 @@ class JobRules:
 
 
 def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running | Failed | Verdict:
-    """How the job is doing.  Raises Transient, Unreadable and Postponed when the answer does not say."""
+    """The state of the job.  Raises Transient, Unreadable or Postponed if the answer does not show it."""
     if answer.status in job.pending:
         return _running(answer.document, job, "running")
     if not 200 <= answer.status < 300:
@@ -105,7 +105,7 @@ def judge(answer: Answer, job: JobRules, rules: Rules, *, now: float) -> Running
 
 
 def _without_a_word(answer: Answer, rules: Rules, now: float) -> Failed | Verdict:
-    """A good answer with no status in it: the result itself, an error's code, or something of a proxy's."""
+    """A good answer without a status: the result itself, an error's code, or an answer of a proxy."""
     try:
         pictures_in(answer, rules, now=now)
         return Verdict.DONE

@@ -32,7 +32,7 @@ class ReportingHttpProvider(HttpProvider):
     """One service in one process."""
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
-        """What the report says, where the settings say how to read it; else it is a reason to ask."""
+        """The content of the report, if the settings say how to read it; else a request to poll."""
         service = self.service.remote
         if report.is_too_large and service is not None and service.ask is None:
             return Failed(ResultLost(TOO_LARGE))
@@ -48,8 +48,8 @@ class ReportingHttpProvider(HttpProvider):
         can_be_asked = isinstance(said, Verdict) and service.ask is not None and bool(remote.remote_id)
         try:
             ended = await self.end(said, answer, rules, remote, job)
-        except Unreadable as error:  # it will say the same when it is read again
+        except Unreadable as error:  # a second reading would give the same result
             ended = Failed(ProviderError(error.message))
         if isinstance(ended, Failed) and can_be_asked:
-            return _ASK_AT_ONCE  # done, but its pictures can't be had from the report
+            return _ASK_AT_ONCE  # done, but its pictures can't be fetched from the report
         return ended

@@ -42,7 +42,7 @@ _CALLBACK = (*_JOB, "result")
 
 @dataclass(frozen=True)
 class _AtHand:
-    """What has a value when a request is sent.  without: plain names that have none; forms: of the order's pictures."""
+    """The placeholders with a value in a request.  without: plain names without one; forms: of the order's pictures."""
 
     without: tuple[str, ...]
     forms: tuple[str, ...] = ()
@@ -51,11 +51,11 @@ class _AtHand:
 
 @dataclass(frozen=True)
 class RemoteService:
-    """What is asked about a remote job, and where the answers say it.
+    """The requests about a remote job, and the paths in their answers.
 
-    id, keep: where the first answer says what is needed later.  ask, fetch: None when the service only reports, and
-    when the answer to `ask` holds the result too.  interval: seconds, first and longest.  reports: None when a report
-    is only a reason to ask; report_result: where one has its pictures.
+    id, keep: paths in the first answer for values that are needed later.  ask: None if the service only reports; fetch:
+    None if the answer to `ask` holds the result too.  interval: seconds, first and longest.  reports: None if a report
+    only asks for a poll; report_result: the path of a report's pictures.
     """
 
     id: Path
@@ -71,10 +71,10 @@ class RemoteService:
 
 @dataclass(frozen=True)
 class Service:
-    """What a service is asked, and how it answers.
+    """A service's requests and answers.
 
-    pictures_per_request: how many it makes at most when asked once; 0 = as many as are ordered.  remote: None when the
-    first answer holds the pictures.
+    pictures_per_request: the most pictures of one request; 0 = as many as ordered.  remote: None if the first answer
+    holds the pictures.
     """
 
     name: str
@@ -166,7 +166,7 @@ class _Reader:
         return template
 
     def remote(self) -> RemoteService:
-        """What concerns the remote job that `submit` starts."""
+        """The settings for the remote job that `submit` starts."""
         provider, here = self._provider, self._here
         keep_name = f"{here}__SUBMIT__KEEP"
         keep = {
@@ -186,7 +186,7 @@ class _Reader:
         refuse_unknown(f"{here}__CALLBACK", callback, _CALLBACK)
         later = _AtHand(without=("callback_url", "traceparent"), kept=tuple(keep))
         ask = self.request("POLL", poll, _POLL, later, "GET") if poll.get("url") else None
-        # The result of a finished job may have an address of its own; it is asked with the same headers.
+        # The result of a finished job may have its own address; it is requested with the same headers.
         fetch = {"url": poll.get("fetch", ""), "headers": poll.get("headers", {})}
         return RemoteService(
             id=self._path(f"{here}__ID", provider.id),
@@ -203,7 +203,7 @@ class _Reader:
     def _cancel(self, kept: tuple[str, ...]) -> RequestTemplate | None:
         if not self._provider.cancel:
             return None
-        # The order itself is not at hand when its job is cancelled.
+        # The order itself is not available when its job is cancelled.
         nothing = _AtHand(
             without=("callback_url", "traceparent", "task_id", "reference", "count", "seed"), kept=kept
         )

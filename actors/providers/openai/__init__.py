@@ -1,4 +1,4 @@
 """OpenAI's images API, and servers that speak it.
 
-`service` reads the settings, `events` and `errors` judge what comes back (pure), `provider` is the adapter.
+`service` reads the settings, `events` and `errors` judge the answers (pure), `provider` is the adapter.
 """

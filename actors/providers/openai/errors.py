@@ -1,4 +1,4 @@
-"""The class of an error, where the service says itself whether to ask again.  Pure."""
+"""The class of an error, if the service itself says whether to retry.  Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actors.providers.base import (
 
 
 def as_told(error: ProviderError, headers: Mapping[str, str]) -> ProviderError:
-    """The error as `x-should-retry` has it: what the official clients obey before they look at the status."""
+    """The error's class by `x-should-retry`, which the official clients obey before the status."""
     told = headers.get("x-should-retry", "").lower()
     if told == "true" and isinstance(error, InvalidInput | Ambiguous):
         return Transient(error.message)

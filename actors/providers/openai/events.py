@@ -1,6 +1,7 @@
-"""What a streamed answer says: drafts are progress, completed pictures are the result.  Pure.
+"""The events of a streamed answer: drafts are progress, completed pictures are the result.  Pure.
 
-A draft is a whole picture, and was paid for.  When the stream ends with none completed, the last draft is the result.
+A draft is a whole picture, and was paid for.  If the stream ends without a completed picture, the last draft is the
+result.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _FIRST_PERCENT, _LAST_PERCENT = 10, 85
 
 
 class StreamedAnswer:
-    """Gathers the events of one picture.  drafts: how many were asked for.
+    """Collects the events of one picture.  drafts: how many were requested.
 
     is_draft: whether its result is one."""
 
@@ -27,11 +28,11 @@ class StreamedAnswer:
         self._usage: Any = None
 
     def take(self, event: ServerEvent) -> int | None:
-        """The percentage that an event stands for, None for one without any."""
+        """The percentage of an event; None for one without any."""
         try:
             document = json.loads(event.data)
         except ValueError:
-            return None  # the stream's end is marked by a word that is no JSON
+            return None  # the stream's end is marked by a word that is not JSON
         if not isinstance(document, dict):
             return None
         kind = str(document.get("type", event.name))
@@ -52,7 +53,7 @@ class StreamedAnswer:
         return bool(self._draft) and not self._pictures and not self._error
 
     def document(self) -> dict[str, Any] | None:
-        """The answer as it would have come without a stream; None when the stream ended before it said anything."""
+        """The answer in the form without a stream; None if the stream ended before its first result."""
         if self._pictures:
             return {"data": self._pictures, **({"usage": self._usage} if self._usage else {})}
         if self._error:

@@ -1,4 +1,4 @@
-"""The adapter: one request, held open until the pictures are there.  A cancel closes the connection."""
+"""The adapter: one request that stays open until the pictures come.  A cancel closes the connection."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Refused:
-    """The last order that was refused.  order: what was asked for.  is_everybodys: whether all are refused so."""
+    """The last refused order.  order: its params.  is_everybodys: whether every order is refused like this."""
 
     words: str
     order: str
@@ -91,7 +91,7 @@ class OpenAiProvider:
                 raise
             answer = Answer(
                 200, {}, b""
-            )  # the stream broke off, or its time was over: what it has said holds
+            )  # the stream broke off, or its time was over: its events so far count
         if streamed.is_draft:
             log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
@@ -115,11 +115,11 @@ class OpenAiProvider:
         await self._client.close()
 
     async def _everybodys(self, error: InvalidInput, job: Job) -> ProviderDown | None:
-        """The error that it is when every order would be refused so; None for one of this order alone.
+        """The error if every order would be refused like this; None if only this order is at fault.
 
-        Gateways answer a wrong key, or a model that they do not have, with 400.  So where two orders with different
-        params in a row heard the same words, we ask a question of our own, which costs nothing: which models there
-        are.  No user's order decides for the others.
+        Gateways answer a wrong key, or an unknown model, with 400.  So after two orders in a row with different params
+        and the same error text, we request the list of models, which costs nothing.  No user's order decides for
+        others.
         """
         before, asked = self._refused, _digest(job)
         self._refused = _Refused(error.message, asked, before.is_everybodys if before else False)
@@ -138,7 +138,7 @@ class OpenAiProvider:
         return down
 
     async def _refuses_us(self) -> str | None:
-        """What is wrong with the key or the model, as the list of models says; None when nothing is known to be."""
+        """The error of the key or the model, by the list of models; None if none is known."""
         service = self._service
         headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
         try:
@@ -191,7 +191,7 @@ class OpenAiProvider:
 
 
 def _fields(body: dict[str, Any], pictures: list[InputPicture]) -> list[Field]:
-    """One picture is `image`, several are `image[]`, as the official client sends them."""
+    """One picture is `image`, several are `image[]`, like in the official client."""
     name = "image" if len(pictures) == 1 else "image[]"
     return [Field(name, each.data, each.type, each.name) for each in pictures] + [
         Field(key, as_text(value)) for key, value in body.items()

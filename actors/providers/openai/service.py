@@ -1,9 +1,9 @@
 """The settings of a provider of kind `openai`, read once.
 
 `options`: `edit_style`, how pictures are sent: `multipart` to /images/edits (OpenAI), `json_image` to
-/images/generations (Ark and others), or `none`: text alone.  `prompt`: a template.  `parameters`: of every request;
-what they leave open, a task's own `parameters` may say, of those in TASK_PARAMETERS.  `partial_images`: how many drafts
-a single picture is streamed with, which is where its progress comes from; 0 = no stream.
+/images/generations (Ark and others), or `none`: text alone.  `prompt`: a template.  `parameters`: of every request; a
+task's own `parameters` may add those of TASK_PARAMETERS.  `partial_images`: the number of drafts of a single picture's
+stream, which give its progress; 0 = no stream.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class OpenAiService:
-    """base: the address before `/images/…`.  key: empty where none is wanted.  pictures_per_request: 0 = all."""
+    """base: the address before `/images/…`.  key: empty if none is needed.  pictures_per_request: 0 = all."""
 
     name: str
     base: str

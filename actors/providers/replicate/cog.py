@@ -1,12 +1,12 @@
-"""The adapter for a cog server.  It keeps no results, so there are two ways to have them.
+"""The adapter for a cog server.  It keeps no results, so there are two ways to get them.
 
-`sync`: the connection is held open; closing it cancels the prediction.  `callback`: the prediction is handed in under
-our own id and the server reports its end.  A report is at most 1 MiB, so a server whose pictures are larger must be
-started with `--upload-url`.  In between the server can only be asked whether it is busy: one that is idle for a while
-without having reported has lost the job (it was started anew, say).
+`sync`: the connection stays open; closing it cancels the prediction.  `callback`: the prediction is submitted with our
+own id and the server reports its end.  A report has at most 1 MiB, so a server with larger pictures must be started
+with `--upload-url`.  Meanwhile the server only shows whether it is busy: if it is idle for a while without a report, it
+has lost the job (it was restarted, for example).
 
-A server whose model loads answers 503 to orders, and goes on to do so for ever when that has failed: only its health
-tells the two apart.
+While its model loads, a server answers 503 to orders, and also for ever after loading has failed: only its health check
+shows the difference.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from actors.providers.replicate.provider import ASK_SECONDS, HAND_IN_SECONDS, Re
 from actors.providers.replicate.service import ReplicateService
 
 POLL_SECONDS = 5.0
-LOST_AFTER_SECONDS = 30.0  # of idleness: a report may be on its way, or be sent again
+LOST_AFTER_SECONDS = 30.0  # of idleness: a report may be under way, or be repeated
 
 
 class CogProvider(ReplicateProvider):
@@ -79,7 +79,7 @@ class CogProvider(ReplicateProvider):
         state, failed = await self._health()
         if failed is not None:
             return Failed(failed)
-        if state in ("STARTING", "UNKNOWN"):  # started anew: it knows no job of before
+        if state in ("STARTING", "UNKNOWN"):  # restarted: it knows no earlier job
             starting = "The AI service is starting, and has not reported the job."
             return Failed(Lost(starting, sure_after_seconds=LOST_AFTER_SECONDS))
         if state != "READY":
@@ -90,7 +90,7 @@ class CogProvider(ReplicateProvider):
     async def _order(
         self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], seconds: float
     ) -> Answer:
-        """The answer to an order.  Raises ProviderError; of a 503 that which the server's health says."""
+        """The answer to an order.  Raises ProviderError; for a 503, the health check decides its class."""
         try:
             return await self._send(method, path, body, headers, seconds)
         except NotReady as error:
@@ -98,7 +98,7 @@ class CogProvider(ReplicateProvider):
             raise failed or error from None
 
     async def _health(self) -> tuple[str, ProviderDown | None]:
-        """Its state, and what follows when its model could not be loaded.  Raises Transient, Unreadable."""
+        """Its state, and the error if its model could not be loaded.  Raises Transient, Unreadable."""
         answer = await self._client.question(self._outgoing("GET", "/health-check"), ASK_SECONDS)
         said = answer.document if isinstance(answer.document, dict) else {}
         state = said.get("status")
@@ -122,7 +122,7 @@ class CogProvider(ReplicateProvider):
         await note_cost(job, answer, self.service.rules)
         try:
             said = await self._judged(answer, job)
-        except Unreadable as error:  # it can't be asked again: the model has run
+        except Unreadable as error:  # the request can't be repeated: the model has run
             raise ResultLost(error.message) from None
         if isinstance(said, Failed):
             raise said.error

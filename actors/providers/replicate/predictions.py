@@ -1,11 +1,11 @@
-"""What a service says of a prediction.  Pure.
+"""The meaning of an answer about a prediction.  Pure.
 
 | status | the job |
 |---|---|
 | starting, processing | goes on; its progress is the last progress bar in its log |
-| succeeded | is done; where `data_removed` says that its output was deleted, is over without its pictures |
-| failed | is over; the text of its error decides the class, which is provider_error where no list names it |
-| canceled | is over: somebody has stopped it there |
+| succeeded | is done; if `data_removed` says that its output was deleted, it is over without its pictures |
+| failed | is over; the text of its error decides the class; provider_error if no list matches |
+| canceled | is over: it was stopped there |
 | aborted | never began within its deadline: it is ordered again |
 """
 
@@ -30,9 +30,9 @@ OUTPUT = parse_path("$.output")
 
 
 def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | list[Source]:
-    """How it is doing, by a good answer about it, or its pictures.
+    """Its state, from a good answer, or its pictures.
 
-    Raises Unreadable for an answer that says nothing of it.
+    Raises Unreadable for an answer that does not describe it.
     """
     document = answer.document if isinstance(answer.document, dict) else {}
     match document.get("status"):
@@ -80,7 +80,7 @@ def percent(logs: Any) -> int | None:
 
 
 def wait_told(document: Any) -> float | None:
-    """Seconds to wait, where an error says it in words: `Your rate limit resets in ~30s.`"""
+    """Seconds to wait, if an error says it as text: `Your rate limit resets in ~30s.`"""
     detail = document.get("detail") if isinstance(document, dict) else None
     found = _WAIT.search(detail) if isinstance(detail, str) else None
     return float(found[1]) if found else None

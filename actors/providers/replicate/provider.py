@@ -1,4 +1,4 @@
-"""The adapter for Replicate: a prediction is handed in and asked about."""
+"""The adapter for Replicate: a prediction is submitted and polled."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 
 
 class ReplicateProvider:
-    """One service in one process.  What Replicate and cog have in common is here too."""
+    """One service in one process.  It also holds the common part of Replicate and cog."""
 
     paid = True
     hands_in = True
@@ -55,7 +55,7 @@ class ReplicateProvider:
         )
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
-        """Hand the prediction in; it may be over at once."""
+        """Submit the prediction; it may be over at once."""
         service = self.service
         path, body = _place(service.model)
         if job.callback_url.startswith("https://"):  # Replicate calls no others
@@ -109,7 +109,7 @@ class ReplicateProvider:
     async def _send(
         self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], seconds: float
     ) -> Answer:
-        """The answer to a request that costs money.  Raises ProviderError for one that says no."""
+        """The answer to a request that costs money.  Raises ProviderError for a refusal."""
         request = await asyncio.to_thread(self._outgoing, method, path, body, headers)
         answer = await self._client.ask(request, seconds)
         error = self._http_error(answer)
@@ -120,7 +120,7 @@ class ReplicateProvider:
     def _http_error(
         self, answer: Answer, judged: Callable[..., ProviderError | None] = error_in
     ) -> ProviderError | None:
-        """What an HTTP status says.  A prediction that failed is a good answer about a bad job."""
+        """The error by an HTTP status.  A failed prediction is a good answer about a failed job."""
         if 200 <= answer.status < 300:
             return None
         error = judged(answer, self.service.rules, now=time.time())
@@ -173,7 +173,7 @@ class ReplicateProvider:
 
 
 def _place(model: str) -> tuple[str, dict[str, Any]]:
-    """Where a prediction of this model is ordered, and what names it in the body."""
+    """The path for a prediction of this model, and its name in the body."""
     if model.startswith("deployments/"):
         return f"/{model}/predictions", {}
     name, _, version = model.rpartition(":")
@@ -192,6 +192,6 @@ def _accepted(answer: Answer, put_down: list[str], *, reports: bool) -> Accepted
 
 
 def _pause(remote: Accepted) -> float:
-    """Half of the job's age: short jobs are noticed soon, long ones asked about seldom."""
+    """Half of the job's age: the end of short jobs is noticed soon, and long ones are polled seldom."""
     age = time.time() - float(remote.details.get("accepted_at", 0))
     return min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, age / 2))

@@ -30,7 +30,7 @@ class ReportingReplicateProvider(ReplicateProvider):
     """One service in one process."""
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
-        if report.is_too_large:  # it is asked instead
+        if report.is_too_large:  # it is polled instead
             return Running(poll_after_seconds=0)
         if self.service.webhook_key and not is_signed(report.headers, report.body, self.service.webhook_key):
             raise NotGenuine("The report's signature is not the AI service's.")
@@ -45,7 +45,7 @@ class ReportingCogProvider(CogProvider, ReportingReplicateProvider):
     """One server in one process."""
 
     async def parse_callback(self, remote: Accepted, job: Job, report: Report) -> Running | Done | Failed:
-        """The one word of a server that can't be asked: what can't be read in it will never be known."""
+        """The only message of a server that can't be polled: an unreadable result is lost for ever."""
         if report.is_too_large:
             return Failed(ResultLost(TOO_LARGE))
         try:

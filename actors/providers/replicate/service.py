@@ -2,8 +2,8 @@
 
 `options`: `dialect`, `replicate` (default) or `cog`; `input`: the model's input, a template; `cancel_after`: a deadline
 that Replicate keeps, such as `5m`.  `model` is `owner/name`, `owner/name:version`, a bare version, or
-`deployments/owner/name`; a cog server has just one.  `mode`: with `callback` the service reports by itself and is asked
-seldom; without, Replicate is asked (which is where live progress comes from), and cog answers on a held connection.
+`deployments/owner/name`; a cog server has just one.  `mode`: with `callback` the service reports by itself and is
+polled seldom; without it, Replicate is polled (which gives live progress), and cog answers on an open connection.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class ReplicateService:
-    """base: the address before `/predictions`.  keys: of requests and of reports, empty where there is none."""
+    """base: the address before `/predictions`.  keys: of requests and of reports, empty if there is none."""
 
     name: str
     dialect: str

@@ -1,7 +1,6 @@
-"""Who signed a webhook (the Standard Webhooks rule, which Replicate keeps).  Pure.
+"""The signature of a webhook (Standard Webhooks, which Replicate uses).  Pure.
 
-Its age is not judged: a report waits in our table for as long as the workers are away, and one that is read twice
-changes nothing.
+Its age is not checked: a report waits in our table while the workers are away, and reading it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ _PREFIX = "whsec_"
 
 
 def is_signed(headers: Mapping[str, str], body: bytes, key: str) -> bool:
-    """Whether the report was signed with this key.  headers: with small names.  key: as Replicate gives it, whsec_…"""
+    """Whether the report was signed with this key.  headers: with lower-case names.  key: in Replicate's form,
+    whsec_…"""
     try:
         secret = base64.b64decode(key.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
 """A framed, graded card with Pillow alone, for when the `studio` extra (numpy and the model runner) is not
 installed.
 
-No person is looked for and no garment is bent; the pictures and the last stage say so.
+It searches no person and bends no garment; the pictures and the last stage say so.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ FAULTS_OF_THE_ORDER = {"bad_params", "image_unusable", "no_person_found", "inval
 
 
 class StudioProvider:
-    """The embedded service.  images: shared by all its jobs in this worker, and closed by whoever made them.
+    """The embedded service.  images: shared by all its jobs in this worker, and closed by their maker.
 
     most_pixels: of one picture that was given by its address, 0 = no limit."""
 
@@ -54,7 +54,7 @@ class StudioProvider:
         return Done(tuple(made_image(image) for image in images))
 
     async def _with_plain_inputs(self, job: Job) -> Job:
-        """The job with pictures that were given by their addresses as uploads would be: of any format, upright."""
+        """The job, with pictures from addresses made like uploads: from any format, upright."""
         inputs = list(job.inputs)
         for n, key in enumerate(job.input_keys[: len(inputs)]):
             if key is None:
@@ -93,7 +93,8 @@ def request_for(job: Job) -> dict[str, Any]:
 
 
 def _wearer(job: Job) -> int | None:
-    """Who of a group wears the garment, counted from the left, from 1; None for the largest.  Raises InvalidInput."""
+    """The person of a group who wears the garment, counted from the left, from 1; None for the largest.  Raises
+    InvalidInput."""
     parameters = job.params.get("parameters")
     asked = parameters.get("person") if isinstance(parameters, dict) else None
     if asked is None:

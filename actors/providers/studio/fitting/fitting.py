@@ -3,7 +3,7 @@
 The body of the garment is stretched between the body's sides, its sleeves are laid along the arms, and both end at the
 person's outline; the photo's light falls on them, and head, hair and hands stay before them.  It is recognisable, not
 photographic: the old clothes still show where the new ones do not reach, and an arm that the pose model saw wrongly
-wears its sleeve wrongly.  Of several people whoever was asked for wears it, or the largest; the others stay as they
+wears its sleeve wrongly.  Of several people, the requested person wears it, or the largest; the others stay as they
 are.
 """
 
@@ -95,7 +95,7 @@ def fit(order: Order, progress: Progress) -> Iterator[Delivered]:
 
 
 def _wearer_first(people: list[Person], wearer: int | None) -> list[Person]:
-    """Who wears the garment, and then the others.  people: the largest first.  Raises ImageUnusable."""
+    """The person who wears the garment, and then the others.  people: the largest first.  Raises ImageUnusable."""
     if wearer is None:
         return people
     if wearer > len(people):
@@ -106,7 +106,7 @@ def _wearer_first(people: list[Person], wearer: int | None) -> list[Person]:
 
 
 def fitted(sitter: Sitter, garment: Garment, order: Order, n: int) -> Image.Image:
-    """Picture n: the same whichever others are made."""
+    """Picture n, which does not depend on the others."""
     chance = np.random.default_rng((order.seed, n))
     ease, length, sleeve, warmth = WAYS[n % len(WAYS)]
     worn = worn_garment(sitter, garment, Cut(ease * float(chance.uniform(0.98, 1.02)), length, sleeve))

@@ -1,7 +1,8 @@
 """What stays in front of a garment: head, hair, neck and hands.
 
 Skin is what has the colour of this person's own face.  Hair below the chin is what has the colour of the hair above
-the brow, less that of the clothes: where the two are alike, nobody can tell, and the garment covers it.
+the brow, less that of the clothes: where the two colours are equal, they can't be separated, and the garment covers the
+hair.
 """
 
 from __future__ import annotations

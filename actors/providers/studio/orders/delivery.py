@@ -27,8 +27,8 @@ class Delivered:
 
 
 def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
-    """Write picture n into `folder` as `n.jpg`.  The name appears by a rename, so whoever sees it sees the
-    whole file."""
+    """Write picture n into `folder` as `n.jpg`.  The file gets its name by a rename, so a reader always sees the whole
+    file."""
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / f"{n}.jpg", folder / f".{n}.jpg.{os.getpid()}"
     encoded = io.BytesIO()  # Pillow itself does not notice a file that takes only half of what it writes
@@ -36,7 +36,7 @@ def deliver(picture: Image.Image, folder: Path, n: int) -> Delivered:
     try:
         unfinished.write_bytes(encoded.getbuffer())
     except BaseException:
-        unfinished.unlink(missing_ok=True)  # half of it would take room, on a disk that may be full
+        unfinished.unlink(missing_ok=True)  # a half-written file would take space on a disk that may be full
         raise
     unfinished.replace(path)
     thumbnail = write_thumbnail(picture, folder / f"{n}-thumbnail.webp")

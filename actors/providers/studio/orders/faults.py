@@ -1,5 +1,5 @@
-"""What can be wrong with an order of pictures, each with the `error.code` (web/openapi/schemas.py) and a sentence for
-the user."""
+"""The faults of an order of pictures, each with the `error.code` (web/openapi/schemas.py) and a sentence for the
+user."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class ImageUnusable(StudioFault):
 
 
 class NoPersonFound(StudioFault):
-    """The first picture shows no person that we can make out."""
+    """The first picture shows no person that can be recognised."""
 
     code = "no_person_found"

@@ -1,4 +1,4 @@
-"""An order: what one request to an image child asks for, checked before any work is done."""
+"""An order: one request to an image child, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST_PEOPLE = 12
 
 @dataclass(frozen=True)
 class Order:
-    """pictures: which of the `count` pictures to make, each 0 … count−1; picture n is the same whichever
-    others are made.  size: long side of the results in pixels.  wearer: who of a group wears a garment, counted from
-    the left, from 1; None for the largest."""
+    """pictures: which of the `count` pictures to make, each 0 … count−1; picture n does not depend on the others.
+    size: long side of the results in pixels.  wearer: the person of a group who wears a garment, counted from the left,
+    from 1; None for the largest."""
 
     task: str
     person: Path

@@ -1,7 +1,7 @@
 """Where the camera stands: which part of the photo a picture shows.
 
 Only ever closer than the photo, never wider: a body cut off by the photo's edge must stay cut off by the
-picture's.  A group stays together: no frame cuts somebody away.
+picture's.  A group stays together: no frame cuts off a person.
 """
 
 from __future__ import annotations

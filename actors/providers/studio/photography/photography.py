@@ -73,5 +73,5 @@ def portrait(person: Cutout, frame: Frame, scene: Backdrop, order: Order, n: int
 
 
 def _chance(order: Order, n: int, purpose: int) -> np.random.Generator:
-    """From the seed and n alone, so that picture n is the same whichever others are made."""
+    """From the seed and n alone, so that picture n does not depend on the others."""
     return np.random.default_rng((order.seed, n, purpose))

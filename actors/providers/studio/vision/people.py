@@ -1,9 +1,9 @@
-"""Who is in the picture: every person whose head and shoulders can be told.
+"""The persons in a picture: everyone whose head and shoulders can be recognised.
 
-A detector looks at the whole picture, letter-boxed.  One large person is nearly always the answer, and one look is
-enough for them.  Where it sees a group, a small person or nobody, it looks again at squares of the picture, as its
-224 pixels show no more than two or three people at once.  What it takes for a body counts when the landmark model
-sees one there too.  In a crowd that model may see the neighbour: then the two disagree on where the shoulders are.
+A detector examines the whole picture, letter-boxed.  Usually there is one large person, and one pass is enough.  If it
+finds a group, a small person or nobody, it also examines squares of the picture, because its 224 pixels show only two
+or three people at once.  A detected body counts if the landmark model finds one there too.  In a dense group that model
+may find the neighbour: then the two models disagree about the shoulders.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NEARLY_SQUARE = 1.2  # a picture whose sides differ by more shows more people th
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the detector takes for a body, in pixels of the picture."""
+    """A body by the detector, in pixels of the picture."""
 
     body: Body
     box: tuple[float, ...]  # around the neck
@@ -64,7 +64,7 @@ def find_people(picture: Image.Image) -> list[Person]:
 
 
 def _closer_squares(width: int, height: int, seen: Sequence[_Seen]) -> list[Box]:
-    """What to look at after the whole picture."""
+    """The squares to examine after the whole picture."""
     short = min(width, height)
     if max(width, height) > NEARLY_SQUARE * short:
         return tiles(width, height, short)

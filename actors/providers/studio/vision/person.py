@@ -1,4 +1,4 @@
-"""One person of a picture: how large they are, where head and torso must be, and whether a mask has them."""
+"""One person of a picture: their size, the places of head and torso, and whether a mask shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from actors.providers.studio.vision.pose import (
     Pose,
 )
 
-SUBJECT = 0.5  # of the largest person's size; who is smaller only passes by
+SUBJECT = 0.5  # of the largest person's size; a smaller person only passes by
 HEAD = 0.32  # half of a head's height, of the person's size
 MARGIN = 0.4  # beyond the joints, of the person's size
 LEAST_COVERED = 0.6  # of a head or a torso; a table or an arm may hide the rest
@@ -36,7 +36,7 @@ SAMPLES = 9  # along each side of a head or a torso
 
 @dataclass(frozen=True)
 class Person:
-    """Who was found by the pose model.  is_sure: the pose is theirs; in a crowd it may be a neighbour's."""
+    """A person found by the pose model.  is_sure: the pose is theirs; in a dense group it may be a neighbour's."""
 
     pose: Pose
     is_sure: bool = True
@@ -85,29 +85,29 @@ class Person:
 
 
 def subjects(people: Sequence[Person]) -> list[Person]:
-    """Whom a mask must show: the largest, and all who are not much smaller.  Where a pose is not sure, nobody can
-    say what the mask lacks; it counts only if there is no other.  people: at least one."""
+    """The persons that a mask must show: the largest, and all who are not much smaller.  If a pose is not sure, it is
+    unknown what the mask lacks; so such a person counts only if there is no other.  people: at least one."""
     sure = [person for person in people if person.is_sure] or people[:1]
     largest = max(person.size for person in sure)
     return [person for person in sure if person.size >= SUBJECT * largest]
 
 
 def unsure_subjects(people: Sequence[Person]) -> list[Person]:
-    """Who may be as large as a subject, but has a pose that is not sure.  people: at least one."""
+    """Persons as large as a subject, but with an unsure pose.  people: at least one."""
     largest = max(person.size for person in subjects(people))
     return [person for person in people if not person.is_sure and person.size >= SUBJECT * largest]
 
 
 def has(mask: Plane, person: Person) -> bool:
     """Whether a mask of the picture, values in [0, 1], shows a person: most of their head and of their torso.
-    What lies outside the picture is not asked for; somebody of whom nothing lies in it is not shown."""
+    Parts outside the picture do not count; a person completely outside is not shown."""
     shares = [_covered(mask, samples) for samples in (person.head_samples(), person.torso_samples())]
     known = [share for share in shares if share is not None]
     return bool(known) and min(known) >= LEAST_COVERED
 
 
 def nearest_to(one: Person, others: Sequence[Person], width: int, height: int) -> Plane:
-    """1 where the picture is nearer to a person's bones than to anybody else's, in sizes of each; (h, w)."""
+    """1 where the picture is nearer to a person's bones than to any other person's, in sizes of each; (h, w)."""
     scale = min(1.0, SMALL / max(width, height))
     small = max(1, round(width * scale)), max(1, round(height * scale))
     own = _from_bones(one, scale, *small)

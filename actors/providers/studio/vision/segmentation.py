@@ -1,11 +1,11 @@
 """Where the people are: a soft mask from the portrait model, looked at twice, and judged by the pose model.
 
 The model sees 256×256 pixels, whatever the picture's size.  A first look is at the whole picture in a square, its
-shape kept.  Whoever is small in it gets a second look at a square of their own, which sees the outline several times
-finer.  Then what is certain is made certain: specks far from people go, unsure islands inside the outline are filled.
+shape kept.  A small person gets a second pass over a square of their own, which shows the outline several times finer.
+Then clear cases are corrected: specks far from people are removed, unsure islands inside the outline are filled.
 
-The model also gives masks of what is nobody, and scraps of people.  So the pose model has the last word: a mask that
-lacks the head or the torso of somebody whom the picture is of is not used.
+The model also gives masks of things, and of parts of people.  So the pose model decides at the end: a mask that lacks
+the head or the torso of a main person is not used.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def person_mask(
     picture: Image.Image, people: Sequence[Person] | None = None, beside: Sequence[Person] = ()
 ) -> Plane:
     """How surely each pixel is person, shape of the picture, values in [0, 1].
-    people: whom the mask must show; by default all subjects of the picture.  beside: who is looked at as closely,
-    though nobody can say what the mask lacks of them.
+    people: the persons that the mask must show; by default all subjects of the picture.  beside: persons who are
+    examined as closely, though it is unknown what the mask lacks of them.
     Raises NoPersonFound when the mask does not show them, or covers over 97 % of the picture."""
     shown = subjects(find_people(picture)) if people is None else people
     pixels = np.asarray(picture)
@@ -81,7 +81,7 @@ def _look(pixels: Plane, square: Box) -> Plane:
 def _look_closer(pixels: Plane, square: Box, whole: Plane | None, mask: Plane, looked_at: np.ndarray) -> None:
     """Write into the mask what is seen in a square of the picture.  looked_at: where that was done before.
 
-    Where squares lie over each other, who sees somebody is believed: a face that one of them cuts is whole in another.
+    Where squares overlap, the one that shows a person counts: a face that one square cuts is whole in another.
     """
     closer = _look(pixels, square)
     left, top = max(0, square[0]), max(0, square[1])
