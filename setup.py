@@ -29,7 +29,6 @@ REQUIRES = [
     "pillow>=12.0",
     "prometheus-client>=0.25",
     "pydantic>=2.12",
-    "pydantic-settings>=2.14",
     "pyjwt>=2.12",
     "redis>=7.0",
     "rich>=14.2",

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from config.clients import Networks, Origins, TranslationPrefixes, WeChat, listed
 from config.declarations import declared_types, over_declaration, scenes_at
@@ -156,10 +155,10 @@ class Limits(Group):
         }
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings.  Frozen; made by `load_settings`, or in tests by naming the values that differ."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     # Templates: {data_dir} stands for the absolute data folder.  Not in repr: they may hold a password.
     database_url: str = Field(default="sqlite:///{data_dir}/darkroom.db", repr=False)
@@ -203,18 +202,6 @@ class Settings(BaseSettings):
     s3: S3 = S3()
     retention: Retention = Retention()
     webhooks: Webhooks = Webhooks()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """This value reads no source itself: `load_settings` collects, and this value only checks."""
-        return (init_settings,)
 
     @model_validator(mode="before")
     @classmethod

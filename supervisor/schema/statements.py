@@ -7,12 +7,13 @@ stands in it is written into it, since a planner takes a partial index only wher
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import peewee
 
 from supervisor.database.interface.database import Dialect
+from supervisor.schema.columns import Table
 
 # Both databases understand these words; SQLite's own `INSERT OR IGNORE` would also silence what a trigger refuses.
 _WORDS = {
@@ -38,7 +39,7 @@ class Built:
         return text
 
 
-class _OfDialect(peewee.Node):
+class OfDialect(peewee.Node):
     """A piece of SQL that databases say differently."""
 
     def __init__(self, say: Callable[[Dialect], str]) -> None:
@@ -53,22 +54,38 @@ def param(name: str) -> Any:
     return peewee.SQL(f":{name}")
 
 
-NOW: Any = _OfDialect(lambda dialect: dialect.now)
-count = peewee.fn.count
+def sql(text: str) -> Any:
+    """A condition that has a name in `supervisor.schema.tables`."""
+    return peewee.SQL(text)
+
+
+def new_row(model: type[Table], *columns: str, **fixed: Any) -> Any:
+    """An INSERT of one row.  columns: each is the parameter of its own name; fixed: {column: its value}."""
+    return model.insert({name: param(name) for name in columns} | fixed)
+
+
+def row_in(columns: Sequence[Any], query: Any) -> Any:
+    """The condition that these columns together are one of a query's rows."""
+    return peewee.Tuple(*columns).in_(query)
+
+
+NOW: Any = OfDialect(lambda dialect: dialect.now)
+count, exists = peewee.fn.count, peewee.fn.EXISTS
+EXCLUDED = peewee.EXCLUDED
 
 
 def in_seconds(name: str) -> Any:
     """The time so many seconds from now; the seconds are the parameter of this name."""
-    return _OfDialect(lambda dialect: dialect.in_seconds.format(seconds=f":{name}"))
+    return OfDialect(lambda dialect: dialect.in_seconds.format(seconds=f":{name}"))
 
 
 def ago(name: str) -> Any:
     """The time so many seconds before now; the seconds are the parameter of this name."""
-    return _OfDialect(lambda dialect: dialect.in_seconds.format(seconds=f"(0 - :{name})"))
+    return OfDialect(lambda dialect: dialect.in_seconds.format(seconds=f"(0 - :{name})"))
 
 
 def each_of(name: str) -> Any:
     """What a column may be `in_`: the texts of the JSON array that is the parameter of this name."""
-    return _OfDialect(
+    return OfDialect(
         lambda dialect: f"(SELECT value FROM {dialect.texts.format(array=f':{name}')} AS each_of)"
     )

@@ -7,14 +7,23 @@ database, so they hold on every host; a trigger wakes the dispatcher when one is
 from __future__ import annotations
 
 from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.schema.statements import NOW, Built, new_row, param
+from supervisor.schema.tables import Pause
 
 TYPE, PROVIDER = "type", "provider"
 KINDS = (TYPE, PROVIDER)
 
+_THIS = (Pause.kind == param("kind"), Pause.name == param("name"))
+_NAMES = Built(Pause.select(Pause.name).where(Pause.kind == param("kind")))
+_NAMED = Built(Pause.select(Pause.name).where(*_THIS))
+_ALL = Built(Pause.select().order_by(Pause.kind, Pause.name))
+_PAUSE = Built(new_row(Pause, "kind", "name", "operator", "reason", at=NOW).on_conflict_ignore())
+_RESUME = Built(Pause.delete().where(*_THIS))
+
 
 def ask_names(tx: Transaction, kind: str) -> PendingResult:
     """Ask for the paused types, or the paused providers."""
-    return tx.ask("SELECT name FROM pause WHERE kind = :kind", kind=kind)
+    return tx.ask(_NAMES, kind=kind)
 
 
 def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set[str]:
@@ -24,28 +33,19 @@ def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set
 
 def is_paused(tx: Transaction, kind: str, name: str) -> bool:
     """Whether this one is paused."""
-    return (
-        tx.value("SELECT 1 FROM pause WHERE kind = :kind AND name = :name", kind=kind, name=name) is not None
-    )
+    return tx.value(_NAMED, kind=kind, name=name) is not None
 
 
 def all_rows(tx: Transaction) -> list[Row]:
     """Every pause: kind, name, operator, reason, at."""
-    return tx.all("SELECT kind, name, operator, reason, at FROM pause ORDER BY kind, name")
+    return tx.all(_ALL)
 
 
 def pause(tx: Transaction, kind: str, name: str, operator: str, reason: str) -> bool:
     """Pause it; False, without a change, if it is paused already."""
-    return (
-        tx.run(
-            f"""INSERT INTO pause (kind, name, operator, reason, at) VALUES (:kind, :name, :operator, :reason, {tx.now})
-                ON CONFLICT (kind, name) DO NOTHING""",
-            kind=kind, name=name, operator=operator, reason=reason,
-        )
-        == 1
-    )  # fmt: skip
+    return tx.run(_PAUSE, kind=kind, name=name, operator=operator, reason=reason) == 1
 
 
 def resume(tx: Transaction, kind: str, name: str) -> bool:
     """End its pause; False if it was not paused."""
-    return tx.run("DELETE FROM pause WHERE kind = :kind AND name = :name", kind=kind, name=name) == 1
+    return tx.run(_RESUME, kind=kind, name=name) == 1

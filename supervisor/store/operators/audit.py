@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
-from supervisor.store.sql.row_isolation import Aside, delete_apart
+from supervisor.schema.statements import NOW, Built, new_row, param
+from supervisor.schema.tables import Audit
+from supervisor.store.sql.row_isolation import Aside, delete_oldest
 from supervisor.store.sql.rows import decoded, encoded
+
+_RECORD = Built(new_row(Audit, "operator", "action", "kind", "target", "before", "after", at=NOW))
+_NEWEST = Built(Audit.select().order_by(Audit.id.desc()).limit(param("most")))
+_OF_TASK = Built(
+    Audit.select().where(Audit.kind == "task", Audit.target == param("task_id")).order_by(Audit.id)
+)
 
 
 def record(
@@ -21,35 +29,24 @@ def record(
 ) -> None:
     """Record an action.  kind: 'task', 'worker', 'type', 'provider' or 'sweep'."""
     tx.execute(
-        f"""INSERT INTO audit (operator, action, kind, target, before, after, at)
-            VALUES (:operator, :action, :kind, :target, :before, :after, {tx.now})""",
+        _RECORD,
         operator=operator, action=action, kind=kind, target=target, before=_json(before), after=_json(after),
     )  # fmt: skip
 
 
 def newest(tx: Transaction, most: int) -> list[Row]:
     """The latest actions, newest first."""
-    return [_shown(row) for row in tx.all("SELECT * FROM audit ORDER BY id DESC LIMIT :most", most=most)]
+    return [_shown(row) for row in tx.all(_NEWEST, most=most)]
 
 
 def of_task(tx: Transaction, task_id: str) -> list[Row]:
     """Operators' actions on one task, oldest first."""
-    rows = tx.all(
-        "SELECT * FROM audit WHERE kind = 'task' AND target = :task_id ORDER BY id", task_id=task_id
-    )
-    return [_shown(row) for row in rows]
+    return [_shown(row) for row in tx.all(_OF_TASK, task_id=task_id)]
 
 
 def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | None = None) -> int:
     """Delete the oldest actions; how many.  Ids follow time, so only the first rows are read."""
-    aside = aside or Aside()
-    others, left_alone = aside.others(tx, "id")
-    found = tx.all(
-        f"""SELECT id FROM (SELECT id, at FROM audit WHERE {others} ORDER BY id LIMIT :most) AS oldest
-             WHERE oldest.at < {tx.ago(":older_than_seconds")}""",
-        **left_alone, most=most, older_than_seconds=older_than_seconds,
-    )  # fmt: skip
-    return delete_apart(tx, "audit", found, aside)
+    return delete_oldest(tx, "audit", "at", older_than_seconds, most, aside)
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

@@ -25,7 +25,7 @@ from supervisor.schema.tables import OPEN, UNSETTLED
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
 from supervisor.store.sql.conditions import listed, of_charges
-from supervisor.store.sql.row_isolation import Aside, delete_apart
+from supervisor.store.sql.row_isolation import Aside, delete_oldest
 from supervisor.store.sql.rows import decoded, encoded
 
 STALE_SECONDS = (
@@ -282,15 +282,8 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
 
     Ids follow time, so only the first rows are read; rows of a task that stays open so long stop the deletion.
     """
-    aside = aside or Aside()
-    others, left_alone = aside.others(tx, "id")
-    found = tx.all(
-        f"""SELECT id FROM (SELECT id, task_id, state, updated_at FROM remote_job
-                WHERE {others} ORDER BY id LIMIT :most) AS oldest
-            WHERE oldest.updated_at < {tx.ago(":older_than_seconds")} AND NOT {must_keep_remote_job("oldest")}""",
-        **left_alone, most=most, older_than_seconds=older_than_seconds,
-    )  # fmt: skip
-    return delete_apart(tx, "remote_job", found, aside)
+    is_over = f"NOT {must_keep_remote_job('oldest')}"
+    return delete_oldest(tx, "remote_job", "updated_at", older_than_seconds, most, aside, only=is_over)
 
 
 def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:

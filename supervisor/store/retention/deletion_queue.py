@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.statements import Built, each_of, param
+from supervisor.schema.tables import DoomedFile
 from supervisor.store.sql.rows import encoded
+
+_NEXT = Built(DoomedFile.select(DoomedFile.key).order_by(DoomedFile.key).limit(param("most")))
+_FORGET = Built(DoomedFile.delete().where(DoomedFile.key.in_(each_of("keys"))))
 
 
 def enqueue_deletion(tx: Transaction, keys: Iterable[str]) -> int:
@@ -26,9 +31,9 @@ def enqueue_deletion(tx: Transaction, keys: Iterable[str]) -> int:
 
 def next_keys(tx: Transaction, most: int) -> list[str]:
     """Some of the keys in the queue."""
-    return [row["key"] for row in tx.all("SELECT key FROM doomed_file ORDER BY key LIMIT :most", most=most)]
+    return [row["key"] for row in tx.all(_NEXT, most=most)]
 
 
 def forget(tx: Transaction, keys: Iterable[str]) -> None:
     """Remove these keys from the queue, because their objects are deleted."""
-    tx.execute(f"DELETE FROM doomed_file WHERE key IN {tx.each_of(':keys')}", keys=encoded(list(keys)))
+    tx.execute(_FORGET, keys=encoded(list(keys)))

@@ -5,8 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.statements import NOW, Built, ago, param
+from supervisor.schema.tables import FileWalk
 
 EVERY_SECONDS = 86_400
+
+
+_UNDER_WAY = Built(
+    FileWalk.select(FileWalk.store_id, FileWalk.after_key).where(
+        (FileWalk.after_key != "") | FileWalk.begun_at.is_null() | (FileWalk.begun_at < ago("seconds"))
+    )
+)
+_BEGIN = Built(FileWalk.update(begun_at=NOW))
+_NOTE = Built(FileWalk.update(after_key=param("after")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,19 +30,15 @@ class Walk:
 
 def under_way(tx: Transaction) -> Walk | None:
     """The search that is to go on, or is due again; None until a day after the last one began."""
-    row = tx.one(
-        f"""SELECT store_id, after_key FROM file_walk
-            WHERE after_key <> '' OR begun_at IS NULL OR begun_at < {tx.ago(":every_seconds")}""",
-        every_seconds=EVERY_SECONDS,
-    )
+    row = tx.one(_UNDER_WAY, seconds=EVERY_SECONDS)
     return None if row is None else Walk(row["store_id"], row["after_key"])
 
 
 def begin(tx: Transaction) -> None:
     """Begin a new search."""
-    tx.execute(f"UPDATE file_walk SET begun_at = {tx.now}")
+    tx.execute(_BEGIN)
 
 
 def note(tx: Transaction, after: str) -> None:
     """Record that every key up to this one was checked; '' at the end of the search."""
-    tx.execute("UPDATE file_walk SET after_key = :after", after=after)
+    tx.execute(_NOTE, after=after)

@@ -140,6 +140,31 @@ def delete_apart(
     return len(gone)
 
 
+def delete_oldest(
+    tx: Transaction,
+    table: str,
+    time: str,
+    older_than_seconds: float,
+    most: int,
+    aside: Aside | None = None,
+    *,
+    only: str = "1 = 1",
+) -> int:
+    """Delete the oldest rows of a table whose ids follow time, so only its first rows are read; how many went.
+
+    time: the column that says how old a row is.  only: a condition on such a row, which is called `oldest`; rows that
+    do not meet it stay, and hold up those behind them.
+    """
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    found = tx.all(
+        f"""SELECT id FROM (SELECT * FROM {table} WHERE {others} ORDER BY id LIMIT :most) AS oldest
+            WHERE oldest.{time} < {tx.ago(":older_than_seconds")} AND {only}""",
+        **left_alone, most=most, older_than_seconds=older_than_seconds,
+    )  # fmt: skip
+    return delete_apart(tx, table, found, aside)
+
+
 def id_of(row: Row) -> str:
     """The `id` of a row, as a refusal names it."""
     return str(row["id"])

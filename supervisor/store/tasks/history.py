@@ -10,7 +10,7 @@ from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.schema.tables import HELD, OPEN
-from supervisor.store.sql.row_isolation import Aside, delete_apart
+from supervisor.store.sql.row_isolation import Aside, delete_oldest
 from supervisor.store.sql.rows import decoded, encoded
 
 Happening = dict[str, Any]
@@ -124,13 +124,7 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
 
     Ids follow time, so only the first rows are read; rows of a task that stays open so long stop the deletion.
     """
-    aside = aside or Aside()
-    others, left_alone = aside.others(tx, "id")
-    found = tx.all(
-        f"""SELECT id FROM (SELECT id, task_id, at FROM task_event WHERE {others} ORDER BY id LIMIT :most) AS oldest
-             WHERE oldest.at < {tx.ago(":older_than_seconds")} AND NOT EXISTS
-                (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id
-                 AND task_queue.{OPEN})""",
-        **left_alone, most=most, older_than_seconds=older_than_seconds,
-    )  # fmt: skip
-    return delete_apart(tx, "task_event", found, aside)
+    is_over = (
+        f"NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = oldest.task_id AND task_queue.{OPEN})"
+    )
+    return delete_oldest(tx, "task_event", "at", older_than_seconds, most, aside, only=is_over)

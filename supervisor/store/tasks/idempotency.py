@@ -12,12 +12,46 @@ from typing import Any
 
 from supervisor.core.errors import KeyReused
 from supervisor.database.interface.database import Transaction
+from supervisor.schema import statements
+from supervisor.schema.statements import EXCLUDED, NOW, Built, ago, new_row, param, row_in
+from supervisor.schema.tables import IdempotencyKey
 from supervisor.store.tasks import task_views
 from supervisor.store.tasks.new_task import Key
 
 KEPT_SECONDS = 24 * 3600
 
-_THIS = "user_openid = :user AND method = :method AND path = :path AND key = :key"
+
+_PATH = [getattr(IdempotencyKey, name) == param(name) for name in ("user_openid", "method", "path")]
+_PLACE = [IdempotencyKey.user_openid, IdempotencyKey.method, IdempotencyKey.path, IdempotencyKey.key]
+_IS_KEPT = IdempotencyKey.created_at > ago("seconds")
+_TASK_OF = Built(
+    IdempotencyKey.select(IdempotencyKey.body_hash, IdempotencyKey.task_id, _IS_KEPT.alias("is_kept")).where(
+        *_PATH, IdempotencyKey.key == param("key")
+    )
+)
+_KEEP = Built(
+    new_row(
+        IdempotencyKey, "user_openid", "method", "path", "key", "body_hash", "task_id", created_at=NOW
+    ).on_conflict(
+        conflict_target=_PLACE,
+        update={
+            each: getattr(EXCLUDED, each.name)
+            for each in (IdempotencyKey.body_hash, IdempotencyKey.task_id, IdempotencyKey.created_at)
+        },
+    )
+)
+_COUNT = Built(IdempotencyKey.select(statements.count(IdempotencyKey.key)).where(*_PATH, _IS_KEPT))
+_PRUNE = Built(
+    IdempotencyKey.delete().where(
+        row_in(
+            _PLACE,
+            IdempotencyKey.select(*_PLACE)
+            .where(IdempotencyKey.created_at <= ago("seconds"))
+            .order_by(IdempotencyKey.created_at)
+            .limit(param("most")),
+        )
+    )
+)
 
 
 def once(
@@ -43,11 +77,7 @@ def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
 
     Raises KeyReused if that request had another body.
     """
-    row = tx.one(
-        f"""SELECT body_hash, task_id, created_at > {tx.ago(":kept_seconds")} AS is_kept
-            FROM idempotency_key WHERE {_THIS}""",
-        kept_seconds=KEPT_SECONDS, **_place(key),
-    )  # fmt: skip
+    row = tx.one(_TASK_OF, seconds=KEPT_SECONDS, **_place(key))
     if row is None or not row["is_kept"]:
         return None
     if row["body_hash"] != key.body_hash:
@@ -57,37 +87,19 @@ def task_of(tx: Transaction, key: Key) -> dict[str, Any] | None:
 
 def keep(tx: Transaction, key: Key, task_id: str) -> None:
     """Store the task under the key, in place of an expired entry."""
-    tx.execute(
-        f"""INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id, created_at)
-            VALUES (:user, :method, :path, :key, :body_hash, :task_id, {tx.now})
-            ON CONFLICT (user_openid, method, path, key) DO UPDATE
-                SET body_hash = excluded.body_hash, task_id = excluded.task_id, created_at = excluded.created_at""",
-        **_place(key), body_hash=key.body_hash, task_id=task_id,
-    )  # fmt: skip
+    tx.execute(_KEEP, **_place(key), body_hash=key.body_hash, task_id=task_id)
 
 
 def count(tx: Transaction, user: str, method: str, path: str) -> int:
     """How many keys of a user are kept for exactly this path."""
-    return int(
-        tx.value(
-            f"""SELECT count(*) FROM idempotency_key
-                WHERE user_openid = :user AND method = :method AND path = :path
-                AND created_at > {tx.ago(":kept_seconds")}""",
-            user=user, method=method, path=path, kept_seconds=KEPT_SECONDS,
-        )
-    )  # fmt: skip
+    return int(tx.value(_COUNT, user_openid=user, method=method, path=path, seconds=KEPT_SECONDS))
 
 
 def prune(tx: Transaction, most: int) -> int:
     """Delete expired keys; how many."""
-    return tx.run(
-        f"""DELETE FROM idempotency_key WHERE (user_openid, method, path, key) IN
-            (SELECT user_openid, method, path, key FROM idempotency_key WHERE created_at <= {tx.ago(":kept_seconds")}
-             ORDER BY created_at LIMIT :most)""",
-        kept_seconds=KEPT_SECONDS, most=most,
-    )  # fmt: skip
+    return tx.run(_PRUNE, seconds=KEPT_SECONDS, most=most)
 
 
 def _place(key: Key) -> dict[str, str]:
     """What tells a key from all others, as parameters."""
-    return dict(zip(("user", "method", "path", "key"), key.place, strict=True))
+    return dict(zip(("user_openid", "method", "path", "key"), key.place, strict=True))

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 from supervisor.core.task_params import INPUT_KINDS
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.statements import Built, new_row
+from supervisor.schema.tables import Image
 from supervisor.store.sql.rows import encoded
+
+_ADD = Built(
+    new_row(Image, "id", "user_openid", "key", "width", "height", "bytes", "sha256", "media_type", "name")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +36,8 @@ class NewImage:
 def add(tx: Transaction, image: NewImage) -> None:
     """Record an upload."""
     tx.execute(
-        """INSERT INTO image (id, user_openid, key, width, height, bytes, sha256, media_type, name)
-            VALUES (:id, :user, :key, :width, :height, :bytes, :sha256, :media_type, :name)""",
-        id=image.id, user=image.user, key=image.key, width=image.width, height=image.height, bytes=image.bytes,
+        _ADD,
+        id=image.id, user_openid=image.user, key=image.key, width=image.width, height=image.height, bytes=image.bytes,
         sha256=image.sha256, media_type=image.media_type, name=image.name,
     )  # fmt: skip
 

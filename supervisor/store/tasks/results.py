@@ -8,11 +8,41 @@ from typing import Any, NamedTuple
 
 from supervisor.core.shown_images import keys_of
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema import tables
+from supervisor.schema.statements import Built, each_of, new_row, param
 from supervisor.store.sql.rows import decoded, encoded
 
 FIRST_FILE = 10_000  # numbers of other files begin here; no two requests use the same one
 FILES_OF_A_PICTURE = 100
 FIRST_DATA = 1_000_000
+
+
+_FILE = tables.ResultFile
+_ADD = Built(
+    new_row(
+        _FILE,
+        "task_id",
+        "charge",
+        "params_hash",
+        "n",
+        "key",
+        "sha256",
+        "width",
+        "height",
+        "thumbnail",
+        "about",
+    ).on_conflict_ignore()
+)
+_KEYS = Built(_FILE.select(_FILE.key, _FILE.thumbnail).where(_FILE.task_id.in_(each_of("ids"))))
+_FOUND = Built(
+    _FILE.select(_FILE.n, _FILE.key, _FILE.sha256, _FILE.width, _FILE.height, _FILE.thumbnail, _FILE.about)
+    .where(
+        _FILE.task_id == param("task_id"),
+        _FILE.charge == param("charge"),
+        _FILE.params_hash == param("params_hash"),
+    )
+    .order_by(_FILE.n)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +107,7 @@ def together(files: Iterable[ResultFile]) -> Found:
 def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile) -> None:
     """Record a picture that is durable already; the first row for a number wins."""
     tx.execute(
-        """INSERT INTO result_file (task_id, charge, params_hash, n, key, sha256, width, height, thumbnail, about)
-            VALUES (:task_id, :charge, :params_hash, :n, :key, :sha256, :width, :height, :thumbnail, :about)
-            ON CONFLICT DO NOTHING""",
+        _ADD,
         task_id=task_id, charge=charge, params_hash=params_hash, n=file.n, key=file.key, sha256=file.sha256,
         width=file.width, height=file.height,
         thumbnail=None if file.thumbnail is None else encoded(file.thumbnail),
@@ -89,9 +117,7 @@ def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: Resu
 
 def keys(tx: Transaction, ids: str) -> list[str]:
     """The keys of all files of these tasks.  ids: as a JSON array."""
-    return _keys(
-        tx.all(f"SELECT key, thumbnail FROM result_file WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
-    )
+    return _keys(tx.all(_KEYS, ids=ids))
 
 
 def usable_keys(tx: Transaction, ids: str) -> list[str]:
@@ -115,11 +141,7 @@ def _keys(rows: Sequence[Row]) -> list[str]:
 
 def found(tx: Transaction, task_id: str, charge: int, params_hash: str) -> list[ResultFile]:
     """The pictures of a charge that exist already, in order."""
-    rows = tx.all(
-        """SELECT n, key, sha256, width, height, thumbnail, about FROM result_file
-            WHERE task_id = :task_id AND charge = :charge AND params_hash = :params_hash ORDER BY n""",
-        task_id=task_id, charge=charge, params_hash=params_hash,
-    )  # fmt: skip
+    rows = tx.all(_FOUND, task_id=task_id, charge=charge, params_hash=params_hash)
     return [
         ResultFile(**{**row, "thumbnail": decoded(row["thumbnail"]), "about": decoded(row["about"])})
         for row in rows

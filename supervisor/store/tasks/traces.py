@@ -10,9 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.statements import Built, each_of, new_row
+from supervisor.schema.tables import TaskTrace
 from supervisor.store.sql.rows import encoded
 
 _MADE_DUE = "('admitted','retried','postponed','released','resubmitted')"
+
+
+_BEGIN = Built(new_row(TaskTrace, "task_id", "context").on_conflict_ignore())
+_CONTEXTS = Built(TaskTrace.select().where(TaskTrace.task_id.in_(each_of("task_ids"))))
 
 
 class Traced(NamedTuple):
@@ -30,18 +36,12 @@ class Traced(NamedTuple):
 def begin(tx: Transaction, begun: Iterable[tuple[str, str]]) -> None:
     """Store these traces for these tasks, unless they have one.  begun: (task id, traceparent)."""
     for task_id, context in begun:
-        tx.execute(
-            "INSERT INTO task_trace (task_id, context) VALUES (:task_id, :context) ON CONFLICT (task_id) DO NOTHING",
-            task_id=task_id, context=context,
-        )  # fmt: skip
+        tx.execute(_BEGIN, task_id=task_id, context=context)
 
 
 def contexts_of(tx: Transaction, task_ids: Sequence[str]) -> dict[str, str]:
     """{task's id: its `traceparent`} of those that have a trace."""
-    rows = tx.all(
-        f"SELECT task_id, context FROM task_trace WHERE task_id IN {tx.each_of(':task_ids')}",
-        task_ids=encoded(list(task_ids)),
-    )
+    rows = tx.all(_CONTEXTS, task_ids=encoded(list(task_ids)))
     return {row["task_id"]: row["context"] for row in rows}
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from supervisor.database.interface.database import PendingResult, Row, Transaction
-from supervisor.schema.tables import GIVEN_UP, OWED
+from supervisor.schema.statements import NOW, Built, ago, count, in_seconds, new_row, param, sql
+from supervisor.schema.tables import GIVEN_UP, OWED, Webhook, WebhookDelivery, WebhookGone
 from supervisor.store.counters import counters
 from supervisor.store.sql.row_isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.sql.rows import decoded, encoded
@@ -36,6 +37,52 @@ _KIND = "webhook_delivery"
 _IS_DUE = OWED + " AND due_at <= {}"
 _COUNTED = "darkroom_webhook_deliveries_total"
 _TIMES = ("due_at", "created_at", "ended_at")
+
+
+_THIS = WebhookDelivery.id == param("id")
+_OF_HINT = (_THIS, WebhookDelivery.state == "sending", WebhookDelivery.dispatch == param("dispatch"))
+_SAID = {"last_status": param("status"), "last_error": param("reason")}
+_NAME = Built(new_row(Webhook, "task_id", "url"))
+_CLAIM = Built(
+    WebhookDelivery.update(
+        claimed=WebhookDelivery.dispatch,
+        attempts=WebhookDelivery.attempts + 1,
+        due_at=in_seconds("seconds"),
+    )
+    .where(*_OF_HINT, WebhookDelivery.claimed < WebhookDelivery.dispatch)
+    .returning(WebhookDelivery)
+)
+_DELIVERED = Built(
+    WebhookDelivery.update(
+        state="delivered", ended_at=NOW, last_status=param("status"), last_error=None
+    ).where(_THIS, sql(OWED))
+)
+_FAILED = Built(WebhookDelivery.update(state="failed", ended_at=NOW, **_SAID).where(*_OF_HINT))
+_WAIT_AGAIN = Built(
+    WebhookDelivery.update(state="waiting", due_at=in_seconds("seconds"), **_SAID).where(*_OF_HINT)
+)
+_GONE = Built(
+    WebhookDelivery.update(state="gone", ended_at=NOW, last_status=410, last_error=param("reason")).where(
+        *_OF_HINT
+    )
+)
+_COUNT_OPEN = Built(WebhookDelivery.select(count(WebhookDelivery.id)).where(sql(OWED)))
+_COUNT_GIVEN_UP = Built(
+    WebhookDelivery.select(count(WebhookDelivery.id)).where(
+        sql(GIVEN_UP), WebhookDelivery.created_at > ago("seconds")
+    )
+)
+_RESEND = Built(
+    WebhookDelivery.update(state="waiting", attempts=0, due_at=NOW, ended_at=None)
+    .where(_THIS)
+    .returning(WebhookDelivery.user_openid, WebhookDelivery.url)
+)
+_COME_BACK = Built(
+    WebhookGone.delete().where(
+        WebhookGone.user_openid == param("user_openid"), WebhookGone.url == param("url")
+    )
+)
+_FORGET_GONE = Built(WebhookGone.delete().where(WebhookGone.since < ago("seconds")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +114,7 @@ class Message:
 def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
     """Store the webhooks of these tasks.  named: (task id, address)."""
     for task_id, url in named:
-        tx.execute("INSERT INTO webhook (task_id, url) VALUES (:task_id, :url)", task_id=task_id, url=url)
+        tx.execute(_NAME, task_id=task_id, url=url)
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
@@ -177,12 +224,7 @@ def claim(tx: Transaction, hints: Sequence[Delivery], aside: Aside | None = None
 
 
 def _claim(tx: Transaction, hint: Delivery) -> Message | None:
-    row = tx.one(
-        f"""UPDATE webhook_delivery SET claimed = dispatch, attempts = attempts + 1,
-            due_at = {tx.in_seconds(":claim_seconds")}
-            WHERE id = :id AND state = 'sending' AND dispatch = :dispatch AND claimed < dispatch RETURNING *""",
-        claim_seconds=CLAIM_SECONDS, id=hint.id, dispatch=hint.dispatch,
-    )  # fmt: skip
+    row = tx.one(_CLAIM, seconds=CLAIM_SECONDS, id=hint.id, dispatch=hint.dispatch)
     if row is None:
         return None
     webhook_attempts.begin(tx, row["id"], row["dispatch"], row["attempts"])
@@ -196,12 +238,7 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
 def delivered(tx: Transaction, message: Message, status: int) -> bool:
     """Record that it has arrived, with any claim; False if it has ended already."""
     webhook_attempts.end(tx, message.id, message.dispatch, status=status)
-    is_news = _touched(
-        tx,
-        f"state = 'delivered', ended_at = {tx.now}, last_status = :status, last_error = NULL",
-        f"id = :id AND {OWED}",
-        id=message.id, status=status,
-    )  # fmt: skip
+    is_news = tx.run(_DELIVERED, id=message.id, status=status) == 1
     if is_news:
         counters.count(tx, _COUNTED, outcome="delivered")
     return is_news
@@ -214,16 +251,9 @@ def put_off(
 
     status: of the answer, if there is one.  reason: a sentence.
     """
-    if seconds is None:
-        change, times = f"state = 'failed', ended_at = {tx.now}", {}
-    else:
-        change, times = f"state = 'waiting', due_at = {tx.in_seconds(':seconds')}", {"seconds": seconds}
-    is_ours = _touched(
-        tx,
-        f"{change}, last_status = :status, last_error = :reason",
-        "id = :id AND state = 'sending' AND dispatch = :dispatch",
-        id=message.id, dispatch=message.dispatch, status=status, reason=reason, **times,
-    )  # fmt: skip
+    said = {"id": message.id, "dispatch": message.dispatch, "status": status, "reason": reason}
+    ended = tx.run(_FAILED, **said) if seconds is None else tx.run(_WAIT_AGAIN, **said, seconds=seconds)
+    is_ours = ended == 1
     webhook_attempts.end(
         tx, message.id, message.dispatch, status=status, error=reason,
         next_in_seconds=seconds if is_ours else None,
@@ -240,12 +270,7 @@ def receiver_is_gone(tx: Transaction, message: Message) -> None:
     """
     wants_no_more = "The receiver answers 410: it wants no more."
     webhook_attempts.end(tx, message.id, message.dispatch, status=410, error=wants_no_more)
-    is_ours = _touched(
-        tx,
-        f"state = 'gone', ended_at = {tx.now}, last_status = 410, last_error = :reason",
-        "id = :id AND state = 'sending' AND dispatch = :dispatch",
-        id=message.id, dispatch=message.dispatch, reason=wants_no_more,
-    )  # fmt: skip
+    is_ours = tx.run(_GONE, id=message.id, dispatch=message.dispatch, reason=wants_no_more) == 1
     if not is_ours:
         return
     counters.count(tx, _COUNTED, outcome="gone")
@@ -278,12 +303,7 @@ def page(tx: Transaction, *, failed: bool = False, limit: int = 50) -> list[Row]
 
 def open_and_given_up(tx: Transaction, within_seconds: float) -> tuple[int, int]:
     """The number of deliveries that still wait, and how many of those from the last so many seconds were given up."""
-    still_open = tx.value(f"SELECT count(*) FROM webhook_delivery WHERE {OWED}")
-    given_up = tx.value(
-        f"""SELECT count(*) FROM webhook_delivery
-            WHERE {GIVEN_UP} AND created_at > {tx.ago(":within_seconds")}""",
-        within_seconds=within_seconds,
-    )
+    still_open, given_up = tx.value(_COUNT_OPEN), tx.value(_COUNT_GIVEN_UP, seconds=within_seconds)
     return int(still_open), int(given_up)
 
 
@@ -292,22 +312,16 @@ def resend(tx: Transaction, delivery_id: str) -> bool:
 
     Its address is used again after a 410.
     """
-    row = tx.one(
-        f"""UPDATE webhook_delivery SET state = 'waiting', attempts = 0, due_at = {tx.now}, ended_at = NULL
-            WHERE id = :delivery_id RETURNING user_openid, url""",
-        delivery_id=delivery_id,
-    )
+    row = tx.one(_RESEND, id=delivery_id)
     if row is None:
         return False
-    tx.execute("DELETE FROM webhook_gone WHERE user_openid = :user_openid AND url = :url", **row)
+    tx.execute(_COME_BACK, **row)
     return True
 
 
 def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     """Delete deliveries that ended long ago, and addresses that answered 410 before then; how many deliveries."""
-    tx.execute(
-        f"DELETE FROM webhook_gone WHERE since < {tx.ago(':forget_seconds')}", forget_seconds=FORGET_SECONDS
-    )
+    tx.execute(_FORGET_GONE, seconds=FORGET_SECONDS)
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
     found = tx.all(  # but not a delivery that was just re-sent
@@ -318,7 +332,3 @@ def prune(tx: Transaction, most: int, aside: Aside | None = None) -> int:
     return delete_apart(
         tx, "webhook_delivery", found, aside, before=lambda ids: webhook_attempts.forget(tx, ids)
     )
-
-
-def _touched(tx: Transaction, change: str, where: str, **named: Any) -> bool:
-    return tx.run(f"UPDATE webhook_delivery SET {change} WHERE {where}", **named) == 1

@@ -10,20 +10,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.schema.statements import NOW, Built, each_of, in_seconds, new_row, param
+from supervisor.schema.tables import WebhookAttempt
 
 MOST_SHOWN = 100  # of a task: ten for each time that a delivery was sent
 
 _COLUMNS = "id, type, url, state, attempts, due_at, last_status, last_error, created_at, ended_at"
 
 
+_BEGIN = Built(new_row(WebhookAttempt, "delivery_id", "dispatch", "attempt", started_at=NOW))
+_END = Built(
+    WebhookAttempt.update(
+        ended_at=NOW, next_at=in_seconds("seconds"), status=param("status"), error=param("error")
+    ).where(WebhookAttempt.delivery_id == param("delivery_id"), WebhookAttempt.dispatch == param("dispatch"))
+)
+_FORGET = Built(WebhookAttempt.delete().where(WebhookAttempt.delivery_id.in_(each_of("delivery_ids"))))
+
+
 def begin(tx: Transaction, delivery_id: str, dispatch: int, attempt: int) -> None:
     """Record that a worker has claimed the delivery with this number.  attempt: counted since the start of its
     schedule."""
-    tx.execute(
-        f"""INSERT INTO webhook_attempt (delivery_id, dispatch, attempt, started_at)
-            VALUES (:delivery_id, :dispatch, :attempt, {tx.now})""",
-        delivery_id=delivery_id, dispatch=dispatch, attempt=attempt,
-    )  # fmt: skip
+    tx.execute(_BEGIN, delivery_id=delivery_id, dispatch=dispatch, attempt=attempt)
 
 
 def end(
@@ -32,21 +39,14 @@ def end(
 ) -> None:  # fmt: skip
     """Record the result.  status: of the answer, if there is one; error: a sentence; next: None if there is no next
     attempt."""
-    next_at = "NULL" if next_in_seconds is None else tx.in_seconds(":seconds")
-    times = {} if next_in_seconds is None else {"seconds": next_in_seconds}
     tx.execute(
-        f"""UPDATE webhook_attempt SET ended_at = {tx.now}, next_at = {next_at}, status = :status, error = :error
-            WHERE delivery_id = :delivery_id AND dispatch = :dispatch""",
-        delivery_id=delivery_id, dispatch=dispatch, status=status, error=error, **times,
-    )  # fmt: skip
+        _END, delivery_id=delivery_id, dispatch=dispatch, status=status, error=error, seconds=next_in_seconds
+    )
 
 
 def forget(tx: Transaction, delivery_ids: str) -> None:
     """Delete the attempts of deleted deliveries.  delivery_ids: as a JSON array."""
-    tx.execute(
-        f"DELETE FROM webhook_attempt WHERE delivery_id IN {tx.each_of(':delivery_ids')}",
-        delivery_ids=delivery_ids,
-    )
+    tx.execute(_FORGET, delivery_ids=delivery_ids)
 
 
 def of_task(tx: Transaction, task_id: str) -> list[dict[str, Any]]:

@@ -319,7 +319,7 @@ def refuse(event, args):
         raise RuntimeError(f"{event} {args}")
     if event == "open" and isinstance(args[2], int) and args[2] & writes and args[0] != os.devnull:
         raise RuntimeError(f"{event} {args}")
-theirs = "asyncio ssl ctypes multiprocessing numpy PIL.Image peewee aiohttp pydantic_settings"
+theirs = "asyncio ssl ctypes multiprocessing numpy PIL.Image peewee aiohttp"
 for name in theirs.split():
     importlib.import_module(name)  # what they do at import is their own affair
 class Environ(dict):
