@@ -1,7 +1,8 @@
 """An older build and this one by turns, in one run: `make bench ARGS="against OLD=<commit>"`.
 
-Each turn is a whole `darkroom up` of one build with an empty database of its own (`bench.against_turn`).  Only ratios
-count: other load on the machine moves both builds' figures together.
+Each turn is a whole `darkroom up` of one build with an empty database of its own.  Only ratios
+count: other load on the machine moves both builds' figures together.  PARTS=work or PARTS=idle measures only how fast
+work is done (`bench.against_turn`), or only what doing nothing costs (`bench.idle_turn`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from bench.postgres_server import postgres_server
 from tests.support.running_system import REPOSITORY
 
 TURNS = 3
-OLD, KINDS = "BENCH_OLD", "BENCH_KINDS"
+OLD, KINDS, PARTS = "BENCH_OLD", "BENCH_KINDS", "BENCH_PARTS"
+PROGRAMS = {"work": "against_turn.py", "idle": "idle_turn.py"}
 
 Turns = dict[str, list[dict[str, float]]]
 
@@ -37,8 +39,12 @@ def run() -> dict[str, str]:
             turns: Turns = {"old": [], "new": []}
             for turn in range(TURNS):
                 for build, folder in (("old", tree), ("new", REPOSITORY)):
-                    url = new_database(server, f"{build}_{turn}") if kind == "postgresql" else kind
-                    turns[build].append(_turn(folder, url))
+                    found: dict[str, float] = {}
+                    for part in os.environ.get(PARTS, ",".join(PROGRAMS)).split(","):
+                        name = f"{part}_{build}_{turn}"
+                        url = new_database(server, name) if kind == "postgresql" else kind
+                        found |= _turn(folder, PROGRAMS[part], url)
+                    turns[build].append(found)
             shown |= {f"{kind}: {what}": figures for what, figures in _ratios(turns)}
     return shown
 
@@ -54,10 +60,10 @@ def _ratios(turns: Turns) -> Iterator[tuple[str, str]]:
         yield what, f"{old:.3g} → {new:.3g}: {ratio} (turns: {each})"
 
 
-def _turn(tree: Path, url: str) -> dict[str, float]:
+def _turn(tree: Path, program: str, url: str) -> dict[str, float]:
     environ = {**os.environ, "PYTHONPATH": str(tree)}
     said = subprocess.run(
-        [sys.executable, "-P", REPOSITORY / "bench" / "against_turn.py", url],
+        [sys.executable, "-P", REPOSITORY / "bench" / program, url],
         env=environ,
         cwd=tree,
         stdout=subprocess.PIPE,

@@ -171,7 +171,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_dispatcher_beat_seconds",
             "gauge",
-            "Since the last beat of the working dispatcher, which beats four times a second; +Inf for never.",
+            "Since the last beat of the working dispatcher, which beats every 5 s at least; +Inf for never.",
         ),
         Family(
             "darkroom_last_sweep_timestamp_seconds",

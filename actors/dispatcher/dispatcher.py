@@ -5,6 +5,11 @@ commit; then send the claims to the workers.  A crash between commit and send lo
 rows at their next heartbeats.  Of several dispatchers, one works and the others watch its beat
 (`supervisor.store.queue.leader`).
 
+A dispatcher with work ticks every TICK_SECONDS: it writes its beat, sums up counters, and runs a round, in one
+transaction.  After a round without work it is *quiet*: it only reads, once a second, and ticks every
+`leader.SLOW_SECONDS`.  That needs the lock that tells a standby of its end
+(`supervisor.database.interface.leader_lock`); without the lock, it keeps the fast ticks.
+
 Silent workers are judged here, by this process's own monotonic clock: a worker is dead if its heartbeat row has not
 changed for LEASE_SECONDS *while this loop read it normally*.  A standby reads too, so a new leader goes on counting.
 After a gap (a suspended laptop, a database outage) the count starts from zero, since all workers look dead after a gap.
@@ -37,8 +42,10 @@ from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Database, Row, Transaction
 from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.interface.leader_lock import LeaderLock, NoLeaderLock
 from supervisor.database.interface.wakeups import Wakeups
 from supervisor.database.open_database import open_database
+from supervisor.database.open_leader_lock import open_leader_lock
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.health.heartbeat_monitor import SilenceWatch
 from supervisor.health.succession import Succession
@@ -47,7 +54,7 @@ from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, exit_status_of_
 from supervisor.schema.migrate import check_version
 from supervisor.services.undelivered_claims import empty_lists
 from supervisor.store.counters import counters, open_task_counts
-from supervisor.store.queue import dispatch, leader, wake_counters, workers
+from supervisor.store.queue import dispatch, idle_look, leader, wake_counters, workers
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.queue.leader import Leadership
 from supervisor.store.recovery import clock_steps, stuck_tasks
@@ -63,7 +70,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TICK_SECONDS = 0.25  # the interval of the working dispatcher's ticks
+TICK_SECONDS = leader.FAST_SECONDS  # the interval of the working dispatcher's ticks, unless it is quiet
+READ_SECONDS = 1.0  # between the reads of a quiet dispatcher
+STOOD_STILL_SECONDS = 5.0  # a longer time between two turns is a gap, even if no tick was due
 AWAY_SECONDS = 1.0  # between two tries during a database outage
 TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # if a commit takes long after its first bytes
@@ -93,9 +102,40 @@ class Round:
     wake: int
     has_picked: bool
 
+    @property
+    def did_something(self) -> bool:
+        """Whether the round changed anything, or met a row that it could not change."""
+        picked = self.picked.claims or self.picked.left
+        return bool(
+            picked or self.polls or self.errands or self.dead or self.rescued or self.refused or self.more
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """A written beat.  is_anew: the time in which we are well begins at it.
+
+    beat_seconds: until the next one at the latest.  dead: workers that it has marked.
+    """
+
+    is_anew: bool
+    beat_seconds: float
+    dead: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One transaction: a tick if one is due, then a round, unless the time in which we are well begins at this tick."""
+
+    tick: Tick | None
+    round: Round | None
+
 
 class Dispatcher:
-    """One dispatcher process.  `run_once` is one turn of its loop, so that tests can run single turns."""
+    """One dispatcher process.  `run_once` is one turn of its loop, so that tests can run single turns.
+
+    lock: tells other dispatchers that this process has ended; without it, they know only the beat.
+    """
 
     def __init__(
         self,
@@ -104,8 +144,10 @@ class Dispatcher:
         broker: DarkroomBroker,
         wakeups: Wakeups,
         lists: ClaimLists,
+        lock: LeaderLock | None = None,
     ) -> None:
         self.settings = settings
+        self.lock = lock or NoLeaderLock()
         self.pulse = pulse_of_process()
         self.database = Waited(database, self.pulse)
         self.wakeups = wakeups
@@ -120,7 +162,14 @@ class Dispatcher:
         self._refusals = Refusals()
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
-        self._beat_due = 0.0
+        self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
+        self._read_seconds = min(READ_SECONDS, max(TICK_SECONDS, settings.lease_seconds / 15))
+        self._beat_seconds = TICK_SECONDS  # as written in the row
+        self._beat_due = self._read_due = 0.0
+        self._turned_at: float | None = None
+        self._has_stood_still = False
+        self._seen: Leadership | None = None  # a standby's last reading
+        self._is_quiet = False
         self._picked_at = time.monotonic()
         self._emptied: set[str] = set()  # dead workers with emptied lists
 
@@ -135,10 +184,12 @@ class Dispatcher:
                 log.error("dispatch_failed", reason=str(error))
                 self._silence.start_anew()
                 self._succession.start_anew()
+                self._is_quiet = False
                 self._pause(AWAY_SECONDS)
         with self.pulse.waiting():
             self.sender.close()
         self.resign()
+        self.lock.close()
 
     def _pause(self, seconds: float) -> None:
         """Wait and ignore wake-ups: a write that fails on a full disk wakes its own process."""
@@ -160,22 +211,30 @@ class Dispatcher:
             self.database.write_now(lambda tx: leader.resign(tx, held))
         except (Fault, DatabaseError) as error:
             log.warning("dispatcher_left_without_a_word", dispatcher=self.name, reason=str(error))
+        finally:
+            self.lock.give_up()
 
     def run_once(self) -> float:
         """One turn: lead or stand by; rescue, dispatch.  Seconds until the next turn is due by time."""
         now = time.monotonic()
         if self._held is None and not self._try_to_lead(now):
             return TICK_SECONDS
-        if now >= self._beat_due and not self._renew(now):
-            return TICK_SECONDS
-        self._sender_is_ready_again = False
         held = self._held
         assert held is not None
+        self._note_turn(now)
+        self._sender_is_ready_again = False
         began = time.monotonic()
-        decided = self._decided(held, began)
-        if decided is None:
+        is_tick = now >= self._beat_due or self._has_lost_lock()
+        turn = self._turn(held, began, is_tick=is_tick)
+        if turn is not None and turn.tick is not None:
+            self._note_tick(turn.tick, now)
+            if turn.round is None:  # now that times are set right
+                turn = self._turn(held, began, is_tick=False)
+        if turn is None or turn.round is None:
+            log.warning("dispatcher_stands_by", dispatcher=self.name, reason="another one has taken over")
             self._stand_by()
             return TICK_SECONDS
+        decided = turn.round
         for each in decided.rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         self._refusals.tell(log, decided.refused, time.monotonic())
@@ -192,33 +251,72 @@ class Dispatcher:
         if decided.dead:
             empty_lists(self.database, self.lists, decided.dead)
             self._emptied.update(decided.dead)
-        due = 0.0 if decided.more or decided.dead else TICK_SECONDS
+        self._become_quiet_or_not(decided, is_tick=is_tick)
+        due = self._beat_seconds if self._is_quiet else TICK_SECONDS
+        if decided.more or decided.dead:
+            due = 0.0
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
         return due
 
-    def _decided(self, held: Leadership, now: float) -> Round | None:
-        """A round; if the database refuses a row, the round is repeated without that row."""
+    def _turn(self, held: Leadership, now: float, *, is_tick: bool) -> Turn | None:
+        """A turn; if the database refuses a row, the turn is repeated without that row.  None: another one works."""
         passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
+        beat_seconds = self._slow_seconds if is_tick and self.lock.seek() else TICK_SECONDS
+
+        def take(tx: Transaction, *, is_careful: bool = False) -> Turn | None:
+            tick = self._tick(tx, held, beat_seconds) if is_tick else None
+            if tick is not None and tick.is_anew:
+                return Turn(tick, None)
+            if is_tick and tick is None:
+                return None
+            decided = self._decide(tx, held, passing, is_careful=is_careful)
+            return None if decided is None else Turn(tick, decided)
+
         try:
-            return self.database.write_now(lambda tx: self._decide(tx, held, passing))
+            return self.database.write_now(take)
         except DatabaseError as error:
             if not is_about_a_row(error):
                 raise
-        return self.database.write_now(lambda tx: self._decide(tx, held, passing, is_careful=True))
+        return self.database.write_now(lambda tx: take(tx, is_careful=True))
 
     def wait(self, seconds: float) -> None:
         """Wait for possible work: a commit that concerns the dispatcher, a due time, or the next tick."""
         end = time.monotonic() + seconds
-        while not self.stopping:
+        while not self.stopping and not self._has_lost_lock():
             # A standby has no beat; it reads every `seconds`.
             until = end if self._held is None else min(end, self._beat_due)
-            remaining = until - time.monotonic()
-            if remaining <= 0:
+            now = time.monotonic()
+            if now >= until:
                 return
-            heard, self._heard = self._heard or self.wakeups.wait(remaining), False
+            if self._is_quiet:
+                if now >= self._read_due and self._finds_something(now):
+                    return
+                until = min(until, self._read_due)
+            heard, self._heard = self._heard or self.wakeups.wait(max(0.0, until - now)), False
             if heard and self._something_happened():
                 return
+
+    def _finds_something(self, now: float) -> bool:
+        """Read what no wake-up tells: heartbeats, due times, and the counter, in case a wake-up was lost."""
+        self.pulse.turn()
+        self._note_turn(now)
+        found = self.database.read(idle_look.look)
+        self._read_due = now + self._read_seconds
+        if self._silence.silent(found.beats, time.monotonic()):
+            self._beat_due = now  # the tick marks the silent workers
+        return found.is_due or found.wake != self._wake or self._beat_due <= now
+
+    def _become_quiet_or_not(self, decided: Round, *, is_tick: bool) -> None:
+        """A dispatcher is quiet after a tick whose round had no work, until a round has work.  That tick has summed up the
+        counters of the work before it."""
+        now = time.monotonic()
+        if decided.did_something or not (is_tick or self._is_quiet) or self._beat_seconds <= TICK_SECONDS:
+            self._is_quiet = False
+            self._beat_due = min(self._beat_due, now + TICK_SECONDS)
+        elif not self._is_quiet and not self._finds_something(now):
+            self._is_quiet = True
+            self._beat_due = now + self._beat_seconds
 
     def _note_sender_ready(self) -> None:
         self._sender_is_ready_again = True
@@ -251,7 +349,14 @@ class Dispatcher:
     def _try_to_lead(self, now: float) -> bool:
         seen, present = self.database.read(lambda tx: (leader.read(tx), workers.present(tx)))
         self._silence.silent(_beats(present), now)
-        has_fallen_silent = self._succession.has_fallen_silent(seen, now)
+        # A leader with a fast beat has no lock; it is left to get the lock.
+        has_lock = seen == self._seen and seen.beat_seconds > TICK_SECONDS and self.lock.seek()
+        if not has_lock:
+            self.lock.give_up()
+        self._seen = seen
+        has_fallen_silent = self._succession.has_fallen_silent(
+            seen, now, seen.beat_seconds, has_lock=has_lock
+        )
         if seen.holder is not None and not has_fallen_silent:
             return False
         self._held = self.database.write_now(lambda tx: leader.take_over(tx, seen, self.name))
@@ -259,43 +364,47 @@ class Dispatcher:
             return False
         log.info("dispatcher_leads", dispatcher=self.name, term=self._held.term)
         self.sender.watch(row["id"] for row in self.database.read(workers.live))
-        self._beat_due = now
+        self._beat_due, self._turned_at = now, None
         return True
 
     def _stand_by(self) -> None:
         """Record that another dispatcher has taken over."""
-        self._held = None
+        self._held, self._seen, self._is_quiet, self._beat_seconds = None, None, False, TICK_SECONDS
+        self.lock.give_up()
         self._succession.was_deposed(time.monotonic())
 
-    def _renew(self, now: float) -> bool:
-        """Write a tick, and find workers whose heartbeat has stopped."""
-        held = self._held
-        assert held is not None
+    def _has_lost_lock(self) -> bool:
+        """Whether the slow beat in the row promises a lock that this dispatcher does not hold any more."""
+        return self._beat_seconds > TICK_SECONDS and not self.lock.is_held
 
-        passed = self._succession.since_tick(now)
+    def _note_turn(self, now: float) -> None:
+        """Detect a gap between two turns."""
+        if self._turned_at is not None and now - self._turned_at > STOOD_STILL_SECONDS:
+            self._has_stood_still = True
+        self._turned_at = now
 
-        def tick(tx: Transaction) -> tuple[list[str], bool] | None:
-            shown = leader.renew(tx, held, passed)
-            if shown is None:
-                return None
-            silent = self._silence.silent(_beats(workers.present(tx)), time.monotonic())
-            counters.fold(tx, FOLDED_A_TICK)
-            open_task_counts.fold(tx, FOLDED_A_TICK)
-            return [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)], shown.is_anew
+    def _tick(self, tx: Transaction, held: Leadership, beat_seconds: float) -> Tick | None:
+        """Write a beat, and find workers whose heartbeat has stopped; None if another dispatcher has taken over."""
+        passed = None if self._has_stood_still else self._succession.since_tick(time.monotonic())
+        shown = leader.renew(tx, held, passed, beat_seconds)
+        if shown is None:
+            return None
+        silent = self._silence.silent(_beats(workers.present(tx)), time.monotonic())
+        counters.fold(tx, FOLDED_A_TICK)
+        open_task_counts.fold(tx, FOLDED_A_TICK)
+        dead = [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
+        return Tick(shown.is_anew, beat_seconds, dead)
 
-        ticked = self.database.write_now(tick)
-        if ticked is None:
-            log.warning("dispatcher_stands_by", dispatcher=self.name, reason="another one has taken over")
-            self._stand_by()
-            return False
-        self._succession.ticked(time.monotonic())
-        dead, is_anew = ticked
-        if is_anew:
+    def _note_tick(self, tick: Tick, now: float) -> None:
+        """Record that the tick was stored."""
+        self._has_stood_still = False
+        self._beat_seconds = tick.beat_seconds
+        self._beat_due = now + (tick.beat_seconds if self._is_quiet else TICK_SECONDS)
+        self._succession.ticked(time.monotonic(), self._beat_due - now)
+        if tick.is_anew:
             self._set_times_right()
-        for worker_id in dead:
+        for worker_id in tick.dead:
             log.warning("worker_silent", worker=worker_id, seconds=self.settings.lease_seconds)
-        self._beat_due = now + TICK_SECONDS
-        return True
 
     def _set_times_right(self) -> None:
         """After a gap the clock may have been set back; rows that the database refuses are left to the sweep."""
@@ -393,7 +502,9 @@ def _beats(present: Sequence[Row]) -> dict[str, int]:
 def open_dispatcher(settings: Settings, database: Database, broker: DarkroomBroker) -> Dispatcher:
     """A dispatcher on this database.  Raises SettingFault if the database can't be used."""
     check_version(database, settings, may_be_older=is_supervised())
-    return Dispatcher(settings, database, broker, dispatch_wakeups(database, settings), open_lists(settings))
+    wakeups = dispatch_wakeups(database, settings)
+    lock = open_leader_lock(database, settings, wakeups.interrupt)
+    return Dispatcher(settings, database, broker, wakeups, open_lists(settings), lock)
 
 
 def main() -> int:

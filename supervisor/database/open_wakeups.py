@@ -10,18 +10,19 @@ from supervisor.database.sqlite.sqlite_wakeups import SqliteWakeups
 
 
 def dispatch_wakeups(database: Database, settings: Settings) -> Wakeups:
-    """For the dispatcher: a wake-up for every change that makes work or frees a slot."""
-    return _wakeups(database, settings, "darkroom_dispatch")
+    """For the dispatcher: a wake-up for every change that makes work or frees a slot.  It also reads now and then."""
+    return _wakeups(database, settings, "darkroom_dispatch", rescans=False)
 
 
 def feed_wakeups(database: Database, settings: Settings) -> Wakeups:
     """For the feed: a wake-up for every change that a user sees."""
-    return _wakeups(database, settings, "darkroom_feed")
+    return _wakeups(database, settings, "darkroom_feed", rescans=True)
 
 
-def _wakeups(database: Database, settings: Settings, channel: str) -> Wakeups:
+def _wakeups(database: Database, settings: Settings, channel: str, *, rescans: bool) -> Wakeups:
     if isinstance(database, SqliteDatabase):
         return SqliteWakeups(database)
     from supervisor.database.postgres.postgres_wakeups import PostgresWakeups
 
-    return PostgresWakeups(settings.database_listen_url or settings.database_url, channel)
+    url = settings.database_listen_url or settings.database_url
+    return PostgresWakeups(url, channel, rescans=rescans)

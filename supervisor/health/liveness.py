@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from supervisor.core.placement import Amounts, Room
 
-DISPATCHER_SECONDS = 10.0  # it beats four times a second; a slow disk holds a beat up for some seconds
+DISPATCHER_SECONDS = 10.0  # it beats every 5 s at least; a slow disk holds a beat up for some seconds
 
 
 class Judge(enum.StrEnum):

@@ -340,6 +340,8 @@ class Dispatcher(Table):
     ticked_at = Time(null=True)
     well_since = Time(null=True)
     claims_term = Integer(default="0")
+    beat_seconds = Number(default="0.25")
+    paced_term = Big(default="0")
 
 
 class FairClock(Table):

@@ -7,9 +7,11 @@ detected because another server process answers than the one named at login.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,20 @@ def refuse_wrong_address(url: str) -> None:
 def _is_behind_a_pooler(raw: psycopg.Connection[Any]) -> bool:
     (answering,) = raw.execute("SELECT pg_backend_pid()", prepare=False).fetchone() or (0,)
     return bool(answering != raw.info.backend_pid)
+
+
+@contextlib.contextmanager
+def open_session(url: str) -> Iterator[psycopg.Connection[Any] | None]:
+    """A session that may be kept for as long as the block runs, each statement committed; None behind a pooler.
+
+    Raises psycopg.Error when it can't be had.
+    """
+    with contextlib.closing(psycopg.connect(url, autocommit=True, **connect_parameters(url))) as raw:
+        if _is_behind_a_pooler(raw):
+            yield None
+        else:
+            raw.execute(_SESSION)
+            yield raw
 
 
 class Connection(peewee.PostgresqlDatabase):

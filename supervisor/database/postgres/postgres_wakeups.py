@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import math
 import os
 import secrets
 import threading
@@ -39,15 +40,16 @@ TRY_DEAF_AGAIN_SECONDS = 30.0
 class PostgresWakeups(Wakeups):
     """The notifications of one channel.  A payload is the id of the user with changes, or empty.
 
-    url: of the server itself, not of a pooler.
+    url: of the server itself, not of a pooler.  rescans: whether there is also a wake-up every RESCAN_SECONDS.
     """
 
     safety_seconds = RESCAN_SECONDS
     look_again_seconds = ()  # notifications come after their commit
 
-    def __init__(self, url: str, channel: str) -> None:
+    def __init__(self, url: str, channel: str, *, rescans: bool = True) -> None:
         super().__init__()
         self._url, self._channel = url, channel
+        self._rescan_seconds = RESCAN_SECONDS if rescans else math.inf
         self._end_read, self._end_write = os.pipe()
         self._thread: threading.Thread | None = None
         self._waiting: collections.deque[Heard] = (
@@ -142,7 +144,7 @@ class PostgresWakeups(Wakeups):
 
     def _follow(self, connection: psycopg.Connection[Any]) -> bool:
         """Pass notifications on; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
-        rescan, ping = time.monotonic() + RESCAN_SECONDS, time.monotonic() + PING_SECONDS
+        rescan, ping = time.monotonic() + self._rescan_seconds, time.monotonic() + PING_SECONDS
         while True:
             heard = self._notified(connection, min(rescan, ping) - time.monotonic())
             if time.monotonic() >= ping:
@@ -150,7 +152,7 @@ class PostgresWakeups(Wakeups):
                 connection.execute("SELECT 1", prepare=False)
                 rescan = 0.0  # the reader of this answer may have received notifications meanwhile
             if time.monotonic() >= rescan:
-                rescan = time.monotonic() + RESCAN_SECONDS
+                rescan = time.monotonic() + self._rescan_seconds
                 self._tell(SOMETHING)
             users = frozenset(payload for name, payload in heard if name == self._channel)
             if "" in users:

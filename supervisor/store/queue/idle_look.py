@@ -1,0 +1,41 @@
+"""What the working dispatcher looks at each second while nothing happens, without writing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import READY
+from supervisor.store.queue import wake_counters
+
+# Whatever a round may have to do now.  Each is answered by the first entry of a partial index.
+_DUE = """EXISTS (SELECT 1 FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge)
+    OR EXISTS (SELECT 1 FROM task_queue WHERE {ready})
+    OR EXISTS (SELECT 1 FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
+        AND (run_after IS NULL OR run_after <= {now}))
+    OR EXISTS (SELECT 1 FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {now})
+    OR EXISTS (SELECT 1 FROM webhook_delivery WHERE state IN ('waiting','sending') AND due_at <= {now})
+    OR EXISTS (SELECT 1 FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting'
+        AND (cancel_due_at IS NULL OR cancel_due_at <= {now}))
+    OR EXISTS (SELECT 1 FROM worker WHERE state = 'dead')"""
+
+
+@dataclasses.dataclass(frozen=True)
+class IdleLook:
+    """beats: {worker: its beat}, of those that live or drain.  wake: the dispatch counter, which stands still on
+    PostgreSQL.
+
+    is_due: there may be something to do: a round says what.
+    """
+
+    beats: dict[str, int]
+    wake: int
+    is_due: bool
+
+
+def look(tx: Transaction) -> IdleLook:
+    """A read of one moment."""
+    beats = tx.ask("SELECT id, beat FROM worker WHERE state IN ('live','draining')")
+    due = tx.ask(f"SELECT {_DUE.format(ready=READY, now=tx.now)}")
+    wake = wake_counters.read(tx).dispatch
+    return IdleLook({row["id"]: row["beat"] for row in beats.all()}, wake, bool(due.value()))

@@ -1,0 +1,1 @@
+"""The dispatcher: who of several works, and what one costs that has nothing to do."""
