@@ -308,8 +308,8 @@ class Dispatcher:
         return found.is_due or found.wake != self._wake or self._beat_due <= now
 
     def _become_quiet_or_not(self, decided: Round, *, is_tick: bool) -> None:
-        """A dispatcher is quiet after a tick whose round had no work, until a round has work.  That tick has summed up the
-        counters of the work before it."""
+        """A dispatcher is quiet after a tick whose round had no work, until a round has work.  That tick has summed up
+        the counters of the work before it."""
         now = time.monotonic()
         if decided.did_something or not (is_tick or self._is_quiet) or self._beat_seconds <= TICK_SECONDS:
             self._is_quiet = False
