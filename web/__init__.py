@@ -1,1 +1,1 @@
-"""The HTTP part: parses, calls the store, answers; and tells every open feed what has changed."""
+"""The HTTP part: parses requests, calls the store, answers, and sends changes to every open feed."""

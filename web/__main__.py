@@ -1,6 +1,6 @@
 """`darkroom web`: the HTTP part alone.
 
-Exit status 0 after a drain, 2 for a set-up that can't work, 1 for one that can't work now: start it again.
+Exit status 0 after a drain, 2 for a wrong set-up, 1 if it can't work now: start it again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 async def serve(settings: Settings, database: Database) -> None:
-    """Bind, serve, say where; drain when asked to stop."""
+    """Bind, serve, print the address; drain when asked to stop."""
     secret = read_or_make_secret(settings)
     shared = inherited(os.environ)
     listening = shared or listen_on(settings.host, settings.port)
@@ -81,7 +81,7 @@ async def serve(settings: Settings, database: Database) -> None:
     server = WebServer(build_app(context, wakeups), context, listening, is_shared=shared is not None)
     stop = _stop_signals()
     await server.start()
-    beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))  # the first one says that it serves
+    beat_from_loop(asyncio.get_running_loop(), Beats(os.environ))  # the first beat shows that it serves
     url_file = settings.data_dir / "url"
     try:
         write_privately(url_file, server.address + "\n")

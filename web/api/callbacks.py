@@ -1,7 +1,7 @@
 """POST /v1/callbacks/{token}: an AI service reports on a remote job.
 
-The token in the address is the only proof there is, and it allows one thing: to add a report on one request to that
-request's task.  Nothing of the report is believed or understood here; a worker reads it as it reads a poll.
+The token in the address is the only proof, and it allows only one thing: to add a report on one request.  The report is
+neither trusted nor interpreted here; a worker reads it like the answer to a poll.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from web.http.problems import Problem
 PATH = "/v1/callbacks/{token}"
 MOST_BYTES = 1024 * 1024
 MOST_HEADER_BYTES = 8192
-# What a service signs its reports with; everything else says where it came from, or is ours.
+# The headers that services use for signatures; all others describe the sender, or come from us.
 KEPT = ("content-digest", "content-type", "date", "digest", "signature", "webhook-", "x-")
 LEFT_OUT = ("x-forwarded-", "x-real-ip", "x-user", "x-darkroom-")
 
 
 async def report(request: web.Request) -> web.Response:
-    """200 once the report is stored, and 200 for one that changes nothing: a repeat, or one of a job that is over.
+    """200 once the report is stored, and 200 for a report that changes nothing: a repeated one, or one on an ended job.
 
-    403 for a token that is not ours, 413 for a report above 1 MiB.
+    403 for an invalid token, 413 for a report above 1 MiB.
     """
     context = context_of(request)
     try:
@@ -42,7 +42,7 @@ async def report(request: web.Request) -> web.Response:
     try:
         body = await read_body(request, MOST_BYTES)
     except web.HTTPRequestEntityTooLarge:
-        # Nothing of it is kept but that it came: a service that can't be asked has said its last word.
+        # Only its arrival is stored: a service that can't be polled will send nothing else.
         await finished(
             context.database.write_async(
                 lambda tx: remote_reports.store(tx, callback.reference, remote_reports.TOO_LARGE, b"")
@@ -50,7 +50,7 @@ async def report(request: web.Request) -> web.Response:
         )
         raise _too_large() from None
     headers = kept_headers(request.headers)
-    # Shielded: a service that hangs up once it has sent everything has reported all the same.
+    # Shielded: the report counts even if the service disconnects after it has sent everything.
     await finished(
         context.database.write_async(lambda tx: remote_reports.store(tx, callback.reference, headers, body))
     )
@@ -58,7 +58,7 @@ async def report(request: web.Request) -> web.Response:
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those that a signature may be made of, by names in small letters; at most MOST_HEADER_BYTES of them."""
+    """The headers that a signature may use, by lower-case names; at most MOST_HEADER_BYTES of them."""
     kept: dict[str, str] = {}
     size = 0
     for name, value in headers.items():

@@ -1,4 +1,4 @@
-"""GET /v1/works/changes: the feed's changes for those who can't hold a stream open."""
+"""GET /v1/works/changes: the feed's changes for clients that can't hold a stream open."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WAITS = range(26)  # seconds; front ends may wait 30 in all
 
 
 async def changes(request: web.Request) -> web.Response:
-    """200 with what came after `since`, waiting up to `wait` seconds for something to come.
+    """200 with the changes after `since`, after waiting up to `wait` seconds for one.
 
-    Without `since` it answers as `init`, with one that is unknown or no longer kept as `reset`.
+    Without `since` the answer is like `init`; with an unknown or expired one it is like `reset`.
     """
     context, user = context_of(request), user_of(request)
     since, wait = request.query.get("since") or None, _wait_of(request)

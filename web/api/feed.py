@@ -1,9 +1,9 @@
 """GET /v1/works/feed: a user's changes as an event stream, in order, none missing, none twice.
 
-The coroutine takes its place in the hub first, then reads where to begin, then waits while the hub writes to its
-socket what is above what it has sent.  It is woken only for what is not plain: a hole between the two, a burst that
-was too much for the queue, a client that is slow, the end.  What is missing is read from the change log; the log, not
-the queue, is what makes the stream whole.  The place is given back by the same coroutine, however it ends.
+The coroutine first takes its place in the hub, then reads the start from the database, and then waits while the hub
+writes newer changes to its socket.  It is woken only in special cases: a gap in the changes, an overflow of the queue,
+a slow client, the end.  Missing changes are read from the change log; so the log, not the queue, makes the stream
+complete.  The same coroutine gives the place back at any end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from web.http.problems import Problem, unavailable, unprocessable
 
 log = logging.getLogger("darkroom.web")
 
-SEND_BUFFER_BYTES = 64 * 1024  # what the kernel holds of a client that does not read
+SEND_BUFFER_BYTES = 64 * 1024  # bytes that the kernel holds for a client that does not read
 SILENT_PEER_MILLISECONDS = 60_000
 BYE = bye_frame()
 HEADERS = {
@@ -80,14 +80,15 @@ class _Conversation:
         self._epoch = ""
 
     async def read_opening(self) -> None:
-        """Read where to begin.  Raises a Problem for a ticket that is too old."""
+        """Read the start.  Raises a Problem for an expired ticket."""
         request, user = self._request, self._user
         given = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
         self._opening = await self._context.read(request, lambda tx: read_opening(tx, user, given or None))
         _check_ticket(request, given, self._opening)
 
     async def hold(self) -> web.StreamResponse:
-        """Talk until the client leaves or the process stops.  Errors end the stream: its head may have been sent."""
+        """Serve until the client leaves or the process stops.  Errors end the stream, since its head may have been
+        sent."""
         stream = self._stream
         try:
             await self._begin()
@@ -95,7 +96,7 @@ class _Conversation:
                 await self._pass_on(await stream.take())
             await self._say_goodbye()
         except ConnectionError:
-            pass  # the client has gone, which is how streams end
+            pass  # the client has disconnected, the usual end of a stream
         except (Fault, DatabaseError) as error:
             log.warning("a feed ended, since the change log can't be read: %s", error)
             self._response.force_close()
@@ -105,7 +106,7 @@ class _Conversation:
         return self._response
 
     async def _begin(self) -> None:
-        """The head and the first bytes.  What was read for them is let go of: it may be a hundred documents."""
+        """Write the head and the first bytes.  The data for them is dropped: it may be a hundred documents."""
         request = self._request
         self._stream.is_chunked = request.version >= HttpVersion11
         if self._stream.is_chunked:
@@ -118,7 +119,7 @@ class _Conversation:
         await self._tell(opening)
 
     async def _pass_on(self, events: list[Event]) -> None:
-        """Do what the hub could not: write what has waited, in one write, or what the queue could not keep."""
+        """Write the waiting changes in one write, or read the changes that the queue could not hold."""
         stream = self._stream
         if stream.is_clogged:
             stream.is_clogged = False
@@ -135,7 +136,7 @@ class _Conversation:
             self._context.hub.tally(fresh, 1)
 
     async def _tell(self, opening: Everything | Continuation) -> None:
-        """Write what was read from the database, and go on reading until nothing is left to read."""
+        """Write changes from the database until there are no more."""
         stream, link = self._stream, self._context.links.link
         while True:
             self._epoch, stream.sent = opening.place.epoch, opening.place.seq
@@ -160,7 +161,7 @@ class _Conversation:
         if self._context.hub.is_closing:
             last = (
                 self._retry_field() + BYE
-            )  # the window of those who leave now, not of those who were there then
+            )  # the window for the clients that leave now, not for those of the start
         else:
             last = retry_field(random.randint(*SOON_MILLISECONDS)) + BYE
         with self._stream.writing():
@@ -175,7 +176,7 @@ class _Conversation:
 
 
 def _lifetime(request: web.Request, identity: Identity) -> float | None:
-    """Seconds until the stream is to end: when its token does, or when the client asks for it (`?rotate=`)."""
+    """Seconds until the end of the stream: the end of its token, or the client's wish (`?rotate=`)."""
     ends = []
     if identity.expires_at is not None:
         ends.append(identity.expires_at - time.time())
@@ -191,9 +192,9 @@ def _lifetime(request: web.Request, identity: Identity) -> float | None:
 
 
 def _check_ticket(request: web.Request, given: str | None, opening: Everything | Continuation) -> None:
-    """A ticket older than a minute only goes on with the stream it has opened.
+    """A ticket older than a minute can only continue the stream that it has opened.
 
-    Whoever has had that stream knows the user's epoch, which is random; nothing else needs to be remembered.
+    A client that had that stream knows the user's epoch, which is random; so nothing needs to be stored.
     """
     ticket = request.get(TICKET)
     if ticket is None or ticket.is_for_first_use(time.time()):
@@ -204,7 +205,7 @@ def _check_ticket(request: web.Request, given: str | None, opening: Everything |
 
 
 def _bound_buffers(sock: socket.socket | None) -> None:
-    """Let the kernel hold little for a slow client, and give up on one that is gone without a word."""
+    """Let the kernel buffer little for a slow client, and drop one that vanished without closing."""
     if sock is None:
         return
     with contextlib.suppress(OSError):

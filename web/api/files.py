@@ -1,6 +1,6 @@
-"""POST /v1/files: take a file of any kind in that a type may work on, store it as it is, remember whose it is.
+"""POST /v1/files: receive a file of any kind that types may use, store it unchanged, record its owner.
 
-A picture goes the way of `POST /v1/images`.  Everything else is known by its bytes and never decoded here.
+A picture is handled like in `POST /v1/images`.  Any other file is recognised by its bytes and never decoded here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _may_be(head: bytes) -> bool:
 
 
 def _is_surely(head: bytes) -> bool:
-    """A form is text, too."""
+    """A form is text too."""
     return _may_be(head) and file_kind(head[:HEAD_BYTES]) not in (JSON, TEXT)
 
 

@@ -1,4 +1,4 @@
-"""/v1/credits/{user}: a service grants its users credits and looks at their accounts."""
+"""/v1/credits/{user}: a service grants its users credits and reads their accounts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from web.handling.responses import json_answer
 from web.http.problems import Problem
 
 MOST_REFERENCE_CHARACTERS = 200
-_OURS = "http:"  # beside the references of `darkroom credits grant`, and never one of them
+_OURS = "http:"  # separate from the references of `darkroom credits grant`
 
 
 async def grant(request: web.Request) -> web.Response:
-    """201 with the grant; 200 when it was made before; 409 when its reference stands for another one."""
+    """201 with the grant; 200 if it was made before; 409 if its reference belongs to another grant."""
     user = _user(request)
     amount, reference = await judge_json(request, _grant_in)
     given = await _granted(request, user, amount, _OURS + reference)
@@ -38,7 +38,7 @@ async def grant(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """200 with a user's balance and the newest entries of the ledger; of a user who was never seen, none."""
+    """200 with a user's balance and the newest entries of the ledger; none for an unknown user."""
     user = _user(request)
     return json_answer(await context_of(request).read(request, lambda tx: credits.statement(tx, user)))
 
@@ -83,7 +83,7 @@ def _grant_in(body: Any) -> tuple[int, str]:
 
 
 def _user(request: web.Request) -> str:
-    """The user in the path.  Raises a Problem: 403 for whoever is no service, 404 for what can name nobody."""
+    """The user in the path.  Raises a Problem: 403 if the caller is not a service, 404 for an impossible user name."""
     if request[IDENTITY].role not in ("service", "operator"):
         raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
     user = request.match_info["user"]

@@ -1,4 +1,4 @@
-"""/healthz, /readyz: is the process alive, and may it be sent requests."""
+"""/healthz, /readyz: whether the process is alive, and whether it accepts requests."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ CHECK_SECONDS = 3.0
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """200 while the event loop turns."""
+    """200 while the event loop runs."""
     return json_answer({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 when the database is migrated and can be read and the process is not draining; else 503.
+    """200 if the database is migrated and readable and the process does not drain; else 503.
 
-    A broker, a dispatcher or workers that are away change nothing: tasks are still accepted, and wait.  `works` says
-    whether they would be started.
+    An absent broker, dispatcher or worker changes nothing: tasks are still accepted, and wait.  `works` says whether
+    they would be started.
     """
     context = context_of(request)
     if context.is_draining:
         raise unavailable("This process is draining.", kind="draining")
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            # Newer is well: in an upgrade everybody would go at once, and the successors are not there yet.
+            # A newer schema is fine: otherwise all web processes would be unready during an upgrade, before their
+            # successors start.
             await asyncio.to_thread(check_version, context.database, context.settings, runs_already=True)
             alive = await context.database.read_async(
                 lambda tx: last_signs.read(tx, context.settings.silent_seconds)

@@ -1,7 +1,7 @@
-"""POST /v1/images: take an upload in, have it made plain, store it, remember whose it is.
+"""POST /v1/images: receive an upload, make it plain, store it, record its owner.
 
-An upload and the plain picture that is made of it are temporary files without a name, so neither is ever whole in
-memory and nothing is left behind by a process that dies.
+An upload and its plain picture are temporary files without a name, so neither is ever completely in memory, and a
+process that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, Share
 
 T = TypeVar("T")
 
-UPLOAD_BYTES = 64 * 1024  # that an upload counts for before its first byte: a connection and its buffers
+# bytes that an upload counts for before its first byte: a connection and its buffers
+UPLOAD_BYTES = 64 * 1024
 NO_PICTURE = (
     "The bytes are not a picture in JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP; send one as it is, or in a form's field "
     "'image'."
@@ -43,9 +44,10 @@ NO_PICTURE = (
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What an address takes.  field: of a form.  may_be: whether a file may begin so; is_surely: and can be no form.
+    """The files that an address accepts.  field: of a form.  may_be: whether a file may begin like this; is_surely:
+    whether these bytes can't be a form.
 
-    refusal, kind: of what may not.
+    refusal, kind: for other files.
     """
 
     field: str
@@ -64,13 +66,13 @@ def _is_picture(head: bytes) -> bool:
 
 
 AROUND_BYTES = 64 * 1024
-JUDGED_BYTES = 8192  # a file that may not begin so is refused before the rest has come
+JUDGED_BYTES = 8192  # a wrong file is refused before the rest arrives
 A_PICTURE = Wanted("image", _is_picture, _is_picture, NO_PICTURE, "not_a_picture")
 
 
 async def upload(request: web.Request) -> web.Response:
-    """201 with the image's id.  408 too slow, 413 too large, 415 no picture, 422 a picture that can't be used, 429 too
-    many uploads of this user or address, 503 too many of all."""
+    """201 with the image's id.  408 too slow, 413 too large, 415 not a picture, 422 an unusable picture, 429 too many
+    uploads of this user or address, 503 too many of all users."""
     context = context_of(request)
     limits = context.settings.limits
     user = user_of(request)
@@ -94,7 +96,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def store_picture(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
-    """The picture that was made of an upload."""
+    """The picture that was made from an upload."""
     id_ = new_ulid()
     image = images.NewImage(
         id=id_,
@@ -109,13 +111,13 @@ async def store_picture(request: web.Request, user: str, picture: Picture, made:
 
 
 async def store(request: web.Request, image: images.NewImage, made: BinaryIO) -> images.NewImage:
-    """The object first and durable, then the row that names it."""
+    """Store the object durably first, then the row that names it."""
     context = context_of(request)
     await context.on_files(context.files.put, image.key, made)
     try:
         await context.write(request, lambda tx: images.add(tx, image))
     except (OutcomeUnknown, OperationalError, InterfaceError):
-        raise  # the row may be there: the object is kept, and the sweep takes it if none is
+        raise  # the row may exist: so the object is kept, and the sweep deletes it if there is no row
     except Exception:
         with contextlib.suppress(StoreAway, OSError):
             await context.on_files(context.files.delete, image.key)
@@ -147,9 +149,9 @@ def share_of(request: web.Request) -> Iterator[Share]:
 
 
 def _holders(request: web.Request) -> tuple[Holder, ...]:
-    """Whose uploads this one counts among: its user's, and its address's where that is one of many.
+    """The holders that this upload counts for: its user, and its address if uploads come from many addresses.
 
-    A service sends what its users upload from one address, and so does whoever works on this very host.
+    A service sends its users' uploads from one address, and so do programs on this host.
     """
     identity = request[IDENTITY]
     if identity.role != "user":
@@ -174,7 +176,7 @@ class Incoming:
         self._hold(UPLOAD_BYTES)
 
     async def take(self, piece: bytes) -> None:
-        """Receive one piece more.  Raises TooManyBytes, StoreAway, and a Problem: 415 for what can't be a picture."""
+        """Receive one more piece.  Raises TooManyBytes, StoreAway, and a Problem: 415 if it can't be a picture."""
         self._bytes += len(piece)
         if self._most_bytes and self._bytes > self._most_bytes:
             raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
@@ -186,12 +188,12 @@ class Incoming:
             await self._write()
 
     async def end(self) -> None:
-        """Everything has been taken.  Raises as `take`."""
+        """End the file.  Raises as `take`."""
         self._judge()
         await self._write()
 
     def _judge(self) -> None:
-        """Refuse at once what no bytes that follow can make a picture of."""
+        """Refuse at once a beginning that can't become a picture."""
         self._is_taken = self._is_taken or self.wanted.may_be(bytes(self._piece[:JUDGED_BYTES]))
         if not self._is_taken:
             raise Problem(415, self.wanted.refusal, kind=self.wanted.kind)
@@ -225,7 +227,7 @@ def _write_whole(file: BinaryIO, piece: bytearray) -> None:
 
 
 async def receive(request: web.Request, incoming: Incoming) -> None:
-    """Take the picture's bytes, from a form's field or from the body itself; its bytes say which it is."""
+    """Receive the picture's bytes, from a form's field or from the body itself; the bytes show which it is."""
     async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
         head = await _head_of(pieces)
         body = _chained(head, pieces)
@@ -241,7 +243,7 @@ async def receive(request: web.Request, incoming: Incoming) -> None:
 
 
 async def _head_of(pieces: AsyncIterator[bytes]) -> bytes:
-    """So much of a body that it shows what it is, or all of a short one."""
+    """Enough of a body to recognise it, or all of a short one."""
     head = b""
     while len(head) < HEAD_BYTES:
         piece = await anext(pieces, b"")
@@ -258,7 +260,7 @@ async def _chained(head: bytes, pieces: AsyncIterable[bytes]) -> AsyncGenerator[
 
 
 async def _receive_form(events: AsyncGenerator[Part | bytes | None], incoming: Incoming) -> None:
-    """Take the first field of the picture's name; others before it are read and dropped."""
+    """Receive the first field with the picture's name; fields before it are read and dropped."""
     is_ours = False
     async with contextlib.aclosing(events):
         async for event in events:

@@ -1,4 +1,4 @@
-"""Proofs that live for a short time: a ticket that opens a stream, and a user's token that a service asks for."""
+"""Short-lived tokens: a ticket that opens a stream, and a user's token that a service requests."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ DEFAULT_TOKEN_SECONDS = 3600
 
 
 async def issue_ticket(request: web.Request) -> web.Response:
-    """201 with a ticket for `?ticket=`: first use within a minute, then good to reopen that stream for an hour."""
+    """201 with a ticket for `?ticket=`: its first use must be within a minute; then it can reopen that stream for an
+    hour."""
     context, identity = context_of(request), request[IDENTITY]
-    await context.read(request, lambda _: None)  # nothing but whether the token is still good
+    await context.read(request, lambda _: None)  # only whether the token is still valid
     ticket = make_feed_ticket(context.secret, identity.user, asked_by=identity.proofs)
     return json_answer({"ticket": ticket, "expires_in": TICKET_FIRST_USE_SECONDS}, status=201)
 
 
 async def issue_token(request: web.Request) -> web.Response:
-    """201 with a token of role `user`, for a page or an SDK of that user.  403 for whoever is no service, 422.
+    """201 with a token of role `user`, for a page or an SDK of that user.  403 if the caller is not a service, 422.
 
-    It ends after `ttl_seconds`, and as soon as the service's own token is revoked.
+    It expires after `ttl_seconds`, and ends when the service's own token is revoked.
     """
     context, identity = context_of(request), request[IDENTITY]
     if identity.role not in ("service", "operator"):

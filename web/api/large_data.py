@@ -1,4 +1,5 @@
-"""Data of a task that is too large for lists: it stands in the file store, and a single task is answered with it."""
+"""A task's data that is too large for lists: it is in the file store, and the answer about a single task includes
+it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from web.http.problems import unavailable
 
 
 async def with_large_data(context: Context, view: Mapping[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-    """The shown task with its data.  view: as stored.  Raises a Problem, 503, where the store is away."""
+    """The shown task with its data.  view: as stored.  Raises a Problem, 503, if the store is away."""
     outputs = ((view["result"] or {}).get("outputs")) or {}
     key = outputs.get("data_key")
     if not key:

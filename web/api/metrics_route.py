@@ -1,4 +1,4 @@
-"""GET /metrics: everything Prometheus may know; nothing about users."""
+"""GET /metrics: all metrics; nothing about users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from web.handling.context import context_of
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """200 with the text format; read in a thread, since it asks the database."""
+    """200 with the text format; made in a thread, since it reads the database."""
     body = await asyncio.to_thread(context_of(request).exposition)
     return web.Response(
         body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}

@@ -1,4 +1,4 @@
-"""/v1/ops/…: what operators see and do.  Everybody else is told 403; every action leaves its entry in the record."""
+"""/v1/ops/…: the operators' view and actions.  Other callers get 403; every action is recorded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FOUND = (
 
 
 def operator_of(request: web.Request) -> str:
-    """Who operates.  Raises a Problem for anybody else."""
+    """The operator.  Raises a Problem for other callers."""
     identity = request[IDENTITY]
     if identity.role != "operator":
         raise Problem(403, "This is for operators: it needs a token with role 'operator'.", kind="forbidden")
@@ -48,7 +48,7 @@ def operator_of(request: web.Request) -> str:
 
 
 async def show_overview(request: web.Request) -> web.Response:
-    """200 with how everything stands."""
+    """200 with the state of the whole system."""
     operator_of(request)
     context = context_of(request)
     before = time.time()
@@ -87,7 +87,7 @@ async def find_tasks(request: web.Request) -> web.Response:
 
 
 async def show_task(request: web.Request) -> web.Response:
-    """200 with one task and everything that is known of it."""
+    """200 with one task and all its data."""
     operator_of(request)
     task_id, context = _task_id(request), context_of(request)
     is_up = await asyncio.to_thread(is_broker_up, context.settings)
@@ -119,7 +119,7 @@ async def retry(request: web.Request) -> web.Response:
 
 
 async def release(request: web.Request) -> web.Response:
-    """202 with the task, which another worker may take now; 409 when there is nothing to let go of."""
+    """202 with the task, which another worker may take now; 409 if there is nothing to release."""
     operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
     return _done(
         await _write(request, lambda tx: operator_actions.release(tx, context.settings, operator, task_id))
@@ -136,7 +136,7 @@ async def drain(request: web.Request) -> web.Response:
 
 
 async def resend(request: web.Request) -> web.Response:
-    """202 with the webhook, which is sent again from the beginning of its schedule under the id it had."""
+    """202 with the webhook, which is sent again from the beginning of its schedule, with the same id."""
     operator, webhook_id = operator_of(request), request.match_info["webhook_id"]
     if not is_webhook_id(webhook_id):
         raise WebhookNotFound("of that name")
@@ -145,7 +145,7 @@ async def resend(request: web.Request) -> web.Response:
 
 
 async def pause(request: web.Request) -> web.Response:
-    """201 with the pause; 422 for what there is not."""
+    """201 with the pause; 422 for an unknown name."""
     operator, context = operator_of(request), context_of(request)
     body = await read_json(request, MOST_PAUSE_BYTES)
     kind, name, reason = _asked_pause(body)
@@ -157,7 +157,7 @@ async def pause(request: web.Request) -> web.Response:
 
 
 async def resume(request: web.Request) -> web.Response:
-    """204; 404 for what is not paused."""
+    """204; 404 if it is not paused."""
     operator, kind, name = operator_of(request), request.match_info["kind"], request.match_info["name"]
     is_name = kind in pauses.KINDS and name.isprintable()
     if not (is_name and await _write(request, lambda tx: operator_actions.resume(tx, operator, kind, name))):
@@ -166,7 +166,7 @@ async def resume(request: web.Request) -> web.Response:
 
 
 async def sweep(request: web.Request) -> web.Response:
-    """200 with what a sweep did that was run at once; one at a time."""
+    """200 with the results of a sweep that is run now; one at a time."""
     operator, context = operator_of(request), context_of(request)
     await context.read(request, lambda _: None)  # before the work begins, though nothing is read
     async with request.app[SWEEPING]:
@@ -181,7 +181,7 @@ SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
 
 
 async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
-    """The step's result.  A caller who goes away takes nothing back."""
+    """The step's result.  A caller that disconnects undoes nothing."""
     return await finished(context_of(request).write(request, step))
 
 

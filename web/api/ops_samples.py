@@ -1,6 +1,6 @@
 """The last hour in a few numbers, sampled by this process: charts that need no Prometheus.
 
-The samples lie in memory: a restart begins anew, and each web process has its own.  Ended tasks are given as the
+The samples are in memory: a restart begins anew, and each web process has its own.  Ended tasks are given as the
 increase since the previous sample.
 """
 
@@ -50,6 +50,6 @@ async def _sample_for_ever(app: web.Application) -> None:
 
 
 def difference(now: dict[str, Any], before: dict[str, Any] | None) -> Sample:
-    """A sample as it is shown.  before: the one that was read before it."""
+    """The shown form of a sample.  before: the previous reading."""
     ended = {name: max(0.0, now[name] - before[name]) if before else 0.0 for name in ("completed", "failed")}
     return {**now, **ended}

@@ -1,7 +1,7 @@
-"""`Prefer: wait=N` (RFC 7240): a caller who would rather wait for the end than come back.
+"""`Prefer: wait=N` (RFC 7240): a caller that waits for the end instead of polling.
 
-A wait holds no database connection: it hears of the task's end from the tailer, like every stream.  A preference
-that can't be met is no error, it is left alone: the answer then has no `Preference-Applied`.
+A wait holds no database connection: the tailer reports the task's end, as to every stream.  A preference that can't be
+met is no error: it is ignored, and the answer has no `Preference-Applied`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from web.feed.hub import Closing
 from web.handling.context import Context
 
 WAITS = range(1, 61)  # seconds
-MOST_WAITERS = 256  # of this process; whoever comes after is answered at once
+MOST_WAITERS = 256  # of this process; further ones are answered at once
 
 View = dict[str, Any]
 
 
 def wait_of(request: web.Request) -> int | None:
-    """The seconds of `wait`, None where none or an impossible one is asked for.  The first counts."""
+    """The seconds of `wait`; None without a valid one.  The first counts."""
     for header in request.headers.getall("Prefer", []):
         for preference in header.split(","):
             name, _, value = preference.partition(";")[0].partition("=")
@@ -49,7 +49,7 @@ async def task_after(context: Context, view: View, seconds: int) -> tuple[View, 
         ):
             async with asyncio.timeout(seconds):
                 while True:
-                    view = await _now(context, view)  # after listening has begun, so that no end is missed
+                    view = await _now(context, view)  # after the subscription, so that no end is missed
                     if view["status"] in FINAL:
                         return view, True
                     if context.hub.is_closing:

@@ -1,7 +1,7 @@
 """GET /start: the link that lets a browser on this host in.  It sets a cookie and goes on to the console.
 
-The cookie holds the start secret.  It is of this port alone by its name, kept from scripts, and sent by no other
-site's page.  A link of an earlier start sets nothing; the page it leads to says what to do.
+The cookie holds the start secret.  Its name contains the port, scripts can't read it, and other sites' pages can't send
+it.  A link of an earlier start sets no cookie; the page then says what to do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 async def enter(request: web.Request) -> web.Response:
-    """303 to the console, with the cookie where the key is that of this start."""
+    """303 to the console, with the cookie if the key belongs to this start."""
     context = context_of(request)
     reason = None if context.settings.lets_demo_in else "This server wants a token of everybody."
     reason = reason or refusal(**asked_from(request), origins=[], fetch_sites=[])

@@ -1,9 +1,9 @@
-"""GET /files/{key}?exp=&sig=: a stored picture, for whoever holds a good link.
+"""GET /files/{key}?exp=&sig=: a stored picture, for every holder of a valid link.
 
-A picture in S3 is passed through, not redirected to: a mini-program may fetch from the domains on its list alone, the
-bucket may be reachable from our own network only, and a link keeps one expiry, one signature and one set of headers
-wherever the files lie.  A file of this host goes the same way: aiohttp's own would answer some requests without a
-problem, or not at all, and wait for ever for a reader that takes nothing.
+A picture in S3 is passed through, without a redirect: a mini-program may fetch only from the domains on its list, the
+bucket may be reachable only from our own network, and all links have the same expiry, signature and headers for every
+store.  Local files use the same code: aiohttp's own file response would answer some requests without a problem
+document, or not at all, and wait for ever for a client that does not read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom.web")
 
 STALLED_SECONDS = (
-    60.0  # a reader that takes nothing for so long is cut off, and its file or connection to S3 given back
+    60.0  # a client that reads nothing for so long is disconnected, and its file or S3 connection is closed
 )
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
@@ -35,15 +35,15 @@ _HEADERS = {
 
 
 async def fetch(request: web.Request) -> web.StreamResponse:
-    """200 with the picture; 403 when the link was altered or has expired, 404 when the picture is gone.
+    """200 with the picture; 403 if the link was altered or has expired, 404 if the picture is gone.
 
-    206 with a part of it where a range is asked for, 416 where that begins behind its end, 304 where the caller has it.
+    206 with a part for a range, 416 if the range begins after the end, 304 if the caller has the picture.
     """
     context = context_of(request)
     key, expires = request.match_info["key"], request.query.get("exp", "")
     if not is_key(key) or not context.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
-    name = key.rpartition("/")[2]  # what a key holds needs no escape; what lies under it never changes
+    name = key.rpartition("/")[2]  # a key needs no escapes, and its object never changes
     media_type = media_type_of(key)
     headers = {
         **_HEADERS,
@@ -68,13 +68,13 @@ async def fetch(request: web.Request) -> web.StreamResponse:
 
 
 def media_type_of(key: str) -> str:
-    """Of a picture or any other file of ours."""
+    """The media type of one of our files."""
     of_picture = type_of_name(key)
     return of_picture if of_picture != file_kinds.UNKNOWN else file_kinds.media_type_of(key)
 
 
 def _disposition(media_type: str) -> str:
-    """Pictures, films and sound are shown as they are; everything else is only to be saved."""
+    """Pictures, films and sound are shown; every other file can only be saved."""
     is_shown = media_type.startswith("image/") or media_type in file_kinds.PLAYED
     return "inline" if is_shown else "attachment"
 
@@ -89,7 +89,7 @@ async def _opened(request: web.Request, context: Context, key: str) -> OpenFile:
 
 
 def _asks_for_one_part(request: web.Request) -> bool:
-    """Whoever asks for several, in another unit or by a HEAD gets the whole (RFC 9110, section 14.2)."""
+    """Several ranges, other units and HEAD requests get the whole file (RFC 9110, section 14.2)."""
     wanted = request.headers.get("Range", "")
     return request.method == "GET" and wanted.startswith("bytes=") and "," not in wanted
 
@@ -110,7 +110,7 @@ async def _passed_through(
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(piece)
     except (StoreAway, TimeoutError) as error:
-        # The status is out already; a length that is not reached tells the reader that something is missing.
+        # The status was sent already; the missing bytes show the client that the file is incomplete.
         log.warning("a picture broke off: %s", str(error) or "its reader took nothing")
         if request.transport is not None:
             request.transport.abort()

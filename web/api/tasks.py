@@ -1,4 +1,4 @@
-"""/v1/tasks: submit, look, list, cancel, retry."""
+"""/v1/tasks: submit, show, list, cancel, retry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def submit(request: web.Request) -> web.Response:
     """202 once the task is stored; with `Prefer: wait=N`, 200 if it ends in time.
 
     402 too few credits, 422 bad input, 429 too many open tasks, 503 the queue is full.  With `estimate=true` 200 with
-    what it would cost, and nothing is stored.
+    the price, and nothing is stored.
     """
     context = context_of(request)
     if "estimate" in request.query:
@@ -81,7 +81,7 @@ async def _estimate(request: web.Request) -> web.Response:
 
 
 async def _stored(request: web.Request, trace: str) -> Submitted:
-    """The task that a request hands in, or the one that its key stands for.  trace: what the task is to belong to."""
+    """The task of a request, or the earlier one with the same key.  trace: the trace of the task."""
     context, identity = context_of(request), request[IDENTITY]
 
     def judge(body: Any) -> tuple[Submission, Key | None]:
@@ -105,12 +105,12 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
 
 
 async def hand_in(context: Context, new: NewTask) -> Submitted:
-    """The order once it is stored, or the one that its key stands for.  Raises as `Submissions.submit`, and BadTask."""
+    """The stored order, or the earlier one with the same key.  Raises as `Submissions.submit`, and BadTask."""
     try:
         return await context.submissions.submit(new)
     except BadTask:
         raise
-    except BadParams as bad:  # an image that is not there is known only to the store
+    except BadParams as bad:  # only the store finds a missing image
         raise BadTask([(f"/params/{bad.member}", str(bad))], bad.code) from None
     except Fault as fault:
         context.notices.refused(fault, new.user)
@@ -128,7 +128,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def show_events(request: web.Request) -> web.Response:
-    """200 with everything that happened to the task, oldest first."""
+    """200 with the task's history, oldest first."""
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
     items = await context.read(request, lambda tx: history.timeline(tx, task_id, user))
     if items is None:
@@ -165,7 +165,7 @@ async def cancel(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again.
 
-    402 too few credits, 409 when it can't be run again; 429 and 503 as for an order, but not for operators.
+    402 too few credits, 409 if it can't be run again; 429 and 503 as for an order, but not for operators.
     """
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
     is_bound = request[IDENTITY].role != "operator"
@@ -184,9 +184,9 @@ async def retry(request: web.Request) -> web.Response:
 
 
 async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
-    """The step's task, or the one that its key stands for; whether it is that.
+    """The step's task, or the earlier one with the same key; and whether it is the earlier one.
 
-    A caller who goes away takes nothing back: what was handed to the writer is stored as a whole.
+    A caller that disconnects undoes nothing: a step that was passed to the writer is stored as a whole.
     """
     key = key_of(request, user_of(request))
     return await finished(context_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))

@@ -1,4 +1,4 @@
-"""/v1/types: what may be ordered here, as far as that concerns whoever orders."""
+"""/v1/types: the task types, with the data that a customer needs."""
 
 from __future__ import annotations
 

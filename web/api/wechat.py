@@ -1,8 +1,8 @@
 """POST /v1/auth/wechat: a mini-program's login code becomes a token (WeChat's `jscode2session`).
 
-A code is good for one exchange and five minutes; WeChat keeps count of that, so nothing is stored here, and an
-exchange whose answer was lost is not repeated: the mini-program calls `wx.login()` again.  The app secret stands in the
-request's address, so no address, and no error of the HTTP client, which may quote one, is ever logged or shown.
+A code is valid for one exchange and five minutes.  WeChat checks that, so nothing is stored here.  If the answer to an
+exchange is lost, it is not repeated: the mini-program calls `wx.login()` again.  The app secret is part of the
+request's address, so neither the address nor an error of the HTTP client, which may quote it, is ever logged or shown.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ MINUTE_SECONDS = 60
 
 
 class WeChatLogin:
-    """The way to WeChat's server, and how often one address may take it."""
+    """The client of WeChat's server, with a limit for each address."""
 
     def __init__(self, settings: WeChat, logins_per_minute: int, session: aiohttp.ClientSession) -> None:
         self._settings, self._session = settings, session
         self.limit = RateLimit(logins_per_minute)
 
     async def exchange(self, code: str) -> str:
-        """The openid that a code stands for.  Raises a Problem."""
+        """The openid of a code.  Raises a Problem."""
         try:
             answer = openid_of(*await self._ask(code))
         except TimeoutError:
@@ -63,7 +63,7 @@ class WeChatLogin:
         return answer
 
     async def _ask(self, code: str) -> tuple[int, bytes]:
-        """Status and body.  A redirect is not followed: the secret would go with it."""
+        """Status and body.  A redirect is not followed: it would send the secret elsewhere."""
         secret = self._settings.app_secret
         assert secret is not None
         query = {
@@ -87,7 +87,7 @@ WECHAT = web.AppKey("WECHAT", WeChatLogin)
 
 
 async def open_door(app: web.Application) -> AsyncIterator[None]:
-    """For as long as the application runs, where the settings name a mini-program."""
+    """Open while the application runs, if the settings name a mini-program."""
     settings = app[CONTEXT].settings
     if not settings.wechat.is_open:
         yield
@@ -100,8 +100,8 @@ async def open_door(app: web.Application) -> AsyncIterator[None]:
 async def login(request: web.Request) -> web.Response:
     """200 with a token for the code's user.
 
-    401 for a code that is invalid, used or expired, 403 for a user whom WeChat has blocked, 429 where it is tried too
-    often, 502, 503 and 504 where WeChat is at fault, 404 where no mini-program is set up.
+    401 for an invalid, used or expired code, 403 for a user whom WeChat has blocked, 429 for too many tries, 502, 503
+    and 504 for faults of WeChat, 404 if no mini-program is set up.
     """
     door = request.app.get(WECHAT)
     if door is None:

@@ -1,8 +1,8 @@
-"""What WeChat's `jscode2session` answers, and what follows.  Pure.
+"""The answers of WeChat's `jscode2session`, and their consequences.  Pure.
 
-WeChat answers 200 with `text/plain` whatever has happened; the body says it: `openid` and `session_key`, or `errcode`
+WeChat always answers 200 with `text/plain`; the body holds the result: `openid` and `session_key`, or `errcode`
 and `errmsg` (-1 busy, 40029 invalid code, 40163 used code, 40226 blocked user, 45011 too often; others concern our
-own app id and secret).  The session key is let go of here: nothing of ours needs it, so nothing of ours may lose it.
+own app id and secret).  The session key is dropped here: we do not need it, so we can't lose it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 
 
 class Refusal(Enum):
-    """Why there is no openid."""
+    """The reason for a missing openid."""
 
     BAD_CODE = "bad_code"
     BLOCKED = "blocked"
@@ -25,7 +25,7 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """errcode: WeChat's, where it gave one."""
+    """errcode: WeChat's, if it gave one."""
 
     why: Refusal
     errcode: int | None = None
@@ -41,7 +41,7 @@ _BY_ERRCODE = {
 
 
 def openid_of(status: int, body: bytes) -> str | Refused:
-    """The user's openid, or why there is none."""
+    """The user's openid, or the reason for a missing one."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):

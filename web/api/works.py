@@ -1,4 +1,4 @@
-"""/v1/works and /v1/credits: what a user sees of their tasks, and what they have paid."""
+"""/v1/works and /v1/credits: a user's view of their tasks, and their payments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """204; an open task is cancelled first, and the files go too."""
+    """204; an open task is cancelled first, and the files are deleted too."""
     await finished(_delete(request, _work_id(request)))
     return web.Response(status=204)
 
@@ -64,7 +64,8 @@ async def _delete(request: web.Request, work_id: str) -> None:
 
 
 async def delete_files(context: Context, keys: list[str]) -> None:
-    """Delete what deleted rows named, and wrote down as doomed: whatever comes in between, the sweep does the rest."""
+    """Delete the files of deleted rows, which are in the deletion queue: after an interruption, the sweep does the
+    rest."""
     try:
         for key in keys:
             await context.on_files(context.files.delete, key)

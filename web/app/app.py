@@ -1,4 +1,4 @@
-"""The application: which address leads where, and what every request passes on its way."""
+"""The application: the table of addresses, and the middleware of every request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from web.openapi.description import DESCRIPTION, Description, show_openapi
 
 
 class Address(NamedTuple):
-    """One row of the table of addresses.  status: of an answer that is to be expected."""
+    """One row of the table of addresses.  status: of the usual answer."""
 
     method: str
     path: str
@@ -101,19 +101,19 @@ ADDRESSES = (
 )
 
 
-# What a part of a path may be, where it is not any one name.
+# The allowed forms of a part of a path, if it is not a single name.
 PATTERNS = {
     "{key}": "{key:.+}",
-    "{work_id}": "{work_id:(?!(?:feed|changes)$)[^{}/]+}",  # or their 405 would promise a DELETE
+    "{work_id}": "{work_id:(?!(?:feed|changes)$)[^{}/]+}",  # otherwise their 405 would list DELETE
 }
 
 
 def build_app(context: Context, wakeups: Wakeups) -> web.Application:
-    """The application of this context; it starts its tailer with itself."""
+    """The application of this context; it starts its own tailer."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[CONTEXT] = context
     app[DESCRIPTION] = Description(context.settings)
-    pages.static_files()  # read and compressed before anybody asks
+    pages.static_files()  # read and compressed before the first request
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)

@@ -1,7 +1,7 @@
-"""The pages and what belongs to them: a few files beside this one, read and compressed once, as web starts.
+"""The pages and their files: a few files beside this one, read and compressed once when web starts.
 
-They hold nothing about anybody, so they need no token; what they show they ask the API for.  The policy lets them
-load only from here and run no script that is not a file of ours.
+They hold no user's data, so they need no token; they get their data from the API.  The policy lets them load only from
+here and run only our own script files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # kept, and asked about: an upgrade is seen at the next look
+    "Cache-Control": "no-cache",  # cached, and revalidated at each use, so that an upgrade is seen at once
     "Vary": "Accept-Encoding",
 }
 _TYPES = {
@@ -40,7 +40,7 @@ _TYPES = {
 
 
 class StaticFile(NamedTuple):
-    """A file as it is sent: as it is, or as gzip, each under an ETag of its own."""
+    """A file ready to send: plain or as gzip, each with its own ETag."""
 
     body: bytes
     gzipped: bytes
@@ -63,7 +63,7 @@ def static_files() -> dict[str, StaticFile]:
 
 
 def _file(body: bytes, suffix: str) -> StaticFile:
-    # mtime: or the same file had other bytes, under the same ETag, after each start
+    # mtime: otherwise the same file would have other bytes, with the same ETag, after each start
     return StaticFile(
         body, gzip.compress(body, mtime=0), _TYPES[suffix], hashlib.sha256(body).hexdigest()[:32]
     )
@@ -75,7 +75,7 @@ async def console(request: web.Request) -> web.Response:
 
 
 async def ops(request: web.Request) -> web.Response:
-    """200 with the operators' page; what it shows it asks for with an operator's token."""
+    """200 with the operators' page, which gets its data with an operator's token."""
     return _answer(request, "ops.html")
 
 

@@ -1,4 +1,4 @@
-"""Open streams whose token is taken back are ended, at the latest some seconds later."""
+"""Ends open streams some seconds after their token was revoked."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from web.handling.context import Context
 
 log = logging.getLogger("darkroom.web")
 
-LOOK_SECONDS = 5.0  # three looks within the 15 s after which a stream must have ended
+LOOK_SECONDS = 5.0  # three checks within the 15 s after which a stream must have ended
 
 
 async def end_revoked_streams(context: Context) -> None:
-    """Look every few seconds until cancelled.  A database that is away is asked again with the next look."""
+    """Check every few seconds until cancelled.  During a database outage, the next check tries again."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
@@ -27,7 +27,7 @@ async def end_revoked_streams(context: Context) -> None:
 
 
 async def look_once(context: Context) -> int:
-    """End the streams whose tokens were taken back; how many."""
+    """End the streams with revoked tokens; how many."""
     streams = [stream for stream in context.hub.every_stream() if stream.proofs]
     if not streams:
         return 0
@@ -36,5 +36,5 @@ async def look_once(context: Context) -> int:
     revoked = [stream for stream in streams if rows and is_revoked(rows, stream.proofs)]
     for stream in revoked:
         stream.end()
-        stream.hang_up(only_if_stuck=True)  # it could not say goodbye
+        stream.hang_up(only_if_stuck=True)  # it could not be ended politely
     return len(revoked)

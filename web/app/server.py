@@ -20,17 +20,17 @@ log = logging.getLogger("darkroom.web")
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than the usual 60 of a proxy, so that the proxy closes first
 LAST_REQUESTS_SECONDS = 5.0
-READ_BYTES = 64 * 1024  # what aiohttp's parser looks at in one go
+READ_BYTES = 64 * 1024  # bytes that aiohttp's parser reads at once
 
 
 class WebServer:
-    """One application on one socket.  is_shared: another process holds it too, and serves who comes after us."""
+    """One application on one socket.  is_shared: another process holds it too, and serves clients after us."""
 
     def __init__(
         self, app: web.Application, context: Context, listening: socket.socket, *, is_shared: bool = False
     ) -> None:
         self._context, self._socket, self._is_shared = context, listening, is_shared
-        # A handler whose client has gone is cancelled at once; what must be finished is shielded by the handler.
+        # A handler is cancelled when its client disconnects; it shields work that must be finished.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_REQUESTS_SECONDS
         )
@@ -38,7 +38,7 @@ class WebServer:
 
     @property
     def address(self) -> str:
-        """The base address under which this host reaches the server."""
+        """The server's base address for this host."""
         host, port = self._socket.getsockname()[:2]
         return address(local_host(host), port)
 
@@ -55,16 +55,17 @@ class WebServer:
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]  # None is aiohttp's own word for "none"
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
-                auto_decompress=False,  # what is compressed is refused (web.http.body_reader), so never unfolded
+                # compressed bodies are refused (web.http.body_reader), so never decompressed
+                auto_decompress=False,
                 read_bufsize=READ_BYTES,
             )
 
         self._server = await loop.create_server(protocol, sock=self._socket, backlog=BACKLOG)
 
     async def stop(self) -> None:
-        """Drain: not ready from now on, goodbye to every feed, the last requests answered, everything closed."""
+        """Drain: become unready, end every feed politely, answer the last requests, close everything."""
         if self._is_shared and self._server is not None:
-            self._server.close()  # who is told goodbye comes back at once, and not to us
+            self._server.close()  # clients of ended feeds reconnect at once, and must not come to us
         self._context.is_draining = True
         await self._context.hub.close()
         if self._server is not None:
@@ -75,7 +76,7 @@ class WebServer:
 
 
 class _Connection(RequestHandler):
-    """aiohttp's connection, except that what was not even HTTP is answered with a problem too."""
+    """aiohttp's connection, but bytes that are not HTTP are answered with a problem too."""
 
     __slots__ = ()
 
@@ -86,9 +87,7 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if isinstance(
-            exc, BadHttpMessage
-        ):  # anybody can send such bytes: they are worth a line, not a traceback
+        if isinstance(exc, BadHttpMessage):  # any client can send such bytes: log a line, not a traceback
             log.info("what %s sent is not HTTP", request.remote)
             detail = "This is not a request in HTTP/1.1."
         else:

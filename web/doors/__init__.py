@@ -1,1 +1,1 @@
-"""Doors for other people's SDKs: thin translations of the one submission function."""
+"""Interfaces for other services' SDKs: thin translations to our own functions."""

@@ -1,13 +1,13 @@
-"""What of the change log this process has read: one place for everybody, or one seq for each user who listens.
+"""This process's position in the change log: one place for all users, or one seq for each listening user.
 
-On SQLite the log's own order is the order of commits, so one cursor is enough.  On PostgreSQL it is not: a later id
-may be visible before an earlier one, and whoever had moved on would lose it.  There only a user's seq follows the
-commits, so a cursor is kept for each user.  A cursor may be too low (what is read twice, the streams leave out), but
-never too high: so it is moved only past what was read, and one that is not known yet begins with the user's newest
-change, by which a stream that has missed earlier ones sees the hole and reads them from the log.
+On SQLite the log's own order is the order of commits, so one cursor is enough.  On PostgreSQL it is not: a later id may
+be visible before an earlier one, and a cursor that had moved on would miss the earlier one.  There only a user's seq
+follows the commits, so each user has a cursor.  A cursor may be too low (streams drop changes that are read twice), but
+never too high.  So it moves only past changes that were read.  A new cursor begins with the user's newest change: a
+stream that missed earlier changes sees the gap and reads them from the log.
 
-A change may be pruned before it was read: the clock was set forward, or this process stood still for longer than the
-log is kept.  The readers see that something is missing, and let all whom it concerns look for themselves.
+A change may be deleted before it was read: the clock was set forward, or this process stood still for longer than the
+log is kept.  The cursors notice the gap, and let all affected streams read the log themselves.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class ChangeReader(abc.ABC):
 
     @abc.abstractmethod
     async def start(self) -> None:
-        """Whoever connects from now on may miss nothing."""
+        """Begin: streams that connect from now on miss nothing."""
 
     @abc.abstractmethod
     def pages(self, heard: Heard) -> AsyncIterator[list[Change]]:
-        """What is new since the last call, in order for each user; a change counts as read when it is `passed`."""
+        """The changes since the last call, in order for each user; a change counts as read after `passed`."""
 
     @abc.abstractmethod
     def passed(self, change: Change) -> None:
-        """The change has been published."""
+        """Record that the change was published."""
 
 
 class WholeLog(ChangeReader):
-    """One cursor: the log's own id.  If reading fails it stays, and nothing is lost but time."""
+    """One cursor: the log's own id.  If reading fails, the cursor stays, and only time is lost."""
 
     def __init__(self, database: Database, hub: Hub) -> None:
         self._database, self._hub = database, hub
@@ -56,14 +56,14 @@ class WholeLog(ChangeReader):
     async def pages(self, heard: Heard) -> AsyncIterator[list[Change]]:
         if self._hub.is_idle:
             end = await self._database.read_async(changes.end_of_log)
-            if self._hub.is_idle:  # who came in the meantime may have read less than this end
+            if self._hub.is_idle:  # a stream that came meanwhile may have read less than this end
                 self._cursor = end
                 return
         while True:
             page, end = await self._page(self._cursor)
             read_to = min(self._cursor + CHANGES_A_READ, end)
             if not is_whole((change.log_id for change in page), after=self._cursor, until=read_to):
-                for user in self._hub.listeners():  # whose they were is not known any more
+                for user in self._hub.listeners():  # their users are unknown
                     self._hub.missed(user, sys.maxsize)
             if not page:
                 self._cursor = end
@@ -76,16 +76,16 @@ class WholeLog(ChangeReader):
         self._cursor = change.log_id
 
     async def _page(self, cursor: int) -> tuple[list[Change], int]:
-        """The next changes, and where the log ends; without pruning its ids have no hole."""
+        """The next changes, and the end of the log; without deletions its ids have no gap."""
         return await self._database.read_async(
             lambda tx: (changes.tail(tx, cursor, CHANGES_A_READ), changes.end_of_log(tx))
         )
 
 
 class EachUser(ChangeReader):
-    """A cursor for each user who listens, all read in one query.
+    """A cursor for each listening user, all read in one query.
 
-    One who has just left is remembered until the second rescan: a poll that comes back finds its cursor.
+    A user who has just left is kept until the second rescan, so that a returning poll finds its cursor.
     """
 
     def __init__(self, database: Database, hub: Hub) -> None:
@@ -113,7 +113,7 @@ class EachUser(ChangeReader):
                     self._seqs[lost.user] = lost.seq
             for user, seq in {change.user: change.seq for change in reversed(page)}.items():
                 if self._seqs.get(user) != seq - 1:
-                    self._hub.wake_waiters(user)  # which of the earlier changes were news to it is not known
+                    self._hub.wake_waiters(user)  # it is unknown which of the earlier changes were new to it
             yield page
             if len(found) < CHANGES_A_READ:
                 return
@@ -126,5 +126,5 @@ class EachUser(ChangeReader):
 
 
 def change_reader(database: Database, hub: Hub) -> ChangeReader:
-    """The one that fits the database."""
+    """The cursors for this database."""
     return WholeLog(database, hub) if isinstance(database, SqliteDatabase) else EachUser(database, hub)

@@ -1,7 +1,7 @@
 """The one reader of the change log in this process: every change is read once and encoded once.
 
-Whoever connects reads what is older by itself; streams are subscribed before they read (CORRECTNESS 29), so what they
-did not read, the tailer brings.  How far it has read is kept by `change_cursors`, one for each kind of database.
+A new stream reads older changes itself.  It subscribes before it reads (CORRECTNESS 29), so the tailer brings all later
+changes.  `change_cursors` keeps the tailer's position, with one class for each kind of database.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 log = logging.getLogger("darkroom.web")
 
-OFFERS_BETWEEN_BREATHS = 500  # then the loop may serve others, and streams may empty their queues
+OFFERS_BETWEEN_BREATHS = 500  # then the loop serves other work, and streams empty their queues
 RETRY_SECONDS = 1.0
-DEAF_SECONDS = 5.0  # many times what passes between two wake-ups of an idle database
+DEAF_SECONDS = 5.0  # many times the interval of an idle database's wake-ups
 
 
 class Tailer:
-    """Brings the change log to the hub."""
+    """Publishes the change log to the hub."""
 
     def __init__(self, database: Database, hub: Hub, link: Link, metrics: WebMetrics) -> None:
         self._hub, self._link, self._metrics = hub, link, metrics
@@ -43,7 +43,7 @@ class Tailer:
         self._has_started = False
 
     async def start(self) -> None:
-        """Take the log's present end as the place to go on from."""
+        """Begin at the present end of the log."""
         await self._reader.start()
         self._has_started = True
 
@@ -64,7 +64,7 @@ class Tailer:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def run_once(self, heard: Heard = SOMETHING) -> int:
-        """Publish what is in the log by now; how many changes there were."""
+        """Publish the new changes of the log; how many."""
         count = 0
         async with _closing(self._reader.pages(heard)) as pages:
             async for page in pages:
@@ -73,7 +73,7 @@ class Tailer:
         return count
 
     async def _follow(self, wakeups: Wakeups) -> None:
-        """Raises TimeoutError when no wake-up comes, though one is due even where nothing happens."""
+        """Raises TimeoutError if no wake-up comes, though an idle database causes one too."""
         clock = asyncio.get_running_loop().time
         last = looked = clock()
         async with _closing(wakeups.listen()) as wake:
@@ -81,16 +81,16 @@ class Tailer:
                 async with asyncio.timeout(DEAF_SECONDS):
                     heard = await anext(wake)
                 self._metrics.tell_listening(wakeups.is_listening)
-                # A wake-up after so long is the one that always comes; an earlier one means a commit.
+                # A wake-up after this time is the regular one; an earlier one means a commit.
                 is_commit, last = clock() - last < wakeups.safety_seconds, clock()
                 if self._hub.is_idle and last - looked < wakeups.safety_seconds:
-                    continue  # nobody listens: that the cursor is a little old costs nobody anything
+                    continue  # nobody listens, so an old cursor does no harm
                 looked = last
                 if not await self.run_once(heard) and is_commit and not self._hub.is_idle:
                     await self._look_again(wakeups.look_again_seconds)
 
     async def _look_again(self, pauses: tuple[float, ...]) -> None:
-        """The event may have come a moment before the commit could be seen."""
+        """The event may have come a moment before the commit was visible."""
         for seconds in pauses:
             await asyncio.sleep(seconds)
             if await self.run_once():

@@ -1,8 +1,8 @@
-"""From published changes to open streams: what is published together is made into bytes once and written together.
+"""From published changes to open streams: changes that are published together are encoded once and written together.
 
-Changes wait here per user for one turn of the event loop at most, so those of one commit or one page of the log go
-out in one write a stream.  Thousands of writes are done in slices, with the rest of the process served in between;
-whoever publishes waits for `delivered` now and then, so what waits here is bounded by what is published in between.
+Changes wait here per user for at most one turn of the event loop, so those of one commit or one page of the log need
+one write for each stream.  Thousands of writes are split into slices, with other work in between.  The publisher waits
+for `delivered` at intervals, which limits the number of waiting changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Tally = Callable[[Sequence[Event], int], None]
 class FanOut:
     """Deliveries under way.
 
-    streams_of: a user's open streams.  tally: told of events, and of how many streams took them at once.
+    streams_of: a user's open streams.  tally: called with events, and the number of streams that took them at once.
     """
 
     def __init__(self, streams_of: StreamsOf, tally: Tally) -> None:
@@ -44,7 +44,7 @@ class FanOut:
             asyncio.get_running_loop().call_soon(self._write_slice)
 
     async def delivered(self) -> None:
-        """Return when nothing waits here, and never before the event loop has turned once."""
+        """Return when nothing waits here, after at least one turn of the event loop."""
         await asyncio.sleep(0)
         await self._all_delivered.wait()
 
@@ -63,7 +63,8 @@ class FanOut:
             user = next(iter(self._waiting))
             for batch in batches_of(self._waiting.pop(user)):
                 taken = 0
-                for stream in list(self._streams_of(user)):  # who comes later has read these changes
+                # later streams have read these changes themselves
+                for stream in list(self._streams_of(user)):
                     taken += self._offer(stream, batch)
                     yield
                 if taken:
@@ -72,7 +73,7 @@ class FanOut:
     def _offer(self, stream: Stream, batch: Batch) -> bool:
         try:
             return stream.offer(batch)
-        except Exception:  # one stream's trouble must not become everybody's silence
+        except Exception:  # an error of one stream must not stop all others
             log.exception("a feed could not be written to")
             stream.hang_up()
             return False

@@ -1,4 +1,4 @@
-"""Feed events as bytes: pure, so what a client sees can be tested to the byte.  Standard library only.
+"""Feed events as bytes: pure, so that tests can check every byte.  Standard library only.
 
 A frame is a text/event-stream event (HTML Living Standard, section 9.2).  Data is JSON on one line, so one `data`
 field is enough.  Stored documents hold file keys; `link` turns a key into a link when the document is sent.
@@ -18,12 +18,12 @@ from supervisor.media.shown_outputs import with_outputs
 Link = Callable[[str], str]
 Document = Mapping[str, Any]
 
-COMMENT = b":\n\n"  # an idle stream says that it lives
+COMMENT = b":\n\n"  # a sign of life of an idle stream
 _EVENT_ID = re.compile(r"([A-Za-z0-9_]{1,64})-(0|[1-9][0-9]{0,17})")
 
 
 class Change(Protocol):
-    """What the encoder needs of a row of the change log."""
+    """The columns of a change log's row that the encoder needs."""
 
     @property
     def epoch(self) -> str: ...
@@ -43,7 +43,7 @@ class Change(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventId:
-    """A place in one user's changes: everything up to and with `seq` has been seen."""
+    """A place in one user's changes: everything up to and including `seq` was seen."""
 
     epoch: str
     seq: int
@@ -53,13 +53,13 @@ class EventId:
 
 
 def parse_event_id(text: str) -> EventId | None:
-    """The place that an event id names; None for what never was one of ours."""
+    """The place in an event id; None if it is not one of ours."""
     match = _EVENT_ID.fullmatch(text)
     return EventId(match[1], int(match[2])) if match else None
 
 
 def with_links(doc: Document, link: Link) -> dict[str, Any]:
-    """The document as it is sent: its images, their thumbnails and its files with links in place of keys."""
+    """The document for clients: images, thumbnails and files have links in place of keys."""
     images = doc.get("images")
     if images:
         doc = {**doc, "images": shown_images(images, link)}
@@ -111,12 +111,12 @@ def bye_frame() -> bytes:
 
 
 def retry_field(milliseconds: int) -> bytes:
-    """The first bytes of a stream: how long a client waits before it reconnects."""
+    """The first bytes of a stream: the client's wait before it reconnects."""
     return b"retry: %d\n\n" % milliseconds
 
 
 def frame(event: str, data: Mapping[str, Any], place: EventId | None = None) -> bytes:
-    """A whole event; `id` only where the stream may be resumed from."""
+    """A complete event; `id` only if the stream can be resumed there."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     head = f"id: {place}\n" if place is not None else ""
     return f"{head}event: {event}\ndata: {text}\n\n".encode()

@@ -1,7 +1,7 @@
-"""Who is listening: every open stream and every waiting request of this process, by user or by task.
+"""All listeners of this process: open streams and waiting requests, by user or by task.
 
-The tailer publishes a change once; `fan_out` brings it to each stream of that user, and `stream` says how one stream
-takes it.  All of this runs on one event loop and needs no lock.
+The tailer publishes a change once; `fan_out` passes it to each stream of that user, and `stream` handles it in one
+stream.  All of this runs on one event loop and needs no lock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from web.feed.fan_out import FanOut, Tally
 from web.feed.feed_event import COMMENT
 from web.feed.stream import Event, Socket, Stream
 
-BYE_SECONDS = 0.9  # how long a stream may take over its last words, and as long again if many do
+BYE_SECONDS = 0.9  # how long a stream may take to end, and as long again if there are many
 PING_STEPS = 15  # a fifteenth of the streams is pinged at a time, so that pings don't come in one burst
 
 
@@ -23,7 +23,7 @@ class TooManyStreams(Exception):
 
 
 class Closing(Exception):
-    """The process is about to stop: nobody new is listened to."""
+    """The process is about to stop and accepts no new listeners."""
 
 
 def _count_nothing(_: Sequence[Event], __: int) -> None:
@@ -47,7 +47,7 @@ class Place:
 
 
 class Hub:
-    """All listeners of this process.  tally: told of events and of how many streams took them at once."""
+    """All listeners of this process.  tally: called with events and the number of streams that took them at once."""
 
     def __init__(self, tally: Tally = _count_nothing) -> None:
         self._streams: dict[str, set[Stream]] = {}
@@ -66,11 +66,12 @@ class Hub:
 
     @property
     def expected_back(self) -> int:
-        """How many clients will want to come back if the process stops now, or has begun to stop."""
+        """How many clients will reconnect if the process stops now, or has begun to stop."""
         return max(self.stream_count, self._most_at_once)
 
     def stream(self, user: str, *, most: int, socket: Socket) -> Place:
-        """A place for one stream: `with` gives the stream, and takes the place back.  most: per user, 0 = no limit.
+        """A place for one stream: `with` returns the stream, and frees the place at the end.  most: per user, 0 = no
+        limit.
 
         Raises TooManyStreams, Closing.
         """
@@ -82,13 +83,13 @@ class Hub:
         return Place(self, user, Stream(self._opened, socket))
 
     def enter(self, user: str, stream: Stream) -> None:
-        """From now on the stream is brought what its user's works go through."""
+        """Subscribe the stream to its user's changes."""
         self._streams.setdefault(user, set()).add(stream)
         self.stream_count += 1
         self._all_gone.clear()
 
     def leave(self, user: str, stream: Stream) -> None:
-        """The stream has ended."""
+        """Remove an ended stream."""
         mine = self._streams[user]
         mine.remove(stream)
         if not mine:
@@ -143,7 +144,7 @@ class Hub:
                 del self._waiting[user]
 
     def task_ended(self, task_id: str) -> None:
-        """Tell whoever waits for this task's end."""
+        """Wake the requests that wait for this task's end."""
         for ended in self._ends.get(task_id, ()):
             ended.set()
 
@@ -154,19 +155,19 @@ class Hub:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody listens."""
+        """Whether there is no listener."""
         return not self._streams and not self._watchers and not self._ends
 
     def listens(self, user: str) -> bool:
-        """Whether anybody wants this user's changes."""
+        """Whether this user has a listener."""
         return user in self._streams or user in self._watchers or user in self._waiting
 
     def listeners(self) -> set[str]:
-        """The users whose changes anybody wants."""
+        """The users with listeners."""
         return {*self._streams, *self._watchers, *self._waiting}
 
     def publish(self, user: str, event: Callable[[], Event]) -> int:
-        """Hand a change to all who listen; how many streams.  event: makes it, called once and only if needed."""
+        """Pass a change to all listeners of its user; how many streams.  event: makes it, called at most once."""
         for changed in self._watchers.get(user, ()):
             changed.set()
         streams = self._streams.get(user)
@@ -176,7 +177,7 @@ class Hub:
         return len(streams)
 
     def missed(self, user: str, seq: int) -> None:
-        """The user's changes up to this one can't be published: let all who listen look for themselves."""
+        """The user's changes up to this one can't be published: let all listeners read the log themselves."""
         for changed in self._watchers.get(user, ()):
             changed.set()
         self.wake_waiters(user)
@@ -184,11 +185,11 @@ class Hub:
             stream.has_missed(seq)
 
     async def delivered(self) -> None:
-        """Return when all that was published is on its way, after one turn of the event loop at least."""
+        """Return when all published changes are written, after at least one turn of the event loop."""
         await self._fan_out.delivered()
 
     async def ping(self, every_seconds: float) -> None:
-        """Ping each stream once in so long, and end those whose time has come, until cancelled."""
+        """Ping each stream at intervals, and end those whose time is over, until cancelled."""
         step = 0
         clock = asyncio.get_running_loop().time
         while True:
@@ -202,7 +203,7 @@ class Hub:
                     stream.ping(COMMENT)
 
     async def close(self) -> None:
-        """Say goodbye to everybody; returns when no stream is left."""
+        """End all streams politely; returns when none is left."""
         if not self.is_closing:
             self.is_closing = True
             self._most_at_once = self.stream_count
@@ -220,5 +221,5 @@ class Hub:
                 stream.hang_up(only_if_stuck=only_if_stuck)
 
     def every_stream(self) -> list[Stream]:
-        """All that are open."""
+        """All open streams."""
         return [stream for mine in self._streams.values() for stream in mine]

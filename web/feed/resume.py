@@ -1,7 +1,7 @@
-"""What somebody who connects has to be told first, read at one moment (CORRECTNESS 29 and 30).
+"""The first content of a stream, read at one moment (CORRECTNESS 29 and 30).
 
-With no event id: everything there is (`init`).  With one that fits: what came after it.  With any other: everything,
-said to be so (`reset`).  Listeners subscribe before this is read, and then pass on only what is above `seq`.
+Without an event id: all works (`init`).  With a valid one: the changes after it.  With any other: all works, marked as
+`reset`.  Listeners subscribe before this is read, and then pass on only changes above `seq`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHANGES_A_READ = 256
 
 @dataclass(frozen=True)
 class Everything:
-    """The newest works and the place they belong to."""
+    """The newest works and their place."""
 
     kind: Literal["init", "reset"]
     place: EventId
@@ -28,15 +28,15 @@ class Everything:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What came after a place, in order.  has_more: there may be more to read after these."""
+    """The changes after a place, in order.  has_more: there may be more after these."""
 
-    place: EventId  # of the last change here, or where nothing is new, the one asked for
+    place: EventId  # of the last change here, or, without changes, the requested one
     changes: list[changes.Change]
     has_more: bool
 
 
 def read_opening(tx: Transaction, user: str, given: str | None) -> Everything | Continuation:
-    """Where to begin.  given: the event id a client sent, whatever it is; None when it sent none."""
+    """The start of a stream.  given: the client's event id, any text; None without one."""
     if given is None:
         return _everything(tx, user, "init")
     place = parse_event_id(given)
@@ -44,7 +44,7 @@ def read_opening(tx: Transaction, user: str, given: str | None) -> Everything | 
 
 
 def read_on(tx: Transaction, user: str, place: EventId) -> Everything | Continuation:
-    """What came after a place, or everything when the log does not hold all of it."""
+    """The changes after a place, or all works if the log does not hold them all."""
     state = changes.feed_state(tx, user)
     if state is None or state.epoch != place.epoch or not is_resumable(place.seq, state.seq, state.oldest):
         return _everything(tx, user, "reset")
@@ -57,7 +57,7 @@ def read_on(tx: Transaction, user: str, place: EventId) -> Everything | Continua
 
 
 def is_resumable(seq: int, newest: int, oldest_kept: int | None) -> bool:
-    """Whether every change above seq is still kept.  Nothing kept: only the present end can be gone on from."""
+    """Whether every change above seq is still kept.  With an empty log, only the present end can be resumed."""
     if oldest_kept is None:
         return seq == newest
     return oldest_kept - 1 <= seq <= newest

@@ -1,11 +1,11 @@
-"""One open stream: its place in its user's changes, its socket, and what waits for it while it is busy.
+"""One open stream: its place in its user's changes, its socket, and its queue while it is busy.
 
-A stream whose coroutine has told everything and waits is *listening*: a batch of changes that goes on where it stands
-is written to its socket there and then, as the same bytes for all streams of the user, and nobody is woken.  A stream
-that is busy (opening, catching up, its client slow) keeps changes in a bounded queue until its coroutine writes them.
-If the queue overflows it is dropped and the stream told so: it reads what it missed from the change log, as fast as
-its client takes it, so a burst costs a client nothing.  Only a client that does not take what is being written to it
-while `MOST_WAITING` events wait is cut off.
+A stream is *listening* if its coroutine has written everything and waits.  Then the next batch of changes is written to
+its socket at once, as the same bytes for all streams of the user, without waking the coroutine.  A busy stream
+(opening, catching up, with a slow client) keeps changes in a bounded queue until its coroutine writes them.  If the
+queue overflows, it is dropped, and the stream reads the missed changes from the change log, as fast as its client
+reads; so a burst does not harm a client.  Only a client that reads nothing while `MOST_WAITING` events wait is
+disconnected.
 
 All of this runs on one event loop and needs no lock.
 """
@@ -22,8 +22,8 @@ from supervisor.security.token_proof import Proof
 MOST_WAITING = 256
 MOST_UNSENT_BYTES = (
     64 * 1024
-)  # what our own memory holds of a client whose kernel takes no more; a batch beside it
-CUT_OFF_GRACE_SECONDS = 2.0  # tells a client that does not read from one that reads slowly
+)  # bytes in our own memory for a client whose kernel buffer is full; a batch besides
+CUT_OFF_GRACE_SECONDS = 2.0  # separates a client that does not read from one that reads slowly
 
 
 class Event:
@@ -47,7 +47,7 @@ class Batch:
 
     @property
     def frames(self) -> bytes:
-        """The events as they are; only HTTP/1.0 asks."""
+        """The plain events, for HTTP/1.0 only."""
         return b"".join([event.frame for event in self.events])
 
 
@@ -57,7 +57,7 @@ def as_chunk(data: bytes) -> bytes:
 
 
 def batches_of(events: Iterable[Event]) -> Iterator[Batch]:
-    """Events in their order, as batches of at most MOST_UNSENT_BYTES or one event, and none across a gap."""
+    """Events in order, as batches of at most MOST_UNSENT_BYTES or one event, without a gap in a batch."""
     held: list[Event] = []
     size = 0
     for event in events:
@@ -71,7 +71,7 @@ def batches_of(events: Iterable[Event]) -> Iterator[Batch]:
 
 
 class Socket(Protocol):
-    """What a stream needs of an asyncio transport."""
+    """The methods of an asyncio transport that a stream uses."""
 
     def write(self, data: bytes) -> None: ...
     def is_closing(self) -> bool: ...
@@ -82,8 +82,8 @@ class Socket(Protocol):
 class Stream:
     """Filled by the hub, emptied by the stream's own coroutine.
 
-    sent: every change up to it has been written.  ends_at: by the loop's clock, when the stream is to end by itself.
-    proofs: by which its reader's token can be taken back.
+    sent: every change up to it was written.  ends_at: the planned end, by the loop's clock.  proofs: for a revocation
+    of its reader's token.
     """
 
     __slots__ = (
@@ -117,11 +117,11 @@ class Stream:
 
     @property
     def is_listening(self) -> bool:
-        """Its coroutine has nothing to do, so its socket may be written to."""
+        """Whether its coroutine is idle, so that the hub may write to its socket."""
         return self._waiter is not None and not self._waiter.done()
 
     async def take(self) -> list[Event]:
-        """All that waits, at once; returns with nothing when the stream is behind, clogged, or is to end."""
+        """Wait for queued changes and return them all; empty if the stream is behind, blocked, or must end."""
         while not (self._events or self.is_behind or self.is_clogged or self.is_ending):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -133,7 +133,7 @@ class Stream:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Around each write: a client is judged only by whether it takes what is written to it."""
+        """Around each write: a client is judged only by whether it reads."""
         self._is_writing = True
         try:
             yield
@@ -144,42 +144,42 @@ class Stream:
                 self._cut_off = None
 
     def offer(self, batch: Batch) -> bool:
-        """Write the batch, or queue it, or note that the stream has fallen behind; whether it was written."""
+        """Write the batch, or queue it, or mark the stream as behind; whether it was written."""
         first, last = batch.events[0].seq, batch.events[-1].seq
         if not self.is_listening:
             self._queue(batch)
         elif first == self.sent + 1:
             self.sent = last
             return self._send(batch.chunk if self.is_chunked else batch.frames)
-        elif last > self.sent:  # a gap, or a batch that was told in part: for the coroutine to look at
+        elif last > self.sent:  # a gap, or a batch that was written in part: the coroutine handles it
             self._queue(batch)
             self._wake()
         return False
 
     def has_missed(self, seq: int) -> None:
-        """Changes up to this one will not be offered: unless they were told, the log must be asked."""
+        """Changes up to this one will not be offered: unless they were written, the log must be read."""
         if self.sent < seq:
             self._events.clear()
             self.is_behind = True
             self._wake()
 
     def ping(self, comment: bytes) -> None:
-        """Let a listening stream say that it lives; one that is being written to says so by that."""
+        """Send a sign of life on a listening stream; a busy one needs none."""
         if self.is_listening:
             self._send(as_chunk(comment) if self.is_chunked else comment)
 
     def catch_up(self) -> None:
-        """From now on events are queued again; the caller reads the log after this, so nothing falls between."""
+        """Queue events again; the caller reads the log after this, so nothing is missed."""
         self._events.clear()
         self.is_behind = False
 
     def end(self) -> None:
-        """Ask the stream to say goodbye."""
+        """Ask the stream to end politely."""
         self.is_ending = True
         self._wake()
 
     def hang_up(self, *, only_if_stuck: bool = False) -> None:
-        """Cut the connection.  only_if_stuck: only where the client does not take what is written to it."""
+        """Cut the connection.  only_if_stuck: only if the client does not read."""
         if self._is_writing or not only_if_stuck:
             self._socket.abort()
 

@@ -1,1 +1,1 @@
-"""What handlers share: the context of the process, who asks, bodies, answers."""
+"""Shared code of handlers: the context of the process, authentication, bodies, answers."""

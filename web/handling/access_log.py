@@ -1,7 +1,7 @@
 """Every request counted, timed and logged, with the route's pattern and never with a query or a token.
 
-The line names the user and the address, and for a refusal (401, 402, 403, 429) its reason, so that the log says who
-storms the server and why somebody is turned away.
+The line names the user and the address, and for a refusal (401, 402, 403, 429) its reason, so that the log shows who
+floods the server and why requests are refused.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from web.http.problems import REASON, public_path
 log = logging.getLogger("darkroom.access")
 
 UNMATCHED = "unmatched"
-GONE = 499  # the caller went away before the answer: nginx's number, known to those who read logs
+GONE = 499  # the client disconnected before the answer: nginx's number
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Pass the request on; then say what became of it."""
+    """Handle the request, then log its result."""
     started = time.perf_counter()
     status = GONE
     try:
@@ -34,7 +34,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         ended = time.perf_counter()
         answered = request.get(FIRST_BYTE_AT)
-        if answered is not None:  # a stream was answered when it began, whoever ended it
+        if answered is not None:  # a stream was answered when it began
             status = 200
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else UNMATCHED
@@ -51,7 +51,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _particulars(request: web.Request) -> dict[str, str]:
-    """What the line says beside the request itself; a member that is not known is left out."""
+    """Further members of the line; unknown ones are left out."""
     identity = request.get(IDENTITY)
     told = {
         "user": identity.user if identity else None,

@@ -1,6 +1,6 @@
-"""Who asks: a bearer token, a feed ticket, or, on a loopback host without either, the demo user.
+"""Authentication: a bearer token, a feed ticket, or, on a loopback host without either, the demo user.
 
-A wrong token is never taken for none.  Everything under `/v1/` needs an identity; what does not is `OPEN_PATHS`.
+A wrong token never counts as a missing one.  Everything under `/v1/` needs an identity, except `OPEN_PATHS`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
 OPEN_PATHS = frozenset(
     {"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"}
-)  # paths under /v1/ that carry a proof of their own, or tell what everybody may know
+)  # paths under /v1/ that have their own proof, or only public data
 LINK_NEEDED = (
     "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
     "that `darkroom link` prints."
@@ -55,14 +55,15 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         except Problem:
             await count_stranger(request)
             raise
-        if not asks_for_estimate(request):  # which stores nothing, an account included
+        if not asks_for_estimate(request):  # an estimate stores nothing, not even an account
             await context.ensure_account(identity.user)
         request[IDENTITY] = identity
     return await handler(request)
 
 
 def identify(request: web.Request, context: Context) -> Identity:
-    """Who asks.  Raises a Problem: 401 without proof, 403 for a demo user who may be somebody's web page."""
+    """The caller's identity.  Raises a Problem: 401 without a proof, 403 for a demo user that may be a foreign web
+    page."""
     try:
         given = request.headers.getall("Authorization", [])
         if given:
@@ -70,7 +71,7 @@ def identify(request: web.Request, context: Context) -> Identity:
         if "ticket" in request.query and request.rel_url.path == FEED_PATH:
             ticket = read_feed_ticket(context.secret, request.query["ticket"], before=context.secret_before)
             request[TICKET] = ticket
-            # One user's feed, whoever asked for it.
+            # One user's feed, from any requester.
             return Identity(ticket.user, "user", ticket.expires_at, ticket.proofs)
     except BadToken as bad:
         raise unauthorized(str(bad)) from None
@@ -78,14 +79,14 @@ def identify(request: web.Request, context: Context) -> Identity:
 
 
 def asks_for_estimate(request: web.Request) -> bool:
-    """Whether an order is only to be priced."""
+    """Whether only an estimate is requested."""
     return (
         request.method == "POST" and request.path == "/v1/tasks" and request.query.get("estimate") == "true"
     )
 
 
 def unauthorized(detail: str) -> Problem:
-    """401, with what would be accepted."""
+    """401, with the accepted proofs."""
     return Problem(401, detail, kind="unauthorized", headers=CHALLENGE)
 
 
@@ -112,7 +113,7 @@ def _demo(request: web.Request, context: Context) -> Identity:
 
 
 def _warn_of_a_proxy(request: web.Request, context: Context) -> None:
-    """Once: somebody asks this host's own server by another name, as through a proxy that says nothing of itself."""
+    """Log once: a request names another host, perhaps through a proxy that adds no headers."""
     hosts = request.headers.getall("Host", [])
     if context.settings.lets_demo_in and not context.has_warned and names_another_host(hosts):
         context.has_warned = True
@@ -125,7 +126,7 @@ def _warn_of_a_proxy(request: web.Request, context: Context) -> None:
 
 
 def _acting_for(identity: Identity, request: web.Request) -> Identity:
-    """A service may name the user it acts for; nobody else may name anybody."""
+    """A service may name the user it acts for; other callers may not."""
     named = request.headers.getall("X-User", [])
     if not named or named == [identity.user]:
         return identity

@@ -1,4 +1,4 @@
-"""What the handlers of one web process share, made once and handed to the application."""
+"""The shared parts of one web process's handlers, made once and passed to the application."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ from web.uploads.upload_shares import UploadShares
 T = TypeVar("T")
 
 MOST_UPLOAD_BYTES = 256 * 1024 * 1024  # of all uploads that are being received, decoded or stored
-FILE_CALLS = 16  # of the file store at once: threads of their own, so that a slow store holds nothing else up
+# calls of the file store at once: in separate threads, so that a slow store delays nothing else
+FILE_CALLS = 16
 PING_SECONDS = 15.0
 OF_LATE_SECONDS = 60.0
 MOST_USERS_REMEMBERED = 100_000
@@ -46,7 +47,7 @@ MOST_USERS_REMEMBERED = 100_000
 
 @dataclasses.dataclass
 class Context:
-    """The shared parts.  secret signs tokens, and what secret_before has signed is good too.
+    """The shared parts.  secret signs tokens; signatures of secret_before are valid too.
 
     start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.
     """
@@ -81,25 +82,25 @@ class Context:
         try:
             return await asyncio.get_running_loop().run_in_executor(self.file_threads, call, *arguments)
         except StoreAway as error:
-            if not is_full(error):  # of this host's disks whoever asks for troubles is told apart
+            if not is_full(error):  # troubles of this host's disks are reported separately
                 self._store_failed = (time.monotonic(), str(error))
             raise
 
     def store_trouble(self) -> str | None:
-        """How the file store has failed this process of late, in a sentence."""
+        """The recent failure of the file store in this process, as a sentence."""
         failed_at, sentence = self._store_failed
         return sentence if sentence and time.monotonic() - failed_at < OF_LATE_SECONDS else None
 
     async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
-        """A query for the bearer of the request's token, who never has all reader threads.  Raises Revoked, by the same
-        snapshot."""
+        """A query for the bearer of the request's token, who never gets all reader threads.  Raises Revoked, by the
+        same snapshot."""
         asked = _for_bearer(request, query)
         return await self.read_turns.held_through(
             lambda: self.database.read_async(asked), request[IDENTITY].user
         )
 
     async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
-        """A step for the bearer of the request's token; Revoked, and nothing done, where that was taken back."""
+        """A step for the bearer of the request's token; raises Revoked, without a change, if the token was revoked."""
         return await self.database.write_async(_for_bearer(request, step))
 
     async def ensure_account(self, user: str) -> None:
@@ -144,11 +145,11 @@ def make_context(
 
 
 def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-    """The step and the question whether the token was taken back; then what the step did is taken back too."""
+    """The step with the check whether the token was revoked; if so, the step is rolled back."""
     proofs = request[IDENTITY].proofs
 
     def guarded(tx: Transaction) -> T:
-        asked = revocations.ask(tx, proofs)  # a server is asked it with the step's own first statement
+        asked = revocations.ask(tx, proofs)  # sent to a server with the step's first statement
         try:
             result = step(tx)
         except (Fault, ValueError):
@@ -167,8 +168,8 @@ def _refuse_revoked(asked: PendingResult, proofs: tuple[Proof, ...]) -> None:
 
 CONTEXT = web.AppKey("CONTEXT", Context)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
-TASK = web.RequestKey("TASK", str)  # which one this is about, where its address does not say
-TRACE = web.RequestKey("TRACE", str)  # the id of the trace that its task belongs to; empty when nobody traces
+TASK = web.RequestKey("TASK", str)  # the subject's id, if the address does not contain it
+TRACE = web.RequestKey("TRACE", str)  # the id of its task's trace; empty without tracing
 FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter
 
 
@@ -178,12 +179,12 @@ def context_of(request: web.Request) -> Context:
 
 
 def user_of(request: web.Request) -> str:
-    """Whose request this is; the auth middleware has made sure of it."""
+    """The caller's identity, set by the auth middleware."""
     return request[IDENTITY].user
 
 
 def address_of(request: web.Request) -> str:
-    """The address that this request comes from, as `client_address` finds it."""
+    """The client's address, by `client_address`."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport else None
     trusted = context_of(request).settings.trusted_proxies

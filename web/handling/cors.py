@@ -1,9 +1,9 @@
 """Pages of other origins that may call the API from a browser: those in ALLOWED_ORIGINS, and no other.
 
 A browser asks first (`OPTIONS`, a preflight) and shows an answer to a page only if the answer names the page's origin.
-Tokens travel in headers that pages set themselves, so credentials of the browser's own (cookies) are never allowed, and
-`*` gives away nothing that a token would not.  What needs no token by being local (the demo user) stays closed to every
-foreign origin, allowed or not: `demo_access` sees to that.
+Tokens are sent in headers that pages set themselves, so the browser's own credentials (cookies) are never allowed, and
+`*` allows nothing without a token.  The demo user, who needs no token, stays closed to every foreign origin, allowed or
+not: `demo_access` ensures that.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PREFLIGHT_SECONDS = 7200  # as long as Chromium keeps one
 
 
 def is_open_to_pages(path: str, settings: Settings) -> bool:
-    """Whether pages of some other origin may call what is at this path."""
+    """Whether pages of other origins may call this path."""
     return bool(settings.allowed_origins) and path.startswith(OPEN_TO_PAGES)
 
 
 async def answer_preflight(request: web.Request) -> web.Response:
-    """204 for a browser that asks on behalf of a page of an allowed origin; 403 for any other."""
+    """204 for the preflight of a page of an allowed origin; 403 for any other."""
     if allowed_origin(request) is None:
         detail = "Pages of this origin may not call the API; DARKROOM_ALLOWED_ORIGINS names those that may."
         raise Problem(403, detail, kind="origin_not_allowed")
@@ -44,7 +44,7 @@ async def answer_preflight(request: web.Request) -> web.Response:
 
 
 async def name_the_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """Before an answer's head is sent, streams' and errors' too: say which page may read it."""
+    """Before any answer's head is sent, also of streams and errors: add the page that may read it."""
     if not is_open_to_pages(request.rel_url.path, context_of(request).settings):
         return
     response.headers.add("Vary", "Origin")  # caches must not show one page's answer to another

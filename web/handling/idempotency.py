@@ -1,8 +1,8 @@
-"""The Idempotency-Key header: a request that is sent again is answered with what its first sending has made.
+"""The Idempotency-Key header: a repeated request is answered with the result of the first one.
 
-draft-ietf-httpapi-idempotency-key-header-07: the key is a structured-field string (`"8e03978e-…"`); it is taken
-without quotation marks too, as most clients send it.  Only answers that name a task are kept (200 and 202), so what
-was refused may be mended and sent again under its key.
+draft-ietf-httpapi-idempotency-key-header-07: the key is a structured-field string (`"8e03978e-…"`); it is also accepted
+without quotation marks, as most clients send it.  Only answers that name a task are kept (200 and 202), so a refused
+request may be corrected and sent again with its key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')  # RFC 8941, section 3.3.3
 _BARE = re.compile(
     r"[!#-+\--:<-\[\]-~]+"
-)  # what is visible, less quotation mark, backslash, comma, semicolon
+)  # visible characters without quotation mark, backslash, comma, semicolon
 
 
 def key_of(request: web.Request, user: str, body: Any = None) -> Key | None:
@@ -48,6 +48,6 @@ def parse_key(header: str) -> str | None:
 
 
 def hash_of(body: Any) -> str:
-    """SHA-256 of the value in canonical form: the order of members and white space don't count."""
+    """SHA-256 of the value in canonical form, without regard to the order of members and white space."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

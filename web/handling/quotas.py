@@ -1,9 +1,9 @@
-"""How many requests a user may make each minute, and an address that shows no valid token.
+"""Limits of requests a minute, for a user, and for an address without a valid token.
 
-Not counted: requests from this host itself, the roles `service` and `operator`, and what is not under `/v1/` (pages,
-health, files behind signed links).  Callbacks prove themselves by their own token; one that does not counts for its
-address.  Every counted answer says where its caller stands: `RateLimit-Policy` and `RateLimit` as in the IETF's draft
-"RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers-10).
+Not counted: requests from this host itself, the roles `service` and `operator`, and paths outside `/v1/` (pages,
+health, files with signed links).  Callbacks have their own token; one with an invalid token counts for its address.
+Every counted answer has the caller's state: `RateLimit-Policy` and `RateLimit` as in the IETF's draft "RateLimit header
+fields for HTTP" (draft-ietf-httpapi-ratelimit-headers-10).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WHAT = {DEFAULT: "requests", "orders": "orders", "uploads": "uploads", "tickets"
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """Where a caller stands in one quota.  used: this request included.  resets_in_seconds: till the minute is over."""
+    """A caller's state in one quota.  used: this request included.  resets_in_seconds: until the end of the minute."""
 
     name: str
     per_minute: int
@@ -89,7 +89,7 @@ STANDINGS = web.RequestKey("STANDINGS", list[Standing])
 
 
 def counts_for(settings: Settings) -> MinuteCounts:
-    """Shared where there may be several webs, which is where the broker is not our own."""
+    """Shared if there may be several web processes, that is, if the broker is not embedded."""
     return SharedCounts(settings.broker_url) if settings.broker_url else MinuteCounts()
 
 
@@ -102,7 +102,7 @@ async def keep_counts(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def obey_quotas(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Pass on what a known caller may still ask; 429 for the rest."""
+    """Pass on requests of a known caller within the quotas; 429 for the others."""
     identity = request.get(IDENTITY)
     if identity is not None and identity.role == "user":
         try:
@@ -119,7 +119,7 @@ async def count_stranger(request: web.Request) -> None:
 
 
 async def count_request(request: web.Request, who: str) -> None:
-    """Count this request for `who`.  Raises a Problem, 429, where a quota is used up."""
+    """Count this request for `who`.  Raises a Problem, 429, if a quota is used up."""
     address = address_of(request)
     resource = request.match_info.route.resource
     if resource is None or not address or is_loopback_address(address):
@@ -141,5 +141,5 @@ async def count_request(request: web.Request, who: str) -> None:
 
 
 async def tell_standing(request: web.Request, response: web.StreamResponse) -> None:
-    """Before an answer's head is sent, a refusal's too: say how much is left."""
+    """Before any answer's head is sent, also of a refusal: add the remaining quota."""
     response.headers.update(headers_of(request.get(STANDINGS, [])))

@@ -1,4 +1,4 @@
-"""What comes in: JSON bodies, and the query parameters that lists share."""
+"""Input: JSON bodies, and the common query parameters of lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 LIMITS = range(1, 101)
 DEFAULT_LIMIT = 20
 MOST_JSON_BYTES = 1024 * 1024
-SMALL_BYTES = 4096  # judged at once: a thread would cost more
+SMALL_BYTES = 4096  # checked at once: a thread would cost more
 
 
 async def read_json(request: web.Request, most_bytes: int = MOST_JSON_BYTES) -> Any:
@@ -29,11 +29,11 @@ async def read_json(request: web.Request, most_bytes: int = MOST_JSON_BYTES) -> 
 
 
 async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes: int = MOST_JSON_BYTES) -> T:
-    """What `judge` makes of the body's value.  A body that is not small is parsed and judged in a thread, one at a
-    time, with turns for each user: nothing of it may hold the event loop.
+    """The result of `judge` for the body's value.  A larger body is parsed and checked in a thread, one at a time, with
+    turns for each user, so that it never blocks the event loop.
 
-    Raises what `judge` raises, and as `parse_json` and `read_body`; 415 where the body does not say that it is JSON, as
-    no form of a foreign page can without asking first.
+    Raises the exceptions of `judge`, `parse_json` and `read_body`; 415 if the body is not declared as JSON.  A form of
+    a foreign page can't declare that without a preflight.
     """
     if request.can_read_body and not is_json(request.headers.get("Content-Type", "")):
         raise Problem(
@@ -51,10 +51,10 @@ async def judge_json(request: web.Request, judge: Callable[[Any], T], most_bytes
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a body.  Raises a Problem: 400 for what is not JSON, 422 for what holds too much.
+    """The value of a body.  Raises a Problem: 400 if it is not JSON, 422 if it holds too much.
 
-    The standard library's parser, made strict: numbers that JSON does not have are no JSON.  It keeps whole numbers
-    of any size and lone surrogates, which are judged with the rest of the content.
+    The standard library's parser, made strict: numbers that JSON does not have are refused.  It keeps whole numbers of
+    any size and lone surrogates, which are checked with the rest of the content.
     """
     try:
         text = _text_of(body)
@@ -67,7 +67,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a Content-Type is `application/json`, or any that is built on it (RFC 6839)."""
+    """Whether a Content-Type is `application/json`, or ends in `+json` (RFC 6839)."""
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -85,7 +85,7 @@ def limit_of(request: web.Request) -> int:
 
 
 def text_of(request: web.Request, name: str) -> str | None:
-    """A parameter of the query that the database compares.  Raises a Problem for what no text there can be."""
+    """A query parameter that the database compares.  Raises a Problem for text that a database can't hold."""
     text = request.query.get(name)
     if text is not None and not is_storable(text):
         raise unprocessable(f"/{name}", f"{name} must hold no NUL and no lone surrogate.")
@@ -98,12 +98,12 @@ def is_storable(text: str) -> bool:
 
 
 def bad_cursor() -> Problem:
-    """422 for a cursor that no list has given."""
+    """422 for a cursor that is not from a list."""
     return unprocessable("/cursor", "cursor must be the 'next' of the page before.")
 
 
 def _text_of(body: bytes) -> str:
-    """The body as text: UTF-8, or UTF-16 or UTF-32 where its first bytes say so."""
+    """The body as text: UTF-8, or UTF-16 or UTF-32 by its first bytes."""
     return body.decode(json.detect_encoding(body), "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""What goes out: JSON, and stored documents with their file keys turned into links."""
+"""Output: JSON, and stored documents with links in place of file keys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TASK_FIELDS = (
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer that no cache may keep: it is one user's, and true only now."""
+    """An answer that no cache may keep, because it belongs to one user and changes."""
     return web.Response(
         status=status,
         body=orjson.dumps(value),
@@ -49,7 +49,7 @@ def shown_task(view: Mapping[str, Any], link: Link) -> dict[str, Any]:
 
 
 def accepted_task(view: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a submission: what was made, and where to watch it."""
+    """The answer to a submission: the task, and the address to watch it."""
     task = f"/v1/tasks/{view['task_id']}"
     return {
         "task_id": view["task_id"],
@@ -66,5 +66,5 @@ def accepted_task(view: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_page(page: Page, items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A list as it is answered."""
+    """The answer of a list."""
     return {"items": items, "next": page.next}

@@ -1,4 +1,4 @@
-"""The cookie that lets a browser of this host in: it holds the secret of this start, and is of this port alone."""
+"""The cookie that lets in a browser of this host: it holds the secret of this start, and is only for this port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cookie_name(request: web.Request) -> str:
 
 
 def asked_from(request: web.Request) -> dict[str, Any]:
-    """Who is at the other end, and how they ask, as `demo_access.refusal` wants it."""
+    """The peer and the request's properties, for `demo_access.refusal`."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return {
         "peer": peer[0] if peer else None,
@@ -38,5 +38,5 @@ def _own_port(request: web.Request) -> int | None:
 
 
 def is_key(given: str, secret: str) -> bool:
-    """Whether this is the secret of the start, compared in constant time."""
+    """Whether this is the secret of this start, compared in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())

@@ -1,7 +1,6 @@
-"""Reading a request's body: bounded in bytes and in time, and never unfolded.
+"""Reading a request's body: limited in bytes and in time, and never decompressed.
 
-Every handler that wants a body reads it here; what a handler leaves unread, aiohttp drops for ten seconds and then
-hangs up.
+Every handler reads its body here.  aiohttp drops an unread body for ten seconds and then disconnects.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from aiohttp.web_protocol import RequestPayloadError
 from web.http.body_pace import Pace
 from web.http.problems import Problem
 
-PIECE_BYTES = 64 * 1024  # what is looked at in one go; others have their turn between two
+PIECE_BYTES = 64 * 1024  # bytes handled at once; other requests are served between two pieces
 
 
 @web.middleware
 async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """415 for a compressed body, whatever its address: nothing would bound what comes out of it."""
+    """415 for a compressed body at any address: its decompressed size would have no limit."""
     for given in request.headers.getall("Content-Encoding", []):
         if any(coding.strip().lower() not in ("", "identity") for coding in given.split(",")):
             raise Problem(
@@ -38,14 +37,14 @@ async def read_body(request: web.Request, most_bytes: int) -> bytes:
     """The whole body.  Raises as `pieces_of`."""
     content = request.content
     if content.is_eof() and content.exception() is None and content.total_bytes <= most_bytes:
-        return content.read_nowait()  # it came with its head: the usual case
+        return content.read_nowait()  # it came with the request's head: the usual case
     return b"".join([piece async for piece in pieces_of(request, most_bytes)])
 
 
 async def pieces_of(request: web.Request, most_bytes: float) -> AsyncGenerator[bytes]:
     """The body in pieces of at most PIECE_BYTES, as it comes in.
 
-    Raises HTTPRequestEntityTooLarge as early as can be, and a Problem: 408 when it stalls, 400 when it breaks off.
+    Raises HTTPRequestEntityTooLarge as early as possible, and a Problem: 408 if it stalls, 400 if it breaks off.
     """
     if (request.content_length or 0) > most_bytes:
         raise web.HTTPRequestEntityTooLarge(int(most_bytes), request.content_length or 0)

@@ -1,7 +1,7 @@
-"""Whose request this is on the network, behind proxies that are known.  Pure.
+"""The client's network address behind known proxies.  Pure.
 
-`X-Forwarded-For` grows to the right: each proxy adds the address it has seen.  Whatever stands left of the first
-address that is not a trusted proxy's was written by that client, and proves nothing.
+`X-Forwarded-For` grows to the right: each proxy adds the address of its peer.  Read from the right, everything left of
+the first address that is not a trusted proxy's was written by the client, and proves nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: tuple[str, ...]) -> str:
-    """The nearest address that is no trusted proxy's; "" where there is none, as on a unix socket.
+    """The nearest address that is not a trusted proxy's; "" if there is none, as on a unix socket.
 
     peer: the other end of the connection.  forwarded_for: every value of the header, in order.
     """
@@ -23,13 +23,13 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: tupl
     while address is not None and hops and _is_trusted(address, trusted):
         before = _parsed(hops.pop())
         if before is None:
-            break  # not an address: nothing left of it can be believed
+            break  # not an address: everything left of it is untrusted
         address = before
     return str(address) if address is not None else ""
 
 
 def household(address: str) -> str:
-    """What is counted as one: an IPv4 address, or the /64 that one connection gets of IPv6."""
+    """The unit for counting: an IPv4 address, or the IPv6 /64 of one connection."""
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -1,9 +1,9 @@
-"""Who may be the demo user: nobody but a program, or our own page, on this very host (CORRECTNESS 38).  Pure.
+"""The demo user: only a program, or our own page, on this host (CORRECTNESS 38).  Pure.
 
-A browser carries any page's requests to 127.0.0.1, and a name under somebody else's control may resolve to it; so
-without a token everything that a foreign page or a proxy would show is looked for, and one sign is enough to refuse.
-A proxy that speaks HTTP/1.1, names this host and adds nothing can't be told from a program; a browser behind it can,
-so of a browser more is asked: the cookie of this start (`web/api/start.py`).
+A browser sends any page's requests to 127.0.0.1, and a foreign domain name may resolve to it.  So a request without a
+token is checked for every sign of a foreign page or a proxy, and one sign is enough to refuse it.  A proxy that uses
+HTTP/1.1, names this host and adds no headers can't be distinguished from a program.  A browser behind it can, so a
+browser also needs the cookie of this start (`web/api/start.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import ipaddress
 from collections.abc import Iterable
 
-# What proxies, balancers and networks of delivery add to what they pass on.  "*": whatever goes on so.
+# Headers that proxies, balancers and content delivery networks add.  "*": any continuation.
 FORWARDING_HEADERS = (
     "forwarded",
     "x-forwarded*",
@@ -76,7 +76,7 @@ def refusal(
     header_names: Iterable[str],
     version: tuple[int, int] = (1, 1),
 ) -> str | None:
-    """Why a request without a token is not the demo user's, as a sentence; None if it is.
+    """The sentence why a request without a token does not belong to the demo user; None if it does.
 
     peer: the other end's address.  port: ours.  hosts, origins, fetch_sites: all values of the headers `Host`,
     `Origin` and `Sec-Fetch-Site`.  version: of HTTP.
@@ -97,7 +97,7 @@ def refusal(
 
 
 def is_of_a_browser(header_names: Iterable[str]) -> bool:
-    """Whether a browser sends this, going by headers that pages can neither set nor leave out.
+    """Whether a browser sent this, judged by headers that pages can neither set nor omit.
 
     Not by `Sec-Fetch-Mode`: Node's fetch sends that too.
     """
@@ -105,7 +105,7 @@ def is_of_a_browser(header_names: Iterable[str]) -> bool:
 
 
 def names_another_host(hosts: list[str]) -> bool:
-    """Whether a request was meant for a name that is not this host's own."""
+    """Whether a request names another host than this one."""
     return any(
         not (name.lower() == "localhost" or is_loopback_address(name)) for name, _ in map(_split, hosts)
     )

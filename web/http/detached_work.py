@@ -1,7 +1,8 @@
-"""Work that is finished though its caller has left: a handler is cancelled with its connection, its work is not.
+"""Work that is finished although its caller has disconnected: the handler is cancelled with its connection, but its
+work is not.
 
-How such work ends is told to nobody.  What could have been an answer, as that a task is not there, needs no word
-either; a failure that nobody foresaw is for the log, as any other.
+The result of such work is dropped.  An error that would have been a normal answer, such as a missing task, is dropped
+too; an unexpected failure is logged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ log = logging.getLogger("darkroom.web")
 
 
 async def finished(work: Awaitable[T]) -> T:
-    """What the work returns.  A caller who leaves does not stop it."""
+    """The result of the work.  A caller that disconnects does not stop it."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])
@@ -30,7 +31,8 @@ async def finished(work: Awaitable[T]) -> T:
 
 
 async def finished_first(work: Awaitable[T]) -> T:
-    """The same, but a caller who leaves is held until the work has ended: it uses what they have opened."""
+    """The same, but the handler of a disconnected caller waits for the work's end, because the work uses the handler's
+    resources."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])
@@ -42,7 +44,7 @@ async def finished_first(work: Awaitable[T]) -> T:
 
 
 def note_end(task: asyncio.Future[Any]) -> None:
-    """Look at how it ended, in place of the caller who has left."""
+    """Handle the end of the work in place of the caller."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, Exception) and problem_of(error) is None:
         log.error("what a caller had asked for failed after they had left", exc_info=error)

@@ -1,4 +1,4 @@
-"""Which encodings of an answer a client takes (RFC 9110, section 12.5.3).  Pure."""
+"""The encodings that a client accepts (RFC 9110, section 12.5.3).  Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CODING = re.compile(r"\s*([^\s;,]+)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?", re.IGNORE
 
 
 def takes_gzip(fields: Iterable[str]) -> bool:
-    """Whether `Accept-Encoding` asks for gzip, by its name or as `*`.  fields: each value of the header."""
+    """Whether `Accept-Encoding` allows gzip, by its name or as `*`.  fields: each value of the header."""
     weights = dict[str, float]()
     for coding in ",".join(fields).split(","):
         found = _CODING.fullmatch(coding)

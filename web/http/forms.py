@@ -1,8 +1,8 @@
-"""Reading `multipart/form-data`: few parts, few bytes beside the files, and others have their turn in between.
+"""Reading `multipart/form-data`: few parts, few bytes besides the files, and pauses for other requests.
 
-The parser is the library `multipart`: it does no I/O, bounds the number of parts and what stands in their heads while
-it reads, and never looks at a byte twice.  What it can't know, how much comes beside the files, is counted here:
-heads and the fields that are no files.  A preamble has to end in the first piece (`strict`).
+The parser is the library `multipart`: it does no I/O, limits the number of parts and the size of their heads while it
+reads, and never reads a byte twice.  The bytes besides the files, in heads and other fields, are counted here.  A
+preamble has to end in the first piece (`strict`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ HEAD_BYTES = 128  # of a body, to see the boundary in it
 
 @dataclass(frozen=True, slots=True)
 class FormLimits:
-    """files: names of the fields that are files, whose bytes are bounded by whoever takes them.
+    """files: names of the fields with files; the caller limits their bytes.
 
-    parts: fields and files together.  bytes_around: everything that is no file's content.
+    parts: fields and files together.  bytes_around: everything except the files' content.
     """
 
     files: tuple[str, ...]
@@ -37,7 +37,7 @@ class FormLimits:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The head of a part.  What type it says it has is not looked at: clients say `image`, `*/*`, `jpg` or nothing."""
+    """The head of a part.  Its declared type is ignored: clients send `image`, `*/*`, `jpg` or nothing."""
 
     name: str
     filename: str = ""
@@ -48,7 +48,7 @@ async def events_of(
 ) -> AsyncGenerator[Part | bytes | None]:
     """The head of a part, its content in pieces, then None; the next part.  pieces: the whole body.
 
-    Raises Problem: 422 for a broken form, 413 for one with too much in it; and what reading the pieces raises.
+    Raises Problem: 422 for a broken form, 413 for one with too much content; and the exceptions of reading the pieces.
     """
     try:
         with PushMultipartParser(
@@ -56,7 +56,7 @@ async def events_of(
             max_header_count=MOST_HEADS,
             max_header_size=MOST_HEAD_BYTES,
             max_segment_count=limits.parts,
-            header_charset="latin-1",  # whatever a file's name is written in: nobody reads it
+            header_charset="latin-1",  # the encoding of file names does not matter, since they are not read
             strict=True,
         ) as parser:
             around, is_file = 0, False
@@ -92,10 +92,10 @@ def _broken(limits: FormLimits) -> Problem:
 
 
 def boundary_of(content_type: str, head: bytes, limits: FormLimits) -> str | None:
-    """The boundary of a form; None for what neither is one nor says so.
+    """The boundary of a form; None if the body is not a form.
 
-    head: the first HEAD_BYTES of the body.  Its first line comes before what `Content-Type` says: a client whose
-    `multipart/form-data` was written by hand names no boundary, or another one.  Raises a Problem.
+    head: the first HEAD_BYTES of the body.  Its first line has precedence over `Content-Type`: a hand-written client
+    may name no boundary, or another one.  Raises a Problem.
     """
     sent = _SENT.match(head)
     if sent is not None:

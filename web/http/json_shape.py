@@ -1,8 +1,8 @@
-"""How much a JSON text holds, and how deep, before anything is made of it.  Pure.
+"""The number of values in a JSON text, and its depth, before it is parsed.  Pure.
 
-Counted in the text itself, by a few passes that cost far less than a parser's: what stands between quotation marks is
-taken out, then every value but the first has a comma or an opening bracket before it (a list or an object often both,
-and counts as two).
+They are counted in the text itself, in a few passes that cost far less than a parser: text between quotation marks is
+removed; then every value except the first has a comma or an opening bracket before it (a list or an object often has
+both, and counts as two).
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 
 MOST_VALUES = 10_000
-MOST_DEPTH = 100  # `parameters` may be 64 deep, and is told so by its own name
+MOST_DEPTH = 100  # `parameters` may be 64 deep, and has its own error for that
 
 _BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def shape_fault(text: str) -> str | None:
-    """A sentence on a text that holds too much; None for one that may be parsed.  It need not be JSON.
+    """A sentence about a text that holds too much; None if it may be parsed.  It need not be JSON.
 
-    Raises ValueError for what can be none.
+    Raises ValueError if it can't be JSON.
     """
     opened = text.count("[") + text.count("{")
     if opened <= MOST_DEPTH and opened + text.count(",") <= MOST_VALUES:
-        return None  # whatever of it stands in text
+        return None  # including those inside text
     too_many = f"The body holds more than {MOST_VALUES:,} values (a list or an object counts as two)."
     unescaped = text.replace("\\\\", "").replace('\\"', "")
     if unescaped.count('"') > 4 * MOST_VALUES:  # a member has four: of its name, and of its text

@@ -1,7 +1,7 @@
-"""Errors as `application/problem+json` (RFC 9457): what can go wrong, its status, its shape.
+"""Errors as `application/problem+json` (RFC 9457): the errors, their status and form.
 
-Handlers raise: a `Problem` for what only HTTP knows, a fault of the domain for the rest.  One middleware turns
-either into an answer; aiohttp's own 404, 405 and 413 go the same way.
+Handlers raise a `Problem` for errors of HTTP, and domain faults for all others.  One middleware turns both into
+answers, and also aiohttp's own 404, 405 and 413.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = logging.getLogger("darkroom.web")
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS_TOLD = 20
-# Every answer has these: nobody guesses what a body might be, and no version is told.  Whatever is no page of ours
-# loads nothing, stands in no frame and names nobody to others, should a browser ever show it as one.
+# Every answer has these headers: they forbid to guess a body's type and hide the version.  If a browser shows an answer
+# that is not one of our pages, it may load nothing, be in no frame and send no referrer.
 HEADERS_OF_ALL = {
     "X-Content-Type-Options": "nosniff",
     "Server": "Darkroom",
@@ -37,7 +37,7 @@ HEADERS_OF_ALL = {
 }
 _TYPE = "urn:darkroom:problem:"
 TOLD_IN_LOG = frozenset({401, 402, 403, 429, 503})
-REASON = web.RequestKey("REASON", str)  # why a request was refused, for the access log
+REASON = web.RequestKey("REASON", str)  # the reason of a refusal, for the access log
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="darkroom"'}  # goes with each 401
 
 
@@ -58,7 +58,7 @@ class Problem(Exception):
         self.errors, self.headers = errors, dict(headers or {})
 
     def to_response(self, instance: str) -> web.Response:
-        """The answer.  instance: the path that was asked for, without its query."""
+        """The answer.  instance: the requested path, without its query."""
         told, untold = self.errors[:MOST_ERRORS_TOLD], len(self.errors) - MOST_ERRORS_TOLD
         body: dict[str, Any] = {
             "type": _TYPE + self.kind if self.kind else "about:blank",
@@ -73,7 +73,8 @@ class Problem(Exception):
             body["errors"] = [
                 {"pointer": _sendable(pointer), "detail": _sendable(detail)} for pointer, detail in told
             ]
-        headers = {**HEADERS_OF_ALL, **self.headers}  # here too: what was no HTTP passes no other place
+        # here too, because answers to non-HTTP bytes pass no other place
+        headers = {**HEADERS_OF_ALL, **self.headers}
         return web.Response(
             status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers
         )
@@ -85,12 +86,12 @@ def unprocessable(pointer: str, detail: str) -> Problem:
 
 
 def unavailable(detail: str, *, retry_after_seconds: float = 1, kind: str = "unavailable") -> Problem:
-    """503 that says when to come again."""
+    """503 with a time for the next try."""
     return Problem(503, detail, kind=kind, headers=_after(retry_after_seconds))
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """What a fault of the domain means over HTTP; None for one that nobody foresaw."""
+    """The problem for a domain fault; None for an unexpected error."""
     match error:
         case Problem():
             return error
@@ -128,7 +129,8 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable(str(error), retry_after_seconds=error.retry_after_seconds, kind="queue_full")
         case faults.DatabaseBusy():
             return unavailable(str(error))
-        case faults.OutcomeUnknown():  # without Retry-After: who has no Idempotency-Key must look first
+        # without Retry-After: a client without an Idempotency-Key must check first
+        case faults.OutcomeUnknown():
             return Problem(503, str(error), kind="outcome_unknown")
         case _ if is_full(error):
             log.error("a disk is full: %s", error)
@@ -156,7 +158,7 @@ def problem_of(error: Exception) -> Problem | None:
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as problem+json; one that nobody foresaw is logged whole and answered with a bare 500."""
+    """Every error as problem+json; an unexpected one is logged with its traceback and answered with a plain 500."""
     try:
         return await handler(request)
     except Exception as error:
@@ -170,7 +172,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def public_path(request: web.Request) -> str:
-    """The path without what must not be repeated: the query, and tokens that stand in the path."""
+    """The path without secrets: without the query, and without tokens in the path."""
     resource = request.match_info.route.resource
     if resource is not None and "token" in request.match_info:
         return resource.canonical
@@ -178,10 +180,10 @@ def public_path(request: web.Request) -> str:
 
 
 async def name_ourselves(_: web.Request, response: web.StreamResponse) -> None:
-    """Before an answer's head is sent: what every answer has."""
+    """Before any answer's head is sent: add the headers of every answer."""
     response.headers["Server"] = HEADERS_OF_ALL["Server"]
     for name, value in HEADERS_OF_ALL.items():
-        response.headers.setdefault(name, value)  # a page has a policy of its own
+        response.headers.setdefault(name, value)  # a page has its own policy
 
 
 async def expect_100_continue(request: web.Request) -> None:
@@ -208,7 +210,7 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
 
 
 def _sendable(text: str) -> str:
-    """What was asked for may be quoted, and may hold what UTF-8 can't say."""
+    """The request's text may be quoted, and may hold characters that UTF-8 can't encode."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -1,1 +1,1 @@
-"""How much one user or address may ask for."""
+"""Limits for one user or address."""

@@ -1,7 +1,7 @@
-"""How often each name was counted in the present minute: in memory, and where several webs share a broker, there.
+"""Counters per name for the present minute: in memory, and in the broker if several web processes share one.
 
-A minute is a window of the wall clock, so that all hosts mean the same one.  The broker is asked in one round trip.
-While it does not answer, this process counts alone: a store that is away is never a reason to refuse a request.
+A minute is a window of the wall clock, so that all hosts use the same one.  The broker is called in one round trip.
+While it does not answer, this process counts alone: an absent broker is never a reason to refuse a request.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from redis.exceptions import RedisError
 log = logging.getLogger("darkroom.web")
 
 WINDOW_SECONDS = 60
-MOST_NAMES = 200_000  # in memory; a name beyond them is counted as its first request
+MOST_NAMES = 200_000  # in memory; each request of a further name counts as its first
 PATIENCE_SECONDS = 0.25
-PAUSE_SECONDS = 5.0  # before a broker that did not answer is asked again
+PAUSE_SECONDS = 5.0  # before a broker that did not answer is called again
 KEY = "darkroom:quota:"
 
 
@@ -32,7 +32,7 @@ class MinuteCounts:
         self._counts: dict[str, int] = {}
 
     async def add(self, names: Sequence[str], *, window: int) -> list[int]:
-        """Count each name once in this minute; how often each has been counted in it."""
+        """Count each name once; the counts of this minute."""
         if window != self._window:
             self._window, self._counts = window, {}
         return [self._add_one(name) for name in names]
@@ -48,7 +48,7 @@ class MinuteCounts:
 
 
 class SharedCounts(MinuteCounts):
-    """The same, added up over every web that uses this broker."""
+    """The same, added up over all web processes with this broker."""
 
     def __init__(self, broker_url: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SharedCounts(MinuteCounts):
         self._away_until = 0.0
 
     async def add(self, names: Sequence[str], *, window: int) -> list[int]:
-        """As in memory; the larger of both counts, so that a broker that forgets frees nobody."""
+        """As in memory; the larger of both counts, so that a restarted broker resets no count."""
         here = await super().add(names, window=window)
         if time.monotonic() < self._away_until:
             return here

@@ -1,7 +1,7 @@
-"""What this web notices of users, gathered and stored every few seconds (`store.notices`).
+"""This process's notices about users, collected and stored every few seconds (`store.limits.notices`).
 
-A storm costs a count in memory each time, and one statement a user in every FLUSH_SECONDS.  What can't be stored is
-kept for the next time, in bounded memory.
+A flood costs a count in memory for each event, and one statement a user in FLUSH_SECONDS.  Notices that can't be stored
+are kept for the next time, in bounded memory.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from supervisor.store.limits import notices
 from supervisor.store.limits.notices import EVERYBODY, Notice
 
 FLUSH_SECONDS = 3.0
-MOST_USERS = 10_000  # that are counted at once; of those beyond them nothing is noticed
-MOST_STORED = 50  # in one flush, those to whom it happened most often
+MOST_USERS = 10_000  # users that are counted at once; further ones are not noticed
+MOST_STORED = 50  # users in one flush, the most affected ones
 MINUTE_SECONDS = 60.0
 MOST_FEEDS_A_MINUTE = 60  # opened by one user: ten streams that come back every ten seconds
 
@@ -37,7 +37,7 @@ class Notices:
         self._minute = 0.0
 
     def refused(self, fault: Exception, user: str) -> None:
-        """An order was refused; what is no limit and no lack of credits is no news."""
+        """Record a refused order, if the reason is a limit or missing credits."""
         match fault:
             case InsufficientCredits():
                 notice = Notice.NO_CREDITS
@@ -51,12 +51,12 @@ class Notices:
         self.note(notice, user)
 
     def note(self, notice: Notice, user: str) -> None:
-        """It happened once more."""
+        """Count one more event."""
         if (notice, user) in self._counted or len(self._counted) < MOST_USERS:
             self._counted[notice, user] += 1
 
     def opened_feed(self, user: str) -> None:
-        """The user has opened a stream; one who does it all the time is noticed."""
+        """Record that the user has opened a stream; only too many are noticed."""
         self._metrics.feeds_opened.inc()
         now = time.monotonic()
         if now - self._minute >= MINUTE_SECONDS:
@@ -68,7 +68,7 @@ class Notices:
             self.note(Notice.FEED_OPENED, user)
 
     async def flush(self, database: Database) -> None:
-        """Store what was counted since."""
+        """Store the counts."""
         if not self._counted:
             return
         taken, self._counted = self._counted, collections.Counter()
@@ -80,7 +80,7 @@ class Notices:
             self._counted.update(told)
 
     async def store_for_ever(self, database: Database) -> None:
-        """Until cancelled."""
+        """Store at intervals, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush(database)

@@ -1,4 +1,4 @@
-"""How often somebody may try: a bucket of tokens for each, filled evenly.  In memory, of one process, bounded."""
+"""A rate limit: a bucket of tokens for each name, filled evenly.  In the memory of one process, bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RateLimit:
         )  # tokens, and when they were counted
 
     def take(self, who: str, *, now: float) -> float:
-        """0 if `who` may go on, else the seconds until they may.  now: a monotonic clock, seconds."""
+        """0 if `who` may go on, else the seconds to wait.  now: a monotonic clock, seconds."""
         if not self._per_minute:
             return 0.0
         a_second = self._per_minute / 60
@@ -26,5 +26,5 @@ class RateLimit:
         allowed = tokens >= 1
         self._buckets[who] = (tokens - allowed, now)
         if len(self._buckets) > MOST_REMEMBERED:
-            self._buckets.popitem(last=False)  # the one who tried least recently: the fullest bucket
+            self._buckets.popitem(last=False)  # the least recently used: the fullest bucket
         return 0.0 if allowed else (1 - tokens) / a_second

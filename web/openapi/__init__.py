@@ -1,1 +1,1 @@
-"""The description of the API, made from the models that check what comes in."""
+"""The description of the API, made from the models that check requests."""

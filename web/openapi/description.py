@@ -1,4 +1,4 @@
-"""GET /openapi.json, made when somebody first asks: its models are a tenth of what a web would import for its start."""
+"""GET /openapi.json, made at the first request: its models would be a tenth of web's imports at the start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Description:
         self._document: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
-        """Blocks for a tenth of a second the first time; call it from a thread."""
+        """Blocks for a tenth of a second the first time; call it in a thread."""
         with self._lock:
             if self._document is None:
                 from web.openapi.generator import openapi_document

@@ -1,6 +1,6 @@
-"""The description of the API, made from the models that check what comes in.
+"""The description of the API, made from the models that check requests.
 
-It is made for this server: task types, and whether a token is needed, are what the settings say.
+It is made for this server: task types, and whether a token is needed, follow from the settings.
 """
 
 from __future__ import annotations
@@ -175,5 +175,5 @@ def _tidy(schema: Any) -> Any:
 def _version() -> str:
     try:
         return importlib.metadata.version("darkroom-queue")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that nobody installed
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return "0"

@@ -1,6 +1,6 @@
-"""What is said about each address of the API: one entry for each row of the table in `web.app.app`.
+"""The description of each address of the API: one entry for each row of the table in `web.app.app`.
 
-A test holds the two tables against each other, so an address without a description can't be added.
+A test compares the two tables, so an address without a description can't be added.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to be expected.  schema: a model, or JSON Schema; None for an empty body."""
+    """A possible answer.  schema: a model, or JSON Schema; None for an empty body."""
 
     about: str
     schema: type[BaseModel] | Mapping[str, Any] | None = None
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """An address as it is described.  body: {media type: schema, or the name of one}."""
+    """The description of an address.  body: {media type: schema, or the name of one}."""
 
     id: str
     tag: str

@@ -1,4 +1,5 @@
-"""What operators see of the whole, as models; closed like those of `schemas`.  Seconds are numbers, times are text."""
+"""Models of the operators' view of the whole system; closed like those of `schemas`.  Seconds are numbers, times are
+text."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from web.openapi.schemas import ClosedAnswer, ErrorCode, Id, Percent, Status, Ti
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
-# By the database's clock, which may be a little ahead of whoever wrote the time.
+# By the database's clock, which may be a little ahead of the clock that wrote the time.
 Ago = Annotated[float, Field(description="Seconds.")]
 StuckReason = Literal["dead_worker", "deadline", "undelivered", "remote_overdue", "expired"]
 

@@ -1,4 +1,4 @@
-"""What operators see of one task, and what their actions answer, as models; closed like those of `schemas`."""
+"""Models of the operators' view of one task, and of the answers to their actions; closed like those of `schemas`."""
 
 from __future__ import annotations
 

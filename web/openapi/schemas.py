@@ -1,6 +1,6 @@
-"""What the API answers, as models: the description is made from them, and tests hold every answer against them.
+"""Models of the API's answers: the description is made from them, and tests check every answer against them.
 
-Closed: a member that is not described here is a mistake here or there.
+They are closed: a member of an answer that is missing here is an error.
 """
 
 from __future__ import annotations

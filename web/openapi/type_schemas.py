@@ -1,4 +1,4 @@
-"""The params of each type as JSON Schema: what all types have in common, narrowed by what the type declares."""
+"""The params of each type as JSON Schema: the common part of all types, narrowed by the type's declaration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 class TypeParams(NamedTuple):
-    """The schema under its name, and how an order of the type refers to it."""
+    """The named schema, and the reference to it from an order of the type."""
 
     name: str
     schema: dict[str, Any]
@@ -24,9 +24,9 @@ def model_name(type_: str, what: str) -> str:
 
 
 def params_schema(type_: str, task_type: TaskType, anything: dict[str, Any]) -> TypeParams:
-    """The params of a type.  anything: the schema of params of whatever type.
+    """The params of a type.  anything: the schema for params of any type.
 
-    Types that take what a type takes where nothing is declared share one schema; their scenes stand beside it.
+    Types with default inputs share one schema; their scenes are beside it.
     """
     plain = TaskType()
     scenes = {"enum": task_type.scenes} if task_type.scenes else {}
@@ -59,7 +59,7 @@ def _narrowed(type_: str, task_type: TaskType, anything: dict[str, Any]) -> dict
     fewest, most = task_type.count
     members["count"] = {**members["count"], "minimum": fewest, "maximum": most, "default": fewest}
     if task_type.parameters:
-        # An id of its own: its `$ref`s lead into it, not into this document.
+        # It has its own id, so that its `$ref`s lead into it, not into this document.
         members["parameters"] = {"$id": f"urn:darkroom:parameters:{type_}", **task_type.parameters}
         if task_type.needs_parameters:
             required.add("parameters")

@@ -1,1 +1,1 @@
-"""Uploads made plain, and how many bytes each user may have under way."""
+"""Uploads made plain, and the limit of bytes that each user may upload at once."""

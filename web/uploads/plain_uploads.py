@@ -1,7 +1,7 @@
-"""An upload made plain by an image child, never in this process: it holds the secrets, and no thread can be killed.
+"""An upload made plain by an image child, never in this process, which holds secrets and can't kill a thread.
 
-Pictures wait in line with turns for each user; one user never has all the children.  What a picture may cost is
-bounded inside the child by its pixels (`supervisor.pictures.child_program`); a host too busy for a picture says so.
+Users take turns with their pictures; one user never has all the children.  The child limits the cost of a picture by
+its pixels (`supervisor.pictures.child_program`); if the host is too busy, the answer says so.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ log = logging.getLogger("darkroom.web")
 
 CHILDREN = 2  # each takes a core while it decodes, and up to 17 bytes a pixel
 SECONDS = (
-    120.0  # of the clock, once a child has it: far beyond what the CPU's time allows on a host with room
+    120.0  # of wall time in a child: far more than the limit of CPU time on a host that is not overloaded
 )
 WAIT_SECONDS = 60.0  # in line
-ROOM_BESIDE_THE_LARGEST = 0.3  # pictures of the usual size needn't wait for one of the largest
+ROOM_BESIDE_THE_LARGEST = 0.3  # ordinary pictures need not wait for one of the largest
 
 
 class PlainUploads:
@@ -41,7 +41,7 @@ class PlainUploads:
     async def make_plain(self, user: str, source: BinaryIO, target: BinaryIO) -> Picture:
         """Write the picture of the source into the target.
 
-        Both are open files with descriptors.  Raises a PictureFault, or a Problem: 503 when there is no turn in time.
+        Both are open files with descriptors.  Raises a PictureFault, or a Problem: 503 if no turn comes in time.
         """
         request = {"task": "upload", "most_pixels": self._most_pixels}
         try:

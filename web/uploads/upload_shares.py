@@ -1,10 +1,9 @@
-"""How many bytes of uploads whoever may have under way at once: never all that there are.  Pure.
+"""Shares of the bytes that may be in upload at once, so that no user or address can hold them all.  Pure.
 
-A share is not a fixed number but a part of what is still free: a user may hold as much as would then be left to all
-others, an address three times that (many people behind one connection, or a service that uploads for its users).  So
-one user gets half of everything while nobody else wants it, and n who take all they can leave 1/(n + 1) free for the
-next who comes.  Source: A. K. Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet
-switches (1998).
+A share is not a fixed number but depends on the free bytes: a user may hold as much as then remains free for all
+others, an address three times that (many people behind one connection, or a service that uploads for its users).  So a
+single user gets half of everything, and n users with full shares leave 1/(n + 1) free for the next one.  Source: A. K.
+Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet switches (1998).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ OF_MANY = 3
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds bytes, and how many times what is left free that may be.  name: unique among users and addresses."""
+    """A holder of bytes, and its share as a multiple of the free bytes.  name: unique among users and addresses."""
 
     name: str
     times_the_rest: int
@@ -34,12 +33,12 @@ class UploadShares:
     _uploads: Counter[str] = field(default_factory=Counter)
 
     def begin(self, holders: tuple[Holder, ...]) -> Share:
-        """The share of one upload, empty still."""
+        """The share of one upload, still empty."""
         self._uploads.update(holder.name for holder in holders)
         return Share(self, holders)
 
     def full(self, holders: tuple[Holder, ...], more_bytes: int) -> Holder | None:
-        """The first of these holders who may not have so many bytes more; None when all may."""
+        """The first of these holders that may not have so many more bytes; None if all may."""
         left = self.most_bytes - self.held_bytes - more_bytes
         for holder in holders:
             if self._held[holder.name] + more_bytes > holder.times_the_rest * left:
@@ -57,7 +56,7 @@ class UploadShares:
             self._held[holder.name] += count
 
     def end(self, holders: tuple[Holder, ...], count: int) -> None:
-        """Give the bytes of an upload back; forget holders who have none any more."""
+        """Return the bytes of an upload; drop holders without bytes."""
         self.held_bytes -= count
         for holder in holders:
             self._held[holder.name] -= count
@@ -75,7 +74,7 @@ class Share:
     bytes: int = 0
 
     def take(self, count: int) -> Holder | None:
-        """Hold so many bytes more; the holder who may not, when there is one, and nothing is taken."""
+        """Hold so many more bytes; or return the holder that may not, and take nothing."""
         full = self.shares.full(self.holders, count)
         if full is None:
             self.shares.add(self.holders, count)
@@ -83,6 +82,6 @@ class Share:
         return full
 
     def end(self) -> None:
-        """The upload is over, whatever became of it."""
+        """Free the share at the end of the upload."""
         self.shares.end(self.holders, self.bytes)
         self.bytes = 0

@@ -1,6 +1,6 @@
-"""The door of CloudBase's server SDKs, `POST /tcb/admin`: what their database calls mean here.
+"""The interface for CloudBase's server SDKs, `POST /tcb/admin`: their database calls.
 
-A thin translation without a state of its own.  `signature` says whether a call is signed, `ejson` reads and writes the
-notation, `queries` what a call looks for, `orders` what it asks to be made or changed, `documents` what it is shown;
-`door` joins them to the one way in which tasks are submitted, cancelled, retried and read.
+A thin translation without its own state.  `signature` checks a call's signature, `ejson` reads and writes the notation,
+`queries` reads searches, `orders` reads orders and updates, `documents` makes answers; `door` connects them to the
+usual functions that submit, cancel, retry and read tasks.
 """

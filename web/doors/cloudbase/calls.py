@@ -1,6 +1,6 @@
-"""A call of the SDKs as it is understood: one value for each thing that can be asked.  Pure, and all that may be slow.
+"""A parsed call of the SDKs: one value for each kind of call.  Pure, and the only slow part.
 
-Judging a large body takes milliseconds, so it happens where bodies are parsed; what comes out is ready for the store.
+Checking a large body takes milliseconds, so it is done where bodies are parsed; the result is ready for the store.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _ANYTHING = (
 
 
 def call_of(body: Any, settings: Settings) -> Call:
-    """What is asked.  body: the request's JSON value, whose signature holds.  Raises Refused, BadTask, a Problem."""
+    """The parsed call.  body: the request's JSON value, with a valid signature.  Raises Refused, BadTask, a Problem."""
     try:
         return _call_of(body, settings)
     except BadEjson as bad:
@@ -161,7 +161,7 @@ def _query(body: Mapping[str, Any]) -> Any:
 
 
 def _optional(body: Mapping[str, Any], name: str) -> Any:
-    """A member that is Extended JSON as text; None where it was not given."""
+    """A member with Extended JSON as text; None if it was not given."""
     text = body.get(name)
     return None if text in (None, "") else _ejson(f"{name} must be Extended JSON.", text)
 

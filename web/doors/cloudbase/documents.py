@@ -1,6 +1,6 @@
-"""Rows as CloudBase's documents, with the names that functions and pages know them by.  Pure.
+"""Rows as CloudBase's documents, with the names that functions and pages use.  Pure.
 
-A member without a value is null.  Times are Dates; pictures are links that are good for `FILE_LINK_SECONDS`.
+A member without a value is null.  Times are Dates; pictures are links that are valid for `FILE_LINK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def task_document(row: Mapping[str, Any], link: Link) -> dict[str, Any]:
 
 
 def work_document(doc: Mapping[str, Any], link: Link) -> dict[str, Any]:
-    """A work.  doc: as the feed has it."""
+    """A work.  doc: from the feed."""
     shown = with_links(dict(doc), link)
     return {**shown, "created_at": _moment(doc["created_at"]), "updated_at": _moment(doc["updated_at"])}
 

@@ -1,9 +1,9 @@
-"""POST /tcb/admin: a call of CloudBase's server SDKs, answered as they need it.
+"""POST /tcb/admin: a call of CloudBase's server SDKs.
 
-Every answer is HTTP 200, since they tell nothing of any other: `{"requestId", "data"}`, or `{"requestId", "code",
-"message"}`, which they throw.  A key is a service's and acts for the user that each document names.  A repeated
-signature is the same call: an order is found by its `_id`, or by the signature where it has none, and what an update
-or a remove has done is noted for a day under its signature, in the transaction that did it.
+Every answer is HTTP 200, since the SDKs hide the content of any other: `{"requestId", "data"}`, or `{"requestId",
+"code", "message"}`, which they throw.  A key belongs to a service and acts for the user that each document names.  A
+repeated signature is the same call: an order is found by its `_id`, or by the signature if it has none, and the result
+of an update or a remove is stored for a day with its signature, in the same transaction.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Data = dict[str, Any]
 
 
 async def answer(request: web.Request) -> web.Response:
-    """200 with what the SDK needs; what went wrong too."""
+    """200 with the result, or with the error."""
     told: Data = {"requestId": new_ulid()}
     try:
         call, call_id = await _understood(request)
@@ -75,14 +75,14 @@ async def answer(request: web.Request) -> web.Response:
 
 
 async def _understood(request: web.Request) -> tuple[Call, str]:
-    """The call, and what tells it from every other; sets the request's identity.  Raises Refused and much else."""
+    """The call, and its unique name; sets the request's identity.  Raises Refused and many other errors."""
     context = context_of(request)
     try:
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
             request[IDENTITY] = _bearer(request, context)
             return await judge_json(request, lambda body: call_of(body, context.settings)), new_ulid()
         claim, call = await _signed(request, context)
-    except Refused:  # of a call that is signed
+    except Refused:  # of a signed call
         raise
     except (BadSignature, Problem) as refused:
         await count_stranger(request)
@@ -160,7 +160,7 @@ async def _done(request: web.Request, call: Call, call_id: str) -> Data:
 
 
 async def _added(request: web.Request, order: Order, call_id: str) -> str:
-    """The id of the task that the document is, or was before."""
+    """The id of the document's task, new or existing."""
     context, asked = context_of(request), order.submission
     await context.ensure_account(order.user)
     what = [asked.type, asked.params, asked.priority, asked.run_after, asked.webhook]
@@ -198,7 +198,7 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
 
 
 async def _is_there(request: web.Request, order: Order) -> bool:
-    """Whether the task of this id is this order; False where there is none.  Raises Refused where it is another."""
+    """Whether the task with this id is this order; False if there is none.  Raises Refused if it is another order."""
     wanted = Search("task_queue", Compare("_id", "=", order.task_id))
     found = await context_of(request).read(request, lambda tx: search.find(tx, wanted))
     if not found:
@@ -217,7 +217,7 @@ async def _is_there(request: web.Request, order: Order) -> bool:
 
 
 async def _found(request: web.Request, get: Get) -> list[str]:
-    """Documents as text, made where the rows are read: a thousand of them take a while."""
+    """Documents as text, made in the thread that reads the rows: a thousand of them take a while."""
     link = _absolute(request, context_of(request).links.link)
 
     def read(tx: Transaction) -> list[str]:
@@ -237,14 +237,14 @@ def _text(get: Get, row: Row, link: Link) -> str:
 
 
 def _absolute(request: web.Request, link: Link) -> Link:
-    """Links from where the caller has called: a page has no other base for them."""
+    """Links with the address that the caller used: a page has no other base for them."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport else None
     trusted = context_of(request).settings.trusted_proxies
     address = peer[0] if peer else None
     scheme = request.scheme
     forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
-    # One hop back leads to another address only where this one is a proxy that is trusted.
+    # One step back gives another address only if the peer is a trusted proxy.
     if forwarded in ("http", "https") and client_address(address, ["192.0.2.1"], trusted) == "192.0.2.1":
         scheme = forwarded
     return lambda key: f"{scheme}://{request.headers.get('Host', '')}{link(key)}"
@@ -254,7 +254,7 @@ def _absolute(request: web.Request, link: Link) -> Link:
 
 
 async def _updated(request: web.Request, update: Update, call_id: str) -> int:
-    """How many tasks were cancelled, or put back; all that can be, or none."""
+    """How many tasks were cancelled or resubmitted; all of them, or none."""
     context = context_of(request)
     change = _cancel if update.status == "cancelled" else _put_back
 
@@ -287,7 +287,7 @@ def _put_back(tx: Transaction, context: Context, task_id: str) -> Data:
 
 
 async def _removed(request: web.Request, remove: Remove, call_id: str) -> int:
-    """How many works were removed, their files with them; an open task is cancelled first."""
+    """How many works were removed with their files; an open task is cancelled first."""
     context = context_of(request)
 
     def step(tx: Transaction) -> tuple[int, list[str]]:
@@ -313,7 +313,7 @@ def _refuse_crowd(found: list[Row]) -> None:
 
 
 def _noted(tx: Transaction, request: web.Request, call_id: str) -> int:
-    """How many documents this very call has changed before."""
+    """How many documents the same call has changed before."""
     return idempotency.count(tx, request[IDENTITY].user, "POST", f"{PATH}#{call_id}")
 
 

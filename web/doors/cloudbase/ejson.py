@@ -1,4 +1,4 @@
-"""MongoDB's Extended JSON as CloudBase's SDKs write it, to plain values and back.  Pure.
+"""Converts MongoDB's Extended JSON of CloudBase's SDKs to plain values and back.  Pure.
 
 A whole number is `{"$numberInt": "3"}`, a time `{"$date": {"$numberLong": "…"}}` in milliseconds since 1970; the
 relaxed forms (3, `{"$date": "2027-…Z"}`) are read too.  The server's own time, `db.serverDate()`, is SERVER_TIME.
@@ -13,17 +13,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-MOST_DIGITS = 400  # of a number as text; what is longer is none that a float could hold
+MOST_DIGITS = 400  # characters of a number as text; a float can't hold a longer one
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"-?\d{1,19}")
 
 
 class BadEjson(Exception):
-    """A value that is not Extended JSON, or of a kind that nothing here can hold.  str() is a sentence."""
+    """A value that is not Extended JSON, or of an unsupported kind.  str() is a sentence."""
 
 
 class _ServerTime:
-    """`db.serverDate()`: the moment at which the server stores it."""
+    """`db.serverDate()`: the time of storing."""
 
     def __repr__(self) -> str:
         return "SERVER_TIME"
@@ -33,7 +33,7 @@ SERVER_TIME: Final = _ServerTime()
 
 
 def decode(value: Any) -> Any:
-    """The value that Extended JSON stands for; operators such as `$in` stay members.  Times are aware, UTC.
+    """The value of Extended JSON; operators such as `$in` stay members.  Times are aware, UTC.
 
     value: parsed JSON, no deeper than the parser's own limit.  Raises BadEjson.
     """
@@ -51,7 +51,7 @@ def decode(value: Any) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """Extended JSON for a value, ready for a JSON encoder.  Times must be aware; they are told to the millisecond."""
+    """Extended JSON for a value, ready for a JSON encoder.  Times must be aware; they are written with milliseconds."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""What a call asks to be made or changed: `add`, `update` as orders, cancels and retries.  Pure."""
+"""Orders and changes in a call: `add` and `update` as orders, cancels and retries.  Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from supervisor.security.tokens import is_user_name
 from web.doors.cloudbase.ejson import SERVER_TIME
 from web.doors.cloudbase.refusal import Refused
 
-# What the system sets itself: a document may give it with the value that it is born with, or, of a time, with any.
+# Members that the system sets: a document may give them with their initial value, or, for a time, with any value.
 _OWN = {"status": "pending", "progress": 0, "error": None}
 _OWN_TIMES = ("created_at", "updated_at")
 _ORDER = ("type", "params", "priority", "run_after", "webhook")
 _TAKEN = ("_id", "user_openid", *_ORDER, "status", "created_at")
 
-_NOTED = ("updated_at", "cancelled_at")  # an update may say when; the system's own time is what is kept
+_NOTED = ("updated_at", "cancelled_at")  # an update may give a time; the system stores its own
 
 
 @dataclass(frozen=True)
 class Order:
-    """A document of task_queue as it is added.  task_id: None makes one."""
+    """A document for task_queue.  task_id: None makes one."""
 
     user: str
     task_id: str | None
@@ -33,7 +33,7 @@ class Order:
 
 
 def order_of(document: Any, settings: Settings) -> Order:
-    """The order that a document is.  Raises Refused, BadTask."""
+    """The order in a document.  Raises Refused, BadTask."""
     if not isinstance(document, Mapping):
         raise Refused("add() takes a document.")
     unknown = next((name for name in document if name not in (*_TAKEN, *_OWN, *_OWN_TIMES)), None)
@@ -70,7 +70,7 @@ Wanted = Literal["cancelled", "pending"]
 
 
 def status_of(data: Any) -> Wanted:
-    """What an update of tasks asks for.  data: `{"$set": {…}}`, decoded.  Raises Refused."""
+    """The change in an update of tasks.  data: `{"$set": {…}}`, decoded.  Raises Refused."""
     changes = data.get("$set") if isinstance(data, Mapping) and set(data) == {"$set"} else None
     status = changes.get("status") if isinstance(changes, Mapping) else None
     if (
@@ -86,7 +86,7 @@ def status_of(data: Any) -> Wanted:
 
 
 def _refuse_times(params: Any) -> None:
-    """Dates have no place in params: the AI service is handed JSON."""
+    """Dates are not allowed in params: the AI service receives JSON."""
     waiting = [params]
     while waiting:
         here = waiting.pop()

@@ -1,7 +1,7 @@
-"""What a call looks for: where, orderBy, skip, limit and field of CloudBase's SDKs as a `Search`.  Pure.
+"""The search in a call: where, orderBy, skip, limit and field of CloudBase's SDKs as a `Search`.  Pure.
 
-The values are those of `ejson.decode`.  Whatever can't be answered truly is refused with a sentence, never left out:
-a condition that is not understood must not find too much.
+The values come from `ejson.decode`.  A condition that can't be answered exactly is refused with a sentence and never
+ignored, because ignoring it would find too much.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from supervisor.core.search_terms import (
 )
 from web.doors.cloudbase.refusal import Refused
 
-MOST_DOCUMENTS = 1000  # in one answer, as there
+MOST_DOCUMENTS = 1000  # in one answer, as in CloudBase
 MOST_SKIPPED = 1_000_000
 MOST_COMPARISONS = 100  # in one call; each value of _.in counts
 MOST_NESTED = 8
-MOST_WHOLE = 2**53  # what JavaScript counts exactly
+MOST_WHOLE = 2**53  # the largest integer that JavaScript counts exactly
 MOST_FIELDS = 50  # of a projection
 
 _COMPARISONS: dict[str, How] = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -52,7 +52,7 @@ def search_of(
 
 
 def condition_of(collection: str, query: Any) -> Condition:
-    """The condition of `where` or `doc`; it names one document, or whose they are.  Raises Refused."""
+    """The condition of `where` or `doc`; it must name one document, or a user.  Raises Refused."""
     if query is not None and not isinstance(query, Mapping):
         raise Refused("where() takes an object of members and what they must be.")
     condition = _Reader(collection).members(query or {}, 0)
@@ -66,7 +66,7 @@ def condition_of(collection: str, query: Any) -> Condition:
 
 
 def projection_of(given: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """What `field` leaves of a document.  given: decoded, or None.  Raises Refused."""
+    """The members that `field` selects.  given: decoded, or None.  Raises Refused."""
     if given is None:
         return dict
     if (
@@ -95,7 +95,7 @@ def projection_of(given: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 class _Reader:
-    """Reads one `where`, and counts how much it asks."""
+    """Reads one `where`, and counts its comparisons."""
 
     def __init__(self, collection: str) -> None:
         self._collection, self._comparisons = collection, 0
@@ -157,7 +157,7 @@ class _Reader:
         return Compare(field, how, self._value(field, value))
 
     def _value(self, field: str, value: Any) -> Value:
-        """The value as the database compares it.  One of another kind would find nothing there; here it is told."""
+        """The value in the database's form.  A value of another kind would find nothing there; here it is refused."""
         self._comparisons += 1
         if self._comparisons > MOST_COMPARISONS:
             raise Refused(f"A call may compare with at most {MOST_COMPARISONS} values.")

@@ -1,10 +1,10 @@
-"""What is answered instead of documents: a code of CloudBase's, which the SDKs throw on, and our sentence."""
+"""The answer to a refused call: a code of CloudBase's, which makes the SDKs throw, and our sentence."""
 
 from __future__ import annotations
 
 from web.http.problems import Problem
 
-# CloudBase's own codes, since wx-server-sdk tells only those apart (its errCode); INSUFFICIENT_CREDITS is ours.
+# CloudBase's own codes, since wx-server-sdk distinguishes only those (its errCode); INSUFFICIENT_CREDITS is ours.
 BAD_INPUT = "INVALID_PARAM"
 NOT_ALLOWED = "DATABASE_PERMISSION_DENIED"
 NOT_POSSIBLE = "DATABASE_REQUEST_FAILED"
@@ -24,7 +24,7 @@ _BY_STATUS = {
 
 
 class Refused(Problem):
-    """The call can't be answered.  detail: a sentence that says what to use; over plain HTTP it would be a 400."""
+    """The call is refused.  detail: a sentence that says what to use; over plain HTTP it would be a 400."""
 
     def __init__(self, sentence: str, code: str = BAD_INPUT) -> None:
         super().__init__(400, sentence)
@@ -32,7 +32,7 @@ class Refused(Problem):
 
 
 def code_of(status: int, kind: str) -> str:
-    """The code for what would be this status over HTTP.  kind: the problem's."""
+    """The code for this HTTP status.  kind: the problem's."""
     if kind == "queue_full":
         return TOO_MUCH
     return _BY_STATUS.get(status, OUR_TROUBLE if status >= 500 else BAD_INPUT)

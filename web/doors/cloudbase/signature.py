@@ -1,10 +1,10 @@
 """The signature of CloudBase's server SDKs, TC3-HMAC-SHA256 with signed parameters, recomputed.  Pure.
 
-What is signed, in this order and separated by line feeds: method in lower case, `//host/path`, query, the signed
+The signed text, in this order and separated by line feeds: method in lower case, `//host/path`, query, the signed
 headers (`name:value`, lower case) and an empty line, their names, and the SHA-256 of the signed members of the body,
-each as `&name=value\\r\\n` (names in lower case; what is no text is JSON; white space trimmed; empty ones left out).
-The key is a chain of HMACs over date and service.  Source: @cloudbase/signature-nodejs 2.2.0, lib/signer.js; a test
-recomputes what the SDKs themselves send.
+each as `&name=value\\r\\n` (names in lower case; values other than text as JSON; white space trimmed; empty ones left
+out).  The key is a chain of HMACs over date and service.  Source: @cloudbase/signature-nodejs 2.2.0, lib/signer.js; a
+test recomputes signatures of the SDKs themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AUTHORIZATION = re.compile(
 )
 _MEMBER = re.compile(r"[A-Za-z0-9_]{1,64}")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# What JavaScript's trim() takes away; Python's strip() takes more and less.
+# The characters that JavaScript's trim() removes; Python's strip() removes others.
 _WHITE = (
     "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -37,12 +37,13 @@ _WHITE = (
 
 
 class BadSignature(Exception):
-    """The signature proves nothing.  str() is a sentence that may be shown to whoever sent it."""
+    """The signature is invalid.  str() is a sentence that may be shown to its sender."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a request says of its own signature.  params, headers: the names signed, in lower case, in their order."""
+    """A request's description of its own signature.  params, headers: the names signed, in lower case, in their
+    order."""
 
     secret_id: str
     date: str
@@ -53,7 +54,7 @@ class Claim:
 
 
 def read_claim(authorization: str, timestamp: str) -> Claim:
-    """What the headers `Authorization` and `X-Timestamp` say.  Raises BadSignature."""
+    """The content of the headers `Authorization` and `X-Timestamp`.  Raises BadSignature."""
     found = _AUTHORIZATION.fullmatch(authorization)
     if found is None:
         raise BadSignature(
@@ -66,7 +67,7 @@ def read_claim(authorization: str, timestamp: str) -> Claim:
 
 
 def check_time(claim: Claim, now: float) -> None:
-    """now: seconds since 1970.  Raises BadSignature where the two clocks differ by too much."""
+    """now: seconds since 1970.  Raises BadSignature if the two clocks differ too much."""
     if abs(now - claim.timestamp) > CLOCKS_MAY_DIFFER_SECONDS:
         raise BadSignature(
             f"The request was signed at {_as_time(claim.timestamp)} and the clock here says {_as_time(now)}: more than "
@@ -77,7 +78,8 @@ def check_time(claim: Claim, now: float) -> None:
 def is_signed_by(
     secret_key: str, claim: Claim, *, host: str, path: str, query: str, headers: Mapping[str, str], body: Any
 ) -> bool:
-    """Whether this key has signed exactly this request; compared in constant time.  The rest as `signature_of`."""
+    """Whether this key has signed exactly this request; compared in constant time.  Other parameters: see
+    `signature_of`."""
     expected = signature_of(secret_key, claim, host=host, path=path, query=query, headers=headers, body=body)
     return hmac.compare_digest(expected, claim.signature)
 
@@ -88,7 +90,7 @@ def signature_of(
     """The signature that this key makes, in hexadecimal.
 
     host, path, query: as they were sent; headers: by lower-case names; body: its JSON value.
-    Raises BadSignature for what no key can have signed: a member that is not, or a header that is not there.
+    Raises BadSignature for an impossible signature: an unsigned member, or a missing header.
     """
     if _as_time(claim.timestamp)[:10] != claim.date:
         raise BadSignature("The day of the signature is not that of its X-Timestamp.")
@@ -125,7 +127,7 @@ def _hash_of_params(claim: Claim, body: Any) -> str:
 
 
 def _param(value: Any) -> str:
-    """A member's value as it is signed: JSON.stringify and trim of JavaScript."""
+    """The signed form of a member's value: JSON.stringify and trim of JavaScript."""
     if isinstance(value, str):
         return value.strip(_WHITE)
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
