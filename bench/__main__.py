@@ -1,4 +1,4 @@
-"""`make bench`: run the benches and print what they saw."""
+"""`make bench`: run the benches and print their results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One turn of `bench.against`: what one build shows on one kind of database, as JSON on stdout.
+"""One turn of `bench.against`: the figures of one build on one kind of database, as JSON on stdout.
 
-Run as a program with PYTHONPATH at the tree of the build.  So it imports nothing of here but what every build has:
+Run as a program with PYTHONPATH at the tree of the build. So it imports only a module that every build has:
 `running_system`, wherever that build keeps it.
 """
 

@@ -1,9 +1,9 @@
-"""Who waits for whom, and how honest the ETA is: the real store and its SQL, driven by a simulated clock.
+"""Fairness between users and the error of the ETA: the real store and its SQL, with a simulated clock.
 
-first: one user has had 1,000 tasks waiting since 9:00, ten others submit one each at 9:05, one slot: who runs next.
-arrivals: 10,000 tasks of two users who flood the queue and forty who now and then send one, one slot.  Whoever has
-nothing waiting joins the round that is being served, so at most one task of each other user may run before theirs.
-ETA: the same crowd on four slots; what was said at submission beside what came, in shares of what came.
+first: one slot; one user has 1,000 tasks waiting since 9:00, ten others submit one each at 9:05. Which runs next?
+arrivals: one slot, 10,000 tasks of two users who flood the queue and forty who send one now and then. A user without
+waiting tasks joins the round in progress, so at most one task of each other user may run before theirs. ETA: the same
+users on four slots; the error of the estimate as a share of the real time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Clients that vanish, and streams that are all told goodbye: what is left, and how long it takes.
+"""Clients that vanish, and a server that says goodbye to all streams: what remains, and how long it takes.
 
-5,000 streams are opened and left at random moments, with changes going on; then as many are held open and the server
-is stopped.  Afterwards no stream may be counted, no descriptor held, and memory must not have grown.
+Clients open 5,000 streams and leave them at random moments while changes go on. Then as many stay open and the server
+is stopped. Afterwards no stream may be counted, no descriptor held, and memory must not have grown.
 """
 
 from __future__ import annotations

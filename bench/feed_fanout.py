@@ -1,10 +1,10 @@
-"""From a change to the last of thousands of streams, and what a stream costs, beside two plain servers.
+"""The time from a change to the last of thousands of streams, and the cost of a stream, beside two plain servers.
 
 In the same run, in turns: `darkroom web` (tokens, database, change log, resume), bare aiohttp and sse-starlette
-(bench.feed_servers).  Two shapes: all streams are one user's and hear 20 changes, one after the other; and the same
-number over 500 users, where one commit changes something for each.  For Darkroom the clock starts when the commit is
-done, for the others when the publication is sent.  `cpu` is what the server's process used for a change, all streams
-together: it says the same on a busy host.
+(bench.feed_servers).  Two shapes: all streams belong to one user and receive 20 changes, one after the other; and the
+same number of streams over 500 users, where one commit changes something for each.  For Darkroom the clock starts when
+the commit is done, for the others when the publication is sent.  `cpu` is what the server's process used for a change,
+all streams together: it says the same on a busy host.
 """
 
 from __future__ import annotations

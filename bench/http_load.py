@@ -1,4 +1,4 @@
-"""Closed-loop HTTP load: so many connections, each with one request under way, written to cost the client little.
+"""Closed-loop HTTP load: a number of connections, each with one request in progress, cheap for the client.
 
 The client shares the host with the server it measures, so it does no more than a protocol must: one prepared request,
 and of each answer the status and the length.

@@ -1,4 +1,4 @@
-"""What a whole idle system costs: CPU seconds of a minute and memory, by process, before the first studio task.
+"""The cost of a whole idle system: CPU seconds of a minute and memory, by process, before the first studio task.
 
 CPU seconds are what counts: wall-clock shares on a busy machine say more about the neighbours.  Memory is PSS, where
 a page that n processes share counts as an n-th of itself in each.

@@ -1,7 +1,7 @@
-"""What a worker needs for a result as large as a film of two gigabytes, from its service to the store.
+"""The memory of a worker for a result as large as a film of two gigabytes, from its service to the store.
 
-A server on loopback streams the film; the worker's memory is looked at many times a second.  `LARGE_FILE_MEGABYTES`
-says how large it is, 2000 unless told otherwise.
+A server on loopback streams the film; the bench reads the worker's memory many times a second. `LARGE_FILE_MEGABYTES`
+is the film's size, 2000 by default.
 """
 
 from __future__ import annotations

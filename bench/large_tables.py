@@ -1,7 +1,7 @@
-"""What each question costs at 1,000,000 finished and 100,000 waiting tasks, on both databases.
+"""The cost of each query at 1,000,000 finished and 100,000 waiting tasks, on both databases.
 
-The rows are put there without their triggers, which would take minutes; what triggers count is counted afterwards.
-Each question is asked several times in a transaction that is taken back.
+The rows are inserted without triggers, which would take minutes; the triggers' counts are made afterwards. Each query
+runs several times in a transaction that is rolled back.
 """
 
 from __future__ import annotations

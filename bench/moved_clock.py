@@ -1,9 +1,9 @@
 """Another time of day for a command and everything it starts: `python -m bench.moved_clock +365d COMMAND …`.
 
-libfaketime, loaded before the C library, answers whoever asks for the time of day.  CLOCK_MONOTONIC is left alone:
-what waits for a span waits as long as ever.  The library is that of the package on the index: Debian's 0.9.10 makes
-`time.sleep` of Python 3.11 and newer fail when CLOCK_MONOTONIC is left alone, and timed locks wait for a year when it
-is not.  Times of files stay real; whoever compares one with the time of day sees a file of another day.
+libfaketime, loaded before the C library, answers every call for the time of day. CLOCK_MONOTONIC is unchanged, so waits
+last as long as before.  The library is that of the package on the index: Debian's 0.9.10 makes `time.sleep` of Python
+3.11 and newer fail when CLOCK_MONOTONIC is left alone, and timed locks wait for a year when it is not.  Times of files
+stay real, so compared with the time of day a new file seems to be of another day.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Types that need a GPU beside types that don't: two dispatchers, two workers of which one offers it, on each database.
 
-alike: how long plain tasks wait beside tasks that need the GPU, and in the same run without those.  killed: the same
-while the dispatchers are killed in turn.  absent: the GPU's worker is killed; when `/ops` says so, and when its task
-has run again.  Whether two had the GPU at once is told by the service itself, whatever rows say.
+alike: the wait of plain tasks beside tasks that need the GPU, and in the same run without them. killed: the same while
+the dispatchers are killed in turn. absent: the GPU's worker is killed; the seconds until `/ops` says so, and until its
+task has run again. The service itself reports whether two tasks had the GPU at once; the rows are not asked.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """What an ordinary user feels while another does their worst: p99 of a GET, an order and an upload, as a ratio.
 
-In the same run and by turns: some seconds without and some seconds with each storm (`bench.storms`), so whatever else
-the machine does meets both alike.  The ordinary user sends one request of each kind at a time, over a connection of its
-own, at a steady pace; one that has no answer within `PATIENCE_SECONDS` counts as that long.  Orders are not due before
+In the same run and by turns: some seconds without and some seconds with each storm (`bench.storms`), so other load on
+the machine affects both alike. The ordinary user sends one request of each kind at a time, over its own connection, at
+a steady pace. A request without an answer within `PATIENCE_SECONDS` counts as that long.  Orders are not due before
 tomorrow, so no worker takes part.
 
-Storms of webhooks are felt elsewhere: `told` is the time from an order of a picture that takes no time to make until
-its webhook has arrived, so it holds storing the picture too.  What such a storm leaves behind is told for days, so each
-has a system of its own, and its calm seconds all come first.
+Storms of webhooks show elsewhere: `told` is the time from an order to its webhook. The picture takes no time to make,
+so the figure includes storing it. Such a storm leaves messages that are sent for days, so each has a system of its own,
+and all calm seconds come first.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long until whoever is on call is told the right sentence: troubles are made in a real `darkroom up`, one by one.
+"""The seconds until the person on call sees the right sentence: troubles are made in a real `darkroom up`, one by one.
 
 `python -m bench.on_call` prints for each trouble the seconds until /ops has its code, until `darkroom show` gives the
 right reason of a task that is held up, and until `darkroom tasks` says it on stderr.  Alerts are promtool's part
-(`tests/support/clients/alert_days.py`).  A disk of its own is mounted where the kernel lets us; else that trouble is
-left out.
+(`tests/support/clients/alert_days.py`).  The trouble of a full disk needs a disk of its own; it is left out where the
+kernel refuses the mount.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """PostgreSQL restarted, crashed and rid of all its backends ten times during 500 tasks; then the same for the broker.
 
-Each task takes 0.2 s at its service; ten outages strike in turn while half of a batch is at work or over.  Counted is
-how often the service was asked for each task, and what is wrong in the database afterwards
-(tests/support/models/exactly_once.py). Last, PostgreSQL is away for longer than a worker goes on without a heartbeat:
-what it ran is then run again.
+Each task takes 0.2 s at its service. Ten outages come in turn, each while half of a batch is running or done. The bench
+counts the requests to the service for each task and the faults in the database afterwards
+(tests/support/models/exactly_once.py). Last, PostgreSQL is away for longer than a worker continues without a heartbeat:
+its tasks then run again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A provider that does nothing but say when it was reached: the end of the start latency's measurement."""
+"""A provider that only records when it was called: the end of the start latency's measurement."""
 
 from __future__ import annotations
 

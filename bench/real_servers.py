@@ -1,8 +1,8 @@
 """Real AI servers of the package registry, run beside our adapters and presets: `make real-servers`.
 
 Each is installed into an environment of its own in a temporary folder, started with an app of a few lines, and asked
-through the settings that docs/ai-services.md names.  A line says what a user would be told in each case; the exit
-status is 1 when one is not what is expected.  `--only NAME` takes one of them, `--folder` keeps the environments.
+through the settings that docs/ai-services.md names.  Each line has the sentence that a user would read in that case;
+the exit status is 1 when one is unexpected.  `--only NAME` takes one of them, `--folder` keeps the environments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How soon the JS clients are back after web was away, and how hard they knock meanwhile.
+"""How soon the JS clients are connected again after web was away, and how many requests they send meanwhile.
 
-200 watches by `web/static/darkroom.js` in one Node process.  Web is killed, so nobody is told goodbye; the port refuses
-for as long as it is away; then web starts anew at the same address.  Told: seconds from the first 200 of `/readyz` to
-each client's `live` (or `polling`), and the most requests that were tried in one second, while web was away and after.
+200 watches by `web/static/darkroom.js` in one Node process. Web is killed, so no stream receives a goodbye. The port
+refuses connections until web starts again at the same address. Printed: the seconds from the first 200 of `/readyz` to
+each client's `live` (or `polling`), and the most requests in one second, while web was away and after.
 """
 
 from __future__ import annotations

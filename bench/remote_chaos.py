@@ -1,7 +1,7 @@
 """`python -m bench.remote_chaos`: remote jobs while workers, dispatcher and web are killed at random.
 
-What must be true afterwards: no picture was submitted twice, every task has ended once, the ledger is exact, and a
-request whose answer died with its worker is counted as `unknown_outcome`, not sent again.
+Afterwards no picture was submitted twice, every task has ended once and the ledger is exact. A request whose answer was
+lost with its worker is counted as `unknown_outcome` and not sent again.
 """
 
 from __future__ import annotations

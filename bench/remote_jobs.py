@@ -1,4 +1,4 @@
-"""How much it costs to wait: thousands of remote jobs at once on one host, which then end within a minute.
+"""The cost of waiting: thousands of remote jobs at once on one host, which then end within a minute.
 
 Half of the services' jobs report their end, the others are found by polls.  Pictures are one pixel and not encoded
 anew, so that the figures are the machinery's own.

@@ -1,4 +1,4 @@
-"""How orders fare while their AI server is killed and started again and again: `python -m bench.restarts --help`.
+"""Orders whose AI server is killed and started again and again: `python -m bench.restarts --help`.
 
 A real LitServe server of the package registry makes each picture in a second; `darkroom up` orders from it under the
 preset `litserve`, with or without a fallback.  Printed: how the orders ended, how long they waited, how often each was

@@ -1,7 +1,7 @@
-"""What one user may do to a house, a few connections at a time: `python -m bench.storms NAME URL TOKEN SECONDS`.
+"""The worst load of one user, on a few connections: `python -m bench.storms NAME URL TOKEN SECONDS`.
 
-A program of its own, so that it takes nothing from whoever measures beside it.  It ends by itself.  Requests are made
-once and sent over and over; each connection waits for its answer before it sends again.
+A program of its own, so that it takes no CPU time from the measuring process. It ends by itself. Requests are made once
+and sent again and again; each connection waits for its answer before it sends again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Thousands of event-stream clients in one process that cost as little as sockets can.
 
-The crowd shares the host with the server it measures, so it parses nothing: it counts `event: change` in what arrives
-and notes when.  No connection is given up silently: one that ends is an error.
+The clients share the host with the measured server, so they parse nothing: they count `event: change` in the arriving
+bytes and note the time. A connection that ends is an error.
 """
 
 from __future__ import annotations

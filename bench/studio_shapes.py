@@ -1,4 +1,4 @@
-"""What the studio makes of photos of all shapes and group sizes, as a sheet to look at, and what it costs.
+"""The studio's pictures of photos of all shapes and group sizes, as a sheet to look at, and their cost.
 
     python -m bench.studio_shapes sheet SHEET.png [--code CHECKOUT] [--photos FOLDER]
     python -m bench.studio_shapes cost --code OTHER_CHECKOUT

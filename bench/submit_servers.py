@@ -2,8 +2,8 @@
 
 Both accept the same request, insert one row with the same data into a table without triggers, answer 202 when it is
 durable (`synchronous=FULL`), and do nothing else: no checks, no credits, no feed, no order.  `bare` commits each
-request by itself, `group` hands all requests that wait to one writer, which commits them in one transaction: nothing
-that stores each task durably in one SQLite file answers faster in Python, so it is the floor.
+request by itself. `group` gives all waiting requests to one writer, which commits them in one transaction. In Python
+nothing that stores each task durably in one SQLite file answers faster, so it is the lower bound.
 """
 
 from __future__ import annotations

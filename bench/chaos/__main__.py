@@ -1,4 +1,4 @@
-"""`make chaos`: live through one seed or several, print what was seen, exit 1 if a promise was broken."""
+"""`make chaos`: run one seed or several, print the results, exit 1 if a promise was broken."""
 
 from __future__ import annotations
 

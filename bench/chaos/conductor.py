@@ -1,4 +1,5 @@
-"""One run from the first start to the last stop: it does what the plan says while producers and recorders are busy."""
+"""One run from the first start to the last stop: it applies the plan's faults while producers and recorders are
+busy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How long work stood still: from a blow to the moment each task that it hit was running again.
+"""How long work stood still: from a fault to the moment when each affected task ran again.
 
-Read afterwards from the change log, whose times are the database's, so nothing was watched while it happened.
+Read afterwards from the change log, with the database's times: nothing watches during the run.
 """
 
 from __future__ import annotations

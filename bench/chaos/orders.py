@@ -1,4 +1,4 @@
-"""What is ordered, by whom, through which door and when: drawn from the seed like the plan."""
+"""The orders: type, user, interface and time, drawn from the seed like the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to whom and when: a pure function of the seed, so that a bad night can be lived through again.
+"""The faults, their roles and times: a pure function of the seed, so a failed run can be repeated.
 
 The plan names roles, not processes: which process has the role is found at the moment itself, so two runs of a seed
 do the same things at the same times, though not always to the same work.

@@ -1,7 +1,7 @@
-"""Producers that hand in orders while the house burns.
+"""Producers that send orders during the faults.
 
 By SQL an order has its own id, so one that may have been stored can simply be sent again.  By HTTP it carries an
-`Idempotency-Key`; where an answer was lost the producer first looks whether its task is there.
+`Idempotency-Key`; where an answer was lost, the producer first checks whether its task exists.
 """
 
 from __future__ import annotations

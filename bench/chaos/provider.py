@@ -1,4 +1,4 @@
-"""AI services for the chaos: short work of a random length, and a photo that kills whoever touches it."""
+"""AI services for the chaos: short work of a random length, and a photo that kills the worker that opens it."""
 
 from __future__ import annotations
 

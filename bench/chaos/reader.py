@@ -1,6 +1,6 @@
 """The independent reader: plain `sqlite3` and docs/correctness.md, rules 31 to 35, no code of Darkroom's.
 
-Each check yields sentences about what is wrong; no sentence, no fault.
+Each check yields a sentence for each fault.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client of the event stream that writes everything down: one user, reconnecting with `Last-Event-ID`.
+"""A client of the event stream that records everything: one user, reconnecting with `Last-Event-ID`.
 
 It knows the stream from the HTML standard and docs/http-reference.md alone, and uses nothing of Darkroom's.
 """

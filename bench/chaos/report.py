@@ -1,4 +1,4 @@
-"""What was done, what was seen and what is wrong, as a table."""
+"""The faults, the results and the broken promises, as a table."""
 
 from __future__ import annotations
 
