@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench real-servers on-call chaos lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench real-servers server-pages server-cases on-call chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,12 @@ bench: $(VENV)/.bench-installed  ## Measure start latency, throughput and rescue
 
 real-servers: $(VENV)/.test-installed  ## Hold adapters and presets against real Gradio, LitServe, BentoML and LiteLLM from the registry
 	@$(BIN)/python -m bench.real_servers $(ARGS)
+
+server-pages: $(VENV)/.test-installed  ## Run the pages of docs/servers on real servers from the registry
+	@$(BIN)/python -m bench.server_pages $(ARGS)
+
+server-cases: $(VENV)/.test-installed  ## What user, operator and ledger see of real servers in each trouble; prints a table
+	@$(BIN)/python -m bench.server_cases $(ARGS)
 
 on-call: $(VENV)/.test-installed  ## Make twenty troubles in a running system; prints how soon each is told, in ten minutes
 	@$(BIN)/python -m bench.on_call $(ARGS)

@@ -32,20 +32,23 @@ from tests.support.providers.adapters import Adapters
 
 START_SECONDS, STOP_SECONDS = 120.0, 20.0
 SLOW_SECONDS = 20
+CASE_SECONDS = 8  # of an order whose prompt is "slow"
 
 GRADIO = """
     import os, time
     import gradio as gr
     from PIL import ImageOps
 
-    def invert(image, seconds=0.2, fail=False):
-        time.sleep(seconds)
-        if fail:
+    def invert(image, seconds=0.2, fail=False, prompt=""):
+        time.sleep(SLOW if prompt == "slow" else seconds)
+        if prompt == "oom":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if fail or prompt == "refuse":
             raise gr.Error("The model has no such style.")
         return ImageOps.invert(image.convert("RGB"))
 
     with gr.Blocks() as app:
-        parts = [gr.Image(type="pil"), gr.Number(0.2), gr.Checkbox()]
+        parts = [gr.Image(type="pil"), gr.Number(0.2), gr.Checkbox(), gr.Textbox("")]
         gr.Button("go").click(invert, parts, gr.Image(format="png"), api_name="invert")
     app.queue().launch(server_name="127.0.0.1", server_port=int(os.environ["PORT"]))
 """
@@ -64,7 +67,9 @@ LITSERVE = """
             return request
 
         def predict(self, asked):
-            time.sleep(asked.get("seconds", 0.1))
+            time.sleep(SLOW if asked.get("prompt") == "slow" else asked.get("seconds", 0.1))
+            if asked.get("prompt") == "oom":
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             if asked.get("prompt") == "refuse":
                 raise HTTPException(422, "The picture is too small.")
             given = Image.open(io.BytesIO(base64.b64decode(asked["image"].partition(",")[2]))).convert("RGB")
@@ -91,6 +96,9 @@ BENTOML = """
     class Invert:
         @bentoml.api
         def generate(self, image: Image, prompt: str = "") -> Image:
+            time.sleep(SLOW if prompt == "slow" else 0)
+            if prompt == "oom":
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             if prompt == "refuse":
                 raise InvalidArgument("The picture is too small.")
             return ImageOps.invert(image.convert("RGB"))
@@ -257,16 +265,21 @@ def main() -> int:
 def _hold(name: str, kind: Kind, folder: Path) -> int:
     """How many cases of a server came out otherwise than expected."""
     home = folder / name
-    _install(home, kind.packages)
+    install(home, kind.packages)
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(OpenAi()).url
-        text = textwrap.dedent(kind.text).replace("UPSTREAM", upstream)
-        (home / kind.file).write_text(text, encoding="utf-8")
-        with _running(home, kind) as (url, restart):
+        write_app(home, kind, upstream)
+        with running(home, kind) as (url, restart):
             return asyncio.run(_ask(name, kind, url, restart))
 
 
-def _install(home: Path, packages: tuple[str, ...]) -> None:
+def write_app(home: Path, kind: Kind, upstream: str = "") -> None:
+    """The file that the server is started with.  upstream: the address of the service behind a gateway."""
+    text = textwrap.dedent(kind.text).replace("UPSTREAM", upstream).replace("SLOW", str(CASE_SECONDS))
+    (home / kind.file).write_text(text, encoding="utf-8")
+
+
+def install(home: Path, packages: tuple[str, ...]) -> None:
     if not (home / "bin" / "python").exists():
         venv.create(home, with_pip=True)
     pip = [
@@ -282,7 +295,7 @@ def _install(home: Path, packages: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     home: Path, kind: Kind, *, politely: bool = True
 ) -> Iterator[tuple[str, tuple[Callable[[], None], Callable[[], None]]]]:
     """(its address, (kill it, start it))."""
@@ -299,7 +312,7 @@ def _running(
     )
     url, running = f"http://127.0.0.1:{port}", list[subprocess.Popen[bytes]]()
 
-    def start() -> None:
+    def begin() -> None:
         with (home / "server.log").open("ab") as log:
             running.append(
                 subprocess.Popen(
@@ -307,6 +320,9 @@ def _running(
                     start_new_session=True,
                 )
             )  # fmt: skip
+
+    def start() -> None:
+        begin()
         end = time.monotonic() + START_SECONDS
         while not _answers(url + kind.ready):
             if running[-1].poll() is not None or time.monotonic() > end:
@@ -391,7 +407,7 @@ async def _killed_within(
     return good
 
 
-async def _ended(adapters: Adapters, provider: Any, job: Job) -> Any:
+async def ended(adapters: Adapters, provider: Any, job: Job) -> Any:
     """An order from its submission to its end, asked about as often as the service wants."""
     said: Any = await adapters.submit(provider, job)
     if not isinstance(said, Accepted):
@@ -409,7 +425,7 @@ async def _ended(adapters: Adapters, provider: Any, job: Job) -> Any:
 async def _one(name: str, case: Case, adapters: Adapters, settings: dict[str, Any]) -> bool:
     params = {"images": ["i-1"], "prompt": case.prompt}
     job = adapters.job(params=params, inputs=adapters.job().inputs[:1], input_keys=("uploads/i-1.png",))
-    said = await _ended(adapters, adapters.open(settings), job)
+    said = await ended(adapters, adapters.open(settings), job)
     error = getattr(said, "error", said)
     kind, text = type(error).__name__, "" if isinstance(said, Done) else str(error)
     good = kind in case.says.split(" or ") and case.words in text

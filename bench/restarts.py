@@ -8,18 +8,18 @@ made, and what the ledger holds.  The exit status is 1 when one has failed or wa
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import statistics
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.real_servers import KINDS, _install, _running
+from bench.real_servers import KINDS, install, running, write_app
 from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
 from tests.support.running_system import RunningSystem, running_system
@@ -42,11 +42,10 @@ def main() -> int:
     home = (given.folder or Path(tempfile.mkdtemp(prefix="darkroom-restarts-"))) / "litserve"
     home.mkdir(parents=True, exist_ok=True)
     kind = KINDS["litserve"]
-    _install(home, kind.packages)
-    text = textwrap.dedent(kind.text).replace('asked.get("seconds", 0.1)', "1.0")
-    (home / kind.file).write_text(text, encoding="utf-8")
+    install(home, kind.packages)
+    write_app(home, dataclasses.replace(kind, text=kind.text.replace('asked.get("seconds", 0.1)', "1.0")))
     try:
-        with _running(home, kind, politely=False) as (url, process), FakeAiService(_slowly) as second:
+        with running(home, kind, politely=False) as (url, process), FakeAiService(_slowly) as second:
             settings = _settings(url, second.url if given.fallback else "")
             with running_system(None, None, **settings) as system:
                 return _run(given, system, process, second)

@@ -60,6 +60,19 @@ def job(tmp_path: Path, **changes: Any) -> Job:
     return Job(**(given | changes))
 
 
+def test_the_chinese_twin_has_the_same_code_headings_and_tables() -> None:
+    twin = (Path(__file__).parents[2] / "docs" / "ai-services.zh-CN.md").read_text(encoding="utf-8")
+    code = re.compile(r"```\w+\n.*?```", re.DOTALL)
+    assert code.findall(twin) == code.findall(PAGE)
+    for start in ("#", "|"):
+        assert [line.split(" ")[0] for line in code.sub("", twin).splitlines() if line.startswith(start)] == [
+            line.split(" ")[0] for line in code.sub("", PAGE).splitlines() if line.startswith(start)
+        ]
+    cells = re.compile(r"^\| (`[^|]+?`) \|", re.MULTILINE)
+    told = [cell.replace("、", ", ") for cell in cells.findall(twin)]
+    assert told == cells.findall(PAGE), "what stands in code in a first column"
+
+
 async def test_the_http_example_works_as_it_stands(tmp_path):
     encoded = base64.b64encode(ONE_PIXEL).decode()
     with FakeAiService(lambda asked: Reply(200, {"data": [{"b64_json": encoded}] * 2})) as fake:

@@ -74,11 +74,12 @@ def running_system(
     folder_above: Path | None = None,
     log: Path | None = None,
     python_path: Sequence[Path] = (),
+    config: Path | None = None,
     **settings: str,
 ) -> Iterator[RunningSystem]:
     """`darkroom up` until the block ends.  log: where its stderr goes.  settings: names without DARKROOM_.
 
-    python_path: folders that Python looks into, besides the repository.
+    python_path: folders that Python looks into, besides the repository.  config: a file of settings.
     """
     with (
         tempfile.TemporaryDirectory(prefix="dr-bench-", dir=folder_above) as folder,
@@ -89,7 +90,7 @@ def running_system(
         environ |= {
             "DARKROOM_DATA_DIR": folder,
             "DARKROOM_PORT": "0",
-            "DARKROOM_CONFIG": "",
+            "DARKROOM_CONFIG": str(config or ""),
             "PYTHONPATH": os.pathsep.join(map(str, (*python_path, REPOSITORY))),  # for bench.probe
         }
         darkroom = Path(sys.executable).with_name("darkroom")

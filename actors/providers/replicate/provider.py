@@ -47,6 +47,7 @@ class ReplicateProvider:
 
     def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
+        self.pictures_per_request = service.pictures_per_request
         self.service = service
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)

@@ -1,9 +1,10 @@
 """The settings of a provider of kind `replicate`, read once.
 
 `options`: `dialect`, `replicate` (default) or `cog`; `input`: the model's input, a template; `cancel_after`: a deadline
-that Replicate keeps, such as `5m`.  `model` is `owner/name`, `owner/name:version`, a bare version, or
-`deployments/owner/name`; a cog server has just one.  `mode`: with `callback` the service reports by itself and is
-polled seldom; without it, Replicate is polled (which gives live progress), and cog answers on an open connection.
+that Replicate keeps, such as `5m`; `pictures_per_request`: of one prediction, 0 = as many as ordered.  `model` is
+`owner/name`, `owner/name:version`, a bare version, or `deployments/owner/name`; a cog server has one.  `mode`: with
+`callback` the service reports by itself and is polled seldom; without it, Replicate is polled (which gives live
+progress), and cog answers on an open connection.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from actors.providers.common.reading import (
     can_be_called,
     checked,
     read_choice,
+    read_count,
     read_rules,
     read_secrets,
     read_table,
@@ -29,7 +31,7 @@ from supervisor.core.errors import SettingFault
 
 BASE = "https://api.replicate.com/v1"
 DIALECTS = ("replicate", "cog")
-_OPTIONS = ("dialect", "input", "cancel_after")
+_OPTIONS = ("dialect", "input", "cancel_after", "pictures_per_request")
 _MODEL = re.compile(r"(deployments/)?[\w.-]+/[\w.-]+|([\w.-]+/[\w.-]+:)?[0-9a-f]{32,64}")
 _USUAL = {
     "result": [
@@ -51,7 +53,8 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class ReplicateService:
-    """base: the address before `/predictions`.  keys: of requests and of reports, empty if there is none."""
+    """base: the address before `/predictions`.  pictures_per_request: 0 = as many as ordered.  keys: of requests and of
+    reports, empty if there is none."""
 
     name: str
     dialect: str
@@ -60,6 +63,7 @@ class ReplicateService:
     model: str
     input: Template
     cancel_after: str
+    pictures_per_request: int
     rules: Rules
     answer_bytes: int
     file_bytes: int
@@ -94,6 +98,10 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Replicate
         model=provider.model,
         input=template,
         cancel_after=str(options.get("cancel_after", "")),
+        pictures_per_request=read_count(
+            f"{here}__OPTIONS__PICTURES_PER_REQUEST",
+            options.get("pictures_per_request", _usual_pictures(dialect, template)),
+        ),
         rules=read_rules(name, provider, settings, usual=_USUAL),
         answer_bytes=provider.limits.answer_bytes,
         file_bytes=provider.limits.file_bytes,
@@ -102,6 +110,15 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Replicate
         key=secrets.get("KEY", ""),
         webhook_key=secrets.get("WEBHOOK", ""),
         secrets=secrets,
+    )
+
+
+def _usual_pictures(dialect: str, input_: Template) -> int:
+    """A server of one's own that is not told how many pictures to make makes one; of one who bills nobody knows."""
+    return (
+        1
+        if dialect == "cog" and not {each.name for each in input_.placeholders} & {"count", "params.count"}
+        else 0
     )
 
 

@@ -82,6 +82,15 @@ async def test_a_prediction_comes_back_on_the_held_connection(cog, adapters):
     assert (colour_of(image), image.width, image.height) == ("blue", 64, 64)  # yellow inside out
 
 
+@pytest.mark.parametrize(
+    "more, at_once",
+    [({}, 1), ({"n": "${count}"}, 0), ({"n": "${params.count}"}, 0)],
+    ids=["it makes one", "it is told how many", "it is told how many were ordered"],
+)
+def test_a_server_that_is_not_told_how_many_pictures_to_make_is_asked_for_each(cog, adapters, more, at_once):
+    assert adapters.open(settings_of(cog, **more)).pictures_per_request == at_once
+
+
 async def test_a_model_that_fails_answers_200_and_is_a_failure(cog, adapters):
     found = error_of(await adapters.submit(adapters.open(settings_of(cog, fail=True))))
     assert type(found) is ProviderError and "no such thing" in found.message

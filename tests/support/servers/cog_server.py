@@ -23,10 +23,10 @@ PREDICTIONS = Path(
 
 
 class CogServer:
-    """Use it as a context.  url: where it listens."""
+    """Use it as a context.  url: where it listens.  predictor: a program in place of ours."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, predictor: str = "") -> None:
+        self._folder, self._predictor = folder, predictor
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -36,7 +36,10 @@ class CogServer:
 
     def __enter__(self) -> CogServer:
         self._folder.mkdir(exist_ok=True)
-        shutil.copy(Path(__file__).parent / "cog_predictor.py", self._folder / "predict.py")
+        if self._predictor:
+            (self._folder / "predict.py").write_text(self._predictor, encoding="utf-8")
+        else:
+            shutil.copy(Path(__file__).parent / "cog_predictor.py", self._folder / "predict.py")
         (self._folder / "cog.yaml").write_text('predict: "predict.py:Predictor"\n', encoding="utf-8")
         self.start()
         return self
