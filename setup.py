@@ -66,6 +66,7 @@ EXTRAS = {
         "opentelemetry-sdk>=1.40",
         "opentelemetry-exporter-otlp-proto-http>=1.40",
         "selenium>=4.40",
+        "imageio-ffmpeg>=0.6",  # makes small real films
         "libfaketime>=3.0; sys_platform == 'linux'",
         # Official clients of AI services, and a real model server: our fakes and adapters are tried with them.
         "openai>=3.5",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,21 +105,44 @@ class Api:
         )
         return str((await self.call("POST", "/v1/images", data=form))["id"])
 
+    async def upload_file(self, path: Path) -> str:
+        """The id of an uploaded film, sound or other file, which is sent as it is read."""
+        with path.open("rb") as file:
+            form = aiohttp.FormData()
+            form.add_field("file", file, filename=path.name, content_type="application/octet-stream")
+            return str((await self.call("POST", "/v1/files", data=form))["id"])
+
     async def submit(self, task_type: str, params: dict[str, Any]) -> dict[str, Any]:
         return await self.call("POST", "/v1/tasks", json={"type": task_type, "params": params})
 
     async def download(self, link: str, stem: Path) -> Path:
         """Save a picture as `stem` plus the suffix of its type; the path."""
+        return await self._save(link, lambda type_: stem.with_name(stem.name + SUFFIXES.get(type_, ".bin")))
+
+    async def save(self, link: str, path: Path) -> Path:
+        """Save any file under this path, piece by piece; the path."""
+        return await self._save(link, lambda _: path)
+
+    async def _save(self, link: str, named: Callable[[str], Path]) -> Path:
+        """named: the path for a media type.  What breaks off leaves nothing."""
         try:
-            async with self._session.get(urljoin(self.address + "/", link)) as response:
-                body = await response.read()
+            async with self._session.get(
+                urljoin(self.address + "/", link),
+                timeout=aiohttp.ClientTimeout(total=None, sock_read=SILENCE_SECONDS),
+            ) as response:
                 if response.status != 200:
-                    raise ApiError(_sentence(response.status, body))
-                path = stem.with_name(stem.name + SUFFIXES.get(response.content_type, ".bin"))
-        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                    raise ApiError(_sentence(response.status, await response.read()))
+                path = named(response.content_type)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with path.open("wb") as file:
+                        async for piece in response.content.iter_chunked(65_536):
+                            file.write(piece)
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(self.address, error) from None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
         return path
 
     async def feed(self) -> AsyncIterator[Event]:

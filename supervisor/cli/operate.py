@@ -7,6 +7,7 @@ as the user of DARKROOM_TOKEN.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -257,9 +258,15 @@ def _print_task(view: Task) -> None:
         if name == "error" and value:
             value = f"{value['code']}: {value['message']}"
         elif name == "result" and value:
-            value = "\n".join(
-                f"{i['width']}×{i['height']}  {i.get('url') or i.get('key')}" for i in value["images"]
-            )
+            lines = [f"{i['width']}×{i['height']}  {i.get('url') or i.get('key')}" for i in value["images"]]
+            others = value.get("outputs") or value  # as the store has them, or as HTTP shows them
+            lines += [
+                f"{each['media_type']}, {each['bytes']:,} bytes  {each.get('url') or each.get('key')}"
+                for each in others.get("files") or ()
+            ]
+            if others.get("data") is not None:
+                lines.append(f"data: {json.dumps(others['data'], ensure_ascii=False)}")
+            value = "\n".join(lines)
             value = value.replace("\n", "\n" + " " * 16)
         click.echo(f"{name:15} {'-' if value is None else value}")
 

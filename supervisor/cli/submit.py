@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -16,6 +16,10 @@ from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json
 from supervisor.cli.typed_order import COMMANDS as TYPE_COMMANDS
 from supervisor.cli.typed_order import TypedOrder, parameters_of, type_of
+from supervisor.media.file_names import plain_name
+
+if TYPE_CHECKING:
+    from supervisor.cli.api_client import Api
 
 DEFAULT_USER = "demo"
 
@@ -23,6 +27,9 @@ DEFAULT_USER = "demo"
 @click.command(cls=TypedOrder)
 @click.argument("task_type", metavar="TYPE")
 @click.argument("images", metavar="IMAGE...", nargs=-1)
+@click.option("--video", "videos", metavar="FILE|URL", multiple=True, help="a film; may be repeated")
+@click.option("--audio", metavar="FILE|URL", multiple=True, help="a sound; may be repeated")
+@click.option("--file", "files", metavar="FILE|URL", multiple=True, help="another file; may be repeated")
 @click.option("--scene", help="one of the type's scenes")
 @click.option("--prompt", help="what the picture should show, for services that read it")
 @click.option("--count", type=click.IntRange(1), help="how many pictures")
@@ -40,6 +47,9 @@ def submit(
     /,
     task_type: str,
     images: tuple[str, ...],
+    videos: tuple[str, ...],
+    audio: tuple[str, ...],
+    files: tuple[str, ...],
     scene: str | None,
     prompt: str | None,
     count: int | None,
@@ -49,23 +59,26 @@ def submit(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Order pictures, follow the work and save them.  `darkroom submit TYPE --help` lists a type's own options.
+    """Order pictures, or whatever a type makes, follow the work and save what comes back.
+
+    `darkroom submit TYPE --help` lists the options of a type.
 
     \b
     darkroom submit photography portrait.png --scene night --out prints
     darkroom submit fitting portrait.png shirt.png
     darkroom submit photography https://example.org/me.jpg --count 4 --json
     """
-    for image in images:
-        if not image.startswith("https://") and not Path(image).is_file():
-            raise click.UsageError(f"{image} is no file and no https:// address.")
+    inputs = {"images": images, "videos": videos, "audio": audio, "files": files}
+    for each in (entry for entries in inputs.values() for entry in entries):
+        if not each.startswith("https://") and not Path(each).is_file():
+            raise click.UsageError(f"{each} is no file and no https:// address.")
     declared = type_of(ctx)
     if declared is not None and declared["inputs"]["images"][0] and not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
     own = parameters_of(given, parameters) or None
     members = {"sceneId": scene, "prompt": prompt, "count": count, "parameters": own}
     params = {name: value for name, value in members.items() if value is not None}
-    run_async(_submit(settings_of_command(), task_type, images, params, out, user, as_json))
+    run_async(_submit(settings_of_command(), task_type, inputs, params, out, user, as_json))
 
 
 @click.command()
@@ -97,7 +110,7 @@ def run_async(work: Coroutine[Any, Any, None]) -> None:
 async def _submit(
     settings: Settings,
     task_type: str,
-    images: tuple[str, ...],
+    inputs: Mapping[str, Sequence[str]],
     params: dict[str, Any],
     out: Path,
     user: str,
@@ -107,10 +120,13 @@ async def _submit(
     from supervisor.cli.progress import follow
 
     async with Api(service_address(settings), bearer_token(settings, user)) as api:
-        references = [
-            image if image.startswith("https://") else await api.upload(Path(image)) for image in images
-        ]
-        accepted = await api.submit(task_type, {**params, **({"images": references} if references else {})})
+        for kind, entries in inputs.items():
+            upload = api.upload if kind == "images" else api.upload_file
+            if entries:
+                params[kind] = [
+                    each if each.startswith("https://") else await upload(Path(each)) for each in entries
+                ]
+        accepted = await api.submit(task_type, params)
         doc = await follow(api, accepted["work_id"], f"{task_type} {accepted['task_id']}")
         if doc["status"] != "completed":
             error = doc.get("error") or {"code": doc["status"], "message": "it was cancelled"}
@@ -121,8 +137,33 @@ async def _submit(
             saved.append({"path": str(path), "width": image["width"], "height": image["height"]})
             if not as_json:
                 click.echo(f"{path}  {image['width']}×{image['height']}")
+        told = {"task_id": accepted["task_id"], "status": doc["status"], "images": saved}
+        told |= await _save_others(api, doc, out / f"{task_type}-{accepted['task_id']}", silent=as_json)
         if as_json:
-            print_json({"task_id": accepted["task_id"], "status": doc["status"], "images": saved})
+            print_json(told)
+
+
+async def _save_others(api: Api, doc: dict[str, Any], stem: Path, *, silent: bool) -> dict[str, Any]:
+    """Save files and data of a work beside its pictures; {files, data} as `--json` says them, where there are any."""
+    told: dict[str, Any] = {}
+    for number, file in enumerate(doc.get("files", []), start=1):
+        name = plain_name(f"{stem.name}-{number}-{file['name']}")
+        path = await api.save(file["url"], stem.with_name(name))
+        about = {key: value for key, value in file.items() if key != "url"}
+        told.setdefault("files", []).append({"path": str(path), **about})
+        if not silent:
+            click.echo(f"{path}  {file['media_type']}, {file['bytes']:,} bytes")
+    if doc.get("data") is not None or doc.get("data_url"):
+        path = stem.with_name(f"{stem.name}.json")
+        if doc.get("data_url"):
+            await api.save(doc["data_url"], path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(orjson.dumps(doc["data"], option=orjson.OPT_INDENT_2))
+        told["data"] = orjson.loads(path.read_bytes())
+        if not silent:
+            click.echo(f"{path}  JSON")
+    return told
 
 
 async def _watch(settings: Settings, user: str, as_json: bool) -> None:

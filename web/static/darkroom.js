@@ -473,9 +473,9 @@ function fetchTransport() {
     return { answer, abort: () => ending.abort() };
   }
 
-  function upload({ url, headers, file, timeoutMs }) {
+  function upload({ url, headers, name, file, timeoutMs }) {
     const body = new FormData();
-    body.append("image", file);
+    body.append(name, file);
     return send({ method: "POST", url, headers, body: /** @type {any} */ (body), timeoutMs }).answer;
   }
 
@@ -555,9 +555,9 @@ function wxTransport(wx) {
     return { answer, abort: () => task && task.abort() };
   }
 
-  function upload({ url, headers, file, timeoutMs }) {
+  function upload({ url, headers, name, file, timeoutMs }) {
     return new Promise((resolve, reject) => wx.uploadFile({
-      url, filePath: file, name: "image", header: headers, timeout: timeoutMs,
+      url, filePath: file, name, header: headers, timeout: timeoutMs,
       success: (result) => resolve({ status: result.statusCode, text: result.data, header: headerOf(result.header) }),
       fail: (error) => reject(unreached(error)),
     }));
@@ -664,9 +664,10 @@ class Api {
     });
   }
 
-  upload(file) {
-    const url = `${this.baseUrl}/v1/images`, timeoutMs = 3 * this.timing.requestTimeoutMs;
-    return this._withToken((token) => this.transport.upload({ url, file, headers: this.headers(token), timeoutMs }));
+  upload(path, name, file) {
+    const url = this.baseUrl + path, timeoutMs = 3 * this.timing.requestTimeoutMs;
+    return this._withToken((token) => (
+      this.transport.upload({ url, name, file, headers: this.headers(token), timeoutMs })));
   }
 
   /** What `ask` gives, asked again and again while nobody answers: for what carries a key, or may be repeated. */
@@ -706,12 +707,17 @@ class Api {
 
   /** The document with whole addresses: a mini-program has no page that a path could belong to. */
   placed(doc) {
-    if (!doc || !doc.images) return doc;
-    const place = (image) => (
-      image && image.url && image.url[0] === "/" ? Object.assign({}, image, { url: this.baseUrl + image.url }) : image);
-    const images = doc.images.map((image) => (
-      Object.assign({}, place(image), image.thumbnail ? { thumbnail: place(image.thumbnail) } : {})));
-    return Object.assign({}, doc, { images });
+    if (!doc) return doc;
+    const whole = (url) => (url && url[0] === "/" ? this.baseUrl + url : url);
+    const place = (shown) => (shown && shown.url ? Object.assign({}, shown, { url: whole(shown.url) }) : shown);
+    const more = {};
+    if (doc.images) {
+      more.images = doc.images.map((image) => (
+        Object.assign({}, place(image), image.thumbnail ? { thumbnail: place(image.thumbnail) } : {})));
+    }
+    if (doc.files) more.files = doc.files.map(place);
+    if (doc.data_url) more.data_url = whole(doc.data_url);
+    return Object.assign({}, doc, more);
   }
 
   placedChange(change) {
@@ -1197,7 +1203,7 @@ class Connection {
     if (this._life) this._life.inVain = 0;
     this._say({ change });
     this.watchers.forEach((watcher) => watcher.change(change));
-    if (change.doc.images && change.doc.images.length) this._watchLinks();
+    if (linksOf(change.doc).length) this._watchLinks();
     if (this._isIncomplete()) this._lookFurther("limit");
   }
 
@@ -1303,7 +1309,7 @@ class Connection {
 
   /** New links into the documents we have.  It is no change, so none is told: the lists come with `docs` alone. */
   async _renewLinks(life) {
-    const missing = new Set(Array.from(this.works.docs.values()).filter(hasPictures).map((doc) => doc._id));
+    const missing = new Set(Array.from(this.works.docs.values()).filter((doc) => linksOf(doc).length).map((doc) => doc._id));
     try {
       for (let cursor = ""; missing.size;) {
         const page = await this._page(cursor);
@@ -1323,13 +1329,13 @@ class Connection {
     }
   }
 
-  /** Links to pictures expire: ask for new ones before they do. */
+  /** Links to pictures and files expire: ask for new ones before they do. */
   _watchLinks() {
     const life = this._life;
     clearTimeout(this._linksTimer);
     let first = Infinity;
-    this.works.docs.forEach((doc) => (doc.images || []).forEach((image) => {
-      const found = /[?&]exp=([0-9]+)/.exec(image.url || "");
+    this.works.docs.forEach((doc) => linksOf(doc).forEach((url) => {
+      const found = /[?&]exp=([0-9]+)/.exec(url || "");
       if (found) first = Math.min(first, Number(found[1]) * 1000 - this.api.clockSkewMs);
     }));
     const earliest = this._linksSince + this.api.timing.linksAtMostEveryMs;
@@ -1412,7 +1418,8 @@ class Turns {
   }
 }
 
-const hasPictures = (doc) => Boolean(doc.images && doc.images.length);
+const linksOf = (doc) => [...(doc.images || []), ...(doc.files || [])].map(({ url }) => url)
+  .concat(doc.data_url ? [doc.data_url] : []);
 const epochOf = (place) => place.slice(0, place.lastIndexOf("-"));
 const seqOf = (place) => Number(place.slice(place.lastIndexOf("-") + 1));
 const isAhead = (place, ours) => epochOf(place) !== epochOf(ours) || seqOf(place) > seqOf(ours);
@@ -1930,9 +1937,10 @@ class TasksSource {
  *            complete?: (told: any) => void}} Called how a call tells what came of it, if not by its promise
  * @typedef {{url: string, width: number, height: number}} Thumbnail
  * @typedef {{url: string, width: number, height: number, thumbnail: Thumbnail | null}} Picture
- * @typedef {{url: string, media_type: string, bytes: number, name: string}} ResultFile a result that is no picture
+ * @typedef {{url: string, media_type: string, bytes: number, name: string, width?: number, height?: number,
+ *            duration_seconds?: number}} ResultFile a result that is no picture
  * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
- *            progress: number, images: Picture[], files: ResultFile[], data: any, data_url: string | null,
+ *            progress: number, images: Picture[], files?: ResultFile[], data?: any, data_url?: string,
  *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
  * @typedef {{id: number, dataType: string, queueType: string, docId: string, doc: Doc,
  *            updatedFields?: Object<string, any>}} Change
@@ -1994,7 +2002,14 @@ function database(settings) {
      * @param {Blob | string} file
      * @returns {Promise<{id: string, url: string, width: number, height: number, bytes: number}>}
      */
-    upload: (file) => api.patiently(() => api.upload(file)),
+    upload: (file) => api.patiently(() => api.upload("/v1/images", "image", file)),
+
+    /**
+     * Hand in a film, sound or other file, of which `params.videos`, `audio` or `files` name the id.
+     * @param {Blob | string} file
+     * @returns {Promise<{id: string, url: string, media_type: string, bytes: number, name: string}>}
+     */
+    uploadFile: (file) => api.patiently(() => api.upload("/v1/files", "file", file)),
 
     /** @param {string} taskId */
     cancel: (taskId) => act(`/v1/tasks/${encodeURIComponent(taskId)}/cancel`),

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const PERSON = "M4 21c0-4.4 3.6-8 8-8s8 3.6 8 8M12 4a4 4 0 1 0 0 8a4 4 0 1 0 0-8";
 const GARMENT = "M8 3 3 6l2 5 2-1v11h10V10l2 1 2-5-5-3c-.6 1.8-2.1 3-4 3S8.600 4.800 8 3z";
 const PICTURE = "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01";
+const OTHERS = { videos: "video/*", audio: "audio/*", files: "" };  // {kind of input: what a browser offers for it}
 const SHAPES = { person: PERSON, garment: GARMENT };
 
 /** `onAccepted(accepted, address)`: an order is stored; `address` shows the photo it was made with. */
@@ -17,6 +18,7 @@ export class Order {
   #shown = "";  // the type whose fields stand in the form
   #files = {};  // {slot: {file, address, id}}, kept from type to type
   #parameters = new Parameters($("parameters"));
+  #uploaded = new WeakMap();  // {File: id} of what is no picture
   #isSending = false;
 
   constructor(db, onAccepted) {
@@ -61,6 +63,7 @@ export class Order {
 
   #nameTypes() {
     for (const input of document.querySelectorAll("input[name=type]")) input.nextElementSibling.textContent = typeName(input.value);
+    for (const label of document.querySelectorAll("#others label")) label.firstElementChild.textContent = say(`input.${label.dataset.kind}`);
     for (const input of document.querySelectorAll("input[name=scene]")) input.nextElementSibling.textContent = sayOr(`scene.${input.value}`, "", {}, input.value);
   }
 
@@ -77,8 +80,18 @@ export class Order {
   #missing() {
     const fewest = this.#type().inputs.images?.[0] ?? 0, slots = this.#slots();
     const given = slots.filter(({ name }) => this.#files[name]).length;
-    return given >= fewest ? null : slots.find(({ name }) => !this.#files[name]);
+    if (given < fewest) return slots.find(({ name }) => !this.#files[name]);
+    const lacking = this.#others().find(({ kind, bounds }) => this.#chosen(kind).length < bounds[0]);
+    return lacking ? { name: lacking.kind, title: {} } : null;
   }
+
+  /** The kinds of input beside pictures that the type takes. */
+  #others() {
+    const { inputs } = this.#type();
+    return Object.keys(OTHERS).map((kind) => ({ kind, bounds: inputs[kind] ?? [0, 0] })).filter(({ bounds }) => bounds[1]);
+  }
+
+  #chosen(kind) { return [...($(`other-${kind}`)?.files ?? [])]; }
 
   #count() {
     const count = Math.round(Number($("count").value)), [fewest, most] = this.#type().count;
@@ -88,6 +101,8 @@ export class Order {
   #build(type) {
     this.#shown = type.type;
     this.#buildSlots();
+    $("others").replaceChildren(...this.#others().map(otherField));
+    $("others").hidden = !$("others").children.length;
     $("prompt-row").hidden = type.slots.length > 0;
     $("scenes").replaceChildren($("scenes").firstElementChild, ...type.scenes.map((scene, n) => radio("scene", scene, `swatch ${scene}`, n === 0)));
     $("scenes").hidden = !type.scenes.length;
@@ -166,11 +181,12 @@ export class Order {
     $("problem").hidden = !text;
   }
 
-  #params(images) {
+  #params(images, others = {}) {
     const type = this.#type(), parameters = this.#parameters.values(), prompt = $("prompt").value.trim();
     const scene = document.querySelector("input[name=scene]:checked")?.value;
     return {
       ...(images.length ? { images } : {}),
+      ...others,
       count: this.#count(),
       ...(type.scenes.length ? { sceneId: scene } : {}),
       ...(prompt && !type.slots.length ? { prompt } : {}),
@@ -192,7 +208,7 @@ export class Order {
     this.show();
     try {
       for (const each of chosen) each.id ??= (await this.#db.upload(each.file)).id;
-      const params = this.#params(chosen.map((each) => each.id));
+      const params = this.#params(chosen.map((each) => each.id), await this.#handedIn());
       this.#onAccepted(await this.#db.submit({ type, params }), chosen[0]?.address);
     } catch (error) {
       const isShown = error.errors?.length && this.#parameters.mark(error.errors);
@@ -204,13 +220,25 @@ export class Order {
     }
   }
 
+  /** {kind: ids} of what was chosen beside pictures; each is handed in once. */
+  async #handedIn() {
+    const given = {};
+    for (const { kind } of this.#others()) {
+      for (const file of this.#chosen(kind)) {
+        if (!this.#uploaded.has(file)) this.#uploaded.set(file, (await this.#db.uploadFile(file)).id);
+        (given[kind] ??= []).push(this.#uploaded.get(file));
+      }
+    }
+    return given;
+  }
+
   #listen() {
     $("order").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#send();
     });
     $("order").addEventListener("change", ({ target }) => {
-      if (target.type === "file") this.#choose(target.id, target.files[0]);
+      if (target.type === "file" && !target.dataset.kind) this.#choose(target.id, target.files[0]);
       if (target.id === "count") target.value = this.#count();
       this.show();
     });
@@ -239,6 +267,15 @@ export class Order {
       });
     }
   }
+}
+
+/** A field for films, sound or other files. */
+function otherField({ kind, bounds }) {
+  const label = element("label", "field"), input = element("input");
+  label.dataset.kind = input.dataset.kind = kind;
+  Object.assign(input, { id: `other-${kind}`, type: "file", accept: OTHERS[kind], multiple: bounds[1] > 1 });
+  label.append(element("span"), input);
+  return label;
 }
 
 function radio(name, value, className, isChecked) {

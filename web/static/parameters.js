@@ -101,13 +101,19 @@ function numberOf(schema) {
   input.type = isSlider ? "range" : "number";
   if (Number.isFinite(low)) input.min = low;
   if (Number.isFinite(high)) input.max = high;
-  input.step = schema.multipleOf ?? (isWhole ? 1 : isSlider ? (high - low) / 100 || "any" : "any");
+  input.step = schema.multipleOf ?? (isWhole ? 1 : isSlider ? stepBetween(low, high, schema.default) : "any");
   if ("default" in schema) input.value = schema.default;
   const shown = element("output"), show = () => { shown.textContent = input.value; };
   input.addEventListener("input", show);
   show();
   const read = () => (input.value === "" ? undefined : Number(input.value));
   return { input, read: unlessDefault(schema, read), extra: isSlider ? [shown] : [] };
+}
+
+/** A power of ten that gives at least twenty places; any place where the default is none of these: it is not to be moved. */
+function stepBetween(low, high, usual) {
+  const step = 10 ** Math.floor(Math.log10((high - low) / 20)), places = (usual - low) / step;
+  return step > 0 && Math.abs(places - Math.round(places)) < 1e-6 ? step : "any";
 }
 
 function textOf(schema) {

@@ -166,6 +166,7 @@ class Print {
     this.#showGhost();
     this.#showWords();
     this.#showPictures(before);
+    this.#showMade(before);
     this.#showActs();
   }
 
@@ -176,6 +177,7 @@ class Print {
     this.#showWords();
     this.part(".pictures").replaceChildren();
     this.#showPictures(null);
+    this.#showMade(null);
     this.#showActs();
   }
 
@@ -225,8 +227,9 @@ class Print {
   }
 
   #line() {
-    const { status, error, images } = this.doc;
+    const { status, error, images } = this.doc, made = madeOf(this.doc);
     if (status === "failed") return error ? this.#whyItFailed(error) : say("failed");
+    if (status === "completed" && made.length && !images.length) return made.every(isData) ? say("made.data") : filesOf(made);
     if (status === "completed") return countOf(images.length);
     const eta = this.#estimate?.eta_seconds;
     return !this.isOpen || eta == null ? "" : eta < 1 ? say("left.now") : say("left", { time: duration(eta) });
@@ -256,6 +259,15 @@ class Print {
       button.append(picture);
       return button;
     }));
+  }
+
+  /** Films and sound are played, JSON is shown, whatever else is saved. */
+  #showMade(before) {
+    const made = this.doc.status === "completed" ? madeOf(this.doc) : [];
+    const paths = (each) => each.map(({ url = "" }) => url.split("?")[0]).join();
+    this.card.classList.toggle("bare", this.doc.status === "completed" && made.length > 0 && !this.doc.images.length);
+    if (before?.status === this.doc.status && paths(madeOf(before)) === paths(made)) return;  // what plays goes on
+    this.part(".made").replaceChildren(...made.map(shownOf));
   }
 
   /** The same pictures, under links that are good for longer: for those that have not come near yet. */
@@ -318,6 +330,51 @@ function thumbnailOf(image) {
 
 function nameButton(button, act, what) {
   button.setAttribute("aria-label", say("act.on", { act, what }));
+}
+
+/** What was made beside pictures: its files, and its data as one that has no media type. */
+function madeOf(doc) {
+  const { files = [], data = null, data_url } = doc;
+  return data === null && !data_url ? files : [...files, { data, url: data_url }];
+}
+
+const isData = (made) => !made.media_type;
+
+function shownOf(made) {
+  if (isData(made) && !made.url) return dataOf(made.data);
+  const [kind] = (made.media_type ?? "").split("/");
+  if (kind !== "video" && kind !== "audio") return linkTo(made);
+  const player = document.createElement(kind);
+  Object.assign(player, { controls: true, preload: "metadata", src: made.url });
+  player.setAttribute("aria-label", made.name);
+  if (made.width && made.height) Object.assign(player, { width: made.width, height: made.height });
+  return player;
+}
+
+function dataOf(data) {
+  const box = document.createElement("pre");
+  box.textContent = JSON.stringify(data, null, 2);
+  box.tabIndex = 0;  // it may be longer than its box
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", say("made.data"));
+  return box;
+}
+
+function linkTo({ url, name, bytes }) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name ?? "data.json";
+  link.textContent = bytes === undefined ? say("made.data.save") : `${name} · ${sizeOf(bytes)}`;
+  return link;
+}
+
+function sizeOf(bytes) {
+  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function filesOf(made) {
+  const n = made.filter((each) => !isData(each)).length;
+  return n === 1 ? say("made.one") : say("made.many", { n });
 }
 
 function countOf(n) {
