@@ -153,7 +153,9 @@ def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Plac
 
 def _place_of(name: str) -> Place:
     parts = name.split("__")
-    keep_case_from = parts.index("SECRETS") + 1 if "SECRETS" in parts else len(parts)
+    # Of secrets and of variables of a model's processes the names are theirs, not ours.
+    has_names_of_theirs = [part.lower() for part in parts[2:3]] in (["secrets"], ["env"])
+    keep_case_from = 3 if has_names_of_theirs else len(parts)
     return tuple(part.lower() if n < keep_case_from else part for n, part in enumerate(parts))
 
 

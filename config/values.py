@@ -80,6 +80,7 @@ class Provider(Group):
     cancel: dict[str, Any] = Field(default_factory=dict)
     limits: ProviderLimits = ProviderLimits()
     options: dict[str, Any] = Field(default_factory=dict)
+    env: dict[str, str] = Field(default_factory=dict)  # of a model's processes
     secrets: dict[str, SecretStr] = Field(default_factory=dict)
     may_bill_twice: bool = False
     allow_private_addresses: bool = False

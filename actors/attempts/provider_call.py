@@ -81,8 +81,9 @@ async def _submit_in_time(
     worker: Worker, name: str, provider: Provider, job: Job, progress: Progress
 ) -> Done | Accepted:
     """Our own adapters apply the AI time-out to the service's answer, and may take longer to fetch its results.  A
-    user's own class is cancelled at the time-out.  Raises ProviderError."""
-    if worker.settings.providers[name].kind != "python":
+    user's own adapter is cancelled at the time-out; a model applies it itself, because loading is not part of it.
+    Raises ProviderError."""
+    if worker.settings.providers[name].kind != "python" or getattr(provider, "keeps_ai_timeout", False):
         return await provider.submit(job, progress)
     cut = asyncio.timeout(None)
     loop = asyncio.get_running_loop()

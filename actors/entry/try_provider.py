@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import (
     Accepted,
     Done,
@@ -129,7 +128,7 @@ async def _try_watched(
     setting = settings.providers[asked.name]
     where = f" at {setting.url}" if setting.url else ""
     steps.well("settings", f"{asked.name} is of kind {setting.kind}{where}")
-    images = open_image_processes(1)
+    images = ImageProcesses(1)
     folder = Path(tempfile.mkdtemp(prefix="darkroom-doctor-"))
     try:
         house = _House(settings, images, open_file_store(settings))

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from actors.providers.warm.model import ModelSettings, is_model
+from actors.providers.warm.options import read_options
 from supervisor.core.errors import SettingFault
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def check_provider(name: str, settings: Settings) -> None:
     if setting.kind in SPOKEN_OVER_HTTP:
         read, _ = _adapter(setting)
         read(name, setting, settings)
+    elif setting.kind == "python":
+        read_options(name, setting.options)
 
 
 def open_provider(name: str, house: ProviderHost) -> Provider:
@@ -41,7 +45,11 @@ def open_provider(name: str, house: ProviderHost) -> Provider:
     if setting.kind == "studio":
         from actors.providers.studio.provider import StudioProvider
 
-        return StudioProvider(house.images, most_pixels=house.settings.limits.image_pixels)
+        return StudioProvider(
+            house.images,
+            size=house.settings.image_processes,
+            most_pixels=house.settings.limits.image_pixels,
+        )
     if setting.kind == "python":
         return _own_class(name, setting)
     from actors.providers.provider_context import provider_context_of
@@ -94,13 +102,36 @@ def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..
 
 
 def _own_class(name: str, setting: ProviderSettings) -> Provider:
-    """A user's own adapter."""
+    """A user's own adapter, or model."""
     module, _, class_name = str(setting.options.get("class", "")).partition(":")
     try:
-        provider: Provider = getattr(importlib.import_module(module), class_name)(name, setting)
+        found = getattr(importlib.import_module(module), class_name)
+        if is_model(found):
+            return _model(name, setting)
+        provider: Provider = found(name, setting)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingFault(
             f"PROVIDERS__{name}__OPTIONS must name a class as module:Class, and {module}:{class_name} is none: "
             f"{error}."
         ) from error
     return provider
+
+
+def _model(name: str, setting: ProviderSettings) -> Provider:
+    """A model of the user's own, in children that are started when they are needed."""
+    from actors.providers.warm.processes import Loading, WarmProcesses
+    from actors.providers.warm.provider import WarmProvider, environment_for
+
+    options = read_options(name, setting.options)
+    secrets = {each: secret.get_secret_value() for each, secret in setting.secrets.items()}
+    told = ModelSettings(dict(setting.options), secrets, setting.model, setting.url)
+    loading = Loading(str(setting.options["class"]), name, told, options.load_seconds)
+    return WarmProvider(
+        WarmProcesses(
+            options.processes,
+            loading,
+            environment_for(setting.env),
+            idle_seconds=options.idle_seconds,
+            memory_mib=options.memory_mib,
+        )
+    )

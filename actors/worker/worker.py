@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import structlog
 
 from actors.files.scratch import close_scratch, found_in, open_scratch
-from actors.images.process_pool import open_image_processes
 from actors.worker.begun_leases import Begun
 from actors.worker.busy_slots import BusySlots
 from actors.worker.call_metrics import CallsSeen
@@ -43,6 +42,7 @@ from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_database import open_database
 from supervisor.objects.object_store import FileStore
 from supervisor.objects.open_store import open_file_store
+from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.processes.supervised import WORKER_SPAWN_ID, is_supervised
 from supervisor.schema.migrate import check_version
 from supervisor.store.counters import counters
@@ -137,7 +137,7 @@ class Worker:
         self.database = database
         self.files = files
         self.work = work
-        self.images = open_image_processes(settings.image_processes)
+        self.images = ImageProcesses(settings.image_processes)
         self.calls_seen = CallsSeen(database)
         self.refusals = Refusals()
         self.providers: dict[str, Provider] = {}

@@ -34,6 +34,7 @@ ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 OnProgress = Callable[[int, str], None]
 T = TypeVar("T")
+C = TypeVar("C", bound="ImageChild")
 
 
 class ImageProcessDied(Exception):
@@ -61,12 +62,13 @@ _ITS_OWN_DOING = frozenset(
 
 class ImageWorkFailed(Exception):
     """The child answered with an error.  code: an `error.code` (web/openapi/schemas.py); the text is a sentence for the
-    user."""
+    user; told: the error as it was answered."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, told: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.told = told or {"code": code, "message": message}
 
 
 @dataclass(eq=False)
@@ -75,6 +77,7 @@ class ImageChild:
 
     process: asyncio.subprocess.Process
     channel: socket.socket
+    has_begun: bool = False  # with the last request, where the child says so
 
     @property
     def is_alive(self) -> bool:
@@ -96,7 +99,7 @@ class ImageChild:
         deadline: asyncio.Timeout,
     ) -> list[dict[str, Any]]:
         assert self.process.stdout is not None
-        taken = 0
+        taken, self.has_begun = 0, False
         try:
             if files:
                 socket.send_fds(self.channel, [b"f"], [file.fileno() for file in files])
@@ -110,10 +113,15 @@ class ImageChild:
                 if "error" in answer:
                     if answer["error"]["code"] == NO_ROOM:
                         raise NoRoom(answer["error"]["message"])
-                    raise ImageWorkFailed(answer["error"]["code"], answer["error"]["message"])
-                if "images" in answer:
-                    images: list[dict[str, Any]] = answer["images"]
-                    return images
+                    raise ImageWorkFailed(
+                        answer["error"]["code"], answer["error"]["message"], answer["error"]
+                    )
+                if "made" in answer:
+                    made: list[dict[str, Any]] = answer["made"]
+                    return made
+                if "begun" in answer:
+                    self.has_begun = True
+                    continue
                 if "pixels" in answer:
                     room.give_back(taken)
                     taken = 0
@@ -177,7 +185,15 @@ async def _without_counting(deadline: asyncio.Timeout, wait: Coroutine[Any, Any,
     return got
 
 
-async def start_child(program: str) -> ImageChild:
+async def start_child(
+    program: str,
+    environ: Mapping[str, str] | None = None,
+    *,
+    made: Callable[..., C] = ImageChild,  # type: ignore[assignment]
+    **more: Any,
+) -> C:
+    """A new child.  environ: all that it is told of our environment, if not the little that an image child may know.
+    made: of its process and channel; more: for asyncio, as where its stderr goes."""
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -189,8 +205,9 @@ async def start_child(program: str) -> ImageChild:
             str(theirs.fileno()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=child_environment(os.environ),
+            env=child_environment(os.environ) if environ is None else environ,
             pass_fds=(theirs.fileno(),),
+            **more,
         )
     except BaseException:
         ours.close()
@@ -198,7 +215,7 @@ async def start_child(program: str) -> ImageChild:
     finally:
         theirs.close()
     ours.setblocking(False)
-    return ImageChild(process, ours)
+    return made(process, ours)
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

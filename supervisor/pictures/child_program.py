@@ -9,7 +9,7 @@ and answers on stdout, until stdin ends:
                                                     (`plain_pictures`)
     ← {"id", "pixels"}                              the header is read; → {"id", "decode": true} lets it go on
     ← {"id", "progress": 0 … 99, "stage"}           progress only rises within a request
-    ← {"id", "images": [{"n", "path", "width", "height", "thumbnail"}]}          or
+    ← {"id", "made": [{"n", "path", "width", "height", "thumbnail"}]}            or
     ← {"id", "error": {"code", "message"}}          an `error.code` of the API and a sentence for the user, or
                                                     `no_room` when the disk is full: ask again later
 
@@ -53,11 +53,12 @@ Task = Callable[[dict[str, Any], "Parent"], list[dict[str, Any]]]
 
 
 class WorkFault(Exception):
-    """An error to answer with.  code: an `error.code` (web/openapi/schemas.py); str() is a sentence for the user."""
+    """An error to answer with.  code: an `error.code` (web/openapi/schemas.py); str() is a sentence for the user; more:
+    further members of the answer."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, **more: Any) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.more = code, more
 
 
 class Parent:
@@ -98,7 +99,7 @@ def main(tasks: Mapping[str, Task] | None = None) -> None:
         signal.signal(asks_to_stop, signal.SIG_IGN)
     _be_modest()
     channel = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
-    parent = Parent(sys.stdin, _reserve_stdout(), channel)
+    parent = Parent(sys.stdin, reserve_stdout(), channel)
     known: dict[str, Task] = {"plain": _plain, "upload": _upload, **(tasks or {})}
     if tasks is None:
         _warm_up()
@@ -113,9 +114,9 @@ def serve(request: dict[str, Any], parent: Parent, tasks: Mapping[str, Task]) ->
         task = tasks.get(str(request.get("task")))
         if task is None:
             raise WorkFault("There is no such work.", "bad_params")
-        parent.say(images=task(request, parent))
+        parent.say(made=task(request, parent))
     except WorkFault as fault:
-        parent.say(error={"code": fault.code, "message": str(fault)})
+        parent.say(error={"code": fault.code, "message": str(fault), **fault.more})
     except MemoryError:
         message = "The picture is too large to be worked on here."
         parent.say(error={"code": "image_unusable", "message": message})
@@ -217,7 +218,7 @@ def _be_modest() -> None:
     os.nice(NICENESS)
 
 
-def _reserve_stdout() -> TextIO:
+def reserve_stdout() -> TextIO:
     """A separate stream for the answers.  Descriptor 1 becomes stderr, so that no print, not even of a C library, can
     break a line."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)

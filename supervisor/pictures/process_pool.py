@@ -74,9 +74,10 @@ class ImageProcesses:
             child = await self._child(fresh=own_child)
             reusable = False
             try:
+                await self._make_ready(child, on_progress)
                 async with asyncio.timeout(timeout_seconds) as deadline:
                     numbered = {**request, "id": next(self._ids), "files_sent": len(files)}
-                    images = await child.ask(numbered, files, on_progress, self._room, deadline)
+                    images = await self._ask(child, numbered, files, on_progress, deadline)
                 reusable = not own_child
                 return images
             except (ImageWorkFailed, NoRoom):
@@ -106,6 +107,22 @@ class ImageProcesses:
 
     # ── children ──
 
+    async def _make_ready(self, child: ImageChild, on_progress: OnProgress) -> None:
+        """What a child does once before its first request, beyond the time of that."""
+
+    async def _ask(
+        self,
+        child: ImageChild,
+        request: dict[str, Any],
+        files: Sequence[BinaryIO],
+        on_progress: OnProgress,
+        deadline: asyncio.Timeout,
+    ) -> list[dict[str, Any]]:
+        return await child.ask(request, files, on_progress, self._room, deadline)
+
+    async def _spawn(self) -> ImageChild:
+        return await start_child(self._program)
+
     async def _child(self, *, fresh: bool) -> ImageChild:
         while self._idle:
             child = self._idle.pop()
@@ -119,7 +136,7 @@ class ImageProcesses:
         if self._closed:
             raise RuntimeError("This pool of image processes is closed.")
         # shielded: a cancel between fork and here would leave an unknown child behind
-        starting = asyncio.ensure_future(start_child(self._program))
+        starting = asyncio.ensure_future(self._spawn())
         try:
             child = await asyncio.shield(starting)
         except asyncio.CancelledError:

@@ -20,13 +20,13 @@ from PIL import Image
 
 from actors.attempts.jobs import job_of
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed, child_environment
 from supervisor.pictures.process_pool import ImageProcesses
 from tests.support.image_children import _OF_OTHERS, _read, children
+from tests.support.providers.studio_image_child import open_image_processes
 from tests.support.repository import ROOT
 
 SAMPLES = ROOT / "examples" / "samples"
@@ -247,7 +247,7 @@ def test_the_pool_works_on_a_loop_in_another_thread(tmp_path: Path) -> None:
 async def test_children_die_with_their_parent(tmp_path: Path) -> None:
     program = (
         "import asyncio, json, sys\n"
-        "from actors.images.process_pool import open_image_processes\n"
+        "from tests.support.providers.studio_image_child import open_image_processes\n"
         "pool = open_image_processes(1)\n"
         "asyncio.run(pool.run(json.loads(sys.argv[1]), lambda *r: print('working', flush=True), 60))\n"
     )
@@ -270,7 +270,7 @@ def _state(pid: int) -> str:
 
 def test_a_worker_never_loads_image_libraries() -> None:
     program = (
-        "import sys, actors.images.process_pool, actors.providers.studio.provider, actors.providers.base\n"
+        "import sys, actors.registry.adapters, actors.providers.studio.provider, actors.providers.base\n"
         "print([name for name in ('numpy', 'PIL', 'ai_edge_litert') if name in sys.modules])"
     )
     ran = subprocess.run(
@@ -300,7 +300,7 @@ def test_a_child_learns_no_secrets() -> None:
 async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "import actors.images.child_program as child\n"
+        "import tests.support.providers.studio_image_child as child\n"
         "child.carry_out = lambda order, progress: (print('stray'), os.write(1, b'noise'), [])[2]\n"
         "sys.argv = ['image_child']; child.main()"
     )
@@ -310,14 +310,14 @@ async def test_stray_prints_break_no_answer(tmp_path: Path) -> None:
         input=json.dumps(order(tmp_path, id=7)) + "\n", env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
-    assert json.loads(ran.stdout) == {"id": 7, "images": []}
+    assert json.loads(ran.stdout) == {"id": 7, "made": []}
     assert "stray" in ran.stderr and "noise" in ran.stderr
 
 
 def test_a_child_is_nice_and_starts_quickly() -> None:
     used_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "actors.images.child_program"],
+        [sys.executable, "-P", "-m", "tests.support.providers.studio_image_child"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     answer, _ = child.communicate(json.dumps({"id": 1, "task": "sculpture"}) + "\n", timeout=PATIENCE_SECONDS)

@@ -16,7 +16,6 @@ from PIL import Image
 
 from actors.attempts.outcomes import Postpone, after_error, after_question
 from actors.files.scratch import write_whole
-from actors.images.child_program import _studio_order
 from actors.providers.base import Running
 from supervisor.core.errors import NoRoom, OutcomeUnknown, StoreAway
 from supervisor.core.rescue import Budget
@@ -28,6 +27,7 @@ from supervisor.store.tasks import claims
 from tests.conftest import Clock, Store
 from tests.support.hosts.full_disk import largest_file
 from tests.support.houses.web_server import Web, bearer, running_web
+from tests.support.providers.studio_image_child import studio_order
 
 
 def files_in(folder: Path) -> list[str]:
@@ -78,7 +78,7 @@ def test_an_image_child_without_room_says_so_and_keeps_no_half(tmp_path: Path, t
     def told() -> dict[str, Any]:
         said = io.StringIO()
         decode = io.StringIO('{"id": 1, "decode": true}\n')
-        serve(request, Parent(decode, said, None), {"plain": _plain, "photography": _studio_order})
+        serve(request, Parent(decode, said, None), {"plain": _plain, "photography": studio_order})
         return dict(json.loads(said.getvalue().splitlines()[-1]))
 
     request: dict[str, Any] = {"id": 1, "task": task, "out": str(out)}
@@ -90,7 +90,7 @@ def test_an_image_child_without_room_says_so_and_keeps_no_half(tmp_path: Path, t
     with largest_file(1000):
         assert told()["error"]["code"] == "no_room"
     assert files_in(out) == []
-    assert len(told()["images"]) == 1
+    assert len(told()["made"]) == 1
 
 
 def test_an_attempt_that_met_a_full_disk_is_counted_for_none() -> None:

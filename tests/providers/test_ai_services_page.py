@@ -5,21 +5,23 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import ContentRejected, Job, RateLimited
 from actors.providers.common.answers import CLASSES
 from actors.providers.http.provider import HttpProvider
 from actors.providers.http.service import read_service
 from actors.providers.provider_context import ProviderContext
-from actors.registry.adapters import check_provider, check_providers
+from actors.providers.warm.provider import WarmProvider
+from actors.registry.adapters import check_provider, check_providers, open_provider
 from config.provider_presets import preset_names
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.objects.local_files import LocalFiles
+from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.security.file_links import LinkSigner
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply
 from tests.support.providers.instant_provider import ONE_PIXEL
@@ -81,7 +83,7 @@ async def test_the_http_example_works_as_it_stands(tmp_path):
         settings = settings_of(example, tmp_path, PROVIDERS__atelier__SECRETS__KEY="sk-1")
         check_providers(settings)
         service = read_service("atelier", settings.providers["atelier"], settings)
-        images = open_image_processes(1)
+        images = ImageProcesses(1)
         provider = HttpProvider(
             service,
             ProviderContext(
@@ -121,7 +123,7 @@ async def test_the_http_example_works_as_it_stands(tmp_path):
 
 
 async def test_the_python_example_works_as_it_stands(tmp_path, monkeypatch):
-    (code,) = blocks("python")
+    code = next(block for block in blocks("python") if "class Mine" in block)
     (tmp_path / "my_provider.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = settings_of(next(block for block in blocks("toml") if "my_provider" in block), tmp_path)
@@ -132,6 +134,17 @@ async def test_the_python_example_works_as_it_stands(tmp_path, monkeypatch):
     done = await provider.submit(job(tmp_path), lambda percent, stage: None)
     assert [image.path.stat().st_size > 100 for image in done.images] == [True, True]
     assert provider.paid
+
+
+async def test_the_settings_of_a_model_are_those_of_the_example(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "models"))
+    settings = settings_of(next(block for block in blocks("toml") if "slow_poster" in block), tmp_path)
+    check_providers(settings)
+    assert settings.needs_of_types == {"poster": {"gpu": 1}}
+    assert settings.providers["poster"].env == {"CUDA_VISIBLE_DEVICES": "0"}
+    provider = open_provider("poster", SimpleNamespace(settings=settings))
+    assert isinstance(provider, WarmProvider)
+    await provider.close()
 
 
 def test_every_class_and_placeholder_of_the_program_stands_on_the_page():
@@ -161,7 +174,9 @@ def test_every_provider_of_the_page_can_be_used(tmp_path):
     workflow = tmp_path / "workflow.json"
     workflow.write_text('{"9": {"class_type": "SaveImage", "inputs": {}}}', encoding="utf-8")
     together = [
-        block for block in blocks("toml") if "[tasks.portrait]" not in block and "my_provider" not in block
+        block
+        for block in blocks("toml")
+        if not any(each in block for each in ("[tasks.portrait]", "my_provider", "slow_poster"))
     ]
     page = "\n".join(together).replace("/etc/darkroom/portrait_api.json", str(workflow))
     page = re.sub(r"(?m)^\[tasks\..*\]\nprovider = .*$", "", page)

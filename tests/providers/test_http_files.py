@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import Done, Job, ProviderError, ResultLost
 from actors.providers.common.answers import Answer, Rules, others_in
 from actors.providers.common.paths import parse_path
@@ -19,6 +18,7 @@ from actors.providers.http.service import read_service
 from actors.providers.provider_context import ProviderContext
 from config.settings import Settings
 from supervisor.objects.local_files import LocalFiles
+from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.security.file_links import LinkSigner
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply
 from tests.support.pictures import picture
@@ -37,7 +37,7 @@ def service() -> Iterator[FakeAiService]:
 @pytest.fixture
 async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator[Opener]:
     opened: list[HttpProvider] = []
-    processes = open_image_processes(1)
+    processes = ImageProcesses(1)
 
     def make(**changes: Any) -> HttpProvider:
         provider = {

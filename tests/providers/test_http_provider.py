@@ -18,7 +18,6 @@ import structlog
 from PIL import Image
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import (
     Ambiguous,
     AtCapacity,
@@ -44,6 +43,7 @@ from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.objects.local_files import LocalFiles
 from supervisor.objects.object_store import StoreAway
+from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.security.file_links import LinkSigner
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
@@ -73,7 +73,7 @@ Opener = Callable[..., HttpProvider]
 async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator[Opener]:
     """A provider on the fake service.  Keywords are its settings; `url` is that of Darkroom itself."""
     opened: list[HttpProvider] = []
-    processes = open_image_processes(1)
+    processes = ImageProcesses(1)
 
     def make(*, url: str = "", limits: dict[str, Any] | None = None, **changes: Any) -> HttpProvider:
         provider = {

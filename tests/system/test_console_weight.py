@@ -36,8 +36,7 @@ FIRST_SCREEN_BYTES, ALL_BYTES = 300_000, 2_000_000
 PRINTS = """
 import json, sys
 from pathlib import Path
-from actors.images.child_program import carry_out
-from actors.providers.studio.orders.order import read_order
+from tests.support.providers.studio_image_child import carry_out
 
 samples, folder = Path(sys.argv[1]), Path(sys.argv[2])
 made = []
@@ -45,7 +44,7 @@ for number, scene in enumerate(("studio", "sunset", "night", "")):
     order = {"task": "photography" if scene else "fitting", "scene": scene, "count": 2, "seed": 7,
              "person": str(samples / "portrait.png"), "garment": str(samples / "garment.png"),
              "out": str(folder / str(number))}
-    made += carry_out(read_order(order), lambda percent, stage: None)
+    made += carry_out(order, lambda percent, stage: None)
 (folder / "made.json").write_text(json.dumps(made))
 """
 

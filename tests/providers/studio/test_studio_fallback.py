@@ -19,7 +19,7 @@ SAMPLES = ROOT / "examples" / "samples"
 # None in sys.modules makes an import fail as if the package were not installed
 WITHOUT_EXTRA = (
     "import sys; sys.modules['numpy'] = sys.modules['ai_edge_litert'] = None; "
-    "from actors.images.child_program import main; sys.argv = ['image_child']; main()"
+    "from tests.support.providers.studio_image_child import main; sys.argv = ['image_child']; main()"
 )
 
 
@@ -53,7 +53,7 @@ def test_a_child_without_the_extra_makes_cards_and_says_so(tmp_path: Path) -> No
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert [image["n"] for image in answers[-1]["images"]] == [0, 1]
+    assert [image["n"] for image in answers[-1]["made"]] == [0, 1]
     assert answers[-2]["stage"] == STAGE
     with Image.open(tmp_path / "0.jpg") as card:
         assert card.size == (1024, 1024)

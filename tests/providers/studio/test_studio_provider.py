@@ -10,18 +10,20 @@ import pytest
 from PIL import Image
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import Done, InvalidInput, Job, Transient
 from actors.providers.studio.provider import StudioProvider
 from supervisor.pictures.normalise import know_formats
+from supervisor.pictures.process_pool import ImageProcesses
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"
 
 
 @pytest.fixture
 async def provider() -> AsyncIterator[StudioProvider]:
-    processes = open_image_processes(1)
-    yield StudioProvider(processes)
+    processes = ImageProcesses(1)
+    opened = StudioProvider(processes)
+    yield opened
+    await opened.close()
     await processes.close()
 
 

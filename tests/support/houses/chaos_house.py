@@ -184,7 +184,7 @@ class House:
         elif role is Role.WORKER:
             chosen = workers
         elif role is Role.IMAGE_CHILD:
-            chosen = [p for p in everybody if "actors.images.child_program" in _command(p)]
+            chosen = [p for p in everybody if "actors.providers.warm.child_program" in _command(p)]
         else:
             chosen = [p for p in everybody if p.pid in self._named(role.value)]
         return sorted((p for p in chosen if _lives(p)), key=lambda process: process.pid)

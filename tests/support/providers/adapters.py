@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from actors.files.scratch import Scratch
-from actors.images.process_pool import open_image_processes
 from actors.providers.base import Accepted, Done, Failed, Job, MadeImage, Provider, ProviderError, Running
 from actors.providers.provider_context import ProviderContext
 from actors.registry.adapters import check_providers, open_over_http
 from config.settings import Settings
 from supervisor.objects.local_files import LocalFiles
+from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.security.file_links import LinkSigner
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "samples"
@@ -30,7 +30,7 @@ class Adapters:
         self.folder = folder
         self.files = LocalFiles(folder / "files")
         self.progress: list[tuple[int, str]] = []
-        self._images = open_image_processes(1)
+        self._images = ImageProcesses(1)
         self._opened: list[Provider] = []
 
     async def __aenter__(self) -> Self:

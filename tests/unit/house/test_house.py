@@ -100,9 +100,9 @@ FOLDERS = {
         store .
     """,
     "actors": """
-        . entry dispatcher remote_jobs webhooks attempts worker broker images registry providers/openai
+        . entry dispatcher remote_jobs webhooks attempts worker broker registry providers/openai
         providers/comfyui providers/replicate providers/gradio providers/http providers/studio providers/studio/fitting
-        providers/studio/photography providers/studio/vision providers/studio/orders providers/common net
+        providers/studio/photography providers/studio/vision providers/studio/orders providers/warm providers/common net
         providers files
     """,
     "web": ". app openapi doors/cloudbase doors api handling uploads limits feed http",

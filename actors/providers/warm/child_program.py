@@ -1,0 +1,107 @@
+"""The program in which a model lives: `python -m actors.providers.warm.child_program`, asked as
+`supervisor.pictures.child_program` describes it:
+
+    → {"id", "task": "load", "class": "module:Class", "name", "settings"}    ← {"id", "made": []}
+    → {"id", "task": "make", "job"}      ← {"id", "begun": true} at once, then progress, then {"id", "made": [done]}
+    ← {"id", "error": {"code", "message", "kind"?, …}}                       a `ProviderError` keeps its class
+
+What is printed goes to stderr, with a line that begins with SPEAKS_FOR and a task's id before the words for that task.
+
+It ends when stdin does, after the model's `close`.  Signals that ask to stop are left to its worker: a drain lets it
+finish.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from actors.providers.base import ProviderError
+from actors.providers.warm.messages import SPEAKS_FOR, job_in, told_of, told_of_error
+from actors.providers.warm.model import Model, ModelSettings
+from supervisor.pictures.child_program import Parent, WorkFault, reserve_stdout, serve
+from supervisor.processes.parent_death import die_with_parent
+
+
+class Host:
+    """The child's one model."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+
+    def load(self, request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
+        """Make the model and load it.  What it raises is told in its words: whoever set it up reads them."""
+        module, _, name = str(request["class"]).partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+            model: Model = found(request["name"], ModelSettings(**request["settings"]))
+            model.load()
+        except ProviderError as error:
+            raise _fault(error) from error
+        except Exception as error:  # whoever set it up is told; its user is not
+            traceback.print_exc()
+            raise WorkFault(f"{type(error).__name__}: {error}", "internal") from error
+        self.model = model
+        return []
+
+    def make(self, request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
+        """One job."""
+        assert self.model is not None, "nothing is loaded"
+        parent.say(begun=True)
+        try:
+            return [told_of(self.model.make(job_in(request), rising(parent)))]
+        except ProviderError as error:
+            raise _fault(error) from error
+        except MemoryError as error:
+            raise WorkFault("The model found no memory for this order.", "internal") from error
+
+    def close(self) -> None:
+        if self.model is not None:
+            self.model.close()
+
+
+def main() -> None:
+    """Serve requests until stdin ends.  argv[1]: the pid of the worker to die with."""
+    die_with_parent(int(sys.argv[1]))
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group
+        signal.signal(asks_to_stop, signal.SIG_IGN)
+    parent, host = Parent(sys.stdin, reserve_stdout(), None), Host()
+    for request in parent.requests():
+        speak_for(request.get("job", {}).get("task_id", ""))
+        serve(request, parent, {"load": host.load, "make": host.make})
+        speak_for("")
+    host.close()
+
+
+def speak_for(task_id: str) -> None:
+    """What is printed next is for this task.  The mark goes the same way as the words, so it stands in its place."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.write(sys.stderr.fileno(), f"{SPEAKS_FOR}{task_id}\n".encode())
+
+
+def rising(parent: Parent) -> Any:
+    """A progress function that never falls, never says 100, and says nothing twice."""
+    last: tuple[int, str] = (-1, "")
+
+    def progress(percent: int, stage: str) -> None:
+        nonlocal last
+        now = (min(99, max(int(percent), last[0])), str(stage))
+        if now != last:
+            last = now
+            parent.say(progress=now[0], stage=now[1])
+
+    return progress
+
+
+def _fault(error: ProviderError) -> WorkFault:
+    told = told_of_error(error)
+    return WorkFault(told.pop("message"), told.pop("code"), **told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The children with a model in them, as their worker holds them: loaded once, kept, watched, replaced.
+
+They are a pool like that of the image children, whose code this is (`supervisor.pictures.process_pool`): a child does
+one job at a time, a cancel or a time-out kills it, and its death is one job's.  Beside that a child
+
+- is loaded before its first job, which counts on `load_seconds` and not on the job's time;
+- that has had nothing to do for `idle_seconds` ends in good order, and so does one that after a job is larger than
+  `memory_mib`; one that grows to twice as much within a job is killed.  Addresses are not limited: CUDA and the like
+  reserve many times what they use;
+- has a voice: what it prints is logged, with the id of the task that it works for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import structlog
+
+from actors.providers.warm.messages import SPEAKS_FOR
+from actors.providers.warm.model import ModelSettings
+from supervisor.pictures.child_process import (
+    ImageChild,
+    ImageProcessDied,
+    ImageWorkFailed,
+    OnProgress,
+    start_child,
+)
+from supervisor.pictures.process_pool import ImageProcesses
+
+log = structlog.get_logger(__name__)
+
+PROGRAM = "actors.providers.warm.child_program"
+LOADING_PERCENT, LOADING = 2, "loading the model"
+LEAVE_SECONDS = 10.0  # for a model's `close`
+LOOK_SECONDS = 0.25  # from one look at a child's memory to the next
+WITHIN_A_CALL = 2  # times memory_mib
+LONGEST_MESSAGE = 16 * 1024 * 1024  # of a child: `Done.data` is the largest part of it
+LONGEST_LINE, MOST_LINES = 2000, 1000  # of what it prints, the second for each job
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class NotLoaded(Exception):
+    """The model could not be loaded; the text says why.  No order is at fault."""
+
+
+class DiedWhileIdle(ImageProcessDied):
+    """The child was gone before it began with the request: another one can have it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """What a child is told first.  class_name: `module:Class`."""
+
+    class_name: str
+    name: str
+    settings: ModelSettings
+    seconds: float
+
+    def request(self) -> dict[str, Any]:
+        """As it goes through the pipe."""
+        settings = dataclasses.asdict(self.settings)
+        return {"id": 0, "task": "load", "class": self.class_name, "name": self.name, "settings": settings}
+
+
+class WarmChild(ImageChild):
+    """A child that can be loaded, and that speaks."""
+
+    provider = ""  # whose child it is, for the log
+    task_id = ""  # that it works for
+    is_loaded = False
+    too_large = ""  # set when it was killed for its memory
+    voice: asyncio.Task[None] | None = None
+    retirement: asyncio.TimerHandle | None = None
+
+    def listen(self) -> None:
+        """Log what it prints from now on."""
+        self.voice = asyncio.get_running_loop().create_task(self._log_what_it_prints())
+
+    async def _log_what_it_prints(self) -> None:
+        assert self.process.stderr is not None
+        rest, of_task, lines = b"", "", 0
+        mark = SPEAKS_FOR.encode()
+        while chunk := await self.process.stderr.read(65536):
+            *whole, rest = (rest + chunk).split(b"\n")
+            rest = rest[-LONGEST_LINE:]  # a bar of progress is one line that grows
+            for line in whole:
+                if line.startswith(mark):
+                    of_task, lines = line.removeprefix(mark).decode(errors="replace"), 0
+                    continue
+                lines += 1
+                text = line.rpartition(b"\r")[2][:LONGEST_LINE].decode(errors="replace").rstrip()
+                if text and lines <= MOST_LINES:
+                    log.info("model_says", provider=self.provider, task=of_task or None, line=text)
+                elif lines == MOST_LINES + 1:
+                    log.warning("model_says_too_much", provider=self.provider, task=of_task or None)
+
+    def resident_bytes(self) -> int:
+        """What it holds of the memory; 0 where that can't be told, as outside Linux."""
+        try:
+            return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    async def leave(self) -> None:
+        """End in good order: its stdin ends, it closes its model."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), LEAVE_SECONDS)
+        await self.end()
+
+    async def end(self) -> None:
+        """Kill, reap, close its pipes, and log its last words."""
+        if self.retirement is not None:
+            self.retirement.cancel()
+        await super().end()
+        if self.voice is not None:
+            await asyncio.wait({self.voice}, timeout=1)  # a grandchild may hold the other end
+
+
+class WarmProcesses(ImageProcesses):
+    """environ: all that children know of the environment.  memory_mib, idle_seconds: 0 for no bound."""
+
+    def __init__(
+        self,
+        size: int,
+        loading: Loading,
+        environ: Mapping[str, str],
+        *,
+        idle_seconds: float = 0.0,
+        memory_mib: int = 0,
+    ) -> None:
+        super().__init__(size, PROGRAM)
+        self._loading, self._environ = loading, environ
+        self._idle_seconds, self._most_bytes = idle_seconds, memory_mib * 1024 * 1024
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let idle children close their models, and kill the others."""
+        self._closed = True
+        while self._idle:
+            self._let_go(self._idle.pop())
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await super().close()
+
+    async def _spawn(self) -> ImageChild:
+        child = await start_child(
+            PROGRAM, self._environ, made=WarmChild, stderr=asyncio.subprocess.PIPE, limit=LONGEST_MESSAGE
+        )
+        child.provider = self._loading.name
+        child.listen()
+        return child
+
+    async def _make_ready(self, child: ImageChild, on_progress: OnProgress) -> None:
+        assert isinstance(child, WarmChild)
+        if child.retirement is not None:
+            child.retirement.cancel()
+        if child.is_loaded:
+            return
+        on_progress(LOADING_PERCENT, LOADING)
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._loading.seconds) as deadline:
+                await child.ask(self._loading.request(), [], on_progress, self._room, deadline)
+        except TimeoutError:
+            raise NotLoaded(f"it was not loaded within {self._loading.seconds:g} s (load_seconds).") from None
+        except ImageWorkFailed as failure:
+            raise NotLoaded(failure.message) from None
+        except ImageProcessDied as death:
+            raise NotLoaded(f"its process ended while it was loaded (signal {death.signal}).") from None
+        child.is_loaded = True
+        seconds = asyncio.get_running_loop().time() - started
+        log.info(
+            "model_loaded", provider=self._loading.name, seconds=round(seconds, 3), pid=child.process.pid
+        )
+
+    async def _ask(
+        self,
+        child: ImageChild,
+        request: dict[str, Any],
+        files: Sequence[BinaryIO],
+        on_progress: OnProgress,
+        deadline: asyncio.Timeout,
+    ) -> list[dict[str, Any]]:
+        assert isinstance(child, WarmChild)
+        child.task_id = request["job"]["task_id"]
+        watching = asyncio.create_task(self._watch_memory(child)) if self._most_bytes else None
+        try:
+            return await child.ask(request, files, on_progress, self._room, deadline)
+        except ImageProcessDied as death:
+            if not child.has_begun and not child.too_large:
+                raise DiedWhileIdle(str(death), death.signal) from death
+            raise ImageProcessDied(child.too_large or str(death), death.signal) from death
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+    async def _watch_memory(self, child: WarmChild) -> None:
+        most = WITHIN_A_CALL * self._most_bytes
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if child.resident_bytes() > most:
+                child.too_large = (
+                    f"The model took more than {most // 1024 // 1024} MiB, twice its memory_mib."
+                )
+                log.warning(
+                    "model_killed", provider=child.provider, task=child.task_id, reason=child.too_large
+                )
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.kill()
+
+    async def _put_back(self, child: ImageChild, reusable: bool) -> None:
+        assert isinstance(child, WarmChild)
+        child.task_id = ""
+        if reusable and self._most_bytes and (size := child.resident_bytes()) > self._most_bytes:
+            mib = size // 1024 // 1024
+            log.info(
+                "model_replaced",
+                provider=child.provider,
+                mib=mib,
+                memory_mib=self._most_bytes // 1024 // 1024,
+            )
+            await self._depart(child)  # in its place: another beside it would need the room that it has
+            return
+        await super()._put_back(child, reusable)
+        if child in self._idle and self._idle_seconds:
+            loop = asyncio.get_running_loop()
+            child.retirement = loop.call_later(self._idle_seconds, self._retire, child)
+
+    def _retire(self, child: WarmChild) -> None:
+        if child in self._idle:
+            self._idle.remove(child)
+            log.info("model_unloaded", provider=child.provider, idle_seconds=self._idle_seconds)
+            self._let_go(child)
+
+    def _let_go(self, child: ImageChild) -> None:
+        self._leaving.add(task := asyncio.get_running_loop().create_task(self._depart(child)))
+        task.add_done_callback(self._leaving.discard)
+
+    async def _depart(self, child: ImageChild) -> None:
+        assert isinstance(child, WarmChild)
+        await child.leave()
+        self._children.discard(child)

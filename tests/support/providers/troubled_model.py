@@ -1,0 +1,85 @@
+"""A model that does what models do in bad times, as its orders' prompts say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from actors.providers.base import ContentRejected, Done, MadeFile, RateLimited
+from actors.providers.warm.model import ModelJob, ModelSettings, Progress
+from tests.support.providers.instant_provider import ONE_PIXEL
+
+MIB = 1024 * 1024
+
+
+class TroubledModel:
+    """options.load: `fail`, `die` or `hang`.  options.notes: a file that is told of each `load`, `make` and `close`."""
+
+    def __init__(self, name: str, settings: ModelSettings) -> None:
+        self.options, self.secrets = settings.options, settings.secrets
+        self.kept: list[bytearray] = []
+        self.calls = 0
+
+    def load(self) -> None:
+        self._note("load")
+        match self.options.get("load", ""):
+            case "fail":
+                raise RuntimeError("CUDA driver version is insufficient")
+            case "die":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "hang":
+                time.sleep(3600)
+
+    def make(self, job: ModelJob, progress: Progress) -> Done:
+        self._note(f"make {job.task_id}")
+        self.calls += 1
+        progress(10, "working")
+        words = str(job.params.get("prompt") or "").split()
+        match words:
+            case ["crash"]:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case ["crash", "at", "every", number] if self._calls_ever() % int(number) == 0:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case ["leak", mib]:
+                self.kept.append(bytearray(b"x") * (int(mib) * MIB))
+            case ["hold", mib]:
+                self.kept.append(bytearray(b"x") * (int(mib) * MIB))
+                time.sleep(3600)
+            case ["hang"]:
+                time.sleep(3600)
+            case ["say", *what]:
+                print(" ".join(what))
+                os.write(2, b"and natively\n")
+            case ["reject"]:
+                raise ContentRejected("The model does not paint this.")
+            case ["wait"]:
+                raise RateLimited("The model rests.", wait_seconds=7)
+            case ["break"]:
+                raise KeyError("of no class of ours")
+            case ["wrong"]:
+                return None  # type: ignore[return-value]
+            case ["large"]:
+                return Done(data={"text": "x" * 200_000})
+            case ["files"]:
+                film = job.folder / "film.txt"
+                film.write_text("a film")
+                return Done(files=(MadeFile(film, "film.txt", duration_seconds=4.0),), data=[1, None])
+            case ["env"]:
+                return Done(data={"env": dict(os.environ), "path": sys.path, "secrets": dict(self.secrets)})
+        path = job.folder / "0.png"
+        path.write_bytes(ONE_PIXEL)
+        return Done(data={"pid": os.getpid(), "calls": self.calls, "inputs": [str(p) for p in job.inputs]})
+
+    def close(self) -> None:
+        self._note("close")
+
+    def _note(self, what: str) -> None:
+        if notes := self.options.get("notes"):
+            with Path(notes).open("a") as file:
+                file.write(f"{what}\n")
+
+    def _calls_ever(self) -> int:
+        return Path(str(self.options["notes"])).read_text().count("make ")
