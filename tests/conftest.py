@@ -1,7 +1,7 @@
-"""A migrated database for each test, a clock that moves it, and factories named after the state reached.
+"""A migrated database for each test, a clock that tests move, and factories named after the state that they reach.
 
-Whatever asks for `settings`, `database` or `store` runs once on each kind of database, unless its module or the test
-is marked `sqlite_only` or `postgresql_only`.
+A test with the fixture `settings`, `database` or `store` runs once on each kind of database, unless the test or its
+module is marked `sqlite_only` or `postgresql_only`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""POST /v1/callbacks/{token}: who may report what, and what becomes of it."""
+"""POST /v1/callbacks/{token}: which reports of a service are accepted, and their effect."""
 
 from __future__ import annotations
 

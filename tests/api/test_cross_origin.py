@@ -1,4 +1,4 @@
-"""Front ends on another domain: what a browser must be told, and whom it is told."""
+"""Front ends on another domain: the headers that a browser needs, and for which origins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/tokens: a service asks for tokens of its users, and takes them back with its own."""
+"""POST /v1/tokens: a service requests tokens of its users; they are revoked with its own token."""
 
 from __future__ import annotations
 

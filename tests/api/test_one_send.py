@@ -1,4 +1,4 @@
-"""One send is one send: no request leaves twice because its connection broke, whatever its method."""
+"""No request is sent twice because its connection broke, whatever its method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, made from the models that check, and true of what is answered."""
+"""The API's description: valid, complete, made from the models that check requests, and true of the answers."""
 
 from __future__ import annotations
 

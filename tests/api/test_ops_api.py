@@ -1,4 +1,4 @@
-"""/v1/ops over HTTP: for operators alone, and what it answers."""
+"""/v1/ops over HTTP: for operators alone, and its answers."""
 
 from __future__ import annotations
 

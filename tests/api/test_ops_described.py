@@ -1,4 +1,4 @@
-"""What operators' addresses answer is what is described, in a house with something of everything."""
+"""The answers of operators' addresses match their description, in a system with something of everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests a user may make each minute: what counts, what is told, and a broker away refuses nobody."""
+"""Requests of a user in a minute: which ones count, the answers' headers, and no refusal while the broker is away."""
 
 from __future__ import annotations
 

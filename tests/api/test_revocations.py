@@ -1,4 +1,4 @@
-"""Tokens that were taken back prove nothing at any door; those made later, and those of others, do."""
+"""Revoked tokens are refused at every interface; later tokens, and those of other users, are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On its own host a browser is let in by the link of this start, with nothing to type, and by nothing else."""
+"""On the same host the link of this start lets a browser in without typing, and nothing else does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages' own files: compressed once, asked about with ETags, whole for whoever wants them so."""
+"""The pages' own files: compressed once, with ETags, and uncompressed on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in: tokens, the demo user of a loopback host, and nobody's web page."""
+"""Who is let in: owners of tokens, the demo user of a loopback host, and no foreign web page."""
 
 from __future__ import annotations
 

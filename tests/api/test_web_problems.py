@@ -1,4 +1,4 @@
-"""Every error is a problem, whoever raised it; health tells the truth; nothing secret is in a log."""
+"""Every error is a problem document, from any source; health is true; no secret is in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m web` as a process of its own: starts, says where it is, drains, and is missed by nobody when killed."""
+"""`python -m web` as a process of its own: it starts, prints its address, drains, and a kill loses nothing."""
 
 from __future__ import annotations
 

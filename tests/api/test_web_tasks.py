@@ -1,4 +1,4 @@
-"""Tasks and works over HTTP: accepted, shown, listed, cancelled, retried, deleted; and every way to be refused."""
+"""Tasks and works over HTTP: accepted, shown, listed, cancelled, retried, deleted; and every refusal."""
 
 from __future__ import annotations
 

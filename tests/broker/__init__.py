@@ -1,1 +1,1 @@
-"""The broker, its consumers, and the claims that go through it."""
+"""The broker, its consumers, and the claims that it carries."""

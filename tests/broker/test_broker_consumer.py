@@ -1,4 +1,4 @@
-"""One consumer, called by hand: what it holds, what it owes, what it gives back, and how it waits."""
+"""One consumer, called by hand: the messages that it holds, acknowledges and gives back, and how it waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker loses everything it holds: nothing is lost, and no attempt is counted."""
+"""The broker loses all its data: no task is lost, and no attempt is counted."""
 
 from __future__ import annotations
 

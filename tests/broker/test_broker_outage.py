@@ -1,4 +1,5 @@
-"""Real worker processes, and a broker that is frozen, restarted, emptied; workers that lose a thread or are stopped."""
+"""Real worker processes with a broker that is frozen, restarted or emptied; workers that lose a thread or are
+stopped."""
 
 from __future__ import annotations
 

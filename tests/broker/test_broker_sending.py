@@ -1,4 +1,4 @@
-"""Sending: nothing is opened before the first use, one round trip, and a failure that says what it is."""
+"""Sending: no connection before the first use, one round trip, and failures with a clear sentence."""
 
 from __future__ import annotations
 

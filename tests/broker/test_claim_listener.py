@@ -1,4 +1,4 @@
-"""The thread that waits at a worker's list: who takes a message out of it owns its claims."""
+"""The thread that waits at a worker's list: the process that removes a message owns its claims."""
 
 from __future__ import annotations
 

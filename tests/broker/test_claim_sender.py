@@ -1,4 +1,4 @@
-"""The claim sender and the dispatcher's loop: a broker that keeps them waiting, and lists that nobody pops."""
+"""The claim sender and the dispatcher's loop: a broker that answers late, and lists that no worker reads."""
 
 from __future__ import annotations
 

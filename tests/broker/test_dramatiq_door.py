@@ -1,4 +1,4 @@
-"""The Dramatiq door: a producer process that only has Dramatiq and our package sends `submit`."""
+"""The Dramatiq interface: a producer process that only has Dramatiq and our package sends `submit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's heartbeat: what it believes it holds, beside what the database says."""
+"""A worker's heartbeat: its own list of claims compared with the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts as hosts run them: one worker offers a GPU, dispatchers are killed, and so is the worker."""
+"""The parts as real processes: one worker offers a GPU; dispatchers are killed, then the worker."""
 
 from __future__ import annotations
 

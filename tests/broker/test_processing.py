@@ -1,4 +1,4 @@
-"""Messages to the actors of task types, which foreign producers and dispatchers of older programs may send."""
+"""Messages to the actors of task types: foreign producers and dispatchers of older versions may send them."""
 
 from __future__ import annotations
 

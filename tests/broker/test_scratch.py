@@ -1,4 +1,4 @@
-"""Scratch folders of workers that were killed are removed by the next worker, and nobody else's."""
+"""The next worker removes the scratch folders of killed workers, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line's own reader of the feed goes on over what passes, and never asks again without a pause."""
+"""The command line's reader of the feed continues after short faults and always pauses before a retry."""
 
 from __future__ import annotations
 

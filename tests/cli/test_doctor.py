@@ -1,4 +1,4 @@
-"""`darkroom doctor` names every fault of a wrong set-up, and a part that can't work now ends with one sentence."""
+"""`darkroom doctor` names every fault of a wrong set-up; a part that cannot work now exits with one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`darkroom webhooks`: see what was told to whom, tell it again, show the key."""
+"""`darkroom webhooks`: list messages and receivers, send again, show the key."""
 
 from __future__ import annotations
 

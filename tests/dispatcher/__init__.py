@@ -1,1 +1,1 @@
-"""The dispatcher: who of several works, and what one costs that has nothing to do."""
+"""The dispatcher: which of several is active, and the cost of an idle one."""

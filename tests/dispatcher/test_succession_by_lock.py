@@ -1,4 +1,4 @@
-"""Two dispatchers with the lock of their database: who is followed how soon, and never two at once.
+"""Two dispatchers with the lock of their database: how soon the standby takes over, and never two at once.
 
 Their time is a clock that the test moves; locks and rows are real.
 """

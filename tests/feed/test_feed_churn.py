@@ -1,4 +1,4 @@
-"""Clients that vanish at any moment leave nobody behind, and old clients are served."""
+"""Clients that vanish at any moment leave no stream behind, and old clients are served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client sees, to the byte."""
+"""The bytes that a client receives."""
 
 from __future__ import annotations
 

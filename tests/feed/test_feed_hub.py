@@ -1,4 +1,4 @@
-"""The hub's promises: in order, bounded, written once for all, nobody left behind, everybody let go."""
+"""The hub's promises: changes in order, bounded memory, one text for all, no stream forgotten, every stream closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When clients come back: spread over a window, and by appointment before something else cuts them."""
+"""When clients reconnect: spread over a window, and at a set time before a proxy would cut the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that vanish at random while changes are made: none is told anything else than the database holds."""
+"""Clients that vanish at random while changes are made: each receives exactly what the database holds."""
 
 from __future__ import annotations
 

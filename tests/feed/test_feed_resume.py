@@ -1,4 +1,4 @@
-"""Coming back: after a break, after a restart of the web part, with an id that is unknown; and the same by polling."""
+"""Resuming: after a break, after a restart of web, with an unknown id; and the same by polling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event stream over a real server: first, in order, none missing, none twice, and over in time."""
+"""The event stream over a real server: changes in order, none missing, none twice, and an end in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Prefer: wait=N`: the finished task in one answer, without holding anything but a place in memory."""
+"""`Prefer: wait=N`: the finished task in one answer; the wait holds only a little memory."""
 
 from __future__ import annotations
 

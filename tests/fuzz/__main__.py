@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --seconds 600 --database both --seed N`: ends with 1 if anything was a fault."""
+"""`python -m tests.fuzz --seconds 600 --database both --seed N`: exits with 1 if it found a fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next random request, as the bytes that are sent.  Pure: chance, and what the server has told, are passed in."""
+"""The next random request, as bytes. Pure: the random generator and the server's answers are passed in."""
 
 from __future__ import annotations
 

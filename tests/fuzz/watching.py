@@ -1,8 +1,8 @@
-"""Asks /healthz every 50 ms: `python -m tests.fuzz.watching URL PID`, until its stdin ends; then tells what it saw.
+"""Asks /healthz every 50 ms until its stdin ends, then prints the result: `python -m tests.fuzz.watching URL PID`.
 
-A host with more to do than it has cores lets everybody wait, also whoever asks.  Linux counts for each thread how long
-it was ready to run and did not (schedstat).  What is left of a stall is web's own when three such waits are taken away:
-that of its event loop, that of the asking process, and the longest of web's other threads, any of which may hold the
+On an overloaded host every process waits for a core, this one too. Linux counts for each thread how long it was ready
+to run and did not run (schedstat). Three such waits are subtracted from a stall; the rest is web's own. They are the
+waits of web's event loop, of the asking process, and the longest of web's other threads, as any of these may hold the
 interpreter's lock meanwhile.
 """
 

@@ -1,4 +1,4 @@
-"""`make histories`: random histories, one after the other; says what was broken and how to see it again.
+"""`make histories`: random histories, one after the other; prints broken promises and how to repeat them.
 
 SEEDS=1-10 (or 3,7), SECONDS of real time each, DATABASE=sqlite, postgresql or both.
 """

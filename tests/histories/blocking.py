@@ -1,6 +1,6 @@
-"""Blocking code in a thread of its own that takes turns with the event loop: one of both stands still.
+"""Blocking code in a thread of its own that takes turns with the event loop: only one of the two runs at a time.
 
-So the dispatcher's loop and the sweep run as they are, and still nothing happens at the same time as anything else.
+So the dispatcher's loop and the sweep run unchanged, and still only one thing happens at a time.
 """
 
 from __future__ import annotations

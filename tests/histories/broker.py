@@ -1,7 +1,7 @@
-"""All that a history knows of the broker: the lists of claims and the control queue, and what a worker does with both.
+"""The broker of a history: the lists of claims, the control queue, and the worker's use of both.
 
-Messages are lost, doubled, late and out of order.  A send may fail, certainly or perhaps, and whoever sends may stand
-still between any two of its steps.  The product's own sender and lists are run; the server alone is the world's.
+Messages are lost, doubled, late and out of order. A send may fail, with a known or an unknown outcome, and the sender
+may pause between any two of its steps. The product's own sender and lists run; only the server is simulated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The clocks: monotonic time is the event loop's, the database's wall clock is that and a step.
+"""The clocks: monotonic time is the event loop's; the database's wall clock is that plus the steps.
 
-Wall time stands still between two events, so a seed gives the same times whatever the machine does meanwhile.
+Wall time does not move between two events, so a seed gives the same times on any machine.
 """
 
 from __future__ import annotations

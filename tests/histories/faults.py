@@ -1,4 +1,4 @@
-"""What goes wrong: processes stand still and die, clocks step, servers are away, everybody is."""
+"""The faults: processes freeze and die, clocks step, servers are away, all processes are away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paid requests and remote jobs: one paid submission for each picture of a charge, and results where they belong."""
+"""Paid requests and remote jobs: one paid submission for each picture of a charge, and each result with its charge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: a balance is a sum, a charge is debited once, and refunded as far as nothing came of it."""
+"""The ledger: a balance is a sum, a charge is debited once, and refunded for the missing pictures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What must be true, judged from plain SQL and from what the world knows to have happened, never by the product's code.
+"""The promises, judged by plain SQL and the world's own record of events, never by the product's code.
 
-`after` looks at what one transaction has changed, `whole` at everything, `at_rest` at the end, when nothing may be left
-to do.
+`after` checks the changes of one transaction, `whole` checks everything, `at_rest` checks the end, when no work may be
+left.
 """
 
 from __future__ import annotations

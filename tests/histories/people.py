@@ -1,4 +1,4 @@
-"""Users, operators and programs that write SQL: they ask for anything at any time, and take a refusal as an answer."""
+"""Users, operators and programs that write SQL: they ask for anything at any time and accept a refusal."""
 
 from __future__ import annotations
 

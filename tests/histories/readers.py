@@ -1,4 +1,4 @@
-"""Readers of the feed, who come and go: each folds what it is told and must never miss or hear twice."""
+"""Readers of the feed that come and go: each applies its changes and must receive each exactly once."""
 
 from __future__ import annotations
 

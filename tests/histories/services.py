@@ -1,8 +1,8 @@
-"""AI services that answer anything, and what really happened at each of them, which only the model may look at.
+"""AI services that answer anything, and the record of what really happened there; only the model may read it.
 
-A service draws what becomes of each request when it leaves, and keeps the truth: whether it was carried out (and so
-billed), when its job was over, when it was asked and answered.  The adapter, which the product drives, tells as much
-of it as the line lets through.
+A service draws the fate of each request when it is sent, and records the truth: whether it was carried out (and so
+billed), when its job ended, when it was asked and answered. The adapter, called by the product, reports as much of it
+as the simulated network lets through.
 """
 
 from __future__ import annotations

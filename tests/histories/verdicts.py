@@ -1,7 +1,8 @@
 """Verdicts by the clock: nothing is failed unasked (CORRECTNESS 20, 40 and 41).
 
-A task whose remote job is overdue fails after its service has answered once since it was seen to be overdue; one that
-has expired, after three questions.  A deadline strikes only who had its time, by a clock that nobody can step.
+A task with an overdue remote job fails after its service has answered once since the job was found overdue. A task that
+has expired fails after three polls. An attempt fails at its deadline only if it had its whole time, by a clock that
+cannot be stepped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An event loop with a clock of its own, whose callbacks belong to processes that may stand still or be dead.
+"""An event loop with a clock of its own; its callbacks belong to processes that may be frozen or dead.
 
-One callback runs at a time.  Which process goes on is drawn by chance; within a process callbacks keep their order,
-as asyncio promises.  When nobody can go on, the clock moves to the next timer.
+One callback runs at a time. The next process is drawn at random; within a process callbacks keep their order, as
+asyncio promises. When no process can run, the clock moves to the next timer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One history: the parts, the people, the services and what goes wrong, all drawn from one seed."""
+"""One history: the parts, the people, the services and the faults, all drawn from one seed."""
 
 from __future__ import annotations
 

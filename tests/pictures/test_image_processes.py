@@ -1,4 +1,4 @@
-"""The pool of image children: killable, reusable, and nothing is left behind."""
+"""The pool of image children: they can be killed and reused, and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every sound picture is taken, in any format that phones, browsers and programs write: its first picture, upright.
+"""Every undamaged picture is accepted, in any format that phones, browsers and programs write: first frame, upright.
 
-The pictures have a red corner, so that it shows when one is turned wrongly or another frame is taken.
+The pictures have a red corner, which shows a wrong turn or a wrong frame.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A backup that is taken while tasks run is one moment; restored elsewhere, all goes on from there."""
+"""A backup during work is a snapshot of one moment; restored elsewhere, all work continues from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The host in trouble: database locked for long, disk full, clock stepped; nothing is lost, all goes on afterwards."""
+"""The host in trouble: database locked for long, disk full, clock stepped; nothing is lost, all work continues
+afterwards."""
 
 from __future__ import annotations
 

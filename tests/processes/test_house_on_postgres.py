@@ -1,4 +1,4 @@
-"""`darkroom up` on PostgreSQL: submit, feed, drain, and a server that goes away in the middle."""
+"""`darkroom up` on PostgreSQL: submit, feed, drain, and a database server that goes away during work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eight producers at once, by both doors, on a whole running system."""
+"""Eight producers at once, by HTTP and by SQL, on a whole running system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one host's file to PostgreSQL, as docs/scaling.md says: what was accepted before is done after."""
+"""From one host's file to PostgreSQL, as docs/scaling.md says: orders accepted before are done after."""
 
 from __future__ import annotations
 

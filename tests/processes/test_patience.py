@@ -1,4 +1,4 @@
-"""What is away is waited for, and said once a minute; who names a limit waits no longer."""
+"""Parts wait for a server that is away and log it once a minute; a caller with a limit waits no longer."""
 
 from __future__ import annotations
 

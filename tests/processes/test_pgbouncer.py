@@ -1,4 +1,4 @@
-"""A whole house behind a real PgBouncer in transaction mode, with and without a way past it for the listener."""
+"""A whole system behind a real PgBouncer in transaction mode, with and without a direct connection for the listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poison: a task under which workers die again and again, and those that merely ran beside it."""
+"""Poison: a task that kills its workers again and again, and the innocent tasks that ran beside it."""
 
 from __future__ import annotations
 

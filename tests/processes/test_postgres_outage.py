@@ -1,4 +1,4 @@
-"""`darkroom up` on PostgreSQL and a broker of its own, both of which are taken away while it works.
+"""`darkroom up` on PostgreSQL and a broker of its own; both are taken away during work.
 
 A small `make bench ARGS=postgres_outage`, which does the same with 500 tasks and ten outages of each.
 """

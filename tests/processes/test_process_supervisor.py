@@ -1,4 +1,4 @@
-"""The process supervisor with real processes: what dies is started again, what stops stops in order, nobody is left."""
+"""The process supervisor with real processes: dead parts start again, a stop goes in order, no process is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one program to the next while the house is at work: part by part, and nobody notices."""
+"""An upgrade of a running system, part by part, without an interruption for users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kill -9` of the whole house in the middle of work, and the next `up`."""
+"""`kill -9` of the whole system during work, and the next `up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk is no fault of what was to be written: everybody who writes says so, leaves no half behind, waits."""
+"""A full disk: each writer reports it, leaves no half-written file, and waits; tasks are not blamed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Two webs, two dispatchers, three workers and two schedulers at once, over PostgreSQL, Valkey and one store.
 
-Each is a process with a data folder of its own, as on a host of its own; they share what the four settings name.
+Each is a process with a data folder of its own, as on a host of its own; they share the servers of four settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One trace from POST to completion, for a collector that is named; nothing at all where none is."""
+"""One trace from POST to completion where a collector is configured; no tracing where none is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`darkroom up` and what it is made of: which programs, in which order, and what it refuses."""
+"""`darkroom up`: its programs, their order, and the set-ups that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a receiver of webhooks meets: signed requests that the standard's library verifies, sent until it says yes."""
+"""A receiver of webhooks gets signed requests that the standard's library verifies, until it answers with success."""
 
 from __future__ import annotations
 

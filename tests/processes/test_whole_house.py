@@ -1,4 +1,4 @@
-"""`darkroom up` as a whole, with kill -9: who is back how soon, and that nobody is left."""
+"""`darkroom up` as a whole, with kill -9: how soon each part is back, and that no process is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/ai-services.md tells people to write works as it stands there."""
+"""The settings in docs/ai-services.md work as printed there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AI services on a whole running system, each a real server outside of it, and no key anywhere but in requests."""
+"""AI services on a whole running system, each a real server outside it; keys appear only in requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service says its work has cost, from its answer to `darkroom costs`: by every adapter that has an answer."""
+"""The cost that a service reports, from its answer to `darkroom costs`, by every adapter that reads answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer means: pictures in every form, and the class of every error."""
+"""The meaning of an answer: pictures in every form, and the class of every error."""
 
 from __future__ import annotations
 

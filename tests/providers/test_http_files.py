@@ -1,4 +1,4 @@
-"""Films, sound and data from an `http` service: found where the settings say, streamed to the disk."""
+"""Films, sound and data from an `http` service: found by the settings, streamed to the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSONPath, as far as it is needed: what is found where."""
+"""The supported part of JSONPath."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `http` provider with a real service on loopback: every outcome class, every form of picture, no secret told."""
+"""The `http` provider with a real service on loopback: every outcome class, every form of picture, no secret shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates of requests: what a placeholder becomes, and what is refused before anything is asked."""
+"""Templates of requests: the value of each placeholder, and templates that are refused before any request."""
 
 from __future__ import annotations
 

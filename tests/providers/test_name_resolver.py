@@ -1,4 +1,4 @@
-"""A name server that does not answer holds up nobody but those who asked it."""
+"""A name server that does not answer delays only the requests that need it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A question about a remote job orders nothing: what may follow from an answer, from a wrong one, and from none."""
+"""A poll of a remote job orders nothing: the effect of an answer, of a wrong answer and of none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error that every order would meet is the provider's, and no user's order decides that for the others.
+"""An error that every order would get is the provider's fault; one user's order does not decide it for the others.
 
 LiteLLM 1.80 answers a wrong key and a wrong model with 400, as it answers a bad order (`make real-servers`).
 """

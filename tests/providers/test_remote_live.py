@@ -1,6 +1,6 @@
 """Remote jobs on a whole running system: no thread waits for them, nothing is submitted twice, nothing is forgotten.
 
-Real processes, real signals, and a service outside of them that keeps its jobs and counts what it is asked.
+Real processes, real signals, and a service outside of them that keeps its jobs and counts its requests.
 """
 
 from __future__ import annotations

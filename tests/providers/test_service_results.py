@@ -1,4 +1,4 @@
-"""What services really send at the end of a job: pictures among other files, drafts, texts, null, or nothing."""
+"""The results that services really send: pictures among other files, drafts, texts, null, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A service that is away, or still starting, costs time and no order: whole attempts with real services on loopback."""
+"""A service that is away or still starting delays orders but fails none: whole attempts with real services on
+loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service says of an error: a sentence for the user, the whole for operators, secrets and links for nobody."""
+"""A service's own error text: one sentence for the user, all of it for operators, without secrets and links."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Paid requests on a whole running system: what happens to one whose answer nobody hears.
+"""Paid requests on a whole running system: the outcome of a request whose answer is lost.
 
-Real processes, real signals, and a service outside of them that counts how often it is asked.
+Real processes, real signals, and a service outside of them that counts its requests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The five tests that the customer's own case began with, by their names, each on a whole running system.
+"""The customer's five original tests under their own names, each on a whole running system.
 
 `make seed-tests` runs them; they take four minutes, so the ordinary suite leaves them out.  The AI service is a fake
 that really listens and really takes its time; everything else is what `darkroom up` starts.

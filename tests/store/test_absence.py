@@ -1,6 +1,6 @@
 """Verdicts by the clock after an absence: a start, a sleeping laptop, an outage, a clock that steps.
 
-CORRECTNESS 40: no verdict unasked.  CORRECTNESS 20: deadline verdicts pause like verdicts of death.
+CORRECTNESS 40: no verdict without a poll. CORRECTNESS 20: deadline verdicts pause like verdicts of death.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One bad row is one bad row: what the database refuses is named and left alone, and everybody else is served."""
+"""One bad row stops no other: a row that the database refuses is reported and skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change log: every change a user can see, once, in commit order, without a gap."""
+"""The change log: every change that a user can see, once, in commit order, without a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock that was set back: nothing waits for hours, nobody keeps a slot, users' own times stay (CORRECTNESS 47)."""
+"""A clock that was set back: nothing waits for hours, no slot stays taken, users' own times stay (CORRECTNESS 47)."""
 
 from __future__ import annotations
 

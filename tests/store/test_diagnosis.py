@@ -1,4 +1,4 @@
-"""“User o-7's photo is at 40 % for eight minutes: why, and what now?” is answered at once, whatever holds it up."""
+"""“User o-7's photo is at 40 % for eight minutes: why, and what now?” is answered at once, for every cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatcher's transaction: free slots, limits, claims, and what is taken back; and who is the dispatcher."""
+"""The dispatcher's transaction: free slots, limits, claims and their withdrawal; and the choice of the dispatcher."""
 
 from __future__ import annotations
 

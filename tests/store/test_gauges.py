@@ -1,4 +1,4 @@
-"""What the metrics read is so on each kind of database: the queries of a scrape, and the tallies behind counters."""
+"""The metrics' figures are right on each kind of database: the queries of a scrape, and the tallies behind counters."""
 
 from __future__ import annotations
 

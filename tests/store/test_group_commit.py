@@ -1,4 +1,4 @@
-"""Writing to SQLite: one writer at a time, in order, many steps a commit, each by itself."""
+"""Writing to SQLite: one writer at a time, in order, many steps in a commit, each independent of the others."""
 
 from __future__ import annotations
 

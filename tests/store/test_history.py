@@ -1,4 +1,4 @@
-"""A task's history: every step is there, in order, written by whoever moved the row, and kept as it was."""
+"""A task's history: every step in order, attributed to the process that made it, and never changed."""
 
 from __future__ import annotations
 

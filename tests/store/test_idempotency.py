@@ -1,4 +1,4 @@
-"""Idempotency-Key: what is sent twice is done once, whoever dies in between (CORRECTNESS 37)."""
+"""Idempotency-Key: a request sent twice is done once, also when a process dies in between (CORRECTNESS 37)."""
 
 from __future__ import annotations
 

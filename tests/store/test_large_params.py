@@ -1,4 +1,4 @@
-"""Params may be large, up to a megabyte: whoever looks at many tasks does not pay for them."""
+"""Params may be large, up to a megabyte: queries over many tasks do not read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What types need and workers offer, counted from rows: exact whoever dispatches, and in nobody's way."""
+"""Needs of types and offers of workers, counted from rows: exact for every dispatcher, and no delay for other types."""
 
 from __future__ import annotations
 

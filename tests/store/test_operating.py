@@ -1,4 +1,4 @@
-"""What operators do: each action moves the row by the lifecycle's own steps and leaves its entry in the record."""
+"""Operators' actions: each changes the row by the lifecycle's own steps and is recorded."""
 
 from __future__ import annotations
 

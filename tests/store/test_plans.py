@@ -1,4 +1,4 @@
-"""What the dispatcher, the metrics and the web ask all the time is answered from indexes, whatever is in the table."""
+"""The frequent queries of dispatcher, metrics and web use indexes, whatever the table contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims and leases: one worker at a time, and whoever has lost the lease writes nothing."""
+"""Claims and leases: one worker at a time, and a worker that lost its lease writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crowd of submissions in one go: each has the outcome it would have had alone."""
+"""A batch of submissions: each has the same outcome as alone."""
 
 from __future__ import annotations
 

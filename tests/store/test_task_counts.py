@@ -1,4 +1,4 @@
-"""The numbers that triggers keep are those that counting would find, whoever writes and whatever is taken back."""
+"""The triggers' counts equal a real count, for every writer and after every rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store keeps of a task's trace, and what it knows of the wait before an attempt."""
+"""The trace of a task in the store, and the wait before an attempt."""
 
 from __future__ import annotations
 

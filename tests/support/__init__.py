@@ -1,1 +1,1 @@
-"""What tests share: databases, pictures, waiting for conditions."""
+"""Code that tests share: databases, pictures, waiting for conditions."""

@@ -1,4 +1,4 @@
-"""The databases that tests run on: an empty migrated one of either kind in milliseconds, and plain doors to it.
+"""The databases that tests run on: an empty migrated one of either kind in milliseconds, and plain connections to it.
 
 `TEST_DATABASES=sqlite` (or `postgresql`) runs the tests of both on one kind only.
 """

@@ -1,4 +1,4 @@
-"""Why a task is where it is, as `show` tells it."""
+"""The reason for a task's state, as `show` prints it."""
 
 from __future__ import annotations
 

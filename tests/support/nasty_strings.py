@@ -1,4 +1,4 @@
-"""Strings that have once found a fault, or that one would think of first: whoever finds another adds it here."""
+"""Strings that once found a fault, and the obvious candidates: add each further one here."""
 
 FAR = "9999-12-31T23:59:59.999"
 NASTY = (

@@ -1,4 +1,4 @@
-"""What dispatcher, web and metrics ask the database all the time, each as one question of a few statements."""
+"""The frequent queries of dispatcher, web and metrics, each as one function of a few statements."""
 
 from __future__ import annotations
 

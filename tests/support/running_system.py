@@ -1,4 +1,4 @@
-"""A whole Darkroom for a bench: `darkroom up` in a folder of its own, limits and credits lifted by settings."""
+"""A whole Darkroom for a bench: `darkroom up` in a folder of its own, with limits and credits raised by settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pytest plugin that says what `make test` leaves to `make test-system`, whether in one process or in several."""
+"""A pytest plugin that lists the tests which `make test` leaves to `make test-system`, in one process or in several."""
 
 from __future__ import annotations
 

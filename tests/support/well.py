@@ -1,4 +1,4 @@
-"""The ticks of a working dispatcher and the polls of a worker, as far as verdicts by the clock ask for them."""
+"""The ticks of a working dispatcher and the polls of a worker that verdicts by the clock need."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A real Prometheus beside a real system: every panel shows something, every alert fires by its fault and not without.
 
-Rules wait forty times less than in life, so this shows that each expression, label and threshold meets what the system
-really tells; how long a person would have waited is promtool's part (`test_watching`).  Thresholds that are no times
-are those of life, and so are those of the sweep and of webhooks, whose records are set back instead.
+Rules wait forty times less than in production. So this shows that each expression, label and threshold fits the
+system's real metrics; promtool checks the real waits (`test_watching`). Thresholds other than times are those of
+production. So are the times of the sweep and of webhooks: there the test sets the records back.
 """
 
 from __future__ import annotations

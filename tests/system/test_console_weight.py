@@ -1,4 +1,4 @@
-"""What the console costs its reader: a hundred finished works, made by the studio, in a real browser; bytes counted."""
+"""The console's cost in bytes: a hundred finished works, made by the studio, in a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console says everything in both languages, and what the server says in English it knows in Chinese."""
+"""The console has every text in both languages, and Chinese for the server's English sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page written for `wx.cloud.database()`, with its one line changed, through what happens to phones and servers."""
+"""A page written for `wx.cloud.database()`, with one line changed, through the usual faults of phones and servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk of a database server is full: orders are refused, all beat on, and whoever is on call is told."""
+"""The disk of a database server is full: orders are refused, parts keep beating, and operators see it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every command of the README and of the pages on front ends is run, in the order in which they stand.
 
-What stands in a fence without a language is a command, and so is SQL.  What is installed or takes minutes is checked by
-something cheaper: `make demo` and `make test` by asking make what it would do, since CI runs both; the environment of
-its own by looking for `venv`, and for the extra in setup.py.  Addresses, ports and placeholders alone are replaced.
+Text in a fence without a language is a command, and so is SQL. Installations and commands that take minutes have a
+cheaper check: for `make demo` and `make test` a dry run of make, since CI runs both; for the environment of its own,
+that `venv` exists and setup.py has the extra. Only addresses, ports and placeholders are replaced.
 """
 
 from __future__ import annotations

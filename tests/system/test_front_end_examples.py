@@ -1,4 +1,4 @@
-"""The examples, and the clients that others wrote, against one running house: whole, live, and after a break too."""
+"""The examples and third-party clients with one running system: complete, live, and also after a break."""
 
 from __future__ import annotations
 

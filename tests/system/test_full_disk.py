@@ -1,4 +1,4 @@
-"""What was paid for is kept until there is room for it: a real system, a real disk that is full, a real service."""
+"""Paid results are kept until there is room: a real system, a real full disk, a real service."""
 
 from __future__ import annotations
 

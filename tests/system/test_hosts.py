@@ -1,9 +1,9 @@
-"""Hosts for real, each with a network of its own, one of which is cut off in the middle of its work.
+"""Real hosts, each with a network of its own; one is cut off during its work.
 
 PostgreSQL and Valkey on the first, web, dispatcher and scheduler on the second, a worker on each of two more.
-LEASE_SECONDS and what follows from it are the defaults.  The service is on every host, so one that is cut off can
-finish its tasks; these end without pictures, as a picture that can't be written down is given up after ten seconds
-(CORRECTNESS 8), and what is wanted here is a late result that is brought to the database.
+LEASE_SECONDS and the times that depend on it are the defaults. The service is on every host, so a host that is cut off
+can finish its tasks. The tasks end without pictures: a picture that cannot be recorded is given up after ten seconds
+(CORRECTNESS 8), and this test needs a late result that reaches the database.
 """
 
 from __future__ import annotations

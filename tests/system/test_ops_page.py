@@ -1,4 +1,4 @@
-"""The operators' page in a real browser: what is wrong is seen, and each action is confirmed, done and recorded."""
+"""The operators' page in a real browser: troubles are shown, and each action is confirmed, done and recorded."""
 
 from __future__ import annotations
 

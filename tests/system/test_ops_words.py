@@ -1,4 +1,4 @@
-"""The operators' page says everything in both languages."""
+"""The operators' page has every text in both languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy as deploy/ configures them: streams flow, resume, and nothing is opened that was shut."""
+"""Behind nginx and Caddy as deploy/ configures them: streams flow and resume, and nothing private becomes public."""
 
 from __future__ import annotations
 

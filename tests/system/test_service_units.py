@@ -1,4 +1,4 @@
-"""A host that boots while something is away: whatever comes back, and whenever, the units bring every part up."""
+"""A host that boots while a server is away: when it comes back, the units start every part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose request it is behind proxies, and how often somebody may try."""
+"""The client's address behind proxies, and the limit of tries for an address."""
 
 from __future__ import annotations
 

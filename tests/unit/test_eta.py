@@ -1,4 +1,4 @@
-"""When a task will be finished, by guess."""
+"""The estimated time of a task's end."""
 
 from __future__ import annotations
 

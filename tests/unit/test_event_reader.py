@@ -1,4 +1,4 @@
-"""An event stream read in pieces says the same however it was cut."""
+"""An event stream read in pieces gives the same events for every cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order in which waiting tasks run: turns, priorities, nobody starves."""
+"""The order in which waiting tasks run: turns, priorities, no starvation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is by its bytes, how it is named, and how a task's outputs are shown."""
+"""The kind of a file by its bytes, its name, and the display of a task's outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed addresses are asked for as they were spelled: results, redirects, what a service gave, users' pictures."""
+"""Signed addresses are requested exactly as spelled: results, redirects, addresses of services, users' pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ids promise: never twice, and in the order they were made."""
+"""The promises of ids: never twice, and in the order of their making."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who shows life, who does not, and what is no silence."""
+"""Which processes are alive, which are silent, and pauses that are no silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever says that a part is live asks one function: while nothing works, nobody says that all is well."""
+"""All reports of liveness come from one function: while nothing works, none says that all is well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs: two formats, one filter; no secret gets through either."""
+"""Logs: two formats, one filter; neither format shows a secret."""
 
 from __future__ import annotations
 

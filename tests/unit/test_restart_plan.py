@@ -1,4 +1,4 @@
-"""The restart plan: whole histories of deaths and stops, told with a clock that the test owns."""
+"""The restart plan: whole histories of deaths and stops, by a clock that the test moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings: what is over what, what is refused, and in which words."""
+"""The settings: which source wins, which values are refused, and with which words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose heartbeat has stopped, by the watcher's own clock."""
+"""Heartbeats that have stopped, by the watcher's own clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a standby takes over, by its own clock and by what it has seen."""
+"""When a standby takes over, by its own clock and its own observations."""
 
 from __future__ import annotations
 

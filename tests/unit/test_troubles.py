@@ -1,4 +1,4 @@
-"""What kept tasks from running, and nobody saw: each has a trouble on /ops, and a sentence of the task it holds up."""
+"""Causes that once held tasks up unseen: each has a trouble on /ops, and a sentence in the delayed task's diagnosis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who works next where there are few places."""
+"""Turns at a limited number of places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions from memory: exact as of a reading, read once a second at most, and only when somebody asks."""
+"""Positions from memory: exact at the time of reading, read at most once a second, and only on request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fill a new database with tasks in every state, and print it as SQL: what `tests/upgrade/*.sql.gz` were made with.
+"""Fill a new database with tasks in every state, and print it as SQL: the source of `tests/upgrade/*.sql.gz`.
 
-Run with the code of the release that the dump is to be of, before its successor changes the schema:
+Run with the code of the release that the dump represents, before its successor changes the schema:
 
     export PYTHONPATH=<that release>
     python tests/upgrade/fill.py sqlite | gzip -9n > <its last migration>-sqlite.sql.gz

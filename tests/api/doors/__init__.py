@@ -1,1 +1,1 @@
-"""Doors for other people's SDKs."""
+"""Interfaces for other services' SDKs."""

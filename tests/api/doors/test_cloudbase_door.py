@@ -1,4 +1,4 @@
-"""POST /tcb/admin, the door of CloudBase's server SDKs: a thin translation of what the other doors do."""
+"""POST /tcb/admin, the interface for CloudBase's server SDKs: a thin translation to the other interfaces."""
 
 from __future__ import annotations
 

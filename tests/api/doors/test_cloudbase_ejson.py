@@ -1,4 +1,4 @@
-"""Extended JSON, as CloudBase's SDKs write it and want it."""
+"""Extended JSON, as CloudBase's SDKs write and read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches by CloudBase's where, orderBy, skip, limit and field: read as meant, or refused; on each database alike."""
+"""Searches by CloudBase's where, orderBy, skip, limit and field: answered or refused, the same on each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature of CloudBase's server SDKs: against what they have sent, and against every alteration of it."""
+"""The signature of CloudBase's server SDKs: recorded requests are accepted, every alteration is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The original's database calls on a page: those that work as there, and those that say what to use instead."""
+"""The original's database calls on a page: some work as there, the others name a replacement."""
 
 from __future__ import annotations
 

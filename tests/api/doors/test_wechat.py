@@ -1,4 +1,4 @@
-"""A mini-program's login: a code for a token, and every way in which WeChat says no."""
+"""A mini-program's login: a code for a token, and every refusal of WeChat."""
 
 from __future__ import annotations
 

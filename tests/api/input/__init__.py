@@ -1,1 +1,1 @@
-"""Whatever is sent: a clear answer, and nothing of it is stored."""
+"""Any input gets a clear answer, and bad input is not stored."""

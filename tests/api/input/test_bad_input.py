@@ -1,4 +1,4 @@
-"""Bad input, as one table: what is sent, and the clear answer that comes back.  Nothing of it is stored."""
+"""Bad input as one table: each request and its clear answer. None of it is stored."""
 
 # ruff: noqa: E501  a table is read by its columns
 

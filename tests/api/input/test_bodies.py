@@ -1,4 +1,4 @@
-"""Bodies are bounded before anything is made of them: in bytes, in time, in values, in parts, and never unfolded."""
+"""Bodies are bounded before they are parsed: in bytes, time, values and parts; they are never decompressed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """No input gives a 5xx: every string of every route, taken from the API's own description, on both databases.
 
-What has once found something stands in `nasty_strings`; whoever finds more adds it there.
+Strings that once found a fault are in `nasty_strings`; add further ones there.
 """
 
 from __future__ import annotations

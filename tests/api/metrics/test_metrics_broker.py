@@ -1,4 +1,4 @@
-"""Whether the broker answers is asked at the scrape, and a broker that hangs does not hold the scrape up."""
+"""A scrape asks whether the broker answers; a broker that hangs does not delay the scrape."""
 
 from __future__ import annotations
 

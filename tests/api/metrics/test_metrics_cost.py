@@ -1,4 +1,4 @@
-"""A scrape is cheap, is made once however many ask, and outlives a database that fails or hangs."""
+"""A scrape is cheap, is made once for all askers, and survives a database that fails or hangs."""
 
 from __future__ import annotations
 

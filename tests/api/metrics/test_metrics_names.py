@@ -1,4 +1,4 @@
-"""The names of docs/operating.md are all there from the first scrape, and their label sets are closed."""
+"""The first scrape has all the names of docs/operating.md, and their label sets are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that somebody starts with the plain `dramatiq` command count like those of `darkroom up`."""
+"""Workers started with the plain `dramatiq` command count like those of `darkroom up`."""
 
 from __future__ import annotations
 

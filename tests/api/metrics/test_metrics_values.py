@@ -1,4 +1,4 @@
-"""What /metrics says of a real database is so, whoever asks and however often web was restarted."""
+"""The values of /metrics agree with a real database, in every process and after any restart of web."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dashboard, rules and alerts come from one description, name only metrics that there are, and lead to a runbook."""
+"""Dashboard, rules and alerts come from one description, name only existing metrics, and link to a runbook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A type of one's own, declared with a schema, at every door: HTTP, SQL and Dramatiq, on each kind of database."""
+"""A custom type, declared with a schema, by every interface: HTTP, SQL and Dramatiq, on each kind of database."""
 
 from __future__ import annotations
 

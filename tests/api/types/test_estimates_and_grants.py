@@ -1,4 +1,4 @@
-"""What an order would cost, without storing anything; and credits that a service grants, once a reference."""
+"""The estimated cost of an order, stored nowhere; and credits that a service grants, once for each reference."""
 
 from __future__ import annotations
 

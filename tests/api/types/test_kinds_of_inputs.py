@@ -1,4 +1,4 @@
-"""An upload stands in the list of its own kind, or its order is refused: at every door, before anything is paid."""
+"""An upload must be in the list of its own kind, or its order is refused: by every interface, before the debit."""
 
 from __future__ import annotations
 

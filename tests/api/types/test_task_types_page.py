@@ -1,4 +1,4 @@
-"""docs/task-types.md and its Chinese twin: what they declare is taken, what they order is accepted and costs that."""
+"""docs/task-types.md and its Chinese twin: their declarations are valid, their orders are accepted at their prices."""
 
 from __future__ import annotations
 

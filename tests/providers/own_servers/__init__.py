@@ -1,1 +1,1 @@
-"""Servers of one's own: cog, ComfyUI, Gradio, and what they say of themselves."""
+"""Self-hosted servers: cog, ComfyUI, Gradio, and their descriptions of themselves."""

@@ -1,4 +1,4 @@
-"""The `comfyui` provider: a prompt under an id of our own, the history as the truth, and nothing held meanwhile.
+"""The `comfyui` provider: a prompt under an id of our own, the history as the truth, and no connection held meanwhile.
 
 The fake is our own reading of ComfyUI 0.3.64, which is no package that a test could install.
 """

@@ -1,6 +1,6 @@
 """The `gradio` provider: an order joins the app's queue, and its stream is held until it is over.
 
-The fake is as Gradio 6.31 was seen to behave; `make real-servers` holds the adapter against the real one.
+The fake has the observed behaviour of Gradio 6.31; `make real-servers` runs the adapter with the real one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`darkroom provider new URL`: a running server is asked what it is, and its settings are written."""
+"""`darkroom provider new URL` recognises a running server and writes its settings."""
 
 from __future__ import annotations
 

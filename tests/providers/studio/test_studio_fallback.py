@@ -1,4 +1,4 @@
-"""Without the `studio` extra: framed cards that say what they are."""
+"""Without the `studio` extra: framed cards that say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may come in: upright, whole, bounded; and what an order may say."""
+"""The photos that are accepted: upright, whole, bounded; and the parameters of an order."""
 
 from __future__ import annotations
 

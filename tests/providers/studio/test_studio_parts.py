@@ -1,4 +1,4 @@
-"""The arithmetic under the pictures, and the models that lie in the package."""
+"""The arithmetic of the pictures, and the models in the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos of all shapes and group sizes with the real models: nobody is lost, and what shows nobody is refused."""
+"""Photos of all shapes and group sizes with the real models: no person is lost; a photo without a person is refused."""
 
 from __future__ import annotations
 

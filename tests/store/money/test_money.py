@@ -1,4 +1,4 @@
-"""Money: paid for exactly once, given back exactly once, and never from an empty account."""
+"""Money: debited exactly once, refunded exactly once, and never from an empty account."""
 
 from __future__ import annotations
 

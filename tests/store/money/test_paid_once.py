@@ -1,4 +1,4 @@
-"""A charge sees only itself, and nothing of it is ordered twice: the rules of paid requests, each under its name."""
+"""Each charge is separate, and no picture of it is ordered twice: the rules of paid requests, each under its name."""
 
 from __future__ import annotations
 

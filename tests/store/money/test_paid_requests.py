@@ -1,4 +1,4 @@
-"""Paid requests in a worker: what is written down when a request does not leave after all, or must not."""
+"""Paid requests in a worker: the record of a request that was not sent after all, or must not be."""
 
 from __future__ import annotations
 

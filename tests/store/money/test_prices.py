@@ -1,4 +1,4 @@
-"""Prices by declaration: the debit is what was estimated, and what is missing is refunded; held against a model."""
+"""Declared prices: the debit equals the estimate, missing pictures are refunded; compared with a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What services said their work has cost, in both databases: once a request, for good, added up exactly."""
+"""Reported costs of services, in both databases: stored once a request, never changed, added up exactly."""
 
 from __future__ import annotations
 

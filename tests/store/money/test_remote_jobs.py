@@ -1,4 +1,4 @@
-"""Evidence of paid requests: written before they leave, never taken back, and what rescue makes of it."""
+"""Evidence of paid requests: written before they are sent, never removed, and used by rescue."""
 
 from __future__ import annotations
 

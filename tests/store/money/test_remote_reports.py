@@ -1,4 +1,4 @@
-"""Reports of services on their remote jobs, and what they make of a task's poll; resumed and cancelled jobs."""
+"""Reports of services on their remote jobs, and their effect on a task's poll; resumed and cancelled jobs."""
 
 from __future__ import annotations
 

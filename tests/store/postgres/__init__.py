@@ -1,1 +1,1 @@
-"""What only PostgreSQL does."""
+"""Behaviour of PostgreSQL alone."""

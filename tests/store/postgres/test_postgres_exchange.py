@@ -1,4 +1,5 @@
-"""One connection to PostgreSQL: statements are sent together, prepared when frequent, and clear about what failed."""
+"""One connection to PostgreSQL: statements are sent together, prepared when frequent, and errors name the statement
+that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wake-ups of PostgreSQL: who listens hears of every commit, and says so when it can't hear."""
+"""Wake-ups of PostgreSQL: a listener is notified of every commit, and reports when it cannot listen."""
 
 from __future__ import annotations
 

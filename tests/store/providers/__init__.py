@@ -1,1 +1,1 @@
-"""What hosts agree on about AI services, and wake-ups."""
+"""State of AI services shared by all hosts, and wake-ups."""

@@ -1,4 +1,4 @@
-"""What all hosts agree on about an AI service: its breaker, and how many tasks the pick may send its way."""
+"""The shared state of an AI service: its breaker, and the number of tasks that a pick may give it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wake-ups: a process learns within a moment that another one has committed."""
+"""Wake-ups: a process is notified at once of another one's commit."""
 
 from __future__ import annotations
 

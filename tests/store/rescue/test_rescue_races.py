@@ -1,4 +1,4 @@
-"""Rescue while others commit: PostgreSQL shows a statement the row as it was, and locks the row as it is."""
+"""Rescue during other commits: PostgreSQL shows a statement the old row and locks the new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rescue in the store: what counts as stuck, what becomes of it, and the sweep around it."""
+"""Rescue in the store: which tasks are stuck, their fate, and the sweep that calls it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is forgotten with age, and the file stores."""
+"""Removal of old rows, and the file stores."""

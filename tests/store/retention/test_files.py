@@ -1,4 +1,4 @@
-"""The file stores, both under the same claims: whole objects, durable, streamed, and nothing outside their place."""
+"""Both file stores pass the same tests: objects are whole, durable, streamed, and never outside their folder."""
 
 from __future__ import annotations
 

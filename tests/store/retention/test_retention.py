@@ -1,4 +1,4 @@
-"""What the sweep forgets with age, and what it never forgets."""
+"""The old rows that the sweep removes, and the rows that it keeps for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`darkroom copy`: everything goes from a SQLite file to PostgreSQL, goes on there, or nothing has happened at all."""
+"""`darkroom copy`: everything is copied from a SQLite file to PostgreSQL and works there, or nothing is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database's own guard: the same steps as the lifecycle table, whoever writes and by whatever clause."""
+"""The database's own guard: it allows the steps of the lifecycle table to every program and statement."""
 
 from __future__ import annotations
 

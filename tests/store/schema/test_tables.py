@@ -1,4 +1,4 @@
-"""`supervisor.schema.tables` is the schema as it is: compared with what the migrations have made."""
+"""`supervisor.schema.tables` is the real schema: compared with the result of the migrations."""
 
 from __future__ import annotations
 

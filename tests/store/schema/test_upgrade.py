@@ -1,5 +1,5 @@
 """An upgrade under load: databases of earlier releases, with tasks in every state, while producers, users and a worker
-of that release go on.  What was acknowledged is there afterwards, and the new release brings everything to its end.
+of that release go on.  Acknowledged orders are there afterwards, and the new release finishes them all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The outbox of webhooks in the store: written with the step, sent at least once, never by two at a time."""
+"""The outbox of webhooks in the store: written with the step, sent at least once, never by two workers at a time."""
 
 from __future__ import annotations
 

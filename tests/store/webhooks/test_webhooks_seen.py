@@ -1,4 +1,4 @@
-"""What operators see of webhooks: each attempt of a task's, how all stand, which addresses are in trouble."""
+"""Operators' view of webhooks: each attempt of a task's message, the totals, and addresses in trouble."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Clients that tests drive, and what they send."""
+"""Clients that tests drive, and their requests."""

@@ -1,7 +1,8 @@
-"""A day as Prometheus sees it, for promtool: load that follows the hour, four deploys, a night, and what mends itself.
+"""A day as Prometheus sees it, for promtool: load that follows the hour, four deploys, a night, and troubles that end
+by themselves.
 
-On a day without a fault no alert fires, looked at each minute.  With a fault in the afternoon its alert fires in time,
-and no other but those that the same fault brings with it; there samples come every 15 s, as in life.
+On a day without a fault no alert fires at any minute. With a fault in the afternoon its alert fires in time, and
+otherwise only alerts of the same fault; there samples come every 15 s, as in production.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""500 users' tasks under load, while their clients disconnect at random: is each told everything, and only once?
+"""500 users' tasks under load, while their clients disconnect at random: each must receive every change exactly once.
 
-A whole `darkroom up` runs the tasks; tests.support.clients.stream_recorder listens, vanishes and comes back.  At the
-end each client's state must equal the database, and the seqs it was told must be all there are, in order: anything else
-is an error.
+A whole `darkroom up` runs the tasks; tests.support.clients.stream_recorder listens, vanishes and reconnects. At the end
+each client's state must equal the database, and it must have received all seqs in order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The JS client in a Node process of its own, driven by a test: what it is told to do, and everything it says."""
+"""The JS client in a Node process of its own, driven by a test: its commands and its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What schemathesis sends beside what it thinks of itself: strings that have once found a fault.
+"""Strings that once found a fault: schemathesis sends them beside its own.
 
 Loaded by tests/schemathesis.toml; schemathesis is no dependency of the suite, which sends the same strings to every
 place by itself (test_no_input_is_a_fault.py).

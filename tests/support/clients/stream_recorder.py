@@ -1,7 +1,7 @@
-"""A client of the event stream that leaves at random and writes down what it was told.
+"""A client of the event stream that leaves at random and records the changes that it receives.
 
-It knows the stream from the HTML standard and docs/http-reference.md alone, and uses nothing of Darkroom's: the state
-it ends with, and the seqs it was told, are evidence about the server.
+It knows the stream from the HTML standard and docs/http-reference.md alone, and uses nothing of Darkroom's: its final
+state and the seqs that it received are evidence about the server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clients of the event stream that go away at every moment there is: before, amid and after whatever they asked for."""
+"""Clients of the event stream that leave at every possible moment: before, during and after the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ComfyUI as version 0.3.64 was seen to behave: it runs one prompt at a time, when a test says so."""
+"""ComfyUI with the observed behaviour of version 0.3.64: it runs one prompt at a time, at the test's command."""
 
 from __future__ import annotations
 

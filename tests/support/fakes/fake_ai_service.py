@@ -1,4 +1,4 @@
-"""An AI service over HTTP for tests: it really listens, counts what it is asked, and answers as a test tells it to."""
+"""An AI service over HTTP for tests: it really listens, counts its requests, and answers as the test sets it up."""
 
 from __future__ import annotations
 

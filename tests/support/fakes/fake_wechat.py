@@ -1,4 +1,4 @@
-"""WeChat's `jscode2session` as it is documented: 200 and `text/plain` whatever has happened; codes are single use."""
+"""WeChat's `jscode2session` as documented: always 200 and `text/plain`, also for errors; codes are single use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A Gradio app as version 6.31 was seen to behave: an order joins its queue, and its stream tells the rest, once."""
+"""A Gradio app with the observed behaviour of version 6.31: an order joins its queue, and its stream reports the rest,
+once."""
 
 from __future__ import annotations
 

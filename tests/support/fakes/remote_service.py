@@ -1,4 +1,4 @@
-"""An AI service with remote jobs, for tests and benches: it really listens, keeps its jobs, and counts what is asked.
+"""An AI service with remote jobs, for tests and benches: it really listens, keeps its jobs, and counts its requests.
 
     POST   /jobs       {reference, task, pictures, callback_url} → 202 {id, will_report}
     GET    /jobs/{id}  → 200 {status: running|done|failed|cancelled, progress, pictures: {n: base64}, error}, or 404

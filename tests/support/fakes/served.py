@@ -1,4 +1,4 @@
-"""What every third-party service of the tests can: show pictures, and note what it is asked."""
+"""The base of the tests' third-party services: it shows pictures and records its requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that takes no more, for which nobody must be root: no file of this process may grow beyond so many bytes."""
+"""A full disk without root: no file of this process may grow beyond a number of bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Hosts of a network, as Linux has them: each a network namespace, plugged into a bridge that is in one of its own.
 
-Nothing of it has a name outside: namespaces live as long as the thread that made them, so whatever becomes of this
-process, they and all that is in them are gone with it.  Needs root, and `ip` of iproute2.
+The namespaces have no name outside and live as long as the thread that made them. So they and their contents end with
+this process, however it ends. Needs root, and `ip` of iproute2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A disk of a few MiB that a test fills to its last byte and empties again: a tmpfs, for which one must be root."""
+"""A disk of a few MiB that a test fills to its last byte and empties again: a tmpfs, which needs root."""
 
 from __future__ import annotations
 

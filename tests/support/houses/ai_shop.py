@@ -1,4 +1,4 @@
-"""A running system whose tasks are made by an AI service over HTTP, and what a test wants to know of both."""
+"""A running system with an AI service over HTTP, and a test's questions about both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The actors of the broker's tests, for real worker processes: `dramatiq tests.support.houses.broker_app`.
 
-Its environment says which broker (`darkroom`, or `stock` to show what the cure is for), where, and the file to which
-every event is written as a line.
+Its environment names the broker (`darkroom`, or `stock` to show the faults that ours cures), its address, and the file
+to which every event is written as a line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real worker processes of `tests/support/houses/broker_app.py`, and what they have done."""
+"""Real worker processes of `tests/support/houses/broker_app.py`, and their events."""
 
 from __future__ import annotations
 

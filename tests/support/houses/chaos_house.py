@@ -1,7 +1,7 @@
 """A `darkroom up` that may be killed and started again on the same data, and its processes by their roles.
 
-Only this house's own processes are ever touched: descendants of the `up` that was started here, each known by its pid
-and the time of its start, so that a pid which the kernel has given to somebody else is left alone.
+It only touches its own processes: descendants of the `up` that it started. Each is known by its pid and the time of its
+start, so a pid that the kernel has given to another program is left alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tests do with a running house that makes `instant` tasks: order by either door, and ask how it is."""
+"""A running system for `instant` tasks: orders by HTTP or SQL, and questions about its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real database with tasks in every state, and what /metrics says of it."""
+"""A real database with tasks in every state, and its /metrics."""
 
 from __future__ import annotations
 

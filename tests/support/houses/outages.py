@@ -1,4 +1,4 @@
-"""A whole Darkroom on PostgreSQL and Valkey, both of which are taken away again and again while it works."""
+"""A whole Darkroom on PostgreSQL and Valkey; both are taken away again and again during work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of the system as hosts run them: each a process of its own, with a data folder and a log of its own."""
+"""Parts of the system as on several hosts: each a process with a data folder and a log of its own."""
 
 from __future__ import annotations
 

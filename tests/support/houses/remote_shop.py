@@ -1,4 +1,4 @@
-"""A running system whose tasks are made by remote jobs, and what a test wants to know of both."""
+"""A running system with a service of remote jobs, and a test's questions about both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A unit of deploy/systemd run by its own lines: what systemd would do with it, without systemd.
+"""A unit of deploy/systemd run by its own lines, as systemd would run it, without systemd.
 
-Only what decides whether a part is up: ExecStart, Restart, RestartSec, RestartPreventExitStatus, the limit of starts
-(systemd.service(5), systemd.unit(5)).
+Only the lines that decide whether a part is up: ExecStart, Restart, RestartSec, RestartPreventExitStatus, the limit of
+starts (systemd.service(5), systemd.unit(5)).
 """
 
 from __future__ import annotations

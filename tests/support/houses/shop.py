@@ -1,4 +1,4 @@
-"""A user's works, moved by the same store functions that the workers use: for tests of what a front end sees."""
+"""A user's works, changed by the same store functions as the workers use: for tests of front ends."""
 
 from __future__ import annotations
 

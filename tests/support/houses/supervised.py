@@ -1,8 +1,8 @@
 """A process supervisor for tests, as a program of its own: `python -m tests.support.houses.supervised FOLDER
 SPECS.json`.
 
-It writes what its hooks hear to FOLDER/events, one line each, and tells its children to note themselves in FOLDER.
-With a third argument it looks at nothing by itself: what it does then, an event has brought about.
+It writes each call of its hooks to FOLDER/events, one line each, and its children write their pids to FOLDER. With a
+third argument it never checks by itself: only events make it act.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Small independent models that the system is held against."""
+"""Small independent models that the system is compared with."""

@@ -1,4 +1,4 @@
-"""What must be so in a PostgreSQL database after any faults, read by plain SQL that knows nothing of our code."""
+"""The promises that hold in a PostgreSQL database after any faults, read by plain SQL without our code."""
 
 from __future__ import annotations
 

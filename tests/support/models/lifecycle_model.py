@@ -1,4 +1,4 @@
-"""The table of steps, run as a model: the store and the guards of both databases are held against it."""
+"""The table of steps, run as a model: the store and the guards of both databases are compared with it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A third-party AI service for tests: it notes what is asked of it, and dies where it is told to.
+"""A third-party AI service for tests: it records its requests and dies at the chosen step.
 
-Its notes are lines `TASK call`, `TASK done` and `TASK cancelled`, so a test sees what really ran, whatever rows say.
+Its notes are lines `TASK call`, `TASK done` and `TASK cancelled`, so a test sees what really ran, independent of the
+rows.
 """
 
 from __future__ import annotations

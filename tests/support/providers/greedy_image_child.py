@@ -1,7 +1,7 @@
-"""An image child that does what dear pictures do, as it is told by the bytes of its "picture" behind JPEG_HEAD.
+"""An image child that behaves like an expensive picture; the bytes behind JPEG_HEAD choose how.
 
-`burn`: use the CPU without an end; `eat`: take memory without an end; `sleep`: do nothing without an end;
-`hold PATH`: say that it works by a file at PATH, and wait until that file is gone.  Everything else is decoded.
+`burn`: use the CPU for ever; `eat`: take memory for ever; `sleep`: do nothing for ever; `hold PATH`: make a file at
+PATH and wait until that file is gone. Everything else is decoded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A third-party AI service for tests whose results are films and data: what they hold is in the order's parameters."""
+"""A third-party AI service for tests whose results are films and data; the order's parameters choose their contents."""
 
 from __future__ import annotations
 

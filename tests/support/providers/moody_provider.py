@@ -1,4 +1,4 @@
-"""A third-party AI service for tests whose mood is read from a file at each request: as a real one's it changes."""
+"""A third-party AI service for tests that reads its mood from a file at each request, so it can change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A third-party AI service for tests that has its pictures already: options.folder holds them, `made.json` says which.
+"""A third-party AI service for tests that has its pictures already, in options.folder; `made.json` lists them.
 
-Made by the studio, so they have the sizes of real ones, and it takes no time to hand them out.
+The studio made them, so they have real sizes; returning them takes no time.
 """
 
 from __future__ import annotations

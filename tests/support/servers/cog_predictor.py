@@ -1,4 +1,4 @@
-"""A predictor for cog: a real model server's half, with Pillow instead of a network.  Imported by cog alone."""
+"""A predictor for cog: our half of a real model server, with Pillow instead of a model. Only cog imports it."""
 
 import base64
 import io

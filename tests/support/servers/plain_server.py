@@ -1,4 +1,4 @@
-"""A server on a free port of this host, of whatever answers a connection."""
+"""A server on a free port of this host, for any function that answers a connection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Empty migrated PostgreSQL databases for tests, used again and again.
 
-A copy of a template costs the server two checkpoints, which a busy machine makes half a second of; putting the few
-rows of a used one back costs milliseconds.  One whose schema was changed by its test is not used again.
+A copy of a template costs the server two checkpoints, half a second on a busy machine; restoring the few rows of a used
+database costs milliseconds. A database whose schema was changed by its test is not used again.
 """
 
 from __future__ import annotations

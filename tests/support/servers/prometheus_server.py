@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a running system, with our rules at a pace that a test can wait for."""
+"""A real Prometheus that scrapes a running system, with our rules at a speed that suits a test."""
 
 from __future__ import annotations
 

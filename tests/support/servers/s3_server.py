@@ -1,4 +1,4 @@
-"""A real S3 server of its own process (moto's), which can be frozen, stopped and asked what it holds."""
+"""A real S3 server in its own process (moto's): a test can freeze it, stop it and list its objects."""
 
 from __future__ import annotations
 

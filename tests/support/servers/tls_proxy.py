@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none: what a load balancer, or a Valkey built with TLS, looks like from outside."""
+"""TLS in front of a server that has none: from outside it looks like a load balancer or a Valkey with TLS."""
 
 from __future__ import annotations
 

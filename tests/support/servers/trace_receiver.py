@@ -1,4 +1,4 @@
-"""A collector of traces on loopback: it takes OTLP over HTTP, and knows what a test wants to ask of the spans."""
+"""A collector of traces on loopback: it takes OTLP over HTTP and answers a test's questions about the spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: it keeps what it is sent, and answers what a test wants."""
+"""A receiver of webhooks on loopback: it keeps its requests and answers as a test chooses."""
 
 from __future__ import annotations
 

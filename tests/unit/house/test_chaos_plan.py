@@ -1,4 +1,4 @@
-"""The chaos can be lived through again: what is done and what is ordered depend on the seed alone."""
+"""The chaos can be repeated: faults and orders depend on the seed alone."""
 
 from __future__ import annotations
 

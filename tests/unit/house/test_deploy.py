@@ -1,4 +1,4 @@
-"""deploy/: every command exists, every setting is a known one, nobody runs as root, and drains have their time."""
+"""deploy/: every command exists, every setting is known, nothing runs as root, and drains have time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A caller who leaves takes nothing back, and leaves no traceback behind where nothing was a fault of ours."""
+"""A client that disconnects undoes nothing and causes no traceback, unless the fault is ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/security.md: what it names exists, it judges every requirement of the standard once, and its sums are right."""
+"""docs/security.md: the names in it exist, it judges every requirement of the standard once, and its sums are right."""
 
 from __future__ import annotations
 

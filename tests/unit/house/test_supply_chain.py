@@ -1,4 +1,4 @@
-"""What the image installs is locked by hash, is the same that everybody else installs, and its licences are named."""
+"""The image's packages are locked by hash, equal those of other installations, and their licences are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link to a file is good as it was made, for as long as it was made for, and in no other way."""
+"""A link to a file is valid unchanged and until its end; every other link is refused."""
 
 from __future__ import annotations
 

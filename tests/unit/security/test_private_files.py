@@ -1,4 +1,4 @@
-"""Nobody but its owner reads what a house keeps, whatever the umask, and what was open before is closed at a start."""
+"""Only the owner can read the data folder, with any umask; a start closes files that were open to others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses a worker may be sent to by a user: as IANA's registries say, row by row, not as Python thinks."""
+"""The addresses to which a user may send a worker: by IANA's registries, row by row, not by Python's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every configured secret, and whatever follows from it, is stars in every line, however it is written."""
+"""Log lines replace every configured secret and its derived forms by stars, in any spelling."""
 
 from __future__ import annotations
 

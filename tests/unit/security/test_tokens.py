@@ -1,4 +1,4 @@
-"""What a token proves, and everything that proves nothing."""
+"""Valid tokens, and everything that is refused as a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service says its work has cost: as it was written, exact, and never a float."""
+"""The cost that a service reports: as written, exact, and never a float."""
 
 from __future__ import annotations
 

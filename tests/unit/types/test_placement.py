@@ -1,4 +1,4 @@
-"""Which worker is given a task: what it offers is never given twice, and nobody waits for what they do not need."""
+"""The choice of a worker for a task: no offer is used twice, and no task waits for an offer that it does not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task may ask for, to the letter of the contract."""
+"""The parameters of a task, exactly by the contract."""
 
 from __future__ import annotations
 
