@@ -19,9 +19,11 @@ from supervisor.health.diagnosis import diagnose
 from supervisor.store.operators import operator_actions, task_details
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Claim
+from tests.support.fakes.comfyui_service import ComfyUi
 from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
 from tests.support.providers.adapters import Adapters, error_of, images_of
+from tests.support.providers.comfyui import settings_of
 
 NO_KEY = Reply(400, {"error": {"message": "No connected db.", "type": "no_db_connection", "code": "400"}})
 
@@ -89,6 +91,60 @@ async def test_no_user_is_a_lever_on_the_others(gateway, adapters):
     assert type(await ordered(adapters, provider, "another")) is InvalidInput
     gateway.reply = answers(NO_KEY, Reply(404))  # a server that has no such list says nothing
     assert type(await ordered(adapters, provider, "a third")) is InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ({}, "the server has no node 'LoadImage' (node 1 of the workflow)"),
+        (
+            {"LoadImage": {}, "Load": {"name": [["b.safetensors"], {}]}},
+            "the server knows no name 'a.safetensors' (node 2",
+        ),
+        ({"LoadImage": {}, "Load": {"name": [["a.safetensors"], {}]}}, ""),
+        ({"LoadImage": {}, "Load": {"name": ["STRING", {}]}}, ""),
+    ],
+    ids=["no node", "no such model", "all is there", "any text"],
+)
+async def test_a_workflow_that_names_what_comfyui_lacks_is_nobodys_order(adapters, nodes, why):
+    workflow = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "${input.0.file}"}},
+        "2": {
+            "class_type": "Load",
+            "inputs": {"name": "a.safetensors", "prompt": "${params.prompt}", "from": ["1", 0]},
+        },
+    }
+    with ComfyUi() as comfy:
+        comfy.nodes = nodes
+        comfy.refusal = {
+            "error": {"type": "invalid_prompt", "message": "This can't be run."},
+            "node_errors": {},
+        }
+        provider = adapters.open(settings_of(comfy, adapters.folder, workflow))
+        assert type(await ordered(adapters, provider, "by the sea")) is InvalidInput
+        second = await ordered(adapters, provider, "in the woods")
+        assert type(second) is (ProviderDown if why else InvalidInput) and why in second.message
+
+
+@pytest.mark.parametrize(
+    ("model", "page"),
+    [
+        ("owner/name", "/models/owner/name"),
+        ("owner/name:" + "0" * 64, "/models/owner/name/versions/" + "0" * 64),
+        ("deployments/owner/name", "/deployments/owner/name"),
+        ("0" * 64, "/account"),
+    ],
+)
+async def test_a_model_that_replicate_does_not_show_is_nobodys_order(gateway, adapters, model, page):
+    gateway.reply = lambda asked: Reply(404 if asked.path == page else 422, {"detail": "Invalid version."})
+    provider = adapters.open(
+        {"kind": "replicate", "url": gateway.url, "model": model, "allow_private_addresses": True}
+    )
+    assert type(await ordered(adapters, provider, "by the sea")) is InvalidInput
+    second = await ordered(adapters, provider, "in the woods")
+    assert type(second) is ProviderDown and "refused too (HTTP 404)" in second.message
+    gateway.reply = lambda asked: Reply(200 if asked.path == page else 422, {"detail": "Invalid version."})
+    assert type(await ordered(adapters, provider, "on a hill")) is InvalidInput
 
 
 def test_a_rate_limit_has_an_outcome_of_its_own():

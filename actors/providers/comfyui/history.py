@@ -72,6 +72,16 @@ def end_of(
     ]
 
 
+def values_of(node: Mapping[str, Any], name: str) -> list[Any] | None:
+    """The values that an input of a node may take, as `/object_info` lists them; None if it lists none."""
+    inputs = _mapping(node.get("input"))
+    for part in ("required", "optional"):
+        declared = _mapping(inputs.get(part)).get(name)
+        if isinstance(declared, list) and declared and isinstance(declared[0], list):
+            return declared[0]
+    return None
+
+
 def uploads_in(document: Any, prefix: str) -> list[str]:
     """The names with this prefix in a prompt's graph, in queue or history: the pictures that were uploaded for it."""
     found, left = set[str](), [document]

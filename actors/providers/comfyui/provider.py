@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 import structlog
@@ -29,6 +29,7 @@ from actors.providers.base import (
     Accepted,
     Done,
     Failed,
+    InvalidInput,
     Job,
     Lost,
     Progress,
@@ -38,7 +39,14 @@ from actors.providers.base import (
     Running,
     Transient,
 )
-from actors.providers.comfyui.history import RUNNING, end_of, history_of, place_in_queue, uploads_in
+from actors.providers.comfyui.history import (
+    RUNNING,
+    end_of,
+    history_of,
+    place_in_queue,
+    uploads_in,
+    values_of,
+)
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
 from actors.providers.common.answers import Answer, error_in, question_error_in
@@ -47,6 +55,7 @@ from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector, Offered
 from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Inline, Source
+from actors.providers.common.refusals import Refusals
 from actors.providers.common.requests import Field, Outgoing, as_json
 from actors.providers.common.template import MISSING, Placeholder
 from actors.providers.provider_context import ProviderContext
@@ -80,6 +89,7 @@ class ComfyProvider:
         self.may_bill_twice = service.may_bill_twice
         self.pictures_per_request = 0 if service.workflow.makes_several else 1
         self._service = service
+        self._refusals = Refusals()
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)
         self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
@@ -106,9 +116,13 @@ class ComfyProvider:
                 with contextlib.suppress(ProviderError):
                     await self.cancel(accepted)
                 self._refuse(dataclasses.replace(answer, status=400))
+        except InvalidInput as error:
+            await self._paint_over(accepted.details["uploads"])
+            raise await self._refusals.judged(error, job, self._refuses_us) from None
         except ProviderError:
             await self._paint_over(accepted.details["uploads"])
             raise
+        self._refusals.forget()
         return accepted
 
     async def look_up(self, job: Job) -> Accepted | None:
@@ -295,6 +309,22 @@ class ComfyProvider:
         error = question_error_in(answer, self._service.rules, now=time.time())
         if error is not None:
             raise error
+
+    async def _refuses_us(self) -> str | None:
+        """Why every order is refused: a node, or a value of the file, that the server does not have."""
+        known: dict[str, Mapping[str, Any]] = {}
+        for node, class_, name, text in self._service.workflow.constants:
+            if class_ not in known:
+                said = (await self._get(f"/object_info/{quote(class_, safe='')}")).document
+                if not isinstance(said, Mapping):
+                    return None
+                if not said.get(class_):
+                    return f"the server has no node {class_!r} (node {node} of the workflow)"
+                known[class_] = said[class_]
+            values = values_of(known[class_], name)
+            if name and values is not None and text not in values:
+                return f"the server knows no {name} {text!r} (node {node} of the workflow)"
+        return None
 
     def _refuse(self, answer: Answer) -> None:
         """Raises the ProviderError for a bad answer."""

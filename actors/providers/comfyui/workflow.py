@@ -21,11 +21,12 @@ FORMS = ("file", "data_uri", "bytes")  # the last two for nodes that read base64
 
 @dataclass(frozen=True)
 class Workflow:
-    """nodes: ids, in the file's order.  fixed_seeds: those that are numbers.  repeats_itself: whether each run makes
-    the same picture."""
+    """nodes: ids, in the file's order.  graph: the file.  fixed_seeds: those that are numbers.  repeats_itself: whether
+    each run makes the same picture."""
 
     template: Template
     nodes: tuple[str, ...]
+    graph: Mapping[str, Any]
     fixed_seeds: tuple[FixedSeed, ...] = ()
     repeats_itself: bool = False
 
@@ -34,6 +35,22 @@ class Workflow:
         """Whether one run makes as many pictures as are ordered."""
         names = {placeholder.name for placeholder in self.template.placeholders}
         return bool(names & {"count", "params.count"})
+
+    @property
+    def constants(self) -> list[tuple[str, str, str, str]]:
+        """(node, its class, input, text) of every text of the file without a placeholder, and one ("", "") for each
+        node."""
+        found = []
+        for node, each in self.graph.items():
+            inputs = each.get("inputs")
+            texts = inputs.items() if isinstance(inputs, dict) else []
+            found.append((node, str(each["class_type"]), "", ""))
+            found += [
+                (node, str(each["class_type"]), name, text)
+                for name, text in texts
+                if isinstance(text, str) and not parse(text).placeholders
+            ]
+        return found
 
     def render(self, lookup: Lookup) -> dict[str, Any]:
         """The graph as the server takes it."""
@@ -56,4 +73,4 @@ def read_workflow(path: str, secrets: Mapping[str, str], *, randomises: bool = F
         graph = with_random_seeds(graph)
     template = parse(graph)
     check(template.placeholders, secrets=secrets, input_forms=FORMS)
-    return Workflow(template, tuple(graph), tuple(fixed_seeds(graph)), repeats_itself(graph))
+    return Workflow(template, tuple(graph), graph, tuple(fixed_seeds(graph)), repeats_itself(graph))

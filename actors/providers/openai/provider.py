@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import json
 import time
 from typing import Any
 
@@ -19,7 +17,6 @@ from actors.providers.base import (
     Job,
     Lost,
     Progress,
-    ProviderDown,
     ProviderError,
     Running,
     UnknownOutcome,
@@ -31,6 +28,7 @@ from actors.providers.common.collecting import Collector
 from actors.providers.common.event_stream import ServerEvent
 from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Source, data_uri
+from actors.providers.common.refusals import Refusals, refused_too
 from actors.providers.common.requests import Field, Outgoing, as_json
 from actors.providers.common.template import InputPicture, as_text
 from actors.providers.openai.errors import as_told
@@ -44,20 +42,6 @@ BROKEN_STREAM = "the stream ended before the picture was complete; its last draf
 log = structlog.get_logger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Refused:
-    """The last refused order.  order: its params.  is_everybodys: whether every order is refused like this."""
-
-    words: str
-    order: str
-    is_everybodys: bool
-
-
-def _digest(job: Job) -> str:
-    params = json.dumps(job.params, sort_keys=True, default=str)
-    return hashlib.sha256(params.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 class OpenAiProvider:
     """One service in one process."""
 
@@ -66,7 +50,7 @@ class OpenAiProvider:
     def __init__(self, service: OpenAiService, surroundings: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self._service = service
-        self._refused: _Refused | None = None
+        self._refusals = Refusals()
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)
         self._collector = Collector(
@@ -101,8 +85,8 @@ class OpenAiProvider:
         try:
             sources = await asyncio.to_thread(self._sources, answer)
         except InvalidInput as error:
-            raise await self._everybodys(error, job) or error from None
-        self._refused = None
+            raise await self._refusals.judged(error, job, self._refuses_us) from None
+        self._refusals.forget()
         return await self._collector.done(job, sources)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
@@ -114,41 +98,13 @@ class OpenAiProvider:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _everybodys(self, error: InvalidInput, job: Job) -> ProviderDown | None:
-        """The error if every order would be refused like this; None if only this order is at fault.
-
-        Gateways answer a wrong key, or an unknown model, with 400.  So after two orders in a row with different params
-        and the same error text, we request the list of models, which costs nothing.  No user's order decides for
-        others.
-        """
-        before, asked = self._refused, _digest(job)
-        self._refused = _Refused(error.message, asked, before.is_everybodys if before else False)
-        if (
-            before is None
-            or before.words != error.message
-            or not (before.is_everybodys or before.order != asked)
-        ):
-            return None
-        why = await self._refuses_us()
-        self._refused = _Refused(error.message, asked, why is not None)
-        if why is None:
-            return None
-        down = ProviderDown(f"{error.message.removesuffix('.')}, and {why}.")
-        down.detail = error.detail
-        return down
-
     async def _refuses_us(self) -> str | None:
-        """The error of the key or the model, by the list of models; None if none is known."""
+        """The error of the key or the model, by the list of models, which costs nothing; None if none is known."""
         service = self._service
         headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
-        try:
-            answer = await self._client.question(
-                Outgoing("GET", f"{service.base}/models", headers), ASK_SECONDS
-            )
-        except ProviderError:
-            return None
-        if answer.status in (400, 401, 403):
-            return f"a question of our own was refused too (HTTP {answer.status})"
+        answer = await self._client.question(Outgoing("GET", f"{service.base}/models", headers), ASK_SECONDS)
+        if why := refused_too(answer, but=(404,)):  # a server that has no such list says nothing
+            return why
         listed = answer.document.get("data") if isinstance(answer.document, dict) else None
         if answer.status != 200 or not isinstance(listed, list) or not listed:
             return None

@@ -12,6 +12,7 @@ from actors.providers.base import (
     Accepted,
     Done,
     Failed,
+    InvalidInput,
     Job,
     Lost,
     Postponed,
@@ -29,6 +30,7 @@ from actors.providers.common.client import HttpClient
 from actors.providers.common.collecting import Collector
 from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Source
+from actors.providers.common.refusals import Refusals, refused_too
 from actors.providers.common.requests import Outgoing, as_json
 from actors.providers.provider_context import ProviderContext
 from actors.providers.replicate.predictions import judge, rules_for, wait_told
@@ -49,6 +51,7 @@ class ReplicateProvider:
         self.may_bill_twice = service.may_bill_twice
         self.pictures_per_request = service.pictures_per_request
         self.service = service
+        self._refusals = Refusals()
         self._client = HttpClient(most_bytes=service.answer_bytes)
         self._values = OrderValues(surroundings, service.secrets)
         self._collector = Collector(
@@ -68,7 +71,11 @@ class ReplicateProvider:
             body["input"] = await self._input(job, put_down)
             progress(10, "handing the job in")
             seconds = min(HAND_IN_SECONDS, job.ai_timeout_seconds)
-            answer = await self._send("POST", path, body, headers, seconds)
+            try:
+                answer = await self._send("POST", path, body, headers, seconds)
+            except InvalidInput as error:
+                raise await self._refusals.judged(error, job, self._refuses_us) from None
+            self._refusals.forget()
             accepted = _accepted(answer, put_down, reports="webhook" in body)
             return accepted
         finally:
@@ -99,6 +106,11 @@ class ReplicateProvider:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def _refuses_us(self) -> str | None:
+        """Why every order is refused, by a look at the model, which costs nothing; None if nothing is known."""
+        question = self._outgoing("GET", _page(self.service.model))
+        return refused_too(await self._client.question(question, ASK_SECONDS))
 
     # --- in common with cog ---
 
@@ -171,6 +183,16 @@ class ReplicateProvider:
             return Outgoing(method, self.service.base + path, given)
         given["Content-Type"] = "application/json"
         return Outgoing(method, self.service.base + path, given, body=as_json(body))
+
+
+def _page(model: str) -> str:
+    """Where a model, a version or a deployment is described; of a bare version nobody knows its model."""
+    if model.startswith("deployments/"):
+        return f"/{model}"
+    name, _, version = model.partition(":")
+    if "/" not in name:
+        return "/account"
+    return f"/models/{name}" + (f"/versions/{version}" if version else "")
 
 
 def _place(model: str) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ class ComfyUi(FakeService):
     """pending, running: prompt ids.  history: {id: entry}.  uploads: {name: bytes}.  interrupted: ids.
 
     refusal: the 400 of the next prompt.  node_errors: of nodes that are left out of a prompt that is taken.
-    messages: what a listener hears at once.  A test moves prompts with `start`, `finish`, `fail` and `restart`.
+    nodes: {class: what it requires}.  messages: what a listener hears at once.  A test moves prompts with `start`,
+    `finish`, `fail` and `restart`.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class ComfyUi(FakeService):
         self.interrupted: list[str] = []
         self.listeners: list[str] = []
         self.refusal: dict[str, Any] | None = None
+        self.nodes: dict[str, dict[str, Any]] = {"KSampler": {}}
         self.node_errors: dict[str, Any] = {}
         self.messages: list[dict[str, Any]] = []
         super().__init__()
@@ -125,7 +127,7 @@ class ComfyUi(FakeService):
     async def _node(self, request: web.Request) -> web.Response:
         node = request.match_info["node"]
         return web.json_response(
-            {node: {"input": {"required": {}}, "name": node}} if node == "KSampler" else {}
+            {node: {"input": {"required": self.nodes[node]}, "name": node}} if node in self.nodes else {}
         )
 
     async def _ws(self, request: web.Request) -> web.WebSocketResponse:
