@@ -126,7 +126,7 @@ def main() -> int:
             if name == "comfyui" and given.comfyui is None:
                 print("| comfyui | all | *not run*: no `--comfyui CHECKOUT` | | | |")
                 continue
-            with _opened(name, folder, given.comfyui, given.comfyui_python) as server:
+            with opened_server(name, folder, given.comfyui, given.comfyui_python) as server:
                 wrong += _cases(name, server)
     finally:
         if given.folder is None:
@@ -139,7 +139,7 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _opened(name: str, folder: Path, checkout: Path | None, python: Path) -> Iterator[Server]:
+def opened_server(name: str, folder: Path, checkout: Path | None, python: Path) -> Iterator[Server]:
     home = folder / name
     if name == "cog":
         with CogServer(home) as cog:
