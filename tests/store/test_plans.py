@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from supervisor.database.interface.database import Transaction
+from supervisor.store.ledger import credits
+from supervisor.store.queue import dispatch
+from supervisor.store.tasks import claims
+from supervisor.store.tasks.new_task import NewTask
+from supervisor.store.tasks.submit import Submitted, submit_many
 from tests.conftest import Store
-from tests.support.questions import QUESTIONS, Spy
+from tests.support.questions import PARAMS, QUESTIONS, Spy
 
 
 @pytest.mark.postgresql_only
@@ -52,6 +58,56 @@ def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
     assert heads and all("Index Scan using task_queue_pick" in plan for plan in heads), (
         "in order from the index"
     )
+
+
+@pytest.mark.postgresql_only
+def test_a_task_costs_no_more_reading_in_tables_that_have_grown_since_its_statements_were_planned(
+    store: Store, live_worker: Callable[..., str]
+) -> None:
+    """Plans that were made while the tables were nearly empty read all of them, and went on to do so."""
+    limits = {"open_tasks_per_user": 0, "running_tasks_per_user": 0}
+    settings = Settings(database_url=store.settings.database_url, limits=limits)
+    live_worker(slots=100)
+
+    def read() -> dict[str, int]:
+        """How many rows were found so far, by each index, and in each table without one."""
+        rows = store.all(
+            """SELECT indexrelname AS way, idx_tup_read AS rows FROM pg_stat_user_indexes
+                UNION ALL SELECT relname, seq_tup_read FROM pg_stat_user_tables"""
+        )
+        return {row["way"]: row["rows"] for row in rows}
+
+    def step(work: Callable[[Transaction], Any]) -> Any:
+        def counted(tx: Transaction) -> Any:
+            done = work(tx)
+            tx.execute("SELECT pg_stat_force_next_flush()")
+            return done
+
+        return store.write(counted)
+
+    def complete(orders: int) -> dict[str, int]:
+        """How many were found in order to store so many orders together, to claim and to complete them."""
+        before = read()
+        new = [NewTask("o-1", "photography", PARAMS)] * orders
+        outcomes = step(lambda tx: submit_many(tx, settings, new, pending=0))
+        assert all(isinstance(each, Submitted) for each in outcomes)
+        claimed = step(lambda tx: dispatch.pick_and_claim(tx, settings)).claims
+        made = [claims.Made(row["id"], row["lease"], []) for row in claimed]
+        assert step(lambda tx: claims.complete_all(tx, made)) == [None] * orders
+        return {way: count - before[way] for way, count in read().items() if count > before[way]}
+
+    store.write(lambda tx: credits.grant(tx, "o-1", 10_000, "for many orders"))
+    for _ in range(15):
+        complete(5)  # by then everything is prepared and planned
+    few = complete(5)
+    for _ in range(12):
+        complete(50)
+    for _ in range(60):
+        complete(
+            1
+        )  # by then a busy connection has planned anew, and index entries of what is over are forgotten
+    many = complete(5)
+    assert {way: found for way, found in many.items() if found > few.get(way, 0) + 40} == {}
 
 
 # Indexes of the few tasks that are special in some way; SQLite may go through all of one.

@@ -52,6 +52,7 @@ class Dialect:
     and {seconds}.  greatest, least: the scalar functions' names.
     json_array, json_group: the functions that make an array of some values, and of a column's values.
     texts, rows: templates of tables with one column, `value`: the texts, or the arrays, in a JSON {array}.
+    is_one_of: template of the condition that a {column} is one of the texts in a JSON {array}.
     texts_of: the same for the member {name} of a JSON {column}.  as_json, as_time: templates that convert a {text} to
     the type of such a column.
     lines: template that joins a column's {texts} as lines.  padded: template of a {number} as text with so many
@@ -78,6 +79,7 @@ class Dialect:
     json_group: str
     texts: str
     rows: str
+    is_one_of: str
     texts_of: str
     as_json: str
     as_time: str
@@ -170,9 +172,9 @@ class Transaction:
         """SQL for a table of the texts (`value`) in a JSON array; `array` is a SQL expression."""
         return self.dialect.texts.format(array=array)
 
-    def each_of(self, array: str) -> str:
-        """SQL to write after `IN`: the texts in a JSON array."""
-        return f"(SELECT value FROM {self.texts(array)} AS each_of)"
+    def is_one_of(self, column: str, array: str) -> str:
+        """SQL for: this column is one of the texts in a JSON array.  An index of the column is used."""
+        return self.dialect.is_one_of.format(column=column, array=array)
 
     def rows(self, array: str) -> str:
         """SQL for a table of the arrays (`value`) in a JSON array: `value ->> 0` is the first member of one, a text."""

@@ -38,9 +38,15 @@ _TIMEOUTS = {
 # are gone before its tasks are rescued.  Both kinds are needed: with an answer on its way TCP sends no keepalives.
 KEEPALIVE = {"keepalives_idle": 3, "keepalives_interval": 1, "keepalives_count": 3}
 UNACKNOWLEDGED_MS = 6_000
+# A statement that was prepared, or stands in a trigger, keeps its plan.  Planned while the tables are nearly empty, it
+# reads them whole, and goes on to do so when they have grown, until the server's next ANALYZE.  So indexes are
+# preferred where there are any (a preference that must not lead to compiling), and a busy connection plans anew.
+_PLANS = [f"SET {name} = off" for name in ("enable_seqscan", "enable_bitmapscan", "jit")]
+_PLANS_ANEW_FROM = 32  # at this transaction of a connection, and at each doubling of their number
 _SESSION = "; ".join(
     [
         "SET timezone = 'UTC'",
+        *_PLANS,
         *(f"SET {name} = {value}" for name, value in _TIMEOUTS.items()),
         *(f"SET tcp_{name} = {value}" for name, value in KEEPALIVE.items()),
         f"SET tcp_user_timeout = {UNACKNOWLEDGED_MS}",
@@ -131,6 +137,8 @@ class Connection(peewee.PostgresqlDatabase):
             self.answer(self.hand_in(_FORGET_OLD_MARKS))
         self.number += 1
         self._begin("BEGIN")
+        if not self._pooled and self.number >= _PLANS_ANEW_FROM and self.number.bit_count() == 1:
+            self.hand_in("DISCARD PLANS")
         self.hand_in("SELECT pg_advisory_xact_lock(:writer)", {"writer": self.writer})
 
     def begin_reading(self) -> None:

@@ -41,7 +41,11 @@ POSTGRES = Dialect(
     json_array="jsonb_build_array",
     json_group="jsonb_agg",
     texts="jsonb_array_elements_text(CAST({array} AS jsonb))",
-    rows="jsonb_array_elements(CAST({array} AS jsonb))",
+    # The condition always holds.  It makes the planner expect one row, not a hundred, and so look up what it joins.
+    rows="(SELECT value FROM jsonb_array_elements(CAST({array} AS jsonb)) AS each_one"
+    " WHERE jsonb_typeof(value) = 'array')",
+    # Not `IN (SELECT …)`: a join with a small table reads all of it, and goes on to do so when it has grown.
+    is_one_of="{column} = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST({array} AS jsonb))))",
     texts_of="jsonb_array_elements_text({column} -> '{name}')",
     as_json="CAST({text} AS jsonb)",
     as_time="CAST({text} AS timestamptz)",

@@ -55,6 +55,7 @@ SQLITE = Dialect(
     json_group="json_group_array",
     texts="json_each({array})",
     rows="json_each({array})",
+    is_one_of="{column} IN (SELECT value FROM json_each({array}))",
     texts_of="json_each({column}, '$.{name}')",
     as_json="{text}",
     as_time="{text}",

@@ -59,9 +59,15 @@ def _moved(columns: str, condition: str) -> str:
     )
 
 
-def _lock_accounts(of: str) -> str:
-    """Lock accounts in the order of their users.  of: a query of user_openid."""
-    return f"PERFORM 1 FROM account WHERE user_openid IN ({of}) ORDER BY user_openid FOR UPDATE;"
+def _is_named(column: str, named: str, rows: str) -> str:
+    """The condition that a column of another table is `named` in one of these rows."""
+    return f"{column} = ANY (ARRAY(SELECT {named} FROM {rows}))"
+
+
+def _lock_accounts(rows: str) -> str:
+    """Lock the accounts of these rows in the order of their users."""
+    named = _is_named("user_openid", "user_openid", rows)
+    return f"PERFORM 1 FROM account WHERE {named} ORDER BY user_openid FOR UPDATE;"
 
 
 def _open_accounts(of: str) -> str:
@@ -101,8 +107,8 @@ def _of_tasks() -> list[Trigger]:
         {COUNT_ON_POSTGRES}
     END IF;
     IF it.rows > 1 AND (it.made_work OR it.is_seen OR it.became_final OR it.fell_short) THEN
-        PERFORM 1 FROM works WHERE id IN (SELECT work_id FROM new_rows) ORDER BY user_openid, id FOR UPDATE;
-        {_lock_accounts("SELECT user_openid FROM new_rows")}
+        PERFORM 1 FROM works WHERE {_is_named("id", "work_id", "new_rows")} ORDER BY user_openid, id FOR UPDATE;
+        {_lock_accounts("new_rows")}
     END IF;
     IF it.made_work THEN
         INSERT INTO works (id, user_openid, task_id, type, status, stage, progress, error, created_at, updated_at)
@@ -191,7 +197,7 @@ def _publish(table: str, data_type: str, queue_type: str, rows: str = "") -> str
     """
     rows = rows or f"SELECT *, NULL::jsonb AS updated_fields FROM {table}"
     return f"""IF (SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 2) AS two) > 1 THEN
-        {_lock_accounts(f"SELECT user_openid FROM {table}")}
+        {_lock_accounts(table)}
     END IF;
     WITH changed AS MATERIALIZED ({rows}),
     raised AS (
@@ -247,7 +253,7 @@ def _of_works() -> list[Trigger]:
 
 def _of_money() -> list[Trigger]:
     booked = f"""IF (SELECT count(*) FROM (SELECT 1 FROM new_rows LIMIT 2) AS two) > 1 THEN
-        {_lock_accounts("SELECT user_openid FROM new_rows")}
+        {_lock_accounts("new_rows")}
     END IF;
     UPDATE account SET balance = account.balance + booked.amount
         FROM (SELECT user_openid, sum(amount)::integer AS amount FROM new_rows GROUP BY user_openid) AS booked

@@ -237,7 +237,7 @@ def _coming(tx: Transaction, types: list[str]) -> int:
         return 0
     claimed = tx.value(
         f"""SELECT count(*) FROM task_queue WHERE {HELD} AND status = 'processing'
-            AND type || '' IN {tx.each_of(":types")}
+            AND {tx.is_one_of("type || ''", ":types")}
             AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                 AND remote_job.charge = task_queue.charge AND remote_job.{UNSETTLED})""",
         types=encoded(types),

@@ -47,7 +47,7 @@ def ask(tx: Transaction, proofs: Collection[Proof]) -> PendingResult:
     """The rows that may concern these proofs, for `is_revoked`."""
     names = {proof.subject for proof in proofs} | {proof.token_id for proof in proofs if proof.token_id}
     return tx.ask(
-        f"SELECT kind, name, not_before FROM token_revocation WHERE name IN {tx.each_of(':names')}",
+        f"SELECT kind, name, not_before FROM token_revocation WHERE {tx.is_one_of('name', ':names')}",
         names=encoded(sorted(names)),
     )
 

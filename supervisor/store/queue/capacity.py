@@ -72,7 +72,7 @@ def _ask_held(tx: Transaction, types: list[str]) -> PendingResult:
     """Query how many running tasks of these types each worker holds."""
     return tx.ask(
         f"""SELECT worker_id, type, count(*) AS held FROM task_queue
-            WHERE {HELD} AND status = 'processing' AND type IN {tx.each_of(":types")} GROUP BY worker_id, type""",
+            WHERE {HELD} AND status = 'processing' AND {tx.is_one_of("type", ":types")} GROUP BY worker_id, type""",
         types=encoded(types),
     )
 

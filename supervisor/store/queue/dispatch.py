@@ -53,7 +53,7 @@ def ripen(tx: Transaction, aside: Aside | None = None) -> int:
 
     def change(ids: Sequence[str]) -> list[Row]:
         return tx.all(
-            f"UPDATE task_queue SET ready = 1 WHERE id IN {tx.each_of(':ids')} RETURNING id",
+            f"UPDATE task_queue SET ready = 1 WHERE {tx.is_one_of('id', ':ids')} RETURNING id",
             ids=encoded(list(ids)),
         )
 

@@ -64,14 +64,14 @@ def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = Non
     needed = [row["id"] for row in rows if row["is_needed"]]
     if needed:
         tx.execute(
-            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE id IN {tx.each_of(':needed')}",
+            f"UPDATE image SET expired_at = NULL, used_at = {tx.now} WHERE {tx.is_one_of('id', ':needed')}",
             needed=encoded(needed),
         )
     keys = {row["id"]: row["key"] for row in rows}
 
     def forget_uses(ids: str) -> None:
         enqueue_deletion(tx, (keys[image] for image in decoded(ids)))
-        tx.execute(f"DELETE FROM image_use WHERE image_id IN {tx.each_of(':ids')}", ids=ids)
+        tx.execute(f"DELETE FROM image_use WHERE {tx.is_one_of('image_id', ':ids')}", ids=ids)
 
     unneeded = [row for row in rows if not row["is_needed"]]
     return Looked(len(rows), delete_apart(tx, "image", unneeded, aside, before=forget_uses))
@@ -113,12 +113,12 @@ def forget_finished_tasks(
     if tx.for_update:  # a task may have been retried and ended again; in the one order of locks
         candidates = encoded([row["id"] for row in rows])
         locked = tx.all(
-            f"""SELECT id FROM task_queue WHERE id IN {tx.each_of(":candidates")}
+            f"""SELECT id FROM task_queue WHERE {tx.is_one_of("id", ":candidates")}
                 ORDER BY user_openid, id{tx.for_update}""",
             candidates=candidates,
         )
         rows = tx.all(
-            f"SELECT id FROM task_queue WHERE id IN {tx.each_of(':ids')} AND {is_long_over}",
+            f"SELECT id FROM task_queue WHERE {tx.is_one_of('id', ':ids')} AND {is_long_over}",
             ids=encoded([row["id"] for row in locked]), type_=type_, older_than_seconds=older_than_seconds,
         )  # fmt: skip
     return delete_apart(tx, "task_queue", rows, aside, before=lambda ids: _forget_what_tasks_left(tx, ids))
@@ -128,7 +128,7 @@ def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Delete works and all other rows that name these tasks.  ids: as a JSON array."""
     enqueue_deletion(tx, [*_shown_by_works(tx, ids), *results.keys(tx, ids)])
     for table in ("result_file", "works", "webhook", "task_trace"):
-        tx.execute(f"DELETE FROM {table} WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
+        tx.execute(f"DELETE FROM {table} WHERE {tx.is_one_of('task_id', ':ids')}", ids=ids)
 
 
 def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
@@ -136,11 +136,13 @@ def doom_orphans(tx: Transaction, keys: Sequence[str]) -> int:
 
     Such an object is a picture of an earlier charge or of a failed task: only the charge that paid for it may use it.
     """
-    uploads = tx.all(f"SELECT key FROM image WHERE key IN {tx.each_of(':keys')}", keys=encoded(list(keys)))
+    uploads = tx.all(f"SELECT key FROM image WHERE {tx.is_one_of('key', ':keys')}", keys=encoded(list(keys)))
     named = {row["key"] for row in uploads} | _named_by_results(tx, keys)
     orphans = sorted(set(keys) - named)
     if orphans:
-        tx.execute(f"DELETE FROM result_file WHERE key IN {tx.each_of(':orphans')}", orphans=encoded(orphans))
+        tx.execute(
+            f"DELETE FROM result_file WHERE {tx.is_one_of('key', ':orphans')}", orphans=encoded(orphans)
+        )
     return enqueue_deletion(tx, orphans)
 
 
@@ -153,7 +155,7 @@ def _named_by_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
 
 def _shown_by_works(tx: Transaction, ids: str) -> list[str]:
     """Keys of the pictures, thumbnails, files and data that the works of these tasks show.  ids: as a JSON array."""
-    found = tx.all(f"SELECT images, outputs FROM works WHERE task_id IN {tx.each_of(':ids')}", ids=ids)
+    found = tx.all(f"SELECT images, outputs FROM works WHERE {tx.is_one_of('task_id', ':ids')}", ids=ids)
     return [
         key
         for row in found

@@ -50,9 +50,8 @@ class Aside:
         """The condition that a row is not in `passing`, and its parameters by name.  column: of the id."""
         if not self.passing:
             return "1 = 1", {}
-        return f"CAST({column} AS TEXT) NOT IN {tx.each_of(':passing')}", {
-            "passing": encoded(sorted(self.passing))
-        }
+        is_passing = tx.is_one_of(f"CAST({column} AS TEXT)", ":passing")
+        return f"NOT {is_passing}", {"passing": encoded(sorted(self.passing))}
 
 
 def is_about_a_row(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from supervisor.core.errors import InsufficientCredits
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import decoded, encoded
@@ -112,7 +112,7 @@ def known(
                     AND {OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
              FROM {tx.rows(":lines")} AS line),
             (SELECT {group}({array}(user_openid, id, media_type)) FROM image
-                WHERE expired_at IS NULL AND id IN {tx.each_of(":images")}))""",
+                WHERE expired_at IS NULL AND {tx.is_one_of("id", ":images")}))""",
         count_open_to=count_open_to, users=users, lines=lines, images=sorted(set(images)),
     )  # fmt: skip
     of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
@@ -140,6 +140,21 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
 
     The ledger's guard refuses a second debit and an overdrawn account.
     """
+    _take_prices(tx, admissions)
+    statement, rows = _admission(tx, admissions)
+    tx.send(statement, admissions=rows)
+
+
+def admit_and_tell(tx: Transaction, admissions: Sequence[Admission]) -> list[Row]:
+    """The same; (id, created_at, ready) of each task, in no order."""
+    _take_prices(tx, admissions)
+    statement, rows = _admission(tx, admissions)
+    told = f"RETURNING task_queue.id, {tx.as_text('created_at')} AS created_at, ready"
+    return tx.all(f"{statement} {told}", admissions=rows)
+
+
+def _take_prices(tx: Transaction, admissions: Sequence[Admission]) -> None:
+    """Write the debits, and which uploads the tasks name."""
     debits = [
         (each.user, each.task_id, each.charge, -each.cost.credits, *each.cost.parts)
         for each in admissions
@@ -154,30 +169,22 @@ def admit(tx: Transaction, admissions: Sequence[Admission]) -> None:
             debits=encoded(debits),
         )
     note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
+
+
+def _admission(tx: Transaction, admissions: Sequence[Admission]) -> tuple[str, str]:
+    """The statement that makes the works and fixes the turns, and its parameter `:admissions`."""
     # A task that was ordered for a later time is not late before that time.
     soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
     expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
-    tx.send(
+    return (
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
             turn = CAST(made.value ->> 2 AS INTEGER),
             ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
             picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
             expires_at = {expires_at}, updated_at = {tx.moment}
         FROM {tx.rows(":admissions")} AS made WHERE task_queue.id = made.value ->> 0""",
-        admissions=encoded([each[:6] for each in admissions]),
+        encoded([each[:6] for each in admissions]),
     )
-
-
-def admitted(tx: Transaction, task_ids: list[str]) -> list[list[Any]]:
-    """(id, created_at, ready) of pending tasks."""
-    group, array = tx.dialect.json_group, tx.dialect.json_array
-    stored = _Question(
-        tx,
-        f"""SELECT {group}({array}(id, {tx.as_text("created_at")}, ready)) FROM task_queue
-            WHERE id IN {tx.each_of(":task_ids")} AND status = 'pending' AND admitted_charge = charge""",
-        task_ids=task_ids,
-    ).ask()
-    return list(decoded(stored.value()) or ())
 
 
 class _Question:
@@ -197,7 +204,7 @@ def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
     """The answer, with the accounts of these users locked; missing accounts are opened before any is locked."""
     if tx.for_update:
         # Lock all accounts or none: an account that is opened later would be locked out of order.
-        ours = f"user_openid IN {tx.each_of(':users')}"
+        ours = f"{tx.is_one_of('user_openid', ':users')}"
         lock = f"""SELECT 1 FROM account WHERE {ours} AND (SELECT count(*) FROM account WHERE {ours}) = :count
             ORDER BY user_openid{tx.for_update}"""
         given = {"users": encoded(users), "count": len(users)}

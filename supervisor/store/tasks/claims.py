@@ -92,11 +92,14 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
     if not wanted:
         return []
     alive = tx.for_free_key_share("worker")
+    # `IS TRUE`: PostgreSQL then asks a hash whether a row is among the free ones.  A join, planned for one row, would
+    # compare each wanted row with each free one.
     rows = tx.all(
         f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
-                AND id IN {tx.each_of(":workers")}{alive}),
-            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY} AND id IN {tx.each_of(":tasks")}
-                AND (run_after IS NULL OR run_after <= {tx.now}) AND admitted_charge = charge
+                AND {tx.is_one_of("id", ":workers")}{alive}),
+            free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY}
+                AND {tx.is_one_of("id", ":tasks")} AND (run_after IS NULL OR run_after <= {tx.now})
+                AND admitted_charge = charge
                 {tx.for_update_of_free("task_queue")}),
             payers AS MATERIALIZED (SELECT user_openid FROM account WHERE user_openid IN (SELECT user_openid FROM free)
                 {tx.for_update_of_free("account")})
@@ -106,8 +109,9 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
             deadline_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
         FROM {tx.rows(":wanted")} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'pending'
-          AND task_queue.id IN (SELECT id FROM free) AND user_openid IN (SELECT user_openid FROM payers)
-          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+          AND (task_queue.id IN (SELECT id FROM free)) IS TRUE
+          AND (user_openid IN (SELECT user_openid FROM payers)) IS TRUE
+          AND (wanted.value ->> 1 IN (SELECT id FROM alive)) IS TRUE
         RETURNING {told(tx)}, {_waited(tx)} AS waited""",
         workers=encoded(sorted({each.worker_id for each in wanted})),
         tasks=encoded([each.task_id for each in wanted]),
@@ -172,14 +176,14 @@ def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
     began = "CAST(begun.value ->> 2 AS DOUBLE PRECISION)"
     left = f"CAST(begun.value ->> 3 AS DOUBLE PRECISION) - {began}"
     rows = tx.all(
-        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE id IN {tx.each_of(":tasks")}
+        f"""WITH free AS MATERIALIZED (SELECT id FROM task_queue WHERE {tx.is_one_of("id", ":tasks")}
             {tx.for_update_of_free("task_queue")})
         UPDATE task_queue SET begun_lease = lease,
             processing_started_at = {tx.shifted(tx.moment, f"(0.0 - {began})")},
             deadline_at = {tx.greatest("deadline_at", tx.shifted(tx.moment, f"({left})"))}
         FROM {tx.rows(":begun")} AS begun
         WHERE {_HELD_BY.format("begun")} AND status || '' = 'processing' AND begun_lease <= lease
-          AND task_queue.id IN (SELECT id FROM free) RETURNING task_queue.id""",
+          AND (task_queue.id IN (SELECT id FROM free)) IS TRUE RETURNING task_queue.id""",
         tasks=encoded([each.task_id for each in begun]), begun=encoded(begun),
     )  # fmt: skip
     return [row["id"] for row in rows]

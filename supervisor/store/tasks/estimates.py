@@ -25,7 +25,7 @@ def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) 
     ids = sorted(set(order.checked.image_ids))
     found = tx.all(
         f"""SELECT id, media_type FROM image
-            WHERE user_openid = :user AND expired_at IS NULL AND id IN {tx.each_of(":ids")}""",
+            WHERE user_openid = :user AND expired_at IS NULL AND {tx.is_one_of("id", ":ids")}""",
         user=user, ids=encoded(ids),
     )  # fmt: skip
     uploads = {(user, row["id"]): row["media_type"] for row in found}

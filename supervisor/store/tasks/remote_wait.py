@@ -88,7 +88,7 @@ def claim_due_polls(
     is_taken, types = "1 = 1", {}
     restricted = [room.types for room in rooms if room.types is not None]
     if len(restricted) == len(rooms):
-        is_taken = f"type IN {tx.each_of(':types')}"
+        is_taken = tx.is_one_of("type", ":types")
         types = {"types": encoded(sorted(frozenset[str]().union(*restricted)))}
     due = tx.all(
         f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
@@ -116,13 +116,13 @@ def _claim_polls(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
     alive = tx.for_free_key_share("worker")
     return tx.all(
         f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
-            AND id IN {tx.each_of(":workers")}{alive})
+            AND {tx.is_one_of("id", ":workers")}{alive})
         UPDATE task_queue SET lease = lease + 1, worker_id = wanted.value ->> 1, updated_at = {tx.moment},
             asked_at = {tx.moment},
             next_poll_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
         FROM {tx.rows(":wanted")} AS wanted
         WHERE task_queue.id = wanted.value ->> 0 AND status || '' = 'ai_processing'
-          AND wanted.value ->> 1 IN (SELECT id FROM alive)
+          AND (wanted.value ->> 1 IN (SELECT id FROM alive)) IS TRUE
         RETURNING {claims.told(tx)}""",
         workers=encoded(sorted({each.worker_id for each in wanted})), wanted=encoded(wanted),
     )  # fmt: skip

@@ -128,7 +128,7 @@ def usable_keys(tx: Transaction, ids: str) -> list[str]:
             f"""SELECT result_file.key, thumbnail FROM result_file
                 JOIN task_queue ON task_queue.id = result_file.task_id
                 JOIN works ON works.task_id = result_file.task_id
-                WHERE result_file.task_id IN {tx.each_of(":ids")} AND result_file.charge = task_queue.charge
+                WHERE {tx.is_one_of("result_file.task_id", ":ids")} AND result_file.charge = task_queue.charge
                   AND task_queue.status NOT IN ('failed','cancelled')""",
             ids=ids,
         )

@@ -83,7 +83,7 @@ def lock_works(tx: Transaction, condition: Condition, most: int) -> list[Row]:
     )
     if found and tx.for_update:
         tx.all(
-            f"SELECT id FROM task_queue WHERE id IN {tx.each_of(':ids')} ORDER BY user_openid, id{tx.for_update}",
+            f"SELECT id FROM task_queue WHERE {tx.is_one_of('id', ':ids')} ORDER BY user_openid, id{tx.for_update}",
             ids=encoded([row["task_id"] for row in found]),
         )
     return found

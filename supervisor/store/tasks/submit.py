@@ -185,9 +185,8 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     traced = [(each.admission.task_id, each.new.trace) for each in accepted if each.new.trace]
     if traced:
         traces.begin(tx, traced)
-    bulk.admit(tx, [each.admission for each in accepted])
-    admitted = bulk.admitted(tx, [each.admission.task_id for each in accepted])
-    stored = {task_id: (created_at, ready) for task_id, created_at, ready in admitted}
+    admitted = bulk.admit_and_tell(tx, [each.admission for each in accepted])
+    stored = {row["id"]: (row["created_at"], row["ready"]) for row in admitted}
     return [_view(each, *stored[each.admission.task_id]) for each in accepted]
 
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from supervisor.database.interface.database import Transaction
-from supervisor.schema.statements import Built, each_of, new_row
+from supervisor.schema.statements import Built, each_of
 from supervisor.schema.tables import TaskTrace
 from supervisor.store.sql.rows import encoded
 
 _MADE_DUE = "('admitted','retried','postponed','released','resubmitted')"
 
 
-_BEGIN = Built(new_row(TaskTrace, "task_id", "context").on_conflict_ignore())
 _CONTEXTS = Built(TaskTrace.select().where(TaskTrace.task_id.in_(each_of("task_ids"))))
 
 
@@ -35,8 +34,12 @@ class Traced(NamedTuple):
 
 def begin(tx: Transaction, begun: Iterable[tuple[str, str]]) -> None:
     """Store these traces for these tasks, unless they have one.  begun: (task id, traceparent)."""
-    for task_id, context in begun:
-        tx.execute(_BEGIN, task_id=task_id, context=context)
+    tx.send(
+        f"""INSERT INTO task_trace (task_id, context)
+            SELECT value ->> 0, value ->> 1 FROM {tx.rows(":begun")} AS begun WHERE 1 = 1
+            ON CONFLICT (task_id) DO NOTHING""",
+        begun=encoded(list(begun)),
+    )
 
 
 def contexts_of(tx: Transaction, task_ids: Sequence[str]) -> dict[str, str]:

@@ -147,7 +147,7 @@ def due(tx: Transaction, asked: PendingResult | None = None, aside: Aside | None
         marked = tx.all(
             f"""UPDATE webhook_delivery SET state = 'sending', dispatch = dispatch + 1,
                 due_at = {tx.in_seconds(":hint_seconds")}
-                WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.each_of(":ids")}
+                WHERE id IN (SELECT id FROM webhook_delivery WHERE {tx.is_one_of("id", ":ids")}
                     AND {_IS_DUE.format(tx.now)}{tx.for_update_of_free("webhook_delivery")}) RETURNING id, dispatch""",
             hint_seconds=HINT_SECONDS, ids=encoded(list(ids)),
         )  # fmt: skip
@@ -200,7 +200,7 @@ def _give_up(tx: Transaction, ids: Sequence[str]) -> Sequence[str]:
     given_up = tx.all(
         f"""UPDATE webhook_delivery SET state = 'failed', ended_at = {tx.now},
             last_error = 'The worker that made the last attempt died in it.'
-            WHERE id IN (SELECT id FROM webhook_delivery WHERE id IN {tx.each_of(":ids")} AND {_IS_DUE.format(tx.now)}
+            WHERE id IN (SELECT id FROM webhook_delivery WHERE {tx.is_one_of("id", ":ids")} AND {_IS_DUE.format(tx.now)}
                 AND attempts >= :attempts{tx.for_update_of_free("webhook_delivery")}) RETURNING id""",
         ids=encoded(list(ids)), attempts=len(SCHEDULE),
     )  # fmt: skip
