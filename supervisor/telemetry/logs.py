@@ -72,8 +72,8 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
         _name_part(part),
         hide_named_secrets,
     ]
-    handler = _CountingHandler(out)
-    handler.setFormatter(_Formatter(settings, shared, colors=out.isatty()))
+    handler, formatter = _CountingHandler(out), _Formatter(settings, shared, colors=out.isatty())
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -82,6 +82,7 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            _ShortWay(part, handler, formatter),
             structlog.stdlib.PositionalArgumentsFormatter(),
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
@@ -90,6 +91,38 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class _ShortWay:
+    """A processor that writes plain lines about single events itself, without a record of the standard library.
+
+    Each task logs several of them, and the record costs more than all the rest.  Lines with an error, and warnings,
+    which are counted, go on to the other processors; so does everything while another handler listens, as in tests.
+    """
+
+    def __init__(self, part: str, handler: _CountingHandler, formatter: _Formatter) -> None:
+        self._part, self._handler, self._formatter = part, handler, formatter
+        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        self._root = logging.getLogger()
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
+        if method != "info" or not event.keys().isdisjoint(_NEEDS_A_RECORD) or not self._is_alone(logger):
+            return event
+        whole = structlog.contextvars.merge_contextvars(logger, method, {**event})
+        whole["logger"], whole["level"] = logger.name, method
+        whole = hide_named_secrets(logger, method, self._stamp(logger, method, whole))
+        whole.setdefault("part", self._part)
+        try:
+            self._handler.write(self._formatter.line(logger, method, whole))
+        except Exception:  # noqa: BLE001  the handler says what is wrong with the line, or with the file
+            return event
+        raise structlog.DropEvent
+
+    def _is_alone(self, logger: Any) -> bool:
+        return self._root.handlers == [self._handler] and not logger.handlers
+
+
+_NEEDS_A_RECORD = {"exc_info", "stack_info", "stack", "extra", "positional_args"}
 
 
 class _CountingHandler(logging.StreamHandler[TextIO]):
@@ -112,6 +145,12 @@ class _CountingHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
         elif self._teller is None or not self._teller.is_alive():
             self._tell_later()
+
+    def write(self, line: str) -> None:
+        """Write a line about a single event."""
+        with self._held():
+            self.stream.write(line + self.terminator)
+            self.stream.flush()
 
     def close(self) -> None:
         with self._held():
@@ -173,7 +212,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         else:
             last += [_ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=_plain_traceback)]
         super().__init__(foreign_pre_chain=shared, processors=last)
-        self._hide = secret_filter(settings)
+        self._hide, self._render = secret_filter(settings), last[-1]
 
     def format(self, record: logging.LogRecord) -> str:
         if not (isinstance(record.msg, dict) and hasattr(record, "_logger")):
@@ -183,6 +222,10 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         for process in self.processors:
             event = process(record._logger, record._name, event)  # type: ignore[attr-defined]
         return self._hide(event)
+
+    def line(self, logger: Any, method: str, event: EventDict) -> str:
+        """The text of an event that has no record and no error."""
+        return self._hide(self._render(logger, method, _escape_controls(logger, method, event)))
 
 
 class _ConsoleRenderer(structlog.dev.ConsoleRenderer):
@@ -197,8 +240,13 @@ class _ConsoleRenderer(structlog.dev.ConsoleRenderer):
             return super().__call__(logger, name, event)
         level, logger_name = f"[{event.pop('level'):<9}]", f"[{event.pop('logger')}]"
         head = (str(event.pop("timestamp")), level, str(event.pop("event")), logger_name)
-        said = [f"{key}={self._repr(event[key])}" for key in sorted(event)]
+        said = [f"{key}={_plain(value) or self._repr(value)}" for key, value in sorted(event.items())]
         return " ".join(filter(None, (*head, *said))).rstrip(" ")
+
+
+def _plain(value: Any) -> str | None:
+    """A value as it is, where that is seen at a glance: an id, a name without a hyphen."""
+    return value if isinstance(value, str) and value.isalnum() else None
 
 
 _HEAD = {"timestamp", "level", "event", "logger"}
@@ -222,11 +270,15 @@ def secret_filter(settings: Settings) -> Callable[[str], str]:
     known = re.compile("|".join(map(re.escape, longest_first)))
 
     def hide(text: str) -> str:
-        if any(form in text for form in longest_first):
-            text = known.sub(STARS, text)
+        for form in longest_first:  # a loop takes half the time of `any`
+            if form in text:
+                text = known.sub(STARS, text)
+                break
         lower = text.lower()
-        if any(mark in lower for mark in _MARKS):
-            text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
+        for mark in _MARKS:
+            if mark in lower:
+                text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
+                break
         return hide_password(text) if "://" in text or "password=" in text else text
 
     return hide
@@ -303,7 +355,10 @@ def _names_a_secret(name: str) -> bool:
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Values from outside must not begin a line of their own or control a terminal."""
-    return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+    for value in event.values():
+        if isinstance(value, str) and not value.isprintable():
+            return {name: escaped(each) if isinstance(each, str) else each for name, each in event.items()}
+    return event
 
 
 def escaped(text: str) -> str:

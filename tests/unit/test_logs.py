@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -54,6 +55,32 @@ def test_json_is_one_object_a_line_for_both_kinds_of_loggers(logged):
     )
     assert (second["event"], second["count"], second["logger"]) == ("did", 2, "ours")
     assert second["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_line_is_the_same_whether_it_goes_the_short_way_or_by_a_record(logged, log_format):
+    def lines(*others: logging.Handler) -> list[str]:
+        stream = logged(log_format)
+        logging.getLogger().handlers.extend(others)
+        with structlog.contextvars.bound_contextvars(trace="of 1", task="nobody's"):
+            log = structlog.get_logger("ours").bind(task="01K")
+            log.info("attempt_started", waited_seconds=0.1, worker="w-1", none=None, flag=True)
+            log.info(
+                "said",
+                text="two\nlines \u202e",
+                quoted='a "b"',
+                key="tell-nobody-2",
+                api_key="x",
+                many=[1, "b"],
+            )
+            log.info("asked", address="https://a:secretly@b/c?token=abc", part="other")
+            log.info("with %s", "an argument")
+            log.bind(stack="given").info("with a stack")
+        return [re.sub(r"20\d\d-\d\d-\d\dT[\d:.]+Z", "now", line) for line in stream.getvalue().splitlines()]
+
+    short = lines()
+    assert len(short) >= 5 and "tell-nobody" not in "".join(short) and "secretly" not in "".join(short)
+    assert short == lines(logging.NullHandler())
 
 
 NAMES = (
