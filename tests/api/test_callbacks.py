@@ -114,7 +114,7 @@ async def test_a_report_above_a_mebibyte_is_refused_and_one_of_just_that_is_not(
     assert came_and_was_not_kept == (0, '{"x-darkroom-report":"too large"}') and kept[0] == MEBIBYTE
 
 
-async def test_nobody_can_say_from_outside_that_a_report_was_too_large(web, session):
+async def test_a_client_cannot_fake_the_mark_of_a_report_that_was_too_large(web, session):
     reference = await waiting(web)
     headers = {"X-Darkroom-Report": "too large"}
     async with session.post(address(web, token_of(reference)), data=b"{}", headers=headers) as answer:

@@ -52,7 +52,7 @@ async def test_a_page_of_an_allowed_origin_is_let_in_and_shown_errors_and_stream
         assert await SseReader(response).next() is not None
 
 
-async def test_no_other_page_is_told_anything(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_pages_of_other_origins_get_no_headers(web: Web, http: aiohttp.ClientSession) -> None:
     for origin in (
         "https://evil.example",
         "null",

@@ -86,7 +86,7 @@ async def test_a_users_token_ends_with_the_services_that_asked_for_it(
     assert (await _asked(http, web, bearer("o-7"), "GET", "/v1/credits"))[0] == 200
 
 
-def test_a_token_names_whoever_asked_for_it_through_every_hand() -> None:
+def test_a_token_names_its_whole_chain_of_issuers() -> None:
     service = read_user_token(SECRET, make_user_token(SECRET, "shop", "service", ttl_seconds=60))
     user = read_user_token(SECRET, make_user_token(SECRET, "o-7", ttl_seconds=60, asked_by=service.proofs))
     ticket = read_feed_ticket(SECRET, make_feed_ticket(SECRET, "o-7", asked_by=user.proofs))

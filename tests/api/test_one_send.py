@@ -93,7 +93,7 @@ async def test_the_command_line_sends_a_request_once(server):
     assert len(server.asked) == 1
 
 
-async def test_who_was_never_connected_is_told_so_and_not_that_the_connection_broke():
+async def test_a_failed_connect_is_not_reported_as_a_broken_connection():
     async with open_session() as session:
         with pytest.raises(aiohttp.ClientConnectorError) as refused:
             await session.get("http://127.0.0.1:9/")

@@ -78,7 +78,7 @@ async def test_the_cookie_helps_no_foreign_page_no_proxy_and_no_rebound_name(web
             assert await status(http, web.url + CREDITS, headers | cookie) == (403, "forbidden"), headers
 
 
-async def test_a_wrong_cookie_or_link_lets_nobody_in(web: Web, tmp_path: Path) -> None:
+async def test_a_wrong_cookie_or_link_is_refused(web: Web, tmp_path: Path) -> None:
     good = web.context.start_secret
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         for key in ("", "wrong", good[:-1], good + "x", "%00", "%ff", "\u4f60"):

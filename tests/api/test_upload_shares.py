@@ -121,7 +121,7 @@ async def test_an_addresss_many_users_leave_room_to_other_addresses(
         )
 
 
-async def test_one_upload_that_finds_no_room_is_told_that_the_house_is_full(
+async def test_an_upload_without_room_is_refused_because_the_system_is_full(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     web.context.uploads.most_bytes = UPLOAD_BYTES

@@ -136,7 +136,7 @@ async def test_only_a_service_may_act_for_another_user(web: Web, http: aiohttp.C
     assert await _status(http, web, {**bearer("shop", "service"), "X-User": "x" * 129}) == 422
 
 
-async def test_somebody_elses_task_and_work_are_404(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_another_users_task_and_work_are_404(web: Web, http: aiohttp.ClientSession) -> None:
     body = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
     async with http.post(web.url + "/v1/tasks", json=body, headers=bearer("o-1")) as response:
         urls = (await response.json())["urls"]

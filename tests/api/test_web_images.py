@@ -208,7 +208,7 @@ async def test_a_body_of_unknown_length_is_bounded_too(web: Web, http: aiohttp.C
     assert (await _upload(http, web, endless()))[0] == 413
 
 
-async def test_a_caller_who_leaves_in_the_middle_leaves_nothing_behind(web: Web) -> None:
+async def test_a_client_that_disconnects_midway_leaves_nothing_behind(web: Web) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1')['Authorization']}\r\n"
     writer.write(
@@ -292,7 +292,7 @@ async def test_no_path_climbs_out_even_when_it_is_signed(web: Web, path: str) ->
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
-async def test_a_picture_is_called_what_it_is_on_a_host_that_knows_no_types(
+async def test_a_picture_has_its_type_on_a_host_without_a_type_table(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, extension: str
 ) -> None:
     monkeypatch.setattr(
@@ -352,7 +352,7 @@ async def test_a_picture_that_the_caller_has_is_not_sent_again(web: Web, http: a
         assert response.status == 200
 
 
-async def test_a_reader_who_takes_nothing_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_takes_nothing_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_files, "STALLED_SECONDS", 0.2)
     key = "results/large.jpg"  # more than the buffers of a connection hold
     web.context.files.put(key, io.BytesIO(bytes(16 * 1024 * 1024)))

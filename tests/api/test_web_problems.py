@@ -79,14 +79,14 @@ async def test_the_head_of_an_answer_can_be_asked_for(web: Web, http: aiohttp.Cl
             assert response.status == 200 and await response.read() == b""
 
 
-async def test_an_upload_that_asks_first_is_told_to_go_on(web: Web) -> None:
+async def test_an_upload_that_asks_first_gets_100_continue(web: Web) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write(b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
     assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 100")
     writer.close()
 
 
-async def test_an_error_nobody_foresaw_says_nothing_of_the_inside(
+async def test_an_unexpected_error_shows_nothing_internal(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(_: object) -> None:
@@ -177,14 +177,14 @@ async def test_paths_with_ids_are_counted_under_their_pattern(web: Web, http: ai
     assert "secret-id" not in text and "scanner" not in text
 
 
-def test_a_request_whose_outcome_nobody_knows_is_not_asked_for_again_blindly() -> None:
+def test_a_request_of_unknown_outcome_carries_no_advice_to_repeat_it() -> None:
     problem = problem_of(OutcomeUnknown())
     assert problem is not None
     assert (problem.status, problem.kind) == (503, "outcome_unknown")
     assert "Retry-After" not in problem.headers and "look before you try again" in problem.detail
 
 
-async def test_every_answer_forbids_guessing_and_frames_and_tells_no_version(
+async def test_every_answer_forbids_sniffing_and_frames_and_shows_no_version(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     asked = [

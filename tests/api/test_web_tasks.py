@@ -108,7 +108,7 @@ async def test_an_uploaded_image_must_be_ones_own(web: Web, http: aiohttp.Client
         (b'"' + b"x" * 1_100_000 + b'"', 413),
     ],
 )
-async def test_a_bad_body_is_told_what_is_wrong_with_it(
+async def test_a_bad_body_gets_an_error_that_names_the_mistake(
     web: Web, http: aiohttp.ClientSession, body: bytes, status: int
 ) -> None:
     found, problem, _ = await _call(http, web, "POST", TASKS, data=body)
@@ -273,7 +273,7 @@ async def test_a_bad_limit_or_cursor_is_422(web: Web, http: aiohttp.ClientSessio
     assert (await _call(http, web, "GET", TASKS + "?status=done"))[0] == 422
 
 
-async def test_a_caller_who_leaves_does_not_take_the_task_back(web: Web) -> None:
+async def test_a_client_that_disconnects_does_not_undo_the_task(web: Web) -> None:
     """Handlers are cancelled when the client goes; what was handed to the writer is stored as a whole."""
     body = b'{"type":"photography","params":{"images":["https://example.org/a.jpg"]}}'
     head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

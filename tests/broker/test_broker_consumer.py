@@ -86,7 +86,7 @@ def forget_time(consumer: DoorbellConsumer) -> None:
 # --- prefetch ---
 
 
-def test_a_consumer_takes_no_more_than_its_prefetch_running_ones_included(broker):
+def test_a_consumer_takes_at_most_its_prefetch_including_running_ones(broker):
     broker.enqueue_many(hint(name) for name in "abc")
     consumer = broker.consume("tasks", prefetch=2)
     first, second = next_message(consumer), next_message(consumer)
@@ -193,7 +193,7 @@ def test_stock_an_acknowledgement_to_a_replica_raises_what_dramatiq_takes_for_a_
             client.replicaof("NO", "ONE")
 
 
-def test_a_closing_consumer_pays_what_it_owes(broker):
+def test_a_closing_consumer_sends_its_pending_acknowledgements(broker):
     broker.enqueue(hint("a"))
     consumer = broker.consume("tasks", prefetch=1)
     consumer.ack(next_message(consumer))
@@ -263,7 +263,7 @@ def test_running_and_owed_messages_are_not_taken_for_lost(server, broker):
     assert (leases(broker), waiting(broker)) == (1, 0)
 
 
-def test_an_unreadable_message_is_set_aside_and_blocks_nobody(broker):
+def test_an_unreadable_message_is_set_aside_and_blocks_no_other(broker):
     (bad, _) = broker.enqueue_many([hint("bad"), hint("good")])
     broker.client.hset("dramatiq:tasks.msgs", bad.options["redis_message_id"], b"\xff not a message")
     consumer = broker.consume("tasks", prefetch=2)
@@ -357,7 +357,7 @@ def test_stock_a_failed_requeue_is_an_error_that_kills_the_consumer_thread(serve
             client.replicaof("NO", "ONE")
 
 
-def test_a_closing_consumer_gives_back_what_it_has_not_handed_over(broker):
+def test_a_closing_consumer_gives_back_undelivered_messages(broker):
     broker.enqueue_many(hint(name) for name in "abc")
     consumer = broker.consume("tasks", prefetch=3)
     next_message(consumer)

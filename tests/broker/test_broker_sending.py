@@ -85,7 +85,7 @@ def test_many_messages_are_one_round_trip_and_keep_their_order(server):
     assert order == [message.options["redis_message_id"] for message in sent]
 
 
-def test_the_bell_holds_one_ring_however_many_messages_nobody_fetches(server):
+def test_the_bell_holds_one_ring_for_any_number_of_unread_messages(server):
     broker = darkroom_broker(server)
     broker.enqueue_many(hint(str(n)) for n in range(300))
     for n in range(10):

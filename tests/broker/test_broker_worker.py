@@ -154,7 +154,7 @@ def test_two_processes_share_the_work_and_neither_hoards(server, start_worker):
             job.gate.set()
 
 
-def test_stock_a_process_hoards_twice_what_it_can_run(server):
+def test_stock_a_process_prefetches_twice_its_capacity(server):
     """Characterisation: two jobs wait behind long ones, and nobody else can take them."""
     broker = RedisBroker(client=open_client(server.address), middleware=[])
     jobs = Gated(broker)
@@ -481,7 +481,7 @@ def test_a_tick_runs_when_the_broker_cannot_be_asked(server):
 @pytest.mark.parametrize(
     "scheduled_at", ["2026-01-31T23:59:00+00:00", "2026-02-01 01:29:58.5+01:30", "2026-01-31T23:59:59Z"]
 )
-def test_a_minute_is_told_in_utc(scheduled_at):
+def test_a_minute_is_given_in_utc(scheduled_at):
     assert utc_minute(scheduled_at) == "2026-01-31T23:59"
 
 

@@ -173,7 +173,7 @@ async def test_a_message_that_is_not_ours_is_dropped(listening: Listening) -> No
     await until(lambda: listening.taken, "the next one is ours")
 
 
-async def test_whoever_listens_is_told_when_the_broker_is_back(
+async def test_listeners_are_notified_when_the_broker_is_back(
     server: BrokerServer, listening: Listening
 ) -> None:
     await asyncio.to_thread(server.restart)

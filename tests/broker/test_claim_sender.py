@@ -70,7 +70,7 @@ def lead_until(dispatcher: Dispatcher, condition: Callable[[], Any], what: str) 
 
 
 @pytest.mark.sqlite_only
-def test_whoever_asked_while_errands_were_sent_is_told_at_their_end(slow: SlowBroker, store: Store) -> None:
+def test_callers_during_a_send_are_notified_at_its_end(slow: SlowBroker, store: Store) -> None:
     told = threading.Event()
     sender = ClaimSender(
         cast(DarkroomBroker, slow), cast(ClaimLists, slow), store.database, when_ready=told.set

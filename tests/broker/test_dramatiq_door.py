@@ -89,9 +89,7 @@ def test_a_message_delivered_twice_makes_one_task_and_a_wrong_one_makes_none(tmp
 
 
 @pytest.mark.parametrize("user", [17, None, True, {}, ["o-1"], "", "x" * 129, "\ud800", "a\0b"], ids=repr)
-def test_an_order_of_nobody_is_refused_and_not_taken_for_a_database_that_is_away(
-    store: Store, user: Any
-) -> None:
+def test_an_order_without_a_user_is_refused_and_not_retried(store: Store, user: Any) -> None:
     with pytest.raises(BadParams, match="user_openid must be 1-128 characters"):
         _ordered(store, user, None)
 

@@ -79,7 +79,7 @@ def _busy(store: Store, worker: Worker) -> Any:
     return store.value("SELECT busy FROM worker WHERE id = ?", worker.id)
 
 
-async def test_a_slot_that_becomes_free_between_two_heartbeats_is_told_at_once(
+async def test_a_slot_that_becomes_free_between_heartbeats_is_reported_at_once(
     worker: Worker, store: Store
 ) -> None:
     attempts = [Running(f"task-{n}", 1, type_="photography") for n in range(3)]
@@ -93,7 +93,7 @@ async def test_a_slot_that_becomes_free_between_two_heartbeats_is_told_at_once(
     assert _beats(store, worker) == 1  # being told is no sign of life of the whole worker
 
 
-async def test_attempts_that_ended_while_a_heartbeat_was_under_way_are_told_after_it(
+async def test_attempts_that_ended_during_a_heartbeat_are_reported_after_it(
     worker: Worker, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = Running("task", 1, type_="photography")
@@ -139,7 +139,7 @@ def _told(worker: Worker, *told: Claim) -> ClaimMessage:
     return ClaimMessage(TASKS, worker.id, rows)
 
 
-async def test_a_claim_that_was_never_heard_of_begins_at_the_second_beat(
+async def test_a_claim_whose_message_was_lost_begins_at_the_second_beat(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
 ) -> None:
     lost = claimed_task()
@@ -154,7 +154,7 @@ async def test_a_claim_that_was_never_heard_of_begins_at_the_second_beat(
     assert begun == [(lost.task_id, lost.lease)], "a message that comes after all begins nothing"
 
 
-async def test_after_the_broker_was_away_a_claim_that_was_never_heard_of_begins_at_once(
+async def test_after_a_broker_outage_a_claim_whose_message_was_lost_begins_at_once(
     worker: Worker, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
 ) -> None:
     lost = claimed_task()
@@ -185,7 +185,7 @@ async def test_after_a_sleep_nothing_begins_before_a_beat(
     await until(lambda: begun == [(claim.task_id, claim.lease)], "the row is still its own")
 
 
-async def test_a_worker_that_drains_gives_back_what_it_has_not_begun(
+async def test_a_draining_worker_gives_back_claims_that_it_has_not_begun(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
 ) -> None:
     runs, waits = claimed_task("a"), claimed_task("b")
@@ -281,7 +281,7 @@ async def test_an_attempt_that_does_not_end_after_its_cancel_frees_its_slot_and_
     await running.work
 
 
-async def test_a_time_limit_ends_an_attempt_and_stands_still_while_it_is_told_to(
+async def test_a_time_limit_ends_an_attempt_and_can_be_paused(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     types = {
@@ -304,7 +304,7 @@ async def test_a_time_limit_ends_an_attempt_and_stands_still_while_it_is_told_to
 
 
 @pytest.mark.parametrize(("is_there", "said"), [(True, "attempt_broke"), (False, "attempt_failed")])
-async def test_an_attempt_whose_worker_was_taken_for_dead_does_not_look_broken(
+async def test_an_attempt_of_a_worker_declared_dead_does_not_look_broken(
     is_there: bool, said: str, worker: Worker, store: Store, claimed_task: Callable[..., Claim],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -30,7 +30,7 @@ def test_a_gpu_is_never_given_twice_though_dispatchers_are_killed(parts: House) 
     assert parts.most_at_once() == 1
 
 
-def test_the_death_of_the_gpus_worker_is_told_and_its_task_runs_again(parts: House) -> None:
+def test_the_death_of_the_gpus_worker_is_reported_and_its_task_runs_again(parts: House) -> None:
     said, _ = parts.lose_the_gpu()
     assert said <= SAID_WITHIN_SECONDS
 

@@ -68,14 +68,14 @@ def test_nothing_is_wrong_with_a_system_that_is_well() -> None:
 # --- what moves ---
 
 
-def test_nobody_at_work_is_named_part_by_part(settings: Settings) -> None:
+def test_missing_parts_are_named_one_by_one(settings: Settings) -> None:
     assert "start `darkroom up` or `darkroom worker`" in wrong(settings, "workers")
     assert "start `darkroom up` or `darkroom dispatcher`" in wrong(settings, "dispatcher")
     assert "No sweep has ever run" in wrong(settings, "sweep")
     assert wrong(settings, "database") == ""
 
 
-def test_nobody_is_told_to_start_what_would_be_refused_because_it_runs(settings: Settings) -> None:
+def test_doctor_does_not_advise_to_start_a_part_that_already_runs(settings: Settings) -> None:
     ours = os.getpid()
     write_state(settings, up=ours)
     for part in ("workers", "dispatcher", "sweep", "broker", "web"):

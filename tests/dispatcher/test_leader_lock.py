@@ -45,7 +45,9 @@ def make(store: Store) -> Iterator[Callable[..., LeaderLock]]:
         lock.close()
 
 
-def test_one_has_it_and_who_gives_it_up_lets_the_next_have_it(make: Callable[..., LeaderLock]) -> None:
+def test_one_process_holds_the_lock_and_its_release_gives_it_to_the_next(
+    make: Callable[..., LeaderLock],
+) -> None:
     one, other = make(), make()
     eventually("the first has it", one.seek)
     assert not any(other.seek() for _ in range(50))
@@ -72,7 +74,7 @@ def test_it_is_free_as_soon_as_its_holders_process_is_killed(
 
 
 @pytest.mark.postgresql_only
-def test_whose_connection_breaks_has_it_no_more_is_told_so_and_gets_it_again(
+def test_a_broken_connection_loses_the_lock_reports_it_and_regains_it(
     make: Callable[..., LeaderLock], store: Store
 ) -> None:
     changes: list[bool] = []
@@ -85,7 +87,7 @@ def test_whose_connection_breaks_has_it_no_more_is_told_so_and_gets_it_again(
 
 
 @pytest.mark.sqlite_only
-def test_where_no_file_can_be_made_nobody_has_it(
+def test_without_a_lock_file_no_process_holds_the_lock(
     store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from supervisor.database.sqlite.sqlite_leader_lock import SqliteLeaderLock

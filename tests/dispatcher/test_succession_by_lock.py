@@ -190,7 +190,7 @@ def test_of_two_that_stand_by_a_dead_one_is_followed_by_one(pair: Pair) -> None:
 
 
 @pytest.mark.postgresql_only
-def test_a_living_one_whose_lock_is_lost_says_so_and_stays(pair: Pair, producer: Any) -> None:
+def test_a_running_dispatcher_that_lost_its_lock_reports_it_and_stays(pair: Pair, producer: Any) -> None:
     one, other = pair.leads_quietly(), pair.one()
     pair.let_pass(10, one, other)
     term = pair.row().term
@@ -227,7 +227,7 @@ def test_one_without_a_lock_bears_the_slow_beat_of_one_that_has_it(pair: Pair) -
     assert pair.seconds_until_followed(other) <= FROZEN_SECONDS
 
 
-def test_a_quiet_one_finds_what_no_wake_up_told(
+def test_a_quiet_dispatcher_finds_work_without_a_wake_up(
     pair: Pair, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     one = pair.leads_quietly()

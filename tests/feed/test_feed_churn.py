@@ -25,7 +25,7 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
         yield running
 
 
-async def test_streams_that_vanish_at_any_moment_leave_nobody_behind_and_no_complaint(
+async def test_streams_that_vanish_at_any_moment_leave_no_stream_and_no_error(
     web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with aiohttp.ClientSession() as http, feed_of(http, web, "o-1") as steady:
@@ -67,7 +67,7 @@ async def test_a_stream_has_no_head_alone(web: Web) -> None:
     assert web.context.hub.is_idle
 
 
-async def test_a_client_that_reads_slowly_is_told_everything_and_no_memory_is_filled_for_it(web: Web) -> None:
+async def test_a_slow_client_gets_everything_and_fills_no_memory(web: Web) -> None:
     """Its kernel takes no more, its queue overflows, the log takes over; it reads on, so it is not cut off."""
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -136,7 +136,7 @@ async def test_batches_are_bounded_and_have_no_gap() -> None:
     assert len(alone.events) == 1
 
 
-async def test_a_client_whose_kernel_takes_no_more_is_left_to_its_coroutine() -> None:
+async def test_a_client_with_a_full_socket_is_left_to_its_coroutine() -> None:
     wire = Wire()
     stream = Stream(1, wire)
     task = await _listening(stream)
@@ -173,7 +173,7 @@ async def test_thousands_of_writes_leave_room_for_others_in_between(monkeypatch:
         task.cancel()
 
 
-async def test_a_stream_that_was_cut_is_written_to_no_more() -> None:
+async def test_a_stream_that_was_cut_is_never_written_again() -> None:
     wire = Wire()
     stream = Stream(1, wire)
     task = await _listening(stream)
@@ -250,7 +250,7 @@ async def test_every_listening_stream_is_pinged_once_a_period_and_one_whose_time
             task.cancel()
 
 
-async def test_closing_wakes_everybody_and_lets_nobody_in() -> None:
+async def test_closing_wakes_every_stream_and_refuses_new_ones() -> None:
     hub = Hub()
 
     async def listen() -> bool:

@@ -65,7 +65,7 @@ async def test_a_rotation_out_of_bounds_is_422(web: Web, http: aiohttp.ClientSes
     assert web.context.hub.is_idle
 
 
-async def test_who_is_sent_away_by_a_stop_is_told_a_wait_of_its_own(web: Web) -> None:
+async def test_each_client_gets_its_own_wait_at_a_stop(web: Web) -> None:
     async with aiohttp.ClientSession() as http:
         responses = await asyncio.gather(
             *(http.get(web.url + FEED, headers=bearer(f"o-{n}")) for n in range(20))

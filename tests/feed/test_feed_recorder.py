@@ -40,7 +40,7 @@ def _change_some(database: sqlite3.Connection, n: int, users: list[str]) -> None
     database.commit()
 
 
-async def test_clients_that_vanish_at_random_are_told_everything_once(web: Web) -> None:
+async def test_clients_that_vanish_at_random_get_everything_once(web: Web) -> None:
     draw = random.Random(7)
     recorders = [
         Recorder(f"o-{n}", web.url, bearer(f"o-{n}"), random.Random(draw.random())) for n in range(USERS)

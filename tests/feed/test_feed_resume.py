@@ -177,7 +177,7 @@ def _migrate(web: Web, *options: str) -> str:
 
 
 @pytest.mark.postgresql_only
-async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_told(
+async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_sent(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     """On PostgreSQL the order of the log's own ids is not the order of commits: only a user's seq is."""
@@ -278,7 +278,7 @@ async def test_a_resumed_stream_reads_more_than_one_page_of_the_log(
         assert [event.data["id"] for event in await feed.take(1000)] == list(range(1, 1001))
 
 
-async def test_polling_tells_the_same_changes(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_polling_returns_the_same_changes(web: Web, http: aiohttp.ClientSession) -> None:
     first = await _changes(http, web)
     assert first["type"] == "init" and first["docs"] == [] and first["next"].endswith("-0")
     await make_changes(web, "o-1", 600)

@@ -163,7 +163,7 @@ def _raw_feed(web: Web, user: str, *, receive_buffer: int = 0) -> socket.socket:
     return raw
 
 
-async def test_abrupt_disconnects_leave_nobody_behind(web: Web) -> None:
+async def test_abrupt_disconnects_leave_no_stream_behind(web: Web) -> None:
     sockets = [await asyncio.to_thread(_raw_feed, web, f"o-{n}") for n in range(30)]
     await until(lambda: web.context.hub.stream_count == 30, "30 streams are open")
     for n, raw in enumerate(sockets):
@@ -190,7 +190,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(
     rude.close()
 
 
-async def test_bye_is_said_to_everybody_and_who_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+async def test_bye_is_sent_to_every_stream_and_a_slow_reader_delays_no_other(tmp_path: Path) -> None:
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         running_web(tmp_path, limits={"streams_per_user": 0}) as web,

@@ -82,7 +82,7 @@ def shown(client: NodeClient, name: str = "main") -> list[tuple[str, str, int]]:
     return [(doc["_id"], doc["status"], doc["progress"]) for doc in client.docs(name)]
 
 
-async def test_a_page_is_told_every_change_in_the_shape_of_cloudbase(
+async def test_a_page_gets_every_change_in_the_shape_of_cloudbase(
     web: Web, proxy: FaultyProxy, client: Client, platform: str
 ) -> None:
     shop = Shop(web)
@@ -254,7 +254,7 @@ async def test_a_phone_that_cannot_stream_polls(web: Web, proxy: FaultyProxy, cl
         )
 
 
-async def test_an_iphone_whose_broken_link_tells_nobody_is_noticed_by_its_silence(
+async def test_a_broken_link_of_an_iphone_is_noticed_by_its_silence(
     web: Web, proxy: FaultyProxy, client: Client
 ) -> None:
     shop = Shop(web)

@@ -78,7 +78,7 @@ def test_the_client_is_es2017_and_its_types_hold(tmp_path: Path) -> None:
     run(tools / "tsc", "-p", tmp_path)
 
 
-def test_the_mini_programs_page_has_a_word_for_every_status_and_shows_the_progress_it_is_told() -> None:
+def test_the_mini_programs_page_has_a_word_for_every_status_and_shows_the_progress() -> None:
     folder = MINI_PROGRAM / "pages" / "works"
     words = re.search(r"const STATUS = \{(.*?)\};", (folder / "works.js").read_text(), re.DOTALL)
     assert words and set(re.findall(r"(\w+): \"", words[1])) == {str(status) for status in Status}

@@ -89,7 +89,7 @@ async def test_a_preference_that_cannot_be_met_is_left_alone(
     assert status == 202 and "Preference-Applied" not in headers
 
 
-async def test_those_who_wait_hold_no_database_connection(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_waiting_requests_hold_no_database_connection(web: Web, http: aiohttp.ClientSession) -> None:
     """More wait than there are reader threads, and everybody else is served."""
     waiting = [asyncio.create_task(_submit(http, web, "wait=30")) for _ in range(50)]
     await until(lambda: web.context.hub.waiter_count == 50, "all wait")
@@ -126,7 +126,7 @@ async def test_a_replay_waits_for_the_same_task(web: Web, http: aiohttp.ClientSe
     assert status == 200 and task["status"] == "completed" and headers["Idempotent-Replayed"] == "true"
 
 
-async def test_a_process_that_stops_lets_nobody_wait(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_a_process_that_stops_ends_every_wait(web: Web, http: aiohttp.ClientSession) -> None:
     asked = asyncio.create_task(_submit(http, web, "wait=60"))
     await until(lambda: web.context.hub.waiter_count == 1, "it waits")
     begun = time.monotonic()

@@ -120,7 +120,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         b"\x00" * 64,
     ],
 )
-def test_what_is_no_picture_is_told_so(data: bytes) -> None:
+def test_a_file_that_is_no_picture_is_refused_as_such(data: bytes) -> None:
     with pytest.raises(NotAPicture):
         normalised(data)
 

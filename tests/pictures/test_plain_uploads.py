@@ -141,7 +141,7 @@ async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
     assert (await one)[0] == (await other)[0] == 201
 
 
-async def test_a_picture_that_waits_too_long_is_told_to_come_again(
+async def test_a_picture_that_waits_too_long_gets_retry_after(
     web: Web, http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("web.uploads.plain_uploads.WAIT_SECONDS", 0.1)
@@ -155,7 +155,7 @@ async def test_a_picture_that_waits_too_long_is_told_to_come_again(
     assert (await held)[0] == 201
 
 
-async def test_a_caller_who_leaves_frees_the_child(
+async def test_a_client_that_disconnects_frees_the_child(
     web: Web, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     be_greedy(web, 1)

@@ -95,7 +95,7 @@ def refuse_unfinished_and_unpaid(url: str, count: int) -> None:
     ) == (0,)
 
 
-def test_a_pooler_that_nobody_has_named_is_noticed_and_nothing_is_prepared(
+def test_a_pooler_that_is_not_configured_is_noticed_and_nothing_is_prepared(
     bouncer: PgBouncer, direct: str
 ) -> None:
     """What a client prepares stays with a connection of the pooler, which the next statement may not get."""
@@ -109,7 +109,7 @@ def test_a_pooler_that_nobody_has_named_is_noticed_and_nothing_is_prepared(
         )
 
 
-def test_with_a_listener_of_its_own_a_house_hears_at_once_and_a_restarted_pooler_costs_nothing(
+def test_with_a_direct_listener_wake_ups_come_at_once_and_a_restarted_pooler_costs_nothing(
     bouncer: PgBouncer, direct: str
 ) -> None:
     through = pooled_url(bouncer, direct)
@@ -132,7 +132,7 @@ def test_with_a_listener_of_its_own_a_house_hears_at_once_and_a_restarted_pooler
         assert listener_up(system) == 1.0, "the pooler's restart was none of the listener's"
 
 
-def test_without_one_a_house_says_that_it_hears_nothing_and_serves_all_the_same(
+def test_without_a_direct_listener_the_system_reports_no_wake_ups_and_still_serves(
     bouncer: PgBouncer, direct: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"

@@ -132,7 +132,7 @@ def test_each_spawn_has_an_id_of_its_own(house):
     assert len(set(ids)) == 2 and all(len(spawn_id) == 26 for spawn_id in ids)
 
 
-def test_kill_9_of_the_supervisor_leaves_nobody(house):
+def test_kill_9_of_the_supervisor_leaves_no_process(house):
     home = house(
         {"name": "broker"},
         {"name": "worker", "rank": 1, "mode": "master"},
@@ -299,7 +299,7 @@ def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_tak
 TELLS_ITS_PID_AND_WAITS = ["/bin/sh", "-c", "echo $$; read forever"]
 
 
-def test_a_program_that_is_not_ours_dies_with_whoever_started_it():
+def test_a_foreign_program_dies_with_its_starter():
     code = (
         "import subprocess, sys; from supervisor.processes.parent_death import dying_with_us; "
         "subprocess.Popen(dying_with_us(sys.argv[1:])).wait()"

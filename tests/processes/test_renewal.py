@@ -89,7 +89,7 @@ def test_no_part_is_relieved_before_its_successor_is_up_nor_two_at_once(
             relieving = False
 
 
-def test_a_part_that_says_that_it_can_not_work_now_stops_nobody() -> None:
+def test_a_part_that_can_not_work_now_stops_no_other() -> None:
     """Its program was replaced and nobody has migrated yet."""
 
     def gave_up(status: int) -> str:
@@ -121,7 +121,7 @@ def test_who_is_replaced_has_not_died() -> None:
     assert decide(plan, 10.0)[1] == ()
 
 
-def test_a_request_is_taken_once_and_what_is_none_ends_nobody(tmp_path: Path) -> None:
+def test_a_renewal_is_taken_once_and_a_wrong_file_stops_no_part(tmp_path: Path) -> None:
     wanted = upgrade_request.ask(tmp_path, {"web": ("/opt/new/darkroom", "web")})
     taken = upgrade_request.take(tmp_path)
     assert taken is not None and (taken.id, taken.argv) == (wanted, {"web": ("/opt/new/darkroom", "web")})

@@ -377,7 +377,7 @@ def test_code_that_blocks_the_event_loop_costs_its_process_and_the_task_runs_els
     eventually("everybody is back", studio.is_whole)
 
 
-def test_a_dead_worker_that_nobody_has_waited_for_is_known_to_be_dead():
+def test_a_dead_worker_that_is_still_a_zombie_is_known_to_be_dead():
     process = subprocess.Popen(["true"])
     eventually("it has ended", lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
     assert not lives(process.pid)

@@ -37,7 +37,7 @@ def _up(folder: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_after_kill_9_nobody_is_left_and_the_next_up_finishes_every_open_task():
+def test_after_kill_9_no_process_is_left_and_the_next_up_finishes_every_open_task():
     with tempfile.TemporaryDirectory(prefix="dr-house-") as folder:
         first = _up(folder)
         database = sqlite3.connect(Path(folder) / "darkroom.db", timeout=15)

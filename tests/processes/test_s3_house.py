@@ -122,7 +122,7 @@ async def test_a_link_that_was_altered_is_403_and_one_to_nothing_404(
         assert answer.status == 404
 
 
-async def test_a_silent_store_holds_up_nobody_who_does_not_want_a_file(
+async def test_a_silent_store_delays_only_requests_for_files(
     web: Web, http: aiohttp.ClientSession, s3: S3Server
 ) -> None:
     image = await uploaded(http, web)
@@ -210,7 +210,7 @@ def full_bucket() -> Iterator[S3]:
         server.shutdown()
 
 
-async def test_a_store_that_is_full_is_told_to_whoever_is_on_call(
+async def test_a_full_store_is_reported_to_operators(
     tmp_path: Path, http: aiohttp.ClientSession, full_bucket: S3
 ) -> None:
     async with running_web(tmp_path, storage_url="s3://pictures", s3=full_bucket) as web:

@@ -201,7 +201,7 @@ def test_each_minute_is_swept_once_though_both_schedulers_fire(several: Several)
     eventually("as many sweeps as minutes", lambda: lines(workers, " swept ") == several.one(runs) > 0)
 
 
-def test_a_frozen_dispatcher_beside_a_standby_holds_nothing_up_and_nobody_is_called(several: Several) -> None:
+def test_a_frozen_dispatcher_beside_a_standby_delays_nothing_and_fires_no_alert(several: Several) -> None:
     """The standby works, so nothing is wrong; the one that wakes finds that it was taken for dead and stands by."""
     params = json.dumps({"images": [several.upload(several.webs[0], "o-1")]})
     frozen = several.working_dispatcher()

@@ -158,7 +158,7 @@ def test_one_post_gives_one_connected_trace_that_goes_on_with_the_callers(
     assert spans["webhook"].attributes["darkroom.status"] == 204
 
 
-def test_neither_the_service_nor_the_receiver_is_told_of_the_trace(
+def test_neither_the_service_nor_the_receiver_gets_the_trace(
     house: TracedHouse, receiver: WebhookReceiver
 ) -> None:
     task_id = house.order(traceparent=f"00-{new_trace()}-{CALLER}-01", webhook=receiver.hook)
@@ -168,7 +168,7 @@ def test_neither_the_service_nor_the_receiver_is_told_of_the_trace(
     assert not names & {"traceparent", "tracestate", "baggage"}
 
 
-def test_a_service_whose_settings_say_so_is_told_of_its_request(house: TracedHouse) -> None:
+def test_a_service_gets_the_trace_where_its_settings_say_so(house: TracedHouse) -> None:
     task_id = house.order("told", traceparent=f"00-{new_trace()}-{CALLER}-01")
     request = house.trace_of(task_id, {"provider request", "record"})["provider request"]
     (asked,) = [each for each in house.shop.service.asked if each.headers["X-Task"] == task_id]
@@ -380,5 +380,5 @@ def test_a_collector_that_can_not_be_meant_is_refused(environ: dict[str, str], s
 @pytest.mark.parametrize(
     "environ", [{}, ENDPOINT | {"OTEL_SDK_DISABLED": "true"}, ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}]
 )
-def test_whoever_switches_opentelemetry_off_is_not_traced(environ: dict[str, str]) -> None:
+def test_with_opentelemetry_switched_off_nothing_is_traced(environ: dict[str, str]) -> None:
     assert collector(environ) == ""

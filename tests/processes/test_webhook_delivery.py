@@ -222,7 +222,7 @@ def order(system: RunningSystem, webhook: str) -> str:
         return str(json.load(answer)["task_id"])
 
 
-def test_a_task_tells_its_webhook_that_it_has_ended_with_links_that_open(
+def test_a_task_that_ended_sends_its_webhook_with_links_that_open(
     house: RunningSystem, receiver: WebhookReceiver
 ) -> None:
     task_id = order(house, receiver.hook)

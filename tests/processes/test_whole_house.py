@@ -83,7 +83,7 @@ def test_every_part_that_is_killed_comes_back(house):
     assert not [process for process in house.everybody() if process.status() == psutil.STATUS_ZOMBIE]
 
 
-def test_kill_9_of_the_supervisor_leaves_nobody_even_at_work(own_house):
+def test_kill_9_of_the_supervisor_leaves_no_process_even_during_work(own_house):
     own_house.running_task()
     everybody = own_house.everybody()
     own_house.process.kill()

@@ -185,7 +185,7 @@ def test_what_was_spent_stands_beside_what_was_taken(shop: Shop) -> None:
     assert "attempt 1, lease 1: held took 0.1 USD" in _darkroom(shop, "show", ended["held"])
 
 
-def test_operators_and_prometheus_are_told_and_users_are_not(shop: Shop) -> None:
+def test_operators_and_prometheus_see_costs_and_users_do_not(shop: Shop) -> None:
     task = shop.order("held")
     assert shop.ends(task) == "completed"
     with urllib.request.urlopen(f"{shop.system.url}/v1/ops/tasks/{task}", timeout=30) as answer:

@@ -145,7 +145,7 @@ def test_503_with_retry_after_is_a_full_house():
     assert type(found) is AtCapacity and found.wait_seconds == 7
 
 
-def test_who_is_told_when_to_come_back_waits_so_long():
+def test_retry_after_of_a_service_is_waited_for():
     found = error(answer(429, {}, retry_after="30"))
     assert isinstance(found, RateLimited) and found.wait_seconds == 30
     assert isinstance(usual := error(answer(429, {})), Postponed) and usual.wait_seconds > 0

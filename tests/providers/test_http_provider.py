@@ -222,7 +222,7 @@ async def test_a_picture_given_by_its_address_is_made_plain_and_put_down_for_the
     assert not list(files.rglob("*.jpg"))
 
 
-async def test_a_cancel_while_a_picture_is_taken_away_leaves_no_error_that_nobody_hears():
+async def test_a_cancel_during_a_download_leaves_no_unread_error():
     """The store is away, and says so only after its caller has gone."""
     begun, away = threading.Event(), threading.Event()
 
@@ -391,7 +391,7 @@ async def test_no_answer_in_time_is_an_unknown_outcome_and_closes_the_connection
             await asyncio.sleep(0.01)
 
 
-async def test_a_request_that_never_left_finds_nobody_there(open_provider, tmp_path):
+async def test_a_request_to_an_absent_server_was_never_sent(open_provider, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens
         port = taken.getsockname()[1]

@@ -43,7 +43,7 @@ async def test_a_look_up_without_an_answer_ends_in_time(monkeypatch: pytest.Monk
         answers.set()
 
 
-async def test_a_user_whose_name_servers_are_silent_keeps_nobody_else_waiting(
+async def test_a_user_with_silent_name_servers_delays_no_other_user(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers, look_up = threading.Event(), socket.getaddrinfo

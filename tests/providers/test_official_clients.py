@@ -52,7 +52,7 @@ def test_the_dashscope_client_gets_its_picture(dashscope_service):
     assert [result.url for result in answer.output.results] == [dashscope_service.picture_url()]
 
 
-def test_the_dashscope_client_hands_in_a_try_on_and_hears_of_an_unknown_task(dashscope_service):
+def test_the_dashscope_client_submits_a_try_on_and_gets_unknown_for_a_foreign_task(dashscope_service):
     from dashscope import ImageSynthesis
 
     garment = {"person_image_url": "https://a.test/p.png", "top_garment_url": "https://a.test/g.png"}

@@ -270,7 +270,7 @@ async def test_a_service_can_not_send_our_key_to_another_host(shop, adapters, el
     assert [asked.path for asked in shop.asked[before:]] == ["/poll/j-1"]
 
 
-async def test_only_a_service_that_was_told_our_address_is_asked_seldom(shop, adapters):
+async def test_only_a_service_with_our_callback_address_is_polled_seldom(shop, adapters):
     shop.reply = jobs(shop)
     order = adapters.job(callback_url="https://us.test/x")
     with Replicate() as replicate:
@@ -367,7 +367,7 @@ async def test_pictures_put_down_for_the_service_are_taken_away_when_the_job_is_
         assert not lying[0].exists()
 
 
-async def test_no_log_error_or_stored_detail_of_a_remote_job_tells_the_key(shop, adapters):
+async def test_no_log_error_or_stored_detail_of_a_remote_job_shows_the_key(shop, adapters):
     said: list[str] = []
     leaky = {"code": "Blurred", "message": f"bad key {SECRET}", "echo": SECRET}
     settings = polled(shop)
@@ -429,7 +429,7 @@ async def test_dashscope_forgets_a_task_with_a_200(adapters):
         ((500, {"detail": [{"type": "internal_server_error", "msg": "no"}]}), Transient),
     ],
 )
-async def test_fal_tells_a_models_error_where_its_result_would_be(adapters, result, class_):
+async def test_fal_puts_a_models_error_in_the_place_of_its_result(adapters, result, class_):
     with Fal() as service:
         service.result = result
         provider = adapters.open({"preset": "fal", "url": service.url, "secrets": {"KEY": "id:secret"}})

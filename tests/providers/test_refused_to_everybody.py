@@ -62,7 +62,7 @@ async def ordered(adapters: Adapters, provider: Any, prompt: str) -> ProviderErr
         (Reply(document={"data": [{"id": "another"}]}), "its list of models has no 'paint'"),
     ],
 )
-async def test_the_same_words_to_two_orders_and_to_a_question_of_our_own_are_everybodys(
+async def test_the_same_error_for_two_orders_and_a_probe_is_the_providers_fault(
     gateway, adapters, models, why
 ):
     gateway.reply = answers(NO_KEY, models)
@@ -154,9 +154,7 @@ def test_a_rate_limit_has_an_outcome_of_its_own():
     assert {"rate_limited", "at_capacity"} <= set(CALL_ENDS)
 
 
-def test_who_is_rate_limited_is_told_since_when_and_release_is_not_offered(
-    store, claimed_task: Callable[..., Claim]
-):
+def test_a_rate_limited_task_shows_since_when_and_no_release(store, claimed_task: Callable[..., Claim]):
     claim = claimed_task("o-7")
     why = {"code": "rate_limited", "message": "The AI service asks for patience (HTTP 429)."}
     store.write(lambda tx: claims.postpone(tx, claim.task_id, claim.lease, 60.0, **why))

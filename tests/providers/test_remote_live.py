@@ -204,7 +204,7 @@ def test_a_worker_killed_before_the_services_yes_leaves_an_unknown_outcome(shop:
     assert shop.booked(task) == [("debit", -1), ("refund", 1)]
 
 
-def test_a_report_proves_that_the_service_has_the_job_though_its_yes_was_never_heard(shop: RemoteShop):
+def test_a_report_proves_that_the_service_has_the_job_though_its_answer_was_lost(shop: RemoteShop):
     shop.service.plan = lambda order: Plan(seconds=600, answer_after_seconds=600)
     task = shop.order("paint")
     eventually("the service has it", lambda: shop.service.submissions(task) == 1)

@@ -214,7 +214,7 @@ async def test_a_job_that_its_server_forgot_is_ordered_again_and_no_attempt_is_c
 
 
 @pytest.mark.parametrize("error", [CutOff("The AI service broke off."), Lost("It is unknown.")])
-def test_where_somebody_bills_an_order_that_its_service_lost_is_not_sent_again(error):
+def test_an_order_lost_by_a_service_that_bills_is_not_sent_again(error):
     budget = rescue.Budget(failures=0, deaths=0, max_attempts=3)
     assert isinstance(after_error(budget, error, may_bill_twice=False, chance=0.5), rescue.GiveUp)
     assert isinstance(after_error(budget, error, may_bill_twice=True, chance=0.5), OrderAgain)

@@ -54,7 +54,7 @@ def test_secrets_and_links_are_taken_out_and_what_is_long_is_cut():
     assert len(error.message) < 400 and len(error.detail) <= MOST_DETAIL_CHARACTERS
 
 
-def test_what_refuses_a_key_is_told_by_its_status_alone():
+def test_a_refused_key_is_recognised_by_its_status_alone():
     error = said_by(401, {"error": "Incorrect key sk-te***789"})
     assert "sk-te" not in error.message and error.detail == ""
 
@@ -99,7 +99,7 @@ def test_comfyuis_exception_reaches_the_user_and_its_traceback_the_operator():
     assert isinstance(out, Failed) and isinstance(out.error, Transient)
 
 
-def test_a_workflow_that_only_shows_its_picture_is_told_what_to_do():
+def test_a_workflow_that_only_shows_its_picture_gets_advice():
     shown = {"7": {"images": [{"filename": "x.png", "type": "temp"}]}}
     failed = end_of(entry(shown), "p-1", ())
     assert isinstance(failed, Failed) and "PreviewImage" in failed.error.message

@@ -126,7 +126,7 @@ def test_what_a_bad_answer_says_is_shown_and_for_a_404_the_address_comes_first(t
     assert "Nothing takes this at the address: look at `url` and the path first" in wrong
 
 
-def test_a_missing_secret_is_told_with_the_variable_that_it_wants(tmp_path):
+def test_a_missing_secret_is_reported_with_its_variable(tmp_path):
     done = own("http://127.0.0.1:9", tmp_path, SECRETS__KEY="")
     wanted = "give it in the environment as DARKROOM_PROVIDERS__own__SECRETS__KEY"
     assert done.returncode == 2 and wanted in done.stderr

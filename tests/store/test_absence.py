@@ -278,7 +278,7 @@ def test_a_job_whose_picture_is_being_fetched_is_not_given_up(
     assert swept(store) == {"failed": 1}, "a poll that is lost holds it no longer than a poll may take"
 
 
-def test_a_dead_service_holds_nobody_for_ever(
+def test_a_dead_service_holds_no_task_for_ever(
     store: Store, clock: Clock, well: Well, remote_task: Make
 ) -> None:
     task_id = remote_task()
@@ -295,7 +295,7 @@ def test_a_dead_service_holds_nobody_for_ever(
     assert store.value("SELECT cancel_wanted FROM remote_job") == 1
 
 
-def test_a_job_that_nobody_could_ask_is_asked_before_it_expires(
+def test_a_job_that_could_not_be_polled_is_polled_before_it_expires(
     store: Store, clock: Clock, well: Well, remote_task: Make
 ) -> None:
     """The workers, or the broker, were away for longer than a task lives, and the dispatcher was well all the time."""

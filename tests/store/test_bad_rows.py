@@ -94,7 +94,7 @@ def refusals(lines: list[Any]) -> list[tuple[str, str, int]]:
 # --- rescue ---
 
 
-def test_a_task_that_cannot_end_keeps_nobody_else_from_rescue(
+def test_a_task_that_cannot_end_keeps_no_other_from_rescue(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     held = [claimed_task(user) for user in "abcde"]
@@ -215,7 +215,7 @@ def test_what_is_due_and_cannot_be_marked_is_looked_at_once_a_tick(
 
 @pytest.mark.postgresql_only
 @pytest.mark.parametrize("stand", ["to be polled", "to be made ready"])
-def test_what_is_due_and_locked_by_somebody_is_looked_at_once_a_tick(
+def test_a_due_row_locked_by_another_session_is_tried_once_a_tick(
     stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
     handed_off_task: Callable[..., str], live_worker: Callable[..., str],
 ) -> None:  # fmt: skip
@@ -260,7 +260,7 @@ def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
 # --- pruning ---
 
 
-def test_a_task_that_somebody_needs_stops_no_pruning(
+def test_a_task_still_in_use_stops_no_pruning(
     store: Store, clock: Clock, completed_task: Callable[..., str]
 ) -> None:
     done = [completed_task(user) for user in "abc"]
@@ -327,7 +327,7 @@ def test_a_delivery_that_cannot_be_read_keeps_none_of_its_batch_from_being_sent(
     assert [each.row_id for each in aside.refused] == [hints[1].id]
 
 
-def test_a_task_whose_id_was_used_before_ends_and_tells_its_webhook(store: Store, clock: Clock) -> None:
+def test_a_task_whose_id_was_used_before_ends_and_sends_its_webhook(store: Store, clock: Clock) -> None:
     store.settings = store.settings.model_copy(
         update={"credits": store.settings.credits.model_copy(update={"enabled": False})}
     )
@@ -388,7 +388,7 @@ def test_a_database_that_cannot_work_at_all_is_no_bad_row(store: Store) -> None:
     assert not is_about_a_row(peewee.OperationalError("database is locked"))
 
 
-def test_a_refusal_is_told_of_at_once_and_then_now_and_again_with_its_count() -> None:
+def test_a_refusal_is_reported_at_once_and_then_now_and_again_with_its_count() -> None:
     memory, bad = Refusals(), Refused("task_queue", "t-1", SAYS)
     now, told = 0.0, []
     while now <= 2 * TELL_AGAIN_SECONDS:

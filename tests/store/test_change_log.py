@@ -36,7 +36,7 @@ def _wakes(store: Store) -> wake_counters.Wakes:
     return store.database.read(wake_counters.read)
 
 
-def test_a_tasks_life_is_told_in_full_documents(store: Store, completed_task: Callable[..., str]) -> None:
+def test_a_tasks_life_is_logged_in_full_documents(store: Store, completed_task: Callable[..., str]) -> None:
     task_id = completed_task()
     told = _changes(store)
     assert [(each.data_type, each.queue_type) for each in told] == [
@@ -55,7 +55,7 @@ def test_a_tasks_life_is_told_in_full_documents(store: Store, completed_task: Ca
     assert told[2].doc["images"] == json.loads(work["images"])
 
 
-def test_a_field_that_becomes_null_is_told_as_null(store: Store, failed_task: Callable[..., str]) -> None:
+def test_a_field_that_becomes_null_is_logged_as_null(store: Store, failed_task: Callable[..., str]) -> None:
     task_id = failed_task()
     store.write(lambda tx: user_actions.resubmit(tx, store.settings, task_id))
     fields = [each.updated_fields for each in _changes(store)]
@@ -172,7 +172,7 @@ def test_a_rejected_row_has_its_work_shown_failed(store: Store, pending_task: Ca
     assert (told.data_type, told.doc["status"], told.doc["error"]["code"]) == ("add", "failed", "bad_params")
 
 
-def test_deleting_a_work_tells_its_last_document(store: Store, claimed_task: Callable[..., Claim]) -> None:
+def test_deleting_a_work_logs_its_last_document(store: Store, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
     work = store.work(claim.task_id)
     with pytest.raises(WorkNotFound):
@@ -193,7 +193,7 @@ def test_documents_hold_keys_and_never_links(store: Store, completed_task: Calla
 
 
 @pytest.mark.sqlite_only
-def test_the_tail_of_the_log_is_everybodys_changes_in_commit_order(
+def test_the_tail_of_the_log_has_all_users_changes_in_commit_order(
     store: Store, admitted_task: Callable[..., str], clock: Clock
 ) -> None:
     for user in ("o-1", "o-2", "o-1"):

@@ -269,7 +269,7 @@ HARMLESS = {
 
 
 @pytest.mark.postgresql_only  # whose columns of times have a type of their own; the names are the same
-def test_every_time_that_is_stored_is_set_right_or_holds_nobody_up(store: Store) -> None:
+def test_every_stored_time_is_set_right_or_delays_nothing(store: Store) -> None:
     """Whoever adds a column of a time sets it right, or says above why it holds nobody up."""
     stored = {
         (row["table_name"], row["column_name"])
@@ -394,7 +394,7 @@ def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
     assert store.task(waits)["status"] == "failed", "it has expired"
 
 
-def test_nothing_is_told_to_have_happened_in_the_future(
+def test_nothing_is_reported_as_of_the_future(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()

@@ -56,7 +56,7 @@ def test_a_service_that_hangs_is_named_with_when_it_is_given_up_and_what_can_be_
     assert "“Release” asks again" in told["text"]
 
 
-def test_a_service_that_may_bill_twice_is_not_asked_again_and_one_is_told_so(
+def test_a_service_that_may_bill_twice_is_not_asked_again_and_the_diagnosis_says_so(
     store: Store, at_40: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = at_40("costly", ONCE)
@@ -66,7 +66,7 @@ def test_a_service_that_may_bill_twice_is_not_asked_again_and_one_is_told_so(
     assert "“Release” is refused" in told["text"] and "“Cancel” gives the credits back now" in told["text"]
 
 
-def test_a_worker_that_computes_is_told_from_one_that_waits(
+def test_a_computing_worker_is_distinguished_from_a_waiting_one(
     store: Store, claimed_task: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = claimed_task("o-7")
@@ -104,7 +104,7 @@ def test_a_dead_worker_and_a_passed_deadline_are_stuck_and_the_command_line_says
     assert why(store, claim.task_id)["code"] == "stuck.dead_worker"
 
 
-def test_a_remote_job_is_told_with_its_name_at_the_service_and_when_it_is_asked_and_given_up(
+def test_a_remote_job_is_shown_with_its_id_its_next_poll_and_its_limit(
     store: Store, handed_off_task: Callable[..., str], clock: Clock
 ) -> None:
     task_id = handed_off_task("o-7", poll_in_seconds=30)
@@ -116,7 +116,7 @@ def test_a_remote_job_is_told_with_its_name_at_the_service_and_when_it_is_asked_
     assert why(store, task_id)["code"] == "stuck.remote_overdue"
 
 
-def test_a_task_that_waits_is_told_what_it_waits_for(
+def test_a_waiting_task_shows_the_cause_of_its_wait(
     store: Store, admitted_task: Callable[..., str], clock: Clock
 ) -> None:
     task_id = admitted_task("o-7")
@@ -133,7 +133,7 @@ def test_a_task_that_waits_is_told_what_it_waits_for(
     assert why(store, task_id)["code"] == "pending.paused"
 
 
-def test_a_task_that_is_tried_again_later_is_told_why_the_attempt_failed(
+def test_a_task_that_is_tried_again_later_shows_why_the_attempt_failed(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task("o-7")
@@ -143,7 +143,7 @@ def test_a_task_that_is_tried_again_later_is_told_why_the_attempt_failed(
     assert told["code"] == "pending.failed" and "Attempt 1 failed (It hung.)" in told["text"]
 
 
-def test_what_is_over_or_early_is_told_too(
+def test_ended_and_postponed_tasks_have_a_diagnosis_too(
     store: Store, completed_task: Callable[..., str], failed_task: Callable[..., str],
     admitted_task: Callable[..., str],
 ) -> None:  # fmt: skip
@@ -155,7 +155,7 @@ def test_what_is_over_or_early_is_told_too(
     assert why(store, early)["code"] == "cancelled"
 
 
-def test_running_tasks_that_show_nothing_new_are_told_on_the_page_before_anybody_asks(
+def test_running_tasks_without_progress_are_on_the_page_unasked(
     store: Store, at_40: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = at_40()

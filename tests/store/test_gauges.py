@@ -25,7 +25,7 @@ def counted(store: Store, name: str) -> dict[str, float]:
     return {labels: sum(of.values()) for (each, labels), of in added_up.items() if each == name}
 
 
-def test_one_reading_tells_what_waits_runs_and_is_stuck(
+def test_one_reading_counts_waiting_running_and_stuck_tasks(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim], admitted_task: Callable[..., str]
 ) -> None:
     claimed_task("o-1")
@@ -51,9 +51,7 @@ def test_a_breaker_is_half_open_once_its_time_is_up(store: Store, clock: Clock) 
     assert read(store).breakers == {"studio": "half_open"}
 
 
-def test_a_breaker_that_nobody_tries_though_it_might_be_tried_calls_nobody(
-    store: Store, clock: Clock
-) -> None:
+def test_a_breaker_that_no_task_tries_fires_no_alert(store: Store, clock: Clock) -> None:
     store.write(
         lambda tx: tx.execute(
             f"""INSERT INTO provider_state (name, breaker, opened_at, until)
@@ -86,7 +84,7 @@ def test_a_cancelled_run_counts_how_long_it_ran(
     assert sum(value for bucket, value in ran.items() if bucket != "sum") == 1
 
 
-def test_a_pick_tells_how_long_each_task_has_been_due(
+def test_a_pick_records_how_long_each_task_has_been_due(
     store: Store, clock: Clock, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     live_worker()

@@ -205,7 +205,7 @@ def test_a_full_disk_fails_with_a_sentence_and_the_next_write_works(
     assert "small" in _names(producer)
 
 
-def test_a_lock_that_is_not_had_in_time_is_told_and_nothing_is_stored(
+def test_a_lock_timeout_is_reported_and_nothing_is_stored(
     settings: Any, monkeypatch: pytest.MonkeyPatch, producer: sqlite3.Connection
 ) -> None:
     monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT_SECONDS", 0.1)
@@ -342,7 +342,7 @@ def _write_from_a_process(path: Path, name: str) -> int:
     return refused
 
 
-def test_four_processes_and_a_plain_connection_write_and_nobody_is_locked_out(
+def test_four_processes_and_a_plain_connection_write_and_none_is_locked_out(
     settings: Any, producer: sqlite3.Connection
 ) -> None:
     path = settings.data_dir / "darkroom.db"

@@ -68,7 +68,9 @@ def test_a_lost_lease_leaves_no_trace(store: Store, claimed_task: Callable[..., 
     assert events(store, claim.task_id) == before
 
 
-def test_what_puts_a_task_back_is_told_apart(store: Store, claimed_task: Callable[..., Claim]) -> None:
+def test_the_causes_that_put_a_task_back_are_distinguished(
+    store: Store, claimed_task: Callable[..., Claim]
+) -> None:
     drained, died, full = (claimed_task(f"o-{n}") for n in range(3))
     store.write(lambda tx: claims.release(tx, drained.task_id, drained.lease))
     store.write(lambda tx: claims.release(tx, died.task_id, died.lease, died=True))
@@ -131,7 +133,7 @@ def test_every_arrow_that_changes_the_status_has_a_name() -> None:
     assert set(named.values()) | {"submitted", "attempt_failed"} == set(EVENTS)
 
 
-def test_nobody_rewrites_the_history_of_an_open_task(
+def test_the_history_of_an_open_task_cannot_be_rewritten(
     store: Store, producer: Plain, claimed_task: Callable[..., Claim]
 ) -> None:
     task_id = claimed_task().task_id

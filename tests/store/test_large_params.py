@@ -32,7 +32,7 @@ def test_a_list_of_tasks_reads_nothing_of_their_params(store: Store, monkeypatch
     assert len(read) >= 3 and max(len(str(row)) for row in read) < 10_000
 
 
-async def test_a_user_with_lists_that_take_their_time_keeps_nobody_waiting(
+async def test_a_user_with_slow_lists_delays_no_other(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, ended, page = list[int](), threading.Event(), user_actions.page

@@ -73,7 +73,7 @@ def test_what_waits_for_a_service_holds_nothing(house: Store, admitted_task: Mak
     assert [poll.task_id for poll in house.claim_polls()] == [first.task_id], "polls run beside it"
 
 
-def test_others_do_not_wait_behind_a_type_that_nobody_takes(house: Store, admitted_task: Make) -> None:
+def test_others_do_not_wait_behind_a_type_that_no_worker_takes(house: Store, admitted_task: Make) -> None:
     register(house, "cpu", slots=4)
     flux = [admitted_task(type_="flux", priority=5) for _ in range(3)]
     plain = [admitted_task() for _ in range(3)]
@@ -155,7 +155,7 @@ def _leads(house: Store) -> None:
     house.write(lambda tx: leader.renew(tx, held))
 
 
-def test_positions_and_estimates_know_who_waits_for_what(house: Store, admitted_task: Make) -> None:
+def test_positions_and_estimates_consider_needs_and_offers(house: Store, admitted_task: Make) -> None:
     _leads(house)
     register(house, "cpu", slots=4)
     register(house, "gpu", slots=4, offers={"gpu": 1})
@@ -256,7 +256,7 @@ def test_of_two_dispatchers_that_take_over_from_each_other_none_gives_a_gpu_twic
     assert faults == []
 
 
-def test_a_room_tells_what_its_row_says(house: Store) -> None:
+def test_a_room_matches_its_row(house: Store) -> None:
     register(house, "gpu", slots=3, offers={"gpu": 2, "vram": 0}, types=["flux"])
     (row,) = house.database.read(workers.present)
     from supervisor.core.placement import room_of

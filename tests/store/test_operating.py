@@ -170,7 +170,7 @@ def codes(store: Store) -> set[tuple[str, str | None]]:
     return {(each["code"], each["subject"]) for each in troubles(seen(store))}
 
 
-def test_the_overview_tells_what_is_wrong(
+def test_the_overview_shows_troubles(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim], admitted_task: Callable[..., str]
 ) -> None:
     assert ("no_workers", None) in codes(store)
@@ -208,7 +208,7 @@ def test_a_task_is_examined_with_all_that_belongs_to_it(
     assert found["stuck"] is None
 
 
-def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whole_line(
+def test_next_tasks_are_in_the_order_of_the_pick_with_positions_in_the_whole_queue(
     store: Store,
     admitted_task: Callable[..., str],
     cancelled_task: Callable[..., str],
@@ -234,7 +234,7 @@ def test_who_is_next_is_told_in_the_order_of_the_pick_with_positions_in_the_whol
     assert [(each["position"], each["task_id"]) for each in seen][:1] == [(0, first)]
 
 
-def test_each_database_tells_what_is_described(
+def test_each_database_returns_the_described_fields(
     store: Store, claimed_task: Callable[..., Claim], failed_task: Callable[..., str],
     handed_off_task: Callable[..., str], admitted_task: Callable[..., str], clock: Clock,
 ) -> None:  # fmt: skip

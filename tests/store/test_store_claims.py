@@ -218,7 +218,7 @@ def test_a_cancelled_task_is_not_claimed(
     assert store.dispatch() == []
 
 
-def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable[..., str]) -> None:
+def test_a_claim_has_the_data_that_the_worker_needs(store: Store, live_worker: Callable[..., str]) -> None:
     live_worker()
     mine = NewImage("upload-1", "o-1", "uploads/1.jpg", 4, 3, 100, "ab" * 32)
     store.write(lambda tx: images.add(tx, mine))
@@ -232,7 +232,7 @@ def test_a_claim_tells_what_the_worker_needs(store: Store, live_worker: Callable
     assert (claim.budget.failures, claim.budget.deaths, claim.budget.max_attempts) == (0, 0, 3)
 
 
-def test_a_claim_tells_nothing_of_uploads_that_are_somebody_elses(
+def test_a_claim_shows_nothing_of_another_users_uploads(
     store: Store, live_worker: Callable[..., str]
 ) -> None:
     live_worker()
@@ -248,7 +248,7 @@ def test_a_claim_tells_nothing_of_uploads_that_are_somebody_elses(
     assert claim.image_keys == {}
 
 
-def test_a_worker_knows_what_it_holds(
+def test_a_worker_knows_its_claims(
     store: Store, claimed_task: Callable[..., Claim], polled_task: Callable[..., tuple[str, int]]
 ) -> None:
     running, polled = claimed_task(), polled_task()
@@ -410,7 +410,7 @@ def test_of_several_that_end_together_only_those_that_are_held_are_recorded(
     assert found == ["completed", "cancelled", "completed"]
 
 
-def test_several_claimed_together_get_each_its_own_task_and_who_waits_no_more_none(
+def test_several_claims_together_get_each_its_own_task_and_a_stale_one_none(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     task_ids, worker = [admitted_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
@@ -421,7 +421,7 @@ def test_several_claimed_together_get_each_its_own_task_and_who_waits_no_more_no
     assert sorted((each["id"], each["lease"], each["worker_id"]) for each in claimed) == sorted(expected)
 
 
-def test_a_claim_whose_params_were_too_large_to_send_is_told_by_its_row(
+def test_a_claim_whose_params_were_too_large_to_send_is_read_from_its_row(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()

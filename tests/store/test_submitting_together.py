@@ -158,7 +158,7 @@ async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) ->
     assert len(here.rows("SELECT 1 FROM task_queue")) == 3
 
 
-async def test_a_database_that_can_not_be_written_is_told_to_everybody_and_tried_anew_by_the_next(
+async def test_a_database_that_cannot_be_written_fails_the_batch_and_the_next_batch_tries_again(
     shop: Any,
 ) -> None:
     here = shop()

@@ -321,7 +321,7 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
 ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64m tmpfs "$0" && "$1" migrate >/dev/null && exec "$1" web'
 
 
-def test_a_disk_that_fills_up_is_told_before_it_is_full(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_reported_before_it_is_full(tmp_path: Path) -> None:
     """A web part whose data folder is a disk of 64 MB, mounted in a namespace of its own."""
     disk, port = tmp_path / "disk", free_port("127.0.0.1")
     disk.mkdir()

@@ -342,7 +342,7 @@ def test_everything_can_be_done_with_the_keyboard(
     assert page.text("#said"), "a screen reader is told"
 
 
-def test_on_its_own_host_a_new_browser_is_told_of_the_link_which_lets_it_in_with_nothing_to_type(
+def test_on_the_same_host_a_new_browser_is_pointed_to_the_link_that_lets_it_in(
     house: House, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(user="")

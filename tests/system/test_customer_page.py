@@ -222,7 +222,7 @@ async def test_a_restart_of_web_is_no_news_for_the_customers_page(
 
 @theirs
 @pytest.mark.parametrize("what", ["a dead port", "a domain that is not listed"])
-async def test_the_customers_page_falls_back_to_polling_where_nobody_answers_and_watches_when_somebody_does(
+async def test_the_customers_page_polls_while_the_stream_is_silent_and_then_watches_again(
     web: Web, proxy: FaultyProxy, phone: Phone, what: str
 ) -> None:
     shop = Shop(web)

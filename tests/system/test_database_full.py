@@ -60,7 +60,7 @@ async def order(http: aiohttp.ClientSession, web: Web, image: str) -> tuple[int,
         return answer.status, (await answer.json()).get("detail", "")
 
 
-async def test_a_full_disk_of_the_database_server_is_told_and_nothing_else_shows_it(
+async def test_a_full_disk_of_the_database_server_is_the_only_trouble_shown(
     tmp_path: Path, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="darkroom.access")

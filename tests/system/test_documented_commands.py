@@ -185,7 +185,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_command_does_what_its_document_says(house: House, tmp_path: Path, document: str) -> None:
+def test_every_command_works_as_documented(house: House, tmp_path: Path, document: str) -> None:
     reader, commands = Reader(house, tmp_path), commands_of(document)
     assert len(commands) > 5, "the document has commands"
     for command in commands:

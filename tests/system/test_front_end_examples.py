@@ -260,7 +260,7 @@ def look_at_works(address: str, count: int) -> list[str]:
         browser.quit()
 
 
-def test_a_page_whose_origin_is_not_allowed_is_told_so(house: House, app_site: str, user: str) -> None:
+def test_a_page_of_a_forbidden_origin_gets_a_clear_error(house: House, app_site: str, user: str) -> None:
     browser = Browser("about:blank")
     elsewhere = app_site.replace("127.0.0.1", "localhost")
     try:

@@ -203,7 +203,7 @@ def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page
     )
 
 
-def test_a_user_who_is_no_operator_is_told_so_and_sees_nothing(
+def test_a_user_who_is_no_operator_gets_an_error_and_sees_nothing(
     house: Shop, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(house.token("o-user"))

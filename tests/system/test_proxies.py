@@ -56,7 +56,7 @@ async def _behind(kind: str, folder: Path, **settings: Any) -> AsyncIterator[tup
             await proxy.stop()
 
 
-async def test_an_event_arrives_while_the_stream_stays_open_and_who_leaves_is_let_go(
+async def test_an_event_arrives_while_the_stream_stays_open_and_a_client_that_leaves_is_released(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with _behind(kind, tmp_path, demo_user=False) as (web, proxy):
@@ -268,7 +268,7 @@ async def test_a_photo_of_twenty_megabytes_passes_and_a_larger_one_is_a_problem(
                 assert response.status == 413 and response.content_type == "application/problem+json"
 
 
-async def test_nobody_is_the_demo_user_through_a_proxy_and_metrics_stay_inside(
+async def test_a_proxy_gives_no_access_as_the_demo_user_or_to_metrics(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with _behind(kind, tmp_path) as (web, proxy):
@@ -377,7 +377,7 @@ async def test_a_bare_proxy_pass_before_a_default_instance_makes_no_browser_oper
             await proxy.stop()
 
 
-async def test_who_comes_by_tls_is_told_to_come_by_tls_from_then_on(kind: str) -> None:
+async def test_answers_over_tls_ask_for_tls_from_then_on(kind: str) -> None:
     folder = Path(__file__).parents[2] / "deploy"
     text = (folder / {"nginx": "nginx/darkroom.conf", "caddy": "caddy/Caddyfile"}[kind]).read_text()
     assert text.count("Strict-Transport-Security") == {"nginx": 4, "caddy": 2}[kind]

@@ -105,7 +105,7 @@ def test_the_whole_system_on_one_host_waits_for_its_database(
         unit.stop()
 
 
-def test_migrate_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
+def test_migrate_waits_for_the_configured_time(tmp_path: Path) -> None:
     environ = {"DARKROOM_CONFIG": "", "DARKROOM_DATA_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
     environ["DARKROOM_DATABASE_URL"] = f"postgresql://darkroom@/none?host={tmp_path}"
     for seconds, status in (("0", 1), ("3", 1), ("nan", 2), ("-1", 2), ("soon", 2)):
@@ -119,7 +119,7 @@ def test_migrate_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
             assert ("Waiting until it can be used" in done.stderr) == (seconds == "3")
 
 
-def test_parts_that_find_an_old_schema_are_started_again_until_somebody_has_migrated(
+def test_parts_that_find_an_old_schema_are_started_again_until_a_migration(
     postgres: PostgresServer, broker: BrokerServer, start: Start
 ) -> None:
     settings = {"DATABASE_URL": old_database(postgres), "BROKER_URL": broker.address, "PORT": "0"}

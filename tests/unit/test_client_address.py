@@ -27,7 +27,7 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
         (None, ["1.2.3.4"], ""),
     ],
 )
-def test_the_client_is_the_nearest_who_is_no_proxy_of_ours(
+def test_the_client_is_the_nearest_address_that_is_no_proxy_of_ours(
     peer: str | None, forwarded_for: list[str], address: str
 ) -> None:
     assert client_address(peer, forwarded_for, LOOPBACK) == address
@@ -38,7 +38,7 @@ def test_a_connection_with_a_whole_network_of_ipv6_counts_as_one() -> None:
     assert household("1.2.3.4") != household("1.2.3.5")
 
 
-def test_a_limit_is_reached_told_and_over_in_time() -> None:
+def test_a_limit_is_reached_reported_and_over_in_time() -> None:
     limit = RateLimit(6)
     assert [limit.take("a", now=100.0) for _ in range(6)] == [0.0] * 6
     wait = limit.take("a", now=100.0)

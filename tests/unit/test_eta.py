@@ -24,7 +24,7 @@ def test_a_waiting_task_waits_for_the_rounds_before_it() -> None:
     assert eta_seconds(ahead=7, slots=4, recent_run_seconds=[10]) == 30
 
 
-def test_a_task_that_finds_a_free_slot_waits_for_nobody() -> None:
+def test_a_task_that_finds_a_free_slot_does_not_wait() -> None:
     assert eta_seconds(ahead=0, slots=4, free_slots=1, recent_run_seconds=[10]) == 10
     assert eta_seconds(ahead=0, slots=4, free_slots=0, recent_run_seconds=[10]) == 12, "a quarter of a run"
     assert eta_seconds(ahead=5, slots=4, free_slots=2, recent_run_seconds=[10]) == 20
@@ -39,7 +39,7 @@ def test_a_running_task_has_the_rest_of_a_run_and_none_is_guessed_beyond_the_lon
     )
 
 
-def test_one_task_that_hung_spoils_nobodys_guess() -> None:
+def test_one_task_that_hung_spoils_no_estimate() -> None:
     assert eta_seconds(ahead=0, slots=1, free_slots=1, recent_run_seconds=[10, 9, 11, 600]) in (10, 11)
 
 

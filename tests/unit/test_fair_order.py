@@ -56,7 +56,7 @@ class Queue:
         return taken
 
 
-def test_a_users_many_tasks_take_turns_with_everybodys_few() -> None:
+def test_a_users_many_tasks_take_turns_with_the_others_few() -> None:
     queue = Queue()
     for _ in range(1000):
         queue.add("many")
@@ -65,7 +65,7 @@ def test_a_users_many_tasks_take_turns_with_everybodys_few() -> None:
     assert {each.user for each in queue.take(3)} == {"many", "few", "other"}
 
 
-def test_whoever_comes_later_joins_the_round_that_is_being_served() -> None:
+def test_a_late_user_joins_the_round_in_progress() -> None:
     queue = Queue()
     for _ in range(100):
         queue.add("many")
@@ -83,7 +83,7 @@ def test_priority_goes_before_turn_and_turn_before_age() -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 4))
-def test_nobody_starves_while_others_keep_coming(comers: list[str], each_time: int) -> None:
+def test_no_task_starves_while_others_keep_coming(comers: list[str], each_time: int) -> None:
     """A task admitted now is overtaken by at most one task of each user that arrives after it."""
     queue = Queue()
     for _ in range(5):

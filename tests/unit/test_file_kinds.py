@@ -50,7 +50,7 @@ def test_a_file_is_known_by_its_bytes_and_its_kind_by_its_ending(media_type: str
         b"   ",
     ],
 )
-def test_what_a_browser_would_run_and_what_nobody_knows_is_not_taken(content: bytes) -> None:
+def test_files_that_a_browser_would_run_and_unknown_kinds_are_refused(content: bytes) -> None:
     assert file_kind(content, whole=True) is None
 
 

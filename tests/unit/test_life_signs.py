@@ -64,7 +64,7 @@ def test_a_gap_of_the_supervisors_own_counts_from_zero(beats: int) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 30), st.booleans()), max_size=80))
-def test_nobody_dies_within_15_seconds_of_a_beat_or_of_a_gap(looks: list[tuple[float, bool]]) -> None:
+def test_no_part_is_killed_within_15_seconds_of_a_beat_or_a_gap(looks: list[tuple[float, bool]]) -> None:
     signs, now, beats, safe_until = LifeSigns(), 0.0, 1, SILENT_SECONDS
     signs.silent({"a": beats}, now)
     for after, has_beaten in looks:
@@ -137,14 +137,14 @@ def test_a_process_without_a_loop_of_ours_beats_from_a_thread(
     eventually("it beats", lambda: count(ours))
 
 
-def test_a_supervisor_that_reads_no_more_holds_up_nobody(heard: tuple[dict[str, str], int]) -> None:
+def test_a_supervisor_that_stops_reading_blocks_no_part(heard: tuple[dict[str, str], int]) -> None:
     environ, _ = heard
     beats = Beats(environ)
     for _ in range(100_000):  # more than a pipe holds
         beats.beat()
 
 
-def test_nobody_writes_into_what_is_no_pipe(tmp_path: Path) -> None:
+def test_a_part_never_writes_into_a_descriptor_that_is_no_pipe(tmp_path: Path) -> None:
     """The variable may outlive its pipe, and the number be given to another file."""
     with (tmp_path / "file").open("wb") as file:
         for number in (str(file.fileno()), "987654", "", "x"):
@@ -155,7 +155,7 @@ def test_nobody_writes_into_what_is_no_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])
-def test_systemd_is_told_by_its_own_protocol(tmp_path: Path, is_abstract: bool) -> None:
+def test_systemd_is_notified_by_its_own_protocol(tmp_path: Path, is_abstract: bool) -> None:
     name = f"@darkroom-{os.getpid()}" if is_abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if is_abstract else name)

@@ -70,7 +70,7 @@ def test_while_the_dispatcher_is_silent_the_clock_judges() -> None:
     assert not judged([], DispatcherSign("d-1"), SILENT).is_dispatcher_fresh, "it has never beaten"
 
 
-def test_frozen_workers_and_a_frozen_dispatcher_are_told_everywhere(
+def test_frozen_workers_and_a_frozen_dispatcher_are_reported_everywhere(
     store: Store, clock: Clock, live_worker: Callable[..., str], completed_task: Callable[..., str],
     admitted_task: Callable[..., str],
 ) -> None:  # fmt: skip
@@ -101,7 +101,7 @@ def test_frozen_workers_and_a_frozen_dispatcher_are_told_everywhere(
     assert "dispatcher-1 has shown no beat for 1" in said["dispatcher"]
 
 
-def test_a_frozen_dispatcher_alone_is_told_while_workers_beat(
+def test_a_frozen_dispatcher_alone_is_reported_while_workers_beat(
     store: Store, clock: Clock, live_worker: Callable[..., str], admitted_task: Callable[..., str],
     completed_task: Callable[..., str],
 ) -> None:  # fmt: skip

@@ -142,7 +142,7 @@ def test_secrets_are_never_logged(logged, log_format):
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_what_is_told_begins_no_line_of_its_own_and_steers_no_terminal(logged, log_format):
+def test_a_logged_text_starts_no_line_and_steers_no_terminal(logged, log_format):
     stream = logged(log_format)
     nasty = "a\n2026-11-29T00:00:00Z [error] all is lost\r\x1b[2J\x00\x85\x9b\u2028\u202e\ud800z"
     structlog.get_logger("ours").info(f"did {nasty}", task=nasty)
@@ -204,7 +204,7 @@ def test_what_happened_and_is_no_trouble_has_a_line_each(logged):
     assert len(lines_of(stream)) == 3
 
 
-def test_the_count_is_told_though_no_line_comes_any_more(logged, monkeypatch):
+def test_the_count_is_logged_without_a_further_line(logged, monkeypatch):
     monkeypatch.setattr("supervisor.core.repetitions.FIRST_SECONDS", 0.05)
     stream = logged("json")
     for _ in range(3):

@@ -60,7 +60,7 @@ def test_a_rank_starts_when_all_awaited_below_it_are_ready():
     assert acts == (Spawn("cron"),)
 
 
-def test_nobody_waits_for_a_child_that_is_not_awaited():
+def test_a_start_does_not_wait_for_a_child_that_is_not_awaited():
     plan = plan_of(ChildSpec("worker", rank=0, awaited=False), ChildSpec("web", rank=1))
     assert decide(plan, 0)[1] == (Spawn("worker"), Spawn("web"))
 
@@ -112,7 +112,7 @@ def test_deaths_that_are_far_apart_are_no_loop():
     assert len(plan.child("web").deaths) <= 6
 
 
-def test_somebody_who_kills_it_all_the_time_is_not_its_own_fault():
+def test_a_part_killed_again_and_again_from_outside_is_not_blamed():
     plan = running_plan(ChildSpec("worker", own=Budget(3, 30), any_kind=Budget(60, 60)))
     for n in range(300):
         plan, acts = die(plan, "worker", now=2.0 * n + 2, status=SIGKILLED)
@@ -154,7 +154,7 @@ def test_who_does_not_stop_within_its_grace_is_killed_once():
     assert decide(plan, 80)[1] == ()
 
 
-def test_the_second_wish_to_stop_kills_everybody_at_once():
+def test_the_second_stop_request_kills_all_children_at_once():
     plan = running_plan(ChildSpec("broker"), ChildSpec("worker", rank=1))
     plan, _ = decide(note_stop(plan), 10)
     plan, acts = decide(note_stop(plan), 10.1)

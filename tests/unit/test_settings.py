@@ -136,7 +136,7 @@ def test_an_unknown_key_of_the_file_is_refused_too(tmp_path):
         ("PROVIDERS__mine__KIND", "magic", "one of studio, http, comfyui, openai, replicate"),
     ],
 )
-def test_an_impossible_value_is_refused_naming_setting_value_and_what_it_may_be(name, value, may_be):
+def test_an_impossible_value_is_refused_naming_setting_value_and_allowed_values(name, value, may_be):
     said = refusal(**{name: value})
     assert f"DARKROOM_{name} is '{value}'" in said
     assert may_be in said

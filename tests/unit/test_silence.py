@@ -63,7 +63,7 @@ def test_a_worker_that_was_away_counts_from_when_it_is_seen_again() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 20), st.integers(0, 2)), max_size=60))
-def test_nobody_is_called_dead_whose_beat_was_seen_to_move_within_the_lease(
+def test_no_process_with_a_beat_within_the_lease_is_declared_dead(
     looks: list[tuple[float, int]],
 ) -> None:
     watch = SilenceWatch(LEASE)

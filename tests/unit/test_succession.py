@@ -61,7 +61,7 @@ def test_a_frozen_dispatcher_is_found_within_15_seconds_however_late_it_was_befo
     assert silent_for(standby, now, beat) <= 15
 
 
-def test_a_standby_that_stood_still_itself_takes_nobody_for_dead() -> None:
+def test_a_standby_that_was_frozen_itself_declares_no_other_dead() -> None:
     standby, now, beat = watching([TICK] * 4)
     now += 3600
     assert not standby.has_fallen_silent(beat, now), "a whole machine may have been suspended"
@@ -199,7 +199,7 @@ def test_we_stay_well_over_a_take_over_by_one_that_saw_the_last_tick(
     assert store.database.read(leader.well_since) == since
 
 
-def test_one_that_is_gone_leaves_its_place_to_whoever_comes(
+def test_an_ended_dispatcher_leaves_its_place_to_the_next(
     store: Store, two: tuple[Clockwork, Dispatcher, Dispatcher]
 ) -> None:
     """Its supervisor says so: nobody has to wait until its silence tells."""

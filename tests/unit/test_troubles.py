@@ -126,7 +126,7 @@ def test_an_open_breaker_says_since_when_and_why_and_keeps_both_while_it_is_trie
     assert {"provider_down", "provider_trouble"}.isdisjoint(told(store))
 
 
-def test_a_type_whose_tasks_fail_is_told_whether_they_cost_anything_or_not(
+def test_a_type_with_failing_tasks_is_reported_whether_they_cost_or_not(
     store: Store, failed_task: Callable[..., str], completed_task: Callable[..., str], producer: Plain
 ) -> None:
     completed_task()
@@ -160,7 +160,7 @@ def test_rejected_orders_are_no_failures_of_their_type_but_their_users_lack_cred
     assert (found["no_credits"]["subject"], found["no_credits"]["values"]["times"]) == ("o-poor", 6)
 
 
-def test_a_full_queue_is_told(store: Store, admitted_task: Callable[..., str], clock: Clock) -> None:
+def test_a_full_queue_is_reported(store: Store, admitted_task: Callable[..., str], clock: Clock) -> None:
     tight = changed(store, pending_tasks=2)
     admitted_task("o-1")
     assert "queue_full" not in told(tight)
@@ -227,7 +227,7 @@ def test_the_task_under_which_workers_die_is_named_and_is_not_said_to_wait_for_a
     assert reason["code"] == "pending.suspect" and "No free slot helps" in reason["text"]
 
 
-def test_a_task_behind_a_limit_is_told_which(
+def test_a_task_behind_a_limit_shows_which(
     store: Store, claimed_task: Callable[..., Claim], admitted_task: Callable[..., str]
 ) -> None:
     claimed_task("o-7")
@@ -245,7 +245,7 @@ def test_a_task_behind_a_limit_is_told_which(
     assert why(store, waiting, position=0, eta_seconds=4)["code"] == "pending"
 
 
-def test_a_task_is_not_said_to_be_on_its_way_while_nobody_works(
+def test_a_task_is_not_said_to_be_on_its_way_while_no_worker_runs(
     store: Store, admitted_task: Callable[..., str], handed_off_task: Callable[..., str]
 ) -> None:
     waiting, remote = admitted_task("o-7"), handed_off_task("o-8")
@@ -256,7 +256,7 @@ def test_a_task_is_not_said_to_be_on_its_way_while_nobody_works(
     assert why(store, remote, {"takes_tasks": False})["code"] == "ai_processing.nobody"
 
 
-def test_a_task_whose_worker_has_not_heard_of_it_is_not_said_to_be_worked_on(
+def test_a_task_that_its_worker_has_not_received_is_not_said_to_be_worked_on(
     store: Store, claimed_task: Callable[..., Claim], clock: Clock
 ) -> None:
     """The broker went away as its claim was sent; the heartbeat that finds the row comes later."""
@@ -270,7 +270,7 @@ def test_a_task_whose_worker_has_not_heard_of_it_is_not_said_to_be_worked_on(
     assert why(store, claim.task_id, {"is_broker_up": False})["code"] == "processing"
 
 
-def test_a_claim_that_nobody_has_begun_for_longer_than_a_beat_is_not_said_to_be_worked_on(
+def test_a_claim_not_begun_for_longer_than_a_beat_is_not_said_to_be_worked_on(
     store: Store, claimed_task: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = claimed_task()
@@ -313,7 +313,7 @@ def test_progress_of_a_remote_job_is_something_new(
     assert "remote_unmoved" not in told(store)
 
 
-def test_a_task_that_hangs_is_told_as_soon_as_it_is_unusual_for_its_type(
+def test_a_task_that_hangs_is_reported_as_soon_as_it_is_unusual_for_its_type(
     store: Store, completed_task: Callable[..., str], claimed_task: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = claimed_task("o-7")
@@ -325,7 +325,7 @@ def test_a_task_that_hangs_is_told_as_soon_as_it_is_unusual_for_its_type(
     assert told(store)["no_progress"]["subject"] == claim.task_id
 
 
-def test_troubles_around_the_database_are_told(store: Store) -> None:
+def test_troubles_around_the_database_are_reported(store: Store) -> None:
     full = {"path": "/data", "text": "The disk under /data is full; make room.", "is_full": True}
     found = told(
         store, disks=[full], hears_changes=False, clock_ahead_seconds=90.0,
@@ -338,7 +338,7 @@ def test_troubles_around_the_database_are_told(store: Store) -> None:
     assert "clock_behind" in told(store, clock_ahead_seconds=-3.0)
 
 
-def test_a_disk_without_room_is_told_once_and_one_without_inodes_is_full(
+def test_a_disk_without_room_is_reported_once_and_one_without_inodes_is_full(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data folder and the files in it lie on one disk."""
@@ -365,7 +365,7 @@ def test_a_disk_without_room_is_told_once_and_one_without_inodes_is_full(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_a_stopped_up_is_told_before_anything_is_missed(store: Store) -> None:
+def test_a_stopped_up_is_reported_before_a_part_is_missing(store: Store) -> None:
     """Parts go on without it, and nobody starts the next that ends."""
     with subprocess.Popen(["/bin/sleep", "600"]) as up:
         try:
@@ -381,7 +381,7 @@ def test_a_stopped_up_is_told_before_anything_is_missed(store: Store) -> None:
     assert stopped_up(store.settings.data_dir) is None
 
 
-def test_a_server_that_takes_no_writes_is_told(store: Store) -> None:
+def test_a_server_that_takes_no_writes_is_reported(store: Store) -> None:
     if not is_postgres(store.settings):
         assert database_space.refusal(store.database) is None
         return

@@ -20,7 +20,7 @@ async def _asked(turns: Turns, whose: str, served: list[str]) -> asyncio.Task[No
     return task
 
 
-async def test_somebody_with_one_thing_to_do_waits_for_one_turn_of_a_crowd() -> None:
+async def test_a_user_with_one_item_waits_for_one_turn_of_the_others() -> None:
     turns, served = Turns(1), list[str]()
     tasks = [await _asked(turns, "crowd", served) for _ in range(5)]
     tasks.append(await _asked(turns, "one", served))
@@ -31,7 +31,7 @@ async def test_somebody_with_one_thing_to_do_waits_for_one_turn_of_a_crowd() -> 
     assert served == ["crowd", "one", "crowd", "crowd", "crowd", "crowd"]
 
 
-async def test_nobody_has_more_places_than_one_may_have() -> None:
+async def test_no_user_has_more_places_than_the_limit() -> None:
     turns, served = Turns(3, most_each=2), list[str]()
     tasks = [await _asked(turns, "crowd", served) for _ in range(5)]
     assert served == ["crowd", "crowd"] and turns.waiting == 3
@@ -72,7 +72,7 @@ async def test_who_leaves_the_line_takes_no_place_along() -> None:
         await turns.take("f")
 
 
-async def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_has_ended() -> None:
+async def test_abandoned_work_holds_its_place_until_it_has_ended() -> None:
     turns, ended = Turns(1), asyncio.Event()
     caller = asyncio.create_task(turns.held_through(ended.wait, "a"))
     await asyncio.sleep(0)

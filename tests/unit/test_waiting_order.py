@@ -52,14 +52,14 @@ async def test_positions_are_those_of_the_dispatchers_own_order(web: Web) -> Non
     assert order.pending == 200
 
 
-async def test_a_task_for_later_counts_as_pending_but_stands_in_nobodys_way(web: Web) -> None:
+async def test_a_task_for_later_counts_as_pending_but_delays_no_other(web: Web) -> None:
     _submit(web, "o-1", run_after="2100-01-01T00:00:00.000Z")
     order = _read(web)
     assert order.pending == 1
     assert order.placed(_submit(web, "o-2"))["queue_position"] == 0
 
 
-async def test_one_reading_serves_everybody_for_a_second(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_reading_serves_all_callers_for_a_second(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Transaction] = []
     read_order = queue_snapshot.read_order
 

@@ -202,7 +202,7 @@ def test_the_customers_function_orders_and_the_task_is_seen_to_its_end(cloud: Cl
 
 
 @needs_customer
-def test_the_customers_function_hears_of_a_failure_and_the_credits_come_back(cloud: Cloud, user: str) -> None:
+def test_the_customers_function_gets_a_failure_and_the_credits_are_refunded(cloud: Cloud, user: str) -> None:
     said = cloud.main("fitting", images=_uploaded(cloud, user, 2))
     assert said["success"] is True, said
     task_id = said["data"]["task_id"]
@@ -212,7 +212,7 @@ def test_the_customers_function_hears_of_a_failure_and_the_credits_come_back(clo
 
 
 @needs_customer
-def test_the_customers_function_is_told_what_is_wrong_in_our_words(cloud: Cloud, user: str) -> None:
+def test_the_customers_function_gets_our_error_sentence(cloud: Cloud, user: str) -> None:
     photos = _uploaded(cloud, user, 1)
     for event, words in (
         ({"images": ["cloud://prod-1.7072/portrait.jpg"]}, "getTempFileURL"),

@@ -80,7 +80,7 @@ async def test_an_answer_with_too_much_in_it_says_to_ask_for_less(
     assert len(await db.where("works", user_openid="o-1")) == 2
 
 
-async def test_the_same_id_with_other_contents_is_refused_whoever_asks(web: Web, db: CloudBase) -> None:
+async def test_the_same_id_with_other_contents_is_refused_for_every_user(web: Web, db: CloudBase) -> None:
     await db.add(**order(_id="task_1"))
     for other in (
         order(_id="task_1", params={"images": ["https://example.org/b.jpg"]}),
@@ -198,7 +198,7 @@ async def test_works_are_counted_and_removed_and_their_tasks_cancelled(web: Web,
     assert len(await db.where("works", user_openid="o-2")) == 1 and _balance(web) == 98
 
 
-async def test_a_search_must_say_whose_documents_and_is_bounded(db: CloudBase) -> None:
+async def test_a_search_must_name_a_user_and_is_bounded(db: CloudBase) -> None:
     for query in ({}, {"status": "pending"}, {"$or": [{"user_openid": "o-1"}, {"status": "failed"}]}):
         for action in ("getDocument", "calculateDocument"):
             said = await db.call(action, query=ejson(query))
@@ -252,7 +252,7 @@ async def test_other_collections_files_and_functions_are_named_as_the_clouds_own
         assert word in (await db.send(body, *db.signed(body)))["message"]
 
 
-async def test_only_a_right_signature_of_now_is_heard(
+async def test_only_a_right_and_recent_signature_is_accepted(
     web: Web, db: CloudBase, http: aiohttp.ClientSession
 ) -> None:
     body = {

@@ -116,7 +116,7 @@ def test_any_header_is_a_claim_or_refused_with_a_sentence(authorization: str, ti
 
 
 @given(st.integers(-1000, 1000))
-def test_clocks_may_differ_by_five_minutes_and_no_more(seconds: int) -> None:
+def test_clocks_may_differ_by_five_minutes_at_most(seconds: int) -> None:
     now = datetime(2026, 11, 29, tzinfo=UTC).timestamp()
     claim = dataclasses.replace(CLAIM, timestamp=int(now) + seconds)
     if abs(seconds) <= 300:

@@ -117,7 +117,7 @@ async def test_an_error_inside_200_is_an_error_here(
         "too long",
     ],
 )
-async def test_what_is_no_answer_of_wechats_logs_nobody_in(
+async def test_an_answer_that_is_not_wechats_logs_no_user_in(
     web: Web, wechat: FakeWeChat, http: aiohttp.ClientSession, answer: aiohttp_web.Response, status: int
 ) -> None:
     wechat.answers["odd"] = answer

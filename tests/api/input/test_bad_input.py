@@ -171,7 +171,7 @@ async def test_bad_input_has_a_clear_answer(web: Web, http: aiohttp.ClientSessio
     assert web.sql("SELECT (SELECT count(*) FROM task_queue), (SELECT count(*) FROM image)") == [(0, 0)]
 
 
-async def test_somebody_elses_image_looks_like_none(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_another_users_image_looks_like_none(web: Web, http: aiohttp.ClientSession) -> None:
     headers = bearer("o-2") | JPEG
     async with http.post(web.url + IMAGES, data=picture_bytes(), headers=headers) as response:
         theirs = (await response.json())["id"]

@@ -144,7 +144,7 @@ async def test_a_form_is_the_same_however_it_is_cut(web: Web, http: aiohttp.Clie
 
 
 @given(pieces=st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, SILENT_SECONDS)), max_size=50))
-def test_whoever_sends_at_the_least_rate_is_waited_for(pieces: list[tuple[int, float]]) -> None:
+def test_a_client_at_the_lowest_rate_is_waited_for(pieces: list[tuple[int, float]]) -> None:
     pace = Pace()
     for bytes_, waited in pieces:
         pace.note(max(bytes_, int(waited * LEAST_BYTES_A_SECOND) + 1), waited)
@@ -152,7 +152,7 @@ def test_whoever_sends_at_the_least_rate_is_waited_for(pieces: list[tuple[int, f
     assert pace.patience_seconds <= SILENT_SECONDS
 
 
-def test_whoever_drips_is_waited_for_no_longer_than_the_grace_and_what_was_sent() -> None:
+def test_a_slow_client_gets_the_grace_and_the_time_that_its_bytes_earned() -> None:
     pace = Pace()
     while pace.patience_seconds > 0:
         pace.note(1, 5.0)
@@ -220,7 +220,7 @@ def order(**params: Any) -> bytes:
         (b"x" * 50_000, 400, "not JSON"),
     ],
 )
-async def test_an_order_holds_few_values_and_its_mistakes_are_told_in_few_bytes(
+async def test_an_order_holds_few_values_and_its_error_is_short(
     web: Web, http: aiohttp.ClientSession, body: bytes, status: int, says: str
 ) -> None:
     headers = bearer("o-1") | {"Content-Type": "application/json"}

@@ -50,7 +50,7 @@ def test_waiting_for_a_core_is_no_stall_of_webs_own() -> None:
     assert machines_part(7, before, after) == 0.5 + 0.25 + 0.125
 
 
-async def test_an_answer_that_is_a_fault_is_told_with_its_request() -> None:
+async def test_a_faulty_answer_is_reported_with_its_request() -> None:
     class Faulty(ServedApp):
         def application(self) -> aiohttp.web.Application:
             app = aiohttp.web.Application()

@@ -46,7 +46,7 @@ def test_a_broker_that_answers_is_up_and_one_that_hangs_or_is_gone_is_not(
     assert look(settings)("darkroom_broker_up") == 0
 
 
-def test_a_user_who_may_only_ping_can_not_use_the_broker_and_doctor_says_so(server: BrokerServer) -> None:
+def test_a_broker_user_with_only_ping_is_reported_by_doctor(server: BrokerServer) -> None:
     with redis.Redis.from_url(server.address) as admin:
         for user, rights in (("ping", "+ping"), ("reader", "~* +@read +@connection"), ("all", "~* +@all")):
             admin.execute_command("ACL", "SETUSER", user, "on", ">right", *rights.split())

@@ -132,7 +132,7 @@ class TestOneAtATime:
         clock.now += 0.02
         assert latest.latest(DEADLINE_SECONDS) == 1
 
-    def test_many_who_ask_at_once_share_one_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_many_scrapes_at_once_share_one_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
         go, count, waiting = threading.Event(), 0, []
 
         def read() -> int:
@@ -172,7 +172,7 @@ class TestOneAtATime:
         assert latest.latest(DEADLINE_SECONDS) == 1
         assert count == 1
 
-    def test_an_error_is_told_and_is_not_the_end(self) -> None:
+    def test_an_error_is_reported_and_the_next_scrape_works(self) -> None:
         clock = Clock()
         results: Iterator[Callable[[], int]] = iter([lambda: 1 // 0, lambda: 7])
         latest = OneAtATime(lambda: next(results)(), fresh_seconds=1.0, clock=clock)

@@ -161,7 +161,7 @@ def test_a_type_of_no_setting_makes_no_series_of_its_own(shop: Shop) -> None:
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 3
 
 
-def test_an_outcome_that_nobody_knows_counts_as_an_error(shop: Shop) -> None:
+def test_an_unknown_outcome_counts_as_an_error(shop: Shop) -> None:
     for outcome in ("novel", "error"):
         shop.do(
             lambda tx, o=outcome: counters.observe(

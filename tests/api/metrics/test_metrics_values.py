@@ -273,7 +273,7 @@ class TestRefunds:
         assert shop.scrape()("darkroom_refunds_total") == 0
 
 
-def test_the_last_sweep_is_told_in_seconds_since_1970(shop: Shop) -> None:
+def test_the_last_sweep_is_given_in_seconds_since_1970(shop: Shop) -> None:
     minute = shop.do(sweep_runs.begin)
     assert minute is not None
     assert shop.scrape()("darkroom_last_sweep_timestamp_seconds") == 0  # it has not ended
@@ -318,7 +318,7 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
     assert told("darkroom_tasks_finished_total", type="photography", outcome="cancelled") == 2
 
 
-def test_types_that_nobody_knows_leave_no_rows_of_their_own(shop: Shop) -> None:
+def test_unknown_types_leave_no_rows_of_their_own(shop: Shop) -> None:
     """Anybody with SQL may write any type; the table of tallies would grow with each."""
     for number in range(5):
         shop.sql(
@@ -368,7 +368,7 @@ class TestBreakers:
         assert self.states(shop) == [1, 0, 0, 1]
 
 
-def test_disks_of_this_host_are_told_with_their_room(shop: Shop) -> None:
+def test_disks_of_this_host_are_shown_with_their_room(shop: Shop) -> None:
     told = shop.scrape()
     for path in ("database", "files"):
         free, size = (told(f"darkroom_disk_{what}_bytes", path=path) for what in ("free", "size"))

@@ -35,7 +35,7 @@ def test_the_files_are_what_the_description_says(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == files.contents()[path], "run `python -m metrics.monitoring`"
 
 
-def test_expressions_name_only_metrics_that_are_told(tmp_path: Path) -> None:
+def test_expressions_name_only_existing_metrics(tmp_path: Path) -> None:
     with open_shop(tmp_path) as shop:
         types = shop.scrape().types
     parts = {

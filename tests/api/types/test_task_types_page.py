@@ -48,7 +48,7 @@ def _ordered(page: Path) -> Any:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-async def test_what_the_page_declares_can_be_ordered_as_it_says_and_costs_what_it_says(
+async def test_types_declared_on_the_page_can_be_ordered_at_the_stated_prices(
     page: Path, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     told = load_settings(_declared(page, tmp_path, price=True))

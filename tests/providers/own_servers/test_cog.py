@@ -87,7 +87,7 @@ async def test_a_prediction_comes_back_on_the_held_connection(cog, adapters):
     [({}, 1), ({"n": "${count}"}, 0), ({"n": "${params.count}"}, 0)],
     ids=["it makes one", "it is told how many", "it is told how many were ordered"],
 )
-def test_a_server_that_is_not_told_how_many_pictures_to_make_is_asked_for_each(cog, adapters, more, at_once):
+def test_a_server_without_a_picture_count_is_asked_for_each(cog, adapters, more, at_once):
     assert adapters.open(settings_of(cog, **more)).pictures_per_request == at_once
 
 

@@ -54,7 +54,7 @@ async def test_a_list_keeps_the_places_of_what_has_no_value(app, adapters):
     assert app.data == [None, "by the sea"]
 
 
-async def test_the_apps_own_words_reach_the_user_and_its_silence_is_told_what_to_do(app, adapters):
+async def test_the_apps_error_reaches_the_user_and_an_empty_one_gets_advice(app, adapters):
     app.fails, app.error = True, "The model has no such style."
     assert "no such style" in error_of(await adapters.submit(adapters.open(settings_of(app)))).message
     app.error = None
@@ -62,7 +62,7 @@ async def test_the_apps_own_words_reach_the_user_and_its_silence_is_told_what_to
     assert type(said) is ProviderError and "show_error=True" in said.message
 
 
-async def test_settings_that_do_not_fit_the_app_keep_everybody_away_and_say_what_does(app, adapters):
+async def test_settings_that_do_not_fit_the_app_stop_all_orders_and_name_the_right_ones(app, adapters):
     said = error_of(await adapters.submit(adapters.open(settings_of(app, {"imag": 1}))))
     assert type(said) is ProviderDown and "takes no 'imag'; it takes image, steps" in said.message
     nobody = settings_of(app) | {"options": {"endpoint": "nobody"}}
@@ -71,7 +71,7 @@ async def test_settings_that_do_not_fit_the_app_keep_everybody_away_and_say_what
         adapters.open(settings_of(app) | {"options": {}})
 
 
-async def test_an_app_that_dies_with_an_order_has_lost_it_unless_its_result_was_heard(app, adapters):
+async def test_an_app_that_dies_with_an_order_has_lost_it_unless_its_result_arrived(app, adapters):
     provider = adapters.open(settings_of(app))
     app.dies = "before"
     assert type(error_of(await adapters.submit(provider))) is CutOff

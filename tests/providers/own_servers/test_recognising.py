@@ -71,7 +71,7 @@ BENTO = {
         ),
     ],
 )
-def test_a_server_is_known_by_what_it_says_of_itself(
+def test_a_server_is_known_by_its_own_description(
     answers: dict[str, Any], what: str, provider: dict[str, Any]
 ):
     known = recognise(URL, answers)
@@ -104,7 +104,7 @@ def test_a_gradio_app_is_in_the_settings_after_one_command_and_never_twice(tmp_p
         assert "has [providers.own] already" in again.stderr
 
 
-def test_comfyui_is_known_by_its_nodes_and_a_stranger_and_nobody_are_told(tmp_path: Path):
+def test_comfyui_is_known_by_its_nodes_and_unknown_or_absent_servers_are_reported(tmp_path: Path):
     with ComfyUi() as comfy:
         made = darkroom(tmp_path, "provider", "new", comfy.url)
         assert tomllib.loads(made.stdout)["providers"]["own"]["kind"] == "comfyui", made.stderr

@@ -131,7 +131,7 @@ def test_people_side_by_side_share_a_square_and_people_far_apart_do_not() -> Non
 
 
 @pytest.mark.parametrize("part", ["head", "torso"])
-def test_a_mask_without_head_or_torso_shows_nobody(part: str) -> None:
+def test_a_mask_without_head_or_torso_shows_no_person(part: str) -> None:
     somebody = person(100, 100, 80)
     mask = np.ones((300, 200), np.float32)
     assert has(mask, somebody)
@@ -169,7 +169,7 @@ def test_two_people_side_by_side_share_the_picture_between_them(x: float, size: 
 
 @settings(deadline=None)
 @given(st.data(), SIZES, st.integers(0, len(FRAMES) - 1))
-def test_no_frame_cuts_somebody_of_a_group_away(data: st.DataObject, size: tuple[int, int], n: int) -> None:
+def test_no_frame_cuts_a_person_of_a_group_away(data: st.DataObject, size: tuple[int, int], n: int) -> None:
     width, height = size
     heads = data.draw(st.lists(boxes_in(width, height), min_size=2, max_size=4))
     alpha = np.zeros((height, width), np.float32)

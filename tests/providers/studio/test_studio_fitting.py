@@ -111,7 +111,7 @@ def test_a_see_through_garment_brings_its_own_outline() -> None:
     assert not solid[:60].any() and solid[400:800, 300:500].all()
 
 
-def test_the_garment_is_told_into_body_and_short_sleeves() -> None:
+def test_the_garment_is_split_into_body_and_short_sleeves() -> None:
     garment = find_garment(Image.open(SAMPLES / "garment.png").convert("RGB"))
     assert not garment.long_sleeves
     assert garment.points["left cuff"] == pytest.approx((40, 330), abs=6)
@@ -201,7 +201,7 @@ def test_the_body_of_a_garment_reaches_both_sides_and_every_row_down_to_its_hem(
     assert piece.cover[330:].max() == 0 and piece.cover[:60].max() == 0
 
 
-def test_an_arm_that_nobody_sees_wears_no_sleeve() -> None:
+def test_a_hidden_arm_wears_no_sleeve() -> None:
     pose, alpha = body((48, 160), (46, 215))
     pose.seen[RIGHT_ELBOW] = 0.1
     assert set(arms_of(pose, torso_of(pose, alpha), alpha)) == {"right"}

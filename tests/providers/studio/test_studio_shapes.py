@@ -65,7 +65,7 @@ def order(task: str, photo: Image.Image, folder: Path, **changes: Any) -> list[n
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_everybody_is_on_the_mask_whatever_the_shape(shape: str) -> None:
+def test_every_person_is_on_the_mask_in_every_shape(shape: str) -> None:
     size, pieces = SHAPES[shape]
     mask = person_mask(picture(size, pieces))
     assert mask.shape == (size[1], size[0])
@@ -86,7 +86,7 @@ def test_each_person_is_found_once(shape: str) -> None:
     assert all(one.is_sure for one in people)
 
 
-def test_somebody_whose_pose_is_not_sure_is_looked_at_as_closely() -> None:
+def test_a_person_with_an_unsure_pose_gets_a_close_look_too() -> None:
     small, large = (60, 120, 200, False), (200, 0, 320, False)
     photo = picture((640, 320), [small, large])
     beside, somebody = sorted(find_people(photo), key=lambda one: float(one.head[0]))
@@ -106,7 +106,7 @@ def test_a_face_that_one_square_cuts_is_whole_where_another_has_seen_it(
     assert mask[0].tolist() == [1, 1, 1, 1, 0, 0, 0.5, 0.5]
 
 
-def test_a_mask_that_lacks_somebody_is_not_used() -> None:
+def test_a_mask_that_lacks_a_person_is_not_used() -> None:
     photo = picture((512, 512), [(0, 0, 512, False)])
     [somebody] = subjects(find_people(photo))
     on_the_wall = Person(Pose(somebody.pose.points * 0.25 + (350, 0), somebody.pose.seen))
@@ -116,7 +116,7 @@ def test_a_mask_that_lacks_somebody_is_not_used() -> None:
 
 
 @pytest.mark.parametrize("task", ["photography", "fitting"])
-def test_a_photo_of_nobody_is_refused(task: str, tmp_path: Path) -> None:
+def test_a_photo_without_a_person_is_refused(task: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(5).integers(0, 255, (90, 40, 3), np.uint8)
     for name, photo in {
         "clouds": Image.fromarray(noise).resize((360, 800), Image.Resampling.BICUBIC),
@@ -144,7 +144,7 @@ def test_one_of_two_wears_the_garment_and_the_other_keeps_their_own(tmp_path: Pa
 
 
 @pytest.mark.parametrize("wearer", [1, 2])
-def test_of_two_whoever_was_asked_for_wears_the_garment(tmp_path: Path, wearer: int) -> None:
+def test_of_two_people_the_chosen_one_wears_the_garment(tmp_path: Path, wearer: int) -> None:
     size, pieces = SHAPES["two side by side"]
     photo = picture(size, pieces).resize((480, 240), Image.Resampling.LANCZOS)
     [worn] = order("fitting", photo, tmp_path, wearer=wearer)
@@ -153,6 +153,6 @@ def test_of_two_whoever_was_asked_for_wears_the_garment(tmp_path: Path, wearer: 
     assert halves[wearer - 1] > 0.1 and halves[2 - wearer] < 0.02
 
 
-def test_a_person_who_is_not_there_can_not_wear_it(tmp_path: Path) -> None:
+def test_a_person_who_is_not_on_the_photo_cannot_wear_it(tmp_path: Path) -> None:
     with pytest.raises(ImageUnusable, match="Only one person"):
         order("fitting", picture((240, 240), [(0, 0, 240, False)]), tmp_path, wearer=3)

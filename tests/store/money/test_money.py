@@ -68,7 +68,7 @@ def test_orders_of_one_crowd_never_spend_the_same_last_credit(store: Store) -> N
     assert store.value("SELECT count(*) FROM task_queue") == store.value("SELECT count(*) FROM works") == 4
 
 
-def test_an_order_that_the_database_refuses_takes_nobody_of_its_crowd_with_it(store: Store) -> None:
+def test_an_order_that_the_database_refuses_fails_no_other_of_its_batch(store: Store) -> None:
     orders = [
         user_actions.NewTask("a", "photography", PARAMS, task_id="twice"),
         user_actions.NewTask("b", "photography", PARAMS),

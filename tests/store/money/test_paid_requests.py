@@ -52,7 +52,7 @@ async def test_a_request_that_may_have_left_owes_an_answer_until_its_end_is_know
     wait_until(lambda: states(store) == ["failed"], "it is known")
 
 
-async def test_where_a_second_bill_is_allowed_nobody_waits_for_an_answer(store, claimed_task):
+async def test_where_a_second_bill_is_allowed_no_answer_is_waited_for(store, claimed_task):
     running = Running("t", 1)
     await begin(store, claimed_task(), running, may_bill_twice=True)
     assert not running.owes_an_answer

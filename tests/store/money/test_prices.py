@@ -110,7 +110,7 @@ def test_a_price_stands_alone_and_looks_only_at_what_there_can_be() -> None:
             Settings(secret="of the tests, and of nothing else 0123", tasks={"own": declared})
 
 
-def test_seconds_that_are_none_are_told_by_their_place() -> None:
+def test_wrong_seconds_are_reported_with_their_place() -> None:
     video = {"price": {"per": "second", "credits": 3, "seconds": "parameters.length"}}
     settings = Settings(secret="of the tests, and of nothing else 0123", tasks={"video": video})
     for parameters in ({}, {"length": "4"}, {"length": True}, {"length": -1}, {"length": 10**12}):

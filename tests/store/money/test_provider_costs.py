@@ -43,7 +43,7 @@ def test_a_request_costs_once_and_its_text_stays_as_it_was(
 
 
 @pytest.mark.parametrize("statement", ["UPDATE provider_cost SET amount = '9'", "DELETE FROM provider_cost"])
-def test_nobody_changes_what_a_service_has_said(
+def test_a_reported_cost_is_never_changed(
     store: Store, claimed_task: Callable[..., Claim], statement: str
 ) -> None:
     claim = claimed_task()

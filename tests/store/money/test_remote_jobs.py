@@ -116,7 +116,7 @@ def test_a_new_charge_is_a_new_order(store, claimed_task):
 # --- limits ---
 
 
-def test_a_provider_has_so_many_open_jobs_and_no_more(store, claimed_task):
+def test_a_provider_has_a_limit_of_open_jobs(store, claimed_task):
     provider = limited(concurrency=2)
     first, second, third = claimed_task("u-1"), claimed_task("u-2"), claimed_task("u-3")
     evidence = begin(store, first, provider)
@@ -168,7 +168,7 @@ def test_a_clock_that_is_set_back_takes_no_tokens(store, claimed_task, clock: Cl
     assert caught.value.wait_seconds <= 1
 
 
-def test_a_place_is_not_taken_by_who_is_refused_for_speed(store, claimed_task):
+def test_an_order_refused_by_the_rate_limit_takes_no_place(store, claimed_task):
     provider = limited(rps=1, concurrency=5)
     claim = claimed_task()
     begin(store, claim, provider, part=0)
@@ -327,7 +327,7 @@ def test_a_deadline_in_mid_call_follows_the_same_verdict(store, claimed_task, cl
     assert '"unknown_outcome"' in store.task(careful.task_id)["error"]
 
 
-def test_evidence_that_nobody_will_complete_gives_its_place_back(store, claimed_task, clock: Clock):
+def test_abandoned_evidence_gives_its_place_back(store, claimed_task, clock: Clock):
     provider = limited(concurrency=1)
     cancelled: Claim = claimed_task("u-1")
     evidence = begin(store, cancelled, provider)

@@ -172,7 +172,7 @@ def _check(store: Store) -> None:
     assert store.all(f"{owed.format(-1)} AND {paid}") == []
 
 
-def test_everybody_at_once_meets_no_deadlock_loses_no_change_and_no_credit(store: Store) -> None:
+def test_all_writers_at_once_meet_no_deadlock_and_lose_no_change_and_no_credit(store: Store) -> None:
     url = store.settings.database_url
     store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 150"))
     crew: Sequence[Callable[[str, int], int]] = (
@@ -260,7 +260,7 @@ def test_a_retry_that_is_sent_twice_is_one_retry(store: Store, cancelled_task: C
     assert store.task(task_id)["charge"] == 2
 
 
-def test_a_pick_leaves_out_what_somebody_holds_and_waits_for_nobody(
+def test_a_pick_skips_locked_rows_and_waits_for_no_lock(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
     live_worker()
@@ -272,7 +272,7 @@ def test_a_pick_leaves_out_what_somebody_holds_and_waits_for_nobody(
     assert [hint.task_id for hint in store.dispatch()] == [held]
 
 
-def test_a_rescue_never_takes_what_its_worker_is_just_ending(
+def test_a_rescue_never_takes_a_task_that_its_worker_is_just_ending(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()

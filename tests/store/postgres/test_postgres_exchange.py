@@ -38,7 +38,7 @@ def _value(exchange: Exchange, sql: str, *values: Any) -> Any:
     return exchange.answer(exchange.hand_in(sql, values)).fetchone()[0]
 
 
-def test_what_was_handed_in_is_sent_with_the_next_statement_whose_answer_is_wanted(
+def test_queued_statements_are_sent_with_the_next_one_that_needs_an_answer(
     exchange: Exchange, producer: Plain
 ) -> None:
     added = [exchange.hand_in(ADD, (name,)) for name in ("a", "b")]

@@ -69,7 +69,7 @@ def test_a_commit_by_any_program_wakes_the_dispatcher(dispatch: Wakeups, produce
         assert dispatch.wait(DEADLINE_SECONDS)
 
 
-def test_nothing_committed_wakes_nobody(dispatch: Wakeups, feed: Wakeups) -> None:
+def test_no_commit_means_no_wake_up(dispatch: Wakeups, feed: Wakeups) -> None:
     for wakeups in (dispatch, feed):
         _listening(wakeups)
         begun = time.monotonic()
@@ -77,7 +77,9 @@ def test_nothing_committed_wakes_nobody(dispatch: Wakeups, feed: Wakeups) -> Non
         assert time.monotonic() - begun >= 0.09
 
 
-def test_the_feed_is_told_whose_changes_there_are(feed: Wakeups, admitted_task: Callable[..., str]) -> None:
+def test_the_feed_is_notified_of_the_users_with_changes(
+    feed: Wakeups, admitted_task: Callable[..., str]
+) -> None:
     _listening(feed)
     admitted_task("o-1")
     assert feed.hear(DEADLINE_SECONDS) == Heard(frozenset({"o-1"}))
@@ -86,7 +88,7 @@ def test_the_feed_is_told_whose_changes_there_are(feed: Wakeups, admitted_task: 
     assert feed.hear(0.05) is None
 
 
-def test_what_no_user_sees_and_gives_no_work_wakes_nobody(
+def test_changes_without_a_reader_and_without_work_wake_no_process(
     dispatch: Wakeups, feed: Wakeups, store: Store, live_worker: Callable[..., str]
 ) -> None:
     live_worker()
@@ -96,7 +98,7 @@ def test_what_no_user_sees_and_gives_no_work_wakes_nobody(
     assert dispatch.hear(0.1) is None and feed.hear(0.1) is None
 
 
-def test_a_user_whose_id_is_too_long_to_be_told_wakes_everybody(feed: Wakeups, producer: Plain) -> None:
+def test_a_user_id_too_long_for_a_notification_wakes_every_process(feed: Wakeups, producer: Plain) -> None:
     _listening(feed)
     producer.execute("SELECT pg_notify('darkroom_feed', '')")
     assert feed.hear(DEADLINE_SECONDS) == SOMETHING
@@ -159,7 +161,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
         waiting.close()
 
 
-async def test_listening_yields_whose_changes_came_and_ends_cleanly(
+async def test_listening_yields_the_users_with_changes_and_ends_cleanly(
     feed: Wakeups, store: Store, admitted_task: Callable[..., str]
 ) -> None:
     heard: set[str] = set()
@@ -176,7 +178,7 @@ async def test_listening_yields_whose_changes_came_and_ends_cleanly(
         await listening.aclose()
 
 
-def test_a_rescan_comes_though_nothing_is_heard(dispatch: Wakeups, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rescan_comes_without_notifications(dispatch: Wakeups, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "RESCAN_SECONDS", 0.1)
     assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
 
@@ -188,7 +190,7 @@ def pings(store: Store) -> int:
 
 
 @pytest.mark.parametrize("minutes", ["the server's", "a proxy's"])
-def test_a_listener_that_hears_nothing_for_long_is_not_cut_off(
+def test_a_listener_without_notifications_for_long_is_not_cut_off(
     store: Store,
     producer: Plain,
     monkeypatch: pytest.MonkeyPatch,

@@ -78,7 +78,7 @@ def test_a_connection_cut_at_the_commit_neither_loses_nor_doubles_a_step(
     assert len(cuts) >= 10 and _names(producer) == {f"{n}" for n in range(40)}
 
 
-def test_an_outcome_that_can_not_be_learnt_is_told_as_such(
+def test_an_unknown_outcome_is_reported_as_such(
     wire: PostgresProxy, wired: PostgresDatabase, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "OUTCOME_SECONDS", 0.3)
@@ -170,7 +170,7 @@ def test_steps_that_deadlock_are_run_again_and_both_are_stored(
     assert [row["counts"] for row in rows] == ['{"ab": true, "ba": true}']
 
 
-def test_a_step_that_fails_leaves_nothing_and_harms_nobody(
+def test_a_step_that_fails_leaves_nothing_and_harms_no_other(
     database: PostgresDatabase, producer: Plain
 ) -> None:
     def half(tx: Transaction) -> None:
@@ -313,7 +313,7 @@ def test_closing_finishes_what_was_handed_in(settings: Settings, producer: Plain
     assert all(each.done() for each in futures) and len(_names(producer)) == 60
 
 
-def test_a_process_holds_no_more_connections_than_it_may(settings: Settings, producer: Plain) -> None:
+def test_a_process_keeps_its_limit_of_connections(settings: Settings, producer: Plain) -> None:
     database = PostgresDatabase(settings.database_url, connections=3)
     counted = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -330,7 +330,7 @@ def test_a_process_holds_no_more_connections_than_it_may(settings: Settings, pro
     wait_until(lambda: producer.execute(counted).fetchone()[0] == 0, "every connection is closed")
 
 
-def test_a_server_that_is_away_is_told_in_a_sentence(
+def test_a_server_that_is_away_is_reported_in_a_sentence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "BUSY_SECONDS", 0.3)
@@ -346,7 +346,7 @@ def test_a_server_that_is_away_is_told_in_a_sentence(
     nowhere.close()
 
 
-def test_a_statement_that_takes_too_long_is_told_in_a_sentence(database: PostgresDatabase) -> None:
+def test_a_statement_that_takes_too_long_is_reported_in_a_sentence(database: PostgresDatabase) -> None:
     def slow(tx: Transaction) -> None:
         tx.execute("SET LOCAL statement_timeout = 20")
         tx.execute("SELECT pg_sleep(30)")
@@ -401,7 +401,7 @@ def test_behind_a_pooler_nothing_of_a_session_is_relied_on(settings: Settings) -
     direct.close()
 
 
-def test_the_name_of_each_connection_says_whose_it_is(database: PostgresDatabase) -> None:
+def test_the_name_of_each_connection_names_its_owner(database: PostgresDatabase) -> None:
     name = database.glance(lambda tx: tx.value("SHOW application_name"))
     assert name.startswith("darkroom ") and name.endswith(f" {os.getpid()}")
 

@@ -60,7 +60,7 @@ def test_an_open_breaker_moves_by_its_probe_alone(ends):
 
 
 @given(st.integers(1, 10_000), st.floats(0.001, 100_000))
-def test_it_stays_open_as_long_as_it_is_told_and_twice_as_long_each_time(openings, wait):
+def test_it_stays_open_for_the_given_time_and_twice_as_long_each_time(openings, wait):
     seconds = open_seconds(openings, wait)
     assert seconds >= wait
     assert seconds <= max(wait, MOST_SECONDS)
@@ -95,14 +95,14 @@ def test_a_provider_that_is_down_is_asked_by_one_probe_at_a_time_until_it_is_up(
     assert (state(store), ask(store)) == ("closed", None)
 
 
-def test_whoever_asked_before_it_opened_decides_nothing_any_more(store: Store):
+def test_a_request_from_before_the_opening_decides_nothing(store: Store):
     ends(store, Sign.DOWN)
     assert ends(store, Sign.WELL) is None
     assert ends(store, Sign.DOWN) is None
     assert state(store) == "open"
 
 
-def test_a_probe_whose_worker_died_is_followed_by_another_whose_word_counts(store: Store, clock: Clock):
+def test_a_probe_whose_worker_died_is_followed_by_another_that_counts(store: Store, clock: Clock):
     ends(store, Sign.DOWN)
     clock.advance(11)
     lost = ask(store)

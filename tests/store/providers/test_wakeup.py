@@ -52,9 +52,7 @@ def test_a_commit_by_a_plain_connection_wakes(wakeups: Wakeups, producer: sqlite
         assert wakeups.wait(DEADLINE_SECONDS)
 
 
-def test_a_commit_by_another_process_wakes_whoever_waits_already(
-    wakeups: Wakeups, settings: Settings
-) -> None:
+def test_a_commit_by_another_process_wakes_a_waiting_process(wakeups: Wakeups, settings: Settings) -> None:
     _quiet(wakeups)
     path = str(settings.data_dir / "darkroom.db")
     program = f"import sqlite3; c = sqlite3.connect({path!r}, 15); c.execute({INSERT!r}); c.commit()"
@@ -63,7 +61,9 @@ def test_a_commit_by_another_process_wakes_whoever_waits_already(
         assert other.wait(DEADLINE_SECONDS) == 0
 
 
-def test_whoever_looks_after_each_wait_misses_no_commit(wakeups: Wakeups, database: SqliteDatabase) -> None:
+def test_a_process_that_looks_after_each_wait_misses_no_commit(
+    wakeups: Wakeups, database: SqliteDatabase
+) -> None:
     """The event comes when the log is written, the commit when the disk has it: on a slow disk the first look is
     too soon and no second event follows, so a wait that ends for nothing must be followed by a look as well."""
     for _ in range(5):
@@ -85,7 +85,7 @@ def _insert_from_a_thread(path: str) -> None:
     connection.close()
 
 
-def test_nothing_committed_wakes_nobody(wakeups: Wakeups) -> None:
+def test_no_commit_means_no_wake_up(wakeups: Wakeups) -> None:
     _quiet(wakeups)
     begun = time.monotonic()
     assert not wakeups.wait(0.1)
@@ -124,7 +124,7 @@ async def test_listening_yields_after_commits_and_ends_cleanly(
     assert not [thread for thread in threading.enumerate() if thread.name == "wakeups"]
 
 
-async def test_what_wakes_nobody_is_found_by_the_look_for_safety(
+async def test_a_commit_without_a_wake_up_is_found_by_the_regular_look(
     wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing to be heard at all the listener still looks."""

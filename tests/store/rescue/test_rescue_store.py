@@ -53,7 +53,7 @@ def test_a_mark_alone_changes_no_task(store: Store, claimed_task: Callable[..., 
 
 
 @pytest.mark.parametrize("who", ["its supervisor", "the next supervisor", "the dispatcher"])
-def test_whoever_finds_a_worker_dead_marks_it_and_rings_and_leaves_the_verdict_to_rescue(
+def test_a_process_that_finds_a_worker_dead_marks_it_and_leaves_the_verdict_to_rescue(
     who: str, store: Store, live_worker: Callable[..., str], claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
@@ -119,7 +119,7 @@ def test_a_dead_workers_tasks_run_again_and_only_its_own(
 
 
 @pytest.mark.parametrize("gone", ["forgotten", "left"])
-def test_rows_that_name_a_worker_nobody_knows_are_rescued_too(
+def test_rows_that_name_an_unknown_worker_are_rescued_too(
     gone: str, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
@@ -140,7 +140,7 @@ def test_a_worker_that_leaves_with_nothing_in_hand_is_gone(
     assert not store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
 
 
-def test_a_marked_worker_hears_of_it_at_its_next_beat(store: Store, live_worker: Callable[..., str]) -> None:
+def test_a_marked_worker_learns_it_at_its_next_beat(store: Store, live_worker: Callable[..., str]) -> None:
     live_worker()
     assert store.write(lambda tx: workers.beat(tx, "worker-1", 0)) == "live"
     _die(store)

@@ -113,7 +113,7 @@ def shop(store: Store, settings: Settings) -> Shop:
 # --- uploads ---
 
 
-def test_an_upload_that_nobody_uses_expires_and_is_forgotten_with_its_file(shop: Shop, clock: Clock) -> None:
+def test_an_unused_upload_expires_and_is_removed_with_its_file(shop: Shop, clock: Clock) -> None:
     image = shop.upload()
     clock.advance(30 * DAY - 60)
     assert shop.sweep()["uploads_forgotten"] == 0 and shop.uploads() == [image]
@@ -184,7 +184,7 @@ def test_an_upload_that_was_used_in_the_moment_of_its_expiry_is_kept(
     assert store.value("SELECT expired_at FROM image WHERE id = ?", image) is None
 
 
-def test_somebody_elses_task_does_not_keep_an_upload(shop: Shop, clock: Clock) -> None:
+def test_another_users_task_does_not_keep_an_upload(shop: Shop, clock: Clock) -> None:
     image = shop.upload("o-1")
     with pytest.raises(BadParams):
         shop.order(image, user="o-2")

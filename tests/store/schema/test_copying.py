@@ -239,9 +239,7 @@ def test_the_command_copies_and_says_what_it_did(full: Path, target: Settings, t
     assert again.returncode == 2 and "the new database is not empty" in again.stderr
 
 
-def test_a_database_that_somebody_has_open_is_not_copied(
-    full: Path, target: Settings, tmp_path: Path
-) -> None:
+def test_a_database_in_use_is_not_copied(full: Path, target: Settings, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(full)) as somebody:
         somebody.execute("SELECT count(*) FROM task_queue").fetchone()
         done = darkroom(tmp_path, "copy", "--from", f"sqlite:///{full}", "--to", target.database_url)

@@ -212,7 +212,7 @@ def test_what_was_ordered_and_by_whom_can_not_change(
 
 
 @pytest.mark.parametrize("value", ["2099-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z", None])
-def test_the_time_of_a_task_is_moved_by_nobody_else(
+def test_the_time_of_a_task_is_moved_by_no_other(
     value: str | None,
     stands: dict[str, str],
     producer: Plain,

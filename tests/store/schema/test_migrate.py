@@ -106,7 +106,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(store: Store, producer: s
     assert store.value("SELECT count(*) FROM sqlite_master WHERE name = 'works_guard'") == 0
 
 
-def test_a_missing_database_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_database_is_reported_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SettingFault, match=r"There is no database at .*; run `darkroom migrate` first"):
         _check(Settings(data_dir=tmp_path))
     assert not (tmp_path / "darkroom.db").exists()
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -
         migrate(Settings(data_dir=tmp_path))
 
 
-def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingFault, match=r"can't be written .*; mend DATA_DIR"):
         migrate(Settings(data_dir=tmp_path / "file" / "below"))

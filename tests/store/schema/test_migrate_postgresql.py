@@ -122,7 +122,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: Settings) -> None:
     assert _sql(empty, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("works",)]
 
 
-def test_a_database_that_can_not_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
+def test_a_database_that_can_not_be_reached_is_reported_without_its_password(tmp_path: Path) -> None:
     url = f"postgresql://darkroom:geheim@/nothing?host={tmp_path}"
     with pytest.raises(DatabaseBusy, match="can't be upgraded") as told:
         migrate(Settings(data_dir=tmp_path, database_url=url))

@@ -131,7 +131,7 @@ def test_a_lost_hint_is_sent_again_and_the_old_one_finds_nothing(
     assert len(claim(store, again)) == 1
 
 
-def test_an_attempt_whose_worker_died_is_made_again_and_what_the_dead_learnt_late_counts_if_it_is_a_yes(
+def test_a_lost_workers_attempt_is_repeated_and_its_late_success_counts(
     store: Store, delivery: Callable[..., str], clock: Clock
 ) -> None:
     delivery_id = delivery()
@@ -178,7 +178,7 @@ def test_the_schedule_is_the_standards_and_ends_after_a_day() -> None:
     assert pause_after(4, chance=0.0, retry_after=120) == pauses[3]
 
 
-def test_a_receiver_that_is_gone_is_sent_nothing_more_until_somebody_resends(
+def test_a_receiver_that_is_gone_gets_nothing_until_a_resend(
     store: Store, delivery: Callable[..., str]
 ) -> None:
     first, second = delivery(), delivery()
@@ -211,7 +211,7 @@ def test_one_users_receiver_does_not_take_all_the_room(
     assert store.write(deliveries.due) == []
 
 
-def test_a_user_behind_a_thousand_webhooks_of_another_is_told_in_the_same_round(
+def test_a_webhook_behind_a_thousand_of_another_user_is_sent_in_the_same_round(
     store: Store, delivery: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "LOOKED_AT", 4)
@@ -255,7 +255,7 @@ HOSTS = st.sampled_from(["one.example", "two.example"])
 
 
 @given(st.lists(st.tuples(USERS, HOSTS), max_size=60), st.dictionaries(USERS, st.integers(0, 12)))
-def test_turns_keep_every_limit_and_leave_no_room_empty_that_somebody_may_take(
+def test_turns_keep_every_limit_and_leave_no_usable_place_empty(
     due: list[tuple[str, str]], sending: dict[str, int]
 ) -> None:
     rows = [Due(str(n), user, host) for n, (user, host) in enumerate(due)]
@@ -306,7 +306,7 @@ def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(
     ],
 )
 @pytest.mark.sqlite_only
-def test_an_address_that_can_not_be_told_is_refused_at_once(store: Store, url: Any) -> None:
+def test_an_address_that_cannot_receive_is_refused_at_once(store: Store, url: Any) -> None:
     body = {"type": "photography", "params": PARAMS, "webhook": url}
     with pytest.raises(BadTask) as refused:
         check_submission(json.loads(json.dumps(body)), store.settings, may_jump_the_queue=False)

@@ -65,7 +65,7 @@ def test_each_attempt_is_kept_with_its_answer_its_reason_and_when_the_next_was_d
     assert second["next_at"] is None
 
 
-def test_an_attempt_whose_worker_died_in_it_is_told_from_one_that_ended(
+def test_an_attempt_lost_with_its_worker_is_distinguished_from_one_that_ended(
     store: Store, owed: Callable[..., str], clock: Clock
 ) -> None:
     task_id = owed()
@@ -79,9 +79,7 @@ def test_an_attempt_whose_worker_died_in_it_is_told_from_one_that_ended(
     ]
 
 
-def test_what_comes_after_the_question_mark_of_an_address_is_shown_to_nobody(
-    store: Store, owed: Callable[..., str]
-) -> None:
+def test_the_query_of_an_address_is_never_shown(store: Store, owed: Callable[..., str]) -> None:
     task_id = owed(url=HOOK + "?key=s3cret")
     (message,) = taken_up(store)
     put_off(store, message, 5, 500, "The receiver answers 500.")
@@ -124,7 +122,7 @@ def test_what_is_owed_and_what_has_ended_is_counted(
     assert health(store)["ended"]["delivered"] == 0
 
 
-def test_addresses_in_trouble_are_told_by_user_with_what_ails_them(
+def test_addresses_in_trouble_are_listed_by_user_with_their_error(
     store: Store, owed: Callable[..., str]
 ) -> None:
     gone, ill, well = HOOK + "/gone", HOOK + "/ill", HOOK + "/well"

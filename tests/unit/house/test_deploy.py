@@ -201,7 +201,7 @@ def test_compose_uses_words_of_its_specification_as_that_defines_them() -> None:
     assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(COMPOSE)] == []
 
 
-def test_compose_has_a_health_check_and_a_user_for_everybody() -> None:
+def test_compose_has_a_health_check_and_a_user_for_every_service() -> None:
     services = COMPOSE["services"]
     for name, service in services.items():
         assert service["user"] not in ("", "root", "0"), name

@@ -279,7 +279,7 @@ def test_nothing_of_ours_runs_between_fork_and_exec() -> None:
             assert not (isinstance(node, ast.keyword) and node.arg == "preexec_fn"), where
 
 
-def test_nobody_but_the_database_and_its_schema_knows_the_drivers() -> None:
+def test_only_the_database_and_its_schema_know_the_drivers() -> None:
     homes = {ROOT / "supervisor/database", ROOT / "supervisor/schema"}
     found = {
         f"{path.relative_to(ROOT)} imports {name}"

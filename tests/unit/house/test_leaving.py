@@ -52,7 +52,7 @@ async def test_what_could_have_been_an_answer_is_no_line_in_the_log(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_failure_that_nobody_foresaw_is_one_line_with_its_traceback(
+async def test_an_unexpected_failure_is_one_line_with_its_traceback(
     way: Callable[[Awaitable[None]], Awaitable[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     await left_behind(way, ZeroDivisionError("our own fault"))
@@ -61,7 +61,7 @@ async def test_a_failure_that_nobody_foresaw_is_one_line_with_its_traceback(
     assert line.exc_info is not None and isinstance(line.exc_info[1], ZeroDivisionError)
 
 
-async def test_an_answer_and_an_error_reach_a_caller_who_stays() -> None:
+async def test_an_answer_and_an_error_reach_a_client_that_stays() -> None:
     async def fail() -> None:
         raise TaskNotFound("x")
 

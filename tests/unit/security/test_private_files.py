@@ -94,9 +94,7 @@ def test_what_was_open_is_closed_at_a_start_and_the_log_says_so(
     assert caplog.records == []
 
 
-def test_a_folder_of_everybody_is_left_alone_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_public_folder_is_left_alone_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tmp_path.chmod(0o1777)
     keep_to_ourselves(Settings(data_dir=tmp_path))
     assert mode(tmp_path) == 0o1777
@@ -155,7 +153,7 @@ SQLITE3 = shutil.which("sqlite3")
 
 @pytest.mark.system
 @pytest.mark.skipif(SQLITE3 is None and not os.environ.get("CI"), reason="there is no sqlite3 program")
-def test_a_backup_as_the_page_says_is_as_private_as_what_it_copies(tmp_path: Path) -> None:
+def test_a_backup_by_the_documented_commands_is_as_private_as_the_original(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     commands = page.partition("## Back up and restore")[2].partition("```\n")[2].partition("```")[0]
     assert "VACUUM INTO" in commands and "cp -a" in commands

@@ -97,9 +97,7 @@ def test_the_address_that_a_translator_is_sent_to_is_read_as_the_rfc_writes_it(p
     start=st.integers(0, 2**64 - 1),
     length=st.sampled_from([32, 40, 48, 56, 64, 96]),
 )
-def test_behind_a_prefix_of_ones_own_an_address_is_as_public_as_what_it_carries(
-    ipv4: V4, start: int, length: int
-) -> None:
+def test_a_nat64_address_is_as_public_as_the_address_in_it(ipv4: V4, start: int, length: int) -> None:
     network = ipaddress.IPv6Network((0x2A00 << 112 | start << 32, length), strict=False)
     octets = list(network.network_address.packed)
     places = range(12, 16) if length == 96 else [n for n in range(length // 8, 16) if n != 8][:4]

@@ -121,7 +121,7 @@ def test_the_secret_that_was_made_is_hidden_as_one_that_was_set(tmp_path: Path) 
         "POST /v1/callbacks/tell-nobody",
     ],
 )
-def test_what_looks_like_a_credential_is_hidden_though_nobody_has_configured_it(line: str) -> None:
+def test_an_unconfigured_credential_is_hidden_by_its_form(line: str) -> None:
     assert "tell-nobody" not in secret_filter(Settings())(line)
 
 

@@ -164,7 +164,7 @@ def test_a_callback_token_is_bound_to_one_submission() -> None:
         read_callback_token(SECRET, forged)
 
 
-def test_nobody_can_be_named_with_control_characters() -> None:
+def test_a_user_name_has_no_control_characters() -> None:
     with pytest.raises(ValueError, match="1-128 characters"):
         make_user_token(SECRET, "a\nb", ttl_seconds=60)
     with pytest.raises(ValueError, match="a role is"):

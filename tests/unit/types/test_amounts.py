@@ -91,7 +91,7 @@ def test_an_answer_that_came_as_a_stream_says_what_was_read_of_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["usage.cost", "header:", "header:a b", "$..cost"])
-def test_a_place_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_path_is_reported(text: str) -> None:
     with pytest.raises(BadPath):
         parse_cost_place(text)
 

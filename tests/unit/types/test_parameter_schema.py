@@ -61,9 +61,7 @@ POSTER = {
         ({"title": "abc", "one": 2}, ("one",), "This may only be 1."),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_in_our_words_where_it_stands(
-    value: Any, place: Any, sentence: str
-) -> None:
+def test_a_mismatch_is_reported_in_our_words_with_its_place(value: Any, place: Any, sentence: str) -> None:
     assert (place, sentence) in ParameterSchema(POSTER).mistakes_in(value)
 
 
@@ -72,7 +70,7 @@ def test_what_fits_is_not_complained_of() -> None:
     assert ParameterSchema(POSTER).mistakes_in(fine) == []
 
 
-def test_no_more_mistakes_are_told_than_anybody_reads() -> None:
+def test_the_number_of_reported_mistakes_is_limited() -> None:
     schema = ParameterSchema({"additionalProperties": {"type": "string"}})
     assert len(schema.mistakes_in({f"p{n}": n for n in range(5000)})) == MOST_MISTAKES
 

@@ -153,5 +153,5 @@ def test_a_process_never_lends_more_than_it_offers(attempts: list[tuple[str, boo
 
 
 @pytest.mark.parametrize(("type_", "could"), [("one", True), ("two", False), ("none", True)])
-def test_a_process_says_what_it_could_never_hold(type_: str, could: bool) -> None:
+def test_a_process_reports_needs_that_it_could_never_fit(type_: str, could: bool) -> None:
     assert HeldOffers({"gpu": 1}, {"one": {"gpu": 1}, "two": {"gpu": 2}}).could_hold(type_) == could

@@ -157,7 +157,7 @@ def test_scenes_narrow_any_type() -> None:
             check_params(type_, {"images": ["a"], "sceneId": "sunset"}, settings)
 
 
-def test_a_clouds_own_id_is_told_how_to_become_a_link() -> None:
+def test_a_cloud_id_is_refused_with_the_way_to_get_a_link() -> None:
     (sentence,) = _errors(
         {"type": "photography", "params": {"images": ["cloud://env.bucket/a.jpg"]}}
     ).values()

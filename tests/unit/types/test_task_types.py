@@ -72,13 +72,13 @@ def test_what_a_type_declares_it_takes(params: dict[str, Any]) -> None:
         ({"parameters": {"a/b": 1}}, "/params/parameters/a~1b", "There is no such member."),
     ],
 )
-def test_what_it_does_not_take_is_told_by_its_pointer(params: Any, pointer: str, detail: str) -> None:
+def test_an_unknown_key_is_reported_with_its_pointer(params: Any, pointer: str, detail: str) -> None:
     with pytest.raises(BadTask) as refused:
         check_submission({"type": "poster", "params": params}, SETTINGS, may_jump_the_queue=False)
     assert refused.value.errors == [(pointer, detail)] and refused.value.code == "bad_params"
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     params = {"images": ["a"] * 5, "count": 9, "sceneId": "x", "parameters": {"steps": "1", "quality": 1}}
     with pytest.raises(BadTask) as refused:
         check_params("poster", params, SETTINGS)
@@ -94,7 +94,7 @@ def test_a_type_without_inputs_takes_none_and_says_so() -> None:
         check_params("poster", {"images": ["a"]}, settings)
 
 
-def test_a_type_whose_orders_make_several_pictures_makes_the_fewest_unless_told() -> None:
+def test_a_type_of_several_pictures_makes_the_fewest_by_default() -> None:
     settings = Settings(secret=SECRET, tasks={"poster": {"count": [2, 4]}})
     assert check_params("poster", {"images": ["a"]}, settings).count == 2
 
