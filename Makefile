@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests histories fuzz check bench real-servers server-pages server-cases on-call chaos lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories priced-orders fuzz check bench real-servers server-pages server-cases on-call chaos lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ seed-tests: $(VENV)/.test-installed  ## Run the customer's own five tests, each 
 SEEDS ?= 1-5
 SECONDS ?= 60
 DATABASE ?= both
+
+priced-orders: $(VENV)/.test-installed  ## Hold estimates, debits and refunds of ORDERS random orders (10000) on each database against a model
+	@PRICED_ORDERS=$${ORDERS:-10000} $(BIN)/python -m pytest -q --no-header tests/store/money/test_prices.py $(ARGS)
 
 histories: $(VENV)/.test-installed  ## Live random histories (SEEDS=1-5 SECONDS=60 DATABASE=both), judged by an independent model
 	@$(BIN)/python -m tests.histories --seeds $(SEEDS) --seconds $(SECONDS) --database $(DATABASE) $(ARGS)

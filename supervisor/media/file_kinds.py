@@ -60,10 +60,12 @@ def file_kind(head: bytes, *, whole: bool = False) -> FileKind | None:
 
     if head[:4] == b"glTF":
         return _GLB
+    # Text first: the library takes a text that begins with the letters BM for a picture, one with ID3 for MP3.
+    text = None if head[:5] == b"%PDF-" else _as_text(head, whole=whole)
+    if text is not None:
+        return None if _MARKUP.search(head) else _kind_of_text(text, whole=whole)
     found = filetype.guess(head)
-    if found is not None:
-        return _KINDS.get(found.mime)
-    return _text_kind(head, whole=whole)
+    return None if found is None else _KINDS.get(found.mime)
 
 
 def media_type_of(name: str) -> str:
@@ -71,22 +73,24 @@ def media_type_of(name: str) -> str:
     return _BY_EXTENSION.get(name.rpartition(".")[2], UNKNOWN)
 
 
-def _text_kind(head: bytes, *, whole: bool) -> FileKind | None:
+def _as_text(head: bytes, *, whole: bool) -> str | None:
+    """What can be read as text; None for anything else, and for nothing at all."""
     try:
-        # The end may be in the middle of a character.
+        # The end may stand in the middle of a letter.
         text = codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
     except UnicodeDecodeError:
         return None
     if not text.strip() or any(letter < " " and letter not in "\t\n\r\f" for letter in text):
         return None
-    if _MARKUP.search(head):
-        return None
-    if text.lstrip()[:1] in ("{", "["):
-        if not whole:
-            return JSON
+    return text
+
+
+def _kind_of_text(text: str, *, whole: bool) -> FileKind:
+    if text.lstrip()[:1] not in ("{", "["):
+        return TEXT
+    if whole:
         try:
             json.loads(text)
         except (ValueError, RecursionError):
             return TEXT
-        return JSON
-    return TEXT
+    return JSON

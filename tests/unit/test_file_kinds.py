@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.media.file_kinds import file_kind, media_type_of
+from supervisor.media.file_kinds import TEXT, file_kind, media_type_of
 from supervisor.media.file_names import plain_name
 from supervisor.media.shown_outputs import keys_of_outputs, with_outputs
+from supervisor.pictures.media_types import picture_type
 from supervisor.store.tasks.results import FIRST_DATA, FIRST_FILE, ResultFile, together
 
 KNOWN = {
@@ -92,3 +93,14 @@ def test_pictures_beside_files_are_still_counted() -> None:
         ResultFile(FIRST_FILE, "r/1.mp4", "0", 0, 0, about={"file": {}, "whole": False}),
     ]
     assert together(files).missing_of(3) == 2
+
+
+BEGINNINGS = ["BMW drivers", "MZ is a name", "ID3 tags", "fLaC is a word", "OggS too", "%PDF is one"]
+
+
+@pytest.mark.parametrize("begins", BEGINNINGS)
+def test_a_text_may_begin_with_the_letters_of_another_format(begins: str) -> None:
+    head = (begins + ", read this first.\n" + "More words follow.\n" * 50).encode()
+    assert file_kind(head) is TEXT and file_kind(head, whole=True) is TEXT
+    assert picture_type(head) is None
+    assert file_kind(f"{begins} <script>alert(1)</script>".encode()) is None, "a browser would run it"

@@ -5,17 +5,12 @@ of that release go on.  Acknowledged orders are there afterwards, and the new re
 from __future__ import annotations
 
 import contextlib
-import datetime
-import gzip
 import itertools
-import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from config.settings import Settings
@@ -24,11 +19,9 @@ from tests.support.command_line import darkroom
 from tests.support.databases import POSTGRESQL, SQLITE, is_postgres, plain_connection
 from tests.support.providers.instant_provider import ONE_PIXEL
 from tests.support.running_system import running_system
-from tests.support.servers.postgres_server import server
 from tests.support.waiting import eventually
-from tests.upgrade.fill import DEADLINE_SECONDS
+from tests.upgrade.dumps import restored
 
-DUMPS = Path(__file__).parents[2] / "upgrade"
 OLD = {SQLITE: "0003-sqlite", POSTGRESQL: "0007-postgresql"}
 ENOUGH = 10  # acknowledged writes of producers, before and after
 # By so much each pause of a producer is longer than the one before: a slow machine, on which everything here takes
@@ -50,46 +43,11 @@ COMPLETE = """UPDATE task_queue SET status = 'completed', stage = 'done', progre
     WHERE id = ? AND lease = ? AND worker_id IS NOT NULL AND status IN ('processing','ai_processing') RETURNING id"""
 
 
-TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)(Z|[+-]\d\d)?")
-
-
-def as_of_now(dump: str) -> str:
-    """The dump as if it had been filled a moment ago: every time in its rows is moved by one interval.
-
-    A task as old as the dump would be older than EXPIRE_SECONDS, and rightly fail.
-    """
-    lines = dump.splitlines()
-    in_rows = [found for line in lines if line.startswith("INSERT") for found in TIME.finditer(line)]
-    last_deadline = max(_moment(found) for found in in_rows)
-    filled = last_deadline - datetime.timedelta(seconds=DEADLINE_SECONDS)
-    ahead = datetime.datetime.now(datetime.UTC) - filled
-
-    def moved(found: re.Match[str]) -> str:
-        then = datetime.datetime.fromisoformat(found[1]) + ahead
-        return then.isoformat(found[1][10], "seconds") + found[2] + (found[3] or "")
-
-    return "\n".join(TIME.sub(moved, line) if line.startswith("INSERT") else line for line in lines)
-
-
-def _moment(found: re.Match[str]) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(f"{found[1]}{found[3] or 'Z'}")
-
-
 @pytest.fixture(params=[SQLITE, POSTGRESQL])
 def old_release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a database as a release of long ago has left it, filled a moment ago."""
-    dump = as_of_now(gzip.decompress((DUMPS / f"{OLD[request.param]}.sql.gz").read_bytes()).decode())
-    if request.param == SQLITE:
-        with contextlib.closing(sqlite3.connect(tmp_path / "darkroom.db")) as connection:
-            connection.executescript(dump)
-            connection.execute("PRAGMA journal_mode = wal")
-        yield Settings(data_dir=tmp_path)
-        return
-    name = server().create_database()
-    with contextlib.closing(psycopg.connect(server().url(name), autocommit=True)) as connection:
-        connection.execute(dump)
-    yield Settings(data_dir=tmp_path, database_url=server().url(name))
-    server().drop_database(name)
+    with restored(OLD[request.param], tmp_path) as settings:
+        yield settings
 
 
 class Load:
