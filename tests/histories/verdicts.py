@@ -55,11 +55,14 @@ class Verdicts:
                     )
         if now.code == "expired":
             since = self._expired.get(now.id, self._world.loop.time())
+            # A service that gives no answer is asked so often that one failed question decides nothing; the last of the
+            # questions comes after the limit (CORRECTNESS 40).
+            ever = {reference: asked for reference, _, asked, _ in self._waiting(before, FIRST_MOMENT)}
             for reference, _, asked, done_for in self._waiting(before, since):
-                if asked < QUESTIONS and done_for > 0:
+                if (asked == 0 or ever[reference] < QUESTIONS) and done_for > 0:
                     self._model.broken(
-                        f"failed as expired though {reference} was asked {asked} times since (its service had"
-                        f" finished it {done_for:.0f} s before): {where} {self._asked(now.id)}"
+                        f"failed as expired though {reference} was asked {asked} times since, {ever[reference]} times"
+                        f" in all (its service had finished it {done_for:.0f} s before): {where} {self._asked(now.id)}"
                     )
         if now.code in ("time_limit", "unknown_outcome"):
             self._judge_deadline(process, before, now, where)
