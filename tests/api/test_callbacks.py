@@ -59,7 +59,7 @@ def token_of(reference: str) -> str:
     return make_callback_token(SECRET, Callback(reference))
 
 
-async def test_a_report_is_stored_with_what_its_signature_is_made_of_and_makes_the_poll_due(web, session):
+async def test_a_report_is_stored_with_its_signed_parts_and_makes_the_poll_due(web, session):
     reference = await waiting(web)
     headers = {
         "Webhook-Id": "w-1",

@@ -83,7 +83,7 @@ async def test_a_picture_goes_the_way_of_pictures(web: Any, http: aiohttp.Client
         (b"x" * 60_000, 413),
     ],
 )
-async def test_what_is_not_taken_leaves_nothing(
+async def test_a_refused_upload_leaves_nothing(
     web: Any, http: aiohttp.ClientSession, content: bytes, status: int
 ) -> None:
     assert (await _sent(http, web, _form(content, "a.bin")))[0] == status

@@ -65,7 +65,7 @@ async def test_a_service_is_given_a_token_of_its_user_for_the_time_it_asks(
         ({"user": "o-1", "role": "operator"}, ["/role"]),
     ],
 )
-async def test_what_is_asked_wrongly_is_refused_where_it_is_wrong(
+async def test_a_wrong_request_is_refused_with_the_place_of_the_mistake(
     web: Web, http: aiohttp.ClientSession, body: Any, pointers: list[str]
 ) -> None:
     status, problem = await _asked(http, web, bearer("shop", "service"), "POST", TOKENS, json=body)

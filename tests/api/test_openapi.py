@@ -134,7 +134,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     yield "readiness", schemas.Ready, await ask("GET", "/readyz")
 
 
-async def test_what_is_answered_is_what_is_described(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_answers_match_their_description(web: Web, http: aiohttp.ClientSession) -> None:
     seen = set()
     async for name, model, answer in _answers(web, http):
         model.model_validate(answer, strict=True)

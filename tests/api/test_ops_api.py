@@ -84,7 +84,7 @@ async def test_a_pause_is_seen_in_the_overview_until_it_ends(web: Web, http: aio
         [],
     ],
 )
-async def test_what_can_not_be_paused_is_422(web: Web, http: aiohttp.ClientSession, body: Any) -> None:
+async def test_a_pause_of_an_unknown_thing_is_422(web: Web, http: aiohttp.ClientSession, body: Any) -> None:
     assert (await _call(http, web, "POST", "/v1/ops/pauses", json=body))[0] == 422
 
 

@@ -87,7 +87,7 @@ async def something_of_everything(web: Web) -> dict[str, str]:
     return made
 
 
-async def test_what_is_answered_is_what_is_described(web: Web, told: Callable[..., Any]) -> None:
+async def test_answers_match_their_description(web: Web, told: Callable[..., Any]) -> None:
     made = await something_of_everything(web)
     seen = await told("GET", "/v1/ops/overview")
     for name in (

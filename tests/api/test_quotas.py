@@ -146,7 +146,7 @@ def test_a_quota_of_nothing_is_off() -> None:
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(1, 60))
-def test_what_is_left_is_never_negative_and_nothing_is_left_of_what_is_exceeded(
+def test_the_remaining_count_is_never_negative_and_zero_above_the_limit(
     most: int, used: int, seconds: int
 ) -> None:
     standing = Standing("default", most, used, seconds)

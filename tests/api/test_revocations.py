@@ -76,7 +76,7 @@ async def web(
         yield running
 
 
-async def test_no_door_opens_to_a_token_that_was_taken_back(web: Web, http: aiohttp.ClientSession) -> None:
+async def test_no_interface_accepts_a_revoked_token(web: Web, http: aiohttp.ClientSession) -> None:
     for n, where in enumerate(GUARDED):
         user, is_stream = f"o-{n}", where.path == FEED_PATH
         headers = bearer(user, "operator")

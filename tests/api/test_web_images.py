@@ -102,7 +102,7 @@ async def test_an_upload_is_stored_upright_and_without_metadata(
         ),
     ],
 )
-async def test_what_can_not_be_used_is_refused_and_nothing_is_kept(
+async def test_an_unusable_upload_is_refused_and_not_kept(
     web: Web, http: aiohttp.ClientSession, data: bytes, content_type: str, status: int
 ) -> None:
     assert (await _upload(http, web, data, content_type))[0] == status
@@ -156,7 +156,7 @@ async def test_the_bytes_say_what_an_upload_is_and_not_its_label(
 
 
 @pytest.mark.parametrize("text", [b"hello, I am text", b'{"image": "x"}', b"<svg/>", b"%PDF-1.7", b"", b"B"])
-async def test_what_is_no_picture_is_refused_whatever_it_is_called(
+async def test_a_file_that_is_no_picture_is_refused_under_any_name(
     web: Web, http: aiohttp.ClientSession, text: bytes
 ) -> None:
     form = "multipart/form-data; boundary=----b"

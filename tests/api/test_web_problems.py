@@ -61,7 +61,7 @@ async def test_every_error_is_a_problem(
         (b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: the-unexpected\r\nContent-Length: 0\r\n\r\n", 417),
     ],
 )
-async def test_even_what_is_no_http_is_answered_with_a_problem_and_no_traceback(
+async def test_even_broken_http_gets_a_problem_and_no_traceback(
     web: Web, caplog: pytest.LogCaptureFixture, request_: bytes, status: int
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)

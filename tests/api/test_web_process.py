@@ -100,7 +100,7 @@ async def test_it_says_where_it_is_and_drains_when_asked(
 
 
 @pytest.mark.timeout(240)  # it starts three processes, one after the other
-async def test_a_feed_goes_on_without_a_gap_when_the_process_is_killed(
+async def test_a_feed_continues_without_a_gap_when_the_process_is_killed(
     web: WebProcess, http: aiohttp.ClientSession
 ) -> None:
     """Three lives of the web part, while another process goes on writing."""

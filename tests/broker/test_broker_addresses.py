@@ -102,7 +102,7 @@ def test_doctor_finds_the_broker_well_and_hides_its_password(
         ("unix:///nowhere/broker.sock?password=wrong", "can't be reached"),
     ],
 )
-def test_what_is_wrong_with_a_broker_is_said(
+def test_a_wrong_broker_address_is_reported(
     addresses: Addresses,
     address: str,
     sentence: str,

@@ -368,7 +368,7 @@ def test_a_closing_consumer_gives_back_undelivered_messages(broker):
 # --- draining ---
 
 
-def test_a_draining_consumer_takes_nothing_and_gives_back_what_was_not_started(broker):
+def test_a_draining_consumer_takes_nothing_and_gives_back_unstarted_messages(broker):
     broker.enqueue_many(hint(name) for name in "abc")
     consumer = broker.consume("tasks", prefetch=3)
     running, unstarted = next_message(consumer), next_message(consumer)

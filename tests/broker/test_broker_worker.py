@@ -101,7 +101,7 @@ def bell_waits_long(
 # --- the list of middleware ---
 
 
-def test_what_can_interrupt_a_thread_is_armed_last_and_disarmed_first():
+def test_interrupts_of_a_thread_are_armed_last_and_disarmed_first():
     kinds = [type(middleware) for middleware in broker_middleware(dramatiq.Middleware())]
     assert kinds[-2:] == [ShutdownNotifications, TimeLimit]
     assert dramatiq.Middleware in kinds

@@ -79,14 +79,14 @@ async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> 
     await until(lambda: len(listening.taken) == 1, "a slot is free")
 
 
-async def test_what_was_popped_and_handed_over_is_owned(listening: Listening) -> None:
+async def test_a_popped_message_that_was_handed_over_is_owned(listening: Listening) -> None:
     await asyncio.to_thread(listening.push)
     await until(lambda: listening.taken, "it is handed over")
     await until(lambda: not any(listening.lists.heads(["w"]).values()), "nothing of it lies anywhere")
     assert listening.came_back == 0
 
 
-def test_what_comes_to_a_frozen_process_lies_there_for_others_until_it_is_owned(server: BrokerServer) -> None:
+def test_a_message_for_a_frozen_process_is_free_for_others_until_it_is_owned(server: BrokerServer) -> None:
     """Its pop is the server's, and is answered while it stands still."""
     server.flush()
     lists = ClaimLists(open_client(server.address), KEYS)
@@ -102,9 +102,7 @@ def test_what_comes_to_a_frozen_process_lies_there_for_others_until_it_is_owned(
 
 
 @pytest.mark.parametrize("is_taken", [False, True], ids=["nobody has taken it", "it was taken"])
-async def test_what_a_process_finds_when_it_thaws_is_asked_for_again(
-    server: BrokerServer, is_taken: bool
-) -> None:
+async def test_a_process_that_thaws_checks_its_message_again(server: BrokerServer, is_taken: bool) -> None:
     listening = Listening(server, starts=False)
     was_late = threading.Event()
 
@@ -130,7 +128,7 @@ async def test_what_a_process_finds_when_it_thaws_is_asked_for_again(
     assert len(listening.taken) == 1
 
 
-async def test_who_has_begun_what_others_took_meanwhile_asks_the_rows(server: BrokerServer) -> None:
+async def test_a_process_that_began_a_claim_taken_by_others_checks_the_rows(server: BrokerServer) -> None:
     listening = Listening(server, starts=False)
 
     def own(kind: str, worker_id: str) -> bool:
@@ -146,7 +144,7 @@ async def test_who_has_begun_what_others_took_meanwhile_asks_the_rows(server: Br
     await asyncio.to_thread(listening.listener.thread.join, 20)
 
 
-async def test_what_a_held_event_loop_does_not_take_over_goes_back_into_the_list(
+async def test_a_message_that_a_blocked_event_loop_does_not_take_goes_back_to_the_list(
     listening: Listening,
 ) -> None:
     def hold(until_this: Any) -> None:

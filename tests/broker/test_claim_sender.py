@@ -147,7 +147,7 @@ def test_a_list_is_unpopped_when_the_same_message_lies_in_front_for_a_second() -
     assert not unpopped.look(LIST, b"b", 13.5), "it has been away in between"
 
 
-def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
+def test_a_claim_that_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
     server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     lists = lists_at(server)
@@ -173,7 +173,7 @@ def test_what_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
     dispatcher.sender.close()
 
 
-def test_what_a_worker_had_popped_as_it_froze_goes_to_another_and_it_is_shunned_until_it_asks_again(
+def test_a_claim_popped_before_a_freeze_goes_to_another_and_the_worker_gets_none_until_it_asks(
     server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     server.flush()
@@ -199,7 +199,7 @@ def _popped(lists: ClaimLists, worker_id: str) -> Any:
     return message and message.claims
 
 
-def test_what_lay_in_a_dead_workers_list_counts_no_death_and_all_else_does(
+def test_claims_left_in_a_dead_workers_list_count_no_death_and_all_others_do(
     server: BrokerServer, store: Store, live_worker: Callable[..., str], admitted_task: Callable[..., str]
 ) -> None:
     lists = lists_at(server)

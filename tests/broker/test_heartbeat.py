@@ -199,7 +199,7 @@ async def test_a_draining_worker_gives_back_claims_that_it_has_not_begun(
     assert begun == [] and store.value("SELECT state FROM worker") == "draining"
 
 
-async def test_a_beat_says_what_was_begun(
+async def test_a_beat_reports_begun_claims(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
@@ -218,7 +218,7 @@ async def test_a_task_of_a_type_that_this_worker_does_not_know_is_put_off(
     assert store.task(claim.task_id)["run_after"] is not None and begun == []
 
 
-async def test_what_has_ended_and_was_not_stored_is_released_at_its_second_beat(
+async def test_an_ended_claim_that_was_not_stored_is_released_at_the_second_beat(
     worker: Worker, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     stray, registered = claimed_task("a"), claimed_task("b")

@@ -48,7 +48,7 @@ def test_an_idle_worker_leaves_in_good_order_when_it_was_asked_to(parts: House, 
     assert [row["state"] for row in rows] == ["live", "live", "gone"]
 
 
-def test_up_gives_what_is_offered_to_its_first_worker_alone(tmp_path: Path) -> None:
+def test_up_gives_the_offers_to_its_first_worker_alone(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, worker_processes=3, worker_offers={"gpu": 1})
     database = open_database(settings)
     try:

@@ -17,7 +17,7 @@ from supervisor.objects.open_store import open_file_store
 from tests.conftest import Store
 
 
-def test_what_a_killed_worker_left_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_worker_is_removed_and_that_of_a_running_one_is_kept(tmp_path: Path) -> None:
     for name in ("killed", "living"):
         (open_scratch(tmp_path, name, frozenset()) / "attempt").mkdir()
     own = open_scratch(tmp_path, "new", found_in(tmp_path) - {"living"})
@@ -68,7 +68,7 @@ async def test_an_attempts_folder_is_its_own_and_goes_with_it(tmp_path: Path, he
     assert not list(tmp_path.iterdir())
 
 
-async def test_who_writes_nothing_has_no_folder_and_makes_none_after_its_end(tmp_path: Path) -> None:
+async def test_an_attempt_that_writes_nothing_makes_no_folder(tmp_path: Path) -> None:
     async with scratch_of(tmp_path, "task-1") as scratch:
         assert await scratch.when_there_is_room(said) == "said"
         assert not list(tmp_path.iterdir())

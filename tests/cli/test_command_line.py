@@ -38,7 +38,7 @@ from tests.support.command_line import ROOT, darkroom
         (["show", "nothing"], 2, "run `darkroom migrate` first"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence_on_stderr(tmp_path, argv, status, said):
+def test_an_error_is_one_sentence_on_stderr(tmp_path, argv, status, said):
     done = darkroom(tmp_path, *argv)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
@@ -150,7 +150,7 @@ PRINT_NOTHING_OF_THEIR_OWN = (
 )  # fmt: skip
 
 
-def test_every_command_says_what_it_is_for_and_those_that_print_can_print_json():
+def test_every_command_has_a_help_line_and_those_that_print_can_print_json():
     for path in COMMANDS:
         command: click.Command = commands
         for name in path:
@@ -239,7 +239,7 @@ def here(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_what_people_read_as_tables_programs_read_as_json(here, tmp_path):
+def test_every_table_is_also_available_as_json(here, tmp_path):
     def said(*argv: str) -> Any:
         done = here(*argv, "--json")
         assert done.status == 0, done.err

@@ -125,7 +125,7 @@ def test_a_sweep_that_went_silent_is_named_with_its_last_end(
     assert "run `darkroom sweep`" in wrong(settings, "sweep")
 
 
-def test_a_dispatcher_that_holds_its_place_and_does_not_beat_is_not_one_that_works(store: Store) -> None:
+def test_a_dispatcher_with_the_lock_but_without_beats_is_not_active(store: Store) -> None:
     held = store.write(lambda tx: leader.take_over(tx, leader.read(tx), "d-1"))
     assert held is not None
     assert "No dispatcher works" in wrong(store.settings, "dispatcher")
@@ -143,7 +143,7 @@ def test_breakers_and_pauses_are_named(store: Store) -> None:
     assert "is paused" in wrong(store.settings, "fitting")
 
 
-def test_what_is_wrong_with_the_whole_is_said_beside_tasks(
+def test_troubles_of_the_whole_system_are_shown_beside_tasks(
     store: Store, live_worker: Callable[..., str]
 ) -> None:
     where = {"DARKROOM_DATABASE_URL": store.settings.database_url}

@@ -13,7 +13,7 @@ from tests.conftest import PARAMS, Store
 from tests.support.command_line import darkroom
 
 
-def test_what_was_given_up_is_listed_and_sent_again(store: Store) -> None:
+def test_abandoned_messages_are_listed_and_sent_again(store: Store) -> None:
     folder, where = store.settings.data_dir, {"DARKROOM_DATABASE_URL": store.settings.database_url}
     new = NewTask("o-1", "photography", PARAMS, webhook="https://app.example.org/hook?key=1")
     task_id = store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"]

@@ -123,7 +123,7 @@ def test_a_document_without_pictures_is_left_as_it_is() -> None:
         "a-1-2",
     ],
 )
-def test_what_never_was_an_event_id_is_none(text: str) -> None:
+def test_an_unknown_event_id_is_none(text: str) -> None:
     assert parse_event_id(text) is None
 
 

@@ -60,7 +60,7 @@ async def _listening(stream: Stream, sent: int = 0) -> asyncio.Task[list[Event]]
     return taken
 
 
-async def test_what_was_published_together_is_written_to_listening_streams_in_one_write() -> None:
+async def test_changes_published_together_reach_listening_streams_in_one_write() -> None:
     hub, wires = Hub(), [Wire(), Wire()]
     with (
         hub.stream("o-1", most=0, socket=wires[0]) as one,
@@ -113,7 +113,7 @@ async def test_a_client_of_http_1_0_is_sent_no_chunks() -> None:
 
 
 @pytest.mark.parametrize(("sent", "woken"), [(2, False), (1, True), (9, False), (-1, True)])
-async def test_only_what_goes_on_where_the_stream_stands_is_written(sent: int, woken: bool) -> None:
+async def test_only_changes_that_follow_the_streams_position_are_written(sent: int, woken: bool) -> None:
     """A batch that was told already is left out; one that was told in part, or leaves a gap, is looked at."""
     wire = Wire()
     stream = Stream(1, wire)
@@ -196,7 +196,7 @@ async def test_a_burst_is_no_reason_to_be_cut_off_but_to_read_the_log() -> None:
         assert [event.seq for event in await stream.take()] == [999]
 
 
-async def test_who_does_not_take_what_is_written_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "CUT_OFF_GRACE_SECONDS", 0.01)
     hub, wire = Hub(), Wire()
     with hub.stream("o-1", most=0, socket=wire) as stream, stream.writing():
@@ -207,7 +207,7 @@ async def test_who_does_not_take_what_is_written_is_cut_off(monkeypatch: pytest.
         await asyncio.wait_for(wire.is_cut.wait(), 5)
 
 
-async def test_who_finishes_the_write_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_reads_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "CUT_OFF_GRACE_SECONDS", 0.01)
     hub, wire = Hub(), Wire()
     with hub.stream("o-1", most=0, socket=wire) as stream:

@@ -41,7 +41,7 @@ def test_a_rotation_is_never_late_and_not_for_all_at_once() -> None:
         assert 0 < life_of(seconds, chance=0.999) < life_of(seconds, chance=0.0)
 
 
-async def test_a_stream_rotates_in_good_order_and_goes_on_where_it_was(
+async def test_a_stream_rotates_in_good_order_and_resumes_at_its_position(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     async with feed_of(http, web, "o-1", path=f"{FEED}?rotate=5") as feed:

@@ -44,7 +44,7 @@ async def _changes(http: aiohttp.ClientSession, web: Web, user: str = "o-1", **p
         return answer
 
 
-async def test_a_stream_goes_on_where_it_was_across_a_restart_of_the_web_part(
+async def test_a_stream_resumes_at_its_position_across_a_restart_of_web(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     place, seen = await _place(http, web), 0

@@ -145,7 +145,7 @@ async def test_links_cut_at_any_byte_lose_nothing_and_double_nothing(
         assert [each.get("type") for each in page.snapshots()].count("init") == 1, "it resumed each time"
 
 
-async def test_a_frame_that_is_lost_is_asked_for_and_one_that_is_doubled_is_dropped(
+async def test_a_lost_frame_is_requested_and_a_doubled_one_is_dropped(
     web: Web, proxy: FaultyProxy, client: Client
 ) -> None:
     shop, count = Shop(web), itertools.count()
@@ -186,7 +186,7 @@ async def test_a_web_part_that_restarts_is_an_interruption_and_no_news(
         assert [each.get("type") for each in page.snapshots()].count("init") == 1
 
 
-async def test_a_place_that_is_no_longer_kept_brings_what_has_become_different(
+async def test_a_position_that_is_no_longer_kept_brings_the_differences(
     web: Web, proxy: FaultyProxy, client: Client
 ) -> None:
     """A night in the background: the log has been pruned, works have come and gone."""
@@ -311,7 +311,7 @@ async def test_a_token_that_is_refused_is_renewed_and_nothing_is_lost(
         ("it is full", "unavailable", "full"),
     ],
 )
-async def test_a_client_that_does_not_connect_says_why_once_and_goes_on_trying(
+async def test_a_client_that_does_not_connect_reports_why_once_and_keeps_trying(
     web: Web, proxy: FaultyProxy, client: Client, platform: str, wrong: str, kind: str, words: str
 ) -> None:
     proxy.is_down = wrong == "nobody listens"
@@ -429,7 +429,7 @@ async def test_whatever_is_answered_nothing_is_asked_again_without_a_pause(
 
 
 @pytest.mark.parametrize("what", ["holes", "nothing", "resets", "too many"])
-async def test_who_polls_asks_again_only_after_a_pause(
+async def test_a_polling_client_asks_again_only_after_a_pause(
     proxy: FaultyProxy, client: Client, platform: str, what: str
 ) -> None:
     opening = {"id": 5, "docChanges": [], "docs": [], "next": "epoch-5"}

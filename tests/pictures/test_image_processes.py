@@ -197,7 +197,9 @@ async def test_a_task_under_which_a_worker_has_died_gets_a_child_of_its_own_and_
     assert (children() == set()) == (deaths > 0), "who shares a child leaves it to the next"
 
 
-async def test_who_waits_is_served_in_order_and_may_leave(pool: ImageProcesses, tmp_path: Path) -> None:
+async def test_waiting_callers_are_served_in_order_and_may_leave(
+    pool: ImageProcesses, tmp_path: Path
+) -> None:
     served: list[int] = []
 
     async def ask(n: int) -> None:

@@ -25,7 +25,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
-def test_what_phones_and_browsers_make_is_taken(format_: str) -> None:
+def test_pictures_of_phones_and_browsers_are_accepted(format_: str) -> None:
     picture = normalised(picture_bytes(format_, (64, 48)))
     assert (picture.width, picture.height, picture.extension) == (64, 48, "jpg")
     assert _opened(picture.data).format == "JPEG"

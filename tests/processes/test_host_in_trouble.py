@@ -71,7 +71,7 @@ def test_a_database_locked_for_20_seconds_costs_time_and_no_attempt():
 
 
 @pytest.mark.system  # a small file system needs the right to mount
-def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room_again(tmp_path):
+def test_a_full_disk_is_reported_and_work_continues_when_there_is_room(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", tmp_path], check=True)
     try:
         with running_system(tmp_path, **INSTANT) as system:

@@ -39,7 +39,7 @@ def producer(url: str) -> Iterator[PlainPostgres]:
         yield plain
 
 
-def test_tasks_by_both_doors_are_made_and_seen_on_the_feed(
+def test_tasks_by_http_and_sql_are_made_and_seen_on_the_feed(
     system: RunningSystem, producer: PlainPostgres
 ) -> None:
     recorder = Recorder(system, token(system, "o-1"))

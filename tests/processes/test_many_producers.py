@@ -45,7 +45,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[tuple[RunningSystem, Setti
             yield system, Settings(data_dir=system.data_dir)
 
 
-def test_each_of_200_tasks_by_two_doors_is_claimed_once_paid_once_and_seen_without_a_gap(
+def test_each_of_200_tasks_by_http_and_sql_is_claimed_once_paid_once_and_seen(
     whole: tuple[RunningSystem, Settings],
 ) -> None:
     system, settings = whole

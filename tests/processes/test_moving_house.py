@@ -40,9 +40,7 @@ def target() -> Iterator[str]:
     give_back(taken)
 
 
-def test_a_house_is_moved_only_when_it_has_stopped_and_goes_on_where_it_was(
-    tmp_path: Path, target: str
-) -> None:
+def test_a_system_is_moved_only_when_stopped_and_continues_its_work(tmp_path: Path, target: str) -> None:
     old = House(tmp_path, **SETTINGS)
     try:
         photo = order(old, "o-1")

@@ -40,7 +40,7 @@ class Away:
 
 
 @pytest.mark.parametrize("fault", [DatabaseBusy("It is away."), BrokerAway("It is away.")])
-def test_what_is_away_for_an_hour_is_waited_for_with_a_line_a_minute(fault: Fault) -> None:
+def test_a_server_away_for_an_hour_is_waited_for_with_a_line_a_minute(fault: Fault) -> None:
     away = Away(3600, fault)
     assert away.wait() == "there"
     assert 58 <= len(away.said) <= 61 and all(why.startswith("It is away.") for _, why in away.said)
@@ -49,7 +49,7 @@ def test_what_is_away_for_an_hour_is_waited_for_with_a_line_a_minute(fault: Faul
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 30, 600])
-def test_who_names_a_limit_waits_no_longer(seconds: float) -> None:
+def test_a_caller_with_a_limit_waits_no_longer(seconds: float) -> None:
     away = Away(10_000, DatabaseBusy("It is away."))
     with pytest.raises(DatabaseBusy):
         away.wait(seconds)
@@ -63,7 +63,7 @@ def test_a_refusal_is_not_waited_for() -> None:
     assert away.now == 1003 and away.said == []
 
 
-def test_what_another_start_may_find_mended_ends_a_part_with_1_and_wrong_settings_with_2() -> None:
+def test_a_passing_fault_ends_a_part_with_1_and_wrong_settings_with_2() -> None:
     assert exit_status(SettingFault("")) == 2
     assert {exit_status(fault) for fault in (NotReady(""), DatabaseBusy(""), OSError())} == {1}
 

@@ -70,7 +70,7 @@ def test_the_fewer_lives_suspects_have_left_the_fewer_of_them_run_at_once(
 
 
 @given(st.integers(1, 40))
-def test_a_crowd_of_suspects_is_half_as_large_with_each_life_and_one_at_the_last(lives: int) -> None:
+def test_suspects_run_in_groups_that_halve_with_each_death_down_to_one(lives: int) -> None:
     assert suspects_at_once(1) == 1
     assert suspects_at_once(lives) <= suspects_at_once(lives + 1) <= 2 * suspects_at_once(lives)
 

@@ -226,7 +226,7 @@ def test_a_second_signal_stops_at_once(house):
     assert not any(process.is_running() for process in everybody)
 
 
-def test_who_ignores_the_polite_signal_is_killed_after_its_grace(house):
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(house):
     home = house({"name": "worker", "mode": "stubborn", "grace": 0.5})
     eventually("it started", lambda: home.started("worker"))
     home.process.send_signal(signal.SIGTERM)
@@ -271,7 +271,7 @@ def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is
     eventually("it answers no more", lambda: not psutil.pid_exists(before["asked"]))
 
 
-def test_a_new_program_that_does_not_come_up_is_taken_back_and_one_that_does_takes_over(house):
+def test_a_new_program_takes_over_only_when_it_comes_up(house):
     running = house({"name": "a", "mode": "beating"}, {"name": "b", "mode": "beating"})
     before = {name: running.pid(name) for name in ("a", "b")}
 
@@ -339,11 +339,11 @@ def test_a_program_that_is_not_there_is_a_sentence_and_a_status():
     assert done.stderr == "darkroom: /no/such/thing could not be started: No such file or directory\n"
 
 
-def test_who_starts_after_its_parent_died_ends_at_once():
+def test_a_child_that_starts_after_its_parent_died_ends_at_once():
     code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(1); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
 
 
-def test_who_knows_no_better_takes_its_present_parent_for_its_parent():
+def test_without_a_named_parent_the_present_parent_counts():
     code = "from supervisor.processes.parent_death import die_with_parent; die_with_parent(); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"alive\n"

@@ -113,7 +113,7 @@ def test_only_a_part_of_a_running_up_says_that_it_can_not_work_now(monkeypatch: 
     assert [supervised.exit_status_of_part(fault) for fault in faults] == [NOT_NOW, 2, 1]
 
 
-def test_who_is_replaced_has_not_died() -> None:
+def test_a_replaced_part_has_not_died() -> None:
     plan, _ = decide(new_plan([ChildSpec("web")]), 0.0)
     plan = note_replaced(note_ready(plan, "web", 1.0), "web", 9.0)
     web = plan.child("web")
@@ -261,7 +261,7 @@ def test_an_upgrade_replaces_part_after_part_and_no_order_and_no_change_is_lost(
         assert customers.seen == list(range(customers.seen[0], customers.seen[0] + len(customers.seen)))
 
 
-def test_without_a_running_house_the_database_is_migrated_and_that_is_said(tmp_path: Any) -> None:
+def test_without_a_running_system_upgrade_migrates_and_says_so(tmp_path: Any) -> None:
     done = darkroom(tmp_path, "upgrade")
     assert done.returncode == 0, done.stderr
     assert "the database is up to date\nno `darkroom up` runs" in done.stdout

@@ -237,7 +237,7 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
     assert studio.all("SELECT state FROM worker WHERE id = ?", by_whom)[0]["state"] in ("dead", "gone")
 
 
-def test_frozen_parts_are_killed_and_started_again_and_work_goes_on(studio):
+def test_frozen_parts_are_killed_and_started_again_and_work_continues(studio):
     """Whatever of the house stands still, and all of it at once: nobody has to be called."""
     task = studio.order("held")
     studio.at_work(task)

@@ -41,7 +41,7 @@ def noise(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_what_says_that_a_disk_is_full(number: int) -> None:
+def test_errors_that_mean_a_full_disk(number: int) -> None:
     assert is_full(OSError(number, os.strerror(number)))
     assert not is_full(OSError(errno.EIO, "")) and not is_full(ValueError())
 
@@ -62,7 +62,7 @@ def test_a_folder_that_cant_be_written_is_a_store_that_is_away(tmp_path: Path) -
     assert not isinstance(raised.value, NoRoom)
 
 
-def test_what_was_received_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_received_bytes_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with largest_file(1000), pytest.raises(OSError, match="File too large"):
         write_whole(tmp_path / "answer", bytes(5000))
     assert files_in(tmp_path) == []

@@ -130,7 +130,7 @@ def receiver() -> Iterator[WebhookReceiver]:
         yield served
 
 
-def test_one_post_gives_one_connected_trace_that_goes_on_with_the_callers(
+def test_one_post_gives_one_connected_trace_that_continues_the_callers(
     house: TracedHouse, receiver: WebhookReceiver
 ) -> None:
     task_id = house.order(traceparent=f"00-{TRACE}-{CALLER}-01", webhook=receiver.hook)
@@ -335,7 +335,7 @@ def test_without_a_collector_the_extra_is_neither_needed_nor_imported(tmp_path: 
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_what_the_exporter_warns_of_is_one_sentence_a_minute() -> None:
+def test_a_warning_of_the_exporter_is_one_sentence_a_minute() -> None:
     now, seldom = [100.0], SeldomWarnings(lambda: now[0])
 
     def said(level: int, *args: object) -> str | None:

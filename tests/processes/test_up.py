@@ -45,7 +45,7 @@ def test_a_configured_broker_is_not_embedded(tmp_path, scripts):
     assert broker_address(settings) == "redis://elsewhere"
 
 
-def test_in_ps_the_parts_are_what_they_are(tmp_path, scripts):
+def test_in_ps_each_part_has_its_name(tmp_path, scripts):
     lines = {p.spec.name: " ".join(p.argv) for p in programs(settings_in(tmp_path), database=None)}
     assert "dramatiq actors" in lines["worker-1"]
     assert lines["scheduler"].endswith("periodiq actors")

@@ -86,7 +86,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield opened
 
 
-async def test_the_standards_library_verifies_what_is_sent_with_either_key_while_they_change(
+async def test_the_standards_library_verifies_messages_with_either_key_while_they_change(
     desk: Desk, receiver: WebhookReceiver
 ) -> None:
     delivery_id = desk.owe(receiver.hook)

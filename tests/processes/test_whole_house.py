@@ -54,14 +54,14 @@ def own_house() -> Iterator[House]:
         yield home
 
 
-def test_in_ps_the_parts_are_what_they_are(house):
+def test_in_ps_each_part_has_its_name(house):
     lines = [" ".join(process.cmdline()) for process in house.everybody()]
     for part in ("dramatiq actors", "periodiq actors", "darkroom web", "darkroom dispatcher"):
         assert any(part in line for line in lines), part
     assert (house.folder / "url").read_text().strip() == house.address
 
 
-def test_the_work_of_a_killed_worker_begins_again_when_the_supervisor_sees_the_exit(house):
+def test_the_tasks_of_a_killed_worker_run_again_when_the_supervisor_sees_the_exit(house):
     for whom in ("worker", "its master"):
         task_id, worker_id = house.running_task()
         (pid,) = house.one("SELECT pid FROM worker WHERE id = ?", worker_id)
@@ -116,7 +116,7 @@ def test_two_ups_on_one_folder_are_refused_with_a_sentence(house):
     assert f"process {house.process.pid}" in second.stderr and second.stderr.count("\n") == 1
 
 
-def test_a_taken_port_is_said_in_a_sentence(house, tmp_path):
+def test_a_taken_port_is_reported_in_a_sentence(house, tmp_path):
     port = house.address.rsplit(":", 1)[1]
     environ = {**house.environ, "DARKROOM_DATA_DIR": str(tmp_path), "DARKROOM_PORT": port}
     second = subprocess.run([str(DARKROOM), "up"], env=environ, capture_output=True, text=True, timeout=90)

@@ -202,7 +202,7 @@ def test_every_preset_of_the_program_stands_on_the_page_and_can_be_used(tmp_path
         settings_of("", tmp_path, PROVIDERS__it__PRESET="fall")
 
 
-def test_a_preset_is_laid_under_what_is_set_and_a_body_is_replaced_whole(tmp_path):
+def test_a_preset_is_the_default_for_settings_and_a_body_is_replaced_whole(tmp_path):
     own = """
         [providers.it]
         preset = "fal"

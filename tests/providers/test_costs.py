@@ -166,7 +166,7 @@ def _darkroom(shop: Shop, *words: str) -> str:
     return told.stdout
 
 
-def test_what_was_spent_stands_beside_what_was_taken(shop: Shop) -> None:
+def test_costs_are_shown_beside_credits_taken(shop: Shop) -> None:
     ended = {type_: shop.order(type_) for type_ in ("held", "held", "asked", "refused")}
     tasks = [*ended.values(), *(row["id"] for row in shop.all("SELECT id FROM task_queue"))]
     states = {task: shop.ends(task) for task in dict.fromkeys(tasks)}

@@ -81,7 +81,7 @@ def test_the_first_path_that_finds_any_decides():
     ["", "hello", "ftp://a.test/1", "file:///etc/passwd", "/etc/passwd", "data:image/png;base64,AAAA", "data:,x", 5,
      None, {"url": "https://a.test"}, base64.b64encode(b"<html>").decode(), "https", "\x00"],
 )  # fmt: skip
-def test_what_is_no_picture_is_none(value):
+def test_values_that_are_no_picture_give_none(value):
     assert source_of(value) is None
 
 
@@ -140,7 +140,7 @@ def test_the_class_of_a_status(status, class_, code):
     assert str(found).endswith(".")
 
 
-def test_503_with_retry_after_is_a_full_house():
+def test_503_with_retry_after_means_a_full_service():
     found = error(answer(503, {}, retry_after="7"))
     assert type(found) is AtCapacity and found.wait_seconds == 7
 
@@ -210,7 +210,7 @@ def test_a_picture_that_comes_with_a_listed_code_is_no_result():
     assert isinstance(error(answer(document=blurred), content_rejected=["CONTENT_FILTERED"]), ContentRejected)
 
 
-def test_what_the_service_says_is_shown_short_on_one_line_and_without_secrets():
+def test_a_services_error_is_shown_short_on_one_line_and_without_secrets():
     said = "your key sk-secret\n\x00 is\tfine " + "but long " * 100
     found = error(answer(422, {"code": "sk-secret", "message": said}))
     assert "sk-secret" not in str(found) and "***" in str(found)

@@ -36,14 +36,14 @@ ANSWER = {
         ("$.nothing.at.all", []),
     ],
 )
-def test_what_a_path_finds(path, found):
+def test_the_results_of_each_path(path, found):
     assert parse_path(path).find(ANSWER) == found
 
 
 @pytest.mark.parametrize(
     "text", ["", "output", "$output", "$.", "$..url", "$.a[", "$.a[x]", "$.a[?(@.b)]", "$ .a"]
 )
-def test_what_is_no_path_is_refused(text):
+def test_an_invalid_path_is_refused(text):
     with pytest.raises(BadPath, match="is no path"):
         parse_path(text)
 
@@ -52,7 +52,7 @@ names = st.text(alphabet=st.characters(exclude_characters="'", codec="utf-8"), m
 
 
 @given(st.lists(names | st.integers(0, 5), max_size=6), st.integers())
-def test_a_path_leads_to_what_was_put_there(steps, value):
+def test_a_path_finds_the_value_put_there(steps, value):
     document = value
     for step in reversed(steps):
         document = {step: document} if isinstance(step, str) else [None] * step + [document]

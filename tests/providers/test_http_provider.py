@@ -249,7 +249,7 @@ async def test_a_cancel_during_a_download_leaves_no_unread_error():
     assert unheard == []
 
 
-async def test_what_is_given_by_its_address_and_is_no_picture_never_leaves(service, open_provider, tmp_path):
+async def test_an_input_by_address_that_is_no_picture_is_never_sent(service, open_provider, tmp_path):
     given = tmp_path / "given"
     given.write_bytes(b"root:x:0:0")
     provider = open_provider(submit={"url": "/make", "body": {"image": "${input.0.bytes}"}})
@@ -328,7 +328,7 @@ async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(mo
             await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, schemes=("http",))
 
 
-async def test_what_is_no_picture_or_too_large_counts_as_lost(service, open_provider, tmp_path):
+async def test_a_result_that_is_no_picture_or_too_large_counts_as_lost(service, open_provider, tmp_path):
     cut = picture("red", size=(400, 300))[:200]
     bomb = picture(size=(300, 300))
     for reply, settings in (

@@ -82,7 +82,7 @@ def test_a_whole_value_keeps_its_type_and_a_part_becomes_text(template, value):
     assert rendered(template) == value
 
 
-def test_what_has_no_value_is_left_out_and_is_empty_inside_text():
+def test_an_empty_placeholder_is_left_out_and_is_empty_inside_text():
     assert rendered({"a": "${params.parameters.cfg}", "b": 1}) == {"b": 1}
     assert rendered(["${input.0.url}", "${input.1.url}"]) == [VALUES["input.0.url"]]
     assert rendered("<${params.nothing}>") == "<>"
@@ -106,7 +106,7 @@ def test_what_has_no_value_is_left_out_and_is_empty_inside_text():
         "${a${b}}",
     ],
 )
-def test_what_is_no_placeholder_is_refused_by_name(template):
+def test_an_unknown_placeholder_is_refused_by_name(template):
     with pytest.raises(BadTemplate):
         parse(template)
 

@@ -117,13 +117,13 @@ def test_a_result_that_is_gone_is_never_taken_for_an_unknown_job():
 
 
 @pytest.mark.parametrize("hiccup", HICCUPS, ids=lambda error: type(error).__name__)
-def test_no_answer_ends_a_job_and_none_changes_what_was_doubtful(hiccup):
+def test_no_answer_ends_a_job_and_none_changes_a_doubtful_one(hiccup):
     before = Doubts(Doubt.UNKNOWN, 2, 60.0)
     answer, doubts = heard(hiccup, before, easy=True)
     assert isinstance(answer, JobRuns) and doubts == before
 
 
-def test_what_a_service_says_of_the_job_is_believed_at_once():
+def test_a_services_answer_about_the_job_is_believed_at_once():
     for said in (Failed(ContentRejected("No.")), Failed(Transient("Out of memory."))):
         assert heard(said) == (said, Doubts())
     for error in (ContentRejected("No."), ResultLost("Too large.")):

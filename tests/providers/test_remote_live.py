@@ -338,7 +338,7 @@ def probed(shop: RemoteShop) -> dict[str, str]:
 # --- a system of its own ---
 
 
-def test_who_is_killed_between_the_id_and_the_hand_off_or_with_the_whole_house_submits_nothing_twice():
+def test_a_kill_between_the_id_and_the_hand_off_submits_nothing_twice():
     with opened_remote_shop("paint", PROVIDERS__paint__OPTIONS__die_at="hand_off") as shop:
         shop.service.plan = lambda order: Plan(seconds=600)
         at_the_hand_off = shop.order("paint")

@@ -71,7 +71,7 @@ async def test_a_file_of_comfyui_that_is_no_picture_hides_none(comfy, adapters, 
     assert [colour_of(image) for image in images_of(await ended(comfy, adapters, outputs))] == ["red"]
 
 
-async def test_a_workflow_of_comfyui_that_makes_a_film_alone_says_that_it_made_no_picture(comfy, adapters):
+async def test_a_workflow_of_comfyui_that_makes_only_a_film_reports_no_picture(comfy, adapters):
     found = error_of(await ended(comfy, adapters, {"8": {"images": [file("clip.mp4")]}}))
     assert type(found) is ResultLost and "none of its files is a picture" in found.message
 
@@ -112,7 +112,7 @@ async def test_the_last_draft_of_a_stream_that_ends_too_early_is_kept_and_said_t
 
 
 @pytest.mark.parametrize("after", ["broken", "hang"])
-async def test_what_a_stream_has_said_to_its_end_holds_though_it_breaks_off_afterwards(adapters, after):
+async def test_a_complete_stream_counts_though_it_breaks_off_afterwards(adapters, after):
     with OpenAi() as service:
         service.after, provider = after, adapters.open(openai_settings(service))
         said = await adapters.submit(provider, adapters.job(ai_timeout_seconds=3.0))
@@ -204,7 +204,7 @@ async def test_a_result_may_be_of_any_format(adapters, format_):
         assert [colour_of(image) for image in images_of(await adapters.ended(provider))] == ["red"]
 
 
-def test_a_path_goes_on_in_a_text_that_is_json_and_only_there():
+def test_a_path_continues_into_a_json_text_and_only_there():
     path = parse_path("$.data.images[0].url")
     assert path.find({"data": '{"images": [{"url": "a"}]}'}) == ["a"]
     assert path.find({"data": {"images": '[{"url": "a"}]'}}) == ["a"]

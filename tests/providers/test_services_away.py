@@ -222,7 +222,7 @@ def test_an_order_lost_by_a_service_that_bills_is_not_sent_again(error):
     assert isinstance(after_error(budget, timed_out, may_bill_twice=True, chance=0.5), rescue.RunAgain)
 
 
-def test_a_service_that_is_away_is_tried_every_few_seconds_however_long_that_lasts():
+def test_a_service_that_is_away_is_tried_every_few_seconds_for_any_time():
     for error in (Unreachable("away"), NotReady("starting")):
         assert open_seconds(50, error.wait_seconds, keep_away_at_most_seconds(error)) == MOST_AWAY_SECONDS
     assert sign_of(Unreachable("away")) is Sign.DOWN and sign_of(NotReady("starting")) is Sign.TROUBLE

@@ -47,7 +47,7 @@ def test_a_servers_own_sentence_reaches_the_user_without_a_setting(status, docum
     assert json.dumps(document).replace('"', "") in error.detail.replace('"', "")
 
 
-def test_secrets_and_links_are_taken_out_and_what_is_long_is_cut():
+def test_secrets_and_links_are_removed_and_long_texts_are_cut():
     error = said_by(400, {"error": f"bad {SECRET} see https://files.example/x?sig=1 {'x' * 9000}"})
     for text in (error.message, error.detail):
         assert SECRET not in text and "files.example" not in text and "(link)" in text

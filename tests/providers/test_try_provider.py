@@ -103,7 +103,7 @@ def own(url: str, folder: Path, *more: str, **settings: str) -> subprocess.Compl
     return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=folder, timeout=100)
 
 
-def test_a_result_that_finds_nothing_is_shown_where_the_picture_stands_and_what_was_sent(tmp_path):
+def test_a_result_path_without_a_match_shows_the_right_path_and_the_request(tmp_path):
     data = base64.b64encode(picture("red")).decode()
     answer = Reply(document={"made": [{"image": data, "seed": 7}], "ok": True})
     with FakeAiService(lambda asked: answer) as service:
@@ -115,7 +115,7 @@ def test_a_result_that_finds_nothing_is_shown_where_the_picture_stands_and_what_
     assert KEY not in done.stdout + done.stderr and data not in done.stdout
 
 
-def test_what_a_bad_answer_says_is_shown_and_for_a_404_the_address_comes_first(tmp_path):
+def test_a_bad_answer_is_shown_and_for_a_404_the_address_comes_first(tmp_path):
     with FakeAiService(lambda asked: Reply(500, {"detail": f"no weights for {KEY}"})) as service:
         done = own(service.url, tmp_path)
         assert "This came back, HTTP 500:" in done.stdout and "no weights for" in done.stdout

@@ -217,7 +217,7 @@ def test_a_drain_waits_no_longer_than_the_ai_time_out(drained):
     assert (shop.asked(task), shop.evidence(task)) == (1, ["unknown"])
 
 
-def test_a_house_that_was_killed_in_mid_call_follows_the_rule_at_its_next_start():
+def test_a_system_killed_during_a_call_follows_the_rule_at_its_next_start():
     with opened() as shop:
         shop.service.reply = no_first_answer()
         careful, easy = shop.order("careful"), shop.order("easy")

@@ -127,7 +127,7 @@ def test_the_time_in_which_we_are_well_begins_anew_after(
     assert not well.tick(1)
 
 
-def test_who_takes_over_begins_anew(store: Store, clock: Clock, well: Well) -> None:
+def test_a_dispatcher_that_takes_over_begins_anew(store: Store, clock: Clock, well: Well) -> None:
     well.passes(100)
     before = text(clock)
     Well(store, clock)

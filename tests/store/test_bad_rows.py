@@ -141,7 +141,7 @@ def test_more_bad_rows_than_a_batch_holds_stop_no_sweep(
     assert sorted(refusals(lines)) == sorted(("task_queue", task_id, 1) for task_id in bad)
 
 
-def test_the_dispatcher_goes_on_beside_a_bad_row_and_names_it_once(
+def test_the_dispatcher_continues_beside_a_bad_row_and_names_it_once(
     store: Store, dispatcher: Dispatcher, broker: QuietBroker, claimed_task: Callable[..., Claim],
     live_worker: Callable[..., str],
 ) -> None:  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_row_that_cannot_be_marked_stops_no_dispatch(
 
 
 @pytest.mark.parametrize("stand", ["to be polled", "to be made ready"])
-def test_what_is_due_and_cannot_be_marked_is_looked_at_once_a_tick(
+def test_a_due_row_that_cannot_be_marked_is_tried_once_a_tick(
     stand: str, store: Store, clock: Clock, dispatcher: Dispatcher, admitted_task: Callable[..., str],
     handed_off_task: Callable[..., str], live_worker: Callable[..., str],
 ) -> None:  # fmt: skip

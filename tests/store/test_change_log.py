@@ -232,7 +232,7 @@ def test_several_users_changes_are_read_at_once_each_from_its_own_place(
     assert found == [changes.Lost("o-1", 3), changes.Lost("o-3", 1)], "what should have been there"
 
 
-def test_pruning_keeps_seq_and_says_what_is_left(
+def test_pruning_keeps_seq_and_reports_the_oldest_left(
     store: Store, admitted_task: Callable[..., str], clock: Clock
 ) -> None:
     admitted_task()

@@ -89,7 +89,7 @@ def test_a_silent_worker_is_left_to_the_rescue(
     assert why(store, claim.task_id)["code"] == "processing.silent"
 
 
-def test_a_dead_worker_and_a_passed_deadline_are_stuck_and_the_command_line_says_what_now(
+def test_a_dead_worker_and_a_passed_deadline_are_stuck_and_the_command_line_gives_advice(
     store: Store, at_40: Callable[..., Claim], clock: Clock
 ) -> None:
     claim = at_40()

@@ -163,7 +163,7 @@ def test_a_task_becomes_ready_when_its_time_comes(
     assert [hint.task_id for hint in store.dispatch()] == [task_id]
 
 
-def test_what_was_not_begun_is_taken_back_at_no_cost(
+def test_a_claim_that_was_not_begun_is_taken_back_at_no_cost(
     store: Store, claimed_task: Callable[..., Claim], polled_task: Callable[..., tuple[str, int]]
 ) -> None:
     claim, (polled, lease) = claimed_task(), polled_task("o-2")
@@ -188,7 +188,7 @@ def test_a_claim_that_lies_in_a_list_twice_is_taken_back_once(
 
 
 @pytest.mark.parametrize("evidence", ["begun", "asked", "another lease", "another worker"])
-def test_what_may_have_been_begun_is_not_taken_back(
+def test_a_claim_that_may_have_been_begun_is_not_taken_back(
     evidence: str, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()

@@ -130,7 +130,7 @@ def test_steps_that_are_alike_are_run_as_one_each_with_its_own_answer(
     assert _names(producer) == ["a", "b"]
 
 
-def test_of_steps_that_are_alike_one_that_fails_takes_only_itself_back(
+def test_a_failing_step_among_equal_ones_undoes_only_itself(
     database: SqliteDatabase, producer: sqlite3.Connection
 ) -> None:
     adding = Adding()
@@ -142,7 +142,7 @@ def test_of_steps_that_are_alike_one_that_fails_takes_only_itself_back(
     assert _names(producer) == ["a", "b"]
 
 
-def test_steps_that_are_alike_overtake_none_of_their_line_and_meet_none(
+def test_equal_steps_keep_the_order_of_their_queue(
     database: SqliteDatabase, producer: sqlite3.Connection
 ) -> None:
     adding, other = Adding(), Adding()
@@ -271,7 +271,7 @@ def test_text_that_is_not_utf8_is_readable(database: SqliteDatabase, producer: s
     assert database.write(lambda tx: tx.value("SELECT minute FROM sweep_run")).result(30) == "a\ufffdb"
 
 
-def test_what_was_accepted_survives_loss_of_power(settings: Any) -> None:
+def test_an_accepted_order_survives_loss_of_power(settings: Any) -> None:
     """As far as a program can say it: synchronous=FULL (2) on the writing connection, in WAL mode."""
     database = open_database(settings.database_url)
     assert database.write(lambda tx: tx.value("PRAGMA synchronous")).result(30) == 2
@@ -287,7 +287,7 @@ def test_a_database_is_opened_on_first_use_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_closing_finishes_what_was_handed_in(settings: Any, producer: sqlite3.Connection) -> None:
+def test_closing_finishes_the_submitted_steps(settings: Any, producer: sqlite3.Connection) -> None:
     database = SqliteDatabase(settings.data_dir / "darkroom.db", synchronous="normal")
     futures = [database.write(lambda tx, n=n: _add(tx, f"{n}")) for n in range(300)]
     database.close()

@@ -113,7 +113,7 @@ async def test_twins_with_different_bodies_make_one_task_and_one_422(
     assert sorted(answer.status for answer in answers) == [202, 422] and _tasks(web) == 1
 
 
-async def test_what_was_refused_may_be_mended_and_sent_again_under_its_key(
+async def test_a_refused_order_may_be_corrected_and_sent_again_under_its_key(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with running_web(tmp_path, credits={"signup_grant": 1}) as web:
@@ -158,7 +158,7 @@ async def test_a_key_outlives_the_process_and_is_forgotten_after_a_day(
 
 
 @pytest.mark.parametrize("header", ["", '""', '"a', 'a"b', '"a\\b"', "a,b", "a;b", "ä", "x" * 256])
-async def test_what_can_be_no_key_is_422(web: Web, http: aiohttp.ClientSession, header: str) -> None:
+async def test_an_invalid_key_is_422(web: Web, http: aiohttp.ClientSession, header: str) -> None:
     answer = await _post(http, web, headers={"Idempotency-Key": header})
     assert answer.status == 422 and answer.body["errors"][0]["pointer"] == "/Idempotency-Key"
     assert _tasks(web) == 0

@@ -47,7 +47,7 @@ def held_by(store: Store, worker_id: str) -> list[str]:
     return [row["type"] for row in rows]
 
 
-def test_a_task_goes_only_to_a_worker_that_has_what_it_needs_free(house: Store, admitted_task: Make) -> None:
+def test_a_task_goes_only_to_a_worker_with_its_needs_free(house: Store, admitted_task: Make) -> None:
     register(house, "cpu")
     register(house, "gpu", offers={"gpu": 1})
     flux = [admitted_task(type_="flux") for _ in range(3)]
@@ -58,7 +58,9 @@ def test_a_task_goes_only_to_a_worker_that_has_what_it_needs_free(house: Store, 
     assert second.task_id == flux[1] and held_by(house, "cpu") == []
 
 
-def test_what_waits_for_a_service_holds_nothing(house: Store, admitted_task: Make, clock: Clock) -> None:
+def test_a_task_that_waits_for_a_service_holds_no_offer(
+    house: Store, admitted_task: Make, clock: Clock
+) -> None:
     register(house, "gpu", offers={"gpu": 1})
     for _ in range(2):
         admitted_task(type_="flux")

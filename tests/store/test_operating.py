@@ -75,7 +75,7 @@ def test_a_request_that_may_be_billed_twice_is_not_released(
     assert store.task(claim.task_id)["status"] == "processing" and actions(store) == []
 
 
-def test_what_is_refused_leaves_no_entry(store: Store, completed_task: Callable[..., str]) -> None:
+def test_a_refused_action_leaves_no_entry(store: Store, completed_task: Callable[..., str]) -> None:
     task_id = completed_task()
     with pytest.raises(AlreadyFinished):
         store.write(lambda tx: operator_actions.cancel(tx, OPERATOR, task_id))
@@ -257,7 +257,7 @@ def test_each_database_returns_the_described_fields(
             TypeAdapter(field.annotation).validate_json(json.dumps(found[name]), strict=True)
 
 
-def test_a_house_where_all_is_well_has_no_troubles() -> None:
+def test_a_healthy_system_has_no_troubles() -> None:
     well: dict[str, Any] = {
         "workers": [{"state": "live", "is_fresh": True}],
         "dispatcher": "d-1",

@@ -502,7 +502,7 @@ def test_triggers_use_built_in_functions_only_and_know_their_own_tables(store: S
         assert called <= known | keywords | {"cast"}, (row["name"], called - known - keywords)
 
 
-def test_every_door_leads_to_the_same_row(
+def test_every_interface_makes_the_same_row(
     producer: Plain, store: Store, admitted_task: Callable[..., str]
 ) -> None:
     by_http = admitted_task("o-1")

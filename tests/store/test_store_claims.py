@@ -431,7 +431,7 @@ def test_a_claim_whose_params_were_too_large_to_send_is_read_from_its_row(
     assert store.database.read(lambda tx: claims.tell_again(tx, claim.task_id, claim.lease)) is None
 
 
-def test_what_never_reached_its_worker_is_begun_once(
+def test_a_claim_that_never_reached_its_worker_is_begun_once(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
     late, other = claimed_task("a"), claimed_task("b", worker="worker-2")

@@ -98,7 +98,7 @@ def test_the_last_credit_is_spent_once(shop: Any) -> None:
     assert [row["left"] for row in sums] == [0, 0]
 
 
-def test_limits_bind_within_a_crowd(shop: Any) -> None:
+def test_limits_hold_within_a_batch(shop: Any) -> None:
     here = shop(limits={"open_tasks_per_user": 2, "pending_tasks": 5})
     outcomes = here.submit(*(_new() for _ in range(3)), *(_new(f"o-{n}") for n in range(2, 7)))
     assert _kinds(outcomes) == [*[Submitted] * 2, TooManyOpenTasks, *[Submitted] * 3, *[QueueFull] * 2]
@@ -114,7 +114,7 @@ def test_works_of_one_moment_sort_as_their_orders_came(shop: Any) -> None:
     assert [row["task_id"] for row in newest_first] == [view["task_id"] for view in reversed(views)]
 
 
-def test_turns_are_given_in_the_order_of_the_crowd_and_after_what_is_there(shop: Any) -> None:
+def test_turns_follow_the_order_of_the_batch_after_existing_tasks(shop: Any) -> None:
     here = shop()
     here.submit(_new("many"), _new("many"))
     here.submit(_new("few"), *(_new("many") for _ in range(3)), _new("many", priority=-1))
@@ -127,7 +127,7 @@ def test_turns_are_given_in_the_order_of_the_crowd_and_after_what_is_there(shop:
     ]
 
 
-def test_ids_of_a_crowd_sort_as_its_orders_came(shop: Any) -> None:
+def test_ids_of_a_batch_sort_by_the_arrival_of_its_orders(shop: Any) -> None:
     here = shop(limits={"open_tasks_per_user": 0})
     outcomes = here.submit(*(_new(f"o-{n}") for n in range(50)))
     ids = [outcome.view["task_id"] for outcome in outcomes]
@@ -192,7 +192,7 @@ async def test_many_submissions_become_few_transactions(shop: Any) -> None:
     assert len(written) < 10
 
 
-def test_twins_in_a_crowd_are_one_task(shop: Any) -> None:
+def test_equal_orders_in_a_batch_are_one_task(shop: Any) -> None:
     here = shop()
     key = Key("o-1", "POST", "/v1/tasks", "k", "hash")
     other = Key("o-1", "POST", "/v1/tasks", "k", "another")

@@ -147,7 +147,7 @@ async def test_a_page_keeps_its_list_by_whichever_words_it_knows(
 
 @theirs
 @pytest.mark.parametrize("is_log_kept", [True, False], ids=["short", "longer than the log"])
-async def test_after_an_absence_the_customers_page_shows_what_has_changed(
+async def test_after_an_absence_the_customers_page_shows_the_changes(
     web: Web, proxy: FaultyProxy, phone: Phone, is_log_kept: bool
 ) -> None:
     shop = Shop(web)

@@ -271,7 +271,7 @@ def test_a_page_of_a_forbidden_origin_gets_a_clear_error(house: House, app_site:
         browser.quit()
 
 
-def test_the_python_example_goes_on_after_a_break(
+def test_the_python_example_continues_after_a_break(
     house: House, user: str, program: Callable[..., Lines]
 ) -> None:
     token = house.token(user)
@@ -284,7 +284,7 @@ def test_the_python_example_goes_on_after_a_break(
     assert seen == sorted(seen), "progress never falls"
 
 
-def test_the_curl_example_goes_on_after_a_break(
+def test_the_curl_example_continues_after_a_break(
     house: House, user: str, program: Callable[..., Lines]
 ) -> None:
     watch = program("sh", EXAMPLES / "watch.sh", house.address, house.token(user), PORTRAIT)

@@ -136,7 +136,7 @@ def test_the_studio_waits_for_room_too(tmp_path: Path) -> None:
         assert (shop.task(task)["attempt"], shop.task(task)["failures"]) == (1, 0)
 
 
-def test_every_door_says_that_it_is_not_now(tmp_path: Path) -> None:
+def test_every_interface_answers_503_while_the_disk_is_full(tmp_path: Path) -> None:
     """A full disk is nobody's mistake: 503 with Retry-After for an upload and an order; afterwards both are taken."""
     with house_on_small_disk(tmp_path, "everything") as (disk, _, _, shop):
         picture = noise(1200)

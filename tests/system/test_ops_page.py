@@ -140,7 +140,7 @@ def running_task(house: Shop) -> Callable[[str], str]:
     return make
 
 
-def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
+def test_a_healthy_system_says_so_and_a_pause_is_shown_until_it_is_undone(
     house: Shop, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
@@ -169,7 +169,7 @@ def test_a_healthy_house_says_so_and_a_pause_is_seen_until_it_is_undone(
     assert [message for message in page.complaints() if "SEVERE" in message] == []
 
 
-def test_a_released_task_goes_on_in_another_claim(
+def test_a_released_task_continues_in_another_claim(
     house: Shop, open_page: Callable[..., Page], running_task: Callable[[str], str]
 ) -> None:
     task_id = running_task("o-released")

@@ -75,7 +75,7 @@ async def test_an_event_arrives_while_the_stream_stays_open_and_a_client_that_le
         await until(lambda: web.context.hub.is_idle, "the proxy has let the stream go")
 
 
-async def test_a_stream_goes_on_after_a_restart_of_the_proxy(
+async def test_a_stream_continues_after_a_restart_of_the_proxy(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with _behind(kind, tmp_path, demo_user=False) as (web, proxy):
@@ -98,7 +98,7 @@ async def test_a_stream_goes_on_after_a_restart_of_the_proxy(
             await proxy.start()
 
 
-async def test_a_stream_goes_on_after_a_restart_of_the_web_part_behind_the_proxy(
+async def test_a_stream_continues_after_a_restart_of_web_behind_the_proxy(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with _behind(kind, tmp_path, demo_user=False) as (web, proxy):
@@ -300,7 +300,7 @@ async def test_each_client_has_its_own_limit_of_logins_and_can_t_claim_another_a
         assert statuses == [502, 429, 502], "WeChat is away; the second is stopped before it is asked"
 
 
-async def test_what_proves_something_is_in_no_log_of_the_proxy(
+async def test_the_proxys_log_holds_no_credential(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with _behind(kind, tmp_path, demo_user=False) as (_, proxy):

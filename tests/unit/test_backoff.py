@@ -23,6 +23,6 @@ def test_the_wait_is_anything_between_nothing_and_the_ceiling(failures: int, cha
 
 
 @given(st.integers(1, 100), DRAWS, st.floats(0, 86_400))
-def test_what_the_service_asked_for_is_the_least(failures: int, chance: float, asked: float) -> None:
+def test_the_services_retry_after_is_the_minimum(failures: int, chance: float, asked: float) -> None:
     wait = backoff_seconds(failures, chance=chance, retry_after_seconds=asked)
     assert wait == max(asked, backoff_seconds(failures, chance=chance))

@@ -94,7 +94,7 @@ async def test_a_webhook_goes_to_the_very_address_that_was_given(server, tmp_pat
 @pytest.mark.parametrize(
     "bad", ["http://127.0.0.1/a\r\nX-Injected: 1", "http://127.0.0.1/\x7f", "no address", "", "/x"]
 )
-async def test_what_is_no_address_is_never_sent(server, bad):
+async def test_an_invalid_address_is_never_sent(server, bad):
     with pytest.raises(ValueError, match="no address"):
         as_given(bad)
     with pytest.raises(Unfetchable):
@@ -108,7 +108,7 @@ async def test_what_is_no_address_is_never_sent(server, bad):
     assert server.asked == ["/x"]
 
 
-def test_what_can_not_stand_in_a_request_is_escaped_and_nothing_else():
+def test_only_characters_forbidden_in_a_request_are_escaped():
     assert str(as_given("https://例え.jp/图 1.png?n=ä%2f#part")) == (
         "https://xn--r8jz45g.jp/%E5%9B%BE%201.png?n=%C3%A4%2f"
     )

@@ -178,7 +178,7 @@ class CountedBeats(Beats):
         self.count += 1
 
 
-def test_a_dispatchers_loop_that_turns_beats_and_one_that_is_held_does_not() -> None:
+def test_a_running_dispatcher_loop_beats_and_a_blocked_one_does_not() -> None:
     beats = CountedBeats()
     pulse = Pulse(beats)
     for _ in range(3):

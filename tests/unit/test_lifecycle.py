@@ -104,7 +104,7 @@ def test_every_claim_takes_a_new_lease_and_a_poll_is_no_new_attempt(
 
 
 @given(EVENTS)
-def test_every_way_to_failed_or_cancelled_refunds_exactly_what_was_taken(
+def test_every_way_to_failed_or_cancelled_refunds_exactly_the_debit(
     events: list[tuple[Event, int]],
 ) -> None:
     taken = refunded = 0

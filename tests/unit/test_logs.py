@@ -197,7 +197,7 @@ def test_of_an_error_that_repeats_the_traceback_is_written_once(logged, log_form
     assert stream.getvalue().count("2 times in 0 s") == 2
 
 
-def test_what_happened_and_is_no_trouble_has_a_line_each(logged):
+def test_ordinary_events_have_a_line_each(logged):
     stream = logged("json")
     for _ in range(3):
         structlog.get_logger("ours").info("task_dispatched")
@@ -226,7 +226,7 @@ def test_a_storm_of_an_hour_is_a_line_a_minute_and_no_number_is_lost():
     assert written <= 3600 / LONGEST_SECONDS + 5
 
 
-def test_what_comes_again_after_a_silence_is_news():
+def test_a_message_after_a_silence_is_logged_as_new():
     seen: Repetitions[str] = Repetitions()
     assert seen.is_news("a", "line", 0.0) and seen.next_due() is None
     assert seen.due(FIRST_SECONDS) == []

@@ -144,7 +144,7 @@ def test_stops_go_in_reverse_order_of_starts():
     assert acts == () and plan.over
 
 
-def test_who_does_not_stop_within_its_grace_is_killed_once():
+def test_a_child_that_does_not_stop_within_its_grace_is_killed_once():
     plan = running_plan(ChildSpec("worker", grace_seconds=30))
     plan, _ = decide(note_stop(plan), 10)
     assert next_moment(plan) == 40

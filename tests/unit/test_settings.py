@@ -189,13 +189,13 @@ def test_a_database_is_a_file_or_a_server(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "darkroom.example"])
-def test_a_door_to_others_needs_a_secret(host):
+def test_a_public_address_needs_a_secret(host):
     assert "DARKROOM_SECRET is not set" in refusal(HOST=host)
     assert not load_settings({"DARKROOM_HOST": host, "DARKROOM_SECRET": SECRET}).on_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
-def test_a_loopback_door_needs_none(host):
+def test_a_loopback_address_needs_no_secret(host):
     assert load_settings({"DARKROOM_HOST": host}).on_loopback
 
 

@@ -77,7 +77,7 @@ def test_a_working_one_knows_from_its_own_ticks_how_late_ticks_are_here() -> Non
     assert silent_for(late, 20.0, 1) > MOST_SECONDS - 1
 
 
-def test_since_the_last_tick_counts_what_was_seen_to_tick_and_nothing_else() -> None:
+def test_the_time_since_the_last_tick_counts_only_observed_ticks() -> None:
     standby = Succession(TICK, LEAST)
     assert not standby.has_fallen_silent("row", 5.0)
     assert standby.since_tick(6.0) is None, "the row may be as old as it likes"
@@ -94,7 +94,7 @@ def test_patience_grows_with_lateness_between_its_bounds(one: float, other: floa
 
 
 @given(st.lists(st.floats(0.01, 2.0), min_size=1, max_size=40))
-def test_who_was_seen_to_be_late_may_be_as_late_again(gaps: list[float]) -> None:
+def test_a_dispatcher_that_was_late_once_may_be_as_late_again(gaps: list[float]) -> None:
     """Sorted, so that each gap is borne for its own sake; then all of them again, in any order."""
     gradual: list[float] = []
     worst = LEAST

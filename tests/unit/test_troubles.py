@@ -176,7 +176,7 @@ def test_a_full_queue_is_reported(store: Store, admitted_task: Callable[..., str
     assert "queue_was_full" not in told(roomy)
 
 
-def test_who_storms_us_is_named_until_they_stop(store: Store, clock: Clock) -> None:
+def test_a_client_that_floods_us_is_named_until_it_stops(store: Store, clock: Clock) -> None:
     store.write(
         lambda tx: notices.add(tx, {(Notice.FEED_OPENED, "o-storm"): 500, (Notice.FEED_OPENED, "o-2"): 1})
     )

@@ -44,7 +44,7 @@ async def test_no_user_has_more_places_than_the_limit() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_has_the_fewest_places_is_served_first() -> None:
+async def test_the_user_with_the_fewest_places_is_served_first() -> None:
     turns, served = Turns(2), list[str]()
     tasks = [await _asked(turns, name, served) for name in ("a", "b", "a", "c")]
     turns.give_back("b")
@@ -54,7 +54,7 @@ async def test_who_has_the_fewest_places_is_served_first() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_leaves_the_line_takes_no_place_along() -> None:
+async def test_a_caller_that_leaves_the_queue_frees_its_place() -> None:
     turns, served = Turns(1), list[str]()
     await turns.take("a")
     tasks = [await _asked(turns, name, served) for name in ("b", "c")]
@@ -86,7 +86,7 @@ async def test_abandoned_work_holds_its_place_until_it_has_ended() -> None:
         await waiting
 
 
-async def test_what_is_too_large_waits_until_it_is_alone() -> None:
+async def test_an_item_above_the_limit_waits_until_it_is_alone() -> None:
     room = PixelRoom(10)
     assert await room.take(8) == 8
     large = asyncio.create_task(room.take(50))
@@ -107,6 +107,6 @@ async def test_a_room_without_a_bound_is_never_waited_for() -> None:
     assert [await room.take(10**9) for _ in range(3)] == [0, 0, 0]
 
 
-def test_a_house_without_places_is_refused() -> None:
+def test_a_limit_of_zero_places_is_refused() -> None:
     with pytest.raises(ValueError):
         Turns(0)

@@ -104,7 +104,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     assert (await order.latest()).pending == 1, "what joined while it was read is counted, and once"
 
 
-async def test_what_this_process_did_itself_is_seen_at_once(web: Web) -> None:
+async def test_the_processs_own_changes_are_seen_at_once(web: Web) -> None:
     order = FreshOrder(web.database, web.settings)
     assert (await order.latest()).pending == 0
     views = [_submit(web, f"o-{n}") for n in range(3)]

@@ -288,7 +288,7 @@ def test_searches_of_each_sdk_find_what_they_mean(cloud: Cloud, user: str, sdk: 
 
 
 @pytest.mark.parametrize("sdk", ["wx", "node"])
-def test_what_is_not_offered_is_thrown_with_a_sentence_by_each_sdk(cloud: Cloud, user: str, sdk: str) -> None:
+def test_calls_that_are_not_offered_raise_a_sentence_in_each_sdk(cloud: Cloud, user: str, sdk: str) -> None:
     mine = ["where", {"user_openid": user}]
     tasks = ["collection", "task_queue"]
     calls: list[tuple[list[list[Any]], str]] = [
@@ -348,7 +348,9 @@ def test_the_pages_quote_the_files_that_are_tested_here_and_name_the_versions() 
 
 
 @needs_customer
-def test_no_line_changes_where_the_environment_says_where_to(house: House, tmp_path: Path) -> None:
+def test_the_function_is_unchanged_where_the_environment_names_our_address(
+    house: House, tmp_path: Path
+) -> None:
     folder = tmp_path / "functions"
     folder.mkdir()
     shutil.copy(CUSTOMER / "photography.js", folder)

@@ -234,7 +234,7 @@ async def test_a_search_must_name_a_user_and_is_bounded(db: CloudBase) -> None:
         ("getDocument", {"query": ejson({"params.count": 1})}, "params.count"),
     ],
 )
-async def test_whatever_else_is_asked_is_refused_with_what_to_use(
+async def test_other_calls_are_refused_with_the_replacement(
     db: CloudBase, action: str, members: dict[str, Any], word: str
 ) -> None:
     said = await db.call(action, **members)
@@ -284,7 +284,7 @@ async def test_only_a_right_and_recent_signature_is_accepted(
     assert (await db.send(body, service, query))["data"] == {"list": []}
 
 
-async def test_a_key_of_the_secret_before_is_good_and_one_that_was_taken_back_is_not(
+async def test_a_key_of_the_previous_secret_is_accepted_and_a_revoked_one_is_not(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     for secret in (SECRET, BEFORE):

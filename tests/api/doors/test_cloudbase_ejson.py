@@ -30,7 +30,7 @@ _VALUES = st.recursive(
 
 
 @given(_VALUES)
-def test_what_is_written_is_read_back(value: Any) -> None:
+def test_a_written_value_is_read_back(value: Any) -> None:
     assert decode(json.loads(json.dumps(encode(value)))) == value
 
 
@@ -91,6 +91,6 @@ def test_each_form_of_the_sdks_is_read(written: Any, value: Any) -> None:
         {"$tcb_server_date": 1},
     ],
 )
-def test_what_nothing_here_can_hold_is_refused(written: Any) -> None:
+def test_values_that_cannot_be_stored_are_refused(written: Any) -> None:
     with pytest.raises(BadEjson):
         decode({"a": [written]})

@@ -89,7 +89,7 @@ def test_each_operator_is_read_as_it_is_meant() -> None:
         },
     ],
 )
-def test_what_is_not_understood_is_refused_and_never_left_out(query: Any) -> None:
+def test_unknown_operators_are_refused_and_never_ignored(query: Any) -> None:
     with pytest.raises(Refused) as refused:
         condition_of("task_queue", query)
     assert str(refused.value).endswith(".")

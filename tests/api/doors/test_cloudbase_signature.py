@@ -52,7 +52,7 @@ def _with(place: str, name: str, value: Any) -> dict[str, Any]:
     return {**SENT, place: {**SENT[place], name: value}}
 
 
-def test_what_the_sdk_has_signed_is_recomputed() -> None:
+def test_a_signature_of_the_sdk_is_recomputed() -> None:
     assert is_signed_by("SKEY", CLAIM, **SENT)
     assert not is_signed_by("SKEZ", CLAIM, **SENT)
 
@@ -84,14 +84,14 @@ def test_nothing_that_counts_can_be_altered(altered: dict[str, Any]) -> None:
         {**SENT, "body": []},
     ],
 )
-def test_what_no_key_can_have_signed_is_refused(altered: dict[str, Any]) -> None:
+def test_a_wrong_signature_is_refused(altered: dict[str, Any]) -> None:
     with pytest.raises(BadSignature):
         is_signed_by("SKEY", CLAIM, **altered)
     with pytest.raises(BadSignature):
         is_signed_by("SKEY", dataclasses.replace(CLAIM, date="2026-11-28"), **SENT)
 
 
-def test_what_is_no_text_is_signed_as_javascript_writes_it() -> None:
+def test_values_other_than_texts_are_signed_as_javascript_writes_them() -> None:
     """JSON.stringify and trim: white space, escapes, a lone surrogate; signed by @cloudbase/signature-nodejs 2.2.0."""
     claim = Claim(
         "SID", "2026-11-29", 1795937967, ("action", "data", "limit"), ("content-type", "host"),

@@ -116,12 +116,12 @@ REFUSED: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("says", REFUSED)
-async def test_what_means_nothing_here_says_what_to_use(page: NodeClient, says: str) -> None:
+async def test_calls_without_a_meaning_here_name_the_replacement(page: NodeClient, says: str) -> None:
     told = await page.ask(*REFUSED[says])
     assert re.search(says, told["refused"]) and told["kind"] == "unsupported"
 
 
-async def test_what_the_server_refuses_is_refused_with_its_sentence(page: NodeClient) -> None:
+async def test_a_refusal_of_the_server_keeps_its_sentence(page: NodeClient) -> None:
     told = await page.ask(TASKS, ["add", {"data": {"type": "watercolour", "params": PARAMS}}])
     assert told["refused"].startswith("collection.add:fail") and "watercolour" in told["refused"]
 

@@ -167,7 +167,9 @@ async def test_each_client_address_has_a_limit_of_its_own_behind_a_trusted_proxy
         assert len(wechat.asked) == 3
 
 
-async def test_without_a_mini_program_the_door_is_shut(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+async def test_without_a_mini_program_the_login_is_refused(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
     async with running_web(tmp_path) as web:
         status, problem, _ = await _login(http, web, {"code": "good"})
         assert status == 404 and "DARKROOM_WECHAT__APP_ID" in problem["detail"]
@@ -195,5 +197,5 @@ def test_half_a_mini_program_stops_the_program(tmp_path: Path, monkeypatch: pyte
         (200, b"[" * 100_000, Refused(Refusal.NOT_AN_ANSWER)),
     ],
 )
-def test_what_an_answer_means(status: int, body: bytes, answer: str | Refused) -> None:
+def test_the_meaning_of_each_answer(status: int, body: bytes, answer: str | Refused) -> None:
     assert openid_of(status, body) == answer

@@ -59,9 +59,7 @@ async def test_a_compressed_body_is_refused_at_every_address(
 
 
 @pytest.mark.parametrize("coding", ["deflate", "br", "zstd", "identity, gzip", "x-unknown", "GZIP"])
-async def test_any_coding_is_refused_even_of_what_is_not_compressed(
-    web: Web, http: aiohttp.ClientSession, coding: str
-) -> None:
+async def test_any_content_coding_is_refused(web: Web, http: aiohttp.ClientSession, coding: str) -> None:
     headers = {"Content-Encoding": coding}
     assert (await post(http, web, IMAGES, b"no picture", "image/jpeg", **headers))[0] == 415
     assert (await post(http, web, "/v1/nothing", b"{}", "application/json", **headers))[0] == 415
@@ -260,7 +258,7 @@ def test_values_are_counted_whatever_stands_in_them(count: int, text: str) -> No
     assert (fault is not None) == (count > MOST_VALUES)
 
 
-async def test_a_large_order_of_one_user_does_not_wait_for_a_crowd_of_another(
+async def test_a_large_order_of_one_user_does_not_wait_for_many_of_another(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
     turns = web.context.json_turns

@@ -155,7 +155,7 @@ class TestOneAtATime:
             go.set()
             assert {future.result() for future in asked} == {1}
 
-    def test_who_waits_too_long_gives_up_and_the_reading_goes_on(self) -> None:
+    def test_a_scrape_that_waits_too_long_ends_and_the_reading_continues(self) -> None:
         go, count = threading.Event(), 0
 
         def read() -> int:

@@ -65,7 +65,7 @@ def test_every_metric_is_in_the_dashboard(tmp_path: Path) -> None:
     assert missing == set()
 
 
-def test_a_panel_draws_no_line_for_what_there_is_nothing_of() -> None:
+def test_a_panel_draws_no_line_without_data() -> None:
     """Of label sets at 0 there are many: only a total, or a number now, is drawn at 0."""
     for row in ROWS:
         for panel in row.panels:
@@ -130,7 +130,7 @@ def test_the_rule_file_is_yaml_of_strings_lists_and_tables() -> None:
     assert yaml(value) == ('a:\n  - "x: \\"y\\""\n  - "é"\nb:\n  c:\n    - d: "1"\n      e:\n        - "f"\n')
 
 
-def test_the_command_writes_what_is_stale(tmp_path: Path) -> None:
+def test_the_command_writes_stale_files(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "metrics.monitoring"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

@@ -98,7 +98,7 @@ async def test_defaults_reach_the_service_and_never_the_row(
     assert claim.params == GOOD
 
 
-async def test_what_a_type_takes_is_public_and_says_nothing_of_how_it_is_run(
+async def test_the_inputs_of_a_type_are_public_and_its_provider_is_not(
     web: Any, http: aiohttp.ClientSession
 ) -> None:
     async with http.get(f"{web.url}/v1/types") as answer:

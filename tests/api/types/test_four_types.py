@@ -150,7 +150,9 @@ def test_by_sql_and_by_message(sent: Sent, type_: str) -> None:
 
 
 @pytest.mark.parametrize("type_", TYPES)
-def test_what_is_wrong_is_told_at_each_door_with_its_place_and_costs_nothing(sent: Sent, type_: str) -> None:
+def test_a_mistake_is_reported_by_each_interface_with_its_place_and_costs_nothing(
+    sent: Sent, type_: str
+) -> None:
     system, _, _ = sent
     params, pointer = BAD[type_]
     for path in ("/v1/tasks", "/v1/tasks?estimate=true"):

@@ -134,7 +134,7 @@ async def test_a_cancel_takes_the_job_out_of_the_queue_and_stops_only_our_own(co
         ("execution_interrupted", {}, ProviderError),
     ],
 )
-async def test_what_fails_in_the_workflow_has_a_class(comfy, adapters, provider, event, said, class_):
+async def test_a_failure_in_the_workflow_has_a_class(comfy, adapters, provider, event, said, class_):
     remote = await accepted(adapters, provider)
     comfy.start()
     comfy.fail(event, **said)
@@ -196,7 +196,7 @@ async def test_a_server_that_is_away_is_asked_again(comfy, adapters):
     assert type(await adapters.poll(provider, Accepted("p-1"))) is Unreachable
 
 
-def test_progress_never_counts_what_is_about_another_prompt():
+def test_progress_never_counts_messages_of_another_prompt():
     progress = WorkflowProgress("ours", 4)
     assert progress.percent() is None
     progress.take('{"type": "progress", "data": {"node": "2", "value": 5, "max": 20, "prompt_id": "theirs"}}')

@@ -48,7 +48,7 @@ async def test_an_order_waits_in_the_apps_queue_and_shows_where_it_is(app, adapt
     ) in adapters.progress
 
 
-async def test_a_list_keeps_the_places_of_what_has_no_value(app, adapters):
+async def test_a_list_keeps_the_places_of_empty_values(app, adapters):
     wanted = ["${params.parameters.style}", "${params.prompt}"]
     images_of(await adapters.submit(adapters.open(settings_of(app, wanted))))
     assert app.data == [None, "by the sea"]

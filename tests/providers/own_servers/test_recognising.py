@@ -83,7 +83,7 @@ def test_a_server_is_known_by_its_own_description(
 @pytest.mark.parametrize(
     "answers", [{}, {"/config": []}, {"/config": {"dependencies": []}}, {"/info": {}}, {"/docs.json": {}}]
 )
-def test_what_says_nothing_that_is_known_is_not_guessed_at(answers: dict[str, Any]):
+def test_an_unknown_server_is_not_guessed(answers: dict[str, Any]):
     assert recognise(URL, answers) is None
 
 

@@ -140,13 +140,13 @@ def test_a_mask_without_head_or_torso_shows_no_person(part: str) -> None:
     assert not has(mask, somebody)
 
 
-def test_what_lies_outside_the_picture_is_not_asked_for() -> None:
+def test_parts_outside_the_picture_are_not_read() -> None:
     cut_off = person(100, 120, 80)
     assert has(np.ones((110, 200), np.float32), cut_off), "only the head is in the picture"
     assert not has(np.ones((110, 200), np.float32), person(900, 900, 80)), "nothing is in the picture"
 
 
-def test_who_passes_by_in_the_background_is_no_subject() -> None:
+def test_a_passer_by_in_the_background_is_no_subject() -> None:
     near, beside, far = person(50, 50, 40), person(20, 50, 30), person(80, 20, 12)
     assert subjects([near, beside, far]) == [near, beside]
 

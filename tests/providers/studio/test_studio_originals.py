@@ -34,7 +34,7 @@ def test_a_picture_turned_by_exif_comes_upright(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "missing"])
-def test_what_is_no_whole_picture_is_unusable(tmp_path: Path, damage: str) -> None:
+def test_a_broken_or_missing_picture_is_unusable(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "person.jpg"
     Image.open(SAMPLES / "portrait.png").convert("RGB").save(path)
     whole = path.read_bytes()

@@ -67,7 +67,7 @@ async def test_a_fitting_without_a_garment_is_refused(provider: StudioProvider, 
 
 
 @pytest.mark.parametrize("asked", ["left", 0, 1.5, True, 13])
-async def test_who_wears_the_garment_is_a_whole_number(
+async def test_the_wearer_of_the_garment_is_a_whole_number(
     provider: StudioProvider, tmp_path: Path, asked: object
 ) -> None:
     wrong = job(

@@ -56,7 +56,7 @@ def test_two_tasks_never_spend_the_same_last_credit(store: Store) -> None:
     assert store.value("SELECT count(*) FROM credit_entry WHERE kind = 'grant'") == 1
 
 
-def test_orders_of_one_crowd_never_spend_the_same_last_credit(store: Store) -> None:
+def test_orders_of_one_batch_never_spend_the_same_last_credit(store: Store) -> None:
     """Submitted in one go: 5 credits for two users each, 4 orders of 2 credits each."""
     store.write(lambda tx: tx.execute("UPDATE rule SET signup_grant = 5"))
     orders = [user_actions.NewTask(user, "photography", {**PARAMS, "count": 2}) for user in ("a", "b") * 4]
@@ -154,7 +154,7 @@ def test_too_few_credits_store_nothing_over_http_and_fail_the_task_by_sql(
     assert store.entries(task_id) == [] and store.balance() == 1
 
 
-def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
+def test_every_way_to_failed_or_cancelled_refunds_the_debit(
     store: Store,
     clock: Clock,
     admitted_task: Callable[..., str],
@@ -184,7 +184,7 @@ def test_every_way_to_failed_or_cancelled_gives_back_what_was_taken(
     assert store.balance() == 100
 
 
-def test_the_refund_is_what_was_taken_whatever_the_settings_say_now(store: Store) -> None:
+def test_the_refund_equals_the_debit_under_any_later_settings(store: Store) -> None:
     dear = _with(store.settings, tasks={"photography": {"cost_credits": 5}})
     new = user_actions.NewTask("o-1", "photography", PARAMS)
     task_id = store.write(lambda tx: user_actions.submit(tx, dear, new))["task_id"]
@@ -292,7 +292,7 @@ def test_a_second_debit_or_refund_of_a_charge_is_refused(
     assert _ledger(store) == before
 
 
-def test_the_ledger_refuses_what_was_never_owed(store: Store, producer: Plain, database_kind: str) -> None:
+def test_the_ledger_refuses_an_undue_refund(store: Store, producer: Plain, database_kind: str) -> None:
     store.write(lambda tx: credits.ensure_account(tx, "o-2"))
     store.write(lambda tx: credits.ensure_account(tx, "o-1"))
     store.write(lambda tx: credits.debit(tx, "o-1", "task-1", 1, 2))

@@ -149,6 +149,6 @@ async def test_the_stores_refusals_have_the_providers_classes(store, claimed_tas
         (RuntimeError("a bug"), RemoteState.UNKNOWN, RemoteState.UNKNOWN),
     ],
 )
-def test_what_is_known_after_an_error(error, careful, easy):
+def test_the_known_outcome_after_each_error(error, careful, easy):
     assert state_after(error, may_bill_twice=False) is careful
     assert state_after(error, may_bill_twice=True) is easy

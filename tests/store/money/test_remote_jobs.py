@@ -63,7 +63,7 @@ def test_a_request_is_written_down_under_its_lease_with_a_unique_reference(store
         begin(store, claim)
 
 
-def test_who_has_lost_the_lease_can_not_begin(store, claimed_task):
+def test_a_worker_without_the_lease_can_not_begin(store, claimed_task):
     claim = claimed_task()
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
     with pytest.raises(LeaseLost):
@@ -97,7 +97,7 @@ def test_no_way_back_to_pending_sends_an_unanswered_request_again(store, claimed
 @pytest.mark.parametrize(
     "state", [RemoteState.DONE, RemoteState.FAILED, RemoteState.LOST, RemoteState.CANCELLED]
 )
-def test_what_was_answered_may_be_asked_again(store, claimed_task, state):
+def test_an_answered_request_may_be_sent_again(store, claimed_task, state):
     claim = claimed_task()
     evidence = begin(store, claim)
     assert store.write(lambda tx: remote_jobs.settle(tx, evidence, state))

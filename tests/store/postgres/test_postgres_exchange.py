@@ -59,7 +59,7 @@ def test_a_failure_says_why_and_nothing_after_it_was_run(exchange: Exchange, pro
     assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
 
 
-def test_what_comes_often_is_prepared_and_what_came_long_ago_gives_way(
+def test_frequent_statements_are_prepared_and_old_ones_give_way(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "MOST_PREPARED", 2)
@@ -118,7 +118,7 @@ def test_a_question_mark_in_quotes_means_itself() -> None:
     assert numbered("SELECT '?', \"?\", ? -- ?\n, ?").text == b"SELECT '?', \"?\", $1 -- ?\n, $2"
 
 
-def test_a_name_is_one_parameter_however_often_it_stands_there_and_what_is_quoted_or_cast_is_none(
+def test_a_repeated_name_is_one_parameter_and_quoted_or_cast_text_is_none(
     exchange: Exchange,
 ) -> None:
     sql = "SELECT :who::text || ':who' || :mark || :who -- :who"

@@ -192,7 +192,7 @@ def test_a_step_that_fails_leaves_nothing_and_harms_no_other(
     assert _names(producer) == {"one", *names}
 
 
-def test_a_step_that_goes_on_after_an_error_is_not_taken_for_stored(
+def test_a_step_that_continues_after_an_error_does_not_count_as_stored(
     database: PostgresDatabase, producer: Plain
 ) -> None:
     def stubborn(tx: Transaction) -> None:
@@ -205,9 +205,7 @@ def test_a_step_that_goes_on_after_an_error_is_not_taken_for_stored(
     assert _names(producer) == set()
 
 
-def test_steps_of_a_line_are_stored_in_the_order_they_were_handed_in(
-    database: PostgresDatabase, producer: Plain
-) -> None:
+def test_steps_of_a_queue_are_stored_in_their_order(database: PostgresDatabase, producer: Plain) -> None:
     order: list[int] = []
 
     def note(tx: Transaction, n: int) -> None:
@@ -306,7 +304,7 @@ def test_tasks_of_the_same_users_in_any_order_never_deadlock(
     assert after == before
 
 
-def test_closing_finishes_what_was_handed_in(settings: Settings, producer: Plain) -> None:
+def test_closing_finishes_the_submitted_steps(settings: Settings, producer: Plain) -> None:
     database = PostgresDatabase(settings.database_url)
     futures = [database.write(lambda tx, n=n: _add(tx, f"{n}"), line=f"{n % 3}") for n in range(60)]
     database.close()

@@ -106,7 +106,7 @@ def test_a_task_that_is_paid_for_again_is_not_judged_by_its_first_charge(
     assert store.entries(task_id) == [(1, "debit", -1), (1, "refund", 1), (2, "debit", -1)]
 
 
-def test_a_hand_off_beside_a_passed_deadline_goes_on(
+def test_a_hand_off_beside_a_passed_deadline_continues(
     store: Store, other: Database, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()

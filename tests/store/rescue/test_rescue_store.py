@@ -148,7 +148,7 @@ def test_a_marked_worker_learns_it_at_its_next_beat(store: Store, live_worker: C
     assert store.write(lambda tx: workers.beat(tx, "never registered", 0)) is None
 
 
-def test_a_remote_job_goes_on_when_its_poller_dies(
+def test_a_remote_job_continues_when_its_poller_dies(
     store: Store, polled_task: Callable[..., tuple[str, int]], live_worker: Callable[..., str]
 ) -> None:
     task_id, lease = polled_task()
@@ -286,7 +286,7 @@ def test_an_order_given_again_does_not_say_how_the_one_before_it_ended(
 
 
 @pytest.mark.parametrize("halt", ["the type is paused", "all are down", "all are paused", "one may be asked"])
-def test_an_expired_task_that_never_began_says_what_it_waited_for(
+def test_an_expired_task_that_never_began_names_the_cause_of_its_wait(
     halt: str, store: Store, clock: Clock, admitted_task: Callable[..., str]
 ) -> None:
     task_id = admitted_task()
@@ -327,7 +327,7 @@ def test_a_task_asked_for_later_expires_later(
     assert _rescue(store) == []
 
 
-def test_what_the_metric_counts_is_what_the_next_sweep_rescues_if_it_may(
+def test_the_metric_counts_the_tasks_that_the_next_sweep_may_rescue(
     store: Store,
     clock: Clock,
     claimed_task: Callable[..., Claim],

@@ -52,7 +52,7 @@ def whole(files: FileStore, key: str) -> bytes:
         opened.close()
 
 
-def test_what_was_put_is_read_again_and_replaced_as_a_whole(files: FileStore) -> None:
+def test_an_object_is_read_back_and_replaced_as_a_whole(files: FileStore) -> None:
     put_bytes(files, "results/t1/1-0.jpg", b"one, which is longer")
     put_bytes(files, "results/t1/1-0.jpg", b"two")
     assert whole(files, "results/t1/1-0.jpg") == b"two"
@@ -213,7 +213,7 @@ def test_a_put_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
     assert os.listdir(tmp_path / "a") == []
 
 
-def test_what_a_crashed_put_left_is_tidied_once_it_is_old(tmp_path: Path) -> None:
+def test_the_rest_of_a_crashed_put_is_removed_once_it_is_old(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
     put_bytes(files, "a/kept.jpg", b"x")
     old, young = tmp_path / "a" / ".tmp-0123", tmp_path / "a" / ".tmp-4567"
@@ -238,7 +238,7 @@ def test_objects_lie_below_the_prefix_and_nothing_else_is_seen(s3: S3Server) -> 
     assert [each.key for each in files.listing("a")] == ["a/b.jpg"]
 
 
-def test_a_listing_goes_on_beyond_one_page(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_continues_beyond_one_page(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_files, "LISTED_AT_ONCE", 3)
     files = S3Files("darkroom", "many", s3.options())
     for n in range(11):

@@ -303,7 +303,7 @@ def test_more_than_a_batch_goes_in_one_sweep(
 # --- files ---
 
 
-def test_what_dies_between_the_row_and_the_object_is_found_again(
+def test_a_crash_between_the_row_and_the_object_is_found_again(
     shop: Shop, clock: Clock, store: Store, claimed_task: Callable[..., Claim]
 ) -> None:
     shop.keeps(task_days=1)
@@ -490,7 +490,7 @@ def test_the_search_is_made_once_a_day(shop: Shop, clock: Clock) -> None:
     assert shop.sweep()["orphans_found"] == 1
 
 
-def test_a_search_that_has_no_time_left_goes_on_in_the_next_sweep(
+def test_a_search_without_time_left_continues_in_the_next_sweep(
     shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_sweep, "LOOKED_AT_ONCE", 2)
@@ -658,7 +658,7 @@ def test_evidence_and_record_are_kept_for_ever_where_that_is_set(
     assert len(references(store)) == 1 and store.value("SELECT count(*) FROM audit") == 1
 
 
-def test_what_operators_did_goes_after_its_time_and_never_within_a_month(
+def test_operators_actions_are_removed_after_their_time_and_never_within_a_month(
     shop: Shop, store: Store, clock: Clock, producer: Plain
 ) -> None:
     store.write(lambda tx: audit.record(tx, "o-7", "sweep", "sweep", "now"))

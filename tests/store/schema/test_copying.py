@@ -186,7 +186,7 @@ def test_every_table_is_copied_or_is_one_that_each_database_keeps_of_itself(
     }  # fmt: skip
 
 
-def test_all_goes_on_in_the_new_database(full: Path, target: Settings) -> None:
+def test_all_work_continues_in_the_new_database(full: Path, target: Settings) -> None:
     """Guards and triggers are back, numbers right, ids above the old ones, feeds begun anew."""
     with contextlib.closing(sqlite3.connect(full)) as old:
         epochs = {row["epoch"] for row in plain_rows(old, "account")}
@@ -226,7 +226,7 @@ def test_all_goes_on_in_the_new_database(full: Path, target: Settings) -> None:
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
-def test_the_command_copies_and_says_what_it_did(full: Path, target: Settings, tmp_path: Path) -> None:
+def test_the_command_copies_and_prints_a_summary(full: Path, target: Settings, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(full)) as old:
         old.executescript("ANALYZE; CREATE TABLE a_table_of_my_own (a)")
     argv = ["copy", "--from", f"sqlite:///{full}", "--to", target.database_url]
@@ -269,7 +269,7 @@ def test_an_old_database_a_file_of_others_and_the_wrong_direction_are_refused_wi
     assert is_empty(target)
 
 
-def test_what_does_not_add_up_is_not_copied_and_the_guards_stay(
+def test_a_copy_with_wrong_sums_is_refused_and_the_guards_stay(
     full: Path, target: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = Source.count

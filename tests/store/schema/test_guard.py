@@ -200,7 +200,7 @@ def test_no_column_of_the_guard_is_emptied_into_an_illegal_step(
         assert store.task(task_id) == before
 
 
-def test_what_was_ordered_and_by_whom_can_not_change(
+def test_the_order_and_the_user_of_a_task_can_not_change(
     stands: dict[str, str], producer: Plain, store: Store, database_kind: str
 ) -> None:
     before = store.all("SELECT * FROM task_queue ORDER BY id")

@@ -179,7 +179,7 @@ def test_a_producers_role_makes_watches_and_retries_tasks_and_does_nothing_else(
             owner.execute("DROP ROLE producer")
 
 
-def test_what_is_granted_is_named_with_its_schema(empty: Settings) -> None:
+def test_every_grant_names_its_schema(empty: Settings) -> None:
     _sql(empty, 'CREATE SCHEMA "Dark"')
     url = f"{empty.database_url}&options=-csearch_path%3D%22Dark%22"
     there = Settings(data_dir=empty.data_dir, database_url=url)

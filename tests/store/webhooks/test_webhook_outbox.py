@@ -156,7 +156,7 @@ def test_workers_that_die_in_every_attempt_do_not_keep_a_delivery_for_ever(
     assert row(store, delivery_id)["state"] == "failed"
 
 
-def test_what_is_put_off_waits_its_time(store: Store, delivery: Callable[..., str], clock: Clock) -> None:
+def test_a_postponed_message_waits_its_time(store: Store, delivery: Callable[..., str], clock: Clock) -> None:
     delivery_id = delivery()
     message = sent_out(store)
     assert store.write(lambda tx: deliveries.put_off(tx, message, 300, status=503, reason="It is full."))
@@ -230,7 +230,7 @@ def test_one_host_that_many_users_name_does_not_take_all_the_room(
     assert {each.id for each in store.write(deliveries.due)} == {*hanging[:2], elsewhere}
 
 
-def test_what_waits_of_one_user_is_bounded_and_what_is_above_is_kept_as_failed(
+def test_waiting_messages_of_a_user_are_bounded_and_further_ones_are_kept_as_failed(
     store: Store, delivery: Callable[..., str]
 ) -> None:
     first = delivery()
@@ -276,7 +276,7 @@ def test_turns_keep_every_limit_and_leave_no_usable_place_empty(
     assert max(of_host.values(), default=0) <= turns.MOST_SENDING_PER_HOST
 
 
-def test_what_is_old_is_forgotten_and_a_forgotten_task_with_its_address(
+def test_old_messages_are_removed_and_a_removed_task_takes_its_address_along(
     store: Store, delivery: Callable[..., str], clock: Clock
 ) -> None:
     delivery()
@@ -314,7 +314,7 @@ def test_an_address_that_cannot_receive_is_refused_at_once(store: Store, url: An
 
 
 @pytest.mark.postgresql_only
-def test_a_look_for_what_is_due_locks_only_what_is_sent(store: Store) -> None:
+def test_a_look_for_due_messages_locks_only_those_it_sends(store: Store) -> None:
     """A receiver that hangs keeps a thousand due, and the dispatcher looks at them in every round."""
     store.write(
         lambda tx: tx.execute(

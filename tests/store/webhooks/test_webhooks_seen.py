@@ -103,9 +103,7 @@ def test_attempts_are_forgotten_with_their_delivery(
     ]
 
 
-def test_what_is_owed_and_what_has_ended_is_counted(
-    store: Store, owed: Callable[..., str], clock: Clock
-) -> None:
+def test_waiting_and_ended_messages_are_counted(store: Store, owed: Callable[..., str], clock: Clock) -> None:
     owed()
     (arrived,) = taken_up(store)
     store.write(lambda tx: deliveries.delivered(tx, arrived, 200))

@@ -43,7 +43,7 @@ async def left_behind(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_could_have_been_an_answer_is_no_line_in_the_log(
+async def test_an_error_with_an_answer_is_no_line_in_the_log(
     way: Callable[[Awaitable[None]], Awaitable[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     await left_behind(way, None)

@@ -57,7 +57,7 @@ def beside(settings: Settings) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("wanted", [0o000, 0o022, 0o077])
-def test_what_is_made_is_private_whatever_the_umask(tmp_path: Path, wanted: int) -> None:
+def test_new_files_are_private_with_any_umask(tmp_path: Path, wanted: int) -> None:
     with umask(wanted):
         settings = in_use(tmp_path / "made" / "var")
         found = beside(settings)
@@ -67,7 +67,7 @@ def test_what_is_made_is_private_whatever_the_umask(tmp_path: Path, wanted: int)
     assert set(found.values()) == {0o600}, found
 
 
-def test_what_was_open_is_closed_at_a_start_and_the_log_says_so(
+def test_files_open_to_others_are_closed_at_a_start_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = in_use(tmp_path / "var")

@@ -45,7 +45,7 @@ def test_a_row_of_the_registry_decides_for_its_addresses(block: Block) -> None:
         assert is_public(address) == expected, (address, block)
 
 
-def test_what_stands_beside_a_row_is_ordinary() -> None:
+def test_addresses_beside_a_row_are_ordinary() -> None:
     for address in (
         "1.1.1.1",
         "100.63.255.255",
@@ -66,7 +66,7 @@ def test_what_stands_beside_a_row_is_ordinary() -> None:
      "200::1", "8000::1", "fe80::1%eth0", "", "localhost", "1.1.1", "0x7f.1", "127.0.0.1.", "1.1.1.1/32",
      "::ffff:10.0.0.1"],
 )  # fmt: skip
-def test_multicast_what_is_not_assigned_and_what_is_no_address_is_not_public(address: str) -> None:
+def test_multicast_unassigned_and_invalid_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 

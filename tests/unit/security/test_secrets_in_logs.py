@@ -85,7 +85,7 @@ def test_no_setting_that_is_a_secret_is_forgotten(settings: Settings) -> None:
     assert {*PLACES.values(), *UNPACKED} <= known_secrets(settings)
 
 
-def test_what_follows_from_a_secret_is_hidden_too(settings: Settings, tmp_path: Path) -> None:
+def test_derived_forms_of_a_secret_are_hidden_too(settings: Settings, tmp_path: Path) -> None:
     derived = settings.model_copy(update={"webhooks": Settings().webhooks})
     hide = secret_filter(derived)
     keys = webhook_keys(derived)
@@ -97,7 +97,7 @@ def test_what_follows_from_a_secret_is_hidden_too(settings: Settings, tmp_path: 
         assert part not in hide(f"sent {token} to it")
 
 
-def test_the_secret_that_was_made_is_hidden_as_one_that_was_set(tmp_path: Path) -> None:
+def test_a_generated_secret_is_hidden_like_a_configured_one(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     made = read_or_make_secret(settings)
     assert made not in secret_filter(settings)(f"it is {made}.")

@@ -148,7 +148,7 @@ def test_a_ticket_s_first_use_has_the_same_leeway() -> None:
     assert ticket.is_for_first_use(int(now) - 0.5) and not ticket.is_for_first_use(now + 3)
 
 
-def test_what_a_token_proves_is_proven_until_the_leeway_has_passed() -> None:
+def test_a_token_is_valid_until_the_leeway_has_passed() -> None:
     """Or a stream would end at once, again and again, that was opened in the last seconds."""
     now = int(time.time())
     user = read_user_token(SECRET, make_user_token(SECRET, "o-1", ttl_seconds=-3, now=now))

@@ -54,7 +54,7 @@ def test_an_amount_is_kept_as_it_was_written(said: object, amount: str) -> None:
         "٣",
     ],
 )
-def test_what_is_no_number_from_0_is_no_amount(said: object) -> None:
+def test_only_numbers_from_0_are_amounts(said: object) -> None:
     assert amount_of(said) is None
 
 
@@ -86,7 +86,7 @@ def test_a_cost_may_stand_in_a_header() -> None:
     assert place.cost_in({}, b"", None) is None
 
 
-def test_an_answer_that_came_as_a_stream_says_what_was_read_of_it() -> None:
+def test_an_error_about_a_streamed_answer_shows_the_part_that_was_read() -> None:
     assert parse_cost_place("$.usage.cost").cost_in({}, b"", {"usage": {"cost": 0.1}}) == "0.1"
 
 

@@ -65,7 +65,7 @@ def test_a_mismatch_is_reported_in_our_words_with_its_place(value: Any, place: A
     assert (place, sentence) in ParameterSchema(POSTER).mistakes_in(value)
 
 
-def test_what_fits_is_not_complained_of() -> None:
+def test_valid_parameters_raise_no_error() -> None:
     fine = {"title": "abc", "steps": 3, "seed": None, "tags": [{"name": "x"}], "size": {"width": 3}}
     assert ParameterSchema(POSTER).mistakes_in(fine) == []
 

@@ -103,7 +103,7 @@ def test_a_task_of_a_restricted_worker_leaves_the_others_free() -> None:
     assert (placement.place("plain"), placement.place("flux")) == ("only-plain", "any")
 
 
-def test_a_task_that_needs_two_is_not_overtaken_for_ever_by_those_that_need_one() -> None:
+def test_a_task_that_needs_two_is_not_overtaken_for_ever_by_single_ones() -> None:
     needs = {"one": {"gpu": 1}, "two": {"gpu": 2}}
     free, whole = [Room("a", 9, {"gpu": 1}), Room("b", 9, {"gpu": 1})], {"a": {"gpu": 2}, "b": {"gpu": 2}}
     placement = Placement(free, needs, whole)
@@ -113,7 +113,7 @@ def test_a_task_that_needs_two_is_not_overtaken_for_ever_by_those_that_need_one(
     assert placement.place("plain") is not None, "who needs none is not held up"
 
 
-def test_what_no_worker_could_ever_hold_keeps_nothing_from_others() -> None:
+def test_a_task_that_no_worker_could_hold_delays_no_other() -> None:
     needs = {"one": {"gpu": 1}, "nine": {"gpu": 9}}
     placement = Placement([Room("a", 9, {"gpu": 1})], needs, {"a": {"gpu": 1}})
     assert (placement.place("nine"), placement.place("one")) == (None, "a")

@@ -101,7 +101,7 @@ def test_an_image_is_an_id_or_an_https_url(image: str) -> None:
         None,
     ],
 )
-def test_what_is_neither_is_named_by_its_place(image: Any) -> None:
+def test_a_wrong_image_is_named_by_its_place(image: Any) -> None:
     assert list(_errors({"type": "fitting", "params": {"images": ["a", image]}})) == ["/params/images/1"]
 
 
@@ -271,7 +271,7 @@ _JSON_LIKE = st.recursive(
 
 
 @given(value=_JSON_LIKE, depth=st.integers(0, 70))
-def test_what_the_quick_look_lets_pass_the_close_one_would_too(value: Any, depth: int) -> None:
+def test_the_quick_check_accepts_only_what_the_full_check_accepts(value: Any, depth: int) -> None:
     for _ in range(depth):
         value = [value]
     assert not (_is_plainly_storable(value) and list(_unstorable_in(value)))

@@ -54,7 +54,7 @@ def _refusal(folder: Path, toml: str, **files: Any) -> str:
         {"images": ["a"] * 4, "count": 3, "parameters": {"quality": "hd", "steps": 3}},
     ],
 )
-def test_what_a_type_declares_it_takes(params: dict[str, Any]) -> None:
+def test_a_type_accepts_its_declared_inputs(params: dict[str, Any]) -> None:
     checked = check_params("poster", params, SETTINGS)
     assert checked.count == params.get("count", 1)
     assert checked.parameters == params.get("parameters", {}), "defaults are not stored"
