@@ -22,7 +22,7 @@ import psutil
 
 from bench import moved_clock
 from bench.chaos.latency import Hit
-from bench.chaos.orders import TYPES, USERS, Order, orders
+from bench.chaos.orders import PRICES, TYPES, USERS, Order, orders
 from bench.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
@@ -102,6 +102,8 @@ def settings_of(wish: Wish) -> dict[str, str]:
             }
     for type_ in (*TYPES, "poison", "photography", "fitting"):
         settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
+    for type_, (base, each) in PRICES.items():
+        settings[f"TASKS__{type_}__PRICE"] = json.dumps({"base": base, "per": "picture", "credits": each})
     return settings | {"TASKS__sticker__MAX_RUNNING": "12"}
 
 

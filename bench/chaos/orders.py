@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import zlib
 
 USERS = tuple(f"user-{number}" for number in range(8))
 TYPES = ("portrait", "poster", "sticker")  # all of short work; `sticker` may run only a few at once
 HTTP_SHARE = 0.3
 PICTURES_SHARE = 0.02  # real pictures by the studio, which take a core for a second
 FIRST_AT, LAST_AT = 0.5, 0.9  # seconds; share of the chaos
+
+
+PRICES = {"poster": (1, 2)}  # {type: (base, credits of a picture)}; of every other 0 and 1
+
+
+def price_of(type_: str, count: int, missing: int = 0) -> tuple[int, int]:
+    """(credits of an order, what is given back where so many of its pictures are missing)."""
+    base, each = PRICES.get(type_, (0, 1))
+    return base + each * count, each * missing
+
+
+def left_out(name: str, count: int) -> int:
+    """How many pictures of an order its service never makes, however often it is asked: of every third, the last."""
+    return int(count > 1 and zlib.crc32(name.encode()) % 3 == 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.chaos.orders import TYPES, left_out, price_of
+
 FINAL = ("completed", "failed", "cancelled")
 # What a user may see a task do, read from its work's changes.
 NEXT = {
@@ -125,10 +127,12 @@ class Reader:
             entry = (row["kind"], row["amount"], row["user_openid"])
             entries.setdefault((row["task_id"], row["charge"]), []).append(entry)
         for task in self.tasks():
-            price = json.loads(task["params"])["count"]
+            count = json.loads(task["params"])["count"]
+            price, of_missing = price_of(task["type"], count, _left_out(task, count))
             owed = [("debit", -price, task["user_openid"])]
-            if task["status"] == "failed":
-                owed.append(("refund", price, task["user_openid"]))
+            given_back = price if task["status"] == "failed" else of_missing
+            if given_back:
+                owed.append(("refund", given_back, task["user_openid"]))
             paid = sorted(entries.pop((task["id"], task["charge"]), []))
             if paid != owed:
                 yield f"{task['id']} is {task['status']} and was booked {paid} instead of {owed}"
@@ -152,7 +156,8 @@ class Reader:
                 if work[column] != task[column]:
                     yield f"{column} of {task['id']} is {task[column]}, of its work {work[column]}"
             images = json.loads(work["images"])
-            expected = json.loads(task["params"])["count"] if task["status"] == "completed" else 0
+            count = json.loads(task["params"])["count"]
+            expected = count - _left_out(task, count) if task["status"] == "completed" else 0
             if len(images) != expected:
                 yield f"{task['id']} has {len(images)} pictures instead of {expected}"
             for image in images:
@@ -227,3 +232,8 @@ class Reader:
                 key not in image["url"] for key, image in zip(keys, doc["images"], strict=False)
             ):
                 yield f"{user} was shown other pictures of {doc['task_id']} than there are"
+
+
+def _left_out(task: sqlite3.Row, count: int) -> int:
+    """How many pictures its service never makes; the studio makes all."""
+    return left_out(task["name"], count) if task["type"] in TYPES else 0
