@@ -19,14 +19,13 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from config.clients import WeChat
+from config.provider import PROVIDER_NAME, Provider
 from config.storage import S3, Retention
 from config.task_type import TaskType
 from config.values import (
-    PROVIDER_NAME,
     TASK_TYPE_NAME,
     Credits,
     Limits,
-    Provider,
     Settings,
     hide_password,
     is_loopback,

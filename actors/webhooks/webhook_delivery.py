@@ -30,7 +30,7 @@ from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery, Message
 from supervisor.telemetry import tracing
 from supervisor.webhooks.message import message_body
-from supervisor.webhooks.schedule import pause_after
+from supervisor.webhooks.schedule import Again, End, after_failure, is_accepted
 from supervisor.webhooks.signature import signed_headers
 from supervisor.webhooks.signing_keys import webhook_keys
 
@@ -92,13 +92,15 @@ async def _deliver(worker: Worker, message: Message, context: str) -> None:
 
 
 async def _note_failure(worker: Worker, message: Message, failure: NotDelivered) -> None:
-    if failure.status == 410:
+    verdict = after_failure(
+        message.attempts, failure.status, is_final=failure.is_final, chance=random.random(),
+        retry_after=failure.retry_after,
+    )  # fmt: skip
+    if verdict is End.GONE:
         await worker.write(lambda tx: deliveries.receiver_is_gone(tx, message))
         log.warning("webhook_receiver_gone", task=message.task_id, webhook=message.id)
         return
-    pause = None
-    if not failure.is_final:
-        pause = pause_after(message.attempts, chance=random.random(), retry_after=failure.retry_after)
+    pause = verdict.in_seconds if isinstance(verdict, Again) else None
     await worker.write(
         lambda tx: deliveries.put_off(tx, message, pause, status=failure.status, reason=str(failure))
     )
@@ -147,7 +149,7 @@ async def _send(worker: Worker, message: Message) -> int:
 
 def _accepted(response: aiohttp.ClientResponse) -> int:
     """The status, if it confirms.  The body is not read."""
-    if 200 <= response.status < 300:
+    if is_accepted(response.status):
         return response.status
     if 300 <= response.status < 400:
         sentence = f"The receiver answers {response.status}; redirects are not followed."

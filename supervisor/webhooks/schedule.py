@@ -1,6 +1,10 @@
-"""When a failed webhook is sent again: the example schedule of Standard Webhooks, over 24 hours."""
+"""What follows a failed webhook: it is sent again by the example schedule of Standard Webhooks, over 24 hours, or ends.
+Pure."""
 
 from __future__ import annotations
+
+import dataclasses
+import enum
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
@@ -11,6 +15,39 @@ SCHEDULE = (
 # the largest random part of a pause, so that messages which failed together are not sent again together
 JITTER = 0.1
 MOST_PAUSE_SECONDS = 24 * _HOUR
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """Send it again in so many seconds."""
+
+    in_seconds: float
+
+
+class End(enum.Enum):
+    """Send it no more."""
+
+    GIVEN_UP = "given_up"
+    GONE = "gone"  # and nothing else to this address: it answered 410
+
+
+def is_accepted(status: int) -> bool:
+    """Whether a receiver's answer confirms the webhook; redirects are not followed, and confirm nothing."""
+    return 200 <= status < 300
+
+
+def after_failure(
+    attempts: int, status: int | None, *, is_final: bool, chance: float, retry_after: float = 0.0
+) -> Again | End:
+    """What follows an attempt that failed.
+
+    attempts: made so far, at least one.  status: of the receiver's answer, if there is one.  is_final: another attempt
+    would not help.  chance: uniform in [0, 1).  retry_after: the receiver's wish in seconds.
+    """
+    if status == 410:
+        return End.GONE
+    pause = None if is_final else pause_after(attempts, chance=chance, retry_after=retry_after)
+    return End.GIVEN_UP if pause is None else Again(pause)
 
 
 def pause_after(attempts: int, *, chance: float, retry_after: float = 0.0) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from config.values import Provider
+from config.provider import Provider
 from supervisor.store.limits import pauses
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs

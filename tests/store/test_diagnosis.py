@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from config.values import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.health.troubles import troubles
 from supervisor.remote.breaker import Sign

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from config.values import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import AlreadyFinished, LeaseLost, NotReleasable, ProviderIsDown, WorkerNotFound
 from supervisor.health.troubles import troubles

@@ -15,7 +15,7 @@ import pytest
 from actors.attempts.outcomes import after_error
 from actors.attempts.record import step_of
 from actors.providers.base import ProviderDown, RateLimited
-from config.values import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
 from supervisor.database.open_database import open_database

@@ -25,15 +25,13 @@ from web.feed.feed_event import EventId, bye_frame, change_frame, parse_event_id
 from web.feed.hub import Closing, TooManyStreams
 from web.feed.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, retry_window, rotation
 from web.feed.resume import Continuation, Everything, is_whole, read_on, read_opening
-from web.feed.stream import Event, Stream
+from web.feed.stream import SEND_BUFFER_BYTES, SILENT_PEER_MILLISECONDS, Event, Stream
 from web.handling.authentication import TICKET, unauthorized
 from web.handling.context import FIRST_BYTE_AT, IDENTITY, Context, context_of
 from web.http.problems import Problem, unavailable, unprocessable
 
 log = logging.getLogger("darkroom.web")
 
-SEND_BUFFER_BYTES = 64 * 1024  # bytes that the kernel holds for a client that does not read
-SILENT_PEER_MILLISECONDS = 60_000
 BYE = bye_frame()
 HEADERS = {
     "Content-Type": "text/event-stream",

@@ -19,11 +19,12 @@ from typing import Protocol
 
 from supervisor.security.token_proof import Proof
 
+# How much a client that does not read costs, and for how long.
 MOST_WAITING = 256
-MOST_UNSENT_BYTES = (
-    64 * 1024
-)  # bytes in our own memory for a client whose kernel buffer is full; a batch besides
-CUT_OFF_GRACE_SECONDS = 2.0  # separates a client that does not read from one that reads slowly
+SEND_BUFFER_BYTES = 64 * 1024  # the kernel's share of what it has not read
+MOST_UNSENT_BYTES = 64 * 1024  # ours, once the kernel takes no more; one batch may come on top
+SILENT_PEER_MILLISECONDS = 60_000  # until the kernel ends a connection that confirms nothing
+CUT_OFF_GRACE_SECONDS = 2.0  # tells a client that does not read from one that reads slowly
 
 
 class Event:

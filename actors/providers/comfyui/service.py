@@ -23,8 +23,8 @@ from actors.providers.common.reading import (
     refuse_unknown,
     setting_name,
 )
+from config.provider import is_true
 from config.settings import Provider, Settings
-from config.values import is_true
 from config.workflow_seeds import FixedSeed
 from supervisor.core.errors import SettingFault
 

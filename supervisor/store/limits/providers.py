@@ -10,9 +10,9 @@ import dataclasses
 import functools
 from collections.abc import Callable, Container
 
+from config.provider import ProviderLimits
 from config.settings import Settings
 from config.task_type import TaskType
-from config.values import ProviderLimits
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from config.values import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, MayBeBilledAlready
 from supervisor.database.interface.database import Row, Transaction

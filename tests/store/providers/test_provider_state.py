@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.provider import ProviderLimits
 from config.settings import Settings
-from config.values import ProviderLimits
 from supervisor.core.claim import Claim
 from supervisor.core.errors import ProviderIsDown
 from supervisor.remote.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds

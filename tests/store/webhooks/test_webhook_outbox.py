@@ -21,7 +21,7 @@ from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery, Message
 from supervisor.webhooks import turns
-from supervisor.webhooks.schedule import JITTER, SCHEDULE, pause_after
+from supervisor.webhooks.schedule import JITTER, SCHEDULE, Again, End, after_failure, is_accepted, pause_after
 from supervisor.webhooks.turns import Due, UnderWay, next_to_send
 from tests.conftest import PARAMS, Clock, Store
 from web.handling.responses import shown_task
@@ -176,6 +176,28 @@ def test_the_schedule_is_the_standards_and_ends_after_a_day() -> None:
     assert pauses[2] < drawn < pauses[2] * (1 + JITTER)
     assert pause_after(1, chance=0.0, retry_after=120) == 120
     assert pause_after(4, chance=0.0, retry_after=120) == pauses[3]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "status", "is_final", "verdict"),
+    [
+        (1, 500, False, Again(5.0)),
+        (1, None, False, Again(5.0)),  # no answer at all
+        (1, 301, False, Again(5.0)),
+        (1, 410, False, End.GONE),
+        (len(SCHEDULE), 410, False, End.GONE),
+        (1, None, True, End.GIVEN_UP),  # an address that is none
+        (len(SCHEDULE), 500, False, End.GIVEN_UP),
+    ],
+)
+def test_a_failed_attempt_is_made_again_or_ends_by_its_status_and_its_number(
+    attempts: int, status: int | None, is_final: bool, verdict: Again | End
+) -> None:
+    assert after_failure(attempts, status, is_final=is_final, chance=0.0) == verdict
+
+
+def test_only_an_answer_of_the_200s_is_a_confirmation() -> None:
+    assert [status for status in range(100, 600) if is_accepted(status)] == list(range(200, 300))
 
 
 def test_a_receiver_that_is_gone_gets_nothing_until_a_resend(

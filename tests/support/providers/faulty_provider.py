@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
+from actors.providers.base import Done, Job, MadeImage, Progress
 from supervisor.store.tasks import claims
 from tests.support.providers.instant_provider import ONE_PIXEL, opened
+from tests.support.providers.local_provider import LocalProvider
 
 
 def die(*_: object, **__: object) -> None:
@@ -23,7 +24,7 @@ def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FaultyProvider:
+class FaultyProvider(LocalProvider):
     """options.notes: the file for its notes.  options.wait_seconds: how long each job takes, 0 by default.
 
     options.gates: a folder; no job ends before a file there has its task's name.
@@ -72,17 +73,6 @@ class FaultyProvider:
     def _note(self, job: Job, what: str) -> None:
         with self._notes.open("a") as notes:
             notes.write(f"{job.task_id} {what}\n")
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 class BlockingProvider(FaultyProvider):

@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
+from actors.providers.base import Done, Job, MadeImage, Progress
+from tests.support.providers.local_provider import LocalProvider
 
 # The smallest JPEG: one grey pixel.
 ONE_PIXEL = bytes.fromhex(
@@ -28,7 +29,7 @@ async def opened(gate: Path) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-class InstantProvider:
+class InstantProvider(LocalProvider):
     """options.wait_seconds: how long each job takes, 0 by default.  options.gate: a file before which none ends."""
 
     may_bill_twice = True
@@ -49,14 +50,3 @@ class InstantProvider:
             path.write_bytes(ONE_PIXEL)
             made.append(MadeImage(n, path, 1, 1))
         return Done(tuple(made))
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""

@@ -8,13 +8,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, InvalidInput, Job, Lost, MadeFile, Progress, Running
+from actors.providers.base import Done, InvalidInput, Job, MadeFile, Progress
+from tests.support.providers.local_provider import LocalProvider
 
 # The first box of an MP4, which is what tells it, and nothing to see.
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
 
 
-class MadeFilesProvider:
+class MadeFilesProvider(LocalProvider):
     """parameters: film (bytes of it), data (JSON), and for every film but the first of an order: refuse (true: it is
     refused), die (a file: who does not find it makes it and dies)."""
 
@@ -43,17 +44,6 @@ class MadeFilesProvider:
             os.truncate(path, size)
             files.append(MadeFile(path, "a/film: one.mp4", 64, 48, 1.5))
         return Done(files=tuple(files), data=asked.get("data"))
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 class FilmByFilmProvider(MadeFilesProvider):

@@ -7,10 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
+from actors.providers.base import Done, Job, MadeImage, Progress
+from tests.support.providers.local_provider import LocalProvider
 
 
-class PacedProvider:
+class PacedProvider(LocalProvider):
     """options.steps, options.step_seconds: how a job goes on."""
 
     may_bill_twice = True
@@ -30,14 +31,3 @@ class PacedProvider:
             Image.new("RGB", (64, 64), (180, 60 + 20 * n, 60)).save(path)
             made.append(MadeImage(n, path, 64, 64))
         return Done(tuple(made))
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from actors.providers.base import (
-    Accepted,
     Done,
-    Failed,
     Job,
-    Lost,
     MadeImage,
     MadeThumbnail,
     Progress,
-    Running,
 )
+from tests.support.providers.local_provider import LocalProvider
 
 
-class PrintedProvider:
+class PrintedProvider(LocalProvider):
     """Hands out one picture after another, in turn."""
 
     may_bill_twice = True
@@ -50,14 +47,3 @@ class PrintedProvider:
             print_["height"],
             MadeThumbnail(thumbnail, small["width"], small["height"]),
         )
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""
