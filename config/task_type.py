@@ -80,9 +80,8 @@ class TaskType(Group):
     provider: str = "studio"
     # used in this order while the providers before are down
     fallback: list[str] = Field(default_factory=list)
-    allow_providers: list[str] = Field(
-        default_factory=list
-    )  # a task may name one of these, and then only that one is used
+    # A task may name one of these, and then only that one is used.
+    allow_providers: list[str] = Field(default_factory=list)
     time_limit_seconds: Seconds = 600
     ai_timeout_seconds: Seconds = 300
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3

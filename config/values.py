@@ -58,9 +58,8 @@ class Limits(Group):
     audio_bytes: Count = 33_554_432
     file_bytes: Count = 33_554_432
     logins_per_minute: Count = 60  # from one address, to one web process
-    requests_per_minute: Count = (
-        600  # of one user, or of one address without a valid token; the next three are parts of it
-    )
+    # Of one user, or of one address without a valid token; the next three are parts of it.
+    requests_per_minute: Count = 600
     orders_per_minute: Count = 120
     uploads_per_minute: Count = 120
     tickets_per_minute: Count = 60
@@ -103,9 +102,8 @@ class Settings(BaseModel):
     worker_threads: Annotated[int, Field(ge=1, le=4096)] = 16  # task slots of a process
     worker_offers: dict[str, Count] = Field(default_factory=dict)  # of one process, to types that need them
     worker_types: WorkerTypes = ()  # the only ones that a worker takes; none: all
-    worker_exit_when_idle_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = (
-        0  # 0 = never
-    )
+    # 0 = never.
+    worker_exit_when_idle_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0
     image_processes: Annotated[int, Field(ge=1, le=256)] = 1  # children for image code, per worker process
     lease_seconds: Seconds = 15
     heartbeat_seconds: Seconds = 5

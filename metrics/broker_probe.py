@@ -20,9 +20,8 @@ ROUNDTRIP = Family(
     "How long connecting to the broker and one PING took at the last look.",
 )
 FRESH_SECONDS = 1.0
-PATIENCE_SECONDS = (
-    0.4  # hundreds of times the usual time of an answer; a scrape must not wait long for a missing one
-)
+# Hundreds of times the usual time of an answer; a scrape must not wait long for a missing one.
+PATIENCE_SECONDS = 0.4
 PING_SECONDS = 1.0
 
 

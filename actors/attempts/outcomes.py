@@ -38,9 +38,8 @@ from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.remote.unclear_answers import after as doubts_after
 
 OUR_OWN_CODES = ("image_not_found", "image_unusable", "worker_died")
-UNUSABLE_SECONDS = (
-    30.0  # a wrongly configured provider, an unreachable store: people can repair it, and the task can wait
-)
+# A wrongly configured provider, an unreachable store: people can repair it, and the task can wait.
+UNUSABLE_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -216,9 +216,8 @@ class ClaimSender:
         except BROKER_AWAY as error:
             self._note_absence(error, 0)
         except (Fault, DatabaseError) as fault:
-            log.warning(
-                "claims_not_taken_back", reason=str(fault)
-            )  # they stay beside the list until the next check
+            # They stay beside the list until the next check.
+            log.warning("claims_not_taken_back", reason=str(fault))
 
     def _shun(self, worker_id: str, *, popped: bool) -> None:
         """Take the messages of its lists, and leave an empty message there.  A frozen process can't pop that: its last

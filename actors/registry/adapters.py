@@ -1,7 +1,7 @@
 """The adapter for each AI service: checked at the start, opened at the first use.
 
-To add a kind: 1. name it in `Kind` of `config/provider.py`; 2. write a folder beside `actors/providers/http/` that keeps
-the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below.
+To add a kind: 1. name it in `Kind` of `config/provider.py`; 2. write a folder beside `actors/providers/http/` that
+keeps the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below.
 """
 
 from __future__ import annotations

@@ -60,9 +60,8 @@ async def poll_tasks(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> 
                 running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
             begun.add(running.work)
     except Fault as fault:
-        log.warning(
-            "polls_not_begun", count=len(unread), reason=str(fault)
-        )  # their claims make them due again
+        # Their claims make them due again.
+        log.warning("polls_not_begun", count=len(unread), reason=str(fault))
     finally:
         for running in unread:
             worker.has_ended(running)

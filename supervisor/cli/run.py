@@ -31,9 +31,8 @@ def up() -> None:
 
     status = run_up(settings_of_command())
     sys.stdout.flush()
-    os._exit(
-        status
-    )  # everything is committed and stopped; a helper that hangs in the database must not delay the end
+    # Everything is committed and stopped; a helper that hangs in the database must not delay the end.
+    os._exit(status)
 
 
 @click.command()

@@ -43,9 +43,8 @@ PRIORITIES = (-10, 10)
 
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
-_END_OF_TIME = datetime(
-    9999, 12, 31, tzinfo=UTC
-)  # the guard of PostgreSQL refuses what may be rounded beyond it
+# The guard of PostgreSQL refuses what may be rounded beyond it.
+_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 Pointer = str  # RFC 6901, into the body (`/params/images/0`), or into params when only these were given

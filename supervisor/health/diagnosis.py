@@ -14,12 +14,13 @@ from supervisor.health.troubles import NO_ROOM_STAGES
 
 SILENT_SECONDS = 10.0  # two beats were missed
 LATE_BEGIN_SECONDS = 6.0  # a worker's next heartbeat says which tasks it has begun
+# Events after which a task may wait for a time.
 PUT_BACK = (
     "postponed",
     "attempt_failed",
     "released",
     "resubmitted",
-)  # events after which a task may wait for a time
+)
 
 Values = dict[str, Any]
 

@@ -72,10 +72,11 @@ def write_privately(path: Path, text: str) -> None:
 def _made_before(settings: Settings) -> Iterator[tuple[Path, int]]:
     """(path, the most permissive mode that it may have)."""
     for name in OURS:
+        # The owner may run a file that was executable.
         yield (
             settings.data_dir / name,
             PRIVATE_FOLDER,
-        )  # the owner may run a file that was executable
+        )
     if not is_postgres(settings.database_url):
         path = Path(settings.database_url.removeprefix("sqlite:///").partition("?")[0])
         mode = _mode_of_database(path, settings.data_dir)

@@ -16,11 +16,12 @@ import threading
 from collections.abc import Mapping
 
 VARIABLE = "SUPERVISOR_BEAT_FD"  # names the pipe's descriptor; not a setting
+# sd_notify(3); they are for this process, not for its children.
 SYSTEMD = (
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
-)  # sd_notify(3); they are for this process, not for its children
+)
 BEAT_SECONDS = 2.0
 
 

@@ -29,9 +29,8 @@ def enter(name: str) -> NoReturn:
     """Become the program of this name, arguments and all."""
     spare_the_imports()
     module, function, part = _BEGINS[name]
-    logging.getLogger().addHandler(
-        _SetUpByTheFirstLine(part)
-    )  # the root logger passes warnings, but nothing below
+    # The root logger passes warnings, but nothing below.
+    logging.getLogger().addHandler(_SetUpByTheFirstLine(part))
     # dramatiq uses it to start itself again at a SIGHUP
     sys.argv[0] = str(Path(sys.executable).with_name(name))
     if name == "dramatiq":

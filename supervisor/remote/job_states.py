@@ -35,9 +35,8 @@ class Word(enum.Enum):
 
 
 UNANSWERED = frozenset({RemoteState.SUBMITTING, RemoteState.UNKNOWN})
-OPEN = frozenset(
-    {RemoteState.SUBMITTING, RemoteState.WAITING}
-)  # they count against the provider's concurrency
+# They count against the provider's concurrency.
+OPEN = frozenset({RemoteState.SUBMITTING, RemoteState.WAITING})
 
 _KNOWN = frozenset({RemoteState.DONE, RemoteState.FAILED, RemoteState.LOST, RemoteState.CANCELLED})
 

@@ -15,9 +15,8 @@ class Both(NamedTuple):
 
 
 NOW = Both("strftime('%Y-%m-%dT%H:%M:%fZ','now')", "darkroom_now()")
-ULID = Both(
-    "substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', …", "darkroom_ulid()"
-)  # …: as long as the first migration
+# …: as long as the first migration.
+ULID = Both("substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', …", "darkroom_ulid()")
 EPOCH = Both(
     "lower(hex(randomblob(6)))", "substr(replace((gen_random_uuid())::text, '-'::text, ''::text), 1, 12)"
 )

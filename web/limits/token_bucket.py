@@ -12,9 +12,8 @@ class RateLimit:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._buckets: OrderedDict[str, tuple[float, float]] = (
-            OrderedDict()
-        )  # tokens, and when they were counted
+        # Tokens, and when they were counted.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, who: str, *, now: float) -> float:
         """0 if `who` may go on, else the seconds to wait.  now: a monotonic clock, seconds."""

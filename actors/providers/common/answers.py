@@ -66,9 +66,8 @@ _AUTHENTICATION = frozenset({401, 403, 407})  # the answer may hold a refused ke
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>]+|data:[^\s\"'<>]{20,}", re.IGNORECASE)
 _GATEWAY_GAVE_UP = frozenset({504, 524})
 _NOT_BEGUN = frozenset({408, 425, 501, 505, 529})  # not possible, or not now; 529 is "overloaded"
-_NOT_READY = frozenset(
-    {503, 521, 523, 525, 526, 530}
-)  # the gateway can't reach the service yet; 521 to 530 are Cloudflare's
+# The gateway can't reach the service yet; 521 to 530 are Cloudflare's.
+_NOT_READY = frozenset({503, 521, 523, 525, 526, 530})
 
 
 @dataclass(frozen=True)

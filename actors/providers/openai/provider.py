@@ -73,9 +73,8 @@ class OpenAiProvider:
         except UnknownOutcome:
             if streamed.document() is None:
                 raise
-            answer = Answer(
-                200, {}, b""
-            )  # the stream broke off, or its time was over: its events so far count
+            # The stream broke off, or its time was over: its events so far count.
+            answer = Answer(200, {}, b"")
         if streamed.is_draft:
             log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")

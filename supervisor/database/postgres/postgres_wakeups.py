@@ -52,9 +52,8 @@ class PostgresWakeups(Wakeups):
         self._rescan_seconds = RESCAN_SECONDS if rescans else math.inf
         self._end_read, self._end_write = os.pipe()
         self._thread: threading.Thread | None = None
-        self._waiting: collections.deque[Heard] = (
-            collections.deque()
-        )  # filled by the listener's thread, emptied by `hear`
+        # Filled by the listener's thread, emptied by `hear`.
+        self._waiting: collections.deque[Heard] = collections.deque()
         self._state: str | None = None
         self._listens = False
 
@@ -136,9 +135,8 @@ class PostgresWakeups(Wakeups):
         while (remaining := end - time.monotonic()) > 0:
             if any(name == probe for name, _ in self._notified(connection, remaining)):
                 connection.execute(f"LISTEN {self._channel}; UNLISTEN {probe}".encode(), prepare=False)
-                connection.execute(
-                    MAY_BE_IDLE.encode(), prepare=False
-                )  # now that the connection is known to be ours alone
+                # Now that the connection is known to be ours alone.
+                connection.execute(MAY_BE_IDLE.encode(), prepare=False)
                 return True
         return False
 
@@ -181,9 +179,8 @@ class PostgresWakeups(Wakeups):
         return False
 
     def _tell(self, heard: Heard) -> None:
-        self._waiting.append(
-            heard
-        )  # before the byte, so that the reader of the byte finds it; a deque needs no lock
+        # Before the byte, so that the reader of the byte finds it; a deque needs no lock.
+        self._waiting.append(heard)
         super().interrupt()
 
     def _say(self, listens: bool, sentence: str) -> None:

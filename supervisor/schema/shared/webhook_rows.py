@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 ENDED = "('completed','failed','cancelled')"
-MOST_WAITING_PER_USER = (
-    2000  # further ones are recorded as failed, so that an absent receiver can't fill the outbox
-)
+# Further ones are recorded as failed, so that an absent receiver can't fill the outbox.
+MOST_WAITING_PER_USER = 2000
 TOO_MANY = f"{MOST_WAITING_PER_USER} webhooks of this user were waiting already; it was not sent."
 
 

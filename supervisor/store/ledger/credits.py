@@ -57,9 +57,8 @@ def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Grant
     row = tx.one(_BY_REFERENCE, reference=reference)
     if row is None and grant(tx, user, amount, reference):
         return Granted(user, amount, True, balance(tx, user))
-    row = row or tx.one(
-        _BY_REFERENCE, reference=reference
-    )  # another transaction committed it while we waited for the account
+    # Another transaction committed it while we waited for the account.
+    row = row or tx.one(_BY_REFERENCE, reference=reference)
     assert row is not None
     return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
 

@@ -28,9 +28,8 @@ from supervisor.store.sql.conditions import listed, of_charges
 from supervisor.store.sql.row_isolation import Aside, delete_oldest
 from supervisor.store.sql.rows import decoded, encoded
 
-STALE_SECONDS = (
-    30  # a live worker that has lost its lease notices that within a heartbeat, and records what it knows
-)
+# A live worker that has lost its lease notices that within a heartbeat, and records what it knows.
+STALE_SECONDS = 30
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,12 @@ from actors.providers.studio.orders.faults import ImageUnusable
 from actors.providers.studio.orders.originals import on_white
 from actors.providers.studio.vision.regions import without_holes
 
+# Of 255, tried in turn: a white shirt on white needs the last, paper grain forbids it to others.
 DIFFERENCES = (
     22,
     12,
     7,
-)  # of 255, tried in turn: a white shirt on white needs the last, paper grain forbids it to others
+)
 SMALLEST_SHARE, LARGEST_SHARE = 0.04, 0.92
 SLEEVE_STEPS = 13  # places along a sleeve where its two edges are looked for
 LONG_SLEEVE = 0.62  # a sleeve that ends lower than this share of the garment's height reaches the wrist

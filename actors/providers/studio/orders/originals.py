@@ -9,9 +9,8 @@ from PIL import Image, ImageOps
 from actors.providers.studio.orders.faults import ImageUnusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # a phone's MPO is read as JPEG
-MAX_PIXELS = (
-    40_000_000  # the default of LIMITS__IMAGE_PIXELS; decoding is what costs memory, so the header decides
-)
+# The default of LIMITS__IMAGE_PIXELS; decoding is what costs memory, so the header decides.
+MAX_PIXELS = 40_000_000
 MIN_SIDE = 64
 MAX_ASPECT = 8
 

@@ -253,9 +253,8 @@ def _lamps(width: int, height: int, kerb: float, palette: Sequence[Colour], chan
         if left >= right or top >= bottom:
             continue
         distance = np.sqrt((x[:, left:right] - centre_x) ** 2 + (y[top:bottom] - centre_y) ** 2)
-        disc = (radius - distance).clip(0, 1) * (
-            0.72 + 0.28 * (distance / radius) ** 3
-        )  # lenses draw a brighter edge
+        # Lenses draw a brighter edge.
+        disc = (radius - distance).clip(0, 1) * (0.72 + 0.28 * (distance / radius) ** 3)
         colour = _rgb(palette[int(chance.integers(len(palette)))]) * np.float32(
             chance.uniform(0.22, 0.75) * (1.1 - nearness)
         )

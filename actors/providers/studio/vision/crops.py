@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[int, int, int, int]
-LOOSE = (
-    1.4  # people whose common square is under so many times the largest of their own are looked at together
-)
+# People whose common square is under so many times the largest of their own are looked at together.
+LOOSE = 1.4
 
 
 def whole_square(width: int, height: int) -> Box:

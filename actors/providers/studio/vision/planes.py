@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Plane = NDArray[np.floating[Any]]  # float32 in fact; the types of mixed sums say only "floating"
-LUMINANCE = np.array(
-    [0.2126, 0.7152, 0.0722], np.float32
-)  # Rec. 709; exact enough on gamma-coded values for shading
+# Rec. 709; exact enough on gamma-coded values for shading.
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def to_array(picture: Image.Image) -> Plane:

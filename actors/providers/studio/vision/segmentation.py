@@ -113,9 +113,8 @@ def _settled(mask: Plane, shown: Sequence[Person]) -> Plane:
     person = small > 0.5
     apart = person & ~large_parts(person) & ~reached(_torsos(shown, width, height), person)
     around = np.zeros_like(person)
-    around[0, :] = around[:, 0] = around[:, -1] = (
-        True  # not the bottom: a body usually runs out of the picture there
-    )
+    # Not the bottom: a body usually runs out of the picture there.
+    around[0, :] = around[:, 0] = around[:, -1] = True
     inside = ~reached(around & ~person, ~person)
     fill = resized(inside.astype(np.float32), width, height) * smoothstep(0.08, 0.4, mask)
     drop = resized(apart.astype(np.float32), width, height)
