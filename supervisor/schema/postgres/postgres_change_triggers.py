@@ -11,9 +11,10 @@ later statement with ten thousand rows.
 
 from __future__ import annotations
 
+from supervisor.schema.postgres import money_triggers
 from supervisor.schema.postgres.plpgsql import Trigger, differs
 from supervisor.schema.postgres.postgres_functions import as_text
-from supervisor.schema.shared import history_rows, part_refund_amount
+from supervisor.schema.shared import history_rows
 from supervisor.schema.shared.count_rows import COUNT_ARRIVED_ON_POSTGRES, COUNT_ON_POSTGRES
 from supervisor.schema.shared.task_columns import VISIBLE
 from supervisor.schema.shared.webhook_rows import ENDED, told_on_postgres
@@ -48,7 +49,12 @@ _RANG = f"""(n.status <> o.status AND n.status <> 'processing') OR {differs(("ru
 
 def changes() -> list[Trigger]:
     """Every trigger that runs after a statement, table by table."""
-    return [*_of_tasks(), *_of_works(), *_of_money(), *_of_workers()]
+    return [
+        *_of_tasks(),
+        *_of_works(),
+        *money_triggers.bookings(_lock_accounts("new_rows")),
+        *_of_workers(),
+    ]
 
 
 def _moved(columns: str, condition: str) -> str:
@@ -79,22 +85,9 @@ def _open_accounts(of: str) -> str:
 
 
 def _of_tasks() -> list[Trigger]:
-    refund = f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT ended.user_openid, ended.id, ended.charge, 'refund', -debit.amount
-            FROM {_moved("n.id, n.user_openid, n.charge", _BECAME_FINAL)} AS ended
-            JOIN credit_entry AS debit
-              ON debit.task_id = ended.id AND debit.charge = ended.charge AND debit.kind = 'debit'
-            WHERE NOT EXISTS (SELECT 1 FROM credit_entry AS refund WHERE refund.task_id = ended.id
-                              AND refund.charge = ended.charge AND refund.kind = 'refund')
-            ORDER BY ended.user_openid, ended.id;"""
-    part = f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT ended.user_openid, ended.id, ended.charge, 'refund',
-                   {part_refund_amount.back("ended")}
-            FROM {_moved("n.id, n.user_openid, n.charge, n.missing, n.picture_count", _FELL_SHORT)} AS ended
-            JOIN credit_entry AS debit
-              ON debit.task_id = ended.id AND debit.charge = ended.charge AND debit.kind = 'debit'
-            WHERE {part_refund_amount.is_some("ended")}
-            ORDER BY ended.user_openid, ended.id;"""
+    refund = money_triggers.refund(_moved("n.id, n.user_openid, n.charge", _BECAME_FINAL))
+    fell_short = _moved("n.id, n.user_openid, n.charge, n.missing, n.picture_count", _FELL_SHORT)
+    part = money_triggers.part_refund(fell_short)
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
         bool_or({_BECAME_FINAL}) AS became_final, bool_or({_FELL_SHORT}) AS fell_short, bool_or({_ENDED}) AS ended,
         bool_or({_RANG}) AS rang, bool_or(n.status <> o.status) AS changed_status,
@@ -248,28 +241,6 @@ def _of_works() -> list[Trigger]:
             each="STATEMENT",
             declare=f"told bigint; {_MOMENT}",
         ),
-    ]
-
-
-def _of_money() -> list[Trigger]:
-    booked = f"""IF (SELECT count(*) FROM (SELECT 1 FROM new_rows LIMIT 2) AS two) > 1 THEN
-        {_lock_accounts("new_rows")}
-    END IF;
-    UPDATE account SET balance = account.balance + booked.amount
-        FROM (SELECT user_openid, sum(amount)::integer AS amount FROM new_rows GROUP BY user_openid) AS booked
-        WHERE account.user_openid = booked.user_openid;
-    INSERT INTO metric_delta (name, value)
-        SELECT 'darkroom_refunds_total', count(*) FROM new_rows WHERE kind = 'refund' HAVING count(*) > 0;
-    INSERT INTO metric_delta (name, labels, value)
-        SELECT 'darkroom_credits_total', '{{"kind":"' || kind || '"}}', sum(abs(amount)) FROM new_rows GROUP BY kind;
-    RETURN NULL;"""
-    granted = """INSERT INTO credit_entry (user_openid, kind, amount, reference)
-        SELECT new_rows.user_openid, 'grant', rule.signup_grant, 'signup' FROM new_rows, rule
-        WHERE rule.signup_grant > 0 ORDER BY new_rows.user_openid;
-    RETURN NULL;"""
-    return [
-        Trigger("account_opened", f"AFTER INSERT ON account {_NEW}", granted, each="STATEMENT"),
-        Trigger("credit_entry_booked", f"AFTER INSERT ON credit_entry {_NEW}", booked, each="STATEMENT"),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
+from supervisor.schema.postgres import money_triggers
 from supervisor.schema.postgres.plpgsql import Trigger, differs, refuse, refuse_if
 from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
@@ -30,7 +31,7 @@ def guards() -> list[Trigger]:
     return [
         *_of_tasks(),
         *_of_works(),
-        *_of_money(),
+        *money_triggers.guards(),
         *_of_remote_jobs(),
         *_of_history(),
         *_of_dispatchers(),
@@ -189,77 +190,6 @@ def _of_works() -> list[Trigger]:
             )
             + "\n    RETURN OLD;",
         ),
-    ]
-
-
-def _of_money() -> list[Trigger]:
-    entry = [
-        # The second of two simultaneous debits waits here, and then reads the balance after the first.
-        "SELECT balance INTO held FROM account WHERE user_openid = NEW.user_openid FOR UPDATE;",
-        refuse_if("held IS NULL", "the user has no account"),
-        refuse_if("held + NEW.amount < 0", "insufficient credits"),
-        refuse_if(
-            "NEW.kind <> 'grant' AND (NEW.task_id IS NULL OR NEW.charge IS NULL)",
-            "debits and refunds name their task and charge",
-        ),
-        refuse_if(
-            "EXISTS (SELECT 1 FROM credit_entry"
-            " WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind)",
-            "this charge of the task has such an entry already",
-        ),
-        "IF NEW.reference IS NOT NULL THEN",
-        refuse_if(
-            "NEW.reference = 'signup' AND EXISTS (SELECT 1 FROM credit_entry"
-            " WHERE user_openid = NEW.user_openid AND reference = 'signup')"
-            " OR NEW.reference <> 'signup' AND EXISTS (SELECT 1 FROM credit_entry"
-            " WHERE reference = NEW.reference AND reference IS NOT NULL AND reference <> 'signup')",
-            "this grant was made already",
-        ),
-        "END IF;",
-        "IF NEW.kind = 'refund' THEN",
-        refuse_if(
-            "NOT EXISTS (SELECT 1 FROM credit_entry"
-            " WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'"
-            " AND user_openid = NEW.user_openid AND -amount >= NEW.amount)",
-            "a refund needs a debit of the same user, task and charge, and is never above it",
-        ),
-        "END IF;",
-        "RETURN NEW;",
-    ]
-    account = [
-        refuse_if(
-            "(NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE", "seq of an account never falls"
-        ),
-        refuse_if("NEW.user_openid <> OLD.user_openid", "user_openid of an account can not change"),
-        # Depth 1 is a direct statement; the ledger's trigger is one level deeper.
-        refuse_if(
-            "NEW.balance IS DISTINCT FROM OLD.balance AND pg_trigger_depth() < 2",
-            "balance of an account is moved by an entry in the ledger alone",
-        ),
-        "RETURN NEW;",
-    ]
-    return [
-        Trigger(
-            "account_born",
-            "BEFORE INSERT ON account",
-            refuse("an account opens with nothing: balance and seq are moved by triggers"),
-            only_if="NEW.balance <> 0 OR NEW.seq <> 0",
-        ),
-        Trigger("account_guard", "BEFORE UPDATE ON account", _LINES.join(account)),
-        Trigger(
-            "account_kept",
-            "BEFORE DELETE ON account",
-            refuse("an account can not be deleted: the ledger refers to it"),
-        ),
-        Trigger(
-            "credit_entry_guard", "BEFORE INSERT ON credit_entry", _LINES.join(entry), declare="held integer;"
-        ),
-        Trigger(
-            "credit_entry_unchangeable",
-            "BEFORE UPDATE ON credit_entry",
-            refuse("the ledger is append-only"),
-        ),
-        Trigger("credit_entry_kept", "BEFORE DELETE ON credit_entry", refuse("the ledger is append-only")),
     ]
 
 

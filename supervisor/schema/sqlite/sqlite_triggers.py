@@ -1,4 +1,4 @@
-"""The triggers on SQLite: defaults' guard, lifecycle guard, works, change log, money, wake-ups.
+"""The triggers on SQLite: defaults' guard, lifecycle guard, works, change log, wake-ups; money has a file of its own.
 
 They must work in a plain `sqlite3` connection (3.38 or newer) without pragmas and registered functions.  So they use
 only built-in functions and no foreign keys.  They do not depend on the failure of an inner constraint, because the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from config.storage import AUDIT_KEPT_DAYS
 from supervisor.remote.job_states import MOVES
-from supervisor.schema.shared import history_rows, part_refund_amount
+from supervisor.schema.shared import history_rows
 from supervisor.schema.shared.count_rows import count_moved_on_sqlite, count_on_sqlite
 from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_OLD_RULES
 from supervisor.schema.shared.lifecycle_guard import (
@@ -27,6 +27,7 @@ from supervisor.schema.shared.retention_guards import (
 )
 from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.webhook_rows import told_on_sqlite
+from supervisor.schema.sqlite.money_triggers import ledger, refunds
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
 UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
@@ -218,23 +219,7 @@ def triggers() -> dict[str, str]:
             images = coalesce(NEW.images, '[]'), outputs = NEW.outputs, error = NEW.error, updated_at = {NOW}
         WHERE id = NEW.work_id;
     END""",
-        "task_queue_refunded": """AFTER UPDATE OF status ON task_queue
-        WHEN NEW.status IN ('failed','cancelled') AND OLD.status <> NEW.status BEGIN
-        INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount
-            FROM credit_entry AS debit
-            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
-              AND NOT EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id AND charge = NEW.charge
-                              AND kind = 'refund');
-    END""",
-        "task_queue_partly_refunded": f"""AFTER UPDATE OF status ON task_queue
-        WHEN NEW.status = 'completed' AND OLD.status <> 'completed' AND NEW.missing > 0 BEGIN
-        INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', {part_refund_amount.back("NEW")}
-            FROM credit_entry AS debit
-            WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
-              AND {part_refund_amount.is_some("NEW")};
-    END""",
+        **refunds(),
         "task_queue_told": f"""AFTER UPDATE OF status ON task_queue
         WHEN NEW.status IN {final} AND OLD.status <> NEW.status BEGIN
         {told_on_sqlite()}
@@ -247,77 +232,7 @@ def triggers() -> dict[str, str]:
           OR (NEW.next_poll_at IS NOT OLD.next_poll_at AND NEW.next_poll_at <= {NOW}) BEGIN
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
-        "account_opened": """AFTER INSERT ON account BEGIN
-        SELECT RAISE(ABORT, 'an account opens with nothing: balance and seq are moved by triggers')
-            WHERE NEW.balance <> 0 OR NEW.seq <> 0;
-        INSERT INTO credit_entry (user_openid, kind, amount, reference)
-            SELECT NEW.user_openid, 'grant', signup_grant, 'signup' FROM rule WHERE signup_grant > 0;
-    END""",
-        "account_unique": """BEFORE INSERT ON account WHEN EXISTS
-        (SELECT 1 FROM account WHERE user_openid = NEW.user_openid) BEGIN
-        SELECT RAISE(ABORT, 'this user has an account already');
-    END""",
-        "account_kept": """BEFORE DELETE ON account BEGIN
-        SELECT RAISE(ABORT, 'an account can not be deleted: the ledger refers to it');
-    END""",
-        "account_guard": """BEFORE UPDATE ON account BEGIN
-        SELECT RAISE(ABORT, 'seq of an account never falls')
-            WHERE (NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE;
-        SELECT RAISE(ABORT, 'user_openid of an account can not change') WHERE NEW.user_openid IS NOT OLD.user_openid;
-        SELECT RAISE(ABORT, 'balance of an account is moved by an entry in the ledger alone')
-            WHERE NEW.balance IS NOT OLD.balance AND NOT EXISTS
-                (SELECT 1 FROM credit_entry WHERE id = (SELECT max(id) FROM credit_entry)
-                 AND user_openid = NEW.user_openid AND amount = NEW.balance - OLD.balance);
-    END""",
-        "credit_entry_guard": """BEFORE INSERT ON credit_entry BEGIN
-        SELECT RAISE(ABORT, 'a credit entry with this id exists already')
-            WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM credit_entry WHERE id = NEW.id);
-        SELECT RAISE(ABORT, 'amount must be a whole number') WHERE typeof(NEW.amount) <> 'integer';
-        SELECT RAISE(ABORT, 'the user has no account')
-            WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
-        SELECT RAISE(ABORT, 'insufficient credits')
-            WHERE (SELECT balance FROM account WHERE user_openid = NEW.user_openid) + NEW.amount < 0;
-        SELECT RAISE(ABORT, 'debits and refunds name their task and charge')
-            WHERE NEW.kind <> 'grant' AND (NEW.task_id IS NULL OR NEW.charge IS NULL);
-        SELECT RAISE(ABORT, 'this charge of the task has such an entry already')
-            WHERE EXISTS (SELECT 1 FROM credit_entry
-                          WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind);
-        SELECT RAISE(ABORT, 'this grant was made already')
-            WHERE NEW.reference IS NOT NULL AND CASE NEW.reference
-                WHEN 'signup' THEN EXISTS (SELECT 1 FROM credit_entry
-                    WHERE user_openid = NEW.user_openid AND reference = 'signup')
-                ELSE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference
-                    AND reference IS NOT NULL AND reference <> 'signup') END;
-        SELECT RAISE(ABORT, 'a refund needs a debit of the same user, task and charge, and is never above it')
-            WHERE NEW.kind = 'refund' AND NOT EXISTS
-                (SELECT 1 FROM credit_entry WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'
-                 AND user_openid = NEW.user_openid AND -amount >= NEW.amount);
-    END""",
-        "credit_entry_booked": """AFTER INSERT ON credit_entry BEGIN
-        SELECT RAISE(ABORT, 'the ledger is append-only: an entry''s id is above all others')
-            WHERE NEW.id < 1 OR NEW.id < (SELECT max(id) FROM credit_entry);
-        UPDATE account SET balance = balance + NEW.amount WHERE user_openid = NEW.user_openid;
-    END""",
-        # Counted here, because counting the ledger's rows would read all of them.  No upsert, because the outer
-        # statement's conflict clause would override its own.
-        "credit_entry_refund_counted": """AFTER INSERT ON credit_entry WHEN NEW.kind = 'refund' BEGIN
-        INSERT INTO metric (name) SELECT 'darkroom_refunds_total'
-            WHERE NOT EXISTS (SELECT 1 FROM metric WHERE name = 'darkroom_refunds_total');
-        UPDATE metric SET value = value + 1 WHERE name = 'darkroom_refunds_total';
-    END""",
-        "credit_entry_counted": """AFTER INSERT ON credit_entry BEGIN
-        INSERT INTO metric (name, labels) SELECT 'darkroom_credits_total', json_object('kind', NEW.kind)
-            WHERE NOT EXISTS (SELECT 1 FROM metric
-                WHERE name = 'darkroom_credits_total' AND labels = json_object('kind', NEW.kind));
-        UPDATE metric SET value = value + abs(NEW.amount)
-            WHERE name = 'darkroom_credits_total' AND labels = json_object('kind', NEW.kind);
-    END""",
-        "credit_entry_unchangeable": """BEFORE UPDATE ON credit_entry BEGIN
-        SELECT RAISE(ABORT, 'the ledger is append-only');
-    END""",
-        "credit_entry_kept": """BEFORE DELETE ON credit_entry BEGIN
-        SELECT RAISE(ABORT, 'the ledger is append-only');
-    END""",
+        **ledger(),
         "works_born": """BEFORE INSERT ON works BEGIN
         SELECT RAISE(ABORT, 'a work is made by the admission of its task alone')
             WHERE NOT EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.id AND id = NEW.task_id

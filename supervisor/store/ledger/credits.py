@@ -1,7 +1,7 @@
 """Accounts and the append-only ledger: grants, debits, statements.
 
-The triggers of the step that ends a task write refunds (`supervisor.schema.sqlite.sqlite_triggers`,
-`supervisor.schema.postgres.postgres_change_triggers`), and a trigger on the ledger moves the balance.
+The triggers of the step that ends a task write refunds (`supervisor.schema.sqlite.money_triggers`,
+`supervisor.schema.postgres.money_triggers`), and a trigger on the ledger moves the balance.
 """
 
 from __future__ import annotations
