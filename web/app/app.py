@@ -46,58 +46,63 @@ from web.openapi.description import DESCRIPTION, Description, show_openapi
 
 
 class Address(NamedTuple):
-    """One row of the table of addresses.  status: of the usual answer."""
+    """One row of the table of addresses.
+
+    operation: the name of its description in `web.openapi.operations`; "" for parts of the pages, which have none.
+    status: of the expected answer.
+    """
 
     method: str
     path: str
     handler: Handler
+    operation: str
     status: int = 200
 
 
 ADDRESSES = (
-    Address("POST", "/v1/images", images.upload, 201),
-    Address("POST", "/v1/files", files.upload, 201),
-    Address("POST", "/v1/tasks", tasks.submit, 202),
-    Address("GET", "/v1/tasks", tasks.list_tasks),
-    Address("GET", "/v1/tasks/{task_id}", tasks.show),
-    Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events),
-    Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, 202),
-    Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, 202),
-    Address("GET", "/v1/types", types.list_types),
-    Address("GET", FEED_PATH, feed.feed),
-    Address("GET", "/v1/works/changes", changes_poll.changes),
-    Address("GET", "/v1/works", works.list_works),
-    Address("GET", "/v1/works/{work_id}", works.show),
-    Address("DELETE", "/v1/works/{work_id}", works.delete, 204),
-    Address("POST", wechat.PATH, wechat.login),
-    Address("GET", "/v1/credits", works.show_credits),
-    Address("GET", "/v1/credits/{user}", grants.show),
-    Address("POST", "/v1/credits/{user}/grants", grants.grant, 201),
-    Address("POST", "/v1/feed-tickets", issued_tokens.issue_ticket, 201),
-    Address("POST", "/v1/tokens", issued_tokens.issue_token, 201),
-    Address("POST", callbacks.PATH, callbacks.report),
-    Address("POST", cloudbase.PATH, cloudbase.answer),
-    Address("GET", "/files/{key}", stored_files.fetch),
-    Address("GET", "/v1/ops/overview", ops.show_overview),
-    Address("GET", "/v1/ops/tasks", ops.find_tasks),
-    Address("GET", "/v1/ops/tasks/{task_id}", ops.show_task),
-    Address("POST", "/v1/ops/tasks/{task_id}/cancel", ops.cancel, 202),
-    Address("POST", "/v1/ops/tasks/{task_id}/retry", ops.retry, 202),
-    Address("POST", "/v1/ops/tasks/{task_id}/release", ops.release, 202),
-    Address("POST", "/v1/ops/workers/{worker_id}/drain", ops.drain, 202),
-    Address("POST", "/v1/ops/webhooks/{webhook_id}/resend", ops.resend, 202),
-    Address("POST", "/v1/ops/pauses", ops.pause, 201),
-    Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, 204),
-    Address("POST", "/v1/ops/sweep", ops.sweep),
-    Address("GET", START_PATH, start.enter, 303),
-    Address("GET", "/", pages.console),
-    Address("GET", "/ops", pages.ops),
-    Address("GET", "/docs", pages.docs),
-    Address("GET", "/static/{name}", pages.asset),
-    Address("GET", "/openapi.json", show_openapi),
-    Address("GET", "/healthz", health.healthz),
-    Address("GET", "/readyz", health.readyz),
-    Address("GET", "/metrics", metrics_route.show_metrics),
+    Address("POST", "/v1/images", images.upload, "uploadImage", 201),
+    Address("POST", "/v1/files", files.upload, "uploadFile", 201),
+    Address("POST", "/v1/tasks", tasks.submit, "submitTask", 202),
+    Address("GET", "/v1/tasks", tasks.list_tasks, "listTasks"),
+    Address("GET", "/v1/tasks/{task_id}", tasks.show, "showTask"),
+    Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events, "showTaskEvents"),
+    Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, "cancelTask", 202),
+    Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, "retryTask", 202),
+    Address("GET", "/v1/types", types.list_types, "listTypes"),
+    Address("GET", FEED_PATH, feed.feed, "followWorks"),
+    Address("GET", "/v1/works/changes", changes_poll.changes, "pollChanges"),
+    Address("GET", "/v1/works", works.list_works, "listWorks"),
+    Address("GET", "/v1/works/{work_id}", works.show, "showWork"),
+    Address("DELETE", "/v1/works/{work_id}", works.delete, "deleteWork", 204),
+    Address("POST", wechat.PATH, wechat.login, "logInWithWeChat"),
+    Address("GET", "/v1/credits", works.show_credits, "showCredits"),
+    Address("GET", "/v1/credits/{user}", grants.show, "showCreditsOfUser"),
+    Address("POST", "/v1/credits/{user}/grants", grants.grant, "grantCredits", 201),
+    Address("POST", "/v1/feed-tickets", issued_tokens.issue_ticket, "issueFeedTicket", 201),
+    Address("POST", "/v1/tokens", issued_tokens.issue_token, "issueToken", 201),
+    Address("POST", callbacks.PATH, callbacks.report, "reportOnRemoteJob"),
+    Address("POST", cloudbase.PATH, cloudbase.answer, "answerCloudBase"),
+    Address("GET", "/files/{key}", stored_files.fetch, "fetchPicture"),
+    Address("GET", "/v1/ops/overview", ops.show_overview, "showOverview"),
+    Address("GET", "/v1/ops/tasks", ops.find_tasks, "findTasks"),
+    Address("GET", "/v1/ops/tasks/{task_id}", ops.show_task, "examineTask"),
+    Address("POST", "/v1/ops/tasks/{task_id}/cancel", ops.cancel, "cancelAnyTask", 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/retry", ops.retry, "retryAnyTask", 202),
+    Address("POST", "/v1/ops/tasks/{task_id}/release", ops.release, "releaseTask", 202),
+    Address("POST", "/v1/ops/workers/{worker_id}/drain", ops.drain, "drainWorker", 202),
+    Address("POST", "/v1/ops/webhooks/{webhook_id}/resend", ops.resend, "resendWebhook", 202),
+    Address("POST", "/v1/ops/pauses", ops.pause, "pause", 201),
+    Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, "resume", 204),
+    Address("POST", "/v1/ops/sweep", ops.sweep, "sweepNow"),
+    Address("GET", START_PATH, start.enter, "enter", 303),
+    Address("GET", "/", pages.console, "console"),
+    Address("GET", "/ops", pages.ops, "operate"),
+    Address("GET", "/docs", pages.docs, "docs"),
+    Address("GET", "/static/{name}", pages.asset, ""),
+    Address("GET", "/openapi.json", show_openapi, "openapi"),
+    Address("GET", "/healthz", health.healthz, "healthz"),
+    Address("GET", "/readyz", health.readyz, "readyz"),
+    Address("GET", "/metrics", metrics_route.show_metrics, "metrics"),
 )
 
 
@@ -112,7 +117,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     """The application of this context; it starts its own tailer."""
     app = web.Application(middlewares=[observe, answer_problems, refuse_encoded, authenticate, obey_quotas])
     app[CONTEXT] = context
-    app[DESCRIPTION] = Description(context.settings)
+    app[DESCRIPTION] = Description(context.settings, ADDRESSES)
     pages.static_files()  # read and compressed before the first request
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))

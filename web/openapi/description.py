@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from config.settings import Settings
 from web.handling.responses import json_answer
 
+if TYPE_CHECKING:
+    from web.openapi.generator import Address
+
 
 class Description:
     """The OpenAPI document of a server with these settings, made once."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, addresses: Iterable[Address]) -> None:
+        self._settings, self._addresses = settings, addresses
         self._lock = threading.Lock()
         self._document: dict[str, Any] | None = None
 
@@ -26,7 +30,7 @@ class Description:
             if self._document is None:
                 from web.openapi.generator import openapi_document
 
-                self._document = openapi_document(self._settings)
+                self._document = openapi_document(self._settings, self._addresses)
             return self._document
 
 

@@ -6,8 +6,8 @@ It is made for this server: task types, and whether a token is needed, follow fr
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -32,7 +32,18 @@ makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback h
 the user `demo`, in a browser once it has followed the link that `darkroom up` prints."""
 
 
-def openapi_document(settings: Settings) -> dict[str, Any]:
+class Address(Protocol):
+    """A served address.  operation: the name of its description, "" for none."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def operation(self) -> str: ...
+
+
+def openapi_document(settings: Settings, addresses: Iterable[Address]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server with these settings."""
     return {
         "openapi": "3.1.0",
@@ -45,7 +56,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
-        "paths": _paths(settings),
+        "paths": _paths(settings, addresses),
         "components": {
             "schemas": _schemas(settings),
             "securitySchemes": {
@@ -55,14 +66,16 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _paths(settings: Settings) -> dict[str, Any]:
+def _paths(settings: Settings, addresses: Iterable[Address]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    for (method, path), operation in OPERATIONS.items():
-        paths.setdefault(path, {})[method.lower()] = _operation(operation, settings)
+    for each in addresses:
+        if each.operation:
+            described = _operation(each.operation, OPERATIONS[each.operation], settings)
+            paths.setdefault(each.path, {})[each.method.lower()] = described
     return paths
 
 
-def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
+def _operation(name: str, operation: Operation, settings: Settings) -> dict[str, Any]:
     parameters = list(operation.parameters)
     answers = dict(operation.answers)
     if operation.needs_token:
@@ -74,7 +87,7 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
         answers.setdefault(422, problem("`X-User` can name nobody."))
         answers.setdefault(503, problem("The database can't be used just now.", RETRY_AFTER))
     described: dict[str, Any] = {
-        "operationId": operation.id,
+        "operationId": name,
         "tags": [operation.tag],
         "summary": operation.summary,
         "security": _security(settings) if operation.needs_token else [],

@@ -1,7 +1,4 @@
-"""The description of each address of the API: one entry for each row of the table in `web.app.app`.
-
-A test compares the two tables, so an address without a description can't be added.
-"""
+"""The descriptions of the operations, by the names that the table of addresses in `web.app.app` gives them."""
 
 from __future__ import annotations
 
@@ -47,7 +44,6 @@ class Answer:
 class Operation:
     """The description of an address.  body: {media type: schema, or the name of one}."""
 
-    id: str
     tag: str
     summary: str
     answers: Mapping[int, Answer]
@@ -154,9 +150,8 @@ data: {}
 
 """
 
-OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("POST", "/v1/images"): Operation(
-        "uploadImage",
+OPERATIONS: dict[str, Operation] = {
+    "uploadImage": Operation(
         "Pictures",
         "Upload a photo.",
         {
@@ -187,8 +182,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "application/octet-stream": _PICTURE,
         },
     ),
-    ("POST", "/v1/files"): Operation(
-        "uploadFile",
+    "uploadFile": Operation(
         "Pictures",
         "Upload a file of any kind that a type may take.",
         {
@@ -210,8 +204,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "application/octet-stream": _PICTURE,
         },
     ),
-    ("POST", "/v1/tasks"): Operation(
-        "submitTask",
+    "submitTask": Operation(
         "Tasks",
         "Hand in an order.",
         {
@@ -236,22 +229,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         (_KEY, _PREFER, _TRACEPARENT, _ESTIMATE),
         {_JSON: "Order"},
     ),
-    ("GET", "/v1/tasks"): Operation(
-        "listTasks",
+    "listTasks": Operation(
         "Tasks",
         "List tasks, newest first.",
         {200: Answer("A page.", schemas.TaskPage), 422: _BAD_QUERY},
         parameters=(_STATUS, _TYPE, _LIMIT, _CURSOR),
     ),
-    ("GET", "/v1/tasks/{task_id}"): Operation(
-        "showTask",
+    "showTask": Operation(
         "Tasks",
         "Look at a task.",
         {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
         parameters=(_TASK_ID,),
     ),
-    ("GET", "/v1/tasks/{task_id}/events"): Operation(
-        "showTaskEvents",
+    "showTaskEvents": Operation(
         "Tasks",
         "Look back at what happened to a task.",
         {200: Answer("Its steps, oldest first.", schemas.TaskHistory), 404: _NO_TASK},
@@ -259,8 +249,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         " credits that moved.  Steps older than `RETENTION__EVENT_DAYS` are forgotten.",
         (_TASK_ID,),
     ),
-    ("POST", "/v1/tasks/{task_id}/cancel"): Operation(
-        "cancelTask",
+    "cancelTask": Operation(
         "Tasks",
         "Cancel an open task, with its refund.",
         {
@@ -271,8 +260,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         parameters=(_TASK_ID, _KEY),
     ),
-    ("POST", "/v1/tasks/{task_id}/retry"): Operation(
-        "retryTask",
+    "retryTask": Operation(
         "Tasks",
         "Run a failed or cancelled task again; it is paid again.",
         {
@@ -286,8 +274,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         parameters=(_TASK_ID, _KEY),
     ),
-    ("GET", "/v1/works/feed"): Operation(
-        "followWorks",
+    "followWorks": Operation(
         "Works",
         "Hear every change of the user's works as it is committed.",
         {
@@ -306,8 +293,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         " longer kept is answered with `reset`, never with silence.",
         (_SINCE_HEADER, _SINCE_QUERY, _TICKET, _ROTATE),
     ),
-    ("GET", "/v1/works/changes"): Operation(
-        "pollChanges",
+    "pollChanges": Operation(
         "Works",
         "The same changes, by asking for them.",
         {
@@ -326,29 +312,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
         ),
     ),
-    ("GET", "/v1/works"): Operation(
-        "listWorks",
+    "listWorks": Operation(
         "Works",
         "List works, newest first.",
         {200: Answer("A page.", schemas.WorkPage), 422: _BAD_QUERY},
         parameters=(_LIMIT, _CURSOR),
     ),
-    ("GET", "/v1/works/{work_id}"): Operation(
-        "showWork",
+    "showWork": Operation(
         "Works",
         "Look at a work.",
         {200: Answer("As it is now.", schemas.Work), 404: _NO_WORK},
         parameters=(_WORK_ID,),
     ),
-    ("DELETE", "/v1/works/{work_id}"): Operation(
-        "deleteWork",
+    "deleteWork": Operation(
         "Works",
         "Delete a work and its pictures; an open task is cancelled first, with its refund.",
         {204: Answer("Gone; the feed sends a `remove`."), 404: _NO_WORK},
         parameters=(_WORK_ID,),
     ),
-    ("POST", "/v1/feed-tickets"): Operation(
-        "issueFeedTicket",
+    "issueFeedTicket": Operation(
         "Works",
         "Leave to open a stream where no header can be set, such as a browser's EventSource.",
         {
@@ -357,8 +339,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             )
         },
     ),
-    ("POST", "/v1/tokens"): Operation(
-        "issueToken",
+    "issueToken": Operation(
         "Login",
         "A service asks for a token of one of its users.",
         {
@@ -387,8 +368,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             }
         },
     ),
-    ("POST", "/v1/auth/wechat"): Operation(
-        "logInWithWeChat",
+    "logInWithWeChat": Operation(
         "Login",
         "Exchange a mini-program's login code for a token.",
         {
@@ -415,8 +395,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         needs_token=False,
     ),
-    ("GET", "/v1/types"): Operation(
-        "listTypes",
+    "listTypes": Operation(
         "Tasks",
         "What may be ordered here: what each type takes, makes and costs.",
         {200: Answer("Every type, in the order in which they are declared.", schemas.TypeList)},
@@ -425,22 +404,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         " be any text.",
         needs_token=False,
     ),
-    ("GET", "/v1/credits"): Operation(
-        "showCredits",
+    "showCredits": Operation(
         "Credits",
         "The user's balance and the newest entries of the ledger.",
         {200: Answer("As it is now.", schemas.Credits)},
     ),
-    ("GET", "/v1/credits/{user}"): Operation(
-        "showCreditsOfUser",
+    "showCreditsOfUser": Operation(
         "Credits",
         "A service looks at a user's account.",
         {200: Answer("As it is now; of a user who was never seen, nothing.", schemas.Credits), 404: _NO_USER},
         "Role `service` or `operator`; everybody else is answered 403.",
         (_USER,),
     ),
-    ("POST", "/v1/credits/{user}/grants"): Operation(
-        "grantCredits",
+    "grantCredits": Operation(
         "Credits",
         "A service gives a user credits, once for each reference.",
         {
@@ -473,8 +449,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             }
         },
     ),
-    ("POST", "/v1/callbacks/{token}"): Operation(
-        "reportOnRemoteJob",
+    "reportOnRemoteJob": Operation(
         "Service",
         "An AI service reports on a remote job.",
         {
@@ -490,8 +465,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body={"*/*": {}},
         needs_token=False,
     ),
-    ("GET", "/files/{key}"): Operation(
-        "fetchPicture",
+    "fetchPicture": Operation(
         "Pictures",
         "Fetch a picture by a signed link.",
         {
@@ -514,8 +488,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
         needs_token=False,
     ),
-    ("POST", "/tcb/admin"): Operation(
-        "answerCloudBase",
+    "answerCloudBase": Operation(
         "Other SDKs",
         "Answer a database call of CloudBase's server SDKs, wx-server-sdk and @cloudbase/node-sdk.",
         {
@@ -548,15 +521,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         needs_token=False,
     ),
-    ("GET", "/healthz"): Operation(
-        "healthz",
+    "healthz": Operation(
         "Service",
         "Whether the process is alive.",
         {200: Answer("It is.", schemas.Health)},
         needs_token=False,
     ),
-    ("GET", "/readyz"): Operation(
-        "readyz",
+    "readyz": Operation(
         "Service",
         "Whether the process may be sent requests.",
         {
@@ -565,44 +536,38 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
         needs_token=False,
     ),
-    ("GET", "/metrics"): Operation(
-        "metrics",
+    "metrics": Operation(
         "Service",
         "Everything Prometheus may know.",
         {200: Answer("The text format 0.0.4.", {"type": "string"}, "text/plain")},
         needs_token=False,
     ),
-    ("GET", "/openapi.json"): Operation(
-        "openapi",
+    "openapi": Operation(
         "Service",
         "This description.",
         {200: Answer("OpenAPI 3.1.", {"type": "object"})},
         needs_token=False,
     ),
-    ("GET", "/start"): Operation(
-        "enter",
+    "enter": Operation(
         "Service",
         "The link that `darkroom up` prints: lets a browser on the server's own host in, by a cookie.",
         {303: Answer("To the console; with the cookie where the key is that of this start.")},
         parameters=(_parameter("query", "key", {"type": "string"}, "What the link holds."),),
         needs_token=False,
     ),
-    ("GET", "/"): Operation(
-        "console",
+    "console": Operation(
         "Service",
         "The console: a page to order pictures and watch them being made.",
         {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
         needs_token=False,
     ),
-    ("GET", "/ops"): Operation(
-        "operate",
+    "operate": Operation(
         "Service",
         "The operators' page; what it shows it asks for with an operator's token.",
         {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
         needs_token=False,
     ),
-    ("GET", "/docs"): Operation(
-        "docs",
+    "docs": Operation(
         "Service",
         "This description as a page.",
         {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
@@ -612,14 +577,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 _MOVED = Answer("The task as it stands now.", ops_task_schemas.OpsMoved)
 _NO_SUCH_TASK = problem("There is no such task.")
 OPERATIONS |= {
-    ("GET", "/v1/ops/overview"): Operation(
-        "showOverview",
+    "showOverview": Operation(
         "Operators",
         "How everything stands: troubles, queue, running and stuck tasks, workers, providers, an hour of samples.",
         {200: Answer("As it is now.", ops_schemas.OpsOverview)},
     ),
-    ("GET", "/v1/ops/tasks"): Operation(
-        "findTasks",
+    "findTasks": Operation(
         "Operators",
         "Find tasks of any user, newest first.",
         {200: Answer("A page.", ops_task_schemas.OpsFoundTasks), 422: _BAD_QUERY},
@@ -630,22 +593,19 @@ OPERATIONS |= {
             _CURSOR,
         ),
     ),
-    ("GET", "/v1/ops/tasks/{task_id}"): Operation(
-        "examineTask",
+    "examineTask": Operation(
         "Operators",
         "Everything that is known of a task: its row, history, remote jobs, and what operators did.",
         {200: Answer("As it is now.", ops_task_schemas.OpsExaminedTask), 404: _NO_SUCH_TASK},
         parameters=(_TASK_ID,),
     ),
-    ("POST", "/v1/ops/tasks/{task_id}/cancel"): Operation(
-        "cancelAnyTask",
+    "cancelAnyTask": Operation(
         "Operators",
         "Cancel any user's open task, with its refund.",
         {202: _MOVED, 404: _NO_SUCH_TASK, 409: problem("It has finished.")},
         parameters=(_TASK_ID,),
     ),
-    ("POST", "/v1/ops/tasks/{task_id}/retry"): Operation(
-        "retryAnyTask",
+    "retryAnyTask": Operation(
         "Operators",
         "Run a failed or cancelled task again; its user pays again.",
         {
@@ -657,8 +617,7 @@ OPERATIONS |= {
         },
         parameters=(_TASK_ID,),
     ),
-    ("POST", "/v1/ops/tasks/{task_id}/release"): Operation(
-        "releaseTask",
+    "releaseTask": Operation(
         "Operators",
         "Let a task go on now: a running one is put back for another worker, a waiting one is due at once.",
         {
@@ -668,8 +627,7 @@ OPERATIONS |= {
         },
         parameters=(_TASK_ID,),
     ),
-    ("POST", "/v1/ops/workers/{worker_id}/drain"): Operation(
-        "drainWorker",
+    "drainWorker": Operation(
         "Operators",
         "Let a worker finish what it has and end; its supervisor starts another.",
         {
@@ -678,8 +636,7 @@ OPERATIONS |= {
         },
         parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
     ),
-    ("POST", "/v1/ops/webhooks/{webhook_id}/resend"): Operation(
-        "resendWebhook",
+    "resendWebhook": Operation(
         "Operators",
         "Send a webhook again, under the same `webhook-id`.",
         {
@@ -690,8 +647,7 @@ OPERATIONS |= {
         " living again.",
         (_parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
     ),
-    ("POST", "/v1/ops/pauses"): Operation(
-        "pause",
+    "pause": Operation(
         "Operators",
         "Pause a type, whose tasks are not started, or a provider, which is sent nothing new.",
         {
@@ -713,8 +669,7 @@ OPERATIONS |= {
             }
         },
     ),
-    ("DELETE", "/v1/ops/pauses/{kind}/{name}"): Operation(
-        "resume",
+    "resume": Operation(
         "Operators",
         "Let a paused type or provider go on.",
         {204: Answer("It goes on."), 404: problem("It is not paused.")},
@@ -723,11 +678,9 @@ OPERATIONS |= {
             _parameter("path", "name", {"type": "string"}, "Its name."),
         ),
     ),
-    ("POST", "/v1/ops/sweep"): Operation(
-        "sweepNow",
+    "sweepNow": Operation(
         "Operators",
         "Rescue and prune now instead of at the next minute.",
         {200: Answer("What it did.", ops_task_schemas.OpsSwept)},
     ),
 }
-NOT_DESCRIBED = frozenset({"/static/{name}"})  # parts of the pages

@@ -26,6 +26,7 @@ from tests.support.databases import KINDS
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
 from tests.support.nasty_strings import NASTY
 from tests.support.signed_tokens import signed
+from web.app.app import ADDRESSES
 from web.openapi.generator import openapi_document
 
 pytestmark = pytest.mark.timeout(900)
@@ -120,7 +121,7 @@ def with_each_string_replaced(value: Any, text: str) -> Iterator[Any]:
 
 def described(web: Web) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Method, path and parameters of every operation."""
-    for path, operations in openapi_document(web.settings)["paths"].items():
+    for path, operations in openapi_document(web.settings, ADDRESSES)["paths"].items():
         for method, operation in operations.items():
             parameters = (
                 [*operations.get("parameters", []), *operation.get("parameters", [])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from web.app.app import ADDRESSES
 from web.openapi.operations import OPERATIONS
 
 PAGE = Path(__file__).parents[3] / "docs" / "http-reference.md"
@@ -17,10 +18,12 @@ def test_the_page_lists_every_address_with_its_parameters_and_answers() -> None:
         for method, path, parameters, answers in _ROW.findall(PAGE.read_text(encoding="utf-8"))
     }
     described = {
-        place: (
+        (address.method, address.path): (
             {str(each["name"]) for each in operation.parameters if each["in"] != "path"},
             sorted(operation.answers),
         )
-        for place, operation in OPERATIONS.items()
+        for address in ADDRESSES
+        if address.operation
+        for operation in (OPERATIONS[address.operation],)
     }
     assert written == described
