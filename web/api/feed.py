@@ -157,9 +157,8 @@ class _Conversation:
         """`bye` and the stream's end in one write: there may be thousands."""
         self._response.force_close()
         if self._context.hub.is_closing:
-            last = (
-                self._retry_field() + BYE
-            )  # the window for the clients that leave now, not for those of the start
+            # The window for the clients that leave now, not for those of the start.
+            last = self._retry_field() + BYE
         else:
             last = retry_field(random.randint(*SOON_MILLISECONDS)) + BYE
         with self._stream.writing():

@@ -28,9 +28,8 @@ log = logging.getLogger("darkroom.web")
 
 DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
-OPEN_PATHS = frozenset(
-    {"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"}
-)  # paths under /v1/ that have their own proof, or only public data
+# Paths under /v1/ that have their own proof, or only public data.
+OPEN_PATHS = frozenset({"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"})
 LINK_NEEDED = (
     "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
     "that `darkroom link` prints."

@@ -20,9 +20,8 @@ from web.http.problems import unprocessable
 MOST_KEY_CHARACTERS = 255
 REPLAYED = {"Idempotent-Replayed": "true"}
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')  # RFC 8941, section 3.3.3
-_BARE = re.compile(
-    r"[!#-+\--:<-\[\]-~]+"
-)  # visible characters without quotation mark, backslash, comma, semicolon
+# Visible characters without quotation mark, backslash, comma, semicolon.
+_BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")
 
 
 def key_of(request: web.Request, user: str, body: Any = None) -> Key | None:
