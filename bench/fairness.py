@@ -45,7 +45,7 @@ def run() -> dict[str, object]:
 
 @dataclass
 class _Said:
-    """What a submission was told.  at, done_at: simulated seconds."""
+    """The answer to a submission. at, done_at: simulated seconds."""
 
     at: float
     position: int
@@ -79,7 +79,7 @@ class _Shop:
         self._database.write(move).result()
 
     def submit(self, user: str) -> tuple[str, _Said]:
-        """A task, and what its user is told."""
+        """A task, and the answer to its user."""
 
         def step(tx: dispatch.Transaction) -> dict[str, object]:
             view = user_actions.submit(tx, self.settings, user_actions.NewTask(user, TYPE, PARAMS))

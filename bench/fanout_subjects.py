@@ -100,7 +100,7 @@ class _Darkroom(_Server):
 
 
 class _Plain(_Server):
-    """Publishes by a request whose answer is read before the next one is sent."""
+    """Publishes by a request and reads its answer before it sends the next one."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, users: list[str]) -> None:
         super().__init__(process, url)

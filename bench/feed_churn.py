@@ -27,7 +27,7 @@ def run(streams: int = STREAMS) -> dict[str, str]:
     allow_many_sockets()
     chance = random.Random(1)
     with subject_of("darkroom", USERS) as subject:
-        _churn(subject, streams // 5, chance)  # what is made once is made before memory is looked at
+        _churn(subject, streams // 5, chance)  # objects that are made once exist before memory is measured
         before, descriptors = _rss_mib(subject.pid), _descriptors(subject.pid)
         seconds = _churn(subject, streams, chance)
         after, left = _rss_mib(subject.pid), _descriptors(subject.pid)

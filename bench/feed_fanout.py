@@ -72,7 +72,7 @@ def _measure(kind: str, streams: int, users: int) -> _Seen:
         headers = [subject.headers[n % users] for n in range(streams)]
         with Crowd(
             subject.url, subject.headers[:1]
-        ) as one:  # what is made once is made before memory is looked at
+        ) as one:  # objects that are made once exist before memory is measured
             one.wait_for_changes(subject.publish(), 1)
         before = _rss_kib(subject.pid)
         with Crowd(subject.url, headers) as crowd:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Load:
-    """What was seen.  statuses: {status: answers}; seconds: of the measured time; milliseconds: of each answer."""
+    """The result. statuses: {status: answers}; seconds: of the measured time; milliseconds: of each answer."""
 
     statuses: dict[int, int] = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)

@@ -69,7 +69,7 @@ def _commits(system: RunningSystem, url: str) -> Iterator[Callable[[], int]]:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        # Who writes takes the next transaction number; who reads takes none, and the server itself is kept from it.
+        # A writing transaction takes the next number, a reading one takes none; the server's own are prevented.
         connection.execute("ALTER SYSTEM SET autovacuum = off")
         connection.execute("SELECT pg_reload_conf()")
         sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"

@@ -82,7 +82,7 @@ class Peak:
 def run(megabytes: int = MEGABYTES) -> dict[str, str]:
     """What was seen."""
     with Films(megabytes) as films, running_system(None, None, **_settings(films.url, megabytes)) as system:
-        _ordered(system)  # a small one, so that what is imported for the first film is not counted
+        _ordered(system)  # a small one, so that the imports of the first film are not counted
         films.is_small = False
         with Peak(_worker(system)) as peak:
             began = time.monotonic()

@@ -28,13 +28,13 @@ def moved(offset: str) -> dict[str, str]:
 
 
 def stepping(file: Path) -> dict[str, str]:
-    """What programs need whose clock `step` moves while they run; it is as it is until then."""
+    """The environment of programs whose clock `step` moves while they run; until then their clock is the real one."""
     step(file, 0)
     return {**_preloaded(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1"}
 
 
 def step(file: Path, offset_seconds: int) -> None:
-    """Put the clock of everybody who goes by this file ahead of the real one, or behind it; within a second."""
+    """Set the clock of all programs that use this file ahead of the real one, or behind it; within a second."""
     draft = file.with_suffix(".new")
     draft.write_text(f"{offset_seconds:+d}\n")
     draft.replace(file)

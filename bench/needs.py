@@ -150,7 +150,8 @@ class House:
         return str(self.database.write_now(lambda tx: tx.value(insert, type=type_, params='{"images":[]}')))
 
     def lose_the_gpu(self) -> tuple[float, float]:
-        """(seconds until /ops says that nobody takes the type, seconds from the worker's return to its task's end)."""
+        """(seconds until /ops says that no worker takes the type, seconds from the worker's return to its task's
+        end)."""
         self._settings["PROVIDERS__flux__OPTIONS__wait_seconds"] = "3600"
         self.gpu.kill()
         self.gpu = self._gpu_worker()

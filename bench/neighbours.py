@@ -105,7 +105,7 @@ class Receiver(ServedApp):
         return web.Response(status=204)
 
     def expect(self) -> tuple[str, asyncio.Event]:
-        """An address of its own for one message, and what is set once it has come."""
+        """A separate address for one message, and an event that is set at its arrival."""
         name, event = f"hook-{len(self._arrived)}", asyncio.Event()
         self._arrived[name] = (asyncio.get_running_loop(), event)
         return f"{self.url}/{name}", event

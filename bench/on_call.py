@@ -62,7 +62,7 @@ class Told:
 
 
 class OnCall:
-    """A running system and what is done to it."""
+    """A running system and its faults."""
 
     def __init__(self, system: RunningSystem, mood: Path) -> None:
         self.system, self._mood = system, mood

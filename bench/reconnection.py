@@ -32,7 +32,7 @@ DEADLINE_SECONDS = 60.0
 
 
 def run(clients: int = CLIENTS) -> dict[str, str]:
-    """{how long web was away: figures}.  Raises RuntimeError where there is no Node or somebody does not come back."""
+    """{how long web was away: figures}.  Raises RuntimeError without Node, or when a client does not reconnect."""
     node = shutil.which("node")
     if not node:
         raise RuntimeError("This bench needs Node.")

@@ -89,7 +89,7 @@ def _settings(url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _service() -> Iterator[str]:
-    """The address of a service in a process of its own, whose jobs wait until they are told to end."""
+    """The address of a service in a process of its own; its jobs wait for a command to end."""
     command = [sys.executable, "-m", "tests.support.fakes.remote_service", "1e6", "1e6", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     try:
@@ -123,7 +123,7 @@ def _counts(system: RunningSystem) -> dict[str, int]:
 
 
 def _complaints(system: RunningSystem) -> list[str]:
-    """What must not be: a ledger that is not exact, evidence that is open."""
+    """The faults: a ledger that is not exact, open evidence."""
     with contextlib.closing(sqlite3.connect(_database(system), timeout=60)) as connection:
         debits = connection.execute("SELECT count(*), sum(amount) FROM credit_entry WHERE kind = 'debit'")
         debited = tuple(debits.fetchone())
@@ -147,7 +147,7 @@ def _ask(url: str, body: Any = None) -> Any:
 
 
 def _processes(system: RunningSystem) -> Iterator[tuple[str, psutil.Process]]:
-    """(role, process) of everybody below `up`, and `up` itself."""
+    """(role, process) of all processes below `up`, and `up` itself."""
     up = psutil.Process(system.pid)
     yield "up", up
     for process in up.children(recursive=True):

@@ -98,7 +98,7 @@ class RemoteProvider:
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         """Ask once."""
-        assert remote.details == {"kept": job.reference}, "what was given at the hand-over comes back"
+        assert remote.details == {"kept": job.reference}, "the reference of the hand-over comes back"
         status, _, document = await self._ask("GET", f"{self._url}/jobs/{remote.remote_id}", None, 20)
         if status == 404:
             return Failed(Lost("The service does not know the job."))
@@ -131,7 +131,7 @@ class RemoteProvider:
             case "failed":
                 return Failed(CLASSES[document["error"]](f"The job failed: {document['error']}."))
             case "cancelled":
-                return Failed(Transient("Somebody has cancelled the job."))
+                return Failed(Transient("The job was cancelled at the service."))
         made = []
         for n, data in document["pictures"].items():
             path = job.folder / f"{n}.png"

@@ -64,9 +64,8 @@ def _from_outside(method: str, path: str, make: Callable[[], bytes] = bytes) -> 
 
 
 def _webhooks(start_receiver: Callable[[], Awaitable[Callable[[], str]]]) -> Storm:
-    """Orders that name a webhook, each cancelled at once, which costs nothing and leaves a message to be told.
-
-    start_receiver: gives a function that names the next address.
+    """Orders with a webhook, each cancelled at once: this costs nothing and leaves a message to send. start_receiver:
+    returns a function that gives the next address.
     """
 
     async def storm(url: str, token: str, seconds: float) -> None:
@@ -162,7 +161,7 @@ def _many_members() -> bytes:
 
 
 def _many_values() -> bytes:
-    """As many as are accepted; it is refused in the end, so that orders don't pile up."""
+    """As many orders as are accepted, until the limit refuses them; so they don't pile up."""
     params = {"images": [URL], "count": 9, "parameters": {str(n): n for n in range(4900)}}
     return json.dumps({"type": "photography", "params": params}).encode()
 

@@ -71,7 +71,8 @@ class Crowd:
         return arrived
 
     def wait_for_goodbyes(self, seconds: float = 30) -> tuple[int, float]:
-        """How many streams heard `bye` before they ended, and when the last one ended (monotonic seconds)."""
+        """The number of streams that received `bye` before their end, and the time of the last end (monotonic
+        seconds)."""
         deadline, goodbyes = time.monotonic() + seconds, 0
         while self._sockets:
             for number, chunk in self._read(deadline):
@@ -111,7 +112,7 @@ class Crowd:
     def _read(self, deadline: float) -> list[tuple[int, bytes]]:
         ready = self._epoll.poll(max(0.0, deadline - time.monotonic()), len(self._sockets))
         if not ready:
-            raise TimeoutError("The server did not send what was expected in time.")
+            raise TimeoutError("The server did not send the expected events in time.")
         found = []
         for number, _ in ready:
             chunk = self._sockets[number].recv(_BYTES_A_READ)

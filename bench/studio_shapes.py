@@ -78,7 +78,7 @@ def sheet(target: Path, code: Path, photos: Path | None) -> None:
 
 
 def _made(folder: Path) -> Iterator[Path]:
-    """The photos of SHAPES, as files named by what they are."""
+    """The photos of SHAPES, as files named after their shapes."""
     portrait = Image.open(SAMPLES / "portrait.png").convert("RGB")
     for n, (name, (size, pieces)) in enumerate(SHAPES.items()):
         photo = Image.new("RGB", size, GROUND)

@@ -38,7 +38,7 @@ def open_table(path: Path) -> sqlite3.Connection:
 
 
 def row_of(body: bytes) -> tuple[str, str, str, str]:
-    """What is stored of a request."""
+    """The stored part of a request."""
     order: dict[str, Any] = orjson.loads(body)
     return new_ulid(), "demo", order["type"], orjson.dumps(order["params"]).decode()
 

@@ -53,7 +53,7 @@ PARAMS = {"images": ["https://example.org/person.jpg"]}
 SLOTS = 1000
 DEADLINE_SECONDS = 90.0
 
-# Forked from a server that has imported what they run and opened nothing: 20 ms each instead of a second.
+# Forked from a server that has imported their code and opened nothing: 20 ms each instead of a second.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     [
@@ -167,13 +167,13 @@ def dispatch(tx: Transaction, settings: Settings, *workers: str) -> list[Claim]:
 
 
 def claim_now(tx: Transaction, task_id: str, worker_id: str, deadline_seconds: float = 630) -> Claim:
-    """A ready task, claimed whoever is before it."""
+    """A ready task, claimed ahead of all others."""
     (row,) = claims.claim_for(tx, [claims.Wanted(task_id, worker_id, deadline_seconds)])
     return claims.claim_of(row)
 
 
 def claim_polls(tx: Transaction, settings: Settings) -> list[Claim]:
-    """The polls that are due, claimed for whoever lives."""
+    """The due polls, claimed for the running workers."""
     limits = {type_: settings.poll_seconds(type_) for type_ in settings.tasks}
     rows = remote_wait.claim_due_polls(tx, remote_wait.room_for_polls(tx), limits)
     return [claims.claim_of(row) for row in rows]

@@ -121,7 +121,7 @@ def house_of(wish: Wish, *, keep: bool) -> Iterator[House]:
 
 
 def conduct(house: House, wish: Wish) -> Seen:
-    """Live through one run; what was done and seen.  The house is stopped when this returns."""
+    """One run; returns its faults and results.  The house is stopped when this returns."""
     seen = Seen(orders=orders(wish.seed, wish.tasks, wish.seconds, wish.poison))
     house.start()
     secret = (house.data_dir / "secret").read_text().strip()
@@ -208,7 +208,7 @@ class _Wounds:
         self._number = itertools.count()
 
     def seconds_to_next(self) -> float:
-        """Until somebody is to be thawed; infinity when nobody is frozen."""
+        """Seconds until the next process is to be thawed; infinity when none is frozen."""
         return max(0.0, self._frozen[0][0] - time.monotonic()) if self._frozen else float("inf")
 
     def heal_what_is_due(self) -> None:
@@ -219,7 +219,7 @@ class _Wounds:
                 process.resume()
 
     def inflict(self, fault: Fault) -> None:
-        """Do a fault to one of those who have the role now; nobody has it: it is missed."""
+        """Apply a fault to a process that has the role now; without one the fault is missed."""
         label = f"{fault.act} {fault.role}"
         candidates = self._house.with_role(fault.role)
         if not candidates:
@@ -247,7 +247,7 @@ class _Wounds:
             self._seen.hits.append(Hit(kind, at, tasks, self._is_alone(fault)))
 
     def collapse(self, fault: Fault) -> None:
-        """Kill `up`, see that nobody survives it, start it again."""
+        """Kill `up`, check that no process survives it, start it again."""
         tasks = tuple(row[0] for row in self._ask("SELECT id FROM task_queue WHERE status = 'processing'"))
         at = time.time()
         self._house.note(f"{fault} ({len(tasks)} tasks in hand)")
@@ -260,7 +260,8 @@ class _Wounds:
         self._seen.restart_seconds.append(time.monotonic() - started_at)
 
     def absence(self, absence: Absence) -> None:
-        """Nobody is there for a while, as when a lid is closed or a host is down; then all go on, or begin anew."""
+        """All processes are away for a while, as when a lid is closed or a host is down; then all continue or start
+        again."""
         self._house.note(str(absence))
         if absence.are_killed:
             self._seen.collapse_seconds.append(self._house.collapse())
@@ -296,7 +297,7 @@ class _Wounds:
             return connection.execute(sql, params).fetchall()
 
     def _is_alone(self, fault: Fault) -> bool:
-        """Whether nobody whom a rescue needs is hit shortly before or after."""
+        """Whether no process that a rescue needs is hit shortly before or after."""
         return not any(
             other.at <= fault.at + 1.5 and fault.at <= other.at + other.seconds + AFTERMATH_SECONDS
             for other in self._faults

@@ -39,7 +39,7 @@ class Rescued:
 def rescues(reader: Reader, hits: Sequence[Hit]) -> list[Rescued]:
     """Every task that was hit and had to run again; those that had just finished are left out.
 
-    So are those of low priority: what they wait for then is their turn, which everybody else's comes before.
+    So are those of low priority: they wait for their turn, after all others.
     """
     low = {row["id"] for row in reader.rows("SELECT id FROM task_queue WHERE priority < 0")}
     histories: dict[str, list[tuple[float, str]]] = {}

@@ -41,7 +41,7 @@ class Order:
 
 
 def orders(seed: int, tasks: int, seconds: float, poison: int = 0) -> tuple[Order, ...]:
-    """As many orders, spread over most of the chaos.  poison: how many of them kill whoever touches them."""
+    """As many orders, spread over most of the chaos.  poison: how many of them kill the worker that opens them."""
     draw = random.Random(f"darkroom orders {seed}")
     made = []
     for number in range(tasks):

@@ -29,9 +29,8 @@ def _without_files(doc: dict[str, Any]) -> dict[str, Any]:
 
 
 class Reader:
-    """A read-only look at a database that nobody writes any more.
-
-    events: {user: [(seq, change)]} as their feeds told them.  max_attempts: of every type.
+    """A read-only view of a database without writers. events: {user: [(seq, change)]} as their feeds delivered them.
+    max_attempts: of every type.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class Reader:
             yield from self._last_words(user, events)
 
     def _last_words(self, user: str, events: list[tuple[int, dict[str, Any]]]) -> Iterator[str]:
-        """The last that a user heard of each work is what the work is."""
+        """The last change that a user received of each work equals the work."""
         last = {told["docId"]: told["doc"] for _, told in events}
         works = {work["id"]: work for work in self.rows("SELECT * FROM works WHERE user_openid = ?", user)}
         if last.keys() != works.keys():

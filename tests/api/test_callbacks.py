@@ -91,7 +91,7 @@ async def test_no_other_token_and_no_altered_one_may_report(web, session):
         "nonsense",
         make_user_token(SECRET, "o-1", "operator", ttl_seconds=600),
         make_feed_ticket(SECRET, "o-1"),
-        make_callback_token("another secret, of somebody else's", Callback(reference)),
+        make_callback_token("another secret, of another system", Callback(reference)),
     ]
     for token in forged:
         async with session.post(address(web, token), data=b"{}") as answer:

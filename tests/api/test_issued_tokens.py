@@ -75,7 +75,7 @@ async def test_a_wrong_request_is_refused_with_the_place_of_the_mistake(
 async def test_a_users_token_ends_with_the_services_that_asked_for_it(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    """Whoever has stolen a service's token could else go on for a day after it was revoked."""
+    """Else a thief of a service's token could use it for a day after it was revoked."""
     _, told = await _asked(http, web, bearer("shop", "service"), "POST", TOKENS, json={"user": "o-7"})
     _, ticket = await _asked(http, web, _of(told["token"]), "POST", "/v1/feed-tickets")
     now = time.time() + 0.001

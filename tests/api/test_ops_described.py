@@ -61,7 +61,7 @@ def told(web: Web, http: aiohttp.ClientSession) -> Callable[..., Any]:
 
 
 async def something_of_everything(web: Web) -> dict[str, str]:
-    """Tasks by what has become of them."""
+    """Tasks by their states."""
     made: dict[str, str] = {}
 
     def fill(tx: Any) -> None:

@@ -51,7 +51,7 @@ def test_whatever_the_others_take_a_newcomer_finds_room_and_all_of_it_comes_back
         left = shares.most_bytes - shares.held_bytes
         assert left > 0
         fresh = shares.begin((user("fresh"), address("fresh")))
-        assert fresh.take(left // 2) is None, "half of what is left is always theirs"
+        assert fresh.take(left // 2) is None, "half of the rest is always theirs"
         fresh.end()
     for share in begun:
         share.end()

@@ -113,7 +113,7 @@ async def test_a_database_that_is_away_is_503_and_not_ready(web: Web, http: aioh
 async def test_a_process_stays_ready_when_its_successor_has_migrated(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    """An upgrade migrates first; if all that run called themselves unready then, nobody would serve."""
+    """An upgrade migrates first; if all running web parts called themselves unready then, none would serve."""
     web.sql("INSERT INTO migration_history (name, applied) VALUES ('9999_the_next_release', '2026-01-01')")
     async with http.get(web.url + "/readyz") as response:
         assert response.status == 200
@@ -243,4 +243,4 @@ async def test_a_request_whose_bounds_are_doubtful_is_refused_as_a_whole(
     finally:
         writer.close()
     assert answered.split()[1] == str(status).encode(), answered
-    assert answered.count(b"\r\nServer:") <= 1, "what was hidden in it is no request of its own"
+    assert answered.count(b"\r\nServer:") <= 1, "the text hidden in it is no separate request"

@@ -274,7 +274,7 @@ async def test_a_bad_limit_or_cursor_is_422(web: Web, http: aiohttp.ClientSessio
 
 
 async def test_a_client_that_disconnects_does_not_undo_the_task(web: Web) -> None:
-    """Handlers are cancelled when the client goes; what was handed to the writer is stored as a whole."""
+    """Handlers are cancelled when the client disconnects; a step that the writer already has is stored as a whole."""
     body = b'{"type":"photography","params":{"images":["https://example.org/a.jpg"]}}'
     head = f"POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     head += f"Authorization: {bearer('o-1')['Authorization']}\r\n"
@@ -287,7 +287,7 @@ async def test_a_client_that_disconnects_does_not_undo_the_task(web: Web) -> Non
 
     web.database.write = noted_write  # type: ignore[method-assign]
     with contextlib.closing(sqlite3.connect(web.settings.database_url.removeprefix("sqlite:///"))) as other:
-        other.execute("BEGIN IMMEDIATE")  # somebody else writes
+        other.execute("BEGIN IMMEDIATE")  # another process writes
         _, writer = await asyncio.open_connection("127.0.0.1", web.port)
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await asyncio.wait_for(handed_in.wait(), 10)

@@ -48,7 +48,7 @@ def stock_broker(server: BrokerServer) -> RedisBroker:
 
 
 def received(consumer: Any, *, calls: int = 3) -> list[str]:
-    """The names of what it hands over in so many calls."""
+    """The names of the messages that it hands over in a number of calls."""
     messages = [next(consumer) for _ in range(calls)]
     return [message.args[0] for message in messages if message is not None]
 
@@ -137,7 +137,9 @@ def test_a_message_that_could_not_be_done_goes_to_the_end_of_its_queue(broker):
     broker.enqueue_many([hint("waits"), hint("next")])
     message = next_message(consumer)
     broker.give_back(message)
-    assert (leases(broker), waiting(broker)) == (1, 1), "until the broker is told, it is leased to us"
+    assert (leases(broker), waiting(broker)) == (1, 1), (
+        "it is leased to us until the broker has our acknowledgement"
+    )
     consumer.ack(message)  # as dramatiq does after every message
     after = next_message(consumer)
     assert after.args[0] == "next"
@@ -222,12 +224,12 @@ def test_the_twin_of_an_acknowledged_message_is_passed_over(broker):
     assert (leases(broker), waiting(broker)) == (0, 0)
 
 
-# --- what was lost on its way here ---
+# --- messages lost on their way here ---
 
 
 def test_a_message_whose_fetch_reply_was_lost_is_delivered_after_all(broker):
     broker.enqueue(hint("a"))
-    broker.do_fetch("tasks", 1)  # leased to this process, and nobody here knows
+    broker.do_fetch("tasks", 1)  # leased to this process, which does not know
     assert (leases(broker), waiting(broker)) == (1, 0)
     assert received(broker.consume("tasks", prefetch=1)) == ["a"]
 
@@ -277,7 +279,7 @@ def test_a_dead_process_s_messages_go_back(server):
     dead.enqueue(hint("a"))
     next_message(dead.consume("tasks", prefetch=1))
     alive = darkroom_broker(server)
-    alive.heartbeat_timeout = -1  # everybody who has not beaten in this very millisecond is dead
+    alive.heartbeat_timeout = -1  # every process without a beat in this very millisecond is dead
     assert received(alive.consume("tasks", prefetch=1)) == ["a"]
 
 

@@ -53,7 +53,7 @@ def test_hints_that_an_emptied_and_a_killed_broker_forgot_are_sent_again(tmp_pat
             "both tasks are completed",
             lambda: _all(house, "SELECT count(*) FROM task_queue WHERE status = 'completed'") == [(2,)],
         )
-        # By the workers themselves: whoever rescues counts another attempt.
+        # By the workers themselves: a rescue would count another attempt.
         assert _all(house, "SELECT attempt, failures, deaths FROM task_queue") == [(1, 0, 0)] * 2
     finally:
         house.end()

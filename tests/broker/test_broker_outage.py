@@ -64,7 +64,7 @@ def stock_broker(server: BrokerServer, namespace: str, **options: Any) -> RedisB
 
 @dataclass
 class Frozen:
-    """What was seen when the broker stood still for FROZEN_SECONDS."""
+    """The events while the broker was frozen for FROZEN_SECONDS."""
 
     server: BrokerServer
     ours: WorkerProcess
@@ -214,7 +214,7 @@ def test_a_draining_worker_finishes_its_job_and_takes_nothing_new(server, start_
 
 
 def test_stock_a_draining_worker_captures_new_work(server, start_process, tmp_path):
-    """Characterisation: it takes what it will not run while its last job lasts."""
+    """Characterisation: it takes messages that it cannot run before its last job ends."""
     draining = start_process(kind="stock", slots=2)
     producer = stock_broker(server, "dramatiq")
     producer.enqueue(work("a", tmp_path / "a"))

@@ -36,7 +36,7 @@ def test_a_broker_opens_nothing_until_it_is_used():
 
 
 def test_a_broker_without_an_address_says_so():
-    with pytest.raises(BrokerNotSettled, match="before it was told its server's address"):
+    with pytest.raises(BrokerNotSettled, match="before it has its server's address"):
         DarkroomBroker(middleware=[]).enqueue(hint("a"))
 
 

@@ -39,7 +39,7 @@ from tests.support.waiting import eventually
 
 
 class Gated:
-    """An actor `work` whose jobs run until the gate is opened.  broker: on which it is declared."""
+    """An actor `work` with jobs that run until the gate is opened. broker: the broker that declares it."""
 
     def __init__(self, broker: Any) -> None:
         self.started: list[str] = []
@@ -78,7 +78,7 @@ class StartWorker:
 
 @pytest.fixture
 def start_worker() -> Iterator[StartWorker]:
-    """What it starts is stopped at the end of the test."""
+    """The workers that it starts are stopped at the end of the test."""
     start = StartWorker()
     yield start
     start.stop_all()
@@ -155,7 +155,7 @@ def test_two_processes_share_the_work_and_neither_hoards(server, start_worker):
 
 
 def test_stock_a_process_prefetches_twice_its_capacity(server):
-    """Characterisation: two jobs wait behind long ones, and nobody else can take them."""
+    """Characterisation: two jobs wait behind long ones, and no other worker can take them."""
     broker = RedisBroker(client=open_client(server.address), middleware=[])
     jobs = Gated(broker)
     for name in "abcd":
@@ -435,7 +435,7 @@ def test_five_ticks_of_a_minute_and_a_stale_one_are_one_run(server, start_worker
 
 
 def test_stock_five_ticks_are_five_runs(server):
-    """Characterisation: periodiq alone skips only what is old."""
+    """Characterisation: periodiq alone skips only old messages."""
     stock = RedisBroker(client=open_client(server.address), middleware=[PeriodiqMiddleware(skip_delay=55)])
     ticks = Ticks(stock)
     for n in range(5):

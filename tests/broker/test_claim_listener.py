@@ -29,7 +29,7 @@ def server() -> Iterator[BrokerServer]:
 
 
 class Listening:
-    """A listener on this event loop, and what it has handed over."""
+    """A listener on this event loop, and the claims that it has handed over."""
 
     def __init__(self, server: BrokerServer, *, starts: bool = True) -> None:
         server.flush()
@@ -94,7 +94,7 @@ def test_a_message_for_a_frozen_process_is_free_for_others_until_it_is_owned(ser
     assert lists.pop(TASKS, "w", seconds=1) is not None
     assert lists.take("w", popped=False) == [], "it may be about to begin"
     assert [each.task_id for each in lists.take("w", popped=True)] == ["t-1"]
-    assert not lists.own(TASKS, "w"), "whoever took it has it"
+    assert not lists.own(TASKS, "w"), "the worker that took it has it"
     lists.put_back(TASKS, "w")
     assert [each.task_id for each in lists.take("w", popped=False)] == ["t-1"], "until it is given to others"
     lists.forget("w")
@@ -157,7 +157,7 @@ async def test_a_message_that_a_blocked_event_loop_does_not_take_goes_back_to_th
     hold(listening.lies_there)
     popped = [listening.lies_there()]
     hold(lambda: popped.append(listening.lies_there()) or (False in popped and popped[-1]))
-    assert popped[-1], "it lies there again, and whoever takes it has it"
+    assert popped[-1], "it is in the list again, and the worker that takes it has it"
     assert listening.taken == []
     await until(lambda: listening.taken, "the loop answers again")
     assert len(listening.taken) == 1

@@ -29,7 +29,7 @@ KEYS = ClaimKeys(["a secret of 32 characters or more"])
 
 
 class SlowBroker(QuietBroker):
-    """Takes errands, and holds whoever sends them until it is told to go on."""
+    """Takes errands, and blocks their senders until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def test_a_standby_waits_between_two_looks_at_the_one_that_works(store: Store) -
     standby.sender.close()
 
 
-# --- lists that nobody pops ---
+# --- lists that no worker reads ---
 
 LIST = Place(TASKS, "worker-1")
 
@@ -163,7 +163,7 @@ def test_a_claim_that_a_frozen_worker_does_not_take_goes_to_another_at_no_cost(
     lead_until(dispatcher, lambda: store.task(task_id)["worker_id"] == "awake", "the other one has it")
     row = store.task(task_id)
     assert (row["failures"], row["deaths"], row["lease"]) == (0, 0, 2)
-    wait_until(lambda: _popped(lists, "awake"), "the other one is told")
+    wait_until(lambda: _popped(lists, "awake"), "the other one is notified")
     assert dispatcher.sender.shunned == {"frozen"}
     assert lists.pop(TASKS, "frozen", seconds=1) is not None, (
         "a message without claims asks for a sign of life"

@@ -41,7 +41,7 @@ async def test_a_task_claimed_while_a_beat_is_under_way_is_not_taken_for_lost(
     write, running = store.database.write_async, []
 
     async def answer_late(step: Any, **options: Any) -> Any:
-        """The beat has read what this worker holds; before it is told, a claim comes and begins."""
+        """The beat has read this worker's claims; before its answer arrives, a claim comes and begins."""
         answer = await write(step, **options)
         if not running:
             running.append(_running(worker, await asyncio.to_thread(claimed_task)))
@@ -89,8 +89,8 @@ async def test_a_slot_that_becomes_free_between_heartbeats_is_reported_at_once(
 
     for ended in attempts[:2]:
         worker.has_ended(ended)
-    await until(lambda: _busy(store, worker) == 1, "the dispatcher is told of the slots that are free")
-    assert _beats(store, worker) == 1  # being told is no sign of life of the whole worker
+    await until(lambda: _busy(store, worker) == 1, "the dispatcher is notified of the free slots")
+    assert _beats(store, worker) == 1  # the notification is no sign of life of the whole worker
 
 
 async def test_attempts_that_ended_during_a_heartbeat_are_reported_after_it(

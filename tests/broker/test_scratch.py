@@ -38,7 +38,7 @@ async def test_a_worker_keeps_its_folder_when_another_starts_at_the_same_moment(
     write = store.database.write_async
 
     async def answer_late(step: Any, **options: Any) -> Any:
-        """The first has read who lives; before it is told, the second starts from end to end."""
+        """The first has read the running workers; before its answer arrives, the second starts completely."""
         monkeypatch.setattr(store.database, "write_async", write)
         answer = await write(step, **options)
         await second.start()

@@ -220,7 +220,7 @@ def test_a_refused_password_or_database_ends_everything_at_once_with_one_sentenc
     assert "create it with createdb" in refused(guarded("right", "nowhere"))
     parts = {}
     for name in ("web", "dispatcher"):
-        (tmp_path / name).mkdir(mode=0o700)  # one that others may read is told of, before the sentence
+        (tmp_path / name).mkdir(mode=0o700)  # a file that others may read is reported before the sentence
         parts[name] = Part(name, tmp_path / name, {"DATABASE_URL": guarded("wr0ng"), "PORT": "0"})
     for name, part in parts.items():
         assert part.process.wait(90) == 2

@@ -64,7 +64,7 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
     ("program", "part", "said"),
     [
         ("dramatiq", "worker", "exited unexpectedly"),  # by the parent process, which imports nothing of ours
-        ("periodiq", "scheduler", "Starting Periodiq"),  # before it imports what it is to run
+        ("periodiq", "scheduler", "Starting Periodiq"),  # before it imports the part's code
     ],
 )
 def test_programs_that_are_not_ours_speak_our_format_before_they_import_anything_of_ours(

@@ -26,7 +26,7 @@ FROZEN_SECONDS = 15.0  # within so many a frozen one is followed
 
 
 class Clockwork:
-    """A monotonic clock that nobody moves but the test."""
+    """A monotonic clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -36,7 +36,7 @@ class Clockwork:
 
 
 class SilentWakeups:
-    """Nothing is ever heard; a wait is over when its time is, which passes at once."""
+    """No notification ever comes; a wait ends after its time, which passes at once."""
 
     look_again_seconds = ()
 
@@ -84,7 +84,7 @@ class Pair:
     def let_pass(self, seconds: float, *running: Dispatcher) -> None:
         """So much time, in steps of a tick, in which these run and no others.
 
-        Who seeks a lock has an answer by then: a server takes the tests' time, not the clock's."""
+        Each process that seeks a lock has an answer by then: a server takes real time, not the clock's."""
         for _ in range(round(seconds / TICK)):
             self.clock.now += TICK
             for each in running:
@@ -102,7 +102,7 @@ class Pair:
         return self.store.database.read(leader.read)
 
     def die(self, one: Dispatcher) -> None:
-        """As a process ends: what it held is given back, and no word is said."""
+        """Like the end of a process: its locks are released without a message."""
         one.lock.close()
         one.lock = NoLeaderLock()
         one.sender.close()

@@ -18,7 +18,7 @@ from web.feed.stream import MOST_UNSENT_BYTES, MOST_WAITING, Batch, Event, Strea
 
 
 class Wire:
-    """A socket that shows what was written to it, and whose kernel takes no more when told so."""
+    """A socket that records the bytes written to it; a test can make its kernel buffer full."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -53,7 +53,7 @@ def _publish(hub: Hub, user: str, *seqs: int) -> None:
 
 
 async def _listening(stream: Stream, sent: int = 0) -> asyncio.Task[list[Event]]:
-    """Its coroutine has told everything up to `sent` and waits."""
+    """Its coroutine has sent everything up to `sent` and waits."""
     stream.sent = sent
     taken = asyncio.create_task(stream.take())
     await until(lambda: stream.is_listening, "the stream listens")
@@ -114,7 +114,7 @@ async def test_a_client_of_http_1_0_is_sent_no_chunks() -> None:
 
 @pytest.mark.parametrize(("sent", "woken"), [(2, False), (1, True), (9, False), (-1, True)])
 async def test_only_changes_that_follow_the_streams_position_are_written(sent: int, woken: bool) -> None:
-    """A batch that was told already is left out; one that was told in part, or leaves a gap, is looked at."""
+    """A batch that was sent already is skipped; a batch sent in part, or with a gap, is checked."""
     wire = Wire()
     stream = Stream(1, wire)
     task = await _listening(stream, sent)
@@ -264,7 +264,7 @@ async def test_closing_wakes_every_stream_and_refuses_new_ones() -> None:
         await asyncio.wait_for(hub.close(), 5)
         assert changed.is_set()
     assert all(await asyncio.gather(*listeners))
-    assert hub.expected_back == 50, "each is told to come back as one of fifty"
+    assert hub.expected_back == 50, "each is asked to come back as one of fifty"
     with pytest.raises(Closing), hub.stream("o-1", most=0, socket=Wire()):
         pass
     with pytest.raises(Closing), hub.watcher("o-1", most=0):

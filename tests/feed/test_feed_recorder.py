@@ -19,7 +19,7 @@ ROUNDS = 60
 
 
 async def _make_changes(web: Web, database: sqlite3.Connection, draw: random.Random) -> None:
-    """Tasks that wait, whose stage changes and whose works are deleted, a few users and commits at a time."""
+    """Tasks wait, change their stages and lose their works, a few users and commits at a time."""
     for n in range(ROUNDS):
         users = [f"o-{draw.randrange(USERS)}" for _ in range(draw.randrange(1, 12))]
         await asyncio.to_thread(_change_some, database, n, users)
@@ -59,7 +59,7 @@ async def test_clients_that_vanish_at_random_get_everything_once(web: Web) -> No
             newest = dict(database.execute("SELECT user_openid, seq FROM account"))
             await until(
                 lambda: all(recorder.seq == newest[recorder.user] for recorder in recorders),
-                "every client was told the newest change",
+                "every client has the newest change",
             )
             for task in following:
                 task.cancel()

@@ -257,15 +257,15 @@ async def test_a_busy_stream_that_is_brought_changes_with_a_hole_asks_the_log(
     async with feed_of(http, web, "o-1") as feed:
         await feed.take(1)
         (stream,) = web.context.hub._streams["o-1"]
-        await until(lambda: stream.is_listening, "the stream has told everything")
+        await until(lambda: stream.is_listening, "the stream has sent everything")
         for seqs in (
             (5, 6),
             (8,),
-        ):  # the first is told in part, so the coroutine is woken, and busy for the second
+        ):  # the first is sent in part, so the coroutine is woken, and busy for the second
             stream.offer(Batch([Event(seq, frame("change", {"id": seq}), 0.0) for seq in seqs]))
         await make_changes(web, "o-1", 1)
         event = await feed.next()
-        assert event is not None and event.data["docChanges"], "a change of the log, not what was brought"
+        assert event is not None and event.data["docChanges"], "a change of the log, not the delivered one"
         assert event.data["id"] == 6
 
 

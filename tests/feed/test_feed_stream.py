@@ -86,7 +86,7 @@ async def test_a_burst_of_thousands_arrives_whole_and_in_order(web: Web, http: a
 async def test_streams_opened_amid_changes_have_no_gap_and_no_double(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
-    """Subscribe, then read, then pass on what is above: at whatever moment a stream opens."""
+    """Subscribe, then read, then send newer changes, at any moment at which a stream opens."""
     batches = 0
 
     async def follow() -> None:

@@ -358,7 +358,7 @@ async def test_a_token_that_stays_refused_ends_the_watch_with_one_error(
         assert page.errors()[0]["status"] == 401 and "token" in page.errors()[0]["message"].lower()
         assert page.states() == ["connecting", "lost"]
         page.do("watch", name="other")
-        await page.until(lambda: page.errors("other"), "another watch is told as well")
+        await page.until(lambda: page.errors("other"), "another watch gets it as well")
         assert len(page.errors()) == 1
 
 
@@ -517,7 +517,7 @@ async def test_works_older_than_the_first_hundred_are_found(web: Web, client: Cl
         page.do("watch", name="many", limit=150)
         await page.until(lambda: len(page.docs("many")) == 150, "as many as asked for")
         await page.until(lambda: len(page.docs("fittings")) == 2, "the old ones")
-        assert len(page.snapshots("fittings")) == 1, "not told before it was whole"
+        assert len(page.snapshots("fittings")) == 1, "not reported before it was whole"
         assert [doc["_id"] for doc in page.docs("many")] == [id_ for id_, *_ in shop.truth()[:150]]
         await page.until(lambda: shown(page, "all") == shop.truth(), "all, where no limit is given")
         await shop.order(1)

@@ -56,7 +56,7 @@ async def test_a_task_that_ends_in_time_is_answered_whole(web: Web, http: aiohtt
     await _finish(web, await _only_task(web))
     ended = time.monotonic()
     status, task, headers = await asked
-    assert time.monotonic() - ended < 15, "it heard of the end, it did not wait for its time"
+    assert time.monotonic() - ended < 15, "it was notified of the end and did not wait for its time"
     assert status == 200 and headers["Preference-Applied"] == "wait=20"
     assert task["status"] == "completed" and task["progress"] == 100
     assert task["result"]["images"][0]["url"].startswith("/files/results/a.jpg?exp=")
@@ -90,7 +90,7 @@ async def test_a_preference_that_cannot_be_met_is_left_alone(
 
 
 async def test_waiting_requests_hold_no_database_connection(web: Web, http: aiohttp.ClientSession) -> None:
-    """More wait than there are reader threads, and everybody else is served."""
+    """More requests wait than there are reader threads, and all others are served."""
     waiting = [asyncio.create_task(_submit(http, web, "wait=30")) for _ in range(50)]
     await until(lambda: web.context.hub.waiter_count == 50, "all wait")
     async with asyncio.timeout(25), http.get(web.url + TASKS, headers=bearer("o-1")) as response:

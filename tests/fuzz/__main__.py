@@ -46,7 +46,7 @@ SETTINGS = {
 
 @dataclass
 class Seen:
-    """What has come back.  faults: requests that were answered with a 5xx, or not at all."""
+    """The answers. faults: requests that were answered with a 5xx, or not at all."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -141,7 +141,7 @@ async def ask(url: str, sent: Sent, known: Known, seen: Seen) -> None:
 async def _exchanged(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: Sent
 ) -> tuple[str, bytes]:
-    """Status and body; of a stream, and of whatever has no length, only what is there at once."""
+    """Status and body; of a stream, or a body without a length, only the bytes that come at once."""
     for piece in sent.pieces:
         writer.write(piece)
         await writer.drain()

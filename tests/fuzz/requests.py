@@ -98,10 +98,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request.  pieces: what is written in one go; breaks_off: nothing more comes after them, and it is hung up.
-
-    ends: nothing more comes after them, which is said (a half-closed connection).
-    is_whole: an answer is owed; else the server may wait for more.
+    """A request. pieces: bytes, each sent in one write. breaks_off: after them the client disconnects. ends: after them
+    the client half-closes the connection. is_whole: the server must answer; else it may wait for more.
     """
 
     pieces: tuple[bytes, ...]

@@ -90,12 +90,12 @@ class Blocking:
 
 
 def current() -> Blocking | None:
-    """The blocking function in whose thread this is called; None in the loop's own."""
+    """The blocking function that runs in the calling thread; None in the loop's own."""
     return getattr(_threads, "current", None)
 
 
 class Awaited(concurrent.futures.Future):  # type: ignore[type-arg]
-    """A future whose `result` lets others go on."""
+    """A future whose `result` lets other processes run."""
 
     def result(self, timeout: float | None = None) -> Any:
         thread = current()

@@ -161,8 +161,8 @@ class Broker:
         self._offer(key)
 
     def _offer(self, key: str) -> None:
-        """Its worker pops what lies there, if it can.  The pop of one that is frozen is answered all the same, and what
-        it brought lies beside until the worker finds that it comes late, and asks again."""
+        """Its worker pops what lies there, if it can.  The pop of a frozen worker is answered all the same. Its message
+        is kept aside until the worker finds that it is late, and asks again."""
         popped = f"{key}.popped"
         worker_id, kind = key.split(":")[-2:]
         part = next(

@@ -32,7 +32,7 @@ class WorldClock:
         self._told: float | None = None
 
     def step(self, seconds: float) -> None:
-        """Somebody sets the clock."""
+        """The clock is set."""
         self.ahead += seconds
 
     @property
@@ -46,7 +46,7 @@ class WorldClock:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def nanoseconds(self) -> int:
-        """For whoever makes ids of it."""
+        """For ids that contain the time."""
         return int((EPOCH.timestamp() + self.since_epoch) * 1e9)
 
     def show_to_sqlite(self, connection: sqlite3.Connection) -> None:

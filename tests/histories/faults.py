@@ -23,7 +23,7 @@ class Troubles:
         return self._world.loop.time() < self._away_until
 
     async def supervise(self) -> None:
-        """What has died or left is started again, unless the whole house is away; for ever."""
+        """Start dead or ended processes again, for ever, unless the whole system is away."""
         while True:
             await asyncio.sleep(self._world.draw.choice((0.5, 0.5, 3.0)))
             if not self.all_are_away:
@@ -118,7 +118,7 @@ class Troubles:
         self._away_until = world.disturbed_at = world.loop.time() + draw.choice((60.0, 400.0, 2000.0))
 
     def _lid_is_closed(self) -> None:
-        """Wall time passes, and nobody's monotonic clock moves."""
+        """Wall time passes, and no monotonic clock moves."""
         self._world.clock.step(self._world.draw.choice(HOURS) * self._world.draw.random())
 
     def _web_stalls(self) -> None:

@@ -45,7 +45,7 @@ class Jobs:
                 )
 
     def check_files(self) -> None:
-        """Every stored picture was made for the charge that it is filed under, and every shown one too."""
+        """Every stored and every shown picture was made for its charge."""
         stored = self._world.rows("SELECT task_id, charge, n, key FROM result_file")
         shown = [
             (task.id, task.charge, None, image["key"])
@@ -67,7 +67,7 @@ class Jobs:
                 )
 
     def at_rest(self) -> None:
-        """No job is left open, and what is settled is what happened."""
+        """No job is left open, and each settled state is the real one."""
         for job_id, reference, provider, state, wanted in self._world.rows(
             "SELECT id, reference, provider, state, cancel_wanted FROM remote_job"
         ):

@@ -106,7 +106,7 @@ class Model:
         return self.world.draw.choice(found) if found else None
 
     def begins(self, task_id: str, lease: int, worker_id: str) -> None:
-        """A worker begins what it was given."""
+        """A worker begins a claim that it received."""
         if (task_id, lease) in self._begun:
             before = self._begun[task_id, lease]
             self.broken(f"lease {lease} of {task_id} is begun by {worker_id}, and was by {before}")
@@ -123,7 +123,7 @@ class Model:
     # --- after each transaction ---
 
     def after(self, process: Process | None) -> None:
-        """Look at what has changed; a process of None is a program that wrote SQL."""
+        """Check the changes; a process of None is a program that wrote SQL."""
         marks = ",".join(f"'{status}'" for status in OPEN)
         columns = ", ".join(_COLUMNS)
         found = {
@@ -173,7 +173,7 @@ class Model:
             self.verdicts.judge_retry(process, before, now, where)
 
     def _judge_writer(self, process: Process | None, before: Task, now: Task, where: str) -> None:
-        """A worker changes what it holds, or takes what nobody holds."""
+        """A worker changes its own tasks, or takes a task without an owner."""
         part = self.world.worker_of(process)
         if part is None or before.status not in HELD or before.worker_id is None:
             return
@@ -246,7 +246,7 @@ class Model:
                 self.broken(f"a reader of {reader.user} believes something else than the works' rows say")
 
     def _shown(self, reader: Reader) -> dict[str, Any]:
-        """The works that this reader has been told of: all, or those of its first snapshot and what changed since."""
+        """The works that this reader has received: all, or those of its first snapshot and of later changes."""
         works = self._folded.get(reader.user, {})
         return {key: works.get(key) for key in reader.works} if reader.began_with_the_newest else works
 

@@ -121,7 +121,7 @@ class WorkerPart:
         self.disturbed_at = self.process.frozen_until = self.world.loop.time() + seconds
 
     def die(self, *, is_seen: bool) -> None:
-        """Killed.  is_seen: its supervisor on this host hears of it and marks it."""
+        """Killed. is_seen: its supervisor on this host notices it and marks it."""
         if self.process.is_dead:
             return
         self.process.is_dead = True
@@ -133,7 +133,7 @@ class WorkerPart:
             world.loop.in_world(0.3, lambda: door.write(lambda tx: workers.mark_dead(tx, worker_id)))
         for queued in self.in_hand.values():
             for message in queued:
-                if world.draw.random() < 0.5:  # the broker gives what it was not told the end of to others
+                if world.draw.random() < 0.5:  # the broker gives unacknowledged messages to others
                     world.broker.carried.append((world.loop.time() + 60.0, 0, message))
         world.ring()
 

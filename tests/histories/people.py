@@ -23,7 +23,7 @@ USERS = ("o-1", "o-2", "o-3")
 
 
 class People:
-    """All of them.  Doors of a web process carry what is asked over HTTP."""
+    """All of them.  The functions of a web process for each HTTP request."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -105,7 +105,7 @@ class People:
             await self._ask(lambda tx: user_actions.resubmit(tx, self._world.settings, task_id))
 
     async def _change_ones_mind(self) -> None:
-        """Cancel what somebody works on, and have it made again a moment later."""
+        """Cancel a running task, and retry it a moment later."""
         found = sorted(
             each.id
             for each in self._world.model.tasks.values()
@@ -124,14 +124,14 @@ class People:
             await web.write_async(lambda tx: user_actions.resubmit(tx, settings, task_id))
 
     def make_use_of(self, changed: Sequence[str]) -> None:
-        """A process has changed these tasks and will not hear of it for a while: their users change their minds."""
+        """A process has changed these tasks and gets its answer late: meanwhile their users change their minds."""
         world = self._world
         for task_id in changed:
             if world.chance(0.7):
                 world.loop.start(world.web, self._have_it_made_again(task_id, world.draw.random()))
 
     def push_in(self, type_: str) -> None:
-        """Somebody orders tasks of this type that come before those that wait."""
+        """A user orders tasks of this type that come before the waiting ones."""
         for _ in range(2):
             user = self._world.draw.choice(USERS)
             self._insert(user, type_, {"images": [f"image-{user}"], "count": 1}, 10, None)

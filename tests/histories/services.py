@@ -45,7 +45,7 @@ class Order:
     """One request that reached a service and was carried out.
 
     ends_at: when its job is over (monotonic).  end: 'done', 'failed', 'refused' (a job that failed by itself and is
-    not billed), 'forgotten'.  told: the service has said to us that nothing came of it, so it may be asked again.
+    not billed), 'forgotten'.  told: the service has answered us that the job failed, so it may be submitted again.
     """
 
     service: str

@@ -19,7 +19,7 @@ FIRST_MOMENT = 1000.0
 
 
 class StandsStill(Exception):
-    """Nobody has anything to do, now or later, and somebody still waits."""
+    """No process has work, now or later, and a process still waits."""
 
 
 class Process:
@@ -37,7 +37,7 @@ class Process:
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """A task whose place in a set is the same in each run: sets of ordinary ones are in the order of addresses."""
+    """A task with the same place in a set in each run: sets of ordinary tasks are in the order of addresses."""
 
     def __init__(self, number: int, *args: Any, **more: Any) -> None:
         self._number = number
@@ -51,7 +51,7 @@ current_process: contextvars.ContextVar[Process | None] = contextvars.ContextVar
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """draw: decides who goes on."""
+    """draw: chooses the process that runs next."""
 
     def __init__(self, draw: random.Random) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def pass_time(self, seconds: float) -> None:
-        """Something took this long, and nobody could do anything meanwhile."""
+        """A step took this long, and no process could run meanwhile."""
         self._now = round(self._now + seconds, 6)
 
     def start(self, process: Process, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -75,7 +75,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.create_task(work, context=process.context.copy())
 
     def in_world(self, seconds: float, call: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
-        """Call back as nobody's part: what happens outside every process."""
+        """A callback outside every process."""
         return self.call_later(seconds, call, *args, context=contextvars.Context())
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]

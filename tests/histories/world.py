@@ -319,7 +319,7 @@ class World:
             self._ended.set_result(None)
 
     def note(self, sentence: str) -> None:
-        """A line of what has happened."""
+        """One line of the history's record."""
         self.steps.append(f"{self.loop.time() - FIRST_MOMENT:10.3f} {sentence}")
 
     # --- the history ---
@@ -401,7 +401,7 @@ class World:
         return bool(open_jobs) or any(part.worker.running for part in living)
 
     async def _all_hear_of_it(self) -> None:
-        """Heartbeats tell of slots that are free, and readers of the feed come to its end."""
+        """Heartbeats report free slots, and readers of the feed reach its end."""
         await asyncio.sleep(10.0)
         for reader in self.readers:
             if self.model.knows(reader.user):

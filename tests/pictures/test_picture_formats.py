@@ -393,7 +393,7 @@ BMPS: dict[str, Callable[[], bytes]] = {
     "version 4 with alpha": lambda: _bmp(
         32, _rows(drawn().convert("RGBA"), "BGRA"), compression=3, head=108, masks=RGBA_MASKS
     ),
-    "version 5 whose alpha nobody has filled in": lambda: _bmp(
+    "version 5 with an empty alpha channel": lambda: _bmp(
         32, _rows(_without_alpha(), "BGRA"), compression=3, head=124, masks=RGBA_MASKS
     ),
     "run lengths of 8 bits": lambda: _run_lengths(8),

@@ -127,7 +127,7 @@ async def test_one_users_dear_pictures_leave_a_child_to_the_others(
 async def test_pictures_are_decoded_side_by_side_only_while_there_is_room(
     web: Web, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    be_greedy(web, most_pixels=10)  # each says that it has eight
+    be_greedy(web, most_pixels=10)  # each claims eight
     first, second = tmp_path / "first", tmp_path / "second"
     one = asyncio.create_task(upload(http, web, JPEG_HEAD + f"hold {first}".encode(), "o-1"))
     await until(first.exists, "the first is being decoded")

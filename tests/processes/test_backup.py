@@ -95,7 +95,7 @@ def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(fo
             found.data_dir.mkdir()
             sql(
                 lost.database, f"VACUUM INTO '{found.database}'"
-            )  # the database first: what it names is there already
+            )  # the database first: the files that it names exist already
             for name in ("files", "secret"):
                 copy = shutil.copytree if (lost.data_dir / name).is_dir() else shutil.copy2
                 copy(lost.data_dir / name, found.data_dir / name)

@@ -99,5 +99,5 @@ def test_a_server_that_crashes_and_restarts_amid_work_costs_no_task_and_no_credi
                 (SELECT sum(amount) FROM credit_entry WHERE credit_entry.user_openid = account.user_openid)"""
         ).fetchone()
         assert balances == (0,)
-    wait_until(lambda: recorder.completed() == count, "the feed has told of every one")
+    wait_until(lambda: recorder.completed() == count, "the feed has sent every one")
     wait_until(lambda: listener_up(system) == 1.0, "the web listens again")

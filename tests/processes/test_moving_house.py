@@ -57,7 +57,7 @@ def test_a_system_is_moved_only_when_stopped_and_continues_its_work(tmp_path: Pa
     finally:
         old.end()
     with contextlib.closing(sqlite3.connect(tmp_path / "darkroom.db", timeout=15)) as producer:
-        producer.execute(INSERT, (photo,))  # which nobody there will run
+        producer.execute(INSERT, (photo,))  # which no worker there will run
         producer.commit()
     done = subprocess.run(copy, env=old.environ, capture_output=True, text=True)
     assert done.returncode == 0 and "2 rows of task_queue" in done.stdout, done.stderr

@@ -126,7 +126,7 @@ def test_with_a_direct_listener_wake_ups_come_at_once_and_a_restarted_pooler_cos
             order(system, direct, image, n)
         eventually("every task has ended", lambda: one(direct, OPEN) == (0,))
         refuse_unfinished_and_unpaid(direct, count)
-        eventually("the feed has told of every one", lambda: recorder.completed() == count)
+        eventually("the feed has sent every one", lambda: recorder.completed() == count)
         seqs = [event["id"] for event in recorder.events]
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
         assert listener_up(system) == 1.0, "the pooler's restart was none of the listener's"

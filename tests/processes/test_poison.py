@@ -29,7 +29,7 @@ def test_the_first_death_costs_no_time_and_later_ones_more_and_more() -> None:
 
 @pytest.fixture
 def die_together(store: Store, live_worker: Callable[..., str], clock) -> Callable[[], list[str]]:
-    """Claim what is due for one worker and kill that; who died."""
+    """Claim the due tasks for one worker and kill it; the tasks that died."""
     spawns = iter(range(1000))
 
     def die() -> list[str]:
@@ -56,7 +56,7 @@ def test_the_fewer_lives_suspects_have_left_the_fewer_of_them_run_at_once(
 ) -> None:
     suspects = sorted(admitted_task(f"o-{n}") for n in range(5))
     for deaths in range(1, MAX_ATTEMPTS + 1):
-        assert die_together() == suspects, "nobody is suspected of anything yet"
+        assert die_together() == suspects, "no task is suspected yet"
         assert {store.task(task)["deaths"] for task in suspects} == {deaths}
     newcomer = admitted_task("o-new")
     died = die_together()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class House:
-    """A running supervisor and what it has written."""
+    """A running supervisor and its output."""
 
     def __init__(self, folder: Path, specs: list[dict[str, Any]], *more: str) -> None:
         self.folder = folder
@@ -255,7 +255,7 @@ def test_the_state_file_is_always_whole(house):
 
 
 def test_a_frozen_child_is_killed_and_started_again_and_one_that_can_not_beat_is_asked(house):
-    """A stopped process obeys no other signal.  Who shows life, or is not asked for it, is left alone."""
+    """A stopped process obeys no other signal.  A part that beats, or that need not beat, is left alone."""
     running = house({"name": "frozen", "mode": "beating"}, {"name": "lives", "mode": "beating"},
                     {"name": "silent", "mode": "good"}, {"name": "asked", "mode": "asked"})  # fmt: skip
     answers = running.folder / "asked.answers"
@@ -293,7 +293,9 @@ def test_a_new_program_takes_over_only_when_it_comes_up(house):
         "the old one goes when the new one is up"
     )
     assert running.state()["a"]["restarts"] == 0 and running.state()["a"]["last_exit"] is None
-    eventually("the end of each is told", lambda: [line[1] for line in running.lines("events")] == ["a", "a"])
+    eventually(
+        "the end of each is reported", lambda: [line[1] for line in running.lines("events")] == ["a", "a"]
+    )
 
 
 TELLS_ITS_PID_AND_WAITS = ["/bin/sh", "-c", "echo $$; read forever"]

@@ -90,7 +90,7 @@ def test_no_part_is_relieved_before_its_successor_is_up_nor_two_at_once(
 
 
 def test_a_part_that_can_not_work_now_stops_no_other() -> None:
-    """Its program was replaced and nobody has migrated yet."""
+    """Its program was replaced, and the database is not migrated yet."""
 
     def gave_up(status: int) -> str:
         plan, now = new_plan([ChildSpec("worker")]), 0.0
@@ -105,7 +105,7 @@ def test_a_part_that_can_not_work_now_stops_no_other() -> None:
 
 
 def test_only_a_part_of_a_running_up_says_that_it_can_not_work_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever else runs parts knows two statuses: 1, start it again, and 2, mend its settings first."""
+    """Other programs that run parts know two statuses: 1, start it again, and 2, correct its settings first."""
     monkeypatch.delenv(supervised.VARIABLE, raising=False)
     faults = NotReady("not migrated"), SettingFault("newer"), DatabaseBusy("away")
     assert [supervised.exit_status_of_part(fault) for fault in faults] == [1, 2, 1]
@@ -139,7 +139,7 @@ def test_a_renewal_is_taken_once_and_a_wrong_file_stops_no_part(tmp_path: Path) 
 
 
 class Customers:
-    """One who orders all the time, and one who watches; each on connections of its own."""
+    """One client orders all the time, and one watches; each on its own connections."""
 
     def __init__(self, system: RunningSystem) -> None:
         self.url = system.url

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Studio:
-    """A house whose types fail in their own ways, and what a test wants to know of it."""
+    """A system with types that each fail in their own way, and a test's questions about it."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.notes = folder / "notes"
@@ -131,7 +131,7 @@ class Studio:
     def first_attempt_has_lasted(self, task: str, seconds: int) -> None:
         """As if the first attempt were so old, and the dispatcher had been well all the while.
 
-        A clock that is set ahead would do neither: it is a step, after which the time in which we are well begins anew.
+        A clock that is set ahead does neither: it counts as a step, and the healthy time starts again from zero.
         On a busy machine that time may begin anew by itself too, so a test asks for this until it has its effect.
         """
 
@@ -238,7 +238,7 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
 
 
 def test_frozen_parts_are_killed_and_started_again_and_work_continues(studio):
-    """Whatever of the house stands still, and all of it at once: nobody has to be called."""
+    """Any part is frozen, or all at once: the system recovers without a person."""
     task = studio.order("held")
     studio.at_work(task)
     before = {name: part["pid"] for name, part in studio.parts().items()}

@@ -154,7 +154,7 @@ async def test_an_upload_whose_commit_is_of_unknown_outcome_keeps_its_object(
     write = web.context.database.write_async
 
     async def lost(step: Any, **more: Any) -> Any:
-        await write(step, **more)  # it was committed, and nobody heard of it
+        await write(step, **more)  # it was committed, and the answer was lost
         raise OutcomeUnknown
 
     with monkeypatch.context() as patch:

@@ -145,7 +145,7 @@ def several() -> Iterator[Several]:
 
 
 def _without_signatures(event: dict[str, Any]) -> dict[str, Any]:
-    """An event whose links have lost what each web signs for itself."""
+    """An event without the parts of its links that each web signs for itself."""
     event = json.loads(json.dumps(event))
     for change in event["docChanges"]:
         for image in change["doc"]["images"]:
@@ -202,7 +202,8 @@ def test_each_minute_is_swept_once_though_both_schedulers_fire(several: Several)
 
 
 def test_a_frozen_dispatcher_beside_a_standby_delays_nothing_and_fires_no_alert(several: Several) -> None:
-    """The standby works, so nothing is wrong; the one that wakes finds that it was taken for dead and stands by."""
+    """The standby is active, so nothing is wrong; the dispatcher that wakes finds that it was declared dead and becomes
+    the standby."""
     params = json.dumps({"images": [several.upload(several.webs[0], "o-1")]})
     frozen = several.working_dispatcher()
     os.kill(frozen.process.pid, signal.SIGSTOP)

@@ -42,7 +42,7 @@ OF_A_TASK = {"submit", "wait", "attempt", "provider request", "store", "record",
 
 @contextlib.contextmanager
 def traced_system(collector_url: str, log: Path, **settings: str) -> Iterator[RunningSystem]:
-    """A running system that traces to this collector; whoever else is started meanwhile does not."""
+    """A running system that traces to this collector; other processes started meanwhile do not."""
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector_url)
@@ -182,7 +182,7 @@ def test_a_task_that_fails_marks_its_spans_with_the_error_code(house: TracedHous
     assert code and {spans["attempt"].error, spans["provider request"].error} == {code}
     assert spans["attempt"].attributes["error.type"] == code
     assert spans["attempt"].attributes["darkroom.outcome"] == "failed"
-    assert spans["submit"].parent == ""  # nobody handed a trace in, so it begins here
+    assert spans["submit"].parent == ""  # the request carried no trace, so it begins here
 
 
 def test_a_remote_job_is_a_span_from_its_hand_in_to_its_end(house: TracedHouse) -> None:
@@ -284,7 +284,7 @@ def test_a_collector_that_hangs_delays_neither_a_task_nor_the_end(tmp_path: Path
             shop = Shop(system, service)
             assert {shop.ends(shop.order("made")) for _ in range(5)} == {"completed"}
     said = (tmp_path / "log").read_text()
-    assert "Traceback" not in said and "is killed" not in said  # what is left is given up in time
+    assert "Traceback" not in said and "is killed" not in said  # unsent spans are given up in time
 
 
 def new_trace() -> str:

@@ -43,7 +43,7 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 
 class Desk:
-    """A worker that has not begun to beat, and a store with what it is to deliver."""
+    """A worker that has not begun to beat, and a store with its messages."""
 
     def __init__(self, store: Store, worker: Worker) -> None:
         self.store, self.worker = store, worker
@@ -241,7 +241,7 @@ def test_a_worker_killed_while_it_delivers_leaves_the_message_to_another(
 ) -> None:
     receiver.hangs = True
     task_id = order(house, receiver.hook)
-    eventually("the webhook is being told", lambda: receiver.heard)
+    eventually("the webhook is being sent", lambda: receiver.heard)
     receiver.hangs = False
     worker_of(house).send_signal(signal.SIGKILL)
     with (
@@ -249,7 +249,7 @@ def test_a_worker_killed_while_it_delivers_leaves_the_message_to_another(
         database,
     ):
         database.execute("UPDATE rule SET shift = ?", (f"+{deliveries.CLAIM_SECONDS + 1:.0f} seconds",))
-    eventually("another worker has told it", lambda: len(receiver.heard) == 2)
+    eventually("another worker has sent it", lambda: len(receiver.heard) == 2)
     assert [each.id for each in receiver.heard] == [f"msg_{task_id}_1"] * 2
     assert receiver.heard[1].verified(KEY)["data"]["task_id"] == task_id
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.houses.whole_house import DARKROOM, PORTRAIT, House, needs_darkroom
 from tests.support.waiting import eventually
 
-# So long that what is due by time alone does not come about while a test waits: something else has to bring it.
+# So long that nothing happens by time alone during a test: another event must cause it.
 PATIENT = {"DARKROOM_LEASE_SECONDS": "600", "DARKROOM_DRAIN_SECONDS": "600"}
 
 pytestmark = needs_darkroom

@@ -393,7 +393,7 @@ async def test_no_answer_in_time_is_an_unknown_outcome_and_closes_the_connection
 
 async def test_a_request_to_an_absent_server_was_never_sent(open_provider, tmp_path):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # nobody listens
+        taken.bind(("127.0.0.1", 0))  # no server listens
         port = taken.getsockname()[1]
         for address in (f"http://127.0.0.1:{port}/x", "http://no-such-host.invalid/x"):
             found = await failure(open_provider(submit={"url": address}), job(tmp_path))

@@ -64,7 +64,7 @@ def shop() -> Iterator[FakeAiService]:
 
 
 def jobs(service: FakeAiService, **answers: Reply) -> Callable[[Asked], Reply]:
-    """A service of remote jobs: what it answers to submit, poll, fetch and cancel."""
+    """A service of remote jobs: its answers to submit, poll, fetch and cancel."""
     usual = {
         "submit": Reply(document={"job": {"id": "j-1", "here": f"{service.url}/result/j-1"}}),
         "poll": Reply(document={"state": "ok"}),
@@ -199,7 +199,7 @@ async def test_a_poll_that_says_nothing_of_the_job_does_not_end_it(shop, adapter
     shop.reply = jobs(shop, poll=reply)
     provider = adapters.open(polled(shop))
     remote = await adapters.submit(provider)
-    said = await adapters.poll(provider, remote)  # raised, so that it is asked again
+    said = await adapters.poll(provider, remote)  # raised, so that the poll is repeated
     assert type(said) is class_
 
 

@@ -168,7 +168,7 @@ def fal() -> Iterator[Fal]:
 
 
 class House:
-    """A type that fal makes, and workers that live for one look each: what they know is in the row."""
+    """A type that fal makes, and workers that live for one poll each: all their knowledge is in the row."""
 
     def __init__(self, store: Store, clock: Clock, fal: Fal, folder: Path, *, easy: bool) -> None:
         self.store, self.fal, self.folder = store, fal, folder
@@ -223,7 +223,7 @@ class House:
             await self._close(worker)
 
     def rescue(self) -> list[str]:
-        """What was done with what is stuck."""
+        """The verdicts about stuck tasks."""
         return [
             each.action for each in self.store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5))
         ]
@@ -338,7 +338,7 @@ async def test_an_unknown_job_is_asked_about_until_its_time_is_over_where_it_may
 async def test_an_unknown_job_ends_at_its_limit_though_the_clock_was_set_back_meanwhile(
     house, claimed_task, clock, sets_right
 ):
-    """What was first said two hours ahead of now is no answer that waits two hours until it is believed."""
+    """An answer dated two hours ahead of now is not doubted for two hours."""
     claim = claimed_task()
     await house.order(claim)
     house.fal._polls.clear()
@@ -391,7 +391,7 @@ async def test_an_unknown_job_is_ordered_again_where_that_is_allowed_once_it_was
     assert [row["state"] for row in house.store.all("SELECT state FROM remote_job")] == ["lost"]
 
 
-# --- requests whose answer nobody heard, or that leaves open whether they were carried out ---
+# --- requests without an answer, or with one that leaves the outcome open ---
 
 
 @pytest.mark.parametrize("refusal", [500, 502, 504, 520, 524])

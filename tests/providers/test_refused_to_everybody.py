@@ -81,7 +81,7 @@ async def test_the_same_error_for_two_orders_and_a_probe_is_the_providers_fault(
 
 
 async def test_no_user_is_a_lever_on_the_others(gateway, adapters):
-    """The same bad order again and again asks nothing, and where the service is well nobody else is kept away."""
+    """The same bad order again and again starts no probe; a healthy service still takes all other orders."""
     well = Reply(document={"data": [{"id": "paint"}]})
     gateway.reply = answers(NO_KEY, well)
     provider = opened(adapters, gateway)

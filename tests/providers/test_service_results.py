@@ -82,7 +82,7 @@ async def test_a_preview_of_comfyui_counts_where_its_node_is_named_and_nowhere_e
     named = await ended(comfy, adapters, outputs, workflow=workflow, outputs=["8"])
     assert [colour_of(image) for image in images_of(named)] == ["blue"]
     both = await ended(comfy, adapters, outputs, workflow=workflow, outputs=["8", "9"])
-    assert [colour_of(image) for image in images_of(both)] == ["red"], "what was saved comes first"
+    assert [colour_of(image) for image in images_of(both)] == ["red"], "saved pictures come first"
     assert isinstance(await ended(comfy, adapters, {"8": outputs["8"]}), Failed)
 
 

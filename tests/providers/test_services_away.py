@@ -61,7 +61,7 @@ def service() -> Iterator[FakeAiService]:
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    """An address at which nobody listens."""
+    """An address at which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -127,7 +127,7 @@ def state(store: Store, claim: Claim) -> tuple[str, int]:
     return str(row["status"]), int(row["failures"])
 
 
-# --- nobody is there ---
+# --- no server is there ---
 
 
 async def test_a_refused_connection_costs_no_attempt_and_opens_the_breaker_for_a_moment(
@@ -161,7 +161,7 @@ async def test_a_server_that_is_starting_costs_no_attempt_and_the_fallback_makes
         other = claimed_task()
         await order(other, ai=at(starting.url), second=at(service.url))
         assert state(store, other) == ("completed", 0)
-        assert store.database.read(providers.breakers) == {}, "one order's 503 keeps nobody else away"
+        assert store.database.read(providers.breakers) == {}, "one order's 503 stops no other"
 
 
 async def test_a_connection_that_breaks_off_after_the_request_left_is_no_reason_to_ask_the_fallback(
@@ -196,7 +196,7 @@ async def test_a_server_of_ones_own_that_goes_away_with_an_order_gets_it_again_a
 async def test_a_job_that_its_server_forgot_is_ordered_again_and_no_attempt_is_counted(
     store, handed_off_task, polled_task
 ):
-    """Nobody else may put a waiting job back: the guard wants its poller."""
+    """Only its poller may put a waiting job back: the guard requires it."""
     task_id, lease = polled_task()
     store.write(
         lambda tx: claims.retry(
@@ -246,7 +246,7 @@ async def test_a_task_that_waits_for_a_service_says_until_when(store, order, cla
     assert f"It waits until {store.task(claim.task_id)['expires_at']}" in told["text"]
 
 
-# --- a request that nobody heard the answer of, and its server away ---
+# --- a request whose answer was lost, and its server away ---
 
 
 def comfy_at(url: str, folder: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_a_service_that_works_is_shown_step_by_step_and_its_picture_is_saved(tmp
         assert Image.open(out).size == (40, 30)
         link = service.asked[0][3]["input"]["person_image_url"]
         assert link.startswith("https://us.test/files/inputs/doctor-")
-    assert not list((tmp_path / "var" / "files").rglob("*.jpg"))  # what was put down for the service is gone
+    assert not list((tmp_path / "var" / "files").rglob("*.jpg"))  # the files for the service are gone
 
 
 def test_a_service_that_refuses_us_is_said_with_what_to_do_and_without_the_key(tmp_path):

@@ -161,7 +161,7 @@ def test_the_services_key_is_in_no_row(shop):
 
 @dataclasses.dataclass(frozen=True)
 class Drained:
-    """What was in mid-call when the house was asked to drain, by what it is about."""
+    """The calls in progress when the system was asked to drain, by subject."""
 
     shop: Shop
     careful: str

@@ -32,7 +32,7 @@ SHOWN_WITHIN_SECONDS = 0.5
 
 @contextlib.contextmanager
 def shop(answer_seconds: float, **settings: str) -> Iterator[Shop]:
-    """A system whose type `portrait` is made by a synchronous AI service that takes so long."""
+    """A system with a type `portrait` made by a synchronous AI service that takes the given time."""
     with FakeAiService(lambda asked: picture_reply(after_seconds=answer_seconds)) as service:
         given = http_type(service, "portrait") | settings
         with running_system(**given) as system:
@@ -139,7 +139,7 @@ def test_a_stuck_task_is_rescued():
     with shop(5) as here:
         task = here.order("portrait")
         worker = here.in_mid_call(task)
-        worker.suspend()  # it says nothing more, and nobody hears that it is dead
+        worker.suspend()  # it sends nothing more, and its death is not reported
         stuck_at = time.monotonic()
         try:
             eventually("it runs elsewhere", lambda: here.task(task)["lease"] == 2, LEASE_SECONDS + 10)

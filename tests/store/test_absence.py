@@ -106,7 +106,7 @@ def test_we_are_well_from_the_first_tick_while_ticks_follow_in_time(store: Store
     assert store.database.read(leader.well_since) == since
     clock.advance(11)
     assert store.database.read(leader.well_since) == NEVER, (
-        "no tick for as long as this: who sweeps knows nothing"
+        "no tick for as long as this: the sweep knows nothing"
     )
 
 
@@ -182,7 +182,7 @@ def test_a_clock_that_steps_fails_no_paid_request_in_flight(
     row = store.task(claim.task_id)
     assert (row["status"], store.entries(claim.task_id)) == ("processing", [(1, "debit", -1)])
     well.passes(ATTEMPT_SECONDS - 290)
-    assert swept(store) == {"failed": 1}, "nobody has heard of it for as long as an attempt may take"
+    assert swept(store) == {"failed": 1}, "no answer about it for as long as an attempt may take"
 
 
 # --- rule 40: no verdict unasked ---
@@ -196,7 +196,7 @@ def test_a_remote_job_is_asked_before_it_is_overdue(
     assert swept(store) == {}
     well.tick(0.25)
     well.passes(30)
-    assert swept(store) == {}, "we are well, and nobody has asked"
+    assert swept(store) == {}, "we are well, and no poll was made"
     assert store.database.read(dispatch.seconds_to_next_due) == 0.0
     ask(store.write, task_id, Word.SILENT)
     assert swept(store) == {}, "no answer is none"
@@ -216,7 +216,7 @@ def test_an_answer_from_before_the_limit_or_before_an_absence_is_none(
     assert swept(store) == {}, "it may have finished since"
     ask(store.write, task_id)
     well.passes(1)  # times are in milliseconds, and both may happen within one
-    well.tick(None)  # the dispatcher was started anew, and saw nothing of what was before
+    well.tick(None)  # the dispatcher was started again, and has seen nothing of the time before
     assert swept(store) == {}
     ask(store.write, task_id)
     assert swept(store) == {"failed": 1}
@@ -238,7 +238,7 @@ def test_an_answer_from_a_time_that_never_was_is_none(
     limit = store.task(task_id)["remote_deadline_at"]
     well.passes(HOUR - 100 + 10)
     assert limit < text(clock), "it is overdue"
-    assert swept(store) == {}, "nobody has asked since its limit"
+    assert swept(store) == {}, "no poll was made since its limit"
     well.passes(200)
     if sets_right:
         assert swept(store) == {}, "the time of that answer has come, and it is none"
@@ -387,7 +387,7 @@ def test_a_waiting_task_with_a_remote_job_to_go_on_with_expires_only_after_an_at
     assert swept(store) == {"released": 1}
     for passed in (100, 700, DAY):
         well.passes(passed)
-        assert swept(store) == {}, "nobody could ask for the picture that is paid for"
+        assert swept(store) == {}, "the paid picture could not be polled"
     assert store.task(claim.task_id)["status"] == "pending"
     live_worker("worker-2")
     for put_back, counts in ((claims.release, {}), (postponed, {"failed": 1})):

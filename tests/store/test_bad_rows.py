@@ -34,7 +34,7 @@ from tests.support.quiet_broker import QuietBroker
 
 DAY = 86_400
 HOOK = "https://app.example.org/hooks/darkroom"
-SAYS = "somebody else needs this row as it is"
+SAYS = "another row needs this row unchanged"
 
 
 def forbid(store: Store, table: str, condition: str, *, when: str = "UPDATE") -> None:
@@ -209,7 +209,7 @@ def test_a_due_row_that_cannot_be_marked_is_tried_once_a_tick(
     bad = _due_soon(stand, store, clock, admitted_task, handed_off_task, live_worker)
     forbid(store, "task_queue", f"old.id = '{bad}'")
     clock.advance(31)
-    dispatcher.run_once()  # which finds out that it is refused
+    dispatcher.run_once()  # which finds the refusal
     assert [dispatcher.run_once() for _ in range(5)] == [TICK_SECONDS] * 5
 
 

@@ -54,7 +54,7 @@ def seconds_until(store: Store) -> Callable[..., float]:
 
 
 def set_right(store: Store) -> None:
-    """What the dispatcher does when its ticks tell of a step, and the sweep of what it finds."""
+    """The dispatcher's work when its ticks show a step, and the following sweep."""
     store.write(clock_steps.take_back_early)
     store.write(clock_steps.set_right)
 
@@ -74,7 +74,7 @@ def test_a_poll_is_as_far_away_as_it_was_meant(
     assert seconds_until("remote_deadline_at", "task_queue") == pytest.approx(3600, abs=20)
     before = store.all("SELECT * FROM task_queue")
     set_right(store)
-    assert store.all("SELECT * FROM task_queue") == before, "what is right is left alone"
+    assert store.all("SELECT * FROM task_queue") == before, "correct times are left alone"
 
 
 def test_a_poll_that_is_out_is_due_again_in_time(
@@ -232,7 +232,7 @@ def test_minutes_that_come_again_are_swept_again(store: Store, clock: Clock) -> 
     assert sweep_this_minute(store.database, store.settings, files) is not None
 
 
-# Why a time of these that lies hours ahead holds nobody up.
+# The reasons why such a time, hours ahead, delays nothing.
 HARMLESS = {
     "task_queue": {
         "expires_at": "it is EXPIRE_SECONDS after the order: the task has as much longer as the clock was ahead",
@@ -258,7 +258,7 @@ HARMLESS = {
     "remote_report": {"created_at": "the report is kept longer", "read_at": "the report is kept longer"},
     "doomed_file": {"doomed_at": "the file is kept longer"},
     "webhook_delivery": {"created_at": "it is shown", "ended_at": "the delivery is kept longer"},
-    "webhook_gone": {"since": "the receiver has said itself that it is gone; it is forgotten later"},
+    "webhook_gone": {"since": "the receiver itself has answered that it is gone; it is removed later"},
     "webhook_attempt": dict.fromkeys(("started_at", "ended_at", "next_at"), "it is shown"),
     "task_event": {"at": "it is shown", "run_after": "it is shown"},
     "audit": {"at": "it is shown"},
@@ -270,7 +270,7 @@ HARMLESS = {
 
 @pytest.mark.postgresql_only  # whose columns of times have a type of their own; the names are the same
 def test_every_stored_time_is_set_right_or_delays_nothing(store: Store) -> None:
-    """Whoever adds a column of a time sets it right, or says above why it holds nobody up."""
+    """Set a new column of a time right here, or give the reason above why it delays nothing."""
     stored = {
         (row["table_name"], row["column_name"])
         for row in store.all(
@@ -306,7 +306,7 @@ class Listening:
 
 
 def _changed(statement: str) -> tuple[str, list[str]]:
-    """The table, and the columns that are set; of a row that is deleted, the time that it went by."""
+    """The table and the columns that are set; for a deleted row, the time that decided it."""
     if deleted := re.match(r"DELETE FROM (\w+) WHERE (\w+)", statement):
         return deleted[1], [deleted[2]]
     updated = re.match(r"UPDATE (\w+) SET (.*?)\sWHERE ", statement, re.DOTALL)

@@ -287,7 +287,7 @@ def _insert(producer: Plain, user: str, count: int) -> None:
 def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_square(
     store: Store, producer: Plain, live_worker: Callable[..., str]
 ) -> None:
-    """Nothing bounds how much a program inserts by SQL; everybody's pick goes past it."""
+    """Programs may insert any number of rows by SQL; each pick must pass them."""
     producer.execute("UPDATE rule SET signup_grant = 10000")
     live_worker()
 
@@ -333,7 +333,7 @@ def test_chunks_of_a_long_queue_keep_its_order(
     assert picked == [row["id"] for row in ordered]
 
 
-# --- who works ---
+# --- the active dispatcher ---
 
 
 def _take_over(store: Store, seen: leader.Leadership, name: str) -> leader.Leadership | None:
@@ -352,7 +352,9 @@ def test_one_dispatcher_works_and_the_others_stand_by(store: Store) -> None:
     seen = store.database.read(leader.read)
     second = _take_over(store, seen, "two")
     assert second is not None and second.term == first.term + 1
-    assert not store.write(lambda tx: leader.renew(tx, first)), "a frozen one finds that it is not the one"
+    assert not store.write(lambda tx: leader.renew(tx, first)), (
+        "a frozen one finds that it is no longer active"
+    )
 
 
 def test_a_dispatcher_that_resigns_is_followed_at_once_and_a_follower_is_not_put_out(store: Store) -> None:

@@ -38,7 +38,7 @@ def _names(producer: sqlite3.Connection) -> list[str]:
 
 @contextlib.contextmanager
 def gathering(database: SqliteDatabase) -> Iterator[None]:
-    """While this lasts the writer waits for its turn, so that what is handed in gathers."""
+    """While this lasts the writer waits for its turn, so that submitted steps gather."""
     database.write(lambda tx: None).result(timeout=90)
     lock = os.open(f"{database.path}.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -161,7 +161,7 @@ def test_equal_steps_keep_the_order_of_their_queue(
 
 
 def test_results_come_after_the_commit(database: SqliteDatabase) -> None:
-    """Whoever is told that a step is done can see it from any other connection."""
+    """A step that is reported as done is visible from any other connection."""
     seen: list[bool] = []
 
     def look(future: Future[str]) -> None:
@@ -255,7 +255,7 @@ def test_a_reader_that_fails_half_way_does_not_stop_the_writer(
 def test_an_error_that_comes_with_a_later_row_has_the_name_of_any_other(
     database: SqliteDatabase, way: str
 ) -> None:
-    """A disk that fails half-way through an answer was a 500: nobody knows sqlite3's own names."""
+    """A disk that failed half-way through an answer was a 500: sqlite3's own error names were unknown here."""
 
     def fails_late(tx: Any) -> Any:
         return tx.all("SELECT json(n) FROM (SELECT '1' AS n UNION ALL SELECT '2' UNION ALL SELECT 'no JSON')")

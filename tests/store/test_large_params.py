@@ -49,7 +49,7 @@ async def test_a_user_with_slow_lists_delays_no_other(
     monkeypatch.setattr(user_actions, "page", slowly)
     crowd = [asyncio.create_task(ask("crowd", "/v1/tasks")) for _ in range(2 * READER_THREADS)]
     try:
-        await until(lambda: len(begun) >= READER_THREADS - 1, "the crowd's lists are being read")
+        await until(lambda: len(begun) >= READER_THREADS - 1, "the many lists are being read")
         async with asyncio.timeout(30):
             assert await ask("o-1", "/v1/credits") == 200
     finally:

@@ -25,7 +25,7 @@ Make = Callable[..., str]
 
 @pytest.fixture
 def house(store: Store) -> Store:
-    """A store whose type `flux` needs a gpu and whose type `pair` needs two."""
+    """A store with a type `flux` that needs a gpu and a type `pair` that needs two."""
     before = store.settings
     store.settings = Settings(
         data_dir=before.data_dir,

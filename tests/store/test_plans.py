@@ -28,7 +28,7 @@ def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
     admitted_task: Callable[..., str],
     live_worker: Callable[..., str],
 ) -> None:
-    """So small a table is read faster as a whole and sorted: the planner is told not to, where an index serves."""
+    """So small a table is read faster as a whole and sorted: the planner is set not to, where an index serves."""
     settings = Settings(
         database_url=store.settings.database_url,
         limits={"running_tasks_per_user": 3, "open_tasks_per_user": 1000},
@@ -143,7 +143,7 @@ def test_no_question_makes_sqlite_walk_through_the_whole_queue(
 def test_rescue_does_not_walk_through_the_queue_of_a_database_with_statistics(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
-    """Somebody's ANALYZE made it read all that waits, to find what is held in the order of users."""
+    """An ANALYZE made it read all waiting rows to find the held ones in the order of users."""
     live_worker(slots=2)
     waiting = [admitted_task(f"o-{n}") for n in range(500)]
     store.write(lambda tx: tx.execute("ANALYZE"))

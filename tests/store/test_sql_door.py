@@ -88,7 +88,7 @@ def test_an_id_from_outside_may_be_any_string_of_the_alphabet(
 
 def test_an_id_outside_the_alphabet_is_refused(producer: Plain, store: Store, database_kind: str) -> None:
     ids: list[Any] = ["", "x" * 65, "a b", "a/b", "ä", "a.b", "a'b", "a\n", None]
-    if database_kind == SQLITE:  # whose texts may hold a NUL, and whose columns have no type
+    if database_kind == SQLITE:  # its texts may hold a NUL, and its columns have no type
         ids += ["abc\0", "abc\0/../x", b"abc"]
     for verb, task_id in itertools.product(INSERTS[database_kind], ids):
         with pytest.raises(REFUSED, match="id must be 1-64 characters"):
@@ -128,7 +128,7 @@ def test_writable_columns_have_bounds(producer: Plain, store: Store, database_ki
 
 
 def _value_of(store: Store, column: str) -> Any:
-    """Something that the column's type takes and that it is not born with."""
+    """A value that fits the column's type and is not its default."""
     if store.database.read(lambda tx: tx.dialect.name) == SQLITE:
         return 7
     if column.endswith(("_at", "_since")):
@@ -158,7 +158,7 @@ def test_no_column_but_the_writable_ones_can_be_given(
     assert store.value("SELECT count(*) FROM task_queue") == len(INSERTS[database_kind])
 
 
-# --- nobody takes the place of a row that is there ---
+# --- no row replaces an existing one ---
 
 
 def _everything(store: Store) -> list[list[dict[str, Any]]]:

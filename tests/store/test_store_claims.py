@@ -24,7 +24,7 @@ from tests.support.well import Well, ask
 
 
 def _claim_every(url: str, worker: str, task_ids: list[str]) -> list[str]:
-    """In a process of its own: try to claim each task twice; those that were had."""
+    """In a process of its own: try to claim each task twice; returns the claims that it got."""
     database = open_database(url)
     futures = [
         database.write(lambda tx, task_id=task_id: claims.claim_for(tx, [Wanted(task_id, worker, 60)]))
@@ -44,7 +44,7 @@ def test_of_many_claims_of_a_task_one_is_given(
         urls = [store.settings.database_url] * 3
         had = [task for each in pool.map(_claim_every, urls, names, [task_ids] * 3) for task in each]
     assert len(had) == len(set(had)), "none was had twice"
-    store.dispatch()  # whatever somebody else held just then
+    store.dispatch()  # a row that another process held just then
     rows = store.all("SELECT lease, attempt FROM task_queue")
     assert {(row["lease"], row["attempt"]) for row in rows} == {(1, 1)}
 
@@ -153,7 +153,7 @@ def test_only_a_failed_attempt_spends_the_budget(store: Store, claimed_task: Cal
     assert claim.attempt == 5
 
 
-# --- what is claimed ---
+# --- the contents of a claim ---
 
 
 def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: Callable[..., Claim]) -> None:
@@ -265,7 +265,7 @@ def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
 ) -> None:
     task_id, lease = polled_task()
     assert store.claim_polls() == []
-    clock.advance(331)  # ai_timeout_seconds and a margin; the poller was never heard of again
+    clock.advance(331)  # ai_timeout_seconds and a margin; the poller never reported
     (again,) = store.claim_polls()
     assert (again.task_id, again.lease) == (task_id, lease + 1)
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))

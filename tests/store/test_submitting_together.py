@@ -149,7 +149,7 @@ async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) ->
     await way.submit(_new(task_id="mine"))
     orders = [_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4")]
     with contextlib.closing(sqlite3.connect(here.settings.data_dir / "darkroom.db")) as other:
-        other.execute("BEGIN IMMEDIATE")  # somebody else writes: meanwhile a crowd gathers
+        other.execute("BEGIN IMMEDIATE")  # another process writes: meanwhile a batch gathers
         asked = asyncio.gather(*(way.submit(each) for each in orders), return_exceptions=True)
         await asyncio.sleep(0.05)
         other.rollback()

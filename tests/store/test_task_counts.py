@@ -169,7 +169,7 @@ def test_what_was_appended_is_folded_and_nothing_is_lost(
 def test_triggers_that_are_made_anew_count_anew(
     store: Store, producer: Plain, admitted_task: Callable[..., str]
 ) -> None:
-    """What was written between two releases' triggers, or with none, is counted by whoever migrates."""
+    """The migration counts rows written between two releases' triggers, or without triggers."""
     admitted_task("o-1")
     producer.execute("UPDATE task_count SET n = n + 7")
     if store.database.read(lambda tx: tx.dialect.name) == "sqlite":

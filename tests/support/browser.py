@@ -75,7 +75,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
 
     def dress(self, theme: str) -> None:
-        """As for a reader who wants it "light" or "dark", and nothing that moves."""
+        """For a reader who prefers "light" or "dark", and reduced motion."""
         wishes = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
         features = [{"name": name, "value": value} for name, value in wishes.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -85,7 +85,7 @@ class Browser:
         self.js((npm_packages() / "node_modules" / "axe-core" / "axe.min.js").read_text())
 
     def broken_rules(self) -> list[str]:
-        """What axe finds: rule, what is wrong, and where."""
+        """The findings of axe: rule, mistake and place."""
         told = self.driver.execute_script("return axe.run()")
         assert len(told["passes"]) > 10, "axe has looked"
         return [

@@ -29,7 +29,7 @@ from tests.support.servers.postgres_databases import take_database
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 KINDS = tuple(os.environ.get("TEST_DATABASES", "sqlite,postgresql").split(","))
 
-# What a program hears that writes what may not be, or what is no value of its column at all.
+# The errors of a program that writes a forbidden value, or one of a wrong type.
 REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError, psycopg.DataError)
 
 # A conflict clause, which SQLite alone has there, overrides those of a trigger's statements.

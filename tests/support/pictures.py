@@ -26,7 +26,7 @@ def picture(colour: str = "red", kind: str = "PNG", size: tuple[int, int] = (40,
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """A plain picture, and what was written of it."""
+    """A plain picture, and its written form."""
 
     picture: Picture
     data: bytes

@@ -22,7 +22,7 @@ USER = "o-1"
 
 Question = Callable[[Any, Settings, str], Any]
 
-# (transaction, settings, a waiting task of USER).  They write what they write: take it back.
+# (transaction, settings, a waiting task of USER).  They write: roll it back.
 QUESTIONS: dict[str, Question] = {
     "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
     "ripen": lambda tx, settings, task: dispatch.ripen(tx),

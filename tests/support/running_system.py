@@ -57,7 +57,7 @@ class RunningSystem:
             return str(json.load(response)["id"])
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """Rows that a statement finds, or none; what it changes is committed."""
+        """Rows that a statement finds, or none; its changes are committed."""
         with contextlib.closing(sqlite3.connect(self.data_dir / "darkroom.db", timeout=15)) as connection:
             rows = connection.execute(statement).fetchall()
             connection.commit()
@@ -110,7 +110,7 @@ def running_system(
 
 
 def probe_settings(folder_placeholder: str = "") -> dict[str, str]:
-    """Settings of a task type `probe` whose provider says when it is reached."""
+    """Settings of a task type `probe` with a provider that records when it is called."""
     return {
         "TASKS__probe__PROVIDER": "probe",
         "PROVIDERS__probe__KIND": "python",

@@ -43,8 +43,8 @@ PACE = 40.0
 SLOTS = 4
 BETWEEN_TASKS_SECONDS = 0.5
 REFUSING = "tests.support.providers.refusing_provider:RefusingProvider"
-# Their faults need a disk, a clock or a time of their own: promtool sees them on its day (`test_watching`), and the
-# others `make on-call` beside a real system.
+# Their faults need a disk, a clock or a time of their own. promtool tests them on its day (`test_watching`), and `make
+# on-call` tests the others beside a real system.
 ELSEWHERE = {
     "DarkroomClockOff",
     "DarkroomDatabaseFull",
@@ -83,7 +83,7 @@ SETTINGS = {
 
 
 class Trouble:
-    """A running system, what is asked of it, and what is done to it."""
+    """A running system, its requests and its faults."""
 
     def __init__(self, system: RunningSystem) -> None:
         self.system = system
@@ -116,8 +116,8 @@ class Trouble:
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """A process, with all that it forked, stands still in the block, and not with the writers' lock in its hands:
-        that would be another fault, with another alert."""
+        """In the block a process and all its children are frozen, but not while they hold the writers' lock: that is
+        another fault, with another alert."""
         leader = psutil.Process(self.pid(name))
         frozen = [leader, *leader.children(recursive=True)]
         try:
@@ -188,7 +188,7 @@ def repeated(act: Callable[[], object], seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def listening(url: str) -> Iterator[None]:
-    """Somebody reads the feed until the block ends."""
+    """A client reads the feed until the block ends."""
     with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/v1/works/feed", timeout=60) as stream:
 
         def read() -> None:
@@ -269,7 +269,7 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
             trouble.cancel(task_id)
         trouble.sql(
             "DELETE FROM provider_state"
-        )  # nobody tries it any more, and its next try is minutes away
+        )  # no task tries it any more, and its next try is minutes away
 
         is_silent("DarkroomWebhooksLate")
         trouble.submit("instant", webhook=f"http://127.0.0.1:{free_port('127.0.0.1')}/nobody-listens")
@@ -322,7 +322,7 @@ ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64m tmpfs "$0" && "$1" migrate >/dev/n
 
 
 def test_a_disk_that_fills_up_is_reported_before_it_is_full(tmp_path: Path) -> None:
-    """A web part whose data folder is a disk of 64 MB, mounted in a namespace of its own."""
+    """A web part with a data folder on a disk of 64 MB, mounted in a namespace of its own."""
     disk, port = tmp_path / "disk", free_port("127.0.0.1")
     disk.mkdir()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}

@@ -339,7 +339,7 @@ def test_everything_can_be_done_with_the_keyboard(
     page.press(Keys.ENTER)
     eventually("it is cancelled", lambda: page.statuses() == ["cancelled"])
     assert focused() == "retry", "focus moves on to what can be done now"
-    assert page.text("#said"), "a screen reader is told"
+    assert page.text("#said"), "a screen reader announces it"
 
 
 def test_on_the_same_host_a_new_browser_is_pointed_to_the_link_that_lets_it_in(
@@ -495,7 +495,7 @@ def test_a_declared_type_has_a_form_of_its_own(
         "count": 1,
         "prompt": "balloons",
         "parameters": {"headline": "A fair in May", "quality": "hd", "tiled": True},
-    }, "what is left at its default is not sent"
+    }, "a field left at its default is not sent"
     page.js("document.querySelector('[value=photography]').click()")
     eventually("the other form", lambda: page.js("return document.getElementById('person') !== null"))
     assert page.js("return document.getElementById('scenes').hidden") is False

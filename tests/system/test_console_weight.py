@@ -166,10 +166,10 @@ def test_new_links_reach_the_cards_that_have_not_been_in_sight(page: Browser) ->
     page.driver.execute_async_script(A_WALL_OF_ITS_OWN)
     eventually("the first is loaded", lambda: page.js("return source(0)") == "/files/0.webp?sig=1")
     assert page.js("return source(1)") == "/files/1.jpg?sig=1", "from before there were thumbnails"
-    assert page.js("return source(59)") is None, "nobody has come near it"
+    assert page.js("return source(59)") is None, "no reader has scrolled near it"
     page.js("tell({ docs: docs(2), docChanges: [] })")
     page.js("document.querySelector('.card:last-child').scrollIntoView()")
     eventually("the last is loaded", lambda: page.js("return source(59)") == "/files/59.webp?sig=2")
-    assert page.js("return source(0)") == "/files/0.webp?sig=1", "what is here is not loaded again"
+    assert page.js("return source(0)") == "/files/0.webp?sig=1", "loaded pictures are not loaded again"
     page.js("document.querySelector('.card [data-act=open]').click()")
     assert page.js("return opened") == "/files/0.jpg?sig=2"

@@ -115,7 +115,7 @@ async def test_an_order_that_comes_while_the_page_loads_its_list_is_shown_once(
             )
         await shop.order(1)
         if later == CHANGES:
-            await page.until(lambda: page.told("works"), "the watch has told it")
+            await page.until(lambda: page.told("works"), "the watch has shown it")
         gate.set()
         if later == CHANGES:
             before = len(page.told("works"))

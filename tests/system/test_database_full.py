@@ -29,7 +29,7 @@ MOST_ORDERS = 300  # before there is no more room in pages that are there alread
 
 @contextlib.contextmanager
 def database_on_a_small_disk() -> Iterator[tuple[str, SmallDisk]]:
-    """The address of an empty database whose tables have a disk of their own, the server's log another."""
+    """The address of an empty database with its tables on one small disk and the server's log on another."""
     with tempfile.TemporaryDirectory(prefix="dk-full-") as above:
         os.chmod(above, 0o755)  # the server runs as nobody
         with small_disk(Path(above) / "disk", DISK_MEBIBYTES) as disk:
@@ -54,7 +54,7 @@ async def troubles(http: aiohttp.ClientSession, web: Web) -> list[str]:
 
 
 async def order(http: aiohttp.ClientSession, web: Web, image: str) -> tuple[int, str]:
-    """The status, and what is said where it is no 202."""
+    """The status, and the error where it is no 202."""
     body = {"type": "photography", "params": {"images": [image]}}
     async with http.post(f"{web.url}/v1/tasks", json=body, headers=bearer("o-1")) as answer:
         return answer.status, (await answer.json()).get("detail", "")

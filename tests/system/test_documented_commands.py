@@ -75,7 +75,7 @@ def house() -> Iterator[House]:
 
 
 class Reader:
-    """Somebody who types what a document says, in a folder that looks like the checkout."""
+    """A reader who types a document's commands, in a folder that looks like the checkout."""
 
     def __init__(self, house: House, folder: Path) -> None:
         self.house, self.folder = house, folder
@@ -123,7 +123,7 @@ class Reader:
             self.environ["NEXT"] = following[1]
 
     def _run(self, command: str, shows: str = "") -> str:
-        """What it says: to its end, or, where it has none, until it shows what it should."""
+        """Its output: to its end, or, for a command without an end, until the expected text."""
         said = self.folder / "said"
         with said.open("w") as out:
             process = subprocess.Popen(
@@ -159,7 +159,7 @@ class Reader:
         return said.read_text()
 
     def _order(self) -> None:
-        """News for whoever waits for some."""
+        """Changes for a command that waits for some."""
         body = {"type": "photography", "params": {"images": ["https://example.org/1.jpg"]}}
         request = urllib.request.Request(
             f"{self.house.address}/v1/tasks", json.dumps(body).encode(),

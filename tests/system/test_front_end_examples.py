@@ -131,7 +131,7 @@ class Lines:
 
 @pytest.fixture
 def program() -> Iterator[Callable[..., Lines]]:
-    """Starts a program whose lines are to be read; ends it, and its children, with the test."""
+    """Starts a program and reads its lines; ends it, and its children, with the test."""
     started: list[Lines] = []
 
     def start(*command: str | Path, **environ: str) -> Lines:
@@ -331,7 +331,7 @@ def test_npm_eventsource_and_its_parser_read_the_stream(
         return [event for event in map(json.loads, heard.all()) if event["client"] == client]
 
     eventually(
-        "both are told the list",
+        "both get the list",
         lambda: all(has_init(of(each)) for each in ("eventsource", "eventsource-parser")),
     )
     work = order(house, token)
@@ -368,7 +368,7 @@ def test_chromiums_event_source_opens_by_ticket_and_resumes_by_itself(house: Hou
                 ({ data, lastEventId }) => heard.push({ event, id: lastEventId, data: JSON.parse(data) }));""",
             ticket,
         )
-        eventually("it is told the list", lambda: browser.js("return heard.length"))
+        eventually("it gets the list", lambda: browser.js("return heard.length"))
         work = order(house, token)
         eventually("changes come", lambda: browser.js("return heard.length > 3"))
         kill_web(house)

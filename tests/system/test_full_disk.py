@@ -137,7 +137,8 @@ def test_the_studio_waits_for_room_too(tmp_path: Path) -> None:
 
 
 def test_every_interface_answers_503_while_the_disk_is_full(tmp_path: Path) -> None:
-    """A full disk is nobody's mistake: 503 with Retry-After for an upload and an order; afterwards both are taken."""
+    """A full disk is no fault of the request: 503 with Retry-After for an upload and an order; later both are
+    accepted."""
     with house_on_small_disk(tmp_path, "everything") as (disk, _, _, shop):
         picture = noise(1200)
         order = json.dumps({"type": "held", "params": {"images": [shop.image], "prompt": "x"}}).encode()

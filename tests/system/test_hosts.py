@@ -178,7 +178,7 @@ def test_tasks_of_a_host_that_is_cut_off_run_elsewhere_and_its_late_results_are_
     )
     assert worker.said("marked this worker dead")
     assert hosts.all("SELECT max(log_id), count(*) FROM work_change") == before, (
-        "nobody was told anything new"
+        "no client received anything new"
     )
     assert faults_in(hosts.database_url) == {}
     shown = "SELECT attempt, lease, deaths, failures, count(*) FROM task_queue GROUP BY 1, 2, 3, 4 ORDER BY 1"

@@ -35,7 +35,7 @@ LONG = PACED | {
 
 
 class Shop(House):
-    """A house where anybody's order can be handed in."""
+    """A system that accepts orders of any user."""
 
     def order(self, user: str, **more: str) -> str:
         """A portrait to be made; the task's id.  more: further members of the order."""
@@ -63,7 +63,7 @@ class Page(Browser):
         self.js("document.querySelector(arguments[0]).click()", selector)
 
     def confirm(self, said: str, *, can_be_undone: bool = True) -> None:
-        """Press what the question is about; the page says that it is done."""
+        """Confirm the dialog's action; the page says that it is done."""
         eventually("the question", lambda: self.js("return document.getElementById('sure-dialog').open"))
         assert ("can not be undone" not in self.text("#sure-text")) is can_be_undone
         self.click("#sure-yes")

@@ -124,7 +124,7 @@ async def test_a_stream_continues_after_a_restart_of_web_behind_the_proxy(
 
 
 class Heard:
-    """What a plain EventSource has heard, and how often it lost its stream; `state` 2 means that it has given up."""
+    """The events of a plain EventSource, and how often it lost its stream; `state` 2 means that it has given up."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -211,7 +211,7 @@ async def test_a_plain_event_source_survives_a_restart_of_the_web_part(
         page = (proxy.url if client == "chromium" else web.url) + "/healthz"
         opened = _npm_client(address) if client == "npm" else _chromium(page, address)
         async with opened as heard:
-            await heard.until("it is told the list", lambda: heard.times("init"))
+            await heard.until("it gets the list", lambda: heard.times("init"))
             await make_changes(web, "o-1", 2)
             await heard.until("changes come", lambda: heard.seqs() == [1, 2])
             web.context.hub.is_closing = True  # Darkroom's own 503

@@ -128,7 +128,7 @@ def test_a_pick_keeps_every_limit_and_leaves_nothing_that_fits(
     ]
     assert picked == sorted(picked) and len(picked) == len(set(picked)) <= free
     expected: list[Waiting] = []
-    for each in everything:  # the definition: in order, whoever still fits
+    for each in everything:  # the definition: in order, each task that still fits
         fits_user = sum(p.user == each.user for p in expected) < users.get(each.user, UNLIMITED)
         fits_type = sum(p.type == each.type for p in expected) < types.get(each.type, UNLIMITED)
         if len(expected) < free and fits_user and fits_type:

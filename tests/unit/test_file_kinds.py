@@ -84,7 +84,9 @@ def test_outputs_are_shown_with_links_and_large_data_by_its_link() -> None:
         "data": None,
         "data_url": "/files/r/d.json",
     }
-    assert with_outputs({"a": 1, "outputs": None}, str) == {"a": 1}, "who makes pictures is shown as ever"
+    assert with_outputs({"a": 1, "outputs": None}, str) == {"a": 1}, (
+        "tasks with pictures alone are shown as before"
+    )
 
 
 def test_pictures_beside_files_are_still_counted() -> None:

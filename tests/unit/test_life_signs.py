@@ -29,7 +29,7 @@ class Watch:
         self.signs, self.now = LifeSigns(), 100.0
 
     def looks(self, seconds: float, **beats: int) -> list[str]:
-        """Who was silent at any look within so many seconds."""
+        """The parts that were silent at any check within a number of seconds."""
         found: list[str] = []
         until = self.now + seconds
         while self.now < until:
@@ -55,7 +55,7 @@ def test_a_long_start_is_no_silence_until_two_minutes() -> None:
 
 @pytest.mark.parametrize("beats", [0, 7])
 def test_a_gap_of_the_supervisors_own_counts_from_zero(beats: int) -> None:
-    """Everything was stopped, or the laptop slept: nobody is killed for it."""
+    """Everything was stopped, or the laptop slept: no part is killed for it."""
     watch, limit = Watch(), SILENT_SECONDS if beats else START_SECONDS
     watch.looks(limit - 1, a=beats)
     watch.now += 3600
@@ -79,7 +79,7 @@ def test_no_part_is_killed_within_15_seconds_of_a_beat_or_a_gap(looks: list[tupl
 
 @pytest.fixture
 def heard() -> Iterator[tuple[dict[str, str], int]]:
-    """The environment of a part, and the end of the pipe at which its beats are heard."""
+    """The environment of a part, and the end of the pipe that receives its beats."""
     ours, its = os.pipe()
     os.set_blocking(ours, False)
     yield {VARIABLE: str(its)}, ours
@@ -160,7 +160,7 @@ def test_systemd_is_notified_by_its_own_protocol(tmp_path: Path, is_abstract: bo
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if is_abstract else name)
         manager.settimeout(30)
-        Beats({"NOTIFY_SOCKET": name}).beat()  # nobody watches
+        Beats({"NOTIFY_SOCKET": name}).beat()  # no supervisor watches
         Beats({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"}).beat()
         assert manager.recv(100) == b"WATCHDOG=1"
         manager.setblocking(False)

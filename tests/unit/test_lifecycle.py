@@ -196,7 +196,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         self.model: dict[str, TaskState] = {}
         self.made = 0
         self.held: dict[str, int] = {}  # the lease that a worker holds
-        self.lost: list[tuple[str, int]] = []  # leases that somebody once held
+        self.lost: list[tuple[str, int]] = []  # leases that a worker once held
         for worker in ("a", "b"):
             self._write(
                 lambda tx, worker=worker: tx.execute(
@@ -529,7 +529,7 @@ def _examples(count: int) -> hypothesis_settings:
 
 
 class StoreBesideLifecycleOnPostgres(StoreBesideLifecycle):
-    """The same events on the other database, whose guard and triggers are texts of their own."""
+    """The same events on the other database; its guard and triggers are separate texts."""
 
     kind = POSTGRESQL
 

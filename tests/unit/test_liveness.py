@@ -83,7 +83,7 @@ def test_frozen_workers_and_a_frozen_dispatcher_are_reported_everywhere(
     assert codes(store) == [] and eta(store, waiting) is not None
     assert metrics(store)["darkroom_workers", ("live",)] == 1
 
-    well.passes(SILENT + 1)  # the worker is frozen, and nobody has judged it dead yet
+    well.passes(SILENT + 1)  # the worker is frozen, and not declared dead yet
     assert codes(store) == [("workers_silent", None)]
     assert eta(store, waiting) is None, "nobody works on it"
     assert [row["state"] for row in store.all("SELECT state FROM worker")] == ["live"]

@@ -107,7 +107,7 @@ def test_a_line_for_eyes_is_the_one_that_structlog_would_write(said: dict[str, A
 
 
 def test_a_line_names_what_structlog_names(logged: Any) -> None:
-    """Short ways are for what is no error; what an error tells comes out too."""
+    """Short forms are for lines without an error; the text of an error is printed too."""
     stream = logged("console")
     log = structlog.get_logger("ours")
     log.info("did", task="t 1", count=2)

@@ -184,7 +184,7 @@ EVENTS = st.tuples(
 
 @given(st.lists(EVENTS, max_size=120))
 def test_whatever_happens_the_plan_keeps_its_promises(history):
-    """Nobody is started twice or while stopping, acts are never repeated, and a stop ends when all have gone."""
+    """No child is started twice or while stopping, actions are never repeated, and a stop ends when all have ended."""
     plan = plan_of(*(ChildSpec(name, rank=min(n, 2), own=Budget(4, 30)) for n, name in enumerate(NAMES)))
     alive: set[str] = set()
     terminated: set[str] = set()

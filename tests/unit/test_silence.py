@@ -14,7 +14,7 @@ TICK = 0.25
 def _look(
     watch: SilenceWatch, beats: dict[str, int], start: float, seconds: float
 ) -> tuple[list[str], float]:
-    """Tick for so long; who was silent at the last look, and when that was."""
+    """Tick for a time; the silent processes at the last check, and its time."""
     now, silent = start, watch.silent(beats, start)
     while now < start + seconds:
         now += TICK
@@ -39,7 +39,7 @@ def test_a_beat_that_moves_is_life() -> None:
 
 
 def test_a_gap_in_the_watchers_own_looking_proves_nothing() -> None:
-    """A suspended laptop or a database outage must not look like everybody's death."""
+    """A suspended laptop or a database outage must not look like the death of all processes."""
     watch = SilenceWatch(LEASE)
     _, now = _look(watch, {"a": 7, "b": 3}, 100.0, LEASE - 1)
     assert watch.silent({"a": 7, "b": 3}, now + 3600) == []

@@ -22,7 +22,8 @@ TICK, LEAST = 0.25, 0.8
 
 
 def watching(gaps: list[float], start: float = 100.0) -> tuple[Succession, float, int]:
-    """A standby that looks each tick at a working one whose ticks are so far apart; the moment, and the last beat."""
+    """A standby that checks, at each tick, an active dispatcher with ticks this far apart; returns the time and the
+    last beat."""
     standby, now, beat = Succession(TICK, LEAST), start, 0
     standby.has_fallen_silent(beat, now)
     for gap in gaps:
@@ -124,7 +125,7 @@ def test_whatever_was_seen_before_a_dead_one_is_found_within_the_longest_patienc
 
 
 class NoWakeups:
-    """Nothing is ever heard."""
+    """No notification ever comes."""
 
     look_again_seconds = ()
 
@@ -202,7 +203,7 @@ def test_we_stay_well_over_a_take_over_by_one_that_saw_the_last_tick(
 def test_an_ended_dispatcher_leaves_its_place_to_the_next(
     store: Store, two: tuple[Clockwork, Dispatcher, Dispatcher]
 ) -> None:
-    """Its supervisor says so: nobody has to wait until its silence tells."""
+    """Its supervisor reports it: the standby need not wait for its silence."""
     clockwork, one, other = two
     clockwork.ticks(1, one, other)
     assert store.write(lambda tx: leader.vacate(tx, one.name))

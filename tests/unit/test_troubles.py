@@ -169,7 +169,7 @@ def test_a_full_queue_is_reported(store: Store, admitted_task: Callable[..., str
     roomy = changed(store, pending_tasks=3)
     store.write(lambda tx: notices.add(tx, {(Notice.QUEUE_FULL, notices.EVERYBODY): 7}))
     found = told(roomy)
-    assert "queue_full" not in found, "two of three wait: nobody is refused now"
+    assert "queue_full" not in found, "two of three wait: no order is refused now"
     was_full = found["queue_was_full"]
     assert (was_full["level"], was_full["values"]) == ("warn", {"pending": 2, "limit": 3, "times": 7})
     clock.advance(61)
@@ -262,7 +262,7 @@ def test_a_task_that_its_worker_has_not_received_is_not_said_to_be_worked_on(
     """The broker went away as its claim was sent; the heartbeat that finds the row comes later."""
     claim = claimed_task()
     assert why(store, claim.task_id)["code"] == "processing", (
-        "its worker's next beat will say that it has begun"
+        "its worker's next beat will report that it has begun"
     )
     found = why(store, claim.task_id, {"is_broker_up": False})
     assert found["code"] == "processing.unbegun" and "not said yet that it has begun" in found["text"]
@@ -366,7 +366,7 @@ def test_a_disk_without_room_is_reported_once_and_one_without_inodes_is_full(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 def test_a_stopped_up_is_reported_before_a_part_is_missing(store: Store) -> None:
-    """Parts go on without it, and nobody starts the next that ends."""
+    """Parts continue without it, and a part that ends is not started again."""
     with subprocess.Popen(["/bin/sleep", "600"]) as up:
         try:
             state = {"supervisor": {"pid": up.pid}, "processes": []}

@@ -66,7 +66,7 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place() -> None:
     given = await _asked(turns, "d", served)
     waiting = await _asked(turns, "e", served)
     turns.give_back("d")
-    waiting.cancel()  # in the moment in which it is served
+    waiting.cancel()  # at the moment at which it is served
     await asyncio.gather(given, waiting, return_exceptions=True)
     async with asyncio.timeout(60):
         await turns.take("f")
@@ -93,7 +93,7 @@ async def test_an_item_above_the_limit_waits_until_it_is_alone() -> None:
     await asyncio.sleep(0)
     small = asyncio.create_task(room.take(1))
     await asyncio.sleep(0)
-    assert not large.done() and not small.done(), "who came later doesn't get in before"
+    assert not large.done() and not small.done(), "a later caller does not come first"
     large.cancel()
     async with asyncio.timeout(60):
         assert await small == 1

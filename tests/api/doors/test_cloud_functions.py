@@ -138,7 +138,7 @@ class Cloud:
 
 @pytest.fixture
 def cloud(house: House, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """With everybody's files; a user of its own for each test."""
+    """With all users' files; a separate user for each test."""
     folder = tmp_path / "functions"
     shutil.copytree(EXAMPLES, folder)
     (folder / "old.js").write_text("exports.oldSubmit = () => ({ success: true, data: 'the old way' })\n")

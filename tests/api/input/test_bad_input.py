@@ -249,7 +249,7 @@ async def test_a_worker_fetches_nothing_from_its_own_network(address: str) -> No
 async def test_where_a_redirect_leads_is_judged_like_the_address_itself(
     monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    """The first address is let through here, as a public one would be; what it leads to is not."""
+    """The first address passes here, as a public one would; the target of its redirect does not."""
 
     async def lead_away(_: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response(status=302, headers={"Location": target})

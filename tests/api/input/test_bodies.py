@@ -158,7 +158,7 @@ def test_a_slow_client_gets_the_grace_and_the_time_that_its_bytes_earned() -> No
 
 
 async def stalled(web: Web, path: str, content_type: str, begun: bytes) -> tuple[bytes, bytes]:
-    """The answer's first line and its body, to a request whose body stops in the middle."""
+    """The answer's first line and body, for a request with an incomplete body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('o-1', 'operator')['Authorization']}\r\n"

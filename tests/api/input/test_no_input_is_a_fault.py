@@ -62,7 +62,7 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
 
 
 class Asker:
-    """Sends what a well-behaved client would not, and keeps what is answered with a 5xx."""
+    """Sends requests of a badly behaved client, and keeps those that are answered with a 5xx."""
 
     def __init__(self, http: aiohttp.ClientSession, web: Web) -> None:
         self._http, self._web = http, web

@@ -32,7 +32,7 @@ def look(settings: Settings) -> Told:
 def test_a_broker_that_answers_is_up_and_one_that_hangs_or_is_gone_is_not(
     server: BrokerServer, where: str
 ) -> None:
-    # The embedded one is looked for in the data folder, under the name that it has here too.
+    # The embedded broker is found in the data folder, by the same name as here.
     url = {} if where == "embedded" else {"broker_url": server.address}
     settings = Settings(data_dir=server.folder, **url)
     told = look(settings)

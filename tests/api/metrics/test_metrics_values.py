@@ -319,7 +319,7 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
 
 
 def test_unknown_types_leave_no_rows_of_their_own(shop: Shop) -> None:
-    """Anybody with SQL may write any type; the table of tallies would grow with each."""
+    """Programs may write any type by SQL; the table of tallies would grow with each."""
     for number in range(5):
         shop.sql(
             "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"madeup{number}"
@@ -381,7 +381,7 @@ def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_st
         shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): user_actions.cancel(tx, task))  # type: ignore[misc]
     arrived, delayed, given_up, gone, _ = shop.do(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
     shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))
-    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))  # heard twice, arrived once
+    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))  # reported twice, arrived once
     shop.do(lambda tx: deliveries.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
     shop.do(lambda tx: deliveries.put_off(tx, given_up, None, status=None, reason="It is no address."))
     shop.do(lambda tx: deliveries.receiver_is_gone(tx, gone))

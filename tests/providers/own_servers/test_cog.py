@@ -163,7 +163,7 @@ async def test_a_server_that_was_started_anew_has_lost_the_job_and_a_dead_one_is
 
 
 def test_the_predictors_picture_is_really_made_of_the_given_one(cog):
-    """The server as anybody would call it, without our adapter."""
+    """The server called by plain HTTP, without our adapter."""
     import urllib.request
 
     uri = "data:image/png;base64," + base64.b64encode(picture("white")).decode()

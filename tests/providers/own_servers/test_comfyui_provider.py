@@ -59,7 +59,7 @@ async def test_an_order_is_uploaded_queued_watched_and_collected(comfy, adapters
     assert (graph["2"]["inputs"]["seed"], graph["3"]["inputs"]["text"]) == (7, "a portrait, by the sea")
     waiting = await adapters.poll(provider, remote)
     assert isinstance(waiting, Running) and waiting.stage == "number 1 in ComfyUI's queue"
-    assert not comfy.listeners  # who waits in the queue has no progress, and holds no connection
+    assert not comfy.listeners  # a prompt that waits in the queue has no progress, and holds no connection
     comfy.start()
     nodes = {
         "1": {"value": 1, "max": 1, "state": "finished"},
@@ -165,7 +165,7 @@ async def test_a_workflow_that_is_refused_is_the_orders_fault_and_nothing_is_ask
 async def test_a_workflow_of_which_a_part_is_refused_makes_no_order_with_less_than_it_names(
     comfy, adapters, outputs, is_refused
 ):
-    """As 0.3.64 answers where one of two nodes that save names a model that it has not: it runs the other one."""
+    """The answer of 0.3.64 when one of two saving nodes names a missing model: it runs the other one."""
     words = "ckpt_name: 'nobody.safetensors' not in []"
     comfy.node_errors = {
         "3": {"errors": [{"type": "value_not_in_list", "details": words}], "dependent_outputs": ["8"]}

@@ -40,7 +40,7 @@ async def test_an_order_waits_in_the_apps_queue_and_shows_where_it_is(app, adapt
     (image,) = images_of(await adapters.submit(provider))
     assert colour_of(image) == "red" and provider.may_bill_twice
     photo, steps = app.data
-    assert steps == 20, "what is not named is as the app has it"
+    assert steps == 20, "inputs that are not named have the app's defaults"
     assert photo["url"].startswith("data:image/png;base64,") and photo["meta"] == {"_type": "gradio.FileData"}
     assert (10, "number 3 in the app's queue") in adapters.progress and (
         50,

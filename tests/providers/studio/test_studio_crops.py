@@ -38,7 +38,7 @@ def holds(outer: Box, inner: Box) -> bool:
 
 
 def person(x: float, y: float, size: float) -> Person:
-    """Somebody upright, the middle between the shoulders at (x, y), with a head above and hips below."""
+    """A person upright, the middle between the shoulders at (x, y), with a head above and hips below."""
     points = np.full((33, 2), (x, y), np.float32)
     points[:11] += (0, -0.45 * size)
     for landmark, across, down in (

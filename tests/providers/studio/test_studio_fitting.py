@@ -134,7 +134,7 @@ def test_a_long_sleeve_that_hangs_beside_the_body_is_no_side_of_it() -> None:
 
 
 def long_sleeved() -> Image.Image:
-    """A green jersey, 400×420, whose sleeves hang down beside it."""
+    """A green jersey, 400×420, with sleeves that hang down beside it."""
     drawn = Image.new("RGB", (400, 420), "white")
     pen = ImageDraw.Draw(drawn)
     pen.polygon([(150, 40), (250, 40), (280, 70), (280, 390), (120, 390), (120, 70)], fill=(0, 128, 0))
@@ -148,7 +148,7 @@ def long_sleeved() -> Image.Image:
 
 
 def body(right_elbow: tuple[float, float], right_wrist: tuple[float, float]) -> tuple[Pose, Plane]:
-    """(pose, alpha) of somebody whose shoulders are 80 apart; the person's right arm, seen on the left, as given."""
+    """(pose, alpha) of a person with shoulders 80 apart; the person's right arm, seen on the left, as given."""
     points, seen = np.zeros((33, 2), np.float32), np.ones(33, np.float32)
     places = {
         NOSE: (100, 40), 7: (115, 40), 8: (85, 40), 9: (106, 52), 10: (94, 52),

@@ -24,7 +24,7 @@ from tests.support.providers.comfyui import accepted, settings_of
 
 
 def made(picture: Image.Image, folder: Path) -> tuple[Image.Image, dict[str, Any]]:
-    """The thumbnail as it is read again, and what is said of it."""
+    """The thumbnail as read back, and its description."""
     said = write_thumbnail(picture, folder / "small.webp")
     assert said is not None and said["path"] == str(folder / "small.webp")
     with Image.open(said["path"]) as opened:
@@ -58,7 +58,7 @@ def test_a_thumbnail_is_transparent_where_its_picture_is(tmp_path: Path) -> None
     assert small.mode == "RGBA"
     assert small.getpixel((100, 100))[3] == 0  # type: ignore[index]
     red, green, blue, alpha = cast("tuple[int, ...]", small.getpixel((400, 100)))
-    assert alpha == 255 and red > 150 > 80 > green and blue < 80, "what is transparent does not bleed into it"
+    assert alpha == 255 and red > 150 > 80 > green and blue < 80, "transparent pixels do not bleed into it"
 
 
 @pytest.mark.parametrize("fault", [MemoryError(), OSError(28, "No space left on device"), ValueError("x")])
@@ -85,7 +85,7 @@ def test_a_services_picture_gets_a_thumbnail_where_one_is_asked_for(tmp_path: Pa
     assert plain["thumbnail"] == {"path": str(tmp_path / "2-thumbnail.webp"), "width": 480, "height": 360}
 
 
-# ── what was paid for is not lost for a thumbnail ──
+# ── a paid picture is not lost for its thumbnail ──
 
 
 async def test_a_child_that_dies_over_a_thumbnail_is_asked_for_the_picture_alone(

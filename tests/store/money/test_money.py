@@ -268,7 +268,7 @@ def test_a_task_is_neither_picked_nor_claimed_before_its_charge_is_admitted(
     assert {hint.task_id for hint in store.dispatch()} == {retried, new}
 
 
-# --- what the ledger refuses, whoever writes ---
+# --- entries that the ledger refuses from every writer ---
 
 
 def _ledger(store: Store) -> tuple[list[Any], list[Any]]:

@@ -80,7 +80,7 @@ def ordered_anew(store: Store, claim: Claim) -> tuple[Claim, Evidence]:
 
 
 class Interrupted:
-    """A worker's database whose process stands still before its first reading, while something happens."""
+    """A worker's database: the process freezes before its first read, while something happens."""
 
     def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
         self._database, self._meanwhile = store.database, meanwhile
@@ -206,7 +206,7 @@ def test_nothing_is_ordered_beside_a_job_that_a_service_works_on(
     for pictures in ((0,), (0, 1), ()):
         with pytest.raises(MayBeBilledAlready):
             begin(store, second, provider, pictures=pictures)
-    begin(store, second, provider, pictures=(1,))  # nobody works on that one
+    begin(store, second, provider, pictures=(1,))  # no worker has that one
     begin(store, second, provider, pictures=(1,), part=1)  # an attempt knows its own requests
     assert store.value("SELECT count(*) FROM remote_job") == 3
 

@@ -72,7 +72,7 @@ async def test_a_cancel_while_it_is_written_down_leaves_no_doubt(store, claimed_
 
 
 class LosesTheFirstAnswer:
-    """A database whose connection breaks at the first COMMIT; nobody can say whether that was stored."""
+    """A database whose connection breaks at the first COMMIT; the outcome is unknown."""
 
     def __init__(self, store: Store, *, stores_it: bool) -> None:
         self._store, self._stores_it, self._is_first = store, stores_it, True

@@ -125,7 +125,7 @@ def test_wrong_seconds_are_reported_with_their_place() -> None:
 
 
 def _priced(store: Store, **price: Any) -> Settings:
-    """The store's settings with a type `own` of this price, whose quality is `sd` unless told."""
+    """The store's settings with a type `own` of this price; its quality is `sd` by default."""
     parameters = {"properties": {"quality": {"default": "sd"}}}
     own = {"price": price, "parameters": parameters, "inputs": {"images": [0, 1]}}
     told = store.settings.model_dump(exclude={"tasks", "providers"}) | {

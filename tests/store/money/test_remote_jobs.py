@@ -178,7 +178,7 @@ def test_an_order_refused_by_the_rate_limit_takes_no_place(store, claimed_task):
     assert store.database.read(lambda tx: remote_jobs.count_open(tx, "ai")) == 1
 
 
-# --- what is known is never taken back ---
+# --- a known state is never undone ---
 
 
 def in_state(store: Store, claim: Claim, state: RemoteState, part: int) -> Evidence:

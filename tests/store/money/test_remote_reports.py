@@ -140,7 +140,7 @@ def test_a_report_that_could_not_be_followed_up_waits_for_the_next_poll(store, w
 def test_a_report_on_a_part_that_is_over_makes_nothing_due_while_another_part_is_at_work(
     store, claimed_task, clock: Clock
 ):
-    """It came twice, or while the poll that found the part finished was under way, so nobody will read it."""
+    """It came twice, or during the poll that found the part finished, so no poll will read it."""
     claim = claimed_task()
     over, at_work = (
         store.write(lambda tx, n=n: remote_jobs.begin(tx, claim, "ai", CAREFUL, n, pictures=(n,)))

@@ -44,7 +44,7 @@ def _quietly(database: Database, step: Callable[[Transaction], Any]) -> Any:
 
 
 def _submit(url: str, seed: int) -> int:
-    """In a process of its own: crowds of orders for users in any order; how many were accepted."""
+    """In a process of its own: batches of orders for users in any order; how many were accepted."""
     chance, settings = random.Random(seed), _settings(url)
     accepted = 0
     with contextlib.closing(open_database(url)) as database:
@@ -56,7 +56,7 @@ def _submit(url: str, seed: int) -> int:
 
 
 def _insert_by_sql(url: str, seed: int) -> int:
-    """A program of its own: many rows a statement, for several users, who may be new."""
+    """A program of its own: many rows in a statement, for several users, some of them new."""
     chance = random.Random(seed)
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as producer:
         for _ in range(ROUNDS // 5):
@@ -71,7 +71,7 @@ def _insert_by_sql(url: str, seed: int) -> int:
 
 
 def _await(database: Database, sql: str, what: str) -> None:
-    """Nobody's rounds are over before there is something to do, however unevenly the crew starts."""
+    """No process ends its rounds before there is work, however unevenly the processes start."""
     wait_until(lambda: database.read(lambda tx: tx.value(sql)), what)
 
 
@@ -100,7 +100,7 @@ def _dispatch(url: str, seed: int) -> int:
 
 
 def _work(url: str, seed: int) -> int:
-    """A worker: ends what was claimed for it in any of the ways; how many it met."""
+    """A worker: ends its claims in any of the ways; how many it had."""
     chance, name, claimed = random.Random(seed), f"worker-{seed}", 0
     with contextlib.closing(open_database(url)) as database:
         database.write_now(lambda tx: workers.register(tx, name, host="here", pid=seed, slots=30))
@@ -125,7 +125,7 @@ def _work(url: str, seed: int) -> int:
 
 
 def _change(url: str, seed: int) -> int:
-    """Users and programs who cancel, retry and delete what they find, one by one and many at once."""
+    """Users and programs that cancel, retry and delete tasks, one by one and many at once."""
     chance, settings = random.Random(seed), _settings(url)
     with contextlib.closing(open_database(url)) as database:
         for _ in range(ROUNDS * 2):
@@ -268,7 +268,7 @@ def test_a_pick_skips_locked_rows_and_waits_for_no_lock(
     with contextlib.closing(psycopg.connect(store.settings.database_url)) as somebody:
         somebody.execute("SELECT 1 FROM task_queue WHERE id = %s FOR UPDATE", (held,))
         assert [hint.task_id for hint in store.dispatch()] == [free]
-        somebody.rollback()  # awaited; a server learns of a closed connection in its own time
+        somebody.rollback()  # awaited; a server notices a closed connection in its own time
     assert [hint.task_id for hint in store.dispatch()] == [held]
 
 

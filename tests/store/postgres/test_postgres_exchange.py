@@ -87,7 +87,7 @@ def test_a_plan_that_a_migration_has_made_stale_is_made_anew(store: Store, produ
 
 
 def test_large_values_pass_both_ways_at_once(exchange: Exchange) -> None:
-    """More than the kernel holds: who only writes, or only reads, waits for ever."""
+    """More than the kernel's buffers hold: a client that only writes, or only reads, waits for ever."""
     large = "x" * 3_000_000
     several = [exchange.hand_in("SELECT CAST(? AS text)", (large,)) for _ in range(6)]
     assert all(exchange.answer(each).fetchone() == (large,) for each in several)

@@ -114,7 +114,7 @@ def test_an_interrupt_ends_the_wait_even_one_given_before(dispatch: Wakeups) -> 
 def test_a_listener_that_was_cut_off_listens_again_and_looks_at_everything(
     dispatch: Wakeups, producer: Plain, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was notified meanwhile is lost, so the first thing after is a wake-up."""
+    """Notifications meanwhile are lost, so a wake-up comes first afterwards."""
     caplog.set_level(logging.INFO, "darkroom.listener")
     _listening(dispatch)
     server().stop()
@@ -136,7 +136,8 @@ def test_a_listener_behind_a_pooler_says_so_and_looks_now_and_then(
     deaf = PostgresWakeups(wire.url, "darkroom_dispatch")
     try:
         wait_until(
-            lambda: deaf.wait(0.01) and "DATABASE_LISTEN_URL" in caplog.text, "it says that it is deaf"
+            lambda: deaf.wait(0.01) and "DATABASE_LISTEN_URL" in caplog.text,
+            "it reports that it cannot listen",
         )
         assert not deaf.is_listening
         for _ in range(4):

@@ -229,7 +229,7 @@ def test_steps_that_name_no_task_run_side_by_side(database: PostgresDatabase) ->
 
 @contextlib.contextmanager
 def gathering(database: PostgresDatabase) -> Iterator[None]:
-    """While this lasts every writer is busy, so that what is handed in gathers."""
+    """While this lasts every writer is busy, so that submitted steps gather."""
     go_on = threading.Event()
     begun = threading.Semaphore(0)
 
@@ -257,7 +257,7 @@ def test_steps_of_tasks_that_wait_share_a_transaction(database: PostgresDatabase
     with gathering(database):
         apart = [database.write(whose) for _ in range(20)]
     assert len({each.result(90) for each in joined}) <= 4, "sixty in as few as may be"
-    assert len({each.result(90) for each in apart}) == 20, "of these nobody knows what they lock"
+    assert len({each.result(90) for each in apart}) == 20, "the locks of these are unknown"
 
 
 def test_one_that_fails_among_many_takes_only_itself_back(
@@ -405,7 +405,7 @@ def test_the_name_of_each_connection_names_its_owner(database: PostgresDatabase)
 
 
 def test_a_standby_steps_in_only_after_the_working_ones_transaction(database: PostgresDatabase) -> None:
-    """What the working dispatcher decides it decides while nobody else can become it."""
+    """The active dispatcher decides while no other process can become active."""
     seen = database.read(leader.read)
     held = database.write_now(lambda tx: leader.take_over(tx, seen, "one"))
     assert held is not None

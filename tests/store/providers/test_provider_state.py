@@ -130,7 +130,7 @@ def test_trouble_in_a_row_opens_it_and_one_success_begins_a_new_count(store: Sto
 
 @pytest.fixture
 def shop(store: Store, live_worker: Callable[..., str]) -> Callable[..., Store]:
-    """A store whose type `own` goes to `ai`, then to what is named as its fallback."""
+    """A store with a type `own` that goes to `ai`, then to the fallback."""
 
     def make(limits: dict[str, Any] | None = None, **own: Any) -> Store:
         http = {"kind": "http", "may_bill_twice": False}

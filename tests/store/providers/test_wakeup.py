@@ -40,7 +40,7 @@ def wakeups(
 
 
 def _quiet(wakeups: Wakeups) -> None:
-    """Take what is left of earlier commits."""
+    """Read the wake-ups of earlier commits."""
     while wakeups.wait(0.05):
         pass
 
@@ -127,7 +127,7 @@ async def test_listening_yields_after_commits_and_ends_cleanly(
 async def test_a_commit_without_a_wake_up_is_found_by_the_regular_look(
     wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With nothing to be heard at all the listener still looks."""
+    """Without any notification the listener still looks."""
     monkeypatch.setattr(wakeups, "_wait_for_event", lambda seconds: time.sleep(seconds))
     monkeypatch.setattr(wakeups, "_poll", lambda seconds: time.sleep(seconds))
     async with asyncio.timeout(DEADLINE_SECONDS):

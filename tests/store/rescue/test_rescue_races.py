@@ -20,7 +20,7 @@ from tests.conftest import Clock, Store
 
 pytestmark = pytest.mark.postgresql_only
 
-# Every look at the clock reads this table, so whoever holds it stops a statement in its middle: it has its snapshot,
+# Every read of the clock reads this table, so a lock on it stops a statement midway: the statement has its snapshot,
 # and has locked no row.  A clock that is not stable is looked at only then, and never while the statement is planned.
 _UNSTABLE_CLOCK = "ALTER FUNCTION darkroom_now() VOLATILE"
 _STOP_CLOCKS = "LOCK TABLE rule IN ACCESS EXCLUSIVE MODE"

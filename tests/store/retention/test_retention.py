@@ -41,7 +41,7 @@ HOUR = 3_600
 
 
 class Shop:
-    """A store of rows, a store of files, and what is put into both."""
+    """A store of rows, a store of files, and the contents of both."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -157,7 +157,7 @@ def test_an_upload_that_a_row_of_plain_sql_names_is_kept(
     image = shop.upload()
     clock.advance(31 * DAY)
     pending_task(params=f'{{"images":["{image}"]}}')
-    shop.sweep()  # nobody has admitted it yet
+    shop.sweep()  # it is not admitted yet
     clock.advance(2 * HOUR)
     shop.sweep()
     assert store.admit_waiting() == 1
@@ -342,7 +342,7 @@ def test_thumbnails_are_found_again_and_go_with_their_pictures(
     kept = [*keys_of([file.shown()]), *keys_of([held.shown()])]
     for key in (*kept, *keys_of([orphan.shown()])):
         shop.age(key, 3 * DAY)
-    assert shop.sweep()["orphans_found"] == 2, "nobody may use what a failed task has left"
+    assert shop.sweep()["orphans_found"] == 2, "the files of a failed task may not be used"
     assert sorted(shop.keys()) == sorted(kept)
     gone = store.write(lambda tx: works.delete(tx, store.work(claim.task_id)["id"], "done"))
     assert gone == sorted(keys_of([file.shown()]))
@@ -465,7 +465,7 @@ def test_old_files_without_a_row_are_found_and_all_others_kept(
     orphans = [
         "uploads/ZZ/never-recorded.jpg",
         "results/unknown-task/1-1-0.jpg",
-        shop.result(failed),  # nobody may use it: a retry is another charge
+        shop.result(failed),  # it may not be used: a retry is another charge
         "inputs/t-1-1-0/input-1.jpg",
     ]
     young = "results/just-put/1-1-0.jpg"

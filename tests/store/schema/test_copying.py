@@ -66,7 +66,7 @@ def full(
     pending_task: Callable[..., str],
     producer: Plain,
 ) -> Path:
-    """A file with something of everything in it, and nobody who has it open."""
+    """A file with something of everything in it, open in no process."""
     completed_task("o-1", count=2, missing=1)
     failed_task("o-2", count=3)
     cancelled_task("o-3")
@@ -284,7 +284,8 @@ def test_a_copy_with_wrong_sums_is_refused_and_the_guards_stay(
 def test_a_copy_that_is_killed_half_way_leaves_nothing_and_may_be_made_again(
     full: Path, target: Settings, tmp_path: Path
 ) -> None:
-    """Half-way is where a table can't be written yet, since somebody reads it; those before it are full."""
+    """Half-way means a table that cannot be written yet, since another session reads it; the tables before it are
+    full."""
     argv = ["copy", "--from", f"sqlite:///{full}", "--to", target.database_url]
     with (
         contextlib.closing(PlainPostgres(target.database_url)) as plain,

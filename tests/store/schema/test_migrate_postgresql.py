@@ -160,7 +160,7 @@ def test_the_signup_grant_follows_the_settings(empty: Settings) -> None:
 def test_a_producers_role_makes_watches_and_retries_tasks_and_does_nothing_else(
     store: Store, is_closed: bool
 ) -> None:
-    """With what is printed and nothing else, also where the owner has taken from PUBLIC what it has by itself."""
+    """With the printed grants and nothing else, also where the owner has revoked PUBLIC's default rights."""
     url = store.settings.database_url
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as owner:
         owner.execute("DROP ROLE IF EXISTS producer")
@@ -210,7 +210,7 @@ def _as_producer(producer: psycopg.Connection[Any], store: Store, *, is_closed: 
             producer.execute(statement.encode())
     if is_closed:  # it may not even make tables of its own
         return
-    # The ledger's trigger moves balances with its owner's rights: nobody else may have it run on a table of theirs.
+    # The ledger's trigger moves balances with its owner's rights: no other user may run it on a table of their own.
     producer.execute("CREATE TEMP TABLE mine (user_openid TEXT, amount INTEGER, kind TEXT)")
     with pytest.raises(refused):
         producer.execute(

@@ -145,7 +145,7 @@ class TestOnPostgres:
             self._check_indexes(store, name, model)
 
     def _check_indexes(self, store: Store, table: str, model: type[Table]) -> None:
-        """Each index is made once more as it is declared, and the server tells of both the same."""
+        """Each index is made once more as declared, and the server describes both the same."""
         found = store.all(
             """SELECT indexname, indexdef, contype, (SELECT string_agg(attname, ', ' ORDER BY place)
                 FROM unnest(conkey) WITH ORDINALITY AS keys (number, place)
@@ -182,7 +182,7 @@ class TestOnPostgres:
 
 
 def _same_default(found: str | None, declared: str | None) -> str | None:
-    """What is declared with an ellipsis is compared as far as it goes."""
+    """A declaration with an ellipsis is compared up to it."""
     if found is not None and declared is not None and declared.endswith(" …"):
         return declared if found.startswith(declared.removesuffix(" …")) else found
     return found

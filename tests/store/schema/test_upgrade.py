@@ -24,8 +24,8 @@ from tests.upgrade.dumps import restored
 
 OLD = {SQLITE: "0003-sqlite", POSTGRESQL: "0007-postgresql"}
 ENOUGH = 10  # acknowledged writes of producers, before and after
-# By so much each pause of a producer is longer than the one before: a slow machine, on which everything here takes
-# longer, must end afterwards what they have made meanwhile.
+# Each pause of a producer is longer than the last by this: a slow machine, which takes longer for everything here, must
+# finish all their tasks afterwards.
 LONGER_SECONDS = 0.02
 HELD_BACK = 4  # tasks that the old worker ends only after the upgrade
 
@@ -51,7 +51,7 @@ def old_release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sett
 
 
 class Load:
-    """Threads that write as programs of that time do.  acknowledged: what each was told is stored."""
+    """Threads that write as programs of that release do. acknowledged: the orders that were confirmed to each."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class Load:
         assert not self._errors, self._errors
 
     def goes_on(self) -> None:
-        """Returns when the producers have been told of more."""
+        """Returns when the producers have more confirmations."""
         seen = len(self.acknowledged["produced"])
         eventually("producers go on", lambda: len(self.acknowledged["produced"]) >= seen + ENOUGH)
 
@@ -108,7 +108,7 @@ class Load:
                 return
 
     def _work(self, connection: Any) -> None:
-        """A worker that ends what it runs, and what it has hints for; the last tasks only after the upgrade.
+        """A worker that ends its running tasks and those of its hints; the last tasks only after the upgrade.
 
         A hint is worth nothing after it: the new dispatcher claims those tasks for workers of its own.
         """
@@ -198,7 +198,7 @@ def files_of_old(settings: Settings) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_release(settings: Settings) -> Iterator[Callable[[], list[Any]]]:
-    """`darkroom up` on it; what is not completed, as (status, error, how many)."""
+    """`darkroom up` on it; returns the tasks that are not completed, as (status, error, how many)."""
     with running_system(
         DATABASE_URL=settings.database_url,
         STORAGE_URL=f"file://{settings.data_dir}/files",

@@ -20,7 +20,7 @@ HOOK = "https://app.example.org/hooks/darkroom"
 
 @pytest.fixture
 def owed(store: Store) -> Callable[..., str]:
-    """The id of a task that has ended and has a webhook to be told."""
+    """The id of an ended task with a webhook to send."""
 
     def make(user: str = "o-1", url: str = HOOK) -> str:
         new = NewTask(user, "photography", PARAMS, webhook=url)

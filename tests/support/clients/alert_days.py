@@ -55,7 +55,7 @@ def since(at: int, times: tuple[int, ...]) -> int:
 
 
 def health() -> Series:
-    """Everything that alerts look at, on a day of which nobody need hear."""
+    """Every series that alerts read, on an ordinary day."""
 
     def during_deploy(usual: float, other: float, seconds: int = 30) -> Value:
         return lambda at: other if (into := in_deploy(at)) is not None and into < seconds else usual
@@ -105,9 +105,8 @@ def health() -> Series:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What a fault makes of some series: a value of the usual one and of the seconds since it began.
-
-    within: seconds from its beginning until the alert fires.  brings: other alerts that it may bring with it.
+    """The effect of a fault on some series: a function of the usual value and the seconds since the fault began.
+    within: seconds from the fault's beginning until the alert fires. brings: other alerts of the same fault.
     """
 
     alert: str

@@ -26,7 +26,7 @@ _PARAMS = '{"images":["https://example.com/a.jpg"]}'
 
 
 def run(users: int = USERS, seconds: float = SECONDS, seed: int = 1) -> dict[str, str]:
-    """{what: figures}.  Raises RuntimeError when a client was told something else than the database holds."""
+    """{what: figures}.  Raises RuntimeError when a client received anything other than the database's changes."""
     settings = probe_settings() | {"PROVIDERS__probe__OPTIONS__wait_seconds": "0.2", "SECRET": _SECRET}
     with running_system(**settings) as system:
         return asyncio.run(_record(system, users, seconds, random.Random(seed)))
@@ -77,7 +77,7 @@ def _order(database: sqlite3.Connection, ordered: list[tuple[str, str]]) -> None
 
 
 async def _settle(database: sqlite3.Connection, recorders: list[Recorder]) -> None:
-    """Wait until every task has ended and every client was told the newest change."""
+    """Wait until every task has ended and every client has received the newest change."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         (open_,) = database.execute("SELECT count(*) FROM task_queue WHERE finished_at IS NULL").fetchone()
@@ -89,7 +89,7 @@ async def _settle(database: sqlite3.Connection, recorders: list[Recorder]) -> No
 
 
 def differences(database: sqlite3.Connection, recorder: Recorder) -> list[str]:
-    """What a recorder was told otherwise than the database has it."""
+    """The differences between a recorder's changes and the database."""
     user = recorder.user
     wrong = []
     row = database.execute("SELECT seq FROM account WHERE user_openid = ?", (user,)).fetchone()

@@ -17,7 +17,7 @@ NODE = shutil.which("node")
 
 
 class NodeClient:
-    """What a page has heard by now.  snapshots, states, errors: by the name of the watch."""
+    """The messages that a page has received so far. snapshots, states, errors: by the name of the watch."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -25,7 +25,7 @@ class NodeClient:
         self._heard = asyncio.Event()
 
     def do(self, what: str, /, **more: Any) -> None:
-        """Tell it to do something."""
+        """Send it a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
 
@@ -43,27 +43,26 @@ class NodeClient:
         return list(self.snapshots(name)[-1]["docs"]) if self.snapshots(name) else []
 
     def changes(self, name: str = "main") -> list[dict[str, Any]]:
-        """All changes told in CloudBase's words, without those of first lists."""
+        """All changes in CloudBase's words, without those of first lists."""
         told = [snapshot for snapshot in self.snapshots(name) if snapshot.get("type") != "init"]
         return [
             change for snapshot in told for change in snapshot["docChanges"] if change["dataType"] != "alias"
         ]
 
     def told(self, what: str) -> list[Any]:
-        """What a page has told of one kind: works, toast, error, result, rejected."""
+        """A page's output of one kind: works, toast, error, result, rejected."""
         return [line[what] for line in self.said if what in line]
 
     async def ask(self, *path: list[Any], by: str = "db") -> Any:
-        """What the page's `db` gives for calls one after the other; {refused, kind} where it refuses.
-
-        by "callbacks": what the last call returned, and the callbacks that were called, {returned, came}.
+        """The results of the page's `db` for calls one after the other; {refused, kind} for a refusal. by "callbacks":
+        the last call's return value and the callbacks that were called, {returned, came}.
         """
         before = len(self.told("result"))
         self.do(by, path=path)
         return (await self.until(lambda: self.told("result")[before:], f"an answer to {path}", 90))[0]
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
-        """Wait until a named condition holds of what was said."""
+        """Wait until a named condition holds for the output."""
         try:
             async with asyncio.timeout(seconds):
                 while not (found := condition()):
@@ -77,7 +76,7 @@ class NodeClient:
         return found
 
     async def call(self, method: str, *args: Any) -> Any:
-        """What a method of the client gives; an AssertionError with what it throws."""
+        """The result of a method of the client; an AssertionError with the error that it throws."""
         before = len(self.said)
         self.do("call", method=method, args=args)
 

@@ -33,7 +33,7 @@ class Recorder:
 
     @property
     def seq(self) -> int:
-        """The newest that it was told; -1 before the first event."""
+        """The newest seq that it received; -1 before the first event."""
         return self.seqs[-1] if self.seqs else self.first_seq
 
     async def follow(self, session: aiohttp.ClientSession, calm: asyncio.Event) -> None:

@@ -215,7 +215,7 @@ class RemoteService(ServedApp):
         return web.json_response({})
 
     async def _report_for_ever(self, session: aiohttp.ClientSession) -> None:
-        """As services do it: again after a while, until somebody says yes."""
+        """As services do it: again after a while, until an answer is a success."""
         while True:
             job = await self._reports.get()
             body, headers = signed(job.document())

@@ -35,7 +35,7 @@ class FakeService(ServedApp):
         return f"{self.url}/pictures/{name}"
 
     def paths(self, method: str = "") -> list[str]:
-        """What was asked, in order."""
+        """The requests, in order."""
         return [path for asked, path, _, _ in self.asked if not method or asked == method]
 
     async def _picture(self, request: web.Request) -> web.Response:

@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Host:
-    """A network namespace and a host name.  What is done `on` it sees its network alone, children too."""
+    """A network namespace and a host name.  Code that runs `on` it sees only its network, children too."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Host:
 
 
 class Network:
-    """Hosts that reach each other at 10.77.0.1, 10.77.0.2 and so on, in the order they are named, and nobody else."""
+    """Hosts that reach only each other, at 10.77.0.1, 10.77.0.2 and so on, in the order of their names."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._switch = Host("switch")

@@ -30,7 +30,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[SmallDisk]:
-    """Mounted until the block ends, even if somebody holds a file of it then."""
+    """Mounted until the block ends, even if a process holds a file of it then."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], check=True)
     try:

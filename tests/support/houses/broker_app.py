@@ -28,7 +28,7 @@ EVENTS = Path(os.environ["BROKER_TEST_EVENTS"])
 
 
 def note(event: str) -> None:
-    """One line, whole, whoever else writes."""
+    """One whole line, also beside other writers."""
     with EVENTS.open("a") as file:
         file.write(event + "\n")
 
@@ -38,7 +38,7 @@ class Death(BaseException):
 
 
 class Witness(dramatiq.Middleware):
-    """Tells what becomes of the worker, and keeps hold of it."""
+    """Records the worker's events, and keeps a reference to it."""
 
     worker: dramatiq.Worker
 

@@ -78,7 +78,7 @@ class House:
         said = self.folder / "up.out"
         with said.open("wb") as out, self.log.open("ab") as log:
             self._up = subprocess.Popen(
-                # Whoever kills us must not leave a house behind.
+                # A kill of this process must not leave a system running.
                 dying_with_us([Path(sys.executable).with_name("darkroom"), "up"]),
                 env=self.environ,
                 cwd=self.folder,
@@ -126,7 +126,8 @@ class House:
         return time.monotonic() - killed_at
 
     def stand_still(self) -> list[psutil.Process]:
-        """Stop `up` and everybody below it; who was stopped.  Those above come first, so nobody is started anew."""
+        """Stop `up` and every process below it; returns the stopped ones.  Parents come first, so no process is started
+        again."""
         assert self._up is not None
         stopped: list[psutil.Process] = []
         up = psutil.Process(self._up.pid)
@@ -138,7 +139,7 @@ class House:
         return stopped
 
     def end(self) -> None:
-        """Leave nobody behind, however things stand."""
+        """Leave no process behind, in any state."""
         if self.is_running:
             assert self._up is not None
             self._up.kill()
@@ -148,7 +149,7 @@ class House:
                 process.kill()
 
     def note(self, what: str) -> None:
-        """Write into the house's log what is done to it, between the lines of those to whom it is done."""
+        """Write each fault into the system's log, between the lines of the affected parts."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         with self.log.open("a") as log:
             log.write(f"{now} [chaos] {what}\n")
@@ -156,7 +157,7 @@ class House:
     # --- its processes ---
 
     def descendants(self) -> list[psutil.Process]:
-        """Everybody below `up` just now."""
+        """Every process below `up` just now."""
         if not self.is_running:
             return []
         assert self._up is not None
@@ -168,7 +169,7 @@ class House:
         return []
 
     def left_behind(self) -> list[psutil.Process]:
-        """Who of those ever seen still lives."""
+        """The known processes that still run."""
         return [process for process in self.everybody if _lives(process)]
 
     def with_role(self, role: Role) -> list[psutil.Process]:
@@ -226,7 +227,7 @@ def _command(process: psutil.Process) -> str:
 
 
 def _description(process: psutil.Process) -> str:
-    """Who it is, for a person who looks for the reason that it still lives."""
+    """The process's description, for a person who looks for the reason why it still runs."""
     try:
         with process.oneshot():
             age = time.time() - process.create_time()

@@ -18,7 +18,8 @@ DARKROOM = Path(sys.executable).with_name("darkroom")
 
 PACED = {  # a provider that moves in steps, so that there is time to look and to interfere
     "DARKROOM_TASKS__photography__PROVIDER": "paced",
-    "DARKROOM_TASKS__photography__SCENES": '["studio","sunset","night"]',  # what the form offers is what is declared
+    # the form offers the declared types
+    "DARKROOM_TASKS__photography__SCENES": '["studio","sunset","night"]',
     "DARKROOM_PROVIDERS__paced__KIND": "python",
     "DARKROOM_PROVIDERS__paced__OPTIONS__class": "tests.support.providers.paced_provider:PacedProvider",
     "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "20",

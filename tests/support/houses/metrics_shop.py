@@ -78,7 +78,7 @@ class Shop:
         self.do(lambda tx: tx.execute(statement, *params))
 
     def scrape(self, exposition: Exposition | None = None) -> Told:
-        """What a web process that has just started would tell."""
+        """The metrics of a web process that has just started."""
         fresh = exposition or Exposition(self.settings, self.database)
         return Told(fresh.render([WebMetrics().registry]))
 

@@ -35,7 +35,7 @@ INSERT = """INSERT INTO task_queue (user_openid, type, params)
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of the tasks.  runs: {how often the service was asked for a task: tasks}.  faults: see faults_in.
+    """The end of the tasks. runs: {requests to the service for a task: tasks}.  faults: see faults_in.
 
     took_seconds: from the first task to the end of the last.
     """

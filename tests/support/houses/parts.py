@@ -63,7 +63,7 @@ class Part:
 
 
 def faulty_type(name: str, notes: Path, **options: str) -> dict[str, str]:
-    """Settings of a task type whose service writes down what is asked of it.  options: of FaultyProvider."""
+    """Settings of a task type with a service that records its requests. options: of FaultyProvider."""
     notes.touch()
     options = {
         "class": "tests.support.providers.faulty_provider:FaultyProvider",

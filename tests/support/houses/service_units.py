@@ -32,9 +32,8 @@ def read_unit(path: Path) -> dict[str, dict[str, list[str]]]:
 
 
 class ServiceUnit:
-    """Started when it is made.  ends: the exit status of each run that has ended.
-
-    is_up: it runs, or has ended well as a unit that remains.  is_down: it will not be started again.
+    """Starts at its creation. ends: the exit status of each ended run. is_up: it runs, or ended well as a unit that
+    remains. is_down: it will not be started again.
     """
 
     def __init__(self, path: Path, folder: Path, settings: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ import psycopg
 
 OPEN_TASKS = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing','ai_processing')"
 
-# Each finds what is not as its name says it should be, when all tasks should have ended well.
+# Each finds the rows that break its name's claim, when all tasks should have completed.
 _WRONG = {
     "a task did not end completed": "SELECT id, status, error FROM task_queue WHERE status <> 'completed'",
     "a task was not debited once a picture": """SELECT id FROM task_queue AS task WHERE picture_count <> (
@@ -26,7 +26,7 @@ _WRONG = {
 
 
 def faults_in(url: str) -> dict[str, list[Any]]:
-    """What is wrong in a database after all its tasks must have ended well: {claim: rows}, empty if nothing is."""
+    """The broken claims in a database in which all tasks must have completed: {claim: rows}, empty if none."""
     with psycopg.connect(url, autocommit=True) as connection:
         found = {claim: connection.execute(sql.encode()).fetchall() for claim, sql in _WRONG.items()}
     return {claim: rows for claim, rows in found.items() if rows}

@@ -46,8 +46,8 @@ def step(task: TaskState, event: Event, *, price: int = 0, rising: frozenset[str
     """The task after an event.
 
     price: credits a debit takes.  rising: which MAY_RISE columns rise in this step.
-    Raises IllegalStep and changes nothing where the table has no arrow, or for a claim of a task whose
-    current charge was not admitted, or a second admission of the same charge.
+    Raises IllegalStep and changes nothing where the table has no arrow. So it does for a claim of a task whose current
+    charge was not admitted, and for a second admission of the same charge.
     """
     arrow = transition(task.status, event)
     admitted = task.admitted_charge == task.charge

@@ -11,13 +11,13 @@ from typing import Any
 from actors.providers.base import Done, InvalidInput, Job, MadeFile, Progress
 from tests.support.providers.local_provider import LocalProvider
 
-# The first box of an MP4, which is what tells it, and nothing to see.
+# The first box of an MP4, which identifies it, and no picture.
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
 
 
 class MadeFilesProvider(LocalProvider):
     """parameters: film (bytes of it), data (JSON), and for every film but the first of an order: refuse (true: it is
-    refused), die (a file: who does not find it makes it and dies)."""
+    refused), die (a file: a worker that does not find it makes it and dies)."""
 
     may_bill_twice = True
 

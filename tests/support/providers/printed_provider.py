@@ -31,7 +31,7 @@ class PrintedProvider(LocalProvider):
         self._given = 0
 
     async def submit(self, job: Job, progress: Progress) -> Done:
-        """Copies, since what is stored is taken from the job's folder."""
+        """Copies, since storing moves the files out of the job's folder."""
         return Done(tuple([await asyncio.to_thread(self._copied, job.folder, n) for n in job.pictures]))
 
     def _copied(self, folder: Path, n: int) -> MadeImage:

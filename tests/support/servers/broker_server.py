@@ -60,7 +60,7 @@ class BrokerServer:
         self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on, with what was sent to it meanwhile."""
+        """It continues, with the commands that were sent meanwhile."""
         self._send(signal.SIGCONT)
 
     @contextlib.contextmanager

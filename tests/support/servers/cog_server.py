@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60
-PREDICTIONS = Path(
-    "/tmp/coglet/predictions"
-)  # fixed in cog; whoever runs these tests first would keep others out
+PREDICTIONS = Path("/tmp/coglet/predictions")  # fixed in cog; the first test process would keep others out
 
 
 class CogServer:
@@ -99,7 +97,7 @@ class CogServer:
         return (self._folder / "running").exists()
 
     def state(self) -> str:
-        """READY, BUSY, …; empty while nobody answers."""
+        """READY, BUSY, …; empty while no server answers."""
         try:
             with urllib.request.urlopen(f"{self.url}/health-check", timeout=5) as answer:
                 found: dict[str, Any] = json.load(answer)

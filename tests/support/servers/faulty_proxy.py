@@ -24,9 +24,8 @@ Frames = Callable[[bytes], list[bytes]]
 
 
 class FaultyProxy:
-    """What it does wrong can be changed at any time; it holds for what comes after.
-
-    is_down: nobody listens.  speaks: while it is not set, nobody answers.  buffers: streams are collected instead of
+    """Its faults can be changed at any time and hold for later bytes. is_down: it does not listen. speaks: while it is
+    not set, it does not answer.  buffers: streams are collected instead of
     passed on.  cut_every: a stream is cut after so
     many bytes.  on_frame: what goes on of a stream's frame.  loses_answer_of: a request to such a path is passed on
     and its answer is lost, once.  answers: {path: what is answered instead}.  gates: {path: until

@@ -71,7 +71,7 @@ def take_database() -> str:
 
 
 def give_back(url: str) -> None:
-    """Let another test have it; whoever is still connected to it is thrown out."""
+    """Give it to another test; open connections to it are ended."""
     name = url.partition("?")[0].rpartition("/")[2]
     with server().admin() as admin:
         admin.execute(

@@ -24,10 +24,9 @@ NOTIFICATION = b"A"
 
 
 class PostgresProxy:
-    """Passes everything on, until it is told otherwise.
-
-    cut: asked at each COMMIT, in the order they come: None to pass it on, 'before' to cut the connection instead,
-    'after' to pass it on, wait for the server's answer and cut the connection instead of bringing it.
+    """Passes everything on, unless `cut` says otherwise. cut: called at each COMMIT, in order: None passes it on;
+    'before' cuts the connection instead; 'after' passes it on, waits for the server's answer and then cuts the
+    connection.
     """
 
     def __init__(self, url: str) -> None:

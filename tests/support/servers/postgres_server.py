@@ -31,7 +31,7 @@ from supervisor.processes.parent_death import die_with_parent
 PREFIX = "darkroom-pg-"
 START_SECONDS = 60
 # Nothing here must survive anything but the tests themselves.
-# But what was committed must survive the crash of the server itself, so its log is written, if not to the disk.
+# But commits must survive the crash of the server itself, so its log is written, if not to the disk.
 UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 SMALL = {
     "listen_addresses": "",
@@ -119,14 +119,14 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def create_database(self, template: str = "template0") -> str:
-        """A new database, a copy of the template (which nobody may be connected to); its name."""
+        """A new database, a copy of the template (which must have no connections); its name."""
         name = f"d{next(self._numbers)}"
         with self.admin() as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
         return name
 
     def drop_database(self, name: str) -> None:
-        """Whoever is still connected to it is thrown out."""
+        """Open connections to it are ended."""
         with self.admin() as admin:
             admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
@@ -167,8 +167,8 @@ class PostgresServer:
 def server() -> PostgresServer:
     """The one of this process, started at its first use.
 
-    A thread that lives as long as this process starts it: the parent-death signal comes when the *thread* that forked
-    ends, and whoever asks for a server first may be a thread of one test.
+    A thread that lives as long as this process starts it. The parent-death signal comes when the *thread* that forked
+    ends, and the first caller may be a thread of one test.
     """
     _remove_leftovers()
     started = _lasting_thread().submit(PostgresServer).result()

@@ -63,7 +63,7 @@ class S3Server:
 
     @contextlib.contextmanager
     def refusing_strangers(self) -> Iterator[None]:
-        """While this lasts, only credentials that the server has given out are accepted, which is nobody's."""
+        """While this lasts, only credentials issued by the server are accepted, and it has issued none."""
         self._moto("reset-auth", b"0")
         try:
             yield
@@ -72,7 +72,7 @@ class S3Server:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """While this lasts, connections are accepted by the kernel and nobody answers."""
+        """While this lasts, the kernel accepts connections and the server does not answer."""
         os.kill(self._process.pid, signal.SIGSTOP)
         try:
             yield

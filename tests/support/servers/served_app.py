@@ -24,7 +24,7 @@ class ServedApp:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def application(self) -> web.Application:
-        """What is served."""
+        """The served application."""
         raise NotImplementedError
 
     @contextlib.asynccontextmanager

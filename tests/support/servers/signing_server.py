@@ -12,7 +12,7 @@ from tests.support.servers.plain_server import plain_server
 class SigningServer:
     """files: {path and query as they were signed: the body behind them}.  moved: {the same: a Location}.
 
-    asked: every path and query that came.  What is neither a file nor moved is answered 403.
+    asked: every path and query that came.  An address that is neither a file nor moved is answered 403.
     """
 
     def __init__(self) -> None:

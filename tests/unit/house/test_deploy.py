@@ -42,7 +42,7 @@ def drain_seconds() -> float:
 
 
 def hardening(path: Path) -> str:
-    """The lines that every unit has alike."""
+    """The lines that all units share."""
     found = re.search(r"# It needs nothing.*?UMask=0077\n", path.read_text(), re.DOTALL)
     assert found is not None
     return found[0]
@@ -245,7 +245,7 @@ def test_every_word_that_compose_asks_for_is_in_its_example_and_every_password_i
     assert asked == set(example)
     assert {name for name, value in example.items() if value} == {
         "DARKROOM_URL"
-    }  # `:?` refuses what is empty
+    }  # `:?` refuses an empty value
 
 
 def test_the_image_installs_what_many_hosts_need_and_runs_as_nobody_special() -> None:

@@ -148,7 +148,7 @@ def test_a_folder_imports_only_what_stands_below_it(package: str) -> None:
             for each in imported:
                 if each.partition(".")[0] == package and folders[each] != folders[name]:
                     is_above = order.index(folders[name]) < order.index(folders[each])
-                    # `from a.b import c` names the package `a.b` too, whose __init__ holds a sentence and no code.
+                    # `from a.b import c` names the package `a.b` too; its __init__ holds a sentence and no code.
                     assert is_above or names[each].name == "__init__.py", f"{name} imports {each}"
 
 
@@ -292,7 +292,7 @@ def test_only_the_database_and_its_schema_know_the_drivers() -> None:
 
 
 def test_parameters_of_statements_have_names() -> None:
-    """A `?` in a fragment of SQL is a parameter that whoever writes the statement does not see."""
+    """A `?` in a fragment of SQL is a parameter that the statement's author does not see."""
     verbs = {"execute", "run", "send", "ask", "all", "one", "value"}
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

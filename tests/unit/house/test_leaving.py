@@ -19,7 +19,7 @@ WAYS = (finished, finished_first)
 async def left_behind(
     way: Callable[[Awaitable[None]], Awaitable[None]], error: Exception | None
 ) -> list[str]:
-    """A caller leaves while the work is under way, which then ends so; what it has done."""
+    """A client disconnects during the work, which then ends in this way; returns its effect."""
     begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -39,7 +39,7 @@ async def left_behind(
     await done.wait()
     for _ in range(3):
         await asyncio.sleep(0)
-    gc.collect()  # a task whose exception nobody has looked at says so as it goes
+    gc.collect()  # a task with an unread exception logs it when it is collected
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -72,6 +72,6 @@ async def test_an_answer_and_an_error_reach_a_client_that_stays() -> None:
 
 
 def test_web_has_no_other_way() -> None:
-    """A bare `asyncio.shield` leaves a traceback behind for each caller who leaves."""
+    """A bare `asyncio.shield` leaves a traceback for each client that disconnects."""
     sources = (Path(__file__).parents[3] / "web").rglob("*.py")
     assert [source.name for source in sources if "asyncio.shield(" in source.read_text()] == []

@@ -86,7 +86,7 @@ def test_files_open_to_others_are_closed_at_a_start_and_logged(
         assert os.umask(0o077) == 0o077, "whatever is made from now on is private"
     assert [mode(settings.data_dir / name) for name in ("", "files")] == [0o700, 0o700]
     assert [mode(settings.data_dir / name) for name in ("darkroom.db", "secret")] == [0o600, 0o600]
-    assert mode(strange) == 0o644, "only what is ours is touched"
+    assert mode(strange) == 0o644, "only our own files are touched"
     said = [each.getMessage() for each in caplog.records]
     assert len(said) == 4 and all("was open to other users" in each for each in said)
     caplog.clear()

@@ -86,9 +86,9 @@ def test_defaults_are_filled_where_something_is_left_out_and_nowhere_else() -> N
         "tags": [{"name": "x", "weight": 1}],
         "size": {"height": 256, "width": 512},
     }
-    assert given_ == before, "what was given is not changed"
+    assert given_ == before, "the given value is not changed"
     schema.filled({"title": "a"})["size"]["height"] = 7
-    assert schema.filled({"title": "a"})["size"]["height"] == 256, "nobody shares a default with anybody"
+    assert schema.filled({"title": "a"})["size"]["height"] == 256, "no two orders share a default"
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,9 @@ def test_a_task_that_needs_two_is_not_overtaken_for_ever_by_single_ones() -> Non
     free, whole = [Room("a", 9, {"gpu": 1}), Room("b", 9, {"gpu": 1})], {"a": {"gpu": 2}, "b": {"gpu": 2}}
     placement = Placement(free, needs, whole)
     assert placement.place("two") is None, "each has one that is busy"
-    assert placement.place("one") == "b", "what is free of the first is kept for it"
+    assert placement.place("one") == "b", "the free units of the first are kept for it"
     assert placement.place("one") is None
-    assert placement.place("plain") is not None, "who needs none is not held up"
+    assert placement.place("plain") is not None, "a task that needs none is not delayed"
 
 
 def test_a_task_that_no_worker_could_hold_delays_no_other() -> None:
