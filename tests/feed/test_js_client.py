@@ -20,9 +20,11 @@ import pytest
 from aiohttp import web as aiohttp_web
 
 from supervisor.security.tokens import make_user_token
+from supervisor.store.tasks import claims
 from tests.support.clients.node_client import NODE, NodeClient, node_client
 from tests.support.houses.shop import USER, Shop
 from tests.support.houses.web_server import SECRET, Web, picture_bytes, running_web, until
+from tests.support.providers.made_files_provider import MP4
 from tests.support.servers.faulty_proxy import FEED, FaultyProxy
 
 pytestmark = [
@@ -553,6 +555,35 @@ async def test_links_are_renewed_before_they_expire_and_a_long_list_stays_whole(
             len({image["url"] for image in images}) == 2 and renewed["docs"][0]["task_id"] == newest.task_id
         )
         assert {len(each["docs"]) for each in page.snapshots()} == {110}, "never less than the whole"
+
+
+@pytest.mark.parametrize("web", [{"file_link_seconds": 48}], indirect=True)  # another link every 2 s
+async def test_films_and_data_come_with_whole_addresses_that_are_renewed(
+    web: Web, proxy: FaultyProxy, client: Client, platform: str, tmp_path: Path
+) -> None:
+    shop = Shop(web)
+    await shop.order(1)
+    [claim] = await shop.claim()
+    film = {"key": "results/t/1-1-10000.mp4", "media_type": "video/mp4", "bytes": 5, "name": "fair.mp4"}
+    outputs = {"files": [film], "data": None, "data_key": "results/t/1-1-1000000.json"}
+    made = claims.Made(claim.task_id, claim.lease, [], 0, outputs)
+    async with client(platform=platform, timing={**QUICK, "linksAtMostEveryMs": 800}) as page:
+        page.do("watch")
+        if platform == "wx":
+            path = tmp_path / "fair.mp4"
+            path.write_bytes(MP4)
+            told = await page.call("uploadFile", str(path))
+            assert (told["media_type"], told["name"], told["bytes"]) == ("video/mp4", "fair.mp4", len(MP4))
+        await page.until(page.docs, "the work")
+        await shop.write(lambda tx: claims.complete_all(tx, [made]))
+        await page.until(lambda: page.docs()[0].get("files"), "its film")
+        doc = page.docs()[0]
+        [shown] = doc["files"]
+        assert shown["url"].startswith(f"{proxy.url}/files/results/t/1-1-10000.mp4?exp=")
+        assert doc["data_url"].startswith(f"{proxy.url}/files/results/t/1-1-1000000.json?exp=")
+        assert (shown["media_type"], shown["name"], doc["data"]) == ("video/mp4", "fair.mp4", None)
+        await page.until(lambda: page.docs()[0]["files"][0]["url"] != shown["url"], "a new link to the film")
+        assert page.docs()[0]["data_url"] != doc["data_url"]
 
 
 @pytest.mark.parametrize("compat", [True, False])

@@ -435,7 +435,7 @@ function moved(before, after, { leaving, entering }, id) {
 }
 
 const withoutLinks = (doc) => JSON.stringify(doc, (name, value) => (
-  name === "url" && typeof value === "string" ? value.replace(/\?.*$/, "") : value));
+  (name === "url" || name === "data_url") && typeof value === "string" ? value.replace(/\?.*$/, "") : value));
 const isSameButLinks = (one, other) => isSame(one, other) || withoutLinks(one) === withoutLinks(other);
 
 function fieldsThatDiffer(before, after) {
