@@ -433,33 +433,33 @@ class Dispatcher:
         passing: by table, ids of rows that the database refused recently; they are left alone.
         is_careful: the round has met a new row of this kind.
         """
-        term = leader.ask_term(tx)
+        is_held = leader.is_held(tx, held)
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
-        waiting, dead_asked = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.ask_dead(tx)
-        if term.value() != held.term:
+        waiting, dead_ones = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.dead(tx)
+        if not is_held.get():
             return None
         admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting, aside)
-        dead = [row["id"] for row in dead_asked.all()]
+        dead = dead_ones.get()
         unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
         rescued = self._rescue(tx, aside) if dead and not unread else []
         sending = self.sender.is_ready()
         errands: list[ControlMessage] = []
         polls: list[Row] = []
         picked = dispatch.Picked()
-        due, capacity = dispatch.ask_next_due(tx), Capacity(tx, self.settings)
+        due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
         cancels, due_deliveries = remote_cancels.ask_due(tx, jobs), deliveries.ask_due(tx, messages)
-        next_due = dispatch.seconds_to_next_due(tx, asked=due)
+        next_due = due.get()
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
             rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else []
             limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
             polls = remote_wait.claim_due_polls(tx, rooms, limits, aside) if rooms else []
             due, capacity = (
-                dispatch.ask_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms)),
+                dispatch.seconds_to_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms)),
                 Capacity(tx, self.settings),
             )
-            next_due = dispatch.seconds_to_next_due(tx, asked=due)
+            next_due = due.get()
             if next_due == 0.0 and not ripened and not polls:
                 next_due = None  # it is locked, or it is left alone: the next tick tries again
         if sending:

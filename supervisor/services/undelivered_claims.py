@@ -49,7 +49,7 @@ def empty_lists(database: Database, lists: ClaimLists, worker_ids: Iterable[str]
 
 def empty_lists_of_the_dead(database: Database, settings: Settings) -> None:
     """The same for all workers that are marked dead now.  Raises Fault."""
-    dead = database.read(workers.dead)
+    dead = database.read(lambda tx: workers.dead(tx).get())
     if not dead:
         return
     try:

@@ -136,7 +136,7 @@ async def test_a_refused_connection_costs_no_attempt_and_opens_the_breaker_for_a
     claim = claimed_task()
     await order(claim, ai=at(nobody))
     assert state(store, claim) == ("pending", 0)
-    assert store.database.read(providers.breakers) == {"ai": "open"}
+    assert store.database.read(lambda tx: providers.breakers(tx).get()) == {"ai": "open"}
     wait = store.value("SELECT run_after FROM task_queue WHERE id = ?", claim.task_id)
     assert wait is not None and store.value("SELECT state FROM remote_job") == "failed"
     last = store.database.read(lambda tx: history.timeline(tx, claim.task_id))[-1]["error"]
@@ -161,7 +161,9 @@ async def test_a_server_that_is_starting_costs_no_attempt_and_the_fallback_makes
         other = claimed_task()
         await order(other, ai=at(starting.url), second=at(service.url))
         assert state(store, other) == ("completed", 0)
-        assert store.database.read(providers.breakers) == {}, "one order's 503 stops no other"
+        assert store.database.read(lambda tx: providers.breakers(tx).get()) == {}, (
+            "one order's 503 stops no other"
+        )
 
 
 async def test_a_connection_that_breaks_off_after_the_request_left_is_no_reason_to_ask_the_fallback(

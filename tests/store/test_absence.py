@@ -197,7 +197,7 @@ def test_a_remote_job_is_asked_before_it_is_overdue(
     well.tick(0.25)
     well.passes(30)
     assert swept(store) == {}, "we are well, and no poll was made"
-    assert store.database.read(dispatch.seconds_to_next_due) == 0.0
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx).get()) == 0.0
     ask(store.write, task_id, Word.SILENT)
     assert swept(store) == {}, "no answer is none"
     ask(store.write, task_id)

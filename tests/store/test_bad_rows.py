@@ -227,7 +227,9 @@ def test_a_due_row_locked_by_another_session_is_tried_once_a_tick(
         dispatcher.run_once()
         assert [dispatcher.run_once() for _ in range(5)] == [TICK_SECONDS] * 5
     dispatcher.run_once()
-    assert store.database.read(dispatch.seconds_to_next_due) != 0.0, "it is done as soon as it is let go"
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx).get()) != 0.0, (
+        "it is done as soon as it is let go"
+    )
 
 
 def _due_soon(

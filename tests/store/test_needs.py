@@ -224,7 +224,7 @@ def test_of_two_dispatchers_that_take_over_from_each_other_none_gives_a_gpu_twic
                 continue
 
             def decide(tx: Any, held: leader.Leadership = held) -> None:
-                if leader.is_held(tx, held):
+                if leader.is_held(tx, held).get():
                     dispatch.pick_and_claim(tx, house.settings)
 
             house.write(decide)

@@ -26,7 +26,7 @@ Question = Callable[[Any, Settings, str], Any]
 QUESTIONS: dict[str, Question] = {
     "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
     "ripen": lambda tx, settings, task: dispatch.ripen(tx),
-    "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx),
+    "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx).get(),
     "polls": lambda tx, settings, task: remote_wait.claim_due_polls(
         tx, remote_wait.room_for_polls(tx), {"photography": 9.0}
     ),

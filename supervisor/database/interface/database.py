@@ -20,6 +20,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -121,6 +122,13 @@ class PendingResult:
         with contextlib.closing(self._answer()) as cursor:
             row = cursor.fetchone()
         return None if row is None else row[0]
+
+
+class Pending(Generic[T]):
+    """An answer that is needed later: its queries are sent with the next statement.  make: reads it, once."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self.get = functools.cache(make)
 
 
 class Transaction:

@@ -6,7 +6,7 @@ database, so they hold on every host; a trigger wakes the dispatcher when one is
 
 from __future__ import annotations
 
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.statements import NOW, Built, new_row, param
 from supervisor.schema.tables import Pause
 
@@ -21,14 +21,10 @@ _PAUSE = Built(new_row(Pause, "kind", "name", "operator", "reason", at=NOW).on_c
 _RESUME = Built(Pause.delete().where(*_THIS))
 
 
-def ask_names(tx: Transaction, kind: str) -> PendingResult:
-    """Ask for the paused types, or the paused providers."""
-    return tx.ask(_NAMES, kind=kind)
-
-
-def names(tx: Transaction, kind: str, asked: PendingResult | None = None) -> set[str]:
-    """The paused types, or the paused providers.  asked: `ask_names`, if asked already."""
-    return {row["name"] for row in (asked or ask_names(tx, kind)).all()}
+def names(tx: Transaction, kind: str) -> Pending[set[str]]:
+    """The paused types, or the paused providers."""
+    asked = tx.ask(_NAMES, kind=kind)
+    return Pending(lambda: {row["name"] for row in asked.all()})
 
 
 def is_paused(tx: Transaction, kind: str, name: str) -> bool:

@@ -14,7 +14,7 @@ from config.provider import ProviderLimits
 from config.settings import Settings
 from config.task_type import TaskType
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.database.interface.database import Pending, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.schema.tables import HELD, UNSETTLED
 from supervisor.store.limits import pauses
@@ -151,39 +151,23 @@ def count_open(tx: Transaction, name: str) -> int:
     )
 
 
-def ask_breakers(tx: Transaction) -> PendingResult:
-    """Ask for the breakers that are not closed."""
-    return tx.ask(
+def breakers(tx: Transaction) -> Pending[dict[str, str]]:
+    """{provider: 'open', or 'half_open' if its next request is a probe or a probe is under way}; closed ones are left
+    out."""
+    asked = tx.ask(
         f"""SELECT name, CASE WHEN until <= {tx.now} THEN 1 ELSE 0 END AS may_probe
             FROM provider_state WHERE breaker = 'open'"""
     )
+    return Pending(lambda: {row["name"]: "half_open" if row["may_probe"] else "open" for row in asked.all()})
 
 
-def breakers(tx: Transaction, asked: PendingResult | None = None) -> dict[str, str]:
-    """{provider: 'open', or 'half_open' if its next request is a probe or a probe is under way}; closed ones are left
-    out.
-
-    asked: `ask_breakers`, if asked already.
-    """
-    rows = (asked or ask_breakers(tx)).all()
-    return {row["name"]: "half_open" if row["may_probe"] else "open" for row in rows}
+def rooms(tx: Transaction, settings: Settings) -> Pending[dict[str, int]]:
+    """{type: how many more tasks its providers would take now}, without types that have neither limits nor troubles."""
+    open_ones, paused = breakers(tx), pauses.names(tx, pauses.PROVIDER)
+    return Pending(lambda: _rooms(tx, settings, open_ones.get() | dict.fromkeys(paused.get(), "open")))
 
 
-def ask_down(tx: Transaction) -> tuple[PendingResult, PendingResult]:
-    """Ask which providers are down or paused."""
-    return ask_breakers(tx), pauses.ask_names(tx, pauses.PROVIDER)
-
-
-def rooms(
-    tx: Transaction, settings: Settings, asked: tuple[PendingResult, PendingResult] | None = None
-) -> dict[str, int]:
-    """{type: how many more tasks its providers would take now}, without types that have neither limits nor troubles.
-
-    asked: `ask_down`, if asked already.
-    """
-    breakers_asked, pauses_asked = asked or ask_down(tx)
-    paused = pauses.names(tx, pauses.PROVIDER, pauses_asked)
-    down = breakers(tx, breakers_asked) | dict.fromkeys(paused, "open")
+def _rooms(tx: Transaction, settings: Settings, down: dict[str, str]) -> dict[str, int]:
     bounded = down.keys() | {
         name for name, of in settings.providers.items() if of.limits.rps or of.limits.concurrency
     }

@@ -177,7 +177,7 @@ def providers(tx: Transaction, settings: Settings) -> list[View]:
             GROUP BY provider"""
     )
     open_jobs = {row["provider"]: row["n"] for row in rows}
-    paused = pauses.names(tx, pauses.PROVIDER)
+    paused = pauses.names(tx, pauses.PROVIDER).get()
     return [
         {
             "name": name,

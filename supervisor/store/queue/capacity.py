@@ -18,14 +18,12 @@ class Capacity:
     """The queries are sent when the object is made; each answer is read when it is needed."""
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
-        self._tx, self._settings = tx, settings
         self._needs = settings.needs_of_types
         self._free = _ask_free_slots(tx)
         self._held = _ask_held(tx, list(self._needs)) if self._needs else None
-        self._down = providers.ask_down(tx)
-        self._paused = pauses.ask_names(tx, pauses.TYPE)
-        self._types = list(settings.tasks)
-        self._ready = ready_tasks.ask_types(tx, self._types)
+        self._rooms = providers.rooms(tx, settings)
+        self._paused = pauses.names(tx, pauses.TYPE)
+        self._ready = ready_tasks.types_with_ready_tasks(tx, list(settings.tasks))
 
     def placement(self, shunned: Collection[str] = ()) -> Placement:
         """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
@@ -40,12 +38,11 @@ class Capacity:
 
         Types that are paused, or whose providers are full or down, have 0: a claim would only be put back.
         """
-        rooms = providers.rooms(self._tx, self._settings, self._down)
-        return rooms | dict.fromkeys(pauses.names(self._tx, pauses.TYPE, self._paused), 0)
+        return self._rooms.get() | dict.fromkeys(self._paused.get(), 0)
 
     def types_with_ready_tasks(self) -> list[str]:
         """In the order of the settings."""
-        return ready_tasks.types_with_ready_tasks(self._tx, self._types, self._ready)
+        return self._ready.get()
 
 
 def free_slots(tx: Transaction) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.tables import HELD, OPEN, UNRIPE
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Capacity
@@ -92,27 +92,24 @@ def pick_and_claim(
     return _claim(tx, settings, chosen, aside)
 
 
-def ask_next_due(tx: Transaction, *, polls: bool = True) -> PendingResult:
-    """Query what becomes due next by time alone: a run_after, a poll.
+def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> Pending[float | None]:
+    """Seconds until the next task becomes due by time alone: a run_after, a poll; None if nothing will.
 
     polls: whether polls could be sent now; if not, their times are ignored.
     """
-    return tx.ask(
+    asked = tx.ask(
         f"""SELECT {tx.seconds_between(tx.now, "min(due)")} FROM (
-            SELECT min(run_after) AS due FROM task_queue
-                WHERE {UNRIPE}
+            SELECT min(run_after) AS due FROM task_queue WHERE {UNRIPE}
             UNION ALL SELECT min(next_poll_at) FROM task_queue
                 WHERE status = 'ai_processing' AND {"1 = 1" if polls else "1 = 0"}) AS soon"""
     )
 
+    def answer() -> float | None:
+        seconds = asked.value()
+        # Days as a float are exact to a twentieth of a millisecond.
+        return None if seconds is None else max(0.0, round(float(seconds), 3))
 
-def seconds_to_next_due(
-    tx: Transaction, *, polls: bool = True, asked: PendingResult | None = None
-) -> float | None:
-    """Seconds until then; None if nothing will become due.  asked: `ask_next_due`, if asked already."""
-    seconds = (asked or ask_next_due(tx, polls=polls)).value()
-    # Days as a float are exact to a twentieth of a millisecond.
-    return None if seconds is None else max(0.0, round(float(seconds), 3))
+    return Pending(answer)
 
 
 class _SuspectLane:

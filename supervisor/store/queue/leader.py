@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.database.interface.database import Pending, Transaction
 
 GAP_SECONDS = 10.0  # a longer time between two ticks is a gap; an idle dispatcher ticks every SLOW_SECONDS
 STEP_SECONDS = 5.0  # a larger difference between the database's and a monotonic clock is a step
@@ -52,14 +52,10 @@ def read(tx: Transaction) -> Leadership:
     return Leadership(**row)
 
 
-def ask_term(tx: Transaction) -> PendingResult:
-    """Query which dispatcher works; until the commit, no other one can take over."""
-    return tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
-
-
-def is_held(tx: Transaction, held: Leadership) -> bool:
-    """Whether this dispatcher is still the working one."""
-    return bool(ask_term(tx).value() == held.term)
+def is_held(tx: Transaction, held: Leadership) -> Pending[bool]:
+    """Whether this dispatcher is still the working one; until the commit, no other one can take over."""
+    asked = tx.ask(f"SELECT term FROM dispatcher WHERE id = 1{tx.for_update}")
+    return Pending(lambda: bool(asked.value() == held.term))
 
 
 def take_over(tx: Transaction, seen: Leadership, holder: str) -> Leadership | None:

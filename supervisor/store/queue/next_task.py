@@ -18,7 +18,7 @@ def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str
     """
     rows = [
         row
-        for type_ in types_with_ready_tasks(tx, types)
+        for type_ in types_with_ready_tasks(tx, types).get()
         for row in tx.all(
             f"""SELECT id AS task_id, user_openid, type, priority, turn, created_at,
                 {tx.seconds_since(waits_since(tx))} AS waiting_seconds

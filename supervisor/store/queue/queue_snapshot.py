@@ -39,10 +39,12 @@ def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
 
 def halted_types(tx: Transaction, settings: Settings) -> set[str]:
     """Types of which no task is started now: they are paused, or all of their providers are down or paused."""
-    breakers = providers.breakers(tx)
-    down = {name for name, state in breakers.items() if state == "open"} | pauses.names(tx, pauses.PROVIDER)
+    breakers, paused, paused_types = (
+        providers.breakers(tx), pauses.names(tx, pauses.PROVIDER), pauses.names(tx, pauses.TYPE)
+    )  # fmt: skip
+    down = {name for name, state in breakers.get().items() if state == "open"} | paused.get()
     halted = {type_ for type_, of in settings.tasks.items() if down.issuperset(of.all_providers)}
-    return halted | pauses.names(tx, pauses.TYPE)
+    return halted | paused_types.get()
 
 
 def _types_in_line(tx: Transaction) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.tables import READY
 from supervisor.store.sql.rows import encoded
 
@@ -21,22 +21,19 @@ def waits_since(tx: Transaction) -> str:
     return tx.greatest(put_there, f"coalesce(run_after, {put_there})")
 
 
-def ask_types(tx: Transaction, types: list[str]) -> PendingResult:
-    """Query which of some types have ready tasks; usually most of them have none."""
-    return tx.ask(
+def types_with_ready_tasks(tx: Transaction, types: list[str]) -> Pending[list[str]]:
+    """Those of some types that have ready tasks, in the given order; usually most of them have none."""
+    asked = tx.ask(
         f"""SELECT type_.value, (SELECT max(priority) FROM task_queue WHERE {READY} AND type = type_.value) AS highest
             FROM {tx.texts(":types")} AS type_""",
         types=encoded(types),
     )
 
+    def answer() -> list[str]:
+        found = {row["value"] for row in asked.all() if row["highest"] is not None}
+        return [type_ for type_ in types if type_ in found]
 
-def types_with_ready_tasks(
-    tx: Transaction, types: list[str], asked: PendingResult | None = None
-) -> list[str]:
-    """The types with ready tasks, in the given order.  asked: `ask_types`, if asked already."""
-    rows = (asked or ask_types(tx, types)).all()
-    found = {row["value"] for row in rows if row["highest"] is not None}
-    return [type_ for type_ in types if type_ in found]
+    return Pending(answer)
 
 
 def heads(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.statements import NOW, Built, ago, count, exists, new_row, param, sql
 from supervisor.schema.tables import HELD, TaskQueue, Worker
 from supervisor.store.sql.rows import encoded
@@ -90,14 +90,10 @@ def mark_dead(tx: Transaction, worker_id: str) -> bool:
     return tx.run(_MARK_DEAD, id=worker_id) == 1
 
 
-def ask_dead(tx: Transaction) -> PendingResult:
-    """Query the ids of workers that are marked dead and may still hold tasks."""
-    return tx.ask(_DEAD)
-
-
-def dead(tx: Transaction) -> list[str]:
-    """The same, answered."""
-    return [row["id"] for row in ask_dead(tx).all()]
+def dead(tx: Transaction) -> Pending[list[str]]:
+    """The ids of workers that are marked dead and may still hold tasks."""
+    asked = tx.ask(_DEAD)
+    return Pending(lambda: [row["id"] for row in asked.all()])
 
 
 def _lock(tx: Transaction, worker_id: str) -> None:

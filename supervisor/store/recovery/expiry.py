@@ -56,7 +56,7 @@ def _last_words(tx: Transaction, task_id: str) -> str:
 
 def _halted(tx: Transaction, providers: Sequence[str]) -> str:
     """Why none of these services may be asked; empty if one may."""
-    paused, reasons = pauses.names(tx, pauses.PROVIDER), list[str]()
+    paused, reasons = pauses.names(tx, pauses.PROVIDER).get(), list[str]()
     for name in providers:
         down = tx.one("SELECT reason FROM provider_state WHERE name = :name AND breaker = 'open'", name=name)
         if down is not None:

@@ -247,8 +247,8 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
         2,
         [],
     )
-    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx)) == 0
-    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx, polls=False)) is None
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx).get()) == 0
+    assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx, polls=False).get()) is None
     assert store.database.read(capacity.free_slots) == free
 
 

@@ -88,7 +88,7 @@ def _dispatch(url: str, seed: int) -> int:
                 continue
 
             def decide(tx: Transaction, held: leader.Leadership = held) -> int:
-                if not leader.is_held(tx, held):
+                if not leader.is_held(tx, held).get():
                     return 0
                 admission.admit_waiting(tx, settings, 50)
                 dispatch.ripen(tx)

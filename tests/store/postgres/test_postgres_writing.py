@@ -412,7 +412,7 @@ def test_a_standby_steps_in_only_after_the_working_ones_transaction(database: Po
     inside, taken = threading.Event(), threading.Event()
 
     def decide(tx: Transaction) -> bool:
-        assert leader.is_held(tx, held)
+        assert leader.is_held(tx, held).get()
         inside.set()
         return taken.wait(0.2)
 
@@ -423,7 +423,7 @@ def test_a_standby_steps_in_only_after_the_working_ones_transaction(database: Po
     taken.set()
     assert other is not None and time.monotonic() - begun > 0.1
     assert deciding.result(90) is False
-    assert database.write_now(lambda tx: leader.is_held(tx, held)) is False
+    assert database.write_now(lambda tx: leader.is_held(tx, held).get()) is False
 
 
 def test_steps_that_are_alike_are_done_in_one_go_and_a_refusal_reaches_its_own_caller(
