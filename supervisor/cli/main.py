@@ -54,7 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     spare_the_imports()
     from supervisor.broker.embedded_broker import NoEmbeddedBroker
     from supervisor.core.errors import Fault, SettingFault, as_sentence
-    from supervisor.database.interface.errors import DatabaseError
 
     try:
         commands.main(
@@ -78,13 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except DatabaseError as error:
+    except _database_error() as error:
         _end(as_sentence(error), FAILED)
     except OSError as error:
         _end(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILED)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _database_error() -> type[Exception]:
+    """Imported when an error has come: a part decides first what its libraries import (`lean_imports`)."""
+    from supervisor.database.interface.errors import DatabaseError
+
+    return DatabaseError
 
 
 def _end(sentence: str, status: int) -> None:

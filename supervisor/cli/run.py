@@ -27,6 +27,9 @@ def up() -> None:
     darkroom up
     DARKROOM_PORT=0 DARKROOM_DATA_DIR=/tmp/try darkroom up
     """
+    from supervisor.processes.lean_imports import import_lean
+
+    import_lean()
     from supervisor.cli.up import run_up
 
     status = run_up(settings_of_command())
@@ -134,7 +137,10 @@ def _say(sentence: str) -> None:
 
 
 def _run_module(name: str) -> None:
+    from supervisor.processes.lean_imports import import_lean
+
     settings_of_command()  # every command reports wrong settings in the same way
+    import_lean()
     sys.argv = [sys.argv[0]]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from supervisor.processes.collector import spare_the_imports
+from supervisor.processes.lean_imports import import_lean
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -28,6 +29,7 @@ _BEGINS = {
 def enter(name: str) -> NoReturn:
     """Become the program of this name, arguments and all."""
     spare_the_imports()
+    import_lean()
     module, function, part = _BEGINS[name]
     # The root logger passes warnings, but nothing below.
     logging.getLogger().addHandler(_SetUpByTheFirstLine(part))

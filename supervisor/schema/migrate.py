@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import peewee
-from playhouse.migrations import Runner
 
 from config.settings import Settings
 from supervisor.core.errors import NotReady, SettingFault
@@ -46,6 +45,10 @@ def migrate(settings: Settings) -> list[str]:
 
 def _run(database: peewee.Database, settings: Settings) -> list[str]:
     """Apply the missing migrations."""
+    from playhouse.migrations import (
+        Runner,
+    )  # several megabytes, which parts that only look at the version do not need
+
     _refuse_newer(_applied(database), settings)
     applied = Runner(database, directory=str(VERSIONS), table_name=HISTORY).up()
     return [str(name) for name in applied or []]

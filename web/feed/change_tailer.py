@@ -31,6 +31,7 @@ log = logging.getLogger("darkroom.web")
 
 OFFERS_BETWEEN_BREATHS = 500  # then the loop serves other work, and streams empty their queues
 RETRY_SECONDS = 1.0
+IDLE_SECONDS = 2.0  # between wake-ups without a commit, while nobody listens
 DEAF_SECONDS = 5.0  # many times the interval of an idle database's wake-ups
 
 
@@ -49,11 +50,18 @@ class Tailer:
 
     async def run(self, wakeups: Wakeups) -> None:
         """Follow the log until cancelled."""
+        usual_seconds = wakeups.safety_seconds
+
+        def wait_as_usual() -> None:
+            wakeups.safety_seconds = usual_seconds
+            wakeups.interrupt()
+
+        self._hub.when_listened = wait_as_usual
         while True:
             try:
                 if not self._has_started:
                     await self.start()
-                await self._follow(wakeups)
+                await self._follow(wakeups, usual_seconds)
             except TimeoutError:
                 log.error("no wake-up for %g s; listening anew", DEAF_SECONDS)
             except (Fault, DatabaseError) as error:
@@ -72,8 +80,10 @@ class Tailer:
                 count += len(page)
         return count
 
-    async def _follow(self, wakeups: Wakeups) -> None:
-        """Raises TimeoutError if no wake-up comes, though an idle database causes one too."""
+    async def _follow(self, wakeups: Wakeups, usual_seconds: float) -> None:
+        """usual_seconds: between wake-ups without a commit, while somebody listens.
+
+        Raises TimeoutError if no wake-up comes, though an idle database causes one too."""
         clock = asyncio.get_running_loop().time
         last = looked = clock()
         async with _closing(wakeups.listen()) as wake:
@@ -83,6 +93,9 @@ class Tailer:
                 self._metrics.tell_listening(wakeups.is_listening)
                 # A wake-up after this time is the regular one; an earlier one means a commit.
                 is_commit, last = clock() - last < wakeups.safety_seconds, clock()
+                wakeups.safety_seconds = (
+                    max(usual_seconds, IDLE_SECONDS) if self._hub.is_idle else usual_seconds
+                )
                 if self._hub.is_idle and last - looked < wakeups.safety_seconds:
                     continue  # nobody listens, so an old cursor does no harm
                 looked = last

@@ -63,6 +63,7 @@ class Hub:
         self.waiter_count = 0
         self.is_closing = False
         self._most_at_once = 0
+        self.when_listened: Callable[[], None] = lambda: None  # called when the first listener comes
 
     @property
     def expected_back(self) -> int:
@@ -84,9 +85,11 @@ class Hub:
 
     def enter(self, user: str, stream: Stream) -> None:
         """Subscribe the stream to its user's changes."""
+        was_idle = self.is_idle
         self._streams.setdefault(user, set()).add(stream)
         self.stream_count += 1
         self._all_gone.clear()
+        self._note_listener(was_idle)
 
     def leave(self, user: str, stream: Stream) -> None:
         """Remove an ended stream."""
@@ -106,11 +109,13 @@ class Hub:
         """
         if self.is_closing:
             raise Closing
+        was_idle = self.is_idle
         mine = self._watchers.setdefault(user, set())
         if most and len(mine) >= most:
             raise TooManyStreams
         changed = asyncio.Event()
         mine.add(changed)
+        self._note_listener(was_idle)
         try:
             yield changed
         finally:
@@ -126,12 +131,14 @@ class Hub:
         """
         if self.is_closing:
             raise Closing
+        was_idle = self.is_idle
         waiting = self._ends.setdefault(task_id, set())
         mine = self._waiting.setdefault(user, set())
         ended = asyncio.Event()
         waiting.add(ended)
         mine.add(ended)
         self.waiter_count += 1
+        self._note_listener(was_idle)
         try:
             yield ended
         finally:
@@ -142,6 +149,10 @@ class Hub:
                 del self._ends[task_id]
             if not mine and self._waiting.get(user) is mine:
                 del self._waiting[user]
+
+    def _note_listener(self, was_idle: bool) -> None:
+        if was_idle:
+            self.when_listened()
 
     def task_ended(self, task_id: str) -> None:
         """Wake the requests that wait for this task's end."""
