@@ -13,11 +13,11 @@ import pytest
 from metrics.web_metrics import WebMetrics
 from supervisor.database.interface.wakeups import SOMETHING, Heard, Wakeups, readable
 from tests.conftest import Store
-from web.feed.change_tailer import IDLE_SECONDS, Tailer
+from web.feed.change_tailer import Tailer
 from web.feed.hub import Hub
 
-USUAL_SECONDS = 0.05
-ENOUGH = 5
+USUAL_SECONDS, IDLE_SECONDS = 0.05, 0.25
+ENOUGH = 3
 
 
 class CountedWakeups(Wakeups):
@@ -33,14 +33,15 @@ class CountedWakeups(Wakeups):
 
     def hear(self, timeout_seconds: float) -> Heard | None:
         self.waits.append(timeout_seconds)
-        if readable((self._stop_read,), min(timeout_seconds, USUAL_SECONDS)):  # so that the test is short
+        if readable((self._stop_read,), timeout_seconds):
             os.read(self._stop_read, 4096)
             return SOMETHING
         return None
 
 
 @pytest.fixture
-async def tailing(store: Store) -> AsyncIterator[tuple[Hub, CountedWakeups]]:
+async def tailing(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Hub, CountedWakeups]]:
+    monkeypatch.setattr("web.feed.change_tailer.IDLE_SECONDS", IDLE_SECONDS)
     hub, wakeups = Hub(), CountedWakeups()
     tailer = Tailer(store.database, hub, cast(Any, None), WebMetrics())
     running = asyncio.create_task(tailer.run(wakeups))

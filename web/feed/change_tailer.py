@@ -56,7 +56,8 @@ class Tailer:
             wakeups.safety_seconds = usual_seconds
             wakeups.interrupt()
 
-        self._hub.when_listened = wait_as_usual
+        if usual_seconds < IDLE_SECONDS:
+            self._hub.when_listened = wait_as_usual
         while True:
             try:
                 if not self._has_started:
@@ -85,21 +86,19 @@ class Tailer:
 
         Raises TimeoutError if no wake-up comes, though an idle database causes one too."""
         clock = asyncio.get_running_loop().time
-        last = looked = clock()
+        looked = clock()
         async with _closing(wakeups.listen()) as wake:
             while True:
                 async with asyncio.timeout(DEAF_SECONDS):
                     heard = await anext(wake)
                 self._metrics.tell_listening(wakeups.is_listening)
-                # A wake-up after this time is the regular one; an earlier one means a commit.
-                is_commit, last = clock() - last < wakeups.safety_seconds, clock()
-                wakeups.safety_seconds = (
-                    max(usual_seconds, IDLE_SECONDS) if self._hub.is_idle else usual_seconds
-                )
-                if self._hub.is_idle and last - looked < wakeups.safety_seconds:
+                last = clock()
+                is_quiet = self._hub.is_idle and not heard.is_commit
+                wakeups.safety_seconds = max(usual_seconds, IDLE_SECONDS) if is_quiet else usual_seconds
+                if self._hub.is_idle and last - looked < usual_seconds:
                     continue  # nobody listens, so an old cursor does no harm
                 looked = last
-                if not await self.run_once(heard) and is_commit and not self._hub.is_idle:
+                if not await self.run_once(heard) and heard.is_commit and not self._hub.is_idle:
                     await self._look_again(wakeups.look_again_seconds)
 
     async def _look_again(self, pauses: tuple[float, ...]) -> None:

@@ -20,12 +20,17 @@ from collections.abc import AsyncIterator
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """The content of a wake-up.  users: the users with changes; None: any user may have changes."""
+    """The content of a wake-up.  users: the users with changes; None: any user may have changes.
+
+    is_commit: False for a wake-up that comes though nothing was heard.
+    """
 
     users: frozenset[str] | None = None
+    is_commit: bool = True
 
 
 SOMETHING = Heard()
+NOTHING = Heard(is_commit=False)
 
 
 class Wakeups(abc.ABC):
@@ -75,7 +80,7 @@ class Wakeups(abc.ABC):
 
         def watch() -> None:
             while not stopped.is_set():
-                waiting.append(self.hear(self.safety_seconds) or SOMETHING)
+                waiting.append(self.hear(self.safety_seconds) or NOTHING)
                 loop.call_soon_threadsafe(woken.set)
 
         thread = threading.Thread(target=watch, name="wakeups", daemon=True)
@@ -93,12 +98,13 @@ class Wakeups(abc.ABC):
 
 def together(several: list[Heard]) -> Heard:
     """Several wake-ups as one."""
+    is_commit = any(heard.is_commit for heard in several)
     users: set[str] = set()
     for heard in several:
         if heard.users is None:
-            return SOMETHING
+            return Heard(is_commit=is_commit)
         users |= heard.users
-    return Heard(frozenset(users))
+    return Heard(frozenset(users), is_commit)
 
 
 def readable(descriptors: tuple[int, ...], timeout_seconds: float) -> set[int]:
