@@ -20,7 +20,7 @@ class Group(BaseModel):
 
 
 def mistake_in_names(names: Iterable[str]) -> str:
-    """What is wrong with the names of needs, or of offers; empty for nothing."""
+    """The mistake in the names of needs, or of offers; empty for none."""
     wrong = next((name for name in names if not _OFFER_NAME.fullmatch(name)), None)
     if wrong is None:
         return ""

@@ -174,7 +174,7 @@ class Settings(BaseModel):
 
     @functools.cached_property
     def needs_of_types(self) -> dict[str, dict[str, int]]:
-        """{type: what it needs}, of the types that need anything."""
+        """{type: needs}, of the types with needs."""
         return {name: task_type.needs for name, task_type in self.tasks.items() if task_type.needs}
 
     @property

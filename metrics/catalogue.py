@@ -165,7 +165,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_worker_beat_seconds",
             "gauge",
-            "Since the last heartbeat of the worker that was heard of last (youngest), and first (oldest); 0 for none.",
+            "Since the last heartbeat: of the worker with the newest (youngest) and with the oldest one; 0 for none.",
             (Label("worker", ("youngest", "oldest")),),
         ),
         Family(
@@ -270,7 +270,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
         Family(
             "darkroom_claims_refused_total",
             "counter",
-            "Messages in a worker's list that no key of ours has signed: somebody else writes to the broker.",
+            "Messages in a worker's list that no key of ours has signed: another program writes to the broker.",
         ),
         Family("darkroom_refunds_total", "counter", "Refunds written to the ledger, partial ones included."),
         Family(

@@ -67,7 +67,7 @@ class WebMetrics:
         self.hears_changes = True  # until the tailer says otherwise
         self.listener_up = Gauge(
             "darkroom_listener_up",
-            "1 while this process hears of changes as they are made.",
+            "1 while this process is notified of changes as they are made.",
             registry=self.registry,
         )
 

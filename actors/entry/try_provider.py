@@ -56,8 +56,8 @@ MOST_BODY_BYTES = 4000
 WHAT_TO_DO = {
     "Transient": "The service is in trouble or can't be reached: look at its address, then try again.",
     "RateLimited": "The service wants fewer requests: see `limits.rps`.",
-    "NotReady": "The service is starting, or nobody is behind its gateway: wait, and look at its log.",
-    "Unreachable": "Nobody answers at the address: is the service started, and are `url` and its port right?",
+    "NotReady": "The service is starting, or no server is behind its gateway: wait, and look at its log.",
+    "Unreachable": "No server answers at the address: is the service started, and are `url` and its port right?",
     "CutOff": "The service went away in the middle of it: look at its log.",
     "ProviderError": "See what it answered, below.",
     "AtCapacity": "The service is full: see `limits.concurrency`.",
@@ -66,7 +66,7 @@ WHAT_TO_DO = {
     "ContentRejected": "The service refuses this content: try other pictures or another prompt.",
     "Lost": "The service does not know its own job: look at `id` and at `poll.url`.",
     "Ambiguous": "The service is in trouble and may have done the job all the same: look at its own list of jobs.",
-    "UnknownOutcome": "Nobody knows whether the service did the job: look at its own list of jobs.",
+    "UnknownOutcome": "It is unknown whether the service did the job: look at its own list of jobs.",
     "ResultLost": "The service did the job, but its pictures can't be had: see `allow_private_addresses`, `result`.",
 }
 

@@ -19,7 +19,7 @@ GATHER_SECONDS = 0.02  # attempts that end together are reported together
 
 
 class BusySlots:
-    """Lives on the event loop.  count: slots that are busy now; tell: stores a lower number.
+    """Used on the event loop alone. count: slots that are busy now; tell: stores a lower number.
 
     A late store, after a heartbeat with a higher number, does no harm: slots that hold a row are counted anyway.
     """

@@ -1,8 +1,8 @@
-"""What this process offers, held by the attempts that run in it: a second lock behind the dispatcher's count of rows.
+"""The offers of this process, held by its running attempts: a second lock behind the dispatcher's count of rows.
 
-The dispatcher counts rows.  An attempt whose row was taken from it (cancelled, released, past its deadline) goes on
-here until the next heartbeat tells it so, and the dispatcher may have given us another by then: that one waits here, in
-the order of arrival, until the first has really ended.  So two never share what one of them needs whole.
+The dispatcher counts rows. An attempt that lost its row (cancelled, released, past its deadline) runs here until the
+next heartbeat cancels it. By then the dispatcher may have given us another task. That task waits here, in the order of
+arrival, until the first has really ended. So two tasks never share an offer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from supervisor.core.placement import Amounts
 
 
 class HeldOffers:
-    """Lives on the event loop."""
+    """Used on the event loop alone."""
 
     def __init__(self, offers: Amounts, needs: Mapping[str, Amounts]) -> None:
         self._free = dict(offers)
@@ -24,7 +24,7 @@ class HeldOffers:
         self._waiting: collections.deque[tuple[Amounts, asyncio.Future[None]]] = collections.deque()
 
     def could_hold(self, type_: str) -> bool:
-        """Whether we offer enough for a task of this type; not so where our settings are not the dispatcher's."""
+        """Whether we offer enough for a task of this type; false where our settings differ from the dispatcher's."""
         return all(self._offers.get(name, 0) >= amount for name, amount in self._needs.get(type_, {}).items())
 
     @contextlib.asynccontextmanager
@@ -48,7 +48,7 @@ class HeldOffers:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._let_next_in()  # who stood behind it
+                self._let_next_in()  # the attempts behind it
             else:
                 self._give_back(need)
             raise

@@ -346,7 +346,7 @@ class Worker:
             self._looks_at_once |= looks_at_once
             raise
         if state not in ("live", "draining"):
-            self._end_process("somebody has marked this worker dead")
+            self._end_process("another process has marked this worker dead")
             return
         self._renewed_at, self._clocks_apart = asked_at, clocks_apart
         for running in unmarked:
@@ -511,7 +511,7 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_for_an_operator(self) -> None:
-        """Somebody has asked this worker to drain: let a new process begin."""
+        """This worker was asked to drain: let a new process begin."""
         self._end_in_good_order("an operator has asked for it")
 
     def _end_in_good_order(self, reason: str) -> None:

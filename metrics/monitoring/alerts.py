@@ -103,13 +103,13 @@ ALERTS = (
         "max by (job, reason) (darkroom_stuck_tasks) > 0",
         "3m",
         "page",
-        "{{ $value }} tasks are stuck ({{ $labels.reason }}) and nobody rescues them:"
+        "{{ $value }} tasks are stuck ({{ $labels.reason }}) and no sweep rescues them:"
         " `darkroom tasks --stuck` names them, `darkroom sweep` rescues them now.",
         # Tasks that the dispatcher or the minute sweep rescues are gone at the next evaluation, or at the one after.
         healthy={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 3 3 0x54"},
         faulty={f'darkroom_stuck_tasks{{{_WEB},reason="dead_worker"}}': "0x5 1+1x55"},
         labels={"job": "darkroom", "reason": "dead_worker"},
-        told="25 tasks are stuck (dead_worker) and nobody rescues them:"
+        told="25 tasks are stuck (dead_worker) and no sweep rescues them:"
         " `darkroom tasks --stuck` names them, `darkroom sweep` rescues them now.",
     ),
     Alert(
@@ -128,11 +128,11 @@ ALERTS = (
         "darkroom_listener_up == 0",
         "1m",
         "page",
-        "The web process {{ $labels.instance }} does not hear of changes: its feeds stand still.",
+        "The web process {{ $labels.instance }} gets no notifications of changes: its feeds stand still.",
         healthy={f"darkroom_listener_up{{{_WEB}}}": "1x60"},
         faulty={f"darkroom_listener_up{{{_WEB}}}": "1x10 0x50"},
         labels={"job": "darkroom", "instance": "web-1"},
-        told="The web process web-1 does not hear of changes: its feeds stand still.",
+        told="The web process web-1 gets no notifications of changes: its feeds stand still.",
     ),
     Alert(
         "DarkroomFeedLag",

@@ -67,9 +67,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """unit: its name in Grafana.  kind: a number now, or lines over time.  width: of 24.
-
-    red: from which value on a number is red, where more is worse; where `red_below`, from which downwards.
+    """unit: its name in Grafana. kind: a number now, or lines over time. width: of 24. red: a number is red from this
+    value on; with `red_below`, from this value down.
     """
 
     title: str

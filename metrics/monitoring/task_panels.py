@@ -180,7 +180,7 @@ RUNNING = Row(
         ),
         Panel(
             "Last heartbeats",
-            "Of the worker that was heard of last, and first; each beats every HEARTBEAT_SECONDS.",
+            "Of the worker with the newest heartbeat, and with the oldest; each beats every HEARTBEAT_SECONDS.",
             (Query(told("darkroom_worker_beat_seconds", "worker"), "{{worker}}"),),
             unit="s",
         ),
@@ -227,7 +227,7 @@ RUNNING = Row(
         ),
         Panel(
             "Unsigned claims a minute",
-            "Messages in a worker's list that no key of ours has signed: somebody else writes to the broker.",
+            "Messages in a worker's list that no key of ours has signed: another program writes to the broker.",
             (Query(f"60 * max(rate(darkroom_claims_refused_total{{{JOB}}}[<5m>]))", "refused"),),
         ),
     ),

@@ -44,7 +44,7 @@ def cost_lines(costs: list[Happening]) -> list[str]:
 
 def _became(tried: Happening) -> str:
     if tried["ended_at"] is None:
-        return "nobody has said yet what became of it"
+        return "its outcome is not known yet"
     if tried["error"] is None:
         return f"delivered ({tried['status']})"
     return f"{tried['error']}" + (f" Next at {tried['next_at']}." if tried["next_at"] else "")

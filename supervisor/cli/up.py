@@ -60,7 +60,7 @@ log = structlog.get_logger("supervisor")
 
 
 def run_up(settings: Settings) -> int:
-    """Serve until told to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
+    """Serve until a signal to stop; the exit status.  Raises SettingFault, DatabaseBusy, NoEmbeddedBroker, OSError.
 
     It waits for a database that is away.  It leaves the database open, because closing could wait for a hanging one.
     End the program with `os._exit`.
@@ -110,7 +110,7 @@ def programs(
     environ = environment_of(settings) | {SUPERVISED: "1"}
     for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
         environ.pop(not_theirs, None)
-    environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # who ends here is started again
+    environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # a part that ends here is started again
     folder = settings.data_dir
 
     children: list[Program] = []
@@ -238,7 +238,7 @@ def _worker_program(settings: Settings, database: Database, name: str, environ: 
 
 
 def _offering_nothing(settings: Settings) -> dict[str, str]:
-    """What is offered exists once, and belongs to one process: the first worker."""
+    """The offered things exist once and belong to one process: the first worker."""
     return {f"DARKROOM_WORKER_OFFERS__{name}": "0" for name in settings.worker_offers}
 
 

@@ -21,8 +21,8 @@ _lock = threading.Lock()
 def new_ulid() -> str:
     """A fresh ULID, 26 characters of Crockford's base 32 (https://github.com/ulid/spec).
 
-    What one process makes in one millisecond sorts in the order it was made (the specification's monotonic ids; the
-    step is 64 random bits, so that no id tells the next one).
+    The ids of one process in one millisecond sort in the order of their making (the specification's monotonic ids). The
+    step is 64 random bits, so that no id reveals the next one.
     """
     global _newest
     fresh = _random_value(time.time_ns() // 1_000_000)

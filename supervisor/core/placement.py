@@ -1,13 +1,13 @@
-"""Which worker is given a task: one that takes its type, and that has a slot and what the type needs free.  Pure.
+"""The choice of a worker for a task: it must take the type, and have a free slot and the type's needs. Pure.
 
-Terms: a worker *offers* amounts of named things, such as one `gpu`; a type *needs* some of them, and a task of it holds
-them as long as it is being processed.  A worker that is restricted takes the types that it names and no other.
+Terms: a worker *offers* amounts of named things, such as one `gpu`. A type *needs* some of them, and a task of the type
+holds them while it is processed. A restricted worker takes only the types that it names.
 
-A task goes to the worker with most free slots, less those that tasks which need more than this one could use there: so
-a worker with a GPU is not filled with what could run elsewhere, as long as there is an elsewhere.  Within one pick
-room only shrinks, so a type for which no worker is found is done with until the next one.  What it waits for is kept
-for it on the worker that lacks least of it: else a task that needs two GPUs would wait for ever behind those that take
-one as soon as it is free.
+A task goes to the worker with most free slots. Slots that tasks with further needs could use there do not count. So a
+worker with a GPU is not filled with tasks that can run elsewhere, while there is room elsewhere. Within one pick room
+only shrinks, so a type without a worker is not tried again before the next pick. The offers that it needs are reserved
+on the worker that lacks fewest of them. Else a task that needs two GPUs would wait for ever behind tasks that take one
+as soon as it is free.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Amounts = Mapping[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """What a worker has: slots, offers, and the types that it takes, None for all; free ones, or all of them."""
+    """A worker's slots, offers (all or the free ones), and the types that it takes, None for all."""
 
     worker_id: str
     slots: int
@@ -35,7 +35,7 @@ class Room:
         return self.types is None or type_ in self.types
 
     def times(self, type_: str, need: Amounts) -> int:
-        """How many tasks of a type with this need it has room for at once."""
+        """The number of tasks of a type with this need that fit at once."""
         if not self.takes(type_):
             return 0
         return max(
@@ -43,7 +43,7 @@ class Room:
         )
 
     def without(self, taken: Amounts) -> Room:
-        """What is left of it when so much of its offers is taken."""
+        """The room without these offers."""
         if not taken:
             return self
         offers = {name: amount - taken.get(name, 0) for name, amount in self.offers.items()}
@@ -75,7 +75,7 @@ class Placement:
         self._free = sum(room.slots for room in self._rooms.values())
         self._needs = {type_: need for type_, need in needs.items() if need}
         self._least = _least(self._needs.values())
-        # Where all workers are alike but for their slots, a heap finds the next one.
+        # Where workers differ only in their slots, a heap finds the next one.
         is_plain = all(
             room.types is None and not self._least.keys() & room.offers.keys()
             for room in self._rooms.values()
@@ -89,7 +89,7 @@ class Placement:
         return self._free <= 0
 
     def place(self, type_: str) -> str | None:
-        """The worker that a task of this type is for, of which it takes its part; None where none has room."""
+        """Take room for a task of this type; the worker, or None where none has room."""
         need = self._needs.get(type_, {})
         if self.is_full:
             return None
@@ -112,7 +112,7 @@ class Placement:
         return room.worker_id
 
     def _keep_for(self, type_: str, need: Amounts) -> None:
-        """Nobody behind this task takes what it waits for from the worker that will have it soonest."""
+        """No later task takes the awaited offer from the worker that will have it free soonest."""
         able = [
             room
             for room in self._rooms.values()
@@ -130,7 +130,7 @@ class Placement:
         return worker_id
 
     def _kept_for_others(self, room: Room, need: Amounts) -> int:
-        """Slots there that could be used by tasks which need what this one does not."""
+        """Slots there that tasks with other needs than this one's could use."""
         others = self._least.keys() - need.keys()
         return max((room.offers.get(name, 0) // self._least[name] for name in others), default=0)
 
@@ -144,7 +144,7 @@ def _lacks(offers: Amounts, need: Amounts) -> int:
 
 
 def _least(needs: Iterable[Amounts]) -> dict[str, int]:
-    """Of each name the smallest amount that a type needs."""
+    """The smallest need of a type for each name."""
     least: dict[str, int] = {}
     for need in needs:
         for name, amount in need.items():

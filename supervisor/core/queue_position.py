@@ -7,9 +7,9 @@ text that sorts as `priority DESC, turn, created_at, id`, which takes a third of
 Between two readings, the process adds the tasks that it has admitted itself and removes those that it has cancelled.
 The next reading shows the changes of other processes: positions are exact only as of that reading.
 
-Types that need what few workers offer stand in lines of their own within that order (`supervisor.core.placement`).  Of
-another type's tasks that come sooner, all run before a task if both need the same thing, or if the others could fill
-every slot that it could use.  Otherwise only as many count as run at once: the rest wait for what it does not need.
+Types with needs wait in queues of their own within that order (`supervisor.core.placement`).  Of another type's tasks
+that come sooner, all run before a task if both need the same thing, or if the others could fill every slot that it
+could use. Otherwise only as many count as run at once: the rest wait for offers that it does not need.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def place_parts(place: str) -> tuple[int, str, str]:
 
 class WaitingOrder:
     """One reading.  places: of each type, sorted; pending: the number of all pending tasks, also of those that may not
-    run yet.  rooms: of workers that take tasks, none while no task is started; free: what of it is free.  run_seconds:
-    {type: run times of its newest completed tasks}.  halted: types of which no task is started now.
+    run yet.  rooms: of workers that take tasks, none while no task is started; free: the free part of each.
+    run_seconds: {type: run times of its newest completed tasks}.  halted: types of which no task is started now.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class WaitingOrder:
     def _judged(self, other: str, type_: str) -> int | None:
         ours, theirs = self._needs.get(type_, {}), self._needs.get(other, {})
         mine, its = self.slots_of(type_), self.slots_of(other)
-        if other == type_ or not mine:  # of one that nobody takes nothing better is known than the order
+        if other == type_ or not mine:  # for a task that no worker takes only the order is known
             return None
         if not any(room.times(type_, ours) and room.times(other, theirs) for room in self._rooms):
             return 0
@@ -137,7 +137,7 @@ class WaitingOrder:
         return {**shown, "queue_position": None, "eta_seconds": None}
 
     def _eta(self, type_: str, place: str | None, ahead: int) -> int | None:
-        """The later of two guesses: when a slot is free for it, and when what it needs is."""
+        """The later of two estimates: when a slot is free for it, and when its needs are."""
         runs, need = self._run_seconds.get(type_, ()), self._needs.get(type_)
         if not self.slots_of(type_):
             return None

@@ -12,7 +12,7 @@ import enum
 from supervisor.core.backoff import backoff_seconds
 
 UNANSWERED = (
-    "The AI service was asked for this and nobody heard its answer. "
+    "The request to the AI service was sent, and its answer was lost. "
     "It may have billed it, so it was not asked again."
 )
 

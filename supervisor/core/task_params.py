@@ -380,7 +380,7 @@ class SubmissionBody(_Closed):
     @classmethod
     def _be_given(cls, url: Any) -> Any:
         if url is None:
-            raise _at((), "This must be text; leave it out when nobody is to be told.")
+            raise _at((), "This must be text; leave it out for no webhook.")
         return url
 
     @field_validator("run_after", mode="before")

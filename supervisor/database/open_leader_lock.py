@@ -1,4 +1,4 @@
-"""The leader's lock of whichever database it is."""
+"""The leader's lock of either database."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ WHY = {
     " it begins by itself once one does.",
     "pending.no_worker_for_type": "No worker that lives takes its type {type}: it needs one that offers {needs}"
     " (DARKROOM_WORKER_OFFERS__…) and is not restricted to other types (DARKROOM_WORKER_TYPES). It begins by itself"
-    " once there is one; nobody waits for it meanwhile.",
+    " once there is one; no other task waits for it meanwhile.",
     "pending.needs": "It needs {needs}, and other tasks hold what workers offer of it: {position} wait ahead of it;"
     " done in about {eta_seconds}. More workers that offer it would help.",
     "pending.no_broker": "The broker does not answer, so nothing reaches a worker. Start it again; the task"
@@ -83,14 +83,14 @@ WHY = {
     "no_room": "Its worker lives and is {what}; what was made so far is kept. Free some space on the disks"
     " of that worker and of the file store, or bring the store back: it goes on by itself within 10 s, and until"
     " then its time limit stands still. Don't restart the worker before that.",
-    "processing.silent": "Its worker was last heard of {silent_seconds} ago: if it stays silent, the task"
+    "processing.silent": "Its worker's last heartbeat was {silent_seconds} ago: if it stays silent, the task"
     " goes to another within 20 s. Nothing is to be done.",
-    "processing.unjudged": "Its worker was last heard of {silent_seconds} ago, and so was the dispatcher"
-    " ({dispatcher_seconds}), which would give the task to another: nobody does. `darkroom doctor` says what"
-    " to do.",
-    "processing.unbegun": "It was given to its worker {unbegun_seconds} ago, which has not said yet that it has begun:"
-    " the broker's word may be late or lost. The worker finds it in the database by itself, at its second heartbeat."
-    " Nothing is to be done.",
+    "processing.unjudged": "Its worker's last heartbeat was {silent_seconds} ago. The dispatcher, which would give"
+    " the task to another worker, is silent too ({dispatcher_seconds}), so the task stays."
+    " `darkroom doctor` says what to do.",
+    "processing.unbegun": "It was given to its worker {unbegun_seconds} ago, which has not reported yet that it has"
+    " begun: the broker's message may be late or lost. The worker finds it in the database by itself, at its"
+    " second heartbeat. Nothing is to be done.",
     "processing.asked": "Its worker lives and waits for {provider}, which was asked {asked_seconds} ago"
     " and has not answered; nothing new for {unchanged_seconds}. The call is given up in"
     " {patience_seconds}, and the task tried again while it has attempts left, else failed with its"
@@ -109,8 +109,8 @@ WHY = {
     " {unchanged_seconds}. It is asked again at {poll_at}, and given up with its refund at {deadline_at}."
     " “Release” asks now; “Cancel” cancels it there and gives the credits back; the service's own pages"
     " know it by that id.",
-    "ai_processing.nobody": "{provider} has accepted it ({remote_id}) and works on it, but nobody asks for it:"
-    " no dispatcher works, or no worker takes tasks. `darkroom doctor` says what to do; it is asked for once"
+    "ai_processing.nobody": "{provider} has accepted it ({remote_id}) and works on it, but it is not polled:"
+    " no dispatcher works, or no worker takes tasks. `darkroom doctor` says what to do; polls go on once"
     " they do.",
     "ai_processing.provider": "{provider} has accepted it ({remote_id}) and is down or paused since"
     " {since_at} ({reason}); nothing new for {unchanged_seconds}. What it has accepted goes on: it is asked"

@@ -4,13 +4,13 @@ A dead dispatcher and a late one look the same: the beat does not change.  So th
 delays that it has seen: short at first, much longer on a machine with late beats, and never longer than MOST_SECONDS.
 An observed delay counts half as much after HALF_LIFE_SECONDS.
 
-A dispatcher that beats slowly says by that that it holds the lock that ends with its process.  While the standby can't
+A slow beat means that the dispatcher holds the lock, which ends with its process.  While the standby can't
 have that lock, the process exists, and is frozen if its next beat is LATE_SECONDS late.  Once the standby has the lock,
 the process has ended; or its connection broke, and then it writes a beat within HUSH_TICKS.
 
 Silence counts only while the standby itself reads the beat: between two readings no more than a few ticks count, since
-a standby that was held up can't know who was silent.  The working dispatcher measures its own ticks in the same way,
-for the time when it stands by again.
+a delayed standby cannot know which side was silent.  The working dispatcher measures its own ticks in the same way, for
+the time when it stands by again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def patience_seconds(late_seconds: float, least_seconds: float) -> float:
 
 
 class Succession:
-    """What a dispatcher knows about the working one, which may be itself.
+    """A dispatcher's knowledge of the working one, which may be itself.
 
     tick_seconds: the interval of the ticks of a working one that beats fast, and of a standby's readings.
     least_seconds: the least patience with that one.
@@ -78,8 +78,8 @@ class Succession:
         """Whether to take over from the working one.  shown: a value that changes with each tick; now: the time of this
         reading.
 
-        beat_seconds: until the working one's next tick, as it says.  has_lock: this dispatcher has the lock that one
-        that beats slowly should have.
+        beat_seconds: until the working one's next tick, by its own row. has_lock: this dispatcher has the lock, which a
+        slow working one should have.
         """
         looked_for = 0.0 if self._looked_at is None else now - self._looked_at
         self._looked_at = now

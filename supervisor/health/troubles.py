@@ -52,8 +52,8 @@ SENTENCES = {
     "no_dispatcher": (BAD, "No dispatcher works: nothing is started. Start one, or look why it ended."),
     "dispatcher_silent": (
         BAD,
-        "The dispatcher {subject} has shown no beat for {silent_seconds}: nothing is started, and nobody judges"
-        " workers; how old their heartbeats are is told by the database's clock. It is frozen, or can't write the"
+        "The dispatcher {subject} has shown no beat for {silent_seconds}: nothing is started, and no silent"
+        " worker is found; the age of heartbeats is shown by the database's clock. It is frozen, or can't write the"
         " database (is the disk full?): look at its log, then end its process with `kill -9`, and another one begins.",
     ),
     "broker_away": (
@@ -159,7 +159,10 @@ SENTENCES = {
         "This host's clock is {off_seconds} behind the database's, and tokens, links and signatures are judged by it:"
         " switch on time synchronisation (NTP) on both.",
     ),
-    "feed_deaf": (BAD, "This web process does not hear of changes: its feeds stand still. Its log says why."),
+    "feed_deaf": (
+        BAD,
+        "This web process gets no notifications of changes: its feeds stand still. Its log says why.",
+    ),
     "webhook_fails": (
         WARN,
         "Webhooks to {subject} of {user} do not arrive ({owed} owed): {last_error} The next is sent at {next_at}.",

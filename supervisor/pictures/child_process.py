@@ -192,13 +192,13 @@ async def start_child(
     made: Callable[..., C] = ImageChild,  # type: ignore[assignment]
     **more: Any,
 ) -> C:
-    """A new child.  environ: all that it is told of our environment, if not the little that an image child may know.
+    """A new child.  environ: its whole environment; by default the few variables of an image child.
     made: of its process and channel; more: for asyncio, as where its stderr goes."""
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # the current folder may hold a `config` or `web` of somebody else's
+            "-P",  # the current folder may hold a foreign `config` or `web`
             "-m",
             program,
             str(os.getpid()),

@@ -24,10 +24,10 @@ from supervisor.pictures.decode_budget import PixelRoom
 
 
 class ImageProcesses:
-    """size: how many children may run at once; they are niced and single-threaded, so about one for each
-    core.  program: the module that they run, built on `supervisor.pictures.child_program`.  most_each: how many of them
-    one user may have.  most_pixels: that are decoded at once, all children together; 0 for no bound.  stays_warm: a
-    child that had to be killed is replaced at once, not when it is needed."""
+    """size: children that may run at once; they are niced and single-threaded, so about one for each core. program: the
+    module that they run, built on `supervisor.pictures.child_program`. most_each: children of one user. most_pixels:
+    pixels that are decoded at once in all children; 0 for no bound. stays_warm: a killed child is replaced at once, not
+    when it is needed."""
 
     def __init__(
         self,

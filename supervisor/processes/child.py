@@ -135,7 +135,7 @@ def start_child(
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of descendants whose own parent dies, so that it can see them all go."""
+    """Make this process the new parent of descendants whose own parent dies, so that it sees the end of each."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

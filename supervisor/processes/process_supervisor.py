@@ -94,7 +94,7 @@ class Wanted:
 
 
 class ProcessSupervisor:
-    """Runs programs until told to stop or until one of them loops in crashes.
+    """Runs programs until a stop or until one of them loops in crashes.
 
     state_path: a small JSON file for the operator page, the metrics and the doctor, replaced at each change.
     on_all_ready: called once, in a helper thread, when everything is ready.

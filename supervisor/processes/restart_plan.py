@@ -229,7 +229,7 @@ def delay_seconds(short_lives: int, *, killed: bool) -> float:
 
 
 def decide(plan: Plan, now: float) -> tuple[Plan, tuple[Act, ...]]:
-    """The acts due now, and the plan in which they are done."""
+    """The actions due now, and the plan after them."""
     if not plan.stopping and (sentence := crash_loop(plan, now)):
         plan = replace(plan, stopping=True, gave_up=sentence)
         plan, acts = _stop(plan, now)

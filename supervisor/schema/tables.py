@@ -1,6 +1,6 @@
 """Every table as a peewee model: the schema as it is today, which the numbered migrations have made step by step.
 
-A test compares this page with what they make on both databases.  Whoever adds a migration changes both.  Triggers,
+A test compares this page with what they make on both databases.  Each new migration changes both.  Triggers,
 guards and CHECK constraints are not here.  Statements that are plain reads and writes are built with these models
 (`supervisor.schema.statements`); whatever locks, joins many rows at once or decides is SQL in `supervisor.store`.
 
@@ -243,7 +243,7 @@ class Worker(Table):
 
 
 class Image(Table):
-    """An upload.  used_at, expired_at: when it was last seen in use, and when it was found to be nobody's."""
+    """An upload.  used_at, expired_at: when it was last seen in use, and when it was found unused."""
 
     id = Id(primary_key=True)
     user_openid = Id()
@@ -352,7 +352,7 @@ class FairClock(Table):
 
 
 class Wake(Table):
-    """Two counters in one row that tell a woken process whether anything concerns it."""
+    """Two counters in one row: a woken process reads them to see whether anything concerns it."""
 
     id = Integer(primary_key=True)
     dispatch = Integer()
@@ -494,7 +494,7 @@ class TaskEvent(Table):
 
 
 class Webhook(Table):
-    """Where a task's end is to be told."""
+    """The address that is notified of a task's end."""
 
     task_id = Id(primary_key=True)
     url = Text()

@@ -265,7 +265,7 @@ def test_a_task_that_its_worker_has_not_received_is_not_said_to_be_worked_on(
         "its worker's next beat will report that it has begun"
     )
     found = why(store, claim.task_id, {"is_broker_up": False})
-    assert found["code"] == "processing.unbegun" and "not said yet that it has begun" in found["text"]
+    assert found["code"] == "processing.unbegun" and "not reported yet that it has begun" in found["text"]
     store.write(lambda tx: claims.mark_begun(tx, [claims.Begun(claim.task_id, claim.lease, 0.0, 630.0)]))
     assert why(store, claim.task_id, {"is_broker_up": False})["code"] == "processing"
 

@@ -350,8 +350,9 @@ class ComfyProvider:
 
 
 def _refused_nodes(document: Any) -> set[str]:
-    """The nodes whose files a prompt that was taken will lack: ComfyUI runs what is left of a workflow that is only
-    partly right, and says so beside its 200."""
+    """The nodes whose files will be missing from an accepted prompt: ComfyUI runs the valid part of a partly wrong
+    workflow,
+    and reports the errors beside its 200."""
     errors = document.get("node_errors") if isinstance(document, Mapping) else None
     of_nodes = errors.values() if isinstance(errors, Mapping) else []
     dependent = (each.get("dependent_outputs") for each in of_nodes if isinstance(each, Mapping))

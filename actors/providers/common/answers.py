@@ -82,10 +82,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Rules:
-    """The paths in this service's answers.  result: of pictures.  classes: {class of CLASSES: globs}.
-
-    cost: of what it cost.  picture_code: of pictures that were refused among others.  hide: takes secrets out of a text
-    that the service has written.
+    """The paths in this service's answers.  result: of pictures. classes: {class of CLASSES: globs}. cost: of the cost.
+    picture_code: of single refused pictures. hide: removes secrets from the service's texts.
     """
 
     result: tuple[Path, ...] = ()

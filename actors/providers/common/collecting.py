@@ -55,8 +55,8 @@ class Sender(Protocol):
 
 @dataclass(frozen=True)
 class Offered:
-    """A file that a service has made, whatever it is.  put_down: writes it to a path, or says why it can't be had; it
-    raises a ProviderError for what is to be asked again."""
+    """A made file of any kind. put_down: writes it to a path, or returns the reason why it cannot; raises a
+    ProviderError if the download should be tried again."""
 
     name: str
     put_down: Callable[[Path], Awaitable[NotFetched | None]]
@@ -120,8 +120,8 @@ class Collector:
         return Offered(_name_of(source), lambda path: self._put_down(job, source, path))
 
     async def told_apart(self, job: Job, offered: Sequence[Offered], *, may_wait: bool = False) -> Done:
-        """What of the files that a service has made the order's type gives back, told by their bytes; none is whole in
-        memory.  Where the type gives back no pictures, a picture is a file like others.  Raises as `done`.
+        """The made files that the order's type returns, recognised by their bytes; none is whole in memory.  Where the
+        type gives back no pictures, a picture is a file like others.  Raises as `done`.
         """
         pictures: list[dict[str, Any]] = []
         files: list[MadeFile] = []

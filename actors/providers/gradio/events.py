@@ -5,7 +5,7 @@
 | `estimation` | waits; `rank` is its place, from 0 |
 | `process_starts`, `progress`, `process_generating` | runs; `progress_data` says how far it is |
 | `process_completed` | is over: `output.data`, or `output.error` where `success` is false |
-| `unexpected_error` | is over, and nobody knows how |
+| `unexpected_error` | is over, with an unknown outcome |
 """
 
 from __future__ import annotations

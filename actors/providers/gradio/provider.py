@@ -166,7 +166,7 @@ class GradioProvider:
             raise CutOff(f"The Gradio app does not know the order (HTTP {answer.status}).")
         raise CutOff("The Gradio app's stream ended before its picture came.")
 
-    # --- what it has made ---
+    # --- results ---
 
     async def _collected(self, job: Job, answer: Answer, stream: QueueStream, layout: Layout) -> Done:
         """Raises ProviderError."""
@@ -233,7 +233,7 @@ class GradioProvider:
         return f"{layout.api}/file={quote(str(path))}" if path and is_own else None
 
     def _offered(self, job: Job, file: Mapping[str, Any], layout: Layout) -> Offered | None:
-        """A file of whatever kind; None for what is none."""
+        """A file of whatever kind; None for anything else."""
         own = self._own_path(file, layout)
         if own is None:
             source = file_source_of(file)

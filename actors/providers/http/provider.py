@@ -158,7 +158,7 @@ class HttpProvider:
         if self.service.remote is None:
             raise Lost("This service answers at once and has no remote jobs.")
         if not remote.remote_id and self.service.remote.ask is not None:
-            raise Transient("Nobody knows the AI service's id of this job.")
+            raise Transient("The AI service's id of this job is unknown.")
         return self.service.remote
 
     async def _ask(self, template: RequestTemplate, remote: Accepted, job: Job | None) -> Answer:

@@ -57,10 +57,10 @@ def judge(answer: Answer, rules: Rules, *, now: float) -> Running | Failed | lis
 
 
 def rules_for(rules: Rules, outputs: Collection[str]) -> Rules:
-    """Where the results of an order stand whose type gives back these.
+    """The place of the results of an order whose type returns these.
 
-    A prediction has one output.  Where it may be films, sound or files, whatever stands where pictures do is looked at;
-    where it may be JSON, the output itself is that, unless the settings say what is.
+    A prediction has one output.  For films, sound or files, the places of pictures are read; for JSON, the output
+    itself, unless the settings name a place.
     """
     wants_files = not set(outputs) <= {"images", "json"}
     return dataclasses.replace(

@@ -84,7 +84,7 @@ class ReplicateProvider:
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         if not remote.remote_id:
-            raise Transient("Nobody knows the AI service's id of this job.")
+            raise Transient("The AI service's id of this job is unknown.")
         answer = await self._client.question(
             self._outgoing("GET", f"/predictions/{remote.remote_id}"), ASK_SECONDS
         )
@@ -186,7 +186,7 @@ class ReplicateProvider:
 
 
 def _page(model: str) -> str:
-    """Where a model, a version or a deployment is described; of a bare version nobody knows its model."""
+    """The address of the description of a model, a version or a deployment; the model of a bare version is unknown."""
     if model.startswith("deployments/"):
         return f"/{model}"
     name, _, version = model.partition(":")

@@ -114,7 +114,8 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Replicate
 
 
 def _usual_pictures(dialect: str, input_: Template) -> int:
-    """A server of one's own that is not told how many pictures to make makes one; of one who bills nobody knows."""
+    """A self-hosted server without a picture count makes one picture; for a service that bills the number is
+    unknown."""
     return (
         1
         if dialect == "cog" and not {each.name for each in input_.placeholders} & {"count", "params.count"}

@@ -1,14 +1,14 @@
-"""The program in which a model lives: `python -m actors.providers.warm.child_program`, asked as
-`supervisor.pictures.child_program` describes it:
+"""The program of a child with a model: `python -m actors.providers.warm.child_program`. Its requests are those of
+`supervisor.pictures.child_program`:
 
     → {"id", "task": "load", "class": "module:Class", "name", "settings"}    ← {"id", "made": []}
     → {"id", "task": "make", "job"}      ← {"id", "begun": true} at once, then progress, then {"id", "made": [done]}
     ← {"id", "error": {"code", "message", "kind"?, …}}                       a `ProviderError` keeps its class
 
-What is printed goes to stderr, with a line that begins with SPEAKS_FOR and a task's id before the words for that task.
+Printed text goes to stderr. Before the text of a task comes a line with SPEAKS_FOR and the task's id.
 
-It ends when stdin does, after the model's `close`.  Signals that ask to stop are left to its worker: a drain lets it
-finish.
+It ends when stdin ends, after the model's `close`. It ignores the signals that ask to stop: its worker decides, and a
+drain lets it finish.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Host:
         self.model: Model | None = None
 
     def load(self, request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
-        """Make the model and load it.  What it raises is told in its words: whoever set it up reads them."""
+        """Make the model and load it. Its errors keep their text, for the person who set it up."""
         module, _, name = str(request["class"]).partition(":")
         try:
             found = getattr(importlib.import_module(module), name)
@@ -42,7 +42,7 @@ class Host:
             model.load()
         except ProviderError as error:
             raise _fault(error) from error
-        except Exception as error:  # whoever set it up is told; its user is not
+        except Exception as error:  # for the person who set it up, not for users
             traceback.print_exc()
             raise WorkFault(f"{type(error).__name__}: {error}", "internal") from error
         self.model = model
@@ -78,7 +78,8 @@ def main() -> None:
 
 
 def speak_for(task_id: str) -> None:
-    """What is printed next is for this task.  The mark goes the same way as the words, so it stands in its place."""
+    """Mark the text printed from now on as this task's. The mark uses the same pipe as the text, so the order is
+    kept."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.write(sys.stderr.fileno(), f"{SPEAKS_FOR}{task_id}\n".encode())

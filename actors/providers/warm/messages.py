@@ -1,5 +1,5 @@
-"""What goes through the pipe between a worker and the child with its model: JSON, so that what a child says is only
-ever read, whatever has become of it."""
+"""The messages between a worker and the child with its model: JSON, so that a message of a broken child can do no
+harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEAKS_FOR = "\0speaks for "
 
 
 def request_for(job: Job) -> dict[str, Any]:
-    """The request to make this; its folder is made."""
+    """The request for this job; makes its folder."""
     return {
         "task": "make",
         "job": {
@@ -43,7 +43,7 @@ def request_for(job: Job) -> dict[str, Any]:
 
 
 def job_in(request: Mapping[str, Any]) -> ModelJob:
-    """The job as its model is given it."""
+    """The job as its model receives it."""
     told = request["job"]
     return ModelJob(
         **{
@@ -56,7 +56,7 @@ def job_in(request: Mapping[str, Any]) -> ModelJob:
 
 
 def told_of(done: Done) -> dict[str, Any]:
-    """`Done` as JSON.  Raises TypeError for what is none."""
+    """`Done` as JSON. Raises TypeError for anything else."""
     if not isinstance(done, Done):
         raise TypeError(f"make() returned {type(done).__name__}, but must return Done.")
     told = dataclasses.asdict(done)
@@ -84,14 +84,14 @@ def _image(told: Mapping[str, Any]) -> MadeImage:
 
 
 def told_of_error(error: ProviderError) -> dict[str, Any]:
-    """Its class and words, which are all that follows from it."""
+    """Its class and its text."""
     kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == base.__name__)
     told = {"kind": kind, "code": error.code, "message": error.message, "retryable": error.retryable}
     return told | ({"wait_seconds": error.wait_seconds} if isinstance(error, Postponed) else {})
 
 
 def error_in(told: Mapping[str, Any]) -> ProviderError:
-    """The error that the child's model has raised; one of no class of ours is a hiccup."""
+    """The error that the child's model raised; an error of an unknown class becomes `Transient`."""
     kind = getattr(base, str(told.get("kind", "")), None)
     if not (isinstance(kind, type) and issubclass(kind, ProviderError)):
         return Transient(told["message"], code=told["code"])

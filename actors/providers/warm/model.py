@@ -1,4 +1,4 @@
-"""What a model is to us: a class that is loaded once in a child process and makes one job after another.
+"""The interface of a model: a class that is loaded once in a child process and makes one job after another.
 
     class Poster:
         def __init__(self, name, settings): ...      # a provider's name, and `ModelSettings`; does nothing dear
@@ -6,8 +6,8 @@
         def make(self, job, progress): ...           # returns Done, or raises a ProviderError
         def close(self): ...                         # before its child ends in good order; never when it is killed
 
-All of it is synchronous and runs in the child's main thread.  What it prints is logged with the task's id.  What comes
-in are plain values that can be pickled and written as JSON; what goes out is `Done`, whose files lie in `job.folder`.
+All of it is synchronous and runs in the child's main thread. Printed text is logged with the task's id. The arguments
+are plain values that can be pickled and written as JSON; the result is `Done`, with files in `job.folder`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Progress = Callable[[int, str], None]  # (percent 0 … 99, stage)
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What the settings say of its provider.  secrets: in the clear."""
+    """The settings of its provider. secrets: in the clear."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -36,7 +36,7 @@ class ModelSettings:
 class ModelJob:
     """One attempt's order, as `actors.providers.base.Job` has it, in plain values.
 
-    folder: exists, is this attempt's alone, and goes with it.  pictures: which n of 0 … count−1 to make.
+    folder: exists, belongs to this attempt alone, and is removed with it. pictures: which n of 0 … count−1 to make.
     """
 
     task_id: str
@@ -56,13 +56,13 @@ class Model(Protocol):
     def __init__(self, name: str, settings: ModelSettings) -> None: ...
 
     def load(self) -> None:
-        """Read the weights; what it raises puts the tasks off that wait for it, at no cost."""
+        """Read the weights; an error postpones the waiting tasks at no cost."""
 
     def make(self, job: ModelJob, progress: Progress) -> Done:
-        """Make what is ordered.  Raises ProviderError; any other error costs the task an attempt and is logged."""
+        """Make the ordered results. Raises ProviderError; any other error costs the task an attempt and is logged."""
 
     def close(self) -> None:
-        """Free what the operating system does not free by itself."""
+        """Free the resources that the operating system does not free by itself."""
 
 
 def is_model(found: type) -> bool:

@@ -1,4 +1,4 @@
-"""What a provider's options say of its model's processes, checked once."""
+"""The options of a provider for its model's processes, checked once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from supervisor.core.errors import SettingFault
 
 @dataclasses.dataclass(frozen=True)
 class WarmOptions:
-    """processes: children in each worker process.  idle_seconds: after which an idle one ends, 0 for never.
+    """processes: children in each worker process. idle_seconds: an idle child ends after this time, 0 for never.
 
-    memory_mib: above which a child is replaced after a job, and at twice that killed within it, 0 for no bound.
+    memory_mib: a child above this is replaced after a job, and above twice this killed within the job; 0 for no bound.
     load_seconds: for `load`.
     """
 

@@ -1,13 +1,13 @@
-"""The children with a model in them, as their worker holds them: loaded once, kept, watched, replaced.
+"""The children with a model, in their worker: loaded once, kept, watched, replaced.
 
-They are a pool like that of the image children, whose code this is (`supervisor.pictures.process_pool`): a child does
-one job at a time, a cancel or a time-out kills it, and its death is one job's.  Beside that a child
+They are a pool like that of the image children, with the same code (`supervisor.pictures.process_pool`): a child does
+one job at a time, a cancel or a time-out kills it, and its death costs one job. In addition:
 
-- is loaded before its first job, which counts on `load_seconds` and not on the job's time;
-- that has had nothing to do for `idle_seconds` ends in good order, and so does one that after a job is larger than
-  `memory_mib`; one that grows to twice as much within a job is killed.  Addresses are not limited: CUDA and the like
-  reserve many times what they use;
-- has a voice: what it prints is logged, with the id of the task that it works for.
+- a child is loaded before its first job; this counts against `load_seconds`, not against the job's time;
+- a child without a job for `idle_seconds` ends in good order, and so does one above `memory_mib` after a job; one that
+grows to twice `memory_mib` within a job is killed. Addresses are not limited: CUDA and similar libraries reserve many
+times the memory that they use;
+- a child's printed text is logged, with the id of its task.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class NotLoaded(Exception):
 
 
 class DiedWhileIdle(ImageProcessDied):
-    """The child was gone before it began with the request: another one can have it."""
+    """The child ended before it began the request: another child can take the request."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loading:
-    """What a child is told first.  class_name: `module:Class`."""
+    """The first request to a child. class_name: `module:Class`."""
 
     class_name: str
     name: str
@@ -63,23 +63,23 @@ class Loading:
     seconds: float
 
     def request(self) -> dict[str, Any]:
-        """As it goes through the pipe."""
+        """As a message."""
         settings = dataclasses.asdict(self.settings)
         return {"id": 0, "task": "load", "class": self.class_name, "name": self.name, "settings": settings}
 
 
 class WarmChild(ImageChild):
-    """A child that can be loaded, and that speaks."""
+    """A child that can be loaded, and whose printed text is logged."""
 
-    provider = ""  # whose child it is, for the log
-    task_id = ""  # that it works for
+    provider = ""  # the child's owner, for the log
+    task_id = ""  # of its present job
     is_loaded = False
     too_large = ""  # set when it was killed for its memory
     voice: asyncio.Task[None] | None = None
     retirement: asyncio.TimerHandle | None = None
 
     def listen(self) -> None:
-        """Log what it prints from now on."""
+        """Log its printed text from now on."""
         self.voice = asyncio.get_running_loop().create_task(self._log_what_it_prints())
 
     async def _log_what_it_prints(self) -> None:
@@ -101,7 +101,7 @@ class WarmChild(ImageChild):
                     log.warning("model_says_too_much", provider=self.provider, task=of_task or None)
 
     def resident_bytes(self) -> int:
-        """What it holds of the memory; 0 where that can't be told, as outside Linux."""
+        """Its resident memory; 0 where that is unknown, as outside Linux."""
         try:
             return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
         except (OSError, IndexError, ValueError):
@@ -125,7 +125,7 @@ class WarmChild(ImageChild):
 
 
 class WarmProcesses(ImageProcesses):
-    """environ: all that children know of the environment.  memory_mib, idle_seconds: 0 for no bound."""
+    """environ: the children's whole environment. memory_mib, idle_seconds: 0 for no bound."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class WarmProcesses(ImageProcesses):
                 mib=mib,
                 memory_mib=self._most_bytes // 1024 // 1024,
             )
-            await self._depart(child)  # in its place: another beside it would need the room that it has
+            await self._depart(child)  # first: another child beside it would need the memory that it holds
             return
         await super()._put_back(child, reusable)
         if child in self._idle and self._idle_seconds:

@@ -23,27 +23,27 @@ from actors.providers.warm.messages import done_in, error_in, request_for
 from actors.providers.warm.processes import DiedWhileIdle, NotLoaded, WarmProcesses
 from supervisor.pictures.child_process import PACKAGE_ROOT, ImageProcessDied, ImageWorkFailed
 
-AGAIN_SECONDS = 30.0  # until a model is loaded again that could not be
+AGAIN_SECONDS = 30.0  # from a failed load to the next try
 TRIES = 3  # with children that had died while they were idle
-# What is ours alone, and names no setting.
+# Variables that are ours alone and no settings.
 _NOT_THEIRS = ("SUPERVISED_BY_UP", "WORKER_SPAWN_ULID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ModelNotLoaded(ProviderDown):
-    """Its tasks wait at no cost, or go to the fallback; `/ops` says so as of settings that are wrong."""
+    """Its tasks wait at no cost, or go to the fallback; `/ops` reports it like wrong settings."""
 
     waits_for = "wrong_settings"
     usual_wait_seconds = AGAIN_SECONDS
 
 
 def environment_for(env: Mapping[str, str]) -> dict[str, str]:
-    """What a model of one's own is told of our environment: all but our settings, which hold secrets; and its `env`."""
+    """The environment of a custom model: ours without our settings, which hold secrets; and its `env`."""
     ours = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("DARKROOM_") and name not in _NOT_THEIRS
     }
-    # Whatever a worker can import its children can; an empty entry is the folder in which it was started.
+    # Children can import all modules that the worker can; an empty entry is the folder in which it was started.
     paths = dict.fromkeys([str(PACKAGE_ROOT), *(path or os.getcwd() for path in sys.path)])
     return ours | {"PYTHONPATH": os.pathsep.join(paths)} | dict(env)
 
@@ -58,7 +58,7 @@ class WarmProvider:
         self.processes = processes
 
     async def submit(self, job: Job, progress: Progress) -> Done:
-        """What the model makes.  A cancel kills the process that makes it.  Raises ProviderError."""
+        """The model's result. A cancel kills the process that makes it. Raises ProviderError."""
         for _ in range(TRIES):
             try:
                 return await self._submit(job, progress)

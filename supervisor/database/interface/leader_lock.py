@@ -1,13 +1,14 @@
-"""A lock that ends with the process that holds it, beside the row that says who works.
+"""A lock that ends with the process that holds it, beside the row that names the working dispatcher.
 
 The row with its term decides everything (`supervisor.store.queue.leader`).  A standby that watched only the row would
 have to see a dead dispatcher's beat stand still, so the beat would have to be fast.  The kernel, or the database's
-server, gives this lock back as soon as its holder's process has ended, so whoever gets it knows sooner, and the beat
-may be slow.
+server, releases this lock as soon as its holder's process ends. So the standby gets it sooner, and the beat may be
+slow.
 
-Nothing rests on it: two may believe to hold it, or nobody may be able to.  A frozen process keeps it, and a host that
-has vanished may; then the beat tells.  A connection that broke gives it away while its holder lives; the holder then
-says so in the row, by beating fast.  Where it can't work at all, as behind a pooler, everybody beats fast.
+Correctness does not depend on it: two processes may believe that they hold it, or none may be able to.  A frozen
+process keeps it, and a vanished host may keep it; then the beat decides.  A broken connection releases it while its
+holder still runs; the holder then beats fast, which the row shows.  Where it cannot work at all, as behind a pooler,
+every dispatcher beats fast.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ _SESSION = "; ".join(
         *(f"SET {name} = {value}" for name, value in _TIMEOUTS.items()),
         *(f"SET tcp_{name} = {value}" for name, value in KEEPALIVE.items()),
         f"SET tcp_user_timeout = {UNACKNOWLEDGED_MS}",
-        (MAY_BE_IDLE := "SET idle_session_timeout = 0"),  # a server's own limit would end who only waits
+        # a server's own limit would end a connection that only waits
+        (MAY_BE_IDLE := "SET idle_session_timeout = 0"),
     ]
 )
 CONNECT_SECONDS = 5
@@ -61,7 +62,7 @@ _FORGET_OLD_MARKS = "DELETE FROM commit_mark WHERE marked_at < clock_timestamp()
 
 
 def connect_parameters(url: str) -> dict[str, Any]:
-    """What libpq is told besides the address; whatever the address itself says goes first."""
+    """Options for libpq besides the address; options of the address itself come first."""
     path = Path(sys.argv[0] if sys.argv and sys.argv[0] else "python")
     program = path.parent.name if path.stem == "__main__" else path.stem
     wanted: dict[str, Any] = {
@@ -115,7 +116,7 @@ class Connection(peewee.PostgresqlDatabase):
     def __init__(self, url: str, *, pooled: bool) -> None:
         super().__init__(url, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
         self._url, self._pooled = url, pooled
-        # The lock is nobody else's: it only shows, as long as the server knows of it, that a transaction is open.
+        # No other code uses this lock: while the server holds it, it shows that a transaction is open.
         self.writer = secrets.randbits(63)
         self.number = 0
 
@@ -125,7 +126,7 @@ class Connection(peewee.PostgresqlDatabase):
         self._pooled = self._pooled or _is_behind_a_pooler(raw)
         limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()]
         self._limits = limits if self._pooled else []
-        raw.prepare_threshold = None  # what is prepared is seen to by the exchange
+        raw.prepare_threshold = None  # the exchange prepares statements itself
         # Poolers carry the time zone along.
         raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)
         self._exchange = Exchange(raw, prepares=not self._pooled)

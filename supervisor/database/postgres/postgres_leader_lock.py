@@ -2,8 +2,8 @@
 
 The server ends the session, and with it the lock, as soon as the process has ended, or some seconds after its host
 has vanished.  A thread keeps the session: it notices at once when the connection breaks, opens another one, and says
-a word now and then so that nothing between cuts it.  Behind a pooler a session is nobody's own, and a lock that it took
-would stay with the pooler; so there nobody asks for it.
+a word now and then so that nothing between cuts it.  Behind a pooler sessions are shared, and a lock would stay with
+the pooler; so there no process takes it.
 """
 
 from __future__ import annotations

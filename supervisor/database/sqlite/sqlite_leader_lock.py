@@ -1,6 +1,6 @@
 """The leader's lock beside a SQLite file: `flock`, which the kernel gives back however its holder ends.
 
-A file system that knows no such lock is one on which nobody has it.
+On a file system without such locks no process holds it.
 """
 
 from __future__ import annotations

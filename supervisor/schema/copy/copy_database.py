@@ -47,7 +47,7 @@ class Copied(NamedTuple):
 
 
 def copy_into_postgres(source: Source, target: Settings, tell: Told) -> Copied:
-    """Fill the target's empty, migrated database.  tell: is called with (table, rows copied, rows in all).
+    """Fill the target's empty, migrated database. tell: called with (table, rows copied, rows in all).
 
     Raises SettingFault if the target is not empty or can't be used, DatabaseBusy if its server is away; then the target
     is unchanged.

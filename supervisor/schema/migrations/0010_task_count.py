@@ -1,4 +1,4 @@
-"""How many open tasks there are of each type and status, so that nobody counts them by reading them.
+"""The number of open tasks of each type and status, so that no query counts rows.
 
 Triggers keep the numbers, and the numbers are counted anew whenever triggers are made (`supervisor.schema`), so there
 is nothing to fill in here.  On PostgreSQL a number that many writers move would make them wait for each other: they

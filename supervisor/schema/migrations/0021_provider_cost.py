@@ -1,4 +1,4 @@
-"""What AI services said their work has cost: a row for each request that was told a cost, for good.
+"""The costs that AI services reported: a row for each request with a cost, never removed.
 
 amount: the service's own text, a decimal.  Floats and the databases' own numbers would round it.
 """

@@ -1,9 +1,9 @@
-"""The working dispatcher says how often it beats, since one that has nothing to do beats slowly.
+"""The active dispatcher records how often it beats, since an idle dispatcher beats slowly.
 
-dispatcher.beat_seconds: how much time may pass until its next beat.  dispatcher.paced_term: equals the term of whoever
-works by this rule; `claims_term` stays, unused.
+dispatcher.beat_seconds: how much time may pass until its next beat.  dispatcher.paced_term: equals the term of a
+dispatcher that follows this rule; `claims_term` stays, unused.
 
-The dispatcher that works now belongs to the older program, which would take a slow beat for a dead one's: it has to go.
+The dispatcher that works now belongs to the older program, which would take a slow beat for a dead one's: it must end.
 """
 
 from supervisor.schema.run_statements import run

@@ -184,7 +184,7 @@ def _doc(row: str) -> str:
 
 
 def _publish(table: str, data_type: str, queue_type: str, rows: str = "") -> str:
-    """Raise the users' seq, write the changes, tell the feed.
+    """Raise the users' seq, write the changes, notify the feed.
 
     table: where the statement's rows stand.  rows: a query of those that changed, with their `updated_fields`.
     """

@@ -1,4 +1,4 @@
-"""What AI services said their work has cost: a row for each request that was told a cost, written once and kept.
+"""The costs that AI services reported: a row for each request with a cost, written once and kept.
 
 An amount is the service's own text, a decimal; amounts of one unit are added up exactly, those of two never.
 """

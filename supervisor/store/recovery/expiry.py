@@ -41,7 +41,7 @@ def _wait(tx: Transaction, row: Row, providers: Mapping[str, Sequence[str]]) -> 
 
 
 def _last_words(tx: Transaction, task_id: str) -> str:
-    """Why the last attempt since the order was put back; empty where none was, or nobody knows why."""
+    """The cause of the last attempt's end since the order was put back; empty without an attempt or a known cause."""
     steps = tx.all(
         """SELECT event, error FROM task_event WHERE task_id = :task_id AND
             (error IS NOT NULL OR event IN ('submitted','resubmitted')) ORDER BY id DESC LIMIT 1""",

@@ -101,5 +101,5 @@ def prune(tx: Transaction, most: int) -> int:
 
 
 def _place(key: Key) -> dict[str, str]:
-    """What tells a key from all others, as parameters."""
+    """The identity of a key, as parameters."""
     return dict(zip(("user_openid", "method", "path", "key"), key.place, strict=True))

@@ -29,7 +29,7 @@ from supervisor.store.tasks import admission, bulk, idempotency, traces
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 
-# The wait that a refused producer is told.  Every started task frees a place in the queue.
+# The wait in the answer to a refused producer.  Every started task frees a place in the queue.
 RETRY_AFTER_OPEN_SECONDS = 10
 RETRY_AFTER_FULL_SECONDS = 30
 

@@ -41,7 +41,7 @@ def cancel(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, 
     row = _own(tx, task_id, user)
     if row["status"] in FINAL:
         raise AlreadyFinished(task_id, row["status"])
-    # Of a task that was never admitted nobody knows yet whether there is such a type.
+    # For a task that was never admitted it is unknown whether its type exists.
     counted_as = row["type"] if row["admitted_charge"] else counters.OTHER
     ended = end_task(tx, "cancelled", f"id = :task_id AND {OPEN}", counted_as=counted_as, task_id=task_id)
     assert ended is not None

@@ -1,4 +1,4 @@
-"""Bending a picture: each point of the result is told where in the picture it comes from."""
+"""Bending a picture: for each point of the result, the point of the picture that it comes from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The body under the cloth: its axes, how far it reaches to both sides, and its arms as strips along their bones.
 
-Left and right are as seen in the picture.  A point of the torso is told as (s, h): s = −1 at its left side and 1 at
-its right one, h in pixels above the shoulders' middle.  A point of an arm is told as (a, v): a = 0 at the shoulder's
+Left and right are as seen in the picture.  A point of the torso is (s, h): s = −1 at its left side and 1 at
+its right one, h in pixels above the shoulders' middle.  A point of an arm is (a, v): a = 0 at the shoulder's
 joint and 1 at the wrist, v = 1 at the arm's outer side and −1 at its inner one, as the arm hangs.  Both follow the
 outline where it shows, and a usual body's proportions where it does not, as before a folded arm.
 """

@@ -59,7 +59,7 @@ def frame_for(n: int, alpha: Plane, hold: Box | None = None) -> Frame:
 
 
 def group_box(alpha: Plane, heads: Sequence[Box]) -> Box:
-    """What a frame must hold of a group: everybody's head and shoulders, and all that is person beside them.
+    """The parts of a group that a frame must hold: each person's head and shoulders, and all person pixels beside them.
     heads: the boxes around head and shoulders."""
     across = np.flatnonzero((alpha > 0.5).mean(0) > 0.01)
     box = around(heads)

@@ -47,7 +47,7 @@ class Body:
 
 
 def pose_of(picture: Image.Image, body: Body) -> Pose | None:
-    """The pose of a body, or None where the landmark model sees nobody."""
+    """The pose of a body, or None where the landmark model sees no person."""
     outputs = net("pose_landmark_full")(to_array(_upright(picture, body)))
     if float(outputs[1].ravel()[0]) < LEAST_PRESENCE:
         return None
