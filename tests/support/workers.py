@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from actors.worker.held_offers import HeldOffers
 from config.settings import Provider, Settings
 from tests.conftest import Store
 
@@ -14,6 +15,7 @@ def worker_of(store: Store, *, may_start: bool = True, **provider: Any) -> Any:
     given = Provider(kind="http", **({"may_bill_twice": False} | provider))
     settings = Settings(data_dir=store.settings.data_dir, providers={"ai": given})
     return SimpleNamespace(
+        offers=HeldOffers(settings.worker_offers, settings.needs_of_types),
         settings=settings,
         database=store.database,
         write=store.database.write_async,
