@@ -2,9 +2,10 @@
 started.
 
 Children ask the kernel to die with their parent (`parent_death`), but each can do so only when it runs our code.
-Dramatiq's worker imports other code in its first second; if it is frozen just then, it would survive.  So a shell waits
-at a pipe, and only the supervisor holds the other end.  The end of the pipe means that the supervisor has ended; the
-shell then kills the last groups that it was given.  It also works where the kernel has no parent-death signal.
+Dramatiq's worker imports other code in its first second; if it is frozen just then, it would survive (dramatiq 2.2.1,
+without this helper: 3 of 3).  So a shell waits at a pipe, and only the supervisor holds the other end.  The end of the
+pipe means that the supervisor has ended; the shell then kills the last groups that it was given.  It also works where
+the kernel has no parent-death signal.
 """
 
 from __future__ import annotations

@@ -34,15 +34,6 @@ def balance_of_anybody(tx: Transaction, user: str) -> int:
     return int(tx.value(f"SELECT {_NEW_USERS}", user=user))
 
 
-def debit(tx: Transaction, user: str, task_id: str, charge: int, price: int) -> None:
-    """Take the price of a charge; the ledger's guard refuses a second debit and an overdrawn account."""
-    tx.execute(
-        """INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            VALUES (:user, :task_id, :charge, 'debit', :amount)""",
-        user=user, task_id=task_id, charge=charge, amount=-price,
-    )  # fmt: skip
-
-
 class Granted(NamedTuple):
     """A grant in the ledger.  is_new: made by this call.  balance: of `user`, now."""
 

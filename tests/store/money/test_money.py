@@ -295,7 +295,13 @@ def test_a_second_debit_or_refund_of_a_charge_is_refused(
 def test_the_ledger_refuses_an_undue_refund(store: Store, producer: Plain, database_kind: str) -> None:
     store.write(lambda tx: credits.ensure_account(tx, "o-2"))
     store.write(lambda tx: credits.ensure_account(tx, "o-1"))
-    store.write(lambda tx: credits.debit(tx, "o-1", "task-1", 1, 2))
+    store.write(
+        lambda tx: tx.execute(
+            "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ('o-1', ?, 1, 'debit', ?)",
+            "task-1",
+            -2,
+        )
+    )
     before = _ledger(store)
     refused = [
         ("'o-1', :task, 1, 'refund', 3", "never above it"),

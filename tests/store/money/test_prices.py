@@ -228,6 +228,12 @@ def test_estimate_debit_and_refunds_agree_with_the_model(store: Store, seed: int
 
 def test_a_debit_of_an_older_program_is_refunded_as_it_was(store: Store) -> None:
     task = _submit(store, _priced(store, per="picture", credits=0), "o-1", _order(count=4))
-    store.write(lambda tx: credits.debit(tx, "o-1", task, 1, 8))
+    store.write(
+        lambda tx: tx.execute(
+            "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount) VALUES ('o-1', ?, 1, 'debit', ?)",
+            task,
+            -8,
+        )
+    )
     _complete(store, task, 3)
     assert store.value("SELECT amount FROM credit_entry WHERE task_id = ? AND kind = 'refund'", task) == 6
