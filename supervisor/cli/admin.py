@@ -42,7 +42,7 @@ def link() -> None:
 
     settings = settings_of_command()
     if not settings.lets_demo_in:
-        raise WrongUsage("This server lets nobody in without a token: `darkroom token USER` prints one.")
+        raise WrongUsage("This server lets no user in without a token: `darkroom token USER` prints one.")
     try:
         kept = (settings.data_dir / FILE_NAME).read_text(encoding="ascii").strip()
         address = service_address(settings.model_copy(update={"url": ""}))

@@ -373,7 +373,7 @@ class SubmissionBody(_Closed):
 
     webhook: Annotated[
         str | None,
-        _described(_WEBHOOK_SCHEMA, "An https URL that is told, signed, when the task has ended."),
+        _described(_WEBHOOK_SCHEMA, "An https URL that gets a signed message when the task has ended."),
     ] = None
 
     @field_validator("webhook", mode="before")

@@ -98,7 +98,7 @@ def _close_to_others(path: Path, most: int) -> None:
         if path.is_symlink() or mode & 0o777 & ~most == 0:
             return
         if mode & stat.S_ISVTX:  # a shared folder, such as /tmp
-            log.warning("%s is everybody's folder; set DARKROOM_DATA_DIR to one of its own", path)
+            log.warning("%s is a public folder; set DARKROOM_DATA_DIR to one of its own", path)
             return
         path.chmod(mode & most)
         log.warning("%s was open to other users (mode %o); it is closed now (%o)", path, mode, mode & most)

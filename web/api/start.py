@@ -19,7 +19,7 @@ HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 async def enter(request: web.Request) -> web.Response:
     """303 to the console, with the cookie if the key belongs to this start."""
     context = context_of(request)
-    reason = None if context.settings.lets_demo_in else "This server wants a token of everybody."
+    reason = None if context.settings.lets_demo_in else "This server needs a token from every user."
     reason = reason or refusal(**asked_from(request), origins=[], fetch_sites=[])
     if reason is not None:
         raise Problem(403, reason, kind="forbidden")

@@ -25,7 +25,7 @@ _INTRODUCTION = """Hand in a photo; come back for the print.  A task is accepted
 minutes or as long as an AI service needs, shows its progress live, and is paid for exactly once.
 
 Every error is `application/problem+json`.  400 is a body that is not JSON, 422 one that is well-formed but wrong.  \
-Somebody else's task looks like none: 404.
+Another user's task looks like a missing one: 404.
 
 Authentication: `Authorization: Bearer <token>`, a JWT (HS256) with `sub`, `role` and `exp`; `darkroom token USER` \
 makes one.  Role `service` may act for a user: `X-User: <sub>`.  On a loopback host without a token you are \
@@ -84,7 +84,7 @@ def _operation(name: str, operation: Operation, settings: Settings) -> dict[str,
             403, problem("Not for this caller: a foreign page or proxy, or `X-User` without the role.")
         )
         answers.setdefault(429, problem("More requests in this minute than are accepted.", RETRY_AFTER))
-        answers.setdefault(422, problem("`X-User` can name nobody."))
+        answers.setdefault(422, problem("`X-User` is no valid user id."))
         answers.setdefault(503, problem("The database can't be used just now.", RETRY_AFTER))
     described: dict[str, Any] = {
         "operationId": name,

@@ -14,12 +14,12 @@ from web.openapi import ops_schemas, ops_task_schemas, schemas
 TAGS = {
     "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
     "Tasks": "A task is one order for AI work.  It is accepted in milliseconds and runs for as long as it must.",
-    "Works": "A work is what the user sees of a task.  Its changes can be heard live, or asked for.",
-    "Login": "Who has no token yet.",
+    "Works": "A work is what the user sees of a task.  Its changes can be streamed live, or polled.",
+    "Login": "For users without a token.",
     "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
     "Other SDKs": "Doors that speak as another service does, for its SDKs.",
-    "Service": "For those who run it: no token, nothing about users.",
-    "Operators": "What the page `/ops` shows and does.  Role `operator`; everybody else is answered 403.",
+    "Service": "For operation: needs no token, shows nothing about users.",
+    "Operators": "What the page `/ops` shows and does.  Role `operator`; all others get 403.",
 }
 
 REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
@@ -107,7 +107,7 @@ _ESTIMATE = _parameter(
     "query",
     "estimate",
     {"type": "boolean", "const": True},
-    "Only tell what the order would cost and when it would start.  It is checked as an order; nothing is stored, and no"
+    "Only return the order's cost and estimated start.  It is checked as an order; nothing is stored, and no"
     " account is opened.",
 )
 _USER = _parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
@@ -349,7 +349,7 @@ OPERATIONS: dict[str, Operation] = {
             415: problem("The body does not say that it is JSON."),
             422: problem("The user or the time is wrong."),
         },
-        "Role `service` or `operator`; everybody else is answered 403.  Revoking the token that asks, or all of its"
+        "Role `service` or `operator`; all others get 403.  Revoking the token that asks, or all of its"
         " holder, revokes the token that it was given, too.",
         body={
             _JSON: {
@@ -412,8 +412,8 @@ OPERATIONS: dict[str, Operation] = {
     "showCreditsOfUser": Operation(
         "Credits",
         "A service looks at a user's account.",
-        {200: Answer("As it is now; of a user who was never seen, nothing.", schemas.Credits), 404: _NO_USER},
-        "Role `service` or `operator`; everybody else is answered 403.",
+        {200: Answer("As it is now; an empty account for an unknown user.", schemas.Credits), 404: _NO_USER},
+        "Role `service` or `operator`; all others get 403.",
         (_USER,),
     ),
     "grantCredits": Operation(
@@ -429,7 +429,7 @@ OPERATIONS: dict[str, Operation] = {
             415: problem("The body does not say that it is JSON."),
             422: problem("The amount or the reference is wrong."),
         },
-        "Role `service` or `operator`; everybody else is answered 403.  `reference` names the reason, such as an order"
+        "Role `service` or `operator`; all others get 403.  `reference` names the reason, such as an order"
         " of your shop: sent again, it grants nothing more.",
         (_USER,),
         {

@@ -46,7 +46,7 @@ class Source:
             if "locked" not in str(error):
                 raise SettingFault(f"{path} can't be read: {error}.") from error
             raise SettingFault(
-                f"Somebody has {path} open. Stop Darkroom (every part of it, and any shell in that file), then copy."
+                f"A process has {path} open. Stop Darkroom (every part of it, and any shell in that file), then copy."
             ) from None
         except (SettingFault, sqlite3.DatabaseError) as error:
             self.close()
