@@ -1,12 +1,13 @@
 """Wake-ups of PostgreSQL: the triggers notify, one connection of this process listens.
 
-The listener has its own thread and its own connection, directly to the server: a pooler in transaction mode accepts
-LISTEN and delivers nothing.  So after each connect a second connection notifies a random channel; `is_listening`
-becomes true only if that notification arrives.  The server does not store NOTIFY for absent listeners.  Therefore each
-(re)connect, and every RESCAN_SECONDS, is a wake-up for everything.  While no notifications arrive, the database is
-polled every POLL_SECONDS, the log says so once, and `is_listening` (darkroom_listener_up) is false.  The server's
-`idle_session_timeout` is switched off for the listening connection, and a statement every PING_SECONDS keeps routers
-from cutting it.
+The listener has its own connection, directly to the server.  A thread connects, and lends the connection to `hear`, so
+that the thread that waits reads the notifications itself: a hand-over between threads costs more than the reading.
+A pooler in transaction mode accepts LISTEN and delivers nothing.  So after each connect a second connection notifies a
+random channel; `is_listening` becomes true only if that notification arrives.  The server does not store NOTIFY for
+absent listeners.  Therefore each (re)connect, and every RESCAN_SECONDS, is a wake-up for everything.  While no
+notifications arrive, the database is polled every POLL_SECONDS, the log says so once, and `is_listening`
+(darkroom_listener_up) is false.  The server's `idle_session_timeout` is switched off for this connection, and a
+statement every PING_SECONDS keeps routers from cutting it.
 """
 
 from __future__ import annotations
@@ -51,8 +52,12 @@ class PostgresWakeups(Wakeups):
         self._url, self._channel = url, channel
         self._rescan_seconds = RESCAN_SECONDS if rescans else math.inf
         self._end_read, self._end_write = os.pipe()
+        self._ends = False
         self._thread: threading.Thread | None = None
-        # Filled by the listener's thread, emptied by `hear`.
+        self._guard = threading.Lock()  # of the two below
+        self._lent: psycopg.Connection[Any] | None = None  # the connection while `hear` reads from it
+        self._lost: psycopg.Error | None = None  # the error that `hear` has met on it
+        # Filled by any thread, emptied by `hear`.
         self._waiting: collections.deque[Heard] = collections.deque()
         self._state: str | None = None
         self._listens = False
@@ -71,17 +76,45 @@ class PostgresWakeups(Wakeups):
             self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
             self._thread.start()
         end = time.monotonic() + timeout_seconds
-        while readable((self._stop_read,), end - time.monotonic()):
-            os.read(self._stop_read, 4096)
-            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            if waiting:
-                return together(waiting)
+        while ready := readable(self._descriptors(), end - time.monotonic()):
+            heard: list[Heard] = []
+            if self._stop_read in ready:
+                os.read(self._stop_read, 4096)
+                heard += [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if ready != {self._stop_read}:
+                heard += self._heard_on_the_connection()
+            if heard:
+                return together(heard)
         return None
+
+    def _descriptors(self) -> tuple[int, ...]:
+        with self._guard:
+            if self._lent is None:
+                return (self._stop_read,)
+            return self._stop_read, self._lent.fileno()
+
+    def _heard_on_the_connection(self) -> list[Heard]:
+        """The wake-ups of the notifications that have arrived; a connection that is lost is given back."""
+        with self._guard:
+            if self._lent is None:
+                return []
+            try:
+                self._lent.pgconn.consume_input()
+                arrived = _received(self._lent)
+            except psycopg.Error as error:
+                self._lent, self._lost = None, error
+                os.write(self._end_write, b"x")
+                return []
+        users = frozenset(payload for name, payload in arrived if name == self._channel)
+        if not users:
+            return []
+        return [SOMETHING if "" in users else Heard(users)]
 
     def interrupt(self) -> None:
         self._tell(SOMETHING)
 
     def close(self) -> None:
+        self._ends = True
         os.write(self._end_write, b"x")
         if self._thread is not None:
             self._thread.join()
@@ -106,8 +139,7 @@ class PostgresWakeups(Wakeups):
                             return
                         continue
                     self._say(True, "listening for notifications")
-                    self._tell(SOMETHING)
-                    if self._follow(connection):
+                    if self._lend(connection):
                         return
             except psycopg.Error as error:
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -140,34 +172,39 @@ class PostgresWakeups(Wakeups):
                 return True
         return False
 
-    def _follow(self, connection: psycopg.Connection[Any]) -> bool:
-        """Pass notifications on; True when it is time to end.  Raises psycopg.Error when the connection is lost."""
+    def _lend(self, connection: psycopg.Connection[Any]) -> bool:
+        """Let `hear` read from the connection; True when it is time to end.  Raises psycopg.Error when it is lost."""
         rescan, ping = time.monotonic() + self._rescan_seconds, time.monotonic() + PING_SECONDS
-        while True:
-            heard = self._notified(connection, min(rescan, ping) - time.monotonic())
-            if time.monotonic() >= ping:
-                ping = time.monotonic() + PING_SECONDS
-                connection.execute("SELECT 1", prepare=False)
-                rescan = 0.0  # the reader of this answer may have received notifications meanwhile
-            if time.monotonic() >= rescan:
-                rescan = time.monotonic() + self._rescan_seconds
-                self._tell(SOMETHING)
-            users = frozenset(payload for name, payload in heard if name == self._channel)
-            if "" in users:
-                self._tell(SOMETHING)
-            elif users:
-                self._tell(Heard(users))
-            if self._ends_within(0):
-                return True
+        self._let_have(connection)
+        try:
+            while not self._ends_within(min(rescan, ping) - time.monotonic()):
+                with self._guard:
+                    if self._lost is not None:
+                        raise self._lost
+                if time.monotonic() >= ping:
+                    ping = time.monotonic() + PING_SECONDS
+                    self._let_have(None)  # `hear` must not wait for a server that does not answer
+                    connection.execute("SELECT 1", prepare=False)
+                    self._let_have(connection)
+                if time.monotonic() >= rescan:
+                    rescan = time.monotonic() + self._rescan_seconds
+                    self._tell(SOMETHING)
+            return True
+        finally:
+            self._let_have(None)
+
+    def _let_have(self, connection: psycopg.Connection[Any] | None) -> None:
+        """Lend the connection, or take it back.  It may have received notifications meanwhile that `hear` can't see."""
+        with self._guard:
+            self._lent, self._lost = connection, None
+        if connection is not None:
+            self._tell(SOMETHING)
 
     def _notified(self, connection: psycopg.Connection[Any], seconds: float) -> list[tuple[str, str]]:
         """(channel, payload) of the notifications that arrive within the time; the first one ends the wait."""
         if connection.fileno() in readable((connection.fileno(), self._end_read), seconds):
             connection.pgconn.consume_input()
-        found = []
-        while (each := connection.pgconn.notifies()) is not None:
-            found.append((each.relname.decode(), each.extra.decode(errors="replace")))
-        return found
+        return _received(connection)
 
     def _poll(self) -> bool:
         """Poll while no notifications arrive; True when it is time to end."""
@@ -192,4 +229,15 @@ class PostgresWakeups(Wakeups):
             log.log(logging.INFO if listens else logging.WARNING, "%s: %s", self._channel, sentence)
 
     def _ends_within(self, seconds: float) -> bool:
-        return bool(readable((self._end_read,), seconds))
+        """Whether it is time to end; it waits for that, or for a lost connection, for so long."""
+        if readable((self._end_read,), seconds):
+            os.read(self._end_read, 64)
+        return self._ends
+
+
+def _received(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """(channel, payload) of the notifications that were received."""
+    found = []
+    while (each := connection.pgconn.notifies()) is not None:
+        found.append((each.relname.decode(), each.extra.decode(errors="replace")))
+    return found
