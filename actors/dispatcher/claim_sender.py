@@ -248,16 +248,22 @@ class ClaimSender:
 
 
 def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
+    """One line for each message; a line for each of two hundred tasks would cost more than their claims."""
     for message in messages:
-        if message.kind == TASKS:  # there are thousands of polls a minute, and those with a result are logged
-            for claim in message.claims:
-                log.info(
-                    "task_dispatched",
-                    task=claim["id"],
-                    type=claim["type"],
-                    lease=claim["lease"],
-                    worker=message.worker_id,
-                )
+        if message.kind != TASKS:  # there are thousands of polls a minute, and those with a result are logged
+            continue
+        if len(message.claims) == 1:
+            (claim,) = message.claims
+            log.info(
+                "task_dispatched",
+                task=claim["id"],
+                type=claim["type"],
+                lease=claim["lease"],
+                worker=message.worker_id,
+            )
+        elif message.claims:
+            ids = [claim["id"] for claim in message.claims]
+            log.info("tasks_dispatched", tasks=ids, worker=message.worker_id)
 
 
 def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None) -> Iterator[ClaimMessage]:

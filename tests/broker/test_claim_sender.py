@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.claim_sender import UNPOPPED_SECONDS, ClaimSender, Unpopped
@@ -297,3 +298,19 @@ def test_large_params_are_left_to_the_row() -> None:
     claim = {"id": "t", "lease": 1, "params": "x" * 10_000, "image_keys": [["a", "b"]]}
     told = KEYS.opened(KEYS.sealed(ClaimMessage(TASKS, "w", [claim])), TASKS, "w")
     assert told.claims[0]["params"] is None and told.claims[0]["image_keys"] is None
+
+
+@pytest.mark.sqlite_only
+def test_a_message_of_several_claims_is_one_line_of_the_log_that_names_them_all(
+    store: Store, server: BrokerServer
+) -> None:
+    sender = ClaimSender(
+        cast(DarkroomBroker, QuietBroker()), lists_at(server), store.database, when_ready=lambda: None
+    )
+    claims = [{"id": f"task-{n}", "type": "photography", "lease": 1} for n in range(3)]
+    with capture_logs() as logged:
+        sender.send([ClaimMessage(TASKS, "worker-1", claims), ClaimMessage(TASKS, "worker-2", claims[:1])])
+    sender.close()
+    several, one = [line for line in logged if "dispatched" in line["event"]]
+    assert several["tasks"] == ["task-0", "task-1", "task-2"] and several["worker"] == "worker-1"
+    assert (one["event"], one["task"], one["lease"]) == ("task_dispatched", "task-0", 1)
