@@ -29,6 +29,7 @@ BENCHES = (
     "postgres_outage",
     "fairness",
     "needs",
+    "warm_models",
     "neighbours",
     "large_file",
 )
