@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,6 +63,47 @@ class Slot(Group):
         return in_english(given)
 
 
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_OURS = ("prompt", "count", "images", "videos", "audio", "files", "sceneId", "provider")
+OWN_NAMES = "darkroom/"  # a type is known at every door as this and its name
+
+
+class Doors(Group):
+    """Names of a type at doors that speak as another service does, beside `darkroom/<type>` (docs/sdks.md).
+
+    replicate: perhaps with the version that orders name, `owner/name:version`.
+    map: {member of an order there: a member of params here, or `parameters.<name>`}, beside what is mapped anyway.
+    """
+
+    openai: Annotated[str, Field(max_length=100, pattern=f"^{_NAME}(/{_NAME})*$")] | None = None
+    replicate: Annotated[str, Field(max_length=100, pattern=f"^{_NAME}/{_NAME}(:{_NAME})?$")] | None = None
+    fal: Annotated[str, Field(max_length=100, pattern=f"^{_NAME}(/{_NAME}){{1,3}}$")] | None = None
+    map: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+
+    @field_validator("openai", "replicate", "fal")
+    @classmethod
+    def _be_free(cls, name: str | None) -> str | None:
+        if name is not None and name.startswith(OWN_NAMES):
+            raise ValueError(f"A name of DOORS may not begin with {OWN_NAMES}, which is kept for types.")
+        return name
+
+    @field_validator("map")
+    @classmethod
+    def _lead_somewhere(cls, given: dict[str, str]) -> dict[str, str]:
+        for name, target in given.items():
+            if target not in _OURS and not re.fullmatch(r"parameters\..+", target):
+                raise ValueError(
+                    f"DOORS__MAP leads {name!r} to {target!r}, but it may lead to {', '.join(_OURS)} or "
+                    "parameters.<name>."
+                )
+        return given
+
+    @property
+    def names(self) -> dict[str, str]:
+        """{door: name} of those that are given."""
+        return {door: name for door in ("openai", "replicate", "fal") if (name := getattr(self, door))}
+
+
 class TaskType(Group):
     """Settings for tasks of one type.  The limits are nested: an AI call < an attempt < the time after which it is
     stuck."""
@@ -77,6 +119,7 @@ class TaskType(Group):
     ] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)  # JSON Schema 2020-12, inline or as a file
     outputs: Annotated[list[Output], Field(min_length=1)] = Field(default=["images"])
+    doors: Doors = Field(default_factory=Doors)
     provider: str = "studio"
     # used in this order while the providers before are down
     fallback: list[str] = Field(default_factory=list)

@@ -170,6 +170,7 @@ class Settings(BaseModel):
             if name not in self.tasks:
                 known = ", ".join(sorted(self.tasks))
                 raise ValueError(f"DARKROOM_WORKER_TYPES names {name!r}, but may name some of: {known}.")
+        _check_names_at_doors(self.tasks)
         return self
 
     @functools.cached_property
@@ -344,6 +345,17 @@ def _check_providers(providers: dict[str, Provider]) -> None:
                 f"DARKROOM_PROVIDERS__{name} names a provider {name!r}, but a name may be a small letter and up to "
                 "31 more small letters, digits, - and _."
             )
+
+
+def _check_names_at_doors(tasks: dict[str, TaskType]) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for type_, task_type in tasks.items():
+        for door, name in task_type.doors.names.items():
+            other = taken.setdefault((door, name), type_)
+            if other != type_:
+                raise ValueError(
+                    f"TASKS__{type_}__DOORS__{door.upper()} is {name!r}, which is the name of the type {other} there."
+                )
 
 
 def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:

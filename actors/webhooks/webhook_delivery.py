@@ -25,14 +25,16 @@ from supervisor.core.errors import DatabaseBusy, Fault, OutcomeUnknown
 from supervisor.database.interface.database import Transaction
 from supervisor.net.http_session import open_session
 from supervisor.net.name_resolver import PooledResolver
+from supervisor.pictures.media_types import type_of_file
 from supervisor.store.sql.row_isolation import Aside, Refused
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery, Message
 from supervisor.telemetry import tracing
+from supervisor.webhooks.door_message import door_message_body
 from supervisor.webhooks.message import message_body
 from supervisor.webhooks.schedule import Again, End, after_failure, is_accepted
 from supervisor.webhooks.signature import signed_headers
-from supervisor.webhooks.signing_keys import webhook_keys
+from supervisor.webhooks.signing_keys import keys_of_user, webhook_keys
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
@@ -121,8 +123,14 @@ async def _send(worker: Worker, message: Message) -> int:
     if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "", *translation)):
         raise NotDelivered("The address is not a public https address.", is_final=True)
     surroundings = await asyncio.to_thread(provider_context_of, worker)
-    keys = await asyncio.to_thread(webhook_keys, worker.settings)
-    body = message_body(message.type, message.ended_at, message.data, surroundings.address_of)
+    if message.door is None:
+        keys = await asyncio.to_thread(webhook_keys, worker.settings)
+        body = message_body(message.type, message.ended_at, message.data, surroundings.address_of)
+    else:
+        keys = await asyncio.to_thread(keys_of_user, worker.settings, message.user)
+        body = door_message_body(
+            message.door, message.data, message.params, surroundings.links.link, type_of_file
+        )
     headers = {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,

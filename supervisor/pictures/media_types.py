@@ -7,6 +7,8 @@ specification 1.1, section 6.
 
 from __future__ import annotations
 
+from supervisor.media import file_kinds
+
 HEAD_BYTES = 64  # enough bytes to recognise a file
 
 EXTENSIONS = {
@@ -53,6 +55,12 @@ def type_of_name(name: str) -> str:
     Python's `mimetypes` asks the host, and before 3.13 knows no WebP where the host does not.
     """
     return _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
+
+
+def type_of_file(name: str) -> str:
+    """The media type of a picture or any other file of ours, by the end of its name."""
+    of_picture = type_of_name(name)
+    return of_picture if of_picture != file_kinds.UNKNOWN else file_kinds.media_type_of(name)
 
 
 def _type_of_box(head: bytes) -> str | None:

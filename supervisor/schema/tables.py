@@ -493,11 +493,28 @@ class TaskEvent(Table):
         }
 
 
+class CutOrder(Table):
+    """An order of a door that was cut off before its answer was written, until one repeat takes it over."""
+
+    task_id = Id(primary_key=True)
+    user_openid = Id()
+    door = Id()
+    body_hash = Id()
+    cut_at = Time()
+
+    class Meta:
+        named_indexes: ClassVar = {
+            "cut_order_body": "(body_hash)",
+            "cut_order_age": "(cut_at)",
+        }
+
+
 class Webhook(Table):
     """The address that is notified of a task's end."""
 
     task_id = Id(primary_key=True)
     url = Text()
+    door = Text(null=True)
 
 
 class WebhookDelivery(Table):
@@ -519,6 +536,7 @@ class WebhookDelivery(Table):
     last_error = Text(null=True)
     created_at = Time(default=NOW)
     ended_at = Time(null=True)
+    door = Text(null=True)
 
     class Meta:
         named_indexes: ClassVar = {

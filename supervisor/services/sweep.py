@@ -31,7 +31,7 @@ from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.retention import ageing
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
-from supervisor.store.tasks import history, idempotency
+from supervisor.store.tasks import cut_orders, history, idempotency
 from supervisor.store.webhooks import deliveries
 
 PRUNE_BATCH = 1000
@@ -179,6 +179,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweep_runs.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
+    plain("cut_order", cut_orders.prune)
     plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
     database.write(notices.forget_old).result()
     database.write(open_task_counts.forget_empty).result()

@@ -15,6 +15,7 @@ from config.webhooks import PREFIX
 from supervisor.security.secret import read_or_make_secret, secret_before
 
 _PURPOSE = b"darkroom webhooks 1"
+_OF_USER = b"darkroom webhooks of a user 1"
 
 
 def webhook_keys(settings: Settings) -> tuple[str, ...]:
@@ -24,6 +25,22 @@ def webhook_keys(settings: Settings) -> tuple[str, ...]:
     before = secret_before(settings)
     secrets = (read_or_make_secret(settings), *([before] if before is not None else []))
     return tuple(derived_key(secret) for secret in secrets)  # both sign while receivers change to the new one
+
+
+def keys_of_user(settings: Settings, user: str) -> tuple[str, ...]:
+    """`whsec_…` of one user, the newest first: for webhooks that a user verifies with a key which they may know.
+
+    Raises as `webhook_keys`.
+    """
+    before = secret_before(settings)
+    secrets = (read_or_make_secret(settings), *([before] if before is not None else []))
+    return tuple(key_of_user(secret, user) for secret in secrets)
+
+
+def key_of_user(secret: str, user: str) -> str:
+    """The key that follows from a secret for one user; it says nothing of the deployment's or of another user's."""
+    digest = hmac.digest(secret.encode(), _OF_USER + b"\n" + user.encode(), hashlib.sha256)
+    return PREFIX + base64.b64encode(digest).decode()
 
 
 def derived_key(secret: str) -> str:

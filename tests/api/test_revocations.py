@@ -37,16 +37,45 @@ from tests.support.houses.web_server import (
 from web.app import revoked_streams
 from web.app.app import ADDRESSES
 from web.app.revoked_streams import look_once
-from web.handling.authentication import FEED_PATH, OPEN_PATHS
+from web.handling.authentication import DOORS, FEED_PATH, OPEN_PATHS
 
-GUARDED = [each for each in ADDRESSES if each.path.startswith("/v1/") and each.path not in OPEN_PATHS]
+GUARDED = [
+    each for each in ADDRESSES if each.path.startswith(("/v1/", *DOORS)) and each.path not in OPEN_PATHS
+]
+INPUT = {"image": "https://example.org/a.jpg"}
+OPENAI_ORDER = {"model": "darkroom/photography", "stream": True, **INPUT}
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/images": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
     "/v1/files": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
     "/v1/tasks": {"json": {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}},
     "/v1/credits/{user}/grants": {"json": {"amount": 1, "reference": "order-1"}},
     "/v1/tokens": {"json": {"user": "o-1"}},
+    "/fal/queue/{app_path}": {"json": INPUT},
+    "/fal/run/{app_path}": {"json": INPUT},
+    "/fal/proxy": {"json": INPUT},
+    "/fal/storage/files/upload": {"data": picture_bytes(), "headers": {"Content-Type": "image/jpeg"}},
+    "/fal/storage/upload/initiate": {"json": {}},
+    "/replicate/v1/predictions": {"json": {"version": "photography", "input": INPUT}},
+    "/replicate/v1/models/{owner}/{model_name}/predictions": {"json": {"input": INPUT}},
+    "/replicate/v1/files": {"data": {"content": picture_bytes()}},
+    "/openai/v1/images/generations": {"json": OPENAI_ORDER},
+    "/openai/v1/images/edits": {"json": OPENAI_ORDER},
+    "/openai/v1/images/variations": {"json": OPENAI_ORDER},
     "/v1/ops/pauses": {"json": {"kind": "type", "name": "photography"}},
+}
+
+
+NAMES = {
+    **dict.fromkeys(("task_id", "work_id", "worker_id"), "01KB7Q4W1XKQ7Y9V6J3T5M2N8P"),
+    "kind": "type",
+    "name": "photography",
+    "user": "o-1",
+    "webhook_id": "msg_01K_1",
+    "model": "darkroom/photography",
+    "owner": "darkroom",
+    "model_name": "photography",
+    "version": "photography",
+    "app_path": "darkroom/photography/stream",
 }
 
 
@@ -57,12 +86,18 @@ def token_of(user: str, *, issued: float | None, **claims: Any) -> dict[str, str
     return {"Authorization": f"Bearer {jwt.encode(given, SECRET, algorithm='HS256')}"}
 
 
+FAL_REQUEST = "darkroom/photography/requests/01KB7Q4W1XKQ7Y9V6J3T5M2N8P"
+OF_FAL = {"POST": "darkroom/photography", "GET": FAL_REQUEST, "PUT": f"{FAL_REQUEST}/cancel"}
+
+
 async def asked(http: aiohttp.ClientSession, web: Web, where: Any, headers: dict[str, str]) -> int:
     """The status of a request to one address with these headers."""
-    path = where.path.format_map({"kind": "type", "name": "photography", "user": "o-1", **dict.fromkeys(
-        ("task_id", "work_id", "worker_id"), "01KB7Q4W1XKQ7Y9V6J3T5M2N8P"), "webhook_id": "msg_01K_1"})  # fmt: skip
+    names = NAMES | ({"app_path": OF_FAL[where.method]} if where.path == "/fal/queue/{app_path}" else {})
+    path = where.path.format_map(names)
     body = dict(BODIES.get(where.path, {})) if where.method == "POST" else {}
     headers = headers | body.pop("headers", {})
+    if where.path == "/fal/proxy":
+        headers |= {"x-fal-target-url": f"https://queue.fal.run/{OF_FAL[where.method]}"}
     async with http.request(where.method, web.url + path, headers=headers, **body) as response:
         return response.status
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import dramatiq
 import psutil
 import pytest
+from standardwebhooks import WebhookVerificationError
 
 from actors.broker.broker import DarkroomBroker
 from actors.entry.work import WORK
@@ -25,7 +26,7 @@ from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
-from supervisor.webhooks.signing_keys import webhook_keys
+from supervisor.webhooks.signing_keys import keys_of_user, webhook_keys
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.databases import fresh_settings, open_quickly
 from tests.support.running_system import RunningSystem, running_system
@@ -48,9 +49,9 @@ class Desk:
     def __init__(self, store: Store, worker: Worker) -> None:
         self.store, self.worker = store, worker
 
-    def owe(self, url: str) -> str:
-        """The id of a delivery that is due now."""
-        new = NewTask("o-1", "photography", PARAMS, webhook=url)
+    def owe(self, url: str, door: dict[str, str] | None = None) -> str:
+        """The id of a delivery that is due now.  door: in whose words."""
+        new = NewTask("o-1", "photography", PARAMS, webhook=url, webhook_door=door)
         task_id = self.store.write(lambda tx: user_actions.submit(tx, self.store.settings, new))["task_id"]
         self.store.write(lambda tx: user_actions.cancel(tx, task_id))
         return f"msg_{task_id}_1"
@@ -98,6 +99,26 @@ async def test_the_standards_library_verifies_messages_with_either_key_while_the
         assert message["timestamp"] == message["data"]["finished_at"]
     assert heard.id == delivery_id and heard.headers["content-type"] == "application/json"
     assert desk.row(delivery_id) == ("delivered", 1, 204, None)
+
+
+@pytest.mark.parametrize("door", ["replicate", "fal"])
+async def test_an_order_of_a_door_is_told_in_its_words_and_signed_for_its_user_alone(
+    desk: Desk, receiver: WebhookReceiver, door: str
+) -> None:
+    told_as = {"door": door, "origin": "https://photos.example.org", "model": "ours/photo", "version": "1"}
+    desk.owe(receiver.hook, told_as)
+    await desk.deliver()
+    (heard,) = receiver.heard
+    message = heard.verified(keys_of_user(desk.worker.settings, "o-1")[0])
+    if door == "replicate":
+        assert (message["status"], message["model"], message["output"]) == ("canceled", "ours/photo", None)
+        assert message["input"] == {"image": PARAMS["images"][0]}
+        assert message["urls"]["get"].startswith("https://photos.example.org/replicate/v1/predictions/")
+    else:
+        assert (message["status"], message["payload"]["error_type"]) == ("ERROR", "cancelled")
+    for key in (*webhook_keys(desk.worker.settings), keys_of_user(desk.worker.settings, "o-2")[0]):
+        with pytest.raises(WebhookVerificationError):
+            heard.verified(key)
 
 
 async def test_a_receiver_in_trouble_is_asked_again_later_under_the_same_id(

@@ -264,6 +264,9 @@ HARMLESS = {
     "audit": {"at": "it is shown"},
     "pause": {"at": "it is shown"},
     "commit_mark": {"marked_at": "the mark is kept longer"},
+    "cut_order": {
+        "cut_at": "an order that was cut in the future is taken over by nobody, and forgotten later"
+    },
     "token_revocation": {"revoked_at": "tokens that are no older stay revoked"},
 }
 

@@ -95,19 +95,28 @@ async def upload(request: web.Request) -> web.Response:
     )
 
 
-async def store_picture(request: web.Request, user: str, picture: Picture, made: BinaryIO) -> images.NewImage:
-    """The picture that was made from an upload."""
-    id_ = new_ulid()
+async def store_picture(
+    request: web.Request, user: str, picture: Picture, made: BinaryIO, given_id: str | None = None
+) -> images.NewImage:
+    """The picture that was made of an upload.  given_id: its id, where somebody knows it already."""
+    id_, key = id_and_key(picture.extension, given_id)
     image = images.NewImage(
         id=id_,
         user=user,
-        key=f"uploads/{id_[-2:]}/{id_}.{picture.extension}",
+        key=key,
         width=picture.width,
         height=picture.height,
         bytes=picture.bytes,
         sha256=picture.sha256,
     )
     return await store(request, image, made)
+
+
+def id_and_key(extension: str, given_id: str | None = None) -> tuple[str, str]:
+    """(id, key) of a new upload.  The key of a given id is a fresh one all the same: no object is ever replaced."""
+    id_ = given_id or new_ulid()
+    name = id_ if given_id is None else f"{id_}-{new_ulid()}"
+    return id_, f"uploads/{id_[-2:]}/{name}.{extension}"
 
 
 async def store(request: web.Request, image: images.NewImage, made: BinaryIO) -> images.NewImage:
@@ -163,6 +172,23 @@ def _holders(request: web.Request) -> tuple[Holder, ...]:
     return (user, Holder(f"address {household(address)}", OF_MANY))
 
 
+def hold(share: Share, count: int) -> None:
+    """Hold so many bytes more.  Raises a Problem: 429 where the user or the address has too many, 503 for all."""
+    full = share.take(count)
+    if full is None:
+        return
+    others = share.shares.uploads_of(full) - 1
+    if not others:
+        raise unavailable("Too many uploads are being received; try again in a moment.")
+    whose = "this user" if full.name.startswith("user ") else "this address"
+    raise Problem(
+        429,
+        f"Other uploads of {whose} ({others}) are under way; send this one again when they are through.",
+        kind="too_many_uploads",
+        headers={"Retry-After": "5"},
+    )
+
+
 class Incoming:
     """The file into which one upload is received."""
 
@@ -173,14 +199,14 @@ class Incoming:
         self._piece = bytearray()
         self._bytes = 0
         self._is_taken, self.wanted, self.name = False, wanted, ""
-        self._hold(UPLOAD_BYTES)
+        hold(self._share, UPLOAD_BYTES)
 
     async def take(self, piece: bytes) -> None:
         """Receive one more piece.  Raises TooManyBytes, StoreAway, and a Problem: 415 if it can't be a picture."""
         self._bytes += len(piece)
         if self._most_bytes and self._bytes > self._most_bytes:
             raise TooManyBytes(f"At most {self._most_bytes:,} bytes are accepted.")
-        self._hold(len(piece))
+        hold(self._share, len(piece))
         self._piece += piece
         if len(self._piece) >= media_types.HEAD_BYTES:
             self._judge()
@@ -197,21 +223,6 @@ class Incoming:
         self._is_taken = self._is_taken or self.wanted.may_be(bytes(self._piece[:JUDGED_BYTES]))
         if not self._is_taken:
             raise Problem(415, self.wanted.refusal, kind=self.wanted.kind)
-
-    def _hold(self, count: int) -> None:
-        full = self._share.take(count)
-        if full is None:
-            return
-        others = self._share.shares.uploads_of(full) - 1
-        if not others:
-            raise unavailable("Too many uploads are being received; try again in a moment.")
-        whose = "this user" if full.name.startswith("user ") else "this address"
-        raise Problem(
-            429,
-            f"Other uploads of {whose} ({others}) are under way; send this one again when they are through.",
-            kind="too_many_uploads",
-            headers={"Retry-After": "5"},
-        )
 
     async def _write(self) -> None:
         piece, self._piece = self._piece, bytearray()

@@ -25,7 +25,7 @@ async def issue_ticket(request: web.Request) -> web.Response:
     """201 with a ticket for `?ticket=`: its first use must be within a minute; then it can reopen that stream for an
     hour."""
     context, identity = context_of(request), request[IDENTITY]
-    await context.read(request, lambda _: None)  # only whether the token is still valid
+    await context.check_token(request)
     ticket = make_feed_ticket(context.secret, identity.user, asked_by=identity.proofs)
     return json_answer({"ticket": ticket, "expires_in": TICKET_FIRST_USE_SECONDS}, status=201)
 
@@ -39,7 +39,7 @@ async def issue_token(request: web.Request) -> web.Response:
     if identity.role not in ("service", "operator"):
         raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
     user, seconds = await judge_json(request, _wanted)
-    await context.read(request, lambda _: None)  # as above
+    await context.check_token(request)
     token = make_user_token(context.secret, user, ttl_seconds=seconds, asked_by=identity.proofs)
     return json_answer({"token": token, "expires_in": seconds}, status=201)
 

@@ -36,11 +36,16 @@ def wait_of(request: web.Request) -> int | None:
     return None
 
 
-async def task_after(context: Context, view: View, seconds: int) -> tuple[View, bool]:
-    """The task when it has ended or the time is over, and whether there was room to wait."""
+async def task_after(
+    context: Context, view: View, seconds: float, most_waiters: int | None = None
+) -> tuple[View, bool]:
+    """The task when it has ended or the time is over, and whether there was room to wait.
+
+    most_waiters: of this process; None means MOST_WAITERS.
+    """
     if view["status"] in FINAL:
         return view, True
-    if context.hub.waiter_count >= MOST_WAITERS:
+    if context.hub.waiter_count >= (MOST_WAITERS if most_waiters is None else most_waiters):
         return view, False
     try:
         with (

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from supervisor.media import file_kinds
 from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
-from supervisor.pictures.media_types import type_of_name
+from supervisor.pictures.media_types import type_of_file
 from web.handling.context import Context, context_of
 from web.http.problems import Problem, unavailable
 
@@ -44,7 +44,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
     if not is_key(key) or not context.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
     name = key.rpartition("/")[2]  # a key needs no escapes, and its object never changes
-    media_type = media_type_of(key)
+    media_type = type_of_file(key)
     headers = {
         **_HEADERS,
         "Content-Disposition": f'{_disposition(media_type)}; filename="{name}"',
@@ -65,12 +65,6 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         return await _passed_through(request, context, opened, headers)
     finally:
         opened.close()
-
-
-def media_type_of(key: str) -> str:
-    """The media type of one of our files."""
-    of_picture = type_of_name(key)
-    return of_picture if of_picture != file_kinds.UNKNOWN else file_kinds.media_type_of(key)
 
 
 def _disposition(media_type: str) -> str:

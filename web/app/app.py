@@ -34,6 +34,13 @@ from web.api.ops_samples import keep_samples
 from web.app import pages
 from web.app.revoked_streams import end_revoked_streams
 from web.doors.cloudbase import door as cloudbase
+from web.doors.fal import door as fal
+from web.doors.fal import uploads as fal_uploads
+from web.doors.fal.words import error_answer as fal_error
+from web.doors.openai import door as openai
+from web.doors.openai.answers import error_answer as openai_error
+from web.doors.repeats import keep_cut_orders
+from web.doors.replicate import door as replicate
 from web.feed.change_tailer import Tailer
 from web.handling.access_log import observe
 from web.handling.authentication import FEED_PATH, authenticate
@@ -41,7 +48,7 @@ from web.handling.context import CONTEXT, Context
 from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
-from web.http.problems import answer_problems, expect_100_continue, name_ourselves
+from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.openapi.description import DESCRIPTION, Description, show_openapi
 
 
@@ -82,6 +89,46 @@ ADDRESSES = (
     Address("POST", "/v1/tokens", issued_tokens.issue_token, "issueToken", 201),
     Address("POST", callbacks.PATH, callbacks.report, "reportOnRemoteJob"),
     Address("POST", cloudbase.PATH, cloudbase.answer, "answerCloudBase"),
+    Address("POST", "/openai/v1/images/generations", openai.generate, "openaiGenerate"),
+    Address("POST", "/openai/v1/images/edits", openai.edit, "openaiEdit"),
+    Address("POST", "/openai/v1/images/variations", openai.edit, "openaiVary"),
+    Address("GET", "/openai/v1/models", openai.list_models, "openaiListModels"),
+    Address("GET", "/openai/v1/models/{model}", openai.show_model, "openaiShowModel"),
+    Address("POST", "/replicate/v1/predictions", replicate.create, "replicateCreate", 201),
+    Address("GET", "/replicate/v1/predictions", replicate.list_predictions, "replicateList"),
+    Address("GET", "/replicate/v1/predictions/{task_id}", replicate.show, "replicateShow"),
+    Address("POST", "/replicate/v1/predictions/{task_id}/cancel", replicate.cancel, "replicateCancel"),
+    Address("GET", replicate.STREAM_PATH, replicate.stream, "replicateStream"),
+    Address("GET", replicate.MODEL_PATH, replicate.show_model, "replicateShowModel"),
+    Address(
+        "POST",
+        "/replicate/v1/models/{owner}/{model_name}/predictions",
+        replicate.create,
+        "replicateCreateOfModel",
+        201,
+    ),
+    Address(
+        "GET",
+        "/replicate/v1/models/{owner}/{model_name}/versions/{version}",
+        replicate.show_version,
+        "replicateShowVersion",
+    ),
+    Address("POST", "/replicate/v1/files", replicate.upload, "replicateUpload", 201),
+    Address(
+        "GET", "/replicate/v1/webhooks/default/secret", replicate.webhook_secret, "replicateWebhookSecret"
+    ),
+    Address("POST", "/fal/queue/{app_path}", fal.queue, "falSubmit"),
+    Address("GET", "/fal/queue/{app_path}", fal.queue, "falLook"),
+    Address("PUT", "/fal/queue/{app_path}", fal.queue, "falCancel", 202),
+    Address("POST", "/fal/run/{app_path}", fal.run, "falRun"),
+    Address("POST", "/fal/proxy", fal.proxy, "falProxySubmit"),
+    Address("GET", "/fal/proxy", fal.proxy, "falProxyLook"),
+    Address("PUT", "/fal/proxy", fal.proxy, "falProxyCancel", 202),
+    Address("POST", "/fal/storage/auth/token", fal_uploads.token, "falUploadToken"),
+    Address("POST", "/fal/storage/files/upload", fal_uploads.send, "falUpload"),
+    Address("POST", "/fal/storage/upload/initiate", fal_uploads.initiate, "falBeginUpload"),
+    Address("PUT", fal_uploads.UPLOAD_PATH, fal_uploads.put, "falPutUpload"),
+    Address("GET", fal_uploads.FILE_PATH, fal_uploads.fetch, "falFetchUpload", 302),
     Address("GET", "/files/{key}", stored_files.fetch, "fetchPicture"),
     Address("GET", "/v1/ops/overview", ops.show_overview, "showOverview"),
     Address("GET", "/v1/ops/tasks", ops.find_tasks, "findTasks"),
@@ -106,9 +153,13 @@ ADDRESSES = (
 )
 
 
+STREAMS = frozenset({FEED_PATH, replicate.STREAM_PATH, "/fal/queue/{app_path}", "/fal/proxy"})
+
 # The allowed forms of a part of a path, if it is not a single name.
 PATTERNS = {
     "{key}": "{key:.+}",
+    "{app_path}": "{app_path:.+}",
+    "{model}": "{model:.+}",  # a name of two parts, and more
     "{work_id}": "{work_id:(?!(?:feed|changes)$)[^{}/]+}",  # otherwise their 405 would list DELETE
 }
 
@@ -122,7 +173,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     for address in ADDRESSES:
         resource = app.router.add_resource(_pattern(address.path))
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
-        if address.method == "GET" and address.path != FEED_PATH:  # the head of a stream has no end
+        if address.method == "GET" and address.path not in STREAMS:  # the head of a stream has no end
             resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
         if is_open_to_pages(address.path, context.settings) and not _has(resource, "OPTIONS"):
             resource.add_route("OPTIONS", answer_preflight)
@@ -149,10 +200,12 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
         await context.hub.close()
 
     app[ops.SWEEPING] = asyncio.Lock()
+    app[SHAPES] = {"/openai/v1/": openai_error, "/replicate/v1/": replicate.error_answer, "/fal/": fal_error}
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)
     app.cleanup_ctx.append(wechat.open_door)
     app.cleanup_ctx.append(keep_counts)
+    app.cleanup_ctx.append(keep_cut_orders)
     app.on_response_prepare.append(name_ourselves)
     app.on_response_prepare.append(name_the_origin)
     app.on_response_prepare.append(tell_standing)

@@ -113,8 +113,8 @@ class Tailer:
         for change in page:
             if self._hub.listens(change.user):
                 offered += 1 + self._hub.publish(change.user, _encoder(change, self._link))
-            if change.data_type == "remove" or change.doc["status"] in FINAL:
-                self._hub.task_ended(change.doc["task_id"])
+            is_end = change.data_type == "remove" or change.doc["status"] in FINAL
+            self._hub.task_changed(change.doc["task_id"], is_end=is_end)
             self._reader.passed(change)
             if offered >= OFFERS_BETWEEN_BREATHS:
                 offered = 0

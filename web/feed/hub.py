@@ -55,6 +55,7 @@ class Hub:
         self._fan_out = FanOut(lambda user: self._streams.get(user, ()), tally)
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._ends: dict[str, set[asyncio.Event]] = {}
+        self._moves: dict[str, set[asyncio.Event]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}  # the same, by user
         self._all_gone = asyncio.Event()
         self._all_gone.set()
@@ -123,16 +124,23 @@ class Hub:
             if not mine and self._watchers.get(user) is mine:
                 del self._watchers[user]
 
-    @contextlib.contextmanager
-    def end_of(self, task_id: str, user: str) -> Iterator[asyncio.Event]:
+    def end_of(self, task_id: str, user: str) -> contextlib.AbstractContextManager[asyncio.Event]:
         """An event that is set when the user's task has, or may have, ended, or when the process is about to stop.
 
         Raises Closing.
         """
+        return self._told(self._ends, task_id, user)
+
+    def changes_of(self, task_id: str, user: str) -> contextlib.AbstractContextManager[asyncio.Event]:
+        """The same, and at everything else that happens to the task and its user can see."""
+        return self._told(self._moves, task_id, user)
+
+    @contextlib.contextmanager
+    def _told(self, whom: dict[str, set[asyncio.Event]], task_id: str, user: str) -> Iterator[asyncio.Event]:
         if self.is_closing:
             raise Closing
         was_idle = self.is_idle
-        waiting = self._ends.setdefault(task_id, set())
+        waiting = whom.setdefault(task_id, set())
         mine = self._waiting.setdefault(user, set())
         ended = asyncio.Event()
         waiting.add(ended)
@@ -145,8 +153,8 @@ class Hub:
             self.waiter_count -= 1
             waiting.discard(ended)
             mine.discard(ended)
-            if not waiting and self._ends.get(task_id) is waiting:
-                del self._ends[task_id]
+            if not waiting and whom.get(task_id) is waiting:
+                del whom[task_id]
             if not mine and self._waiting.get(user) is mine:
                 del self._waiting[user]
 
@@ -154,9 +162,11 @@ class Hub:
         if was_idle:
             self.when_listened()
 
-    def task_ended(self, task_id: str) -> None:
-        """Wake the requests that wait for this task's end."""
-        for ended in self._ends.get(task_id, ()):
+    def task_changed(self, task_id: str, *, is_end: bool) -> None:
+        """Wake the requests that wait for this task."""
+        for changed in self._moves.get(task_id, ()):
+            changed.set()
+        for ended in self._ends.get(task_id, ()) if is_end else ():
             ended.set()
 
     def wake_waiters(self, user: str) -> None:
@@ -167,7 +177,7 @@ class Hub:
     @property
     def is_idle(self) -> bool:
         """Whether there is no listener."""
-        return not self._streams and not self._watchers and not self._ends
+        return not self._streams and not self._watchers and not self._waiting
 
     def listens(self, user: str) -> bool:
         """Whether this user has a listener."""
@@ -221,8 +231,8 @@ class Hub:
             for mine in self._watchers.values():
                 for changed in mine:
                     changed.set()
-            for task_id in self._ends:
-                self.task_ended(task_id)
+            for task_id in {*self._ends, *self._moves}:
+                self.task_changed(task_id, is_end=True)
             for stream in self.every_stream():
                 stream.end()
         for only_if_stuck in (True, False):

@@ -28,12 +28,24 @@ log = logging.getLogger("darkroom.web")
 
 DEMO = Identity("demo", "operator")
 FEED_PATH = "/v1/works/feed"
-# Paths under /v1/ that have their own proof, or only public data.
-OPEN_PATHS = frozenset({"/v1/auth/wechat", "/v1/callbacks/{token}", "/v1/types"})
+# Paths that have their own proof, or only public data.
+OPEN_PATHS = frozenset(
+    {
+        "/v1/auth/wechat",
+        "/v1/callbacks/{token}",
+        "/v1/types",
+        "/replicate/v1/predictions/{task_id}/stream",
+        "/fal/storage/upload/{upload_id}",
+        "/fal/storage/files/{upload_id}",
+    }
+)
 LINK_NEEDED = (
     "This browser is not known here yet: open the link that `darkroom up` has printed below its address, or the one "
     "that `darkroom link` prints."
 )
+# Doors of other services' SDKs, whose keys are our tokens: some of them call the scheme of a token otherwise.
+DOORS = ("/openai/v1/", "/replicate/v1/", "/fal/")
+_SCHEMES_OF_DOORS = ("bearer", "key", "token")
 TICKET = web.RequestKey("TICKET", Ticket)
 
 
@@ -44,7 +56,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     resource = request.match_info.route.resource
     if (
         resource is not None
-        and resource.canonical.startswith("/v1/")
+        and resource.canonical.startswith(("/v1/", *DOORS))
         and resource.canonical not in OPEN_PATHS
         and request.method != "OPTIONS"  # a browser's preflight, which can't carry a token
     ):
@@ -66,7 +78,7 @@ def identify(request: web.Request, context: Context) -> Identity:
     try:
         given = request.headers.getall("Authorization", [])
         if given:
-            return _of_header(given, context)
+            return _of_header(request, given, context)
         if "ticket" in request.query and request.rel_url.path == FEED_PATH:
             ticket = read_feed_ticket(context.secret, request.query["ticket"], before=context.secret_before)
             request[TICKET] = ticket
@@ -89,9 +101,10 @@ def unauthorized(detail: str) -> Problem:
     return Problem(401, detail, kind="unauthorized", headers=CHALLENGE)
 
 
-def _of_header(given: list[str], context: Context) -> Identity:
+def _of_header(request: web.Request, given: list[str], context: Context) -> Identity:
     scheme, _, token = given[0].partition(" ")
-    if len(given) > 1 or scheme.lower() != "bearer":
+    schemes = _SCHEMES_OF_DOORS if request.path.startswith(DOORS) else ("bearer",)
+    if len(given) > 1 or scheme.lower() not in schemes:
         raise BadToken("Authorization must be given once, as 'Bearer' and a token.")
     return read_user_token(context.secret, token.strip(), before=context.secret_before)
 

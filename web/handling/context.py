@@ -99,6 +99,10 @@ class Context:
             lambda: self.database.read_async(asked), request[IDENTITY].user
         )
 
+    async def check_token(self, request: web.Request) -> None:
+        """Raises Revoked if the request's token was taken back: for answers that read nothing else."""
+        await self.read(request, lambda _: None)
+
     async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
         """A step for the bearer of the request's token; raises Revoked, without a change, if the token was revoked."""
         return await self.database.write_async(_for_bearer(request, step))

@@ -14,13 +14,16 @@ from config.settings import Settings
 from web.handling.context import context_of
 from web.http.problems import Problem
 
-OPEN_TO_PAGES = ("/v1/", "/files/", "/openapi.json")
-METHODS = "GET, HEAD, POST, DELETE"
+OPEN_TO_PAGES = ("/v1/", "/openai/v1/", "/replicate/v1/", "/fal/", "/files/", "/openapi.json")
+METHODS = "GET, HEAD, POST, PUT, DELETE"
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User"
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User, "
+    "X-Fal-Target-Url, X-Fal-Queue-Priority, X-Fal-Request-Timeout, X-Fal-Runner-Hint, X-Fal-Object-Lifecycle, "
+    "X-Fal-Object-Lifecycle-Preference"
 )
 ANSWER_HEADERS = (
-    "Idempotent-Replayed, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+    "Idempotent-Replayed, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, "
+    "X-Fal-Request-Id, X-Fal-Error-Type, X-Request-Id"
 )
 PREFLIGHT_SECONDS = 7200  # as long as Chromium keeps one
 

@@ -28,6 +28,17 @@ DEFAULT = "default"
 QUOTA_OF = {
     ("POST", "/v1/tasks"): "orders",
     ("POST", "/v1/tasks/{task_id}/retry"): "orders",
+    ("POST", "/openai/v1/images/generations"): "orders",
+    ("POST", "/openai/v1/images/edits"): "orders",
+    ("POST", "/openai/v1/images/variations"): "orders",
+    ("POST", "/replicate/v1/predictions"): "orders",
+    ("POST", "/replicate/v1/models/{owner}/{model_name}/predictions"): "orders",
+    ("POST", "/replicate/v1/files"): "uploads",
+    ("POST", "/fal/queue/{app_path}"): "orders",
+    ("POST", "/fal/run/{app_path}"): "orders",
+    ("POST", "/fal/proxy"): "orders",  # or an upload that is to be begun
+    ("POST", "/fal/storage/files/upload"): "uploads",
+    ("POST", "/fal/storage/upload/initiate"): "uploads",
     ("POST", "/v1/images"): "uploads",
     ("POST", "/v1/files"): "uploads",
     ("POST", "/v1/feed-tickets"): "tickets",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -78,6 +78,16 @@ class Problem(Exception):
         return web.Response(
             status=self.status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers
         )
+
+
+def told_in_one(problem: Problem) -> str:
+    """Everything that the problem says as one text, for those who show a text and no list."""
+    told = [
+        f"{pointer.strip('/').replace('/', '.')}: {detail}"
+        for pointer, detail in problem.errors
+        if pointer.strip("/")
+    ]
+    return _sendable("; ".join(told[:MOST_ERRORS_TOLD]) or problem.detail)
 
 
 def unprocessable(pointer: str, detail: str) -> Problem:
@@ -156,6 +166,21 @@ def problem_of(error: Exception) -> Problem | None:
     return None
 
 
+Shape = Callable[[Problem], web.Response]
+SHAPES = web.AppKey("SHAPES", Mapping[str, Shape])  # {beginning of a path: how errors are answered there}
+
+
+def answer_to(request: web.Request, problem: Problem) -> web.Response:
+    """The problem as it is told at this address: at a door for another service's SDKs in that service's words."""
+    path = public_path(request)
+    for prefix, shape in request.app[SHAPES].items():
+        if path.startswith(prefix):
+            answer = shape(problem)
+            answer.headers.update({**HEADERS_OF_ALL, **answer.headers})
+            return answer
+    return problem.to_response(path)
+
+
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error as problem+json; an unexpected one is logged with its traceback and answered with a plain 500."""
@@ -168,7 +193,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
             problem = Problem(500, "The request failed inside the server; the log there says why.")
         if problem.status in TOLD_IN_LOG:
             request[REASON] = problem.detail
-        return problem.to_response(public_path(request))
+        return answer_to(request, problem)
 
 
 def public_path(request: web.Request) -> str:
@@ -190,8 +215,8 @@ async def expect_100_continue(request: web.Request) -> None:
     """The only expectation that HTTP knows; any other is 417, as a problem."""
     if request.headers.get("Expect", "").lower() != "100-continue":
         problem = Problem(417, "The only expectation that can be met is 100-continue.")
-        answer = problem.to_response(public_path(request))
-        raise web.HTTPExpectationFailed(text=answer.text, content_type=MEDIA_TYPE)
+        answer = answer_to(request, problem)
+        raise web.HTTPExpectationFailed(text=answer.text, content_type=answer.content_type)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 

@@ -16,7 +16,8 @@ from config.declarations import samples
 from config.settings import Settings
 from supervisor.core.task_params import SubmissionBody, TaskParams
 from web.openapi import schemas
-from web.openapi.operations import OPERATIONS, RETRY_AFTER, TAGS, Answer, Operation, problem
+from web.openapi.operation import RETRY_AFTER, Answer, Operation
+from web.openapi.operations import OPERATIONS, TAGS
 from web.openapi.ops_task_schemas import OPS_ANSWERS
 from web.openapi.type_schemas import PARAMS, model_name, params_schema
 
@@ -79,20 +80,23 @@ def _operation(name: str, operation: Operation, settings: Settings) -> dict[str,
     parameters = list(operation.parameters)
     answers = dict(operation.answers)
     if operation.needs_token:
-        answers.setdefault(401, problem("Without a token, or with one that proves nothing."))
+        answers.setdefault(401, operation.error("Without a token, or with one that proves nothing."))
         answers.setdefault(
-            403, problem("Not for this caller: a foreign page or proxy, or `X-User` without the role.")
+            403,
+            operation.error("Not for this caller: a foreign page or proxy, or `X-User` without the role."),
         )
-        answers.setdefault(429, problem("More requests in this minute than are accepted.", RETRY_AFTER))
-        answers.setdefault(422, problem("`X-User` is no valid user id."))
-        answers.setdefault(503, problem("The database can't be used just now.", RETRY_AFTER))
+        answers.setdefault(
+            429, operation.error("More requests in this minute than are accepted.", RETRY_AFTER)
+        )
+        answers.setdefault(422, operation.error("`X-User` is no valid user id."))
+        answers.setdefault(503, operation.error("The database can't be used just now.", RETRY_AFTER))
     described: dict[str, Any] = {
         "operationId": name,
         "tags": [operation.tag],
         "summary": operation.summary,
         "security": _security(settings) if operation.needs_token else [],
         "responses": {str(status): _answer(answers[status]) for status in sorted(answers)}
-        | {"default": _answer(problem("Anything that nobody foresaw."))},
+        | {"default": _answer(operation.error("Anything that nobody foresaw."))},
     }
     if operation.details:
         described["description"] = operation.details

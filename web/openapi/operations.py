@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from pydantic import BaseModel
-
 from supervisor.core.lifecycle import FINAL, OPEN
 from web.openapi import ops_schemas, ops_task_schemas, schemas
+from web.openapi.door_operations import DOOR_OPERATIONS
+from web.openapi.operation import JSON, RETRY_AFTER, Answer, Operation, parameter, problem
 
 TAGS = {
     "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
@@ -24,51 +20,13 @@ TAGS = {
 
 REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
 WAITED = {"Preference-Applied": "`wait=N` where the wait was granted."}
-RETRY_AFTER = {"Retry-After": "Seconds after which it may be tried again."}
-_JSON = "application/json"
-_PROBLEM = "application/problem+json"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A possible answer.  schema: a model, or JSON Schema; None for an empty body."""
-
-    about: str
-    schema: type[BaseModel] | Mapping[str, Any] | None = None
-    media: str = _JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-    examples: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """The description of an address.  body: {media type: schema, or the name of one}."""
-
-    tag: str
-    summary: str
-    answers: Mapping[int, Answer]
-    details: str = ""
-    parameters: tuple[Mapping[str, Any], ...] = ()
-    body: Mapping[str, Any] = field(default_factory=dict)
-    needs_token: bool = True
-
-
-def problem(about: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """An error's answer."""
-    return Answer(about, schemas.Problem, _PROBLEM, headers or {})
-
-
-def _parameter(place: str, name: str, schema: Mapping[str, Any], about: str) -> Mapping[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
-
-
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
-_TASK_ID = _parameter("path", "task_id", _ID, "A task's id.")
-_WORK_ID = _parameter("path", "work_id", _ID, "A work's id.")
-_LIMIT = _parameter(
+_TASK_ID = parameter("path", "task_id", _ID, "A task's id.")
+_WORK_ID = parameter("path", "work_id", _ID, "A work's id.")
+_LIMIT = parameter(
     "query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Items on a page."
 )
-_CURSOR = _parameter(
+_CURSOR = parameter(
     "query",
     "cursor",
     {
@@ -77,49 +35,49 @@ _CURSOR = _parameter(
     },
     "`next` of the page before.",
 )
-_STATUS = _parameter(
+_STATUS = parameter(
     "query",
     "status",
     {"type": "string", "enum": sorted(str(each) for each in (*OPEN, *FINAL))},
     "Only tasks with this status.",
 )
-_TYPE = _parameter("query", "type", {"type": "string"}, "Only tasks of this type.")
-_KEY = _parameter(
+_TYPE = parameter("query", "type", {"type": "string"}, "Only tasks of this type.")
+_KEY = parameter(
     "header",
     "Idempotency-Key",
     {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,255}$"},
     "A string of your own for one request, quoted or not.  Sent again within 24 hours with the same body it names the"
     " same task, as it is now; with another body it is 422.",
 )
-_PREFER = _parameter(
+_PREFER = parameter(
     "header",
     "Prefer",
     {"type": "string", "examples": ["wait=30"]},
     "`wait=N`, 1 to 60 seconds: answer 200 with the finished task if it ends in time.",
 )
-_TRACEPARENT = _parameter(
+_TRACEPARENT = parameter(
     "header",
     "traceparent",
     {"type": "string", "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]},
     "W3C Trace Context: the task goes on with this trace, where the server sends traces somewhere; else it is ignored.",
 )
-_ESTIMATE = _parameter(
+_ESTIMATE = parameter(
     "query",
     "estimate",
     {"type": "boolean", "const": True},
     "Only return the order's cost and estimated start.  It is checked as an order; nothing is stored, and no"
     " account is opened.",
 )
-_USER = _parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
-_TICKET = _parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
-_SINCE_QUERY = _parameter(
+_USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
+_TICKET = parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
+_SINCE_QUERY = parameter(
     "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
 )
-_SINCE_HEADER = _parameter(
+_SINCE_HEADER = parameter(
     "header", "Last-Event-ID", {"type": "string"}, "The last event's id: go on after it."
 )
 
-_ROTATE = _parameter(
+_ROTATE = parameter(
     "query",
     "rotate",
     {"type": "integer", "minimum": 5, "maximum": 3600},
@@ -227,7 +185,7 @@ OPERATIONS: dict[str, Operation] = {
         },
         "The answer comes after the commit: what is answered 202 survives loss of power.",
         (_KEY, _PREFER, _TRACEPARENT, _ESTIMATE),
-        {_JSON: "Order"},
+        {JSON: "Order"},
     ),
     "listTasks": Operation(
         "Tasks",
@@ -303,8 +261,8 @@ OPERATIONS: dict[str, Operation] = {
             503: problem("The process is about to stop.", RETRY_AFTER),
         },
         parameters=(
-            _parameter("query", "since", {"type": "string"}, "`next` of the call before."),
-            _parameter(
+            parameter("query", "since", {"type": "string"}, "`next` of the call before."),
+            parameter(
                 "query",
                 "wait",
                 {"type": "integer", "minimum": 0, "maximum": 25, "default": 0},
@@ -352,7 +310,7 @@ OPERATIONS: dict[str, Operation] = {
         "Role `service` or `operator`; all others get 403.  Revoking the token that asks, or all of its"
         " holder, revokes the token that it was given, too.",
         body={
-            _JSON: {
+            JSON: {
                 "type": "object",
                 "required": ["user"],
                 "additionalProperties": False,
@@ -386,7 +344,7 @@ OPERATIONS: dict[str, Operation] = {
         },
         "A code is good for one exchange; after any error, get a new one.",
         body={
-            _JSON: {
+            JSON: {
                 "type": "object",
                 "required": ["code"],
                 "properties": {"code": {"type": "string", "description": "What `wx.login()` gave."}},
@@ -433,7 +391,7 @@ OPERATIONS: dict[str, Operation] = {
         " of your shop: sent again, it grants nothing more.",
         (_USER,),
         {
-            _JSON: {
+            JSON: {
                 "type": "object",
                 "required": ["amount", "reference"],
                 "additionalProperties": False,
@@ -461,7 +419,7 @@ OPERATIONS: dict[str, Operation] = {
             503: problem("The database can't be used just now; send it again.", RETRY_AFTER),
         },
         "The address is given to the service with its job; nobody else has it.",
-        parameters=(_parameter("path", "token", {"type": "string"}, "As the address has it."),),
+        parameters=(parameter("path", "token", {"type": "string"}, "As the address has it."),),
         body={"*/*": {}},
         needs_token=False,
     ),
@@ -477,14 +435,14 @@ OPERATIONS: dict[str, Operation] = {
             416: problem("The picture has no such part."),
         },
         parameters=(
-            _parameter(
+            parameter(
                 "path",
                 "key",
                 {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_./-]{0,200}$"},
                 "As the link has it; it holds slashes.",
             ),
-            _parameter("query", "exp", {"type": "string"}, "As the link has it."),
-            _parameter("query", "sig", {"type": "string"}, "As the link has it."),
+            parameter("query", "exp", {"type": "string"}, "As the link has it."),
+            parameter("query", "sig", {"type": "string"}, "As the link has it."),
         ),
         needs_token=False,
     ),
@@ -510,7 +468,7 @@ OPERATIONS: dict[str, Operation] = {
         " `service` as `accessKey`.  Collections `task_queue` and `works`; which calls are answered is in"
         " docs/from-cloud-functions.md.",
         body={
-            _JSON: {
+            JSON: {
                 "type": "object",
                 "required": ["action"],
                 "properties": {
@@ -521,6 +479,7 @@ OPERATIONS: dict[str, Operation] = {
         },
         needs_token=False,
     ),
+    **DOOR_OPERATIONS,
     "healthz": Operation(
         "Service",
         "Whether the process is alive.",
@@ -552,7 +511,7 @@ OPERATIONS: dict[str, Operation] = {
         "Service",
         "The link that `darkroom up` prints: lets a browser on the server's own host in, by a cookie.",
         {303: Answer("To the console; with the cookie where the key is that of this start.")},
-        parameters=(_parameter("query", "key", {"type": "string"}, "What the link holds."),),
+        parameters=(parameter("query", "key", {"type": "string"}, "What the link holds."),),
         needs_token=False,
     ),
     "console": Operation(
@@ -587,7 +546,7 @@ OPERATIONS |= {
         "Find tasks of any user, newest first.",
         {200: Answer("A page.", ops_task_schemas.OpsFoundTasks), 422: _BAD_QUERY},
         parameters=(
-            _parameter("query", "user", {"type": "string"}, "Only this user's."),
+            parameter("query", "user", {"type": "string"}, "Only this user's."),
             _STATUS,
             _TYPE,
             _CURSOR,
@@ -634,7 +593,7 @@ OPERATIONS |= {
             202: Answer("It will at its next heartbeat.", ops_task_schemas.OpsDraining),
             404: problem("No such worker lives."),
         },
-        parameters=(_parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
+        parameters=(parameter("path", "worker_id", {"type": "string"}, "A worker's id."),),
     ),
     "resendWebhook": Operation(
         "Operators",
@@ -645,7 +604,7 @@ OPERATIONS |= {
         },
         "From the beginning of its schedule, whatever became of it before; an address that had answered 410 counts as"
         " living again.",
-        (_parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
+        (parameter("path", "webhook_id", {"type": "string"}, "A delivery's id: `msg_…`."),),
     ),
     "pause": Operation(
         "Operators",
@@ -658,7 +617,7 @@ OPERATIONS |= {
         },
         "What runs goes on, and so do remote jobs that the service has accepted.",
         body={
-            _JSON: {
+            JSON: {
                 "type": "object",
                 "required": ["kind", "name"],
                 "properties": {
@@ -674,8 +633,8 @@ OPERATIONS |= {
         "Let a paused type or provider go on.",
         {204: Answer("It goes on."), 404: problem("It is not paused.")},
         parameters=(
-            _parameter("path", "kind", {"type": "string", "enum": ["type", "provider"]}, "Which of the two."),
-            _parameter("path", "name", {"type": "string"}, "Its name."),
+            parameter("path", "kind", {"type": "string", "enum": ["type", "provider"]}, "Which of the two."),
+            parameter("path", "name", {"type": "string"}, "Its name."),
         ),
     ),
     "sweepNow": Operation(

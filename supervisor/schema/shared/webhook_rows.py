@@ -55,10 +55,10 @@ def _insert(
     is_taken = f"EXISTS (SELECT 1 FROM webhook_delivery AS earlier WHERE earlier.id = {name})"
     submitted = milliseconds.format(time=f"{task}.created_at")
     return f"""INSERT INTO webhook_delivery
-            (id, task_id, charge, user_openid, url, type, data, state, created_at, due_at, ended_at, last_error)
+            (id, task_id, charge, user_openid, url, door, type, data, state, created_at, due_at, ended_at, last_error)
             SELECT {name} || CASE WHEN {is_taken} THEN '_' || {submitted} ELSE '' END,
                 {task}.id, {task}.charge, {task}.user_openid,
-                webhook.url, 'task.' || {task}.status, {json_object}({data}),
+                webhook.url, webhook.door, 'task.' || {task}.status, {json_object}({data}),
                 CASE WHEN {is_gone} THEN 'gone' WHEN {is_one_too_many} THEN 'failed' ELSE 'waiting' END,
                 {task}.finished_at, {task}.finished_at,
                 CASE WHEN {is_gone} OR {is_one_too_many} THEN {task}.finished_at END,

@@ -42,6 +42,12 @@ def add(tx: Transaction, image: NewImage) -> None:
     )  # fmt: skip
 
 
+def key_of(tx: Transaction, upload_id: str) -> str | None:
+    """The key of an upload; None if there is none."""
+    key = tx.value("SELECT key FROM image WHERE id = :id", id=upload_id)
+    return None if key is None else str(key)
+
+
 def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:
     """Record that tasks name these uploads: (upload's id, task's id).  They are kept as long as the task's work."""
     pairs = sorted(set(uses))

@@ -25,7 +25,7 @@ from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import revocations
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
-from supervisor.store.tasks import admission, bulk, idempotency, traces
+from supervisor.store.tasks import admission, bulk, cut_orders, idempotency, task_views, traces
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 
@@ -35,7 +35,7 @@ RETRY_AFTER_FULL_SECONDS = 30
 
 
 class Submitted(NamedTuple):
-    """The view of a submitted task.  is_replay: an earlier request with the same key has made it."""
+    """The view of a submitted task.  is_replay: an earlier request has made it, with the same key or cut off."""
 
     view: dict[str, Any]
     is_replay: bool
@@ -99,6 +99,9 @@ def _submit_together(
     revoked = revocations.ask(tx, proofs) if proofs else None  # it is sent together with the next query
     desk = _Desk(tx, settings, orders, pending)
     revocation_rows = revoked.all() if revoked is not None else []
+    repeated = cut_orders.take_over(
+        tx, {n: new.repeats for n, new in enumerate(orders) if new.repeats is not None and new.key is None}
+    )
     for n, new in enumerate(orders):
         try:
             if revocation_rows and is_revoked(revocation_rows, new.proofs):
@@ -114,6 +117,9 @@ def _submit_together(
                 if known is not None:
                     outcomes[n] = Submitted(known, True)
                     continue
+            if n in repeated and (view := task_views.get(tx, repeated[n], new.user)) is not None:
+                outcomes[n] = Submitted(view, True)
+                continue
             accepted[n] = desk.accept(new)
         except Fault as fault:
             outcomes[n] = fault
@@ -181,7 +187,8 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     )
     named = [(each.admission.task_id, each.new.webhook) for each in accepted if each.new.webhook]
     if named:
-        deliveries.name(tx, named)
+        doors = {each.admission.task_id: each.new.webhook_door for each in accepted if each.new.webhook_door}
+        deliveries.name(tx, named, doors)
     traced = [(each.admission.task_id, each.new.trace) for each in accepted if each.new.trace]
     if traced:
         traces.begin(tx, traced)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from supervisor.database.interface.database import Transaction
-from supervisor.store.sql.rows import Page, task_view
+from supervisor.store.sql.rows import Page, decoded, task_view
 
 _CURSOR = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z)~([A-Za-z0-9_-]{1,64})"
@@ -22,6 +22,12 @@ def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any
         task_id=task_id, user=user,
     )  # fmt: skip
     return None if row is None else task_view(row)
+
+
+def params_of(tx: Transaction, task_id: str) -> dict[str, Any]:
+    """What a task was ordered with; nothing of one that is gone."""
+    params = decoded(tx.value("SELECT params FROM task_queue WHERE id = :id", id=task_id))
+    return params if isinstance(params, dict) else {}
 
 
 def page(

@@ -16,7 +16,7 @@ from typing import Any
 
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.schema.statements import NOW, Built, ago, count, in_seconds, new_row, param, sql
-from supervisor.schema.tables import GIVEN_UP, OWED, Webhook, WebhookDelivery, WebhookGone
+from supervisor.schema.tables import GIVEN_UP, OWED, TaskQueue, Webhook, WebhookDelivery, WebhookGone
 from supervisor.store.counters import counters
 from supervisor.store.sql.row_isolation import Aside, apart, delete_apart, done_apart
 from supervisor.store.sql.rows import decoded, encoded
@@ -42,7 +42,7 @@ _TIMES = ("due_at", "created_at", "ended_at")
 _THIS = WebhookDelivery.id == param("id")
 _OF_HINT = (_THIS, WebhookDelivery.state == "sending", WebhookDelivery.dispatch == param("dispatch"))
 _SAID = {"last_status": param("status"), "last_error": param("reason")}
-_NAME = Built(new_row(Webhook, "task_id", "url"))
+_NAME = Built(new_row(Webhook, "task_id", "url", "door"))
 _CLAIM = Built(
     WebhookDelivery.update(
         claimed=WebhookDelivery.dispatch,
@@ -52,6 +52,7 @@ _CLAIM = Built(
     .where(*_OF_HINT, WebhookDelivery.claimed < WebhookDelivery.dispatch)
     .returning(WebhookDelivery)
 )
+_PARAMS = Built(TaskQueue.select(TaskQueue.params).where(TaskQueue.id == param("id")))
 _DELIVERED = Built(
     WebhookDelivery.update(
         state="delivered", ended_at=NOW, last_status=param("status"), last_error=None
@@ -97,7 +98,7 @@ class Delivery:
 class Message:
     """A delivery that a worker has claimed.  data: the task as it ended, pictures by key; ended_at: as text.
 
-    attempts: includes this one.
+    attempts: includes this one.  door: in which service's words it is sent, with the task's params; None means our own.
     """
 
     id: str
@@ -109,12 +110,17 @@ class Message:
     data: Mapping[str, Any]
     ended_at: str
     attempts: int
+    door: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def name(tx: Transaction, named: Iterable[tuple[str, str]]) -> None:
-    """Store the webhooks of these tasks.  named: (task id, address)."""
+def name(
+    tx: Transaction, named: Iterable[tuple[str, str]], doors: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Store the webhooks of these tasks.  named: (task id, address).  doors: {task id: `door` of its messages}."""
     for task_id, url in named:
-        tx.execute(_NAME, task_id=task_id, url=url)
+        door = (doors or {}).get(task_id)
+        tx.execute(_NAME, task_id=task_id, url=url, door=None if door is None else encoded(door))
 
 
 def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
@@ -229,9 +235,10 @@ def _claim(tx: Transaction, hint: Delivery) -> Message | None:
         return None
     webhook_attempts.begin(tx, row["id"], row["dispatch"], row["attempts"])
     data = decoded(row["data"])
+    params = None if row["door"] is None else decoded(tx.value(_PARAMS, id=row["task_id"]))
     return Message(
         row["id"], row["dispatch"], row["task_id"], row["user_openid"], row["url"], row["type"], data,
-        data["finished_at"], row["attempts"],
+        data["finished_at"], row["attempts"], decoded(row["door"]), params or {},
     )  # fmt: skip
 
 

@@ -96,8 +96,8 @@ FOLDERS = {
         cli cli/doctor services pictures store/operators processes store/feed store/recovery broker
         store/queue store/retention schema/migrations store/tasks schema/copy store/remote store/webhooks telemetry
         store/limits schema database schema/postgres webhooks database/postgres schema/sqlite security database/sqlite
-        health net objects schema/shared store/ledger store/counters store/sql database/interface remote core media
-        store .
+        health net objects schema/shared store/ledger store/counters store/sql database/interface doors remote core
+        media store .
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker registry providers/openai
@@ -105,7 +105,9 @@ FOLDERS = {
         providers/studio/photography providers/studio/vision providers/studio/orders providers/warm providers/common net
         providers files
     """,
-    "web": ". app openapi doors/cloudbase doors api handling uploads limits feed http",
+    "web": """
+        . app openapi doors/openai doors/replicate doors/fal doors/cloudbase doors api handling uploads limits feed http
+    """,
     "metrics": "monitoring .",
     "config": ".",
 }

@@ -40,10 +40,10 @@ from web.feed.feed_event import Link
 from web.handling.authentication import identify
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of
 from web.handling.idempotency import hash_of
+from web.handling.origin import origin_of
 from web.handling.quotas import count_stranger
 from web.handling.request_bodies import judge_json
 from web.handling.responses import json_answer
-from web.http.client_address import client_address
 from web.http.detached_work import finished
 from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of
 
@@ -237,17 +237,9 @@ def _text(get: Get, row: Row, link: Link) -> str:
 
 
 def _absolute(request: web.Request, link: Link) -> Link:
-    """Links with the address that the caller used: a page has no other base for them."""
-    transport = request.transport
-    peer = transport.get_extra_info("peername") if transport else None
-    trusted = context_of(request).settings.trusted_proxies
-    address = peer[0] if peer else None
-    scheme = request.scheme
-    forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
-    # One step back gives another address only if the peer is a trusted proxy.
-    if forwarded in ("http", "https") and client_address(address, ["192.0.2.1"], trusted) == "192.0.2.1":
-        scheme = forwarded
-    return lambda key: f"{scheme}://{request.headers.get('Host', '')}{link(key)}"
+    """Links from where the caller has called: a page has no other base for them."""
+    origin = origin_of(request)
+    return lambda key: origin + link(key)
 
 
 # --- update and remove ---

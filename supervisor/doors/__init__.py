@@ -1,0 +1,1 @@
+"""What other services' SDKs are told of a task, in answers as in webhooks: pure translations."""

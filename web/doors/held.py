@@ -1,0 +1,105 @@
+"""Requests that are held until a task has ended, or anything of it has changed.  None holds a database connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.core.lifecycle import FINAL
+from supervisor.store.tasks import user_actions
+from web.api.prefer_wait import task_after
+from web.feed.hub import Closing
+from web.handling.context import Context
+from web.http.problems import unavailable
+
+View = dict[str, Any]
+
+MOST_HELD = 2048  # by one process; each holds a connection and a few kilobytes
+STEP_SECONDS = 15.0  # of an idle stream, so that nobody between takes it for dead
+POLL_SECONDS = (
+    3.0  # a question for the status waits so long for news: SDKs ask again at once, up to ten times a second
+)
+
+
+class Draining(ConnectionResetError):
+    """The process is about to stop: the connection is given up, and the SDK's repeat takes the order over elsewhere."""
+
+
+class TooLate(ConnectionResetError):
+    """A task has failed after its answer had begun as a success: the connection is given up, for the same reason."""
+
+
+def check_room(context: Context) -> None:
+    """Whether one more may wait here.  Raises a Problem, 503: before anything is stored."""
+    if context.hub.is_closing or context.hub.waiter_count >= MOST_HELD:
+        raise unavailable("Too many requests wait for their pictures here; try again in a moment.")
+
+
+async def ended(context: Context, view: View, seconds: float) -> View:
+    """The task once it has ended, or after so long.  Raises Draining."""
+    view, _ = await task_after(context, view, seconds, MOST_HELD)
+    if view["status"] not in FINAL and context.hub.is_closing:
+        raise Draining
+    return view
+
+
+async def news(
+    context: Context, task_id: str, user: str, read: Callable[[], Awaitable[View | None]]
+) -> View | None:
+    """The task as it is once anything of it changes, at once if it has ended, and after POLL_SECONDS at the latest."""
+    if context.hub.waiter_count >= MOST_HELD:
+        return await read()
+    try:
+        with context.hub.changes_of(task_id, user) as changed:
+            known = await read()
+            if known is None or known["status"] in FINAL:
+                return known
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    while not context.hub.is_closing:
+                        await changed.wait()
+                        changed.clear()
+                        view = await read()
+                        if view is None or any(view[member] != known[member] for member in _NEWS):
+                            return view  # else it was a change that had been seen, and is published late
+    except Closing:
+        pass
+    return await read()
+
+
+_NEWS = ("status", "stage", "progress")
+
+
+async def sent(request: web.Request, response: web.Response) -> web.Response:
+    """The answer, fully written."""
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def steps(context: Context, view: View) -> AsyncIterator[View]:
+    """The task at each change that its user can see, and at least every STEP_SECONDS; the last time when it has ended.
+
+    Raises Draining.
+    """
+    task_id, user = view["task_id"], view["user_openid"]
+    try:
+        with context.hub.changes_of(task_id, user) as changed:
+            while True:
+                found = await context.database.read_async(lambda tx: user_actions.get(tx, task_id))
+                view = view if found is None else found
+                yield view
+                if view["status"] in FINAL:
+                    return
+                if context.hub.is_closing:
+                    raise Draining
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STEP_SECONDS):
+                        await changed.wait()
+                changed.clear()
+    except Closing:
+        raise Draining from None

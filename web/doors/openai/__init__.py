@@ -1,0 +1,1 @@
+"""The door for OpenAI's SDKs: pictures made, edited and varied, held until they are there."""

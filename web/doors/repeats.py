@@ -1,0 +1,109 @@
+"""Orders that were cut off, and their repeats: an SDK that repeats its order gets the task that the first sending made.
+
+Whether a request repeats another is decided in the transaction that stores it (`cut_orders`).  Here each order notes
+that its connection ended before its answer was fully written, and a repeat waits until that is noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from supervisor.database.interface.database import Database
+from supervisor.store.tasks import cut_orders
+from supervisor.store.tasks.new_task import NewTask, Repeatable
+from supervisor.store.tasks.submit import Submitted
+from web.api.tasks import hand_in
+from web.handling.context import CONTEXT, context_of
+from web.http.problems import problem_of
+
+log = logging.getLogger("darkroom.web")
+
+Place = tuple[str, str, str]
+
+
+class CutOrders:
+    """Which orders of this process were cut off a moment ago, and are being noted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._noting: dict[Place, set[asyncio.Task[None]]] = {}
+
+    def note(self, order: Repeatable, submission: asyncio.Future[Submitted]) -> None:
+        """The order's connection has ended just now.  submission: perhaps still under way."""
+        task = asyncio.create_task(self._note(order, submission, time.monotonic()))
+        mine = self._noting.setdefault(order.place, set())
+        mine.add(task)
+        task.add_done_callback(lambda done: self._noted(order.place, done))
+
+    async def noted(self, place: Place) -> None:
+        """Return when nothing of this place is being noted."""
+        while place in self._noting:
+            await asyncio.wait(self._noting[place])
+
+    async def close(self) -> None:
+        """Return when all is noted."""
+        while self._noting:
+            await asyncio.wait([task for mine in self._noting.values() for task in mine])
+
+    async def _note(self, order: Repeatable, submission: asyncio.Future[Submitted], ended_at: float) -> None:
+        try:
+            task_id = str((await submission).view["task_id"])
+            await self._database.write_async(
+                lambda tx: cut_orders.note(tx, task_id, order, time.monotonic() - ended_at)
+            )
+        except Exception as error:  # a refusal, of which nothing is stored; or a database that is away
+            if problem_of(error) is None:
+                log.exception("an order that was cut off can't be noted")
+
+    def _noted(self, place: Place, task: asyncio.Task[None]) -> None:
+        mine = self._noting[place]
+        mine.discard(task)
+        if not mine:
+            del self._noting[place]
+
+
+CUT_ORDERS = web.AppKey("CUT_ORDERS", CutOrders)
+HandIn = Callable[[NewTask], Awaitable[Submitted]]
+
+
+async def keep_cut_orders(app: web.Application) -> AsyncIterator[None]:
+    """For as long as the application runs."""
+    app[CUT_ORDERS] = CutOrders(app[CONTEXT].database)
+    yield
+    await app[CUT_ORDERS].close()
+
+
+@contextlib.asynccontextmanager
+async def carried(request: web.Request, order: Repeatable) -> AsyncIterator[HandIn]:
+    """Gives the function that hands the order in.  The whole answer is to be written inside the block.
+
+    Whatever ends the block otherwise has cut the answer off: the order may then be taken over by one repeat.
+    """
+    context, cuts = context_of(request), request.app[CUT_ORDERS]
+    under_way: list[tuple[NewTask, asyncio.Future[Submitted]]] = []
+
+    async def hand_in_once(new: NewTask) -> Submitted:
+        await cuts.noted(order.place)
+        submission = asyncio.ensure_future(hand_in(context, new))
+        under_way.append((new, submission))
+        await asyncio.wait([submission])
+        return submission.result()
+
+    try:
+        yield hand_in_once
+    except BaseException as reason:
+        for new, submission in under_way:
+            if new.key is None:  # one with a key is found by its key
+                cuts.note(order, submission)
+        if not isinstance(reason, ConnectionError):
+            raise
+        # The caller has gone, or is to come again: nothing more is said, and no half of an answer looks like a whole.
+        if request.transport is not None:
+            request.transport.abort()
+        raise asyncio.CancelledError from None
