@@ -25,11 +25,12 @@ def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
 def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = None) -> Page:
     """The user's works, newest first.  cursor: `next` of the page before; raises ValueError for any other text."""
     created_at, last_id = user_actions.cursor_place(cursor)
+    after = {} if created_at is None else {"created_at": created_at, "last_id": last_id}
+    is_after = f"AND (created_at, id) < ({tx.as_time(':created_at')}, :last_id)" if after else ""
     rows = tx.all(
-        """SELECT * FROM works WHERE user_openid = :user
-            AND (CAST(:created_at AS TEXT) IS NULL OR (created_at, id) < (:created_at, :last_id))
+        f"""SELECT * FROM works WHERE user_openid = :user {is_after}
             ORDER BY created_at DESC, id DESC LIMIT :limit""",
-        user=user, created_at=created_at, last_id=last_id, limit=limit + 1,
+        user=user, limit=limit + 1, **after,
     )  # fmt: skip
     more = len(rows) > limit
     items = [work_doc(row) for row in rows[:limit]]
