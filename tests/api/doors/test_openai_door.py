@@ -242,16 +242,18 @@ async def test_what_takes_long_is_kept_alive_by_white_space(
 
 
 async def test_a_failure_after_the_head_is_raised_by_the_repeat_that_takes_it_over(
-    shop: DoorShop, client: openai.AsyncOpenAI, user: str, monkeypatch: pytest.MonkeyPatch
+    shop: DoorShop, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held_answers, "HEAD_SECONDS", 0.05)
-    asked = asyncio.create_task(client.images.generate(model=MODEL, prompt="wait"))
-    (claim,) = await shop.held_of(user)
-    await until(lambda: shop.web.context.hub.waiter_count, "it waits")
-    await asyncio.sleep(0.1)
-    await shop.fail(claim)
-    with pytest.raises(openai.UnprocessableEntityError, match=REFUSED):
-        await asked
+    async with cutting_proxy(shop.url) as proxy:
+        async with openai.AsyncOpenAI(base_url=f"{proxy.url}/openai/v1", api_key=shop.key(user)) as client:
+            asked = asyncio.create_task(client.images.generate(model=MODEL, prompt="wait"))
+            (claim,) = await shop.held_of(user)
+            await until(lambda: proxy.answers, "the head was sent")
+            await shop.fail(claim)
+            with pytest.raises(openai.UnprocessableEntityError, match=REFUSED):
+                await asked
+        assert proxy.posts == 2
     assert len(shop.tasks(user)) == 1
 
 

@@ -26,6 +26,8 @@ from supervisor.webhooks.signing_keys import derived_key, key_of_user
 from tests.support.houses.door_shop import REFUSED, DoorShop, door_shop
 from tests.support.houses.web_server import SECRET, picture_bytes, until
 from tests.support.servers.cutting_proxy import POINTS, cutting_proxy
+from web.doors.held import news
+from web.doors.replicate import door
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,15 +88,21 @@ async def test_the_async_client_works_too(shop: DoorShop, client: replicate.Clie
 
 
 async def test_what_takes_longer_than_its_wait_is_polled_to_its_end(
-    shop: DoorShop, client: replicate.Client, user: str
+    shop: DoorShop, client: replicate.Client, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    polls: list[str] = []
+
+    async def noted(context: Any, task_id: str, *more: Any) -> Any:
+        polls.append(task_id)
+        return await news(context, task_id, *more)
+
+    monkeypatch.setattr(door, "news", noted)
     asked = asyncio.create_task(by(client.run, MODEL, input={"prompt": "wait"}, wait=1))
     (claim,) = await shop.held_of(user)
-    await until(lambda: not shop.web.context.hub.waiter_count, "the order was answered")
-    await until(lambda: shop.web.context.hub.waiter_count, "it is polled")
+    await until(lambda: polls, "the order was answered, and is polled")
     await shop.complete(claim)
     assert len(list(await asked)) == 1
-    assert len(shop.tasks(user)) == 1
+    assert set(polls) == set(shop.tasks(user)) == {claim.task_id}
 
 
 async def test_a_prediction_is_followed_with_its_progress(

@@ -15,7 +15,8 @@ POINTS = (BODY, REQUEST, STORED)
 class CuttingProxy:
     """plan: where each of the next POSTs is cut, in their order; what comes after is passed on.
 
-    is_stored: for STORED, returns when the order is.  posts: how many POSTs have come.
+    is_stored: for STORED, returns when the order is.  posts: how many POSTs have come; answers: how many requests have
+    been answered with anything.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -23,7 +24,7 @@ class CuttingProxy:
         self._host, self._port = split.hostname, split.port
         self.plan: list[str] = []
         self.is_stored: Callable[[], Awaitable[None]]
-        self.posts = 0
+        self.posts = self.answers = 0
         self.url = ""
         self._open: set[asyncio.StreamWriter] = set()
         self._all_ended = asyncio.Event()
@@ -88,7 +89,10 @@ class CuttingProxy:
         if cut == ANSWER:
             writer.write(await up_reader.read(1))
             return False
+        is_first = True
         while piece := await _answer_or_end(up_reader, reader):
+            self.answers += is_first
+            is_first = False
             writer.write(piece)
             await writer.drain()
             if piece.endswith(b"0\r\n\r\n") or _is_whole(piece):
