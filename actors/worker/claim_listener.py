@@ -106,6 +106,10 @@ class ClaimListener:
             except BROKER_AWAY as error:
                 self._is_unsure = True
                 self._note_absence(error)
+            except Exception:
+                if not self._ending.is_set():
+                    raise
+                return  # the process ends, and closed the client while the pop waited
 
     def _loop_answers(self) -> bool:
         """Whether the loop has answered the last call."""

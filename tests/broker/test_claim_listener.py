@@ -70,6 +70,27 @@ async def test_a_claim_reaches_the_event_loop_at_once(listening: Listening) -> N
     assert listening.taken[0].claims == [CLAIM]
 
 
+async def test_a_client_closed_under_its_waiting_pop_ends_the_thread_without_a_traceback(
+    server: BrokerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", broken.append)
+    listening = Listening(server, starts=False)
+    waits = threading.Event()
+
+    def pop_from_a_closed_client(kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+        waits.set()
+        listening.listener._ending.wait(20)
+        raise ValueError("I/O operation on closed file")  # as redis-py's socket says it
+
+    monkeypatch.setattr(listening.lists, "pop", pop_from_a_closed_client)
+    listening.listener.start()
+    await asyncio.to_thread(waits.wait, 20)
+    listening.listener.end()
+    await asyncio.to_thread(listening.listener.thread.join, 20)
+    assert not listening.listener.thread.is_alive() and broken == []
+
+
 async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> None:
     listening.has_room.clear()
     await asyncio.to_thread(listening.push)
