@@ -150,7 +150,7 @@ class DarkroomBroker(RedisBroker):
             if self._client is None and self._settle is not None:
                 self._settle(self)
             if self._client is None:
-                raise BrokerNotSettled("The broker was used before it was told its server's address.")
+                raise BrokerNotSettled("The broker was used before it had its server's address.")
 
     # --- sending ---
 

@@ -346,14 +346,20 @@ async def test_pages_of_an_allowed_origin_may_ask_the_proxy(shop: DoorShop) -> N
 # --- connections that are cut ---
 
 
-@pytest.mark.parametrize("call", ["submit", "run"])
-@pytest.mark.parametrize("point", [*POINTS, ANSWER])
+@pytest.mark.parametrize(
+    ("call", "point"),
+    # The whole answer of `submit` is one write, so it is cut before or after, never within.
+    [
+        (call, point)
+        for call in ("submit", "run")
+        for point in (*POINTS, ANSWER)
+        if (call, point) != ("submit", ANSWER)
+    ],
+)
 @pytest.mark.parametrize("times", [1, 3])
 async def test_an_order_is_one_task_wherever_its_connection_is_cut(
     shop: DoorShop, user: str, monkeypatch: pytest.MonkeyPatch, call: str, point: str, times: int
 ) -> None:
-    if (call, point) == ("submit", ANSWER):
-        pytest.skip("its whole answer is one write")
     monkeypatch.setattr(held_answers, "HEAD_SECONDS", 0.05)
     async with cutting_proxy(shop.url) as proxy:
         proxy.plan, proxy.is_stored = [point] * times, lambda: until(lambda: shop.tasks(user), "it is stored")
