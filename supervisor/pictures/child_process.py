@@ -32,6 +32,8 @@ KNOWN_FAMILIES = ("LC_", "PYTHON")
 # Without it each thread of a library reserves 128 MB of addresses, and a child's address space is limited.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
+PIPE_SECONDS = 2.0  # from a kill to the end of the pipes; a process with much memory may take longer to end
+
 OnProgress = Callable[[int, str], None]
 T = TypeVar("T")
 C = TypeVar("C", bound="ImageChild")
@@ -157,7 +159,14 @@ class ImageChild:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.channel.close()
-        await self.process.wait()
+        try:
+            await asyncio.wait_for(self.process.wait(), PIPE_SECONDS)
+        except TimeoutError:
+            # asyncio waits for the pipes, too, and a process that the child has started may hold them
+            for number in (1, 2):
+                if pipe := self.process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
+                    pipe.close()
+            await self.process.wait()
         self.process._transport.close()  # type: ignore[attr-defined]  # or its pipe stays open until the garbage collector comes
 
 

@@ -80,6 +80,13 @@ def ignore(percent: int, stage: str) -> None:
     pass
 
 
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 async def until(claim: Callable[[], Any]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not claim():  # noqa: ASYNC110  /proc rings no bell
@@ -134,6 +141,28 @@ async def test_a_crash_costs_its_task_alone(opened: Open, tmp_path: Path) -> Non
     assert caught.value.code == "worker_died" and caught.value.retryable
     after = await provider.submit(job(tmp_path), ignore)
     assert after.data["pid"] != before.data["pid"] and after.data["calls"] == 1
+
+
+@pytest.mark.parametrize("how", ["fork", "program", "daemon"])
+@pytest.mark.parametrize("then", ["crash", "hang", ""])
+async def test_what_it_has_started_ends_with_it(opened: Open, tmp_path: Path, how: str, then: str) -> None:
+    """Else it would hold memory, and the pipes for whose end its job waits."""
+    notes = tmp_path / "notes"
+    provider = opened(notes=str(notes))
+    await provider.submit(job(tmp_path), ignore)
+    ordered = job(
+        tmp_path, f"start {how} {then}", ai_timeout_seconds=1 if then == "hang" else PATIENCE_SECONDS
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        if then:
+            with pytest.raises(Transient) as caught:
+                await provider.submit(ordered, ignore)
+            assert caught.value.code == ("worker_died" if then == "crash" else "ai_timeout")
+        else:
+            await provider.submit(ordered, ignore)
+            await provider.close()
+    (started,) = (int(line.split()[1]) for line in notes.read_text().splitlines() if "started" in line)
+    await until(lambda: _has_ended(started))
 
 
 async def test_one_that_dies_while_idle_costs_nobody(opened: Open, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,12 +33,15 @@ from supervisor.pictures.child_process import (
     start_child,
 )
 from supervisor.pictures.process_pool import ImageProcesses
+from supervisor.processes.marked_processes import kill_marked
 
 log = structlog.get_logger(__name__)
 
 PROGRAM = "actors.providers.warm.child_program"
 LOADING_PERCENT, LOADING = 2, "loading the model"
+MARK = "MODEL_PROCESS"  # a variable of its environment
 LEAVE_SECONDS = 10.0  # for a model's `close`
+LOOK_OUT_SECONDS = 0.02  # from one look to the next at one that leaves
 LOOK_SECONDS = 0.25  # from one look at a child's memory to the next
 WITHIN_A_CALL = 2  # times memory_mib
 LONGEST_MESSAGE = 16 * 1024 * 1024  # of a child: `Done.data` is the largest part of it
@@ -72,6 +76,7 @@ class WarmChild(ImageChild):
     """A child that can be loaded, and whose printed text is logged."""
 
     provider = ""  # the child's owner, for the log
+    mark = ""  # in its environment and in those of all that it starts
     task_id = ""  # of its present job
     is_loaded = False
     too_large = ""  # set when it was killed for its memory
@@ -112,16 +117,31 @@ class WarmChild(ImageChild):
         assert self.process.stdin is not None
         self.process.stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.process.wait(), LEAVE_SECONDS)
+            async with asyncio.timeout(LEAVE_SECONDS):
+                while self.is_alive:  # noqa: ASYNC110  `wait` would wait for those that it has started, too
+                    await asyncio.sleep(LOOK_OUT_SECONDS)
         await self.end()
 
+    async def end_those_that_it_started(self) -> None:
+        """Kill them; it must have ended, or it could start others."""
+        await asyncio.to_thread(kill_marked, MARK, self.mark)
+
+    async def _kill_and_reap(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.end_those_that_it_started()
+        await super()._kill_and_reap()
+
     async def end(self) -> None:
-        """Kill, reap, close its pipes, and log its last words."""
+        """Kill it and all that it has started, reap, close its pipes, and log its last words."""
         if self.retirement is not None:
             self.retirement.cancel()
         await super().end()
         if self.voice is not None:
-            await asyncio.wait({self.voice}, timeout=1)  # a grandchild may hold the other end
+            await asyncio.wait(
+                {self.voice}, timeout=1
+            )  # the other end may be held by a process without our mark
+            self.voice.cancel()
 
 
 class WarmProcesses(ImageProcesses):
@@ -150,10 +170,15 @@ class WarmProcesses(ImageProcesses):
         await super().close()
 
     async def _spawn(self) -> ImageChild:
+        mark = uuid.uuid4().hex
         child = await start_child(
-            PROGRAM, self._environ, made=WarmChild, stderr=asyncio.subprocess.PIPE, limit=LONGEST_MESSAGE
+            PROGRAM,
+            {**self._environ, MARK: mark},
+            made=WarmChild,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LONGEST_MESSAGE,
         )
-        child.provider = self._loading.name
+        child.provider, child.mark = self._loading.name, mark
         child.listen()
         return child
 
@@ -165,6 +190,7 @@ class WarmProcesses(ImageProcesses):
             return
         on_progress(LOADING_PERCENT, LOADING)
         started = asyncio.get_running_loop().time()
+        watching = asyncio.create_task(self._watch(child))
         try:
             async with asyncio.timeout(self._loading.seconds) as deadline:
                 await child.ask(self._loading.request(), [], on_progress, self._room, deadline)
@@ -174,6 +200,8 @@ class WarmProcesses(ImageProcesses):
             raise NotLoaded(failure.message) from None
         except ImageProcessDied as death:
             raise NotLoaded(f"its process ended while it was loaded (signal {death.signal}).") from None
+        finally:
+            watching.cancel()
         child.is_loaded = True
         seconds = asyncio.get_running_loop().time() - started
         log.info(
@@ -190,7 +218,7 @@ class WarmProcesses(ImageProcesses):
     ) -> list[dict[str, Any]]:
         assert isinstance(child, WarmChild)
         child.task_id = request["job"]["task_id"]
-        watching = asyncio.create_task(self._watch_memory(child)) if self._most_bytes else None
+        watching = asyncio.create_task(self._watch(child))
         try:
             return await child.ask(request, files, on_progress, self._room, deadline)
         except ImageProcessDied as death:
@@ -198,14 +226,15 @@ class WarmProcesses(ImageProcesses):
                 raise DiedWhileIdle(str(death), death.signal) from death
             raise ImageProcessDied(child.too_large or str(death), death.signal) from death
         finally:
-            if watching is not None:
-                watching.cancel()
+            watching.cancel()
 
-    async def _watch_memory(self, child: WarmChild) -> None:
+    async def _watch(self, child: WarmChild) -> None:
+        """Look at its memory, and at its life: a process that it has forked may hold its pipe, which then does not end
+        with it."""
         most = WITHIN_A_CALL * self._most_bytes
-        while True:
+        while child.process.returncode is None:
             await asyncio.sleep(LOOK_SECONDS)
-            if child.resident_bytes() > most:
+            if most and child.resident_bytes() > most:
                 child.too_large = (
                     f"The model took more than {most // 1024 // 1024} MiB, twice its memory_mib."
                 )
@@ -214,6 +243,7 @@ class WarmProcesses(ImageProcesses):
                 )
                 with contextlib.suppress(ProcessLookupError):
                     child.process.kill()
+        await child.end_those_that_it_started()
 
     async def _put_back(self, child: ImageChild, reusable: bool) -> None:
         assert isinstance(child, WarmChild)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,12 @@ class TroubledModel:
             case ["hold", mib]:
                 self.kept.append(bytearray(b"x") * (int(mib) * MIB))
                 time.sleep(3600)
+            case ["start", how, *then]:
+                self._start_one_that_stays(how)
+                if then == ["crash"]:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if then == ["hang"]:
+                    time.sleep(3600)
             case ["hang"]:
                 time.sleep(3600)
             case ["say", *what]:
@@ -75,6 +82,17 @@ class TroubledModel:
 
     def close(self) -> None:
         self._note("close")
+
+    def _start_one_that_stays(self, how: str) -> None:
+        """Another process, which holds pipes of ours; its pid is noted."""
+        if how == "fork":
+            pid = os.fork()
+            if not pid:
+                time.sleep(3600)
+                os._exit(0)
+        else:
+            pid = subprocess.Popen(["sleep", "3600"], start_new_session=how == "daemon").pid
+        self._note(f"started {pid}")
 
     def _note(self, what: str) -> None:
         if notes := self.options.get("notes"):
