@@ -108,6 +108,8 @@ class ImageChild:
             await self._tell(request)
             while line := await self.process.stdout.readline():
                 answer = json.loads(line)
+                if not _is_answer(answer):
+                    raise ValueError("not one of the answers")
                 if answer.get("id") != request["id"]:
                     raise ImageProcessDied(
                         "The image process answered another request than the one it was given."
@@ -131,7 +133,7 @@ class ImageChild:
                     await self._tell({"id": request["id"], "decode": True})
                 else:
                     on_progress(answer["progress"], answer["stage"])
-        # ValueError: half a line, cut off by the child's death
+        # ValueError: half a line, cut off by the child's death, or what its libraries wrote into its pipe
         except (ConnectionError, ValueError) as error:
             raise await self._death("The image process broke off in the middle of its work.") from error
         finally:
@@ -168,6 +170,16 @@ class ImageChild:
                     pipe.close()
             await self.process.wait()
         self.process._transport.close()  # type: ignore[attr-defined]  # or its pipe stays open until the garbage collector comes
+
+
+def _is_answer(told: Any) -> bool:
+    """Whether it has the form of one of a child's answers (`supervisor.pictures.child_program`)."""
+    match told:
+        case {"error": {"code": str(), "message": str()}} | {"made": list()} | {"begun": True}:
+            return True
+        case {"pixels": int()} | {"progress": int(), "stage": str()}:
+            return True
+    return False
 
 
 async def _uninterrupted(work: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import signal
@@ -16,7 +17,17 @@ import structlog
 from PIL import Image
 
 from actors.files.scratch import Scratch
-from actors.providers.base import ContentRejected, Done, InvalidInput, Job, RateLimited, Transient
+from actors.providers import base
+from actors.providers.base import (
+    ContentRejected,
+    Done,
+    InvalidInput,
+    Job,
+    Lost,
+    ProviderError,
+    RateLimited,
+    Transient,
+)
 from actors.providers.warm.messages import done_in, error_in, job_in, request_for, told_of, told_of_error
 from actors.providers.warm.processes import WarmProcesses
 from actors.providers.warm.provider import ModelNotLoaded, WarmProvider
@@ -141,6 +152,18 @@ async def test_a_crash_costs_its_task_alone(opened: Open, tmp_path: Path) -> Non
     assert caught.value.code == "worker_died" and caught.value.retryable
     after = await provider.submit(job(tmp_path), ignore)
     assert after.data["pid"] != before.data["pid"] and after.data["calls"] == 1
+
+
+@pytest.mark.parametrize("written", ["[1, 2]", "7", "null", '{"id": 2}', '{"id": 2, "progress": "x"}'])
+async def test_what_it_writes_into_our_pipe_costs_its_task_alone(
+    opened: Open, tmp_path: Path, written: str
+) -> None:
+    provider = opened()
+    await provider.submit(job(tmp_path), ignore)
+    with pytest.raises(Transient) as caught:
+        await provider.submit(job(tmp_path, f"write {written}"), ignore)
+    assert caught.value.code == "worker_died"
+    assert (await provider.submit(job(tmp_path), ignore)).data["calls"] == 1
 
 
 @pytest.mark.parametrize("how", ["fork", "program", "daemon"])
@@ -312,9 +335,25 @@ def test_jobs_are_plain_values(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(plain)) == plain and plain.folder.is_dir()
     assert done_in(told_of(Done(data={"a": 1}))) == Done(data={"a": 1})
     for error in (ContentRejected("No."), RateLimited("Later.", wait_seconds=3), ModelNotLoaded("Away.")):
-        back = error_in(told_of_error(error))
+        back = error_in(json.loads(json.dumps(told_of_error(error))))
         assert isinstance(error, type(back)) and str(back) == str(error)
         assert getattr(back, "wait_seconds", 0) == getattr(error, "wait_seconds", 0)
+
+
+def test_every_error_that_it_may_raise_comes_back() -> None:
+    kinds = [
+        kind for kind in vars(base).values() if isinstance(kind, type) and issubclass(kind, ProviderError)
+    ]
+    assert {ContentRejected, Lost, RateLimited} <= set(kinds)
+    for kind in kinds:
+        back = error_in(json.loads(json.dumps(told_of_error(kind("In words.")))))
+        assert isinstance(back, Transient if kind is Lost else kind) and str(back) == "In words."
+
+
+@pytest.mark.parametrize("wait", [-5, float("nan"), float("inf"), "soon", [1]])
+def test_a_wait_that_is_none_becomes_the_usual_one(wait: Any) -> None:
+    back = error_in(told_of_error(RateLimited("Later.", wait_seconds=wait)))
+    assert isinstance(back, RateLimited) and back.wait_seconds == RateLimited.usual_wait_seconds
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ harm."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from actors.providers import base
 from actors.providers.base import (
     Done,
     Job,
+    Lost,
     MadeFile,
     MadeImage,
     MadeThumbnail,
@@ -96,5 +98,12 @@ def error_in(told: Mapping[str, Any]) -> ProviderError:
     if not (isinstance(kind, type) and issubclass(kind, ProviderError)):
         return Transient(told["message"], code=told["code"])
     if issubclass(kind, Postponed):
-        return kind(told["message"], wait_seconds=told.get("wait_seconds"))
+        return kind(told["message"], wait_seconds=_seconds(told.get("wait_seconds")))
+    if issubclass(kind, Lost):
+        return Transient(told["message"], code=told["code"])  # there is no remote job here that could be lost
     return kind(told["message"], code=told["code"], retryable=told.get("retryable"))
+
+
+def _seconds(told: Any) -> float | None:
+    """The wait; None for what is none."""
+    return float(told) if isinstance(told, int | float) and 0 <= told < math.inf else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from actors.providers.base import ContentRejected, Done, MadeFile, RateLimited
+from actors.providers.base import ContentRejected, Done, Lost, MadeFile, RateLimited
 from actors.providers.warm.model import ModelJob, ModelSettings, Progress
 from tests.support.providers.instant_provider import ONE_PIXEL
 
@@ -64,6 +65,12 @@ class TroubledModel:
                 raise ContentRejected("The model does not paint this.")
             case ["wait"]:
                 raise RateLimited("The model rests.", wait_seconds=7)
+            case ["write", *what]:
+                for descriptor in range(3, 10):  # one of them leads to the worker
+                    with contextlib.suppress(OSError):
+                        os.write(descriptor, " ".join(what).encode() + b"\n")
+            case ["lose"]:
+                raise Lost("The model has forgotten it.")
             case ["break"]:
                 raise KeyError("of no class of ours")
             case ["wrong"]:
