@@ -99,7 +99,7 @@ def main(tasks: Mapping[str, Task] | None = None) -> None:
         signal.signal(asks_to_stop, signal.SIG_IGN)
     _be_modest()
     channel = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
-    parent = Parent(sys.stdin, reserve_stdout(), channel)
+    parent = Parent(reserve_stdin(), reserve_stdout(), channel)
     known: dict[str, Task] = {"plain": _plain, "upload": _upload, **(tasks or {})}
     if tasks is None:
         _warm_up()
@@ -216,6 +216,15 @@ def _be_modest() -> None:
         os.environ[name] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.nice(NICENESS)
+
+
+def reserve_stdin() -> TextIO:
+    """A separate stream for the requests.  Descriptor 0 becomes empty, so that no library, and no program that one
+    starts, reads a request or waits for a person's answer."""
+    requests = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    return requests
 
 
 def reserve_stdout() -> TextIO:

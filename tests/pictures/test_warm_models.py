@@ -154,6 +154,31 @@ async def test_a_crash_costs_its_task_alone(opened: Open, tmp_path: Path) -> Non
     assert after.data["pid"] != before.data["pid"] and after.data["calls"] == 1
 
 
+async def test_it_can_ask_nobody(opened: Open, tmp_path: Path) -> None:
+    """Neither a person, nor the pipe with its next request."""
+    provider = opened()
+    with pytest.raises(Transient) as caught:
+        await provider.submit(job(tmp_path, "ask"), ignore)
+    assert caught.value.code == "internal"
+    assert (await provider.submit(job(tmp_path), ignore)).data["calls"] == 2
+
+
+async def test_its_progress_belongs_to_its_job_and_may_come_from_threads(
+    opened: Open, tmp_path: Path
+) -> None:
+    provider, seen = opened(), list[tuple[int, str]]()
+
+    async def reported(prompt: str) -> list[tuple[int, str]]:
+        seen.clear()
+        await provider.submit(job(tmp_path, prompt), lambda *said: seen.append(said))
+        return [each for each in seen if each[1] not in ("working", "loading the model")]
+
+    assert await reported("report -7") == [(10, "reported")]
+    assert {percent for percent, _ in await reported("report by threads")} == {50}
+    assert await reported("report too late") == []
+    assert await reported("report what is late") == []
+
+
 @pytest.mark.parametrize("written", ["[1, 2]", "7", "null", '{"id": 2}', '{"id": 2, "progress": "x"}'])
 async def test_what_it_writes_into_our_pipe_costs_its_task_alone(
     opened: Open, tmp_path: Path, written: str

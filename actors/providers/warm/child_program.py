@@ -17,14 +17,17 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from typing import Any
 
 from actors.providers.base import ProviderError
 from actors.providers.warm.messages import SPEAKS_FOR, job_in, told_of, told_of_error
 from actors.providers.warm.model import Model, ModelSettings
-from supervisor.pictures.child_program import Parent, WorkFault, reserve_stdout, serve
+from supervisor.pictures.child_program import Parent, WorkFault, reserve_stdin, reserve_stdout, serve
 from supervisor.processes.parent_death import die_with_parent
+
+LONGEST_STAGE = 1000  # letters; the worker shortens it further
 
 
 class Host:
@@ -52,12 +55,15 @@ class Host:
         """One job."""
         assert self.model is not None, "nothing is loaded"
         parent.say(begun=True)
+        progress = Rising(parent)
         try:
-            return [told_of(self.model.make(job_in(request), rising(parent)))]
+            return [told_of(self.model.make(job_in(request), progress))]
         except ProviderError as error:
             raise _fault(error) from error
         except MemoryError as error:
             raise WorkFault("The model found no memory for this order.", "internal") from error
+        finally:
+            progress.end()
 
     def close(self) -> None:
         if self.model is not None:
@@ -69,7 +75,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     for asks_to_stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group
         signal.signal(asks_to_stop, signal.SIG_IGN)
-    parent, host = Parent(sys.stdin, reserve_stdout(), None), Host()
+    parent, host = Parent(reserve_stdin(), reserve_stdout(), None), Host()
     for request in parent.requests():
         speak_for(request.get("job", {}).get("task_id", ""))
         serve(request, parent, {"load": host.load, "make": host.make})
@@ -85,18 +91,26 @@ def speak_for(task_id: str) -> None:
     os.write(sys.stderr.fileno(), f"{SPEAKS_FOR}{task_id}\n".encode())
 
 
-def rising(parent: Parent) -> Any:
-    """A progress function that never falls, never says 100, and says nothing twice."""
-    last: tuple[int, str] = (-1, "")
+class Rising:
+    """A progress function that never falls, never says 100, and says nothing twice, nor after the end of its job.
+    Threads of the model may call it."""
 
-    def progress(percent: int, stage: str) -> None:
-        nonlocal last
-        now = (min(99, max(int(percent), last[0])), str(stage))
-        if now != last:
-            last = now
-            parent.say(progress=now[0], stage=now[1])
+    def __init__(self, parent: Parent) -> None:
+        self._parent, self._lock = parent, threading.Lock()
+        self._last: tuple[int, str] = (-1, "")
+        self._has_ended = False
 
-    return progress
+    def __call__(self, percent: int, stage: str) -> None:
+        with self._lock:
+            now = (min(99, max(0, int(percent), self._last[0])), str(stage)[:LONGEST_STAGE])
+            if now != self._last and not self._has_ended:
+                self._last = now
+                self._parent.say(progress=now[0], stage=now[1])
+
+    def end(self) -> None:
+        """Say nothing from now on: the next line belongs to another job, or is the answer."""
+        with self._lock:
+            self._has_ended = True
 
 
 def _fault(error: ProviderError) -> WorkFault:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class TroubledModel:
         self.options, self.secrets = settings.options, settings.secrets
         self.kept: list[bytearray] = []
         self.calls = 0
+        self.late: Progress = lambda percent, stage: None
 
     def load(self) -> None:
         self._note("load")
@@ -69,6 +71,23 @@ class TroubledModel:
                 for descriptor in range(3, 10):  # one of them leads to the worker
                     with contextlib.suppress(OSError):
                         os.write(descriptor, " ".join(what).encode() + b"\n")
+            case ["ask"]:
+                input("May I run code of others? ")
+            case ["report", percent]:
+                progress(int(percent), "reported")
+            case ["report", "by", "threads"]:
+                threads = [
+                    threading.Thread(target=lambda: [progress(50, f"step {n}") for n in range(2000)])
+                    for _ in range(4)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            case ["report", "too", "late"]:
+                self.late = progress
+            case ["report", "what", "is", "late"]:
+                self.late(77, "of the job before")
             case ["lose"]:
                 raise Lost("The model has forgotten it.")
             case ["break"]:
