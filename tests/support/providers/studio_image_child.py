@@ -9,7 +9,7 @@ from typing import Any
 from actors.providers.studio.orders.faults import StudioFault
 from actors.providers.studio.orders.order import TASKS, read_order
 from actors.providers.studio.studio import STUDIO_BYTES, maker
-from actors.providers.warm.child_program import rising
+from actors.providers.warm.child_program import Rising
 from supervisor.pictures import child_program
 from supervisor.pictures.child_program import Parent, WorkFault, limit_memory
 from supervisor.pictures.process_pool import ImageProcesses
@@ -26,7 +26,7 @@ def studio_order(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]
     """The pictures of an order, as the child tells of them."""
     limit_memory(STUDIO_BYTES)
     try:
-        return carry_out(request, rising(parent))
+        return carry_out(request, Rising(parent))
     except StudioFault as fault:
         raise WorkFault(str(fault), fault.code) from fault
 
