@@ -19,6 +19,7 @@ import structlog
 from actors.providers.base import ResultLost
 from supervisor.media.file_kinds import HEAD_BYTES, UNKNOWN, file_kind
 from supervisor.media.file_names import plain_name
+from supervisor.media.plain_data import NotKept, plain_data
 from supervisor.media.shown_outputs import MOST_DATA_BYTES, MOST_INLINE_BYTES, data_bytes
 from supervisor.pictures.media_types import EXTENSIONS, picture_type
 from supervisor.store.tasks.results import FILES_OF_A_PICTURE, FIRST_DATA, FIRST_FILE, ResultFile
@@ -42,13 +43,14 @@ async def store_pictures(
     pictures: numbers of those that this request was for; where it has made none, its files and data came instead."""
     first = min(pictures, default=0)
     of = () if done.images else tuple(pictures)
-    text = None if done.data is None else _text_of(done.data)
+    data = None if done.data is None else _kept(done.data)
+    text = None if data is None else _text_of(data)
     puts: list[Callable[[], ResultFile]] = [partial(_put, worker, claim, picture) for picture in done.images]
     for number, made in enumerate(done.files[:FILES_OF_A_PICTURE]):
         n = FIRST_FILE + FILES_OF_A_PICTURE * first + number
         puts.append(partial(_put_file, worker, claim, n, made, of))
     if text is not None:
-        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, done.data, text, of))
+        puts.append(partial(_put_data, worker, claim, FIRST_DATA + first, data, text, of))
     return [
         await room.when_stored(lambda put=put: asyncio.to_thread(put))  # type: ignore[misc]
         for put in puts
@@ -65,13 +67,18 @@ def _put(worker: Worker, claim: Claim, picture: MadeImage) -> ResultFile:
     return ResultFile(picture.n, key, digest, picture.width, picture.height, thumbnail)
 
 
-def _text_of(data: Any) -> bytes:
-    """Its stored form.  Raises ResultLost: it may have been paid for, and a repeated order would give the same
-    result."""
+def _kept(data: Any) -> Any:
+    """The data in the form that both databases and all readers take.  Raises ResultLost: it may have been paid for,
+    and a repeated order would give the same result."""
     try:
-        text = data_bytes(data)
-    except (ValueError, TypeError, RecursionError):
-        raise ResultLost("The AI service has sent data that is no JSON.") from None
+        return plain_data(data)
+    except NotKept as reason:
+        raise ResultLost(f"The data from the AI service can't be kept: it holds {reason}.") from None
+
+
+def _text_of(data: Any) -> bytes:
+    """Its stored form.  Raises ResultLost."""
+    text = data_bytes(data)
     if len(text) > MOST_DATA_BYTES:
         raise ResultLost(
             f"The AI service has sent {len(text):,} bytes of data; at most {MOST_DATA_BYTES:,} are kept."

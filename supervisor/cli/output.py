@@ -6,14 +6,15 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import click
-import orjson
+
+from supervisor.core.json_text import json_bytes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead, for programs.")
 
 
 def print_json(value: Any) -> None:
     """One document, indented; times, numbers and nulls as they are."""
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    click.echo(json_bytes(value, indented=True).decode())
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> None:

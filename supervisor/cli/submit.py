@@ -16,6 +16,7 @@ from supervisor.cli.base import Failed, settings_of_command
 from supervisor.cli.output import json_option, print_json
 from supervisor.cli.typed_order import COMMANDS as TYPE_COMMANDS
 from supervisor.cli.typed_order import TypedOrder, parameters_of, type_of
+from supervisor.core.json_text import json_bytes
 from supervisor.media.file_names import plain_name
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ async def _save_others(api: Api, doc: dict[str, Any], stem: Path, *, silent: boo
             await api.save(doc["data_url"], path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(orjson.dumps(doc["data"], option=orjson.OPT_INDENT_2))
+            path.write_bytes(json_bytes(doc["data"], indented=True))
         told["data"] = orjson.loads(path.read_bytes())
         if not silent:
             click.echo(f"{path}  JSON")

@@ -17,7 +17,7 @@ Outputs = Mapping[str, Any]
 
 
 def data_bytes(data: Any) -> bytes:
-    """The data as JSON.  Raises ValueError for other bytes."""
+    """The data as JSON.  data: as `plain_data` gives it."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

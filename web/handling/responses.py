@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from aiohttp import web
 
+from supervisor.core.json_text import json_bytes
 from supervisor.store.sql.rows import Page
 from web.feed.feed_event import Link, with_links
 
@@ -34,7 +34,7 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
     """An answer that no cache may keep, because it belongs to one user and changes."""
     return web.Response(
         status=status,
-        body=orjson.dumps(value),
+        body=json_bytes(value),
         content_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )

@@ -20,7 +20,7 @@ from supervisor.core.ids import new_ulid
 from tests.support.databases import KINDS, POSTGRESQL, plain_connection
 from tests.support.fakes.fake_ai_service import FakeAiService
 from tests.support.films import film
-from tests.support.houses.four_types import BAD, GOOD, PICTURE, TYPES, four_types
+from tests.support.houses.four_types import BAD, GOOD, HARD_DATA, PICTURE, TYPES, four_types
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.postgres_databases import give_back, take_database
 from tests.support.servers.webhook_receiver import WebhookReceiver
@@ -229,3 +229,39 @@ def _send(system: RunningSystem, task_id: str, type_: str, params: dict[str, Any
         timeout=120,
         check=True,
     )
+
+
+def _lists(system: RunningSystem) -> list[int]:
+    """Statuses of all addresses that show data of several tasks."""
+    return [_asked(system, path)[0] for path in ("/v1/tasks", "/v1/works", "/v1/works/changes")]
+
+
+def test_data_that_a_database_or_a_writer_of_json_refuses_is_kept_and_does_not_break_the_lists(
+    sent: Sent,
+) -> None:
+    system, _, _ = sent
+    _, order = _asked(system, "/v1/tasks", {"type": "caption", "params": {"prompt": "hard"}})
+
+    task = _ended(system, order["task_id"])
+
+    assert task["status"] == "completed", task
+    data = task["result"]["data"]
+    assert [float(number) for number in data.pop("large")] == [1e20, 1e308, 1e30, -1e30, float(2**63)]
+    assert data == {"zero\ufffd": "a\ufffdb", "half of a pair": "\ufffd", "deep": HARD_DATA["hard"]["deep"]}
+    assert _lists(system) == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [("too deep", "nested more than 100 deep"), ("too large", "a number that is too large")],
+)
+def test_data_that_no_reader_takes_fails_its_task_alone_with_the_reason(
+    sent: Sent, prompt: str, why: str
+) -> None:
+    system, _, _ = sent
+    _, order = _asked(system, "/v1/tasks", {"type": "caption", "params": {"prompt": prompt}})
+
+    task = _ended(system, order["task_id"])
+
+    assert task["status"] == "failed" and why in task["error"]["message"], task
+    assert _lists(system) == [200, 200, 200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -75,6 +76,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "form": ({"parameters": {"field_01": "words", "field_29": 2}}, "/parameters/field_29"),
 }
 
+# Answers to `caption`, by its prompt.
+HARD_DATA: dict[str, Any] = {
+    "hard": {
+        "zero\0": "a\0b",
+        "half of a pair": "\ud83d",
+        "large": [1e20, 1e308, 10**30, -(10**30), 2**63],
+        "deep": functools.reduce(lambda inner, _: [inner], range(90), 1),
+    },
+    "too deep": functools.reduce(lambda inner, _: [inner], range(300), 1),
+    "too large": 10**400,
+}
+
 
 def four_types(service: FakeAiService) -> dict[str, str]:
     """Settings, without DARKROOM_.  The service is told how to answer."""
@@ -115,6 +128,7 @@ def _reply(service: FakeAiService, asked: Asked) -> Reply:
                 document={"video": {"url": address}, "answer": asked.document["parameters"], "cost": 0.25}
             )
         case "/caption":
-            return Reply(document={"answer": {"caption": "A fair in May", "score": 0.5}, "cost": 0.001})
+            said = HARD_DATA.get(asked.document["prompt"], {"caption": "A fair in May", "score": 0.5})
+            return Reply(document={"answer": said, "cost": 0.001})
         case _:
             return Reply(document={"answer": asked.document["parameters"]})

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from supervisor.core.errors import AlreadyFinished, TaskNotFound
+from supervisor.core.json_text import json_bytes
 from supervisor.core.lifecycle import FINAL
 from supervisor.database.interface.database import Transaction
 from supervisor.doors.fal_request import fault_of, links_of, output_of, status_of
@@ -129,7 +130,7 @@ def _asked(request: web.Request, target: Target, body: Any) -> Asked:
 async def _body(
     request: web.Request, context: Context, params: dict[str, Any], view: View
 ) -> AsyncIterator[bytes]:
-    yield orjson.dumps(_output(request, context, view, params))
+    yield json_bytes(_output(request, context, view, params))
 
 
 async def _stream(
@@ -145,7 +146,7 @@ async def _stream(
         body = {"detail": fault[1], "message": fault[1], "error_type": fault[0]}
         await response.write(b"event: error\ndata: %s\n\n" % orjson.dumps(body))
     else:
-        await response.write(b"data: %s\n\n" % orjson.dumps(_output(request, context, view, params)))
+        await response.write(b"data: %s\n\n" % json_bytes(_output(request, context, view, params)))
     await response.write_eof()
     return response
 
@@ -169,7 +170,7 @@ async def _status_stream(request: web.Request, target: Target) -> web.StreamResp
     check_room(context)
     response = await _event_stream(request, {"x-fal-request-id": target.task_id})
     async for seen in steps(context, view):
-        now = orjson.dumps(await _shown(request, seen, target))
+        now = json_bytes(await _shown(request, seen, target))
         await response.write(b"data: %s\n\n" % now if now != told else b":\n\n")
         told = now
     await response.write_eof()

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from supervisor.core.errors import AlreadyFinished, TaskNotFound
 from supervisor.core.ids import is_task_id
+from supervisor.core.json_text import json_bytes
 from supervisor.database.interface.database import Transaction
 from supervisor.doors.replicate_prediction import logs_of, output_of, prediction
 from supervisor.store.tasks import task_views, user_actions
@@ -208,7 +209,7 @@ async def _write_events(
             await tell("logs", logs)
     output = output_of(view, _linked(request))
     for each in output if isinstance(output, list) else [] if output is None else [output]:
-        await tell("output", each if isinstance(each, str) else orjson.dumps(each).decode())
+        await tell("output", each if isinstance(each, str) else json_bytes(each).decode())
     if view["status"] == "failed":
         message = str((view["error"] or {}).get("message", "The task failed."))
         await tell("error", orjson.dumps({"detail": message}).decode())
