@@ -67,6 +67,14 @@ async def test_a_file_is_taken_raw_and_in_a_form_and_comes_back_as_it_was(
             assert answer.headers["Content-Disposition"].startswith(shown)
 
 
+@pytest.mark.parametrize("name", ["海报 über.mp4", "🎂.mp4"])
+async def test_a_name_in_any_language_comes_back_as_it_was(
+    web: Any, http: aiohttp.ClientSession, name: str
+) -> None:
+    status, told = await _sent(http, web, _form(MP4, name))
+    assert (status, told["name"]) == (201, name)
+
+
 async def test_a_picture_goes_the_way_of_pictures(web: Any, http: aiohttp.ClientSession) -> None:
     status, told = await _sent(http, web, _form(picture_bytes(), "me.jpg"))
     assert status == 201 and told["media_type"].startswith("image/") and told["width"] > 0

@@ -56,14 +56,14 @@ async def events_of(
             max_header_count=MOST_HEADS,
             max_header_size=MOST_HEAD_BYTES,
             max_segment_count=limits.parts,
-            header_charset="latin-1",  # the encoding of file names does not matter, since they are not read
+            header_charset="latin-1",  # takes all bytes; `_words` reads UTF-8 in them
             strict=True,
         ) as parser:
             around, is_file = 0, False
             async for piece in pieces:
                 for event in parser.parse(piece):
                     if isinstance(event, MultipartSegment):
-                        part = Part(event.name or "", event.filename or "")
+                        part = Part(_words(event.name), _words(event.filename))
                         is_file = part.name in limits.files
                         around += _size_of(event.headerlist, limits)
                     elif event is not None and not is_file:
@@ -85,6 +85,14 @@ def _size_of(heads: list[tuple[str, str]], limits: FormLimits) -> int:
     if any(_CONTROL.search(value) for _, value in heads):
         raise _broken(limits)
     return sum(len(name) + len(value) for name, value in heads)
+
+
+def _words(name: str | None) -> str:
+    """A name in a part's head.  Browsers, curl and the SDKs send UTF-8; other bytes stay as Latin-1."""
+    try:
+        return (name or "").encode("latin-1").decode()
+    except UnicodeError:
+        return name or ""
 
 
 def _broken(limits: FormLimits) -> Problem:
