@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.provider_presets import over_preset
 from config.settings_group import Count, Group
@@ -83,6 +83,18 @@ class Provider(Group):
                 f"COST_UNIT is {self.cost_unit!r}, but may be a word of at most 16 letters, such as USD."
             )
         return self
+
+    @field_validator("env")
+    @classmethod
+    def _be_variables(cls, env: dict[str, str]) -> dict[str, str]:
+        """Checked here, since the system refuses others only when a process is started."""
+        for name, value in env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(
+                    f"ENV sets {name!r} to {value!r}, but a variable's name may be any text without =, and neither "
+                    "it nor its value may contain a NUL."
+                )
+        return env
 
     @property
     def repeats_itself(self) -> bool:

@@ -25,9 +25,7 @@ def over_preset(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A provider's settings merged over a preset's.  Raises ValueError, a sentence, for an unknown one."""
     names = preset_names()
     if name not in names:
-        raise ValueError(
-            f"DARKROOM_PROVIDERS__<name>__PRESET is {name!r}, but may be one of {', '.join(names)}."
-        )
+        raise ValueError(f"PRESET is {name!r}, but may be one of {', '.join(names)}.")
     return _over(_read(name), given)
 
 

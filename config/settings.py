@@ -324,8 +324,10 @@ def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> 
     first = error.errors(include_url=False)[0]
     where = tuple(str(part) for part in first["loc"])
     if first["type"] == "value_error":
-        said = str(first["ctx"]["error"])  # errors of a task type's table begin with the member's name
-        return f"{_variable(where[:2])}__{said}" if where[:1] == ("tasks",) else said
+        said = str(
+            first["ctx"]["error"]
+        )  # errors of a type's or a provider's table begin with the member's name
+        return f"{_variable(where[:2])}__{said}" if where[:1] in (("tasks",), ("providers",)) else said
     given_as = next((spelling[where[:n]] for n in range(len(where), 0, -1) if where[:n] in spelling), None)
     name = given_as or (f"{'.'.join(where)} in {file}" if file else _variable(where))
     if first["type"] == "missing":

@@ -32,7 +32,7 @@ from actors.providers.warm.messages import done_in, error_in, job_in, request_fo
 from actors.providers.warm.processes import WarmProcesses
 from actors.providers.warm.provider import ModelNotLoaded, WarmProvider
 from actors.registry.adapters import check_provider, open_provider
-from config.settings import Settings, load_settings
+from config.settings import Settings, SettingsError, load_settings
 from supervisor.core.errors import SettingFault
 from tests.support.image_children import _OF_OTHERS, children
 from tests.support.repository import ROOT
@@ -400,6 +400,23 @@ def test_variables_keep_the_case_of_their_names() -> None:
     }
     providers = load_settings(given).providers
     assert providers["mine"].env == {"CUDA_VISIBLE_DEVICES": "0"} and providers["env"].kind == "python"
+
+
+@pytest.mark.parametrize("env", [{"A=B": "1"}, {"": "1"}, {"A": "\0"}, {"A\0": "1"}])
+def test_variables_that_no_process_may_have_stop_the_start(tmp_path: Path, env: dict[str, str]) -> None:
+    provider = {"kind": "python", "options": {"class": "a:B"}, "env": env}
+    with pytest.raises(ValueError, match=r"ENV sets .* but a variable's name may be any text without ="):
+        Settings(data_dir=tmp_path, providers={"mine": provider})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("ENV__A", "a\0b"), ("COST_UNIT", "US dollars"), ("PRESET", "fax"), ("ENV__A=B", "1")],
+)
+def test_a_sentence_about_a_providers_setting_names_the_provider(setting: str, value: str) -> None:
+    given = {"DARKROOM_CONFIG": "", "DARKROOM_PROVIDERS__MINE__KIND": "python"}
+    with pytest.raises(SettingsError, match=f"DARKROOM_PROVIDERS__mine__{setting.partition('__')[0]} "):
+        load_settings(given | {f"DARKROOM_PROVIDERS__MINE__{setting}": value})
 
 
 async def test_the_example_with_a_model_of_a_package_cuts_a_person_out(opened: Open, tmp_path: Path) -> None:
