@@ -34,6 +34,10 @@ class ProgressReport:
             wait = FIRST_SECONDS if self._written is None else 0
             self._timer = asyncio.get_running_loop().call_later(wait, self._write)
 
+    def waits(self, stage: str) -> None:
+        """The attempt waits, and its stage is written by another statement: an older stage is not written after it."""
+        self._stage = stage[:100]
+
     def close(self) -> None:
         """Write nothing more, because the attempt's end follows."""
         self._closed = True

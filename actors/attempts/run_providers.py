@@ -100,7 +100,8 @@ class _Making:
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
         limit_seconds = worker.settings.attempt_seconds(claim.type)
-        self.room = Room(worker, running, claim, limit_seconds=limit_seconds)
+        self._progress = ProgressReport(worker.database, claim.task_id, claim.lease)
+        self.room = Room(worker, running, claim, limit_seconds=limit_seconds, waits=self._progress.waits)
         self._inputs: tuple[Path, ...] = ()
         self.without_pictures = False
         self.poll_in_seconds: list[float] = []
@@ -108,7 +109,7 @@ class _Making:
     async def make(self, missing: Sequence[int], scratch: Scratch) -> dict[int, ResultFile]:
         """{n: its file} of the pictures that were made at once.  scratch: of this attempt."""
         worker, claim = self._worker, self._claim
-        progress = ProgressReport(worker.database, claim.task_id, claim.lease)
+        progress = self._progress
         try:
             progress.report(FETCHING_PERCENT, "fetching the photos")
             self._inputs = await fetch_inputs(worker, claim, scratch)

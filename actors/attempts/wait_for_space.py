@@ -35,11 +35,22 @@ T = TypeVar("T")
 
 
 class Room:
-    """The waiting of one attempt or poll.  limit_seconds: how long it may go on once there is room."""
+    """The waiting of one attempt or poll.
 
-    def __init__(self, worker: Worker, running: Running, claim: Claim, *, limit_seconds: float) -> None:
+    limit_seconds: how long it may go on once there is room.  waits: called with each stage before it is written.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        running: Running,
+        claim: Claim,
+        *,
+        limit_seconds: float,
+        waits: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         self._worker, self._running, self._claim = worker, running, claim
-        self._limit_seconds = limit_seconds
+        self._limit_seconds, self._waits = limit_seconds, waits
 
     async def when_there_is(self, act: Callable[[], Awaitable[T]]) -> T:
         """The result of the act, which is repeated while a disk is full."""
@@ -86,6 +97,7 @@ class Room:
     async def _stand_still(self, stage: str) -> bool:
         """Show the reason, and move the deadline; False if the database can't be written either."""
         claim, seconds = self._claim, self._limit_seconds + FURTHER_SECONDS
+        self._waits(stage)
         try:
             await self._worker.database.write_async(
                 lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, stage, seconds),

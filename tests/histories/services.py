@@ -97,6 +97,10 @@ class Service:
         """The request has arrived."""
         draw, now = self.world.draw, self.world.loop.time()
         seconds = draw.choice((0.0, 0.5, 3.0, 20.0, 60.0, 200.0)) * draw.random()
+        if (
+            self.world.is_calm
+        ):  # it answers in time, or each probe of an open breaker may fail, and double the wait
+            seconds = min(seconds, job.ai_timeout_seconds / 2)
         end = "done" if self.world.is_calm else draw.choices(
             ("done", "failed", "refused", "forgotten", "endless"), (70, 8, 8, 4, 4)
         )[0]  # fmt: skip

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from actors.attempts.outcomes import Postpone, after_error, after_question
+from actors.attempts.progress import ProgressReport
 from actors.files.scratch import write_whole
 from actors.providers.base import Running
 from supervisor.core.errors import NoRoom, OutcomeUnknown, StoreAway
@@ -26,7 +27,7 @@ from supervisor.remote.unclear_answers import Doubts
 from supervisor.store.tasks import claims
 from tests.conftest import Clock, Store
 from tests.support.hosts.full_disk import largest_file
-from tests.support.houses.web_server import Web, bearer, running_web
+from tests.support.houses.web_server import Web, bearer, running_web, until
 from tests.support.providers.studio_image_child import studio_order
 
 
@@ -118,6 +119,21 @@ def test_an_attempt_that_waits_for_room_passes_no_deadline(
     store.write(lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, WAITING, 1))
     assert store.task(claim.task_id)["deadline_at"] == before, "a deadline is never moved back"
     assert not store.write(lambda tx: claims.stand_still(tx, claim.task_id, claim.lease + 1, WAITING, 1))
+
+
+async def test_a_stage_reported_before_the_wait_is_not_written_after_it(
+    store: Store, claimed_task: Any
+) -> None:
+    claim = claimed_task()
+    progress = ProgressReport(store.database, claim.task_id, claim.lease)
+    progress.report(85, "collecting the pictures")  # it is written a moment later
+    progress.waits(WAITING)
+    await store.database.write_async(
+        lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, WAITING, 60), line=claim.task_id
+    )
+    await until(lambda: store.task(claim.task_id)["progress"] == 85, "what was reported is written")
+    progress.close()
+    assert store.task(claim.task_id)["stage"] == WAITING
 
 
 # --- uploads ---

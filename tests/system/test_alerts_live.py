@@ -64,6 +64,15 @@ SETTINGS = {
     "PROVIDERS__slow__KIND": "python",
     "PROVIDERS__slow__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
     "PROVIDERS__slow__OPTIONS__wait_seconds": "300",
+    "TASKS__painted__PROVIDER": "painter",
+    "TASKS__painted__NEEDS__gpu": "1",
+    "TASKS__huge__PROVIDER": "painter",
+    "TASKS__huge__NEEDS__gpu": "2",
+    "PROVIDERS__painter__KIND": "python",
+    "PROVIDERS__painter__OPTIONS__class": "tests.support.providers.instant_provider:InstantProvider",
+    "PROVIDERS__painter__OPTIONS__cost": "0.03",
+    "PROVIDERS__painter__COST_UNIT": "USD",
+    "WORKER_OFFERS__gpu": "1",
     "TASKS__spoiled__PROVIDER": "prude",
     "PROVIDERS__prude__KIND": "python",
     "PROVIDERS__prude__OPTIONS__class": REFUSING,
@@ -226,7 +235,9 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
             missing.difference_update({expr for expr in missing if server.tells_something(expr)})
             return not missing
 
-        load = repeated(lambda: trouble.submit("instant"), BETWEEN_TASKS_SECONDS)
+        load = repeated(
+            lambda: (trouble.submit("instant"), trouble.submit("painted")), 2 * BETWEEN_TASKS_SECONDS
+        )
         with load, listening(system.url), contextlib.suppress(AssertionError):
             trouble.submit("spoiled")
             eventually("every panel shows something", all_panels_show_something)
@@ -302,6 +313,12 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
         is_silent("DarkroomFeedLag")
         with listening(system.url), repeated(trouble.lag, 0.0):
             fires("DarkroomFeedLag")
+
+        is_silent("DarkroomNoWorkerForType")
+        (unplaceable,) = trouble.submit("huge")
+        fires("DarkroomNoWorkerForType")
+        trouble.cancel(unplaceable)
+        until_silent(server)
 
         is_silent("DarkroomTypeFails")
         trouble.submit("spoiled", 15)

@@ -30,13 +30,17 @@ async def opened(gate: Path) -> None:
 
 
 class InstantProvider(LocalProvider):
-    """options.wait_seconds: how long each job takes, 0 by default.  options.gate: a file before which none ends."""
+    """options.wait_seconds: how long each job takes, 0 by default.  options.gate: a file before which none ends.
+
+    options.cost: what each job costs, nothing by default.
+    """
 
     may_bill_twice = True
 
     def __init__(self, name: str, settings: Any) -> None:
         self._wait_seconds = float(settings.options.get("wait_seconds", 0))
         self._gate = settings.options.get("gate")
+        self._cost = settings.options.get("cost")
 
     async def submit(self, job: Job, progress: Progress) -> Done:
         """One pixel a picture."""
@@ -44,6 +48,8 @@ class InstantProvider(LocalProvider):
         await asyncio.sleep(self._wait_seconds)
         if self._gate:
             await opened(Path(self._gate))
+        if self._cost:
+            job.note_cost(self._cost)
         made = []
         for n in job.pictures:
             path = job.folder / f"{n}.jpg"
