@@ -146,8 +146,9 @@ class ParameterSchema:
         for error in self._validator.iter_errors(defaults):
             where = tuple(error.instance_path)
             if where:
+                said = _told(error)[0][1].rstrip(".")
                 raise ValueError(
-                    f"has a default that it does not itself allow: {'/'.join(map(str, where))}. {_told(error)[0][1]}"
+                    f"has a default that it does not itself allow: {'/'.join(map(str, where))}. {said}"
                 )
 
 
@@ -158,7 +159,7 @@ def _refuse_what_is_none(schema: dict[str, Any]) -> None:
         raise ValueError("holds what JSON can't hold") from None
     if len(text) > MOST_BYTES:
         raise ValueError(f"is longer than {MOST_BYTES:,} bytes")
-    if schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
+    if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
         raise ValueError(
             f"says that it is {_shown(schema['$schema'])}, but may be JSON Schema 2020-12 ({DIALECT})"
         )

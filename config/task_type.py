@@ -28,6 +28,7 @@ Inputs = Annotated[int, Field(ge=0, le=MOST_INPUTS)]
 Pictures = Annotated[int, Field(ge=1, le=MOST_PICTURES)]
 Output = Literal["images", "videos", "audio", "files", "json"]
 NO_INPUTS = (0, 0)
+_OF_MEMBERS = ("properties", "$defs", "definitions")
 
 
 class InputKinds(Group):
@@ -84,7 +85,9 @@ class Doors(Group):
     @classmethod
     def _be_free(cls, name: str | None) -> str | None:
         if name is not None and name.startswith(OWN_NAMES):
-            raise ValueError(f"A name of DOORS may not begin with {OWN_NAMES}, which is kept for types.")
+            raise ValueError(
+                f"DOORS names {name!r}, but a name may not begin with {OWN_NAMES}, which is kept for types."
+            )
         return name
 
     @field_validator("map")
@@ -190,7 +193,22 @@ class TaskType(Group):
             unknown = sorted(self.price.members - members.keys())
             if unknown:
                 raise ValueError(f"PRICE looks at {unknown[0]!r}, which no order can have: see PARAMETERS.")
+        self._refuse_impossible(self.price)
         return self
+
+    def _refuse_impossible(self, price: Price) -> None:
+        """A mistyped value would never match, and every order would cost too little without anybody noticing."""
+        try:
+            members = ParameterSchema(
+                {name: self.parameters[name] for name in _OF_MEMBERS if name in self.parameters}
+            )
+        except ValueError:  # its members refer to another part of the schema
+            return
+        for name, value in ((name, value) for each in price.by for name, value in each.where.items()):
+            for _, sentence in members.mistakes_in({name: value})[:1]:
+                raise ValueError(
+                    f"PRICE has {name} = {value!r} in a `where`, which no order can have. {sentence}"
+                )
 
     @functools.cached_property
     def price_in_use(self) -> Price:

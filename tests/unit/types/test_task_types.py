@@ -150,10 +150,51 @@ def test_a_title_in_one_language_is_english() -> None:
         ('parameters = { "$ref" = "https://example.org/a.json" }', "no address is ever asked"),
         ('parameters = { properties = { a = { pattern = "(?=a)" } } }', "look-around"),
         ("titel = 'Poster'", "titel"),
+        ("inputs = { images = [-1, 4] }", "inputs.images.0"),
+        ("inputs = { images = [-1, 4] }", "is '-1', but may be a whole number from 0 up to 64."),
+        ("inputs = { images = [1, 2, 3] }", "but may be a list of 2 values."),
+        (
+            "inputs = { images = [1] }",
+            "INPUTS__IMAGES__1 is not set, but must be a whole number from 0 up to 64.",
+        ),
+        ('outputs = ["smells"]', "is 'smells', but may be one of images, videos, audio, files, json."),
+        ("outputs = []", "but may be a list that is not empty."),
+        ('scenes = [""]', "but may be text of 1 to 100 characters."),
+        ('slots = ["person"]', "is 'person', but may be a table."),
+        ("slots = [{ nam = 'person' }]", "SLOTS__0__NAME is not set, but must be text that matches"),
+        ("slots = [{ name = 'a', size = 1 }]", "holds 'size', but may hold only about, name, title."),
+        ("price = 3", "is '3', but may be a table."),
+        ("price = { per = 'hour' }", "is 'hour', but may be one of picture, second, task."),
+        ("price = { credits = -1 }", "is '-1', but may be a number from 0 up to 1000000."),
+        ("price = { by = [{ times = 'x' }] }", "price.by.0.times"),
+        ("price = { by = [{ times = 'x' }] }", "is 'x', but may be a number from 0 up to 1000000."),
+        ("price = { currency = 'USD' }", "may hold only base, by, credits, per, seconds."),
+        (
+            "price = { by = [{ where = { q = 'HD' }, times = 2 }] }\n"
+            "parameters = { properties = { q = { '$ref' = '#/$defs/q' } }, '$defs' = { q = { enum = ['sd', 'hd'] } } }",
+            """PRICE has q = 'HD' in a `where`, which no order can have. This may be "sd" or "hd".""",
+        ),
+        ('parameters = { "$schema" = 3 }', "PARAMETERS says that it is 3"),
+        (
+            "parameters = { properties = { a = { type = 'integer', default = 'x' } } }",
+            "does not itself allow: a. This must be a whole number.",
+        ),
+        ("doors = { openai = 'darkroom/x' }", "DARKROOM_TASKS__poster__DOORS names 'darkroom/x'"),
     ],
 )
 def test_a_bad_declaration_stops_the_start_with_one_sentence(tmp_path: Path, toml: str, said: str) -> None:
-    assert said in _refusal(tmp_path, f"[tasks.poster]\n{toml}\n", bad__json="{", list__json="[1]")
+    told = _refusal(tmp_path, f"[tasks.poster]\n{toml}\n", bad__json="{", list__json="[1]")
+    assert said in told and not told.endswith("..") and "\n" not in told
+
+
+def test_a_mistake_of_a_provider_names_it(tmp_path: Path) -> None:
+    provider = '[providers.painter]\nkind = "http"\n'
+    assert _refusal(tmp_path, f'{provider}cost = "$.cost"\n').startswith(
+        "DARKROOM_PROVIDERS__painter__COST_UNIT is not set"
+    )
+    assert _refusal(tmp_path, f'{provider}preset = "no"\n').startswith(
+        "DARKROOM_PROVIDERS__painter__PRESET is 'no'"
+    )
 
 
 def test_a_table_of_a_declared_type_replaces_the_members_it_names_and_no_other() -> None:
