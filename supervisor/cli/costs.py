@@ -72,11 +72,11 @@ def _moment(since: str | None) -> str:
     else:
         try:
             moment = datetime.datetime.fromisoformat(since)
-        except ValueError:
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=datetime.UTC)
+            moment = moment.astimezone(datetime.UTC)
+        except (ValueError, OverflowError):  # no time, or before the year 1 or after 9999 in UTC
             raise WrongUsage(f"--since is {since!r}, but may be {DAY_OR_TIME}.") from None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=datetime.UTC)
-        moment = moment.astimezone(datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -201,6 +201,9 @@ def test_operators_and_prometheus_see_costs_and_users_do_not(shop: Shop) -> None
 
 
 def test_a_day_that_is_none_is_said(shop: Shop) -> None:
+    for edge in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        told = _run(shop, "costs", "--since", edge)
+        assert told.returncode == 2 and "Traceback" not in told.stderr and edge in told.stderr
     told = _run(shop, "costs", "--since", "yesterday")
     assert (
         told.returncode == 2 and "--since is 'yesterday', but may be a day such as 2026-12-01" in told.stderr
