@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.database.interface.database import BatchedStep, Database
+from supervisor.media.plain_data import plain_text
 from supervisor.store.tasks import claims
 
 FIRST_SECONDS = 0.25
@@ -29,7 +30,7 @@ class ProgressReport:
         """Set the progress; percent 0-99, never falling.  Cheap: call it as often as you like."""
         if self._closed:
             return
-        self._percent, self._stage = max(self._percent, min(99, int(percent))), stage[:100]
+        self._percent, self._stage = max(self._percent, min(99, int(percent))), plain_text(stage[:100])
         if self._timer is None:
             wait = FIRST_SECONDS if self._written is None else 0
             self._timer = asyncio.get_running_loop().call_later(wait, self._write)

@@ -24,6 +24,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from supervisor.media.plain_data import plain_text
 from supervisor.remote.amounts import amount_of
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS
 
@@ -205,19 +206,23 @@ class NotGenuine(Exception):
     """The report is not from the service, or not about this job: it is dropped, and the job goes on."""
 
 
+MOST_MESSAGE_CHARACTERS = 2000
+
+
 class ProviderError(Exception):
     """An error of an AI service.  code: an `error.code` (web/openapi/schemas.py).  retryable: whether another attempt
-    may help; by default the class decides.  detail: the service's whole message, without secrets and links, only for
-    operators; at most MOST_DETAIL_CHARACTERS."""
+    may help; by default the class decides.  Message and code are stored: a character that a database refuses becomes
+    U+FFFD, and the message ends after MOST_MESSAGE_CHARACTERS.  detail: the service's whole message, without secrets
+    and links, only for operators; at most MOST_DETAIL_CHARACTERS."""
 
     code = "provider_error"
     retryable = False
 
     def __init__(self, message: str, *, code: str | None = None, retryable: bool | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = plain_text(str(message))[:MOST_MESSAGE_CHARACTERS]
+        super().__init__(self.message)
         self.detail = ""
-        self.code = code or type(self).code
+        self.code = plain_text(code or type(self).code)
         self.retryable = type(self).retryable if retryable is None else retryable
 
 

@@ -20,13 +20,18 @@ class NotKept(ValueError):
     """The data can't be kept.  str() says why, to be written after "it holds"."""
 
 
+def plain_text(text: str) -> str:
+    """The text as every database takes it."""
+    return _UNSTORABLE.sub(_INSTEAD, text)
+
+
 def plain_data(data: Any, above: int = 0) -> Any:
     """The data as it is stored.  above: levels that it lies in.  Raises NotKept."""
     match data:
         case None | bool():
             return data
         case str():
-            return _UNSTORABLE.sub(_INSTEAD, data)
+            return plain_text(data)
         case int():
             return data if -MOST_WHOLE <= data < MOST_WHOLE else _nearest(data)
         case float() if math.isfinite(data):
@@ -38,9 +43,7 @@ def plain_data(data: Any, above: int = 0) -> Any:
         case list() | tuple():
             return [plain_data(each, above + 1) for each in data]
         case dict() if all(isinstance(name, str) for name in data):
-            return {
-                _UNSTORABLE.sub(_INSTEAD, name): plain_data(each, above + 1) for name, each in data.items()
-            }
+            return {plain_text(name): plain_data(each, above + 1) for name, each in data.items()}
     raise NotKept("a value that is no JSON")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.providers.base import Lost, ProviderError, RateLimited
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.lifecycle import TRANSITIONS, Event
@@ -66,6 +67,26 @@ def test_a_lost_lease_leaves_no_trace(store: Store, claimed_task: Callable[..., 
     with pytest.raises(LeaseLost):
         store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 1, code="internal", message="-"))
     assert events(store, claim.task_id) == before
+
+
+@pytest.mark.parametrize("kind", [ProviderError, Lost, RateLimited])
+def test_an_errors_text_can_be_stored_whatever_a_service_or_a_model_says(
+    store: Store, claimed_task: Callable[..., Claim], kind: type[ProviderError]
+) -> None:
+    """Else the attempt has no end, and its task keeps its worker's slot and offers."""
+    error = kind("half \ud800, nothing \0" + "x" * 1_000_000)
+    error.code = ProviderError("", code="co\0de").code
+    put_back, failed = claimed_task("o-1"), claimed_task("o-2")
+    store.write(
+        lambda tx: claims.postpone(
+            tx, put_back.task_id, put_back.lease, 20, code=error.code, message=error.message
+        )
+    )
+    store.write(lambda tx: claims.fail(tx, failed.task_id, failed.lease, error.code, error.message))
+    told = store.task(failed.task_id)["error"]
+    told = json.loads(told) if isinstance(told, str) else told
+    assert told["message"].startswith("half \ufffd, nothing \ufffdx") and told["code"] == "co\ufffdde"
+    assert len(told["message"]) < 10_000 and str(error) == error.message
 
 
 def test_the_causes_that_put_a_task_back_are_distinguished(
