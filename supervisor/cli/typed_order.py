@@ -76,15 +76,16 @@ class TypedOrder(click.Command):
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        params = super().get_params(ctx)
+        params = list(super().get_params(ctx))
         taken = {option for each in params for option in each.opts}
         declared = ctx.meta.get(_TYPE) or {}
         members = declared.get("parameters", {}).get("properties", {})
-        return params + [
-            _option(name, schema)
-            for name, schema in members.items()
-            if f"--{_dashed(name)}" not in taken and _OPTION.fullmatch(name)
-        ]
+        for name, schema in members.items():
+            option = f"--{_dashed(name)}"
+            if option not in taken and _OPTION.fullmatch(name):
+                taken.add(option)  # of size_x and size-x the first one
+                params.append(_option(name, schema))
+        return params
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)

@@ -179,6 +179,8 @@ quality = { enum = ["sd", "hd"], default = "sd", description = "How fine." }
 steps = { type = "integer" }
 box = { type = "object" }
 count = { type = "integer" }
+size_x = { type = "string" }
+size-x = { type = "number" }
 """
 
 
@@ -191,6 +193,9 @@ def test_a_declared_type_is_listed_and_its_parameters_are_options_of_submit(tmp_
     said = darkroom(tmp_path, "submit", "poster", "--help", **config).stdout
     assert "--quality [sd|hd]" in said and 'How fine.  [default: "sd"]' in said and "--steps INTEGER" in said
     assert "quality, steps*" in said and said.count("--count INTEGER") == 1, "its own option keeps its name"
+    assert "--size-x TEXT" in said and said.count("--size-x") == 1, (
+        "of two members that make one option the first"
+    )
     assert "--quality" not in darkroom(tmp_path, "submit", "fitting", "--help", **config).stdout
     refused = darkroom(tmp_path, "submit", "poster", "--quality", "uhd", **config)
     assert refused.returncode == 2 and "'uhd' is not one of 'sd', 'hd'" in refused.stderr
