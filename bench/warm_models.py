@@ -7,11 +7,15 @@ another in a process that is kept, and in one that is loaded for each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from actors.providers.warm.processes import PROGRAM
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.waiting import eventually
 
@@ -84,13 +88,17 @@ def warm_and_cold(tasks: int, loading_seconds: float) -> tuple[float, float]:
     slow = "examples.models.slow_poster:SlowPoster"
     told = {"loading_seconds": str(loading_seconds), "load_seconds": "120"}
     found = []
-    for memory_mib in ("0", "1"):  # above 1 MiB is every process, so it is replaced after each task
-        with running_system(None, None, **settings_of(slow, memory_mib=memory_mib, **told)) as system:
-            started = time.monotonic()
+    for idle_seconds in ("600", "0.01"):
+        with running_system(None, None, **settings_of(slow, idle_seconds=idle_seconds, **told)) as system:
+            seconds = 0.0
             for _ in range(tasks):
+                started = time.monotonic()
                 _order(system, ["a poster"])
                 _until_done(system)
-            found.append((time.monotonic() - started) / tasks)
+                seconds += time.monotonic() - started
+                if idle_seconds != "600":
+                    _until_unloaded(system)
+            found.append(seconds / tasks)
     return found[0], found[1]
 
 
@@ -105,6 +113,20 @@ def _order(system: RunningSystem, prompts: list[str]) -> None:
 def _until_done(system: RunningSystem) -> None:
     still_open = "SELECT count(*) FROM task_queue WHERE status NOT IN ('completed','failed','cancelled')"
     eventually("all tasks have ended", lambda: system.sql(still_open) == [(0,)], PATIENCE_SECONDS)
+
+
+def _until_unloaded(system: RunningSystem) -> None:
+    eventually("the model's process has ended", lambda: not _model_processes(system))
+
+
+def _model_processes(system: RunningSystem) -> list[int]:
+    ((pid,),) = system.sql("SELECT pid FROM worker WHERE state = 'live'")
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if PROGRAM in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 def _worker_mib(system: RunningSystem) -> float:

@@ -238,9 +238,10 @@ class WarmProcesses(ImageProcesses):
                 child.too_large = (
                     f"The model took more than {most // 1024 // 1024} MiB, twice its memory_mib."
                 )
-                log.warning(
-                    "model_killed", provider=child.provider, task=child.task_id, reason=child.too_large
-                )
+                named = (
+                    {"task": child.task_id} if child.task_id else {}
+                )  # while it loads, the context names it
+                log.warning("model_killed", provider=child.provider, reason=child.too_large, **named)
                 with contextlib.suppress(ProcessLookupError):
                     child.process.kill()
         await child.end_those_that_it_started()
