@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -179,12 +180,11 @@ async def test_listening_yields_the_users_with_changes_and_ends_cleanly(
         await listening.aclose()
 
 
-def test_a_rescan_comes_without_notifications(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rescan_comes_without_notifications(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "RESCAN_SECONDS", 0.1)
-    dispatch: Wakeups = request.getfixturevalue("dispatch")  # it reads the time as it is made
-    assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
+    with contextlib.closing(dispatch_wakeups(store.database, store.settings)) as dispatch:
+        wait_until(lambda: dispatch.wait(0.01) and dispatch.is_listening, "it listens")
+        assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
 
 
 def pings(store: Store) -> int:
