@@ -182,9 +182,13 @@ async def test_listening_yields_the_users_with_changes_and_ends_cleanly(
 
 def test_a_rescan_comes_without_notifications(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor.database.postgres.postgres_wakeups, "RESCAN_SECONDS", 0.1)
-    with contextlib.closing(dispatch_wakeups(store.database, store.settings)) as dispatch:
-        wait_until(lambda: dispatch.wait(0.01) and dispatch.is_listening, "it listens")
-        assert all(dispatch.wait(DEADLINE_SECONDS) for _ in range(4)) and dispatch.is_listening
+    with contextlib.closing(feed_wakeups(store.database, store.settings)) as feed:
+        wait_until(lambda: feed.wait(0.01) and feed.is_listening, "it listens")
+        began = time.monotonic()
+        assert all(feed.wait(DEADLINE_SECONDS) for _ in range(4)) and feed.is_listening
+        assert time.monotonic() - began < supervisor.database.postgres.postgres_wakeups.PING_SECONDS, (
+            "no ping woke it"
+        )
 
 
 def pings(store: Store) -> int:
