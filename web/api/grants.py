@@ -13,8 +13,8 @@ from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
 from supervisor.store.ledger.credits import Granted
 from supervisor.store.sql.row_isolation import is_about_a_row
-from web.handling.context import IDENTITY, context_of
-from web.handling.request_bodies import is_storable, judge_json
+from web.handling.context import check_is_service, context_of
+from web.handling.request_bodies import is_storable, judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem
 
@@ -59,15 +59,7 @@ async def _granted(request: web.Request, user: str, amount: int, reference: str)
 
 def _grant_in(body: Any) -> tuple[int, str]:
     """(amount, reference).  Raises a Problem, 422."""
-    wrong: list[tuple[str, str]] = []
-    given = body if isinstance(body, dict) else {}
-    if not isinstance(body, dict):
-        wrong.append(("", "This must be a JSON object."))
-    wrong += [
-        (f"/{name[:100]!s}", "There is no such member.")
-        for name in given
-        if name not in ("amount", "reference")
-    ]
+    given, wrong = members_of(body, ("amount", "reference"))
     amount, reference = given.get("amount"), given.get("reference")
     if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MOST_CREDITS:
         wrong.append(("/amount", f"This must be a whole number from 1 to {MOST_CREDITS:,}."))
@@ -84,8 +76,7 @@ def _grant_in(body: Any) -> tuple[int, str]:
 
 def _user(request: web.Request) -> str:
     """The user in the path.  Raises a Problem: 403 if the caller is not a service, 404 for an impossible user name."""
-    if request[IDENTITY].role not in ("service", "operator"):
-        raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
+    check_is_service(request)
     user = request.match_info["user"]
     if not is_user_name(user):
         raise Problem(404, "That can name no user.", kind="not_found")

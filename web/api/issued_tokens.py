@@ -12,8 +12,8 @@ from supervisor.security.tokens import (
     make_feed_ticket,
     make_user_token,
 )
-from web.handling.context import IDENTITY, context_of
-from web.handling.request_bodies import judge_json
+from web.handling.context import IDENTITY, check_is_service, context_of
+from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem
 
@@ -36,8 +36,7 @@ async def issue_token(request: web.Request) -> web.Response:
     It expires after `ttl_seconds`, and ends when the service's own token is revoked.
     """
     context, identity = context_of(request), request[IDENTITY]
-    if identity.role not in ("service", "operator"):
-        raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
+    check_is_service(request)
     user, seconds = await judge_json(request, _wanted)
     await context.check_token(request)
     token = make_user_token(context.secret, user, ttl_seconds=seconds, asked_by=identity.proofs)
@@ -46,15 +45,7 @@ async def issue_token(request: web.Request) -> web.Response:
 
 def _wanted(body: Any) -> tuple[str, int]:
     """(user, seconds).  Raises a Problem, 422."""
-    wrong: list[tuple[str, str]] = []
-    given = body if isinstance(body, dict) else {}
-    if not isinstance(body, dict):
-        wrong.append(("", "This must be a JSON object."))
-    wrong += [
-        (f"/{name[:100]!s}", "There is no such member.")
-        for name in given
-        if name not in ("user", "ttl_seconds")
-    ]
+    given, wrong = members_of(body, ("user", "ttl_seconds"))
     user, seconds = given.get("user"), given.get("ttl_seconds", DEFAULT_TOKEN_SECONDS)
     if not isinstance(user, str) or not is_user_name(user):
         wrong.append(("/user", "This must name the user: 1-128 characters, no control characters."))

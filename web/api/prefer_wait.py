@@ -25,14 +25,19 @@ View = dict[str, Any]
 
 def wait_of(request: web.Request) -> int | None:
     """The seconds of `wait`; None without a valid one.  The first counts."""
+    text = asked_wait(request) or ""
+    if text.isascii() and text.isdigit() and len(text) <= 2 and int(text) in WAITS:
+        return int(text)
+    return None
+
+
+def asked_wait(request: web.Request) -> str | None:
+    """The value of the first `wait`, "" for one without a value; None without a `wait`."""
     for header in request.headers.getall("Prefer", []):
         for preference in header.split(","):
             name, _, value = preference.partition(";")[0].partition("=")
             if name.strip().lower() == "wait":
-                text = value.strip().strip('"')
-                if text.isascii() and text.isdigit() and len(text) <= 2 and int(text) in WAITS:
-                    return int(text)
-                return None
+                return value.strip().strip('"')
     return None
 
 

@@ -31,6 +31,7 @@ from supervisor.store.limits import revocations
 from web.feed.hub import Hub
 from web.http.client_address import client_address
 from web.http.detached_work import finished
+from web.http.problems import Problem
 from web.limits.notices import Notices
 from web.uploads.plain_uploads import PlainUploads
 from web.uploads.upload_shares import UploadShares
@@ -180,6 +181,12 @@ FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.p
 def context_of(request: web.Request) -> Context:
     """The shared parts."""
     return request.app[CONTEXT]
+
+
+def check_is_service(request: web.Request) -> None:
+    """Raises a Problem, 403, unless the caller is a service or an operator."""
+    if request[IDENTITY].role not in ("service", "operator"):
+        raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
 
 
 def user_of(request: web.Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
@@ -64,6 +64,13 @@ def parse_json(body: bytes) -> Any:
     except (ValueError, RecursionError):
         raise Problem(400, "The body is not JSON.", kind="not_json") from None
     raise unprocessable("", fault)
+
+
+def members_of(body: Any, names: Collection[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """(the members of a JSON object, the faults so far as (pointer, sentence)): only these names may be there."""
+    if not isinstance(body, dict):
+        return {}, [("", "This must be a JSON object.")]
+    return body, [(f"/{name[:100]!s}", "There is no such member.") for name in body if name not in names]
 
 
 def is_json(content_type: str) -> bool:

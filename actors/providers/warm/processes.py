@@ -238,9 +238,8 @@ class WarmProcesses(ImageProcesses):
                 child.too_large = (
                     f"The model took more than {most // 1024 // 1024} MiB, twice its memory_mib."
                 )
-                named = (
-                    {"task": child.task_id} if child.task_id else {}
-                )  # while it loads, the context names it
+                # While the model loads, the log's context names the task.
+                named = {"task": child.task_id} if child.task_id else {}
                 log.warning("model_killed", provider=child.provider, reason=child.too_large, **named)
                 with contextlib.suppress(ProcessLookupError):
                     child.process.kill()

@@ -20,6 +20,7 @@ from supervisor.doors.replicate_prediction import logs_of, output_of, prediction
 from supervisor.store.tasks import task_views, user_actions
 from supervisor.webhooks.signing_keys import key_of_user
 from web.api.files import A_FILE, keep, media_type_of
+from web.api.prefer_wait import asked_wait
 from web.doors.door_bodies import form_order, json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
 from web.doors.held import View, check_room, ended, news, sent, steps
@@ -119,18 +120,11 @@ def _asked(request: web.Request, body: Any) -> Asked:
 
 def wait_of(request: web.Request) -> float | None:
     """Seconds for which the order may be held; None where nobody asks for it.  `wait` alone means a minute."""
-    for header in request.headers.getall("Prefer", []):
-        for preference in header.split(","):
-            name, _, value = preference.partition(";")[0].partition("=")
-            if name.strip().lower() == "wait":
-                text = value.strip().strip('"')
-                asked = (
-                    int(text)
-                    if text.isascii() and text.isdigit() and len(text) <= 4
-                    else DEFAULT_WAIT_SECONDS
-                )
-                return min(asked - EARLIER_SECONDS, MOST_HOLD_SECONDS)
-    return None
+    text = asked_wait(request)
+    if text is None:
+        return None
+    is_number = text.isascii() and text.isdigit() and len(text) <= 4
+    return min((int(text) if is_number else DEFAULT_WAIT_SECONDS) - EARLIER_SECONDS, MOST_HOLD_SECONDS)
 
 
 # --- predictions ---
