@@ -47,7 +47,8 @@ SQLITE = Dialect(
     named_lock="",
     has_many_writers=False,
     as_text="{time}",
-    seconds_between="((julianday({later}) - julianday({earlier})) * 86400.0)",
+    # A Julian day as a double is exact to some 40 microseconds; the times themselves are whole milliseconds.
+    seconds_between="round((julianday({later}) - julianday({earlier})) * 86400.0, 3)",
     shifted="strftime('%Y-%m-%dT%H:%M:%fZ', {time}, {seconds} || ' seconds')",
     greatest="max",
     least="min",
