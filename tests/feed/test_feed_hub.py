@@ -142,7 +142,7 @@ async def test_a_client_with_a_full_socket_is_left_to_its_coroutine() -> None:
     task = await _listening(stream)
     wire.unsent = MOST_UNSENT_BYTES + 1
     assert stream.offer(_batch(1))
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 90)
     assert stream.is_clogged
     assert not stream.offer(_batch(2)) and len(wire.written) == 1
     stream.is_clogged = False

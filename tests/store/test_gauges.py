@@ -34,7 +34,7 @@ def test_one_reading_counts_waiting_running_and_stuck_tasks(
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     now = read(store)
     assert now.open_tasks == {("photography", "processing"): 1, ("photography", "pending"): 1}
-    assert now.oldest_seconds["photography"] == pytest.approx(40, abs=5)
+    assert now.oldest_seconds["photography"] == pytest.approx(40, abs=30)
     assert now.stuck == {"dead_worker": 1}
     assert now.dead_workers == 1
     assert (now.not_due, now.last_sweep, now.breakers) == ({}, None, {})
@@ -59,7 +59,7 @@ def test_a_breaker_that_no_task_tries_fires_no_alert(store: Store, clock: Clock)
         )
     )
     clock.advance(100)
-    assert read(store).breaker_open_seconds == {"studio": pytest.approx(100, abs=5)}
+    assert read(store).breaker_open_seconds == {"studio": pytest.approx(100, abs=30)}
     clock.advance(60)
     assert read(store).breaker_open_seconds == {}, "no task waits for it, and nobody knows whether it is down"
 
@@ -80,7 +80,7 @@ def test_a_cancelled_run_counts_how_long_it_ran(
     ran = store.database.read(counters.read_all)[
         "darkroom_task_run_seconds", '{"outcome":"cancelled","type":"photography"}'
     ]
-    assert ran["sum"] == pytest.approx(40, abs=5)
+    assert ran["sum"] == pytest.approx(40, abs=30)
     assert sum(value for bucket, value in ran.items() if bucket != "sum") == 1
 
 
@@ -89,9 +89,9 @@ def test_a_pick_records_how_long_each_task_has_been_due(
 ) -> None:
     live_worker()
     admitted_task("o-1")
-    clock.advance(7)
+    clock.advance(100)
     (claim,) = store.dispatch()
-    assert claim.wait_seconds == pytest.approx(7, abs=3)
+    assert claim.wait_seconds == pytest.approx(100, abs=30)
 
 
 def test_a_restored_database_gives_each_user_a_new_epoch(

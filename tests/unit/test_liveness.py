@@ -148,4 +148,4 @@ def test_a_dispatcher_that_has_never_beaten_has_an_infinite_age(store: Store) ->
     held = store.write(lambda tx: leader.take_over(tx, leader.read(tx), "d-1"))
     assert held is not None
     store.write(lambda tx: leader.renew(tx, held))
-    assert metrics(store)["darkroom_dispatcher_beat_seconds", ()] == pytest.approx(0, abs=5)
+    assert metrics(store)["darkroom_dispatcher_beat_seconds", ()] < 60

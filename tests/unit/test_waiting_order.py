@@ -99,7 +99,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     release.set()
     reading = order._reading
     assert reading is not None
-    await asyncio.wait_for(reading, 5)
+    await asyncio.wait_for(reading, 90)
     monkeypatch.setattr(queue_position_cache, "AT_MOST_EVERY_SECONDS", 60.0)
     assert (await order.latest()).pending == 1, "what joined while it was read is counted, and once"
 

@@ -49,11 +49,11 @@ def test_rows_of_plain_sql_count_before_anybody_admits_them(shop: Shop) -> None:
             "INSERT INTO task_queue (user_openid, type, params, run_after) VALUES ('o', 'fitting', '{}', ?)",
             run_after,
         )
-    shop.wait(7)
+    shop.wait(70)
     told = shop.scrape()
     assert told("darkroom_tasks", type="fitting", status="pending") == 2
     assert told("darkroom_queue_depth", type="fitting") == 1
-    assert told("darkroom_oldest_pending_seconds", type="fitting") == pytest.approx(7, abs=2)
+    assert told("darkroom_oldest_pending_seconds", type="fitting") == pytest.approx(70, abs=30)
 
 
 class TestTheOldestPendingTask:
@@ -63,16 +63,16 @@ class TestTheOldestPendingTask:
         shop.pending_task()
         shop.wait(40)
         told = shop.scrape()
-        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(40, abs=2)
+        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(40, abs=30)
         assert told("darkroom_oldest_pending_seconds", type="fitting") == 0
 
     def test_does_not_wait_before_its_time(self, shop: Shop) -> None:
-        shop.pending_task(run_after=shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('100')}")))
-        shop.wait(90)
+        shop.pending_task(run_after=shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('200')}")))
+        shop.wait(140)
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == 0
-        shop.wait(40)
+        shop.wait(100)
         told = shop.scrape()
-        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(30, abs=2)
+        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(40, abs=30)
         assert told("darkroom_queue_depth", type="photography") == 1
 
     def test_waits_anew_when_it_is_put_back_or_resubmitted(self, shop: Shop) -> None:
@@ -80,11 +80,11 @@ class TestTheOldestPendingTask:
         failed, put_back = shop.failed_task(), shop.claimed_task()
         shop.wait(1000)
         shop.do(lambda tx: user_actions.resubmit(tx, shop.settings, failed))
-        shop.wait(5)
+        shop.wait(100)
         shop.do(lambda tx: claims.release(tx, put_back, shop.leases[put_back]))
-        shop.wait(5)
+        shop.wait(100)
         told = shop.scrape()
-        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(10, abs=2)
+        assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(200, abs=30)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_is_found_whatever_else_waits(self, shop: Shop, seed: int) -> None:
@@ -92,13 +92,13 @@ class TestTheOldestPendingTask:
         chance = random.Random(seed)
         shop.worker(slots=100)
         for _ in range(chance.randint(1, 12)):
-            shop.wait(chance.randint(1, 60))
+            shop.wait(20 * chance.randint(1, 60))
             match chance.choice(["new", "later", "put back", "retried", "failed"]):
                 case "new":
                     shop.pending_task()
                 case "later":
                     due = shop.do(
-                        lambda tx: tx.value(f"SELECT {tx.in_seconds(str(chance.randint(-60, 60)))}")
+                        lambda tx: tx.value(f"SELECT {tx.in_seconds(str(20 * chance.randint(-60, 60)))}")
                     )
                     shop.pending_task(run_after=due)
                 case "put back":
@@ -111,7 +111,7 @@ class TestTheOldestPendingTask:
                     task_id = shop.failed_task()
                     shop.do(lambda tx, id_=task_id: user_actions.resubmit(tx, shop.settings, id_))
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(
-            self.by_a_look_at_every_row(shop), abs=1
+            self.by_a_look_at_every_row(shop), abs=15
         )
 
     def by_a_look_at_every_row(self, shop: Shop) -> float:
@@ -312,9 +312,9 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
     told = shop.scrape()
     ran = "darkroom_task_run_seconds"
     assert told(f"{ran}_count", type="photography", outcome="cancelled") == 1
-    assert told(f"{ran}_sum", type="photography", outcome="cancelled") == pytest.approx(40, abs=2)
+    assert told(f"{ran}_sum", type="photography", outcome="cancelled") == pytest.approx(40, abs=30)
     assert told(f"{ran}_count", type="photography", outcome="failed") == 1
-    assert told(f"{ran}_sum", type="photography", outcome="failed") == pytest.approx(40, abs=2)
+    assert told(f"{ran}_sum", type="photography", outcome="failed") == pytest.approx(40, abs=30)
     assert told("darkroom_tasks_finished_total", type="photography", outcome="cancelled") == 2
 
 
@@ -392,4 +392,4 @@ def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_st
         frozenset({("outcome", outcome)}): 1.0 for outcome in ("delivered", "delayed", "failed", "gone")
     }
     assert told("darkroom_webhooks", state="waiting") == told("darkroom_webhooks", state="sending") == 1
-    assert told("darkroom_oldest_webhook_seconds") == pytest.approx(40, abs=5)
+    assert told("darkroom_oldest_webhook_seconds") == pytest.approx(40, abs=30)

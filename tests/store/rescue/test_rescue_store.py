@@ -63,7 +63,7 @@ def test_a_process_that_finds_a_worker_dead_marks_it_and_leaves_the_verdict_to_r
     rang = store.database.read(wake_counters.read).dispatch
     _find_dead(who, store)
     assert store.value("SELECT state FROM worker") == "dead"
-    assert bell.wait(10)
+    assert bell.wait(90)
     if store.database.read(lambda tx: tx.dialect.name) == "sqlite":
         assert store.database.read(wake_counters.read).dispatch > rang
     assert store.task(claim.task_id) == before, "a mark decides nothing"
