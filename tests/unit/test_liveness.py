@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import pytest
-
 from metrics.catalogue import families_of_the_database
 from metrics.database_collector import gauge_values, read_values
 from supervisor.cli.doctor.doctor_liveness import examine_movement
