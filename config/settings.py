@@ -7,23 +7,22 @@ not set, `darkroom.toml` in the current folder is read, if it exists; if it is e
 
 from __future__ import annotations
 
-import builtins
 import difflib
 import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from config.clients import WeChat
 from config.provider import PROVIDER_NAME, Provider
 from config.storage import S3, Retention
 from config.task_type import TaskType
+from config.value_words import bare, type_at, what_may_be_at
 from config.values import (
     TASK_TYPE_NAME,
     Credits,
@@ -286,75 +285,6 @@ def _field_at(where: Place) -> FieldInfo | None:
     return None
 
 
-def _type_at(where: Place) -> Any:
-    """The type of the value at this place, at any depth; None where there is none."""
-    here: Any = Settings
-    for part in where:
-        here = _inside(here, part)
-    return here
-
-
-def _inside(above: Any, part: str) -> Any:
-    """The type of a member of a table, or of an entry of a list."""
-    above = _bare(above)
-    if isinstance(above, type) and issubclass(above, BaseModel):
-        field = above.model_fields.get(part)
-        if field is None:
-            return None
-        return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    inner = get_args(above)
-    match get_origin(above):
-        case builtins.dict:
-            return inner[1]
-        case builtins.list:
-            return inner[0]
-        case builtins.tuple if part.isdigit() and int(part) < len(inner):
-            return inner[int(part)]
-    return None
-
-
-def _bare(annotated: Any) -> Any:
-    """Without bounds, and without None where that is allowed too."""
-    if get_origin(annotated) is Annotated:
-        return _bare(get_args(annotated)[0])
-    if get_origin(annotated) in (Union, UnionType):
-        return _bare(next(each for each in get_args(annotated) if each is not NoneType))
-    return annotated
-
-
-def _what_may_be_at(where: Place) -> str:
-    found = _type_at(where)
-    if found is None or _bare(found) is Any:
-        return "a table"
-    return _in_words(TypeAdapter(found).json_schema())
-
-
-def _in_words(schema: Mapping[str, Any]) -> str:
-    if "anyOf" in schema:
-        return _in_words(next(each for each in schema["anyOf"] if each.get("type") != "null"))
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    kind = schema.get("type", "object" if "$ref" in schema else None)
-    if kind == "boolean":
-        return "true or false"
-    if kind in ("integer", "number"):
-        noun = "a whole number" if kind == "integer" else "a number"
-        low = f" from {schema['minimum']:g}" if "minimum" in schema else ""
-        low = f" above {schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else low
-        high = f" up to {schema['maximum']:.0f}" if "maximum" in schema else ""
-        return noun + low + high
-    if kind == "array":
-        few, most = schema.get("minItems"), schema.get("maxItems")
-        return "a list" + (
-            f" of {few} values" if few and few == most else " that is not empty" if few else ""
-        )
-    if kind == "object":
-        return "a table"
-    few, most = schema.get("minLength", 0), schema.get("maxLength")
-    length = f" of {few} to {most} characters" if most else ""
-    return "text" + length + (f" that matches {schema['pattern']}" if "pattern" in schema else "")
-
-
 def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> str:
     """The first error, as one sentence.  A secret's value is never in it."""
     first = error.errors(include_url=False)[0]
@@ -368,12 +298,12 @@ def _sentence(error: ValidationError, spelling: dict[Place, str], file: str) -> 
     name = given_as or (f"{'.'.join(where)} in {file}" if file else _variable(where))
     if first["type"] == "missing":
         variable = _variable(where)
-        return f"{variable} is not set, but must be {_what_may_be_at(where)}."
-    above = _bare(_type_at(where[:-1]))
+        return f"{variable} is not set, but must be {what_may_be_at(Settings, where)}."
+    above = bare(type_at(Settings, where[:-1]))
     if first["type"] == "extra_forbidden" and isinstance(above, type) and issubclass(above, BaseModel):
         return f"{name} holds {where[-1]!r}, but may hold only {', '.join(sorted(above.model_fields))}."
     field = _field_at(where)
-    may_be = _what_may_be_at(where)
+    may_be = what_may_be_at(Settings, where)
     hidden = field is None or "secret" in where[-1] or "secrets" in where or where[-1] == "token"
     shown = "" if hidden else f" is {hide_password(str(first['input']))!r}, but"
     return f"{name}{shown} may be {may_be}."

@@ -58,7 +58,7 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     [
         "tests.store.test_change_log",
-        "tests.store.test_group_commit",
+        "tests.store.database.test_group_commit",
         "tests.store.schema.test_migrate",
         "tests.store.money.test_money",
         "tests.store.test_store_claims",

@@ -34,7 +34,7 @@ from supervisor.net.listen_socket import VARIABLE as LISTEN
 from supervisor.net.listen_socket import listen_on
 from supervisor.net.ports import address, answers_readyz, free_port, local_host, port_trouble
 from supervisor.objects.private_files import keep_to_ourselves, write_privately
-from supervisor.processes.heartbeat_pipe import SYSTEMD
+from supervisor.processes.heartbeat_pipe import FILE_VARIABLE, SYSTEMD
 from supervisor.processes.launcher import PROGRAMS
 from supervisor.processes.process_states import lives, state_path
 from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
@@ -108,7 +108,7 @@ def programs(
     start_secret: for the web part, which sets its cookie.  listening: the descriptor of web's socket.
     """
     environ = environment_of(settings) | {SUPERVISED: "1"}
-    for not_theirs in ("DARKROOM_TOKEN", *SYSTEMD):
+    for not_theirs in ("DARKROOM_TOKEN", FILE_VARIABLE, *SYSTEMD):
         environ.pop(not_theirs, None)
     environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # a part that ends here is started again
     folder = settings.data_dir

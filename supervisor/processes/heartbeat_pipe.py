@@ -1,4 +1,7 @@
-"""Beats of a part for its supervisor: for `darkroom up` through an inherited pipe, for systemd through its socket.
+"""Beats of a part for its supervisor.
+
+`darkroom up` gets them through an inherited pipe, systemd through its socket, and a container's health check
+(`supervisor.processes.beat_check`) through a file.
 
 The loop that does the part's work sends the beats, so a blocked loop is silent.  They do not depend on the database, so
 an outage does not cause silence.  `supervisor.health.life_signs` judges the beats.
@@ -8,14 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import stat
 import threading
+import time
 from collections.abc import Mapping
 
 VARIABLE = "SUPERVISOR_BEAT_FD"  # names the pipe's descriptor; not a setting
+FILE_VARIABLE = "SUPERVISOR_BEAT_FILE"  # names a file of this process alone, best in memory; not a setting
 # sd_notify(3); they are for this process, not for its children.
 SYSTEMD = (
     "NOTIFY_SOCKET",
@@ -24,6 +30,8 @@ SYSTEMD = (
 )
 BEAT_SECONDS = 2.0
 
+log = logging.getLogger(__name__)
+
 
 class Beats:
     """The receiver of this process's beats, or none."""
@@ -31,11 +39,12 @@ class Beats:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._pipe = _pipe(environ.get(VARIABLE, ""))
         self._systemd = environ.get("NOTIFY_SOCKET", "") if environ.get("WATCHDOG_USEC") else ""
+        self._file = _file(environ.get(FILE_VARIABLE, ""))
 
     @property
     def are_wanted(self) -> bool:
         """Whether there is a receiver."""
-        return self._pipe is not None or bool(self._systemd)
+        return self._pipe is not None or bool(self._systemd) or self._file is not None
 
     def beat(self) -> None:
         """Send a beat.  Never waits: a frozen supervisor leaves the pipe full."""
@@ -46,6 +55,10 @@ class Beats:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
                 to.setblocking(False)
                 to.sendto(b"WATCHDOG=1", _address(self._systemd))
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                # Of one width, so that a reader never finds half a number.  The monotonic clock can't be set.
+                os.pwrite(self._file, b"%020d\n" % int(time.monotonic()), 0)
 
 
 def beat_from_loop(loop: asyncio.AbstractEventLoop, beats: Beats) -> None:
@@ -87,6 +100,17 @@ def _pipe(number: str) -> int | None:
     os.set_inheritable(int(number), False)
     os.set_blocking(int(number), False)
     return os.dup(int(number))
+
+
+def _file(path: str) -> int | None:
+    """The descriptor of the file, which is made; None for no path, or one that can't be written."""
+    if not path:
+        return None
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        log.warning("%s is %r, and can't be written: %s.", FILE_VARIABLE, path, error.strerror)
+        return None
 
 
 def _address(path: str) -> str:

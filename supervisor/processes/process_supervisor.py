@@ -26,6 +26,7 @@ from supervisor.core.ids import new_ulid
 from supervisor.health.life_signs import LOOK_SECONDS, LifeSigns
 from supervisor.processes import restart_plan, rolling_restart
 from supervisor.processes.child import Child, adopt_orphans, reap, start_child
+from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
 from supervisor.processes.heartbeat_pipe import VARIABLE as BEAT_VARIABLE
 from supervisor.processes.orphan_killer import LastWill
 from supervisor.processes.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
@@ -142,6 +143,9 @@ class ProcessSupervisor:
         self._helpers = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix="supervisor-helper")
         self._help_under_way: set[concurrent.futures.Future[None]] = set()
         self._written_state = b""
+        self._beats = Beats(
+            os.environ
+        )  # for systemd, or a container's health check, that watches `up` itself
 
     def run(self) -> int:
         """Supervise until everything is stopped.  0 after a polite stop, 1 after a crash loop or a hurried stop.
@@ -155,6 +159,7 @@ class ProcessSupervisor:
         old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
             while not self.run_once():
+                self._beats.beat()
                 self._wait()
         finally:
             self._end_everything()
@@ -480,6 +485,8 @@ class ProcessSupervisor:
         for name, child in self._plan_children():
             if child.phase is Phase.STARTING and name not in self._probes:
                 moments.append(max(now, self._probe_again_at.get(name, now)))
+        if self._beats.are_wanted:
+            moments.append(now + BEAT_SECONDS)
         timeout = max(0.0, min(moments) - now) if moments else None
         self._selector.select(timeout)
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,14 @@ from hypothesis import strategies as st
 from actors.dispatcher.dispatcher_beat import Pulse, Waited
 from supervisor.database.interface.database import Database
 from supervisor.health.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
-from supervisor.processes.heartbeat_pipe import VARIABLE, Beats, beat_from_loop, beat_from_thread
+from supervisor.processes import beat_check
+from supervisor.processes.heartbeat_pipe import (
+    FILE_VARIABLE,
+    VARIABLE,
+    Beats,
+    beat_from_loop,
+    beat_from_thread,
+)
 from tests.support.waiting import eventually
 
 
@@ -167,6 +176,43 @@ def test_systemd_is_notified_by_its_own_protocol(tmp_path: Path, is_abstract: bo
         with pytest.raises(BlockingIOError):
             manager.recv(100)
     Beats({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1"}).beat()  # it has gone
+
+
+def test_the_health_check_of_a_container_tells_a_silent_part_from_one_that_beats(tmp_path: Path) -> None:
+    path = tmp_path / "beat"
+    assert "not beaten yet" in beat_check.trouble(str(path), 1000, 60)
+    Beats({FILE_VARIABLE: str(path)}).beat()
+    beaten = int(path.read_text())
+    assert beat_check.trouble(str(path), beaten + 60, 60) == ""
+    assert beat_check.trouble(str(path), beaten + 61, 60) == "The part has been silent for 61 s."
+    assert beat_check.trouble(str(path), beaten - 500, 60) == "The last beat is of another boot."
+    path.write_text("not a time")
+    assert "can't be read" in beat_check.trouble(str(path), 1000, 60)
+    assert FILE_VARIABLE in beat_check.trouble("", 1000, 60)
+
+
+@pytest.mark.parametrize(("beaten_ago", "status"), [(0, 0), (1000, 1), (None, 1)])
+def test_the_health_check_ends_with_a_status(tmp_path: Path, beaten_ago: int | None, status: int) -> None:
+    path = tmp_path / "beat"
+    if beaten_ago is not None:
+        path.write_text(str(int(time.monotonic()) - beaten_ago))
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.processes.beat_check", "500"],
+        env={**os.environ, FILE_VARIABLE: str(path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status and done.stderr.startswith("beat_check: ") == bool(status)
+
+
+def test_the_health_check_names_the_variable_that_the_parts_read() -> None:
+    assert beat_check.FILE_VARIABLE == FILE_VARIABLE
+
+
+def test_a_file_for_beats_that_can_not_be_made_ends_no_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = Beats({FILE_VARIABLE: str(tmp_path / "absent" / "beat")})
+    beats.beat()
+    assert not beats.are_wanted and "can't be written: No such file or directory" in caplog.text
 
 
 class CountedBeats(Beats):

@@ -26,7 +26,14 @@ from supervisor.pictures.child_process import PACKAGE_ROOT, ImageProcessDied, Im
 AGAIN_SECONDS = 30.0  # from a failed load to the next try
 TRIES = 3  # with children that had died while they were idle
 # Variables that are ours alone and no settings.
-_NOT_THEIRS = ("SUPERVISED_BY_UP", "WORKER_SPAWN_ULID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_NOT_THEIRS = (
+    "SUPERVISED_BY_UP",
+    "WORKER_SPAWN_ULID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "SUPERVISOR_BEAT_FILE",
+)
 
 
 class ModelNotLoaded(ProviderDown):

@@ -1,0 +1,1 @@
+"""The databases behind one interface: group commit, and their arithmetic of time."""
