@@ -1,7 +1,8 @@
 """A framed, graded card with Pillow alone, for when the `studio` extra (numpy and the model runner) is not
 installed.
 
-It searches no person and bends no garment; the pictures and the last stage say so.
+It searches no person and bends no garment; the pictures and the last stage say so.  Nothing is cut out, and a picture
+is enlarged by interpolation alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Iterator
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from actors.providers.studio.orders.delivery import Delivered, deliver
-from actors.providers.studio.orders.order import Order
+from actors.providers.studio.orders.faults import StudioFault
+from actors.providers.studio.orders.order import OF_EACH_INPUT, Order
 from actors.providers.studio.orders.originals import on_white, read_picture
+from actors.providers.studio.retouching.each_input import change_each
 
 STAGE = "made without the studio models"
 Progress = Callable[[int, str], None]
@@ -31,6 +34,25 @@ PALETTES: dict[str, tuple[tuple[Colour, Colour], ...]] = {  # (above, below) of 
     ),
     "night": (((12, 14, 34), (86, 60, 130)), ((8, 26, 40), (30, 110, 120)), ((30, 12, 20), (140, 56, 48))),
 }
+
+
+def make_without_models(order: Order, progress: Progress) -> Iterator[Delivered]:
+    """What can be made of the order: cards in place of portraits and fittings, plain enlargements, no cut-outs.
+    Raises StudioFault."""
+    if order.task not in OF_EACH_INPUT:
+        return make_cards(order, progress)
+    if order.task == "cut_out":
+        raise StudioFault(
+            "Nothing can be cut out here: the models of the studio are not installed. The operator installs them with "
+            "`pip install 'darkroom-queue[studio]'`."
+        )
+    return change_each(order, progress, lambda picture: interpolated(picture, order.factor))
+
+
+def interpolated(picture: Image.Image, factor: int) -> Image.Image:
+    """The picture, `factor` times as large, a little sharpened."""
+    large = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)
+    return large.filter(ImageFilter.UnsharpMask(radius=0.5 * factor, percent=60, threshold=2))
 
 
 def make_cards(order: Order, progress: Progress) -> Iterator[Delivered]:

@@ -13,10 +13,20 @@ if TYPE_CHECKING:
 
 def make_pictures(order: Order, progress: Callable[[int, str], None]) -> Iterator[Delivered]:
     """Each picture as it is done.  What makes it is loaded here: models, and a hundred megabytes."""
+    if order.task == "photography":
+        from actors.providers.studio.photography.photography import photograph
+
+        return photograph(order, progress)
     if order.task == "fitting":
         from actors.providers.studio.fitting.fitting import fit
 
         return fit(order, progress)
-    from actors.providers.studio.photography.photography import photograph
+    from actors.providers.studio.retouching.each_input import change_each
 
-    return photograph(order, progress)
+    if order.task == "cut_out":
+        from actors.providers.studio.retouching.cut_out import cut_out
+
+        return change_each(order, progress, cut_out)
+    from actors.providers.studio.retouching.enlarge import enlarge
+
+    return change_each(order, progress, lambda picture: enlarge(picture, order.factor))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.providers.base import Done, InvalidInput, MadeImage, MadeThumbnail
 from actors.providers.studio.orders.faults import StudioFault
-from actors.providers.studio.orders.order import MOST_PEOPLE, TASKS, Order, read_order
+from actors.providers.studio.orders.order import MOST_PEOPLE, OF_EACH_INPUT, TASKS, Order, read_order
 from actors.providers.warm.model import ModelJob, ModelSettings, Progress
 from supervisor.pictures.child_program import NICENESS, limit_memory
 
@@ -25,7 +25,7 @@ Maker = Callable[[Order, Progress], "Iterator[Delivered]"]
 
 
 class Studio:
-    """Photography and fitting; the models of each are read with its first order."""
+    """Photography, fitting, cut-outs and enlargements; the models of each are read with its first order."""
 
     def __init__(self, name: str, settings: ModelSettings) -> None:
         self._make: Maker | None = None
@@ -52,44 +52,60 @@ class Studio:
 
 
 def maker() -> Maker:
-    """What makes pictures; cards in their place when the `studio` extra is not installed."""
+    """What makes pictures; without the `studio` extra, what can be made with Pillow alone."""
     try:
         import ai_edge_litert.interpreter  # noqa: F401
         import numpy  # noqa: F401
     except ImportError:
-        from actors.providers.studio.fallback import make_cards
+        from actors.providers.studio.fallback import make_without_models
 
-        return make_cards
+        return make_without_models
     from actors.providers.studio.pictures import make_pictures
 
     return make_pictures
 
 
 def request_for(job: ModelJob) -> dict[str, Any]:
-    """What `read_order` reads.  Raises InvalidInput when a picture is missing."""
-    wanted = TASKS.get(job.type, 1)
+    """What `read_order` reads.  Raises InvalidInput when a picture is missing or a parameter is wrong."""
+    given = job.params.get("parameters")
+    parameters = given if isinstance(given, dict) else {}
+    operation = _operation(job.type, parameters)
+    wanted = TASKS[operation]
     if len(job.inputs) < wanted:
         raise InvalidInput(
-            f"{job.type} needs {wanted} picture{'s' if wanted > 1 else ''}.", code="bad_params"
+            f"{operation} needs {wanted} picture{'s' if wanted > 1 else ''}.", code="bad_params"
         )
     request: dict[str, Any] = {
-        "task": job.type,
+        "task": operation,
         "person": str(job.inputs[0]),
-        "scene": job.params.get("sceneId") or "studio",
         "count": job.count,
         "seed": job.seed,
         "pictures": list(job.pictures),
         "out": str(job.folder),
     }
+    if operation in OF_EACH_INPUT:
+        return request | {"sources": [str(each) for each in job.inputs], "factor": parameters.get("factor")}
+    request["scene"] = job.params.get("sceneId") or "studio"
     if wanted > 1:
-        request |= {"garment": str(job.inputs[1]), "wearer": _wearer(job)}
+        request |= {"garment": str(job.inputs[1]), "wearer": _wearer(parameters)}
     return request
 
 
-def _wearer(job: ModelJob) -> int | None:
+def _operation(type_name: str, parameters: dict[str, Any]) -> str:
+    """What the studio does for an order: `parameters.operation`, or what the type is named after.
+    Raises InvalidInput."""
+    asked = parameters.get("operation", type_name)
+    if not isinstance(asked, str) or asked not in TASKS:
+        raise InvalidInput(
+            f"parameters.operation must be one of {', '.join(TASKS)}: what the studio makes.",
+            code="bad_params",
+        )
+    return asked
+
+
+def _wearer(parameters: dict[str, Any]) -> int | None:
     """Who of a group wears the garment, counted from the left, from 1; None for the largest.  Raises InvalidInput."""
-    parameters = job.params.get("parameters")
-    asked = parameters.get("person") if isinstance(parameters, dict) else None
+    asked = parameters.get("person")
     if asked is None:
         return None
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= MOST_PEOPLE:

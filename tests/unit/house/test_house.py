@@ -102,8 +102,8 @@ FOLDERS = {
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker registry providers/openai
         providers/comfyui providers/replicate providers/gradio providers/http providers/studio providers/studio/fitting
-        providers/studio/photography providers/studio/vision providers/studio/orders providers/warm providers/common net
-        providers files
+        providers/studio/photography providers/studio/retouching providers/studio/vision providers/studio/orders
+        providers/warm providers/common net providers files
     """,
     "web": """
         . app openapi doors/openai doors/replicate doors/fal doors/cloudbase doors api handling uploads limits feed http

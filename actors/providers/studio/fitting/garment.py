@@ -11,15 +11,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 from actors.providers.studio.orders.faults import ImageUnusable
 from actors.providers.studio.orders.originals import on_white
-from actors.providers.studio.vision.regions import without_holes
+from actors.providers.studio.vision.plain_background import is_a_subject, standing_out
 
-# Of 255, tried in turn: a white shirt on white needs the last, paper grain forbids it to others.
-DIFFERENCES = (
-    22,
-    12,
-    7,
-)
-SMALLEST_SHARE, LARGEST_SHARE = 0.04, 0.92
 SLEEVE_STEPS = 13  # places along a sleeve where its two edges are looked for
 LONG_SLEEVE = 0.62  # a sleeve that ends lower than this share of the garment's height reaches the wrist
 
@@ -88,7 +81,7 @@ class Garment:
 
 def find_garment(picture: Image.Image) -> Garment:
     """Raises ImageUnusable if nothing stands out from a plain background."""
-    mask = _see_through(picture) if picture.mode == "RGBA" else _standing_out(picture)
+    mask = _see_through(picture) if picture.mode == "RGBA" else standing_out(picture)
     if mask is None:
         raise ImageUnusable(
             "No garment was found in the second picture; "
@@ -105,28 +98,7 @@ def find_garment(picture: Image.Image) -> Garment:
 def _see_through(picture: Image.Image) -> Image.Image | None:
     """The picture's own transparency, where it says what the garment is."""
     alpha = picture.getchannel("A")
-    share = float((np.asarray(alpha) > 127).mean())
-    return alpha if SMALLEST_SHARE < share < LARGEST_SHARE else _standing_out(on_white(picture))
-
-
-def _standing_out(picture: Image.Image) -> Image.Image | None:
-    """What differs from the border's colour, its holes filled; None if that is next to nothing or nearly
-    everything."""
-    pixels = np.asarray(picture, np.int16)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    background = np.median(border, 0)
-    off = np.abs(border - background).max(-1)
-    if float((off > 40).mean()) > 0.35:
-        return None  # no plain background
-    difference = np.abs(pixels - background).max(-1)
-    for least in DIFFERENCES:
-        clear = Image.fromarray(((difference > least) * 255).astype(np.uint8)).filter(
-            ImageFilter.MedianFilter(5)
-        )
-        mask = without_holes(np.asarray(clear) > 127)
-        if SMALLEST_SHARE < float(mask.mean()) < LARGEST_SHARE:
-            return Image.fromarray((mask * 255).astype(np.uint8))
-    return None
+    return alpha if is_a_subject(np.asarray(alpha) > 127) else standing_out(on_white(picture))
 
 
 def _hanging_points(solid: NDArray[np.bool_]) -> tuple[dict[str, tuple[float, float]], bool]:

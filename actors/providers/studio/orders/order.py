@@ -9,18 +9,26 @@ from typing import Any
 
 from actors.providers.studio.orders.faults import BadOrder
 
-TASKS = {"photography": 1, "fitting": 2}  # how many pictures each is made from
+TASKS = {
+    "photography": 1,
+    "fitting": 2,
+    "cut_out": 1,
+    "enlarge": 1,
+}  # how many pictures each is made from at least
+OF_EACH_INPUT = ("cut_out", "enlarge")  # picture n is made from input n
 SCENES = ("studio", "sunset", "night")
 MAX_COUNT = 8
 DEFAULT_SIZE = 1024
 MOST_PEOPLE = 12
+FACTORS = (2, 4)
 
 
 @dataclass(frozen=True)
 class Order:
     """pictures: which of the `count` pictures to make, each 0 … count−1; picture n does not depend on the others.
     size: long side of the results in pixels.  wearer: the person of a group who wears a garment, counted from the left,
-    from 1; None for the largest."""
+    from 1; None for the largest.  sources: every input, for what is made OF_EACH_INPUT: as many as `count`.
+    factor: how many times as wide and as high an enlarged picture is."""
 
     task: str
     person: Path
@@ -32,6 +40,8 @@ class Order:
     out: Path
     size: int = DEFAULT_SIZE
     wearer: int | None = None
+    sources: tuple[Path, ...] = ()
+    factor: int = FACTORS[0]
 
 
 def read_order(request: Mapping[str, Any]) -> Order:
@@ -58,7 +68,36 @@ def read_order(request: Mapping[str, Any]) -> Order:
         wearer=_whole_number(request, "wearer", default=1, low=1, high=MOST_PEOPLE)
         if request.get("wearer") is not None
         else None,
+        sources=_sources(request, count) if task in OF_EACH_INPUT else (),
+        factor=_factor(request),
     )
+
+
+def _sources(request: Mapping[str, Any], count: int) -> tuple[Path, ...]:
+    sources = request.get("sources") or [request.get("person")]
+    if not isinstance(sources, list) or not all(isinstance(each, str) and each for each in sources):
+        raise BadOrder("sources must list paths.")
+    if len(sources) != count:
+        raise BadOrder(
+            f"{request['task']} makes one picture of each input, so count must be {len(sources)} for "
+            f"{_number(len(sources), 'input')}; it is {count}."
+        )
+    return tuple(map(Path, sources))
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _factor(request: Mapping[str, Any]) -> int:
+    factor = request.get("factor")
+    if factor is None:
+        return FACTORS[0]
+    if isinstance(factor, bool) or factor not in FACTORS:
+        raise BadOrder(
+            f"parameters.factor must be {' or '.join(map(str, FACTORS))}: how many times as large."
+        )
+    return int(factor)
 
 
 def _path(request: Mapping[str, Any], field: str) -> Path:

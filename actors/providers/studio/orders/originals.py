@@ -15,20 +15,24 @@ MIN_SIDE = 64
 MAX_ASPECT = 8
 
 
-def read_picture(path: Path, *, size: int, which: str) -> Image.Image:
+def read_picture(path: Path, *, size: int | None, which: str, grow: bool = True) -> Image.Image:
     """The picture at `path`, upright, RGB (or RGBA if it is see-through), its long side `size` pixels.
-    which: what to call it in a sentence for the user, such as "first".
+    size: None keeps its own.  which: what to call it in a sentence for the user, such as "first".  grow: whether a
+    smaller picture is made as large as that.
     Raises ImageUnusable if it is not a picture, is cut off, too small or too large."""
     try:
         with Image.open(path, formats=FORMATS) as file:
             _check_bounds(file.size, which)
-            file.draft("RGB", (size, size))  # a JPEG is decoded at a half or quarter where that suffices
+            if size is not None:
+                file.draft("RGB", (size, size))  # a JPEG is decoded at a half or quarter where that suffices
             picture = _plain(ImageOps.exif_transpose(file))
     except ImageUnusable:
         raise
     except Exception as error:  # decoders raise nearly anything: OSError, SyntaxError, struct.error …
         message = f"The {which} picture can't be read; send a whole JPEG, PNG or WebP file."
         raise ImageUnusable(message) from error
+    if size is None or (not grow and max(picture.size) <= size):
+        return picture
     scale = size / max(picture.size)
     fitted = (round(picture.width * scale), round(picture.height * scale))
     return picture.resize(fitted, Image.Resampling.LANCZOS)
