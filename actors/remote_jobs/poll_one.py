@@ -20,11 +20,13 @@ from actors.providers.base import (
     Done,
     Failed,
     Job,
+    Lost,
     NotGenuine,
     Provider,
     ProviderDown,
     ReadsReports,
     Report,
+    ResultGone,
     ResultLost,
     Running,
     Unreadable,
@@ -106,8 +108,9 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
         may_bill_twice=job.provider in worker.settings.providers_that_may_bill_twice,
         usual_seconds=next_poll_seconds(5.0, job.age_seconds, reports=False, chance=0.0),
     )
-    if doubts.are_believed(UNKNOWN_SECONDS):
-        word = Word.SAID  # an unknown job is an answer too, once it counts
+    is_an_answer = isinstance(heard, Failed | Lost | Unreadable | ResultGone)
+    if is_an_answer and doubts.are_believed(UNKNOWN_SECONDS):
+        word = Word.SAID  # an unknown job is an answer too, once it counts; no answer leaves the earlier doubts
     if isinstance(heard, Exception) and isinstance(answer, Running):
         read = []  # a report that led to an error is read again
     return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word, spent)

@@ -334,6 +334,23 @@ async def test_an_unknown_job_is_asked_about_until_its_time_is_over_where_it_may
     house.fal._polls.update(known)
 
 
+async def test_a_poll_without_an_answer_is_no_answer_though_the_job_was_unknown_before(house, claimed_task):
+    claim = claimed_task()
+    await house.order(claim)
+    known = dict(house.fal._polls)
+    house.fal._polls.clear()
+    for _ in range(4):
+        await house.look()  # "unknown", often enough to be believed
+    house.fal._polls.update(known)
+    house.fal.trouble = 503
+    house.well.passes(3600)
+    await house.look(after_seconds=1)
+    assert house.rescue() == [], "the service has said nothing since the limit"
+    house.fal.trouble = 0
+    await house.look()
+    assert (house.status(claim), house.orders) == ("completed", 1)
+
+
 @pytest.mark.parametrize("sets_right", ["the dispatcher", "the sweep"])
 async def test_an_unknown_job_ends_at_its_limit_though_the_clock_was_set_back_meanwhile(
     house, claimed_task, clock, sets_right

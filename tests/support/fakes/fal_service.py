@@ -14,6 +14,7 @@ class Fal(FakeService):
     """states: what each poll says, the last for ever.  result: (HTTP status, body) of the finished job's result.
 
     refusal: HTTP status of every submission that arrives, which is carried out or not.
+    trouble: HTTP status of every poll.
     elsewhere: the address that a submission's answer names instead of the service's own.
     """
 
@@ -21,6 +22,7 @@ class Fal(FakeService):
         self.states = ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
         self.result: tuple[int, Any] | None = None
         self.refusal = 0
+        self.trouble = 0
         self.elsewhere = ""
         self._polls: dict[str, itertools.count[int]] = {}
         super().__init__()
@@ -55,6 +57,8 @@ class Fal(FakeService):
         )
 
     async def _status(self, request: web.Request) -> web.Response:
+        if self.trouble:
+            return web.json_response({"detail": "an accident"}, status=self.trouble)
         polls = self._polls.get(request.match_info["id"])
         if polls is None:
             return web.json_response({"detail": "Request not found"}, status=404)
