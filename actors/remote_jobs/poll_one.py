@@ -110,7 +110,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
     )
     is_an_answer = isinstance(heard, Failed | Lost | Unreadable | ResultGone)
     if is_an_answer and doubts.are_believed(UNKNOWN_SECONDS):
-        word = Word.SAID  # an unknown job is an answer too, once it counts; no answer leaves the earlier doubts
+        word = Word.SAID  # an unknown job is an answer too, once it counts
     if isinstance(heard, Exception) and isinstance(answer, Running):
         read = []  # a report that led to an error is read again
     return Seen(job, answer, tuple(files), tuple(read), newest, doubts, word, spent)
