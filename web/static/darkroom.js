@@ -1998,6 +1998,13 @@ function database(settings) {
     submit: (order, options) => act("/v1/tasks", { body: order, key: options && options.key }),
 
     /**
+     * What an order would cost, and when it would start.  Nothing is ordered.
+     * @param {{type: string, params: object, priority?: number, run_after?: string}} order
+     * @returns {Promise<{credits: number, balance: number, queue_position: number | null, eta_seconds: number | null}>}
+     */
+    estimate: (order) => api.patiently(() => api.call("POST", "/v1/tasks?estimate=true", { body: order })),
+
+    /**
      * Hand in a picture: a File or Blob, or in a mini-program the path that `wx.chooseMedia` gave.
      * @param {Blob | string} file
      * @returns {Promise<{id: string, url: string, width: number, height: number, bytes: number}>}
