@@ -27,7 +27,7 @@ from supervisor.store.operators import overview, task_details
 from supervisor.store.queue import capacity, dispatch, leader
 from supervisor.store.recovery import clock_steps, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs
-from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks import claims, remote_wait, user_actions
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery
 from tests.conftest import Clock, Store, wait_until
@@ -87,6 +87,28 @@ def test_a_poll_that_is_out_is_due_again_in_time(
     clock.advance(BACK)
     set_right(store)
     assert seconds_until("next_poll_at", "task_queue") == pytest.approx(330, abs=20)
+
+
+@pytest.mark.parametrize("ends_as", ["answered", "given back"])
+def test_a_remote_limit_is_as_far_away_as_it_was_meant_though_a_poll_ended_after_the_step(
+    ends_as: str,
+    store: Store,
+    clock: Clock,
+    polled_task: Callable[..., tuple[str, int]],
+    seconds_until: Callable[..., float],
+) -> None:
+    task_id, lease = polled_task()
+    clock.advance(BACK)
+    if ends_as == "answered":
+        store.write(lambda tx: remote_wait.not_yet(tx, task_id, lease, 30))
+    else:
+        assert store.write(lambda tx: remote_wait.ask_again(tx, task_id, lease))
+    set_right(store)
+    assert seconds_until("remote_deadline_at", "task_queue") == pytest.approx(3600, abs=60)
+    assert seconds_until("next_poll_at", "task_queue") < 60
+    before = store.all("SELECT * FROM task_queue")
+    set_right(store)
+    assert store.all("SELECT * FROM task_queue") == before, "correct times are left alone"
 
 
 def test_a_pause_after_a_failure_is_kept_and_a_users_own_time_stays(

@@ -39,11 +39,16 @@ def take_back_early(tx: Transaction) -> int:
 
 def _of_tasks(tx: Transaction) -> Iterator[str]:
     free = tx.for_update_of_free("task_queue")
+    # A poll that ends after the step writes the row anew, and a limit from before it stays: the attempt's beginning
+    # still shows that it was written in the future.
+    written = f"CASE WHEN updated_at > {_ahead(tx)} THEN updated_at ELSE processing_started_at END"
     yield (
-        f"""UPDATE task_queue SET next_poll_at = {_moved(tx, "next_poll_at", "updated_at")},
-            remote_deadline_at = {_moved(tx, "remote_deadline_at", "updated_at")}, updated_at = {tx.now}
-        WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at > {_ahead(tx)}
-            AND updated_at > {_ahead(tx)}{free})"""
+        f"""UPDATE task_queue SET next_poll_at = CASE WHEN updated_at > {_ahead(tx)}
+                THEN {_moved(tx, "next_poll_at", "updated_at")} ELSE next_poll_at END,
+            remote_deadline_at = {_moved(tx, "remote_deadline_at", written)},
+            processing_started_at = {tx.least("processing_started_at", tx.now)}, updated_at = {tx.now}
+        WHERE id IN (SELECT id FROM task_queue WHERE status = 'ai_processing' AND next_poll_at IS NOT NULL
+            AND (updated_at > {_ahead(tx)} OR processing_started_at > {_ahead(tx)}){free})"""
     )
     yield (  # a poll at a time in the future does not count, and neither does its answer
         f"""UPDATE task_queue SET questions = 0, asked_since = NULL, asked_at = NULL, answered_at = NULL
