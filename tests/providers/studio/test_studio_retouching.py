@@ -199,6 +199,12 @@ def test_a_missing_picture_is_made_of_its_own_input(tmp_path: Path) -> None:
     assert blue > 240 and red < 15 and green < 15
 
 
+def test_one_of_many_pictures_may_come_with_its_input_alone(tmp_path: Path) -> None:
+    photograph(80).save(tmp_path / "a.png")
+    [path] = make(tmp_path / "out", "enlarge", tmp_path / "a.png", count=3, pictures=[1])
+    assert path.name == "1.jpg"
+
+
 def job(folder: Path, kind: str, parameters: object, inputs: int = 1) -> ModelJob:
     return ModelJob(
         task_id="t1", type=kind, params={"parameters": parameters}, inputs=(PORTRAIT,) * inputs, pictures=(0,), count=1,

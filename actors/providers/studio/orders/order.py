@@ -55,6 +55,7 @@ def read_order(request: Mapping[str, Any]) -> Order:
     if task == "fitting" and not request.get("garment"):
         raise BadOrder("fitting needs a second picture, the garment.")
     count = _whole_number(request, "count", default=1, low=1, high=MAX_COUNT)
+    pictures = _pictures(request, count)
     return Order(
         task=task,
         person=_path(request, "person"),
@@ -62,21 +63,25 @@ def read_order(request: Mapping[str, Any]) -> Order:
         scene=str(scene),
         count=count,
         seed=_whole_number(request, "seed", default=0, low=-(2**63), high=2**63 - 1) % 2**63,
-        pictures=_pictures(request, count),
+        pictures=pictures,
         out=_path(request, "out"),
         size=_whole_number(request, "size", default=DEFAULT_SIZE, low=128, high=2048),
         wearer=_whole_number(request, "wearer", default=1, low=1, high=MOST_PEOPLE)
         if request.get("wearer") is not None
         else None,
-        sources=_sources(request, count) if task in OF_EACH_INPUT else (),
+        sources=_sources(request, count, pictures) if task in OF_EACH_INPUT else (),
         factor=_factor(request),
     )
 
 
-def _sources(request: Mapping[str, Any], count: int) -> tuple[Path, ...]:
+def _sources(request: Mapping[str, Any], count: int, pictures: tuple[int, ...]) -> tuple[Path, ...]:
+    """The inputs of pictures 0 … count−1.  A request for one picture may have its input alone: a step with `for_each`
+    sends such requests."""
     sources = request.get("sources") or [request.get("person")]
     if not isinstance(sources, list) or not all(isinstance(each, str) and each for each in sources):
         raise BadOrder("sources must list paths.")
+    if len(sources) == len(pictures) == 1:
+        sources = sources * count
     if len(sources) != count:
         raise BadOrder(
             f"{request['task']} makes one picture of each input, so count must be {len(sources)} for "
