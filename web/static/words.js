@@ -75,7 +75,8 @@ const CHINESE = {
   // What the server says in English: stages by their words, errors by their code or kind.
   "stage.queued": "排队中", "stage.starting": "开始制作", "stage.reading the photo": "读取照片",
   "stage.reading the photos": "读取照片", "stage.finding the person": "识别人物",
-  "stage.cutting out the person": "抠出人物", "stage.fitting the garment": "试穿服装",
+  "stage.cutting out the person": "抠出人物", "stage.cutting out the subject": "抠出主体", "stage.enlarging the picture": "放大图片",
+  "stage.fitting the garment": "试穿服装",
   "stage.painting the scene": "绘制场景", "stage.setting the light": "调整光线", "stage.developing the picture": "冲洗照片",
   "stage.made without the studio models": "未用影棚模型制作", "stage.fetching the photos": "获取照片", "stage.developing": "冲洗中",
   "stage.drafting the picture": "生成草图", "stage.preparing the request": "准备请求",
