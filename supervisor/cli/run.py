@@ -8,9 +8,9 @@ periodiq.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
-import runpy
 import sys
 
 import click
@@ -41,7 +41,7 @@ def up() -> None:
 @click.command()
 def web() -> None:
     """Run the HTTP part alone."""
-    _run_module("web")
+    _run_module("web.__main__")
 
 
 @click.command()
@@ -141,8 +141,7 @@ def _run_module(name: str) -> None:
 
     settings_of_command()  # every command reports wrong settings in the same way
     import_lean()
-    sys.argv = [sys.argv[0]]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    sys.exit(importlib.import_module(name).main())
 
 
 def _become(argv: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -27,17 +28,18 @@ from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear
 from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import SettingFault
 from supervisor.core.placement import in_words
-from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.interface.database import Database, Transaction, is_postgres
 from supervisor.database.open_database import open_database
 from supervisor.database.outage_wait import until_it_works
 from supervisor.net.listen_socket import VARIABLE as LISTEN
 from supervisor.net.listen_socket import listen_on
 from supervisor.net.ports import address, answers_readyz, free_port, local_host, port_trouble
 from supervisor.objects.private_files import keep_to_ourselves, write_privately
+from supervisor.processes.forked_parts import ForkServer
 from supervisor.processes.heartbeat_pipe import FILE_VARIABLE, SYSTEMD
 from supervisor.processes.launcher import PROGRAMS
 from supervisor.processes.process_states import lives, state_path
-from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
+from supervisor.processes.process_supervisor import FORK_SERVER, ProcessSupervisor, Program, Ready, Spawned
 from supervisor.processes.restart_plan import ChildSpec
 from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, WORKER_SPAWN_ID
 from supervisor.processes.supervised import VARIABLE as SUPERVISED
@@ -53,6 +55,18 @@ from supervisor.telemetry.tracing import collector
 
 CONTROL_THREADS = 2  # besides the task slots, for `submit` and `sweep`
 STOP_SECONDS = 10.0  # for parts without work to finish
+
+# What the parts import.  A fork server imports it once for all of them (`supervisor.processes.fork_server`).
+SHARED = (
+    "web.__main__", "actors", "actors.dispatcher.dispatcher", "actors.entry.task_actors", "actors.entry.work",
+    "actors.registry.adapters", "actors.worker.worker", "supervisor.cli.main", "supervisor.processes.launcher",
+    "dramatiq.__main__", "multiprocessing.connection", "multiprocessing.popen_fork", "multiprocessing.sharedctypes",
+    "multiprocessing.synchronize", "periodiq",
+)  # fmt: skip
+SHARED_ON_POSTGRES = tuple(
+    f"supervisor.database.postgres.postgres_{name}" for name in ("database", "leader_lock", "wakeups")
+)
+SHARED_ON_SQLITE = ("supervisor.database.sqlite.sqlite_leader_lock", "asyncinotify")
 
 BROKER, WORKERS, DISPATCHER, WEB, SCHEDULER = range(5)  # ranks
 
@@ -77,6 +91,9 @@ def run_up(settings: Settings) -> int:
             raise SettingFault(
                 f"DARKROOM_PORT is {settings.port}, but {trouble}; set another, or 0 for a free one."
             )
+        forks = None
+        if sys.platform == "linux":
+            forks = ForkServer(fork_server_argv(settings), _environ_of_parts(settings), settings.data_dir)
         until_it_works(lambda: migrate(settings), say=lambda why: log.warning("not_migrated_yet", reason=why))
         if not settings.broker_url:
             clear_the_way(settings.data_dir)
@@ -87,9 +104,11 @@ def run_up(settings: Settings) -> int:
         _mark_the_dead_of_last_time(database)
         take_back(settings.data_dir)  # a request to an earlier `up`
         listening = listen_on(settings.host, settings.port)
+        if forks is not None:
+            forks.is_settled(wait=True)  # it has imported while we migrated
         try:
             return ProcessSupervisor(
-                programs(settings, database, start_secret, listening.fileno()),
+                programs(settings, database, start_secret, listening.fileno(), forks),
                 state_path(settings.data_dir),
                 on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
                 on_stopping=listening.close,  # after web has stopped, clients are refused and do not wait
@@ -101,16 +120,18 @@ def run_up(settings: Settings) -> int:
 
 
 def programs(
-    settings: Settings, database: Database, start_secret: str = "", listening: int | None = None
+    settings: Settings,
+    database: Database,
+    start_secret: str = "",
+    listening: int | None = None,
+    forks: ForkServer | None = None,
 ) -> list[Program]:
     """The programs of `up`, in start order.
 
-    start_secret: for the web part, which sets its cookie.  listening: the descriptor of web's socket.
+    start_secret: for the web part, which sets its cookie.  listening: the descriptor of web's socket.  forks: for all
+    but the broker.
     """
-    environ = environment_of(settings) | {SUPERVISED: "1"}
-    for not_theirs in ("DARKROOM_TOKEN", FILE_VARIABLE, *SYSTEMD):
-        environ.pop(not_theirs, None)
-    environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # a part that ends here is started again
+    environ = _environ_of_parts(settings)
     folder = settings.data_dir
 
     children: list[Program] = []
@@ -150,7 +171,15 @@ def programs(
         "scheduler", SCHEDULER, awaited=False, own=None, any_kind=None, grace_seconds=STOP_SECONDS
     )
     children.append(Program(scheduler, scheduler_argv(), environ, folder, beats=True))
-    return children
+    return [child if child.spec.rank == BROKER else replace(child, forks=forks) for child in children]
+
+
+def _environ_of_parts(settings: Settings) -> dict[str, str]:
+    environ = environment_of(settings) | {SUPERVISED: "1"}
+    for not_theirs in ("DARKROOM_TOKEN", FILE_VARIABLE, *SYSTEMD):
+        environ.pop(not_theirs, None)
+    environ["DARKROOM_WORKER_EXIT_WHEN_IDLE_SECONDS"] = "0"  # a part that ends here is started again
+    return environ
 
 
 def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
@@ -160,8 +189,9 @@ def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ..
     """
     order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
     ours = [program for program in programs(settings, database) if program.spec.rank in order]
-    return {
-        program.spec.name: program.argv for program in sorted(ours, key=lambda each: order[each.spec.rank])
+    in_order = sorted(ours, key=lambda each: order[each.spec.rank])
+    return {program.spec.name: program.argv for program in in_order} | {
+        FORK_SERVER: fork_server_argv(settings)
     }
 
 
@@ -178,6 +208,12 @@ def worker_argv(settings: Settings) -> tuple[str, ...]:
 
 def scheduler_argv() -> tuple[str, ...]:
     return (*_with_our_logs("periodiq"), "actors")
+
+
+def fork_server_argv(settings: Settings) -> tuple[str, ...]:
+    """The program from which the parts are forked, and what it imports for them."""
+    of_database = SHARED_ON_POSTGRES if is_postgres(settings.database_url) else SHARED_ON_SQLITE
+    return (sys.executable, str(PROGRAMS / "fork_server"), *SHARED, *of_database)
 
 
 def _with_our_logs(name: str) -> tuple[str, str]:

@@ -25,10 +25,12 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 class Child:
     """A started program.  pid is also the id of its process group."""
 
-    def __init__(self, name: str, spawn_id: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, name: str, spawn_id: str, pid: int, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.name = name
         self.spawn_id = spawn_id
-        self.pid = process.pid
+        self.pid = pid
         self.status: int | None = None  # once the leader is gone: exit status, or minus the signal
         self.beats = 0  # the number of its beats
         self.why_killed = ""
@@ -67,7 +69,9 @@ class Child:
 
     def note_end(self, status: int) -> None:
         """Record that the leader was reaped; no member of its group may outlive it."""
-        self.status = self._process.returncode = status
+        self.status = status
+        if self._process is not None:
+            self._process.returncode = status
         self.kill()
 
     @property
@@ -131,7 +135,7 @@ def start_child(
         start_new_session=True,
         pass_fds=tuple(descriptors),
     )
-    return Child(name, spawn_id, process)
+    return Child(name, spawn_id, process.pid, process)
 
 
 def adopt_orphans() -> None:

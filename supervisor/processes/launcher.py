@@ -35,6 +35,8 @@ def enter(name: str) -> NoReturn:
     logging.getLogger().addHandler(_SetUpByTheFirstLine(part))
     # dramatiq uses it to start itself again at a SIGHUP
     sys.argv[0] = str(Path(sys.executable).with_name(name))
+    if name == "periodiq" and (imported := sys.modules.get("actors")) is not None:
+        imported.boot_scheduler()  # its import does this, but a forked process has imported it already
     if name == "dramatiq":
         # Its exit status for a failed import is our status for wrong settings, after which a part is not started again.
         # But an unfinished upgrade, or a library that is missing for a moment, must not count as wrong settings.

@@ -15,7 +15,7 @@ import selectors
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from supervisor.core.ids import new_ulid
 from supervisor.health.life_signs import LOOK_SECONDS, LifeSigns
 from supervisor.processes import restart_plan, rolling_restart
 from supervisor.processes.child import Child, adopt_orphans, reap, start_child
+from supervisor.processes.forked_parts import ForkServer, NotForked
 from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
 from supervisor.processes.heartbeat_pipe import VARIABLE as BEAT_VARIABLE
 from supervisor.processes.orphan_killer import LastWill
@@ -35,6 +36,7 @@ from supervisor.processes.rolling_restart import Renewal, Step
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROBE_SECONDS = 0.05  # between two readiness checks of a child
 RENEWAL_SECONDS = 0.2  # between two checks of a renewal's progress
+FORK_SERVER = "fork_server"  # names the fork server's program among those of a renewal
 GROUP_SECONDS = 0.005  # between two checks of a dying group
 LAST_WORDS_SECONDS = 5.0  # at the end, for deaths and marks still under way
 HURRIED_WORDS_SECONDS = 0.5
@@ -80,6 +82,7 @@ class Program:
     beats: bool = False
     answers: Callable[[], bool] | None = None
     descriptors: tuple[int, ...] = ()  # that the child inherits
+    forks: ForkServer | None = None  # from which the child is forked, if it can be
 
     @property
     def shows_life(self) -> bool:
@@ -88,7 +91,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A requested renewal.  argv: of the parts' new programs, by name."""
+    """A requested renewal.  argv: of the parts' new programs, by name, and of their fork server."""
 
     id: str
     argv: Mapping[str, tuple[str, ...]]
@@ -130,6 +133,8 @@ class ProcessSupervisor:
         self._relieved: Child | None = None
         self._relieved_until = 0.0
         self._new_argv: Mapping[str, tuple[str, ...]] = {}
+        self._new_forks: ForkServer | None = None
+        self._fork_servers = {program.forks for program in programs if program.forks is not None}
         self._signs = signs or LifeSigns()
         self._look_at = 0.0
         self._asked: dict[str, tuple[str, concurrent.futures.Future[bool]]] = {}
@@ -182,7 +187,7 @@ class ProcessSupervisor:
         if self._plan.stopping and not self._is_stopping:
             self._is_stopping = True
             self._on_stopping()
-        self._will.name(child.pid for child in self._everybody())
+        self._will.name([*(child.pid for child in self._everybody()), *self._forking()])
         self._write_state()
         if self._plan.all_ready and self._on_all_ready is not None:
             self._help(self._on_all_ready)
@@ -193,6 +198,10 @@ class ProcessSupervisor:
         """Children, with the additional processes of a renewal."""
         beside = [child for child in (self._successor, self._relieved) if child is not None]
         return [*self._children.values(), *beside]
+
+    def _forking(self) -> dict[int, ForkServer]:
+        """The fork servers by their pids."""
+        return {forks.pid: forks for forks in self._fork_servers if forks.pid is not None}
 
     # --- events ---
 
@@ -210,10 +219,12 @@ class ProcessSupervisor:
             log.info(how, signal=signal.Signals(number).name)
 
     def _take_deaths(self) -> None:
-        by_pid = {child.pid: child for child in self._everybody()}
+        by_pid, forking = {child.pid: child for child in self._everybody()}, self._forking()
         for pid, status in reap():
             if pid in by_pid:
                 by_pid[pid].note_end(status)
+            elif pid in forking:
+                forking[pid].note_end()
         for child in self._everybody():
             if child.is_gone:
                 self._bury(child) if self._children.get(child.name) is child else self._bury_beside(child)
@@ -316,6 +327,10 @@ class ProcessSupervisor:
             return
         self._new_argv = wanted.argv
         names = [name for name in wanted.argv if name in self._programs]
+        forks = next(iter(self._fork_servers), None)
+        if forks is not None and FORK_SERVER in wanted.argv:
+            self._new_forks = forks.successor(wanted.argv[FORK_SERVER])
+            self._fork_servers.add(self._new_forks)
         self._renewal = Renewal(wanted.id, tuple(names))
         log.info("parts are replaced, one after the other", parts=names)
 
@@ -328,6 +343,8 @@ class ProcessSupervisor:
                 self._renewal = rolling_restart.fail(self._renewal, "everything is stopped")
             if coming is not None:
                 coming.kill()
+            return
+        if self._new_forks is not None and not self._new_forks.is_settled():
             return
         ended = "" if coming is None or coming.status is None else str(Death(now, coming.status))
         ready = self._answer_of(coming) if coming is not None and not ended else None
@@ -343,6 +360,16 @@ class ProcessSupervisor:
             log.error(f"the replacement of parts ends: {self._renewal.failed}")
             if coming is not None:
                 coming.kill()
+        elif step is Step.NONE:
+            self._close_unused_fork_servers()
+
+    def _close_unused_fork_servers(self) -> None:
+        """After a renewal: those of a program that no part is of any more."""
+        self._new_forks = None
+        used = {program.forks for program in self._programs.values()}
+        for forks in self._fork_servers - used:
+            forks.close()
+            self._fork_servers.discard(forks)
 
     def _end_relieved(self, now: float) -> None:
         """Kill an old part whose grace is over."""
@@ -353,7 +380,7 @@ class ProcessSupervisor:
 
     def _renewed(self, name: str) -> Program:
         """From now on the successor's program is started when the part dies."""
-        return replace(self._programs[name], argv=tuple(self._new_argv[name]))
+        return replace(self._programs[name], argv=tuple(self._new_argv[name]), forks=self._new_forks)
 
     def _start_successor(self, name: str) -> None:
         try:
@@ -431,17 +458,15 @@ class ProcessSupervisor:
 
     def _started(self, program: Program) -> Child:
         """Start its child, and read its beats if it has any.  Raises OSError."""
-        name, spawn_id, environ = program.spec.name, new_ulid(), dict(program.environ)
+        spawn_id, environ = new_ulid(), dict(program.environ)
         if program.spawn_id_variable:
             environ[program.spawn_id_variable] = spawn_id
         if not program.beats:
-            return start_child(name, spawn_id, program.argv, environ, program.cwd, program.descriptors)
+            return _start(program, spawn_id, environ, program.descriptors)
         ours, its = os.pipe()
         environ[BEAT_VARIABLE] = str(its)
         try:
-            child = start_child(
-                name, spawn_id, program.argv, environ, program.cwd, [its, *program.descriptors]
-            )
+            child = _start(program, spawn_id, environ, [its, *program.descriptors])
         except OSError:
             os.close(ours)
             raise
@@ -502,6 +527,8 @@ class ProcessSupervisor:
             self._selector.unregister(pidfd)
 
     def _close(self) -> None:
+        for forks in self._fork_servers:
+            forks.close()
         patience = HURRIED_WORDS_SECONDS if self._plan.hurried else LAST_WORDS_SECONDS
         concurrent.futures.wait(self._help_under_way, timeout=patience)
         self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not delay us
@@ -550,6 +577,15 @@ class ProcessSupervisor:
             os.replace(draft, self._state_path)
         except OSError as error:  # a full disk must not stop the supervisor
             log.warning(f"the state file could not be written: {error.strerror}", path=str(self._state_path))
+
+
+def _start(program: Program, spawn_id: str, environ: Mapping[str, str], descriptors: Sequence[int]) -> Child:
+    """Raises OSError."""
+    what = (program.spec.name, spawn_id, program.argv, environ, program.cwd, descriptors)
+    if program.forks is not None:
+        with contextlib.suppress(NotForked):
+            return program.forks.start(*what)
+    return start_child(*what)
 
 
 def _answer(name: str, probe: concurrent.futures.Future[Ready | None]) -> Ready | None:

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from supervisor.processes.parent_death import COULD_NOT_BE_STARTED, dying_with_us
+from supervisor.processes.process_supervisor import FORK_SERVER
 from supervisor.processes.upgrade_request import ask
-from tests.support.houses.supervised import program
+from tests.support.houses.supervised import FORK_SERVER_ARGV, program
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -70,13 +71,21 @@ class House:
     def everybody(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def fork_servers(self) -> list[psutil.Process]:
+        found = []
+        for process in self.everybody():
+            with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
+                found += [process] if "fork_server" in " ".join(process.cmdline()) else []
+        return found
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+
+@pytest.fixture(params=["started", "forked"])
+def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., House]]:
+    """Houses whose children are programs of their own, or forked from a process that has imported what they share."""
     houses: list[House] = []
 
     def build(*specs: dict[str, Any], looks: bool = True) -> House:
-        houses.append(House(tmp_path, list(specs), *([] if looks else ["without looks"])))
+        houses.append(House(tmp_path, list(specs), request.param, *([] if looks else ["without looks"])))
         return houses[-1]
 
     yield build
@@ -141,7 +150,9 @@ def test_kill_9_of_the_supervisor_leaves_no_process(house):
     home.pid("worker")
     home.pid("web")
     everybody = home.everybody()
-    assert len(everybody) == 5, "three children, a grandchild, and the shell that waits for the end"
+    assert len(everybody) == 5 + len(home.fork_servers()), (
+        "three children, a grandchild, and the shell that waits for the end"
+    )
     home.process.kill()
     _, alive = psutil.wait_procs(everybody, timeout=PATIENCE_SECONDS)
     assert not [
@@ -299,6 +310,70 @@ def test_a_new_program_takes_over_only_when_it_comes_up(house):
 
 
 TELLS_ITS_PID_AND_WAITS = ["/bin/sh", "-c", "echo $$; read forever"]
+
+
+def test_a_forked_child_is_what_the_same_command_line_would_have_made(tmp_path):
+    told = {}
+    for how in ("started", "forked"):
+        folder = tmp_path / how
+        folder.mkdir()
+        with running(folder, {"name": "web", "mode": "tells"}, how) as home:
+            eventually("it started", lambda: home.started("web"))
+            said = json.loads((folder / "web.told").read_text().replace(str(folder), "FOLDER"))
+            assert said.pop("parent") == home.process.pid
+            said["environ"] = [[name, value] for name, value in said["environ"] if name != "SPAWN"]
+            told[how] = said
+    assert told["forked"] == told["started"]
+    assert told["forked"]["leads"] and told["forked"]["shown"].endswith("\0web\0tells\0")
+
+
+def test_parts_are_started_while_no_fork_server_answers_and_forked_by_the_next_one(tmp_path):
+    with running(tmp_path, {"name": "web", "own": 100}, "forked") as home:
+
+        def starts_anew() -> None:
+            starts = len(home.started("web"))
+            os.kill(home.pid("web"), signal.SIGKILL)
+            eventually("it started again", lambda: len(home.started("web")) == starts + 1)
+
+        home.pid("web")
+        (first,) = home.fork_servers()
+        first.suspend()
+        starts_anew()
+        (second,) = eventually("another", lambda: [each for each in home.fork_servers() if each != first])
+        second.kill()
+        starts_anew()
+        eventually(
+            "a third one", lambda: [each for each in home.fork_servers() if each not in (first, second)]
+        )
+        starts_anew()
+        home.process.send_signal(signal.SIGTERM)
+        assert home.wait() == 0
+    assert not first.is_running() and not second.is_running()
+
+
+def test_a_new_program_is_forked_from_a_fork_server_of_its_own(tmp_path):
+    with running(tmp_path, {"name": "a", "mode": "beating"}, "forked") as home:
+        before = home.pid("a")
+
+        (old,) = home.fork_servers()
+        argv = program(home.folder, "a", mode="beating").argv
+        ask(home.folder, {"a": argv, FORK_SERVER: FORK_SERVER_ARGV})
+        eventually("a is replaced", lambda: home.pid("a") != before)
+        eventually(
+            "the old fork server is gone", lambda: home.fork_servers() and old not in home.fork_servers()
+        )
+
+
+@contextlib.contextmanager
+def running(folder: Path, spec: dict[str, Any], how: str) -> Iterator[House]:
+    home = House(folder, [spec], how)
+    try:
+        yield home
+    finally:
+        home.process.kill()
+        home.process.wait()
+        assert home.process.stdout is not None
+        home.process.stdout.close()
 
 
 def test_a_foreign_program_dies_with_its_starter():

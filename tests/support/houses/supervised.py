@@ -1,8 +1,9 @@
 """A process supervisor for tests, as a program of its own: `python -m tests.support.houses.supervised FOLDER
 SPECS.json`.
 
-It writes each call of its hooks to FOLDER/events, one line each, and its children write their pids to FOLDER. With a
-third argument it never checks by itself: only events make it act.
+It writes each call of its hooks to FOLDER/events, one line each, and its children write their pids to FOLDER. Further
+arguments: with "without looks" it never checks by itself, and only events make it act; with "forked" its children are
+forked from a fork server.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from supervisor.health.life_signs import LifeSigns
 from supervisor.processes import process_supervisor
+from supervisor.processes.forked_parts import ForkServer
+from supervisor.processes.launcher import PROGRAMS
 from supervisor.processes.process_supervisor import ProcessSupervisor, Program, Ready, Spawned
 from supervisor.processes.restart_plan import Budget, ChildSpec
 from supervisor.processes.upgrade_request import take
@@ -47,6 +51,17 @@ if mode == "deaf":  # one that has not asked to die with its parent yet, and is 
     ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
     note(f"started {os.getpid()}")
     os.kill(os.getpid(), signal.SIGSTOP)
+if mode == "tells":  # all by which a program could see how it was started
+    import json
+    with open(f"{folder}/{name}.told", "w") as told:
+        json.dump({
+            "argv": sys.argv, "environ": sorted(os.environ.items()), "cwd": os.getcwd(), "path": sys.path,
+            "name": __name__, "main": sys.modules["__main__"].__dict__.get("mode"),
+            "leads": os.getsid(0) == os.getpid(), "files": sorted(os.listdir("/proc/self/fd")), "parent": os.getppid(),
+            "shown": open("/proc/self/cmdline").read(), "comm": open("/proc/self/comm").read(),
+            "signals": [str(signal.getsignal(each)) for each in (signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD)],
+            "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        }, told)
 note(f"started {os.getpid()}")
 if mode == "beating":
     from supervisor.processes.heartbeat_pipe import Beats
@@ -58,6 +73,7 @@ while True:
     if mode == "beating":
         beats.beat()
 """
+FORK_SERVER_ARGV = (sys.executable, str(PROGRAMS / "fork_server"), "json")
 # Long enough for a busy machine, and so that the supervisor's own looks are no gaps.
 SIGNS = LifeSigns(silent_seconds=6.0, start_seconds=60.0)
 
@@ -78,10 +94,13 @@ def program(
         except (OSError, ValueError):
             return None
 
+    script = folder / "child.py"
+    if not script.exists():
+        script.write_text(CHILD)
     return Program(
         ChildSpec(name, rank, own=Budget(own, 30), grace_seconds=grace),
-        (sys.executable, "-c", CHILD, str(folder), name, mode),
-        {**os.environ, "PYTHONPATH": os.getcwd()},
+        (sys.executable, str(script), str(folder), name, mode),
+        environ(),
         folder,
         ready=worker_is_up if mode == "master" else None,
         spawn_id_variable="SPAWN",
@@ -91,12 +110,19 @@ def program(
     )
 
 
+def environ() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.getcwd()}
+
+
 def main() -> int:
-    folder, specs = Path(sys.argv[1]), json.loads(sys.argv[2])
-    if len(sys.argv) > 3:
+    folder, specs, how = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+    if "without looks" in how:
         process_supervisor.LOOK_SECONDS = 3600.0
+    forks = ForkServer(FORK_SERVER_ARGV, environ(), folder) if "forked" in how else None
+    if forks is not None:
+        forks.is_settled(wait=True)
     supervisor = ProcessSupervisor(
-        [program(folder, **spec) for spec in specs],
+        [replace(program(folder, **spec), forks=forks) for spec in specs],
         folder / "processes.json",
         on_all_ready=lambda: print("all ready", flush=True),
         signs=SIGNS,
