@@ -104,6 +104,7 @@ check: $(VENV)/.dev-installed  ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@MYPYPATH=clients/python/src $(BIN)/mypy --python-version 3.10 -p darkroom_client
 
 bench: $(VENV)/.bench-installed  ## Measure start latency, throughput and rescue; prints a table
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,55 @@
+"""What an order is made from: an upload's id, an https address, or something that is uploaded first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from darkroom_client.models import Upload
+
+# A text is an address, an id, or else the path of a file.  An id has neither a point nor a slash in it.
+Source = str | Path | bytes | BinaryIO | Upload
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DEFAULT_NAME = "upload"
+
+
+@dataclass(frozen=True)
+class Local:
+    """Something that is to be uploaded."""
+
+    source: Path | bytes | BinaryIO
+
+    def read(self) -> tuple[str, bytes]:
+        """(name, bytes).  Blocks.  Raises OSError."""
+        if isinstance(self.source, bytes):
+            return DEFAULT_NAME, self.source
+        if isinstance(self.source, Path):
+            return self.source.name, self.source.read_bytes()
+        name = getattr(self.source, "name", None)
+        return Path(name).name if isinstance(name, str) else DEFAULT_NAME, self.source.read()
+
+
+def told(source: Source) -> str | Local:
+    """What an order says of an input: an id or an https address; or what must be uploaded for that.
+
+    Raises ValueError for another kind of address.
+    """
+    if isinstance(source, Upload):
+        return source.id
+    if not isinstance(source, str):
+        return Local(source)
+    if source.startswith("https://"):
+        return source
+    if re.match(r"[a-z][a-z0-9+.-]+:", source):
+        raise ValueError(f"An input is an https address, a file, bytes or an id, not {source[:40]!r}.")
+    return source if _ID.fullmatch(source) else Local(Path(source))
+
+
+def several(sources: Source | Iterable[Source]) -> list[Source]:
+    """One or several inputs as a list."""
+    if isinstance(sources, (str, bytes, Path, Upload)) or hasattr(sources, "read"):
+        return [sources]  # type: ignore[list-item]  # what can be read is no list
+    return list(sources)
