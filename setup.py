@@ -18,6 +18,7 @@ def with_subpackages(name: str) -> list[str]:
 REQUIRES = [
     "aiohttp>=3.14",
     "asyncinotify>=4.4; sys_platform == 'linux'",
+    "brotli>=1.2",
     "click>=8.3",
     "dramatiq>=2.2",
     "filetype>=1.2",

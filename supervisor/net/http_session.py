@@ -27,7 +27,11 @@ def open_session(
     """A session.  connections: at most so many at once, 0 = any number.  resolver: is called for each connection.
 
     options: of aiohttp.ClientSession.
+
+    Other servers are asked for no encoding but these two: with brotli installed, for our own pages, aiohttp would ask
+    for it too.
     """
+    options["headers"] = {"Accept-Encoding": "gzip, deflate", **(options.get("headers") or {})}
     connector = aiohttp.TCPConnector(
         limit=connections,
         force_close=True,

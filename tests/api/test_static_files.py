@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import gzip
+import re
+from urllib.parse import urljoin
 
 import aiohttp
+import brotli
 import pytest
 
 from tests.support.houses.web_server import Web
 from web.app.pages import STATIC, static_files
-from web.http.encodings import takes_gzip
+from web.http.encodings import chosen_encoding
 
 FILES = ["/", "/ops", "/docs", "/static/darkroom.js", "/static/darkroom.cjs.js", "/static/icon.svg"]
+UNPACKED = {"gzip": gzip.decompress, "br": brotli.decompress}
+PAGE_BYTES = 60_000  # a page with all its parts, compressed
 
 
 @pytest.mark.parametrize(
-    ("fields", "takes"),
+    ("fields", "chosen"),
     [
-        ([], False),
-        ([""], False),
-        (["gzip, deflate, br, zstd"], True),
-        (["br", "GZIP"], True),
-        (["x-gzip"], True),
-        (["*"], True),
-        (["deflate"], False),
-        (["gzip;q=0, *"], False),
-        (["gzip ; q=0.5"], True),
-        (["*;q=0"], False),
-        (["gzip;q=0.000"], False),
-        (["gzip;q=x"], False),
-        (["identity;q=1, *;q=0, gzip;q=0.1"], True),
-        (["notgzip, gzipped"], False),
+        ([], ""),
+        ([""], ""),
+        (["gzip, deflate, br, zstd"], "br"),
+        (["gzip", "br"], "br"),
+        (["br;q=0, GZIP"], "gzip"),
+        (["x-gzip"], "gzip"),
+        (["*"], "br"),
+        (["deflate"], ""),
+        (["gzip;q=0, *"], "br"),
+        (["br;q=0, *"], "gzip"),
+        (["gzip ; q=0.5"], "gzip"),
+        (["*;q=0"], ""),
+        (["gzip;q=0.000"], ""),
+        (["gzip;q=x"], ""),
+        (["identity;q=1, *;q=0, gzip;q=0.1"], "gzip"),
+        (["notgzip, gzipped, brotli"], ""),
     ],
 )
-def test_an_encoding_is_used_only_where_it_is_asked_for(fields: list[str], takes: bool) -> None:
-    assert takes_gzip(fields) is takes
+def test_an_encoding_is_used_only_where_it_is_asked_for(fields: list[str], chosen: str) -> None:
+    assert chosen_encoding(fields, ("br", "gzip")) == chosen
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
 @pytest.mark.parametrize("path", FILES)
 async def test_a_file_is_the_same_compressed_and_whole_each_under_its_own_etag(
-    web: Web, http: aiohttp.ClientSession, path: str
+    web: Web, http: aiohttp.ClientSession, path: str, encoding: str
 ) -> None:
     whole, plain = await _asked(http, web.url + path)
-    packed, small = await _asked(http, web.url + path, **{"Accept-Encoding": "gzip, br"})
-    assert gzip.decompress(small) == plain and len(small) < len(plain)
-    assert "Content-Encoding" not in whole.headers and packed.headers["Content-Encoding"] == "gzip"
+    packed, small = await _asked(http, web.url + path, **{"Accept-Encoding": encoding})
+    assert UNPACKED[encoding](small) == plain and len(small) < len(plain)
+    assert "Content-Encoding" not in whole.headers and packed.headers["Content-Encoding"] == encoding
     assert whole.headers["ETag"] != packed.headers["ETag"], "a cache must not take one for the other"
     for answer, body in ((whole, plain), (packed, small)):
         assert answer.headers["Vary"] == "Accept-Encoding" and answer.headers["Cache-Control"] == "no-cache"
@@ -52,7 +60,57 @@ async def test_a_file_is_the_same_compressed_and_whole_each_under_its_own_etag(
         assert answer.headers["Content-Type"] == whole.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def _parts_of(http: aiohttp.ClientSession, page: str) -> dict[str, aiohttp.ClientResponse]:
+    """{address: answer} of all that a page names and a browser loads with it."""
+    _, html = await _asked(http, page)
+    named = re.findall(r'<(?:link|script|img)[^<>]*? (?:href|src)="([^"]+)"', html.decode())
+    return {name: (await _asked(http, urljoin(page, name)))[0] for name in named}
+
+
+@pytest.mark.parametrize("path", ["/", "/ops", "/docs"])
+async def test_the_parts_of_a_page_are_named_by_their_content_and_kept_for_ever(
+    web: Web, http: aiohttp.ClientSession, path: str
+) -> None:
+    parts = await _parts_of(http, web.url + path)
+    assert len(parts) >= 3
+    for name, answer in parts.items():
+        assert re.fullmatch(r"/static/\w+\.[0-9a-f]{16}\.(js|css|svg)", name)
+        assert (answer.status, answer.headers["Cache-Control"]) == (
+            200,
+            "public, max-age=31536000, immutable",
+        )
+    scripts = [name for name in parts if name.endswith(".js")]
+    assert len(scripts) == 1, "one round trip"
+    _, script = await _asked(http, web.url + scripts[0])
+    assert not re.search(r"^(import|export)\b", script.decode(), re.MULTILINE), "it loads nothing more"
+
+
+@pytest.mark.parametrize("path", ["/", "/ops", "/docs"])
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+async def test_a_page_with_all_its_parts_is_light(
+    web: Web, http: aiohttp.ClientSession, path: str, encoding: str
+) -> None:
+    addresses = [path, *await _parts_of(http, web.url + path)]
+    sizes = {
+        each: len((await _asked(http, web.url + each, **{"Accept-Encoding": encoding}))[1])
+        for each in addresses
+    }
+    print(f"{sum(sizes.values()):,} bytes as {encoding}: {sizes}")
+    assert sum(sizes.values()) <= PAGE_BYTES
+
+
+async def test_the_part_of_another_version_is_answered_with_ours_and_not_kept(
+    web: Web, http: aiohttp.ClientSession
+) -> None:
+    """While an upgrade goes through several web processes, one may have sent the page and another is asked."""
+    answer, body = await _asked(http, f"{web.url}/static/console.0123456789abcdef.js")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store") and b"m_darkroom" in body
+    for name in ("nobody.0123456789abcdef.js", "console.0123.js", "console.0123456789abcdef.html"):
+        answer, _ = await _asked(http, f"{web.url}/static/{name}")
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "br"])
 async def test_a_file_that_is_known_is_304_with_what_a_cache_must_know(
     web: Web, http: aiohttp.ClientSession, encoding: str
 ) -> None:
@@ -66,7 +124,7 @@ async def test_a_file_that_is_known_is_304_with_what_a_cache_must_know(
     assert other.status == 200
 
 
-@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "br"])
 async def test_a_head_says_what_a_get_would_bring_and_a_range_gets_the_whole(
     web: Web, http: aiohttp.ClientSession, encoding: str
 ) -> None:
@@ -85,7 +143,8 @@ def test_every_text_among_the_files_is_sent_smaller() -> None:
     files = static_files()
     assert {path.name for path in STATIC.iterdir() if path.suffix != ".py"} <= set(files)
     for name, file in files.items():
-        assert len(file.gzipped) < len(file.body) and gzip.decompress(file.gzipped) == file.body, name
+        assert len(file.brotli) < len(file.gzipped) < len(file.body), name
+        assert gzip.decompress(file.gzipped) == brotli.decompress(file.brotli) == file.body, name
 
 
 async def _asked(

@@ -1,6 +1,6 @@
 /** The words of the operators' page in two languages; which one is read is the console's choice. */
 
-import { language } from "./words.js";
+import { spoken } from "./words.js";
 
 const ENGLISH = {
   "skip": "Skip to what is wrong", "title": "Operations", "language.other": "中文", "console": "Console", "api": "HTTP API", "metrics": "Metrics",
@@ -188,13 +188,13 @@ const WORDS = { en: ENGLISH, zh: CHINESE };
 
 /** The words of a name, with `{values}` put in. */
 export function tell(name, values = {}) {
-  return (WORDS[language][name] ?? name).replace(/\{(\w+)\}/g, (_, each) => values[each] ?? "–");
+  return (WORDS[spoken()][name] ?? name).replace(/\{(\w+)\}/g, (_, each) => values[each] ?? "–");
 }
 
 /** What the server said in English, where the reader's language has its own words for it. */
 export function told(name, values, text) {
   const withClocks = text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock);
-  return language === "en" || !(name in CHINESE) ? withClocks : tell(name, values);
+  return spoken() === "en" || !(name in CHINESE) ? withClocks : tell(name, values);
 }
 
 /** A text as an element holds it: what stands between backticks is something to type. */
@@ -209,7 +209,7 @@ export function pieces(text) {
 
 /** Put the words into the page: `data-tell` is what an element says. */
 export function showOpsWords() {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.documentElement.lang = spoken() === "zh" ? "zh-CN" : "en";
   for (const element of document.querySelectorAll("[data-tell]")) {
     element.replaceChildren(...pieces(tell(element.dataset.tell)));
   }

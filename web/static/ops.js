@@ -6,7 +6,7 @@
 import { fill } from "./ops-elements.js";
 import { clock, showOpsWords, tell } from "./ops-words.js";
 import * as view from "./ops-view.js";
-import { language, switchLanguage } from "./words.js";
+import { spoken, switchLanguage } from "./words.js";
 
 const LOOK_MS = 2_000;
 const TOKEN_KEY = "darkroom.token";
@@ -60,7 +60,7 @@ function showLink(state) {
 /** Draw what has changed, so that a selection or a scroll position elsewhere stays. */
 function draw() {
   const put = (id, children, of) => {
-    const fingerprint = language + JSON.stringify(of);
+    const fingerprint = spoken() + JSON.stringify(of);
     if (drawn[id] === fingerprint) return;
     drawn[id] = fingerprint;
     fill($(id), ...children());

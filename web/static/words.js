@@ -102,8 +102,10 @@ const CHINESE = {
 
 const WORDS = { en: ENGLISH, zh: CHINESE };
 
-/** "en" or "zh". */
-export let language = chosen();
+let language = chosen();
+
+/** "en" or "zh": the language of the page. */
+export const spoken = () => language;
 
 function chosen() {
   const kept = localStorage.getItem(KEY);
