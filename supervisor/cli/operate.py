@@ -19,7 +19,12 @@ from supervisor.cli.output import json_option, print_json, print_table
 from supervisor.cli.timeline import cost_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
-OF_THE_STORE_ALONE = ("place", "is_in_line", "running_for_seconds")  # these give position and ETA
+OF_THE_STORE_ALONE = (
+    "place",
+    "is_in_line",
+    "running_for_seconds",
+    "due_in_seconds",
+)  # these give position and ETA
 HOW_TO_ACT = (
     "(“Cancel”, “Try again” and the rest: on the page /ops, or `darkroom cancel ID`, `darkroom retry ID`.)"
 )

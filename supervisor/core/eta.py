@@ -13,11 +13,13 @@ def eta_seconds(
     recent_run_seconds: Sequence[float],
     free_slots: int = 0,
     running_for_seconds: float | None = None,
+    due_in_seconds: float = 0.0,
 ) -> int | None:
     """Estimated seconds until the task is finished; None while nothing is known.
 
     ahead: tasks that run first.  slots: tasks that can run at once, free_slots of which are idle; 0 while no worker
     works.  recent_run_seconds: of finished tasks of the type.  running_for_seconds: None while the task waits.
+    due_in_seconds: until it may run, as before a second attempt.
     The median run time is used, so that one hung task does not spoil every estimate.  With `slots` busy slots, a task
     ends every run/slots seconds; each end starts the next task of the queue.  A running task needs the rest of the
     median of those runs that took longer than it has run.  If it runs longer than all of them, nothing is known.
@@ -29,4 +31,4 @@ def eta_seconds(
         return round(statistics.median(longer) - running_for_seconds) if longer else None
     run = statistics.median(recent_run_seconds)
     ends_to_wait_for = max(0, ahead + 1 - free_slots)
-    return round(ends_to_wait_for / slots * run + run)
+    return round(max(due_in_seconds, ends_to_wait_for / slots * run) + run)

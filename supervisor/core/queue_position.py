@@ -122,12 +122,13 @@ class WaitingOrder:
         shown = dict(view)
         place, running_for = shown.pop("place"), shown.pop("running_for_seconds")
         shown.pop("is_in_line")
+        due_in = max(0.0, shown.pop("due_in_seconds") or 0.0)
         type_ = view["type"]
         runs = self._run_seconds.get(type_, ())
         match view["status"]:
             case "pending":
                 ahead = 0 if place is None else self.ahead_of(type_, place)
-                eta = None if type_ in self._halted else self._eta(type_, place, ahead)
+                eta = None if type_ in self._halted else self._eta(type_, place, ahead, due_in)
                 return {**shown, "queue_position": ahead, "eta_seconds": eta}
             case "processing" | "ai_processing":
                 eta = eta_seconds(
@@ -136,14 +137,16 @@ class WaitingOrder:
                 return {**shown, "queue_position": None, "eta_seconds": eta}
         return {**shown, "queue_position": None, "eta_seconds": None}
 
-    def _eta(self, type_: str, place: str | None, ahead: int) -> int | None:
-        """The later of two estimates: when a slot is free for it, and when its needs are."""
+    def _eta(self, type_: str, place: str | None, ahead: int, due_in: float) -> int | None:
+        """The later of two estimates: when a slot is free for it, and when its needs are.  due_in: as `eta_seconds`."""
         runs, need = self._run_seconds.get(type_, ()), self._needs.get(type_)
         if not self.slots_of(type_):
             return None
         slots = sum(room.slots for room in self._rooms if room.takes(type_))
         free = sum(room.slots for room in self._free if room.takes(type_))
-        by_slot = eta_seconds(ahead=ahead, slots=slots, free_slots=free, recent_run_seconds=runs)
+        by_slot = eta_seconds(
+            ahead=ahead, slots=slots, free_slots=free, recent_run_seconds=runs, due_in_seconds=due_in
+        )
         if not need or by_slot is None:
             return by_slot
         rivals = sum(

@@ -150,6 +150,7 @@ class Works(Table):
         uniques: ClassVar = {"a_task_has_one_work": "(task_id)"}
         named_indexes: ClassVar = {
             "works_user": "(user_openid, created_at DESC, id DESC)",
+            "works_type": "(user_openid, type, created_at DESC, id DESC)",
         }
 
 

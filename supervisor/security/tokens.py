@@ -1,9 +1,9 @@
-"""Signed tokens (JWT, HS256): the caller's identity, and two small permissions that are only a signature.
+"""Signed tokens (JWT, HS256): the caller's identity, and small permissions that are only a signature.
 
 A *user token* has no audience, so every program that knows the secret may mint one with any JWT library (`sub`, `role`,
-`exp`).  A *feed ticket* and a *callback token* each name their own audience: none of the three is accepted in place of
-another.  Tokens are not stored: a token is refused if it is altered, expired or meant for something else.  Revoked
-tokens are in the database (`store/limits/revocations`), by their `Proof`.
+`exp`).  A *feed ticket*, a *callback token*, a *share* and an *archive* each name their own audience: none is accepted
+in place of another.  Tokens are not stored: a token is refused if it is altered, expired or meant for something else.
+Revoked tokens are in the database (`store/limits/revocations`), by their `Proof`.
 
 The clock of the host that made a token may differ from ours, so every time in every kind of token is judged with the
 same leeway.  While the secret is being changed there are two secrets: one signs, and signatures of both are accepted.
@@ -15,7 +15,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -29,6 +29,9 @@ ROLES: tuple[Role, ...] = ("user", "service", "operator")
 
 TICKET_AUDIENCE = "darkroom:feed"
 CALLBACK_AUDIENCE = "darkroom:callback"
+SHARE_AUDIENCE = "darkroom:share"
+ARCHIVE_AUDIENCE = "darkroom:archive"
+ARCHIVE_SECONDS = 600  # until the download has begun
 TICKET_FIRST_USE_SECONDS = 60
 TICKET_LIFE_SECONDS = 3600
 LEEWAY_SECONDS = 5
@@ -45,6 +48,10 @@ warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 class BadToken(Exception):
     """The token is invalid.  str() is a sentence that may be shown to its sender."""
+
+
+class ExpiredToken(BadToken):
+    """The token was valid; its time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,27 @@ class Callback:
     """
 
     reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The permission to see one work.  Seconds since 1970."""
+
+    work_id: str
+    issued_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The permission to fetch one user's finished works in one file.  search: which of them, {member: text}.
+
+    proofs: of the token that requested it.
+    """
+
+    user: str
+    search: Mapping[str, str]
+    proofs: tuple[Proof, ...] = ()
 
 
 def is_user_name(text: str) -> bool:
@@ -172,6 +200,51 @@ def read_feed_ticket(secret: str, ticket: str, *, before: str | None = None) -> 
     )
 
 
+def make_share_token(secret: str, work_id: str, *, ttl_seconds: float, now: float | None = None) -> str:
+    """A token that shows one work to everybody who has it.  It names no user."""
+    issued = time.time() if now is None else now
+    claims = {"work": work_id, "iat": _milliseconds(issued), "exp": int(issued + ttl_seconds)}
+    return _sign(secret, claims | {"aud": SHARE_AUDIENCE})
+
+
+def read_share_token(secret: str, token: str, *, before: str | None = None) -> Share:
+    """The permission in the token.  Raises BadToken, ExpiredToken."""
+    claims = _verify(secret, before, token, audience=SHARE_AUDIENCE, require=["work", "iat", "exp"])
+    if not isinstance(claims["work"], str):
+        raise BadToken("The token is not one of ours.")
+    return Share(claims["work"], _time_of(claims, "iat"), _time_of(claims, "exp"))
+
+
+def make_archive_token(
+    secret: str,
+    user: str,
+    search: Mapping[str, str],
+    *,
+    asked_by: Sequence[Proof] = (),
+    now: float | None = None,
+) -> str:
+    """A token for `GET /archives/{token}`, which can set no header.  It ends with the token that requests it."""
+    issued = time.time() if now is None else now
+    claims = {
+        "sub": user,
+        "search": dict(search),
+        "iat": _milliseconds(issued),
+        "exp": int(issued) + ARCHIVE_SECONDS,
+    }
+    return _sign(secret, claims | _by(asked_by) | {"aud": ARCHIVE_AUDIENCE})
+
+
+def read_archive_token(secret: str, token: str, *, before: str | None = None) -> Archive:
+    """The permission in the token.  Raises BadToken."""
+    claims = _verify(
+        secret, before, token, audience=ARCHIVE_AUDIENCE, require=["sub", "iat", "exp", "search"]
+    )
+    search = claims["search"]
+    if not isinstance(search, dict) or not all(isinstance(each, str) for each in search.values()):
+        raise BadToken("The token is not one of ours.")
+    return Archive(_user_of(claims), search, _proofs_of(claims))
+
+
 def make_callback_token(secret: str, callback: Callback) -> str:
     """A token for `POST /v1/callbacks/{token}`.  It has no expiry time: it ends with its job."""
     return _sign(secret, {"aud": CALLBACK_AUDIENCE, "job": callback.reference})
@@ -206,7 +279,7 @@ def _verify(
                 raise
             return _decoded(before, token, require, audience)
     except jwt.ExpiredSignatureError:
-        raise BadToken("The token has expired.") from None
+        raise ExpiredToken("The token has expired.") from None
     except jwt.InvalidAudienceError:
         raise BadToken("The token is meant for something else.") from None
     except jwt.MissingRequiredClaimError as error:

@@ -10,6 +10,8 @@ import aiohttp
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config.settings import Settings
+from tests.support.houses.printed import printed
+from tests.support.houses.shop import Shop
 from tests.support.houses.web_server import SECRET, Web, bearer, picture_bytes, running_web
 from web.app.app import ADDRESSES
 from web.openapi import schemas
@@ -105,6 +107,7 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     accepted = await ask("POST", TASKS, json=ORDER)
     yield "submit", schemas.AcceptedTask, accepted
     yield "show", schemas.Task, await ask("GET", accepted["urls"]["task"])
+    yield "order", schemas.TaskOrder, await ask("GET", accepted["urls"]["task"] + "/order")
     yield "events", schemas.TaskHistory, await ask("GET", accepted["urls"]["task"] + "/events")
     yield "list", schemas.TaskPage, await ask("GET", TASKS)
     yield "cancel", schemas.Task, await ask("POST", accepted["urls"]["cancel"])
@@ -128,6 +131,10 @@ async def _answers(web: Web, http: aiohttp.ClientSession) -> AsyncIterator[tuple
     )
     yield "credits", schemas.Credits, await ask("GET", "/v1/credits")
     yield "types", schemas.TypeList, await ask("GET", "/v1/types")
+    made = await printed(Shop(web))
+    a_day = {"ttl_seconds": 86_400}
+    yield "share", schemas.Share, await ask("POST", f"/v1/works/{made}/shares", json=a_day)
+    yield "archive", schemas.ArchiveLink, await ask("POST", "/v1/archives", json={})
     yield "problem", schemas.Problem, await ask("POST", TASKS, json={})
     yield "health", schemas.Health, await ask("GET", "/healthz")
     yield "readiness", schemas.Ready, await ask("GET", "/readyz")

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.core.claim import Claim
 from supervisor.core.eta import eta_seconds
 from supervisor.store.queue import last_signs, queue_snapshot
-from tests.conftest import Store
+from supervisor.store.tasks import claims, user_actions
+from tests.conftest import Clock, Store
+from tests.support.well import Well
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
 
@@ -41,6 +44,11 @@ def test_a_running_task_has_the_rest_of_a_run_and_none_is_guessed_beyond_the_lon
 
 def test_one_task_that_hung_spoils_no_estimate() -> None:
     assert eta_seconds(ahead=0, slots=1, free_slots=1, recent_run_seconds=[10, 9, 11, 600]) in (10, 11)
+
+
+def test_a_task_that_may_not_run_yet_has_its_own_wait_where_that_is_longer() -> None:
+    assert eta_seconds(ahead=0, slots=4, free_slots=4, recent_run_seconds=[10], due_in_seconds=30) == 40
+    assert eta_seconds(ahead=7, slots=4, recent_run_seconds=[10], due_in_seconds=5) == 30
 
 
 @given(RUNS, st.integers(0, 1000), st.integers(1, 64))
@@ -75,3 +83,19 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     assert store.database.read(lambda tx: last_signs.read(tx, 15)).slots == 1005
     claimed_task("o-2")
     assert [each.busy for each in store.database.read(last_signs.worker_signs)] == [1, 0]
+
+
+def test_a_second_attempt_is_not_expected_before_its_time(
+    store: Store,
+    clock: Clock,
+    completed_task: Callable[..., str],
+    claimed_task: Callable[..., Claim],
+) -> None:
+    Well(store, clock)
+    completed_task()
+    claim = claimed_task("o-2")
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 200))
+    view = store.database.read(lambda tx: user_actions.get(tx, claim.task_id, "o-2"))
+    order = store.database.read(lambda tx: queue_snapshot.read_order(tx, store.settings))
+    assert view is not None and view["attempt"] == 2
+    assert 150 < order.placed(view)["eta_seconds"] <= 260

@@ -43,14 +43,26 @@ async def fetch(request: web.Request) -> web.StreamResponse:
     key, expires = request.match_info["key"], request.query.get("exp", "")
     if not is_key(key) or not context.links.holds(key, expires, request.query.get("sig", "")):
         raise Problem(403, "This link was altered or has expired; ask for the work again.", kind="bad_link")
-    name = key.rpartition("/")[2]  # a key needs no escapes, and its object never changes
-    media_type = type_of_file(key)
+    name = key.rpartition("/")[2]  # a key needs no escapes
+    cache = f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable"
+    return await send(request, key, name=name, cache=cache)
+
+
+async def send(
+    request: web.Request, key: str, *, name: str, cache: str, saves: bool = False
+) -> web.StreamResponse:
+    """A stored file for a caller who may have it: 200, 206 or 304.  Raises a Problem: 404, 416, 503.
+
+    name: under which it is saved, ASCII without quotes.  cache: `Cache-Control`.  saves: whether it is not to be shown.
+    """
+    context, media_type = context_of(request), type_of_file(key)
+    etag = key.rpartition("/")[2]  # an object never changes
     headers = {
         **_HEADERS,
-        "Content-Disposition": f'{_disposition(media_type)}; filename="{name}"',
-        "ETag": f'"{name}"',
+        "Content-Disposition": f'{"attachment" if saves else _disposition(media_type)}; filename="{name}"',
+        "ETag": f'"{etag}"',
         "Content-Type": media_type,
-        "Cache-Control": f"private, max-age={max(0, int(expires) - int(time.time()))}, immutable",
+        "Cache-Control": cache,
     }
     try:
         opened = await _opened(request, context, key)
@@ -60,7 +72,7 @@ async def fetch(request: web.Request) -> web.StreamResponse:
         log.error("the file store failed: %s", fault)
         raise unavailable("The picture can't be fetched just now.", retry_after_seconds=5) from None
     try:
-        if any(each.value in (name, "*") for each in request.if_none_match or ()):
+        if any(each.value in (etag, "*") for each in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return await _passed_through(request, context, opened, headers)
     finally:

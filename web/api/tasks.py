@@ -12,7 +12,8 @@ from supervisor.core.ids import is_task_id
 from supervisor.core.lifecycle import FINAL, OPEN
 from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.interface.database import Transaction
-from supervisor.store.tasks import history, idempotency, user_actions
+from supervisor.pictures.media_types import type_of_file
+from supervisor.store.tasks import history, idempotency, images, task_views, user_actions
 from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
@@ -134,6 +135,31 @@ async def show_events(request: web.Request) -> web.Response:
     if items is None:
         raise TaskNotFound(task_id)
     return json_answer({"items": items})
+
+
+async def show_order(request: web.Request) -> web.Response:
+    """200 with what the task was ordered as: enough to order the same again."""
+    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+
+    def read(tx: Transaction) -> tuple[task_views.Order, list[images.KeptInput]] | None:
+        order = task_views.order_of(tx, task_id, user)
+        return None if order is None else (order, images.inputs_of(tx, user, order.params))
+
+    found = await context.read(request, read)
+    if found is None:
+        raise TaskNotFound(task_id)
+    order, inputs = found
+    shown = [
+        {
+            "id": each.id,
+            "kind": each.kind,
+            "url": context.links.link(each.key),
+            "media_type": each.media_type or type_of_file(each.key),
+            "name": each.name or each.key.rpartition("/")[2],
+        }
+        for each in inputs
+    ]
+    return json_answer({"type": order.type, "params": order.params, "inputs": shown})
 
 
 async def list_tasks(request: web.Request) -> web.Response:

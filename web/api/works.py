@@ -14,7 +14,7 @@ from supervisor.store.ledger import credits
 from supervisor.store.retention import deletion_queue
 from web.feed.feed_event import with_links
 from web.handling.context import Context, context_of, user_of
-from web.handling.request_bodies import bad_cursor, limit_of
+from web.handling.request_bodies import bad_cursor, limit_of, text_of, time_of
 from web.handling.responses import json_answer, shown_page
 from web.http.detached_work import finished
 
@@ -22,15 +22,18 @@ log = logging.getLogger("darkroom.web")
 
 
 async def list_works(request: web.Request) -> web.Response:
-    """200 with a page of works, newest first."""
-    context, user, limit, cursor = (
-        context_of(request),
-        user_of(request),
-        limit_of(request),
-        request.query.get("cursor"),
+    """200 with a page of works, newest first: of all, or of a type and a span of time."""
+    context, user, limit = context_of(request), user_of(request), limit_of(request)
+    cursor = request.query.get("cursor")
+    search = works.Search(
+        type=text_of(request, "type"),
+        created_from=time_of(request, "created_from"),
+        created_before=time_of(request, "created_before"),
     )
     try:
-        page = await context.read(request, lambda tx: works.page(tx, user, limit=limit, cursor=cursor))
+        page = await context.read(
+            request, lambda tx: works.page(tx, user, search, limit=limit, cursor=cursor)
+        )
     except ValueError:
         raise bad_cursor() from None
     return json_answer(shown_page(page, [with_links(doc, context.links.link) for doc in page.items]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -31,7 +32,7 @@ from web.api import (
     works,
 )
 from web.api.ops_samples import keep_samples
-from web.app import pages
+from web.app import pages, shared_work
 from web.app.revoked_streams import end_revoked_streams
 from web.doors.cloudbase import door as cloudbase
 from web.doors.fal import door as fal
@@ -50,6 +51,7 @@ from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.openapi.description import DESCRIPTION, Description, show_openapi
+from web.sharing import archives, shares
 
 
 class Address(NamedTuple):
@@ -72,6 +74,7 @@ ADDRESSES = (
     Address("POST", "/v1/tasks", tasks.submit, "submitTask", 202),
     Address("GET", "/v1/tasks", tasks.list_tasks, "listTasks"),
     Address("GET", "/v1/tasks/{task_id}", tasks.show, "showTask"),
+    Address("GET", "/v1/tasks/{task_id}/order", tasks.show_order, "showTaskOrder"),
     Address("GET", "/v1/tasks/{task_id}/events", tasks.show_events, "showTaskEvents"),
     Address("POST", "/v1/tasks/{task_id}/cancel", tasks.cancel, "cancelTask", 202),
     Address("POST", "/v1/tasks/{task_id}/retry", tasks.retry, "retryTask", 202),
@@ -81,6 +84,11 @@ ADDRESSES = (
     Address("GET", "/v1/works", works.list_works, "listWorks"),
     Address("GET", "/v1/works/{work_id}", works.show, "showWork"),
     Address("DELETE", "/v1/works/{work_id}", works.delete, "deleteWork", 204),
+    Address("POST", "/v1/works/{work_id}/shares", shares.share, "shareWork", 201),
+    Address("GET", shares.SHARED_PATH, shared_work.show, "showShared"),
+    Address("GET", shared_work.PICTURE_PATH, shared_work.fetch_picture, "fetchShared"),
+    Address("POST", "/v1/archives", archives.prepare, "prepareArchive", 201),
+    Address("GET", archives.ARCHIVE_PATH, archives.send, "fetchArchive"),
     Address("POST", wechat.PATH, wechat.login, "logInWithWeChat"),
     Address("GET", "/v1/credits", works.show_credits, "showCredits"),
     Address("GET", "/v1/credits/{user}", grants.show, "showCreditsOfUser"),
@@ -200,6 +208,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
         await context.hub.close()
 
     app[ops.SWEEPING] = asyncio.Lock()
+    app[archives.UNDER_WAY] = collections.Counter()
     app[SHAPES] = {"/openai/v1/": openai_error, "/replicate/v1/": replicate.error_answer, "/fal/": fal_error}
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)

@@ -26,6 +26,7 @@ from web.http.encodings import chosen_encoding
 
 STATIC = Path(__file__).parent.parent / "static"
 CLIENT, CLIENT_TWIN = "darkroom.js", "darkroom.cjs.js"
+SHARED_STYLE = "shared.css"  # of the page that `web.app.shared_work` writes
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
@@ -82,9 +83,17 @@ def static_files() -> dict[str, StaticFile]:
         bodies[name] = _PART.sub(
             lambda part: _named(part, bodies, modules, found), bodies[name].decode()
         ).encode()
+    _add_hashed(SHARED_STYLE, bodies[SHARED_STYLE], found)
     found |= {name: _file(body, name) for name, body in bodies.items()}
     found[CLIENT_TWIN] = _file(commonjs_twin(modules[CLIENT]).encode(), CLIENT_TWIN)
     return found
+
+
+@functools.cache
+def hashed_names() -> dict[str, str]:
+    """{plain name of a part of the pages: the name by its content under which it is kept for good}."""
+    found = ((name, _HASHED.fullmatch(name)) for name in static_files())
+    return {"".join(parts.groups()): name for name, parts in found if parts}
 
 
 def _named(
@@ -93,10 +102,16 @@ def _named(
     """A part of a page under the name that says its content, which is added to those found."""
     before, stem, suffix = part.groups()
     body = joined(stem + suffix, modules).encode() if suffix == ".js" else bodies[stem + suffix]
-    name = f"{stem}.{hashlib.sha256(body).hexdigest()[:16]}{suffix}"
-    if name not in found:
-        found[name] = _file(body, name)._replace(cache=FOR_EVER)
-    return f'{before}{name}"'
+    return f'{before}{_add_hashed(stem + suffix, body, found)}"'
+
+
+def _add_hashed(name: str, body: bytes, found: dict[str, StaticFile]) -> str:
+    """The name that says the content, under which the file is added to those found."""
+    stem, _, suffix = name.rpartition(".")
+    hashed = f"{stem}.{hashlib.sha256(body).hexdigest()[:16]}.{suffix}"
+    if hashed not in found:
+        found[hashed] = _file(body, hashed)._replace(cache=FOR_EVER)
+    return hashed
 
 
 def _file(body: bytes, name: str) -> StaticFile:
@@ -112,16 +127,9 @@ def _file(body: bytes, name: str) -> StaticFile:
 def _of_another_version(name: str) -> StaticFile | None:
     """While an upgrade goes from process to process, a page of one version may ask the other for its parts.  It gets
     them as they are here, for this once: a page without its script would be worse."""
-    hashed = _HASHED.fullmatch(name)
-    if hashed is None:
-        return None
-    same = (
-        each
-        for each in static_files()
-        if (other := _HASHED.fullmatch(each)) and other.groups() == hashed.groups()
-    )
-    found = next(same, None)
-    return static_files()[found]._replace(cache="no-store") if found else None
+    asked = _HASHED.fullmatch(name)
+    ours = hashed_names().get("".join(asked.groups())) if asked else None
+    return static_files()[ours]._replace(cache="no-store") if ours else None
 
 
 async def console(request: web.Request) -> web.Response:

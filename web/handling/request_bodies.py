@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
@@ -17,6 +19,7 @@ from web.http.problems import Problem, unprocessable
 
 T = TypeVar("T")
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 LIMITS = range(1, 101)
 DEFAULT_LIMIT = 20
 MOST_JSON_BYTES = 1024 * 1024
@@ -97,6 +100,26 @@ def text_of(request: web.Request, name: str) -> str | None:
     if text is not None and not is_storable(text):
         raise unprocessable(f"/{name}", f"{name} must hold no NUL and no lone surrogate.")
     return text
+
+
+def time_of(request: web.Request, name: str) -> str | None:
+    """A query parameter that is a time, as the database has times.  Raises a Problem."""
+    text = request.query.get(name)
+    try:
+        return None if text is None else utc_time(text)
+    except ValueError as error:
+        raise unprocessable(f"/{name}", f"{name}: {error}") from None
+
+
+def utc_time(text: str) -> str:
+    """RFC 3339 with an offset as UTC with milliseconds.  Raises ValueError with a sentence."""
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("A time is RFC 3339 with its offset, such as 2027-01-31T09:00:00.000Z.")
+    try:
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("There is no such time.") from None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_storable(text: str) -> bool:

@@ -42,6 +42,15 @@ _STATUS = parameter(
     "Only tasks with this status.",
 )
 _TYPE = parameter("query", "type", {"type": "string"}, "Only tasks of this type.")
+_WORKS_TYPE = parameter("query", "type", {"type": "string"}, "Only works of this type.")
+_MOMENT = {"type": "string", "format": "date-time"}
+_CREATED_FROM = parameter(
+    "query", "created_from", _MOMENT, "Only works that were ordered at this time or later."
+)
+_CREATED_BEFORE = parameter(
+    "query", "created_before", _MOMENT, "Only works that were ordered before this time."
+)
+_LINK_TOKEN = parameter("path", "token", {"type": "string"}, "As the link has it.")
 _KEY = parameter(
     "header",
     "Idempotency-Key",
@@ -199,6 +208,17 @@ OPERATIONS: dict[str, Operation] = {
         {200: Answer("As it is now.", schemas.Task), 404: _NO_TASK},
         parameters=(_TASK_ID,),
     ),
+    "showTaskOrder": Operation(
+        "Tasks",
+        "Look at what a task was ordered as, to order the same again.",
+        {
+            200: Answer(
+                "Its type, its params, and those of its uploads that are still kept.", schemas.TaskOrder
+            ),
+            404: _NO_TASK,
+        },
+        parameters=(_TASK_ID,),
+    ),
     "showTaskEvents": Operation(
         "Tasks",
         "Look back at what happened to a task.",
@@ -274,7 +294,7 @@ OPERATIONS: dict[str, Operation] = {
         "Works",
         "List works, newest first.",
         {200: Answer("A page.", schemas.WorkPage), 422: _BAD_QUERY},
-        parameters=(_LIMIT, _CURSOR),
+        parameters=(_WORKS_TYPE, _CREATED_FROM, _CREATED_BEFORE, _LIMIT, _CURSOR),
     ),
     "showWork": Operation(
         "Works",
@@ -287,6 +307,104 @@ OPERATIONS: dict[str, Operation] = {
         "Delete a work and its pictures; an open task is cancelled first, with its refund.",
         {204: Answer("Gone; the feed sends a `remove`."), 404: _NO_WORK},
         parameters=(_WORK_ID,),
+    ),
+    "shareWork": Operation(
+        "Works",
+        "Make a link that shows a finished work's pictures to everybody who has it.",
+        {
+            201: Answer(
+                "The link.  It names no user; it ends at its time, and when the work is deleted.",
+                schemas.Share,
+            ),
+            400: problem("The body is not JSON."),
+            404: _NO_WORK,
+            409: problem("The work has no finished pictures."),
+            413: problem("The body has more than 1 MiB."),
+            415: problem("The body does not say that it is JSON."),
+            422: problem("The time is none of those that can be chosen."),
+        },
+        "Revoking all tokens of the user ends the links that were made before, too.",
+        parameters=(_WORK_ID,),
+        body={
+            JSON: {
+                "type": "object",
+                "required": ["ttl_seconds"],
+                "additionalProperties": False,
+                "properties": {
+                    "ttl_seconds": {"type": "integer", "enum": [3600, 86_400, 604_800, 2_592_000]}
+                },
+            }
+        },
+    ),
+    "showShared": Operation(
+        "Works",
+        "The page of a shared work: its pictures and nothing else.",
+        {
+            200: Answer("The page.", {"type": "string"}, "text/html"),
+            404: Answer("The link is wrong, or was taken back.", {"type": "string"}, "text/html"),
+            410: Answer("The link has expired, or the work was deleted.", {"type": "string"}, "text/html"),
+            429: problem("Too many requests of this address.", RETRY_AFTER),
+        },
+        parameters=(_LINK_TOKEN,),
+        needs_token=False,
+    ),
+    "fetchShared": Operation(
+        "Works",
+        "Fetch a picture of a shared work.",
+        {
+            200: Answer("The picture.", _PICTURE, "image/*"),
+            206: Answer("The part of it that was asked for.", _PICTURE, "image/*"),
+            304: Answer("Not changed."),
+            404: problem("The link is wrong, or the work has no such picture."),
+            410: problem("The link has expired, or the work was deleted."),
+            416: problem("The picture has no such part."),
+            429: problem("Too many requests of this address.", RETRY_AFTER),
+        },
+        parameters=(
+            _LINK_TOKEN,
+            parameter("path", "n", {"type": "string", "pattern": "^[0-9]{1,3}$"}, "Which picture, from 1."),
+            parameter("query", "small", {"type": "string"}, "Its preview."),
+            parameter("query", "save", {"type": "string"}, "To be saved, not shown."),
+        ),
+        needs_token=False,
+    ),
+    "prepareArchive": Operation(
+        "Works",
+        "Ask for a link to all finished pictures and files in one ZIP file, or to those of a search.",
+        {
+            201: Answer("The link, good for one or more downloads that begin in time.", schemas.ArchiveLink),
+            400: problem("The body is not JSON."),
+            404: problem("There is no finished work to be saved."),
+            413: problem("The body has more than 1 MiB."),
+            415: problem("The body does not say that it is JSON."),
+            422: problem("A member is wrong."),
+        },
+        "At most the newest 1,000 works.",
+        body={
+            JSON: {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "type": {"type": "string", "maxLength": 100},
+                    "created_from": _MOMENT,
+                    "created_before": _MOMENT,
+                },
+            }
+        },
+    ),
+    "fetchArchive": Operation(
+        "Works",
+        "Fetch all pictures and files in one ZIP file.",
+        {
+            200: Answer(
+                "The file; it is made while it is sent, so its size is not said.", _PICTURE, "application/zip"
+            ),
+            401: problem("The token that asked for the link was revoked."),
+            403: problem("The link was altered or has expired."),
+            429: problem("Too many requests, or too many of these files at once.", RETRY_AFTER),
+        },
+        parameters=(_LINK_TOKEN,),
+        needs_token=False,
     ),
     "issueFeedTicket": Operation(
         "Works",

@@ -230,6 +230,41 @@ class TaskEvent(ClosedAnswer):
     credits: Annotated[int | None, Field(description="Signed: debits are negative.")]
 
 
+class OrderInput(ClosedAnswer):
+    """An upload that a task was ordered with."""
+
+    id: Id
+    kind: Literal["images", "videos", "audio", "files"]
+    url: Annotated[Path, Field(description="Signed; good for `FILE_LINK_SECONDS`.")]
+    media_type: str
+    name: str
+
+
+class TaskOrder(ClosedAnswer):
+    """What a task was ordered as."""
+
+    type: str
+    params: Annotated[dict[str, Any], Field(description="As they were given.")]
+    inputs: Annotated[
+        list[OrderInput], Field(description="The uploads among them that are still kept, in their order.")
+    ]
+
+
+class Share(ClosedAnswer):
+    """A link to a work for others."""
+
+    url: Annotated[str, Field(description="Whole, on the host that was asked.")]
+    expires_at: Time
+
+
+class ArchiveLink(ClosedAnswer):
+    """A link to many works in one file."""
+
+    url: Path
+    works: Annotated[int, Field(ge=1, description="How many works are in it.")]
+    expires_in: Annotated[int, Field(ge=1, description="Seconds.")]
+
+
 class TaskHistory(ClosedAnswer):
     """What happened to a task, oldest first."""
 
@@ -431,6 +466,9 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Task,
     TaskPage,
     TaskHistory,
+    TaskOrder,
+    Share,
+    ArchiveLink,
     Work,
     WorkPage,
     Changes,

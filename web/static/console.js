@@ -2,13 +2,17 @@
  * The console: hand in a photo, watch it develop, keep the print.
  *
  * Built on the client (`darkroom.js`), as any front end may be: works come from its `watch`, which outlives restarts
- * and networks; everything else is asked of it.  Here: who is there, the state of the link, credits, the viewer.
+ * and networks; everything else is asked of it.  Here: who is there, the state of the link, credits.
  */
 
 import { database } from "./darkroom.js";
+import { offerNotifications, showBell, tellOf } from "./notify.js";
 import { Order } from "./order.js";
 import { Wall } from "./prints.js";
-import { age, say, showWords, switchLanguage, translated, typeName } from "./words.js";
+import { Search } from "./search.js";
+import { Sharing } from "./share.js";
+import { Viewer } from "./viewer.js";
+import { age, explained, say, showWords, switchLanguage, translated } from "./words.js";
 
 const TOKEN_KEY = "darkroom.token";
 const $ = (id) => document.getElementById(id);
@@ -71,14 +75,36 @@ function leave() {
 
 // ---------------------------------------------------------------- credits
 
-let creditsDue = null, statement = null;
+let creditsDue = null, statement = null, newestEntries = new Map();  // {task id: its newest entry}
 
 function refreshCredits() {
   clearTimeout(creditsDue);
   creditsDue = setTimeout(async () => {
     statement = await db.credits().catch(() => statement);
+    newestEntries = new Map((statement?.entries ?? []).toReversed().map((entry) => [entry.task_id, entry]));
     showCredits();
+    wall.showRefunds();
   }, 250);
+}
+
+const older = new Map();  // {task id: credits that came back}, of tasks that the newest entries don't name
+
+/**
+ * The credits that came back for a work that has ended: the newest entry of its task is then a refund.  Of a work that
+ * is older than the entries that are known, `onceNear(ask)` asks when its card comes near.
+ */
+function refundOf({ task_id, status, updated_at }, onceNear) {
+  const oldest = statement?.entries.at(-1), newest = newestEntries.get(task_id);
+  if (newest) return newest.kind === "refund" ? newest.amount : 0;
+  const isOlder = oldest && updated_at < oldest.at;
+  if (isOlder && status !== "completed" && !older.has(task_id)) onceNear(() => askForRefund(task_id));
+  return older.get(task_id) ?? 0;
+}
+
+async function askForRefund(taskId) {
+  const { items } = await db.call("GET", `/v1/tasks/${taskId}/events`);
+  const moved = items.findLast(({ credits }) => credits !== null);
+  older.set(taskId, moved?.event === "refunded" ? moved.credits : 0);
 }
 
 function showCredits() {
@@ -102,44 +128,42 @@ function entryRow(entry) {
   return row;
 }
 
-// ---------------------------------------------------------------- viewer
-
-let viewed = null;  // {doc, n}
-
-function openViewer(doc, n) {
-  viewed = { doc, n };
-  showViewed();
-  if (!$("viewer").open) $("viewer").showModal();
-}
-
-function showViewed() {
-  const { doc, n } = viewed, image = doc.images[n], all = doc.images.length;
-  const picture = $("viewer").querySelector("img");
-  picture.src = image.url;
-  picture.alt = say("viewed", { what: typeName(doc.type), n: n + 1, all });
-  $("viewer-text").textContent = say("place", { n: n + 1, all, width: image.width, height: image.height });
-  $("viewer-save").href = image.url;
-  $("viewer-save").download = image.url.split("?")[0].split("/").pop();
-  for (const button of $("viewer").querySelectorAll("[data-turn]")) button.hidden = all < 2;
-}
-
-function turn(step) {
-  if (!viewed) return;
-  const { length } = viewed.doc.images;
-  viewed.n = (viewed.n + step + length) % length;
-  showViewed();
-}
-
 // ---------------------------------------------------------------- everything together
 
 const db = database({ token: giveToken, compat: false });
-const wall = new Wall(db, { announce, onEnd: refreshCredits, onOpen: openViewer });
+const orderOf = (doc) => db.call("GET", `/v1/tasks/${doc.task_id}/order`);
+const viewer = new Viewer((doc) => orderOf(doc).then(({ inputs }) => inputs));
+const sharing = new Sharing(db, announce);
+const wall = new Wall(db, {
+  announce,
+  onEnd: refreshCredits,
+  onOpen: (doc, n) => viewer.open(doc, n),
+  onAgain: orderAgain,
+  onShare: (doc) => sharing.open(doc),
+  onDone: tellOf,
+  refundOf,
+});
+const search = new Search(db, wall, announce);
 const order = new Order(db, (accepted, address) => {
   wall.remember(accepted.work_id, address);
   announce(say("submitted"));
   refreshCredits();
   if (matchMedia("(max-width: 859px)").matches) $("prints-title").scrollIntoView({ behavior: "smooth" });
+}, (types) => {
+  search.knowTypes(types);
+  wall.showNames();
 });
+
+/** The order of a work in the form, to be changed and handed in. */
+async function orderAgain(doc) {
+  try {
+    announce(order.fill(await orderOf(doc)));
+    $("order").scrollIntoView({ block: "start", behavior: "smooth" });
+    $("submit").focus({ preventScroll: true });
+  } catch (error) {
+    announce(error.kind === undefined ? error.message : explained(error));
+  }
+}
 
 let linkState = "connecting";
 
@@ -147,6 +171,7 @@ function showLink() {
   const state = linkState === "lost" && !navigator.onLine ? "offline" : linkState;
   $("link").dataset.state = state;
   $("link-text").textContent = say(`link.${state}`);
+  order.showLink(state);
 }
 
 function onState(state) {
@@ -165,6 +190,10 @@ function speakAnew() {
   switchLanguage();
   order.show();
   wall.speakAnew();
+  search.speakAnew();
+  sharing.speakAnew();
+  viewer.show();
+  showBell();
   showLink();
   showUser();
   showCredits();
@@ -179,14 +208,9 @@ function listen() {
   for (const button of document.querySelectorAll("[data-close]")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
-  for (const button of document.querySelectorAll("[data-turn]")) {
-    button.addEventListener("click", () => turn(Number(button.dataset.turn)));
+  for (const name of ["ledger-dialog", "share-dialog"]) {
+    $(name).addEventListener("click", ({ target, currentTarget }) => { if (target === currentTarget) target.close(); });
   }
-  $("viewer").addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") turn(-1);
-    if (event.key === "ArrowRight") turn(1);
-  });
-  $("ledger-dialog").addEventListener("click", ({ target, currentTarget }) => { if (target === currentTarget) target.close(); });
   for (const name of ["online", "offline"]) addEventListener(name, showLink);
 }
 
@@ -194,4 +218,5 @@ showWords(document);
 listen();
 showUser();
 showLink();
+offerNotifications(announce);
 wall.watch({ onState, onError });

@@ -2030,6 +2030,14 @@ function database(settings) {
     /** A task with its place in the line and the time left. @param {string} taskId */
     task: (taskId) => api.patiently(() => api.call("GET", `/v1/tasks/${encodeURIComponent(taskId)}`)),
 
+    /**
+     * Any other address of the API, with the token and the patience of this client: for what may be asked again.
+     * @param {string} method
+     * @param {string} path with its query
+     * @param {object} [body]
+     */
+    call: (method, path, body) => api.patiently(() => api.call(method, path, { body })),
+
     /** @returns {Promise<{balance: number, entries: Entry[]}>} */
     credits: () => api.patiently(() => api.call("GET", "/v1/credits")),
   };

@@ -20,13 +20,57 @@ export class Order {
   #parameters = new Parameters($("parameters"));
   #uploaded = new WeakMap();  // {File: id} of what is no picture
   #isSending = false;
+  #link = "connecting";  // the state of the connection, as the page shows it
+  #kept = {};  // {kind: [{id, name}]} beside pictures, of an order that was filled in
+  #provider = "";  // that an order named which was filled in
+  #stopWaiting = null;  // while an order waits for the network
 
-  constructor(db, onAccepted) {
+  /** `onTypes(types)`: what may be ordered is known. */
+  constructor(db, onAccepted, onTypes = () => {}) {
     this.#db = db;
     this.#onAccepted = onAccepted;
+    this.#onTypes = onTypes;
     this.#listen();
     this.#learn();
   }
+
+  #onTypes;
+
+  /** How the page reaches the server: "live", "lost", "offline", … */
+  showLink(state) {
+    this.#link = state;
+    this.#showWaits();
+  }
+
+  /**
+   * Put an order into the form: `{type, params, inputs}` as `GET /v1/tasks/{id}/order` tells it.
+   * Returns a sentence for its reader; throws one where the type can't be ordered here.
+   */
+  fill({ type, params, inputs }) {
+    if (!this.#types.some((each) => each.type === type)) throw new Error(say("again.no.type"));
+    document.querySelector(`input[name=type][value="${CSS.escape(type)}"]`).checked = true;
+    const known = new Map(inputs.map((each) => [each.id, each])), given = (kind) => params[kind] ?? [];
+    const kept = (kind) => given(kind).map((id) => known.get(id) ?? (id.includes(":") ? { id, name: id } : null));
+    this.#files = {};
+    kept("images").forEach((each, n) => {
+      if (each) this.#files[this.#nameOfSlot(n)] = { file: null, name: each.name, address: each.url ?? "", id: each.id };
+    });
+    this.#kept = Object.fromEntries(Object.keys(OTHERS).map((kind) => [kind, kept(kind).filter(Boolean)]));
+    this.#provider = params.provider ?? "";
+    $("prompt").value = params.prompt ?? "";
+    $("count").value = params.count ?? this.#type().count[0];
+    this.#build(this.#type());
+    const scene = document.querySelector(`input[name=scene][value="${CSS.escape(params.sceneId ?? "")}"]`);
+    if (scene) scene.checked = true;
+    this.#parameters.fill(params.parameters ?? {});
+    this.#complain("");
+    this.show();
+    const isWhole = Object.keys({ images: 0, ...OTHERS }).every((kind) => kept(kind).every(Boolean));
+    if (!isWhole) this.#complain(say("again.gone"));
+    return say(isWhole ? "again.ready" : "again.gone");
+  }
+
+  #nameOfSlot(n) { return this.#type().slots[n]?.name ?? `image${n + 1}`; }
 
   show() {
     if (!this.#types.length) return;
@@ -39,8 +83,11 @@ export class Order {
     document.querySelector("[data-step='1']").disabled = count >= most;
     this.#slots().forEach((slot, n) => this.#nameSlot(slot, n));
     const missing = this.#missing(), button = $("submit");
-    button.disabled = this.#isSending || Boolean(missing);
-    if (this.#isSending) button.textContent = say("submit.sending");
+    button.disabled = !this.#stopWaiting && (this.#isSending || Boolean(missing));
+    this.#showKept();
+    this.#showWaits();
+    if (this.#stopWaiting) button.textContent = say("submit.stop");
+    else if (this.#isSending) button.textContent = say("submit.sending");
     else if (missing) button.textContent = sayOr(`submit.${missing.name}`, "submit.missing", { what: inWords(missing.title, missing.name) });
     else button.textContent = count === 1 ? say("submit.one") : say("submit.many", { n: count });
   }
@@ -56,6 +103,7 @@ export class Order {
       return;
     }
     knowTypes(this.#types);
+    this.#onTypes(this.#types);
     $("types").append(...this.#types.map((type, n) => radio("type", type.type, "", n === 0)));
     $("types").hidden = this.#types.length < 2;
     this.show();
@@ -91,7 +139,48 @@ export class Order {
     return Object.keys(OTHERS).map((kind) => ({ kind, bounds: inputs[kind] ?? [0, 0] })).filter(({ bounds }) => bounds[1]);
   }
 
-  #chosen(kind) { return [...($(`other-${kind}`)?.files ?? [])]; }
+  #chosen(kind) { return [...(this.#kept[kind] ?? []), ...($(`other-${kind}`)?.files ?? [])]; }
+
+  /** What an order that was filled in had beside pictures: a file field can't hold it. */
+  #showKept() {
+    const all = this.#others().flatMap(({ kind }) => (this.#kept[kind] ?? []).map((each) => ({ kind, each })));
+    $("kept").hidden = !all.length;
+    $("kept").replaceChildren(...all.map(({ kind, each }) => {
+      const row = element("p"), name = element("span"), remove = element("button", "quiet");
+      name.textContent = say("kept.other", { what: say(`input.${kind}`), name: each.name });
+      Object.assign(remove, { type: "button", textContent: "×" });
+      remove.setAttribute("aria-label", say("kept.remove", { name: each.name }));
+      remove.addEventListener("click", () => {
+        this.#kept[kind] = this.#kept[kind].filter((other) => other !== each);
+        this.show();
+        $(`other-${kind}`).focus();
+      });
+      row.append(name, remove);
+      return row;
+    }));
+  }
+
+  /** Why an order does not go out at once. */
+  #showWaits() {
+    const isOffline = this.#link === "offline", isWaiting = this.#isSending && this.#link === "lost";
+    const name = isOffline ? (this.#isSending ? "waits.sending" : "waits.offline") : isWaiting ? "waits.lost" : "";
+    $("waits").hidden = !name;
+    const text = name ? say(name) : "";
+    if ($("waits").textContent !== text) $("waits").textContent = text;
+  }
+
+  /** Wait for the network, where the browser knows that there is none.  False: the reader has thought better of it. */
+  async #network() {
+    if (navigator.onLine) return true;
+    const isThere = await new Promise((resolve) => {
+      this.#stopWaiting = () => resolve(false);
+      addEventListener("online", () => resolve(true), { once: true });
+      this.show();
+    });
+    this.#stopWaiting = null;
+    this.show();
+    return isThere;
+  }
 
   #count() {
     const count = Math.round(Number($("count").value)), [fewest, most] = this.#type().count;
@@ -103,7 +192,7 @@ export class Order {
     this.#buildSlots();
     $("others").replaceChildren(...this.#others().map(otherField));
     $("others").hidden = !$("others").children.length;
-    $("prompt-row").hidden = type.slots.length > 0;
+    $("prompt-row").hidden = type.slots.length > 0 && !$("prompt").value;  // one that an order had is not hidden
     $("scenes").replaceChildren($("scenes").firstElementChild, ...type.scenes.map((scene, n) => radio("scene", scene, `swatch ${scene}`, n === 0)));
     $("scenes").hidden = !type.scenes.length;
     $("count").min = type.count[0];
@@ -140,7 +229,7 @@ export class Order {
     if (!file) return;
     this.#complain("");
     if (file.type && !file.type.startsWith("image/")) return this.#complain(say("no.picture", { name: file.name }));
-    this.#files[slot] = { file, address: URL.createObjectURL(file), id: null };
+    this.#files[slot] = { file, name: file.name, address: URL.createObjectURL(file), id: null };
     this.#showFile(slot);
   }
 
@@ -159,10 +248,10 @@ export class Order {
 
   #fill(slot) {
     const box = document.querySelector(`[data-slot="${slot}"]`), chosen = this.#files[slot], image = box.querySelector("img");
-    box.classList.toggle("full", Boolean(chosen));
+    box.classList.toggle("full", Boolean(chosen?.address));
     box.querySelector(".clear").hidden = !chosen;
-    image.hidden = !chosen;
-    if (chosen) image.src = chosen.address;
+    image.hidden = !chosen?.address;
+    if (chosen?.address) image.src = chosen.address;
     else image.removeAttribute("src");
     $(slot).value = "";
   }
@@ -171,9 +260,9 @@ export class Order {
     const box = document.querySelector(`[data-slot="${slot.name}"]`), chosen = this.#files[slot.name];
     const what = inWords(slot.title, say("picture.n", { n: n + 1 }));
     box.querySelector("b").textContent = what;
-    box.querySelector("small").textContent = inWords(slot.about, say("drop.how"));
+    box.querySelector("small").textContent = chosen && !chosen.address ? chosen.name : inWords(slot.about, say("drop.how"));
     box.querySelector(".clear").setAttribute("aria-label", say("remove.slot", { what }));
-    box.querySelector("img").alt = chosen ? say("chosen.slot", { what, name: chosen.file.name }) : "";
+    box.querySelector("img").alt = chosen ? say("chosen.slot", { what, name: chosen.name }) : "";
   }
 
   #complain(text) {
@@ -189,12 +278,14 @@ export class Order {
       ...others,
       count: this.#count(),
       ...(type.scenes.length ? { sceneId: scene } : {}),
-      ...(prompt && !type.slots.length ? { prompt } : {}),
+      ...(prompt && !$("prompt-row").hidden ? { prompt } : {}),
+      ...(this.#provider ? { provider: this.#provider } : {}),
       ...(Object.keys(parameters).length ? { parameters } : {}),
     };
   }
 
   async #send() {
+    if (this.#stopWaiting) return this.#stopWaiting();
     if (this.#isSending || !this.#types.length || this.#missing()) return;
     const type = this.#type().type, chosen = this.#slots().map(({ name }) => this.#files[name]).filter(Boolean);
     this.#complain("");
@@ -207,12 +298,13 @@ export class Order {
     this.#isSending = true;
     this.show();
     try {
+      if (!await this.#network()) return this.#complain(say("submit.stopped"));
       for (const each of chosen) each.id ??= (await this.#db.upload(each.file)).id;
       const params = this.#params(chosen.map((each) => each.id), await this.#handedIn());
       this.#onAccepted(await this.#db.submit({ type, params }), chosen[0]?.address);
     } catch (error) {
       const isShown = error.errors?.length && this.#parameters.mark(error.errors);
-      if (error.status === 422 && !isShown) chosen.forEach((each) => { each.id = null; });
+      if (error.status === 422 && !isShown) this.#forgetIds(chosen);
       this.#complain(explained(error));
     } finally {
       this.#isSending = false;
@@ -220,11 +312,21 @@ export class Order {
     }
   }
 
+  /** Uploads that were refused are handed in again; those of an earlier order have to be chosen again. */
+  #forgetIds(chosen) {
+    for (const each of chosen) each.id = null;
+    for (const [slot, { file }] of Object.entries(this.#files)) if (!file) delete this.#files[slot];
+    this.#kept = {};
+    this.#buildSlots();
+  }
+
   /** {kind: ids} of what was chosen beside pictures; each is handed in once. */
   async #handedIn() {
     const given = {};
     for (const { kind } of this.#others()) {
       for (const file of this.#chosen(kind)) {
+        if (file.id) (given[kind] ??= []).push(file.id);
+        if (file.id) continue;
         if (!this.#uploaded.has(file)) this.#uploaded.set(file, (await this.#db.uploadFile(file)).id);
         (given[kind] ??= []).push(this.#uploaded.get(file));
       }
@@ -238,6 +340,7 @@ export class Order {
       this.#send();
     });
     $("order").addEventListener("change", ({ target }) => {
+      if (target.name === "type") this.#provider = "";
       if (target.type === "file" && !target.dataset.kind) this.#choose(target.id, target.files[0]);
       if (target.id === "count") target.value = this.#count();
       this.show();

@@ -7,25 +7,36 @@ let made = 0;
 /** Fields in `box`.  `values()` is what was filled in, without what is left at its default; `mark(errors)` shows mistakes. */
 export class Parameters {
   #box;
-  #fields = new Map();  // {name: {input, read, fault}}
+  #fields = new Map();  // {name: {input, read, write, fault}}
+  #more = {};  // members of an order that was filled in which have no field
 
   constructor(box) { this.#box = box; }
 
   show(schema) {
     const required = new Set(schema.required ?? []);
     this.#fields.clear();
+    this.#more = {};
     this.#box.replaceChildren(...Object.entries(schema.properties ?? {}).map(([name, each]) => this.#field(name, each, required.has(name))));
     this.#box.hidden = !this.#fields.size;
   }
 
   /** Throws an Error with the name of a field whose text is no JSON. */
   values() {
-    const found = {};
+    const found = { ...this.#more };
     for (const [name, { read }] of this.#fields) {
       const value = read();
       if (value !== undefined) found[name] = value;
     }
     return found;
+  }
+
+  /** Put the values of an order into the fields; what has no field is handed in as it was. */
+  fill(values) {
+    for (const [name, value] of Object.entries(values)) {
+      const field = this.#fields.get(name);
+      if (field) field.write(value);
+      else this.#more[name] = value;
+    }
   }
 
   /** Show `[{pointer, detail}]` beside their fields; whether all were. */
@@ -46,7 +57,7 @@ export class Parameters {
   }
 
   #field(name, given, isRequired) {
-    const schema = given && typeof given === "object" ? given : {}, { input, read, extra } = inputFor(schema);
+    const schema = given && typeof given === "object" ? given : {}, { input, read, write, extra } = inputFor(schema);
     const label = element("label"), row = element("div", "field"), fault = element("small", "problem");
     input.id = `parameter-${made++}`;
     input.dataset.parameter = name;
@@ -62,12 +73,12 @@ export class Parameters {
       row.append(hint);
     }
     row.append(fault);
-    this.#fields.set(name, { input, read, fault });
+    this.#fields.set(name, { input, read, write, fault });
     return row;
   }
 }
 
-/** {input, read, extra}: `read()` is undefined where nothing is to be sent; `extra` stands behind the input. */
+/** {input, read, write, extra}: `read()` is undefined where nothing is to be sent; `extra` stands behind the input. */
 function inputFor(schema) {
   if (Array.isArray(schema.enum)) return choiceOf(schema);
   if (schema.type === "boolean") return switchOf(schema);
@@ -82,7 +93,8 @@ function choiceOf(schema) {
   for (const each of choices) input.add(new Option(each === undefined ? "–" : String(each)));
   input.selectedIndex = Math.max(0, choices.indexOf(schema.default));
   const read = () => choices[input.selectedIndex];
-  return { input, read: unlessDefault(schema, read), extra: [] };
+  const write = (value) => { input.selectedIndex = choices.findIndex((each) => JSON.stringify(each) === JSON.stringify(value)); };
+  return { input, read: unlessDefault(schema, read), write, extra: [] };
 }
 
 function switchOf(schema) {
@@ -92,7 +104,8 @@ function switchOf(schema) {
   input.setAttribute("role", "switch");
   const read = () => (input.checked || input.dataset.touched || "default" in schema ? input.checked : undefined);
   input.addEventListener("change", () => { input.dataset.touched = "yes"; });
-  return { input, read: unlessDefault(schema, read), extra: [] };
+  const write = (value) => { Object.assign(input, { checked: value === true }).dataset.touched = "yes"; };
+  return { input, read: unlessDefault(schema, read), write, extra: [] };
 }
 
 function numberOf(schema) {
@@ -107,7 +120,8 @@ function numberOf(schema) {
   input.addEventListener("input", show);
   show();
   const read = () => (input.value === "" ? undefined : Number(input.value));
-  return { input, read: unlessDefault(schema, read), extra: isSlider ? [shown] : [] };
+  const write = (value) => { input.value = value; show(); };
+  return { input, read: unlessDefault(schema, read), write, extra: isSlider ? [shown] : [] };
 }
 
 /** A power of ten that gives at least twenty places; any place where the default is none of these: it is not to be moved. */
@@ -121,7 +135,8 @@ function textOf(schema) {
   if (schema.maxLength) input.maxLength = schema.maxLength;
   input.value = schema.default ?? "";
   const read = () => (input.value === "" && !("default" in schema) ? undefined : input.value);
-  return { input, read: unlessDefault(schema, read), extra: [] };
+  const write = (value) => { input.value = value; };
+  return { input, read: unlessDefault(schema, read), write, extra: [] };
 }
 
 function jsonOf(schema) {
@@ -136,7 +151,8 @@ function jsonOf(schema) {
       throw Object.assign(new Error(input.dataset.parameter), { isNoJson: true });
     }
   };
-  return { input, read: unlessDefault(schema, read), extra: [] };
+  const write = (value) => { input.value = JSON.stringify(value, null, 1); };
+  return { input, read: unlessDefault(schema, read), write, extra: [] };
 }
 
 /** Defaults are the server's: what is left at them is not sent. */

@@ -6,34 +6,54 @@ const OPEN = new Set(["pending", "processing", "ai_processing"]);
 const LOOK_MS = 2_500;  // how often places in the line are asked for
 const MOST_LOOKED_AT = 6;
 const PAGE = 100;
+const AT_ONCE = 24;  // cards that are made before anything else is done
+const SLICE_MS = 12;  // for which cards are made before the page may do something else
+const RENEW_LINKS_MS = 6 * 3_600_000;  // links of what a search has found are no part of the watch
 const NEAR_PX = 200;  // from the edge of what is seen: `loading="lazy"` takes three screens more than there are
 
 const $ = (id) => document.getElementById(id);
 
 /** Pictures wait for their card to come near; where it is then says `data-src`. */
 const near = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) if (isIntersecting) load(target);
+  for (const { isIntersecting, target } of entries) if (isIntersecting) whenNear(target);
 }, { rootMargin: `${NEAR_PX}px` });
+
+const asked = new WeakMap();  // {card: what is to be done when it comes near}
+
+function whenNear(target) {
+  if (!asked.has(target)) return load(target);
+  near.unobserve(target);
+  asked.get(target)();
+  asked.delete(target);
+}
 
 function load(picture) {
   near.unobserve(picture);
   picture.src = picture.dataset.src;
 }
 
-/** `announce(text)` tells screen readers; `onEnd()` is called when a work may have moved credits; `onOpen(doc, n)` shows a picture. */
+/**
+ * `announce(text)` tells screen readers; `onEnd(docs)` is called when works may have moved credits; `onOpen(doc, n)`
+ * shows a picture; `onAgain(doc)`, `onShare(doc)`: their buttons; `onDone(doc)`: a work that was open has ended;
+ * `refundOf(doc)`: the credits that came back for a task, or a promise of them.
+ */
 export class Wall {
   #db;
   #hooks;
   #prints = new Map();  // {work id: Print}
+  #inOrder = [];  // the same, newest first
+  #coming = new Map();  // {work id: doc} that is to be shown, a few at a time
   #ghosts = new Map();  // {work id: address of the photo that was handed in}, of this visit only
   #watcher = null;
   #limit = PAGE;
+  #search = null;  // {query, finds(doc), next}; null: everything, live
 
   constructor(db, hooks) {
     this.#db = db;
     this.#hooks = hooks;
     $("older").addEventListener("click", () => this.#showOlder());
     setInterval(() => this.#prints.forEach((print) => print.showAge()), 20_000);
+    setInterval(() => this.#search && this.#find(this.#search), RENEW_LINKS_MS);
     this.#lookAtTheLine();
   }
 
@@ -48,32 +68,74 @@ export class Wall {
 
   #again = () => {};
 
+  /** Show what a search finds, page by page, kept up to date; null: everything.  search: {query, finds(doc)}. */
+  search(search) {
+    this.#search = search && { ...search, next: null };
+    this.#coming.clear();
+    $("found-nothing").hidden = true;
+    if (search) return this.#find(this.#search);
+    this.#again();  // and the cards that a search has left out come back
+  }
+
   /** The photo that a work is made from, shown dimly until its picture is there. */
   remember(workId, address) {
     this.#ghosts.set(workId, address);
     this.#prints.get(workId)?.refresh();
   }
 
-  /** The language has changed. */
+  /** The language has changed, or what is known of credits. */
   speakAnew() {
     this.#prints.forEach((print) => print.speakAnew());
     this.#showSummary();
   }
 
+  /** What types are called has become known. */
+  showNames() { this.#prints.forEach((print) => print.showNames()); }
+
+  showRefunds() { this.#prints.forEach((print) => print.showRefund()); }
+
   #take({ type, docs, docChanges }) {
-    if (type === "init") {
-      const present = new Set(docs.map((doc) => doc._id));
-      for (const id of [...this.#prints.keys()]) if (!present.has(id)) this.#drop(id);
-      docs.forEach((doc) => this.#put(doc, false));
-      $("older").hidden = docs.length < this.#limit;
-    }
-    if (!docChanges.length) docs.forEach((doc) => this.#prints.get(doc._id)?.show(doc));  // nothing but new links
-    for (const { doc, docId, queueType, dataType } of docChanges) {
-      if (queueType === "dequeue") this.#drop(docId);
-      else if (queueType !== "init") this.#put(doc, dataType === "add");
+    if (type === "init" && !this.#search) this.#showOnly(docs, docs.length >= this.#limit);
+    else if (!docChanges.length) docs.forEach((doc) => this.#prints.has(doc._id) && this.#later(doc));  // nothing but new links
+    const ended = [];
+    for (const { doc, docId, queueType, dataType, updatedFields } of docChanges) {
+      if (queueType === "update" && updatedFields?.status && !OPEN.has(doc.status)) ended.push(doc);
+      if (queueType === "dequeue" && !(this.#search && dataType === "limit")) this.#drop(docId);
+      else if (queueType !== "init" && queueType !== "dequeue") this.#change(doc, dataType === "add");
     }
     if (type === "init" || docChanges.some(({ doc }) => !OPEN.has(doc.status))) this.#hooks.onEnd();
+    ended.forEach((doc) => this.#hooks.onDone?.(doc));
     this.#showSummary();
+  }
+
+  #change(doc, isNew) {
+    if (this.#coming.has(doc._id)) this.#coming.set(doc._id, doc);
+    else if (this.#prints.has(doc._id) || !this.#search || this.#search.finds(doc)) this.#put(doc, isNew);
+  }
+
+  /** These, and no others: the first screen at once, the rest a few at a time. */
+  #showOnly(docs, mayBeMore) {
+    const present = new Set(docs.map((doc) => doc._id));
+    for (const id of [...this.#prints.keys()]) if (!present.has(id)) this.#drop(id);
+    this.#coming.clear();
+    docs.forEach((doc, n) => (n < AT_ONCE ? this.#put(doc, false) : this.#later(doc)));
+    $("older").hidden = !mayBeMore;
+  }
+
+  #later(doc) {
+    if (!this.#coming.size) setTimeout(() => this.#putSome(), 0);
+    this.#coming.set(doc._id, doc);
+  }
+
+  #putSome() {
+    const until = performance.now() + SLICE_MS;
+    for (const [id, doc] of this.#coming) {
+      this.#coming.delete(id);
+      this.#put(doc, false);
+      if (performance.now() > until) break;
+    }
+    if (this.#coming.size) setTimeout(() => this.#putSome(), 0);
+    else this.#showSummary();
   }
 
   #put(doc, isNew) {
@@ -84,33 +146,67 @@ export class Wall {
       db: this.#db,
       ghostOf: (id) => this.#ghosts.get(id),
     });
+    const at = this.#placeOf(doc);
+    $("prints").insertBefore(print.card, this.#inOrder[at]?.card ?? null);
+    this.#inOrder.splice(at, 0, print);
     this.#prints.set(doc._id, print);
-    const wall = $("prints");
-    const older = [...wall.children].find((card) => isOlder(this.#prints.get(card.dataset.id).doc, doc));
-    wall.insertBefore(print.card, older ?? null);
+  }
+
+  /** Where in the line a work belongs: before the first that is older. */
+  #placeOf(doc) {
+    let low = 0, high = this.#inOrder.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isOlder(this.#inOrder[middle].doc, doc)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 
   #drop(id) {
     const print = this.#prints.get(id);
+    this.#coming.delete(id);
     if (!print) return;
     const hadFocus = print.card.contains(document.activeElement);
     const next = print.card.nextElementSibling ?? print.card.previousElementSibling;
     this.#prints.delete(id);
+    this.#inOrder.splice(this.#inOrder.indexOf(print), 1);
     this.#ghosts.delete(id);
-    print.card.remove();
+    print.leave();
     if (hadFocus) (next?.querySelector("button:not([hidden])") ?? $("prints")).focus();
   }
 
   #showSummary() {
-    const all = this.#prints.size, open = [...this.#prints.values()].filter((print) => print.isOpen).length;
-    $("empty").hidden = all > 0;
-    $("summary").textContent = open ? say("prints.open", { n: open }) : all ? say("prints.all", { n: all }) : "";
+    const all = this.#prints.size + this.#coming.size, open = this.#inOrder.filter((print) => print.isOpen).length;
+    $("empty").hidden = all > 0 || Boolean(this.#search);
+    $("tools").hidden = all === 0 && !this.#search;
+    if (this.#search) $("summary").textContent = all ? say(this.#search.next ? "found.some" : "found.all", { n: all }) : "";
+    else $("summary").textContent = open ? say("prints.open", { n: open }) : all ? say("prints.all", { n: all }) : "";
     document.title = open ? `(${open}) Darkroom` : "Darkroom";
   }
 
   #showOlder() {
+    if (this.#search) return this.#find(this.#search, this.#search.next);
     this.#limit += PAGE;
     this.#again();
+  }
+
+  async #find(search, cursor = null) {
+    const after = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+    let page;
+    try {
+      page = await this.#db.call("GET", `/v1/works?limit=${PAGE}${search.query}${after}`);
+    } catch (error) {
+      return this.#hooks.announce(explained(error));
+    }
+    if (this.#search !== search) return;  // the reader has gone on
+    search.next = page.next;
+    if (cursor) page.items.forEach((doc) => this.#later(doc));
+    else this.#showOnly(page.items, false);
+    $("older").hidden = !page.next;
+    $("found-nothing").hidden = this.#prints.size > 0;
+    this.#showSummary();
+    if (!cursor) this.#hooks.announce($("summary").textContent || say("search.nothing"));
   }
 
   /** Ask for places in the line and times left, of the few that are on the screen. */
@@ -118,7 +214,7 @@ export class Wall {
     for (;;) {
       await new Promise((wake) => setTimeout(wake, LOOK_MS));
       if (document.visibilityState !== "visible" || !navigator.onLine) continue;
-      const open = [...this.#prints.values()].filter((print) => print.isOpen).slice(0, MOST_LOOKED_AT);
+      const open = this.#inOrder.filter((print) => print.isOpen).slice(0, MOST_LOOKED_AT);
       const ask = (print) => this.#db.task(print.doc.task_id).then((task) => print.estimate(task), () => {});
       await Promise.all(open.map(ask));
     }
@@ -144,6 +240,8 @@ class Print {
     this.card.addEventListener("click", ({ target }) => {
       const button = target.closest("button");
       if (button?.dataset.act === "open") hooks.onOpen(this.doc, 0);
+      else if (button?.dataset.act === "again") hooks.onAgain(this.doc);
+      else if (button?.dataset.act === "share") hooks.onShare(this.doc);
       else if (button?.dataset.act) this.#act(button);
       else if (button?.dataset.n) hooks.onOpen(this.doc, Number(button.dataset.n));
     });
@@ -153,9 +251,17 @@ class Print {
 
   get isOpen() { return OPEN.has(this.doc.status); }
 
+  /** The card is taken away. */
+  leave() {
+    near.unobserve(this.card);
+    this.card.querySelectorAll(".pictures img").forEach((picture) => near.unobserve(picture));
+    this.card.remove();
+  }
+
   show(doc) {
     const before = this.doc;
     this.doc = doc;
+    if (before && before.updated_at && before.updated_at === doc.updated_at) return this.#renewLinks(doc.images);  // no change
     this.#complaint = "";
     this.card.dataset.status = doc.status;
     this.card.dataset.id = doc._id;
@@ -168,9 +274,15 @@ class Print {
     this.#showPictures(before);
     this.#showMade(before);
     this.#showActs();
+    this.showRefund();
   }
 
-  refresh() { this.show(this.doc); }
+  refresh() { this.#showGhost(); }
+
+  showNames() {
+    this.#showWords();
+    this.#showActs();
+  }
 
   speakAnew() {
     showWords(this.card);
@@ -179,6 +291,21 @@ class Print {
     this.#showPictures(null);
     this.#showMade(null);
     this.#showActs();
+    this.showRefund();
+  }
+
+  /** The credits that came back, where the work has ended without all that was paid for. */
+  showRefund() {
+    const mayBe = !this.isOpen, n = mayBe ? this.#hooks.refundOf?.(this.doc, (ask) => this.#onceNear(ask)) : 0;
+    const line = this.part(".back"), text = !n ? "" : n === 1 ? say("back.one") : say("back.many", { n: n.toLocaleString() });
+    if (line.textContent === text) return;
+    line.hidden = !text;
+    line.textContent = text;
+  }
+
+  #onceNear(ask) {
+    asked.set(this.card, () => ask().then(() => this.showRefund(), () => {}));
+    near.observe(this.card);
   }
 
   /** What a task says beyond its work: place in the line, time left. */
@@ -189,7 +316,8 @@ class Print {
   }
 
   showAge() {
-    this.part("time").textContent = age(this.doc.created_at);
+    const time = this.part("time"), text = age(this.doc.created_at);
+    if (time.textContent !== text) time.textContent = text;
   }
 
   #showGhost() {
@@ -218,8 +346,12 @@ class Print {
     if (status === "failed") return say("head.failed");
     if (status === "cancelled") return say("status.cancelled");
     if (status !== "pending") return `${progress} %`;
+    if (this.#attempt > 1) return say("head.again");
     return position == null ? say("status.pending") : position === 0 ? say("head.next") : say("head.ahead", { n: position });
   }
+
+  /** Which attempt it is at; 0 while nobody has said so. */
+  get #attempt() { return this.isOpen ? this.#estimate?.attempt ?? 0 : 0; }
 
   #substance() {
     const { status, stage } = this.doc;
@@ -231,8 +363,10 @@ class Print {
     if (status === "failed") return error ? this.#whyItFailed(error) : say("failed");
     if (status === "completed" && made.length && !images.length) return made.every(isData) ? say("made.data") : filesOf(made);
     if (status === "completed") return countOf(images.length);
-    const eta = this.#estimate?.eta_seconds;
-    return !this.isOpen || eta == null ? "" : eta < 1 ? say("left.now") : say("left", { time: duration(eta) });
+    const eta = this.#estimate?.eta_seconds, isKnown = this.isOpen && eta != null;
+    const left = !isKnown ? "" : eta < 1 ? say("left.now") : say("left", { time: duration(eta) });
+    const attempt = this.#attempt > 1 ? say("attempt", { n: this.#attempt, all: this.#estimate.max_attempts }) : "";
+    return [attempt, left].filter(Boolean).join(" · ");
   }
 
   // What an expired task waited for stands in the server's own sentence alone.
@@ -283,6 +417,8 @@ class Print {
     this.part("[data-act=cancel]").hidden = !this.isOpen;
     this.part("[data-act=retry]").hidden = !canRetry;
     this.part("[data-act=open]").hidden = this.doc.status !== "completed" || !this.doc.images.length;
+    this.part("[data-act=share]").hidden = this.doc.status !== "completed" || !this.doc.images.length;
+    this.part("[data-act=again]").hidden = this.isOpen;
     this.part("[data-act=delete]").hidden = this.isOpen;
     for (const button of this.card.querySelectorAll("[data-act]")) {  // out of its card a button has to say whose it is
       if (!button.classList.contains("sure")) nameButton(button, button.textContent, name);

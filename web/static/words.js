@@ -36,6 +36,26 @@ const ENGLISH = {
   "new.browser": "This browser is new here", "new.browser.hint": "Open the link that `darkroom up` has printed below its address, or the one that `darkroom link` prints: it lets this browser in, with nothing to type. With a token you can come in here too.",
   "token": "Token", "come.in": "Come in", "signed.in": "Signed in", "leave": "Leave: forget the token",
   "failed": "It failed.", "api": "HTTP API", "metrics": "Metrics",
+  "hours": "{n} h", "days": "{n} days", "again": "Order again", "again.ready": "The form holds that order. Change what you like, then hand it in.",
+  "again.gone": "Some of its files are no longer kept: choose them again.", "again.no.type": "This kind of task can no longer be ordered here.",
+  "kept.other": "{what}: {name}", "kept.remove": "Remove: {name}",
+  "waits.offline": "You are offline. An order that you hand in waits on this page and goes out once, when the connection is back.",
+  "waits.sending": "You are offline, so your order waits here. It goes out once, when the connection is back: keep this page open.",
+  "waits.lost": "Darkroom can't be reached just now, so your order is tried again. However often it is sent, it is one order.",
+  "submit.stop": "Stop waiting", "submit.stopped": "The order was not sent.",
+  "back.one": "1 credit came back", "back.many": "{n} credits came back",
+  "head.again": "Trying again", "attempt": "Attempt {n} of {all}",
+  "notify.on": "Tell me when prints are done", "notify.off": "Stop telling me when prints are done", "notify.is.on": "This browser will tell you when prints are done.",
+  "notify.is.off": "This browser will not tell you.", "notify.denied": "Notifications are blocked for this page in the browser's settings.",
+  "notify.done": "{what} is done", "notify.failed": "{what} failed",
+  "search": "Search", "search.type": "Kind", "search.every": "All kinds", "search.from": "From", "search.to": "To", "search.clear": "Show all",
+  "search.nothing": "No prints match.", "found.some": "{n} found so far", "found.all": "{n} found",
+  "save.all": "Download all", "save.found": "Download these", "save.begun": "{n} works are being saved in one file.", "save.none": "There is no finished work to save.",
+  "share": "Share", "share.title": "Share these pictures", "share.how.long": "How long",
+  "share.hint": "Everybody with the link sees the pictures of this work and nothing else. The link ends after the time that you choose, or when you delete the work.",
+  "share.3600": "1 hour", "share.86400": "1 day", "share.604800": "1 week", "share.2592000": "30 days",
+  "share.make": "Make a link", "share.link": "Link", "share.copy": "Copy", "share.copied": "Copied.", "share.send": "Send…", "share.until": "Good until {time}.",
+  "compare.open": "Compare", "compare": "Slide between before and after", "compare.before": "The photo before",
 };
 
 const CHINESE = {
@@ -72,6 +92,26 @@ const CHINESE = {
   "new.browser": "这个浏览器还未获准", "new.browser.hint": "请打开 `darkroom up` 在地址下方打印的链接，或 `darkroom link` 打印的链接，即可进入，无需输入。也可以用令牌进入。",
   "token": "令牌", "come.in": "进入", "signed.in": "已登录", "leave": "退出：忘记令牌",
   "failed": "制作失败。", "api": "HTTP 接口", "metrics": "指标",
+  "hours": "{n} 小时", "days": "{n} 天", "again": "再次下单", "again.ready": "表单已填入该任务，可修改后再提交。",
+  "again.gone": "部分文件已不再保留，请重新选择。", "again.no.type": "这类任务现在无法下单。",
+  "kept.other": "{what}：{name}", "kept.remove": "移除：{name}",
+  "waits.offline": "当前离线。提交的任务会在本页等待，连接恢复后只发送一次。",
+  "waits.sending": "当前离线，任务在此等待。连接恢复后只发送一次，请勿关闭本页。",
+  "waits.lost": "暂时连不上 Darkroom，正在重试。无论发送几次，都只算一个任务。",
+  "submit.stop": "停止等待", "submit.stopped": "任务未发送。",
+  "back.one": "已退还 1 点", "back.many": "已退还 {n} 点",
+  "head.again": "正在重试", "attempt": "第 {n} 次尝试，共 {all} 次",
+  "notify.on": "完成时通知我", "notify.off": "不再通知我", "notify.is.on": "完成时，浏览器会通知你。",
+  "notify.is.off": "浏览器不再通知你。", "notify.denied": "浏览器设置已屏蔽本页的通知。",
+  "notify.done": "{what}已完成", "notify.failed": "{what}失败",
+  "search": "搜索", "search.type": "类型", "search.every": "全部类型", "search.from": "从", "search.to": "到", "search.clear": "显示全部",
+  "search.nothing": "没有符合条件的照片。", "found.some": "已找到 {n} 个", "found.all": "找到 {n} 个",
+  "save.all": "全部下载", "save.found": "下载这些", "save.begun": "正在将 {n} 个作品保存为一个文件。", "save.none": "没有可保存的作品。",
+  "share": "分享", "share.title": "分享这些图片", "share.how.long": "有效期",
+  "share.hint": "拥有链接的人只能看到该作品的图片。链接在所选时间后失效，删除作品时也会失效。",
+  "share.3600": "1 小时", "share.86400": "1 天", "share.604800": "1 周", "share.2592000": "30 天",
+  "share.make": "生成链接", "share.link": "链接", "share.copy": "复制", "share.copied": "已复制。", "share.send": "发送…", "share.until": "有效至 {time}。",
+  "compare.open": "对比", "compare": "在处理前后之间滑动", "compare.before": "处理前的照片",
   // What the server says in English: stages by their words, errors by their code or kind.
   "stage.queued": "排队中", "stage.starting": "开始制作", "stage.reading the photo": "读取照片",
   "stage.reading the photos": "读取照片", "stage.finding the person": "识别人物",
@@ -154,7 +194,9 @@ function withCode(text) {
 }
 
 export function duration(seconds) {
-  return seconds < 90 ? say("seconds", { n: Math.max(1, Math.round(seconds)) }) : say("minutes", { n: Math.round(seconds / 60) });
+  if (seconds < 90) return say("seconds", { n: Math.max(1, Math.round(seconds)) });
+  if (seconds < 5400) return say("minutes", { n: Math.round(seconds / 60) });
+  return seconds < 172_800 ? say("hours", { n: Math.round(seconds / 3600) }) : say("days", { n: Math.round(seconds / 86_400) });
 }
 
 export function age(time) {

@@ -426,6 +426,8 @@ export interface Database {
   remove(workId: string): Promise<null>;
   /** A task with its place in the line and the time left. */
   task(taskId: string): Promise<Task>;
+  /** Any other address of the API, with the token and the patience of this client: for what may be asked again. */
+  call(method: string, path: string, body?: object): Promise<any>;
   credits(): Promise<Credits>;
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from supervisor.core.errors import WorkNotFound
 from supervisor.core.lifecycle import OPEN
@@ -22,19 +23,80 @@ def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
     return None if row is None else work_doc(row)
 
 
-def page(tx: Transaction, user: str, *, limit: int = 20, cursor: str | None = None) -> Page:
-    """The user's works, newest first.  cursor: `next` of the page before; raises ValueError for any other text."""
+@dataclass(frozen=True)
+class Search:
+    """Which works are wanted; None for any.  Times are texts as the database has them: from the first on, and before
+    the second."""
+
+    type: str | None = None
+    status: str | None = None
+    created_from: str | None = None
+    created_before: str | None = None
+
+
+def page(
+    tx: Transaction, user: str, search: Search = Search(), *, limit: int = 20, cursor: str | None = None
+) -> Page:
+    """The user's works that a search finds, newest first.
+
+    cursor: `next` of the page before; raises ValueError for any other text.
+    """
     created_at, last_id = user_actions.cursor_place(cursor)
-    after = {} if created_at is None else {"created_at": created_at, "last_id": last_id}
-    is_after = f"AND (created_at, id) < ({tx.as_time(':created_at')}, :last_id)" if after else ""
+    conditions, values = _conditions(tx, search)
+    if created_at is not None:
+        conditions += f" AND (created_at, id) < ({tx.as_time(':created_at')}, :last_id)"
+        values |= {"created_at": created_at, "last_id": last_id}
     rows = tx.all(
-        f"""SELECT * FROM works WHERE user_openid = :user {is_after}
+        f"""SELECT * FROM works{_by_index(tx, search)} WHERE user_openid = :user {conditions}
             ORDER BY created_at DESC, id DESC LIMIT :limit""",
-        user=user, limit=limit + 1, **after,
+        user=user, limit=limit + 1, **values,
     )  # fmt: skip
     more = len(rows) > limit
     items = [work_doc(row) for row in rows[:limit]]
     return Page(items, f"{items[-1]['created_at']}~{items[-1]['_id']}" if more else None)
+
+
+def count(tx: Transaction, user: str, search: Search, most: int) -> int:
+    """How many works a search finds; `most` where there are more."""
+    conditions, values = _conditions(tx, search)
+    return int(
+        tx.value(
+            f"""SELECT count(*) FROM (SELECT 1 FROM works{_by_index(tx, search)} WHERE user_openid = :user {conditions}
+                ORDER BY created_at DESC, id DESC LIMIT :most) AS found""",
+            user=user, most=most, **values,
+        )
+    )  # fmt: skip
+
+
+class Shared(NamedTuple):
+    """A work for somebody who has a link to it.  user: whose it is, which nobody else is told."""
+
+    user: str
+    doc: dict[str, Any]
+
+
+def shared(tx: Transaction, work_id: str) -> Shared | None:
+    """A work, whoever asks; None once it was deleted."""
+    row = tx.one("SELECT * FROM works WHERE id = :work_id", work_id=work_id)
+    return None if row is None else Shared(row["user_openid"], work_doc(row))
+
+
+def _by_index(tx: Transaction, search: Search) -> str:
+    """SQLite without statistics takes the index that has more conditions, and reads the works of all types."""
+    return tx.by_index("works_type") if search.type is not None else ""
+
+
+def _conditions(tx: Transaction, search: Search) -> tuple[str, dict[str, Any]]:
+    """(conditions, their values): only those that are wanted, since with "or it is null" a planner uses no index."""
+    asked = {
+        "type": (search.type, "type = :type"),
+        "status": (search.status, "status = :status"),
+        "created_from": (search.created_from, f"created_at >= {tx.as_time(':created_from')}"),
+        "created_before": (search.created_before, f"created_at < {tx.as_time(':created_before')}"),
+    }
+    wanted = {name: (value, condition) for name, (value, condition) in asked.items() if value is not None}
+    conditions = "".join(f" AND {condition}" for _, condition in wanted.values())
+    return conditions, {name: value for name, (value, _) in wanted.items()}
 
 
 def delete(tx: Transaction, work_id: str, user: str) -> list[str]:

@@ -48,5 +48,6 @@ def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) 
             "place": place if is_in_line else None,
             "is_in_line": is_in_line,
             "running_for_seconds": None,
+            "due_in_seconds": None,
         },
     }

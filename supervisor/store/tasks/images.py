@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from supervisor.core.task_params import INPUT_KINDS
+from supervisor.core.task_params import INPUT_KINDS, inputs_in, is_url
 from supervisor.database.interface.database import Transaction
 from supervisor.schema.statements import Built, new_row
 from supervisor.schema.tables import Image
@@ -46,6 +47,30 @@ def key_of(tx: Transaction, upload_id: str) -> str | None:
     """The key of an upload; None if there is none."""
     key = tx.value("SELECT key FROM image WHERE id = :id", id=upload_id)
     return None if key is None else str(key)
+
+
+class KeptInput(NamedTuple):
+    """An upload that a task names and that is still kept.  kind: of input.  media_type: None for a picture."""
+
+    id: str
+    kind: str
+    key: str
+    name: str | None
+    media_type: str | None
+    width: int
+    height: int
+
+
+def inputs_of(tx: Transaction, user: str, params: Mapping[str, Any]) -> list[KeptInput]:
+    """The uploads of the user among the inputs that params name, in their order; without those that are gone."""
+    named = [(kind, entry) for kind, entry in inputs_in(params) if not is_url(entry)]
+    rows = tx.all(
+        f"""SELECT id, key, name, media_type, width, height FROM image
+            WHERE {tx.is_one_of("id", ":ids")} AND user_openid = :user AND expired_at IS NULL""",
+        ids=encoded(sorted({entry for _, entry in named})), user=user,
+    )  # fmt: skip
+    known = {row["id"]: row for row in rows}
+    return [KeptInput(kind=kind, **known[entry]) for kind, entry in named if entry in known]
 
 
 def note_use(tx: Transaction, uses: Iterable[tuple[str, str]]) -> None:

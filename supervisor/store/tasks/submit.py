@@ -219,6 +219,7 @@ def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
             "processing_started_at": None,
             "finished_at": None,
             "running_for": None,
+            "due_in": None,
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.database.interface.database import Transaction
 from supervisor.store.sql.rows import Page, decoded, task_view
@@ -22,6 +22,22 @@ def get(tx: Transaction, task_id: str, user: str | None = None) -> dict[str, Any
         task_id=task_id, user=user,
     )  # fmt: skip
     return None if row is None else task_view(row)
+
+
+class Order(NamedTuple):
+    """What a task was ordered as."""
+
+    type: str
+    params: dict[str, Any]
+
+
+def order_of(tx: Transaction, task_id: str, user: str) -> Order | None:
+    """The order of the user's own task, or None."""
+    row = tx.one(
+        "SELECT type, params FROM task_queue WHERE id = :task_id AND user_openid = :user",
+        task_id=task_id, user=user,
+    )  # fmt: skip
+    return None if row is None else Order(row["type"], decoded(row["params"]))
 
 
 def params_of(tx: Transaction, task_id: str) -> dict[str, Any]:
@@ -78,5 +94,7 @@ _SHOWN = ", ".join(
 def _view(tx: Transaction) -> str:
     return f"""SELECT {_SHOWN}, works.images AS work_images, works.outputs AS work_outputs,
         CASE WHEN task_queue.status IN ('processing','ai_processing')
-            THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for
+            THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for,
+        CASE WHEN task_queue.status = 'pending' AND task_queue.ready = 0
+            THEN {tx.seconds_between(tx.moment, "task_queue.run_after")} END AS due_in
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""

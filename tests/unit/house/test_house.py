@@ -106,7 +106,8 @@ FOLDERS = {
         providers/warm providers/common net providers files
     """,
     "web": """
-        . app openapi doors/openai doors/replicate doors/fal doors/cloudbase doors api handling uploads limits feed http
+        . app openapi doors/openai doors/replicate doors/fal doors/cloudbase doors sharing api handling uploads limits
+        feed http
     """,
     "metrics": "monitoring .",
     "config": ".",
