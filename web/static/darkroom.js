@@ -1114,6 +1114,7 @@ class Connection {
       if (this._failures && this._pollUntil !== Infinity) this._pollUntil = Date.now();  // it was not the stream's fault
       this._failures = this._silentSince = 0;
       if (this.state !== "live" || this._pollUntil > Date.now()) this._setState("polling");
+      if (life.isOver) return 0;
       this._answer(answer);
       const hasWaited = Date.now() - began > wait * 500;
       if (hasWaited) life.inVain = 0;
@@ -1135,7 +1136,8 @@ class Connection {
     while (!life.isOver && !isOver() && !this.isOpened) {
       try {
         await life.reading.turn();
-        this._answer(await this.api.call("GET", "/v1/works/changes"));
+        const answer = await this.api.call("GET", "/v1/works/changes");
+        if (!life.isOver) this._answer(answer);
       } catch (error) {
         await this._afterFailure(life, error);
       }
@@ -1333,6 +1335,7 @@ class Connection {
   _watchLinks() {
     const life = this._life;
     clearTimeout(this._linksTimer);
+    if (!life) return;  // the last watch was closed by what it was told
     let first = Infinity;
     this.works.docs.forEach((doc) => linksOf(doc).forEach((url) => {
       const found = /[?&]exp=([0-9]+)/.exec(url || "");
@@ -1341,7 +1344,7 @@ class Connection {
     const earliest = this._linksSince + this.api.timing.linksAtMostEveryMs;
     const inMs = Math.max(first - LINK_MARGIN_MS, earliest) - Date.now();
     const pause = Math.min(Math.max(inMs, 0), LINKS_AT_LEAST_EVERY_MS);
-    this._linksTimer = setTimeout(() => { if (life) this._renewLinks(life); }, pause);
+    this._linksTimer = setTimeout(() => this._renewLinks(life), pause);
   }
 }
 

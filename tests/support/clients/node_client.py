@@ -96,11 +96,13 @@ class NodeClient:
 
 @contextlib.asynccontextmanager
 async def node_client(
-    module: Path, base_url: str, *tokens: str, wx: dict[str, Any] | None = None, **settings: Any
-) -> AsyncIterator[NodeClient]:
-    """module: the client's file, .mjs or .cjs.  tokens: one, or those given one after the other.  wx: as a phone."""
+    module: Path, base_url: str, *tokens: str, wx: dict[str, Any] | None = None, node: Path | None = None,
+    **settings: Any,
+) -> AsyncIterator[NodeClient]:  # fmt: skip
+    """module: the client's file, .mjs or .cjs.  tokens: one, or those given one after the other.  wx: as a phone.
+    node: the program, if it is not the system's."""
     given = {"module": str(module), "settings": {"baseUrl": base_url, **settings}, "tokens": tokens, "wx": wx}
-    async with _node("watcher.mjs", given) as client:
+    async with _node("watcher.mjs", given, node) as client:
         yield client
 
 
@@ -119,9 +121,9 @@ async def node_page(
 
 
 @contextlib.asynccontextmanager
-async def _node(driver: str, given: dict[str, Any]) -> AsyncIterator[NodeClient]:
+async def _node(driver: str, given: dict[str, Any], node: Path | None = None) -> AsyncIterator[NodeClient]:
     process = await asyncio.create_subprocess_exec(
-        NODE or "node", str(FRONT_ENDS / driver), json.dumps(given),
+        node or NODE or "node", str(FRONT_ENDS / driver), json.dumps(given),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 26,
     )  # fmt: skip
     client = NodeClient(process)
