@@ -221,9 +221,13 @@ class DarkroomBroker(RedisBroker):
             self._add_ring(pipe, queue_name, 1)
             pipe.execute()
 
+    def queue_key(self, queue_name: str) -> str:
+        """The list of this queue's waiting messages."""
+        return f"{self.namespace}:{queue_name}"
+
     def has_waiting(self, queue_name: str) -> bool:
         """Whether messages of this queue wait at the server."""
-        return bool(self.client.exists(f"{self.namespace}:{queue_name}"))
+        return bool(self.client.exists(self.queue_key(queue_name)))
 
     def _add_ring(self, pipe: Any, queue_name: str, count: int) -> None:
         key = self.bell_key(queue_name)

@@ -53,6 +53,7 @@ class Server(Protocol):
 
     def new_bell_client(self) -> redis.Redis: ...
     def bell_key(self, queue_name: str) -> str: ...
+    def queue_key(self, queue_name: str) -> str: ...
     def ring(self, queue_name: str) -> None: ...
     def has_waiting(self, queue_name: str) -> bool: ...
     def tidy(self, queue_name: str) -> None: ...
@@ -147,9 +148,12 @@ class DoorbellConsumer(Consumer):
             if self._received:
                 return
         # The last fetch emptied the queue, and every message since then has rung: no need to fetch before waiting.
-        rang = self._answer_the_bell()
+        rang, has_waiting = self._answer_the_bell()
         if rang and self._broker.draining.is_set():
             self._broker.ring(self.queue_name)  # the ring was meant for a consumer that still works
+            return
+        if not rang and not has_waiting:
+            self._pay()
             return
         self._may_have_left_some = self._fetch()
         self._must_ring_on = rang and self._may_have_left_some
@@ -178,9 +182,13 @@ class DoorbellConsumer(Consumer):
         if self._leases.owed():
             self._exchange(0)
 
-    def _answer_the_bell(self) -> bool:
-        """Whether it rang within BELL_SECONDS."""
-        return self._bell.blpop([self._broker.bell_key(self.queue_name)], timeout=BELL_SECONDS) is not None
+    def _answer_the_bell(self) -> tuple[bool, bool]:
+        """Whether it rang within BELL_SECONDS, and whether messages wait then, in one round trip."""
+        with self._bell.pipeline(transaction=False) as pipe:
+            pipe.blpop([self._broker.bell_key(self.queue_name)], timeout=BELL_SECONDS)
+            pipe.exists(self._broker.queue_key(self.queue_name))
+            rang, waiting = pipe.execute()
+        return rang is not None, bool(waiting)
 
     # --- upkeep ---
 

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = leader.FAST_SECONDS  # the interval of the working dispatcher's ticks, unless it is quiet
-READ_SECONDS = 1.0  # between the reads of a quiet dispatcher
+READ_SECONDS = 2.0  # between the reads of a quiet dispatcher
 STOOD_STILL_SECONDS = 5.0  # a longer time between two turns is a gap, even if no tick was due
 AWAY_SECONDS = 1.0  # between two tries during a database outage
 TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)

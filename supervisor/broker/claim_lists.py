@@ -58,13 +58,13 @@ class ClaimLists:
                 pipe.rpush(self.key(message.kind, message.worker_id), self._keys.sealed(message))
             pipe.execute()
 
-    def pop(self, kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+    def pop(self, kind: str, worker_id: str, *, seconds: float) -> bytes | None:
         """The message in front of a list, as it was sent; None if none comes within so many seconds.
 
         Until it is owned or put back, the dispatcher may take it if it stays there too long.
         """
         key = self.key(kind, worker_id)
-        popped: Any = self._client.blmove(key, _popped(key), seconds)
+        popped: Any = self._client.blmove(key, _popped(key), seconds)  # type: ignore[arg-type]  # it may be a fraction
         return None if popped is None else bytes(popped)
 
     def own(self, kind: str, worker_id: str) -> bool:

@@ -390,14 +390,12 @@ def test_a_draining_consumer_takes_nothing_and_gives_back_unstarted_messages(bro
 def test_a_draining_consumer_passes_a_ring_on(broker):
     consumer = broker.consume("tasks", prefetch=1)
 
-    class Answered:
+    def rings() -> tuple[bool, bool]:
         """The drain begins while the consumer waits at the bell, and then it rings."""
+        broker.draining.set()
+        return True, True
 
-        def blpop(self, keys: list[str], timeout: float) -> list[bytes]:
-            broker.draining.set()
-            return [b"bell", b"1"]
-
-    consumer._bell = Answered()
+    consumer._answer_the_bell = rings
     assert received(consumer, calls=1) == []
     assert broker.client.llen(broker.bell_key("tasks")) == 1
 
@@ -410,15 +408,13 @@ def test_a_consumer_that_answers_a_ring_and_leaves_messages_rings_for_the_next(s
     ours, others = broker.consume("tasks", prefetch=1), other.consume("tasks", prefetch=1)
     next(ours), next(others)
 
-    class Answered:
+    def rings() -> tuple[bool, bool]:
         """Two messages arrive while it waits, with one ring."""
+        broker.enqueue_many([hint("a"), hint("b")])
+        broker.client.delete(broker.bell_key("tasks"))
+        return True, True
 
-        def blpop(self, keys: list[str], timeout: float) -> list[bytes]:
-            broker.enqueue_many([hint("a"), hint("b")])
-            broker.client.delete(broker.bell_key("tasks"))
-            return [b"bell", b"1"]
-
-    ours._bell = Answered()
+    ours._answer_the_bell = rings
     assert received(ours, calls=1) == ["a"]
     assert received(ours, calls=1) == []
     assert broker.client.llen(broker.bell_key("tasks")) == 1
@@ -430,6 +426,17 @@ def test_a_message_without_a_ring_is_found_all_the_same(server, broker):
     next(consumer)
     stock_broker(server).enqueue(hint("a"))
     assert received(consumer) == ["a"]
+
+
+def test_an_acknowledgement_is_sent_while_no_message_comes(broker):
+    consumer = broker.consume("tasks", prefetch=2)
+    broker.enqueue(hint("a"))
+    message = next_message(consumer)
+    assert received(consumer, calls=2) == []  # the ring of its arrival is answered
+    consumer.ack(message)
+    assert leases(broker) == 1
+    assert received(consumer, calls=1) == []
+    assert leases(broker) == 0
 
 
 def test_a_full_consumer_leaves_the_ring_for_others(broker):
