@@ -42,6 +42,7 @@ EXTRAS = {
     "heic": ["pillow-heif>=1.6"],
     "postgres": ["psycopg[binary]>=3.2"],
     "s3": ["botocore>=1.40"],
+    "kubernetes": ["pyyaml>=6.0"],  # writes the manifests
     "otel": ["opentelemetry-sdk>=1.40", "opentelemetry-exporter-otlp-proto-http>=1.40"],
     "test": [
         "pytest>=9.0",
@@ -61,6 +62,7 @@ EXTRAS = {
         "flask-cors>=5.0",
         "pillow-heif>=1.6",  # writes small HEIC pictures
         "pyyaml>=6.0",
+        "kubernetes-validate>=1.37",  # holds Kubernetes' own schemas
         "trustme>=1.2",
         "openapi-spec-validator>=0.8",
         "standardwebhooks>=1.1",
@@ -105,7 +107,7 @@ setup(
         "actors": ["providers/studio/models/*"],
         "config": ["*.toml", "presets/*.toml"],
         "metrics": ["*.yml", "grafana/*.json"],
-        "supervisor": ["processes/programs/*"],
+        "supervisor": ["processes/programs/*", "kubernetes/examples/*/*"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -18,6 +18,7 @@ from supervisor.cli import (
     copy_command,
     costs,
     keys,
+    kubernetes,
     operate,
     providers,
     run,
@@ -44,7 +45,19 @@ def commands() -> None:
     """Long AI image jobs: hand in a photo, come back for the print."""
 
 
-for _module in (run, upgrade, submit, operate, costs, webhooks, providers, admin, keys, copy_command):
+for _module in (
+    run,
+    upgrade,
+    submit,
+    operate,
+    costs,
+    webhooks,
+    providers,
+    admin,
+    keys,
+    copy_command,
+    kubernetes,
+):
     for _command in _module.COMMANDS:
         commands.add_command(_command)
 

@@ -93,7 +93,7 @@ def _names_of_modules() -> dict[str, Path]:
 # The folders of each package from the highest to the lowest: one imports only what stands below it.
 FOLDERS = {
     "supervisor": """
-        cli cli/doctor services pictures store/operators processes store/feed store/recovery broker
+        cli cli/doctor kubernetes services pictures store/operators processes store/feed store/recovery broker
         store/queue store/retention schema/migrations store/tasks schema/copy store/remote store/webhooks telemetry
         store/limits schema database schema/postgres webhooks database/postgres schema/sqlite security database/sqlite
         health net objects schema/shared store/ledger store/counters store/sql database/interface doors remote core

@@ -1,0 +1,1 @@
+"""Plain Kubernetes manifests from one file of values."""

@@ -1,0 +1,278 @@
+"""The file of values of `darkroom kubernetes`: what it may hold, and sentences about what it may not."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from config.settings import Settings, SettingsError, load_settings
+from config.settings_group import Count, Group, Seconds
+from config.value_words import bare, type_at, what_may_be_at
+
+Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+Cpu = Annotated[str, Field(pattern=r"^([1-9][0-9]*m|[1-9][0-9]*)$")]
+Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Labels = dict[str, str]
+
+# Stands in for what the Secret will hold while the settings are checked.
+_IN_THE_SECRET = {
+    "DARKROOM_SECRET": "kJ2v9QpX7mZr4TbW1sYd8LfC6hNg3AeU",
+    "DARKROOM_DATABASE_URL": "postgresql://darkroom@database/darkroom",
+    "DARKROOM_BROKER_URL": "redis://broker:6379/0",
+    "DARKROOM_STORAGE_URL": "s3://pictures/darkroom",
+    "DARKROOM_S3__ACCESS_KEY_ID": "in-the-secret",
+    "DARKROOM_S3__SECRET_ACCESS_KEY": "in-the-secret",
+}
+OF_THE_MANIFESTS = {
+    "DARKROOM_CONFIG": "it is the file of settings_file",
+    "DARKROOM_DATA_DIR": "it is a scratch volume",
+    "DARKROOM_HOST": "web listens on every address of its pod",
+    "DARKROOM_PORT": "it is 8000",
+    "DARKROOM_URL": "it is the value `url`",
+    "DARKROOM_WORKER_THREADS": "it is `threads` of a pool in [workers]",
+    "DARKROOM_WORKER_TYPES": "it is `types` of a pool in [workers]",
+    "DARKROOM_WORKER_OFFERS": "it is `offers` of a pool in [workers]",
+}
+
+
+class Part(Group):
+    """A Deployment.  cpu, memory: requested; memory is the limit too."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 2
+    cpu: Cpu = "250m"
+    memory: Memory = "512Mi"
+
+
+class Web(Part):
+    """host: of an Ingress; empty for none."""
+
+    host: str = ""
+    ingress_class: str = ""
+    tls_secret: str = ""
+
+
+class Scale(Group):
+    """By KEDA, between two numbers of workers.  wait_seconds: how long the oldest due task may wait."""
+
+    fewest: Annotated[int, Field(ge=0, le=1000)] = 1
+    most: Annotated[int, Field(ge=1, le=1000)]
+    wait_seconds: Seconds = 60
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        if self.most < max(1, self.fewest):
+            raise ValueError(f"most is {self.most}, but may be {max(1, self.fewest)} (fewest) or more")
+        return self
+
+
+class Pool(Part):
+    """Worker processes of one kind.  devices: resources of the node, such as nvidia.com/gpu, for each worker."""
+
+    memory: Memory = "2Gi"
+    threads: Annotated[int, Field(ge=1, le=4096)] = 16
+    types: list[str] = Field(default_factory=list)
+    offers: dict[str, Count] = Field(default_factory=dict)
+    devices: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
+    node_selector: Labels = Field(default_factory=dict)
+    tolerations: list[dict[str, str]] = Field(default_factory=list)
+    runtime_class: str = ""
+    scale: Scale | None = None
+
+
+class Peer(Group):
+    """Where a database, broker, store or AI server is: addresses, or a namespace of the cluster."""
+
+    cidr: str = ""
+    namespace: str = ""
+    ports: Annotated[list[Port], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _be_one(self) -> Self:
+        if bool(self.cidr) == bool(self.namespace):
+            raise ValueError("each entry names either a cidr or a namespace")
+        return self
+
+
+class Network(Group):
+    """NetworkPolicies.  peers: what the parts may reach beside DNS and the public internet."""
+
+    policies: bool = True
+    ingress_namespace: str = "ingress-nginx"
+    peers: list[Peer] = Field(default_factory=list)
+
+
+class Monitoring(Group):
+    """prometheus: its address in the cluster, which KEDA asks."""
+
+    service_monitor: bool = False
+    rules: bool = False
+    namespace: str = "monitoring"
+    prometheus: str = ""
+
+
+class Values(Group):
+    name: Name = "darkroom"
+    image: str
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    pull_secrets: list[str] = Field(default_factory=list)
+    secret: Name
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    settings_file: str = ""
+    files: list[str] = Field(default_factory=list)
+    web: Web = Web()
+    dispatcher: Part = Part(cpu="100m", memory="256Mi")
+    scheduler: Part = Part(cpu="50m", memory="256Mi")
+    workers: Annotated[dict[Name, Pool], Field(min_length=1)]
+    network: Network = Network()
+    monitoring: Monitoring = Monitoring()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        version = self.image.rpartition("/")[2].partition(":")[2] or self.image.partition("@")[2]
+        if version in ("", "latest"):
+            raise ValueError(
+                f"image is {self.image!r}, but must name a version (…:0.2.0) or a digest (…@sha256:…): a rollout must "
+                "bring the same program to each node"
+            )
+        if not self.monitoring.prometheus and any(pool.scale for pool in self.workers.values()):
+            raise ValueError("monitoring.prometheus is not set, but must be the address that KEDA asks")
+        return self
+
+
+class ValuesError(Exception):
+    """The values can't be used; str() is one sentence naming the value and what it may be."""
+
+
+def read_values(path: Path) -> tuple[Values, Settings, dict[str, str]]:
+    """The values, the settings that the parts will have, and the texts of the files beside them by name.
+
+    The settings are checked as the parts check them, with stand-ins for what the Secret will hold.  Raises ValuesError.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = Values(**table)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValuesError(f"{path} can't be read: {reason}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValuesError(f"{path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        raise ValuesError(_sentence(error, path)) from None
+    _refuse_secrets(values)
+    settings = _settings_of(values, path.parent)
+    _refuse_idle_types(values, settings)
+    return values, settings, _files(values, path.parent)
+
+
+def variables(values: Values) -> dict[str, str]:
+    """[settings] as environment variables."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.settings.items()
+    }
+
+
+def takers(values: Values, settings: Settings, pool: str) -> list[str]:
+    """The types whose tasks make a pool grow: those it can take, less those that only other pools name."""
+    mine = values.workers[pool]
+    named_elsewhere = {each for name, other in values.workers.items() if name != pool for each in other.types}
+    return [
+        name
+        for name in sorted(settings.tasks)
+        if _can_take(mine, name, settings) and (name in mine.types or name not in named_elsewhere)
+    ]
+
+
+def capacity(pool: Pool, types: list[str], settings: Settings) -> int:
+    """How many tasks of these types one worker of the pool runs at a time."""
+    needs = [settings.tasks[name].needs for name in types]
+    bounds = [pool.offers[what] // amount for each in needs for what, amount in each.items()]
+    return max(1, min([pool.threads, *bounds]))
+
+
+def _can_take(pool: Pool, name: str, settings: Settings) -> bool:
+    needs = settings.tasks[name].needs
+    return (not pool.types or name in pool.types) and all(
+        pool.offers.get(each, 0) >= amount for each, amount in needs.items()
+    )
+
+
+def _refuse_secrets(values: Values) -> None:
+    for name, value in values.settings.items():
+        if not name.startswith("DARKROOM_"):
+            raise ValuesError(f"settings.{name} is no setting: each name begins with DARKROOM_.")
+        manifest = next(
+            (each for each in OF_THE_MANIFESTS if name == each or name.startswith(each + "__")), None
+        )
+        if manifest is not None:
+            raise ValuesError(f"settings.{name} can't be set here: {OF_THE_MANIFESTS[manifest]}.")
+        is_secret = re.search(r"SECRET|TOKEN|KEY|PASSWORD", name) or re.search(
+            r"://[^/\s]*:[^/\s]*@", str(value)
+        )
+        if is_secret:
+            raise ValuesError(
+                f"settings.{name} is or holds a secret, and manifests are no place for one: make it a key of the "
+                f"Secret {values.secret!r}."
+            )
+
+
+def _settings_of(values: Values, folder: Path) -> Settings:
+    file = str(folder / values.settings_file) if values.settings_file else ""
+    environ = {**_IN_THE_SECRET, **variables(values), "DARKROOM_CONFIG": file, "DARKROOM_HOST": "0.0.0.0"}
+    try:
+        return load_settings({**environ, "DARKROOM_URL": values.url, "DARKROOM_DEMO_USER": "false"})
+    except SettingsError as error:
+        raise ValuesError(str(error)) from None
+
+
+def _refuse_idle_types(values: Values, settings: Settings) -> None:
+    for name, pool in values.workers.items():
+        unknown = [each for each in pool.types if each not in settings.tasks]
+        if unknown:
+            known = ", ".join(sorted(settings.tasks))
+            raise ValuesError(f"workers.{name}.types names {unknown[0]!r}, but may name some of: {known}.")
+    for name, task_type in settings.tasks.items():
+        if not any(_can_take(pool, name, settings) for pool in values.workers.values()):
+            needs = ", ".join(f"{what} = {amount}" for what, amount in task_type.needs.items()) or "nothing"
+            raise ValuesError(
+                f"No pool in [workers] takes the type {name!r} (it needs {needs}): its tasks would wait for ever. Add "
+                "a pool, or widen the `types` or `offers` of one."
+            )
+
+
+def _files(values: Values, folder: Path) -> dict[str, str]:
+    names = [*([values.settings_file] if values.settings_file else []), *values.files]
+    found: dict[str, str] = {}
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ValuesError(f"{name!r} may be the name of a file beside the values, without a folder.")
+        try:
+            found[name] = (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ValuesError(f"{folder / name} can't be read: {reason}.") from None
+    if sum(map(len, found.values())) > 900_000:
+        raise ValuesError("The files are more than the 1 MiB that a ConfigMap may hold.")
+    return found
+
+
+def _sentence(error: ValidationError, path: Path) -> str:
+    """The first error, as one sentence."""
+    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    where = tuple(str(part) for part in first["loc"] if part != "[key]")
+    name = f"{'.'.join(where)} in {path}" if where else str(path)
+    if first["type"] == "value_error":
+        return f"{name}: {first['ctx']['error']}."
+    if first["type"] == "missing":
+        return f"{name} is not set, but must be {what_may_be_at(Values, where)}."
+    above = bare(type_at(Values, where[:-1]))
+    if first["type"] == "extra_forbidden" and isinstance(above, type) and issubclass(above, Group):
+        return f"{name} is no value: it may be one of {', '.join(sorted(above.model_fields))}."
+    return f"{name} is {first['input']!r}, but may be {what_may_be_at(Values, where)}."
