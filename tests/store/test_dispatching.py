@@ -259,7 +259,7 @@ def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
 
     def look(tx: Any) -> list[str]:
         spy: Any = _Spy(tx)
-        admission.admit_waiting(spy, store.settings, 10)
+        admission.admit_waiting(spy, store.settings, 10).get()
         dispatch.ripen(spy)
         remote_wait.claim_due_polls(spy, remote_wait.room_for_polls(spy), {})
         dispatch.seconds_to_next_due(spy).get()
@@ -299,7 +299,7 @@ def test_the_long_queue_of_a_user_at_their_limit_costs_its_length_and_not_its_sq
             steps += 1
 
         def pick(tx: Any) -> list[Any]:
-            connection = tx._database.connection()
+            connection = tx._execute.__self__.connection()
             connection.set_progress_handler(step, 100)
             try:
                 return dispatch.pick_and_claim(tx, store.settings).claims

@@ -9,6 +9,7 @@ can finish its tasks. The tasks end without pictures: a picture that cannot be r
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 import tempfile
@@ -198,15 +199,15 @@ def test_locks_of_a_host_that_is_cut_off_are_gone_before_its_tasks_are_rescued_t
         psycopg.connect(url, autocommit=True) as plain,
     ):
         plain.execute("INSERT INTO account (user_openid) VALUES ('o-1')")
-        connections = [Connection(address, pooled=False) for _ in range(3)]
+        connections = [
+            net.hosts[CUT].on(functools.partial(Connection, address, pooled=False)) for _ in range(3)
+        ]
 
         def take_the_lock(connection: Connection) -> None:
             with contextlib.suppress(peewee.PeeweeException):
                 connection.begin_writing()
-                connection.execute_sql(lock)
+                connection.execute(lock)
 
-        for connection in connections:
-            net.hosts[CUT].on(connection.connect)
         take_the_lock(connections[0])
         others = [threading.Thread(target=take_the_lock, args=(each,)) for each in connections[1:]]
         for other in others:

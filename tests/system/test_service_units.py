@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from playhouse.migrations import Runner
 
-from supervisor.database.postgres.connection import Connection
 from supervisor.processes.launcher import PROGRAMS
 from supervisor.schema.migrate import HISTORY, VERSIONS, known_versions
 from supervisor.schema.postgres.postgres_functions import functions
+from supervisor.schema.postgres.postgres_transaction import SchemaDatabase
 from tests.support import waiting
 from tests.support.houses.parts import DARKROOM
 from tests.support.houses.service_units import ServiceUnit
@@ -62,7 +62,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def old_database(postgres: PostgresServer) -> str:
     """The address of a database that an upgrade is pending for."""
     url = postgres.url(postgres.create_database())
-    with contextlib.closing(Connection(url, pooled=True)) as database:
+    with contextlib.closing(SchemaDatabase(url)) as database:
         database.connect()
         for statement in functions("public"):
             database.execute_sql(statement)

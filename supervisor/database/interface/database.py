@@ -24,8 +24,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import peewee
-
 A = TypeVar("A")
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -139,8 +137,8 @@ class Transaction:
     Cursors are closed at once: one left open by an error would keep its snapshot, and the next BEGIN would fail.
     """
 
-    def __init__(self, database: peewee.Database, dialect: Dialect) -> None:
-        self._database = database
+    def __init__(self, execute: Callable[[str, Parameters], Any], dialect: Dialect) -> None:
+        self._execute = execute
         self.dialect = dialect
         self.now, self.moment, self.for_update = dialect.now, dialect.moment, dialect.for_update
 
@@ -226,7 +224,7 @@ class Transaction:
 
     def execute(self, sql: Text, /, *values: Any, **named: Any) -> Any:
         """Run one statement; the DB-API cursor."""
-        return self._database.execute_sql(self.text_of(sql), named or values)
+        return self._execute(self.text_of(sql), named or values)
 
     def run(self, sql: Text, /, *values: Any, **named: Any) -> int:
         """Run one statement; the number of rows it touched."""

@@ -19,3 +19,5 @@ OperationalError = peewee.OperationalError
 """The database can't do its work: its disk, its connection, a lock."""
 InterfaceError = peewee.InterfaceError
 """The connection was of no use."""
+InternalError = peewee.InternalError
+"""The database has given the transaction up, or contradicts itself."""

@@ -1,5 +1,8 @@
 """One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
 
+A statement is queued, and sent in psycopg's pipeline together with all queued ones when its answer is needed.  So BEGIN
+is sent with the first query, a write with unread answer with the statement after it, and the last write with COMMIT.
+
 Behind a pooler in transaction mode (PgBouncer) no session state is kept, so statements are not prepared and the
 time-outs are set in each transaction.  `pooled` says that there is a pooler; a pooler that the settings do not name is
 detected because another server process answers than the one named at login.
@@ -11,20 +14,20 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import peewee
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.core.errors import SettingFault
 from supervisor.database.interface.database import Parameters
+from supervisor.database.interface.errors import InternalError
 from supervisor.database.postgres.connection_refusals import in_words, is_wrong_setting
-from supervisor.database.postgres.errors import GIVEN_UP, is_of_a_lost_connection, sqlstate
-from supervisor.database.postgres.pipeline import Answer, Exchange, Statement
-from supervisor.database.postgres.sql import adapt
+from supervisor.database.postgres.errors import GIVEN_UP, NAMED_ERRORS, is_of_a_lost_connection, sqlstate
+from supervisor.database.postgres.sql import adapt, numbered
 
 STATEMENT_SECONDS = 30
 # Our transactions never idle: an idle one belongs to a frozen process, and it blocks rows that others need.  Each
@@ -55,6 +58,9 @@ _SESSION = "; ".join(
     ]
 )
 CONNECT_SECONDS = 5
+PREPARED_AFTER = 5  # runs: a rare statement is not worth the server's memory
+MOST_PREPARED = 200  # the least recently used statements are dropped
+_LOCK_WRITER = "SELECT pg_advisory_xact_lock(:writer)"
 _MARK = """INSERT INTO commit_mark (writer, number)
     SELECT CAST(:writer AS BIGINT), CAST(:number AS BIGINT) WHERE pg_current_xact_id_if_assigned() IS NOT NULL
     ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at"""
@@ -110,57 +116,67 @@ def open_session(url: str) -> Iterator[psycopg.Connection[Any] | None]:
             yield raw
 
 
-class Connection(peewee.PostgresqlDatabase):
-    """A peewee database of exactly one connection, for one thread at a time.  It is never reopened."""
+class Connection:
+    """A connection, for one thread at a time.  It is never reopened.
+
+    Every method that sends may raise the error of the first failed statement among those that were sent together, under
+    the names of `supervisor.database.interface.errors`; the statements after it were not run.
+    """
 
     def __init__(self, url: str, *, pooled: bool) -> None:
-        super().__init__(url, prefer_psycopg3=True, thread_safe=False, autoconnect=False)
-        self._url, self._pooled = url, pooled
         # No other code uses this lock: while the server holds it, it shows that a transaction is open.
         self.writer = secrets.randbits(63)
         self.number = 0
-
-    def _connect(self) -> Any:
-        raw = psycopg.connect(self._url, autocommit=True, **connect_parameters(self._url))
-        adapt(raw)
-        self._pooled = self._pooled or _is_behind_a_pooler(raw)
+        self._waiting: list[_Waiting] = []
+        with NAMED_ERRORS:
+            self._raw = open_raw(url)
+            with contextlib.ExitStack() as unless_ready:
+                unless_ready.callback(self._raw.close)
+                self._pooled = pooled or _is_behind_a_pooler(self._raw)
+                # Poolers carry the time zone along.
+                self._raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)
+                self._raw.prepare_threshold = None if self._pooled else PREPARED_AFTER
+                self._raw.prepared_max = MOST_PREPARED
+                unless_ready.pop_all()
         limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()]
         self._limits = limits if self._pooled else []
-        raw.prepare_threshold = None  # the exchange prepares statements itself
-        # Poolers carry the time zone along.
-        raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)
-        self._exchange = Exchange(raw, prepares=not self._pooled)
-        return raw
 
     def begin_writing(self) -> None:
         """Begin; the transaction is this connection's `number`th, by which its outcome can be learnt later."""
         if not self.number:
-            self.answer(self.hand_in(_FORGET_OLD_MARKS))
+            self.execute(_FORGET_OLD_MARKS)
         self.number += 1
         self._begin("BEGIN")
         if not self._pooled and self.number >= _PLANS_ANEW_FROM and self.number.bit_count() == 1:
             self.hand_in("DISCARD PLANS")
-        self.hand_in("SELECT pg_advisory_xact_lock(:writer)", {"writer": self.writer})
+        self.hand_in(_LOCK_WRITER, {"writer": self.writer})
 
     def begin_reading(self) -> None:
         """Begin a read of one moment."""
         self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def hand_in(self, sql: str, values: Parameters = ()) -> Statement:
-        """A statement that is sent when its answer, or a later one's, is wanted."""
-        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # a value may be none that can be stored
-            return self._exchange.hand_in(sql, values)
+    def hand_in(self, sql: str, values: Parameters = ()) -> _Cursor:
+        """A statement, with `:name` or `?` for its values; its cursor, for `answer`."""
+        text, names = numbered(sql)
+        ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
+        cursor = _Cursor(self._raw)
+        self._waiting.append((cursor, text, ordered))
+        return cursor
 
-    def answer(self, statement: Statement) -> Answer:
-        """What the server says to it.  Raises peewee's errors."""
-        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            return self._exchange.answer(statement)
+    def answer(self, cursor: _Cursor) -> _Cursor:
+        """The cursor with its answer; all queued statements are sent."""
+        if cursor.pgresult is None:
+            several, self._waiting = self._waiting, []
+            with NAMED_ERRORS:
+                if len(several) == 1:
+                    cursor.execute(*several[0][1:])
+                else:
+                    self._send_together(several)
+        return cursor
 
-    def execute_sql(self, sql: Any, params: Any = None) -> Any:
-        """A statement of peewee's own, after whatever was handed in before."""
-        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            self._exchange.send()
-        return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+    def execute(self, sql: str, values: Parameters = ()) -> _Cursor:
+        """A statement's cursor with its answer."""
+        return self.answer(self.hand_in(sql, values))
 
     def commit_marked(self) -> None:
         """Commit, and in the same transaction note its number, if it has written anything at all.
@@ -169,51 +185,91 @@ class Connection(peewee.PostgresqlDatabase):
         """
         self.hand_in(_MARK, {"writer": self.writer, "number": self.number})
         try:
-            self.answer(self.hand_in("COMMIT"))
-        except peewee.InternalError as error:
+            self.execute("COMMIT")
+        except InternalError as error:
             if sqlstate(error) == GIVEN_UP:
-                raise peewee.InternalError(
-                    "A step went on after an error in one of its statements."
-                ) from error
+                raise InternalError("A step went on after an error in one of its statements.") from error
             raise
 
     def end_reading(self) -> None:
         """End a read of one moment."""
-        self.answer(self.hand_in("COMMIT"))
+        self.execute("COMMIT")
 
     def has_committed(self, writer: int, number: int) -> bool:
         """Whether a writer's transaction was committed; waits until the server has finished it."""
-        with peewee.__exception_wrapper__, self._raw().transaction():  # type: ignore[attr-defined]
-            self._raw().execute("SELECT pg_advisory_xact_lock(%s)", (writer,), prepare=False)
-            row = (
-                self._raw()
-                .execute("SELECT number FROM commit_mark WHERE writer = %s", (writer,), prepare=False)
-                .fetchone()
-            )
+        self._begin("BEGIN")
+        self.hand_in(_LOCK_WRITER, {"writer": writer})
+        marked = self.hand_in("SELECT number FROM commit_mark WHERE writer = :writer", {"writer": writer})
+        self.execute("COMMIT")
+        row = marked.fetchone()
         return row is not None and int(row[0]) == number
 
     def take_back(self) -> None:
         """Roll back, and drop unsent statements; a connection that can't roll back is closed."""
+        self._waiting = []
         try:
-            if not self.is_lost:
-                with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-                    self._exchange.roll_back()
-        except peewee.PeeweeException:
+            if not self.is_lost and self._raw.info.transaction_status != pq.TransactionStatus.IDLE:
+                self._raw.execute("ROLLBACK", prepare=False)
+        except psycopg.Error:
             self.close()
 
     @property
     def is_lost(self) -> bool:
-        return self.is_closed() or bool(self._raw().closed)
+        return self._raw.closed
 
     def note(self, error: BaseException) -> None:
         """Close the connection after an error that makes it unusable."""
-        if is_of_a_lost_connection(error) and not self.is_closed():
+        if is_of_a_lost_connection(error):
             self.close()
 
-    def _raw(self) -> psycopg.Connection[Any]:
-        raw: psycopg.Connection[Any] = self.connection()  # type: ignore[no-untyped-call]
-        return raw
+    def close(self) -> None:
+        """Give it back to the server."""
+        self._raw.close()
 
     def _begin(self, begin: str) -> None:
         for statement in (begin, *self._limits):
             self.hand_in(statement)
+
+    def _send_together(self, several: list[_Waiting]) -> None:
+        failed: psycopg.Error | None = None
+        try:
+            with self._raw.pipeline():
+                try:
+                    for cursor, text, values in several:
+                        cursor.execute(text, values)
+                except psycopg.Error as error:  # of a statement whose answer came before the last was sent
+                    failed = error
+        except psycopg.Error as error:
+            failed = failed or _cause(error)
+        if failed is None and any(cursor.pgresult is None for cursor, _, _ in several):
+            failed = psycopg.OperationalError("the connection was lost in the middle of an answer")
+        if failed is not None:
+            raise failed
+
+
+class _Cursor(psycopg.RawCursor[Any]):
+    """psycopg's cursor; of its columns it says the names alone, which is much quicker."""
+
+    @property
+    def description(self) -> Any:
+        """(name,) of each column."""
+        result = self.pgresult
+        return [] if result is None else [((result.fname(n) or b"").decode(),) for n in range(result.nfields)]
+
+
+_Waiting = tuple[_Cursor, bytes, Sequence[Any]]
+
+
+def _cause(error: psycopg.Error) -> psycopg.Error:
+    """The error of the statement that failed; the statements after it have failed because of it."""
+    before = error.__context__
+    if isinstance(error, psycopg.errors.PipelineAborted) and isinstance(before, psycopg.Error):
+        return _cause(before)
+    return error
+
+
+def open_raw(url: str) -> psycopg.Connection[Any]:
+    """A connection in autocommit mode, with our values (`sql.adapt`).  Raises psycopg.Error."""
+    raw = psycopg.connect(url, autocommit=True, **connect_parameters(url))
+    adapt(raw)
+    return raw

@@ -7,16 +7,17 @@ import psycopg
 
 from supervisor.core.errors import DatabaseBusy, DatabaseFull
 
-# A plan was prepared before a migration changed its columns.  (None of our statements is otherwise
-# feature_not_supported.)
-STALE_PLAN = "0A000"
+NAMED_ERRORS = peewee.__exception_wrapper__  # type: ignore[attr-defined]
+"""`with` this, psycopg's errors are raised under the names of `supervisor.database.interface.errors`."""
+
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
-_AGAIN = frozenset({"40001", "40P01", STALE_PLAN})
+_AGAIN = frozenset({"40001", "40P01"})
 DISK_FULL = "53100"
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
 # The connection is unusable: the server shut down, crashed, is starting or is a standby, or the connection idled too
-# long.
-_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"})
+# long, or a plan was prepared before a migration changed its columns (none of our statements is otherwise
+# feature_not_supported).
+_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300", "0A000"})
 _LOST_CLASSES = ("08",)
 
 # Errors that may pass by themselves or that a person can remove, with a sentence for that person.
@@ -41,8 +42,10 @@ def is_to_be_tried_again(error: BaseException) -> bool:
 
 
 def is_of_a_lost_connection(error: BaseException) -> bool:
-    """Judged by the server's error; a connection that broke without one is judged by its own state."""
+    """Whether the server said so, or nothing any more."""
     state = sqlstate(error)
+    if not state:
+        return isinstance(getattr(error, "orig", error), psycopg.OperationalError)
     return state in _LOST or state.startswith(_LOST_CLASSES)
 
 

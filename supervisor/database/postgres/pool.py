@@ -7,9 +7,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-import peewee
-
 from supervisor.core.errors import DatabaseBusy
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.postgres.connection import Connection
 
 
@@ -58,17 +57,14 @@ class Pool:
             return self._idle.pop() if self._idle else None
 
     def _new_one(self) -> Connection:
-        connection = Connection(self._url, pooled=self._pooled)
         try:
-            connection.connect()
-        except peewee.PeeweeException as error:
+            return Connection(self._url, pooled=self._pooled)
+        except DatabaseError as error:
             raise CantConnect(str(error).strip()) from error
-        return connection
 
     def _take_back(self, connection: Connection) -> None:
         if connection.is_lost:
-            with contextlib.suppress(peewee.PeeweeException):
-                connection.close()
+            connection.close()
             return
         with self._guard:
             self._idle.append(connection)

@@ -26,7 +26,6 @@ from supervisor.database.interface.database import PendingResult, Text, Transact
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.connection_refusals import in_words
 from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again
-from supervisor.database.postgres.pipeline import Answer
 from supervisor.database.postgres.pool import CantConnect, Pool
 from supervisor.database.postgres.sql import POSTGRES
 
@@ -41,18 +40,15 @@ class PostgresTransaction(Transaction):
     """A Transaction that sends statements together where possible."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, POSTGRES)
+        super().__init__(connection.execute, POSTGRES)
         self._connection = connection
-
-    def execute(self, sql: Text, /, *values: Any, **named: Any) -> Answer:
-        return self._connection.answer(self._connection.hand_in(self.text_of(sql), named or values))
 
     def send(self, sql: Text, /, *values: Any, **named: Any) -> None:
         self._connection.hand_in(self.text_of(sql), named or values)
 
     def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
-        statement = self._connection.hand_in(self.text_of(sql), named or values)
-        return PendingResult(lambda: self._connection.answer(statement))
+        cursor = self._connection.hand_in(self.text_of(sql), named or values)
+        return PendingResult(lambda: self._connection.answer(cursor))
 
 
 class _TakenBack(Exception):

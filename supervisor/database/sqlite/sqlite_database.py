@@ -136,11 +136,11 @@ class SqliteDatabase(Database):
     def read(self, query: Callable[[Transaction], T]) -> T:
         database = self._reading()
         with _named_by_peewee(), database.atomic():
-            return query(Transaction(database, SQLITE))
+            return query(Transaction(database.execute_sql, SQLITE))
 
     def glance(self, query: Callable[[Transaction], T]) -> T:
         with _named_by_peewee():
-            return query(Transaction(self._reading(), SQLITE))
+            return query(Transaction(self._reading().execute_sql, SQLITE))
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed (`PRAGMA data_version`)."""
@@ -248,7 +248,7 @@ class SqliteDatabase(Database):
         try:
             database.execute_sql("BEGIN IMMEDIATE")
             try:
-                yield Transaction(database, SQLITE)
+                yield Transaction(database.execute_sql, SQLITE)
             except BaseException:
                 if database.connection().in_transaction:
                     database.execute_sql("ROLLBACK")

@@ -39,7 +39,7 @@ class PlanReader(Transaction):
     """Notes how SQLite would go about every statement, as it runs it."""
 
     def __init__(self, tx: Transaction) -> None:
-        super().__init__(tx._database, tx.dialect)
+        super().__init__(tx._execute, tx.dialect)
         self.plans: list[tuple[str, str]] = []
 
     def execute(self, sql: Text, /, *values: Any, **named: Any) -> Any:

@@ -90,7 +90,7 @@ def _dispatch(url: str, seed: int) -> int:
             def decide(tx: Transaction, held: leader.Leadership = held) -> int:
                 if not leader.is_held(tx, held).get():
                     return 0
-                admission.admit_waiting(tx, settings, 50)
+                admission.admit_waiting(tx, settings, 50).get()
                 dispatch.ripen(tx)
                 return len(dispatch.pick_and_claim(tx, settings).claims)
 

@@ -14,10 +14,10 @@ from playhouse.migrations import Runner
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, SettingFault
 from supervisor.database.open_database import open_database
-from supervisor.database.postgres.connection import Connection
 from supervisor.schema.migrate import HISTORY, VERSIONS, check_version, known_versions, migrate
 from supervisor.schema.postgres.install_triggers import triggers
 from supervisor.schema.postgres.postgres_functions import functions
+from supervisor.schema.postgres.postgres_transaction import SchemaDatabase
 from supervisor.schema.postgres.postgres_upgrade import grants_for_producers
 from tests.conftest import Store, processes
 from tests.support.servers.postgres_server import server
@@ -73,7 +73,7 @@ def test_migrating_again_changes_nothing_and_locks_nothing(empty: Settings) -> N
 
 
 def test_an_older_database_is_brought_up_to_date_with_its_rows(empty: Settings) -> None:
-    with contextlib.closing(Connection(empty.database_url, pooled=True)) as older:
+    with contextlib.closing(SchemaDatabase(empty.database_url)) as older:
         older.connect()
         for statement in functions("public"):
             older.execute_sql(statement)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 # The last messages of a writing transaction begin with its mark, which after some time goes by a name.
 MARK = b"\0INSERT INTO commit_mark"
 NAMED_MARK = re.compile(rb"P....(\w+)" + MARK, re.DOTALL)
+COMMITTED = b"C\0\0\0\x0bCOMMIT\0"
 SOCKET = ".s.PGSQL.5432"
 NOTIFICATION = b"A"
 
@@ -86,8 +87,6 @@ class PostgresProxy:
                 if verdict == "after":
                     is_doomed.set()
                 server.sendall(data)
-                if verdict == "after":
-                    return  # the other direction cuts
         _cut(client)
         _cut(server)
 
@@ -95,7 +94,7 @@ class PostgresProxy:
         rest = b""
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
-                if is_doomed.is_set():
+                if is_doomed.is_set() and COMMITTED in data:
                     break
                 if self.swallows_notifications:
                     data, rest = _without_notifications(rest + data)

@@ -1,0 +1,144 @@
+"""One connection to PostgreSQL: statements are sent together, prepared when frequent, and errors name the statement
+that failed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from supervisor.database.interface.errors import DataError, IntegrityError, OperationalError
+from supervisor.database.postgres import connection as connections
+from supervisor.database.postgres.connection import PREPARED_AFTER, Connection
+from supervisor.database.postgres.sql import numbered
+from tests.conftest import Store
+from tests.support.databases import Plain
+
+pytestmark = pytest.mark.postgresql_only
+
+ADD = "INSERT INTO sweep_run (minute) VALUES (?)"
+COUNT = "SELECT count(*) FROM sweep_run"
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[Connection]:
+    with contextlib.closing(Connection(settings.database_url, pooled=False)) as opened:
+        yield opened
+
+
+def _value(connection: Connection, sql: str, *values: Any) -> Any:
+    return connection.execute(sql, values).fetchone()[0]
+
+
+def test_queued_statements_are_sent_with_the_next_one_that_needs_an_answer(
+    connection: Connection, producer: Plain
+) -> None:
+    added = [connection.hand_in(ADD, (name,)) for name in ("a", "b")]
+    assert producer.execute(COUNT).fetchone() == (0,)
+    assert _value(connection, COUNT) == 2
+    assert [connection.answer(each).rowcount for each in added] == [1, 1]
+
+
+def test_a_failure_says_why_and_nothing_after_it_was_run(connection: Connection, producer: Plain) -> None:
+    connection.hand_in("BEGIN")
+    for name in ("a", "a", "b"):
+        connection.hand_in(ADD, (name,))
+    with pytest.raises(IntegrityError, match="sweep_run_pkey"):
+        connection.execute("COMMIT")
+    connection.take_back()
+    assert _value(connection, COUNT) == 0
+    connection.execute(ADD, ("c",))
+    assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
+
+
+def test_frequent_statements_are_prepared_and_old_ones_give_way(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_PREPARED", 2)
+    connection = Connection(settings.database_url, pooled=False)
+    prepared = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT % + $1' ORDER BY 1"
+    for number in range(3):
+        for run in range(PREPARED_AFTER + 2):
+            assert _value(connection, f"SELECT {number} + ?", run) == number + run
+    connection.execute(prepared)  # the oldest gives way when the next new statement comes
+    with_names = [row[0] for row in connection.execute(prepared).fetchall()]
+    assert with_names == ["SELECT 1 + $1", "SELECT 2 + $1"]
+    assert _value(connection, "SELECT 0 + ?", 5) == 5
+    connection.close()
+
+
+def test_a_plan_that_a_migration_has_made_stale_is_made_anew(store: Store, producer: Plain) -> None:
+    def read() -> list[dict[str, Any]]:
+        return store.database.read(lambda tx: tx.all("SELECT * FROM moved"))
+
+    producer.execute("CREATE TABLE moved AS SELECT 1 AS a")
+    try:
+        for _ in range(PREPARED_AFTER + 2):
+            assert read() == [{"a": 1}]
+        producer.execute("ALTER TABLE moved ADD COLUMN b INTEGER DEFAULT 2")
+        assert read() == [{"a": 1, "b": 2}]
+    finally:
+        producer.execute("DROP TABLE moved")
+
+
+def test_large_values_pass_both_ways_at_once(connection: Connection) -> None:
+    """More than the kernel's buffers hold: a client that only writes, or only reads, waits for ever."""
+    large = "x" * 3_000_000
+    several = [connection.hand_in("SELECT CAST(? AS text)", (large,)) for _ in range(6)]
+    assert all(connection.answer(each).fetchone() == (large,) for each in several)
+
+
+def test_a_connection_that_is_lost_without_an_answer_is_closed(
+    connection: Connection, producer: Plain
+) -> None:
+    """Or its commit would count as refused, and the transaction would be run again."""
+    connection.execute("BEGIN")
+    pid = _value(connection, "SELECT pg_backend_pid()")
+    producer.execute("SELECT pg_terminate_backend(CAST(? AS integer))", (pid,))
+    with pytest.raises(OperationalError) as lost:
+        while True:
+            connection.hand_in(ADD, ("a",))
+            connection.execute("COMMIT")
+    connection.note(lost.value)
+    assert connection.is_lost
+
+
+@pytest.mark.parametrize("before", [[], ["BEGIN", "SELECT 1"]])
+def test_a_value_that_can_not_be_stored_is_refused_and_the_connection_works_on(
+    before: list[str], connection: Connection
+) -> None:
+    for statement in before:
+        connection.hand_in(statement)
+    connection.hand_in(ADD, ("\0",))
+    with pytest.raises(DataError) as refused:
+        connection.execute(ADD, ("after",))
+    connection.note(refused.value)
+    connection.take_back()
+    assert not connection.is_lost and _value(connection, COUNT) == 0
+
+
+def test_a_failure_is_not_logged_by_the_driver_too(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(50):  # whether a failure is known before the last statement is sent is chance
+        for statement in ("BEGIN", "SELECT 1 / 0", *["SELECT 1"] * 20):
+            connection.hand_in(statement)
+        with pytest.raises(DataError, match="division by zero"):
+            connection.execute("COMMIT")
+        connection.take_back()
+    assert not caplog.records
+
+
+def test_a_question_mark_in_quotes_means_itself() -> None:
+    assert numbered("SELECT '?', \"?\", ? -- ?\n, ?").text == b"SELECT '?', \"?\", $1 -- ?\n, $2"
+
+
+def test_a_repeated_name_is_one_parameter_and_quoted_or_cast_text_is_none(
+    connection: Connection,
+) -> None:
+    sql = "SELECT :who::text || ':who' || :mark || :who -- :who"
+    assert numbered(sql) == (b"SELECT $1::text || ':who' || $2 || $1 -- :who", ("who", "mark"))
+    assert connection.execute(sql, {"mark": "!", "who": "me"}).fetchone() == ("me:who!me",)
