@@ -20,8 +20,8 @@ from pathlib import Path
 
 import click
 
-from bench.chaos.plan import Role
 from supervisor.security.tokens import make_user_token
+from tests.support.chaos.plan import Role
 from tests.support.fakes.remote_service import Plan, RemoteService
 from tests.support.houses.chaos_house import House, until
 from tests.support.running_system import SAMPLE

@@ -149,7 +149,7 @@ class Store:
         return [(row["charge"], row["kind"], row["amount"]) for row in rows]
 
     def admit_waiting(self) -> int:
-        return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000))
+        return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000).get())
 
     def dispatch(self, *workers: str) -> list[Claim]:
         """What a round of the dispatcher claims.  workers: the only ones that are given anything."""

@@ -436,10 +436,11 @@ class Dispatcher:
         is_held = leader.is_held(tx, held)
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
-        waiting, dead_ones = admission.ask_waiting(tx, ADMITTED_A_ROUND, aside), workers.dead(tx)
+        waiting = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, aside)
+        dead_ones = workers.dead(tx)
         if not is_held.get():
             return None
-        admitted = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, waiting, aside)
+        admitted = waiting.get()
         dead = dead_ones.get()
         unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
         rescued = self._rescue(tx, aside) if dead and not unread else []
@@ -448,7 +449,7 @@ class Dispatcher:
         polls: list[Row] = []
         picked = dispatch.Picked()
         due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
-        cancels, due_deliveries = remote_cancels.ask_due(tx, jobs), deliveries.ask_due(tx, messages)
+        cancels, due_deliveries = remote_cancels.due_cancels(tx, jobs), deliveries.due(tx, messages)
         next_due = due.get()
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
@@ -465,8 +466,8 @@ class Dispatcher:
         if sending:
             picked = dispatch.pick_and_claim(tx, self.settings, capacity, aside, shunned=self.sender.shunned)
             self._tally_lag(tx, picked)
-            errands += remote_cancels.due_cancels(tx, cancels, jobs)
-            errands += deliveries.due(tx, due_deliveries, messages)
+            errands += cancels.get()
+            errands += due_deliveries.get()
         if picked.left:
             next_due = min(next_due or dispatch.AGAIN_SECONDS, dispatch.AGAIN_SECONDS)
         if not sending:

@@ -22,17 +22,17 @@ import psutil
 
 from bench import moved_clock
 from bench.chaos.latency import Hit
-from bench.chaos.orders import PRICES, TYPES, USERS, Order, orders
-from bench.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
+from tests.support.chaos.chaos_settings import LEASE_SECONDS, Wish, settings_of
+from tests.support.chaos.orders import USERS, Order, orders
+from tests.support.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
 from tests.support.houses.chaos_house import House, NotInTime, until
 from tests.support.running_system import SAMPLE
 
 PRODUCERS = 6
 BYSTANDERS = frozenset({Role.WEB, Role.SCHEDULER, Role.IMAGE_CHILD})  # no rescue needs them
 CENSUS_SECONDS = 0.5  # between two looks at who is there
-LEASE_SECONDS = 15.0  # the default
 AFTERMATH_SECONDS = 5.0  # how long a killed part is felt, as a bystander's figures go
 PRODUCERS_SECONDS = 90.0  # all of these: after the chaos, each a deadline and not a wait
 FINAL_SECONDS = 300.0
@@ -40,19 +40,6 @@ FINAL_AFTER_POISON_SECONDS = 1200.0  # who died beside it MAX_ATTEMPTS times run
 HEARD_SECONDS = 60.0
 WHOLE_SECONDS = 60.0
 STOP_SECONDS = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Wish:
-    """What one run is to be."""
-
-    seed: int
-    seconds: float
-    tasks: int
-    max_attempts: int
-    poison: int
-    absences: bool = False
-    clock: Path | None = None  # the file that the host's clock goes by, where it is to be stepped
 
 
 @dataclasses.dataclass
@@ -70,41 +57,6 @@ class Seen:
     final_after_seconds: float = 0.0
     stop_seconds: float = 0.0
     faults: list[str] = dataclasses.field(default_factory=list)
-
-
-def settings_of(wish: Wish) -> dict[str, str]:
-    """What a run changes of the defaults: its own types, credits and limits that 1,000 tasks fit in."""
-    settings = {
-        "CREDITS__SIGNUP_GRANT": "1000000",
-        "LIMITS__OPEN_TASKS_PER_USER": "0",
-        "FEED_RETENTION_SECONDS": "86400",
-        "LOG_LEVEL": "info",
-    }
-    for name, class_name in (("short", "ShortWork"), ("poison", "Poison")):
-        settings |= {
-            f"PROVIDERS__{name}__KIND": "python",
-            f"PROVIDERS__{name}__OPTIONS__class": f"bench.chaos.provider:{class_name}",
-            f"PROVIDERS__{name}__MAY_BILL_TWICE": "true",
-        }
-    for type_ in (*TYPES, "poison"):
-        settings |= {
-            f"TASKS__{type_}__PROVIDER": "poison" if type_ == "poison" else "short",
-            f"TASKS__{type_}__TIME_LIMIT_SECONDS": "60",
-            f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "30",
-        }
-    if wish.absences:
-        # As long as the shortest absence allows: a photo takes half a minute on a busy machine.
-        settings |= {"STUCK_GRACE_SECONDS": "5"}
-        for type_ in (*TYPES, "poison", "photography", "fitting"):
-            settings |= {
-                f"TASKS__{type_}__TIME_LIMIT_SECONDS": "34",
-                f"TASKS__{type_}__AI_TIMEOUT_SECONDS": "28",
-            }
-    for type_ in (*TYPES, "poison", "photography", "fitting"):
-        settings[f"TASKS__{type_}__MAX_ATTEMPTS"] = str(wish.max_attempts)
-    for type_, (base, each) in PRICES.items():
-        settings[f"TASKS__{type_}__PRICE"] = json.dumps({"base": base, "per": "picture", "credits": each})
-    return settings | {"TASKS__sticker__MAX_RUNNING": "12"}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chaos.orders import Order
+from tests.support.chaos.orders import Order
 
 HTTP_SECONDS = 8.0
 PAUSE_SECONDS = 0.25

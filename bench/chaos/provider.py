@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import struct
-import zlib
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, MadeImage, Progress, Running
-from bench.chaos.orders import left_out
+from actors.providers.base import Done, Job, MadeImage, Progress
+from tests.support.chaos.orders import left_out
+from tests.support.pictures import one_pixel_png
+from tests.support.providers.local_provider import LocalProvider
 
 STEP_SECONDS = 0.25
 
 
-def one_pixel_png(grey: int) -> bytes:
-    """A real picture of one pixel.  grey: 0 … 255."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    pixel = zlib.compress(bytes((0, grey)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
-
-
-class ShortWork:
+class ShortWork(LocalProvider):
     """Each task takes its own time, the same at every attempt.
 
     options.longest_seconds: 6 by default; most tasks take a third of it or less.
@@ -51,17 +40,6 @@ class ShortWork:
         path = job.folder / f"{n}.png"
         path.write_bytes(one_pixel_png((job.seed + n) % 256))
         return MadeImage(n, path, 1, 1)
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """Nothing is remote."""
-        return Failed(Lost("There are no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """Nothing is remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 class Poison(ShortWork):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.chaos.orders import TYPES, left_out, price_of
+from tests.support.chaos.orders import TYPES, left_out, price_of
 
 FINAL = ("completed", "failed", "cancelled")
 # What a user may see a task do, read from its work's changes.

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from bench.chaos.conductor import Seen, Wish
+from bench.chaos.conductor import Seen
 from bench.chaos.latency import rescues, summary
-from bench.chaos.plan import Role
 from bench.chaos.reader import Reader
+from tests.support.chaos.chaos_settings import Wish
+from tests.support.chaos.plan import Role
 
 MOST_SENTENCES = 40
 

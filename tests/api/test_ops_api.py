@@ -110,7 +110,7 @@ async def test_a_webhook_is_seen_with_its_attempts_and_sent_again(
     async with http.post(web.url + "/v1/tasks", json=order, headers=bearer("o-7")) as response:
         task_id = (await response.json())["task_id"]
     await _call(http, web, "POST", f"/v1/ops/tasks/{task_id}/cancel")
-    (message,) = await web.database.write_async(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    (message,) = await web.database.write_async(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
     await web.database.write_async(
         lambda tx: deliveries.put_off(tx, message, None, status=500, reason="It answers 500.")
     )

@@ -78,7 +78,7 @@ async def something_of_everything(web: Web) -> dict[str, str]:
             if name == "failed":
                 claims.fail(tx, held.task_id, held.lease, "no_person_found", "Nobody is seen.")
         made["waiting"] = submit(tx, web.context.settings, NewTask("o-8", "fitting", TWO))["task_id"]
-        (message,) = deliveries.claim(tx, deliveries.due(tx))
+        (message,) = deliveries.claim(tx, deliveries.due(tx).get())
         deliveries.put_off(tx, message, 300, status=500, reason="The receiver answers 500.")
         pauses.pause(tx, "type", "fitting", "o-oncall", "a test")
 

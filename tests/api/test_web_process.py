@@ -112,7 +112,7 @@ async def test_a_feed_continues_without_a_gap_when_the_process_is_killed(
             tx.execute(
                 "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'photography', '{}')", user
             )
-        admission.admit_waiting(tx, web.settings, 5)
+        admission.admit_waiting(tx, web.settings, 5).get()
 
     async def keep_writing() -> None:
         for _ in range(total // 5):

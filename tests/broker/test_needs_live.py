@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.needs import SAID_WITHIN_SECONDS, House, house
 from config.settings import Settings
 from supervisor.cli.up import programs
 from supervisor.database.open_database import open_database
+from tests.support.houses.gpu_house import SAID_WITHIN_SECONDS, GpuHouse, gpu_house
 from tests.support.houses.parts import Part
 from tests.support.waiting import eventually
 
@@ -20,22 +20,22 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def parts(request: pytest.FixtureRequest) -> Iterator[House]:
-    with house(request.param) as opened:
+def parts(request: pytest.FixtureRequest) -> Iterator[GpuHouse]:
+    with gpu_house(request.param) as opened:
         yield opened
 
 
-def test_a_gpu_is_never_given_twice_though_dispatchers_are_killed(parts: House) -> None:
+def test_a_gpu_is_never_given_twice_though_dispatchers_are_killed(parts: GpuHouse) -> None:
     parts.plain_waits(TASKS, with_gpu=True, kills=True)
     assert parts.most_at_once() == 1
 
 
-def test_the_death_of_the_gpus_worker_is_reported_and_its_task_runs_again(parts: House) -> None:
+def test_the_death_of_the_gpus_worker_is_reported_and_its_task_runs_again(parts: GpuHouse) -> None:
     said, _ = parts.lose_the_gpu()
     assert said <= SAID_WITHIN_SECONDS
 
 
-def test_an_idle_worker_leaves_in_good_order_when_it_was_asked_to(parts: House, tmp_path: Path) -> None:
+def test_an_idle_worker_leaves_in_good_order_when_it_was_asked_to(parts: GpuHouse, tmp_path: Path) -> None:
     settings = {
         name.removeprefix("DARKROOM_"): value
         for name, value in parts.gpu.environ.items()

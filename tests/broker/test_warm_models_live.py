@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import warm_models
+from tests.support.houses import warm_models
 
 LOADING_SECONDS = 1.5
 TASKS = 6

@@ -19,7 +19,7 @@ def test_abandoned_messages_are_listed_and_sent_again(store: Store) -> None:
     task_id = store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"]
     store.write(lambda tx: user_actions.cancel(tx, task_id))
     assert darkroom(folder, "webhooks", "--failed", **where).stderr == "no webhooks\n"
-    (message,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    (message,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
     store.write(lambda tx: deliveries.put_off(tx, message, None, status=500, reason="It answers 500."))
 
     (found,) = [each for each in examine(store.settings) if each.part == "webhooks"]
@@ -38,7 +38,7 @@ def test_abandoned_messages_are_listed_and_sent_again(store: Store) -> None:
     assert [(each["attempt"], each["status"]) for each in delivery["tries"]] == [(1, 500)]
 
     assert darkroom(folder, "webhooks", "resend", message.id, **where).stdout == f"{message.id} is waiting\n"
-    assert [each.id for each in store.write(deliveries.due)] == [message.id]
+    assert [each.id for each in store.write(lambda tx: deliveries.due(tx).get())] == [message.id]
     nobody = darkroom(folder, "webhooks", "resend", "msg_x_1", **where)
     assert (nobody.returncode, nobody.stdout) == (1, "") and nobody.stderr.count("\n") == 1
 

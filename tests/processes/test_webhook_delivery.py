@@ -58,7 +58,7 @@ class Desk:
 
     async def deliver(self) -> None:
         """Everything that is due, once."""
-        await deliver_all(self.worker, self.store.write(deliveries.due))
+        await deliver_all(self.worker, self.store.write(lambda tx: deliveries.due(tx).get()))
         await asyncio.gather(*self.worker._tasks)
 
     def row(self, delivery_id: str) -> tuple[str, int, int | None, str | None]:

@@ -321,7 +321,7 @@ def test_a_delivery_that_cannot_be_read_keeps_none_of_its_batch_from_being_sent(
             store.write(lambda tx, new=new: user_actions.submit(tx, store.settings, new))["task_id"]
         )
         store.write(lambda tx, task_id=task_id: user_actions.cancel(tx, task_id))
-    hints = store.write(deliveries.due)
+    hints = store.write(lambda tx: deliveries.due(tx).get())
     store.write(lambda tx: tx.execute("UPDATE webhook_delivery SET data = '[]' WHERE id = ?", hints[1].id))
     aside = Aside()
     taken = store.write(lambda tx: deliveries.claim(tx, hints, aside))
@@ -345,14 +345,14 @@ def test_a_task_whose_id_was_used_before_ends_and_sends_its_webhook(store: Store
     ended()
     ids = [row["id"] for row in store.all("SELECT id FROM webhook_delivery ORDER BY created_at")]
     assert len(set(ids)) == 2 and ids[0] == "msg_order-7_1" and ids[1].startswith("msg_order-7_1_")
-    assert {hint.id for hint in store.write(deliveries.due)} == set(ids)
+    assert {hint.id for hint in store.write(lambda tx: deliveries.due(tx).get())} == set(ids)
 
 
 def test_a_late_410_does_not_take_back_what_an_operator_has_sent_again(store: Store) -> None:
     new = NewTask("o-1", "photography", PARAMS, webhook=HOOK)
     task_id = str(store.write(lambda tx: user_actions.submit(tx, store.settings, new))["task_id"])
     store.write(lambda tx: user_actions.cancel(tx, task_id))
-    (late,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    (late,) = store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
     store.write(lambda tx: deliveries.resend(tx, late.id))
     store.write(lambda tx: deliveries.receiver_is_gone(tx, late))
     assert store.value("SELECT state FROM webhook_delivery") == "waiting"

@@ -208,7 +208,7 @@ def test_a_place_at_a_service_is_given_back_and_a_cancel_sent_in_time(
         if claim is unwanted:
             store.write(lambda tx, evidence=evidence: remote_jobs.accepted(tx, evidence, "remote-1"))
         store.write(lambda tx, claim=claim: user_actions.cancel(tx, claim.task_id))
-    assert len(store.write(remote_cancels.due_cancels)) == 1
+    assert len(store.write(lambda tx: remote_cancels.due_cancels(tx).get())) == 1
     clock.advance(BACK)
     set_right(store)
     assert seconds_until("cancel_due_at", "remote_job", "cancel_due_at IS NOT NULL") < 310
@@ -229,7 +229,9 @@ def test_a_webhook_is_sent_again_when_it_was_meant(
     store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     clock.advance(BACK)
     set_right(store)
-    (delivery,) = store.write(deliveries.due)  # the first attempt is due at once, whatever the clock does
+    (delivery,) = store.write(
+        lambda tx: deliveries.due(tx).get()
+    )  # the first attempt is due at once, whatever the clock does
     clock.advance(BACK)
     set_right(store)
     assert seconds_until("due_at", "webhook_delivery") <= deliveries.CLAIM_SECONDS
@@ -406,9 +408,9 @@ def test_a_process_whose_own_clock_is_wrong_judges_nothing_by_it(
     assert seconds_until("deadline_at", "task_queue", of_held) == pytest.approx(630, abs=60)
     assert seconds_until("next_poll_at", "task_queue", of_remote) == pytest.approx(60, abs=60)
     assert seconds_until("until", "provider_state") == pytest.approx(60, abs=60)
-    assert store.write(dispatch.ripen) == 0 and store.write(deliveries.due) == []
+    assert store.write(dispatch.ripen) == 0 and store.write(lambda tx: deliveries.due(tx).get()) == []
     store.write(lambda tx: user_actions.cancel(tx, held.task_id))
-    assert len(store.write(deliveries.due)) == 1
+    assert len(store.write(lambda tx: deliveries.due(tx).get())) == 1
     clock.advance(130)
     assert [poll.task_id for poll in store.claim_polls()] == [remote]
     assert store.write(lambda tx: providers.take_room(tx, "ai", ProviderLimits(), probe_seconds=30)) == 1

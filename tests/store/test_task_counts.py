@@ -61,7 +61,7 @@ def insert_many(tx: Transaction, configured: Settings, chance: Any) -> None:
 
 
 def admit(tx: Transaction, configured: Settings, chance: Any) -> None:
-    admission.admit_waiting(tx, configured, chance.randint(1, 4))
+    admission.admit_waiting(tx, configured, chance.randint(1, 4)).get()
 
 
 def dispatch_and_claim(tx: Transaction, configured: Settings, chance: Any) -> None:

@@ -24,6 +24,13 @@ def picture(colour: str = "red", kind: str = "PNG", size: tuple[int, int] = (40,
     return out.getvalue()
 
 
+def one_pixel_png(grey: int) -> bytes:
+    """A real picture of one pixel.  grey: 0 … 255."""
+    out = io.BytesIO()
+    Image.new("L", (1, 1), grey).save(out, "PNG")
+    return out.getvalue()
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
     """A plain picture, and its written form."""

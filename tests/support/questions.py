@@ -24,7 +24,7 @@ Question = Callable[[Any, Settings, str], Any]
 
 # (transaction, settings, a waiting task of USER).  They write: roll it back.
 QUESTIONS: dict[str, Question] = {
-    "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10),
+    "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10).get(),
     "ripen": lambda tx, settings, task: dispatch.ripen(tx),
     "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx).get(),
     "polls": lambda tx, settings, task: remote_wait.claim_due_polls(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from supervisor.database.interface.database import PendingResult, Transaction
+from supervisor.database.interface.database import Pending, Transaction
 from supervisor.schema.tables import UNSETTLED
 from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, done_apart
@@ -42,10 +42,12 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     )
 
 
-def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
-    """Query the jobs whose cancel is due.  aside: jobs to leave alone."""
-    others, left_alone = (aside or Aside()).others(tx, "id")
-    return tx.ask(
+def due_cancels(tx: Transaction, aside: Aside | None = None) -> Pending[list[Cancel]]:
+    """Jobs whose cancel is due; each becomes due again later, in case it is not confirmed.  aside: jobs to leave
+    alone."""
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    asked = tx.ask(
         f"""SELECT id, cancels FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting' AND {others}
             AND (cancel_due_at IS NULL OR cancel_due_at <= {tx.now}) AND remote_id IS NOT NULL
             AND cancels < :most_cancels
@@ -53,27 +55,21 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
         **left_alone, most_cancels=MOST_CANCELS, cancels_a_round=CANCELS_A_ROUND,
     )  # fmt: skip
 
+    def answer() -> list[Cancel]:
+        cancels = {str(row["id"]): row["cancels"] for row in asked.all()}
 
-def due_cancels(
-    tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None
-) -> list[Cancel]:
-    """Jobs whose cancel is due; each becomes due again later, in case it is not confirmed.
+        def put_off(ids: Sequence[str]) -> list[Cancel]:
+            for id_ in ids:
+                tx.execute(
+                    f"""UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds(":seconds")}
+                        WHERE id = :id""",
+                    seconds=pause_seconds(cancels[id_]), id=int(id_),
+                )  # fmt: skip
+            return [Cancel(int(id_)) for id_ in ids]
 
-    asked: `ask_due`, if asked already.
-    """
-    aside = aside or Aside()
-    cancels = {str(row["id"]): row["cancels"] for row in (asked or ask_due(tx, aside)).all()}
+        return done_apart(tx, "remote_job", list(cancels), put_off, aside)
 
-    def put_off(ids: Sequence[str]) -> list[Cancel]:
-        for id_ in ids:
-            tx.execute(
-                f"""UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds(":seconds")}
-                    WHERE id = :id""",
-                seconds=pause_seconds(cancels[id_]), id=int(id_),
-            )  # fmt: skip
-        return [Cancel(int(id_)) for id_ in ids]
-
-    return done_apart(tx, "remote_job", list(cancels), put_off, aside)
+    return Pending(answer)
 
 
 def pause_seconds(cancels: int) -> float:

@@ -14,7 +14,7 @@ from supervisor.core.errors import BadParams, Fault, InsufficientCredits
 from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.media.file_kinds import kind_of_media_type
 from supervisor.schema.tables import UNADMITTED
 from supervisor.store.counters import counters
@@ -93,24 +93,13 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
         raise fault
 
 
-def ask_waiting(tx: Transaction, most: int, aside: Aside | None = None) -> PendingResult:
-    """Query rows that SQL has inserted, at most so many, users in sorted order.  aside: rows to leave alone."""
-    others, left_alone = (aside or Aside()).others(tx, "id")
-    return tx.ask(
-        f"""SELECT {_COLUMNS} FROM task_queue WHERE {UNADMITTED} AND {others}
-            ORDER BY user_openid, id LIMIT :most{tx.for_update_of_free("task_queue")}""",
-        **left_alone, most=most,
-    )  # fmt: skip
-
-
 def admit_waiting(
     tx: Transaction,
     settings: Settings,
     most: int,
-    waiting: PendingResult | None = None,
     aside: Aside | None = None,
-) -> int:
-    """Admit or reject rows that SQL has inserted; how many there were.  waiting: `ask_waiting`, if asked already.
+) -> Pending[int]:
+    """Admit or reject rows that SQL has inserted, at most so many, users in sorted order; how many there were.
 
     A wrong row fails only itself and never the round, because all other admissions wait for the round.  aside: rows to
     leave alone; rows that can't even be failed are added to it and stay unchanged.  If it is not careful, the caller
@@ -118,7 +107,16 @@ def admit_waiting(
     function are sent together with the next query.
     """
     aside = aside or Aside(is_careful=True)
-    rows = (waiting or ask_waiting(tx, most, aside)).all()
+    others, left_alone = aside.others(tx, "id")
+    asked = tx.ask(
+        f"""SELECT {_COLUMNS} FROM task_queue WHERE {UNADMITTED} AND {others}
+            ORDER BY user_openid, id LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        **left_alone, most=most,
+    )  # fmt: skip
+    return Pending(lambda: _admit_rows(tx, settings, asked.all(), aside))
+
+
+def _admit_rows(tx: Transaction, settings: Settings, rows: list[Row], aside: Aside) -> int:
     said: dict[str, str] = {}
 
     def admit(some: Sequence[Row]) -> list[str]:

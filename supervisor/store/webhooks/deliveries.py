@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from supervisor.database.interface.database import PendingResult, Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.statements import NOW, Built, ago, count, in_seconds, new_row, param, sql
 from supervisor.schema.tables import GIVEN_UP, OWED, TaskQueue, Webhook, WebhookDelivery, WebhookGone
 from supervisor.store.counters import counters
@@ -123,10 +123,12 @@ def name(
         tx.execute(_NAME, task_id=task_id, url=url, door=None if door is None else encoded(door))
 
 
-def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
-    """Query due deliveries of users that are below their limit.  aside: deliveries to leave alone."""
-    others, left_alone = (aside or Aside()).others(tx, "id")
-    return tx.ask(
+def due(tx: Transaction, aside: Aside | None = None) -> Pending[list[Delivery]]:
+    """Mark due deliveries of users below their limit as being sent, up to the limits; each becomes due again in case
+    its message is lost.  aside: deliveries to leave alone."""
+    aside = aside or Aside()
+    others, left_alone = aside.others(tx, "id")
+    asked = tx.ask(
         f"""SELECT id, user_openid, url, attempts FROM webhook_delivery
             WHERE {OWED} AND due_at <= {tx.now} AND {others}
                 AND user_openid NOT IN (SELECT user_openid FROM webhook_delivery
@@ -134,15 +136,10 @@ def ask_due(tx: Transaction, aside: Aside | None = None) -> PendingResult:
             ORDER BY due_at LIMIT :looked_at""",
         **left_alone, most_sending=turns.MOST_SENDING_PER_USER, looked_at=LOOKED_AT,
     )  # fmt: skip
+    return Pending(lambda: _mark_due(tx, asked.all(), aside))
 
 
-def due(tx: Transaction, asked: PendingResult | None = None, aside: Aside | None = None) -> list[Delivery]:
-    """Mark due deliveries as being sent, up to the limits; each becomes due again in case its message is lost.
-
-    asked: `ask_due`, if asked already.
-    """
-    aside = aside or Aside()
-    rows = (asked or ask_due(tx, aside)).all()
+def _mark_due(tx: Transaction, rows: list[Row], aside: Aside) -> list[Delivery]:
     if not rows:
         return []
     spent = [row["id"] for row in rows if row["attempts"] >= len(SCHEDULE)]

@@ -273,7 +273,7 @@ async def test_a_webhook_is_told_as_fal_does(
     await until(lambda: shop.web.sql(done, user) == [(2,)], "both have ended")
 
     def claim(tx: Any) -> list[deliveries.Message]:
-        return deliveries.claim(tx, deliveries.due(tx))
+        return deliveries.claim(tx, deliveries.due(tx).get())
 
     messages = {each.type: each for each in await by(shop.web.database.write_now, claim)}
     said = {}

@@ -275,7 +275,7 @@ async def test_a_webhook_is_a_prediction_signed_for_its_user_alone(
 
     def told() -> list[deliveries.Message]:
         def claim(tx: Any) -> list[deliveries.Message]:
-            found = deliveries.due(tx)
+            found = deliveries.due(tx).get()
             return deliveries.claim(tx, found)
 
         return list(shop.web.database.write_now(claim))

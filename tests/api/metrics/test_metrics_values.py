@@ -256,7 +256,7 @@ class TestRefunds:
 
     def test_are_none_without_a_debit(self, shop: Shop) -> None:
         shop.sql("INSERT INTO task_queue (user_openid, type, params) VALUES ('o', 'nonsense', '{}')")
-        shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10))
+        shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get())
         told = shop.scrape()
         assert told("darkroom_refunds_total") == 0
         assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 1
@@ -326,7 +326,7 @@ def test_unknown_types_leave_no_rows_of_their_own(shop: Shop) -> None:
         )
     first = shop.do(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
     shop.do(lambda tx: user_actions.cancel(tx, first))
-    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10))
+    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get())
     assert not [labels for _, labels in shop.do(counters.read_all) if "madeup" in labels]
     told = shop.scrape()
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 4
@@ -379,7 +379,7 @@ def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_st
     hook = "https://app.example.org/hook"
     for n in range(5):
         shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): user_actions.cancel(tx, task))  # type: ignore[misc]
-    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
     shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))
     shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))  # reported twice, arrived once
     shop.do(lambda tx: deliveries.put_off(tx, delayed, 300, status=500, reason="It answers 500."))

@@ -433,7 +433,7 @@ def test_a_refused_admission_leaves_no_debit_behind(
         ),
     }[database_kind]
     producer.execute(refuse)
-    store.write(lambda tx: admission.admit_waiting(tx, store.settings, 10))
+    store.write(lambda tx: admission.admit_waiting(tx, store.settings, 10).get())
     producer.execute(allow)
     assert store.task(task_id)["status"] == "failed"
     assert store.entries(task_id) == [] and store.balance() == 100

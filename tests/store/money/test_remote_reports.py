@@ -297,7 +297,7 @@ def test_an_id_that_comes_when_its_task_is_over_is_cancelled(store, claimed_task
     evidence = begin(store, claim)
     store.write(lambda tx: claims.fail(tx, claim.task_id, claim.lease, "time_limit", "Too long."))
     assert accept(store, evidence)
-    assert [each.id for each in store.write(remote_cancels.due_cancels)] == [evidence.id]
+    assert [each.id for each in store.write(lambda tx: remote_cancels.due_cancels(tx).get())] == [evidence.id]
 
 
 def test_an_id_that_comes_when_its_lease_is_lost_is_resumed_and_not_cancelled(store, claimed_task):
@@ -305,7 +305,7 @@ def test_an_id_that_comes_when_its_lease_is_lost_is_resumed_and_not_cancelled(st
     evidence = begin(store, claim)
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
     assert accept(store, evidence)
-    assert store.write(remote_cancels.due_cancels) == []
+    assert store.write(lambda tx: remote_cancels.due_cancels(tx).get()) == []
     assert len(store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_charge]))) == 1
 
 
@@ -315,13 +315,13 @@ def test_a_cancel_is_sent_round_less_and_less_often_until_it_is_settled(store, w
     pauses = [remote_cancels.pause_seconds(n) for n in range(3)]
     assert pauses == sorted(set(pauses))
     for pause in pauses:
-        assert len(store.write(remote_cancels.due_cancels)) == 1
-        assert store.write(remote_cancels.due_cancels) == []
+        assert len(store.write(lambda tx: remote_cancels.due_cancels(tx).get())) == 1
+        assert store.write(lambda tx: remote_cancels.due_cancels(tx).get()) == []
         clock.advance(pause + 0.01)
     (job,) = store.database.read(lambda tx: remote_jobs.unwanted(tx, [evidence.id]))
     store.write(lambda tx: remote_jobs.settle(tx, job, RemoteState.CANCELLED))
     clock.advance(1000)
-    assert store.write(remote_cancels.due_cancels) == []
+    assert store.write(lambda tx: remote_cancels.due_cancels(tx).get()) == []
     assert store.database.read(lambda tx: remote_jobs.unwanted(tx, [evidence.id])) == []
 
 
@@ -331,9 +331,9 @@ def test_a_job_that_can_not_be_cancelled_holds_its_place_for_hours_and_no_longer
     claim, evidence = waiting_job()
     store.write(lambda tx: user_actions.cancel(tx, claim.task_id))
     for _ in range(remote_cancels.MOST_CANCELS):
-        assert store.write(remote_cancels.due_cancels)
+        assert store.write(lambda tx: remote_cancels.due_cancels(tx).get())
         clock.advance(remote_cancels.MOST_SECONDS + 1)
-    assert store.write(remote_cancels.due_cancels) == []
+    assert store.write(lambda tx: remote_cancels.due_cancels(tx).get()) == []
     clock.advance(remote_cancels.SETTLED_SECONDS)
     assert store.write(remote_cancels.give_up_cancels) == 1
     assert state(store, evidence) == "lost"
@@ -351,4 +351,4 @@ def test_an_overdue_remote_job_is_given_up_refunded_and_cancelled(store, waiting
     (rescued,) = store.write(lambda tx: stuck_tasks.rescue(tx, chance=random.random))
     assert (rescued.reason.value, rescued.action) == (reason, "failed")
     assert store.balance() == before
-    assert [each.id for each in store.write(remote_cancels.due_cancels)] == [evidence.id]
+    assert [each.id for each in store.write(lambda tx: remote_cancels.due_cancels(tx).get())] == [evidence.id]

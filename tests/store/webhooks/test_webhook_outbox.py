@@ -63,7 +63,7 @@ def claim(store: Store, *hints: Delivery) -> list[Message]:
 
 def sent_out(store: Store) -> Message:
     """The one delivery that is due, in a worker's hands."""
-    (message,) = claim(store, *store.write(deliveries.due))
+    (message,) = claim(store, *store.write(lambda tx: deliveries.due(tx).get()))
     return message
 
 
@@ -114,19 +114,19 @@ def test_each_charge_of_a_task_has_an_end_of_its_own(store: Store, told_task: Ca
 
 def test_a_hint_that_comes_twice_is_taken_up_once(store: Store, delivery: Callable[..., str]) -> None:
     delivery_id = delivery()
-    hints = store.write(deliveries.due)
+    hints = store.write(lambda tx: deliveries.due(tx).get())
     assert [each.id for each in hints] == [delivery_id]
     assert [each.attempts for each in claim(store, *hints, *hints)] == [1]
-    assert claim(store, *hints) == [] and store.write(deliveries.due) == []
+    assert claim(store, *hints) == [] and store.write(lambda tx: deliveries.due(tx).get()) == []
 
 
 def test_a_lost_hint_is_sent_again_and_the_old_one_finds_nothing(
     store: Store, delivery: Callable[..., str], clock: Clock
 ) -> None:
     delivery()
-    (lost,) = store.write(deliveries.due)
+    (lost,) = store.write(lambda tx: deliveries.due(tx).get())
     clock.advance(deliveries.HINT_SECONDS + 1)
-    (again,) = store.write(deliveries.due)
+    (again,) = store.write(lambda tx: deliveries.due(tx).get())
     assert claim(store, lost) == []
     assert len(claim(store, again)) == 1
 
@@ -152,7 +152,7 @@ def test_workers_that_die_in_every_attempt_do_not_keep_a_delivery_for_ever(
     for _ in SCHEDULE:
         sent_out(store)
         clock.advance(deliveries.CLAIM_SECONDS + 1)
-    assert store.write(deliveries.due) == []
+    assert store.write(lambda tx: deliveries.due(tx).get()) == []
     assert row(store, delivery_id)["state"] == "failed"
 
 
@@ -160,7 +160,7 @@ def test_a_postponed_message_waits_its_time(store: Store, delivery: Callable[...
     delivery_id = delivery()
     message = sent_out(store)
     assert store.write(lambda tx: deliveries.put_off(tx, message, 300, status=503, reason="It is full."))
-    assert store.write(deliveries.due) == []
+    assert store.write(lambda tx: deliveries.due(tx).get()) == []
     clock.advance(301)
     assert sent_out(store).attempts == 2
     found = row(store, delivery_id)
@@ -205,7 +205,7 @@ def test_a_receiver_that_is_gone_gets_nothing_until_a_resend(
 ) -> None:
     first, second = delivery(), delivery()
     elsewhere, of_another = delivery(url=HOOK + "/2"), delivery(user="o-2")
-    messages = {each.id: each for each in claim(store, *store.write(deliveries.due))}
+    messages = {each.id: each for each in claim(store, *store.write(lambda tx: deliveries.due(tx).get()))}
     store.write(lambda tx: deliveries.put_off(tx, messages[second], 5, status=500, reason="ill"))
     store.write(lambda tx: deliveries.receiver_is_gone(tx, messages[first]))
     later = delivery()
@@ -229,8 +229,8 @@ def test_one_users_receiver_does_not_take_all_the_room(
     monkeypatch.setattr(turns, "MOST_SENDING_PER_USER", 2)
     ours = [delivery() for _ in range(3)]
     theirs = [delivery(user="o-2") for _ in range(3)]
-    assert {each.id for each in store.write(deliveries.due)} == {*ours[:2], theirs[0]}
-    assert store.write(deliveries.due) == []
+    assert {each.id for each in store.write(lambda tx: deliveries.due(tx).get())} == {*ours[:2], theirs[0]}
+    assert store.write(lambda tx: deliveries.due(tx).get()) == []
 
 
 def test_a_webhook_behind_a_thousand_of_another_user_is_sent_in_the_same_round(
@@ -240,7 +240,7 @@ def test_a_webhook_behind_a_thousand_of_another_user_is_sent_in_the_same_round(
     monkeypatch.setattr(turns, "MOST_SENDING_PER_USER", 2)
     crowd = [delivery() for _ in range(8)]
     behind = delivery(user="o-2")
-    assert {each.id for each in store.write(deliveries.due)} == {*crowd[:2], behind}
+    assert {each.id for each in store.write(lambda tx: deliveries.due(tx).get())} == {*crowd[:2], behind}
 
 
 def test_one_host_that_many_users_name_does_not_take_all_the_room(
@@ -249,7 +249,7 @@ def test_one_host_that_many_users_name_does_not_take_all_the_room(
     monkeypatch.setattr(turns, "MOST_SENDING_PER_HOST", 2)
     hanging = [delivery(user=f"o-{n}") for n in range(4)]
     elsewhere = delivery(user="o-9", url="https://other.example.org/hook")
-    assert {each.id for each in store.write(deliveries.due)} == {*hanging[:2], elsewhere}
+    assert {each.id for each in store.write(lambda tx: deliveries.due(tx).get())} == {*hanging[:2], elsewhere}
 
 
 def test_waiting_messages_of_a_user_are_bounded_and_further_ones_are_kept_as_failed(
@@ -347,7 +347,7 @@ def test_a_look_for_due_messages_locks_only_those_it_sends(store: Store) -> None
     )
 
     def look(tx: Any) -> tuple[int, int]:
-        sent = len(deliveries.due(tx))
+        sent = len(deliveries.due(tx).get())
         with psycopg.connect(store.settings.database_url) as other:
             free = other.execute("SELECT id FROM webhook_delivery FOR UPDATE SKIP LOCKED").fetchall()
         return sent, len(free)

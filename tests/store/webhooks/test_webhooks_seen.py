@@ -33,7 +33,7 @@ def owed(store: Store) -> Callable[..., str]:
 
 def taken_up(store: Store) -> list[Message]:
     """All that is due, in a worker's hands."""
-    return store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx)))
+    return store.write(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
 
 
 def put_off(store: Store, message: Message, seconds: float | None, status: int | None, reason: str) -> None:

@@ -31,7 +31,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from bench.chaos.provider import one_pixel_png
+from tests.support.pictures import one_pixel_png
 from tests.support.servers.served_app import ServedApp
 
 SECRET = b"between the service and its adapter"

@@ -20,8 +20,8 @@ from typing import TypeVar
 
 import psutil
 
-from bench.chaos.plan import Role
 from supervisor.processes.parent_death import dying_with_us
+from tests.support.chaos.plan import Role
 from tests.support.running_system import REPOSITORY
 
 START_SECONDS = 90.0

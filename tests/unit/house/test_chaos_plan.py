@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.chaos.conductor import LEASE_SECONDS, Wish, settings_of
-from bench.chaos.orders import orders
-from bench.chaos.plan import (
+from tests.support.chaos.chaos_settings import LEASE_SECONDS, Wish, settings_of
+from tests.support.chaos.orders import orders
+from tests.support.chaos.plan import (
     LONGEST_FREEZE_SECONDS,
     SHORTEST_FREEZE_SECONDS,
     Act,

@@ -82,6 +82,17 @@ def test_arrows_between_the_packages_point_down_only(package: str) -> None:
                 assert top in MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_no_test_imports_a_bench() -> None:
+    """A bench may use what tests share, never the other way round."""
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in _imports(path)
+        if name.partition(".")[0] == "bench"
+    }
+    assert not found
+
+
 def _names_of_modules() -> dict[str, Path]:
     names = {}
     for path in modules():
