@@ -32,7 +32,8 @@ class Act(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """A part of the house.  MASTER is dramatiq's own process, WORKER the one it forks, HOUSE the supervisor."""
+    """A part of the house.  MASTER is dramatiq's own process, WORKER the one it forks, HOUSE the supervisor, FORK_SERVER
+    the process from which it forks the other parts."""
 
     WORKER = "worker"
     MASTER = "master"
@@ -41,6 +42,7 @@ class Role(enum.StrEnum):
     BROKER = "broker"
     SCHEDULER = "scheduler"
     IMAGE_CHILD = "image child"
+    FORK_SERVER = "fork server"
     HOUSE = "up"
 
 
@@ -53,11 +55,13 @@ _WEIGHTS = {
     Role.BROKER: 4,
     Role.SCHEDULER: 1,
     Role.IMAGE_CHILD: 2,
+    Role.FORK_SERVER: 2,
     Role.HOUSE: 1,
 }
 _USUAL = {Act.KILL: 5, Act.FREEZE: 3, Act.RESTART: 2}
 _ACTS = {
     Role.IMAGE_CHILD: {Act.KILL: 3, Act.FREEZE: 1},
+    Role.FORK_SERVER: {Act.KILL: 1, Act.FREEZE: 1},
     Role.HOUSE: {Act.FREEZE: 1},  # its deaths are planned apart
 }
 

@@ -186,6 +186,8 @@ class House:
             chosen = workers
         elif role is Role.IMAGE_CHILD:
             chosen = [p for p in everybody if "actors.providers.warm.child_program" in _command(p)]
+        elif role is Role.FORK_SERVER:
+            chosen = [p for p in everybody if "programs/fork_server" in _command(p)]
         else:
             chosen = [p for p in everybody if p.pid in self._named(role.value)]
         return sorted((p for p in chosen if _lives(p)), key=lambda process: process.pid)
