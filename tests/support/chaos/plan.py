@@ -32,8 +32,11 @@ class Act(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """A part of the house.  MASTER is dramatiq's own process, WORKER the one it forks, HOUSE the supervisor, FORK_SERVER
-    the process from which it forks the other parts."""
+    """A part of the house.
+
+    MASTER is dramatiq's own process, WORKER the one it forks, HOUSE the supervisor, FORK_SERVER the process from which
+    it forks the others.
+    """
 
     WORKER = "worker"
     MASTER = "master"
