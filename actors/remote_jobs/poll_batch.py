@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import structlog
@@ -58,6 +58,8 @@ async def poll_tasks(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> 
             context = contexts.get(claim.task_id, "")
             with structlog.contextvars.bound_contextvars(**named_in_logs(context)):
                 running.work = asyncio.create_task(_poll(worker, running, claim, jobs, reports, context))
+            # Not in the task itself: one that is cancelled before its first line never runs a line.
+            running.work.add_done_callback(_ended(worker, running, claim))
             begun.add(running.work)
     except Fault as fault:
         # Their claims make them due again.
@@ -104,7 +106,7 @@ async def _poll(
     reports: Mapping[str, list[int]],
     context: str,
 ) -> None:
-    """One task: poll, then record.  Never raises.  context: of its trace, if it has one."""
+    """One task: poll, then record.  Raises nothing but CancelledError.  context: of its trace, if it has one."""
     limit = worker.settings.poll_seconds(claim.type)
     room = Room(worker, running, claim, limit_seconds=limit)
     try:
@@ -114,15 +116,19 @@ async def _poll(
         await _record(worker, claim, list(seen))
         for each in seen:
             _trace_end(claim, each, context)
-    except asyncio.CancelledError:
-        if running.cancelled is not Why.LEASE_LOST:  # a drain, or this process ends
-            worker.database.write(lambda tx: remote_wait.ask_again(tx, claim.task_id, claim.lease))
     except LeaseLost:
         log.info("poll_dropped", task=claim.task_id, lease=claim.lease, reason="the task has moved on")
     except Exception:
         log.exception("poll_broke", task=claim.task_id, lease=claim.lease)  # the claim has made it due again
-    finally:
+
+
+def _ended(worker: Worker, running: Running, claim: Claim) -> Callable[[asyncio.Task[None]], None]:
+    def note(poll: asyncio.Task[None]) -> None:
+        if poll.cancelled() and running.cancelled is not Why.LEASE_LOST:  # a drain, or this process ends
+            worker.database.write(lambda tx: remote_wait.ask_again(tx, claim.task_id, claim.lease))
         worker.has_ended(running)
+
+    return note
 
 
 async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from actors.providers.base import (
 from actors.providers.base import Running as JobRuns
 from actors.providers.comfyui.history import end_of, history_of, place_in_queue
 from actors.remote_jobs import poll_batch
-from actors.worker.worker import Running, Worker
+from actors.worker.worker import Running, Why, Worker
 from config.settings import Provider, Settings
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
@@ -349,6 +350,30 @@ async def test_a_poll_without_an_answer_is_no_answer_though_the_job_was_unknown_
     house.fal.trouble = 0
     await house.look()
     assert (house.status(claim), house.orders) == ("completed", 1)
+
+
+async def test_a_poll_that_is_cancelled_before_its_first_line_is_over(house, claimed_task, monkeypatch):
+    """A task of the event loop that is cancelled before it has begun never runs a line, its `finally` included."""
+    await house.order(claimed_task())
+    house.well.passes(75.0)
+    (claim,) = house.store.claim_polls()
+    running = Running(claim.task_id, claim.lease, takes_slot=False)
+    worker = house._worker()
+    worker.running.add(running)
+
+    async def no_contexts(*_: Any) -> dict[str, str]:
+        asyncio.get_running_loop().call_soon(
+            running.cancel, Why.DRAIN
+        )  # runs before whatever is begun after it
+        return {}
+
+    monkeypatch.setattr(poll_batch, "contexts_of", no_contexts)
+    try:
+        await poll_batch.poll_tasks(worker, [(running, claim)])
+        assert running.cancelled is Why.DRAIN and worker.running == set()
+        assert house.store.claim_polls(), "it is due again at once"
+    finally:
+        await house._close(worker)
 
 
 @pytest.mark.parametrize("sets_right", ["the dispatcher", "the sweep"])
