@@ -65,6 +65,38 @@ def test_an_order_is_described_by_the_models_that_check_it() -> None:
     assert schemas_["UpscaleOrder"]["properties"]["type"]["const"] == "upscale"
 
 
+def test_what_a_request_may_leave_out_has_no_default_for_generators_to_take_for_a_value_and_says_it_in_words() -> (
+    None
+):
+    parameters = {"properties": {"default": {"type": "integer", "default": 7, "examples": [{"default": 1}]}}}
+    document = _document(tasks={"poster": {"count": [2, 4], "parameters": parameters}})
+    found = document["components"]["schemas"]
+    for name in ("PosterParams", "PosterOrder", "PhotographyParams", "PhotographyOrder"):
+        members = found[name]["properties"]
+        assert not [each for each in members.values() if "default" in each], name
+    params = found["PosterParams"]["properties"]
+    assert params["count"]["description"] == "How many pictures.  2 if it is left out."
+    assert params["prompt"]["description"] == "What the picture shall show."
+    own = params["parameters"]["properties"]["default"]
+    assert own == {
+        "type": "integer",
+        "description": "7 if it is left out.",
+        "examples": [{"default": 1}],
+    }
+    token = document["paths"]["/v1/tokens"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert token["properties"]["ttl_seconds"]["description"] == "3600 if it is left out."
+
+
+def test_each_address_that_a_service_may_use_for_a_user_says_so() -> None:
+    document = _document()
+    for each in ADDRESSES:
+        if each.operation:
+            described = document["paths"][each.path][each.method.lower()]
+            is_meant = OPERATIONS[each.operation].needs_token and described["tags"] != ["Operators"]
+            named = [parameter["name"] for parameter in described.get("parameters", [])]
+            assert ("X-User" in named) is is_meant, each.path
+
+
 def test_scenes_of_ones_own_are_described() -> None:
     document = _document(
         tasks={"photography": {"provider": "painter", "scenes": ["beach"]}},

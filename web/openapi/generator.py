@@ -16,8 +16,9 @@ from config.declarations import samples
 from config.settings import Settings
 from supervisor.core.task_params import SubmissionBody, TaskParams
 from web.openapi import schemas
+from web.openapi.left_out import told_in_words
 from web.openapi.operation import RETRY_AFTER, Answer, Operation
-from web.openapi.operations import OPERATIONS, TAGS
+from web.openapi.operations import ACTED_FOR, OPERATIONS, TAGS
 from web.openapi.ops_task_schemas import OPS_ANSWERS
 from web.openapi.type_schemas import PARAMS, model_name, params_schema
 
@@ -79,6 +80,8 @@ def _paths(settings: Settings, addresses: Iterable[Address]) -> dict[str, Any]:
 def _operation(name: str, operation: Operation, settings: Settings) -> dict[str, Any]:
     parameters = list(operation.parameters)
     answers = dict(operation.answers)
+    if operation.needs_token and operation.tag != "Operators":
+        parameters.append(ACTED_FOR)
     if operation.needs_token:
         answers.setdefault(401, operation.error("Without a token, or with one that proves nothing."))
         answers.setdefault(
@@ -114,7 +117,7 @@ def _security(settings: Settings) -> list[dict[str, list[str]]]:
 
 
 def _body_schema(schema: Any) -> Any:
-    return {"$ref": _REFERENCE.format(model=schema)} if isinstance(schema, str) else schema
+    return {"$ref": _REFERENCE.format(model=schema)} if isinstance(schema, str) else told_in_words(schema)
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -149,8 +152,8 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     body, anything = found.pop("SubmissionBody"), found.pop(PARAMS)
     for type_, task_type in settings.tasks.items():
         params = params_schema(type_, task_type, anything)
-        found[params.name] = params.schema
-        found[model_name(type_, "Order")] = _order(body, type_, params.reference)
+        found[params.name] = told_in_words(params.schema)
+        found[model_name(type_, "Order")] = told_in_words(_order(body, type_, params.reference))
     names = {type_: model_name(type_, "Order") for type_ in settings.tasks}
     references = {type_: _REFERENCE.format(model=name) for type_, name in names.items()}
     found["Order"] = {

@@ -77,6 +77,12 @@ _ESTIMATE = parameter(
     "Only return the order's cost and estimated start.  It is checked as an order; nothing is stored, and no"
     " account is opened.",
 )
+ACTED_FOR = parameter(
+    "header",
+    "X-User",
+    {"type": "string", "minLength": 1, "maxLength": 128},
+    "The user for whom a token of role `service` acts.  Other tokens may name their own user alone.",
+)
 _USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
 _TICKET = parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
 _SINCE_QUERY = parameter(
@@ -99,6 +105,8 @@ _NO_USER = problem("That can name no user.")
 _NO_WORK = problem("There is no such work of this user.")
 _BAD_QUERY = problem("A query parameter is wrong.")
 
+# Not described as application/octet-stream, which works, too: of a form beside that openapi-python-client 0.29 writes a
+# module that can't be imported.
 _PICTURE = {"type": "string", "format": "binary"}
 _STREAM = """retry: 2140
 
@@ -146,7 +154,6 @@ OPERATIONS: dict[str, Operation] = {
             "image/webp": _PICTURE,
             "image/avif": _PICTURE,
             "image/heic": _PICTURE,
-            "application/octet-stream": _PICTURE,
         },
     ),
     "uploadFile": Operation(
@@ -168,7 +175,10 @@ OPERATIONS: dict[str, Operation] = {
                 "required": ["file"],
                 "properties": {"file": _PICTURE},
             },
-            "application/octet-stream": _PICTURE,
+            "video/mp4": _PICTURE,
+            "audio/mpeg": _PICTURE,
+            "model/gltf-binary": _PICTURE,
+            "application/pdf": _PICTURE,
         },
     ),
     "submitTask": Operation(

@@ -27,8 +27,10 @@ def client_wheel(folder: Path) -> Path:
     return wheel
 
 
-def environment(packages: Sequence[str], folder: Path | None = None) -> Path:
-    """The Python of a fresh environment with these packages and nothing else.  packages: as pip takes them.
+def environment(packages: Sequence[str], folder: Path | None = None, *, is_pinned: bool = False) -> Path:
+    """The Python of a fresh environment with these packages and nothing else.
+
+    packages: as pip takes them.  is_pinned: they are all, with their versions; else constraints.txt has the versions.
 
     folder: where it is made; None for one that is kept below the temporary folder, under a name made of the packages.
     """
@@ -40,7 +42,7 @@ def environment(packages: Sequence[str], folder: Path | None = None) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may come at once
         if not (place / "done").exists():
             venv.create(place / "venv", with_pip=True, clear=True)
-            constraints = ["--constraint", str(ROOT / "constraints.txt")]
+            constraints = ["--no-deps"] if is_pinned else ["--constraint", str(ROOT / "constraints.txt")]
             command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *constraints]
             subprocess.run([*command, *packages], check=True, timeout=280)
             (place / "done").touch()
