@@ -145,7 +145,7 @@ def _producer(system: RunningSystem, url: str) -> Iterator[Callable[..., list[An
             cursor.executemany(marked, rows)
         else:
             cursor.execute(marked)
-        found = cursor.fetchall() if rows is None else []
+        found = cursor.fetchall() if cursor.description else []
         connection.commit()
         return list(found)
 
