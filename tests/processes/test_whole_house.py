@@ -61,6 +61,12 @@ def test_in_ps_each_part_has_its_name(house):
     assert (house.folder / "url").read_text().strip() == house.address
 
 
+def test_the_parts_hold_what_they_import_once(house):
+    for name in ("worker-1", "worker-2", "dispatcher", "web", "scheduler"):
+        memory = psutil.Process(house.state()[name]["pid"]).memory_full_info()
+        assert memory.uss < memory.rss / 2, f"{name} was not forked from a process that had imported its code"
+
+
 def test_the_tasks_of_a_killed_worker_run_again_when_the_supervisor_sees_the_exit(house):
     for whom in ("worker", "its master"):
         task_id, worker_id = house.running_task()
