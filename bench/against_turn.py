@@ -7,6 +7,7 @@ Run as a program with PYTHONPATH at the tree of the build. So it imports only a 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -32,6 +33,7 @@ DRAINED = {"sqlite": 3000, "postgresql": 5000}
 WAITING, WAIT_SECONDS = 500, 2.0
 FROZEN_TASKS = 30
 MOST_SECONDS = 180.0
+FREE_SECONDS = 1.0  # longer than any write
 USERS = 50
 OPEN = "SELECT count(*) FROM task_queue WHERE status IN ('pending','processing','ai_processing')"
 SETTINGS = {
@@ -75,7 +77,7 @@ def _figures(
         "start p99, ms": cuts[98],
         f"drain of {drained}, s": seconds,
         f"{WAITING} that wait {WAIT_SECONDS:g} s, s": waited,
-        **_frozen(run, put),
+        **_frozen(run, put, system.data_dir / "darkroom.db.lock"),
     }
 
 
@@ -93,15 +95,21 @@ def _until_done(run: Callable[..., list[Any]], began: float) -> float:
     return time.monotonic() - began
 
 
-def _frozen(run: Callable[..., list[Any]], put: Callable[[str, int], float]) -> dict[str, float]:
+def _frozen(
+    run: Callable[..., list[Any]], put: Callable[[str, int], float], write_lock: Path
+) -> dict[str, float]:
     """One of two workers stands still, and tasks that do nothing come."""
     ((pid,), _) = run("SELECT pid FROM worker WHERE state = 'live' ORDER BY id")
     while True:
         os.kill(pid, signal.SIGSTOP)
         try:
             run("UPDATE task_queue SET priority = priority WHERE id = ''")
+            _take_and_leave(write_lock)
             break
-        except sqlite3.OperationalError:  # it was frozen inside a write: that is another fault
+        except (
+            sqlite3.OperationalError,
+            BlockingIOError,
+        ):  # it was frozen inside a write: that is another fault
             os.kill(pid, signal.SIGCONT)
     try:
         seconds = _until_done(run, put("noop", FROZEN_TASKS))
@@ -112,6 +120,21 @@ def _frozen(run: Callable[..., list[Any]], put: Callable[[str, int], float]) -> 
         f"one of two workers frozen, {FROZEN_TASKS} tasks, s": seconds,
         "deaths then": float(deaths[0][0]),
     }
+
+
+def _take_and_leave(write_lock: Path) -> None:
+    """Our processes' lock before each write of a SQLite file.  Raises BlockingIOError if it is not free in time."""
+    if not write_lock.exists():
+        return
+    end = time.monotonic() + FREE_SECONDS
+    with write_lock.open("rb") as lock:
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.001)
 
 
 def _types(probe: Path) -> dict[str, str]:
