@@ -75,6 +75,10 @@ EXTRAS = {
         "openai>=3.5",
         "replicate>=1.0",
         "fal-client>=1.0",
+        # What the examples of our client for Python are apps of; flask stands above.
+        "fastapi>=0.115",
+        "uvicorn>=0.40",
+        "django>=5.2",
         "dashscope>=2.0",
         "cog>=0.23; sys_platform == 'linux'",
     ],

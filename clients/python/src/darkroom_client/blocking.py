@@ -82,8 +82,9 @@ class Darkroom:
     def order(self, type: str, *, key: str | None = None, **members: Unpack[Members]) -> Order:
         """Hand in an order: returns when it is stored and paid.
 
-        key: an `Idempotency-Key` of your own, such as the number of the order in your shop: whatever is ordered with it
-        again within 24 hours is this task.  Raises InsufficientCredits, BadInput, LimitReached, Unavailable.
+        key: an `Idempotency-Key` of your own, such as the number of the order in your shop: the same order with it
+        within 24 hours is this task, another one is refused.  What is uploaded anew makes another order: keep the id of
+        `upload`.  Raises InsufficientCredits, BadInput, LimitReached, Unavailable.
         """
         return self._run(operations.order(self._setup, type, members, key))
 
