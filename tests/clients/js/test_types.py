@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from tests.support.clients.npm_package import FRONT_ENDS, GENERATOR, Project, packed
+from tests.support.clients.npm_package import FRONT_ENDS, GENERATOR, PACKAGE, Project, packed
 from tests.support.npm_packages import NODE, NPM, npm_packages
 from web.app.pages import CLIENT, static_files
 from web.openapi import schemas
@@ -67,8 +67,30 @@ def test_the_declared_types_are_those_of_the_code(project: Project) -> None:
     project.type_check(project.take("compared.ts"), allowJs=True, checkJs=False, noImplicitAny=False)
 
 
+def test_the_readmes_programs_hold(project: Project) -> None:
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", (PACKAGE / "README.md").read_text(), re.M | re.S))
+    page = """import type { Work } from "darkroom-client";
+        declare const file: File;
+        declare function myToken(): Promise<string>;
+        declare function show(works: readonly Work[]): void;\n"""
+    project.write("db.ts", 'import { database } from "darkroom-client"; export const db = database();')
+    project.write("Prints.vue", blocks["vue"])
+    project.node_says(
+        """import { readFileSync, writeFileSync } from "node:fs";
+        import { compileScript, parse } from "vue/compiler-sfc";
+        const { descriptor, errors } = parse(readFileSync("Prints.vue", "utf8"));
+        if (errors.length) throw errors[0];
+        writeFileSync("Prints.ts", compileScript(descriptor, { id: "prints", inlineTemplate: true }).content);"""
+    )
+    programs = [
+        project.write(f"readme.{kind}", {"ts": page, "tsx": ""}[kind] + blocks[kind])
+        for kind in ("ts", "tsx")
+    ]
+    project.type_check(*programs, project.folder / "Prints.ts")
+
+
 def test_words_of_the_server_are_words_of_the_types() -> None:
-    types = (FRONT_ENDS.parents[2] / "clients/js/src/index.d.ts").read_text()
+    types = (PACKAGE / "src/index.d.ts").read_text()
 
     def words(name: str) -> set[str]:
         declared = re.search(rf"^export type {name} =(.*?);$", types, re.M | re.S)
