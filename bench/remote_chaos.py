@@ -21,9 +21,9 @@ from pathlib import Path
 import click
 
 from supervisor.security.tokens import make_user_token
+from tests.support.chaos.chaos_house import House, until
 from tests.support.chaos.plan import Role
 from tests.support.fakes.remote_service import Plan, RemoteService
-from tests.support.houses.chaos_house import House, until
 from tests.support.running_system import SAMPLE
 
 KILLED = {Role.WORKER: 6, Role.MASTER: 2, Role.DISPATCHER: 3, Role.WEB: 3}

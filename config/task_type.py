@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from config.parameter_schema import ParameterSchema
 from config.price import Price
-from config.settings_group import Count, Group, Seconds, mistake_in_names
+from config.settings_group import Count, Group, Seconds, mistake_in_names, no_flag
 
 MOST_INPUTS = 64
 MOST_PICTURES = 64
@@ -107,6 +107,9 @@ class Doors(Group):
         return {door: name for door in ("openai", "replicate", "fal") if (name := getattr(self, door))}
 
 
+Amount = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(no_flag)]
+
+
 class TaskType(Group):
     """Settings for tasks of one type.  The limits are nested: an AI call < an attempt < the time after which it is
     stuck."""
@@ -135,7 +138,7 @@ class TaskType(Group):
     price: Price | None = None
     max_running: Count = 0
     # What a worker must have free of its offers as long as a task is processed there.
-    needs: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(default_factory=dict)
+    needs: dict[str, Amount] = Field(default_factory=dict)
     remote_limit_seconds: Seconds = 3600  # from hand-off
     expire_seconds: Seconds = 86400  # from submit
 

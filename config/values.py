@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -29,7 +28,7 @@ from config.clients import Networks, Origins, TranslationPrefixes, WeChat, liste
 from config.declarations import declared_types, over_declaration, scenes_at
 from config.provider import PROVIDER_NAME, Provider
 from config.secret_strength import MAY_BE, weakness
-from config.settings_group import Count, Group, Seconds, mistake_in_names
+from config.settings_group import Count, Group, Seconds, Table, mistake_in_names
 from config.storage import S3, Retention
 from config.task_type import TaskType
 from config.webhooks import Webhooks
@@ -75,7 +74,7 @@ class Limits(Group):
         }
 
 
-class Settings(BaseModel):
+class Settings(Table):
     """All settings.  Frozen; made by `load_settings`, or in tests by naming the values that differ."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

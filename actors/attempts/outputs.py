@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +26,28 @@ from supervisor.store.tasks.results import FILES_OF_A_PICTURE, FIRST_DATA, FIRST
 
 if TYPE_CHECKING:
     from actors.attempts.wait_for_space import Room
-    from actors.providers.base import Done, MadeFile, MadeImage, MadeThumbnail
+    from actors.providers.base import Done, Job, MadeFile, MadeImage, MadeThumbnail
     from actors.worker.worker import Worker
     from supervisor.core.claim import Claim
 
+
+MOST_SIDE = 1_000_000  # pixels
 
 log = structlog.get_logger(__name__)
 
 
 async def store_pictures(
-    worker: Worker, claim: Claim, done: Done, room: Room, *, pictures: Sequence[int]
+    worker: Worker, claim: Claim, done: Done, room: Room, *, job: Job
 ) -> list[ResultFile]:
     """Pictures, files and data as objects in the store.  Their keys contain the lease, so no attempt overwrites
     another's files.
 
-    pictures: numbers of those that this request was for; where it has made none, its files and data came instead."""
-    first = min(pictures, default=0)
-    of = () if done.images else tuple(pictures)
+    job: the request that made them; where it has made no picture, its files and data came instead.  Raises ResultLost
+    for results that were not ordered, and for data that can't be kept."""
+    if done.images or done.files:
+        await asyncio.to_thread(_refuse_unordered, done, job)
+    first = min(job.pictures, default=0)
+    of = () if done.images else job.pictures
     data = None if done.data is None else _kept(done.data)
     text = None if data is None else _text_of(data)
     puts: list[Callable[[], ResultFile]] = [partial(_put, worker, claim, picture) for picture in done.images]
@@ -55,6 +60,26 @@ async def store_pictures(
         await room.when_stored(lambda put=put: asyncio.to_thread(put))  # type: ignore[misc]
         for put in puts
     ]
+
+
+def _refuse_unordered(done: Done, job: Job) -> None:
+    """Raises ResultLost: a class of a user's own may return anything, and rows and the store believe it."""
+    numbers = [picture.n for picture in done.images]
+    for picture in done.images:
+        if type(picture.n) is not int or picture.n not in job.pictures or numbers.count(picture.n) > 1:
+            raise ResultLost(
+                f"The AI service has sent a picture {picture.n!r}; one each of {list(job.pictures)} was ordered."
+            )
+        if not all(type(side) is int and 1 <= side <= MOST_SIDE for side in (picture.width, picture.height)):
+            raise ResultLost(
+                f"The AI service has sent picture {picture.n} with a size that no picture has: "
+                f"{picture.width!r} x {picture.height!r}."
+            )
+    paths = [made.path for made in (*done.images, *done.files)]
+    paths += [picture.thumbnail.path for picture in done.images if picture.thumbnail is not None]
+    folder = job.folder.resolve()
+    if not all(path.resolve().is_relative_to(folder) for path in paths):
+        raise ResultLost("The AI service has named a file outside the folder of its job.")
 
 
 def _put(worker: Worker, claim: Claim, picture: MadeImage) -> ResultFile:

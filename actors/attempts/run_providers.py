@@ -28,6 +28,7 @@ from actors.files.scratch import Scratch, scratch_of
 from actors.providers.base import (
     Accepted,
     Done,
+    Job,
     NotReady,
     Progress,
     ProviderDown,
@@ -184,14 +185,14 @@ class _Making:
                     )
                 )
             else:
-                found |= await self._store(answer, request, part, spent)
+                found |= await self._store(answer, request, job, spent)
                 self.without_pictures = answer.without_pictures
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
                 await asyncio.sleep(0)  # the place where a cancel arrives
 
     async def _store(
-        self, done: Done, request: PaidRequest | None, part: Sequence[int], spent: Spent
+        self, done: Done, request: PaidRequest | None, job: Job, spent: Spent
     ) -> dict[int, ResultFile]:
         """Make pictures durable, then record them and the answer of the request, so that the next attempt finds
         them."""
@@ -212,7 +213,7 @@ class _Making:
                 ),
                 self.room.keeping(),
             ):
-                files = await store_pictures(self._worker, claim, done, self.room, pictures=part)
+                files = await store_pictures(self._worker, claim, done, self.room, job=job)
                 if files or request is not None or spent.is_known:
                     await self._worker.write(say_so, line=claim.task_id)
         except BaseException as error:

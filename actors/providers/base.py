@@ -211,15 +211,18 @@ MOST_MESSAGE_CHARACTERS = 2000
 
 class ProviderError(Exception):
     """An error of an AI service.  code: an `error.code` (web/openapi/schemas.py).  retryable: whether another attempt
-    may help; by default the class decides.  Message and code are stored: a character that a database refuses becomes
-    U+FFFD, and the message ends after MOST_MESSAGE_CHARACTERS.  detail: the service's whole message, without secrets
-    and links, only for operators; at most MOST_DETAIL_CHARACTERS."""
+    may help; by default the class decides.  An empty message becomes a sentence.  Message and code are stored: a
+    character that a database refuses becomes U+FFFD, and the message ends after MOST_MESSAGE_CHARACTERS.  detail: the
+    service's whole message, without secrets and links, only for operators; at most MOST_DETAIL_CHARACTERS."""
 
     code = "provider_error"
     retryable = False
 
     def __init__(self, message: str, *, code: str | None = None, retryable: bool | None = None) -> None:
-        self.message = plain_text(str(message))[:MOST_MESSAGE_CHARACTERS]
+        text = plain_text(str(message))[:MOST_MESSAGE_CHARACTERS]
+        self.message = (
+            text if text.strip() else f"The AI service failed with {type(self).__name__}, without a word."
+        )
         super().__init__(self.message)
         self.detail = ""
         self.code = plain_text(code or type(self).code)

@@ -96,7 +96,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
                 _say(worker, claim, job, heard.error)
             if isinstance(heard, Done):
                 limit.reschedule(None)  # the pictures were fetched: they are kept until there is room
-                files = await store_pictures(worker, claim, heard, room, pictures=job.pictures)
+                files = await store_pictures(worker, claim, heard, room, job=order)
             if not asks:
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word, spent=spent)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing

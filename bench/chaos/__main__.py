@@ -16,8 +16,8 @@ from bench import moved_clock
 from bench.chaos.conductor import conduct, house_of
 from bench.chaos.reader import Reader
 from bench.chaos.report import report
+from tests.support.chaos.chaos_house import NotInTime
 from tests.support.chaos.chaos_settings import Wish
-from tests.support.houses.chaos_house import NotInTime
 
 POISON_ATTEMPTS = 5  # below this a run has poison among its orders, for the budget is then soon spent
 POISON = 3

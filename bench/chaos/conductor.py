@@ -24,10 +24,10 @@ from bench import moved_clock
 from bench.chaos.latency import Hit
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
+from tests.support.chaos.chaos_house import House, NotInTime, until
 from tests.support.chaos.chaos_settings import LEASE_SECONDS, Wish, settings_of
 from tests.support.chaos.orders import USERS, Order, orders
 from tests.support.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
-from tests.support.houses.chaos_house import House, NotInTime, until
 from tests.support.running_system import SAMPLE
 
 PRODUCERS = 6

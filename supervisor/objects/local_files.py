@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from supervisor.objects.disk_space import free_bytes, full_disk, is_full, room_trouble
-from supervisor.objects.object_store import PIECE_BYTES, Listed, StoreAway, checked_key
+from supervisor.objects.object_store import PIECE_BYTES, Listed, NoSuchPart, StoreAway, checked_key
 
 _TEMPORARY = ".tmp-"  # keys have no names that begin with a dot, so a half-written object can't be requested
 
@@ -124,7 +124,7 @@ class _Part:
         self.last = self.size - 1 if last is None else min(last, self.size - 1)
         if self.first > self.last and self.size:
             self._file.close()
-            raise ValueError(f"The file has {self.size} bytes.")
+            raise NoSuchPart(self.size)
         self._file.seek(self.first)
 
     def read(self, most: int = -1, /) -> bytes:

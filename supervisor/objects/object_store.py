@@ -33,6 +33,14 @@ class Listed:
     age_seconds: float
 
 
+class NoSuchPart(ValueError):
+    """The part begins behind the end of the file.  size: bytes of the whole file."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes.")
+        self.size = size
+
+
 class OpenFile(Protocol):
     """An object, or a part of it, being read.  size: bytes of the whole object; first, last: the part's bounds."""
 
@@ -63,7 +71,7 @@ class FileStore(Protocol):
     def open(self, key: str, first: int = 0, last: int | None = None) -> OpenFile:
         """The object's bytes from `first` (below zero: so many before its end) to `last`, which is included.
 
-        Raises ValueError for a part that begins after the end.
+        Raises NoSuchPart for a part that begins after the end.
         """
 
     def delete(self, key: str) -> None:

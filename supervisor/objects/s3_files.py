@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from config.settings import S3
 from supervisor.core.errors import SettingFault
-from supervisor.objects.object_store import PIECE_BYTES, Listed, StoreAway, checked_key
+from supervisor.objects.object_store import PIECE_BYTES, Listed, NoSuchPart, StoreAway, checked_key
 
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 20.0  # silence of a connection in the middle of a request
@@ -72,7 +72,13 @@ class S3Files:
                 "Range": f"bytes={first}" if first < 0 else f"bytes={first}-{'' if last is None else last}"
             }
         with self._said(key):
-            return _Part(self._s3().get_object(Bucket=self._bucket, Key=name, **part), self._said)
+            try:
+                return _Part(self._s3().get_object(Bucket=self._bucket, Key=name, **part), self._said)
+            except self._s3().exceptions.ClientError as error:
+                if _code(error) not in ("InvalidRange", "416"):
+                    raise
+            whole = self._s3().head_object(Bucket=self._bucket, Key=name)
+            raise NoSuchPart(int(whole["ContentLength"]))
 
     def delete(self, key: str) -> None:
         name = self._name(key)
@@ -128,19 +134,16 @@ class S3Files:
 
     @contextlib.contextmanager
     def _said(self, key: str = "") -> Iterator[None]:
-        """Translate the client's errors into those of a FileStore: FileNotFoundError for `key`, StoreAway,
-        ValueError."""
+        """Translate the client's errors into those of a FileStore: FileNotFoundError for `key`, StoreAway."""
         from botocore import exceptions
         from urllib3.exceptions import HTTPError
 
         try:
             yield
         except exceptions.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = _code(error)
             if key and code in _MISSING:
                 raise FileNotFoundError(f"There is no file {key}.") from None
-            if code in ("InvalidRange", "416"):
-                raise ValueError("The part begins behind the end of the file.") from None
             raise StoreAway(self._refusal(code)) from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
             raise StoreAway(
@@ -176,6 +179,11 @@ class S3Files:
                 return f"The file store {self._place} is in another region; set DARKROOM_S3__REGION."
             case _:
                 return f"The file store {self._place} answered with an error ({code or 'no code'}); see its own log."
+
+
+def _code(error: Any) -> str:
+    """The code of the service's error answer."""
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 class _Part:

@@ -338,6 +338,8 @@ async def test_whatever_is_asked_of_a_picture_is_answered_with_it_or_with_a_prob
         assert response.status == status
         assert response.content_type == ("image/jpeg" if status < 400 else "application/problem+json")
         assert "immutable" not in response.headers.get("Cache-Control", "") or status < 400
+        if status == 416:
+            assert response.headers["Content-Range"] == f"bytes */{image['bytes']}"
 
 
 async def test_a_picture_that_the_caller_has_is_not_sent_again(web: Web, http: aiohttp.ClientSession) -> None:

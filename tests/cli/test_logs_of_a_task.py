@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.processes.launcher import PROGRAMS
-from tests.support.houses.chaos_house import House
+from tests.support.chaos.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import SAMPLE
 from tests.support.waiting import eventually

@@ -23,7 +23,7 @@ from supervisor.core.errors import LeaseLost
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.processes.process_states import lives
 from supervisor.store.tasks import claims
-from tests.support.houses.chaos_house import House
+from tests.support.chaos.chaos_house import House
 from tests.support.running_system import SAMPLE
 from tests.support.waiting import eventually
 

@@ -109,6 +109,7 @@ async def test_an_upload_is_an_object_and_its_link_passes_it_through(
         assert answer.headers["Content-Range"] == f"bytes 0-1/{len(data)}"
     async with http.get(web.url + image["url"], headers={"Range": f"bytes={len(data)}-"}) as answer:
         assert answer.status == 416 and answer.content_type == "application/problem+json"
+        assert answer.headers["Content-Range"] == f"bytes */{len(data)}"
 
 
 async def test_a_link_that_was_altered_is_403_and_one_to_nothing_404(

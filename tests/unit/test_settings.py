@@ -289,3 +289,20 @@ def test_bill_twice_defaults_follow_the_kind():
 def test_importing_the_settings_reads_no_environment():
     environ = {**os.environ, "DARKROOM_NONSENSE": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", "import config"], env=environ, check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("tasks.flux.needs.gpu = true", "tasks.flux.needs.gpu"),
+        ("worker_offers.gpu = false", "worker_offers.gpu"),
+        ("limits.open_tasks_per_user = true", "limits.open_tasks_per_user"),
+        ("port = true", "port"),
+        ("tasks.flux.time_limit_seconds = true", "tasks.flux.time_limit_seconds"),
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path: Path, line: str, place: str) -> None:
+    file = tmp_path / "darkroom.toml"
+    file.write_text(line)
+    said = refusal(CONFIG=str(file))
+    assert said.startswith(f"{place} in {file} is '") and "may be a " in said and "number" in said

@@ -7,12 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from config.price import MOST_CREDITS
-from supervisor.database.interface.database import Transaction
-from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
-from supervisor.store.ledger.credits import Granted
-from supervisor.store.sql.row_isolation import is_about_a_row
 from web.handling.context import check_is_service, context_of
 from web.handling.request_bodies import is_storable, judge_json, members_of
 from web.handling.responses import json_answer
@@ -26,7 +22,9 @@ async def grant(request: web.Request) -> web.Response:
     """201 with the grant; 200 if it was made before; 409 if its reference belongs to another grant."""
     user = _user(request)
     amount, reference = await judge_json(request, _grant_in)
-    given = await _granted(request, user, amount, _OURS + reference)
+    given = await context_of(request).write(
+        request, lambda tx: credits.grant_once(tx, user, amount, _OURS + reference)
+    )
     if (given.user, given.amount) != (user, amount):
         raise Problem(
             409,
@@ -41,20 +39,6 @@ async def show(request: web.Request) -> web.Response:
     """200 with a user's balance and the newest entries of the ledger; none for an unknown user."""
     user = _user(request)
     return json_answer(await context_of(request).read(request, lambda tx: credits.statement(tx, user)))
-
-
-async def _granted(request: web.Request, user: str, amount: int, reference: str) -> Granted:
-    """The grant, whether made now or before.  Two at once with the same reference: the second finds the first."""
-
-    def step(tx: Transaction) -> Granted:
-        return credits.grant_once(tx, user, amount, reference)
-
-    try:
-        return await context_of(request).write(request, step)
-    except DatabaseError as error:
-        if not is_about_a_row(error):
-            raise
-    return await context_of(request).write(request, step)
 
 
 def _grant_in(body: Any) -> tuple[int, str]:

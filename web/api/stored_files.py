@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from supervisor.media import file_kinds
-from supervisor.objects.object_store import PIECE_BYTES, StoreAway, is_key
+from supervisor.objects.object_store import PIECE_BYTES, NoSuchPart, StoreAway, is_key
 from supervisor.pictures.media_types import type_of_file
 from web.handling.context import Context, context_of
 from web.http.problems import Problem, unavailable
@@ -88,10 +88,19 @@ def _disposition(media_type: str) -> str:
 async def _opened(request: web.Request, context: Context, key: str) -> OpenFile:
     try:
         wanted = request.http_range if _asks_for_one_part(request) else slice(None)
+    except ValueError:  # no part can be meant
+        whole = await context.on_files(context.files.open, key, 0, 0)
+        whole.close()
+        raise _no_such_part(whole.size) from None
+    try:
         last = None if wanted.stop is None else wanted.stop - 1
         return await context.on_files(context.files.open, key, wanted.start or 0, last)
-    except ValueError:
-        raise Problem(416, "The picture has no such part.") from None
+    except NoSuchPart as beyond:
+        raise _no_such_part(beyond.size) from None
+
+
+def _no_such_part(size: int) -> Problem:
+    return Problem(416, "The picture has no such part.", headers={"Content-Range": f"bytes */{size}"})
 
 
 def _asks_for_one_part(request: web.Request) -> bool:

@@ -45,20 +45,21 @@ class Granted(NamedTuple):
 
 def grant_once(tx: Transaction, user: str, amount: int, reference: str) -> Granted:
     """The grant with this reference, made if there is none; an existing one may have another user or amount."""
+    is_new = grant(tx, user, amount, reference)
     row = tx.one(_BY_REFERENCE, reference=reference)
-    if row is None and grant(tx, user, amount, reference):
-        return Granted(user, amount, True, balance(tx, user))
-    # Another transaction committed it while we waited for the account.
-    row = row or tx.one(_BY_REFERENCE, reference=reference)
     assert row is not None
-    return Granted(row["user_openid"], row["amount"], False, balance(tx, row["user_openid"]))
+    return Granted(row["user_openid"], row["amount"], is_new, balance(tx, row["user_openid"]))
 
 
 def grant(tx: Transaction, user: str, amount: int, reference: str) -> bool:
-    """Give credits; False when this reference was granted before, which changes nothing."""
-    ensure_account(tx, user)
+    """Give credits; False when this reference was granted before, which changes nothing: it opens no account.
+
+    Of several transactions with one reference, each waits for the one before it.
+    """
+    tx.lock_name(f"grant {reference}")
     if tx.one(_BY_REFERENCE, reference=reference) is not None:
         return False
+    ensure_account(tx, user)
     tx.execute(
         "INSERT INTO credit_entry (user_openid, kind, amount, reference) VALUES (:user, 'grant', :amount, :reference)",
         user=user, amount=amount, reference=reference,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from actors.attempts.outputs import store_pictures
-from actors.providers.base import Done, MadeImage, MadeThumbnail
+from actors.providers.base import Done, Job, MadeImage, MadeThumbnail
 from supervisor.core.claim import Claim
 from supervisor.core.shown_images import keys_of, shown_images
 from supervisor.objects.local_files import LocalFiles
@@ -137,8 +137,9 @@ def _done(folder: Path) -> Done:
 
 async def _stored(files: LocalFiles, folder: Path) -> Any:
     claim = cast(Claim, type("Claim", (), {"task_id": "t-1", "charge": 1, "lease": 3}))
+    job = cast(Job, type("Job", (), {"pictures": (0,), "folder": folder}))
     (file,) = await store_pictures(
-        cast(Any, _Worker(files)), claim, _done(folder), cast(Any, _AtOnce()), pictures=(0,)
+        cast(Any, _Worker(files)), claim, _done(folder), cast(Any, _AtOnce()), job=job
     )
     return file
 

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import itertools
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.errors import InsufficientCredits
+from supervisor.database.interface.database import Database
 from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.store.ledger import credits
@@ -126,6 +129,24 @@ def test_a_grant_with_a_used_reference_changes_nothing(
                 VALUES ('o-1', 'grant', 50, 'command:invoice 7')"""
         )
     assert store.balance() == 150
+
+
+def test_of_two_users_with_one_grant_at_once_the_refused_one_keeps_nothing(
+    store: Store, database: Database
+) -> None:
+    for round_ in range(30):
+        meeting = threading.Barrier(2)
+
+        def grant(user: str, reference: str = f"http:{round_}", meeting: threading.Barrier = meeting) -> Any:
+            meeting.wait(30)
+            return database.write_now(lambda tx: credits.grant_once(tx, user, 5, reference))
+
+        users = [f"a-{round_}", f"b-{round_}"]
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(grant, users)
+        assert first.user == second.user and first.is_new is not second.is_new
+        accounts = store.all("SELECT user_openid FROM account WHERE user_openid IN (?, ?)", *users)
+        assert [row["user_openid"] for row in accounts] == [first.user]
 
 
 def test_the_debit_is_cost_times_count_and_made_at_admission(
