@@ -75,7 +75,7 @@ def _refuse_unordered(done: Done, job: Job) -> None:
                 f"The AI service has sent picture {picture.n} with a size that no picture has: "
                 f"{picture.width!r} x {picture.height!r}."
             )
-    paths = [made.path for made in (*done.images, *done.files)]
+    paths = [picture.path for picture in done.images] + [made.path for made in done.files]
     paths += [picture.thumbnail.path for picture in done.images if picture.thumbnail is not None]
     folder = job.folder.resolve()
     if not all(path.resolve().is_relative_to(folder) for path in paths):
